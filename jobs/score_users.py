@@ -1,0 +1,37 @@
+"""user_histories, fitted_recommenders, the meta-model → rankings."""
+
+from pathlib import Path
+
+from jobs.fit_recommenders import FIT_RECOMMENDERS
+from jobs.run import Run, Step, main
+from jobs.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model
+from recsys.pipeline.rankings import rankings
+from recsys.tables import RANKINGS, USER_HISTORIES
+
+
+def score_users(run: Run, out: Path) -> str:
+    """Rank the sales of the horizon for every user with an event in the history window."""
+    model, _ = read_model(run)
+    shop, as_of = run.shop, run.as_of
+    model.require_features([recommender.name for recommender in shop.recommenders])
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    RANKINGS.write(rankings(histories, shop, as_of, model, run.settings.rankings), out)
+    users = RANKINGS.read(run.spark, out).count()
+    return f"{users:,} users against {len(shop.horizon(as_of)):,} sales of the next {shop.horizon_hours:g} hours"
+
+
+def _step(meta_model: Step) -> Step:
+    return Step(
+        "score_users",
+        score_users,
+        ("rankings",),
+        inputs=(FIT_RECOMMENDERS, meta_model),
+        depends_on=lambda run: run.settings.rankings,
+    )
+
+
+SCORE_USERS = _step(TRAIN_META_MODEL)
+SCORE_USERS_WITH_CHAMPION = _step(TAKE_CHAMPION)
+
+if __name__ == "__main__":
+    main(SCORE_USERS)

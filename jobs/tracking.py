@@ -1,0 +1,119 @@
+"""The only place in the jobs that talks to MLflow."""
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from recsys.config import MlflowSettings, Settings
+from recsys.errors import ModelError
+from recsys.meta_model import MetaModel
+
+CHAMPION = "champion"
+_FINGERPRINT = "fingerprint"
+_MODEL = "model/model.json"
+
+
+def register(settings: Settings, model: MetaModel, metrics: dict[str, float], examples: int, fingerprint: str) -> str:
+    """Log a trained model and register it as the champion.
+
+    Args:
+        settings: Logged as parameters.
+        model: Logged as JSON, with a table of its coefficients.
+        metrics: On the training set.
+        examples: How many there were.
+        fingerprint: Of data, settings and code; a version that has it already is taken again.
+
+    Returns:
+        The version's number.
+    """
+    client, name = _client(settings), settings.mlflow.model_name
+    known = client.search_model_versions(f"name = '{name}' and tags.{_FINGERPRINT} = '{fingerprint}'")
+    version = known[0].version if known else _log(client, settings, model, metrics, examples, fingerprint)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    return str(version)
+
+
+def champion(settings: Settings) -> tuple[MetaModel, str]:
+    """Return the champion and its version.
+
+    Raises:
+        ModelError: If no version is the champion.
+    """
+    client, name = _client(settings), settings.mlflow.model_name
+    try:
+        version = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        raise ModelError(f"model '{name}' has no alias '{CHAMPION}': train one with 'recsys nightly'") from error
+    path = client.download_artifacts(version.run_id, _MODEL)
+    return MetaModel.from_json(Path(path).read_text()), str(version.version)
+
+
+def log_backtest(settings: Settings, result: dict[str, Any]) -> None:
+    """Log the metrics of a backtest as a run of its own."""
+    client = _client(settings)
+    run = client.create_run(_experiment(client, settings.mlflow), run_name="backtest")
+    for policy, metrics in result["policies"].items():
+        for metric, value in metrics.items():
+            number = value["value"] if isinstance(value, dict) else value
+            client.log_metric(run.info.run_id, f"{policy}.{metric.replace('@', '_at_')}", number)
+    client.log_dict(run.info.run_id, result, "backtest.json")
+    client.set_terminated(run.info.run_id)
+
+
+def _log(
+    client: MlflowClient,
+    settings: Settings,
+    model: MetaModel,
+    metrics: dict[str, float],
+    examples: int,
+    fingerprint: str,
+) -> str:
+    run_id = client.create_run(_experiment(client, settings.mlflow), run_name="train_meta_model").info.run_id
+    chosen = {
+        "meta_model": settings.meta_model,
+        "history": settings.history,
+        **{name: getattr(settings.recommenders, name) for name in type(settings.recommenders).model_fields},
+    }
+    for name, value in chosen.items():
+        for key, setting in (value.model_dump() if hasattr(value, "model_dump") else {"": value}).items():
+            client.log_param(run_id, f"{name}.{key}".rstrip("."), setting)
+    for name, metric in {**metrics, "examples": examples}.items():
+        client.log_metric(run_id, name, metric)
+    for name, coefficient in zip(model.features, model.coefficients, strict=True):
+        client.log_metric(run_id, f"coefficient.{name}", coefficient)
+    client.set_tag(run_id, _FINGERPRINT, fingerprint)
+    client.log_text(run_id, model.to_json(), _MODEL)
+    client.set_terminated(run_id)
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    return client.create_model_version(
+        settings.mlflow.model_name, source, run_id, tags={_FINGERPRINT: fingerprint}
+    ).version
+
+
+def _experiment(client: MlflowClient, settings: MlflowSettings) -> str:
+    experiment = client.get_experiment_by_name(settings.experiment)
+    return experiment.experiment_id if experiment else client.create_experiment(settings.experiment)
+
+
+def _client(settings: Settings) -> MlflowClient:
+    folder = Path(settings.folder).resolve()
+    return _connect(settings.mlflow, folder)
+
+
+@lru_cache(maxsize=1)
+def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
+    if settings.tracking_uri is None and client.get_experiment_by_name(settings.experiment) is None:
+        client.create_experiment(settings.experiment, artifact_location=(folder / "mlartifacts").as_uri())
+    try:
+        client.get_registered_model(settings.model_name)
+    except MlflowException:
+        client.create_registered_model(settings.model_name, description="P(purchase) over recommender scores.")
+    return client

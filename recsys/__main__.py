@@ -1,0 +1,209 @@
+"""The `recsys` command: the one place that may start either the jobs or the service."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recsys.config import Settings, load_settings
+from recsys.errors import ConfigurationError, RecsysError
+from recsys.instants import parse_instant, to_micros
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Recommends flash sales: Spark jobs by night, a gRPC service by day.\n\n"
+    "Start with **recsys demo**; then point **--conf** at a configuration of your own shop.",
+)
+snapshots = typer.Typer(no_args_is_help=True, help="Look at the published snapshots, or go back to an earlier one.")
+app.add_typer(snapshots, name="snapshots")
+
+Conf = Annotated[Path, typer.Option("--conf", help="Configuration file of the shop.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="Instant of the night: a date or 2026-03-01T02:30:00Z.")]
+DEMO = Path("conf/demo.yaml")
+console = Console(highlight=False)
+
+
+@app.command()
+def demo(
+    conf: Conf = DEMO,
+    user: Annotated[str | None, typer.Option(help="Whose home page to ask for; an active user by default.")] = None,
+) -> None:
+    """Build the demo shop, run the night over it, and ask the service for one home page."""
+    from jobs.nightly import night
+    from jobs.nightly import nightly as do_night
+    from jobs.train_meta_model import read_model
+    from recsys.report import print_model
+
+    settings = load_settings(conf)
+    _build_demo_shop(settings)
+    run = night(settings)
+    do_night(run)
+    console.print("\nWhat the meta-model learned, strongest first:")
+    print_model(read_model(run)[0], console)
+    user = user or _active_user(run.folder)
+    _ask_for_home_page(settings, user)
+    console.print(
+        f"\nNext: [bold]recsys serve[/bold], beside it [bold]recsys top {user}[/bold]; and "
+        "[bold]recsys backtest --from 2026-02-22 --to 2026-02-28[/bold] measures how good it is."
+    )
+
+
+def _build_demo_shop(settings: Settings) -> None:
+    from recsys.demo_shop.shop import build_shop
+
+    if settings.demo_shop is None:
+        raise ConfigurationError("the configuration has no 'demo_shop': use conf/demo.yaml, or 'recsys nightly'")
+    built = Path(settings.folder) / "demo_shop.json"
+    wanted = settings.demo_shop.model_dump_json()
+    if built.exists() and built.read_text() == wanted:
+        console.print(f"Demo shop in {settings.folder}: unchanged")
+        return
+    built.unlink(missing_ok=True)
+    shop = build_shop(settings.demo_shop, Path(settings.folder))
+    built.write_text(wanted)
+    console.print(
+        f"Demo shop in {settings.folder}: {shop.users:,} users, {shop.sales:,} sales "
+        f"({shop.median_open_sales:.0f} open at once), {shop.visits:,} visits, {shop.purchases:,} purchases"
+    )
+
+
+def _active_user(folder: Path) -> str:
+    """Return a user with more events than nine in ten others: his page shows most."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    users = pq.read_table(folder / "user_histories", columns=["user_id", "sales"])
+    lengths = pc.list_value_length(users["sales"]).to_numpy()
+    ranked = sorted(zip(lengths.tolist(), users["user_id"].to_pylist(), strict=True))
+    return ranked[len(ranked) * 9 // 10][1]
+
+
+def _ask_for_home_page(settings: Settings, user: str) -> None:
+    from serving.client import top_sales
+    from serving.console import print_top_sales
+    from serving.server import start_server
+
+    free_port = settings.serving.model_copy(update={"port": 0})
+    with start_server(free_port, settings.snapshots_folder) as server:
+        console.print("\nThe answer of the gRPC service:\n")
+        print_top_sales(user, top_sales(server.target, user), console)
+
+
+@app.command()
+def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
+    """Check the source tables and print every rule with PASS or FAIL; rows that break one are set aside."""
+    from jobs.nightly import night
+    from jobs.validate_tables import RULE_COUNTS, VALIDATE_TABLES
+    from recsys.report import print_rules
+
+    run = night(load_settings(conf), *_instants(as_of))
+    try:
+        run.do((VALIDATE_TABLES,))
+    finally:
+        print_rules(run.folder / RULE_COUNTS, console)
+
+
+@app.command()
+def nightly(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    train: Annotated[bool, typer.Option(help="Train the meta-model, or take the champion.")] = True,
+) -> None:
+    """Run the night: validate, fit, train, score every user, publish a snapshot.
+
+    Steps whose inputs, settings and code are unchanged are not done again: after a crash, run the same command.
+    """
+    from jobs.nightly import night
+    from jobs.nightly import nightly as do_night
+
+    name = do_night(night(load_settings(conf), *_instants(as_of), train=train), train)
+    console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
+
+
+@app.command()
+def backtest(
+    start: Annotated[str, typer.Option("--from", help="First day, such as 2026-02-01.")],
+    end: Annotated[str, typer.Option("--to", help="Last day, included.")],
+    conf: Conf = DEMO,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result into this file too.")] = None,
+    days_sampled: Annotated[int | None, typer.Option(help="Look at so many days of the window.")] = None,
+    users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Look at this share of the users.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of both samples and of the intervals.")] = 0,
+) -> None:
+    """Rank each past day by what was known at its midnight; measure by what users bought on it."""
+    from jobs.backtest import backtest as measure
+    from jobs.backtest import window
+    from recsys.report import print_backtest
+
+    first, last = (parse_instant(day) for day in (start, end))
+    result = measure(window(load_settings(conf), first, last, days_sampled, seed), users_sampled, seed)
+    print_backtest(result, console)
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@app.command()
+def serve(conf: Conf = DEMO) -> None:
+    """Answer GetTopSales over gRPC from the published snapshot, until stopped."""
+    import logging
+
+    from serving.server import serve as run_service
+
+    settings = load_settings(conf)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    run_service(settings.serving, settings.snapshots_folder)
+
+
+@app.command()
+def top(
+    user: Annotated[str, typer.Argument(help="Whose home page; '' for an anonymous visit.")],
+    n: Annotated[int, typer.Option(help="How many sales.")] = 10,
+    policy: Annotated[str | None, typer.Option(help="What orders them; the service's default otherwise.")] = None,
+    target: Annotated[str, typer.Option(help="Where the service listens, HOST:PORT.")] = "127.0.0.1:50051",
+) -> None:
+    """Ask the service for a user's home page and print it."""
+    from serving.client import top_sales
+    from serving.console import print_top_sales
+
+    print_top_sales(user, top_sales(target, user, n, policy), console)
+
+
+@snapshots.command("list")
+def list_snapshots(conf: Conf = DEMO) -> None:
+    """List the snapshots, newest first, and say which one is served."""
+    from recsys.report import print_snapshots
+
+    print_snapshots(load_settings(conf).snapshots_folder, console)
+
+
+@snapshots.command()
+def rollback(conf: Conf = DEMO) -> None:
+    """Serve the snapshot that was published before the current one."""
+    from recsys import snapshot_store
+
+    name = snapshot_store.rollback(load_settings(conf).snapshots_folder, datetime.now(UTC))
+    console.print(f"Now serving {name}; running services take it up by themselves.")
+
+
+def main() -> None:
+    """Run the command; an error that was raised on purpose is one line and exit status 1."""
+    try:
+        app(standalone_mode=True)
+    except RecsysError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/bold red] {error}", markup=True, soft_wrap=True)
+        sys.exit(1)
+
+
+def _instants(as_of: str | None) -> tuple[int | None, int]:
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return parse_instant(as_of) if as_of else None, to_micros(midnight)
+
+
+if __name__ == "__main__":
+    main()

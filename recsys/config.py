@@ -1,0 +1,116 @@
+"""The configuration: YAML files → one typed, frozen, strict object."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import AwareDatetime, Field, ValidationError
+
+from recsys.demo_shop.settings import DemoShopSettings
+from recsys.errors import ConfigurationError
+from recsys.histories import HistorySettings
+from recsys.meta_model import MetaModelSettings
+from recsys.pipeline.settings import RankingSettings, SourceSettings
+from recsys.recommenders import RecommenderSettings
+from recsys.serving_settings import ServingSettings
+from recsys.settings import StepSettings
+
+
+class SparkSettings(StepSettings):
+    """The Spark session; under spark-submit its own options win."""
+
+    master: str = "local[*]"
+    """Where the jobs run: local[*] is this machine with all its cores."""
+    driver_memory: str = "4g"
+    """Memory of the Java side; on one machine that is all there is."""
+    conf: dict[str, str] = {}
+    """Further settings of Spark by their own names."""
+
+
+class MlflowSettings(StepSettings):
+    """Where model versions live."""
+
+    tracking_uri: str | None = None
+    """MLflow's server or database; a SQLite file in `folder` by default."""
+    experiment: str = "home_page"
+    """The experiment that runs are logged to."""
+    model_name: str = "home_ranker"
+    """The registered model."""
+
+
+class SnapshotSettings(StepSettings):
+    """Published snapshots."""
+
+    keep: int = Field(3, ge=2)
+    """So many snapshots stay: the current one and those to roll back to."""
+
+
+class Settings(StepSettings):
+    """Everything that a shop configures."""
+
+    folder: str
+    """All that is written goes below it; Spark's workers must see it too."""
+    note: str = ""
+    """Shown beside every result: what a reader must know of this data."""
+    as_of: AwareDatetime | None = None
+    """The instant of the night where none is given; without it, today's midnight UTC."""
+    horizon_hours: float = Field(36.0, ge=24)
+    """The night ranks every sale open within so many hours after as_of."""
+    source: SourceSettings
+    history: HistorySettings = HistorySettings()
+    recommenders: RecommenderSettings = RecommenderSettings()
+    meta_model: MetaModelSettings = MetaModelSettings()
+    rankings: RankingSettings = RankingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
+    spark: SparkSettings = SparkSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    serving: ServingSettings = ServingSettings()
+    demo_shop: DemoShopSettings | None = None
+    """The generated shop that `recsys demo` builds; absent for a real one."""
+
+    @property
+    def snapshots_folder(self) -> Path:
+        """The folder of snapshots that the service reads."""
+        return Path(self.folder) / "snapshots"
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a configuration file; `extends: other.yaml` names one, beside it, whose keys it overrides.
+
+    Raises:
+        ConfigurationError: Naming file, key, value and rule of everything that is wrong.
+    """
+    try:
+        return Settings.model_validate(_read(path))
+    except ValidationError as error:
+        problems = [f"  {_key(problem['loc'])} == {_shown(problem)}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigurationError(f"{path}: {len(problems)} wrong:\n" + "\n".join(problems)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} does not exist: name a configuration file such as conf/demo.yaml") from error
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds {type(content).__name__}, must hold keys and values")
+    base = content.pop("extends", None)
+    return _merge(_read(path.parent / base), content) if base else content
+
+
+def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _shown(problem: Any) -> str:
+    return "(missing)" if problem["type"] == "missing" else repr(problem["input"])[:200]

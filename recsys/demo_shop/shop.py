@@ -1,0 +1,155 @@
+"""Build the demo shop and write it as the raw tables of a shop, its truth apart."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from recsys.demo_shop import purchases, traffic
+from recsys.demo_shop.catalogue import Catalogue, build_catalogue, period
+from recsys.demo_shop.descriptions import describe
+from recsys.demo_shop.rhythm import DAY
+from recsys.demo_shop.settings import DemoShopSettings
+from recsys.demo_shop.truth import sale_traits, write_truth
+from recsys.demo_shop.users import Population, build_population
+from recsys.demo_shop.vocabulary import CATEGORIES, REGIONS
+
+
+class ShopSummary(NamedTuple):
+    """What was built."""
+
+    users: int
+    sales: int
+    """Planned sales included."""
+    visits: int
+    purchases: int
+    median_open_sales: int
+    """Median over the days of the sales open at noon UTC."""
+    one_time_users: int
+
+
+class _Shop(NamedTuple):
+    catalogue: Catalogue
+    texts: pd.DataFrame
+    population: Population
+    events: pd.DataFrame
+
+
+def build_shop(settings: DemoShopSettings, folder: Path) -> ShopSummary:
+    """Build the shop and write it under `folder`, replacing `folder/raw` and `folder/truth`.
+
+    The tables are written into a sibling folder first: no half-written table is ever seen. Nothing else
+    under `folder` is touched.
+    """
+    shop = _draw(settings)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for part in ("raw", "truth"):
+        (partial / part).mkdir(parents=True)
+    _write_raw(shop, partial / "raw")
+    write_truth(partial / "truth", shop.catalogue, shop.population.users["user_id"], shop.population.tastes)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("truth", "raw"):
+        _replace(folder / part, partial / part)
+    shutil.rmtree(partial)
+    return _summary(shop, settings)
+
+
+def _draw(settings: DemoShopSettings) -> _Shop:
+    # A generator for each part: a change in how one is drawn leaves the draws of the others alone.
+    for_sales, for_texts, for_users, for_sessions, for_visits, for_purchases = np.random.default_rng(
+        settings.seed
+    ).spawn(6)
+    starts_at, ends_at = period(settings)
+    catalogue = build_catalogue(for_sales, settings)
+    traits = sale_traits(catalogue)
+    population = build_population(for_users, settings, traits)
+    tastes = population.tastes[traits.columns].to_numpy()
+    session_user, session_start = traffic.sessions(for_sessions, population.users, starts_at, ends_at)
+    visits = traffic.visits(for_visits, session_user, session_start, catalogue.sales, tastes, traits.to_numpy())
+    events = purchases.events(
+        for_purchases,
+        visits,
+        population.users,
+        catalogue.sales,
+        ends_at,
+        purchases_per_visit=settings.purchases_per_visit,
+        late_share=settings.late_share,
+    )
+    return _Shop(catalogue, describe(for_texts, catalogue), population, events)
+
+
+def _write_raw(shop: _Shop, folder: Path) -> None:
+    tables = {"sales": _raw_sales(shop), "events": _raw_events(shop), "users": _raw_users(shop)}
+    for name, table in tables.items():
+        # Spark reads a UTC-adjusted microsecond column as a timestamp.
+        table.to_parquet(folder / f"{name}.parquet", index=False, coerce_timestamps="us")
+
+
+def _raw_sales(shop: _Shop) -> pd.DataFrame:
+    sales = shop.catalogue.sales
+    return pd.DataFrame(
+        {
+            "offer_id": sales["sale_id"],
+            "starts": _instants(sales["opens_at"]),
+            "ends": _instants(sales["closes_at"]),
+            "headline": shop.texts["title"],
+            "body_text": shop.texts["description"],
+            "country": [REGIONS[region].country for region in sales["region"]],
+            "region": [REGIONS[region].name for region in sales["region"]],
+            "kind_of_stay": [CATEGORIES[category].name for category in sales["category"]],
+            "price_eur": sales["price"],
+            "discount_percent": sales["discount"],
+        }
+    )
+
+
+def _raw_events(shop: _Shop) -> pd.DataFrame:
+    events = shop.events
+    return pd.DataFrame(
+        {
+            "member_id": shop.population.users["user_id"].to_numpy()[events["user"]],
+            "offer_id": shop.catalogue.sales["sale_id"].to_numpy()[events["sale"]],
+            "action": np.where(events["is_purchase"], "booking", "view"),
+            "happened_at": _instants(events["occurred_at"]),
+            "logged_at": _instants(events["recorded_at"]),
+            "amount_eur": events["revenue"],
+        }
+    )
+
+
+def _raw_users(shop: _Shop) -> pd.DataFrame:
+    return shop.population.users[["user_id", "market", "channel"]].rename(columns={"user_id": "member_id"})
+
+
+def _instants(seconds: pd.Series) -> pd.Series:
+    return pd.to_datetime(seconds, unit="s", utc=True).astype("datetime64[us, UTC]")
+
+
+def _replace(target: Path, source: Path) -> None:
+    """Put a complete folder in the place of an older one."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _summary(shop: _Shop, settings: DemoShopSettings) -> ShopSummary:
+    starts_at, ends_at = period(settings)
+    noons = np.arange(starts_at // DAY * DAY + DAY // 2, ends_at, DAY)
+    sales = shop.catalogue.sales
+    opened = np.searchsorted(np.sort(sales["opens_at"]), noons, side="right")
+    closed = np.searchsorted(np.sort(sales["closes_at"]), noons, side="right")
+    n_purchases = int(shop.events["is_purchase"].sum())
+    return ShopSummary(
+        users=len(shop.population.users),
+        sales=len(sales),
+        visits=len(shop.events) - n_purchases,
+        purchases=n_purchases,
+        median_open_sales=int(np.median(opened - closed)),
+        one_time_users=int(shop.population.users["one_time"].sum()),
+    )

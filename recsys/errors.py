@@ -1,0 +1,50 @@
+"""Every error the project raises on purpose.
+
+    RecsysError                 what a command prints without a stack trace
+    ├── ConfigurationError      a configuration file, key or argument breaks a rule
+    ├── InputError              a source table cannot be used
+    │   ├── SchemaError         columns are missing or of another type
+    │   └── RejectedRowsError   more rows break a rule than the configuration allows
+    ├── EmptyInputError         nothing to learn from: no sale, no event, no purchase
+    ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
+    ├── ModelError              a registered model is absent or does not match the features
+    └── BusyError               another run works on the same folder
+
+Messages say name, value, rule and next step.
+"""
+
+
+class RecsysError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigurationError(RecsysError):
+    """A configuration file, key or argument breaks a rule."""
+
+
+class InputError(RecsysError):
+    """A source table cannot be used."""
+
+
+class SchemaError(InputError):
+    """Columns are missing or of another type; the message lists all of them."""
+
+
+class RejectedRowsError(InputError):
+    """More rows break a rule than the configuration allows."""
+
+
+class EmptyInputError(RecsysError):
+    """Nothing to learn from: no sale, no event or no purchase."""
+
+
+class SnapshotError(RecsysError):
+    """A snapshot is absent, damaged or does not match its manifest."""
+
+
+class ModelError(RecsysError):
+    """A registered model is absent or does not match the features."""
+
+
+class BusyError(RecsysError):
+    """Another run works on the same folder."""

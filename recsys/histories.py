@@ -1,0 +1,156 @@
+"""Users' events as arrays: blocks of whole histories, and the view of a block as of an instant."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix
+
+from recsys.instants import DAY
+from recsys.settings import StepSettings
+
+
+class HistorySettings(StepSettings):
+    """Which of a user's events are looked at."""
+
+    days: int = Field(90, ge=1)
+    """Only events of so many days before as_of count."""
+    max_events: int = Field(1000, ge=1)
+    """Only a user's latest so many events before as_of count: work grows with their square."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What was known of some users as of an instant; event e of user u is in offsets[u] <= e < offsets[u + 1].
+
+    Within a user events are in order of time. Only events that occurred and were recorded before `as_of` are in.
+    """
+
+    as_of: int  # microseconds UTC
+    n_sales: int  # in the catalogue
+    offsets: NDArray[np.int64]  # (n_users + 1,)
+    sales: NDArray[np.int32]  # (n_events,) positions in the catalogue
+    purchases: NDArray[np.bool_]  # (n_events,) True: a purchase, False: a visit
+    occurred_at: NDArray[np.int64]  # (n_events,) microseconds UTC
+
+    @classmethod
+    def of_nobody_known(cls, as_of: int, n_sales: int) -> "Histories":
+        """Return the history of one user of whom nothing is known."""
+        nothing = np.empty(0, np.int64)
+        return cls(as_of, n_sales, np.zeros(2, np.int64), nothing.astype(np.int32), nothing.astype(bool), nothing)
+
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self.offsets) - 1
+
+    def decay(self, half_life_days: float) -> NDArray[np.float32]:
+        """Return 2^(-age / half life) of each event, in (0, 1]."""
+        ages = (self.as_of - self.occurred_at).astype(np.float32)
+        return np.exp2(ages * np.float32(-1 / (half_life_days * DAY)))
+
+    def weights(self, half_life_days: float, purchase_weight: float) -> csr_matrix:
+        """Return the weight of each sale in each user's history, shape (n_users, n_sales), float32.
+
+        A visit weighs 1 and a purchase `purchase_weight`, times the decay; several events of a sale add up.
+        """
+        data = self.decay(half_life_days)
+        data *= np.where(self.purchases, np.float32(purchase_weight), np.float32(1))
+        return self.matrix(data)
+
+    def matrix(self, data: NDArray[np.float32]) -> csr_matrix:
+        """Return one value an event as a matrix of shape (n_users, n_sales); several events of a sale add up."""
+        return csr_matrix((data, self.sales, self.offsets), shape=(len(self), self.n_sales), copy=False)
+
+    def seen(self) -> csr_matrix:
+        """Return 1 for each sale in each user's history, shape (n_users, n_sales), float32, without duplicates."""
+        seen = self.matrix(np.ones(len(self.sales), np.float32)).copy()  # sum_duplicates sorts in place
+        seen.sum_duplicates()
+        seen.data[:] = 1
+        return seen
+
+    def user_of_event(self) -> NDArray[np.int64]:
+        """Return the row of the user of each event."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some users with all their events, known or not as of any instant; layout as in `Histories`."""
+
+    user_ids: pa.StringArray
+    n_sales: int
+    offsets: NDArray[np.int64]
+    sales: NDArray[np.int32]
+    purchases: NDArray[np.bool_]
+    occurred_at: NDArray[np.int64]
+    recorded_at: NDArray[np.int64]
+
+    @classmethod
+    def from_batch(cls, batch: pa.RecordBatch, n_sales: int) -> "Block":
+        """Make a block of rows of table `user_histories` without copying the events."""
+        sales = batch.column("sales")
+        start, end = sales.offsets[0].as_py(), sales.offsets[-1].as_py()
+        lists = {name: batch.column(name).values.slice(start, end - start) for name in _LISTS}
+        return cls(
+            user_ids=batch.column("user_id"),
+            n_sales=n_sales,
+            offsets=sales.offsets.to_numpy().astype(np.int64) - start,
+            sales=lists["sales"].to_numpy(),
+            purchases=lists["purchases"].to_numpy(zero_copy_only=False),
+            occurred_at=lists["occurred_at"].to_numpy(),
+            recorded_at=lists["recorded_at"].to_numpy(),
+        )
+
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    def as_of(self, instant: int, settings: HistorySettings) -> Histories:
+        """Return what was known at an instant: events that occurred and were recorded strictly before it."""
+        known = (self.occurred_at < instant) & (self.recorded_at < instant)
+        known &= self.occurred_at >= instant - settings.days * DAY
+        ends = np.concatenate(([0], np.cumsum(known)))[self.offsets]
+        from_last = np.repeat(ends[1:], np.diff(self.offsets)) - np.cumsum(known)
+        known &= from_last < settings.max_events
+        offsets = np.concatenate(([0], np.cumsum(known)))[self.offsets]
+        return Histories(
+            as_of=instant,
+            n_sales=self.n_sales,
+            offsets=offsets,
+            sales=self.sales[known],
+            purchases=self.purchases[known],
+            occurred_at=self.occurred_at[known],
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> "Block":
+        """Return the block of some of the users, in the order given."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Block(
+            user_ids=self.user_ids.take(pa.array(rows)),
+            n_sales=self.n_sales,
+            offsets=offsets,
+            sales=self.sales[events],
+            purchases=self.purchases[events],
+            occurred_at=self.occurred_at[events],
+            recorded_at=self.recorded_at[events],
+        )
+
+    def purchases_between(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return user row and event number of each purchase in [start, end), in order of user and time."""
+        events = np.flatnonzero(self.purchases & (self.occurred_at >= start) & (self.occurred_at < end))
+        return np.searchsorted(self.offsets, events, side="right") - 1, events
+
+
+def blocks(batches: Iterable[pa.RecordBatch], n_sales: int, users: int) -> Iterable[Block]:
+    """Cut batches of `user_histories` into blocks of at most so many users."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, users):
+            yield Block.from_batch(batch.slice(start, users), n_sales)
+
+
+_LISTS = ("sales", "purchases", "occurred_at", "recorded_at")

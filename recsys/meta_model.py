@@ -1,0 +1,74 @@
+"""The meta-model: a logistic regression over the features → purchase probability."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recsys.errors import ModelError
+from recsys.settings import StepSettings
+
+
+class MetaModelSettings(StepSettings):
+    """Training set and logistic regression."""
+
+    days: int = Field(14, ge=1)
+    """Purchases of so many days before as_of are the training set."""
+    negatives: int = Field(5, ge=1)
+    """So many sales open and not bought are drawn for each purchase."""
+    regularization: float = Field(1.0, gt=0)
+    """Inverse strength C of the L2 penalty on standardised features."""
+    seed: int = 0
+    """Seed of the draw of sales not bought."""
+
+
+@dataclass(frozen=True)
+class MetaModel:
+    """P(a user buys a sale on the day from as_of | he buys on that day, the sale is open), by logistic regression.
+
+    log-odds = intercept + sum of coefficient * (feature - mean) / scale. The intercept is corrected for the sampling
+    of the sales not bought; King and Zeng 2001, eq. 7.
+    """
+
+    features: list[str]
+    means: list[float]
+    scales: list[float]
+    coefficients: list[float]
+    intercept: float
+
+    def log_odds(self, features: list[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the log-odds of each cell, given one array a feature that broadcasts to the shape."""
+        slopes = np.divide(self.coefficients, self.scales)
+        total = np.full(shape, self.intercept - slopes @ self.means, np.float32)
+        for slope, feature in zip(slopes.astype(np.float32), features, strict=True):
+            if slope:
+                total += feature * slope
+        return total
+
+    def require_features(self, names: list[str]) -> None:
+        """Check that the features are those that the model was trained on.
+
+        Raises:
+            ModelError: If they are not.
+        """
+        if names != self.features:
+            raise ModelError(
+                f"the model was trained on features {', '.join(self.features)}; the configuration gives "
+                f"{', '.join(names)}: train again, or correct 'recommenders.without'"
+            )
+
+    def to_json(self) -> str:
+        """Write the model as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "MetaModel":
+        """Read a model that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def probability(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn log-odds into probabilities in [0, 1]."""
+    return 1 / (1 + np.exp(-log_odds))

@@ -1,0 +1,81 @@
+"""Ranking metrics by their textbook definitions, and confidence intervals over users."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+RANKING_METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
+
+
+class Estimate(NamedTuple):
+    """A mean with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def ranks(scores: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the 1-based rank of each candidate in its row, best first, ties by column; 0 for the others.
+
+    Args:
+        scores: Shape (n_users, n_sales), without nan.
+        candidates: Shape (n_users, n_sales), the sales that are ranked.
+    """
+    keyed = np.where(candidates, -scores, np.inf)
+    order = np.argsort(keyed, axis=1, kind="stable")
+    positions = np.empty_like(order)
+    np.put_along_axis(positions, order, np.arange(1, scores.shape[1] + 1)[None, :], axis=1)
+    return np.where(candidates, positions, 0)
+
+
+def ranking_metrics(ranks_of_relevant: NDArray[np.int64], k: int = 10) -> dict[str, float]:
+    """Measure one ranking by the ranks of all its relevant sales.
+
+    Args:
+        ranks_of_relevant: 1-based ranks of the relevant sales, at least one.
+        k: How many sales are shown.
+
+    Returns:
+        recall@k = relevant shown / relevant; ndcg@k with gain 1 and discount 1 / log2(rank + 1); hit_rate@k = 1 if
+        a relevant one is shown; mrr = 1 / rank of the first relevant one, however deep. Keys name k = 10.
+    """
+    shown = ranks_of_relevant[ranks_of_relevant <= k]
+    ideal = np.sum(1 / np.log2(np.arange(1, min(len(ranks_of_relevant), k) + 1) + 1))
+    return {
+        "recall@10": len(shown) / len(ranks_of_relevant),
+        "ndcg@10": float(np.sum(1 / np.log2(shown + 1)) / ideal),
+        "hit_rate@10": float(len(shown) > 0),
+        "mrr": float(1 / ranks_of_relevant.min()),
+    }
+
+
+def bootstrap(
+    values: Mapping[str, NDArray[np.float64]], users: NDArray, seed: int = 0, rounds: int = 1000
+) -> dict[str, Estimate]:
+    """Estimate means with intervals by drawing users with replacement.
+
+    Args:
+        values: Named values of the same cases, each shape (n_cases,).
+        users: Shape (n_cases,), the user of each case; all cases of a user are drawn together.
+        seed: The same seed draws the same users, so that intervals of several policies can be compared.
+        rounds: How often all users are drawn.
+
+    Returns:
+        For each name the mean over cases and the 2.5 % and 97.5 % percentiles of the drawn means.
+    """
+    _, user = np.unique(users, return_inverse=True)
+    sums = np.stack([np.bincount(user, weights=column) for column in values.values()])
+    counts = np.bincount(user).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    draws = np.stack(
+        [np.bincount(rng.integers(0, len(counts), len(counts)), minlength=len(counts)) for _ in range(rounds)]
+    )
+    means = (draws @ sums.T) / (draws @ counts)[:, None]
+    lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
+    return {
+        name: Estimate(float(column.mean()), float(low), float(high))
+        for (name, column), low, high in zip(values.items(), lows, highs, strict=True)
+    }

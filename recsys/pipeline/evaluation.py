@@ -1,0 +1,93 @@
+"""user_histories, fitted_recommenders, a meta-model → page_metrics: how well each policy ranked each page."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from recsys.histories import Block, blocks
+from recsys.instants import DAY
+from recsys.meta_model import MetaModel
+from recsys.metrics import RANKING_METRICS, ranking_metrics, ranks
+from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
+from recsys.pipeline.settings import META
+from recsys.pipeline.shop import Shop
+from recsys.scorer import Scorer
+
+
+def page_metrics(
+    histories: DataFrame,
+    shop: Shop,
+    as_ofs: list[int],
+    meta_model: MetaModel,
+    users_sampled: float = 1.0,
+    seed: int = 0,
+) -> DataFrame:
+    """Measure the meta-model and each recommender alone on the purchases of the day from each instant.
+
+    For each user who bought on that day, the sales open at his first purchase are ranked by what was known at the
+    instant; relevant are those of them that he bought on that day. A user who bought none of them is left out.
+
+    Args:
+        histories: Table `user_histories`.
+        shop: Where the recommenders fitted as of each instant are.
+        as_ofs: Instants, microseconds.
+        meta_model: Trained on earlier days.
+        users_sampled: Share of the users looked at on each day, in (0, 1].
+        seed: Seed of that sample.
+    """
+    schema = pa.schema(
+        [("as_of", pa.int64()), ("user_id", pa.string()), ("policy", pa.string())]
+        + [(name, pa.float64()) for name in RANKING_METRICS]
+    )
+    metrics = ", ".join(f"`{name}` double" for name in RANKING_METRICS)
+
+    def measure(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
+            for as_of in as_ofs:
+                for buyers in buyers_of_day(block, as_of):
+                    sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
+                    rows = _measure(buyers.take(np.flatnonzero(sampled)), shop, as_of, meta_model)
+                    yield pa.RecordBatch.from_pylist(rows, schema=schema)
+
+    return histories.mapInArrow(measure, f"as_of long, user_id string, policy string, {metrics}")
+
+
+def _measure(block: Block, shop: Shop, as_of: int, meta_model: MetaModel) -> list[dict]:
+    if not len(block):
+        return []
+    scorer = shop.scorer(as_of)
+    sales = scorer.horizon.sales
+    candidates = open_at(shop, sales, first_purchases(block, as_of))
+    relevant = bought_in_day(block, as_of, len(shop.catalogue))[:, sales] & candidates
+    user_ids = block.user_ids.to_pylist()
+    rows = []
+    for policy, scores in _policies(scorer, block, shop, meta_model).items():
+        ranked = ranks(scores, candidates)
+        rows += [
+            {
+                "as_of": as_of,
+                "user_id": user_ids[user],
+                "policy": policy,
+                **ranking_metrics(ranked[user][relevant[user]]),
+            }
+            for user in np.flatnonzero(relevant.any(axis=1))
+        ]
+    return rows
+
+
+def first_purchases(block: Block, as_of: int) -> NDArray[np.int64]:
+    """Return the moment of each user's first purchase of the day from an instant, shape (n_users,)."""
+    users, events = block.purchases_between(as_of, as_of + DAY)
+    _, first = np.unique(users, return_index=True)
+    return block.occurred_at[events[first]]
+
+
+def _policies(scorer: Scorer, block: Block, shop: Shop, meta_model: MetaModel) -> dict[str, NDArray[np.float32]]:
+    histories = block.as_of(scorer.horizon.as_of, shop.history)
+    shape = (len(block), len(scorer.horizon))
+    policies = {META: meta_model.log_odds(scorer.features(histories), shape)}
+    policies.update({name: scorer.score(name, histories) for name in scorer.names})
+    return policies

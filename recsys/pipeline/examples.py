@@ -1,0 +1,145 @@
+"""user_histories, fitted_recommenders → training_examples: purchases, and sales open then and not bought."""
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from recsys.histories import Block, blocks
+from recsys.instants import DAY
+from recsys.meta_model import MetaModelSettings
+from recsys.pipeline.shop import Shop
+
+BLOCK_USERS = 8192
+PAGE_USERS = 128
+"""So many users' pages are scored together: the features of a large shop stay in the processor's cache."""
+
+
+def training_examples(histories: DataFrame, shop: Shop, as_ofs: list[int], settings: MetaModelSettings) -> DataFrame:
+    """Make examples of the purchases in the day from each instant, with features as of that instant.
+
+    Each purchase of a sale while it is open is an example, and so are `negatives` sales that were open at that moment
+    and that the user did not buy on that day. Which ones depends on seed, user, instant and sale alone.
+    """
+    names = [recommender.name for recommender in shop.recommenders]
+    schema = pa.schema(
+        [
+            ("as_of", pa.int64()),
+            ("user_id", pa.string()),
+            ("sale_id", pa.string()),
+            ("bought", pa.bool_()),
+            ("sampling_rate", pa.float64()),
+            *[(name, pa.float32()) for name in names],
+        ]
+    )
+    features = ", ".join(f"{name} float" for name in names)
+
+    def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
+            for as_of in as_ofs:
+                for buyers in buyers_of_day(block, as_of):
+                    yield _examples(buyers, shop, as_of, settings, schema)
+
+    ddl = f"as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, {features}"
+    return histories.mapInArrow(make, ddl)
+
+
+def buyers_of_day(block: Block, as_of: int) -> Iterator[Block]:
+    """Return, page by page, the users of a block who bought anything in the day from an instant."""
+    users, _ = block.purchases_between(as_of, as_of + DAY)
+    buyers = np.unique(users)
+    for start in range(0, len(buyers), PAGE_USERS):
+        yield block.take(buyers[start : start + PAGE_USERS])
+
+
+def bought_in_day(block: Block, as_of: int, n_sales: int) -> NDArray[np.bool_]:
+    """Tell which sales of the catalogue each user bought in the day from an instant, shape (n_users, n_sales)."""
+    users, events = block.purchases_between(as_of, as_of + DAY)
+    bought = np.zeros((len(block), n_sales), bool)
+    bought[users, block.sales[events]] = True
+    return bought
+
+
+def _examples(block: Block, shop: Shop, as_of: int, settings: MetaModelSettings, schema: pa.Schema) -> pa.RecordBatch:
+    scorer = shop.scorer(as_of)
+    bought, drawn, rates = sample_page(block, shop, as_of, settings)
+    users, columns = np.nonzero(bought | drawn)
+    labels = bought[users, columns]
+    histories = block.as_of(as_of, shop.history)
+    features = [np.broadcast_to(feature, bought.shape)[users, columns] for feature in scorer.features(histories)]
+    values = [
+        np.full(len(users), as_of),
+        block.user_ids.take(pa.array(users)),
+        np.asarray(shop.catalogue.sale_ids, object)[scorer.horizon.sales[columns]],
+        labels,
+        np.where(labels, 1.0, rates[users]),
+        *features,
+    ]
+    arrays = [pa.array(value, kind.type) for value, kind in zip(values, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def sample_page(
+    block: Block, shop: Shop, as_of: int, settings: MetaModelSettings
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Choose the examples of each user of a block for the day from an instant.
+
+    Returns:
+        Sales bought while open and sales drawn from those not bought, both (n_users, n_horizon); and of each user the
+        share of his sales not bought that was drawn, (n_users,).
+    """
+    horizon = shop.horizon(as_of)
+    users, columns, moments = _purchases_while_open(block, shop, as_of)
+    is_open = open_at(shop, horizon.sales, moments)
+    candidates = is_open & ~bought_in_day(block, as_of, len(shop.catalogue))[:, horizon.sales][users]
+    keys = _random_keys(user_seeds(block.user_ids, settings.seed, as_of)[users], columns, horizon.sales)
+    keys[~candidates] = np.iinfo(np.uint64).max
+    smallest = np.argpartition(keys, min(settings.negatives, len(horizon)) - 1, axis=1)[:, : settings.negatives]
+
+    shape = (len(block), len(horizon))
+    bought, drawn, available = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
+    bought[users, columns] = True
+    drawn[users[:, None], smallest] = True
+    np.logical_or.at(available, users, candidates)
+    drawn &= available
+    return bought, drawn, drawn.sum(axis=1) / np.maximum(available.sum(axis=1), 1)
+
+
+def open_at(shop: Shop, sales: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which of the sales are open at each moment, shape (n_moments, n_sales)."""
+    opens, closes = shop.catalogue.opens_at[sales], shop.catalogue.closes_at[sales]
+    return (opens <= moments[:, None]) & (closes > moments[:, None])
+
+
+def user_seeds(user_ids: pa.StringArray, seed: int, as_of: int) -> NDArray[np.uint64]:
+    """Return a number for each user that depends on his id, the seed and the instant alone."""
+    hashes = np.fromiter((zlib.crc32(user_id.encode()) for user_id in user_ids.to_pylist()), np.uint64, len(user_ids))
+    return _mix(hashes ^ _mix(np.array([seed, as_of], np.int64).view(np.uint64))[0] ^ np.uint64(as_of))
+
+
+def _purchases_while_open(
+    block: Block, shop: Shop, as_of: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return user row, column of the horizon and moment of the day's purchases of sales open at that moment."""
+    horizon_sales = shop.horizon(as_of).sales
+    users, events = block.purchases_between(as_of, as_of + DAY)
+    sales, moments = block.sales[events], block.occurred_at[events]
+    is_open = (shop.catalogue.opens_at[sales] <= moments) & (shop.catalogue.closes_at[sales] > moments)
+    return users[is_open], np.searchsorted(horizon_sales, sales[is_open]), moments[is_open]
+
+
+def _random_keys(seeds: NDArray[np.uint64], columns: NDArray[np.int64], sales: NDArray[np.int32]) -> NDArray[np.uint64]:
+    """Return a random number for each purchase and sale, shape (n_purchases, n_sales)."""
+    purchases = _mix(seeds + columns.astype(np.uint64))
+    return _mix(purchases[:, None] ^ _mix(sales.astype(np.uint64))[None, :])
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit numbers: splitmix64, Steele et al. 2014."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,32 @@
+"""events → user_histories: one row a user, so that everything after needs no exchange between users."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
+
+from recsys.catalogue import Catalogue
+
+
+def user_histories(events: DataFrame, catalogue: Catalogue) -> DataFrame:
+    """Gather each user's events in order of time; sales by their position in the catalogue.
+
+    Ties in time are broken by sale and kind, so that the same events give the same row.
+    """
+    positions = events.sparkSession.createDataFrame(list(catalogue.position.items()), "sale_id string, position int")
+    event = f.struct(
+        f.unix_micros("occurred_at").alias("occurred_at"),
+        f.col("position"),
+        (f.col("kind") == "purchase").alias("purchase"),
+        f.unix_micros("recorded_at").alias("recorded_at"),
+    )
+    gathered = (
+        events.join(f.broadcast(positions), on="sale_id", how="inner")
+        .groupBy("user_id")
+        .agg(f.array_sort(f.collect_list(event)).alias("events"))
+    )
+    return gathered.select(
+        "user_id",
+        f.col("events.position").alias("sales"),
+        f.col("events.purchase").alias("purchases"),
+        f.col("events.occurred_at").alias("occurred_at"),
+        f.col("events.recorded_at").alias("recorded_at"),
+    )

@@ -1,0 +1,95 @@
+"""A shop's raw tables → our tables: SQL files at the edge, the only place that knows raw names."""
+
+import hashlib
+from pathlib import Path
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys.errors import ConfigurationError, InputError
+from recsys.pipeline.settings import RawTable, SourceSettings
+from recsys.tables import Table
+
+
+def read_raw_tables(spark: SparkSession, settings: SourceSettings) -> dict[str, DataFrame]:
+    """Open every raw table.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    return {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
+
+
+def select_table(spark: SparkSession, table: Table, settings: SourceSettings, raw: dict[str, DataFrame]) -> DataFrame:
+    """Run a table's SQL file over the raw tables; optional columns that it leaves out become null.
+
+    Raises:
+        InputError: If the file is missing or Spark refuses it.
+        SchemaError: If its columns are not the table's.
+    """
+    path = Path(settings.sql) / f"{table.name}.sql"
+    if not path.exists():
+        raise InputError(f"{path} is missing: it must select the columns {', '.join(table.columns)}")
+    try:
+        selected = spark.sql(path.read_text(), **raw)
+        selected.schema  # noqa: B018  Spark looks at the query only now
+    except (PySparkException, KeyError) as error:
+        raise InputError(f"{path}: {_first_line(error)}; raw tables are {', '.join(sorted(raw))}") from error
+    table.check(selected, str(path))
+    for name in table.optional:
+        if name not in selected.columns:
+            selected = selected.selectExpr("*", f"cast(null as {table.columns[name].simpleString()}) as {name}")
+    return selected.select(*table.columns)
+
+
+def has_table(table: Table, settings: SourceSettings) -> bool:
+    """Tell whether the source has an optional table."""
+    return (Path(settings.sql) / f"{table.name}.sql").exists()
+
+
+def fingerprint(settings: SourceSettings) -> str:
+    """Return a digest of the SQL files and of the raw files' names, sizes and times.
+
+    A catalogue table or a URL is named but not looked into: its settings stand for it.
+    """
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    for path in sorted(Path(settings.sql).glob("*.sql")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for raw in settings.raw.values():
+        for path in _files(raw):
+            status = path.stat()
+            digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(raw: RawTable) -> list[Path]:
+    if raw.path is None or "://" in raw.path:
+        return []
+    root = Path(raw.path)
+    return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+
+
+def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+    place = raw.table or raw.path
+    if raw.path and "://" not in raw.path and not Path(raw.path).exists():
+        raise InputError(f"raw table '{name}': {raw.path} does not exist: correct source.raw.{name}.path")
+    try:
+        return (
+            spark.table(raw.table) if raw.table else spark.read.format(raw.format).options(**raw.options).load(raw.path)
+        )
+    except PySparkException as error:
+        raise InputError(f"raw table '{name}' at {place}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def check_settings(settings: SourceSettings) -> None:
+    """Check what can be checked without Spark.
+
+    Raises:
+        ConfigurationError: If the folder of SQL files is missing.
+    """
+    if not Path(settings.sql).is_dir():
+        raise ConfigurationError(f"source.sql == '{settings.sql}', must be a folder of SQL files: see conf/sources/")

@@ -1,0 +1,225 @@
+"""Rules for source rows: those that break one are set aside with its name, or kept and counted."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pyspark.sql import DataFrame, Observation, Window
+from pyspark.sql import functions as f
+
+from recsys.errors import EmptyInputError, RejectedRowsError
+from recsys.tables import EVENTS, SALES, USERS, Table
+
+MAX_ID_BYTES = 256
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition, in SQL, that is true of the rows that break the rule."""
+
+    name: str
+    meaning: str
+    broken: str
+    action: Literal["set aside", "kept", "not yet"] = "set aside"
+
+
+def _id_rules(column: str) -> tuple[Rule, ...]:
+    return (
+        Rule(f"{column}_present", f"{column} is neither null nor empty", f"coalesce({column}, '') = ''"),
+        Rule(
+            f"{column}_short",
+            f"{column} has at most {MAX_ID_BYTES} bytes",
+            f"octet_length({column}) > {MAX_ID_BYTES}",
+        ),
+        Rule(f"{column}_printable", f"{column} has no control character", f"{column} rlike '\\\\p{{Cntrl}}'"),
+    )
+
+
+SALE_RULES = (
+    *_id_rules("sale_id"),
+    Rule(
+        "sale_instants_present",
+        "opens_at and closes_at are not null",
+        "opens_at is null or closes_at is null",
+    ),
+    Rule("sale_closes_after_it_opens", "closes_at is later than opens_at", "closes_at <= opens_at"),
+    Rule("title_present", "title is neither null nor empty", "coalesce(trim(title), '') = ''"),
+    Rule(
+        "price_valid",
+        "price is null or a positive finite number",
+        "not (price > 0 and price < double('Infinity'))",
+    ),
+    Rule("sale_id_unique", "a sale_id stands once; the sale that opens first is used", "copy > 1"),
+)
+
+EVENT_RULES = (
+    *_id_rules("user_id"),
+    Rule("kind_known", "kind is visit or purchase", "kind is null or kind not in ('visit', 'purchase')"),
+    Rule("occurred_at_present", "occurred_at is not null", "occurred_at is null"),
+    Rule("sale_known", "sale_id is that of a valid sale", "opens_at is null"),
+    Rule(
+        "revenue_finite",
+        "revenue is null or a finite number",
+        "isnan(revenue) or abs(revenue) = double('Infinity')",
+    ),
+    Rule(
+        "known_as_of",
+        "the event occurred before as_of; a later one is not known yet",
+        "occurred_at >= timestamp_micros(:as_of)",
+        "not yet",
+    ),
+    Rule(
+        "purchase_while_open",
+        "a purchase lies in [opens_at, closes_at) of its sale; another tells taste, but is no training example",
+        "kind = 'purchase' and not (occurred_at >= opens_at and occurred_at < closes_at)",
+        "kept",
+    ),
+)
+EVENT_UNIQUE = Rule(
+    "event_unique",
+    "an event (user_id, sale_id, kind, occurred_at) stands once; the first recorded is used",
+    "copy > 1",
+)
+USER_RULES = (*_id_rules("user_id"), Rule("user_id_unique", "a user_id stands once", "copy > 1"))
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """How many rows of a table broke a rule, with examples."""
+
+    table: str
+    rule: Rule
+    rows: int
+    broken: int
+    examples: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether no row broke the rule; an event that is not known yet breaks nothing."""
+        return self.broken == 0 or self.rule.action == "not yet"
+
+
+def flag_sales(sales: DataFrame) -> DataFrame:
+    """Add `rule`, the name of the first rule that a row breaks or null."""
+    order = Window.partitionBy("sale_id").orderBy("opens_at", "closes_at", "title", "description", "price")
+    return _flag(sales.withColumn("copy", f.row_number().over(order)), SALE_RULES).drop("copy")
+
+
+def flag_users(users: DataFrame) -> DataFrame:
+    """Add `rule`, the name of the first rule that a row breaks or null."""
+    order = Window.partitionBy("user_id").orderBy(f.to_json("attributes"))
+    return _flag(users.withColumn("copy", f.row_number().over(order)), USER_RULES).drop("copy")
+
+
+def flag_events(events: DataFrame, sales: DataFrame, as_of: int) -> DataFrame:
+    """Add `rule`, the name of the first rule that a row breaks or null, and `recorded_at` where it is missing.
+
+    Duplicates are not looked for here: see `first_copies`.
+    """
+    windows = f.broadcast(sales.select("sale_id", "opens_at", "closes_at"))
+    rules = [
+        Rule(rule.name, rule.meaning, rule.broken.replace(":as_of", str(as_of)), rule.action) for rule in EVENT_RULES
+    ]
+    known = events.withColumn("recorded_at", f.coalesce("recorded_at", "occurred_at"))
+    return _flag(known.join(windows, on="sale_id", how="left"), rules).select(*EVENTS.columns, "rule")
+
+
+def first_copies(events: DataFrame) -> DataFrame:
+    """Keep of each event the copy recorded first; the greatest revenue where copies differ.
+
+    Users are brought together first, so that the sums need no second exchange.
+    """
+    key = ["user_id", "sale_id", "kind", "occurred_at"]
+    copies = events.repartition("user_id").groupBy(*key)
+    return copies.agg(f.min("recorded_at").alias("recorded_at"), f.max("revenue").alias("revenue")).select(
+        *EVENTS.columns
+    )
+
+
+def later_copies(events: DataFrame) -> DataFrame:
+    """Return the copies that `first_copies` leaves out."""
+    order = Window.partitionBy("user_id", "sale_id", "kind", "occurred_at").orderBy("recorded_at", f.desc("revenue"))
+    later = events.withColumn("copy", f.row_number().over(order)).where("copy > 1").drop("copy")
+    return later.withColumn("rule", f.lit(EVENT_UNIQUE.name))
+
+
+def usable(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
+    """Return the rows that break no rule, or one whose rows are kept."""
+    kept = [rule.name for rule in rules if rule.action == "kept"]
+    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(kept))
+
+
+def set_aside(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
+    """Return the rows that break a rule whose rows are set aside."""
+    return flagged.where(f.col("rule").isin([rule.name for rule in rules if rule.action == "set aside"]))
+
+
+def rejected_rows(flagged: DataFrame, table: Table) -> DataFrame:
+    """Return rows of table `rejected_rows`: the rule's name and the row as JSON."""
+    row = f.to_json(
+        f.struct(*[name for name in table.columns if name in flagged.columns]), {"ignoreNullFields": "false"}
+    )
+    return flagged.select(f.lit(table.name).alias("table"), f.col("rule"), row.alias("row"))
+
+
+def observed_rules(flagged: DataFrame, rules: tuple[Rule, ...], observation: Observation) -> DataFrame:
+    """Return the same rows, counted by rule into the observation while they are written."""
+    broken = [f.count_if(f.col("rule") == rule.name).alias(rule.name) for rule in rules]
+    return flagged.observe(observation, f.count(f.lit(1)).alias("rows"), *broken)
+
+
+def rule_counts(table: Table, rules: tuple[Rule, ...], observation: Observation) -> list[RuleCount]:
+    """Return what the observation counted."""
+    seen = observation.get
+    return [RuleCount(table.name, rule, seen["rows"], seen[rule.name]) for rule in rules]
+
+
+def with_examples(counts: list[RuleCount], flagged: DataFrame, table: Table) -> list[RuleCount]:
+    """Add a few rows to the rules of a table that they break."""
+    broken = [count.rule.name for count in counts if count.table == table.name and not count.passed]
+    if not broken:
+        return counts
+    order = Window.partitionBy("rule").orderBy(f.xxhash64("row"))
+    rows = rejected_rows(flagged.where(f.col("rule").isin(broken)), table)
+    numbered = rows.withColumn("number", f.row_number().over(order)).where(f.col("number") <= _EXAMPLES)
+    examples: dict[str, list[str]] = {}
+    for row in numbered.collect():
+        examples.setdefault(row["rule"], []).append(row["row"])
+    return [
+        replace(count, examples=tuple(examples.get(count.rule.name, count.examples)))
+        if count.table == table.name
+        else count
+        for count in counts
+    ]
+
+
+def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
+    """Check that enough rows are left.
+
+    Raises:
+        EmptyInputError: If table sales or events has no usable row.
+        RejectedRowsError: If too large a share of a table's rows is set aside.
+    """
+    for table in (SALES, EVENTS, USERS):
+        of_table = [count for count in counts if count.table == table.name]
+        if not of_table:
+            continue
+        rows = of_table[0].rows
+        aside = sum(count.broken for count in of_table if count.rule.action == "set aside")
+        if rows == 0 and table is not USERS:
+            raise EmptyInputError(f"table {table.name} has 0 rows, needs at least 1: check the source's path and SQL")
+        if aside > max_rejected_share * rows:
+            worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
+            raise RejectedRowsError(
+                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, allowed are {max_rejected_share:.2%} "
+                f"(source.max_rejected_share); most break '{worst.rule.name}' ({worst.rule.meaning}): "
+                f"{worst.broken:,} rows, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
+                "allow a larger share"
+            )
+
+
+def _flag(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
+    flag = f.lit(None).cast("string")
+    for rule in reversed(rules):
+        flag = f.when(f.expr(rule.broken), f.lit(rule.name)).otherwise(flag)
+    return rows.withColumn("rule", flag)

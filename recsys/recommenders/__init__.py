@@ -1,0 +1,38 @@
+"""The recommenders, and the one list of them that every caller uses."""
+
+from pydantic import Field
+
+from recsys.catalogue import Catalogue
+from recsys.recommenders.base import Model, Recommender, Statistics
+from recsys.recommenders.collaborative import Collaborative, CollaborativeSettings
+from recsys.recommenders.content import MetadataSettings, TextSettings, content_metadata, content_text
+from recsys.recommenders.context import ContextSettings, context_features
+from recsys.recommenders.popularity import Popularity, PopularitySettings
+from recsys.settings import StepSettings
+
+__all__ = ["Model", "Recommender", "RecommenderSettings", "Statistics", "recommenders"]
+
+
+class RecommenderSettings(StepSettings):
+    """The recommenders; `without` leaves some out."""
+
+    popularity: PopularitySettings = PopularitySettings()
+    collaborative: CollaborativeSettings = CollaborativeSettings()
+    content_metadata: MetadataSettings = MetadataSettings()
+    content_text: TextSettings = TextSettings()
+    context: ContextSettings = ContextSettings()
+    without: tuple[str, ...] = Field((), strict=False)
+    """Names of features to leave out."""
+
+
+def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Recommender]:
+    """Return every recommender in use, in the order of the features of the meta-model."""
+    metadata = content_metadata(settings.content_metadata, catalogue)
+    everything: list[Recommender] = [
+        Popularity(settings.popularity, catalogue, metadata),
+        Collaborative(settings.collaborative, catalogue),
+        metadata,
+        content_text(settings.content_text, catalogue),
+        *context_features(settings.context, catalogue),
+    ]
+    return [recommender for recommender in everything if recommender.name not in settings.without]

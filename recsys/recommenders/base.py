@@ -1,0 +1,59 @@
+"""What every recommender is: additive statistics over users, a fit, and plain arrays that score blocks."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue import Horizon
+from recsys.histories import Histories
+
+Statistics = dict[str, NDArray[np.float32]]
+"""Sums over users: the statistics of two groups of users add up to those of both."""
+
+
+class Model(Protocol):
+    """A recommender fitted as of an instant."""
+
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """Score the sales of the horizon for each user; higher is better, never nan.
+
+        Returns:
+            float32 that broadcasts to (n_users, n_horizon): one row where all users have the same scores, one
+            column where all sales have.
+        """
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything that `Recommender.load` needs, as arrays without objects."""
+        ...
+
+
+class Recommender(Protocol):
+    """One kind of evidence of what a user will buy; its score makes one feature of the meta-model.
+
+    The feature is log(1 + gain * score), which tames heavy tails, or the score itself where gain is 0.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of recommender, feature and policy."""
+        ...
+
+    @property
+    def gain(self) -> float:
+        """At least 0; scores of a recommender with a gain must not be negative."""
+        ...
+
+    def count(self, histories: Histories, horizon: Horizon) -> Statistics:
+        """Return the statistics of some users; empty if the recommender learns from the sales alone."""
+        ...
+
+    def fit(self, statistics: Statistics, horizon: Horizon) -> Model:
+        """Fit to the statistics of all users."""
+        ...
+
+    def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> Model:
+        """Return the model that `Model.arrays` came from."""
+        ...

@@ -1,0 +1,197 @@
+"""Content-based filtering: sales that are like those the user looked at."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix, diags_array
+from sklearn.feature_extraction.text import CountVectorizer
+
+from recsys.catalogue import Catalogue, Horizon
+from recsys.errors import ConfigurationError
+from recsys.histories import Histories
+from recsys.recommenders.base import Statistics
+from recsys.settings import StepSettings
+
+
+class ContentSettings(StepSettings):
+    """Content-based filtering over one family of features."""
+
+    half_life_days: float = Field(30.0, gt=0)
+    """An event weighs half after so many days."""
+    purchase_weight: float = Field(3.0, ge=0)
+    """A purchase weighs as much as so many visits."""
+
+
+class MetadataSettings(ContentSettings):
+    """Content-based filtering over attributes and price band."""
+
+    price_band_ratio: float = Field(1.5, gt=1)
+    """Each price band ends at so many times its start."""
+
+
+class TextSettings(ContentSettings):
+    """Content-based filtering over the words of title and description."""
+
+    min_sales: int = Field(2, ge=1)
+    """A word counts once so many known sales have it."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """How often each sale has each feature, before any weighting."""
+
+    names: list[str]
+    counts: csr_matrix  # (n_sales, n_features) float32
+
+
+@dataclass(frozen=True)
+class Content:
+    """Cosine between the profile of a sale and the decayed sum of the profiles of the user's sales.
+
+    A feature weighs log((1 + n) / (1 + n of sales that have it)) + 1, known sales counted, and a sale's profile has
+    length 1: a rare feature tells more, and a sale with many features no more than one with few.
+    Reference: recsys/sql/content.sql.
+    """
+
+    name: str
+    settings: ContentSettings
+    catalogue: Catalogue
+    count_features: Callable[[], Features]
+    min_sales: int = 1
+    gain: float = 10.0
+
+    @cached_property
+    def features(self) -> Features:
+        """The features of all sales, counted when they are first needed."""
+        return self.count_features()
+
+    def count(self, histories: Histories, horizon: Horizon) -> Statistics:
+        """Return nothing: profiles of sales need no users."""
+        return {}
+
+    def fit(self, statistics: Statistics, horizon: Horizon) -> "ContentModel":
+        """Weigh the features by the sales known as of the horizon: those that open before its end."""
+        known = self.catalogue.opens_at < horizon.until
+        return ContentModel(self.settings, sale_profiles(self.features.counts, known, self.min_sales), horizon)
+
+    def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "ContentModel":
+        """Return the model of saved arrays."""
+        parts = (arrays["data"], arrays["features"], arrays["offsets"])
+        profiles = csr_matrix(parts, shape=tuple(arrays["shape"]))
+        return ContentModel(self.settings, profiles, horizon)
+
+
+class ContentModel:
+    """Profiles of all sales as arrays; the profile of a user is made of them when he is scored."""
+
+    def __init__(self, settings: ContentSettings, profiles: csr_matrix, horizon: Horizon) -> None:
+        self.settings = settings
+        self.profiles = profiles  # (n_sales, n_features)
+        self._similarities = profiles @ profiles[horizon.sales].T.toarray()  # (n_sales, n_horizon)
+
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the cosine in [0, 1] of user and sale profiles; 0 for a user without a profile."""
+        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
+        norms = row_norms(weights @ self.profiles)
+        weights.data *= np.repeat(
+            np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0), np.diff(weights.indptr)
+        )
+        return weights @ self._similarities
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the profiles row by row."""
+        kept = self.profiles
+        return {
+            "data": kept.data,
+            "features": kept.indices,
+            "offsets": kept.indptr,
+            "shape": np.array(kept.shape),
+        }
+
+
+def content_metadata(settings: MetadataSettings, catalogue: Catalogue) -> Content:
+    """Content-based filtering over the attributes and the price bands of sales."""
+    return Content(
+        "content_metadata",
+        settings,
+        catalogue,
+        lambda: metadata_features(catalogue, settings.price_band_ratio),
+    )
+
+
+def content_text(settings: TextSettings, catalogue: Catalogue) -> Content:
+    """Content-based filtering over the words of titles and descriptions, TF-IDF."""
+    return Content("content_text", settings, catalogue, lambda: text_features(catalogue), settings.min_sales)
+
+
+def metadata_features(catalogue: Catalogue, price_band_ratio: float) -> Features:
+    """Return each attribute `key=value` and the price band of each sale, once."""
+    bands = price_bands(catalogue.prices, price_band_ratio)
+    words = [
+        [f"{key}={value}" for key, value in sorted(attributes.items()) if value] + ([band] if band else [])
+        for attributes, band in zip(catalogue.attributes, bands, strict=True)
+    ]
+    return _count(CountVectorizer(analyzer=_as_is, binary=True, dtype=np.float32), words)
+
+
+def text_features(catalogue: Catalogue) -> Features:
+    """Return how often each word of two letters or more is in each sale's title and description."""
+    vectorizer = CountVectorizer(strip_accents="unicode", dtype=np.float32)
+    return _count(vectorizer, catalogue.texts)
+
+
+def price_bands(prices: NDArray[np.float64], ratio: float) -> list[str | None]:
+    """Name the band of each price by its lower end, such as `price_band=57`; None where the price is unknown.
+
+    Bands have fixed ends, powers of the ratio: ends taken from the data would move with sales yet to come.
+    """
+    with np.errstate(divide="ignore"):
+        powers = np.floor(np.log(prices) / np.log(ratio))
+    starts = np.power(ratio, powers)
+    return [None if np.isnan(start) else f"price_band={start:.4g}" for start in starts]
+
+
+def sale_profiles(counts: csr_matrix, known: NDArray[np.bool_], min_sales: int = 1) -> csr_matrix:
+    """Weigh features by how few of the known sales have them, and give each profile length 1.
+
+    Args:
+        counts: Shape (n_sales, n_features), how often a sale has a feature.
+        known: Shape (n_sales,), the sales that are counted; the others get an empty profile.
+        min_sales: A feature that fewer of the known sales have is left out.
+
+    Returns:
+        Shape (n_sales, n_features), float32.
+    """
+    counts = diags_array(known.astype(np.float32)) @ counts
+    counts.eliminate_zeros()
+    frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
+    idf = np.where(frequencies >= min_sales, np.log((1 + known.sum()) / (1 + frequencies)) + 1, 0)
+    profiles = (counts @ diags_array(idf.astype(np.float32))).tocsr()
+    norms = row_norms(profiles)
+    profiles.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(profiles.indptr))
+    profiles.eliminate_zeros()
+    return profiles
+
+
+def row_norms(matrix: csr_matrix) -> NDArray[np.float32]:
+    """Return the length of each row; entries of the same cell must have been added up."""
+    squares = np.concatenate(([0.0], np.cumsum(np.square(matrix.data, dtype=np.float64))))
+    return np.sqrt(np.maximum(np.diff(squares[matrix.indptr]), 0)).astype(np.float32)
+
+
+def _count(vectorizer: CountVectorizer, documents: list) -> Features:
+    try:
+        counts = vectorizer.fit_transform(documents)
+    except ValueError as error:
+        if "empty vocabulary" not in str(error):
+            raise ConfigurationError(str(error)) from error
+        return Features([], csr_matrix((len(documents), 0), dtype=np.float32))
+    return Features(list(vectorizer.get_feature_names_out()), counts.tocsr())
+
+
+def _as_is(words: list[str]) -> list[str]:
+    return words

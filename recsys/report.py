@@ -1,0 +1,98 @@
+"""Results as tables that people read in a terminal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recsys import snapshot_store
+from recsys.metrics import RANKING_METRICS
+
+_SHOWN_EXAMPLE = 160
+
+
+def print_rules(rule_counts: Path, console: Console) -> None:
+    """Print every rule with PASS or FAIL, how many rows break it and a few of them."""
+    counts = json.loads(rule_counts.read_text())
+    table = Table("table", "rule", "", "rows", "broken", "what happens", box=None, pad_edge=False)
+    for count in counts:
+        verdict = Text("PASS", "green") if passed(count) else Text("FAIL", "bold red")
+        rule = count["rule"]
+        table.add_row(
+            count["table"], rule["name"], verdict, f"{count['rows']:,}", f"{count['broken']:,}", rule["action"]
+        )
+    console.print(table)
+    for count in counts:
+        if not passed(count):
+            console.print(
+                f"\n[bold]{count['table']}.{count['rule']['name']}[/bold]: {count['rule']['meaning']}; not so in:"
+            )
+            for example in count["examples"]:
+                console.print(Text(f"  {example[:_SHOWN_EXAMPLE]}{'…' if len(example) > _SHOWN_EXAMPLE else ''}"))
+
+
+def passed(count: dict[str, Any]) -> bool:
+    """Tell whether no row broke the rule; an event that is not known yet breaks nothing."""
+    return count["broken"] == 0 or count["rule"]["action"] == "not yet"
+
+
+def print_backtest(result: dict[str, Any], console: Console) -> None:
+    """Print a row a policy: each metric with half the width of its 95 % interval, best ndcg@10 first."""
+    window = result["window"]
+    console.print(
+        f"{window['from']} to {window['to']}: {window['days']} days, {window['pages']:,} pages; "
+        f"{window['model']}, trained on {window['trained_on']}"
+    )
+    table = Table("policy", *RANKING_METRICS, "users", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    policies = sorted(result["policies"].items(), key=lambda item: -item[1]["ndcg@10"]["value"])
+    for name, metrics in policies:
+        cells = [f"{metrics[metric]['value']:.4f} ± {_half_width(metrics[metric]):.4f}" for metric in RANKING_METRICS]
+        table.add_row(f"[bold]{name}[/bold]" if name == "meta" else name, *cells, f"{metrics['users']:,}")
+    console.print(table)
+    meta = result["policies"]["meta"]
+    if "auc" in meta:
+        console.print(
+            f"meta-model on all sales open at a purchase: AUC {meta['auc']:.4f}, log-loss {meta['log_loss']:.5f}, "
+            f"{meta['calibration']:.2f} purchases predicted per purchase made"
+        )
+    if window["note"]:
+        console.print(Text(f"Note: {window['note']}", "yellow"))
+
+
+def print_model(model: Any, console: Console) -> None:
+    """Print the coefficients of a meta-model, strongest first."""
+    rows = sorted(zip(model.features, model.coefficients, strict=True), key=lambda row: -abs(row[1]))
+    table = Table("feature", "log-odds per standard deviation", box=None, pad_edge=False)
+    for name, coefficient in rows:
+        table.add_row(name, f"{coefficient:+.3f}")
+    console.print(table)
+
+
+def print_snapshots(root: Path, console: Console) -> None:
+    """Print the snapshots of a folder, newest first."""
+    listed = snapshot_store.listing(root)
+    if not listed:
+        console.print(f"No snapshot in {root} yet: run 'recsys nightly'.")
+        return
+    table = Table("", "snapshot", "as of", "users", "sales", "MB", "made by", "published", box=None, pad_edge=False)
+    for each in listed:
+        table.add_row(
+            "▸ served" if each.is_current else "",
+            each.name,
+            f"{each.as_of:%Y-%m-%d %H:%M}" if each.as_of else f"[red]{each.problem}[/red]",
+            f"{each.n_users or 0:,}",
+            f"{each.n_sales or 0:,}",
+            f"{(each.n_bytes or 0) / 1e6:.1f}",
+            ", ".join(f"{name} {version}" for name, version in each.versions.items()),
+            f"{each.published_at:%Y-%m-%d %H:%M}" if each.published_at else "",
+        )
+    console.print(table)
+
+
+def _half_width(estimate: dict[str, float]) -> float:
+    return (estimate["high"] - estimate["low"]) / 2

@@ -1,0 +1,215 @@
+"""Writes snapshots, user by user in constant memory but for an index of about 30 bytes a user."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.errors import InputError, SnapshotError
+from recsys.instants import compact, to_micros
+from recsys.snapshot import (
+    FORMAT,
+    HASHES,
+    MANIFEST,
+    OFFSETS,
+    ROWS,
+    SALES,
+    Manifest,
+    Snapshot,
+    SnapshotContents,
+    UserIndex,
+    describe,
+    ranking_type,
+    sales_to_json,
+    user_hash,
+)
+from recsys.snapshot_rules import check_contents, check_schema, ranking_problems
+from recsys.snapshot_store import flush, locked, move_into_place, temporary_folder
+
+
+def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> str:
+    """Write a snapshot into a folder of snapshots, and return its name.
+
+    The name is `as_of` and the start of the fingerprint. Writing the same again changes nothing; where that
+    name is taken by something else or by a damaged snapshot, the new one's name ends in -2, -3, and so on.
+
+    Args:
+        root: The folder of snapshots; made if absent.
+        contents: All that is not a user's own ranking.
+        rankings: One row a user: `user_id`, and for each personal policy p three lists, best first, of one
+            length in all rows: `<p>_sales` and `<p>_reasons` (positions in the sales and in the reasons) and
+            `<p>_scores`.
+
+    Raises:
+        EmptyInputError: If there is no sale.
+        SchemaError: If a column is missing or of another type.
+        InputError: If a value breaks a rule or a user has two rows.
+    """
+    check_contents(contents)
+    with temporary_folder(root) as folder:
+        manifest = _write_files(folder, contents, rankings)
+        (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+        flush(folder)
+        with locked(root):
+            return _settle(folder, root, f"{compact(to_micros(contents.as_of))}-{contents.fingerprint[:8]}")
+
+
+def _settle(folder: Path, root: Path, name: str) -> str:
+    for candidate in _candidates(name):
+        target = root / candidate
+        if not target.exists():
+            move_into_place(folder, target)
+            return candidate
+        if _is_same(target, folder):
+            return candidate
+    raise AssertionError("there is always another name")
+
+
+def _candidates(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _is_same(target: Path, folder: Path) -> bool:
+    try:
+        if (target / MANIFEST).read_bytes() != (folder / MANIFEST).read_bytes():
+            return False
+        Snapshot.open(target)
+    except (OSError, SnapshotError):
+        return False
+    return True
+
+
+def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> Manifest:
+    n_sales = len(contents.sales)
+    (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
+    for policy, ranking in contents.shared_rankings.items():
+        sales, scores, reasons = (np.asarray(values)[np.newaxis] for values in ranking)
+        _records(sales, scores, reasons, n_sales).tofile(folder / f"shared_{policy}.bin")
+    n_users, k = _write_users(folder, contents, rankings)
+    for name, source in contents.files.items():
+        _copy(source, folder / "files" / name)
+    return Manifest(
+        format=FORMAT,
+        as_of=contents.as_of,
+        horizon_end=contents.horizon_end,
+        policies=tuple(contents.policies),
+        shared_policies={policy: len(ranking[0]) for policy, ranking in contents.shared_rankings.items()},
+        reasons=tuple(contents.reasons),
+        versions=dict(contents.versions),
+        fingerprint=contents.fingerprint,
+        k=k,
+        n_users=n_users,
+        n_sales=n_sales,
+        files={str(file.relative_to(folder)): describe(file) for file in _files(folder)},
+    )
+
+
+def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.RecordBatch]) -> tuple[int, int]:
+    """Write all users' rankings and the index that finds them; return how many users, and sales for each."""
+    hashes: list[NDArray[np.uint64]] = []
+    k: int | None = None
+    with ExitStack() as stack:
+
+        def create(name: str) -> BinaryIO:
+            return stack.enter_context((folder / name).open("wb"))
+
+        rankings = {policy: create(f"ranking_{policy}.bin") for policy in contents.policies}
+        ids, offsets = create("user_ids.bin"), create("user_id_offsets.bin")
+        offsets.write(np.zeros(1, OFFSETS).tobytes())
+        for batch in batches:
+            check_schema(batch.schema, contents.policies)
+            users = _user_ids(batch)
+            for policy, file in rankings.items():
+                records = _policy_records(batch, policy, contents, k)
+                if len(records):
+                    k = records["sales"].shape[1]
+                file.write(records.tobytes())
+            ends = ids.tell() + np.cumsum([len(user) for user in users], dtype=OFFSETS)
+            offsets.write(ends.astype(OFFSETS).tobytes())
+            ids.write(b"".join(users))
+            hashes.append(np.fromiter((user_hash(user) for user in users), HASHES, len(users)))
+    n_users = _write_index(folder, hashes)
+    return n_users, k or 0
+
+
+def _write_index(folder: Path, batches: list[NDArray[np.uint64]]) -> int:
+    hashes = np.concatenate([np.empty(0, HASHES), *batches])
+    batches.clear()
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    hashes.tofile(folder / "user_hashes.bin")
+    order.astype(ROWS).tofile(folder / "user_rows.bin")
+    same = np.flatnonzero(hashes[1:] == hashes[:-1])
+    _refuse_repeated_users(UserIndex(folder), order[np.union1d(same, same + 1)])
+    return len(hashes)
+
+
+def _refuse_repeated_users(users: UserIndex, suspects: NDArray[np.intp]) -> None:
+    seen: dict[bytes, int] = {}
+    for row in suspects.tolist():
+        first = seen.setdefault(users.user_id(row), row)
+        if first != row:
+            raise InputError(
+                f"user_id of row {row} == that of row {first}, each user must have one row: "
+                "aggregate the rankings by user_id"
+            )
+
+
+def _user_ids(batch: pa.RecordBatch) -> list[bytes]:
+    users = batch.column("user_id").cast(pa.binary()).to_pylist()
+    if not all(users):
+        row = next(row for row, user in enumerate(users) if not user)
+        raise InputError(f"user_id == {users[row]!r} in row {row} of a batch, must be a text of at least 1 character")
+    return users
+
+
+def _policy_records(batch: pa.RecordBatch, policy: str, contents: SnapshotContents, k: int | None) -> np.ndarray:
+    sales = _matrix(batch, f"{policy}_sales", k)
+    k = sales.shape[1]
+    scores, reasons = _matrix(batch, f"{policy}_scores", k), _matrix(batch, f"{policy}_reasons", k)
+    for problem in ranking_problems(policy, sales, scores, reasons, contents):
+        raise InputError(problem)
+    return _records(sales, scores, reasons, len(contents.sales))
+
+
+def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
+    column = batch.column(name)
+    values = column.flatten()
+    if nulls := column.null_count + values.null_count:
+        raise InputError(f"{name} has {nulls} nulls, must have none: drop them before ranking")
+    lengths = column.value_lengths().to_numpy()
+    if k is None:
+        k = int(lengths[0]) if len(lengths) else 0
+    if wrong := lengths[lengths != k].tolist():
+        raise InputError(f"{name} has {wrong[0]} values in a row, must have {k} as the first row: rank alike")
+    return values.to_numpy(zero_copy_only=False).reshape(len(batch), k)
+
+
+def _records(sales: np.ndarray, scores: np.ndarray, reasons: np.ndarray, n_sales: int) -> np.ndarray:
+    # Zeros, so that the padding at the end of a record, and with it the checksum, is always the same.
+    records = np.zeros(len(sales), ranking_type(n_sales, sales.shape[1]))
+    records["sales"], records["scores"], records["reasons"] = sales, scores, reasons
+    return records
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise InputError(f"file {source} is missing, the snapshot must carry it as {target.name!r}: write it first")
+    target.parent.mkdir(exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / ".lock")

@@ -1,0 +1,188 @@
+"""Every table of the project, declared once: columns, key, grain, units; checked on each read and write."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    BooleanType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    StringType,
+    TimestampType,
+)
+
+from recsys.errors import InputError, SchemaError
+
+STRING, TIMESTAMP, DOUBLE, BOOLEAN = StringType(), TimestampType(), DoubleType(), BooleanType()
+INTEGER, LONG, FLOAT, BINARY = IntegerType(), LongType(), FloatType(), BinaryType()
+ATTRIBUTES = MapType(STRING, STRING)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's name, grain and columns.
+
+    Columns in `optional` may be missing from a source and are null then. `open_ended` tables carry further columns
+    that depend on the configuration, such as one a feature.
+    """
+
+    name: str
+    grain: str
+    columns: dict[str, DataType]
+    optional: tuple[str, ...] = ()
+    partitioned_by: tuple[str, ...] = field(default=())
+    open_ended: bool = False
+
+    def check(self, frame: DataFrame, where: str = "") -> DataFrame:
+        """Return the frame if its columns are the table's.
+
+        Raises:
+            SchemaError: Naming every missing, unknown and wrongly typed column.
+        """
+        found = {column.name: column.dataType for column in frame.schema}
+        problems = [
+            f"column {name} is missing, must be {kind.simpleString()}"
+            for name, kind in self.columns.items()
+            if name not in found and name not in self.optional
+        ]
+        problems += [
+            f"column {name} is {found[name].simpleString()}, must be {kind.simpleString()}{_hint(found[name], kind)}"
+            for name, kind in self.columns.items()
+            if name in found and not _same(found[name], kind)
+        ]
+        if not self.open_ended:
+            problems += [f"column {name} is unknown: remove or rename it" for name in found if name not in self.columns]
+        if problems:
+            place = f" ({where})" if where else ""
+            raise SchemaError(f"table {self.name}{place}: " + "; ".join(problems))
+        return frame
+
+    def read(self, spark: SparkSession, folder: Path) -> DataFrame:
+        """Read the table from a run's folder.
+
+        Raises:
+            InputError: If it is not there.
+            SchemaError: If its columns are not the table's.
+        """
+        path = folder / self.name
+        if not path.exists():
+            raise InputError(f"table {self.name} is not in {folder}: run the step that writes it, or 'recsys nightly'")
+        return self.check(spark.read.parquet(str(path)), str(path))
+
+    def write(self, frame: DataFrame, folder: Path) -> None:
+        """Write the table as Parquet into a folder.
+
+        Raises:
+            SchemaError: If the frame's columns are not the table's.
+        """
+        self.check(frame).write.mode("overwrite").partitionBy(*self.partitioned_by).parquet(str(folder / self.name))
+
+
+SALES = Table(
+    "sales",
+    "one row a sale",
+    {
+        "sale_id": STRING,
+        "opens_at": TIMESTAMP,
+        "closes_at": TIMESTAMP,
+        "title": STRING,
+        "description": STRING,
+        "price": DOUBLE,
+        "attributes": ATTRIBUTES,
+    },
+    optional=("description", "price", "attributes"),
+)
+
+EVENTS = Table(
+    "events",
+    "one row an event: a visit or a purchase of a sale by a user at an instant",
+    {
+        "user_id": STRING,
+        "sale_id": STRING,
+        "kind": STRING,
+        "occurred_at": TIMESTAMP,
+        "recorded_at": TIMESTAMP,
+        "revenue": DOUBLE,
+    },
+    optional=("recorded_at", "revenue"),
+)
+
+USERS = Table("users", "one row a user", {"user_id": STRING, "attributes": ATTRIBUTES})
+
+REJECTED_ROWS = Table(
+    "rejected_rows",
+    "one row a source row that breaks a rule",
+    {"table": STRING, "rule": STRING, "row": STRING},
+)
+
+USER_HISTORIES = Table(
+    "user_histories",
+    "one row a user; the lists hold his events in order of time, instants in microseconds since 1970 UTC",
+    {
+        "user_id": STRING,
+        "sales": ArrayType(INTEGER),  # position of the sale in ascending order of sale_id
+        "purchases": ArrayType(BOOLEAN),
+        "occurred_at": ArrayType(LONG),
+        "recorded_at": ArrayType(LONG),
+    },
+)
+
+FITTED_RECOMMENDERS = Table(
+    "fitted_recommenders",
+    "one row a recommender and as_of (microseconds); the model's arrays as an npz file without objects",
+    {"as_of": LONG, "recommender": STRING, "arrays": BINARY},
+    partitioned_by=("as_of",),
+)
+
+TRAINING_EXAMPLES = Table(
+    "training_examples",
+    "one row a user, sale and as_of (microseconds): bought on the day from as_of or drawn from the sales not bought",
+    {
+        "as_of": LONG,
+        "user_id": STRING,
+        "sale_id": STRING,
+        "bought": BOOLEAN,
+        "sampling_rate": DOUBLE,  # share of the user's sales of that kind that became examples, in (0, 1]
+    },
+    open_ended=True,
+)
+
+PAGE_METRICS = Table(
+    "page_metrics",
+    "one row a user, as_of (microseconds) and policy: how well the policy ranked the sales open at his first purchase",
+    {
+        "as_of": LONG,
+        "user_id": STRING,
+        "policy": STRING,
+        "recall@10": DOUBLE,
+        "ndcg@10": DOUBLE,
+        "hit_rate@10": DOUBLE,
+        "mrr": DOUBLE,
+    },
+)
+
+RANKINGS = Table(
+    "rankings",
+    "one row a user; for each policy the best sales of the horizon, best first: positions, scores, reason codes",
+    {"user_id": STRING},
+    open_ended=True,
+)
+
+
+def _same(found: DataType, wanted: DataType) -> bool:
+    return found.simpleString() == wanted.simpleString()
+
+
+def _hint(found: DataType, wanted: DataType) -> str:
+    if wanted != TIMESTAMP:
+        return f": cast it in the source's SQL, 'cast(… as {wanted.simpleString()})'"
+    if found.simpleString() == "timestamp_ntz":
+        return ", which has a zone: in the source's SQL write to_utc_timestamp(cast(… as timestamp), 'Europe/Paris')"
+    return ": in the source's SQL write to_timestamp(…) on text that ends in a zone such as Z or +01:00"

@@ -1,0 +1,35 @@
+"""What time it is for the service."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from recsys.instants import HOUR, to_micros
+
+Clock = Callable[[], int]
+"""Returns the present instant as microseconds since 1970 UTC."""
+
+
+def system_clock() -> int:
+    """Return the system's time."""
+    return time.time_ns() // 1000
+
+
+class ReplayClock:
+    """Replays the hours after a snapshot's `as_of` at real speed, for shops whose data lies in the past."""
+
+    def __init__(self, start_hours: float, elapsed: Callable[[], int] = time.monotonic_ns):
+        self._start_hours = start_hours
+        self._elapsed = elapsed
+        self._shift: int | None = None
+
+    def begin(self, as_of: datetime) -> None:
+        """Start at the configured hour after `as_of`; a clock that runs is left alone."""
+        if self._shift is None:
+            self._shift = to_micros(as_of) + int(self._start_hours * HOUR) - self._elapsed() // 1000
+
+    def __call__(self) -> int:
+        """Return the replayed time; the clock must have begun."""
+        if self._shift is None:
+            raise RuntimeError("the replay has not begun: call 'begin' with the as_of of a snapshot first")
+        return self._shift + self._elapsed() // 1000

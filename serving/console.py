@@ -1,0 +1,68 @@
+"""Shows a home page in a terminal."""
+
+from recommendations.v1 import recommendations_pb2 as pb
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PROBABILITY_POLICY = "meta"
+
+
+def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: Console | None = None) -> None:
+    """Print a home page: a line that says where it comes from, a table of the sales, and what is missing."""
+    console = console or Console()
+    console.print(Text(_origin(user_id, response)))
+    if response.fallback_reason:
+        console.print(Text(response.fallback_reason, style="yellow"))
+    if response.sales:
+        console.print(_table(response))
+    if response.shortfall_reason:
+        console.print(Text(response.shortfall_reason, style="yellow"))
+
+
+def _origin(user_id: str, response: pb.GetTopSalesResponse) -> str:
+    level = pb.FallbackLevel.Name(response.fallback_level).removeprefix("FALLBACK_LEVEL_").lower()
+    parts = [
+        f"user {user_id or '(anonymous)'}",
+        f"policy {response.policy}",
+        f"model version {response.model_version or '(none)'}",
+        f"snapshot {response.snapshot}",
+        f"fallback {level}",
+        f"{response.answer_time.ToDatetime():%Y-%m-%d %H:%M} UTC",
+    ]
+    return " · ".join(parts)
+
+
+def _table(response: pb.GetTopSalesResponse) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("sale", overflow="fold")
+    table.add_column("title", overflow="fold", ratio=2)
+    table.add_column("closes in", justify="right", min_width=7, overflow="fold")
+    table.add_column(
+        "probability" if response.policy == PROBABILITY_POLICY else "score",
+        justify="right",
+        min_width=6,
+        overflow="fold",
+    )
+    table.add_column("why", overflow="fold", ratio=2)
+    for sale in response.sales:
+        seconds = sale.close_time.seconds - response.answer_time.seconds
+        cells = [str(sale.rank), sale.sale_id, sale.title, _duration(seconds), _score(sale, response.policy)]
+        table.add_row(*(Text(cell) for cell in [*cells, sale.reason_text]))  # Text: a title is no markup
+    return table
+
+
+def _score(sale: pb.RankedSale, policy: str) -> str:
+    if not sale.HasField("score"):
+        return "–"
+    return f"{sale.score:.2%}" if policy == PROBABILITY_POLICY else f"{sale.score:.3g}"
+
+
+def _duration(seconds: int) -> str:
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes}m"
+    if minutes < 48 * 60:
+        return f"{minutes // 60}h {minutes % 60}m"
+    return f"{minutes // (24 * 60)}d {minutes // 60 % 24}h"

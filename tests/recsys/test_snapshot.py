@@ -1,0 +1,447 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys.errors import EmptyInputError, InputError, SchemaError, SnapshotError
+from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale, read_manifest
+from recsys.snapshot_store import listing, publish
+from recsys.snapshot_writer import write_snapshot
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+REASONS = ("own_visits", "collaborative", "popularity")
+SALES = [
+    SnapshotSale("a", "Alps", AS_OF, AS_OF + timedelta(days=2), 99.5, {"country": "FR"}),
+    SnapshotSale("b", "Börse «B»", AS_OF + timedelta(microseconds=1), AS_OF + timedelta(days=1)),
+    SnapshotSale("c", "Crete", AS_OF - timedelta(days=3), AS_OF + timedelta(hours=1), 0.0),
+    SnapshotSale("d", "", AS_OF + timedelta(hours=7), AS_OF + timedelta(hours=9)),
+    SnapshotSale("e", "Elba", AS_OF, AS_OF + timedelta(days=5), 10.0),
+]
+SHARED = (
+    np.array([4, 2, 0, 1, 3], np.int32),
+    np.array([9, 7, 5, 3, 1], np.float32),
+    np.full(5, 2, np.uint8),
+)
+CONTENTS = SnapshotContents(
+    as_of=AS_OF,
+    horizon_end=AS_OF + timedelta(hours=36),
+    sales=SALES,
+    policies=("meta", "collaborative"),
+    shared_rankings={"popularity": SHARED},
+    reasons=REASONS,
+    versions={"home_ranker": "3"},
+    fingerprint="1a2b3c4d5e6f",
+)
+NAME = "20260301T000000Z-1a2b3c4d"
+ANN = ("ann", [3, 1], [0.5, 0.25], [0, 1])
+BOB = ("bob", [0, 4], [0.125, 0.0625], [2, 2])
+EVE = ("eve", [2, 3], [1.0, 0.0], [1, 0])
+
+
+def batch(*rows: tuple) -> pa.RecordBatch:
+    """Rankings by `meta`; those by `collaborative` are the same backwards."""
+    users, sales, scores, reasons = ([row[i] for row in rows] for i in range(4))
+    columns = {"user_id": pa.array(users, pa.string())}
+    for policy, step in (("meta", 1), ("collaborative", -1)):
+        columns |= {
+            f"{policy}_sales": pa.array([row[::step] for row in sales], pa.list_(pa.int32())),
+            f"{policy}_scores": pa.array([row[::step] for row in scores], pa.list_(pa.float32())),
+            f"{policy}_reasons": pa.array([row[::step] for row in reasons], pa.list_(pa.uint8())),
+        }
+    return pa.record_batch(columns)
+
+
+def write(root: Path, *batches: pa.RecordBatch, **changes: object) -> Path:
+    return root / write_snapshot(root, replace(CONTENTS, **changes), batches or [batch(ANN, BOB), batch(EVE)])
+
+
+def change(column: str, values: object, *, kind: pa.DataType | None = None) -> pa.RecordBatch:
+    rankings = batch(ANN, BOB)
+    return rankings.set_column(rankings.schema.names.index(column), column, pa.array(values, kind))
+
+
+def test_each_user_finds_his_rankings_whatever_batch_they_came_in(tmp_path):
+    snapshot = Snapshot.open(write(tmp_path))
+    for user_id, sales, scores, reasons in (ANN, BOB, EVE):
+        for policy, step in (("meta", 1), ("collaborative", -1)):
+            ranking = snapshot.ranking(policy, user_id)
+            assert ranking.sales.tolist() == sales[::step]
+            assert ranking.scores.tolist() == scores[::step]
+            assert ranking.reasons.tolist() == reasons[::step]
+
+
+def test_user_without_row_has_no_ranking_of_his_own_but_the_shared_one(tmp_path):
+    snapshot = Snapshot.open(write(tmp_path))
+    assert snapshot.ranking("meta", "nobody") is None
+    assert snapshot.ranking("popularity", "nobody").sales.tolist() == [4, 2, 0, 1, 3]
+    assert snapshot.ranking("popularity", "nobody").scores.tolist() == [9, 7, 5, 3, 1]
+
+
+def test_policy_that_is_not_there_is_an_error_that_lists_those_that_are(tmp_path):
+    with pytest.raises(SnapshotError, match=r"policy == 'als', must be one of .*collaborative, meta, popularity"):
+        Snapshot.open(write(tmp_path)).ranking("als", "ann")
+
+
+def test_sales_and_manifest_come_back_as_written(tmp_path):
+    snapshot = Snapshot.open(write(tmp_path))
+    assert list(snapshot.sales) == SALES
+    assert snapshot.opens_at[1] - snapshot.opens_at[0] == 1  # a microsecond is kept
+    assert snapshot.closes_at[2] - snapshot.opens_at[2] == (3 * 24 + 1) * 3_600_000_000
+    assert (snapshot.as_of, snapshot.horizon_end) == (CONTENTS.as_of, CONTENTS.horizon_end)
+    assert (snapshot.policies, snapshot.reasons, snapshot.versions) == (CONTENTS.policies, REASONS, CONTENTS.versions)
+    assert (snapshot.k, snapshot.manifest.n_users, snapshot.manifest.n_sales) == (2, 3, 5)
+
+
+def test_rankings_are_views_that_cannot_be_changed(tmp_path):
+    ranking = Snapshot.open(write(tmp_path)).ranking("meta", "ann")
+    assert not ranking.scores.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        ranking.scores[0] = 1
+
+
+def test_snapshot_without_users_answers_with_the_shared_ranking(tmp_path):
+    snapshot = Snapshot.open(tmp_path / write_snapshot(tmp_path, CONTENTS, []))
+    assert snapshot.ranking("meta", "ann") is None
+    assert len(snapshot.ranking("popularity", "ann").sales) == 5
+
+
+def test_rankings_of_no_sale_are_empty_and_not_absent(tmp_path):
+    nothing = (np.array([], np.int32), np.array([], np.float32), np.array([], np.uint8))
+    snapshot = Snapshot.open(write(tmp_path, batch(("ann", [], [], [])), shared_rankings={"popularity": nothing}))
+    assert len(snapshot.ranking("meta", "ann").sales) == 0
+    assert len(snapshot.ranking("popularity", "ann").sales) == 0
+    assert snapshot.ranking("meta", "bob") is None
+
+
+def test_lists_of_bytes_from_spark_and_large_lists_are_taken(tmp_path):
+    rankings = change("meta_reasons", [[0, 1], [2, 2]], kind=pa.large_list(pa.int8()))
+    snapshot = Snapshot.open(write(tmp_path, rankings))
+    assert snapshot.ranking("meta", "bob").reasons.tolist() == [2, 2]
+
+
+def test_slices_of_a_batch_keep_their_own_rows(tmp_path):
+    snapshot = Snapshot.open(write(tmp_path, batch(ANN, BOB, EVE).slice(1, 1)))
+    assert snapshot.ranking("meta", "bob").sales.tolist() == [0, 4]
+    assert snapshot.ranking("meta", "ann") is None
+
+
+@pytest.mark.parametrize(
+    "user_id", ["é", "e\u0301", "用户", "🙂", "a'b\"c", "../../etc/passwd", "a\x00b", "\n", " ", "x" * 10_000, "\ud800"]
+)
+def test_odd_user_id_is_found_where_it_is_and_missed_where_it_is_not(tmp_path, user_id):
+    without = Snapshot.open(write(tmp_path))
+    assert without.ranking("meta", user_id) is None
+    if user_id == "\ud800":  # half a character: no table can hold it
+        return
+    snapshot = Snapshot.open(write(tmp_path, batch(ANN, (user_id, *BOB[1:]), EVE)))
+    assert snapshot.ranking("meta", user_id).sales.tolist() == BOB[1]
+    assert snapshot.ranking("meta", user_id + "x") is None
+
+
+def test_users_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys.snapshot.user_hash", lambda _: 7)
+    monkeypatch.setattr("recsys.snapshot_writer.user_hash", lambda _: 7)
+    snapshot = Snapshot.open(write(tmp_path))
+    for user_id, sales, *_ in (ANN, BOB, EVE):
+        assert snapshot.ranking("meta", user_id).sales.tolist() == sales
+    assert snapshot.ranking("meta", "nobody") is None
+
+
+def test_hash_at_the_upper_end_is_found(tmp_path, monkeypatch):
+    largest = (1 << 64) - 1
+    monkeypatch.setattr("recsys.snapshot.user_hash", lambda _: largest)
+    monkeypatch.setattr("recsys.snapshot_writer.user_hash", lambda _: largest)
+    assert Snapshot.open(write(tmp_path, batch(ANN))).ranking("meta", "ann") is not None
+
+
+def test_many_users_are_found_each_in_his_own_row(tmp_path):
+    random = np.random.default_rng(3)
+    rows = [
+        (f"u{user}", random.permutation(5)[:2].tolist(), random.random(2, np.float32).tolist(), [0, 2])
+        for user in range(3_001)
+    ]
+    snapshot = Snapshot.open(write(tmp_path, batch(*rows[:1_700]), batch(*rows[1_700:])))
+    for user_id, sales, scores, _ in rows:
+        ranking = snapshot.ranking("meta", user_id)
+        assert (ranking.sales.tolist(), ranking.scores.tolist()) == (sales, scores)
+
+
+def test_user_with_two_rows_is_refused_in_one_batch_and_in_two(tmp_path):
+    for batches in ([batch(ANN, BOB, ANN)], [batch(ANN, BOB), batch(ANN)]):
+        with pytest.raises(InputError, match="user_id of row 2 == that of row 0, each user must have one row"):
+            write(tmp_path, *batches)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("meta_sales", [[3, 1], [0, 5]], "meta_sales holds 5, must be in 0..4"),
+        ("meta_sales", [[3, 1], [-1, 4]], "meta_sales holds -1, must be in 0..4"),
+        ("meta_sales", [[3, 1], [4, 4]], "meta_sales holds 4 twice in a row"),
+        ("meta_sales", [[3, 1], [4]], "meta_sales has 1 values in a row, must have 2"),
+        ("meta_sales", [[3, 1], None], "meta_sales has 1 nulls"),
+        ("meta_sales", [[3, 1], [4, None]], "meta_sales has 1 nulls"),
+        ("collaborative_reasons", [[0, 1], [3, 0]], "collaborative_reasons holds 3, must be in 0..2"),
+        ("meta_scores", [[0.5, 0.25], [float("nan"), 0.0]], "meta_scores holds nan, must be a finite number"),
+        ("user_id", ["ann", ""], "user_id == b'' in row 1"),
+        ("user_id", ["ann", None], "user_id == None in row 1"),
+    ],
+)
+def test_value_that_breaks_a_rule_is_refused(tmp_path, column, values, message):
+    with pytest.raises(InputError, match=message):
+        write(tmp_path, change(column, values))
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_all_wrong_columns_are_named_at_once(tmp_path):
+    rankings = change("meta_scores", ["high", "low"]).drop_columns(["collaborative_sales"])
+    with pytest.raises(SchemaError, match=r"meta_scores is string, must be list<float32>; .*_sales is missing"):
+        write(tmp_path, rankings)
+
+
+def test_all_that_is_wrong_with_the_contents_is_named_at_once(tmp_path):
+    with pytest.raises(InputError) as error:
+        write(
+            tmp_path,
+            sales=[SALES[1], SALES[0], replace(SALES[2], opens_at=SALES[2].closes_at, price=float("nan"))],
+            policies=("meta", "Meta!"),
+            shared_rankings={"recent": (np.array([7]), np.array([1.0]), np.array([0]))},
+            fingerprint="../x",
+            horizon_end=AS_OF,
+        )
+    for part in ("'a' after 'b'", "'c' opens_at", "'c' price", "'Meta!'", "no 'popularity'", "recent_sales holds 7"):
+        assert part in str(error.value)
+    assert "fingerprint == '../x'" in str(error.value)
+    assert "must be before horizon_end" in str(error.value)
+
+
+def test_snapshot_needs_a_sale(tmp_path):
+    with pytest.raises(EmptyInputError, match="sales has 0 rows"):
+        write(tmp_path, sales=[])
+
+
+def test_user_and_policy_take_at_most_250_bytes(tmp_path):
+    def n_bytes(n_users: int, n_policies: int) -> int:
+        policies = ("meta", "collaborative")[:n_policies]
+        row = (list(range(30)), [0.5] * 30, [1] * 30)
+        rows = batch(*((f"user{user:08d}", *row) for user in range(n_users)))
+        sales = [replace(SALES[0], sale_id=f"{sale:04d}") for sale in range(400)]
+        return Snapshot.open(write(tmp_path, rows, policies=policies, sales=sales)).manifest.n_bytes
+
+    assert (n_bytes(1_100, 1) - n_bytes(100, 1)) / 1_000 <= 250
+    assert (n_bytes(1_100, 2) - n_bytes(100, 2)) / 1_000 / 2 <= 250
+
+
+def test_more_sales_than_two_bytes_can_count_are_kept_apart(tmp_path):
+    sales = [replace(SALES[0], sale_id=f"{sale:06d}") for sale in range(70_000)]
+    path = write(tmp_path, batch(("ann", [69_999, 65_536], [1.0, 0.5], [0, 0])), sales=sales)
+    assert Snapshot.open(path).ranking("meta", "ann").sales.tolist() == [69_999, 65_536]
+
+
+def test_model_data_travels_inside(tmp_path):
+    (tmp_path / "themes").mkdir()
+    (tmp_path / "themes" / "weights.json").write_text("[1, 2]")
+    (tmp_path / "model.json").write_text("{}")
+    files = {"model.json": tmp_path / "model.json", "themes": tmp_path / "themes"}
+    snapshot = Snapshot.open(write(tmp_path / "snapshots", files=files))
+    assert snapshot.file("model.json").read_text() == "{}"
+    assert (snapshot.file("themes") / "weights.json").read_text() == "[1, 2]"
+    assert "files/themes/weights.json" in snapshot.manifest.files
+    with pytest.raises(SnapshotError, match=r"other.json is missing"):
+        snapshot.file("other.json")
+
+
+def test_file_to_carry_that_is_missing_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone.json is missing, the snapshot must carry it as 'model.json'"):
+        write(tmp_path, files={"model.json": tmp_path / "gone.json"})
+
+
+def test_name_is_as_of_and_fingerprint(tmp_path):
+    assert write(tmp_path).name == NAME
+
+
+def test_writing_the_same_again_changes_nothing(tmp_path):
+    path = write(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
+    assert write(tmp_path) == path
+    assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
+    assert [listed.name for listed in listing(tmp_path)] == [NAME]
+
+
+def test_other_content_under_the_same_name_gets_another_name(tmp_path):
+    first, second, third = write(tmp_path), write(tmp_path, batch(ANN)), write(tmp_path, batch(BOB))
+    assert [path.name for path in (first, second, third)] == [NAME, f"{NAME}-2", f"{NAME}-3"]
+    assert write(tmp_path, batch(ANN)) == second
+    assert Snapshot.open(first).manifest.n_users == 3
+
+
+def test_damaged_snapshot_is_not_taken_for_the_same(tmp_path):
+    flip_bit(write(tmp_path) / "ranking_meta.bin")
+    assert Snapshot.open(write(tmp_path)).name == f"{NAME}-2"
+
+
+def flip_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def file_names() -> list[str]:
+    rankings = [f"ranking_{policy}.bin" for policy in CONTENTS.policies]
+    users = ["user_hashes.bin", "user_rows.bin", "user_id_offsets.bin", "user_ids.bin"]
+    return ["sales.json", "shared_popularity.bin", *rankings, *users]
+
+
+def test_the_tests_below_damage_every_file(tmp_path):
+    assert {file.name for file in write(tmp_path).iterdir()} == {*file_names(), "manifest.json"}
+
+
+@pytest.mark.parametrize("name", [*file_names(), "manifest.json"])
+def test_flipped_bit_is_refused_and_the_file_named(tmp_path, name):
+    path = write(tmp_path)
+    flip_bit(path / name)
+    with pytest.raises(SnapshotError, match=f"{name}.*must be .*'recsys nightly'"):
+        Snapshot.open(path)
+
+
+@pytest.mark.parametrize("name", file_names())
+def test_truncated_longer_and_missing_files_are_refused_even_without_checksums(tmp_path, name):
+    file = write(tmp_path) / name
+    content = file.read_bytes()
+    for damaged in (content[:-1], b"", content + b"x"):
+        file.write_bytes(damaged)
+        with pytest.raises(SnapshotError, match=f"{name} has {len(damaged)} bytes, must have {len(content)}"):
+            Snapshot.open(file.parent, verify=False)
+    file.unlink()
+    with pytest.raises(SnapshotError, match=f"{name} cannot be read"):
+        Snapshot.open(file.parent, verify=False)
+
+
+def test_snapshot_that_is_pruned_while_it_is_opened_is_an_error_of_ours(tmp_path, monkeypatch):
+    path = write(tmp_path)
+    manifest = read_manifest(path)
+    (path / "user_rows.bin").unlink()
+    monkeypatch.setattr("recsys.snapshot.read_manifest", lambda _: manifest)
+    with pytest.raises(SnapshotError, match=r"user_rows.bin.*choose another snapshot"):
+        Snapshot.open(path, verify=False)
+
+
+def test_checksums_are_read_only_when_asked_for(tmp_path):
+    path = write(tmp_path)
+    flip_bit(path / "ranking_meta.bin")
+    assert Snapshot.open(path, verify=False).name == NAME
+
+
+def test_missing_manifest_and_missing_snapshot_are_named(tmp_path):
+    path = write(tmp_path)
+    (path / "manifest.json").unlink()
+    for absent in (path, tmp_path / "nowhere"):
+        with pytest.raises(SnapshotError, match=r"manifest.json is missing, a snapshot must have one"):
+            Snapshot.open(absent)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\xff"])
+def test_manifest_that_is_no_json_object_is_refused(tmp_path, text):
+    path = write(tmp_path)
+    (path / "manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SnapshotError, match=r"manifest.json must be a JSON object"):
+        Snapshot.open(path)
+
+
+def test_other_format_version_is_refused_by_its_number(tmp_path):
+    path = write(tmp_path)
+    values = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**values, "format": 2}))
+    with pytest.raises(SnapshotError, match=r"manifest.json: format == 2, must be 1"):
+        Snapshot.open(path)
+
+
+def test_changed_value_in_the_manifest_is_refused(tmp_path):
+    path = write(tmp_path)
+    text = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(text.replace('"home_ranker": "3"', '"home_ranker": "4"'))
+    with pytest.raises(SnapshotError, match=r"manifest.json: sha256 == .* must be that of its content"):
+        Snapshot.open(path)
+
+
+def test_writer_that_fails_leaves_nothing(tmp_path):
+    def batches():
+        yield batch(ANN)
+        raise OSError("the cluster is gone")
+
+    with pytest.raises(OSError, match="the cluster is gone"):
+        write_snapshot(tmp_path, CONTENTS, batches())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+KILLED = """
+    import sys, time
+    from pathlib import Path
+    from test_snapshot import ANN, CONTENTS, batch
+    from recsys.snapshot_writer import write_snapshot
+
+    def batches():
+        yield batch(ANN)
+        print("writing", flush=True)
+        time.sleep(60)
+
+    write_snapshot(Path(sys.argv[1]), CONTENTS, batches())
+"""
+
+
+def test_killed_writer_leaves_nothing_readable_and_the_next_one_cleans_up(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"writing\n"
+        writer.send_signal(signal.SIGKILL)
+    assert len(list(tmp_path.glob(".tmp-*"))) == 1
+    assert listing(tmp_path) == []
+
+    path = write(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", NAME}
+    assert Snapshot.open(path).ranking("meta", "eve") is not None
+
+
+def test_writer_leaves_another_one_at_work_alone(tmp_path):
+    def batches():
+        yield batch(ANN)
+        write(tmp_path, fingerprint="ffffffff")
+        publish(tmp_path, "20260301T000000Z-ffffffff", AS_OF)
+        yield batch(BOB)
+
+    name = write_snapshot(tmp_path, CONTENTS, batches())
+    assert Snapshot.open(tmp_path / name).manifest.n_users == 2
+    assert [listed.name for listed in listing(tmp_path)] == ["20260301T000000Z-ffffffff", name]
+
+
+def test_batches_are_taken_one_by_one(tmp_path):
+    at_once = []
+
+    def batches():
+        for user in range(3):
+            (folder,) = tmp_path.glob(".tmp-*")
+            at_once.append(sum(file.stat().st_size for file in folder.iterdir()))
+            yield batch((f"{user:0>100000}", *ANN[1:]))
+
+    write_snapshot(tmp_path, CONTENTS, batches())
+    assert at_once[2] - at_once[1] >= 90_000  # the first two are on their way to the disk
+
+
+def test_look_up_takes_microseconds(tmp_path):
+    snapshot = Snapshot.open(write(tmp_path, batch(*((f"u{user}", *ANN[1:]) for user in range(5_000)))))
+    start = time.perf_counter()
+    for user in range(5_000):
+        snapshot.ranking("meta", f"u{user}")
+    assert (time.perf_counter() - start) / 5_000 < 100e-6  # about 4 on an idle machine

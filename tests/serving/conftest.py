@@ -1,0 +1,134 @@
+"""A small shop whose snapshots and clock the tests control."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys import snapshot_store
+from recsys.instants import to_micros
+from recsys.serving_settings import ServingSettings
+from recsys.snapshot import SnapshotContents, SnapshotSale
+from recsys.snapshot_writer import write_snapshot
+from serving.client import top_sales
+from serving.server import Server, start_server
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+REASONS = ("own_visits", "collaborative", "popularity")
+Entry = tuple[int, float, int]
+
+
+class FakeClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.micros = to_micros(AS_OF)
+
+    def __call__(self) -> int:
+        return self.micros
+
+    def set(self, hours: float, micros: int = 0) -> None:
+        """Move to some hours, and microseconds, after `as_of`."""
+        self.micros = to_micros(AS_OF + timedelta(hours=hours)) + micros
+
+
+def sale(sale_id: str, opens: float = -1, closes: float = 24, **others: object) -> SnapshotSale:
+    """A sale open from and until some hours after `as_of`."""
+    window = (AS_OF + timedelta(hours=opens), AS_OF + timedelta(hours=closes))
+    return SnapshotSale(sale_id, f"Title of {sale_id}", *window, **others)
+
+
+def batch(policies: Sequence[str], rankings: Mapping[str, Sequence[Entry]]) -> pa.RecordBatch:
+    kinds = {"sales": pa.int32(), "scores": pa.float32(), "reasons": pa.uint8()}
+    columns = {"user_id": pa.array(list(rankings), pa.string())}
+    for policy in policies:
+        for position, (name, kind) in enumerate(kinds.items()):
+            lists = [[entry[position] for entry in entries] for entries in rankings.values()]
+            columns[f"{policy}_{name}"] = pa.array(lists, pa.list_(kind))
+    return pa.record_batch(columns)
+
+
+@dataclass
+class Shop:
+    """A folder of snapshots, and services that answer from it."""
+
+    root: Path
+    services: ExitStack
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def write(
+        self,
+        sales: Sequence[SnapshotSale],
+        rankings: Mapping[str, Sequence[Entry]],
+        popularity: Sequence[Entry] | None = None,
+        policies: Sequence[str] = ("meta",),
+        fingerprint: str = "1a2b3c4d",
+        versions: Mapping[str, str] | None = None,
+        hours: float = 0,
+    ) -> str:
+        """Write a snapshot; by default the popularity ranking holds all sales, the last one first."""
+        if popularity is None:
+            popularity = [(position, 100.0 + position, 2) for position in reversed(range(len(sales)))]
+        columns = zip(*popularity, strict=True) if popularity else ([], [], [])
+        contents = SnapshotContents(
+            as_of=AS_OF + timedelta(hours=hours),
+            horizon_end=AS_OF + timedelta(hours=hours + 36),
+            sales=sales,
+            policies=policies,
+            shared_rankings={"popularity": tuple(np.array(column, np.float64) for column in columns)},
+            reasons=REASONS,
+            versions={"home_ranker": "3"} if versions is None else versions,
+            fingerprint=fingerprint,
+        )
+        return write_snapshot(self.root, contents, [batch(policies, rankings)])
+
+    def publish(self, *arguments: object, **changes: object) -> str:
+        """Write a snapshot and make it the current one."""
+        name = self.write(*arguments, **changes)
+        self.point_at(name)
+        return name
+
+    def point_at(self, name: str) -> None:
+        snapshot_store.publish(self.root, name, AS_OF)
+
+    def serve(self, clock: Callable[[], int] | None = None, **settings: object) -> Server:
+        """Start a service on a free port, with the shop's clock, that looks for snapshots all the time."""
+        settings = ServingSettings(**{"port": 0, "poll_seconds": 0.01, "threads": 4, **settings})
+        return self.services.enter_context(start_server(settings, self.root, clock or self.clock))
+
+    def ask(self, server: Server, user_id: str, n: int = 0, policy: str | None = None) -> pb.GetTopSalesResponse:
+        return top_sales(server.target, user_id, n, policy, timeout=10)
+
+
+@pytest.fixture
+def shop(tmp_path) -> Iterator[Shop]:
+    with ExitStack() as services:
+        yield Shop(tmp_path / "snapshots", services)
+
+
+@pytest.fixture(scope="session")
+def new_shop() -> Callable[[Path], Shop]:
+    """Make a shop in a folder, without services."""
+    return lambda root: Shop(root, ExitStack())
+
+
+@pytest.fixture(scope="session")
+def make_sale() -> Callable[..., SnapshotSale]:
+    """Make a sale that is open from and until some hours after `as_of`."""
+    return sale
+
+
+@pytest.fixture
+def published(shop) -> Shop:
+    """A shop with 14 sales: `s00`, …; ann's ranking holds the first 6, of which 2 are closed or not yet open."""
+    windows = {1: (-5, 0), 3: (2, 24)}
+    sales = [sale(f"s{position:02d}", *windows.get(position, (-1, 24)), price=9.5) for position in range(14)]
+    ann = [(position, 0.9 - position / 10, position % 2) for position in range(6)]
+    shop.publish(sales, {"ann": ann, "bob": ann[::-1]})
+    return shop

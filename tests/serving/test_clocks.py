@@ -1,0 +1,34 @@
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from recsys.instants import HOUR, to_micros
+from serving.clocks import ReplayClock, system_clock
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def test_system_clock_counts_microseconds():
+    assert abs(system_clock() - time.time() * 1e6) < 1e6
+
+
+def test_replay_runs_from_some_hours_after_as_of_at_real_speed():
+    elapsed = [5_000_000_000]
+    clock = ReplayClock(10.5, lambda: elapsed[0])
+    clock.begin(AS_OF)
+    assert clock() == to_micros(AS_OF) + 10.5 * HOUR
+    elapsed[0] += 3_000  # nanoseconds
+    assert clock() == to_micros(AS_OF) + 10.5 * HOUR + 3
+
+
+def test_replay_that_runs_is_not_started_again():
+    clock = ReplayClock(0.0, lambda: 0)
+    clock.begin(AS_OF)
+    clock.begin(datetime(2030, 1, 1, tzinfo=UTC))
+    assert clock() == to_micros(AS_OF)
+
+
+def test_replay_must_have_begun():
+    with pytest.raises(RuntimeError, match="has not begun"):
+        ReplayClock(0.0)()

@@ -1,0 +1,16 @@
+import inspect
+
+import grpc
+
+from recsys import errors
+from serving.interceptors import STATUS_CODES
+
+
+def test_every_error_has_a_status_code():
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    assert all(any(base in STATUS_CODES for base in kind.__mro__) for kind in kinds)
+
+
+def test_the_caller_is_blamed_only_for_what_he_sent():
+    blamed = {kind for kind, code in STATUS_CODES.items() if code == grpc.StatusCode.INVALID_ARGUMENT}
+    assert blamed == {errors.ConfigurationError, errors.InputError}
