@@ -24,6 +24,7 @@ from recsys.config import Settings, load_settings
 from recsys.errors import BusyError, RecsysError
 from recsys.instants import parse_instant
 from recsys.pipeline.shop import Shop
+from recsys.report import wide_console
 
 CODE = ("recsys", "jobs")
 
@@ -55,7 +56,7 @@ class Run:
     """The meta-model learns from the day from each of these instants."""
     days: list[int]
     """The instants that are ranked: the night's own, or each midnight of a backtest."""
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    console: Console = field(default_factory=lambda: wide_console(stderr=True))
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -96,7 +97,8 @@ class Run:
         if done.get("fingerprint") == fingerprint:
             self.console.print(f"  [dim]{step.name:<20} unchanged  {done['summary']}[/dim]")
             return
-        self.console.print(f"  [bold]{step.name:<20}[/bold] …", end="\r")
+        if self.console.is_terminal:
+            self.console.print(f"  [bold]{step.name:<20}[/bold] …", end="\r")
         start = time.monotonic()
         scratch = self.folder / f".tmp-{step.name}"
         shutil.rmtree(scratch, ignore_errors=True)

@@ -41,7 +41,7 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
         "spark.sql.ansi.enabled": "true",
         "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "true",
+        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         **settings.spark.conf,
     }
     builder = SparkSession.builder.appName("recsys")

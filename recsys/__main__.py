@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from recsys.config import Settings, load_settings
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import parse_instant, to_micros
+from recsys.report import wide_console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +27,7 @@ app.add_typer(snapshots, name="snapshots")
 Conf = Annotated[Path, typer.Option("--conf", help="Configuration file of the shop.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Instant of the night: a date or 2026-03-01T02:30:00Z.")]
 DEMO = Path("conf/demo.yaml")
-console = Console(highlight=False)
+console = wide_console()
 
 
 @app.command()
@@ -196,7 +197,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except RecsysError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/bold red] {error}", markup=True, soft_wrap=True)
+        wide_console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(1)
 
 

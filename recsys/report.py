@@ -14,6 +14,12 @@ from recsys.metrics import RANKING_METRICS
 _SHOWN_EXAMPLE = 160
 
 
+def wide_console(stderr: bool = False) -> Console:
+    """Return a console that is as wide as the terminal, or 120 columns where there is none."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=120)
+
+
 def print_rules(rule_counts: Path, console: Console) -> None:
     """Print every rule with PASS or FAIL, how many rows break it and a few of them."""
     counts = json.loads(rule_counts.read_text())

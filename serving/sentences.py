@@ -9,6 +9,9 @@ REASONS = {
     "content_text": "Reads like sales you looked at",
     "content_themes": "Looks like sales you looked at",
     "popularity": "Popular right now",
+    "hours_open": "Just opened",
+    "hours_left": "Closes soon",
+    "price_gap": "In the price range you look at",
     "open": "Open now",
 }
 """What the website shows for the kind of evidence that speaks most for a sale."""
