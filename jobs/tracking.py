@@ -1,6 +1,8 @@
 """The only place in the jobs that talks to MLflow."""
 
 import logging
+import os
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from recsys.config import MlflowSettings, Settings
 from recsys.errors import ModelError
 from recsys.meta_model import MetaModel
+from recsys.snapshot_store import locked
 
 CHAMPION = "champion"
 _FINGERPRINT = "fingerprint"
@@ -106,10 +109,10 @@ def _client(settings: Settings) -> MlflowClient:
 
 @lru_cache(maxsize=1)
 def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(settings.tracking_uri or _sqlite(_database(folder)))
     if settings.tracking_uri is None and client.get_experiment_by_name(settings.experiment) is None:
         client.create_experiment(settings.experiment, artifact_location=(folder / "mlartifacts").as_uri())
     try:
@@ -117,3 +120,20 @@ def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
     except MlflowException:
         client.create_registered_model(settings.model_name, description="P(purchase) over recommender scores.")
     return client
+
+
+def _database(folder: Path) -> Path:
+    """Return MLflow's database; a new one is made aside: one whose making is killed could never be completed."""
+    database, aside = folder / "mlflow.db", folder / ".tmp-mlflow"
+    with locked(folder):
+        if not database.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            MlflowClient(_sqlite(aside / database.name)).search_experiments()
+            (aside / database.name).rename(database)
+            shutil.rmtree(aside)
+    return database
+
+
+def _sqlite(database: Path) -> str:
+    return f"sqlite:///{database}"

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from recsys.config import Settings, load_settings
-from recsys.errors import ConfigurationError, RecsysError
+from recsys.errors import ConfigurationError, EmptyInputError, RecsysError, RejectedRowsError
 from recsys.instants import parse_instant, to_micros
 from recsys.report import wide_console
 
@@ -100,14 +100,16 @@ def _ask_for_home_page(settings: Settings, user: str) -> None:
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
     """Check the source tables and print every rule with PASS or FAIL; rows that break one are set aside."""
     from jobs.nightly import night
-    from jobs.validate_tables import RULE_COUNTS, VALIDATE_TABLES
+    from jobs.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
     from recsys.report import print_rules
 
     run = night(load_settings(conf), *_instants(as_of))
     try:
         run.do((VALIDATE_TABLES,))
-    finally:
-        print_rules(run.folder / RULE_COUNTS, console)
+    except (EmptyInputError, RejectedRowsError):
+        print_rules(run.folder / REFUSED_RULE_COUNTS, console)
+        raise
+    print_rules(run.folder / RULE_COUNTS, console)
 
 
 @app.command()

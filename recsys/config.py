@@ -1,19 +1,25 @@
 """The configuration: YAML files → one typed, frozen, strict object."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import AwareDatetime, Field, ValidationError
 
+from recsys.catalogue import Catalogue
 from recsys.demo_shop.settings import DemoShopSettings
 from recsys.errors import ConfigurationError
 from recsys.histories import HistorySettings
 from recsys.meta_model import MetaModelSettings
-from recsys.pipeline.settings import RankingSettings, SourceSettings
-from recsys.recommenders import RecommenderSettings
+from recsys.pipeline.settings import META, RankingSettings, SourceSettings
+from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.serving_settings import ServingSettings
 from recsys.settings import StepSettings
+from recsys.snapshot import POPULARITY
+
+_NO_SALES = Catalogue([], *np.zeros((2, 0), np.int64), np.zeros(0), [], [], [])
 
 
 class SparkSettings(StepSettings):
@@ -81,13 +87,37 @@ def load_settings(path: Path) -> Settings:
         ConfigurationError: Naming file, key, value and rule of everything that is wrong.
     """
     try:
-        return Settings.model_validate(_read(path))
+        settings = Settings.model_validate(_read(path))
     except ValidationError as error:
-        problems = [f"  {_key(problem['loc'])} == {_shown(problem)}: {problem['msg']}" for problem in error.errors()]
-        raise ConfigurationError(f"{path}: {len(problems)} wrong:\n" + "\n".join(problems)) from error
+        problems = [f"{_key(problem['loc'])} == {_shown(problem)}: {problem['msg']}" for problem in error.errors()]
+        raise _wrong(path, problems) from error
+    if problems := list(_name_problems(settings)):
+        raise _wrong(path, problems)
+    return settings
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _wrong(path: Path, problems: list[str]) -> ConfigurationError:
+    return ConfigurationError(f"{path}: {len(problems)} wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _name_problems(settings: Settings) -> Iterator[str]:
+    """Say which features and policies are named that there are not."""
+    everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES)]
+    without, policies = settings.recommenders.without, settings.rankings.policies
+    optional = [name for name in everything if name != POPULARITY]
+    personal = [META, *(name for name in optional if name not in without)]
+    for name in sorted(set(without).difference(optional)):
+        yield f"recommenders.without == {name!r}: must be one of {', '.join(optional)}"
+    for name in sorted(set(policies).difference(personal)):
+        yield f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
+    if len(set(policies)) < len(policies):
+        yield f"rankings.policies == {list(policies)}: must name each policy once"
+    if settings.serving.default_policy not in [*policies, POPULARITY]:
+        served = ", ".join([*policies, POPULARITY])
+        yield f"serving.default_policy == {settings.serving.default_policy!r}: must be one of {served}"
+
+
+def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
@@ -97,7 +127,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} holds {type(content).__name__}, must hold keys and values")
     base = content.pop("extends", None)
-    return _merge(_read(path.parent / base), content) if base else content
+    if base is None:
+        return content
+    if not isinstance(base, str) or path.parent / base in (*extended_by, path):
+        raise ConfigurationError(f"{path}: extends == {base!r}, must name another file, which does not extend this one")
+    return _merge(_read(path.parent / base, (*extended_by, path)), content)
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:

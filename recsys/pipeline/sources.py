@@ -3,12 +3,16 @@
 import hashlib
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys.errors import ConfigurationError, InputError
 from recsys.pipeline.settings import RawTable, SourceSettings
 from recsys.tables import Table
+
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
+"""What Spark raises; the latter, such as of a damaged file, have no class of their own in Python."""
 
 
 def read_raw_tables(spark: SparkSession, settings: SourceSettings) -> dict[str, DataFrame]:
@@ -30,11 +34,16 @@ def select_table(spark: SparkSession, table: Table, settings: SourceSettings, ra
     path = Path(settings.sql) / f"{table.name}.sql"
     if not path.exists():
         raise InputError(f"{path} is missing: it must select the columns {', '.join(table.columns)}")
+    known = f"raw tables are {', '.join(sorted(raw))}"
     try:
         selected = spark.sql(path.read_text(), **raw)
         selected.schema  # noqa: B018  Spark looks at the query only now
-    except (PySparkException, KeyError) as error:
-        raise InputError(f"{path}: {_first_line(error)}; raw tables are {', '.join(sorted(raw))}") from error
+    except SPARK_ERRORS as error:
+        raise InputError(f"{path}: {first_line(error)}; {known}") from error
+    except KeyError as error:
+        raise InputError(f"{path}: {{{error.args[0]}}} is no raw table; {known}") from error
+    except (ValueError, IndexError) as error:  # what Python's formatter says of other braces
+        raise InputError(f"{path}: {error}; {known}: braces name one, others are written {{{{ and }}}}") from error
     table.check(selected, str(path))
     for name in table.optional:
         if name not in selected.columns:
@@ -62,11 +71,19 @@ def fingerprint(settings: SourceSettings) -> str:
     return digest.hexdigest()
 
 
+def first_line(error: Exception) -> str:
+    """Return what Spark says first; plans and stack traces follow."""
+    lines = str(error).strip().splitlines()
+    return lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
+
+
 def _files(raw: RawTable) -> list[Path]:
     if raw.path is None or "://" in raw.path:
         return []
     root = Path(raw.path)
-    return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    if root.is_dir():
+        return sorted(path for path in root.rglob("*") if path.is_file())
+    return [root] if root.exists() else []
 
 
 def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
@@ -77,12 +94,8 @@ def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
         return (
             spark.table(raw.table) if raw.table else spark.read.format(raw.format).options(**raw.options).load(raw.path)
         )
-    except PySparkException as error:
-        raise InputError(f"raw table '{name}' at {place}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    except SPARK_ERRORS as error:
+        raise InputError(f"raw table '{name}' at {place}: {first_line(error)}") from error
 
 
 def check_settings(settings: SourceSettings) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pyspark.sql import DataFrame, Observation, Window
+from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
 
 from recsys.errors import EmptyInputError, RejectedRowsError
@@ -101,14 +101,13 @@ class RuleCount:
 
 def flag_sales(sales: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
-    order = Window.partitionBy("sale_id").orderBy("opens_at", "closes_at", "title", "description", "price")
-    return _flag(sales.withColumn("copy", f.row_number().over(order)), SALE_RULES).drop("copy")
+    first = ("opens_at", "closes_at", "title", "description", "price")
+    return _flag_copies(_flag(sales, SALE_RULES[:-1]), "sale_id", first, SALE_RULES[-1])
 
 
 def flag_users(users: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
-    order = Window.partitionBy("user_id").orderBy(f.to_json("attributes"))
-    return _flag(users.withColumn("copy", f.row_number().over(order)), USER_RULES).drop("copy")
+    return _flag_copies(_flag(users, USER_RULES[:-1]), "user_id", (f.to_json("attributes"),), USER_RULES[-1])
 
 
 def flag_events(events: DataFrame, sales: DataFrame, as_of: int) -> DataFrame:
@@ -145,13 +144,17 @@ def later_copies(events: DataFrame) -> DataFrame:
 
 def usable(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
     """Return the rows that break no rule, or one whose rows are kept."""
-    kept = [rule.name for rule in rules if rule.action == "kept"]
-    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(kept))
+    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(_names(rules, "kept")))
 
 
 def set_aside(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
     """Return the rows that break a rule whose rows are set aside."""
-    return flagged.where(f.col("rule").isin([rule.name for rule in rules if rule.action == "set aside"]))
+    return flagged.where(f.col("rule").isin(_names(rules, "set aside")))
+
+
+def kept(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
+    """Return the rows that break a rule whose rows are kept."""
+    return flagged.where(f.col("rule").isin(_names(rules, "kept")))
 
 
 def rejected_rows(flagged: DataFrame, table: Table) -> DataFrame:
@@ -174,23 +177,16 @@ def rule_counts(table: Table, rules: tuple[Rule, ...], observation: Observation)
     return [RuleCount(table.name, rule, seen["rows"], seen[rule.name]) for rule in rules]
 
 
-def with_examples(counts: list[RuleCount], flagged: DataFrame, table: Table) -> list[RuleCount]:
-    """Add a few rows to the rules of a table that they break."""
-    broken = [count.rule.name for count in counts if count.table == table.name and not count.passed]
-    if not broken:
+def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]:
+    """Add to each count a few of the rows that break its rule, given as rows of table `rejected_rows`."""
+    if all(count.passed for count in counts):
         return counts
-    order = Window.partitionBy("rule").orderBy(f.xxhash64("row"))
-    rows = rejected_rows(flagged.where(f.col("rule").isin(broken)), table)
-    numbered = rows.withColumn("number", f.row_number().over(order)).where(f.col("number") <= _EXAMPLES)
-    examples: dict[str, list[str]] = {}
-    for row in numbered.collect():
-        examples.setdefault(row["rule"], []).append(row["row"])
-    return [
-        replace(count, examples=tuple(examples.get(count.rule.name, count.examples)))
-        if count.table == table.name
-        else count
-        for count in counts
-    ]
+    order = Window.partitionBy("table", "rule").orderBy(f.xxhash64("row"), "row")
+    numbered = broken.withColumn("number", f.row_number().over(order)).where(f.col("number") <= _EXAMPLES)
+    examples: dict[tuple[str, str], list[str]] = {}
+    for row in numbered.orderBy("number").collect():
+        examples.setdefault((row["table"], row["rule"]), []).append(row["row"])
+    return [replace(count, examples=tuple(examples.get((count.table, count.rule.name), ()))) for count in counts]
 
 
 def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
@@ -206,8 +202,6 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
             continue
         rows = of_table[0].rows
         aside = sum(count.broken for count in of_table if count.rule.action == "set aside")
-        if rows == 0 and table is not USERS:
-            raise EmptyInputError(f"table {table.name} has 0 rows, needs at least 1: check the source's path and SQL")
         if aside > max_rejected_share * rows:
             worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
             raise RejectedRowsError(
@@ -216,6 +210,17 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
                 f"{worst.broken:,} rows, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
                 "allow a larger share"
             )
+        unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}
+        if rows == sum(unusable.values()) and table is not USERS:
+            why = ", ".join(f"{broken:,} break '{name}'" for name, broken in unusable.items()) or "the source has none"
+            raise EmptyInputError(
+                f"table {table.name} has 0 rows that can be used, needs at least 1 ({why}): check the source's path "
+                "and SQL, and --as-of"
+            )
+
+
+def _names(rules: tuple[Rule, ...], action: str) -> list[str]:
+    return [rule.name for rule in rules if rule.action == action]
 
 
 def _flag(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
@@ -223,3 +228,11 @@ def _flag(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
     for rule in reversed(rules):
         flag = f.when(f.expr(rule.broken), f.lit(rule.name)).otherwise(flag)
     return rows.withColumn("rule", flag)
+
+
+def _flag_copies(flagged: DataFrame, key: str, order: tuple[str | Column, ...], unique: Rule) -> DataFrame:
+    """Flag all but the first of the rows of a key that break no other rule."""
+    usable_first = Window.partitionBy(key).orderBy(f.col("rule").isNotNull(), *order)
+    copies = flagged.withColumn("copy", f.row_number().over(usable_first))
+    is_later = f.col("rule").isNull() & f.expr(unique.broken)
+    return copies.withColumn("rule", f.when(is_later, f.lit(unique.name)).otherwise(f.col("rule"))).drop("copy")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Collaborative:
     """Item-item collaborative filtering with a shrunk cosine, pruned per target sale.
 
     score(u, j) = sum over sales i of u's history of weight(u, i) * similarity(i, j), i != j.
-    Reference: recsys/sql/collaborative.sql.
+    Reference: recsys/sql/sale_similarities.sql, collaborative_scores.sql.
 
     Source:
         Sarwar et al. 2001, sec. 3.1.1. Unlike it, users are counted, not ratings; the cosine is shrunk; and
@@ -70,7 +71,10 @@ class CollaborativeModel:
     def __init__(self, settings: CollaborativeSettings, similarities: csc_matrix) -> None:
         self.settings = settings
         self.similarities = similarities  # (n_sales, n_horizon)
-        self._dense = similarities.toarray(order="C")
+
+    @cached_property
+    def _dense(self) -> NDArray[np.float32]:
+        return self.similarities.toarray(order="C")
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         """Sum the similarities to the sales of each history."""

@@ -54,7 +54,7 @@ class Content:
 
     A feature weighs log((1 + n) / (1 + n of sales that have it)) + 1, known sales counted, and a sale's profile has
     length 1: a rare feature tells more, and a sale with many features no more than one with few.
-    Reference: recsys/sql/content.sql.
+    Reference: recsys/sql/sale_profiles.sql, user_profiles.sql, content_scores.sql.
     """
 
     name: str
@@ -91,7 +91,12 @@ class ContentModel:
     def __init__(self, settings: ContentSettings, profiles: csr_matrix, horizon: Horizon) -> None:
         self.settings = settings
         self.profiles = profiles  # (n_sales, n_features)
-        self._similarities = profiles @ profiles[horizon.sales].T.toarray()  # (n_sales, n_horizon)
+        self._horizon = horizon
+
+    @cached_property
+    def _similarities(self) -> NDArray[np.float32]:
+        """Cosines of all sales and those of the horizon, shape (n_sales, n_horizon)."""
+        return self.profiles @ self.profiles[self._horizon.sales].T.toarray()
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         """Return the cosine in [0, 1] of user and sale profiles; 0 for a user without a profile."""

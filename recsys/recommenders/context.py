@@ -131,4 +131,5 @@ def price_gaps(
 
 
 def _sums_per_user(histories: Histories, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.bincount(histories.user_of_event(), weights=values, minlength=len(histories))
+    sums = np.bincount(histories.user_of_event(), weights=values, minlength=len(histories))
+    return sums.astype(np.float64, copy=False)  # without a single event bincount gives integers, which hold no nan

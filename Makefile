@@ -1,0 +1,54 @@
+# Everything a newcomer needs: `make demo` and `make test` set up a .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format proto benchmarks clean prerequisites
+
+help:  ## Say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(READY)  ## Build the demo shop, run the night over it, show one home page
+	@$(BIN)/recsys demo
+
+test: lint  ## Run every test, after the linters
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## Check format, rules and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+proto: $(READY)  ## Make the Python stubs of proto/ again
+	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
+		proto/recommendations/v1/recommendations.proto
+
+benchmarks: $(READY)  ## Print every headline figure beside its peer; takes a while
+	@for benchmark in similarities scoring night quality; do $(BIN)/python -m benchmarks.$$benchmark || exit 1; done
+
+clean:  ## Remove what was built; keeps var/
+	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt | prerequisites
+	@echo "Setting up .venv (once, some minutes) ..."
+	@$(PYTHON) -m venv .venv || { echo "error: no venv module: sudo apt-get install python3-venv"; exit 1; }
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+prerequisites:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "error: no $(PYTHON) found, needs 3.11 or later: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) --version) found, needs 3.11 or later: sudo apt-get install python3.11 python3.11-venv," \
+		"then make PYTHON=python3.11"; exit 1; }
+	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/}java; command -v "$$java" >/dev/null || \
+		{ echo "error: no Java found, needs 17 or later: sudo apt-get install openjdk-17-jre-headless"; exit 1; }
+	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/}java; \
+		version=$$("$$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -n 1); \
+		[ "$${version:-0}" -ge 17 ] || \
+		{ echo "error: Java $${version:-?} found, needs 17 or later: sudo apt-get install openjdk-17-jre-headless"; exit 1; }

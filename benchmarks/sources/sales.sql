@@ -1,0 +1,2 @@
+-- One row per sale.
+select * from {sales}

@@ -1,0 +1,42 @@
+-- One row per sale of the targets: how many times the shop's usual rate it is looked at.
+-- A rate is events per day open, where an event and a day weigh half after each :half_life_days before :as_of.
+-- Few days say little: :prior_days at the rate that a sale's features let expect are added to its own, and as many at
+-- the shop's rate to those of a feature.
+with ages as (
+    select
+        sale_id,
+        greatest(:as_of - unix_micros(opens_at), 0) / 86400e6 as opened,
+        greatest(:as_of - unix_micros(closes_at), 0) / 86400e6 as closed
+    from {sales}
+), days_open as (
+    select
+        sale_id,
+        :half_life_days / ln(2) * (power(2, -closed / :half_life_days) - power(2, -opened / :half_life_days)) as days
+    from ages
+), sale_events as (
+    select sale_id, sum(weight) as events from {user_weights} group by all
+), sales as (
+    select sale_id, days, coalesce(events, 0) as events from days_open left join sale_events using (sale_id)
+), shop as (
+    select (sum(events) + 1e-9) / (sum(days) + :prior_days) as rate from sales
+), features as (
+    select feature, (sum(events / rate) + :prior_days) / (sum(days) + :prior_days) as times_usual
+    from {sale_features}
+    inner join sales using (sale_id)
+    cross join shop
+    group by all
+), expected as (
+    select sale_id, exp(avg(ln(times_usual))) as times_usual
+    from {sale_features}
+    inner join features using (feature)
+    group by all
+), popularity_scores as (
+    select
+        sales.sale_id,
+        (events / rate + :prior_days * coalesce(expected.times_usual, 1)) / (days + :prior_days) as score
+    from {targets} as targets
+    inner join sales on sales.sale_id = targets.sale_id
+    left join expected on expected.sale_id = targets.sale_id
+    cross join shop
+)
+select * from popularity_scores

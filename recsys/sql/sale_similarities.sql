@@ -1,0 +1,26 @@
+-- One row per (target_id, source_id): how alike two sales are by the users who looked at both, above 0.
+-- similarity = users of both / (sqrt(users of one * users of the other) + :shrinkage).
+-- Of each target the :neighbours most similar sources are kept, ties by sale_id.
+with seen as (
+    select distinct user_id, sale_id from {known_events}
+), sale_users as (
+    select sale_id, count(*) as users from seen group by all
+), seen_targets as (
+    select seen.* from seen left semi join {targets} as targets on seen.sale_id = targets.sale_id
+), pairs as (
+    select target.sale_id as target_id, source.sale_id as source_id, count(*) as users
+    from seen_targets as target
+    inner join seen as source on source.user_id = target.user_id and source.sale_id != target.sale_id
+    group by all
+), similarities as (
+    select target_id, source_id, pairs.users / (sqrt(target.users * source.users) + :shrinkage) as similarity
+    from pairs
+    inner join sale_users as target on target.sale_id = target_id
+    inner join sale_users as source on source.sale_id = source_id
+), ranked as (
+    select *, row_number() over (partition by target_id order by similarity desc, source_id) as neighbour
+    from similarities
+), sale_similarities as (
+    select target_id, source_id, similarity from ranked where neighbour <= :neighbours
+)
+select * from sale_similarities

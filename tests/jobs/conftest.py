@@ -1,0 +1,23 @@
+"""A small shop with a published night; making it takes seconds, so tests change copies of it."""
+
+import shutil
+
+import pytest
+from small_shop import SmallShop, random_rows
+
+from jobs.nightly import night, nightly
+
+
+@pytest.fixture(scope="session")
+def published_shop(spark, tmp_path_factory) -> SmallShop:
+    """A shop after its night; not to be changed."""
+    shop = SmallShop(tmp_path_factory.mktemp("shop")).write(*random_rows(1))
+    nightly(night(shop.settings()))
+    return shop
+
+
+@pytest.fixture
+def shop(published_shop, tmp_path) -> SmallShop:
+    """A copy of it."""
+    shutil.copytree(published_shop.folder, tmp_path / "shop")
+    return SmallShop(tmp_path / "shop")

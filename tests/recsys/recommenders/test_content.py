@@ -1,0 +1,180 @@
+from math import log, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_matrix
+from shops import ShopData, make_shop, purchase, random_shop, sale, visit
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from recsys.recommenders.content import (
+    Content,
+    MetadataSettings,
+    TextSettings,
+    content_metadata,
+    content_text,
+    metadata_features,
+    price_bands,
+    row_norms,
+    sale_profiles,
+    text_features,
+)
+
+
+def fit_and_score(content: Content, shop: ShopData) -> np.ndarray:
+    return content.fit({}, shop.horizon()).score(shop.histories())
+
+
+def counted(features) -> dict[str, list[float]]:
+    return dict(zip(features.names, features.counts.toarray().T.tolist(), strict=True))
+
+
+def test_price_band_is_named_by_its_start_and_includes_it() -> None:
+    prices = np.array([1, 1.99, 2, 3.99, 4, 0.5, 0.49, np.nan])
+    bands = ["price_band=1", "price_band=1", "price_band=2", "price_band=2", "price_band=4"]
+    assert price_bands(prices, 2) == [*bands, "price_band=0.5", "price_band=0.25", None]
+
+
+def test_price_bands_do_not_depend_on_other_prices() -> None:
+    prices = np.random.default_rng(1).lognormal(5, 2, 60)
+    assert price_bands(prices[:7], 1.5) == price_bands(prices, 1.5)[:7]
+
+
+def test_metadata_features_are_attributes_and_the_price_band() -> None:
+    shop = make_shop(
+        [
+            sale("a", country="FR", category="spa", price=9),
+            sale("b", country="FR", category=""),  # an empty value says nothing
+            sale("c", country=None, price=8),  # nor does none
+            sale("d"),
+        ],
+        [],
+    )
+    assert counted(metadata_features(shop.catalogue, 2)) == {
+        "category=spa": [1, 0, 0, 0],
+        "country=FR": [1, 1, 0, 0],
+        "price_band=8": [1, 0, 1, 0],
+    }
+
+
+def test_text_features_are_words_of_two_letters_in_any_case_without_accents() -> None:
+    shop = make_shop(
+        [sale("a", title="Château", description="Le CHATEAU à 2 km"), sale("b", title="Spa"), sale("c")],
+        [],
+    )
+    assert counted(text_features(shop.catalogue)) == {
+        "chateau": [2, 0, 0],
+        "km": [1, 0, 0],
+        "le": [1, 0, 0],
+        "spa": [0, 1, 0],
+    }
+
+
+def test_shop_without_texts_and_metadata_has_no_features() -> None:
+    catalogue = make_shop([sale("a"), sale("b")], []).catalogue
+    for features in (text_features(catalogue), metadata_features(catalogue, 1.5)):
+        assert (features.names, features.counts.shape) == ([], (2, 0))
+
+
+def test_profile_weighs_rare_features_more_and_has_length_1() -> None:
+    counts = csr_matrix(np.array([[1, 2, 0], [1, 0, 0], [0, 0, 0], [0, 5, 9]], np.float32))
+    known = np.array([True, True, True, False])
+    common, rare = log((1 + 3) / (1 + 2)) + 1, log((1 + 3) / (1 + 1)) + 1
+    length = sqrt(common**2 + (2 * rare) ** 2)
+    expected = [[common / length, 2 * rare / length, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert_allclose(sale_profiles(counts, known).toarray(), expected, rtol=1e-6)
+
+
+def test_feature_of_too_few_known_sales_is_left_out() -> None:
+    counts = csr_matrix(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 1]], np.float32))
+    profiles = sale_profiles(counts, np.array([True, True, False]), min_sales=2)
+    assert_array_equal(profiles.toarray(), [[1, 0, 0], [1, 0, 0], [0, 0, 0]])
+    assert profiles.nnz == 2
+
+
+@given(st.integers(0, 10_000))
+def test_profiles_are_those_of_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = csr_matrix(rng.poisson(0.5, (9, 6)).astype(np.float32))
+    peer = TfidfTransformer(norm="l2", smooth_idf=True).fit_transform(counts)
+    assert_allclose(sale_profiles(counts, np.ones(9, bool)).toarray(), peer.toarray(), atol=1e-6)
+
+
+def test_row_norms_are_the_lengths_of_rows() -> None:
+    assert_allclose(row_norms(csr_matrix(np.array([[3, 0, 4], [0, 0, 0], [0, 2, 0]], np.float32))), [5, 0, 2])
+
+
+SALES = [
+    sale("a", -9, -2, country="FR"),  # closed: tells the taste of those who saw it
+    sale("b", country="FR", category="spa"),
+    sale("c", country="IT"),
+    sale("d", 0.5, 3, country="FR"),  # opens tomorrow
+    sale("e"),
+    sale("f", 1.5, 3, category="spa", country="IT"),  # opens after the horizon: not known yet
+]
+
+
+def test_score_is_the_cosine_of_the_decayed_sum_of_profiles() -> None:
+    events = [visit("u", "a", -4), visit("u", "b", -2), purchase("v", "c", -2), visit("w", "e", -1)]
+    shop = make_shop(SALES, events)
+    settings = MetadataSettings(half_life_days=2, purchase_weight=3)
+    fr, it, spa = log((1 + 5) / (1 + 3)) + 1, log((1 + 5) / (1 + 1)) + 1, log((1 + 5) / (1 + 1)) + 1
+    assert it == spa
+    b_fr, b_spa = fr / sqrt(fr**2 + spa**2), spa / sqrt(fr**2 + spa**2)
+    u_fr, u_spa = 1 / 4 + 1 / 2 * b_fr, 1 / 2 * b_spa  # a weighs 1/4, b 1/2
+    u = sqrt(u_fr**2 + u_spa**2)
+    expected = [
+        #          b                      c     d       e
+        [(u_fr * b_fr + u_spa * b_spa) / u, 0, u_fr / u, 0],
+        [0, 1, 0, 0],  # v bought c alone: the weight of a purchase changes no cosine
+        [0, 0, 0, 0],  # w saw e, which has no feature
+    ]
+    assert_allclose(fit_and_score(content_metadata(settings, shop.catalogue), shop), expected, rtol=1e-5)
+
+
+def test_sale_that_opens_after_the_horizon_changes_no_weight() -> None:
+    events = [visit("u", "a", -4), visit("u", "b", -2)]
+    settings = MetadataSettings()
+    with_it, without = make_shop(SALES, events), make_shop(SALES[:-1], events)
+    assert_allclose(
+        fit_and_score(content_metadata(settings, with_it.catalogue), with_it),
+        fit_and_score(content_metadata(settings, without.catalogue), without),
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("family", ["metadata", "text"])
+@given(seed=st.integers(0, 10_000))
+def test_scores_agree_with_loops_over_users_and_sales(family: str, seed: int) -> None:
+    shop = random_shop(seed, n_users=6, n_sales=8, n_events=40)
+    if family == "metadata":
+        content = content_metadata(MetadataSettings(half_life_days=9), shop.catalogue)
+    else:
+        content = content_text(TextSettings(half_life_days=9), shop.catalogue)
+    counts = content.features.counts.toarray().astype(np.float64)
+    horizon, histories = shop.horizon(), shop.histories()
+    known = shop.catalogue.opens_at < horizon.until
+    frequencies = (counts[known] > 0).sum(axis=0)
+    idf = (np.log((1 + known.sum()) / (1 + frequencies)) + 1) * (frequencies >= content.min_sales)
+    profiles = [counts[number] * idf * known[number] for number in range(8)]
+    profiles = [profile / (np.linalg.norm(profile) or 1) for profile in profiles]
+    expected = np.zeros((len(histories), len(horizon)))
+    for user, weights in enumerate(histories.weights(9, 3).toarray()):
+        taste = sum(weight * profile for weight, profile in zip(weights, profiles, strict=True))
+        for column, target in enumerate(horizon.sales):
+            expected[user, column] = taste @ profiles[target] / (np.linalg.norm(taste) or 1)
+    scores = fit_and_score(content, shop)
+    assert_allclose(scores, expected, atol=1e-5)
+    assert scores.max(initial=0) <= 1 + 1e-5
+
+
+def test_rare_words_are_left_out_by_the_settings() -> None:
+    shop = make_shop(
+        [sale("a", title="spa alps"), sale("b", title="spa beach"), sale("c", title="beach")],
+        [visit("u", "a", -1)],
+    )
+    assert_allclose(  # alps is in one sale: u's profile is spa alone
+        fit_and_score(content_text(TextSettings(min_sales=2), shop.catalogue), shop), [[1, sqrt(1 / 2), 0]], rtol=1e-6
+    )

@@ -1,0 +1,60 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.errors import ConfigurationError
+from recsys.instants import DAY, HOUR, compact, from_micros, midnights, parse_instant, to_micros
+
+MARCH_1 = 20_513 * DAY  # 56 years of 365 days, 14 leap days, January and February: 20440 + 14 + 59
+
+
+def test_date_is_its_midnight_utc() -> None:
+    assert parse_instant("2026-03-01") == MARCH_1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-03-01T02:30:00Z", "2026-03-01T02:30:00+00:00", "2026-03-01T03:30:00+01:00", "2026-02-28T21:30-05:00"],
+)
+def test_instant_is_read_in_its_zone(text: str) -> None:
+    assert parse_instant(text) == MARCH_1 + 2 * HOUR + HOUR // 2
+
+
+@pytest.mark.parametrize("text", ["", "today", "2026-3-1", "2026-02-30", "2026-03-01T25:00:00Z"])
+def test_what_is_no_instant_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"instant '{text}', must be a date or an instant such as 2026-03-01"):
+        parse_instant(text)
+
+
+def test_instant_without_a_zone_is_refused_and_the_error_says_what_to_write() -> None:
+    with pytest.raises(ConfigurationError, match="2026-03-01T02:30:00 has no zone: write 2026-03-01T02:30:00Z"):
+        parse_instant("2026-03-01T02:30:00")
+    with pytest.raises(ConfigurationError, match="has no zone"):
+        to_micros(datetime(2026, 3, 1))
+
+
+def test_microseconds_are_kept_exactly() -> None:
+    last = datetime(2026, 2, 28, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert to_micros(last) == MARCH_1 - 1
+    assert from_micros(MARCH_1 - 1) == last
+
+
+def test_zone_does_not_change_the_instant() -> None:
+    assert to_micros(datetime(2026, 3, 1, 1, tzinfo=timezone(timedelta(hours=1)))) == MARCH_1
+
+
+@given(st.datetimes(min_value=datetime(1900, 1, 1), timezones=st.just(UTC)))
+def test_instant_comes_back_from_micros(instant: datetime) -> None:
+    assert from_micros(to_micros(instant)) == instant
+
+
+def test_compact_name_has_no_separators() -> None:
+    assert compact(MARCH_1 + 2 * HOUR) == "20260301T020000Z"
+
+
+def test_midnights_include_both_ends() -> None:
+    assert midnights(MARCH_1, MARCH_1 + 2 * DAY) == [MARCH_1, MARCH_1 + DAY, MARCH_1 + 2 * DAY]
+    assert midnights(MARCH_1, MARCH_1) == [MARCH_1]
+    assert midnights(MARCH_1, MARCH_1 - DAY) == []

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from pydantic import ValidationError
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from recsys.errors import ModelError
+from recsys.meta_model import MetaModel, MetaModelSettings, probability
+from recsys.meta_training import Examples, train
+
+MODEL = MetaModel(
+    features=["popularity", "activity", "own_visits"],
+    means=[1.0, 2.0, 0.5],
+    scales=[2.0, 4.0, 0.5],
+    coefficients=[3.0, -1.0, 0.0],
+    intercept=-2.0,
+)
+
+
+def test_log_odds_are_the_intercept_and_the_standardised_features() -> None:
+    popularity = np.array([[1, 5], [2, 0], [0, 3]], np.float32)
+    activity = np.array([[2, 6], [10, 2], [0, 0]], np.float32)
+    own_visits = np.full((3, 2), 1e6, np.float32)  # its coefficient is 0
+    log_odds = MODEL.log_odds([popularity, activity, own_visits], (3, 2))
+    expected = [
+        [-2 + 3 * (1 - 1) / 2 - (2 - 2) / 4, -2 + 3 * (5 - 1) / 2 - (6 - 2) / 4],
+        [-2 + 3 * (2 - 1) / 2 - (10 - 2) / 4, -2 + 3 * (0 - 1) / 2 - (2 - 2) / 4],
+        [-2 + 3 * (0 - 1) / 2 - (0 - 2) / 4, -2 + 3 * (3 - 1) / 2 - (0 - 2) / 4],
+    ]
+    assert log_odds.dtype == np.float32
+    assert_allclose(log_odds, expected, rtol=1e-6)
+
+
+def test_row_of_sales_and_column_of_users_broadcast() -> None:
+    row, column = np.array([[1, 5]], np.float32), np.array([[2], [10], [0]], np.float32)
+    spread = [np.broadcast_to(row, (3, 2)), np.broadcast_to(column, (3, 2)), np.zeros((3, 2), np.float32)]
+    found = MODEL.log_odds([row, column, np.zeros((1, 1), np.float32)], (3, 2))
+    assert_allclose(found, MODEL.log_odds(spread, (3, 2)))
+    assert MODEL.log_odds([row, column[:0], np.zeros((0, 2), np.float32)], (0, 2)).shape == (0, 2)
+
+
+def test_log_odds_leave_the_features_as_they_are() -> None:
+    features = [np.ones((2, 2), np.float32) for _ in range(3)]
+    MODEL.log_odds(features, (2, 2))
+    assert_allclose(features, 1)
+
+
+def test_log_odds_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(2)
+    features = rng.normal([1, -5, 300], [1, 0.1, 90], (500, 3)).astype(np.float32)
+    bought = rng.random(500) < 1 / (1 + np.exp(-features[:, 0]))
+    model = train(Examples(["a", "b", "c"], features, bought, np.ones(500)), MetaModelSettings(regularization=0.3))
+    scaler = StandardScaler().fit(features)
+    peer = LogisticRegression(C=0.3, max_iter=1000).fit(scaler.transform(features), bought)
+    assert_allclose(
+        model.log_odds(list(features.T), (500,)),
+        peer.decision_function(scaler.transform(features)),
+        atol=1e-4,
+    )
+
+
+def test_probability_of_log_odds() -> None:
+    log_odds = np.array([0, np.log(3), -np.log(3)], np.float32)
+    assert_allclose(probability(log_odds), [1 / 2, 3 / 4, 1 / 4], rtol=1e-6)
+    assert probability(np.array([80, -80], np.float32)) == pytest.approx([1, 0])
+
+
+def test_model_comes_back_from_json() -> None:
+    assert MetaModel.from_json(MODEL.to_json()) == MODEL
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=4))
+def test_numbers_come_back_from_json_exactly(numbers: list[float]) -> None:
+    mean, scale, coefficient, intercept = numbers
+    model = MetaModel(["é"], [mean], [scale], [coefficient], intercept)
+    assert MetaModel.from_json(model.to_json()) == model
+
+
+def test_features_of_training_are_accepted() -> None:
+    MODEL.require_features(["popularity", "activity", "own_visits"])
+
+
+@pytest.mark.parametrize("names", [["popularity", "own_visits"], ["activity", "popularity", "own_visits"], []])
+def test_other_features_or_another_order_are_refused_and_both_are_named(names: list[str]) -> None:
+    with pytest.raises(ModelError) as error:
+        MODEL.require_features(names)
+    assert str(error.value) == (
+        "the model was trained on features popularity, activity, own_visits; the configuration gives "
+        f"{', '.join(names)}: train again, or correct 'recommenders.without'"
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"negatives": 0}, {"days": 0}, {"regularization": 0}, {"negative": 5}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValidationError):
+        MetaModelSettings(**wrong)

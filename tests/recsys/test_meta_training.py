@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from recsys.errors import EmptyInputError
+from recsys.meta_model import MetaModel, MetaModelSettings, probability
+from recsys.meta_training import Examples, evaluate, train
+
+SETTINGS = MetaModelSettings(days=3)
+
+
+def examples(rows: list[tuple[float, bool, float]]) -> Examples:
+    feature, bought, rate = zip(*rows, strict=True)
+    return Examples(["x"], np.array(feature, np.float32)[:, None], np.array(bought), np.array(rate))
+
+
+def test_feature_without_information_leaves_the_share_of_purchases() -> None:
+    model = train(
+        examples(
+            [
+                (0, True, 1.0),
+                (1, True, 1.0),
+                (0, False, 0.5),  # stands for 2
+                (1, False, 0.5),  # stands for 2
+                (0, False, 0.1),  # stands for 10
+                (1, False, 0.1),  # stands for 10
+            ]
+        ),
+        SETTINGS,
+    )
+    assert model.coefficients == pytest.approx([0], abs=1e-6)
+    # 2 purchases; 2 + 2 + 10 + 10 sales not bought.
+    assert_allclose(probability(model.log_odds([np.zeros(1, np.float32)], (1,))), [2 / (2 + 24)], rtol=1e-5)
+
+
+def test_features_are_standardised() -> None:
+    model = train(examples([(10, True, 1.0), (30, False, 1.0), (10, False, 1.0), (30, True, 1.0)]), SETTINGS)
+    assert (model.features, model.means, model.scales) == (["x"], [20], [10])
+
+
+def test_feature_that_never_varies_does_no_harm() -> None:
+    model = train(examples([(7, True, 1.0), (7, False, 0.5)]), SETTINGS)
+    assert (model.scales, model.coefficients) == ([1], [0])
+    assert np.isfinite(model.intercept)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([(1, True, 1.0)], "1 purchases and 0 sales not bought"),
+        ([(1, False, 0.5), (2, False, 0.5)], "0 purchases and 2 sales not bought"),
+    ],
+)
+def test_examples_of_one_kind_are_an_error_that_counts_them(rows: list, found: str) -> None:
+    with pytest.raises(EmptyInputError, match=f"{found} in the 3 days before as_of, needs at least 1 of each"):
+        train(examples(rows), SETTINGS)
+
+
+class Population:
+    """Pages of 40 sales with known log-odds: about 3 in 100 cells are bought."""
+
+    def __init__(self, seed: int, n_pages: int = 4000) -> None:
+        rng = np.random.default_rng(seed)
+        self.features = rng.normal([0, 2, 0], [1, 3, 0.5], (n_pages, 40, 3)).astype(np.float32)
+        self.log_odds = -5 + self.features @ np.array([1.0, 0.3, -1.5])
+        self.bought = rng.random((n_pages, 40)) < 1 / (1 + np.exp(-self.log_odds))
+        self._rng = rng
+
+    def sample(self, negatives: int) -> Examples:
+        """Draw so many sales a purchase from those of the page that were not bought."""
+        keys = self._rng.random(self.bought.shape)
+        keys[self.bought] = np.inf
+        wanted = negatives * self.bought.sum(axis=1)
+        drawn = (keys.argsort(axis=1).argsort(axis=1) < wanted[:, None]) & ~self.bought
+        rates = drawn.sum(axis=1) / np.maximum((~self.bought).sum(axis=1), 1)
+        chosen = (self.bought | drawn) & self.bought.any(axis=1)[:, None]
+        return Examples(
+            ["a", "b", "c"],
+            self.features[chosen],
+            self.bought[chosen],
+            np.where(self.bought, 1.0, rates[:, None])[chosen],
+        )
+
+    def of_buyers(self) -> "tuple[list[np.ndarray], np.ndarray]":
+        """Return the features and purchases of the pages with a purchase: the model speaks of these alone."""
+        pages = self.bought.any(axis=1)
+        return list(np.moveaxis(self.features[pages], 2, 0)), self.bought[pages]
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return Population(seed=5)
+
+
+def test_corrected_intercept_recovers_the_share_of_purchases(population: Population) -> None:
+    sample = population.sample(negatives=5)
+    model = train(sample, MetaModelSettings(negatives=5))
+    features, bought = population.of_buyers()
+    predicted = probability(model.log_odds(features, bought.shape))
+    assert sample.bought.mean() > 2.5 * bought.mean()  # without the correction it would be far off
+    assert predicted.mean() == pytest.approx(bought.mean(), rel=0.1)
+
+
+def test_slopes_are_those_of_the_population(population: Population) -> None:
+    model = train(population.sample(negatives=5), MetaModelSettings(negatives=5))
+    assert_allclose(np.divide(model.coefficients, model.scales), [1.0, 0.3, -1.5], rtol=0.1)
+
+
+def test_sampling_rate_does_not_change_what_is_measured(population: Population) -> None:
+    few, many = population.sample(negatives=5), population.sample(negatives=1000)
+    assert len(many.bought) > 2 * len(few.bought)
+    model = train(many, SETTINGS)
+    measured, truth = evaluate(model, few), evaluate(model, many)
+    assert measured["auc"] == pytest.approx(truth["auc"], abs=0.01)
+    assert measured["log_loss"] == pytest.approx(truth["log_loss"], rel=0.03)
+    assert measured["calibration"] == pytest.approx(truth["calibration"], rel=0.05)
+
+
+def test_measures_weigh_each_example_by_the_sales_that_it_stands_for() -> None:
+    odds = MetaModel(["x"], [0.0], [1.0], [1.0], 0.0)  # the log-odds are x
+    rows = [
+        (np.log(3), True, 1.0),  # p = 3/4
+        (-np.log(3), True, 1.0),  # p = 1/4
+        (0, False, 0.5),  # p = 1/2, stands for 2
+        (-np.log(9), False, 0.25),  # p = 1/10, stands for 4
+    ]
+    measured = evaluate(odds, examples(rows))
+    # Pairs in order: 3/4 beats 2 + 4 of 6, 1/4 beats 4 of 6.
+    assert measured["auc"] == pytest.approx((6 + 4) / 12)
+    loss = -np.log(3 / 4) - np.log(1 / 4) - 2 * np.log(1 / 2) - 4 * np.log(9 / 10)
+    assert measured["log_loss"] == pytest.approx(loss / (1 + 1 + 2 + 4))
+    assert measured["calibration"] == pytest.approx((3 / 4 + 1 / 4 + 2 * 1 / 2 + 4 * 1 / 10) / 2)
+
+
+@pytest.mark.parametrize("bought", [True, False])
+def test_examples_of_one_kind_cannot_be_measured(bought: bool) -> None:
+    assert evaluate(MetaModel(["x"], [0.0], [1.0], [1.0], 0.0), examples([(1, bought, 1.0)])) == {}

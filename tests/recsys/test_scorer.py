@@ -1,0 +1,110 @@
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+from shops import HISTORY, make_shop, random_shop, sale, visit
+
+from recsys.histories import Histories
+from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.scorer import Scorer, pack, unpack
+
+SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1), visit("v", "c", -1)])
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A recommender, and its own model, whose scores are given."""
+
+    scores: NDArray[np.float32]
+    gain: float = 0.0
+    name: str = "fixed"
+
+    def score(self, _: Histories) -> NDArray[np.float32]:
+        return self.scores
+
+
+def features(*fixed: Fixed) -> list[NDArray[np.float32]]:
+    return Scorer(SHOP.horizon(), list(fixed), list(fixed)).features(SHOP.histories())
+
+
+def test_feature_is_relative_to_its_mean_over_the_horizon() -> None:
+    scores = np.array([[1, 2, 6], [-1, 0, 1]], np.float32)
+    assert_allclose(features(Fixed(scores))[0], [[1 - 3, 2 - 3, 6 - 3], [-1, 0, 1]])
+
+
+def test_gain_turns_a_score_into_a_logarithm_before_the_mean_is_taken() -> None:
+    scores = np.array([[0, 1, 9]], np.float32)
+    logs = np.log([1 + 10 * 0, 1 + 10 * 1, 1 + 10 * 9])
+    assert_allclose(features(Fixed(scores, gain=10))[0], [logs - logs.mean()], rtol=1e-5)
+
+
+def test_feature_of_the_user_alone_stays_as_it_is() -> None:
+    column = np.array([[2], [5]], np.float32)
+    assert_array_equal(features(Fixed(column))[0], column)
+
+
+def test_features_are_float32_and_leave_the_scores_as_they_are() -> None:
+    scores = [np.array([[1, 2, 6], [4, 0, 1]], np.float32), np.array([[1, 2, 6]], np.float32)]
+    before = [array.copy() for array in scores]
+    for gain in (0.0, 10.0):
+        found = features(*(Fixed(array, gain) for array in scores))
+        assert [feature.dtype for feature in found] == [np.float32, np.float32]
+    for array, copy in zip(scores, before, strict=True):
+        assert_array_equal(array, copy)
+
+
+def test_score_of_one_recommender_is_spread_to_users_and_sales() -> None:
+    row, column = np.array([[1, 2, 3]], np.float32), np.array([[5], [7]], np.float32)
+    fixed = [Fixed(row, name="popularity"), Fixed(column, name="activity")]
+    scorer = Scorer(SHOP.horizon(), fixed, fixed)
+    assert scorer.names == ["popularity", "activity"]
+    assert_array_equal(scorer.score("popularity", SHOP.histories()), [[1, 2, 3], [1, 2, 3]])
+    assert_array_equal(scorer.score("activity", SHOP.histories()), [[5, 5, 5], [7, 7, 7]])
+
+
+def test_loaded_scorer_gives_the_features_of_the_fitted_one() -> None:
+    shop = random_shop(3)
+    horizon, histories = shop.horizon(), shop.histories()
+    everything = recommenders(RecommenderSettings(), shop.catalogue)
+    models = [each.fit(each.count(histories, horizon), horizon) for each in everything]
+    fitted = Scorer(horizon, everything, models)
+    packed = {name: pack(model.arrays()) for name, model in zip(fitted.names, models, strict=True) if model.arrays()}
+    assert 0 < len(packed) < len(models)  # the context features have nothing to save
+    loaded = Scorer.load(everything, packed, horizon)
+    for name, one, other in zip(fitted.names, loaded.features(histories), fitted.features(histories), strict=True):
+        assert one.dtype == np.float32
+        assert_array_equal(one, other, err_msg=name)
+        assert_array_equal(loaded.score(name, histories), fitted.score(name, histories), err_msg=name)
+
+
+def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
+    shop = random_shop(3)
+    horizon, histories = shop.horizon(), shop.histories()
+    everything = recommenders(RecommenderSettings(), shop.catalogue)
+    scorer = Scorer(horizon, everything, [each.fit(each.count(histories, horizon), horizon) for each in everything])
+    shape = (len(histories), len(horizon))
+    together = [np.broadcast_to(feature, shape) for feature in scorer.features(histories)]
+    for user in range(len(histories)):
+        alone = scorer.features(shop.block.take(np.array([user])).as_of(horizon.as_of, HISTORY))
+        for name, one, all_users in zip(scorer.names, alone, together, strict=True):
+            assert_array_equal(np.broadcast_to(one, (1, shape[1]))[0], all_users[user], err_msg=name)
+
+
+def test_arrays_come_back_as_they_were_packed() -> None:
+    arrays = {"data": np.arange(3, dtype=np.float32), "offsets": np.array([[1, 2]]), "nothing": np.empty(0, np.int32)}
+    unpacked = unpack(pack(arrays))
+    assert unpacked.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert_array_equal(unpacked[name], array)
+        assert unpacked[name].dtype == array.dtype
+    assert unpack(pack({})) == {}
+
+
+def test_array_of_objects_is_refused() -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, evil=np.array([{"code": 1}], object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        unpack(buffer.getvalue())

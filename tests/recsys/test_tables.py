@@ -1,0 +1,83 @@
+import pytest
+from pyspark.sql import functions as f
+
+from recsys import tables
+from recsys.errors import InputError, SchemaError
+from recsys.tables import REJECTED_ROWS, TRAINING_EXAMPLES, Table
+
+ALL = [each for each in vars(tables).values() if isinstance(each, Table)]
+
+
+@pytest.fixture
+def rejected(spark):
+    return spark.createDataFrame([("sales", "price_valid", "{}"), ("é", 'quoted "', None)], REJECTED_ROWS_DDL)
+
+
+REJECTED_ROWS_DDL = "table string, rule string, row string"
+
+
+def test_table_that_is_written_is_read_again(spark, tmp_path, rejected):
+    REJECTED_ROWS.write(rejected, tmp_path)
+    assert sorted(REJECTED_ROWS.read(spark, tmp_path).collect()) == sorted(rejected.collect())
+
+
+def test_writing_again_replaces_the_table(spark, tmp_path, rejected):
+    for rows in (rejected, rejected.limit(1)):
+        REJECTED_ROWS.write(rows, tmp_path)
+    assert REJECTED_ROWS.read(spark, tmp_path).count() == 1
+
+
+def test_partition_columns_keep_their_type(spark, tmp_path):
+    examples = spark.createDataFrame([(7, "popularity", b"x")], "as_of long, recommender string, arrays binary")
+    tables.FITTED_RECOMMENDERS.write(examples, tmp_path)
+    with pytest.raises(SchemaError, match="column as_of is int, must be bigint"):
+        tables.FITTED_RECOMMENDERS.read(spark, tmp_path)  # Spark guesses: instants in microseconds are bigint
+    instant = 1_772_323_200_000_000
+    tables.FITTED_RECOMMENDERS.write(examples.withColumn("as_of", f.lit(instant)), tmp_path)
+    assert tables.FITTED_RECOMMENDERS.read(spark, tmp_path).first()["as_of"] == instant
+
+
+def test_missing_table_is_named_with_its_folder_and_the_next_step(spark, tmp_path):
+    with pytest.raises(InputError) as error:
+        tables.SALES.read(spark, tmp_path)
+    assert str(error.value) == (f"table sales is not in {tmp_path}: run the step that writes it, or 'recsys nightly'")
+
+
+def test_read_and_write_refuse_other_columns_and_list_them_all(spark, tmp_path, rejected):
+    wrong = rejected.select(f.lit(1).alias("rule"), f.col("row"), f.lit(2.5).alias("extra"))
+    problems = (
+        "column table is missing, must be string; column rule is int, must be string: cast it in the source's SQL, "
+        "'cast(… as string)'; column extra is unknown: remove or rename it"
+    )
+    with pytest.raises(SchemaError) as error:
+        REJECTED_ROWS.write(wrong, tmp_path)
+    assert str(error.value) == f"table rejected_rows: {problems}"
+    assert not list(tmp_path.iterdir())
+    wrong.write.parquet(str(tmp_path / "rejected_rows"))
+    with pytest.raises(SchemaError) as error:
+        REJECTED_ROWS.read(spark, tmp_path)
+    assert str(error.value) == f"table rejected_rows ({tmp_path / 'rejected_rows'}): {problems}"
+
+
+def test_column_names_are_compared_as_they_are_written(rejected):
+    with pytest.raises(SchemaError, match=r"column rule is missing, .*column Rule is unknown"):
+        REJECTED_ROWS.check(rejected.withColumnRenamed("rule", "Rule"))
+
+
+def test_open_ended_table_takes_further_columns_but_misses_none(spark):
+    ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, popularity float"
+    examples = spark.createDataFrame([], ddl)
+    assert TRAINING_EXAMPLES.check(examples) is examples
+    with pytest.raises(SchemaError, match="column bought is missing, must be boolean"):
+        TRAINING_EXAMPLES.check(examples.drop("bought"))
+
+
+@pytest.mark.parametrize("table", ALL, ids=lambda table: table.name)
+def test_declaration_of_a_table_is_sound(table):
+    assert table.grain.startswith("one row a")
+    assert set(table.optional) <= set(table.columns)
+    assert set(table.partitioned_by) <= set(table.columns)
+
+
+def test_no_two_tables_have_the_same_name():
+    assert len({table.name for table in ALL}) == len(ALL) >= 9
