@@ -81,9 +81,7 @@ def compare(folder: Path, users: int, events: int, n_sales: int) -> None:
     print(f"  ours, events to similarities    {whole_seconds:7.1f} s")
     print(f"  SQL self-join on Spark          {sql_seconds:7.1f} s   {slower_sql:.1f} x ours")
     print(f"  ours, histories to similarities {fit_seconds:7.1f} s")
-    print(
-        f"  implicit, matrix in memory      {implicit_seconds:7.1f} s   ours takes {slower_ours:.1f} x that"
-    )
+    print(f"  implicit, matrix in memory      {implicit_seconds:7.1f} s   ours takes {slower_ours:.1f} x that")
     print(f"  ours and SQL: {len(ours):,} and {len(sql):,} pairs, greatest difference {difference(ours, sql):.1e}")
 
 

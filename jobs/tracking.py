@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from recsys.config import MlflowSettings, Settings
 from recsys.errors import ModelError
 from recsys.meta_model import MetaModel
+from recsys.pipeline import sources
 from recsys.snapshot_store import locked
 
 CHAMPION = "champion"
@@ -51,7 +52,7 @@ def champion(settings: Settings) -> tuple[MetaModel, str]:
         version = client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException as error:
         raise ModelError(f"model '{name}' has no alias '{CHAMPION}': train one with 'recsys nightly'") from error
-    path = client.download_artifacts(version.run_id, _MODEL)
+    path = client.download_artifacts(str(version.run_id), _MODEL)
     return MetaModel.from_json(Path(path).read_text()), str(version.version)
 
 
@@ -89,6 +90,7 @@ def _log(
     for name, coefficient in zip(model.features, model.coefficients, strict=True):
         client.log_metric(run_id, f"coefficient.{name}", coefficient)
     client.set_tag(run_id, _FINGERPRINT, fingerprint)
+    client.set_tag(run_id, "data_fingerprint", sources.fingerprint(settings.source))
     client.log_text(run_id, model.to_json(), _MODEL)
     client.set_terminated(run_id)
     source = f"{client.get_run(run_id).info.artifact_uri}/model"

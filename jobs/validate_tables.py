@@ -65,10 +65,11 @@ def _clean(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path)
     observation = Observation(table.name)
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
     _write(table, validation.first_copies(usable) if table is EVENTS else usable.select(*table.columns), out)
-    counts = validation.rule_counts(table, rules, observation)
+    written = table.read(flagged.sparkSession, out).count()
+    counts = validation.rule_counts(table, rules, flagged, observation, written)
     aside = validation.set_aside(flagged, rules)
     if table is EVENTS:
-        counts.append(_count_copies(flagged.sparkSession.read.parquet(str(out / table.name)).count(), counts))
+        counts.append(_count_copies(written, counts))
         if counts[-1].broken:
             aside = aside.unionByName(validation.later_copies(validation.usable(flagged, rules)))
     actions = {count.rule.action for count in counts if count.broken}

@@ -19,7 +19,7 @@ from recsys.serving_settings import ServingSettings
 from recsys.settings import StepSettings
 from recsys.snapshot import POPULARITY
 
-_NO_SALES = Catalogue([], *np.zeros((2, 0), np.int64), np.zeros(0), [], [], [])
+_NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [])
 
 
 class SparkSettings(StepSettings):

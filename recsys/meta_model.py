@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.special import expit
 
 from recsys.errors import ModelError
 from recsys.settings import StepSettings
@@ -71,4 +72,4 @@ class MetaModel:
 
 def probability(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn log-odds into probabilities in [0, 1]."""
-    return 1 / (1 + np.exp(-log_odds))
+    return expit(log_odds)

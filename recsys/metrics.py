@@ -70,10 +70,8 @@ def bootstrap(
     sums = np.stack([np.bincount(user, weights=column) for column in values.values()])
     counts = np.bincount(user).astype(np.float64)
     rng = np.random.default_rng(seed)
-    draws = np.stack(
-        [np.bincount(rng.integers(0, len(counts), len(counts)), minlength=len(counts)) for _ in range(rounds)]
-    )
-    means = (draws @ sums.T) / (draws @ counts)[:, None]
+    draws = (np.bincount(rng.integers(0, len(counts), len(counts)), minlength=len(counts)) for _ in range(rounds))
+    means = np.array([(sums @ drawn) / (counts @ drawn) for drawn in draws])
     lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
     return {
         name: Estimate(float(column.mean()), float(low), float(high))

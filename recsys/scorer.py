@@ -51,7 +51,7 @@ class Scorer:
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Write arrays as an npz file in memory."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

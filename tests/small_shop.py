@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from recsys.config import Settings
+
+MLFLOW_WARNS = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+"""For tests that use MLflow, which SQLAlchemy 2.1 warns on its first use."""
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 INSTANT = pa.timestamp("us", tz="UTC")

@@ -44,6 +44,7 @@ def events(
     happened = pd.concat([looked, bought.assign(is_purchase=True)], ignore_index=True)
     closes_at = sales["closes_at"].to_numpy()[happened["sale"]]
     happened = happened[happened["occurred_at"] < np.minimum(closes_at, ends_at)]
+    happened = happened.drop_duplicates(["user", "sale", "is_purchase", "occurred_at"])
     happened = _until_first_purchase(happened.sort_values(["occurred_at", "user", "sale"], kind="stable"))
 
     guests = rng.choice([1, 2, 3, 4], len(happened), p=[0.1, 0.6, 0.15, 0.15])

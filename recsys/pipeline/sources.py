@@ -36,7 +36,7 @@ def select_table(spark: SparkSession, table: Table, settings: SourceSettings, ra
         raise InputError(f"{path} is missing: it must select the columns {', '.join(table.columns)}")
     known = f"raw tables are {', '.join(sorted(raw))}"
     try:
-        selected = spark.sql(path.read_text(), **raw)
+        selected = spark.sql(path.read_text(), None, **raw)
         selected.schema  # noqa: B018  Spark looks at the query only now
     except SPARK_ERRORS as error:
         raise InputError(f"{path}: {first_line(error)}; {known}") from error

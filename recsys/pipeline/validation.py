@@ -167,14 +167,20 @@ def rejected_rows(flagged: DataFrame, table: Table) -> DataFrame:
 
 def observed_rules(flagged: DataFrame, rules: tuple[Rule, ...], observation: Observation) -> DataFrame:
     """Return the same rows, counted by rule into the observation while they are written."""
-    broken = [f.count_if(f.col("rule") == rule.name).alias(rule.name) for rule in rules]
-    return flagged.observe(observation, f.count(f.lit(1)).alias("rows"), *broken)
+    return flagged.observe(observation, *_tallies(rules))
 
 
-def rule_counts(table: Table, rules: tuple[Rule, ...], observation: Observation) -> list[RuleCount]:
-    """Return what the observation counted."""
-    seen = observation.get
+def rule_counts(
+    table: Table, rules: tuple[Rule, ...], flagged: DataFrame, observation: Observation, written: int
+) -> list[RuleCount]:
+    """Return what the observation counted; where no row was written, Spark may have skipped it: count again."""
+    seen = observation.get if written else flagged.agg(*_tallies(rules)).collect()[0].asDict()
     return [RuleCount(table.name, rule, seen["rows"], seen[rule.name]) for rule in rules]
+
+
+def _tallies(rules: tuple[Rule, ...]) -> list[Column]:
+    broken = [f.count_if(f.col("rule") == rule.name).alias(rule.name) for rule in rules]
+    return [f.count(f.lit(1)).alias("rows"), *broken]
 
 
 def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]:

@@ -183,7 +183,7 @@ def test_digest_tells_values_apart_and_ignores_the_order_of_keys(steps):
     assert digest({"a": 1, "b": [settings]}) == digest({"b": [settings], "a": 1})
     steps.days = 6
     values = [1, "1", [1], {"1": 1}, settings, steps.run().settings, None]
-    assert len({digest(value) for value in values}) == len(values) - 1  # 1 and "1" differ; a key is text
+    assert len({digest(value) for value in values}) == len(values)
 
 
 def test_code_version_covers_the_sources_of_the_library_and_the_jobs(monkeypatch):

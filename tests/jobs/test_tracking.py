@@ -1,10 +1,12 @@
 import pytest
-from small_shop import SmallShop
+from small_shop import MLFLOW_WARNS, SmallShop
 
 from jobs import tracking
 from recsys.config import Settings
 from recsys.errors import ModelError
 from recsys.meta_model import MetaModel
+
+pytestmark = MLFLOW_WARNS
 
 MODEL = MetaModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
 OTHER = MetaModel(["popularity"], [0.0], [1.0], [1.0], 0.0)

@@ -41,6 +41,7 @@ def test_only_events_strictly_before_as_of_are_known() -> None:
         visit("u", "a", -MICRO),
         visit("u", "b", 0),  # at as_of
         visit("u", "c", 1),
+        visit("u", "d", 0, recorded=-1),  # by a clock that is ahead
     )
     assert known.sales.tolist() == [0]
 

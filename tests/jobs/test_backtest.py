@@ -1,0 +1,150 @@
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
+
+from jobs import backtest as job
+from jobs import tracking
+from jobs.backtest import backtest, window
+from recsys.errors import ConfigurationError, EmptyInputError
+from recsys.instants import DAY, from_micros, to_micros
+
+pytestmark = MLFLOW_WARNS
+
+LAST = to_micros(AS_OF) - DAY
+FIRST = LAST - DAY
+METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
+
+
+@pytest.fixture(scope="module")
+def shop(published_shop, tmp_path_factory) -> SmallShop:
+    """A copy of a shop after its night."""
+    folder = tmp_path_factory.mktemp("backtest") / "shop"
+    shutil.copytree(published_shop.folder, folder)
+    return SmallShop(folder, {"note": "Mind this."})
+
+
+@pytest.fixture(scope="module")
+def result(shop) -> dict:
+    return backtest(window(shop.settings(), FIRST, LAST))
+
+
+def test_result_has_its_stable_shape(result):
+    assert list(result) == ["window", "policies"]
+    features = set(result["policies"]) - {"meta"}
+    assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= features
+    for policy, metrics in result["policies"].items():
+        extra = {"auc", "log_loss", "calibration"} if policy == "meta" else set()
+        assert set(metrics) == METRICS | {"users"} | extra
+        assert metrics["users"] == result["policies"]["meta"]["users"] > 5
+        for name in METRICS:
+            assert set(metrics[name]) == {"value", "low", "high"}
+            assert 0 <= metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"] <= 1
+
+
+def test_window_says_what_was_measured(result):
+    found = result["window"]
+    assert (found["from"], found["to"], found["days"]) == ("2026-02-27", "2026-02-28", 2)
+    assert found["trained_on"] == "3 days before 2026-02-27"
+    assert found["model"].startswith("home_ranker version ")
+    assert found["note"] == "Mind this."
+    assert found["pages"] >= result["policies"]["meta"]["users"]
+
+
+def test_values_are_the_means_over_the_pages(result, shop):
+    pages = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "page_metrics").to_pandas()
+    assert set(pages["as_of"]) == {FIRST, LAST}
+    for policy, rows in pages.groupby("policy"):
+        assert len(rows) == result["window"]["pages"]
+        for name in METRICS:
+            assert result["policies"][policy][name]["value"] == pytest.approx(rows[name].mean())
+
+
+def test_meta_model_is_trained_on_days_before_the_window_only(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    assert run.training_days == [FIRST - 3 * DAY, FIRST - 2 * DAY, FIRST - DAY]
+    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    assert set(examples["as_of"]) <= set(run.training_days)
+    assert examples["as_of"].max() + DAY <= FIRST
+    measured = pq.read_table(run.folder / "window_examples").to_pandas()
+    assert set(measured["as_of"]) == {FIRST, LAST}
+
+
+def test_same_window_gives_the_same_result_without_doing_anything_again(result, shop, monkeypatch):
+    monkeypatch.setattr(job, "page_metrics", None)
+    monkeypatch.setattr(job, "training_examples", None)
+    assert backtest(window(shop.settings(), FIRST, LAST)) == result
+
+
+def test_sampled_users_are_fewer_and_those_of_the_seed(shop, result):
+    results = [backtest(window(shop.settings(), FIRST, LAST), 0.5, seed) for seed in (1, 2, 1)]
+    users = [each["policies"]["meta"]["users"] for each in results]
+    assert results[0]["policies"] == results[2]["policies"] != results[1]["policies"]
+    assert max(users) < result["policies"]["meta"]["users"]
+    assert results[0]["window"]["users_sampled"] == 0.5
+
+
+def test_backtest_changes_no_snapshot(result, shop, published_shop):
+    snapshots = shop.settings().snapshots_folder
+    assert contents(snapshots) == contents(published_shop.settings().snapshots_folder)
+
+
+@pytest.mark.xfail(strict=True, reason="registering a model makes it the champion, that of a backtest too")
+def test_model_of_a_backtest_does_not_become_the_champion(result, shop, published_shop):
+    assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
+
+
+def test_days_are_drawn_by_the_seed_in_order_and_without_repeats(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    days = [window(settings, FIRST - 20 * DAY, LAST, 5, seed).days for seed in (1, 1, 2)]
+    assert days[0] == days[1] != days[2]
+    assert days[0] == sorted(set(days[0]))
+    assert len(days[0]) == 5
+    assert all((day - FIRST) % DAY == 0 and FIRST - 20 * DAY <= day <= LAST for day in days[0])
+
+
+def test_training_days_do_not_depend_on_the_days_drawn(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    run = window(settings, FIRST, LAST, 1, seed=3)
+    assert run.training_days == window(settings, FIRST, LAST).training_days
+    assert run.as_of == LAST + DAY
+
+
+def test_windows_with_other_days_have_other_folders(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    windows = [(FIRST, LAST), (FIRST - DAY, LAST), (FIRST - 9 * DAY, LAST, 3, 0), (FIRST - 9 * DAY, LAST, 3, 1)]
+    assert len({window(settings, *each).folder for each in windows}) == len(windows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((LAST, FIRST), "--to 2026-02-27 is before --from 2026-02-28"),
+        ((FIRST, LAST, 0), "--days-sampled == 0, must be in 1..2, the days of the window"),
+        ((FIRST, LAST, 3), "--days-sampled == 3, must be in 1..2, the days of the window"),
+    ],
+)
+def test_window_that_makes_no_sense_is_refused(tmp_path, arguments, message):
+    with pytest.raises(ConfigurationError) as error:
+        window(SmallShop(tmp_path).settings(), *arguments)
+    assert str(error.value) == message
+
+
+def test_window_without_a_purchase_is_an_error_that_names_it(shop, monkeypatch):
+    run = window(shop.settings(), FIRST, LAST)
+    monkeypatch.setattr(job.PAGE_METRICS.__class__, "read", lambda *_: run.spark.createDataFrame([], PAGES))
+    with pytest.raises(
+        EmptyInputError, match=r"no purchase of an open sale from 2026-02-27 to 2026-02-28: choose other"
+    ):
+        backtest(run)
+
+
+PAGES = "as_of long, user_id string, policy string, mrr double"
+
+
+def test_instants_are_midnights():
+    assert from_micros(FIRST) == datetime(2026, 2, 27, tzinfo=UTC)
+    assert np.all(np.array([FIRST, LAST]) % DAY == 0)

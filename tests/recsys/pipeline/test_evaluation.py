@@ -1,0 +1,134 @@
+import math
+
+import numpy as np
+import pytest
+from shops import AS_OF, make_shop, purchase, sale, visit
+
+from recsys.histories import Block
+from recsys.instants import DAY
+from recsys.pipeline.evaluation import first_purchases, page_metrics
+
+METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
+
+
+@pytest.fixture(scope="module")
+def pages(fitted, meta_model) -> list[dict]:
+    return collected(page_metrics(fitted.histories, fitted.shop, fitted.instants, meta_model))
+
+
+def collected(frame) -> list[dict]:
+    return [row.asDict() for row in frame.orderBy("as_of", "policy", "user_id").collect()]
+
+
+def expected_page(fitted, meta_model, user: str, as_of: int) -> dict[str, dict[str, float]]:
+    """The metrics of each policy for a user's page, from the rows of the tables; empty if there is none."""
+    sales = {row["sale_id"]: row for row in fitted.data.sale_rows}
+    today = [
+        row
+        for row in fitted.data.event_rows
+        if row["user_id"] == user and row["kind"] == "purchase" and as_of <= row["occurred_at"] < as_of + DAY
+    ]
+    if not today:
+        return {}
+    moment = min(row["occurred_at"] for row in today)
+    ids = fitted.sale_ids(as_of)
+    candidates = [
+        column for column, each in enumerate(ids) if sales[each]["opens_at"] <= moment < sales[each]["closes_at"]
+    ]
+    relevant = {column for column in candidates if ids[column] in {row["sale_id"] for row in today}}
+    if not relevant:
+        return {}
+    scorer = fitted.scorer(as_of)
+    known = fitted.known(user, as_of)
+    scores = {name: scorer.score(name, known)[0] for name in scorer.names}
+    scores["meta"] = meta_model.log_odds(scorer.features(known), (1, len(ids)))[0]
+    found = {}
+    for policy, values in scores.items():
+        order = sorted(candidates, key=lambda column: (-float(values[column]), column))
+        ranks = sorted(order.index(column) + 1 for column in relevant)
+        shown = [rank for rank in ranks if rank <= 10]
+        ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(ranks), 10) + 1))
+        gain = sum(1 / math.log2(rank + 1) for rank in shown) / ideal
+        found[policy] = dict(
+            zip(METRICS, (len(shown) / len(ranks), gain, float(bool(shown)), 1 / ranks[0]), strict=True)
+        )
+    return found
+
+
+def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_model, pages):
+    found = {(row["as_of"], row["user_id"], row["policy"]): row for row in pages}
+    assert len(found) == len(pages)
+    expected = {
+        (as_of, user, policy): metrics
+        for as_of in fitted.instants
+        for user in fitted.users
+        for policy, metrics in expected_page(fitted, meta_model, user, as_of).items()
+    }
+    assert found.keys() == expected.keys()
+    assert len({key[:2] for key in expected}) > 8
+    for key, metrics in expected.items():
+        assert {name: found[key][name] for name in METRICS} == pytest.approx(metrics), key
+
+
+def test_every_policy_is_measured_on_the_same_pages(fitted, pages):
+    by_policy: dict[str, set] = {}
+    for row in pages:
+        by_policy.setdefault(row["policy"], set()).add((row["as_of"], row["user_id"]))
+    assert set(by_policy) == {"meta", *(recommender.name for recommender in fitted.shop.recommenders)}
+    assert len({frozenset(users) for users in by_policy.values()}) == 1
+
+
+def test_sampled_users_depend_on_the_seed_alone(fitted, meta_model, pages):
+    def sampled(share: float, seed: int, partitions: int) -> set[tuple[int, str]]:
+        frame = page_metrics(
+            fitted.histories.repartition(partitions), fitted.shop, fitted.instants, meta_model, share, seed
+        )
+        return {(row["as_of"], row["user_id"]) for row in frame.collect()}
+
+    everybody = {(row["as_of"], row["user_id"]) for row in pages}
+    some = sampled(0.5, 1, 1)
+    assert some == sampled(0.5, 1, 4)
+    assert some < everybody
+    assert some != sampled(0.5, 2, 1)
+    assert len(some) > 0.2 * len(everybody)
+
+
+def test_first_purchase_of_the_day_is_its_earliest_whatever_else_there_is():
+    block: Block = make_shop(
+        [sale("a"), sale("b")],
+        [
+            purchase("u", "a", -0.001),  # the day before
+            visit("u", "b", 0.1),
+            purchase("u", "b", 0.7),
+            purchase("u", "a", 0.4),
+            purchase("v", "a", 0),
+            purchase("v", "b", 0.2),
+        ],
+    ).block
+    assert first_purchases(block, AS_OF).tolist() == [AS_OF + round(0.4 * DAY), AS_OF]
+
+
+def test_user_whose_first_purchase_is_of_a_closed_sale_is_ranked_by_what_else_he_bought(
+    fitted_shop, meta_model, fitted
+):
+    sales = [sale("closed", -3, 0.1), sale("open", -3, 2), sale("other", -3, 2)]
+    data = make_shop(
+        [*sales, *fitted.data.sale_rows[:5]],
+        [
+            visit("u", "open", -0.5),
+            purchase("u", "closed", 0.5),
+            purchase("u", "open", 0.6),
+            purchase("nobody", "closed", 0.5),  # none of the sales open then: no page
+        ],
+    )
+    shop = fitted_shop(data)
+    rows = collected(page_metrics(shop.histories, shop.shop, [AS_OF], meta_model))
+    assert {row["user_id"] for row in rows} == {"u"}
+    own_visits = next(row for row in rows if row["policy"] == "own_visits")
+    assert [own_visits[name] for name in METRICS] == [1, 1, 1, 1]
+
+
+def test_day_without_a_purchase_has_no_page(fitted, meta_model):
+    later = AS_OF + 20 * DAY
+    assert np.all(fitted.data.block.occurred_at < later)
+    assert collected(page_metrics(fitted.histories, fitted.shop, [later], meta_model)) == []

@@ -1,0 +1,97 @@
+"""From an empty folder to a home page over gRPC: the demo shop, its night, the service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from small_shop import MLFLOW_WARNS, contents
+
+from jobs.nightly import night, nightly
+from recsys.__main__ import _build_demo_shop
+from recsys.config import Settings, load_settings
+from recsys.instants import to_micros
+from serving.client import top_sales
+from serving.server import Server, start_server
+
+pytestmark = MLFLOW_WARNS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The demo's configuration, smaller and in another folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    raw = {f"raw_{name}": {"path": str(folder / f"raw/{name}.parquet")} for name in ("sales", "events", "users")}
+    smaller = {
+        "extends": str(ROOT / "conf/demo.yaml"),
+        "folder": str(folder),
+        "source": {"sql": str(ROOT / "conf/sources/demo"), "raw": raw},
+        "meta_model": {"days": 3},
+        "serving": {"port": 0},
+        "demo_shop": {"users": 250, "days": 30},
+    }
+    (folder / "demo.yaml").write_text(yaml.safe_dump(smaller))
+    return load_settings(folder / "demo.yaml")
+
+
+@pytest.fixture(scope="module")
+def snapshot(spark, settings: Settings) -> str:
+    """The name of the night's snapshot."""
+    _build_demo_shop(settings)
+    return nightly(night(settings))
+
+
+@pytest.fixture
+def server(settings: Settings, snapshot: str) -> Iterator[Server]:
+    with start_server(settings.serving, settings.snapshots_folder) as server:
+        yield server
+
+
+def test_home_page_shows_ten_open_sales_of_the_users_own(server, snapshot, settings):
+    page = top_sales(server.target, "u-00001", timeout=10)
+    assert page.snapshot == snapshot
+    assert (page.policy, page.fallback_reason) == ("meta", "")
+    assert len({sale.sale_id for sale in page.sales}) == 10
+    now = page.answer_time.ToMicroseconds()
+    assert 0 <= now - to_micros(settings.as_of) < 24 * 3_600_000_000  # the demo's clock replays the day
+    for sale in page.sales:
+        assert sale.open_time.ToMicroseconds() <= now < sale.close_time.ToMicroseconds()
+        assert 0 < sale.score < 1
+        assert sale.title
+        assert sale.reason_text
+    scores = [sale.score for sale in page.sales]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_users_differ_and_a_stranger_gets_the_popular_sales(server):
+    pages = {
+        user: [sale.sale_id for sale in top_sales(server.target, user, timeout=10).sales]
+        for user in ("u-00001", "u-00002", "u-00003", "a stranger")
+    }
+    assert len({tuple(sales) for sales in pages.values()}) > 2
+    popular = top_sales(server.target, "u-00001", policy="popularity", timeout=10)
+    assert pages["a stranger"] == [sale.sale_id for sale in popular.sales]
+    assert top_sales(server.target, "a stranger", timeout=10).fallback_reason
+
+
+def test_every_policy_of_the_configuration_is_served(server, settings):
+    for policy in (*settings.rankings.policies, "popularity"):
+        assert top_sales(server.target, "u-00001", policy=policy, timeout=10).policy == policy
+
+
+def test_night_that_is_run_again_does_nothing_and_publishes_the_same(settings, snapshot, capfd):
+    before = contents(settings.snapshots_folder)
+    assert nightly(night(settings)) == snapshot
+    assert contents(settings.snapshots_folder) == before
+    steps = [line.split() for line in capfd.readouterr().err.splitlines() if line.startswith("  ")]
+    assert len(steps) == 7
+    assert {step[1] for step in steps} == {"unchanged"}
+
+
+def test_demo_shop_that_is_there_is_not_built_again(settings, snapshot, capsys):
+    before = contents(Path(settings.folder) / "raw")
+    _build_demo_shop(settings)
+    assert contents(Path(settings.folder) / "raw") == before
+    assert "unchanged" in capsys.readouterr().out.replace("\n", " ")
