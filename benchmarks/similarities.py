@@ -7,6 +7,8 @@ and are compared here; `implicit` gives the plain cosine and starts from a matri
 """
 
 import argparse
+import contextlib
+import io
 import shutil
 import tempfile
 import time
@@ -54,7 +56,9 @@ def main() -> None:
     print(machine.describe())
     folder = Path(tempfile.mkdtemp(prefix="similarities-"))
     try:
-        compare(folder, arguments.users, arguments.events, arguments.sales)
+        with contextlib.redirect_stdout(io.StringIO()):  # Java is slow at first: both ways run once on little
+            compare(folder / "warm-up", 1_000, 15_000, 300)
+        compare(folder / "measured", arguments.users, arguments.events, arguments.sales)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -65,7 +69,6 @@ def compare(folder: Path, users: int, events: int, n_sales: int) -> None:
     write_tables(folder, user, sale, n_sales)
     source = SourceSettings(sql="", raw={})
     spark = spark_session(Settings(folder=str(folder), source=source))
-    spark.range(1000).selectExpr("sum(id)").collect()
     shop = Shop(str(folder), "", HistorySettings(), RecommenderSettings(collaborative=SETTINGS, without=WITHOUT), 36.0)
 
     ours, whole_seconds = timed(lambda: fit(spark, folder, shop))
@@ -107,7 +110,7 @@ def write_tables(folder: Path, user: np.ndarray, sale: np.ndarray, n_sales: int)
         "price": pa.nulls(n_sales, pa.float64()),
         "attributes": pa.nulls(n_sales, pa.map_(pa.string(), pa.string())),
     }
-    (folder / "sales").mkdir()
+    (folder / "sales").mkdir(parents=True)
     pq.write_table(pa.table(sales), folder / "sales" / "part.parquet")
     occurred_at = pa.array(AS_OF - np.arange(1, len(user) + 1) * 1_000_000, instant)
     events = {

@@ -102,7 +102,7 @@ def _measure_pages(users_sampled: float, seed: int) -> Step:
         """Rank the pages of the window by each policy."""
         model, _ = read_model(run)
         histories = USER_HISTORIES.read(run.spark, run.folder)
-        PAGE_METRICS.write(page_metrics(histories, run.shop, run.days, model, users_sampled, seed), out)
+        PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, model, users_sampled, seed), out)
         pages = PAGE_METRICS.read(run.spark, out)
         return f"{pages.where(pages['policy'] == META).count():,} pages"
 
@@ -117,7 +117,7 @@ def _measure_pages(users_sampled: float, seed: int) -> Step:
 
 def _build_window_examples(run: Run, out: Path) -> str:
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.days, run.settings.meta_model), out)
+    WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, run.settings.meta_model), out)
     return f"{WINDOW_EXAMPLES.read(run.spark, out).count():,} examples, to measure probabilities on"
 
 

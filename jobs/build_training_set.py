@@ -11,7 +11,7 @@ from recsys.tables import TRAINING_EXAMPLES, USER_HISTORIES
 def build_training_set(run: Run, out: Path) -> str:
     """Make examples of the purchases of the training days."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    examples = training_examples(histories, run.shop, run.training_days, run.settings.meta_model)
+    examples = training_examples(histories, run.shop, run.open_training_days, run.settings.meta_model)
     TRAINING_EXAMPLES.write(examples, out)
     written = TRAINING_EXAMPLES.read(run.spark, out)
     return f"{written.where('bought').count():,} purchases, {written.where('not bought').count():,} sales not bought"

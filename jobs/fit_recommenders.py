@@ -11,7 +11,7 @@ from recsys.tables import FITTED_RECOMMENDERS, USER_HISTORIES
 def fit_recommenders(run: Run, out: Path) -> str:
     """Fit every recommender as of each instant of the run."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    instants = sorted({*run.training_days, *run.days})
+    instants = sorted({*run.open_training_days, *run.open_days})
     FITTED_RECOMMENDERS.write(fitted_recommenders(histories, run.shop, instants), out)
     return f"{len(run.shop.recommenders)} recommenders as of {len(instants)} instants"
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,21 @@ class Run:
             horizon_hours=self.settings.horizon_hours,
         )
 
+    @property
+    def is_night(self) -> bool:
+        """Whether this run publishes: a night ranks by all that is known, a backtest looks back."""
+        return self.days == [self.as_of]
+
+    @property
+    def open_training_days(self) -> list[int]:
+        """The training days on which a sale was open; a young shop has fewer than are asked for."""
+        return self.shop.with_open_sales(self.training_days)
+
+    @property
+    def open_days(self) -> list[int]:
+        """The days on which a sale was open, or all where none was: fitting then says so."""
+        return self.shop.with_open_sales(self.days) or self.days
+
     def do(self, steps: tuple[Step, ...]) -> None:
         """Do the steps that are due, in order.
 
@@ -100,9 +116,10 @@ class Run:
         if self.console.is_terminal:
             self.console.print(f"  [bold]{step.name:<20}[/bold] …", end="\r")
         start = time.monotonic()
-        scratch = self.folder / f".tmp-{step.name}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        for left_over in self.folder.glob(".tmp-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        # A name of its own each time: the Java side of a killed run may still be writing into the last one.
+        scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{step.name}-", dir=self.folder))
         summary = step.run(self, scratch)
         manifest.unlink(missing_ok=True)
         for output in step.outputs:

@@ -63,7 +63,7 @@ def check_java() -> None:
             f"no Java found, Spark needs {JAVA} or later: sudo apt-get install openjdk-17-jre-headless"
         )
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', answer)
+    version = re.search(r'version "(?:1\.)?(\d+)', answer)
     if version is None or int(version[1]) < JAVA:
         found = version[1] if version else answer.strip()[:80]
         raise ConfigurationError(

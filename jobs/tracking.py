@@ -21,8 +21,15 @@ _FINGERPRINT = "fingerprint"
 _MODEL = "model/model.json"
 
 
-def register(settings: Settings, model: MetaModel, metrics: dict[str, float], examples: int, fingerprint: str) -> str:
-    """Log a trained model and register it as the champion.
+def register(
+    settings: Settings,
+    model: MetaModel,
+    metrics: dict[str, float],
+    examples: int,
+    fingerprint: str,
+    is_champion: bool = True,
+) -> str:
+    """Log a trained model and register it.
 
     Args:
         settings: Logged as parameters.
@@ -30,6 +37,7 @@ def register(settings: Settings, model: MetaModel, metrics: dict[str, float], ex
         metrics: On the training set.
         examples: How many there were.
         fingerprint: Of data, settings and code; a version that has it already is taken again.
+        is_champion: Whether nights without training take this version from now on.
 
     Returns:
         The version's number.
@@ -37,7 +45,8 @@ def register(settings: Settings, model: MetaModel, metrics: dict[str, float], ex
     client, name = _client(settings), settings.mlflow.model_name
     known = client.search_model_versions(f"name = '{name}' and tags.{_FINGERPRINT} = '{fingerprint}'")
     version = known[0].version if known else _log(client, settings, model, metrics, examples, fingerprint)
-    client.set_registered_model_alias(name, CHAMPION, version)
+    if is_champion:
+        client.set_registered_model_alias(name, CHAMPION, version)
     return str(version)
 
 

@@ -19,7 +19,8 @@ def train_meta_model(run: Run, out: Path) -> str:
     examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
     model = train(examples, run.settings.meta_model)
     fingerprint = run.fingerprint(TRAIN_META_MODEL)
-    version = tracking.register(run.settings, model, evaluate(model, examples), len(examples.bought), fingerprint)
+    metrics = evaluate(model, examples)
+    version = tracking.register(run.settings, model, metrics, len(examples.bought), fingerprint, run.is_night)
     _save(model, version, out)
     return f"{run.settings.mlflow.model_name} version {version}"
 

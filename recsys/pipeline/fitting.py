@@ -1,10 +1,10 @@
 """user_histories → fitted_recommenders: statistics summed over users, for many instants in one pass."""
 
 from collections.abc import Iterable, Iterator
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from recsys.histories import blocks
@@ -108,20 +108,23 @@ def _parts(sums: Sums) -> Iterator[pa.RecordBatch]:
 
 
 def _fit_one(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordBatch:
-    as_of, name, statistics = 0, "", cast(Statistics, {})
+    as_of, name = 0, ""
+    statistics: dict[str, NDArray[np.float64]] = {}
     for row in (row for batch in batches for row in batch.to_pylist()):
         as_of, name = row["as_of"], row["recommender"]
         if row["statistic"]:
             _add_part(statistics, row)
     recommender = next(each for each in shop.recommenders if each.name == name)
-    model = recommender.fit(statistics, shop.horizon(as_of))
+    sums = {statistic: values.astype(np.float32) for statistic, values in statistics.items()}
+    model = recommender.fit(sums, shop.horizon(as_of))
     return pa.RecordBatch.from_pydict(
         {"as_of": [as_of], "recommender": [name], "arrays": [pack(model.arrays())]}, schema=_MODELS
     )
 
 
-def _add_part(statistics: Statistics, row: dict) -> None:
-    total = statistics.setdefault(row["statistic"], np.zeros(row["shape"], np.float32)).reshape(-1)
+def _add_part(statistics: dict[str, NDArray[np.float64]], row: dict) -> None:
+    # Parts arrive in any order: in float64 their sum, rounded, does not depend on it.
+    total = statistics.setdefault(row["statistic"], np.zeros(row["shape"])).reshape(-1)
     length = min(PART_BYTES // 4, len(total) - row["start"])
     part = pa.decompress(row["data"], 4 * length, _CODEC)
     total[row["start"] : row["start"] + length] += np.frombuffer(part, np.float32)

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import HistorySettings
+from recsys.instants import HOUR
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
 from recsys.scorer import Scorer
 
@@ -35,6 +36,12 @@ class Shop:
     def horizon(self, as_of: int) -> Horizon:
         """Return the sales that a night at an instant ranks."""
         return self.catalogue.horizon(as_of, self.horizon_hours)
+
+    def with_open_sales(self, as_ofs: list[int]) -> list[int]:
+        """Return the instants at which a night has anything to rank: a shop was once closed, or not yet open."""
+        opens, closes = self.catalogue.opens_at, self.catalogue.closes_at
+        until = int(self.horizon_hours * HOUR)
+        return [as_of for as_of in as_ofs if ((opens < as_of + until) & (closes > as_of)).any()]
 
     def scorer(self, as_of: int) -> Scorer:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""

@@ -92,7 +92,6 @@ def test_backtest_changes_no_snapshot(result, shop, published_shop):
     assert contents(snapshots) == contents(published_shop.settings().snapshots_folder)
 
 
-@pytest.mark.xfail(strict=True, reason="registering a model makes it the champion, that of a backtest too")
 def test_model_of_a_backtest_does_not_become_the_champion(result, shop, published_shop):
     assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
 
