@@ -21,7 +21,7 @@ def user_histories(events: DataFrame, catalogue: Catalogue) -> DataFrame:
     gathered = (
         events.join(f.broadcast(positions), on="sale_id", how="inner")
         .groupBy("user_id")
-        .agg(f.array_sort(f.collect_list(event)).alias("events"))
+        .agg(f.sort_array(f.collect_list(event)).alias("events"))
     )
     return gathered.select(
         "user_id",
