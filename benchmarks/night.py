@@ -6,9 +6,10 @@ The peer is the same night over a quarter of the users: time and memory must gro
 """
 
 import argparse
-import shutil
+import multiprocessing
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -30,25 +31,42 @@ def main() -> None:
     parser.add_argument("--open-sales", type=int, default=300)
     arguments = parser.parse_args()
     print(machine.describe())
-    first: tuple[int, machine.Watch] | None = None
+    first: Night | None = None
     for users in arguments.users:
-        folder = Path(tempfile.mkdtemp(prefix="night-"))
-        try:
-            watch = measure(folder, users, arguments.open_sales)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        first = first or (users, watch)
-        print(
-            f"{users:>9,} users, {users * EVENTS_PER_USER:>11,} events, {arguments.open_sales} open sales: "
-            f"{watch.seconds:6.1f} s, {watch.peak_bytes / 1e9:5.2f} GB  "
-            f"({users / first[0]:.0f} x users, {watch.seconds / first[1].seconds:.2f} x time, "
-            f"{watch.peak_bytes / first[1].peak_bytes:.2f} x memory)",
-            flush=True,
-        )
+        # A process of its own each: Spark keeps what it has.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            night_of_users = pool.apply(measure, (users, arguments.open_sales))
+        first = first or night_of_users
+        print(describe(night_of_users, first, arguments.open_sales), flush=True)
 
 
-def measure(folder: Path, users: int, open_sales: int) -> machine.Watch:
+class Night(NamedTuple):
+    """What a night took."""
+
+    users: int
+    seconds: float
+    peak_bytes: int
+
+
+def describe(night: Night, first: Night, open_sales: int) -> str:
+    """Return a line that sets a night beside the first."""
+    users, seconds, peak = (this / that for this, that in zip(night, first, strict=True))
+    return (
+        f"{night.users:>9,} users, {night.users * EVENTS_PER_USER:>11,} events, {open_sales} open sales: "
+        f"{night.seconds:6.1f} s, {night.peak_bytes / 1e9:5.2f} GB  "
+        f"({users:.1f} x users, {seconds:.2f} x time, {peak:.2f} x memory)"
+    )
+
+
+def measure(users: int, open_sales: int) -> Night:
     """Make a shop, register a model, and watch one night that scores with it."""
+    with tempfile.TemporaryDirectory(prefix="night-", ignore_cleanup_errors=True) as folder:
+        watch = watched_night(Path(folder), users, open_sales)
+    return Night(users, watch.seconds, watch.peak_bytes)
+
+
+def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
+    """Make a shop in a folder, and watch its night."""
     synthetic.write_shop(folder / "raw", users, users * EVENTS_PER_USER, open_sales)
     settings = Settings(
         folder=str(folder / "var"),
