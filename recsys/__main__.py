@@ -195,10 +195,10 @@ def rollback(conf: Conf = DEMO) -> None:
 
 
 def main() -> None:
-    """Run the command; an error that was raised on purpose is one line and exit status 1."""
+    """Run the command; an error raised on purpose, or by the disk, is one line and exit status 1."""
     try:
         app(standalone_mode=True)
-    except RecsysError as error:
+    except (RecsysError, OSError) as error:
         wide_console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(1)
 
