@@ -1,8 +1,9 @@
-"""user_histories, sales → fitted_recommenders, for each instant that is trained on or ranked."""
+"""user_histories, sales, sale_themes → fitted_recommenders, for each instant that is trained on or ranked."""
 
 from pathlib import Path
 
 from jobs.build_histories import BUILD_HISTORIES
+from jobs.build_themes import BUILD_THEMES
 from jobs.run import Run, Step, main
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.tables import FITTED_RECOMMENDERS, USER_HISTORIES
@@ -20,7 +21,7 @@ FIT_RECOMMENDERS = Step(
     "fit_recommenders",
     fit_recommenders,
     ("fitted_recommenders",),
-    inputs=(BUILD_HISTORIES,),
+    inputs=(BUILD_THEMES, BUILD_HISTORIES),
     depends_on=lambda run: [
         run.settings.history,
         run.settings.recommenders,

@@ -35,14 +35,14 @@ def publish_snapshot(run: Run, out: Path) -> str:
 
 def _contents(run: Run) -> SnapshotContents:
     scorer = run.shop.scorer(run.as_of)
-    model, version = read_model(run)
+    _, version = read_model(run)
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
         sales=list(_sales(run.shop.catalogue, scorer.horizon)),
         policies=run.settings.rankings.policies,
         shared_rankings={POPULARITY: shared_ranking(scorer, POPULARITY, len(run.shop.catalogue))},
-        reasons=model.features,
+        reasons=scorer.reasons,
         versions={run.settings.mlflow.model_name: version},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
         files={META_MODEL: run.folder / META_MODEL},
@@ -59,6 +59,7 @@ def _sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
             closes_at=from_micros(catalogue.closes_at[sale]),
             price=None if np.isnan(price) else price,
             attributes=catalogue.attributes[sale],
+            images=catalogue.gallery.photos(sale) if catalogue.gallery else (),
         )
 
 

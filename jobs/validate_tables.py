@@ -1,4 +1,4 @@
-"""Raw tables → sales, events, users, rejected_rows."""
+"""Raw tables → sales, sale_images, events, users, rejected_rows."""
 
 import json
 import shutil
@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from jobs.run import Run, Step, main
 from recsys.errors import InputError, RecsysError
 from recsys.pipeline import sources, validation
-from recsys.pipeline.validation import EVENT_RULES, EVENT_UNIQUE, SALE_RULES, USER_RULES, Rule, RuleCount
-from recsys.tables import EVENTS, REJECTED_ROWS, SALES, USERS, Table
+from recsys.pipeline.validation import EVENT_RULES, EVENT_UNIQUE, IMAGE_RULES, SALE_RULES, USER_RULES, Rule, RuleCount
+from recsys.tables import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
 
 RULE_COUNTS = "rule_counts.json"
 REFUSED_RULE_COUNTS = "refused_rule_counts.json"
@@ -29,6 +29,10 @@ def validate_tables(run: Run, out: Path) -> str:
     else:
         USERS.write(_nothing(run.spark, USERS), out)
     sales = SALES.read(run.spark, out)
+    if SALE_IMAGES.name in selected:
+        cleaned.append(_clean(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out))
+    else:
+        SALE_IMAGES.write(_nothing(run.spark, SALE_IMAGES), out)
     cleaned.append(_clean(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out))
 
     REJECTED_ROWS.write(_union(_nothing(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
@@ -48,7 +52,7 @@ def _select_tables(run: Run) -> dict[str, DataFrame]:
     settings = run.settings.source
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings)
-    wanted = [SALES, EVENTS, *([USERS] if sources.has_table(USERS, settings) else [])]
+    wanted = [SALES, EVENTS, *(table for table in (USERS, SALE_IMAGES) if sources.has_table(table, settings))]
     return {table.name: sources.select_table(run.spark, table, settings, raw) for table in wanted}
 
 
@@ -107,7 +111,7 @@ def _nothing(spark: SparkSession, table: Table) -> DataFrame:
 VALIDATE_TABLES = Step(
     "validate_tables",
     validate_tables,
-    outputs=("sales", "events", "users", "rejected_rows", RULE_COUNTS),
+    outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
     depends_on=lambda run: [run.as_of, sources.fingerprint(run.settings.source)],
 )
 

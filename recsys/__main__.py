@@ -1,16 +1,19 @@
 """The `recsys` command: the one place that may start either the jobs or the service."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
 
 from recsys.config import Settings, load_settings
-from recsys.errors import ConfigurationError, EmptyInputError, RecsysError, RejectedRowsError
+from recsys.errors import ConfigurationError, EmptyInputError, InputError, RecsysError, RejectedRowsError
+from recsys.images.settings import TaggerSettings
 from recsys.instants import parse_instant, to_micros
 from recsys.report import wide_console
 
@@ -177,6 +180,40 @@ def top(
     print_top_sales(user, top_sales(target, user, n, policy), console)
 
 
+@app.command()
+def tag(
+    paths: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or fsspec URLs.")],
+    tagger: Annotated[
+        str | None, typer.Option(help="efficientnet_lite0 by default, or another of the taggers below.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Local file of weights.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Local file of one label a line.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Network of your own weights, for --tagger own.")] = None,
+    conf: Annotated[Path | None, typer.Option("--conf", help="Take the tagger of a shop's configuration.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result into this file too.")] = None,
+) -> None:
+    """Say what photos show: the five best tags of each, with probabilities.
+
+    Taggers: **efficientnet_lite0** (1,000 things of ImageNet, offline), **places365_resnet18**, **places365_resnet50**
+    (365 scenes, fetched once), **places365_squeezenet** (365 scenes, needs --weights), **own** (needs --weights,
+    --labels and --architecture).
+    """
+    from recsys.images.local import photos_below, tag_here
+    from recsys.images.settings import ImageSettings
+    from recsys.report import print_tags
+
+    images = load_settings(conf).images if conf else ImageSettings()
+    chosen = {"name": tagger, "weights": weights, "labels": labels, "architecture": architecture}
+    changes = {key: value for key, value in chosen.items() if value is not None}
+    settings = images.model_copy(update={"root": "", "tagger": tagger_settings(images.tagger, changes)})
+    photos = photos_below(paths)
+    rows = list(print_tags(tag_here(photos, settings, os.cpu_count() or 1), console, len(photos)))
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    if not any("tags" in row for row in rows):
+        raise InputError(f"0 of {len(rows):,} photos could be tagged: see the reasons above")
+
+
 @snapshots.command("list")
 def list_snapshots(conf: Conf = DEMO) -> None:
     """List the snapshots, newest first, and say which one is served."""
@@ -201,6 +238,15 @@ def main() -> None:
     except (RecsysError, OSError) as error:
         wide_console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(1)
+
+
+def tagger_settings(settings: TaggerSettings, changes: dict[str, str]) -> TaggerSettings:
+    """Return the settings of a tagger with those of the command line."""
+    try:
+        return TaggerSettings.model_validate({**settings.model_dump(), **changes})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ConfigurationError(f"--{wrong['loc'][0]} == {wrong['input']!r}: {wrong['msg']}") from error
 
 
 def _instants(as_of: str | None) -> tuple[int | None, int]:

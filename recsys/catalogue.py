@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import EmptyInputError
+from recsys.images.gallery import Gallery
 from recsys.instants import HOUR, from_micros
 
 
@@ -22,6 +23,8 @@ class Catalogue:
     texts: list[str]  # title and description
     titles: list[str]
     attributes: list[dict[str, str]]
+    gallery: Gallery | None = None
+    """The photos, where the shop has any."""
 
     @classmethod
     def from_table(cls, sales: pa.Table) -> "Catalogue":
@@ -55,6 +58,11 @@ class Catalogue:
     def position(self) -> dict[str, int]:
         """Position of each sale id."""
         return {sale_id: position for position, sale_id in enumerate(self.sale_ids)}
+
+    def with_open_sales(self, as_ofs: list[int], hours: float) -> list[int]:
+        """Return the instants that have a horizon: a shop was once closed, or not yet open."""
+        until = int(hours * HOUR)
+        return [as_of for as_of in as_ofs if ((self.opens_at < as_of + until) & (self.closes_at > as_of)).any()]
 
     def horizon(self, as_of: int, hours: float) -> "Horizon":
         """Return the sales that are open at any instant of [as_of, as_of + hours).

@@ -12,6 +12,8 @@ from recsys.catalogue import Catalogue
 from recsys.demo_shop.settings import DemoShopSettings
 from recsys.errors import ConfigurationError
 from recsys.histories import HistorySettings
+from recsys.images.gallery import Gallery
+from recsys.images.settings import ImageSettings
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.settings import META, RankingSettings, SourceSettings
 from recsys.recommenders import RecommenderSettings, recommenders
@@ -19,7 +21,9 @@ from recsys.serving_settings import ServingSettings
 from recsys.settings import StepSettings
 from recsys.snapshot import POPULARITY
 
-_NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [])
+_NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], [], np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+_NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)
+"""Has every recommender, also those that only a shop with photos has."""
 
 
 class SparkSettings(StepSettings):
@@ -63,6 +67,7 @@ class Settings(StepSettings):
     horizon_hours: float = Field(36.0, ge=24)
     """The night ranks every sale open within so many hours after as_of."""
     source: SourceSettings
+    images: ImageSettings = ImageSettings()
     history: HistorySettings = HistorySettings()
     recommenders: RecommenderSettings = RecommenderSettings()
     meta_model: MetaModelSettings = MetaModelSettings()

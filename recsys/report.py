@@ -1,6 +1,7 @@
 """Results as tables that people read in a terminal."""
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def print_backtest(result: dict[str, Any], console: Console) -> None:
         )
     if window["note"]:
         console.print(Text(f"Note: {window['note']}", "yellow"))
+
+
+def print_tags(rows: Iterable[Mapping[str, Any]], console: Console, total: int) -> Iterator[Mapping[str, Any]]:
+    """Print what each photo shows as it is found, or why it could not be tagged, and hand the rows on."""
+    rejected = 0
+    for row in rows:
+        console.print(Text(row["photo"], "bold"))
+        if "tags" in row:
+            for each in row["tags"]:
+                console.print(Text(f"  {each['probability']:6.1%}  {each['tag']}"))
+        else:
+            rejected += 1
+            console.print(Text(f"  {row['detail'] or row['reason']}", "red"))
+        yield row
+    console.print(f"{total - rejected:,} of {total:,} photos tagged, {rejected:,} set aside")
 
 
 def print_model(model: Any, console: Console) -> None:

@@ -1,8 +1,9 @@
 """The one scoring path: training set, nightly pass and service all get their features here."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from recsys.catalogue import Horizon
 from recsys.histories import Histories
 from recsys.recommenders import Model, Recommender
+from recsys.recommenders.base import Traceable
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,34 @@ class Scorer:
     def names(self) -> list[str]:
         """Names of the features."""
         return [recommender.name for recommender in self.recommenders]
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """What can speak for a sale: every feature, then `feature/detail` for each detail that one can be traced to."""
+        return [
+            *self.names,
+            *(f"{self.names[number]}/{detail}" for number, _, details in self._traces for detail in details),
+        ]
+
+    @cached_property
+    def _traces(self) -> list[tuple[int, Traceable, Sequence[str]]]:
+        pairs = ((number, model) for number, model in enumerate(self.models) if isinstance(model, Traceable))
+        return [(number, model, model.details) for number, model in pairs if model.details]
+
+    def with_details(self, reasons: NDArray[np.int16], histories: Histories, sales: NDArray[np.int64]) -> None:
+        """Put in place of features, where one can be traced to a detail, the number of that detail in `reasons`.
+
+        Args:
+            reasons: Shape (n_users, k), numbers of features; changed in place.
+            histories: Of the users.
+            sales: Shape (n_users, k), columns of the horizon.
+        """
+        first = len(self.recommenders)
+        for number, model, details in self._traces:
+            users, places = np.nonzero(reasons == number)
+            traced = model.trace(histories, users, sales[users, places])
+            reasons[users, places] = np.where(traced >= 0, first + traced, number)
+            first += len(details)
 
     def score(self, name: str, histories: Histories) -> NDArray[np.float32]:
         """Score by one recommender alone, shape (n_users, n_horizon)."""

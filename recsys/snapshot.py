@@ -6,13 +6,13 @@
            user_rows.bin           the row of each of these users
            user_id_offsets.bin     where the id of each row starts in user_ids.bin
            user_ids.bin            the ids, UTF-8, end to end: they tell users with the same hash apart
-           ranking_<policy>.bin    one record a row: scores, sales, reasons, best first
+           ranking_<policy>.bin    one record a row: scores, sales, reasons, covers, best first
            shared_<policy>.bin     one record for all users
            files/...               model data, as it was given
 
 A user's record lies in one place, so that a look-up that misses the page cache reads the disk once. Sales
 take two bytes while there are at most 65,536 of them: a user with 12 characters of id and 30 sales takes 32
-bytes, and 212 for each policy.
+bytes, and 240 for each policy.
 """
 
 import hashlib
@@ -31,11 +31,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from recsys.errors import SnapshotError
 from recsys.instants import from_micros, to_micros
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 SALES = "sales.json"
 POPULARITY = "popularity"
 """The shared ranking that every snapshot has."""
+MAX_IMAGES = 256
+"""Photos of a sale: the position of one takes a byte."""
 
 HASHES = np.dtype("<u8")
 ROWS = np.dtype("<u4")
@@ -54,17 +56,41 @@ class SnapshotSale:
     closes_at: datetime
     price: float | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    """URIs of the photos by position, the cover first; at most 256."""
 
 
-class Ranking(NamedTuple):
-    """Sales, best first; the three arrays have the same length."""
-
+class _RankingArrays(NamedTuple):
     sales: NDArray[np.integer[Any]]
     """Positions in the snapshot's sales, each at most once."""
     scores: NDArray[np.float32]
     """What the policy thinks of each sale; finite."""
     reasons: NDArray[np.uint8]
     """Positions in the snapshot's reasons: what speaks most for each sale."""
+    covers: NDArray[np.uint8]
+    """Positions in each sale's images: the photo to show; 0 also where the sale has none."""
+
+
+class Ranking(_RankingArrays):
+    """Sales, best first; the four arrays have the same shape."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        sales: NDArray[np.integer[Any]],
+        scores: NDArray[np.float32],
+        reasons: NDArray[np.uint8],
+        covers: NDArray[np.uint8] | None = None,
+    ) -> "Ranking":
+        """Make a ranking; without `covers`, each sale is shown by its cover."""
+        return super().__new__(
+            cls, sales, scores, reasons, np.zeros(np.shape(sales), np.uint8) if covers is None else covers
+        )
+
+
+SharedRanking = Ranking | tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A ranking for all users; three arrays are one without `covers`."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +105,10 @@ class SnapshotContents:
     """In ascending order of sale_id: rankings hold positions in this list."""
     policies: Sequence[str]
     """The policies that rank for each user."""
-    shared_rankings: Mapping[str, Ranking | tuple[np.ndarray, np.ndarray, np.ndarray]]
+    shared_rankings: Mapping[str, SharedRanking]
     """The policies that rank alike for all users: `popularity` always, which should rank all sales."""
     reasons: Sequence[str]
-    """Names of the kinds of evidence, at most 256."""
+    """Kinds of evidence, at most 256; a detail may follow: `content_images/pool · palm trees`."""
     versions: Mapping[str, str]
     """What made the snapshot, such as {"home_ranker": "3"}."""
     fingerprint: str
@@ -179,7 +205,8 @@ def encode_user(user_id: str) -> bytes:
 def ranking_type(n_sales: int, k: int) -> np.dtype[np.void]:
     """Return the record of a ranking of k of n sales."""
     position = "<u2" if n_sales <= 1 << 16 else "<u4"
-    return np.dtype([("scores", "<f4", (k,)), ("sales", position, (k,)), ("reasons", "u1", (k,))], align=True)
+    fields = {"scores": "<f4", "sales": position, "reasons": "u1", "covers": "u1"}
+    return np.dtype([(name, kind, (k,)) for name, kind in fields.items()], align=True)
 
 
 class UserIndex:
@@ -225,12 +252,14 @@ class Snapshot:
         self.opens_at = np.array([to_micros(sale.opens_at) for sale in self.sales], np.int64)
         self.closes_at = np.array([to_micros(sale.closes_at) for sale in self.sales], np.int64)
         self.shared_rankings = {
-            policy: _fields(mapped(path / f"shared_{policy}.bin", ranking_type(len(self.sales), length)), 0)
+            policy: _row(_rankings(path / f"shared_{policy}.bin", 1, ranking_type(len(self.sales), length)), 0)
             for policy, length in manifest.shared_policies.items()
         }
         self._users = UserIndex(path)
         record = ranking_type(len(self.sales), manifest.k)
-        self._rankings = {policy: mapped(path / f"ranking_{policy}.bin", record) for policy in manifest.policies}
+        self._rankings = {
+            policy: _rankings(path / f"ranking_{policy}.bin", manifest.n_users, record) for policy in manifest.policies
+        }
 
     @classmethod
     def open(cls, path: Path, verify: bool = True) -> "Snapshot":
@@ -270,7 +299,7 @@ class Snapshot:
                 f"policy == {policy!r}, must be one of snapshot {self.name}: {', '.join(self.all_policies)}"
             )
         row = self._users.row(encode_user(user_id))
-        return None if row is None else _fields(self._rankings[policy], row)
+        return None if row is None else _row(self._rankings[policy], row)
 
     def file(self, name: str) -> Path:
         """Return the path of a file or folder carried inside.
@@ -294,6 +323,7 @@ def sales_to_json(sales: Sequence[SnapshotSale]) -> str:
             "closes_at": to_micros(sale.closes_at),
             "price": sale.price,
             "attributes": dict(sale.attributes),
+            "images": list(sale.images),
         }
         for sale in sales
     ]
@@ -310,6 +340,7 @@ def _read_sales(file: Path) -> tuple[SnapshotSale, ...]:
             closes_at=from_micros(row["closes_at"]),
             price=row["price"],
             attributes=row["attributes"],
+            images=tuple(row["images"]),
         )
         for row in rows
     )
@@ -323,10 +354,16 @@ def mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
     return np.memmap(file, dtype, "r").view(np.ndarray)
 
 
-def _fields(records: np.ndarray, row: int) -> Ranking:
+def _rankings(file: Path, n_users: int, record: np.dtype[np.void]) -> Ranking:
     # Rankings of no sale take no bytes: their records cannot be mapped.
-    record = records[row] if records.dtype.itemsize else np.zeros((), records.dtype)
-    return Ranking(record["sales"], record["scores"], record["reasons"])
+    records = mapped(file, record) if record.itemsize else np.zeros(n_users, record)
+    return Ranking(records["sales"], records["scores"], records["reasons"], records["covers"])
+
+
+def _row(rankings: Ranking, row: int) -> Ranking:
+    # Rows of four arrays: taking four fields of one record takes twice as long.
+    sales, scores, reasons, covers = rankings
+    return Ranking(sales[row], scores[row], reasons[row], covers[row])
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from recsys.errors import EmptyInputError, InputError, SchemaError
 from recsys.instants import to_micros
-from recsys.snapshot import POPULARITY, SnapshotContents
+from recsys.snapshot import MAX_IMAGES, POPULARITY, Ranking, SharedRanking, SnapshotContents
 
 _IsType = Callable[[pa.DataType], bool]
 _POLICY = re.compile(r"[a-z][a-z0-9_]*")
@@ -29,6 +29,8 @@ def check_schema(schema: pa.Schema, policies: Sequence[str]) -> None:
         problems += _column_problems(schema, f"{policy}_sales", "list<int32>", _is_list_of(pa.types.is_integer))
         problems += _column_problems(schema, f"{policy}_scores", "list<float32>", _is_list_of(pa.types.is_floating))
         problems += _column_problems(schema, f"{policy}_reasons", "list<uint8>", _is_list_of(pa.types.is_integer))
+        if f"{policy}_covers" in schema.names:
+            problems += _column_problems(schema, f"{policy}_covers", "list<uint8>", _is_list_of(pa.types.is_integer))
     if problems:
         raise SchemaError(f"rankings: {'; '.join(problems)}: check what ranks the users")
 
@@ -71,6 +73,9 @@ def _problems(contents: SnapshotContents) -> Iterator[str]:
         yield f"fingerprint == {contents.fingerprint!r}, must be at least 8 letters and digits"
     if len(contents.reasons) > 256:
         yield f"reasons has {len(contents.reasons)} names, must have at most 256"
+    for reason in contents.reasons:
+        if not reason.partition("/")[0]:
+            yield f"reason == {reason!r}, must start with a kind of evidence"
     if POPULARITY not in contents.shared_rankings:
         yield f"shared_rankings has no {POPULARITY!r}, which answers users without a ranking"
     for policy, times in Counter([*contents.policies, *contents.shared_rankings]).items():
@@ -94,22 +99,29 @@ def _sale_problems(contents: SnapshotContents) -> Iterator[str]:
             yield f"{sale.sale_id!r} {window}"
         if sale.price is not None and not np.isfinite(sale.price):
             yield f"{sale.sale_id!r} price == {sale.price}, must be a number or None"
+        if len(sale.images) > MAX_IMAGES:
+            yield f"{sale.sale_id!r} has {len(sale.images)} images, must have at most {MAX_IMAGES}"
 
 
 def _shared_problems(contents: SnapshotContents) -> Iterator[str]:
     for policy, ranking in contents.shared_rankings.items():
-        sales, scores, reasons = (np.asarray(values) for values in ranking)
-        if not len(sales) == len(scores) == len(reasons):
-            lengths = f"{len(sales)} sales, {len(scores)} scores, {len(reasons)} reasons"
-            yield f"{policy} has {lengths}, must have as many of each"
+        row = as_row(ranking)
+        lengths = {name: values.shape[1] for name, values in row._asdict().items()}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{length} {name}" for name, length in lengths.items())
+            yield f"{policy} has {listed}, must have as many of each"
         else:
-            yield from ranking_problems(policy, sales[None], scores[None], reasons[None], contents)
+            yield from ranking_problems(policy, row, contents)
 
 
-def ranking_problems(
-    policy: str, sales: np.ndarray, scores: np.ndarray, reasons: np.ndarray, contents: SnapshotContents
-) -> Iterator[str]:
+def as_row(ranking: SharedRanking) -> Ranking:
+    """Return the ranking of all users as that of one, shape (1, k)."""
+    return Ranking(*(np.asarray(values)[np.newaxis] for values in Ranking(*ranking)))
+
+
+def ranking_problems(policy: str, rankings: Ranking, contents: SnapshotContents) -> Iterator[str]:
     """Say what is wrong with rankings, shape (n_users, k)."""
+    sales, scores, reasons, _ = rankings
     limits: Mapping[str, tuple[np.ndarray, int]] = {
         "sales": (sales, len(contents.sales)),
         "reasons": (reasons, len(contents.reasons)),
@@ -124,3 +136,15 @@ def ranking_problems(
     repeated = ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]]
     if repeated.size:
         yield f"{policy}_sales holds {repeated[0]} twice in a row, each sale must be ranked once"
+    yield from _cover_problems(policy, rankings, contents)
+
+
+def _cover_problems(policy: str, rankings: Ranking, contents: SnapshotContents) -> Iterator[str]:
+    n_images = np.array([len(sale.images) for sale in contents.sales])
+    known = (rankings.covers != 0) & (rankings.sales >= 0) & (rankings.sales < len(n_images))
+    sales, covers = rankings.sales[known].astype(np.intp), rankings.covers[known]
+    outside = np.flatnonzero((covers < 0) | (covers >= n_images[sales]))
+    if outside.size:
+        sale = contents.sales[sales[outside[0]]]
+        rule = f"must be 0 or a position in its {len(sale.images)} images"
+        yield f"{policy}_covers holds {covers[outside[0]]} for {sale.sale_id!r}, {rule}"

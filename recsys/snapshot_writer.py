@@ -20,6 +20,7 @@ from recsys.snapshot import (
     ROWS,
     SALES,
     Manifest,
+    Ranking,
     Snapshot,
     SnapshotContents,
     UserIndex,
@@ -28,7 +29,7 @@ from recsys.snapshot import (
     sales_to_json,
     user_hash,
 )
-from recsys.snapshot_rules import check_contents, check_schema, ranking_problems
+from recsys.snapshot_rules import as_row, check_contents, check_schema, ranking_problems
 from recsys.snapshot_store import flush, locked, move_into_place, temporary_folder
 
 
@@ -41,9 +42,9 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
     Args:
         root: The folder of snapshots; made if absent.
         contents: All that is not a user's own ranking.
-        rankings: One row a user: `user_id`, and for each personal policy p three lists, best first, of one
-            length in all rows: `<p>_sales` and `<p>_reasons` (positions in the sales and in the reasons) and
-            `<p>_scores`.
+        rankings: One row a user: `user_id`, and for each personal policy p lists, best first, of one length in
+            all rows: `<p>_sales` and `<p>_reasons` (positions in the sales and in the reasons), `<p>_scores` and
+            `<p>_covers` (positions in each sale's images; all 0 where the column is absent).
 
     Raises:
         EmptyInputError: If there is no sale.
@@ -92,8 +93,7 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
     n_sales = len(contents.sales)
     (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
     for policy, ranking in contents.shared_rankings.items():
-        sales, scores, reasons = (np.asarray(values)[np.newaxis] for values in ranking)
-        _records(sales, scores, reasons, n_sales).tofile(folder / f"shared_{policy}.bin")
+        _records(as_row(ranking), n_sales).tofile(folder / f"shared_{policy}.bin")
     n_users, k = _write_users(folder, contents, rankings)
     for name, source in contents.files.items():
         _copy(source, folder / "files" / name)
@@ -176,9 +176,11 @@ def _policy_records(batch: pa.RecordBatch, policy: str, contents: SnapshotConten
     sales = _matrix(batch, f"{policy}_sales", k)
     k = sales.shape[1]
     scores, reasons = _matrix(batch, f"{policy}_scores", k), _matrix(batch, f"{policy}_reasons", k)
-    for problem in ranking_problems(policy, sales, scores, reasons, contents):
-        raise InputError(problem)
-    return _records(sales, scores, reasons, len(contents.sales))
+    covers = _matrix(batch, f"{policy}_covers", k) if f"{policy}_covers" in batch.schema.names else None
+    rankings = Ranking(sales, scores, reasons, covers)
+    if problems := list(ranking_problems(policy, rankings, contents)):
+        raise InputError(f"{'; '.join(problems)}: check what ranks the users")
+    return _records(rankings, len(contents.sales))
 
 
 def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
@@ -194,10 +196,11 @@ def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
     return values.to_numpy(zero_copy_only=False).reshape(len(batch), k)
 
 
-def _records(sales: np.ndarray, scores: np.ndarray, reasons: np.ndarray, n_sales: int) -> np.ndarray:
+def _records(rankings: Ranking, n_sales: int) -> np.ndarray:
     # Zeros, so that the padding at the end of a record, and with it the checksum, is always the same.
-    records = np.zeros(len(sales), ranking_type(n_sales, sales.shape[1]))
-    records["sales"], records["scores"], records["reasons"] = sales, scores, reasons
+    records = np.zeros(len(rankings.sales), ranking_type(n_sales, rankings.sales.shape[1]))
+    for name, values in rankings._asdict().items():
+        records[name] = values
     return records
 
 

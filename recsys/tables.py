@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -15,6 +18,8 @@ from pyspark.sql.types import (
     LongType,
     MapType,
     StringType,
+    StructField,
+    StructType,
     TimestampType,
 )
 
@@ -39,6 +44,11 @@ class Table:
     optional: tuple[str, ...] = ()
     partitioned_by: tuple[str, ...] = field(default=())
     open_ended: bool = False
+
+    def arrow(self, rows: pd.DataFrame) -> pa.Table:
+        """Return the table's columns of rows in memory, to be written."""
+        schema = to_arrow_schema(StructType([StructField(name, kind) for name, kind in self.columns.items()]))
+        return pa.Table.from_pandas(rows[list(self.columns)], schema, preserve_index=False)
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.
@@ -116,10 +126,51 @@ EVENTS = Table(
 
 USERS = Table("users", "one row a user", {"user_id": STRING, "attributes": ATTRIBUTES})
 
+SALE_IMAGES = Table(
+    "sale_images",
+    "one row a photo of a sale",
+    {
+        "sale_id": STRING,
+        "image_uri": STRING,  # a path, relative to images.root, or an fsspec URL
+        "position": INTEGER,  # 0 is the cover
+    },
+)
+
 REJECTED_ROWS = Table(
     "rejected_rows",
     "one row a source row that breaks a rule",
     {"table": STRING, "rule": STRING, "row": STRING},
+)
+
+IMAGE_TAGS = Table(
+    "image_tags",
+    "one row a photo of a sale that could be tagged; the lists hold its best tags, most probable first",
+    {
+        "sale_id": STRING,
+        "position": INTEGER,
+        "image_uri": STRING,
+        "image_hash": STRING,  # of the content: two photos with the same are one
+        "tags": ArrayType(STRING),
+        "probabilities": ArrayType(FLOAT),
+    },
+)
+
+REJECTED_IMAGES = Table(
+    "rejected_images",
+    "one row a photo of a sale that could not be tagged",
+    {"sale_id": STRING, "position": INTEGER, "image_uri": STRING, "reason": STRING, "detail": STRING},
+)
+
+IMAGE_THEMES = Table(
+    "image_themes",
+    "one row a photo of a sale; weights of the themes in the order of the theme model, null where it was not tagged",
+    {"sale_id": STRING, "position": INTEGER, "image_uri": STRING, "weights": ArrayType(FLOAT)},
+)
+
+SALE_THEMES = Table(
+    "sale_themes",
+    "one row a sale and theme that its photos show; a theme's weights have the same mean square over all photos",
+    {"sale_id": STRING, "theme": STRING, "weight": FLOAT},
 )
 
 USER_HISTORIES = Table(

@@ -34,10 +34,13 @@ def _origin(user_id: str, response: pb.GetTopSalesResponse) -> str:
 
 
 def _table(response: pb.GetTopSalesResponse) -> Table:
+    has_photos = any(sale.image_uri for sale in response.sales)
     table = Table(box=None, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("sale", overflow="fold")
     table.add_column("title", overflow="fold", ratio=2)
+    if has_photos:
+        table.add_column("photo", overflow="fold")
     table.add_column("closes in", justify="right", min_width=7, overflow="fold")
     table.add_column(
         "probability" if response.policy == PROBABILITY_POLICY else "score",
@@ -48,9 +51,14 @@ def _table(response: pb.GetTopSalesResponse) -> Table:
     table.add_column("why", overflow="fold", ratio=2)
     for sale in response.sales:
         seconds = sale.close_time.seconds - response.answer_time.seconds
-        cells = [str(sale.rank), sale.sale_id, sale.title, _duration(seconds), _score(sale, response.policy)]
+        photo = [_file_name(sale.image_uri)] if has_photos else []
+        cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _duration(seconds), _score(sale, response.policy)]
         table.add_row(*(Text(cell) for cell in [*cells, sale.reason_text]))  # Text: a title is no markup
     return table
+
+
+def _file_name(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[2]
 
 
 def _score(sale: pb.RankedSale, policy: str) -> str:

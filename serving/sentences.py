@@ -7,7 +7,7 @@ REASONS = {
     "als": "Liked by people with your taste",
     "content_metadata": "Matches your taste in places and categories",
     "content_text": "Reads like sales you looked at",
-    "content_themes": "Looks like sales you looked at",
+    "content_images": "Looks like sales you looked at",
     "popularity": "Popular right now",
     "hours_open": "Just opened",
     "hours_left": "Closes soon",
@@ -23,6 +23,12 @@ ANONYMOUS = "No user_id was given: popular sales are shown."
 UNKNOWN_USER = "The snapshot has no ranking for this user: popular sales are shown."
 NONE_OF_HIS_OPEN = "No sale of this user's ranking is open: popular sales are shown."
 NO_RANKED_OPEN = "No ranking holds an open sale: all open sales are shown, the soonest to close first."
+
+
+def reason(name: str) -> tuple[str, str]:
+    """Return the kind of evidence and the sentence of a reason, such as `popularity` or `content_images/pool`."""
+    kind, _, detail = name.partition("/")
+    return kind, f"Because you looked at {detail}" if detail else REASONS.get(kind, OTHER_REASON)
 
 
 def shortfall(n_open: int) -> str:

@@ -1,6 +1,6 @@
 """Answers home pages from one snapshot; what does not depend on the request is built when it is loaded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from serving import sentences
 MODEL = "home_ranker"
 OPEN_REASON = "open"
 
-Pick = tuple[int, float | None, int]
-"""Position of a sale, what the policy thinks of it, position of the reason."""
+Pick = tuple[int, float | None, int, int]
+"""Position of a sale, what the policy thinks of it, position of the reason, position of the photo."""
 
 
 class OpenSales(NamedTuple):
@@ -38,9 +38,8 @@ class TopSales:
 
     def __init__(self, snapshot: Snapshot):
         self.snapshot = snapshot
-        self._shared = {policy: _picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
-        codes = [*snapshot.reasons, POPULARITY, OPEN_REASON]
-        self._reasons = [(code, sentences.REASONS.get(code, sentences.OTHER_REASON)) for code in codes]
+        self._shared = {policy: list(_picks(ranking)) for policy, ranking in snapshot.shared_rankings.items()}
+        self._reasons = [sentences.reason(name) for name in (*snapshot.reasons, POPULARITY, OPEN_REASON)]
         self._popularity_reason = len(snapshot.reasons)
         self._unranked = _unranked(snapshot, reason=self._popularity_reason + 1)
         self._edges = np.unique(np.concatenate([snapshot.opens_at, snapshot.closes_at]))
@@ -76,7 +75,7 @@ class TopSales:
             shown = open_sales.unranked[:n]
         return self._response(policy, level, why, shown, n, now)
 
-    def _ranked(self, policy: str, user_id: str) -> Sequence[Pick] | None:
+    def _ranked(self, policy: str, user_id: str) -> Iterable[Pick] | None:
         if policy in self._shared:
             return self._shared[policy]
         ranking = self.snapshot.ranking(policy, user_id) if user_id else None
@@ -87,7 +86,7 @@ class TopSales:
             return own
         seen = {pick[0] for pick in own}
         # Scores of another policy have another unit: none is better than one that looks like a probability.
-        popular = ((sale, None, self._popularity_reason) for sale, *_ in open_sales.popular)
+        popular = ((sale, None, self._popularity_reason, cover) for sale, _, _, cover in open_sales.popular)
         others = (pick for pick in chain(popular, open_sales.unranked) if pick[0] not in seen)
         return [*own, *islice(others, n - len(own))]
 
@@ -119,31 +118,35 @@ class TopSales:
         response.fallback_reason = why
         _set(response.answer_time, now)
         rank = 0
-        for rank, (sale, score, reason) in enumerate(shown, start=1):
+        for rank, (sale, score, reason, cover) in enumerate(shown, start=1):
             entry = response.sales.add()
             entry.CopyFrom(self._sales[sale])
             entry.rank = rank
             if score is not None:
                 entry.score = score
             entry.reason, entry.reason_text = self._reasons[reason]
+            if cover:
+                entry.image_uri = self.snapshot.sales[sale].images[cover]
         if rank < n:
             response.shortfall_reason = sentences.shortfall(rank)
         return response
 
 
-def _picks(ranking: Ranking) -> list[Pick]:
-    return list(zip(ranking.sales.tolist(), ranking.scores.tolist(), ranking.reasons.tolist(), strict=True))
+def _picks(ranking: Ranking) -> Iterator[Pick]:
+    sales, scores, reasons, covers = ranking
+    return zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True)
 
 
 def _unranked(snapshot: Snapshot, reason: int) -> list[Pick]:
     popular = snapshot.shared_rankings[POPULARITY].sales
     others: NDArray[np.int64] = np.setdiff1d(np.arange(len(snapshot.sales)), popular)
     soonest = others[np.argsort(snapshot.closes_at[others], kind="stable")]
-    return [(sale, None, reason) for sale in soonest.tolist()]
+    return [(sale, None, reason, 0) for sale in soonest.tolist()]
 
 
 def _static_part(sale: SnapshotSale) -> pb.RankedSale:
-    entry = pb.RankedSale(sale_id=sale.sale_id, title=sale.title, price=sale.price)
+    cover = sale.images[0] if sale.images else ""
+    entry = pb.RankedSale(sale_id=sale.sale_id, title=sale.title, price=sale.price, image_uri=cover)
     _set(entry.open_time, to_micros(sale.opens_at))
     _set(entry.close_time, to_micros(sale.closes_at))
     return entry
@@ -160,7 +163,7 @@ def _set(timestamp: Timestamp, micros: int) -> None:
     timestamp.nanos = rest * 1000
 
 
-def _why_popular(user_id: str, ranked: Sequence[Pick] | None) -> str:
+def _why_popular(user_id: str, ranked: Iterable[Pick] | None) -> str:
     if not user_id:
         return sentences.ANONYMOUS
     return sentences.UNKNOWN_USER if ranked is None else sentences.NONE_OF_HIS_OPEN

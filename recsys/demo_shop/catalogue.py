@@ -39,7 +39,8 @@ class Catalogue(NamedTuple):
     amenities: NDArray[np.bool_]
     """Shape (n_sales, n_amenities)."""
     pictures: NDArray[np.float64]
-    """Shape (n_sales, n_picture_kinds); a row sums to 1."""
+    """Shape (n_sales, n_picture_kinds); a row sums to 1. As drawn, what photos are wanted; once they are chosen,
+    what they show."""
     quality: NDArray[np.float64]
     """What all users find better or worse about the sale, partly its discount."""
 
@@ -69,6 +70,15 @@ def period(settings: DemoShopSettings) -> tuple[int, int]:
     """Return the period's half-open bounds in seconds since 1970."""
     ends_at = int(settings.ends_at.timestamp())
     return ends_at - settings.days * DAY, ends_at
+
+
+def possible_pictures(region: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell what can be photographed in each of the regions: shape (len(region), n_picture_kinds)."""
+    possible = [
+        [kind not in PICTURE_LANDSCAPES or bool(PICTURE_LANDSCAPES[kind] & r.landscapes) for kind in PICTURES]
+        for r in REGIONS
+    ]
+    return np.array(possible)[region]
 
 
 def _windows(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFrame:
@@ -120,11 +130,5 @@ def _pictures(rng: np.random.Generator, region: NDArray[np.int64], category: NDA
     usual = np.array([[kind in c.pictures for kind in PICTURES] for c in CATEGORIES], dtype=np.float64)
     usual /= usual.sum(axis=1, keepdims=True)
     expected = _CATEGORY_PICTURES * usual + (1 - _CATEGORY_PICTURES) / len(PICTURES)
-    possible = np.array(
-        [
-            [kind not in PICTURE_LANDSCAPES or bool(PICTURE_LANDSCAPES[kind] & r.landscapes) for kind in PICTURES]
-            for r in REGIONS
-        ]
-    )
-    shares = rng.gamma(_PICTURE_CONCENTRATION * expected[category] * possible[region])
+    shares = rng.gamma(_PICTURE_CONCENTRATION * expected[category] * possible_pictures(region))
     return shares / shares.sum(axis=1, keepdims=True)

@@ -37,5 +37,8 @@ class DemoShopSettings(StepSettings):
     picture_taste_share: float = Field(1 / 3, ge=0, le=1)
     """Share of the variance of taste that lies in what a sale's pictures show; 0 switches it off."""
 
+    photos: int = Field(1_200, ge=60)
+    """Different photos in the shop; a hotel that is sold again shows some of them again."""
+
     late_share: float = Field(0.02, ge=0, le=1)
     """Share of the events that are recorded minutes to hours after they occurred."""

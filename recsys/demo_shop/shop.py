@@ -1,20 +1,24 @@
 """Build the demo shop and write it as the raw tables of a shop, its truth apart."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from recsys.demo_shop import purchases, traffic
+from recsys.demo_shop import photos, purchases, traffic
 from recsys.demo_shop.catalogue import Catalogue, build_catalogue, period
 from recsys.demo_shop.descriptions import describe
 from recsys.demo_shop.rhythm import DAY
 from recsys.demo_shop.settings import DemoShopSettings
 from recsys.demo_shop.truth import sale_traits, write_truth
 from recsys.demo_shop.users import Population, build_population
-from recsys.demo_shop.vocabulary import CATEGORIES, REGIONS
+from recsys.demo_shop.vocabulary import CATEGORIES, PICTURES, REGIONS
+
+_PARTS = (photos.FOLDER, "truth", "raw")
 
 
 class ShopSummary(NamedTuple):
@@ -28,42 +32,59 @@ class ShopSummary(NamedTuple):
     median_open_sales: int
     """Median over the days of the sales open at noon UTC."""
     one_time_users: int
+    photos: int
+    """Different ones."""
 
 
 class _Shop(NamedTuple):
     catalogue: Catalogue
+    mixtures: NDArray[np.float64]
+    """Shape (n_photos, n_picture_kinds)."""
+    galleries: pd.DataFrame
     texts: pd.DataFrame
     population: Population
     events: pd.DataFrame
 
 
-def build_shop(settings: DemoShopSettings, folder: Path) -> ShopSummary:
-    """Build the shop and write it under `folder`, replacing `folder/raw` and `folder/truth`.
+def build_shop(
+    settings: DemoShopSettings, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> ShopSummary:
+    """Build the shop and write it under `folder`, replacing `raw`, `truth` and `photos` there.
 
-    The tables are written into a sibling folder first: no half-written table is ever seen. Nothing else
-    under `folder` is touched.
+    All is written into a sibling folder first: nothing half-written is ever seen. Nothing else under
+    `folder` is touched.
+
+    Args:
+        settings: The shop to build.
+        folder: Where it goes.
+        progress: Called with the photos painted and the photos in all, after each.
     """
-    shop = _draw(settings)
+    shop, for_paint = _draw(settings)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for part in ("raw", "truth"):
+    for part in _PARTS:
         (partial / part).mkdir(parents=True)
     _write_raw(shop, partial / "raw")
-    write_truth(partial / "truth", shop.catalogue, shop.population.users["user_id"], shop.population.tastes)
+    users, tastes = shop.population.users["user_id"], shop.population.tastes
+    write_truth(partial / "truth", shop.catalogue, users, tastes, _photo_pictures(shop))
+    photos.write_photos(for_paint, shop.mixtures, partial, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("truth", "raw"):
+    for part in _PARTS:
         _replace(folder / part, partial / part)
     shutil.rmtree(partial)
     return _summary(shop, settings)
 
 
-def _draw(settings: DemoShopSettings) -> _Shop:
+def _draw(settings: DemoShopSettings) -> tuple[_Shop, np.random.Generator]:
     # A generator for each part: a change in how one is drawn leaves the draws of the others alone.
-    for_sales, for_texts, for_users, for_sessions, for_visits, for_purchases = np.random.default_rng(
-        settings.seed
-    ).spawn(6)
+    generators = np.random.default_rng(settings.seed).spawn(9)
+    for_sales, for_texts, for_users, for_sessions, for_visits, for_purchases = generators[:6]
+    for_photos, for_galleries, for_paint = generators[6:]
     starts_at, ends_at = period(settings)
     catalogue = build_catalogue(for_sales, settings)
+    mixtures = photos.draw_mixtures(for_photos, settings.photos)
+    galleries = photos.hang(for_galleries, catalogue, mixtures)
+    catalogue = catalogue._replace(pictures=photos.shown(galleries, mixtures))
     traits = sale_traits(catalogue)
     population = build_population(for_users, settings, traits)
     tastes = population.tastes[traits.columns].to_numpy()
@@ -78,11 +99,16 @@ def _draw(settings: DemoShopSettings) -> _Shop:
         purchases_per_visit=settings.purchases_per_visit,
         late_share=settings.late_share,
     )
-    return _Shop(catalogue, describe(for_texts, catalogue), population, events)
+    return _Shop(catalogue, mixtures, galleries, describe(for_texts, catalogue), population, events), for_paint
 
 
 def _write_raw(shop: _Shop, folder: Path) -> None:
-    tables = {"sales": _raw_sales(shop), "events": _raw_events(shop), "users": _raw_users(shop)}
+    tables = {
+        "sales": _raw_sales(shop),
+        "events": _raw_events(shop),
+        "users": _raw_users(shop),
+        "sale_images": _raw_sale_images(shop),
+    }
     for name, table in tables.items():
         # Spark reads a UTC-adjusted microsecond column as a timestamp.
         table.to_parquet(folder / f"{name}.parquet", index=False, coerce_timestamps="us")
@@ -124,6 +150,23 @@ def _raw_users(shop: _Shop) -> pd.DataFrame:
     return shop.population.users[["user_id", "market", "channel"]].rename(columns={"user_id": "member_id"})
 
 
+def _raw_sale_images(shop: _Shop) -> pd.DataFrame:
+    galleries, paths = shop.galleries, np.array(photos.photo_paths(len(shop.mixtures)))
+    return pd.DataFrame(
+        {
+            "offer_id": shop.catalogue.sales["sale_id"].to_numpy()[galleries["sale"]],
+            "photo": paths[galleries["photo"]],
+            "place_in_gallery": galleries["place"] + 1,
+        }
+    )
+
+
+def _photo_pictures(shop: _Shop) -> pd.DataFrame:
+    pictures = pd.DataFrame(shop.mixtures, columns=list(PICTURES))
+    pictures.insert(0, "photo", photos.photo_paths(len(pictures)))
+    return pictures
+
+
 def _instants(seconds: pd.Series) -> pd.Series:
     return pd.to_datetime(seconds, unit="s", utc=True).astype("datetime64[us, UTC]")
 
@@ -152,4 +195,5 @@ def _summary(shop: _Shop, settings: DemoShopSettings) -> ShopSummary:
         purchases=n_purchases,
         median_open_sales=int(np.median(opened - closed)),
         one_time_users=int(shop.population.users["one_time"].sum()),
+        photos=len(shop.mixtures),
     )

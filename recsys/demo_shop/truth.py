@@ -1,7 +1,7 @@
 """The true utilities behind the demo shop, for evaluation alone: no job and no model may read them.
 
 A utility is an inner product of a user's tastes and a sale's traits. One-hot traits are named
-'family=value', and a sale's pictures are kept in a table of their own, as photos are drawn from it.
+'family=value', and a sale's pictures are kept in a table of their own, beside what each photo shows.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from recsys.errors import InputError
 
 QUALITY, CONSTANT = "quality", "constant"
 USER_TASTES, SALE_TRAITS, SALE_PICTURES = "user_tastes", "sale_traits", "sale_pictures"
+PHOTO_PICTURES = "photo_pictures"
 
 
 def sale_traits(catalogue: Catalogue) -> pd.DataFrame:
@@ -36,8 +37,18 @@ def sale_traits(catalogue: Catalogue) -> pd.DataFrame:
     return pd.concat(parts, axis=1)
 
 
-def write_truth(folder: Path, catalogue: Catalogue, user_ids: pd.Series, tastes: pd.DataFrame) -> None:
-    """Write the tables of truth, a Parquet file each, into an existing folder."""
+def write_truth(
+    folder: Path, catalogue: Catalogue, user_ids: pd.Series, tastes: pd.DataFrame, photo_pictures: pd.DataFrame
+) -> None:
+    """Write the tables of truth, a Parquet file each, into an existing folder.
+
+    Args:
+        folder: Where the files go.
+        catalogue: All sales, with what their photos show.
+        user_ids: The users, in the order of `tastes`.
+        tastes: Weights over the traits of a sale.
+        photo_pictures: One row per photo: photo, and the share of each kind of picture.
+    """
     traits, sale_ids = sale_traits(catalogue), catalogue.sales["sale_id"]
     pictures = pd.DataFrame(catalogue.pictures, columns=list(PICTURES))
     other = traits.drop(columns=_names("picture", list(PICTURES)))
@@ -48,6 +59,7 @@ def write_truth(folder: Path, catalogue: Catalogue, user_ids: pd.Series, tastes:
     }
     for name, (ids, values) in tables.items():
         pd.concat([ids, values], axis=1).to_parquet(folder / f"{name}.parquet", index=False)
+    photo_pictures.to_parquet(folder / f"{PHOTO_PICTURES}.parquet", index=False)
 
 
 def true_utilities(folder: Path, user_ids: Sequence[str], sale_ids: Sequence[str]) -> NDArray[np.float64]:

@@ -206,6 +206,22 @@ PICTURES = {
 # All other kinds can be seen anywhere.
 PICTURE_LANDSCAPES = {"beach": _SEA, "harbour": _SEA, "snowy_mountain": _SNOW | _MOUNTAIN}
 
+# What else a photo of a kind may show: behind it, through its window or before it.
+PICTURE_COMPANIONS = {
+    "swimming_pool": ("garden", "modern_architecture", "forest", "beach", "snowy_mountain", "old_town", "restaurant"),
+    "beach": ("harbour", "forest", "old_town", "castle", "modern_architecture", "restaurant", "swimming_pool"),
+    "bedroom": ("beach", "garden", "snowy_mountain", "forest", "harbour", "old_town", "swimming_pool", "castle"),
+    "restaurant": ("beach", "garden", "snowy_mountain", "harbour", "old_town", "castle", "modern_architecture"),
+    "spa": ("forest", "snowy_mountain", "garden", "beach", "swimming_pool"),
+    "old_town": ("castle", "snowy_mountain", "harbour", "garden", "restaurant"),
+    "snowy_mountain": ("forest", "castle", "old_town", "modern_architecture", "restaurant", "spa"),
+    "forest": ("castle", "snowy_mountain", "modern_architecture", "garden", "spa"),
+    "modern_architecture": ("garden", "swimming_pool", "forest", "snowy_mountain", "harbour", "restaurant"),
+    "garden": ("castle", "forest", "old_town", "snowy_mountain", "swimming_pool", "restaurant", "bedroom"),
+    "harbour": ("old_town", "castle", "snowy_mountain", "forest", "modern_architecture", "beach", "restaurant"),
+    "castle": ("garden", "forest", "snowy_mountain", "old_town", "swimming_pool", "harbour"),
+}
+
 HOUSES = ("Hotel", "Casa", "Maison", "Villa", "Palazzo", "The", "Domaine", "Residence")
 NAMES = (
     "Aurora", "Belvedere", "Miramar", "Rosalba", "Clementine", "Solenne", "Marlow", "Altair", "Esperanza",

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from recsys.histories import Histories, blocks
+from recsys.images.covers import Covers
 from recsys.meta_model import MetaModel, probability
 from recsys.pipeline.settings import META, RankingSettings
 from recsys.pipeline.shop import Shop
+from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.scorer import Scorer
 from recsys.snapshot import Ranking
 
@@ -25,13 +27,15 @@ def rankings(
     """Rank the sales of the horizon for every user with an event in the history window.
 
     Returns:
-        One row a user; for each policy lists `<policy>_sales` (positions in the horizon), `<policy>_scores` and
-        `<policy>_reasons` (numbers of features), best first, ties by sale.
+        One row a user; for each policy lists `<policy>_sales` (positions in the horizon), `<policy>_scores`,
+        `<policy>_reasons` (numbers in `Scorer.reasons`) and `<policy>_covers` (which of the sale's photos to show),
+        best first, ties by sale.
     """
     lists = {
         "sales": ("int", pa.int32()),
         "scores": ("float", pa.float32()),
-        "reasons": ("tinyint", pa.int8()),
+        "reasons": ("smallint", pa.int16()),
+        "covers": ("smallint", pa.int16()),
     }
     columns = [(f"{policy}_{name}", *kinds) for policy in settings.policies for name, kinds in lists.items()]
     ddl = "user_id string, " + ", ".join(f"{name} array<{kind}>" for name, kind, _ in columns)
@@ -40,7 +44,8 @@ def rankings(
 
     def rank(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         scorer = shop.scorer(as_of)
-        rank_page = partial(ranked_lists, scorer=scorer, meta_model=meta_model, settings=settings)
+        covers = shop.covers(as_of)
+        rank_page = partial(ranked_lists, scorer=scorer, meta_model=meta_model, settings=settings, covers=covers)
         for block in blocks(batches, len(shop.catalogue), page_users):
             known = block.as_of(as_of, shop.history)
             users = np.flatnonzero(np.diff(known.offsets))
@@ -54,9 +59,9 @@ def rankings(
 
 
 def ranked_lists(
-    histories: Histories, scorer: Scorer, meta_model: MetaModel, settings: RankingSettings
+    histories: Histories, scorer: Scorer, meta_model: MetaModel, settings: RankingSettings, covers: Covers | None = None
 ) -> Iterator[pa.ListArray]:
-    """Yield for each policy the lists of sales, scores and reasons."""
+    """Yield for each policy the lists of sales, scores, reasons and photos to show."""
     features = scorer.features(histories) if META in settings.policies else []
     shape = (len(histories), len(scorer.horizon))
     for policy in settings.policies:
@@ -66,9 +71,25 @@ def ranked_lists(
         best_scores = np.take_along_axis(scores, best, axis=1)
         yield _lists(best.astype(np.int32))
         yield _lists(probability(best_scores) if is_meta else best_scores)
-        yield _lists(
-            reasons(features, meta_model, best) if is_meta else np.full(best.shape, scorer.names.index(policy), np.int8)
-        )
+        why = reasons(features, meta_model, best) if is_meta else _always(scorer.names.index(policy), best)
+        scorer.with_details(why, histories, best)
+        yield _lists(why)
+        yield _lists(chosen_photos(scorer, histories, covers, best))
+
+
+def chosen_photos(
+    scorer: Scorer, histories: Histories, covers: Covers | None, best: NDArray[np.int64]
+) -> NDArray[np.int16]:
+    """Return which photo of each of the best sales suits the user's themes, shape (n_users, k); else 0, the cover."""
+    if covers is None or IMAGES not in scorer.names:
+        return _always(0, best)
+    model = scorer.models[scorer.names.index(IMAGES)]
+    assert isinstance(model, ContentModel)
+    return covers.choose(model.user_profiles(histories).toarray(), best).astype(np.int16)
+
+
+def _always(code: int, best: NDArray[np.int64]) -> NDArray[np.int16]:
+    return np.full(best.shape, code, np.int16)
 
 
 def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -89,17 +110,17 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return scores.shape[1] - 1 - (best[:, ::-1] & 0xFFFFFFFF)
 
 
-def reasons(features: list[NDArray[np.float32]], meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.int8]:
+def reasons(features: list[NDArray[np.float32]], meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.int16]:
     """Return the feature that adds most to the log-odds of each of the best sales, shape (n_users, k)."""
     shape = (len(best), max(feature.shape[1] for feature in features))
     most = np.full(best.shape, -np.inf, np.float32)
-    reason = np.zeros(best.shape, np.int8)
+    reason = np.zeros(best.shape, np.int16)
     for number, feature in enumerate(features):
         slope = np.float32(meta_model.coefficients[number] / meta_model.scales[number])
         added = np.take_along_axis(np.broadcast_to(feature, shape), best, axis=1) - np.float32(meta_model.means[number])
         added *= slope
         better = added > most
-        np.copyto(reason, np.int8(number), where=better)
+        np.copyto(reason, np.int16(number), where=better)
         np.copyto(most, added, where=better)
     return reason
 

@@ -33,7 +33,7 @@ class SourceSettings(StepSettings):
     """A shop's raw tables and the SQL that selects our columns from them."""
 
     sql: str
-    """Folder of sales.sql, events.sql and, where there is one, users.sql."""
+    """Folder of sales.sql, events.sql and, where there are any, users.sql and sale_images.sql."""
     raw: dict[str, RawTable]
     """The raw tables by the names that the SQL files call them, {name}."""
     max_rejected_share: float = Field(0.01, ge=0, le=1)

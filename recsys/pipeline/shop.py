@@ -1,13 +1,17 @@
 """What Python workers need to know of a shop, found by path and kept between their tasks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import HistorySettings
-from recsys.instants import HOUR
+from recsys.images.covers import Covers
+from recsys.images.gallery import Gallery
+from recsys.images.themes import THEME_MODEL, ThemeModel
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
 from recsys.scorer import Scorer
 
@@ -28,6 +32,10 @@ class Shop:
         """All sales."""
         return _opened(self).catalogue
 
+    def covers(self, as_of: int) -> Covers | None:
+        """Return what chooses photos of the sales of a horizon; None for a shop without photos."""
+        return _covers(self, as_of)
+
     @property
     def recommenders(self) -> list[Recommender]:
         """The recommenders in use."""
@@ -39,9 +47,7 @@ class Shop:
 
     def with_open_sales(self, as_ofs: list[int]) -> list[int]:
         """Return the instants at which a night has anything to rank: a shop was once closed, or not yet open."""
-        opens, closes = self.catalogue.opens_at, self.catalogue.closes_at
-        until = int(self.horizon_hours * HOUR)
-        return [as_of for as_of in as_ofs if ((opens < as_of + until) & (closes > as_of)).any()]
+        return self.catalogue.with_open_sales(as_ofs, self.horizon_hours)
 
     def scorer(self, as_of: int) -> Scorer:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""
@@ -54,7 +60,9 @@ class _Opened:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        return Catalogue.from_table(pq.read_table(f"{self._shop.folder}/sales"))
+        folder = Path(self._shop.folder)
+        catalogue = Catalogue.from_table(pq.read_table(folder / "sales"))
+        return replace(catalogue, gallery=read_gallery(folder, catalogue.position))
 
     @cached_property
     def recommenders(self) -> list[Recommender]:
@@ -67,7 +75,28 @@ def _opened(shop: Shop) -> _Opened:
 
 
 @lru_cache(maxsize=2)
+def _covers(shop: Shop, as_of: int) -> Covers | None:
+    gallery = shop.catalogue.gallery
+    return Covers(gallery, shop.horizon(as_of)) if gallery else None
+
+
+@lru_cache(maxsize=2)
 def _scorer(shop: Shop, as_of: int) -> Scorer:
     rows = pq.read_table(f"{shop.folder}/fitted_recommenders/as_of={as_of}", partitioning=None).to_pylist()
     arrays = {row["recommender"]: row["arrays"] for row in rows}
     return Scorer.load(shop.recommenders, arrays, shop.horizon(as_of))
+
+
+def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
+    """Read the photos and their themes from a run's folder; None for a shop without themes.
+
+    Args:
+        folder: Of the run.
+        position: Of each sale in the catalogue.
+    """
+    path = folder / THEME_MODEL
+    if not path.exists():
+        return None
+    names = ThemeModel.from_json(path.read_text("utf-8")).names
+    photos, sale_themes = (pq.read_table(folder / name) for name in ("image_themes", "sale_themes"))
+    return Gallery.from_tables(photos, sale_themes, names, position) if names else None

@@ -7,7 +7,8 @@ from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
 
 from recsys.errors import EmptyInputError, RejectedRowsError
-from recsys.tables import EVENTS, SALES, USERS, Table
+from recsys.snapshot import MAX_IMAGES
+from recsys.tables import EVENTS, SALE_IMAGES, SALES, USERS, Table
 
 MAX_ID_BYTES = 256
 _EXAMPLES = 3
@@ -75,6 +76,16 @@ EVENT_RULES = (
         "kept",
     ),
 )
+IMAGE_RULES = (
+    Rule("sale_known", "sale_id is that of a valid sale", "opens_at is null"),
+    Rule("image_uri_present", "image_uri is neither null nor empty", "coalesce(image_uri, '') = ''"),
+    Rule(
+        "position_valid",
+        f"position is in 0..{MAX_IMAGES - 1}, 0 for the cover",
+        f"position is null or position < 0 or position >= {MAX_IMAGES}",
+    ),
+    Rule("position_unique", "a position stands once a sale; the first image_uri is used", "copy > 1"),
+)
 EVENT_UNIQUE = Rule(
     "event_unique",
     "an event (user_id, sale_id, kind, occurred_at) stands once; the first recorded is used",
@@ -108,6 +119,13 @@ def flag_sales(sales: DataFrame) -> DataFrame:
 def flag_users(users: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
     return _flag_copies(_flag(users, USER_RULES[:-1]), "user_id", (f.to_json("attributes"),), USER_RULES[-1])
+
+
+def flag_images(images: DataFrame, sales: DataFrame) -> DataFrame:
+    """Add `rule`, the name of the first rule that a row breaks or null."""
+    known = images.join(f.broadcast(sales.select("sale_id", "opens_at")), on="sale_id", how="left")
+    flagged = _flag(known, IMAGE_RULES[:-1]).select(*SALE_IMAGES.columns, "rule")
+    return _flag_copies(flagged, ("sale_id", "position"), ("image_uri",), IMAGE_RULES[-1])
 
 
 def flag_events(events: DataFrame, sales: DataFrame, as_of: int) -> DataFrame:
@@ -202,7 +220,7 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
         EmptyInputError: If table sales or events has no usable row.
         RejectedRowsError: If too large a share of a table's rows is set aside.
     """
-    for table in (SALES, EVENTS, USERS):
+    for table in (SALES, SALE_IMAGES, EVENTS, USERS):
         of_table = [count for count in counts if count.table == table.name]
         if not of_table:
             continue
@@ -217,7 +235,7 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
                 "allow a larger share"
             )
         unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}
-        if rows == sum(unusable.values()) and table is not USERS:
+        if rows == sum(unusable.values()) and table in (SALES, EVENTS):
             why = ", ".join(f"{broken:,} break '{name}'" for name, broken in unusable.items()) or "the source has none"
             raise EmptyInputError(
                 f"table {table.name} has 0 rows that can be used, needs at least 1 ({why}): check the source's path "
@@ -236,9 +254,13 @@ def _flag(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
     return rows.withColumn("rule", flag)
 
 
-def _flag_copies(flagged: DataFrame, key: str, order: tuple[str | Column, ...], unique: Rule) -> DataFrame:
+def _flag_copies(
+    flagged: DataFrame, key: str | tuple[str, ...], order: tuple[str | Column, ...], unique: Rule
+) -> DataFrame:
     """Flag all but the first of the rows of a key that break no other rule."""
-    usable_first = Window.partitionBy(key).orderBy(f.col("rule").isNotNull(), *order)
+    usable_first = Window.partitionBy(*([key] if isinstance(key, str) else key)).orderBy(
+        f.col("rule").isNotNull(), *order
+    )
     copies = flagged.withColumn("copy", f.row_number().over(usable_first))
     is_later = f.col("rule").isNull() & f.expr(unique.broken)
     return copies.withColumn("rule", f.when(is_later, f.lit(unique.name)).otherwise(f.col("rule"))).drop("copy")

@@ -5,7 +5,14 @@ from pydantic import Field
 from recsys.catalogue import Catalogue
 from recsys.recommenders.base import Model, Recommender, Statistics
 from recsys.recommenders.collaborative import Collaborative, CollaborativeSettings
-from recsys.recommenders.content import MetadataSettings, TextSettings, content_metadata, content_text
+from recsys.recommenders.content import (
+    ImageThemesSettings,
+    MetadataSettings,
+    TextSettings,
+    content_images,
+    content_metadata,
+    content_text,
+)
 from recsys.recommenders.context import ContextSettings, context_features
 from recsys.recommenders.popularity import Popularity, PopularitySettings
 from recsys.settings import StepSettings
@@ -20,19 +27,24 @@ class RecommenderSettings(StepSettings):
     collaborative: CollaborativeSettings = CollaborativeSettings()
     content_metadata: MetadataSettings = MetadataSettings()
     content_text: TextSettings = TextSettings()
+    content_images: ImageThemesSettings = ImageThemesSettings()
     context: ContextSettings = ContextSettings()
     without: tuple[str, ...] = Field((), strict=False)
     """Names of features to leave out."""
 
 
 def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Recommender]:
-    """Return every recommender in use, in the order of the features of the meta-model."""
+    """Return every recommender in use, in the order of the features of the meta-model.
+
+    A shop without photos has no recommender over them.
+    """
     metadata = content_metadata(settings.content_metadata, catalogue)
     everything: list[Recommender] = [
         Popularity(settings.popularity, catalogue, metadata),
         Collaborative(settings.collaborative, catalogue),
         metadata,
         content_text(settings.content_text, catalogue),
+        *([content_images(settings.content_images, catalogue)] if catalogue.gallery else []),
         *context_features(settings.context, catalogue),
     ]
     return [recommender for recommender in everything if recommender.name not in settings.without]

@@ -1,7 +1,7 @@
 """What every recommender is: additive statistics over users, a fit, and plain arrays that score blocks."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,20 @@ class Model(Protocol):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything that `Recommender.load` needs, as arrays without objects."""
+        ...
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A model that can say in words what a score comes from."""
+
+    @property
+    def details(self) -> Sequence[str]:
+        """What a score can be traced to; empty where there is nothing to name."""
+        ...
+
+    def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for pairs of a user and a column of the horizon which of `details` adds most to the score, or -1."""
         ...
 
 

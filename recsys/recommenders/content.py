@@ -1,6 +1,6 @@
 """Content-based filtering: sales that are like those the user looked at."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,6 +40,14 @@ class TextSettings(ContentSettings):
     """A word counts once so many known sales have it."""
 
 
+class ImageThemesSettings(ContentSettings):
+    """Content-based filtering over the themes of photos."""
+
+
+IMAGES = "content_images"
+"""The recommender over the themes of photos."""
+
+
 @dataclass(frozen=True)
 class Features:
     """How often each sale has each feature, before any weighting."""
@@ -63,6 +71,8 @@ class Content:
     count_features: Callable[[], Features]
     min_sales: int = 1
     gain: float = 10.0
+    details: Sequence[str] = ()
+    """What users are told of each feature, where there are few of them and they can be put into words."""
 
     @cached_property
     def features(self) -> Features:
@@ -76,21 +86,25 @@ class Content:
     def fit(self, statistics: Statistics, horizon: Horizon) -> "ContentModel":
         """Weigh the features by the sales known as of the horizon: those that open before its end."""
         known = self.catalogue.opens_at < horizon.until
-        return ContentModel(self.settings, sale_profiles(self.features.counts, known, self.min_sales), horizon)
+        profiles = sale_profiles(self.features.counts, known, self.min_sales)
+        return ContentModel(self.settings, profiles, horizon, self.details)
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "ContentModel":
         """Return the model of saved arrays."""
         parts = (arrays["data"], arrays["features"], arrays["offsets"])
         profiles = csr_matrix(parts, shape=tuple(arrays["shape"]))
-        return ContentModel(self.settings, profiles, horizon)
+        return ContentModel(self.settings, profiles, horizon, self.details)
 
 
 class ContentModel:
     """Profiles of all sales as arrays; the profile of a user is made of them when he is scored."""
 
-    def __init__(self, settings: ContentSettings, profiles: csr_matrix, horizon: Horizon) -> None:
+    def __init__(
+        self, settings: ContentSettings, profiles: csr_matrix, horizon: Horizon, details: Sequence[str] = ()
+    ) -> None:
         self.settings = settings
         self.profiles = profiles  # (n_sales, n_features)
+        self.details = details
         self._horizon = horizon
 
     @cached_property
@@ -106,6 +120,18 @@ class ContentModel:
             np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0), np.diff(weights.indptr)
         )
         return weights @ self._similarities
+
+    def user_profiles(self, histories: Histories) -> csr_matrix:
+        """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features)."""
+        return histories.weights(self.settings.half_life_days, self.settings.purchase_weight) @ self.profiles
+
+    def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for pairs of a user and a column of the horizon the feature that adds most to the cosine, or -1."""
+        if not len(users):
+            return np.zeros(0, np.int64)
+        of_users = self.user_profiles(histories)[users]
+        shared = of_users.multiply(self.profiles[self._horizon.sales[sales]]).toarray()
+        return np.where(shared.any(axis=1), shared.argmax(axis=1), -1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the profiles row by row."""
@@ -131,6 +157,14 @@ def content_metadata(settings: MetadataSettings, catalogue: Catalogue) -> Conten
 def content_text(settings: TextSettings, catalogue: Catalogue) -> Content:
     """Content-based filtering over the words of titles and descriptions, TF-IDF."""
     return Content("content_text", settings, catalogue, lambda: text_features(catalogue), settings.min_sales)
+
+
+def content_images(settings: ImageThemesSettings, catalogue: Catalogue) -> Content:
+    """Content-based filtering over the themes of sales' photos."""
+    gallery = catalogue.gallery
+    names = gallery.theme_names if gallery else []
+    themes = csr_matrix(gallery.sale_themes) if gallery else csr_matrix((len(catalogue), 0), dtype=np.float32)
+    return Content(IMAGES, settings, catalogue, lambda: Features(names, themes), details=names)
 
 
 def metadata_features(catalogue: Catalogue, price_band_ratio: float) -> Features:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from dataclasses import replace
@@ -12,18 +13,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys.errors import EmptyInputError, InputError, SchemaError, SnapshotError
-from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale, read_manifest
+from recsys.snapshot import Ranking, Snapshot, SnapshotContents, SnapshotSale, read_manifest
 from recsys.snapshot_store import listing, publish
 from recsys.snapshot_writer import write_snapshot
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 REASONS = ("own_visits", "collaborative", "popularity")
 SALES = [
-    SnapshotSale("a", "Alps", AS_OF, AS_OF + timedelta(days=2), 99.5, {"country": "FR"}),
+    SnapshotSale("a", "Alps", AS_OF, AS_OF + timedelta(days=2), 99.5, {"country": "FR"}, ("s3a://a/0.jpg", "a/1.jpg")),
     SnapshotSale("b", "Börse «B»", AS_OF + timedelta(microseconds=1), AS_OF + timedelta(days=1)),
-    SnapshotSale("c", "Crete", AS_OF - timedelta(days=3), AS_OF + timedelta(hours=1), 0.0),
+    SnapshotSale("c", "Crete", AS_OF - timedelta(days=3), AS_OF + timedelta(hours=1), 0.0, images=("ü b.jpg",)),
     SnapshotSale("d", "", AS_OF + timedelta(hours=7), AS_OF + timedelta(hours=9)),
     SnapshotSale("e", "Elba", AS_OF, AS_OF + timedelta(days=5), 10.0),
 ]
@@ -61,6 +64,13 @@ def batch(*rows: tuple) -> pa.RecordBatch:
     return pa.record_batch(columns)
 
 
+def with_covers(rankings: pa.RecordBatch, **covers: list[list[int]]) -> pa.RecordBatch:
+    """Rankings, and which photos some policies show."""
+    for policy, values in covers.items():
+        rankings = rankings.append_column(f"{policy}_covers", pa.array(values, pa.list_(pa.int16())))
+    return rankings
+
+
 def write(root: Path, *batches: pa.RecordBatch, **changes: object) -> Path:
     return root / write_snapshot(root, replace(CONTENTS, **changes), batches or [batch(ANN, BOB), batch(EVE)])
 
@@ -78,6 +88,55 @@ def test_each_user_finds_his_rankings_whatever_batch_they_came_in(tmp_path):
             assert ranking.sales.tolist() == sales[::step]
             assert ranking.scores.tolist() == scores[::step]
             assert ranking.reasons.tolist() == reasons[::step]
+
+
+def test_photos_to_show_are_kept_for_each_policy_and_are_covers_where_the_column_is_missing(tmp_path):
+    rankings = with_covers(batch(ANN, BOB), meta=[[0, 0], [1, 0]])  # bob's first sale is 'a', which has two photos
+    snapshot = Snapshot.open(write(tmp_path, rankings, batch(EVE)))
+    assert snapshot.ranking("meta", "bob").covers.tolist() == [1, 0]
+    for policy, user_id in (("meta", "ann"), ("collaborative", "bob"), ("meta", "eve")):
+        assert snapshot.ranking(policy, user_id).covers.tolist() == [0, 0]
+
+
+def test_shared_ranking_keeps_its_photos_and_shows_covers_without_them(tmp_path):
+    covers = np.array([0, 0, 1, 0, 0])  # the third sale is 'a'
+    shared = {"popularity": Ranking(*SHARED, covers), "recent": Ranking(*SHARED), "newest": SHARED}
+    snapshot = Snapshot.open(write(tmp_path, shared_rankings=shared))
+    assert snapshot.ranking("popularity", "ann").covers.tolist() == [0, 0, 1, 0, 0]
+    for policy in ("recent", "newest"):
+        assert snapshot.ranking(policy, "ann").covers.tolist() == [0] * 5
+
+
+@st.composite
+def photo_shops(draw):
+    """Photos of up to 6 sales, and rankings of up to 5 users with the photo that each shows of each sale."""
+    n_images = draw(st.lists(st.sampled_from([0, 1, 2, 5, 256]), min_size=1, max_size=6))
+    k = draw(st.integers(1, len(n_images)))
+    rankings = []
+    for _ in range(draw(st.integers(1, 5))):
+        sales = draw(st.permutations(range(len(n_images))))[:k]
+        rankings.append((sales, [draw(st.integers(0, max(n_images[sale] - 1, 0))) for sale in sales]))
+    return n_images, rankings
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=photo_shops())
+def test_whatever_photos_users_are_shown_come_back_beside_the_sales_they_belong_to(case):
+    n_images, rankings = case
+    sales = [
+        replace(SALES[0], sale_id=f"s{sale}", images=tuple(f"s{sale}/{photo}.jpg" for photo in range(images)))
+        for sale, images in enumerate(n_images)
+    ]
+    rows = [(f"u{user}", order, [0.5] * len(order), [1] * len(order)) for user, (order, _) in enumerate(rankings)]
+    users = with_covers(batch(*rows), meta=[covers for _, covers in rankings])
+    nothing = Ranking(np.array([], np.int32), np.array([], np.float32), np.array([], np.uint8))
+    with tempfile.TemporaryDirectory() as folder:
+        snapshot = Snapshot.open(write(Path(folder), users, sales=sales, shared_rankings={"popularity": nothing}))
+        assert list(snapshot.sales) == sales
+        for user, (order, covers) in enumerate(rankings):
+            ranking = snapshot.ranking("meta", f"u{user}")
+            assert (ranking.sales.tolist(), ranking.covers.tolist()) == (order, covers)
+            assert (ranking.scores.tolist(), ranking.reasons.tolist()) == ([0.5] * len(order), [1] * len(order))
 
 
 def test_user_without_row_has_no_ranking_of_his_own_but_the_shared_one(tmp_path):
@@ -204,24 +263,64 @@ def test_value_that_breaks_a_rule_is_refused(tmp_path, column, values, message):
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+@pytest.mark.parametrize(
+    ("covers", "message"),
+    [
+        ([[0, 0], [2, 0]], "meta_covers holds 2 for 'a', must be 0 or a position in its 2 images"),
+        ([[0, 0], [-1, 0]], "meta_covers holds -1 for 'a', must be 0 or a position in its 2 images"),
+        ([[0, 0], [256, 0]], "meta_covers holds 256 for 'a'"),  # 0 as a byte
+        ([[0, 1], [1, 0]], "meta_covers holds 1 for 'b', must be 0 or a position in its 0 images"),
+        ([[0, 0], [1]], "meta_covers has 1 values in a row, must have 2"),
+        ([[0, 0], None], "meta_covers has 1 nulls"),
+    ],
+)
+def test_photo_that_the_sale_does_not_have_is_refused(tmp_path, covers, message):
+    with pytest.raises(InputError, match=message):
+        write(tmp_path, with_covers(batch(ANN, BOB), meta=covers))  # sales: d, b and a, e
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_all_that_is_wrong_with_rankings_is_named_at_once(tmp_path):
+    rankings = with_covers(batch(ANN, ("bob", [0, 5], [0.5, float("inf")], [3, 0])), meta=[[0, 0], [7, 9]])
+    with pytest.raises(InputError) as error:
+        write(tmp_path, rankings)
+    for part in ("meta_sales holds 5", "meta_reasons holds 3", "meta_scores holds inf", "meta_covers holds 7 for 'a'"):
+        assert part in str(error.value)
+
+
 def test_all_wrong_columns_are_named_at_once(tmp_path):
     rankings = change("meta_scores", ["high", "low"]).drop_columns(["collaborative_sales"])
-    with pytest.raises(SchemaError, match=r"meta_scores is string, must be list<float32>; .*_sales is missing"):
+    rankings = rankings.append_column("collaborative_covers", pa.array([1, 2]))
+    with pytest.raises(SchemaError) as error:
         write(tmp_path, rankings)
+    assert "meta_scores is string, must be list<float32>" in str(error.value)
+    assert "collaborative_sales is missing" in str(error.value)
+    assert "collaborative_covers is int64, must be list<uint8>" in str(error.value)
 
 
 def test_all_that_is_wrong_with_the_contents_is_named_at_once(tmp_path):
     with pytest.raises(InputError) as error:
         write(
             tmp_path,
-            sales=[SALES[1], SALES[0], replace(SALES[2], opens_at=SALES[2].closes_at, price=float("nan"))],
+            sales=[
+                SALES[1],
+                replace(SALES[0], images=("a.jpg",) * 257),
+                replace(SALES[2], opens_at=SALES[2].closes_at, price=float("nan")),
+            ],
+            reasons=["own_visits", "/pool"],
             policies=("meta", "Meta!"),
-            shared_rankings={"recent": (np.array([7]), np.array([1.0]), np.array([0]))},
+            shared_rankings={
+                "recent": Ranking(np.array([7, 2]), np.ones(2), np.zeros(2), np.array([0, 1])),
+                "short": Ranking(np.array([0]), np.ones(1), np.zeros(1), np.array([], np.uint8)),
+            },
             fingerprint="../x",
             horizon_end=AS_OF,
         )
     for part in ("'a' after 'b'", "'c' opens_at", "'c' price", "'Meta!'", "no 'popularity'", "recent_sales holds 7"):
         assert part in str(error.value)
+    for part in ("'a' has 257 images, must have at most 256", "recent_covers holds 1 for 'c'", "1 reasons, 0 covers"):
+        assert part in str(error.value)
+    assert "reason == '/pool', must start with" in str(error.value)
     assert "fingerprint == '../x'" in str(error.value)
     assert "must be before horizon_end" in str(error.value)
 
@@ -231,7 +330,7 @@ def test_snapshot_needs_a_sale(tmp_path):
         write(tmp_path, sales=[])
 
 
-def test_user_and_policy_take_at_most_250_bytes(tmp_path):
+def test_user_takes_32_bytes_and_240_for_each_policy(tmp_path):
     def n_bytes(n_users: int, n_policies: int) -> int:
         policies = ("meta", "collaborative")[:n_policies]
         row = (list(range(30)), [0.5] * 30, [1] * 30)
@@ -239,8 +338,8 @@ def test_user_and_policy_take_at_most_250_bytes(tmp_path):
         sales = [replace(SALES[0], sale_id=f"{sale:04d}") for sale in range(400)]
         return Snapshot.open(write(tmp_path, rows, policies=policies, sales=sales)).manifest.n_bytes
 
-    assert (n_bytes(1_100, 1) - n_bytes(100, 1)) / 1_000 <= 250
-    assert (n_bytes(1_100, 2) - n_bytes(100, 2)) / 1_000 / 2 <= 250
+    assert n_bytes(1_100, 1) - n_bytes(100, 1) == 1_000 * (32 + 240)
+    assert n_bytes(1_100, 2) - n_bytes(100, 2) == 1_000 * (32 + 2 * 240)
 
 
 def test_more_sales_than_two_bytes_can_count_are_kept_apart(tmp_path):
@@ -362,8 +461,8 @@ def test_manifest_that_is_no_json_object_is_refused(tmp_path, text):
 def test_other_format_version_is_refused_by_its_number(tmp_path):
     path = write(tmp_path)
     values = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**values, "format": 2}))
-    with pytest.raises(SnapshotError, match=r"manifest.json: format == 2, must be 1"):
+    (path / "manifest.json").write_text(json.dumps({**values, "format": 1}))
+    with pytest.raises(SnapshotError, match=r"manifest.json: format == 1, must be 2: write the snapshot again"):
         Snapshot.open(path)
 
 

@@ -14,14 +14,16 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys import snapshot_store
 from recsys.instants import to_micros
 from recsys.serving_settings import ServingSettings
-from recsys.snapshot import SnapshotContents, SnapshotSale
+from recsys.snapshot import Ranking, SnapshotContents, SnapshotSale
 from recsys.snapshot_writer import write_snapshot
 from serving.client import top_sales
 from serving.server import Server, start_server
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 REASONS = ("own_visits", "collaborative", "popularity")
-Entry = tuple[int, float, int]
+Entry = tuple[int, float, int] | tuple[int, float, int, int]
+"""Position of a sale, score, position of the reason; then that of the photo, 0 where left out."""
+KINDS = {"sales": pa.int32(), "scores": pa.float32(), "reasons": pa.uint8(), "covers": pa.uint8()}
 
 
 class FakeClock:
@@ -45,13 +47,17 @@ def sale(sale_id: str, opens: float = -1, closes: float = 24, **others: object) 
 
 
 def batch(policies: Sequence[str], rankings: Mapping[str, Sequence[Entry]]) -> pa.RecordBatch:
-    kinds = {"sales": pa.int32(), "scores": pa.float32(), "reasons": pa.uint8()}
     columns = {"user_id": pa.array(list(rankings), pa.string())}
     for policy in policies:
-        for position, (name, kind) in enumerate(kinds.items()):
-            lists = [[entry[position] for entry in entries] for entries in rankings.values()]
+        for position, (name, kind) in enumerate(KINDS.items()):
+            lists = [[(*entry, 0)[position] for entry in entries] for entries in rankings.values()]
             columns[f"{policy}_{name}"] = pa.array(lists, pa.list_(kind))
     return pa.record_batch(columns)
+
+
+def shared(entries: Sequence[Entry]) -> Ranking:
+    kinds = [kind.to_pandas_dtype() for kind in KINDS.values()]
+    return Ranking(*(np.array([(*entry, 0)[i] for entry in entries], kind) for i, kind in enumerate(kinds)))
 
 
 @dataclass
@@ -71,18 +77,18 @@ class Shop:
         fingerprint: str = "1a2b3c4d",
         versions: Mapping[str, str] | None = None,
         hours: float = 0,
+        reasons: Sequence[str] = REASONS,
     ) -> str:
         """Write a snapshot; by default the popularity ranking holds all sales, the last one first."""
         if popularity is None:
             popularity = [(position, 100.0 + position, 2) for position in reversed(range(len(sales)))]
-        columns = zip(*popularity, strict=True) if popularity else ([], [], [])
         contents = SnapshotContents(
             as_of=AS_OF + timedelta(hours=hours),
             horizon_end=AS_OF + timedelta(hours=hours + 36),
             sales=sales,
             policies=policies,
-            shared_rankings={"popularity": tuple(np.array(column, np.float64) for column in columns)},
-            reasons=REASONS,
+            shared_rankings={"popularity": shared(popularity)},
+            reasons=reasons,
             versions={"home_ranker": "3"} if versions is None else versions,
             fingerprint=fingerprint,
         )

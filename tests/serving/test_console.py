@@ -40,6 +40,33 @@ def test_row_shows_rank_sale_title_time_left_probability_and_why():
     assert ["3", "s3", "crete", "2d", "0h", "0.05%", "Popular", "right", "now"] in rows
 
 
+def test_photos_are_shown_by_file_name_where_any_sale_has_one():
+    assert "photo" not in printed(response())
+    answer = response()
+    for sale, uri in zip(answer.sales, ["s3a://lake/photos/alps 1.jpg", "", "crete[b].png"], strict=True):
+        sale.image_uri = uri
+    header, *rows = printed(answer).splitlines()[-4:]
+    assert header.split() == ["#", "sale", "title", "photo", "closes", "in", "probability", "why"]
+    assert rows[0].split()[2:5] == ["alps", "alps", "1.jpg"]
+    assert rows[1].split()[2:4] == ["[red]rome[/red]", "24h"]
+    assert rows[1].index("24h 59m") == rows[0].index("2h 5m") - 2  # in its own column
+    assert rows[2].split()[2:4] == ["crete", "crete[b].png"]
+    assert "lake" not in printed(answer)
+
+
+def test_long_titles_photos_and_reasons_are_folded_and_lose_nothing():
+    answer = response()
+    for sale in answer.sales:
+        sale.title = "Villa in Toscana, five rooms and a pool near the sea"
+        sale.image_uri = f"https://shop.example/photos/{'0123456789' * 4}.jpg"
+        sale.reason_text = "Because you looked at pool · palm trees · villas"
+    lines = printed(answer).splitlines()
+    assert max(len(line) for line in lines) <= 120
+    assert len(lines) == 2 + 3 * 3  # three lines a sale
+    words = " ".join(lines).split()
+    assert words.count("villas") == words.count("sea") == words.count("12.34%") * 3 == 3
+
+
 def test_other_policies_have_scores_instead_of_probabilities():
     text = printed(response(policy="popularity"))
     assert "probability" not in text
@@ -58,9 +85,12 @@ def test_empty_page_has_no_table():
     assert "rank" not in text
 
 
+@pytest.mark.parametrize("image_uri", ["", "s3a://photos/summer_of_2026_00042.jpg"])
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_narrow_terminal_loses_no_sale(width):
-    text = printed(response(), width)
+def test_narrow_terminal_loses_no_sale(width, image_uri):
+    answer = response()
+    answer.sales[0].image_uri = image_uri
+    text = printed(answer, width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert all(f"s{rank}" in text for rank in (1, 2, 3))
     assert "12.34%" in text

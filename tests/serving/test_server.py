@@ -66,6 +66,28 @@ def test_each_sale_says_what_the_website_shows(published):
     assert first.score == pytest.approx(0.9)
 
 
+def test_each_sale_shows_the_photo_chosen_for_the_user_or_its_cover(shop, make_sale):
+    photos = {name: (f"s3a://photos/{name}/0.jpg", f"s3a://photos/{name}/1.jpg") for name in "abc"}
+    sales = [make_sale(name, images=images) for name, images in photos.items()]
+    shop.publish([*sales, make_sale("d")], {"ann": [(1, 0.5, 0, 1), (0, 0.4, 0, 0), (3, 0.3, 0)]})
+    server = shop.serve()
+    shown = {sale.sale_id: sale.image_uri for sale in shop.ask(server, "ann").sales}
+    assert shown == {"b": photos["b"][1], "a": photos["a"][0], "d": "", "c": photos["c"][0]}
+    shown = {sale.sale_id: sale.image_uri for sale in shop.ask(server, "nobody").sales}
+    assert shown == {"d": "", "c": photos["c"][0], "b": photos["b"][0], "a": photos["a"][0]}
+
+
+@pytest.mark.parametrize("detail", ["pool · palm trees", "a/b", "{0}", "海滩 🏖", "/"])
+def test_reason_may_name_what_the_photos_show(shop, make_sale, detail):
+    reasons = (f"content_images/{detail}", "content_images", "popularity")
+    ranking = [(0, 0.5, 0), (1, 0.25, 1)]
+    shop.publish([make_sale("a"), make_sale("b")], {"ann": ranking}, reasons=reasons)
+    response = shop.ask(shop.serve(), "ann")
+    assert [sale.reason for sale in response.sales] == ["content_images"] * 2
+    texts = [f"Because you looked at {detail}", "Looks like sales you looked at"]
+    assert [sale.reason_text for sale in response.sales] == texts
+
+
 def test_sale_is_shown_from_opens_at_included_to_closes_at_excluded(shop, make_sale):
     shop.publish([make_sale("a", 1, 2)], {"ann": [(0, 0.5, 0)]})
     server = shop.serve()

@@ -66,6 +66,24 @@ def test_page_of_sales_that_no_ranking_holds_says_so(shop, make_sale):
     assert response.sales[0].reason_text == "Open now"
 
 
+def test_sales_of_no_ranking_show_their_cover(shop, make_sale):
+    sales = [make_sale("a", images=("a0.jpg", "a1.jpg")), make_sale("b"), make_sale("c", images=("c0.jpg",))]
+    top_sales = load(shop, sales, {"ann": [(0, 0.5, 0, 1)]}, popularity=[])
+    own, *others = top_sales.answer("ann", "meta", 3, shop.clock()).sales
+    assert own.image_uri == "a1.jpg"
+    assert [(sale.sale_id, sale.image_uri) for sale in others] == [("b", ""), ("c", "c0.jpg")]
+    anonymous = top_sales.answer("", "meta", 3, shop.clock()).sales
+    assert [sale.image_uri for sale in anonymous] == ["a0.jpg", "", "c0.jpg"]
+
+
+def test_photo_of_a_popularity_ranking_is_shown_wherever_its_sales_are(shop, make_sale):
+    sales = [make_sale("a", images=("a0.jpg", "a1.jpg")), make_sale("b")]
+    top_sales = load(shop, sales, {"ann": [(1, 0.5, 0)]}, popularity=[(0, 1.0, 2, 1)])
+    assert [sale.image_uri for sale in top_sales.answer("ann", "meta", 2, shop.clock()).sales] == ["", "a1.jpg"]
+    assert top_sales.answer("", "meta", 1, shop.clock()).sales[0].image_uri == "a1.jpg"
+    assert top_sales.answer("ann", "popularity", 1, shop.clock()).sales[0].image_uri == "a1.jpg"
+
+
 def test_page_without_any_open_sale_is_empty_and_says_so(shop, make_sale):
     response = load(shop, [make_sale("a", 5, 6)], {"ann": [(0, 0.5, 0)]}).answer("ann", "meta", 10, shop.clock())
     assert shown(response) == []

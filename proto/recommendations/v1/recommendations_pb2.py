@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(recommendations/v1/recommendations.proto\x12\x12recommendations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n\x12GetTopSalesRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\x05\x12\x0e\n\x06policy\x18\x03 \x01(\t\"\xcc\x02\n\x13GetTopSalesResponse\x12-\n\x05sales\x18\x01 \x03(\x0b\x32\x1e.recommendations.v1.RankedSale\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08snapshot\x18\x04 \x01(\t\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0e\x66\x61llback_level\x18\x06 \x01(\x0e\x32!.recommendations.v1.FallbackLevel\x12\x17\n\x0f\x66\x61llback_reason\x18\x07 \x01(\t\x12/\n\x0b\x61nswer_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10shortfall_reason\x18\t \x01(\t\"\xfa\x01\n\nRankedSale\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05title\x18\x04 \x01(\t\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05price\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x13\n\x0breason_text\x18\t \x01(\tB\x08\n\x06_scoreB\x08\n\x06_price*\x81\x01\n\rFallbackLevel\x12\x1e\n\x1a\x46\x41LLBACK_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41LLBACK_LEVEL_NONE\x10\x01\x12\x1a\n\x16\x46\x41LLBACK_LEVEL_POPULAR\x10\x02\x12\x1b\n\x17\x46\x41LLBACK_LEVEL_ANY_OPEN\x10\x03\x32q\n\x0fRecommendations\x12^\n\x0bGetTopSales\x12&.recommendations.v1.GetTopSalesRequest\x1a\'.recommendations.v1.GetTopSalesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(recommendations/v1/recommendations.proto\x12\x12recommendations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n\x12GetTopSalesRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\x05\x12\x0e\n\x06policy\x18\x03 \x01(\t\"\xcc\x02\n\x13GetTopSalesResponse\x12-\n\x05sales\x18\x01 \x03(\x0b\x32\x1e.recommendations.v1.RankedSale\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08snapshot\x18\x04 \x01(\t\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0e\x66\x61llback_level\x18\x06 \x01(\x0e\x32!.recommendations.v1.FallbackLevel\x12\x17\n\x0f\x66\x61llback_reason\x18\x07 \x01(\t\x12/\n\x0b\x61nswer_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10shortfall_reason\x18\t \x01(\t\"\x8d\x02\n\nRankedSale\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05title\x18\x04 \x01(\t\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05price\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x13\n\x0breason_text\x18\t \x01(\t\x12\x11\n\timage_uri\x18\n \x01(\tB\x08\n\x06_scoreB\x08\n\x06_price*\x81\x01\n\rFallbackLevel\x12\x1e\n\x1a\x46\x41LLBACK_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41LLBACK_LEVEL_NONE\x10\x01\x12\x1a\n\x16\x46\x41LLBACK_LEVEL_POPULAR\x10\x02\x12\x1b\n\x17\x46\x41LLBACK_LEVEL_ANY_OPEN\x10\x03\x32q\n\x0fRecommendations\x12^\n\x0bGetTopSales\x12&.recommendations.v1.GetTopSalesRequest\x1a\'.recommendations.v1.GetTopSalesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recommendations.v1.recommendations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FALLBACKLEVEL']._serialized_start=752
-  _globals['_FALLBACKLEVEL']._serialized_end=881
+  _globals['_FALLBACKLEVEL']._serialized_start=771
+  _globals['_FALLBACKLEVEL']._serialized_end=900
   _globals['_GETTOPSALESREQUEST']._serialized_start=97
   _globals['_GETTOPSALESREQUEST']._serialized_end=161
   _globals['_GETTOPSALESRESPONSE']._serialized_start=164
   _globals['_GETTOPSALESRESPONSE']._serialized_end=496
   _globals['_RANKEDSALE']._serialized_start=499
-  _globals['_RANKEDSALE']._serialized_end=749
-  _globals['_RECOMMENDATIONS']._serialized_start=883
-  _globals['_RECOMMENDATIONS']._serialized_end=996
+  _globals['_RANKEDSALE']._serialized_end=768
+  _globals['_RECOMMENDATIONS']._serialized_start=902
+  _globals['_RECOMMENDATIONS']._serialized_end=1015
 # @@protoc_insertion_point(module_scope)

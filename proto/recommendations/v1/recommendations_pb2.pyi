@@ -54,7 +54,7 @@ class GetTopSalesResponse(_message.Message):
     def __init__(self, sales: _Optional[_Iterable[_Union[RankedSale, _Mapping]]] = ..., policy: _Optional[str] = ..., model_version: _Optional[str] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fallback_level: _Optional[_Union[FallbackLevel, str]] = ..., fallback_reason: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shortfall_reason: _Optional[str] = ...) -> None: ...
 
 class RankedSale(_message.Message):
-    __slots__ = ("sale_id", "rank", "score", "title", "open_time", "close_time", "price", "reason", "reason_text")
+    __slots__ = ("sale_id", "rank", "score", "title", "open_time", "close_time", "price", "reason", "reason_text", "image_uri")
     SALE_ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class RankedSale(_message.Message):
     PRICE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     REASON_TEXT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_URI_FIELD_NUMBER: _ClassVar[int]
     sale_id: str
     rank: int
     score: float
@@ -73,4 +74,5 @@ class RankedSale(_message.Message):
     price: float
     reason: str
     reason_text: str
-    def __init__(self, sale_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., title: _Optional[str] = ..., open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., close_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price: _Optional[float] = ..., reason: _Optional[str] = ..., reason_text: _Optional[str] = ...) -> None: ...
+    image_uri: str
+    def __init__(self, sale_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., title: _Optional[str] = ..., open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., close_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price: _Optional[float] = ..., reason: _Optional[str] = ..., reason_text: _Optional[str] = ..., image_uri: _Optional[str] = ...) -> None: ...

@@ -7,7 +7,7 @@ import pytest
 from recsys.demo_shop.settings import DemoShopSettings
 from recsys.demo_shop.shop import build_shop
 
-SMALL = DemoShopSettings(users=200, days=14)
+SMALL = DemoShopSettings(users=200, days=14, photos=60)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -34,6 +34,8 @@ def test_another_taste_for_pictures_leaves_the_catalogue_as_it_is(tmp_path):
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert one["raw/sales.parquet"] == two["raw/sales.parquet"]
     assert one["truth/sale_pictures.parquet"] == two["truth/sale_pictures.parquet"]
+    assert one["raw/sale_images.parquet"] == two["raw/sale_images.parquet"]
+    assert one["photos/photo-00001.jpg"] == two["photos/photo-00001.jpg"]
     assert one["raw/events.parquet"] != two["raw/events.parquet"]
 
 
@@ -46,7 +48,13 @@ def test_a_second_build_replaces_the_first_and_leaves_no_trace_beside_it(tmp_pat
     build_shop(SMALL, tmp_path / "fresh")
     assert files(folder) == files(tmp_path / "fresh") | {"tables/kept.txt": b"not ours"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "shop"]
-    assert sorted(path.name for path in folder.iterdir()) == ["raw", "tables", "truth"]
+    assert sorted(path.name for path in folder.iterdir()) == ["photos", "raw", "tables", "truth"]
+
+
+def test_progress_is_told_after_every_photo(tmp_path):
+    told: list[tuple[int, int]] = []
+    build_shop(SMALL, tmp_path / "shop", progress=lambda done, total: told.append((done, total)))
+    assert told == [(number, 60) for number in range(1, 61)]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,7 @@ def test_the_summary_counts_what_was_written(shop):
     assert shop.summary.users == len(shop.users) == shop.settings.users
     assert shop.summary.sales == len(shop.sales)
     actions = shop.events["action"].value_counts()
+    assert shop.summary.photos == len(list(shop.folder.glob("photos/*.jpg"))) == shop.settings.photos
     assert (shop.summary.visits, shop.summary.purchases) == (actions["view"], actions["booking"])
     noon = pd.date_range(end=shop.settings.ends_at, periods=shop.settings.days + 1)[:-1] + pd.Timedelta(hours=12)
     is_open = (shop.sales["starts"].to_numpy() <= noon.to_numpy()[:, None]) & (
@@ -70,5 +79,5 @@ def test_the_summary_counts_what_was_written(shop):
 
 
 def test_the_raw_tables_hold_nothing_of_the_truth(shop):
-    columns = {*shop.sales, *shop.events, *shop.users}
+    columns = {*shop.sales, *shop.events, *shop.users, *shop.sale_images}
     assert not [name for name in columns if "=" in name or name in ("quality", "utility", "propensity", "one_time")]

@@ -77,7 +77,7 @@ def test_an_unknown_sale_is_an_error_that_names_it(shop):
 
 @pytest.mark.parametrize(("share", "matters"), [(0.0, False), (1 / 3, True)])
 def test_pictures_matter_to_utilities_only_if_they_have_a_share_of_taste(tmp_path, share, matters):
-    build_shop(DemoShopSettings(users=50, days=7, picture_taste_share=share), tmp_path)
+    build_shop(DemoShopSettings(users=50, days=7, photos=60, picture_taste_share=share), tmp_path)
     path = tmp_path / "truth/sale_pictures.parquet"
     pictures = pd.read_parquet(path)
     users = pd.read_parquet(tmp_path / "raw/users.parquet")["member_id"].tolist()

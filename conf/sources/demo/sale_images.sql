@@ -1,0 +1,6 @@
+-- One row per (sale_id, position): a photo of the sale; position 0 is its cover, and paths start at the shop's folder.
+select
+    offer_id as sale_id,
+    photo as image_uri,
+    cast(place_in_gallery - 1 as int) as position
+from {raw_sale_images}

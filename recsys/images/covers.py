@@ -1,0 +1,40 @@
+"""Which of a sale's photos suits a user: the one most like the themes that he looks at."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue import Horizon
+from recsys.images.gallery import Gallery
+
+CHOICES = 8
+"""A user's photo of a sale is chosen among so many, the first ones."""
+
+
+class Covers:
+    """Chooses for each user the photo of a sale that is most like the themes that he looks at."""
+
+    def __init__(self, gallery: Gallery, horizon: Horizon) -> None:
+        starts = gallery.first[horizon.sales]
+        counts = np.minimum(gallery.first[horizon.sales + 1] - starts, CHOICES)
+        self.choices = max(1, int(counts.max(initial=1)))
+        photos = starts[:, None] + np.arange(self.choices)
+        exists = np.arange(self.choices) < counts[:, None]
+        lengths = np.linalg.norm(gallery.photo_themes, axis=1, keepdims=True)
+        unit = gallery.photo_themes / np.where(lengths > 0, lengths, 1)
+        chosen = np.zeros((*photos.shape, len(gallery.theme_names)), np.float32)
+        chosen[exists] = unit[photos[exists]]
+        self._photos = chosen.reshape(-1, len(gallery.theme_names)).T  # (n_themes, n_horizon * choices)
+
+    def choose(self, user_themes: NDArray[np.float32], sales: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Choose a photo of some sales for each user.
+
+        Args:
+            user_themes: Shape (n_users, n_themes), the user's profile.
+            sales: Shape (n_users, k), columns of the horizon.
+
+        Returns:
+            Shape (n_users, k), positions of photos in their sales; 0, the cover, for a user without a profile, a sale
+            without photos, and where no other photo is more like the user than the cover.
+        """
+        likeness = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
+        return np.take_along_axis(likeness, sales[:, :, None], axis=1).argmax(axis=2).astype(np.uint8)

@@ -1,0 +1,231 @@
+"""The architectures of taggers; layers are named as in the weights that are published for them.
+
+Each network maps (n, 3, height, width) float32 to the logits of its labels and the embedding that they are read off.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as nnf
+
+from recsys.errors import ModelError
+
+Outputs = tuple[Tensor, Tensor]
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.1 with batch norm folded and leaky activations; Iandola et al. 2016.
+
+    Unlike it, activations are leaky with slope 0.55, as the scene network was trained.
+    """
+
+    SLOPE = 0.55
+
+    def __init__(self, n_labels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=2)
+        widths = [16, 16, 32, 32, 48, 48, 64, 64]
+        inputs = 64
+        for number, squeezed in enumerate(widths, start=2):
+            self.add_module(f"fire{number}", _Fire(inputs, squeezed, 4 * squeezed, self.SLOPE))
+            inputs = 8 * squeezed
+        self.conv10 = nn.Conv2d(inputs, n_labels, 1)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return logits and the 512 features before them."""
+        x = self._pooled(nnf.leaky_relu(self.conv1(images), self.SLOPE))
+        for number in range(2, 10):
+            x = self.get_submodule(f"fire{number}")(x)
+            if number in (3, 5):
+                x = self._pooled(x)
+        logits = nnf.leaky_relu(self.conv10(x), self.SLOPE)
+        return logits.mean((2, 3)), x.mean((2, 3))
+
+    @staticmethod
+    def _pooled(x: Tensor) -> Tensor:
+        return nnf.max_pool2d(x, 3, stride=2, ceil_mode=True)
+
+
+class _Fire(nn.Module):
+    def __init__(self, inputs: int, squeezed: int, expanded: int, slope: float):
+        super().__init__()
+        self.slope = slope
+        self.squeeze = nn.Conv2d(inputs, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nnf.leaky_relu(self.squeeze(x), self.slope)
+        return nnf.leaky_relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1), self.slope)
+
+
+class ResNet(nn.Module):
+    """Residual network, He et al. 2015, with the stride in the 3 x 3 convolution of a bottleneck."""
+
+    def __init__(self, block: "type[_Basic] | type[_Bottleneck]", depths: tuple[int, int, int, int], n_labels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        inputs = 64
+        for number, depth in enumerate(depths, start=1):
+            width = 64 * 2 ** (number - 1)
+            blocks = []
+            for position in range(depth):
+                blocks.append(block(inputs, width, stride=2 if number > 1 and position == 0 else 1))
+                inputs = width * block.EXPANSION
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(inputs, n_labels)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return logits and the averaged features of the last block."""
+        x = nnf.max_pool2d(nnf.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
+        for number in range(1, 5):
+            x = self.get_submodule(f"layer{number}")(x)
+        embedding = x.mean((2, 3))
+        return self.fc(embedding), embedding
+
+
+class _Basic(nn.Module):
+    EXPANSION = 1
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nnf.relu(self.bn1(self.conv1(x)))
+        return nnf.relu(self.bn2(self.conv2(y)) + (x if self.downsample is None else self.downsample(x)))
+
+
+class _Bottleneck(nn.Module):
+    EXPANSION = 4
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.downsample = _shortcut(inputs, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nnf.relu(self.bn1(self.conv1(x)))
+        y = nnf.relu(self.bn2(self.conv2(y)))
+        return nnf.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class Vgg16(nn.Module):
+    """VGG with 16 layers, Simonyan and Zisserman 2014."""
+
+    WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0 is a pool
+
+    def __init__(self, n_labels: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for width in self.WIDTHS:
+            if width:
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+                inputs = width
+            else:
+                layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.Linear(512 * 7 * 7, 4096),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(4096, n_labels),
+        )
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return logits and the 4096 features of the last hidden layer."""
+        x = nnf.adaptive_avg_pool2d(self.features(images), 7).flatten(1)
+        embedding = self.classifier[:-1](x)
+        return self.classifier[-1](embedding), embedding
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 of package efficientnet-lite-pytorch; Tan and Le 2019."""
+
+    def __init__(self, n_labels: int):
+        super().__init__()
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.network = EfficientNet.from_name("efficientnet-lite0", num_classes=n_labels)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return logits and the 1280 features before them."""
+        embedding = self.network.extract_features(images).mean((2, 3))
+        return self.network._fc(embedding), embedding
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # type: ignore[no-untyped-def]
+        """Load weights that are named as the package names them."""
+        return self.network.load_state_dict(state_dict, strict, assign)
+
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "efficientnet_lite0": EfficientNetLite0,
+    "resnet18": lambda n_labels: ResNet(_Basic, (2, 2, 2, 2), n_labels),
+    "resnet50": lambda n_labels: ResNet(_Bottleneck, (3, 4, 6, 3), n_labels),
+    "squeezenet": SqueezeNet,
+    "vgg16": Vgg16,
+}
+"""By name, given the number of labels."""
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a state dict (.pth, .pth.tar: with weights_only) or an .npz without objects into a network.
+
+    A checkpoint's `state_dict` is taken out, and the prefix `module.` of parallel training taken off.
+
+    Raises:
+        ModelError: If it holds anything but arrays, or not those of the network.
+    """
+    weights = _arrays(path)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path} does not fit the network: {_shortened(error)}: choose another architecture"
+        ) from error
+
+
+def _arrays(path: Path) -> Mapping[str, Tensor]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays}
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, ValueError, OSError, RuntimeError, EOFError, KeyError) as error:
+        raise ModelError(
+            f"{path} cannot be read as weights alone ({_shortened(error)}): save it as a state dict, "
+            "torch.save(network.state_dict(), path)"
+        ) from error
+    weights = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ModelError(f"{path} holds {type(loaded).__name__}, must hold a state dict of tensors")
+    return {name.removeprefix("module."): value for name, value in weights.items()}
+
+
+def _shortened(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

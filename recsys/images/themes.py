@@ -1,0 +1,280 @@
+"""Themes: what photos have in common, by non-negative matrix factorisation of their tags."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import NMF, non_negative_factorization
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from recsys.errors import EmptyInputError, ModelError
+from recsys.instants import compact
+
+THEME_MODEL = "theme_model.json"
+"""The file of a run's folder that holds its themes."""
+SWEEPS = 100
+"""Of coordinate descent when photos are projected: always as many, so that a photo's themes depend on it alone."""
+SAME_THEME = 0.5
+"""A theme of a refit whose tags have at least this cosine with an earlier theme's keeps its id and name."""
+NAME_TAGS = 3
+NAMED_SHARE = 0.2
+"""A tag is part of a theme's name if it weighs so much of the strongest."""
+FIT_ITERATIONS = 400
+FIT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ThemeModel:
+    """Themes as of an instant; position in every list is the position of the theme in every matrix."""
+
+    version: str
+    fingerprint: str  # of the settings of the fit
+    as_of: int  # photos of sales known at it were fitted to, microseconds UTC
+    tagger_version: str
+    tags: list[str]
+    ids: list[int]  # kept from fit to fit
+    names: list[str]
+    components: list[list[float]]  # (n_themes, n_tags), each theme of length 1
+    scales: list[float]  # root mean square of each theme's activation over the photos that were fitted to
+    shares: list[float]  # share of these photos whose strongest theme it is
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float64]:
+        """The themes, shape (n_themes, n_tags)."""
+        return np.array(self.components).reshape(len(self.ids), len(self.tags))
+
+    def activations(self, photo_tags: csr_matrix) -> NDArray[np.float32]:
+        """Project photos onto the themes without fitting.
+
+        Args:
+            photo_tags: Shape (n_photos, n_tags), from `tag_matrix` with the tags of this model.
+
+        Returns:
+            Shape (n_photos, n_themes): how much of a photo's tags each theme explains; all 0 for a photo without a
+            known tag. A photo's row does not depend on the other photos.
+        """
+        if not self.ids or not photo_tags.shape[0]:
+            return np.zeros((photo_tags.shape[0], len(self.ids)), np.float32)
+        weights, _, _ = non_negative_factorization(
+            photo_tags.astype(np.float64),
+            H=self.matrix,
+            n_components=len(self.ids),
+            init="custom",
+            update_H=False,
+            solver="cd",
+            tol=0,
+            max_iter=SWEEPS,
+        )
+        return weights.astype(np.float32)
+
+    def balanced(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Weigh activations so that every theme has the same weight over the photos that were fitted to."""
+        scales = np.array(self.scales, np.float32)
+        return np.divide(activations, scales, out=np.zeros_like(activations), where=scales > 0)
+
+    def to_json(self) -> str:
+        """Write the model as JSON."""
+        return json.dumps({**asdict(self), "components": np.round(self.matrix, 6).tolist()}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ThemeModel":
+        """Read a model that `to_json` wrote.
+
+        Raises:
+            ModelError: If it is not one.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"the theme model cannot be read ({error}): fit it again with 'recsys nightly'") from error
+
+
+def no_themes() -> ThemeModel:
+    """Return the model of a shop without photos."""
+    return ThemeModel("none", "", 0, "", [], [], [], [], [], [])
+
+
+def tag_matrix(
+    tags: Iterable[Iterable[str]], probabilities: Iterable[NDArray[np.float32]], columns: Sequence[str]
+) -> csr_matrix:
+    """Arrange the best tags of photos as rows that sum to 1 over all tags; tags without a column are left out.
+
+    Photos weigh the same, however sure the network was: a probability of 0.2 may be all that a scene between two labels
+    gets.
+
+    Returns:
+        Shape (n_photos, n_columns), float64.
+    """
+    column = {tag: position for position, tag in enumerate(columns)}
+    rows, positions, values = [], [], []
+    row = -1
+    for row, (names, shares) in enumerate(zip(tags, probabilities, strict=True)):
+        total = float(np.sum(shares))
+        for name, share in zip(names, shares, strict=True):
+            if name in column and total > 0:
+                rows.append(row)
+                positions.append(column[name])
+                values.append(float(share) / total)
+    return csr_matrix((values, (rows, positions)), shape=(row + 1, len(columns)), dtype=np.float64)
+
+
+def fit_themes(
+    photo_tags: csr_matrix,
+    tags: list[str],
+    n_themes: int,
+    previous: ThemeModel | None = None,
+    *,
+    as_of: int,
+    tagger_version: str,
+    fingerprint: str = "",
+    seed: int = 0,
+) -> ThemeModel:
+    """Fit themes to photos.
+
+    Args:
+        photo_tags: Shape (n_photos, n_tags), from `tag_matrix`; each photo once.
+        tags: Names of the columns.
+        n_themes: How many, fewer where there are fewer photos or tags.
+        previous: An earlier model: fitting starts from it, and themes that are still there keep their ids and names.
+        as_of: The photos were known at this instant, microseconds.
+        tagger_version: What tagged them.
+        fingerprint: Of the settings.
+        seed: Of the start of the fit.
+
+    Raises:
+        EmptyInputError: If no photo has a tag.
+    """
+    photo_tags = photo_tags[np.flatnonzero(np.diff(photo_tags.indptr))]
+    if not photo_tags.shape[0]:
+        raise EmptyInputError("0 photos with a tag, themes need at least 1: look at table rejected_images")
+    components, activations = _factorized(photo_tags, min(n_themes, *photo_tags.shape), tags, previous, seed)
+    strongest = np.bincount(activations.argmax(axis=1), minlength=len(components))
+    used = np.flatnonzero(activations.any(axis=0))
+    components, activations, strongest = components[used], activations[:, used], strongest[used]
+    ids, names = _identified(components, tags, previous)
+    order = np.argsort(ids)
+    return ThemeModel(
+        version=f"{compact(as_of)}-{hashlib.sha256(components.tobytes()).hexdigest()[:8]}",
+        fingerprint=fingerprint,
+        as_of=as_of,
+        tagger_version=tagger_version,
+        tags=tags,
+        ids=[ids[theme] for theme in order],
+        names=[names[theme] for theme in order],
+        components=components[order].tolist(),
+        scales=np.sqrt(np.mean(activations[:, order] ** 2, axis=0)).tolist(),
+        shares=(strongest[order] / len(activations)).tolist(),
+    )
+
+
+def _factorized(
+    photo_tags: csr_matrix, n_themes: int, tags: list[str], previous: ThemeModel | None, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return themes of length 1 and the photos' activations; starts from the previous themes where it can."""
+    start = _start(photo_tags, n_themes, tags, previous)
+    model = NMF(
+        n_themes,
+        init="custom" if start else "nndsvda",
+        tol=FIT_TOLERANCE,
+        max_iter=FIT_ITERATIONS,
+        random_state=seed,
+    )
+    with threadpool_limits(1), warnings.catch_warnings():  # on more threads, sums are rounded in another order
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last sweeps move themes by less than can be seen
+        activations = model.fit_transform(photo_tags, **start)
+    lengths = np.linalg.norm(model.components_, axis=1)
+    return model.components_ / np.where(lengths > 0, lengths, 1)[:, None], activations * lengths
+
+
+def _start(photo_tags: csr_matrix, n_themes: int, tags: list[str], previous: ThemeModel | None) -> dict:
+    if previous is None or len(previous.ids) != n_themes:
+        return {}
+    components = _with_columns(previous, tags) + 1e-3  # what is 0 would stay 0
+    return {"W": np.full((photo_tags.shape[0], n_themes), np.sqrt(photo_tags.mean() / n_themes)), "H": components}
+
+
+def _with_columns(model: ThemeModel, tags: list[str]) -> NDArray[np.float64]:
+    """Return a model's themes with the columns of other tags."""
+    column = {tag: position for position, tag in enumerate(model.tags)}
+    matrix = np.zeros((len(model.ids), len(tags)))
+    for position, tag in enumerate(tags):
+        if tag in column:
+            matrix[:, position] = model.matrix[:, column[tag]]
+    return matrix
+
+
+def _identified(
+    components: NDArray[np.float64], tags: list[str], previous: ThemeModel | None
+) -> tuple[list[int], list[str]]:
+    """Return id and name of each theme: those of the earlier theme that is most like it, or new ones."""
+    same = matched(components, _with_columns(previous, tags)) if previous else {}
+    ids, names = [0] * len(components), [""] * len(components)
+    taken = set()
+    for theme, earlier in same.items():
+        assert previous is not None
+        ids[theme], names[theme] = previous.ids[earlier], previous.names[earlier]
+        taken.add(names[theme])
+    next_id = max(previous.ids, default=0) + 1 if previous else 1
+    for theme in range(len(components)):
+        if theme not in same:
+            ids[theme], names[theme] = next_id, theme_name(components[theme], tags, taken)
+            taken.add(names[theme])
+            next_id += 1
+    return ids, names
+
+
+def matched(themes: NDArray[np.float64], others: NDArray[np.float64]) -> dict[int, int]:
+    """Pair themes with others so that the sum of cosines is greatest; pairs below SAME_THEME are left out."""
+    cosines = cosine(themes, others)
+    pairs = zip(*linear_sum_assignment(-cosines), strict=True)
+    return {int(theme): int(other) for theme, other in pairs if cosines[theme, other] >= SAME_THEME}
+
+
+def cosine(rows: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine of each row with each other row; 0 where one is empty."""
+    lengths = np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(others, axis=1))
+    return np.divide(rows @ others.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0)
+
+
+def theme_name(component: NDArray[np.float64], tags: Sequence[str], taken: set[str]) -> str:
+    """Name a theme by its strongest tags, such as `ocean · coast · sandbar`; one more where the name is taken."""
+    order = np.argsort(-component, kind="stable")
+    strong = [tags[tag] for tag in order if component[tag] >= NAMED_SHARE * component[order[0]]]
+    others = [tags[tag] for tag in order if tags[tag] not in strong[:NAME_TAGS]]
+    names = strong[:NAME_TAGS]
+    while " · ".join(names) in taken and others:
+        names.append(others.pop(0))
+    return " · ".join(names)
+
+
+def sale_weights(
+    photo_weights: NDArray[np.float32],
+    sales: NDArray[np.int64],
+    is_cover: NDArray[np.bool_],
+    n_sales: int,
+    cover: float,
+) -> NDArray[np.float32]:
+    """Average the themes of each sale's photos, its cover weighted more.
+
+    Args:
+        photo_weights: Shape (n_photos, n_themes), balanced.
+        sales: Shape (n_photos,), the position of each photo's sale.
+        is_cover: Shape (n_photos,).
+        n_sales: How many sales there are.
+        cover: A cover counts as much as so many other photos.
+
+    Returns:
+        Shape (n_sales, n_themes); 0 for a sale without photos.
+    """
+    counted = np.where(is_cover, cover, 1.0)
+    sums = csr_matrix((counted, (sales, np.arange(len(sales)))), shape=(n_sales, len(sales))) @ photo_weights
+    totals = np.bincount(sales, counted, minlength=n_sales)[:, None]
+    return np.divide(sums, totals, out=np.zeros(sums.shape), where=totals > 0).astype(np.float32)

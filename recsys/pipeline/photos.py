@@ -1,0 +1,110 @@
+"""Who hashes and tags photos: Spark's Python workers, one network each, or this process."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+from pyspark.sql import SparkSession
+
+from recsys.images.settings import ImageSettings
+from recsys.images.tag_store import HASHES, TAGGED
+
+HASHES_DDL = "image_uri string, stamp string, image_hash string, detail string"
+TAGGED_DDL = (
+    "image_hash string, reason string, detail string, tags array<string>, probabilities array<float>, "
+    "embedding array<float>"
+)
+_ROWS_AT_ONCE = 256
+
+Batches = Iterable[pa.RecordBatch]
+Function = Callable[[Batches], Iterator[pa.RecordBatch]]
+
+
+class Engine(Protocol):
+    """Writes Parquet files of what the functions of `recsys.images.tagging` make of photos."""
+
+    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
+        ...
+
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
+        ...
+
+
+@dataclass(frozen=True)
+class SparkEngine:
+    """Spark's Python workers.
+
+    A worker uses the GPU that Spark gives its task (spark.task.resource.gpu.amount), else one that it finds, else as
+    many threads as the task has CPUs (spark.task.cpus).
+    """
+
+    spark: SparkSession
+
+    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
+
+        def hash_some(batches: Batches) -> Iterator[pa.RecordBatch]:
+            from recsys.images.tagging import hash_photos
+
+            yield from hash_photos(batches, settings)
+
+        self._write(uris, hash_some, HASHES_DDL, folder)
+
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
+
+        def tag_some(batches: Batches) -> Iterator[pa.RecordBatch]:
+            from recsys.images.tagging import Worker, best_device, tag_photos
+
+            context = TaskContext.get()
+            assert context is not None, "runs in a Spark task alone"
+            gpu = context.resources().get("gpu")
+            device = f"cuda:{gpu.addresses[0]}" if gpu else best_device()
+            yield from tag_photos(batches, settings, Worker(device, context.cpus()))
+
+        self._write(photos, tag_some, TAGGED_DDL, folder)
+
+    def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Path) -> None:
+        tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
+        spread = self.spark.createDataFrame(rows).repartition(min(tasks, max(1, rows.num_rows)))
+        spread.mapInArrow(function, ddl).write.mode("append").parquet(str(folder))
+
+
+class ProcessEngine:
+    """This process: a GPU where there is one, fed by a thread a core; else the cores."""
+
+    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
+        from recsys.images.tagging import hash_photos
+
+        _write(hash_photos(uris.to_batches(_ROWS_AT_ONCE), settings), HASHES, folder)
+
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
+        from recsys.images.tagging import Worker, best_device, tag_photos
+
+        worker = Worker(best_device(), os.cpu_count() or 1)
+        _write(tag_photos(photos.to_batches(_ROWS_AT_ONCE), settings, worker), TAGGED, folder)
+
+
+def choose_engine(name: str, spark: SparkSession) -> Engine:
+    """Return the engine that `images.tagging.engine` names."""
+    from recsys.images.tagging import best_device
+
+    is_local = (spark.conf.get("spark.master") or "").startswith("local")
+    if name == "process" or (name == "auto" and is_local and best_device() != "cpu"):
+        return ProcessEngine()
+    return SparkEngine(spark)
+
+
+def _write(batches: Batches, schema: pa.Schema, folder: Path) -> None:
+    with pq.ParquetWriter(folder / "photos.parquet", schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
