@@ -13,13 +13,16 @@ from jobs.train_meta_model import TRAIN_META_MODEL, examples_of, read_model
 from recsys.config import Settings
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.instants import DAY, compact, from_micros, midnights
-from recsys.meta_training import evaluate
-from recsys.metrics import RANKING_METRICS, bootstrap
+from recsys.meta_model import MetaModel
+from recsys.meta_training import evaluate, train
+from recsys.metrics import RANKING_METRICS, bootstrap, paired_bootstrap
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.examples import training_examples
 from recsys.pipeline.settings import META
+from recsys.recommenders.content import IMAGES
 from recsys.tables import PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 
+META_WITHOUT_IMAGES = "meta_without_images"
 WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.columns, open_ended=True)
 
 
@@ -27,8 +30,10 @@ def backtest(run: Run, users_sampled: float = 1.0, seed: int = 0) -> dict[str, A
     """Measure the meta-model and each recommender alone on the run's days.
 
     Returns:
-        {"window": {...}, "policies": {policy: {metric: {"value", "low", "high"}, ..., "users": N}}}, and for `meta`
-        also auc, log_loss and calibration on all sales open at a purchase.
+        {"window": {...}, "policies": {policy: {metric: {"value", "low", "high"}, ..., "users": N}}}, for `meta`
+        also auc, log_loss and calibration on all sales open at a purchase; and "differences" of two policies on the
+        same pages, {metric: {"value", "low", "high"}}. A shop with photos has a policy `meta_without_images`, trained
+        on the same examples.
 
     Raises:
         EmptyInputError: If nobody bought anything in the window.
@@ -43,6 +48,9 @@ def backtest(run: Run, users_sampled: float = 1.0, seed: int = 0) -> dict[str, A
         )
     policies = {policy: _summary(rows, seed) for policy, rows in pages.groupby("policy", sort=False)}
     model, version = read_model(run)
+    differences = {}
+    if META_WITHOUT_IMAGES in policies:
+        differences[f"{META} - {META_WITHOUT_IMAGES}"] = _difference(pages, META, META_WITHOUT_IMAGES, seed)
     policies[META] |= evaluate(model, examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder)))
     result = {
         "window": {
@@ -56,7 +64,10 @@ def backtest(run: Run, users_sampled: float = 1.0, seed: int = 0) -> dict[str, A
             "trained_on": f"{len(run.training_days)} days before {first:%Y-%m-%d}",
             "note": run.settings.note,
         },
-        "policies": {policy: policies[policy] for policy in [META, *model.features]},
+        "policies": {
+            policy: policies[policy] for policy in [META, META_WITHOUT_IMAGES, *model.features] if policy in policies
+        },
+        "differences": differences,
     }
     tracking.log_backtest(run.settings, result)
     return result
@@ -97,12 +108,30 @@ def _summary(pages: pd.DataFrame, seed: int) -> dict[str, Any]:
     }
 
 
+def _difference(pages: pd.DataFrame, policy: str, other: str, seed: int) -> dict[str, Any]:
+    """Return by how much a policy is better than another on the same pages."""
+    first, second = (pages[pages["policy"] == name] for name in (policy, other))  # both ordered by as_of and user
+    values, others = ({name: rows[name].to_numpy() for name in RANKING_METRICS} for rows in (first, second))
+    estimates = paired_bootstrap(values, others, first["user_id"].to_numpy(), seed)
+    return {name: estimate._asdict() for name, estimate in estimates.items()}
+
+
+def _meta_models(run: Run) -> dict[str, MetaModel]:
+    """Return the run's meta-model and, where it has images, one without them, trained on the same examples."""
+    model, _ = read_model(run)
+    if IMAGES not in model.features:
+        return {META: model}
+    examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder)).without(IMAGES)
+    return {META: model, META_WITHOUT_IMAGES: train(examples, run.settings.meta_model)}
+
+
 def _measure_pages(users_sampled: float, seed: int) -> Step:
     def measure_pages(run: Run, out: Path) -> str:
         """Rank the pages of the window by each policy."""
-        model, _ = read_model(run)
         histories = USER_HISTORIES.read(run.spark, run.folder)
-        PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, model, users_sampled, seed), out)
+        PAGE_METRICS.write(
+            page_metrics(histories, run.shop, run.open_days, _meta_models(run), users_sampled, seed), out
+        )
         pages = PAGE_METRICS.read(run.spark, out)
         return f"{pages.where(pages['policy'] == META).count():,} pages"
 

@@ -3,8 +3,10 @@
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlflow import MlflowClient
@@ -28,6 +30,7 @@ def register(
     examples: int,
     fingerprint: str,
     is_champion: bool = True,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Log a trained model and register it.
 
@@ -38,13 +41,14 @@ def register(
         examples: How many there were.
         fingerprint: Of data, settings and code; a version that has it already is taken again.
         is_champion: Whether nights without training take this version from now on.
+        files: Further texts of the version by name, such as its theme model.
 
     Returns:
         The version's number.
     """
     client, name = _client(settings), settings.mlflow.model_name
     known = client.search_model_versions(f"name = '{name}' and tags.{_FINGERPRINT} = '{fingerprint}'")
-    version = known[0].version if known else _log(client, settings, model, metrics, examples, fingerprint)
+    version = known[0].version if known else _log(client, settings, model, metrics, examples, fingerprint, files)
     if is_champion:
         client.set_registered_model_alias(name, CHAMPION, version)
     return str(version)
@@ -84,6 +88,7 @@ def _log(
     metrics: dict[str, float],
     examples: int,
     fingerprint: str,
+    files: Mapping[str, str],
 ) -> str:
     run_id = client.create_run(_experiment(client, settings.mlflow), run_name="train_meta_model").info.run_id
     chosen = {
@@ -101,6 +106,8 @@ def _log(
     client.set_tag(run_id, _FINGERPRINT, fingerprint)
     client.set_tag(run_id, "data_fingerprint", sources.fingerprint(settings.source))
     client.log_text(run_id, model.to_json(), _MODEL)
+    for file, text in files.items():
+        client.log_text(run_id, text, f"model/{file}")
     client.set_terminated(run_id)
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     return client.create_model_version(

@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from jobs import tracking
 from jobs.build_training_set import BUILD_TRAINING_SET
 from jobs.run import Run, Step, main
+from recsys.images.themes import THEME_MODEL
 from recsys.meta_model import MetaModel
 from recsys.meta_training import Examples, evaluate, train
 from recsys.tables import TRAINING_EXAMPLES
@@ -20,7 +21,10 @@ def train_meta_model(run: Run, out: Path) -> str:
     model = train(examples, run.settings.meta_model)
     fingerprint = run.fingerprint(TRAIN_META_MODEL)
     metrics = evaluate(model, examples)
-    version = tracking.register(run.settings, model, metrics, len(examples.bought), fingerprint, run.is_night)
+    themes = (run.folder / THEME_MODEL).read_text("utf-8")
+    version = tracking.register(
+        run.settings, model, metrics, len(examples.bought), fingerprint, run.is_night, {THEME_MODEL: themes}
+    )
     _save(model, version, out)
     return f"{run.settings.mlflow.model_name} version {version}"
 

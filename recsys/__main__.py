@@ -26,6 +26,12 @@ app = typer.Typer(
 )
 snapshots = typer.Typer(no_args_is_help=True, help="Look at the published snapshots, or go back to an earlier one.")
 app.add_typer(snapshots, name="snapshots")
+themes = typer.Typer(
+    invoke_without_command=True,
+    help="Show what the photos have in common: each theme with its tags, photos and shares.\n\n"
+    "**recsys themes choose** compares numbers of themes; **recsys themes map** writes a page of all photos.",
+)
+app.add_typer(themes, name="themes")
 
 Conf = Annotated[Path, typer.Option("--conf", help="Configuration file of the shop.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Instant of the night: a date or 2026-03-01T02:30:00Z.")]
@@ -214,6 +220,59 @@ def tag(
         raise InputError(f"0 of {len(rows):,} photos could be tagged: see the reasons above")
 
 
+@themes.callback()
+def show_themes(
+    context: typer.Context,
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result into this file too.")] = None,
+) -> None:
+    """Print the themes of a night, tagging first the photos that are new."""
+    if context.invoked_subcommand:
+        return
+    from jobs.nightly import night
+    from jobs.theme_reports import theme_rows
+    from recsys.report import print_themes
+
+    rows = theme_rows(night(load_settings(conf), *_instants(as_of)))
+    print_themes(rows, console)
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+
+
+@themes.command()
+def choose(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    numbers: Annotated[str, typer.Option(help="Numbers of themes to compare.")] = "5,10,15,20,30,40,60",
+) -> None:
+    """Compare numbers of themes: what each explains, whether half the photos give the same, how well it reads."""
+    from jobs.nightly import night
+    from jobs.theme_reports import theme_counts
+    from recsys.report import print_theme_counts
+
+    counts = _numbers(numbers, "--numbers")
+    print_theme_counts(theme_counts(night(load_settings(conf), *_instants(as_of)), counts), console)
+
+
+@themes.command("map")
+def draw_map(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("photo_map.html"),
+    photos: Annotated[int, typer.Option(min=1, max=5000, help="Show so many photos, drawn by the seed.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Seed of the draw and of the map.")] = 0,
+) -> None:
+    """Write a page that shows the photos in two dimensions, near each other where they look alike."""
+    from jobs.nightly import night
+    from jobs.theme_reports import write_map
+    from recsys.report import print_treatments
+
+    shown, treatments = write_map(night(load_settings(conf), *_instants(as_of)), out, photos, seed)
+    print_treatments(treatments, console)
+    console.print(f"{shown:,} photos in {out}: open it in a browser.")
+
+
 @snapshots.command("list")
 def list_snapshots(conf: Conf = DEMO) -> None:
     """List the snapshots, newest first, and say which one is served."""
@@ -247,6 +306,16 @@ def tagger_settings(settings: TaggerSettings, changes: dict[str, str]) -> Tagger
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigurationError(f"--{wrong['loc'][0]} == {wrong['input']!r}: {wrong['msg']}") from error
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(1 <= number <= 1000 for number in numbers):
+        raise ConfigurationError(f"{option} == {text!r}, must be numbers in 1..1000 such as 10,20,30")
+    return numbers
 
 
 def _instants(as_of: str | None) -> tuple[int | None, int]:

@@ -21,6 +21,12 @@ class Examples:
     bought: NDArray[np.bool_]
     sampling_rate: NDArray[np.float64]  # in (0, 1]: share of the user's sales of that kind and day that are examples
 
+    def without(self, name: str) -> "Examples":
+        """Return the examples without a feature."""
+        kept = [position for position, other in enumerate(self.names) if other != name]
+        names = [self.names[position] for position in kept]
+        return Examples(names, self.features[:, kept], self.bought, self.sampling_rate)
+
 
 def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     """Fit the meta-model.

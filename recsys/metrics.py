@@ -52,6 +52,17 @@ def ranking_metrics(ranks_of_relevant: NDArray[np.int64], k: int = 10) -> dict[s
     }
 
 
+def paired_bootstrap(
+    values: Mapping[str, NDArray[np.float64]],
+    others: Mapping[str, NDArray[np.float64]],
+    users: NDArray,
+    seed: int = 0,
+    rounds: int = 1000,
+) -> dict[str, Estimate]:
+    """Estimate mean differences of two policies on the same cases, in the same order; see `bootstrap`."""
+    return bootstrap({name: column - others[name] for name, column in values.items()}, users, seed, rounds)
+
+
 def bootstrap(
     values: Mapping[str, NDArray[np.float64]], users: NDArray, seed: int = 0, rounds: int = 1000
 ) -> dict[str, Estimate]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,10 @@ from rich.text import Text
 
 from recsys import snapshot_store
 from recsys.metrics import RANKING_METRICS
+
+if TYPE_CHECKING:
+    from recsys.images.theme_choice import ThemeCount
+    from recsys.images.theme_map import Treatment
 
 _SHOWN_EXAMPLE = 160
 
@@ -67,6 +71,9 @@ def print_backtest(result: dict[str, Any], console: Console) -> None:
             f"meta-model on all sales open at a purchase: AUC {meta['auc']:.4f}, log-loss {meta['log_loss']:.5f}, "
             f"{meta['calibration']:.2f} purchases predicted per purchase made"
         )
+    for pair, difference in result["differences"].items():
+        ndcg = difference["ndcg@10"]
+        console.print(f"{pair}: ndcg@10 {ndcg['value']:+.4f}, 95 % interval {ndcg['low']:+.4f} to {ndcg['high']:+.4f}")
     if window["note"]:
         console.print(Text(f"Note: {window['note']}", "yellow"))
 
@@ -84,6 +91,56 @@ def print_tags(rows: Iterable[Mapping[str, Any]], console: Console, total: int) 
             console.print(Text(f"  {row['detail'] or row['reason']}", "red"))
         yield row
     console.print(f"{total - rejected:,} of {total:,} photos tagged, {rejected:,} set aside")
+
+
+def print_themes(rows: list[dict[str, Any]], console: Console) -> None:
+    """Print themes, the most frequent first: shares, strongest tags with their weight in it, example photos."""
+    table = Table("id", "theme", "photos", "sales", "tags", "such as", box=None, pad_edge=False, padding=(0, 1, 1, 0))
+    for row in sorted(rows, key=lambda row: -row["share_of_photos"]):
+        tags = ", ".join(f"{each['tag']} {each['weight']:.0%}" for each in row["tags"])
+        examples = "\n".join(Path(uri).name for uri in row["examples"])
+        shares = (f"{row[share]:.1%}" for share in ("share_of_photos", "share_of_sales"))
+        table.add_row(str(row["id"]), Text(row["name"], "bold"), *shares, Text(tags), Text(examples, "dim"))
+    console.print(table)
+    console.print("photos, sales: the share whose strongest theme it is; tags: their share of the theme.")
+
+
+def print_theme_counts(counts: "Iterable[ThemeCount]", console: Console) -> None:
+    """Print what speaks for each number of themes, as it is found."""
+    columns = {"themes": 6, "unexplained": 11, "stability": 9, "coherence": 9, "rarest": 7}
+    console.print("  ".join(f"{name:>{width}}" for name, width in columns.items()), style="bold")
+    for count in counts:
+        shown = (
+            f"{count.error:.3f}",
+            f"{count.stability:.3f}",
+            f"{count.coherence:.3f}",
+            f"{count.smallest_share:.2%}",
+        )
+        cells = zip((str(count.themes), *shown), columns.values(), strict=True)
+        console.print("  ".join(f"{cell:>{width}}" for cell, width in cells))
+    console.print(
+        "unexplained: share of the photos' tags that the themes miss; stability: likeness of themes of two halves of the "
+        "photos;\ncoherence: whether a theme's tags stand together on photos, -1 to 1; rarest: photos of the rarest "
+        "theme. Take the largest\nnumber before stability and coherence fall: images.themes.themes."
+    )
+
+
+def print_treatments(treatments: "Iterable[Treatment]", console: Console) -> None:
+    """Print how well each treatment's map keeps together what is alike."""
+    columns = ("treatment", "neighbours kept", "same theme", "by chance", "same category", "by chance", "silhouette")
+    table = Table(*columns, box=None, pad_edge=False)
+    for each in treatments:
+        quality = each.quality
+        figures = (
+            quality.trustworthiness,
+            quality.same_theme,
+            quality.same_theme_by_chance,
+            quality.same_group,
+            quality.same_group_by_chance,
+            quality.silhouette,
+        )
+        table.add_row(each.name, *("–" if figure is None else f"{figure:.3f}" for figure in figures))
+    console.print(table)
 
 
 def print_model(model: Any, console: Console) -> None:

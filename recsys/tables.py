@@ -48,7 +48,7 @@ class Table:
     def arrow(self, rows: pd.DataFrame) -> pa.Table:
         """Return the table's columns of rows in memory, to be written."""
         schema = to_arrow_schema(StructType([StructField(name, kind) for name, kind in self.columns.items()]))
-        return pa.Table.from_pandas(rows[list(self.columns)], schema, preserve_index=False)
+        return pa.Table.from_pandas(rows[list(self.columns)].astype(object), schema, preserve_index=False)
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.

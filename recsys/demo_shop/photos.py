@@ -13,8 +13,8 @@ from recsys.demo_shop.vocabulary import PICTURE_COMPANIONS, PICTURES
 
 FOLDER = "photos"
 _QUALITY = 85
-_SECOND_KIND_SHARE = 0.4
-_SMALLEST_SECOND, _LARGEST_SECOND = 0.2, 0.4
+# How many photos have a second kind worked into them, and how much of such a photo it is.
+_MIXED_SHARE, _SECOND_SHARE = 0.4, 0.3
 _SHORTEST_GALLERY, _LONGEST_GALLERY = 3, 6
 # The first photo is what the hotel is proudest of.
 _COVER_SHARPNESS, _COVER_WEIGHT = 2.0, 2.0
@@ -30,7 +30,7 @@ def draw_mixtures(rng: np.random.Generator, n_photos: int) -> NDArray[np.float64
     names = list(PICTURES)
     main = rng.permutation(np.arange(n_photos) % len(names))
     second = [names.index(str(rng.choice(PICTURE_COMPANIONS[names[kind]]))) for kind in main]
-    share = rng.uniform(_SMALLEST_SECOND, _LARGEST_SECOND, n_photos) * (rng.random(n_photos) < _SECOND_KIND_SHARE)
+    share = _SECOND_SHARE * (rng.random(n_photos) < _MIXED_SHARE)
     kinds = np.eye(len(names))
     return (1 - share)[:, None] * kinds[main] + share[:, None] * kinds[second]
 

@@ -255,6 +255,22 @@ def theme_name(component: NDArray[np.float64], tags: Sequence[str], taken: set[s
     return " · ".join(names)
 
 
+def embedding_themes(embeddings: NDArray[np.float32], n_themes: int, seed: int = 0) -> NDArray[np.float32]:
+    """Factorise embeddings instead of tags, to be compared with: photos' activations of nameless themes.
+
+    Args:
+        embeddings: Shape (n_photos, n_features); what is negative counts as 0.
+        n_themes: How many, fewer where there are fewer photos or features.
+        seed: Of the start of the fit.
+
+    Returns:
+        Shape (n_photos, n_themes).
+    """
+    features = csr_matrix(np.maximum(embeddings, 0, dtype=np.float64))
+    _, activations = _factorized(features, max(1, min(n_themes, *features.shape)), [], None, seed)
+    return activations.astype(np.float32)
+
+
 def sale_weights(
     photo_weights: NDArray[np.float32],
     sales: NDArray[np.int64],

@@ -1,6 +1,6 @@
 """user_histories, fitted_recommenders, a meta-model → page_metrics: how well each policy ranked each page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from recsys.instants import DAY
 from recsys.meta_model import MetaModel
 from recsys.metrics import RANKING_METRICS, ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
-from recsys.pipeline.settings import META
 from recsys.pipeline.shop import Shop
 from recsys.scorer import Scorer
 
@@ -21,11 +20,11 @@ def page_metrics(
     histories: DataFrame,
     shop: Shop,
     as_ofs: list[int],
-    meta_model: MetaModel,
+    meta_models: Mapping[str, MetaModel],
     users_sampled: float = 1.0,
     seed: int = 0,
 ) -> DataFrame:
-    """Measure the meta-model and each recommender alone on the purchases of the day from each instant.
+    """Measure meta-models and each recommender alone on the purchases of the day from each instant.
 
     For each user who bought on that day, the sales open at his first purchase are ranked by what was known at the
     instant; relevant are those of them that he bought on that day. A user who bought none of them is left out.
@@ -34,7 +33,7 @@ def page_metrics(
         histories: Table `user_histories`.
         shop: Where the recommenders fitted as of each instant are.
         as_ofs: Instants, microseconds.
-        meta_model: Trained on earlier days.
+        meta_models: By the name of their policy; trained on earlier days, on all features or some.
         users_sampled: Share of the users looked at on each day, in (0, 1].
         seed: Seed of that sample.
     """
@@ -49,13 +48,13 @@ def page_metrics(
             for as_of in as_ofs:
                 for buyers in buyers_of_day(block, as_of):
                     sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
-                    rows = _measure(buyers.take(np.flatnonzero(sampled)), shop, as_of, meta_model)
+                    rows = _measure(buyers.take(np.flatnonzero(sampled)), shop, as_of, meta_models)
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return histories.mapInArrow(measure, f"as_of long, user_id string, policy string, {metrics}")
 
 
-def _measure(block: Block, shop: Shop, as_of: int, meta_model: MetaModel) -> list[dict]:
+def _measure(block: Block, shop: Shop, as_of: int, meta_models: Mapping[str, MetaModel]) -> list[dict]:
     if not len(block):
         return []
     scorer = shop.scorer(as_of)
@@ -64,7 +63,7 @@ def _measure(block: Block, shop: Shop, as_of: int, meta_model: MetaModel) -> lis
     relevant = bought_in_day(block, as_of, len(shop.catalogue))[:, sales] & candidates
     user_ids = block.user_ids.to_pylist()
     rows = []
-    for policy, scores in _policies(scorer, block, shop, meta_model).items():
+    for policy, scores in _policies(scorer, block, shop, meta_models).items():
         ranked = ranks(scores, candidates)
         rows += [
             {
@@ -85,9 +84,15 @@ def first_purchases(block: Block, as_of: int) -> NDArray[np.int64]:
     return block.occurred_at[events[first]]
 
 
-def _policies(scorer: Scorer, block: Block, shop: Shop, meta_model: MetaModel) -> dict[str, NDArray[np.float32]]:
+def _policies(
+    scorer: Scorer, block: Block, shop: Shop, meta_models: Mapping[str, MetaModel]
+) -> dict[str, NDArray[np.float32]]:
     histories = block.as_of(scorer.horizon.as_of, shop.history)
     shape = (len(block), len(scorer.horizon))
-    policies = {META: meta_model.log_odds(scorer.features(histories), shape)}
+    features = dict(zip(scorer.names, scorer.features(histories), strict=True))
+    policies = {
+        policy: model.log_odds([features[name] for name in model.features], shape)
+        for policy, model in meta_models.items()
+    }
     policies.update({name: scorer.score(name, histories) for name in scorer.names})
     return policies

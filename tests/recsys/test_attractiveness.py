@@ -105,7 +105,8 @@ def jackknife(counts: list[tuple[bool, int, int]], n_with: int) -> tuple[float, 
     value = np.exp(theta) - 1
     if n_with == n:
         return 0.0, 0.0, 0.0
-    squares = [(log_ratio(counts[:i] + counts[i + 1 :]) - theta) ** 2 for i in range(n)]
+    with np.errstate(invalid="ignore"):  # the log of nothing less the log of nothing
+        squares = [(log_ratio(counts[:i] + counts[i + 1 :]) - theta) ** 2 for i in range(n)]
     if not np.isfinite(squares).all():
         return value, -1.0, np.inf
     spreads = [sum(s for s, row in zip(squares, counts, strict=True) if row[0] == has) for has in (True, False)]
@@ -177,6 +178,7 @@ def test_group_without_visits_and_feature_never_on_offer_are_not_told():
     sales = frame(
         ("a", "2026-01", "Italy", "sea", 0, 2),
         ("b", "2026-01", "Italy", "sea", 0, 3),
+        ("plain", "2026-01", "Italy", "sea", 0, 3),
         ("c", "2026-01", "Spain", "sea", 4, 0),  # opened on the last day
         ("d", "2026-01", "Spain", "sea", 5, 0),
     )

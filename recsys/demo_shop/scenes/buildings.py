@@ -1,4 +1,4 @@
-"""Painters of old town, modern architecture and castle."""
+"""Painters of old town and modern architecture."""
 
 from itertools import pairwise
 
@@ -7,18 +7,18 @@ import numpy as np
 from recsys.demo_shop.scenes.canvas import Canvas, Material, Point
 from recsys.demo_shop.scenes.kind import Kind, show_far
 from recsys.demo_shop.scenes.light import Colour
-from recsys.demo_shop.scenes.plants import conifers, foliage, leaf_green, potted_plant, tree
-from recsys.demo_shop.scenes.props import WALLS, WINDOW_LIGHT, facade, parasol, quad_grid, scaled, sky
+from recsys.demo_shop.scenes.plants import leaf_green, potted_plant, tree
+from recsys.demo_shop.scenes.props import SHUTTERS, WALLS, WINDOW_LIGHT, facade, parasol, quad_grid, scaled, sky
 
 _STONE = (188, 172, 148)
 
 
 def old_town(canvas: Canvas, second: Kind | None) -> None:
     """Paint a cobbled lane between old houses, a church tower at its end."""
-    meeting: Point = (canvas.between(0.35, 0.65), canvas.between(0.5, 0.6))
+    meeting: Point = (canvas.between(0.35, 0.65), canvas.between(0.52, 0.62))
     sky(canvas, meeting[1] + 0.05)
     if not show_far(canvas, meeting[1] + 0.03, second):
-        _church(canvas, meeting[0] + canvas.between(-0.06, 0.06), meeting[1] + 0.03, canvas.between(0.3, 0.42))
+        _church(canvas, meeting[0] + canvas.between(-0.06, 0.06), meeting[1] + 0.03, canvas.between(0.42, 0.56))
         facade(canvas, meeting[0] - 0.15, meeting[1] - 0.12, meeting[0] + 0.15, meeting[1] + 0.03, 2)
     canvas.fill(
         [(0, 1.0), (meeting[0] - 0.06, meeting[1]), (meeting[0] + 0.06, meeting[1]), (1, 1.0), (1, 0.8), (0, 0.8)],
@@ -46,10 +46,10 @@ def old_town_far(canvas: Canvas, horizon: float) -> None:
 def _house_row(canvas: Canvas, meeting: Point, side: int) -> None:
     """Paint the houses of one side of a lane, from the meeting point of all lines to the picture's edge."""
     edge = 0.0 if side < 0 else 1.0
-    nearness = np.array([0.18, 0.3, 0.52, 1.0, 1.6])
+    nearness = np.array([0.3, 0.46, 0.72, 1.1, 1.7])
     for start, end in pairwise(nearness):
         near_x, far_x = (meeting[0] + (edge - meeting[0]) * n for n in (end, start))
-        roof, foot = -canvas.between(0.42, 0.62), 0.42
+        roof, foot = -canvas.between(0.6, 0.95), 0.42
         corners = tuple(
             (x, meeting[1] + height * n)
             for x, n, height in ((far_x, start, roof), (near_x, end, roof), (near_x, end, foot), (far_x, start, foot))
@@ -65,8 +65,8 @@ def _slanted_house(canvas: Canvas, corners: tuple[Point, Point, Point, Point], s
         [(far_x, far_top), (near_x, near_top), (near_x - 0.04 * side, near_top + 0.03), (far_x, far_top + 0.02)],
         (120, 65, 48),
     )
-    shutter = canvas.vary((70, 90, 85), 18)
-    cells = quad_grid(corners, 2, 4)
+    shutter = canvas.vary(SHUTTERS[canvas.rng.integers(len(SHUTTERS))], 15)
+    cells = quad_grid(corners, int(canvas.rng.integers(1, 3)), 4)
     for number, cell in enumerate(cells):
         _slanted_window(canvas, np.array(cell), shutter, is_door=number == len(cells) - 2)
 
@@ -85,7 +85,7 @@ def _slanted_window(canvas: Canvas, cell: np.ndarray, shutter: Colour, *, is_doo
     shines = canvas.chance(0.6) if canvas.light.is_dark else False
     canvas.shape(inside((0.18, 0.82), (0.22, 0.78)), shutter)
     canvas.shape(inside((0.12, 0.88), (0.78, 0.83)), (230, 222, 208))
-    canvas.shape(inside((0.36, 0.64), (0.22, 0.78)), WINDOW_LIGHT if shines else canvas.vary((52, 55, 62), 8))
+    canvas.shape(inside((0.36, 0.64), (0.22, 0.78)), WINDOW_LIGHT if shines else canvas.vary((104, 118, 132), 14))
     if shines:
         middle = cell.mean(axis=0)
         canvas.lamp(float(middle[0]), float(middle[1]), 0.08, WINDOW_LIGHT)
@@ -115,17 +115,19 @@ def _street_life(canvas: Canvas, meeting: Point) -> None:
 
 
 def modern_architecture(canvas: Canvas, second: Kind | None) -> None:
-    """Paint stacked volumes of concrete and glass above a plaza."""
+    """Paint volumes of concrete and glass above a plaza: a dome, towers or a low house."""
     ground = canvas.between(0.7, 0.82)
     sky(canvas, ground)
     show_far(canvas, ground, second)
     paving = Material((196, 196, 194), (164, 164, 164), "tiles", 0.07, receding=True)
     canvas.box(0, ground, 1, 1, paving)
-    if canvas.chance(0.5):
-        _glass_tower(canvas, canvas.between(0.0, 0.2), canvas.between(0.3, 0.5), ground)
-        _concrete_house(canvas, canvas.between(0.35, 0.55), ground, canvas.between(0.25, 0.4))
+    if canvas.chance(0.35):
+        _dome(canvas, canvas.between(0.4, 0.6), ground, canvas.between(0.38, 0.5))
+    elif canvas.chance(0.55):
+        _glass_tower(canvas, canvas.between(-0.1, 0.05), canvas.between(0.4, 0.55), ground)
+        _glass_tower(canvas, canvas.between(0.5, 0.6), canvas.between(0.3, 0.5), ground)
     else:
-        _concrete_house(canvas, canvas.between(0.05, 0.3), ground, canvas.between(0.42, 0.6))
+        _concrete_house(canvas, canvas.between(0.05, 0.2), ground, canvas.between(0.4, 0.55))
     canvas.shadow([(0, ground), (1, ground), (1, ground + 0.05), (0, ground + 0.03)], 0.3, 0.02)
     if canvas.chance(0.4):
         tree(canvas, canvas.between(0.85, 0.98), ground + 0.04, 0.3, leaf_green(canvas))
@@ -146,6 +148,30 @@ def modern_architecture_far(canvas: Canvas, horizon: float) -> None:
             4,
             int(30 * height),
         )
+
+
+def _dome(canvas: Canvas, x: float, ground: float, radius: float) -> None:
+    """Paint a ribbed half-sphere of glass on a ring of concrete."""
+    wide, foot = radius * canvas.slim, ground - 0.07
+    glass = canvas.vary((135, 165, 190), 15)
+    angles = np.linspace(0, np.pi, 30)
+    outline = [(x + wide * np.cos(a), foot - radius * np.sin(a)) for a in angles]
+    canvas.fill(outline, Material(_mixed(canvas.light.clouds, glass), scaled(glass, 0.7), "soft", 0.12))
+    rim = (226, 230, 233)
+    for bend in np.linspace(-1, 1, 9):
+        canvas.line([(x + bend * wide * np.cos(a), foot - radius * np.sin(a)) for a in angles[:16]], rim, 0.005)
+    for lift in (0.25, 0.5, 0.72, 0.89):
+        half = wide * np.sqrt(1 - lift**2)
+        canvas.line([(x - half, foot - lift * radius), (x + half, foot - lift * radius)], rim, 0.005)
+    canvas.shadow(
+        [(x + 0.2 * wide, foot - radius), (x + wide, foot - 0.5 * radius), (x + wide, foot), (x + 0.4 * wide, foot)],
+        0.3,
+        0.05,
+    )
+    concrete = canvas.vary((214, 212, 207), 10)
+    canvas.box(x - 1.2 * wide, foot, x + 1.2 * wide, ground, Material(concrete, scaled(concrete, 0.8), "soft", 0.04))
+    left, right = x - 1.1 * wide, x + 1.1 * wide
+    _glass_front(canvas, ((left, foot + 0.02), (right, foot + 0.02), (right, ground), (left, ground)), 12, 1)
 
 
 def _glass_front(canvas: Canvas, corners: tuple[Point, Point, Point, Point], columns: int, rows: int) -> None:
@@ -173,119 +199,35 @@ def _glass_tower(canvas: Canvas, left: float, width: float, ground: float) -> No
 
 
 def _concrete_house(canvas: Canvas, left: float, ground: float, width: float) -> None:
-    """Paint storeys that jut out over each other, each with a band of glass."""
-    n_storeys = int(canvas.rng.integers(2, 4))
-    storey = canvas.between(0.16, 0.2)
-    concrete = canvas.vary((215, 213, 208), 12)
-    for floor in range(n_storeys):
-        foot = ground - floor * storey
-        shift = canvas.between(-0.1, 0.12) if floor else 0.0
-        start, end, top = left + shift, left + shift + width * canvas.between(0.9, 1.25), foot - storey
-        canvas.box(start, top, end, foot, Material(concrete, scaled(concrete, 0.88), "soft", 0.04))
-        _glass_front(
-            canvas,
-            (
-                (start + 0.02, top + 0.05),
-                (end - 0.06, top + 0.05),
-                (end - 0.06, foot - 0.01),
-                (start + 0.02, foot - 0.01),
-            ),
-            7,
-            1,
+    """Paint two storeys seen over their corner, each with a front and a flank of glass under a slab."""
+    concrete, storey = canvas.vary((215, 213, 208), 12), canvas.between(0.2, 0.26)
+    fall = canvas.between(0.15, 0.3)
+    for floor in range(2):
+        start = left + (canvas.between(-0.1, 0.12) if floor else 0.0)
+        corner, end = start + width, start + width + canvas.between(0.25, 0.4)
+        foot, top = ground - floor * storey, ground - (floor + 1) * storey
+        shrink = fall * storey * (floor + 0.5)
+        front = ((start, top + shrink), (corner, top), (corner, foot), (start, foot + 0.4 * shrink * floor))
+        flank = ((corner, top), (end, top + shrink), (end, foot + 0.4 * shrink * floor), (corner, foot))
+        _glazed(canvas, front, concrete, 6)
+        _glazed(canvas, flank, scaled(concrete, 0.7), 4)
+
+
+def _glazed(canvas: Canvas, corners: tuple[Point, Point, Point, Point], concrete: Colour, columns: int) -> None:
+    """Paint a wall with a slab above and a row of glass below."""
+    canvas.fill(list(corners), Material(concrete, scaled(concrete, 0.85), "soft", 0.05))
+    (left, top), (right, right_top), (_, right_foot), (_, foot) = corners
+    inset, reach = 0.05 * (right - left), (0.26, 0.94)
+    glass = tuple(
+        (x, high + share * (low - high))
+        for x, high, low, share in (
+            (left + inset, top, foot, reach[0]),
+            (right - inset, right_top, right_foot, reach[0]),
+            (right - inset, right_top, right_foot, reach[1]),
+            (left + inset, top, foot, reach[1]),
         )
-        canvas.block(start - 0.02, top, end + 0.02, top + 0.028, scaled(concrete, 1.08))
-        canvas.shadow([(start, top + 0.03), (end, top + 0.03), (end, top + 0.07), (start, top + 0.06)], 0.45, 0.008)
-
-
-def castle(canvas: Canvas, second: Kind | None) -> None:
-    """Paint walls and round towers on a hill."""
-    foot = canvas.between(0.62, 0.74)
-    sky(canvas, foot + 0.05)
-    show_far(canvas, foot + 0.02, second)
-    _hill(canvas, foot)
-    _fortress(canvas, canvas.between(0.4, 0.6), foot, canvas.between(0.5, 0.62))
-    green = leaf_green(canvas)
-    for x in canvas.rng.uniform(0, 1, 5):
-        tree(canvas, x, foot + canvas.between(0.1, 0.3), canvas.between(0.12, 0.25), canvas.vary(green, 10))
-    if canvas.chance(0.4):
-        conifers(canvas, 0, 1, 1.05, 0.2, scaled(green, 0.6))
-
-
-def castle_far(canvas: Canvas, horizon: float) -> None:
-    """Paint a castle on a wooded hill."""
-    x, size = canvas.between(0.25, 0.75), canvas.between(0.55, 0.75) * horizon
-    hill = [
-        (x + 0.9 * size * canvas.slim * s, horizon - 0.4 * size * np.cos(1.5 * s) ** 2) for s in np.linspace(-1, 1, 14)
-    ]
-    canvas.fill(
-        [*hill, (x + size * canvas.slim, horizon), (x - size * canvas.slim, horizon)], foliage(leaf_green(canvas), 0.2)
     )
-    _fortress(canvas, x, horizon - 0.36 * size, 0.75 * size)
-
-
-def _hill(canvas: Canvas, foot: float) -> None:
-    grass = canvas.vary((118, 140, 78), 10)
-    edge = [(x, foot + 0.18 - 0.19 * np.sin(np.pi * np.clip(x, 0, 1)) ** 0.7) for x in np.linspace(0, 1, 16)]
-    canvas.fill([*edge, (1, 1), (0, 1)], Material(grass, scaled(grass, 0.7), "leaves", 0.14))
-    canvas.fill(
-        [(0.46, foot + 0.02), (0.54, foot + 0.02), (0.62, 0.85), (0.8, 1), (0.5, 1), (0.48, 0.85)],
-        Material((205, 190, 160), (180, 165, 135), "rough", 0.08),
+    _glass_front(canvas, (glass[0], glass[1], glass[2], glass[3]), columns, 1)
+    canvas.shadow(
+        [glass[0], glass[1], (glass[1][0], glass[1][1] + 0.03), (glass[0][0], glass[0][1] + 0.03)], 0.45, 0.006
     )
-
-
-def _fortress(canvas: Canvas, x: float, foot: float, height: float) -> None:
-    stone, has_roofs = canvas.vary(_STONE, 12), canvas.chance(0.65)
-    reach = height * canvas.between(0.55, 0.75) * canvas.slim
-    keep = 0.2 * height * canvas.slim
-    _wall(canvas, x - keep, foot - 0.68 * height, x + keep, foot, stone)
-    for share, tall in ((-0.55, 0.78), (0.5, 0.9)):
-        _tower(canvas, x + share * reach, foot, tall * height, stone, has_roofs)
-    _wall(canvas, x - reach, foot - 0.36 * height, x + reach, foot + 0.03, scaled(stone, 1.05))
-    for share, tall in ((-1.0, 0.6), (1.0, 0.55), (0.16, 0.5), (-0.16, 0.5)):
-        _tower(canvas, x + share * reach, foot + 0.03, tall * height, stone, has_roofs)
-    _gate(canvas, x, foot + 0.03, 0.17 * height)
-
-
-def _wall(canvas: Canvas, left: float, top: float, right: float, foot: float, stone: Colour) -> None:
-    canvas.box(left, top, right, foot, Material(stone, scaled(stone, 0.75), "masonry", 0.1))
-    _battlements(canvas, left, top, right, stone)
-    for x in np.linspace(left, right, 8)[1:-1]:
-        canvas.block(
-            x - 0.004, top + 0.05, x + 0.004, top + 0.085, WINDOW_LIGHT if canvas.light.is_dark else (62, 56, 50)
-        )
-
-
-def _battlements(canvas: Canvas, left: float, top: float, right: float, stone: Colour) -> None:
-    size = 0.022
-    step = size * canvas.slim
-    for x in np.arange(left, right - 0.4 * step, 2 * step):
-        canvas.block(x, top - size, x + step, top + 0.004, scaled(stone, 1.03))
-
-
-def _tower(canvas: Canvas, x: float, foot: float, height: float, stone: Colour, has_roof: bool) -> None:
-    half, top = 0.11 * height * canvas.slim + 0.01, foot - 0.78 * height
-    for start, end, shade in ((-1.0, -0.4, 1.1), (-0.4, 0.3, 0.95), (0.3, 1.0, 0.68)):
-        canvas.box(
-            x + start * half,
-            top,
-            x + end * half,
-            foot,
-            Material(scaled(stone, shade), scaled(stone, 0.85 * shade), "masonry", 0.1),
-        )
-    _battlements(canvas, x - 1.15 * half, top, x + 1.15 * half, stone)
-    canvas.block(x - 1.15 * half, top, x + 1.15 * half, top + 0.02, scaled(stone, 0.9))
-    for share in (0.25, 0.55):
-        y = top + share * (foot - top)
-        canvas.block(
-            x - 0.12 * half, y, x + 0.12 * half, y + 0.035, WINDOW_LIGHT if canvas.light.is_dark else (58, 52, 48)
-        )
-    if has_roof:
-        roof = canvas.vary((88, 80, 96) if canvas.chance(0.5) else (150, 78, 58), 8)
-        canvas.shape([(x - 1.25 * half, top), (x, foot - 1.12 * height), (x, top)], scaled(roof, 1.2))
-        canvas.shape([(x, foot - 1.12 * height), (x + 1.25 * half, top), (x, top)], scaled(roof, 0.75))
-
-
-def _gate(canvas: Canvas, x: float, foot: float, height: float) -> None:
-    half = 0.35 * height * canvas.slim
-    canvas.block(x - half, foot - 0.65 * height, x + half, foot, (58, 44, 36))
-    canvas.disc(x, foot - 0.65 * height, 0.35 * height, (58, 44, 36))

@@ -5,7 +5,17 @@ import numpy as np
 from recsys.demo_shop.scenes.canvas import Canvas, Material, Point
 from recsys.demo_shop.scenes.kind import Kind, show_far
 from recsys.demo_shop.scenes.light import Colour
-from recsys.demo_shop.scenes.plants import conifers, flowers, foliage, hedge, leaf_green, palm, potted_plant, tree
+from recsys.demo_shop.scenes.plants import (
+    blossoms,
+    conifers,
+    flowers,
+    foliage,
+    hedge,
+    leaf_green,
+    palm,
+    potted_plant,
+    tree,
+)
 from recsys.demo_shop.scenes.props import scaled, sky
 
 _SNOW, _SHADED_SNOW, _ROCK = (248, 250, 255), (165, 185, 215), (92, 88, 90)
@@ -97,25 +107,73 @@ def _ski_lift(canvas: Canvas) -> None:
 
 
 def forest(canvas: Canvas, second: Kind | None) -> None:
-    """Paint the trunks of a wood, its canopy and a path between ferns."""
+    """Paint a wood: from within, or along the stream that comes out of it."""
+    if canvas.chance(0.45):
+        _wooded_valley(canvas, second)
+    else:
+        _inside_forest(canvas, second)
+
+
+def _inside_forest(canvas: Canvas, second: Kind | None) -> None:
     floor, green = canvas.between(0.52, 0.64), leaf_green(canvas)
     bright = (175, 195, 120) if canvas.chance(0.6) else (185, 200, 190)
-    canvas.box(
-        0,
-        0,
-        1,
-        floor,
-        Material(scaled(green, 1.15), bright, "leaves", 0.16, veins=canvas.light.horizon, vein_start=1.2),
-    )
+    glade = Material(scaled(green, 1.2), bright, "leaves", 0.1, veins=canvas.light.horizon, vein_start=0.8)
+    canvas.box(0, 0, 1, floor, glade)
     opening = show_far(canvas, floor, second)
-    _trunks(canvas, floor, 14, 0.03, scaled(bright, 0.62), opening)
+    _trunks(canvas, floor, 10, 0.03, scaled(bright, 0.68), opening)
+    if not opening:
+        _boughs(canvas, canvas.between(0.0, 0.4), scaled(green, 1.2), 7)
     _undergrowth(canvas, floor, green)
-    _trunks(canvas, floor + 0.1, 7, 0.06, (88, 72, 56), opening)
-    _trunks(canvas, floor + 0.3, 3, 0.12, (62, 50, 40), opening)
+    _trunks(canvas, floor + 0.1, 4, 0.06, (98, 82, 62), opening)
+    if not opening:
+        _boughs(canvas, canvas.between(0.0, 0.25), green, 6)
+    _trunks(canvas, floor + 0.3, 2, 0.13, (72, 58, 46), opening)
     if not opening:
         _canopy(canvas, scaled(green, 0.85))
     if canvas.chance(0.5):
         _sunbeams(canvas)
+
+
+def _wooded_valley(canvas: Canvas, second: Kind | None) -> None:
+    """Paint wooded hills, one behind the other, above a stream between firs."""
+    valley, green = canvas.between(0.5, 0.6), scaled(leaf_green(canvas), 0.8)
+    sky(canvas, valley)
+    show_far(canvas, valley - 0.1, second)
+    for depth in (0.55, 0.3, 0.1):
+        foot, colour = valley - 0.2 * depth, _hazy(canvas, green, depth)
+        slopes = [
+            (x, foot - (0.3 * abs(x - 0.5) ** 1.2 + 0.06) * canvas.between(0.8, 1.3)) for x in np.linspace(0, 1, 9)
+        ]
+        canvas.fill([*slopes, (1, foot + 0.1), (0, foot + 0.1)], foliage(colour, 0.16))
+        conifers(canvas, -0.02, 1.02, foot + 0.06, 0.13 - 0.1 * depth, colour)
+    canvas.box(0, valley + 0.02, 1, 1, Material(scaled(green, 1.3), scaled(green, 0.9), "leaves", 0.22))
+    _stream(canvas, valley + 0.03)
+    for start in (-0.1, 0.72):
+        conifers(canvas, start, start + 0.4, canvas.between(0.92, 1.02), canvas.between(0.5, 0.8), scaled(green, 0.85))
+
+
+def _stream(canvas: Canvas, top: float) -> None:
+    steps = np.linspace(0, 1, 12)
+    middle = 0.5 + canvas.between(-0.12, 0.12) * np.sin(4 * steps)
+    bank = 0.02 + 0.28 * steps**1.6
+    y = top + (1.02 - top) * steps
+    left, right = list(zip(middle - bank, y, strict=True)), list(zip(middle + bank, y, strict=True))
+    stream = Material(
+        canvas.light.horizon, (70, 100, 95), "ripples", 0.15, receding=True, veins=(235, 242, 240), vein_start=1.1
+    )
+    canvas.fill([*left, *reversed(right)], stream)
+    for x, depth in canvas.rng.random((7, 2)):
+        place = int(11 * depth)
+        radius = 0.012 + 0.04 * depth
+        rock = Material((165, 162, 155), (85, 82, 78), "rough", 0.12)
+        canvas.blobs([(middle[place] + (2.2 * x - 1.1) * bank[place], y[place], radius)], rock, 0.6)
+
+
+def _boughs(canvas: Canvas, y: float, green: Colour, n_boughs: int) -> None:
+    for x in canvas.rng.random(n_boughs):
+        around = canvas.rng.normal(0, 0.05, (5, 2))
+        middle = y + canvas.between(-0.12, 0.12)
+        canvas.blobs([(x + dx, middle + 0.6 * dy, 0.05) for dx, dy in around], foliage(canvas.vary(green, 10)), 0.7)
 
 
 def forest_far(canvas: Canvas, horizon: float) -> None:
@@ -187,8 +245,8 @@ def garden(canvas: Canvas, second: Kind | None) -> None:
     canvas.box(0, lawn + 0.02, 1, 1, Material((122, 158, 72), (92, 138, 52), "rough", 0.1))
     middle = canvas.between(0.35, 0.65)
     canvas.fill(
-        [(middle - 0.03, lawn + 0.03), (middle + 0.03, lawn + 0.03), (middle + 0.26, 1), (middle - 0.26, 1)],
-        Material((222, 208, 180), (200, 182, 150), "grain", 0.1),
+        [(middle - 0.03, lawn + 0.03), (middle + 0.03, lawn + 0.03), (middle + 0.16, 1), (middle - 0.16, 1)],
+        Material((222, 208, 180), (200, 182, 150), "rough", 0.06, receding=True),
     )
     _arch_or_fountain(canvas, middle, lawn, green)
     _beds(canvas, middle, lawn, green)
@@ -200,7 +258,9 @@ def garden_near(canvas: Canvas) -> None:
     """Paint a border of flowers and shrubs."""
     green, top = leaf_green(canvas), canvas.between(0.72, 0.8)
     hedge(canvas, -0.02, 1.02, 1.02, 1.02 - top, green)
-    flowers(canvas, 0, top, 1, 1, 130)
+    blossoms(canvas, 0, 1, top + 0.1, 0.16, green)
+    blossoms(canvas, 0, 1, 1.0, 0.22, green)
+    flowers(canvas, 0, top, 1, 1, 40)
     if canvas.chance(0.4):
         palm(canvas, canvas.between(0.02, 0.12), 1.0, 0.6, 0.05)
 
@@ -225,7 +285,7 @@ def _arch_or_fountain(canvas: Canvas, middle: float, lawn: float, green: Colour)
 
 def _beds(canvas: Canvas, middle: float, lawn: float, green: Colour) -> None:
     for side in (-1, 1):
-        far, near = middle + side * 0.05, middle + side * 0.32
+        far, near = middle + side * 0.05, middle + side * 0.22
         outer = (near + side * 0.5, 1.0)
         canvas.fill(
             [(far, lawn + 0.07), (far + side * 0.08, lawn + 0.07), outer, (near, 1)], foliage(scaled(green, 0.9))
@@ -234,5 +294,5 @@ def _beds(canvas: Canvas, middle: float, lawn: float, green: Colour) -> None:
             x, y = far + depth * (near - far), lawn + 0.05 + depth * (0.9 - lawn)
             width = 0.1 + 0.3 * depth
             left, right = sorted((x + side * 0.02, x + side * (0.02 + width)))
-            hedge(canvas, left, right, y + 0.08, 0.06 + 0.08 * depth, canvas.vary(green, 10))
-            flowers(canvas, left, y - 0.02, right, y + 0.07, 45)
+            blossoms(canvas, left, right, y + 0.08, 0.07 + 0.1 * depth, canvas.vary(green, 10))
+            flowers(canvas, left, y - 0.02, right, y + 0.07, 14)

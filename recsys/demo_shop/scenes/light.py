@@ -18,6 +18,11 @@ class Light(NamedTuple):
     is_dark: bool = False
     """Whether lamps and windows shine."""
 
+    def indoors(self) -> "Light":
+        """Return the light of a room: most of it comes from lamps, at any hour."""
+        red, green, blue = self.tint
+        return self._replace(tint=((2.1 + red) / 3, (2.0 + green) / 3, (1.85 + blue) / 3))
+
 
 LIGHTS = {
     "dawn": Light((120, 150, 205), (250, 205, 175), (255, 225, 210), (1.04, 0.97, 0.92)),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tile = NDArray[np.float32]
+Heights = NDArray[np.floating]
 
 SIDE = 512
 # Of each smooth surface: how fast amplitude falls with frequency, and how far it is stretched down and across.
@@ -51,47 +52,49 @@ def _tile(name: str) -> Tile:
     return _standard(tile)
 
 
-def _standard(tile: NDArray[np.float64]) -> Tile:
+def _standard(tile: Heights) -> Tile:
     return ((tile - tile.mean()) / tile.std()).astype(np.float32)
 
 
-def _fractal(rng: np.random.Generator, fall: float, down: float, across: float) -> NDArray[np.float64]:
+def _fractal(rng: np.random.Generator, fall: float, down: float, across: float) -> Heights:
     frequency = np.fft.fftfreq(SIDE)
     radius = np.hypot(frequency[:, None] / down, frequency / across)
     spectrum = np.fft.fft2(rng.standard_normal((SIDE, SIDE)))
     return np.fft.ifft2(spectrum / np.maximum(radius, 3 / SIDE) ** fall).real
 
 
-def _leaves(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Lit clumps with dark gaps: fine noise under coarse noise, lit from above."""
-    height = _standard(_fractal(rng, 1.2, 1.0, 1.0)) + 0.8 * _standard(_fractal(rng, 0.7, 1.0, 1.0))
-    return height - 0.9 * np.roll(height, 2, axis=0) + 0.35 * height
+def _leaves(rng: np.random.Generator) -> Heights:
+    """Clumps in light and shade, strewn with single bright leaves and dark gaps."""
+    clumps = _standard(_fractal(rng, 1.5, 1.0, 1.0))
+    single = _standard(_fractal(rng, 0.7, 1.0, 1.0))
+    lit = single - 0.5 * np.roll(single, (2, 1), axis=(0, 1))
+    return 0.55 * clumps + _standard(np.exp(0.7 * _standard(lit)))
 
 
-def _crags(rng: np.random.Generator) -> NDArray[np.float64]:
+def _crags(rng: np.random.Generator) -> Heights:
     """Folded rock under light from the left: the slope of a ridged height map."""
     height = -np.abs(_standard(_fractal(rng, 1.7, 1.0, 0.7)))
     return np.clip(height - np.roll(height, (2, 3), axis=(0, 1)), -0.6, 0.6)
 
 
-def _caustics(rng: np.random.Generator) -> NDArray[np.float64]:
+def _caustics(rng: np.random.Generator) -> Heights:
     """The bright net that the sun throws on the floor of a pool."""
     depth = _standard(_fractal(rng, 2.2, 1.0, 1.0) - _fractal(rng, 2.6, 1.0, 1.0))
     fine = _standard(_band(rng, 0.04))
     return np.exp(-6 * np.abs(fine)) + 0.15 * depth
 
 
-def _band(rng: np.random.Generator, middle: float) -> NDArray[np.float64]:
+def _band(rng: np.random.Generator, middle: float) -> Heights:
     frequency = np.fft.fftfreq(SIDE)
     radius = np.hypot(frequency[:, None], frequency)
     spectrum = np.fft.fft2(rng.standard_normal((SIDE, SIDE)))
     return np.fft.ifft2(spectrum * np.exp(-(((radius - middle) / (0.4 * middle)) ** 2))).real
 
 
-def _bricks(height: int, width: int) -> Callable[[np.random.Generator], NDArray[np.float64]]:
+def _bricks(height: int, width: int) -> Callable[[np.random.Generator], Heights]:
     """Rows of stones of uneven brightness, every second row shifted, with dark joints."""
 
-    def build(rng: np.random.Generator) -> NDArray[np.float64]:
+    def build(rng: np.random.Generator) -> Heights:
         y, x = np.mgrid[:SIDE, :SIDE]
         row = y // height
         x = (x + row % 2 * (width // 2)) % SIDE

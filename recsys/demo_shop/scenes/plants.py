@@ -108,6 +108,17 @@ def flowers(canvas: Canvas, left: float, top: float, right: float, bottom: float
         canvas.dots(xs[part], ys, radius, chosen)
 
 
+def blossoms(canvas: Canvas, left: float, right: float, foot: float, height: float, green: Colour) -> None:
+    """Paint shrubs in bloom, each in a colour of its own."""
+    wide = 0.8 * height * canvas.slim
+    for x in np.arange(left, right + 0.5 * wide, wide):
+        size, leaves = height * canvas.between(0.4, 0.6), foliage(canvas.vary(green, 8))
+        petal = canvas.vary(PETALS[canvas.rng.integers(len(PETALS))], 12)
+        shrub = leaves._replace(veins=petal, vein_start=canvas.between(0.0, 0.8))
+        around = canvas.rng.normal(0, 0.3 * size, (4, 2)) * [canvas.slim, 0.6]
+        canvas.blobs([(x + dx, foot - 0.6 * size + dy, 0.7 * size) for dx, dy in around], shrub, 0.8)
+
+
 def potted_plant(canvas: Canvas, x: float, foot: float, height: float) -> None:
     """Paint a shrub in a terracotta pot."""
     wide = 0.2 * height * canvas.slim

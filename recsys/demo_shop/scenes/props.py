@@ -15,7 +15,7 @@ WALLS: tuple[Colour, ...] = (
     (225, 205, 120),
     (190, 185, 175),
 )
-_SHUTTERS: tuple[Colour, ...] = ((60, 95, 80), (70, 90, 120), (110, 70, 50), (120, 130, 120))
+SHUTTERS: tuple[Colour, ...] = ((60, 95, 80), (70, 90, 120), (110, 70, 50), (120, 130, 120))
 
 
 def sky(canvas: Canvas, horizon: float) -> None:
@@ -57,52 +57,35 @@ def mirrored(canvas: Canvas, surface: float, depth: float, strength: float = 0.5
 
 def sailing_boat(canvas: Canvas, x: float, foot: float, height: float, *, sails: bool) -> None:
     """Paint a yacht: hull, mast, rigging and, if set, its sails."""
-    half = 0.3 * height * canvas.slim
-    hull = 0.1 * height
-    white = canvas.vary((240, 240, 236), 6)
+    half, deck = 0.3 * height * canvas.slim, foot - 0.1 * height
     stripe = canvas.vary((40, 60, 110), 25)
-    canvas.shape(
-        [
-            (x - half, foot - hull),
-            (x + 1.15 * half, foot - 1.15 * hull),
-            (x + 0.85 * half, foot),
-            (x - 0.85 * half, foot),
-        ],
-        white,
-    )
-    canvas.shape(
-        [
-            (x - 0.9 * half, foot - 0.3 * hull),
-            (x + 0.95 * half, foot - 0.3 * hull),
-            (x + 0.85 * half, foot),
-            (x - 0.85 * half, foot),
-        ],
-        stripe,
-    )
-    canvas.shape(
-        [
-            (x - 0.4 * half, foot - 1.5 * hull),
-            (x + 0.35 * half, foot - 1.5 * hull),
-            (x + 0.5 * half, foot - hull),
-            (x - 0.5 * half, foot - hull),
-        ],
-        (215, 215, 215),
-    )
-    canvas.line([(x, foot - hull), (x, foot - height)], (225, 225, 225), 0.012 * height + 0.002)
+    _hull(canvas, x, foot, half, 0.1 * height, stripe)
+    canvas.line([(x, deck), (x, foot - height)], (225, 225, 225), 0.012 * height + 0.002)
     for end in (x - half, x + 1.1 * half):
-        canvas.line([(x, foot - height), (end, foot - hull)], (170, 170, 175), 0.002)
-    boom = foot - 1.9 * hull
+        canvas.line([(x, foot - height), (end, deck)], (170, 170, 175), 0.002)
+    boom = foot - 0.19 * height
     if not sails:
         canvas.line([(x, boom), (x - 0.8 * half, boom)], stripe, 0.025 * height)
         return
-    canvas.fill(
-        [(x + 0.03 * half, foot - 0.97 * height), (x - 0.85 * half, boom), (x + 0.03 * half, boom)],
-        Material((250, 250, 246), (215, 218, 222), "folds", 0.04),
-    )
-    canvas.fill(
-        [(x + 0.1 * half, foot - 0.85 * height), (x + 1.05 * half, foot - 1.3 * hull), (x + 0.1 * half, boom)],
-        Material((240, 240, 236), (200, 205, 212), "folds", 0.04),
-    )
+    cloth = Material((250, 250, 246), (208, 212, 218), "folds", 0.04)
+    canvas.fill([(x + 0.03 * half, foot - 0.97 * height), (x - 0.85 * half, boom), (x + 0.03 * half, boom)], cloth)
+    jib = [(x + 0.1 * half, foot - 0.85 * height), (x + 1.05 * half, foot - 0.13 * height), (x + 0.1 * half, boom)]
+    canvas.fill(jib, cloth)
+
+
+def _hull(canvas: Canvas, x: float, foot: float, half: float, depth: float, stripe: Colour) -> None:
+    def band(left: float, right: float, upper: float, low_left: float, low_right: float, lower: float) -> list[Point]:
+        upper_y, lower_y = foot - upper * depth, foot - lower * depth
+        return [
+            (x + left * half, upper_y),
+            (x + right * half, upper_y),
+            (x + low_right * half, lower_y),
+            (x + low_left * half, lower_y),
+        ]
+
+    canvas.shape(band(-1, 1.15, 1.05, -0.85, 0.85, 0), canvas.vary((240, 240, 236), 6))
+    canvas.shape(band(-0.9, 0.95, 0.3, -0.85, 0.85, 0), stripe)
+    canvas.shape(band(-0.4, 0.35, 1.5, -0.5, 0.5, 1), (215, 215, 215))
 
 
 def facade(canvas: Canvas, left: float, top: float, right: float, foot: float, floors: int) -> None:
@@ -114,7 +97,7 @@ def facade(canvas: Canvas, left: float, top: float, right: float, foot: float, f
         [(left - 0.005, top), (left + 0.01, top - roof), (right - 0.01, top - roof), (right + 0.005, top)],
         Material((185, 100, 70), (140, 70, 50), "masonry", 0.15),
     )
-    shutter = canvas.vary(_SHUTTERS[canvas.rng.integers(len(_SHUTTERS))], 10)
+    shutter = canvas.vary(SHUTTERS[canvas.rng.integers(len(SHUTTERS))], 10)
     storey = (foot - top) / (floors + 0.4)
     columns = max(1, round((right - left) / (0.55 * storey * canvas.slim)))
     step = (right - left) / columns

@@ -1,12 +1,12 @@
-"""Painters of bedroom, restaurant and spa."""
+"""Painters of bedroom and restaurant."""
 
 import numpy as np
 
-from recsys.demo_shop.scenes.canvas import Canvas, Material
+from recsys.demo_shop.scenes.canvas import Canvas, Material, Point
 from recsys.demo_shop.scenes.kind import Kind, window
 from recsys.demo_shop.scenes.light import Colour
-from recsys.demo_shop.scenes.plants import PETALS, flowers, potted_plant
-from recsys.demo_shop.scenes.props import candle, scaled
+from recsys.demo_shop.scenes.plants import PETALS
+from recsys.demo_shop.scenes.props import candle, quad_grid, scaled
 
 _LINEN, _WOOD = (245, 242, 236), (125, 88, 60)
 _FABRICS: tuple[Colour, ...] = (
@@ -34,8 +34,6 @@ def bedroom(canvas: Canvas, second: Kind | None) -> None:
     _bed(canvas, left, right, floor)
     if canvas.chance(0.2):
         _four_posts(canvas, left, right, floor)
-    if second is not None and second.is_room and second.near is not None:
-        second.near(canvas)
 
 
 def bedroom_near(canvas: Canvas) -> None:
@@ -122,11 +120,11 @@ def _cushion(canvas: Canvas, x: float, foot: float, half: float, size: float, cl
 
 
 def _duvet(canvas: Canvas, left: float, right: float, top: float, foot: float) -> None:
-    cloth = _LINEN if canvas.chance(0.5) else canvas.vary(_FABRICS[canvas.rng.integers(len(_FABRICS))], 12)
-    canvas.fill(
-        [(left, top), (right, top), (right + 0.08, foot), (left - 0.08, foot)],
-        Material(scaled(cloth, 1.02), scaled(cloth, 0.78), "folds", 0.08),
-    )
+    cloth = _LINEN if canvas.chance(0.35) else canvas.vary(_FABRICS[canvas.rng.integers(len(_FABRICS))], 12)
+    corners: tuple[Point, Point, Point, Point] = ((left, top), (right, top), (right + 0.08, foot), (left - 0.08, foot))
+    canvas.fill(list(corners), Material(scaled(cloth, 1.02), scaled(cloth, 0.78), "folds", 0.08))
+    if canvas.chance(0.4):
+        _patchwork(canvas, corners, cloth)
     canvas.fill(
         [(left, top), (right, top), (right + 0.01, top + 0.06), (left - 0.01, top + 0.06)],
         Material((252, 250, 246), (225, 220, 212), "folds", 0.04),
@@ -145,10 +143,26 @@ def _duvet(canvas: Canvas, left: float, right: float, top: float, foot: float) -
     )
 
 
+def _patchwork(canvas: Canvas, corners: tuple[Point, Point, Point, Point], cloth: Colour) -> None:
+    other = canvas.vary(_FABRICS[canvas.rng.integers(len(_FABRICS))], 12)
+    for number, cell in enumerate(quad_grid(corners, 8, 5)):
+        if number % 2 == 0:
+            canvas.shape(cell, canvas.vary(scaled(other, 1.1), 6))
+        canvas.line([*cell, cell[0]], scaled(cloth, 0.8), 0.003)
+
+
 def _four_posts(canvas: Canvas, left: float, right: float, floor: float) -> None:
-    for x, foot in ((left, floor), (right, floor), (left - 0.09, 0.97), (right + 0.09, 0.97)):
-        canvas.box(x - 0.01, 0.02, x + 0.01, foot, Material(scaled(_WOOD, 0.9), scaled(_WOOD, 0.6), "bark", 0.12))
-    canvas.box(left - 0.1, 0.0, right + 0.1, 0.07, Material(_LINEN, scaled(_LINEN, 0.8), "folds", 0.08))
+    """Hang white curtains from a canopy at the four corners of the bed."""
+    veil = Material(_LINEN, scaled(_LINEN, 0.82), "folds", 0.09)
+    top = floor - canvas.between(0.5, 0.56)
+    for x, foot in ((left, floor + 0.02), (right, floor + 0.02), (left - 0.08, 0.94), (right + 0.08, 0.94)):
+        canvas.line([(x, top - 0.04), (x, foot)], _WOOD, 0.014)
+        canvas.fill([(x - 0.012, top), (x + 0.03, top), (x + 0.014, foot - 0.1), (x - 0.008, foot - 0.1)], veil)
+    canvas.fill([(left, top), (right, top), (right + 0.09, top - 0.06), (left - 0.09, top - 0.06)], veil)
+    edge = [
+        (left - 0.09 + (right - left + 0.18) * s, top - 0.01 - 0.015 * np.cos(40 * s)) for s in np.linspace(1, 0, 30)
+    ]
+    canvas.fill([(left - 0.09, top - 0.07), (right + 0.09, top - 0.07), *edge], veil)
 
 
 def restaurant(canvas: Canvas, second: Kind | None) -> None:
@@ -166,8 +180,6 @@ def restaurant(canvas: Canvas, second: Kind | None) -> None:
         _pendant(canvas, x + canvas.between(-0.05, 0.05), canvas.between(0.12, 0.24))
     for x in (canvas.between(0.15, 0.3), canvas.between(0.7, 0.85)):
         _laid_table(canvas, x, 0.98, 0.44)
-    if second is not None and second.is_room and second.near is not None:
-        second.near(canvas)
 
 
 def restaurant_near(canvas: Canvas) -> None:
@@ -271,83 +283,3 @@ def _bouquet(canvas: Canvas, x: float, foot: float, height: float) -> None:
     petal = PETALS[canvas.rng.integers(len(PETALS))]
     for dx, dy in canvas.rng.normal(0, 0.1 * height, (12, 2)):
         canvas.disc(x + dx * canvas.slim, foot - 0.65 * height + dy, 0.05 * height, canvas.vary(petal, 15))
-
-
-def spa(canvas: Canvas, second: Kind | None) -> None:
-    """Paint a tub of warm water in a tiled room, with candles, towels and stones."""
-    floor = canvas.between(0.5, 0.58)
-    tile = ((190, 205, 205), (205, 195, 180), (150, 175, 165), (225, 222, 215))[canvas.rng.integers(4)]
-    canvas.box(0, 0, 1, floor, Material(scaled(tile, 0.9), tile, "tiles", 0.07))
-    canvas.box(0, floor, 1, 1, Material(scaled(tile, 0.85), scaled(tile, 0.7), "tiles", 0.08, receding=True))
-    if second is not None or canvas.chance(0.4):
-        window(canvas, 0.3, 0.07, 0.72, 0.4, second)
-    _bathtub(canvas, canvas.between(0.42, 0.58), canvas.between(0.84, 0.9), canvas.between(0.42, 0.5))
-    _spa_comforts(canvas)
-    _steam(canvas)
-    if second is not None and second.is_room and second.near is not None:
-        second.near(canvas)
-
-
-def spa_near(canvas: Canvas) -> None:
-    """Paint a tub with candles and towels in front of everything."""
-    _bathtub(canvas, canvas.between(0.35, 0.65), 1.0, canvas.between(0.36, 0.42))
-    _spa_comforts(canvas)
-
-
-def _bathtub(canvas: Canvas, x: float, foot: float, size: float) -> None:
-    half, rim = 0.8 * size * canvas.slim, foot - 0.72 * size
-    canvas.shadow(
-        [(x - half, foot - 0.03), (x + half, foot - 0.03), (x + half, foot + 0.03), (x - half, foot + 0.03)], 0.45
-    )
-    outline = [(x + half * np.cos(a), rim + (foot - rim) * abs(np.sin(a)) ** 0.6) for a in np.linspace(0, np.pi, 24)]
-    canvas.fill(outline, Material((252, 252, 250), (175, 176, 178), "soft", 0.02))
-    canvas.shine(
-        [(x - 0.8 * half, rim), (x - 0.5 * half, rim), (x - 0.45 * half, foot - 0.05), (x - 0.6 * half, foot - 0.06)],
-        (255, 255, 255),
-        0.6,
-        0.02,
-    )
-    canvas.blobs([(x, rim, half / canvas.slim)], Material((235, 235, 233), (255, 255, 255), "soft", 0.01), 0.2)
-    canvas.blobs(
-        [(x, rim + 0.006, 0.92 * half / canvas.slim)],
-        Material((110, 165, 170), (150, 205, 205), "caustics", 0.08, veins=(240, 250, 250), vein_start=1.0),
-        0.17,
-    )
-    if canvas.chance(0.5):
-        flowers(canvas, x - 0.5 * half, rim - 0.02, x + 0.5 * half, rim + 0.04, 25)
-    tap = x + canvas.between(-0.6, 0.6) * half
-    canvas.line(
-        [(tap, rim - 0.07), (tap, rim - 0.25 * size), (tap + 0.05, rim - 0.27 * size), (tap + 0.06, rim - 0.2 * size)],
-        (195, 198, 202),
-        0.016,
-    )
-
-
-def _spa_comforts(canvas: Canvas) -> None:
-    for x in (canvas.between(0.04, 0.12), canvas.between(0.14, 0.2), canvas.between(0.86, 0.96)):
-        if canvas.chance(0.75):
-            candle(canvas, x, canvas.between(0.9, 0.97), canvas.between(0.09, 0.15))
-    if canvas.chance(0.7):
-        _towels(canvas, canvas.between(0.72, 0.8), 0.97)
-    if canvas.chance(0.5):
-        _stones(canvas, canvas.between(0.25, 0.35), 0.97)
-    if canvas.chance(0.4):
-        potted_plant(canvas, 0.93, 0.8, 0.36)
-
-
-def _towels(canvas: Canvas, x: float, foot: float) -> None:
-    cloth = canvas.vary((245, 240, 230), 8)
-    for dx, dy in ((0.0, 0.0), (0.11, 0.0), (0.055, 0.075)):
-        canvas.blobs([(x + dx, foot - 0.045 - dy, 0.045)], Material(cloth, scaled(cloth, 0.75), "grain", 0.06))
-        canvas.disc(x + dx, foot - 0.045 - dy, 0.022, scaled(cloth, 0.8))
-        canvas.disc(x + dx, foot - 0.045 - dy, 0.013, cloth)
-
-
-def _stones(canvas: Canvas, x: float, foot: float) -> None:
-    for step, size in enumerate((0.06, 0.048, 0.035)):
-        canvas.blobs([(x, foot - 0.025 - 0.04 * step, size)], Material((95, 95, 98), (38, 38, 42), "rough", 0.1), 0.45)
-
-
-def _steam(canvas: Canvas) -> None:
-    x = canvas.between(0.3, 0.7)
-    canvas.shine([(x - 0.1, 0.2), (x + 0.05, 0.15), (x + 0.15, 0.6), (x - 0.15, 0.6)], (255, 255, 255), 0.25, 0.08)

@@ -103,7 +103,7 @@ def _beach_life(canvas: Canvas) -> None:
 
 
 def harbour(canvas: Canvas, second: Kind | None) -> None:
-    """Paint yachts at their moorings before the houses of a quay."""
+    """Paint yachts at their moorings at a quay."""
     quay = canvas.between(0.42, 0.56)
     sky(canvas, quay)
     if not show_far(canvas, quay - 0.01, second):
@@ -126,15 +126,27 @@ def harbour_far(canvas: Canvas, horizon: float) -> None:
 
 
 def _quay_houses(canvas: Canvas, quay: float) -> None:
-    canvas.fill(
-        [(0, quay - 0.2), (0.4, quay - 0.28), (0.8, quay - 0.22), (1, quay - 0.26), (1, quay), (0, quay)],
-        foliage((95, 120, 80), 0.15),
+    """Paint bare hills and some boathouses; a whole town would be a picture of another kind."""
+    haze = canvas.vary((140, 150, 160), 8)
+    hills = [(x, quay - canvas.between(0.08, 0.2)) for x in np.linspace(0, 1, 6)]
+    canvas.fill([*hills, (1, quay), (0, quay)], Material(haze, scaled(haze, 0.9), "soft", 0.06))
+    x = canvas.between(-0.1, 0.1)
+    while x < 0.95:
+        width, height = canvas.between(0.1, 0.16) * canvas.slim, canvas.between(0.06, 0.1)
+        _boathouse(canvas, x, x + width, quay, height)
+        x += width + canvas.between(0.02, 0.3)
+
+
+def _boathouse(canvas: Canvas, left: float, right: float, foot: float, height: float) -> None:
+    wall = canvas.vary(((150, 60, 50), (235, 232, 225), (90, 110, 130))[canvas.rng.integers(3)], 10)
+    canvas.box(left, foot - height, right, foot, Material(wall, scaled(wall, 0.8), "bark", 0.1))
+    middle, eaves = (left + right) / 2, foot - height
+    canvas.shape(
+        [(left - 0.01, eaves), (middle, eaves - 0.6 * height), (right + 0.01, eaves)], canvas.vary((95, 85, 82), 8)
     )
-    x = -0.03
-    while x < 1:
-        width, height = canvas.between(0.08, 0.13) * canvas.slim, canvas.between(0.15, 0.26)
-        facade(canvas, x, quay - height, x + width, quay, int(height / 0.06))
-        x += width
+    canvas.block(
+        middle - 0.2 * (right - left), foot - 0.7 * height, middle + 0.2 * (right - left), foot, scaled(wall, 0.45)
+    )
 
 
 def _moored(canvas: Canvas, quay: float) -> None:

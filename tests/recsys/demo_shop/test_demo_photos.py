@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,6 @@ from PIL import Image
 from recsys.demo_shop import photos
 from recsys.demo_shop.catalogue import Catalogue, possible_pictures
 from recsys.demo_shop.vocabulary import PICTURE_COMPANIONS, PICTURE_LANDSCAPES, PICTURES, REGIONS
-from recsys.pipeline.settings import RawTable, SourceSettings
-from recsys.pipeline.sources import read_raw_tables, select_table
 from recsys.tables import SALE_IMAGES
 
 NAMES = list(PICTURES)
@@ -113,13 +113,15 @@ def test_every_kind_leads_equally_many_photos_and_some_hold_a_companion():
     for mixture in mixtures[is_mixed]:
         main, second = np.argsort(-mixture)[:2]
         assert NAMES[second] in PICTURE_COMPANIONS[NAMES[main]]
-        assert 0.2 <= mixture[second] <= 0.4
+        assert mixture[[main, second]] == pytest.approx([0.7, 0.3])
 
 
-def test_sql_counts_positions_from_zero_and_names_the_files(spark, shop):
-    raw = RawTable(path=str(shop.folder / "raw/sale_images.parquet"))
-    settings = SourceSettings(sql="conf/sources/demo", raw={"raw_sale_images": raw})
-    images = select_table(spark, SALE_IMAGES, settings, read_raw_tables(spark, settings)).toPandas()
+def test_sql_counts_positions_from_zero_and_names_the_files(shop):
+    sql = Path("conf/sources/demo/sale_images.sql").read_text().format(raw_sale_images="raw_sale_images")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        shop.sale_images.to_sql("raw_sale_images", connection, index=False)
+        images = pd.read_sql(sql, connection)
+    assert list(images) == list(SALE_IMAGES.columns)
     assert images["position"].tolist() == (shop.sale_images["place_in_gallery"] - 1).tolist()
     assert images["sale_id"].tolist() == shop.sale_images["offer_id"].tolist()
     assert (shop.folder / images["image_uri"].iloc[-1]).is_file()

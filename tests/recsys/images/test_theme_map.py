@@ -15,7 +15,17 @@ import pytest
 from PIL import Image
 
 from recsys.errors import EmptyInputError, InputError
-from recsys.images.theme_map import NO_THEME, MapPhotos, Quality, Treatment, _directions, _turned, map_page, map_quality, theme_map
+from recsys.images.theme_map import (
+    NO_THEME,
+    MapPhotos,
+    Quality,
+    Treatment,
+    _directions,
+    _turned,
+    map_page,
+    map_quality,
+    theme_map,
+)
 
 CLUSTERS = np.repeat([0, 1, 2], [20, 15, 30])
 UNKNOWN = Quality(None, None, None, None, None, None)

@@ -13,7 +13,7 @@ METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
 
 @pytest.fixture(scope="module")
 def pages(fitted, meta_model) -> list[dict]:
-    return collected(page_metrics(fitted.histories, fitted.shop, fitted.instants, meta_model))
+    return collected(page_metrics(fitted.histories, fitted.shop, fitted.instants, {"meta": meta_model}))
 
 
 def collected(frame) -> list[dict]:
@@ -81,7 +81,7 @@ def test_every_policy_is_measured_on_the_same_pages(fitted, pages):
 def test_sampled_users_depend_on_the_seed_alone(fitted, meta_model, pages):
     def sampled(share: float, seed: int, partitions: int) -> set[tuple[int, str]]:
         frame = page_metrics(
-            fitted.histories.repartition(partitions), fitted.shop, fitted.instants, meta_model, share, seed
+            fitted.histories.repartition(partitions), fitted.shop, fitted.instants, {"meta": meta_model}, share, seed
         )
         return {(row["as_of"], row["user_id"]) for row in frame.collect()}
 
@@ -122,7 +122,7 @@ def test_user_whose_first_purchase_is_of_a_closed_sale_is_ranked_by_what_else_he
         ],
     )
     shop = fitted_shop(data)
-    rows = collected(page_metrics(shop.histories, shop.shop, [AS_OF], meta_model))
+    rows = collected(page_metrics(shop.histories, shop.shop, [AS_OF], {"meta": meta_model}))
     assert {row["user_id"] for row in rows} == {"u"}
     own_visits = next(row for row in rows if row["policy"] == "own_visits")
     assert [own_visits[name] for name in METRICS] == [1, 1, 1, 1]
@@ -131,4 +131,4 @@ def test_user_whose_first_purchase_is_of_a_closed_sale_is_ranked_by_what_else_he
 def test_day_without_a_purchase_has_no_page(fitted, meta_model):
     later = AS_OF + 20 * DAY
     assert np.all(fitted.data.block.occurred_at < later)
-    assert collected(page_metrics(fitted.histories, fitted.shop, [later], meta_model)) == []
+    assert collected(page_metrics(fitted.histories, fitted.shop, [later], {"meta": meta_model})) == []
