@@ -119,9 +119,9 @@ def print_theme_counts(counts: "Iterable[ThemeCount]", console: Console) -> None
         cells = zip((str(count.themes), *shown), columns.values(), strict=True)
         console.print("  ".join(f"{cell:>{width}}" for cell, width in cells))
     console.print(
-        "unexplained: share of the photos' tags that the themes miss; stability: likeness of themes of two halves of the "
-        "photos;\ncoherence: whether a theme's tags stand together on photos, -1 to 1; rarest: photos of the rarest "
-        "theme. Take the largest\nnumber before stability and coherence fall: images.themes.themes."
+        "unexplained: share of the photos' tags that the themes miss; stability: likeness of themes of two halves of\n"
+        "the photos; coherence: whether a theme's tags stand together on photos, -1 to 1; rarest: photos of the\n"
+        "rarest theme. Take the largest number before stability and coherence fall: images.themes.themes."
     )
 
 
