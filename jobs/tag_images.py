@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -39,31 +38,36 @@ def tag_images(run: Run, out: Path) -> str:
         new = _tag_new(run, store, engine, hashes)
     tags = store.tagged().to_pandas().set_index("image_hash")
     found = images.join(hashes, on="absolute").join(tags, on="image_hash")
-    found["reason"] = found["reason"].mask(found["image_hash"].isna(), "missing")
-    found["detail"] = found["detail"].fillna(found["unread"])
+    for column in ("reason", "detail"):
+        found[column] = found[column].where(found["image_hash"].notna(), found[f"unread_{column}"])
     _write_tables(run, found, out)
     return _summary(found, new, store.tagger_version)
 
 
 def tag_store(run: Run) -> TagStore:
-    """Return what the shop's tagger knows of photos."""
-    return TagStore(Path(run.settings.folder) / PHOTOS, tagger_files(run.settings.images.tagger).version)
+    """Return what the shop's tagger knows of photos: its best tags, as many as the settings say."""
+    images = run.settings.images
+    version = f"{tagger_files(images.tagger).version}-{images.tagging.tags}"
+    return TagStore(Path(run.settings.folder) / PHOTOS, version)
 
 
 def _hashed(store: TagStore, engine: Engine, uris: list[str], settings: ImageSettings) -> pd.DataFrame:
-    """Return image_hash, or why it could not be read, of each URI; reads what is new or has changed."""
+    """Return image_hash, or why there is none, of each URI; reads what is new or has changed."""
     stamps = store.hashes().to_pandas().set_index("image_uri")["stamp"].reindex(uris)
     rows = pa.table({"image_uri": uris, "known_stamp": pa.array(stamps, pa.string(), from_pandas=True)})
     with store.new_hashes() as folder:
         engine.hash_photos(rows, settings, folder)
     known = store.hashes().to_pandas().set_index("image_uri").reindex(uris)
-    return known[["image_hash", "detail"]].rename(columns={"detail": "unread"})
+    return known[["image_hash", "reason", "detail"]].rename(
+        columns={"reason": "unread_reason", "detail": "unread_detail"}
+    )
 
 
 def _tag_new(run: Run, store: TagStore, engine: Engine, hashes: pd.DataFrame) -> int:
-    """Tag the photos that have no tags yet, each content once, and return how many; every part of the work is kept."""
+    """Tag photos of which nothing is known, each content once, and return how many; every part of the work is kept."""
     photos = hashes.reset_index().dropna(subset="image_hash").drop_duplicates("image_hash")
-    photos = photos[~photos["image_hash"].isin(store.tagged(["image_hash"]).to_pandas()["image_hash"])]
+    seen = photos["image_hash"].isin(store.tagged(["image_hash"])["image_hash"].to_pandas())
+    photos = photos[~photos["image_hash"].isin(store.settled().to_pandas())]
     settings, start = run.settings.images, time.monotonic()
     for first in range(0, len(photos), settings.tagging.part_photos):
         part = photos.iloc[first : first + settings.tagging.part_photos]
@@ -75,7 +79,7 @@ def _tag_new(run: Run, store: TagStore, engine: Engine, hashes: pd.DataFrame) ->
             done = first + len(part)
             rate = done / (time.monotonic() - start)
             run.console.print(f"    {done:,} of {len(photos):,} photos tagged, {rate:,.0f} a second")
-    return len(photos)
+    return len(seen) - int(seen.sum())
 
 
 def _write_tables(run: Run, found: pd.DataFrame, out: Path) -> None:
@@ -99,23 +103,23 @@ def _depends_on(run: Run) -> list:
     if not sources.has_table(SALE_IMAGES, run.settings.source):
         return []
     tagging = run.settings.images.tagging.model_dump(exclude={"engine", "batch", "part_photos"})
+    return [tagger_files(run.settings.images.tagger).version, tagging, _stamps(run)]
+
+
+def _stamps(run: Run) -> str:
+    """Return a digest of the photos' stamps, taken once a run: each step asks, and photos can be a million."""
     manifest = run.folder / f"{VALIDATE_TABLES.name}.json"
     validated = manifest.read_text() if manifest.exists() else ""
-    return [
-        tagger_files(run.settings.images.tagger).version,
-        tagging,
-        _stamps(run.folder, validated, run.settings.images.root),
-    ]
+    taken = vars(run).setdefault("photo_stamps", {})
+    if validated and validated not in taken:
+        taken[validated] = _stamped(run.folder, PhotoFiles.of(run.settings.images))
+    return taken.get(validated, "")
 
 
-@lru_cache(maxsize=4)
-def _stamps(folder: Path, validated: str, root: str) -> str:
-    if not validated:
-        return ""
+def _stamped(folder: Path, files: PhotoFiles) -> str:
     uris = pq.read_table(folder / SALE_IMAGES.name, columns=["image_uri"])["image_uri"].unique().to_pylist()
-    paths = sorted(PhotoFiles(root).absolute(uri) for uri in uris)
     digest = hashlib.sha256()
-    for path in paths:
+    for path in sorted(files.absolute(uri) for uri in uris):
         try:
             status = Path(path).stat()
             digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())

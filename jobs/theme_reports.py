@@ -46,6 +46,16 @@ def theme_rows(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def shown_themes(run: Run) -> pd.DataFrame:
+    """Return one row a sale and theme that is the strongest of one of its photos: sale_id, family, feature."""
+    photos, model = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas(), _model(run)
+    strongest = _strongest(_activations(photos, model))
+    some = strongest >= 0
+    names = [model.names[theme] for theme in strongest[some]]
+    shown = pd.DataFrame({"sale_id": photos["sale_id"][some], "family": "theme", "feature": names})
+    return shown.drop_duplicates()
+
+
 def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
     """Compare numbers of themes on the photos of the shop."""
     photos = _tagged(run)

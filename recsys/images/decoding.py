@@ -1,16 +1,28 @@
 """The bytes of a photo → colours of the size that a network sees; whatever is odd is put right or refused."""
 
 import io
+import re
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000")
 """What is decoded; the other formats that Pillow knows would run foreign programs, or are no photos."""
 
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # Pillow's own limit: refused, not printed
+_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""What Pillow says of odd files would be a line of the log for each; what matters of it is a reason below."""
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation."""
 
 
 class PhotoError(Exception):
@@ -30,6 +42,8 @@ REASONS = {
     "truncated": "the file ends before the picture does, or is damaged",
     "unsupported": "colours that cannot be turned into red, green and blue",
 }
+PASSING = ("missing", "too_large")
+"""Reasons that lie in the file system or the configuration, not in the content: such a photo is tried again."""
 
 
 def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) -> NDArray[np.uint8]:
@@ -50,28 +64,32 @@ def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) ->
     Raises:
         PhotoError: With the reason.
     """
+    _ignore_remarks()
     image = _opened(data, max_megapixels)
     try:
         # A large JPEG decodes straight to a fraction of its size, here never below twice what is needed.
         image.draft("RGB", (2 * resize, 2 * resize))
-        upright = _rgb(ImageOps.exif_transpose(image))
-        width, height = upright.size
-        half = min(width, height) * crop / resize / 2
-        box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-        small = upright.resize((crop, crop), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+        return np.asarray(_on_white(_middle(_in_colours(_upright(image)), resize, crop)))
     except PhotoError:
         raise
     except Exception as error:  # decoders of damaged files raise whatever they like
         raise PhotoError("truncated", _first_line(error)) from error
-    return np.asarray(small)
+
+
+def _ignore_remarks() -> None:
+    # warnings.catch_warnings is not safe in threads: one could leave another's filters behind.
+    if _REMARKS not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_REMARKS[3].pattern)
 
 
 def _opened(data: bytes, max_megapixels: float) -> Image.Image:
     if not data:
         raise PhotoError("empty", "0 bytes")
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]  # Pillow before 11.3 has no AVIF
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        image = Image.open(io.BytesIO(data), formats=known)
+    except Image.DecompressionBombError as error:
         raise PhotoError("too_large", _first_line(error)) from error
     except Exception as error:
         raise PhotoError("not_an_image", _first_line(error).split(" <_io", 1)[0]) from error
@@ -81,23 +99,38 @@ def _opened(data: bytes, max_megapixels: float) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Turn any colours into RGB, transparent parts white."""
-    if image.mode.startswith("I"):
-        return _grey(np.asarray(image, np.float64) / 65535)
-    if image.mode == "F":
-        raise PhotoError("unsupported", "floating-point colours have no known range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # which turns a TIFF upright
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        turn = _TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    except Exception:  # damaged EXIF: the picture may be whole
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    """Turn any colours into RGB, or RGBA where parts are transparent."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise PhotoError("unsupported", "colours of 32 bits have no known range")
     if image.mode == "LAB":
         raise PhotoError("unsupported", "Lab colours")
-    return image.convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _grey(shares: NDArray[np.float64]) -> Image.Image:
-    return Image.fromarray(np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+def _middle(image: Image.Image, resize: int, crop: int) -> Image.Image:
+    width, height = image.size
+    half = min(width, height) * crop / resize / 2
+    box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+    return image.resize((crop, crop), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.images.networks import ARCHITECTURES, load_weights
+from recsys.images.networks import fold_batch_norms, load_network
 from recsys.images.settings import TaggerSettings
 from recsys.images.taggers import Preprocessing, tagger_files
 
@@ -25,14 +25,16 @@ class Tags:
 
 
 class Tagger:
-    """A network on a device, ready to tag."""
+    """A network on a device, ready to tag; it takes the network over."""
 
     def __init__(self, network: nn.Module, labels: list[str], preprocessing: Preprocessing, device: str = "cpu"):
         self.labels = labels
         self.preprocessing = preprocessing
         self.device = torch.device(device)
-        # Channels last is what convolutions are fastest with, on both kinds of device.
         self.network = network.eval().to(self.device)
+        if self.device.type == "cpu":
+            fold_batch_norms(self.network)
+        # Channels last is what convolutions are fastest with, on both kinds of device.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean, self._std = (
             (255 * torch.tensor(values)).view(1, 3, 1, 1).to(self.device)
@@ -73,6 +75,5 @@ def load_tagger(settings: TaggerSettings, device: str = "cpu") -> Tagger:
         ModelError: If its weights cannot be fetched, do not hash to what they must, or do not fit the network.
     """
     found = tagger_files(settings)
-    network = ARCHITECTURES[found.architecture](len(found.labels))
-    load_weights(network, found.weights)
+    network = load_network(found.architecture, len(found.labels), found.weights)
     return Tagger(network, found.labels, found.preprocessing, device)

@@ -26,7 +26,7 @@ def _photos(path: str) -> list[str]:
     folder = Path(path)
     if "://" in path or not folder.is_dir():
         return [path]
-    photos = sorted(str(each) for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES)
+    photos = sorted(str(each) for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
     if not photos:
         raise InputError(f"{path} holds no photo: its files must end in one of {', '.join(sorted(SUFFIXES))}")
     return photos
@@ -34,14 +34,15 @@ def _photos(path: str) -> list[str]:
 
 def tag_here(photos: list[str], settings: ImageSettings, threads: int) -> Iterator[Mapping[str, Any]]:
     """Tag photos one after the other: photo, tags with probabilities, or the reason why there are none."""
-    rows = pa.table({"image_hash": photos, "image_uri": photos})
+    rows = pa.table({"image_hash": pa.nulls(len(photos), pa.string()), "image_uri": photos})
     batches = tag_photos(rows.to_batches(max_chunksize=256), settings, Worker(best_device(), threads))
-    for row in (row for batch in batches for row in batch.drop_columns(["embedding"]).to_pylist()):
+    found = (row for batch in batches for row in batch.drop_columns(["embedding"]).to_pylist())
+    for photo, row in zip(photos, found, strict=True):
         if row["reason"]:
-            yield {"photo": row["image_hash"], "reason": row["reason"], "detail": row["detail"]}
+            yield {"photo": photo, "reason": row["reason"], "detail": row["detail"]}
         else:
             tags = [
                 {"tag": tag, "probability": round(share, 6)}
                 for tag, share in zip(row["tags"], row["probabilities"], strict=True)
             ]
-            yield {"photo": row["image_hash"], "tags": tags}
+            yield {"photo": photo, "tags": tags}

@@ -3,11 +3,18 @@
 import hashlib
 import os
 import re
+import shutil
+import uuid
+from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from recsys.errors import ConfigurationError, ModelError
 
-_PLACE = re.compile(r"^/\w/|\s+\d+$")
+_SILENCE = 60
+"""A server that says nothing for so many seconds is given up."""
+_PLACE = re.compile(r"/\w/(\S+)\s+\d+")
 
 
 def cache_folder() -> Path:
@@ -26,19 +33,36 @@ def fetched(url: str, sha256: str | None) -> Path:
     path = cache_folder() / url.rsplit("/", 1)[-1]
     seal = path.with_name(path.name + ".sha256")
     if not path.exists():
-        import torch
-
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
-        except (OSError, RuntimeError) as error:
-            raise ModelError(
-                f"{url} cannot be fetched ({error}): try again, or fetch it by hand and name the file in "
-                "images.tagger.weights (or .labels)"
-            ) from error
-        seal.write_text(hash_of(path))
-    check_hash(path, sha256 or (seal.read_text() if seal.exists() else hash_of(path)))
+        _fetch(url, path, seal, sha256)
+    if sha256 or seal.exists():
+        check_hash(path, sha256 or seal.read_text())
     return path
+
+
+def _fetch(url: str, path: Path, seal: Path, sha256: str | None) -> None:
+    new = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")  # another process may fetch it too
+    try:
+        _download(url, new)
+        if sha256 and hash_of(new) != sha256:
+            raise OSError(f"sha256 == {hash_of(new)}, must be {sha256}")
+        seal.write_text(hash_of(new))
+        new.replace(path)
+    except (OSError, HTTPException) as error:
+        raise ModelError(
+            f"{url} cannot be fetched ({error}): try again, or fetch it by hand and name the file in "
+            "images.tagger.weights (or .labels)"
+        ) from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _download(url: str, path: Path) -> None:
+    with urlopen(url, timeout=_SILENCE) as answer, path.open("wb") as file:
+        shutil.copyfileobj(answer, file)
+        promised, came = answer.headers["Content-Length"], file.tell()
+    if promised is not None and int(promised) != came:
+        raise OSError(f"{came:,} of {int(promised):,} bytes came")
 
 
 def local(path: str, sha256: str | None, key: str) -> Path:
@@ -64,12 +88,19 @@ def check_hash(path: Path, sha256: str) -> None:
     found = hash_of(path)
     if found != sha256:
         raise ModelError(
-            f"{path}: sha256 == {found}, must be {sha256}: remove it and fetch it again, or correct sha256"
+            f"{path.name}: sha256 == {found}, must be {sha256}: remove {path} and fetch it again, or correct "
+            "images.tagger.sha256"
         )
 
 
 def hash_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
+    status = path.stat()
+    return _hash_of(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _hash_of(path: Path, size: int, changed: int) -> str:  # noqa: ARG001  a file that changes is another one
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -78,9 +109,12 @@ def read_labels(path: Path) -> list[str]:
     """Read one label a line; `/b/beach_house 51`, as Places365 lists them, becomes `beach house`.
 
     Raises:
-        ConfigurationError: If a line is empty or a label stands twice.
+        ConfigurationError: If a line is empty, a label stands twice, or the file is not UTF-8.
     """
-    labels = [readable(line) for line in path.read_text("utf-8").splitlines()]
+    try:
+        labels = [readable(line) for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 ({error}): save the labels as UTF-8") from error
     wrong = [number for number, label in enumerate(labels, start=1) if not label or labels.index(label) < number - 1]
     if wrong or not labels:
         line = wrong[0] if wrong else 1
@@ -90,4 +124,5 @@ def read_labels(path: Path) -> list[str]:
 
 def readable(line: str) -> str:
     """Return a label as people write it."""
-    return _PLACE.sub("", line.strip()).replace("_", " ").replace("/", " ").strip()
+    place = _PLACE.fullmatch(line.strip())
+    return (place[1].replace("/", " ") if place else line.strip()).replace("_", " ")

@@ -3,8 +3,8 @@
 Each network maps (n, 3, height, width) float32 to the logits of its labels and the embedding that they are read off.
 """
 
-import pickle
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from recsys.errors import ModelError
+from recsys.errors import ConfigurationError, ModelError
 
 Outputs = tuple[Tensor, Tensor]
 
@@ -172,6 +173,9 @@ class EfficientNetLite0(nn.Module):
         from efficientnet_lite_pytorch import EfficientNet
 
         self.network = EfficientNet.from_name("efficientnet-lite0", num_classes=n_labels)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.ReLU6):
+                layer.inplace = True  # a tenth faster on a CPU
 
     def forward(self, images: Tensor) -> Outputs:
         """Return logits and the 1280 features before them."""
@@ -181,6 +185,10 @@ class EfficientNetLite0(nn.Module):
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # type: ignore[no-untyped-def]
         """Load weights that are named as the package names them."""
         return self.network.load_state_dict(state_dict, strict, assign)
+
+    def state_dict(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        """Return weights that are named as the package names them."""
+        return self.network.state_dict(*args, **kwargs)
 
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
@@ -193,38 +201,72 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 """By name, given the number of labels."""
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict (.pth, .pth.tar: with weights_only) or an .npz without objects into a network.
+def load_network(architecture: str, n_labels: int, path: Path) -> nn.Module:
+    """Build a network and load its weights: a state dict (.pth or .pth.tar, with weights_only), or an .npz of arrays.
 
     A checkpoint's `state_dict` is taken out, and the prefix `module.` of parallel training taken off.
 
     Raises:
-        ModelError: If it holds anything but arrays, or not those of the network.
+        ConfigurationError: If the weights are for another number of labels.
+        ModelError: If the file holds anything but arrays, or not those of the network.
     """
-    weights = _arrays(path)
+    weights, network = _arrays(path), ARCHITECTURES[architecture](n_labels)
+    _check_outputs(network, weights, n_labels, path)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(
-            f"{path} does not fit the network: {_shortened(error)}: choose another architecture"
+            f"{path} does not fit architecture {architecture!r}: {_shortened(error)}: choose the one that it was "
+            "trained as"
         ) from error
+    return network
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it, in place: a fifth faster on a CPU, with the same outputs.
+
+    Args:
+        network: In evaluation mode; a batch norm's convolution stands right before it among its parent's layers.
+    """
+    for (name, layer), (next_name, next_layer) in pairwise(list(network.named_children())):
+        if isinstance(layer, nn.Conv2d) and isinstance(next_layer, nn.BatchNorm2d):
+            setattr(network, name, fuse_conv_bn_eval(layer, next_layer))
+            setattr(network, next_name, nn.Identity())
+    for layer in network.children():
+        fold_batch_norms(layer)
+
+
+def _check_outputs(network: nn.Module, weights: Mapping[str, Tensor], n_labels: int, path: Path) -> None:
+    bias = list(network.state_dict())[-1]
+    if bias in weights and weights[bias].numel() != n_labels:
+        raise ConfigurationError(
+            f"images.tagger.labels: {n_labels:,} labels, must be {weights[bias].numel():,}, one for each output of "
+            f"{path}: correct the file of labels, or choose other weights"
+        )
 
 
 def _arrays(path: Path) -> Mapping[str, Tensor]:
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays}
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, ValueError, OSError, RuntimeError, EOFError, KeyError) as error:
+        loaded: Any = _loaded(path)
+    except Exception as error:  # readers of damaged files raise whatever they like
         raise ModelError(
             f"{path} cannot be read as weights alone ({_shortened(error)}): save it as a state dict, "
             "torch.save(network.state_dict(), path)"
         ) from error
     weights = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ModelError(f"{path} holds {type(loaded).__name__}, must hold a state dict of tensors")
-    return {name.removeprefix("module."): value for name, value in weights.items()}
+        raise ModelError(
+            f"{path} holds {type(loaded).__name__}, must hold a state dict of tensors: "
+            "torch.save(network.state_dict(), path)"
+        )
+    return {str(name).removeprefix("module."): value for name, value in weights.items()}
+
+
+def _loaded(path: Path) -> Any:
+    if path.suffix != ".npz":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays}
 
 
 def _shortened(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """What is known of photos from night to night: their hashes, and each tagger version's tags and embeddings.
 
-    <folder>/hashes/<part>/*.parquet               image_uri, stamp, image_hash
+    <folder>/hashes/<part>/*.parquet               image_uri, stamp, image_hash, or why there is none
              tags/<tagger version>/<part>/*.parquet    a row a content hash: tags, or why it was set aside
 
 A part is written under another name and renamed when it is whole: nothing half-written is read, and a run that is
@@ -19,10 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from recsys.images.decoding import PASSING
+
 HASHES = pa.schema(
-    [("image_uri", pa.string()), ("stamp", pa.string()), ("image_hash", pa.string()), ("detail", pa.string())]
+    [
+        ("image_uri", pa.string()),
+        ("stamp", pa.string()),
+        ("image_hash", pa.string()),
+        ("reason", pa.string()),  # why it could not be read, or null
+        ("detail", pa.string()),
+    ]
 )
-"""What was found of photos that are new or have changed; `image_hash` is null where one cannot be read."""
+"""What was found of photos that are new or have changed; `stamp` and `image_hash` are null where one cannot be read."""
 TAGGED = pa.schema(
     [
         ("image_hash", pa.string()),
@@ -50,6 +58,12 @@ class TagStore:
         """Return the rows of all tagged photos, by default without their embeddings; one a content hash."""
         columns = columns or [name for name in TAGGED.names if name != "embedding"]
         return _last(_read(self._tags, TAGGED, columns), "image_hash")
+
+    def settled(self) -> pa.ChunkedArray:
+        """Return the hashes of the photos that are not to be tagged again: another try would find the same."""
+        rows = self.tagged(["image_hash", "reason"])
+        passing = pc.is_in(rows["reason"], pa.array(PASSING, pa.string()))
+        return rows.filter(pc.invert(passing))["image_hash"]
 
     def embeddings(self, image_hashes: pa.Array) -> pa.Table:
         """Return image_hash and embedding of some photos."""
@@ -84,7 +98,8 @@ def _part(folder: Path) -> Iterator[Path]:
     if not ds.dataset(new, format="parquet").count_rows():
         shutil.rmtree(new)
         return
-    new.rename(folder / f"part-{len(list(folder.glob('part-*'))):06d}-{new.name.removeprefix('.tmp-')}")
+    last = max((int(part.name.split("-")[1]) for part in folder.glob("part-*")), default=-1)
+    new.rename(folder / f"part-{last + 1:06d}-{new.name.removeprefix('.tmp-')}")
 
 
 def _read(folder: Path, schema: pa.Schema, columns: list[str], condition: pc.Expression | None = None) -> pa.Table:
@@ -95,6 +110,5 @@ def _read(folder: Path, schema: pa.Schema, columns: list[str], condition: pc.Exp
 
 def _last(rows: pa.Table, key: str) -> pa.Table:
     """Keep of each key the row that was written last."""
-    keys = rows[key].to_numpy(zero_copy_only=False).astype(str)
-    _, from_the_end = np.unique(keys[::-1], return_index=True)
-    return rows.take(np.sort(len(keys) - 1 - from_the_end))
+    numbered = pa.table({"key": rows[key], "row": np.arange(rows.num_rows)})
+    return rows.take(numbered.group_by("key").aggregate([("row", "max")])["row_max"].sort())

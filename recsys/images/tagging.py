@@ -40,13 +40,16 @@ def best_device() -> str:
 
 
 class _Decoded(NamedTuple):
-    image_hash: str
+    image_hash: str | None
     pixels: NDArray[np.uint8] | None
     error: PhotoError | None
 
 
 def hash_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings) -> Batches:
-    """Hash the content of photos that have changed: rows of HASHES for rows of image_uri, known_stamp."""
+    """Hash the content of photos that have changed: rows of HASHES for rows of image_uri, known_stamp.
+
+    A photo that has not changed gives no row.
+    """
     files = PhotoFiles.of(settings)
     with ThreadPoolExecutor(READING_THREADS) as pool:
         for batch in batches:
@@ -60,24 +63,28 @@ def _hashed(files: PhotoFiles, uri: str, known_stamp: str | None) -> dict[str, s
         stamp = files.stamp(uri)
         if stamp == known_stamp:
             return None
-        return {"image_uri": uri, "stamp": stamp, "image_hash": content_hash(files.read(uri)), "detail": None}
+        return {"image_uri": uri, "stamp": stamp, "image_hash": content_hash(files.read(uri))}
     except PhotoError as error:
-        return {"image_uri": uri, "stamp": None, "image_hash": None, "detail": str(error)}
+        return {"image_uri": uri, "reason": error.reason, "detail": error.detail}
 
 
 def tag_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings, worker: Worker) -> Batches:
-    """Tag photos: rows of TAGGED for rows of image_hash, image_uri, in the same order."""
+    """Tag photos: a row of TAGGED for each row of image_hash, image_uri, in the same order.
+
+    A photo whose content does not hash to its image_hash any more is set aside; null stands for any content.
+    """
     torch.set_num_threads(worker.threads)
     tagger = _loaded(settings.tagger, worker.device)
     size = settings.tagging.batch * (_ON_GPU if worker.device.startswith("cuda") else 1)
     files, shape = PhotoFiles.of(settings), tagger.preprocessing
 
-    def decoded(photo: tuple[str, str]) -> _Decoded:
+    def decoded(photo: tuple[str | None, str]) -> _Decoded:
+        image_hash, uri = photo
         try:
-            pixels = decode(files.read(photo[1]), shape.resize, shape.crop, settings.tagging.max_megapixels)
-            return _Decoded(photo[0], pixels, None)
+            data = _content(files, uri, image_hash)
+            return _Decoded(image_hash, decode(data, shape.resize, shape.crop, settings.tagging.max_megapixels), None)
         except PhotoError as error:
-            return _Decoded(photo[0], None, error)
+            return _Decoded(image_hash, None, error)
 
     photos = (
         pair
@@ -88,6 +95,13 @@ def tag_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings, worke
         ready = _ahead(pool, decoded, photos, 2 * size)
         # One batch is submitted before the last one is waited for: a GPU works while the next photos are read.
         yield from _ahead_by_one(_in_batches(ready, size), tagger, settings.tagging.tags)
+
+
+def _content(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
+    data = files.read(uri)
+    if image_hash is not None and content_hash(data) != image_hash:
+        raise PhotoError("missing", f"{uri}: its content has changed since it was hashed")
+    return data
 
 
 def _ahead_by_one(batches: Iterable[tuple[_Decoded, ...]], tagger: Tagger, n_tags: int) -> Batches:

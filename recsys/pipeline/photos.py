@@ -14,12 +14,12 @@ from pyspark.sql import SparkSession
 from recsys.images.settings import ImageSettings
 from recsys.images.tag_store import HASHES, TAGGED
 
-HASHES_DDL = "image_uri string, stamp string, image_hash string, detail string"
+HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
 TAGGED_DDL = (
     "image_hash string, reason string, detail string, tags array<string>, probabilities array<float>, "
     "embedding array<float>"
 )
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 1024
 
 Batches = Iterable[pa.RecordBatch]
 Function = Callable[[Batches], Iterator[pa.RecordBatch]]
@@ -106,5 +106,17 @@ def choose_engine(name: str, spark: SparkSession) -> Engine:
 
 def _write(batches: Batches, schema: pa.Schema, folder: Path) -> None:
     with pq.ParquetWriter(folder / "photos.parquet", schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+        for rows in _joined(batches):
+            writer.write_table(rows)
+
+
+def _joined(batches: Batches) -> Iterator[pa.Table]:
+    """Join small batches: a file of many small groups of rows is slow to read."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(each.num_rows for each in waiting) >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
