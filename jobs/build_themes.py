@@ -21,7 +21,7 @@ THEMES = "themes"
 
 def build_themes(run: Run, out: Path) -> str:
     """Fit themes, or take the last fit where it is fresh, and project the photos of all sales onto them."""
-    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
+    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas().sort_values(["sale_id", "position"])
     rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
     catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
     model = _model(run, photos, catalogue) if len(photos) else no_themes()
@@ -43,7 +43,8 @@ def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
     instants = catalogue.with_open_sales([*run.training_days, *run.days], run.settings.horizon_hours)
     as_of = min(instants, default=run.as_of)
     until = as_of + int(run.settings.horizon_hours * HOUR)
-    known = photos[catalogue.opens_at[photos["sale_id"].map(catalogue.position)] < until].drop_duplicates("image_hash")
+    known = photos[catalogue.opens_at[photos["sale_id"].map(catalogue.position)] < until]
+    known = known.drop_duplicates("image_hash").sort_values("image_hash")  # sums of floats depend on the order
 
     def fit(previous: ThemeModel | None) -> ThemeModel:
         if not len(known):
@@ -66,8 +67,8 @@ def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
 
 
 def _fingerprint(run: Run) -> str:
-    images = run.settings.images
-    return digest([images.themes.themes, images.themes.seed, images.tagging.tags])[:16]
+    settings, images = run.settings, run.settings.images
+    return digest([images.themes.themes, images.themes.seed, images.tagging.tags, settings.horizon_hours])[:16]
 
 
 def _write_photos(run: Run, photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:

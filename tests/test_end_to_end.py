@@ -23,14 +23,16 @@ ROOT = Path(__file__).parents[1]
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The demo's configuration, smaller and in another folder."""
     folder = tmp_path_factory.mktemp("demo")
-    raw = {f"raw_{name}": {"path": str(folder / f"raw/{name}.parquet")} for name in ("sales", "events", "users")}
+    names = ("sales", "events", "users", "sale_images")
+    raw = {f"raw_{name}": {"path": str(folder / f"raw/{name}.parquet")} for name in names}
     smaller = {
         "extends": str(ROOT / "conf/demo.yaml"),
         "folder": str(folder),
         "source": {"sql": str(ROOT / "conf/sources/demo"), "raw": raw},
         "meta_model": {"days": 3},
         "serving": {"port": 0},
-        "demo_shop": {"users": 250, "days": 30},
+        "images": {"root": str(folder), "themes": {"themes": 8}},
+        "demo_shop": {"users": 250, "days": 30, "photos": 60},
     }
     (folder / "demo.yaml").write_text(yaml.safe_dump(smaller))
     return load_settings(folder / "demo.yaml")
@@ -61,6 +63,7 @@ def test_home_page_shows_ten_open_sales_of_the_users_own(server, snapshot, setti
         assert 0 < sale.score < 1
         assert sale.title
         assert sale.reason_text
+        assert (Path(settings.folder) / sale.image_uri).is_file()
     scores = [sale.score for sale in page.sales]
     assert scores == sorted(scores, reverse=True)
 
@@ -76,6 +79,14 @@ def test_users_differ_and_a_stranger_gets_the_popular_sales(server):
     assert top_sales(server.target, "a stranger", timeout=10).fallback_reason
 
 
+def test_user_sees_other_photos_than_the_covers_and_reasons_in_words_of_themes(server, settings):
+    pages = [top_sales(server.target, f"u-{number:05d}", n=30, timeout=10).sales for number in range(1, 60)]
+    shown = {(sale.sale_id, sale.image_uri) for page in pages for sale in page}
+    assert len(shown) > len({sale_id for sale_id, _ in shown})
+    reasons = {sale.reason_text for page in pages for sale in page if sale.reason == "content_images"}
+    assert any(reason.startswith("Because you looked at ") for reason in reasons)
+
+
 def test_every_policy_of_the_configuration_is_served(server, settings):
     for policy in (*settings.rankings.policies, "popularity"):
         assert top_sales(server.target, "u-00001", policy=policy, timeout=10).policy == policy
@@ -86,7 +97,7 @@ def test_night_that_is_run_again_does_nothing_and_publishes_the_same(settings, s
     assert nightly(night(settings)) == snapshot
     assert contents(settings.snapshots_folder) == before
     steps = [line.split() for line in capfd.readouterr().err.splitlines() if line.startswith("  ")]
-    assert len(steps) == 7
+    assert len(steps) == 9
     assert {step[1] for step in steps} == {"unchanged"}
 
 

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from recsys.catalogue import Horizon
 from recsys.images.gallery import Gallery
 
+SAME = 1e-5
+"""Photos whose likeness to a user differs by a smaller share are equally like him: the same product is rounded
+differently from page to page."""
 CHOICES = 8
 """A user's photo of a sale is chosen among so many, the first ones."""
 
@@ -33,8 +36,9 @@ class Covers:
             sales: Shape (n_users, k), columns of the horizon.
 
         Returns:
-            Shape (n_users, k), positions of photos in their sales; 0, the cover, for a user without a profile, a sale
-            without photos, and where no other photo is more like the user than the cover.
+            Shape (n_users, k), positions of photos in their sales, the first where several are equally like the user;
+            0, the cover, for a user without a profile and a sale without photos.
         """
         likeness = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
-        return np.take_along_axis(likeness, sales[:, :, None], axis=1).argmax(axis=2).astype(np.uint8)
+        likeness = np.take_along_axis(likeness, sales[:, :, None], axis=1)
+        return (likeness >= (1 - SAME) * likeness.max(axis=2, keepdims=True)).argmax(axis=2).astype(np.uint8)

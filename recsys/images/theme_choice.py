@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 
-from recsys.images.themes import ThemeModel, cosine, fit_themes
+from recsys.errors import EmptyInputError
+from recsys.images.themes import ThemeModel, cosine, fit_themes, projection
 
 TOP_TAGS = 4
 """Coherence looks at so many of a theme's strongest tags."""
@@ -34,7 +35,14 @@ class ThemeCount(NamedTuple):
 def compare_counts(
     photo_tags: csr_matrix, tags: list[str], counts: Iterable[int], seed: int = 0
 ) -> Iterator[ThemeCount]:
-    """Measure numbers of themes on the same photos, shape (n_photos, n_tags) from `tag_matrix`."""
+    """Measure numbers of themes on the same photos, shape (n_photos, n_tags) from `tag_matrix`.
+
+    Raises:
+        EmptyInputError: If fewer than 2 photos have a tag: there are no halves.
+    """
+    photo_tags = photo_tags[np.flatnonzero(photo_tags.sum(axis=1))]
+    if photo_tags.shape[0] < 2:
+        raise EmptyInputError(f"{photo_tags.shape[0]} photos with a tag, comparing numbers of themes needs at least 2")
     together = co_occurrence(photo_tags)
     half = np.random.default_rng(seed).permutation(photo_tags.shape[0]) % 2 == 0
     for count in counts:
@@ -55,7 +63,7 @@ def _fit(photo_tags: csr_matrix, tags: list[str], count: int, seed: int) -> Them
 
 def reconstruction_error(photo_tags: csr_matrix, model: ThemeModel) -> float:
     """Return ‖X - W H‖ / ‖X‖ by the Frobenius norm, without making the dense product."""
-    weights, themes = model.activations(photo_tags).astype(np.float64), model.matrix
+    weights, themes = projection(photo_tags, model.matrix), model.matrix
     total = float(photo_tags.multiply(photo_tags).sum())
     crossed = float(np.sum((photo_tags @ themes.T) * weights))
     explained = float(np.sum((weights.T @ weights) * (themes @ themes.T)))

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import HistorySettings
+from recsys.images import theme_store
 from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
-from recsys.images.themes import THEME_MODEL, ThemeModel
+from recsys.images.themes import THEME_MODEL
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
 from recsys.scorer import Scorer
 
@@ -90,13 +91,19 @@ def _scorer(shop: Shop, as_of: int) -> Scorer:
 def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
     """Read the photos and their themes from a run's folder; None for a shop without themes.
 
+    None also where they are of other sales: a run whose sales have changed finds the last ones there until its themes
+    are built, and the steps before need none.
+
     Args:
         folder: Of the run.
         position: Of each sale in the catalogue.
     """
     path = folder / THEME_MODEL
-    if not path.exists():
+    tables = [folder / "image_themes", folder / "sale_themes"]
+    if not all(each.exists() for each in (path, *tables)):
         return None
-    names = ThemeModel.from_json(path.read_text("utf-8")).names
-    photos, sale_themes = (pq.read_table(folder / name) for name in ("image_themes", "sale_themes"))
-    return Gallery.from_tables(photos, sale_themes, names, position) if names else None
+    names = theme_store.read(path).names
+    photos, sale_themes = map(pq.read_table, tables)
+    are_known = set(photos["sale_id"].to_pylist()) <= position.keys()
+    belong = are_known and set(sale_themes["theme"].to_pylist()) <= set(names)
+    return Gallery.from_tables(photos, sale_themes, names, position) if names and belong else None
