@@ -4,11 +4,9 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from jobs.build_themes import BUILD_THEMES
-from jobs.run import Run, with_inputs
-from jobs.theme_reports import shown_themes
+from jobs.run import Run
+from jobs.theme_reports import shown_themes, tagged_photos
 from recsys.attractiveness import AttractivenessSettings, attractiveness
-from recsys.errors import EmptyInputError
 from recsys.instants import DAY
 from recsys.pipeline.attractiveness import sale_months
 from recsys.tables import EVENTS, IMAGE_TAGS, SALES
@@ -26,13 +24,8 @@ def attractiveness_of_photos(run: Run, days: int, settings: AttractivenessSettin
     Raises:
         EmptyInputError: If no photo was tagged, or there was no visit.
     """
-    run.do(with_inputs(BUILD_THEMES))
+    tagged_photos(run)
     features = _sale_features(run)
-    if features.isEmpty():
-        raise EmptyInputError(
-            "no sale has a photo with a tag, needs at least 1: give the source a sale_images.sql, or look at table "
-            f"rejected_images in {run.folder}"
-        )
     until = run.as_of // DAY * DAY
     events, sales = (table.read(run.spark, run.folder) for table in (EVENTS, SALES))
     counted = sale_months(events, sales, features, until - days * DAY, until)

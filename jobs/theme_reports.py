@@ -28,7 +28,7 @@ TREATMENTS = ("Embedding", "NMF of the best tags", "NMF of the embedding")
 
 def theme_rows(run: Run) -> list[dict[str, Any]]:
     """Return for each theme id, name, strongest tags with weights, shares of photos and sales, and example photos."""
-    photos, model = _tagged(run), _model(run)
+    photos, model = tagged_photos(run), _model(run)
     activations = _activations(photos, model)
     strongest = _strongest(activations)
     of_sales = pq.read_table(run.folder / SALE_THEMES.name).to_pandas()
@@ -58,7 +58,7 @@ def shown_themes(run: Run) -> pd.DataFrame:
 
 def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
     """Compare numbers of themes on the photos of the shop."""
-    photos = _tagged(run)
+    photos = tagged_photos(run)
     tags = sorted(set().union(*photos["tags"]))
     matrix = tag_matrix(photos["tags"], photos["probabilities"], tags)
     yield from compare_counts(matrix, tags, counts, run.settings.images.themes.seed)
@@ -66,7 +66,7 @@ def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
 
 def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, list[Treatment]]:
     """Write the map of photos as one HTML page; return how many photos it shows, and each treatment's quality."""
-    photos, model = _tagged(run), _model(run)
+    photos, model = tagged_photos(run), _model(run)
     photos = photos.sample(min(n_photos, len(photos)), random_state=seed).sort_values("image_hash")
     found = tag_store(run).embeddings(pa.array(photos["image_hash"])).to_pandas().set_index("image_hash")["embedding"]
     embeddings = np.stack(list(found.loc[photos["image_hash"]]))
@@ -85,7 +85,7 @@ def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, 
     return len(photos), treatments
 
 
-def _tagged(run: Run) -> pd.DataFrame:
+def tagged_photos(run: Run) -> pd.DataFrame:
     """Return the tagged photos, each content once, with title and category of a sale that shows it.
 
     Raises:

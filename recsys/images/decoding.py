@@ -49,8 +49,8 @@ PASSING = ("missing", "too_large")
 def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) -> NDArray[np.uint8]:
     """Decode a photo, turn it upright, and cut its middle to the size that a network sees.
 
-    The middle crop / resize of the shorter side is scaled straight to the crop: as if the shorter side were resized
-    and the middle cut out, without ever making the resized photo, which for a narrow one can be huge.
+    The middle is scaled straight to the crop: as if the shorter side were resized and the middle cut out, to the same
+    pixels, without ever making the resized photo, which for a narrow one can be huge.
 
     Args:
         data: The content of a file.
@@ -122,8 +122,10 @@ def _in_colours(image: Image.Image) -> Image.Image:
 
 def _middle(image: Image.Image, resize: int, crop: int) -> Image.Image:
     width, height = image.size
-    half = min(width, height) * crop / resize / 2
-    box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+    scale = resize / min(width, height)
+    wide, high = round(scale * width), round(scale * height)
+    left, top = (wide - crop) // 2, (high - crop) // 2
+    box = (left * width / wide, top * height / high, (left + crop) * width / wide, (top + crop) * height / high)
     return image.resize((crop, crop), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
 
 

@@ -265,7 +265,7 @@ def _arrays(path: Path) -> Mapping[str, Tensor]:
 def _loaded(path: Path) -> Any:
     if path.suffix != ".npz":
         return torch.load(path, map_location="cpu", weights_only=True)
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays}
 
 

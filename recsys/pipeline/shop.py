@@ -100,10 +100,10 @@ def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
     """
     path = folder / THEME_MODEL
     tables = [folder / "image_themes", folder / "sale_themes"]
-    if not all(each.exists() for each in (path, *tables)):
+    names = theme_store.read(path).names if all(each.exists() for each in (path, *tables)) else []
+    if not names:
         return None
-    names = theme_store.read(path).names
     photos, sale_themes = map(pq.read_table, tables)
     are_known = set(photos["sale_id"].to_pylist()) <= position.keys()
     belong = are_known and set(sale_themes["theme"].to_pylist()) <= set(names)
-    return Gallery.from_tables(photos, sale_themes, names, position) if names and belong else None
+    return Gallery.from_tables(photos, sale_themes, names, position) if belong else None

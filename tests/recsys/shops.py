@@ -1,13 +1,19 @@
 """Small shops for tests: the same sales and events as table rows, as a catalogue and as a block of histories."""
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import Block, Histories, HistorySettings
+from recsys.images import theme_store
+from recsys.images.gallery import Gallery
+from recsys.images.themes import THEME_MODEL, no_themes, sale_weights
 from recsys.instants import DAY, parse_instant
 
 AS_OF = parse_instant("2026-03-01")
@@ -44,6 +50,15 @@ _HISTORIES = pa.schema(
         ("recorded_at", pa.list_(pa.int64())),
     ]
 )
+_IMAGE_THEMES = pa.schema(
+    [
+        ("sale_id", pa.string()),
+        ("position", pa.int32()),
+        ("image_uri", pa.string()),
+        ("weights", pa.list_(pa.float32())),
+    ]
+)
+_SALE_THEMES = pa.schema([("sale_id", pa.string()), ("theme", pa.string()), ("weight", pa.float32())])
 
 
 @dataclass(frozen=True)
@@ -133,6 +148,54 @@ def make_shop(sales: list[dict], events: list[dict], users: Sequence[str] = ()) 
     ]
     batch = pa.RecordBatch.from_pylist(rows, schema=_HISTORIES)
     return ShopData(sales, events, catalogue, Block.from_batch(batch, len(catalogue)))
+
+
+def with_photos(shop: ShopData, n_themes: int = 5) -> ShopData:
+    """Hang photos into a shop: what a sale shows depends on its id alone, one in six has none.
+
+    A photo shows some of the themes; one in ten could not be tagged.
+    """
+    photos = [_random_photos(sale_id, n_themes) for sale_id in shop.catalogue.sale_ids]
+    first = np.cumsum([0, *map(len, photos)])
+    weights = np.concatenate([*photos, np.zeros((0, n_themes), np.float32)])
+    owners = np.repeat(np.arange(len(photos)), np.diff(first))
+    of_sales = sale_weights(weights, owners, np.isin(np.arange(len(owners)), first), len(photos), 2.0)
+    uris = [f"{shop.catalogue.sale_ids[owner]}-{number}.jpg" for number, owner in enumerate(owners)]
+    names = [f"theme {number}" for number in range(n_themes)]
+    return replace(shop, catalogue=replace(shop.catalogue, gallery=Gallery(first, uris, names, weights, of_sales)))
+
+
+def _random_photos(sale_id: str, n_themes: int) -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(sale_id.encode()))
+    n_photos = 0 if rng.random() < 1 / 6 else int(rng.integers(1, 12))
+    shown = rng.random((n_photos, n_themes)) < 0.4
+    tagged = rng.random((n_photos, 1)) < 0.9
+    return (rng.gamma(2, 1, (n_photos, n_themes)) * shown * tagged).astype(np.float32)
+
+
+def write_photos(folder: Path, catalogue: Catalogue) -> None:
+    """Write a catalogue's gallery as `build_themes` leaves it in a run's folder."""
+    gallery = catalogue.gallery
+    assert gallery is not None
+    names = gallery.theme_names
+    theme_store.save(replace(no_themes(), ids=list(range(1, len(names) + 1)), names=names), folder / THEME_MODEL)
+    photos = [
+        {
+            "sale_id": sale_id,
+            "position": number,
+            "image_uri": gallery.uris[row],
+            "weights": gallery.photo_themes[row].tolist() if gallery.photo_themes[row].any() else None,
+        }
+        for sale, sale_id in enumerate(catalogue.sale_ids)
+        for number, row in enumerate(range(gallery.first[sale], gallery.first[sale + 1]))
+    ]
+    themes = [
+        {"sale_id": catalogue.sale_ids[sale], "theme": names[theme], "weight": gallery.sale_themes[sale, theme]}
+        for sale, theme in zip(*np.nonzero(gallery.sale_themes), strict=True)
+    ]
+    for name, rows, schema in (("image_themes", photos, _IMAGE_THEMES), ("sale_themes", themes, _SALE_THEMES)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema), folder / name / "part.parquet")
 
 
 def random_shop(seed: int, n_users: int = 23, n_sales: int = 14, n_events: int = 400) -> ShopData:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from recsys.errors import EmptyInputError
 from recsys.meta_model import MetaModel, MetaModelSettings, probability
@@ -130,6 +130,28 @@ def test_measures_weigh_each_example_by_the_sales_that_it_stands_for() -> None:
     loss = -np.log(3 / 4) - np.log(1 / 4) - 2 * np.log(1 / 2) - 4 * np.log(9 / 10)
     assert measured["log_loss"] == pytest.approx(loss / (1 + 1 + 2 + 4))
     assert measured["calibration"] == pytest.approx((3 / 4 + 1 / 4 + 2 * 1 / 2 + 4 * 1 / 10) / 2)
+
+
+def test_examples_without_a_feature_keep_all_else() -> None:
+    whole = Examples(
+        ["a", "b", "c"],
+        np.array([[1, 2, 3], [4, 5, 6]], np.float32),
+        np.array([True, False]),
+        np.array([1.0, 0.5]),
+    )
+    without = whole.without("b")
+    assert without.names == ["a", "c"]
+    assert_array_equal(without.features, [[1, 3], [4, 6]])
+    assert_array_equal(without.bought, [True, False])
+    assert_array_equal(without.sampling_rate, [1.0, 0.5])
+    assert_array_equal(whole.features, [[1, 2, 3], [4, 5, 6]])
+    assert whole.without("unknown").names == ["a", "b", "c"]
+
+
+def test_model_without_a_feature_is_that_of_examples_that_never_had_it(population: Population) -> None:
+    sample = population.sample(negatives=5)
+    never = Examples(["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate)
+    assert train(sample.without("b"), SETTINGS) == train(never, SETTINGS)
 
 
 @pytest.mark.parametrize("bought", [True, False])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from recsys.metrics import RANKING_METRICS, bootstrap, ranking_metrics, ranks
+from recsys.metrics import RANKING_METRICS, bootstrap, paired_bootstrap, ranking_metrics, ranks
 
 
 def test_best_candidate_has_rank_1_and_the_others_0() -> None:
@@ -121,3 +121,28 @@ def test_same_seed_draws_the_same_users_for_every_policy() -> None:
     shifted = bootstrap({"b": values + 1}, users, seed=3)["b"]
     assert_allclose(shifted, np.array(alone) + 1)
     assert bootstrap({"a": values}, users, seed=4)["a"].low != alone.low
+
+
+def test_difference_is_the_mean_of_the_differences_of_the_same_cases() -> None:
+    values = {"hit": np.array([1.0, 0.0, 1.0, 1.0]), "mrr": np.array([0.5, 0.5, 0.5, 0.5])}
+    others = {"mrr": np.array([0.5, 0.25, 0.5, 0.25]), "hit": np.array([1.0, 1.0, 0.0, 0.0])}
+    found = paired_bootstrap(values, others, np.array(["u", "u", "u", "v"]))
+    # hit: 0, -1, 1 for u and 1 for v. Drawn are u and v 0 to 2 times each: means 0/3, 1/4 and 1.
+    assert found["hit"] == pytest.approx(((0 - 1 + 1 + 1) / 4, 0, 1))
+    assert found["mrr"].value == pytest.approx((0.25 + 0.25) / 4)
+
+
+def test_paired_interval_is_that_of_the_differences_and_narrower_than_of_two_samples() -> None:
+    rng = np.random.default_rng(1)
+    others, users = rng.normal(3, 2, 400), np.arange(400) % 150
+    values = others + 0.1 + rng.normal(0, 0.1, 400)
+    paired = paired_bootstrap({"m": values}, {"m": others}, users, seed=3, rounds=500)["m"]
+    assert paired == bootstrap({"m": values - others}, users, seed=3, rounds=500)["m"]
+    assert 0 < paired.low < paired.value < paired.high
+    apart = [bootstrap({"m": each}, users)["m"] for each in (values, others)]
+    assert apart[0].low < apart[1].high  # apart, nothing could be said
+
+
+def test_policy_differs_from_itself_by_nothing() -> None:
+    values = {"m": np.random.default_rng(1).random(9)}
+    assert paired_bootstrap(values, values, np.arange(9))["m"] == (0, 0, 0)

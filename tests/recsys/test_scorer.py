@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
-from shops import HISTORY, make_shop, random_shop, sale, visit
+from shops import HISTORY, make_shop, random_shop, sale, visit, with_photos
 
 from recsys.histories import Histories
 from recsys.recommenders import RecommenderSettings, recommenders
@@ -66,7 +66,7 @@ def test_score_of_one_recommender_is_spread_to_users_and_sales() -> None:
 
 
 def test_loaded_scorer_gives_the_features_of_the_fitted_one() -> None:
-    shop = random_shop(3)
+    shop = with_photos(random_shop(3))
     horizon, histories = shop.horizon(), shop.histories()
     everything = recommenders(RecommenderSettings(), shop.catalogue)
     models = [each.fit(each.count(histories, horizon), horizon) for each in everything]
@@ -81,7 +81,7 @@ def test_loaded_scorer_gives_the_features_of_the_fitted_one() -> None:
 
 
 def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
-    shop = random_shop(3)
+    shop = with_photos(random_shop(3))
     horizon, histories = shop.horizon(), shop.histories()
     everything = recommenders(RecommenderSettings(), shop.catalogue)
     scorer = Scorer(horizon, everything, [each.fit(each.count(histories, horizon), horizon) for each in everything])
@@ -91,6 +91,77 @@ def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
         alone = scorer.features(shop.block.take(np.array([user])).as_of(horizon.as_of, HISTORY))
         for name, one, all_users in zip(scorer.names, alone, together, strict=True):
             assert_array_equal(np.broadcast_to(one, (1, shape[1]))[0], all_users[user], err_msg=name)
+
+
+@dataclass(frozen=True)
+class Traced(Fixed):
+    """One whose scores are traced to a given detail for each user and sale."""
+
+    details: tuple[str, ...] = ()
+    traces: tuple[tuple[int, ...], ...] = ()
+
+    def trace(self, _: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.array(self.traces, np.int64)[users, sales]
+
+
+NOTHING = np.zeros((1, 1), np.float32)
+IMAGES = Traced(NOTHING, name="images", details=("pool", "ski"), traces=((0, 1, -1), (1, 1, 0)))
+SUBJECTS = Traced(NOTHING, name="subjects", details=("food", "art", "sea"), traces=((2, 0, 1), (-1, 2, 2)))
+WORDLESS = Traced(NOTHING, name="text", traces=((0, 0, 0), (0, 0, 0)))
+
+
+def scorer_of(*recommenders: Fixed) -> Scorer:
+    return Scorer(SHOP.horizon(), list(recommenders), list(recommenders))
+
+
+def detailed(scorer: Scorer, reasons: list[list[int]], sales: list[list[int]]) -> list[list[str]]:
+    """The words of reasons, given as features, after details have been put in their place."""
+    numbers = np.array(reasons, np.int16)
+    scorer.with_details(numbers, SHOP.histories(), np.array(sales))
+    assert numbers.dtype == np.int16
+    return [[scorer.reasons[number] for number in row] for row in numbers]
+
+
+def test_reasons_are_the_features_and_then_the_details_of_each() -> None:
+    scorer = scorer_of(IMAGES, Fixed(NOTHING), WORDLESS, SUBJECTS)
+    details = ["images/pool", "images/ski", "subjects/food", "subjects/art", "subjects/sea"]
+    assert scorer.reasons == ["images", "fixed", "text", "subjects", *details]
+    assert scorer_of(Fixed(NOTHING), WORDLESS).reasons == ["fixed", "text"]
+
+
+def test_detail_of_user_and_sale_takes_the_place_of_its_feature() -> None:
+    scorer = scorer_of(Fixed(NOTHING), IMAGES, WORDLESS, SUBJECTS)
+    sales = [[2, 1, 0], [0, 1, 2]]
+    assert detailed(scorer, [[1, 1, 1], [1, 0, 3]], sales) == [
+        ["images", "images/ski", "images/pool"],  # the first is traced to nothing
+        ["images/ski", "fixed", "subjects/sea"],
+    ]
+    assert detailed(scorer, [[3, 3, 2], [3, 2, 2]], sales) == [
+        ["subjects/art", "subjects/food", "text"],
+        ["subjects", "text", "text"],
+    ]
+
+
+def test_features_without_details_stay_as_they_are() -> None:
+    assert detailed(scorer_of(Fixed(NOTHING), WORDLESS), [[0], [1]], [[2], [0]]) == [["fixed"], ["text"]]
+
+
+def test_reasons_may_be_more_than_a_byte_holds() -> None:
+    many = tuple(f"detail {number}" for number in range(300))
+    traces = tuple(tuple(290 + user + 2 * sale for sale in range(3)) for user in range(2))
+    scorer = scorer_of(Traced(NOTHING, name="images", details=many, traces=traces), IMAGES)
+    assert detailed(scorer, [[0, 1], [0, 1]], [[1, 0], [2, 2]]) == [
+        ["images/detail 292", "images/pool"],
+        ["images/detail 295", "images/pool"],
+    ]
+
+
+def test_reasons_of_a_shop_with_photos_name_its_themes() -> None:
+    shop = with_photos(random_shop(3))
+    everything = recommenders(RecommenderSettings(), shop.catalogue)
+    models = [each.fit(each.count(shop.histories(), shop.horizon()), shop.horizon()) for each in everything]
+    scorer = Scorer(shop.horizon(), everything, models)
+    assert scorer.reasons == [*scorer.names, *(f"content_images/theme {number}" for number in range(5))]
 
 
 def test_arrays_come_back_as_they_were_packed() -> None:

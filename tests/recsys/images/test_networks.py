@@ -79,7 +79,7 @@ def resnet_shapes(depths: tuple[int, ...], expansion: int, n_labels: int) -> Sha
 
 def vgg16_shapes(n_labels: int) -> Shapes:
     convolutions = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128), 12: (256, 256)}
-    convolutions |= {14: (256, 256), 17: (512, 256), **{number: (512, 512) for number in (19, 21, 24, 26, 28)}}
+    convolutions |= {14: (256, 256), 17: (512, 256), **dict.fromkeys((19, 21, 24, 26, 28), (512, 512))}
     linears = {0: (4096, 512 * 7 * 7), 3: (4096, 4096), 6: (n_labels, 4096)}
     found: Shapes = {}
     for number, (outputs, inputs) in convolutions.items():
@@ -312,6 +312,6 @@ def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path, ar
 def test_weights_of_another_architecture_are_an_error_that_names_it(tmp_path):
     torch.save(random_network("resnet18", 5).state_dict(), tmp_path / "own.pth")
     with pytest.raises(
-        ModelError, match="does not fit architecture 'squeezenet': .*choose the one that it was trained as"
+        ModelError, match=r"does not fit architecture 'squeezenet': .*choose the one that it was trained as"
     ):
         load_network("squeezenet", 5, tmp_path / "own.pth")

@@ -146,10 +146,11 @@ def test_fit_is_the_same_every_time() -> None:
         (csr_matrix(np.eye(3)), list("abc")),
     ],
 )
-def test_few_photos_tags_and_differences_have_as_many_themes_as_they_need(photos: csr_matrix, tags: list[str]) -> None:
+def test_few_photos_tags_and_differences_have_fewer_themes_that_explain_them(
+    photos: csr_matrix, tags: list[str]
+) -> None:
     model = fit(photos, 30, tags=tags)
-    different = len(np.unique(photos[np.flatnonzero(photos.sum(axis=1))].toarray(), axis=0))
-    assert 1 <= len(model.ids) <= different
+    assert 1 <= len(model.ids) <= min(photos.shape)
     weights = model.activations(photos)
     assert_allclose(weights @ model.matrix, photos.toarray(), atol=0.02)
     assert_array_equal(weights.any(axis=1), photos.toarray().any(axis=1))

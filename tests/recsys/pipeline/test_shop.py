@@ -1,12 +1,18 @@
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from shops import AS_OF, make_shop, sale, visit
+from numpy.testing import assert_array_equal
+from shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit, with_photos, write_photos
 
-from recsys.errors import EmptyInputError
+from recsys.errors import EmptyInputError, ModelError
+from recsys.images import theme_store
+from recsys.images.themes import THEME_MODEL, no_themes
 from recsys.instants import DAY
+from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 
 
@@ -42,3 +48,83 @@ def test_recommenders_that_are_left_out_are_not_loaded(fitted):
 def test_instant_at_which_no_sale_is_open_is_an_error_that_names_its_window(fitted):
     with pytest.raises(EmptyInputError, match=r"no sale is open in \[2027-03-01 00:00, 2027-03-02 12:00\) UTC"):
         fitted.shop.horizon(AS_OF + 365 * DAY)
+
+
+# A shop with photos.
+
+DATA = with_photos(random_shop(5))
+
+
+def shop_in(folder: Path, data: ShopData, version: str = "1") -> Shop:
+    (folder / "sales").mkdir(parents=True, exist_ok=True)
+    pq.write_table(data.sales, folder / "sales/part.parquet")
+    return Shop(str(folder), version, HISTORY, RecommenderSettings(), horizon_hours=36)
+
+
+@pytest.fixture
+def illustrated(tmp_path) -> Shop:
+    write_photos(tmp_path, DATA.catalogue)
+    return shop_in(tmp_path, DATA)
+
+
+def names_of(shop: Shop) -> list[str]:
+    return [recommender.name for recommender in shop.recommenders]
+
+
+def test_gallery_is_that_of_the_folder(illustrated):
+    found, expected = illustrated.catalogue.gallery, DATA.catalogue.gallery
+    assert (found.uris, found.theme_names) == (expected.uris, expected.theme_names)
+    for name in ("first", "photo_themes", "sale_themes"):
+        assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert "content_images" in names_of(illustrated)
+    assert illustrated.covers(AS_OF) is illustrated.covers(AS_OF)  # kept between tasks of a worker
+
+
+def assert_has_no_photos(shop: Shop) -> None:
+    assert shop.catalogue.gallery is None
+    assert shop.covers(AS_OF) is None
+    assert "content_images" not in names_of(shop)
+    assert len(shop.horizon(AS_OF)) > 0
+
+
+def test_shop_without_themes_has_no_gallery(tmp_path):
+    assert_has_no_photos(shop_in(tmp_path, DATA))
+
+
+def test_shop_whose_theme_model_is_empty_has_no_gallery(illustrated):
+    theme_store.save(no_themes(), Path(illustrated.folder) / THEME_MODEL)
+    assert_has_no_photos(illustrated)
+
+
+def test_themes_of_sales_that_are_gone_are_not_read(illustrated):
+    fewer = make_shop(DATA.sale_rows[:-1], [])
+    gone = DATA.sale_rows[-1]["sale_id"]
+    assert DATA.catalogue.gallery.photos(DATA.catalogue.position[gone])
+    assert_has_no_photos(shop_in(Path(illustrated.folder), fewer, "2"))
+
+
+def test_themes_are_read_where_sales_without_photos_have_come(illustrated):
+    more = make_shop([*DATA.sale_rows, sale("zz", -1, 1)], [])
+    shop = shop_in(Path(illustrated.folder), more, "2")
+    assert shop.catalogue.gallery.photos(shop.catalogue.position["zz"]) == ()
+    assert shop.catalogue.gallery.uris == DATA.catalogue.gallery.uris
+
+
+@pytest.mark.parametrize("lost", [THEME_MODEL, "image_themes", "sale_themes"])
+def test_themes_whose_files_were_not_all_moved_are_not_read(illustrated, lost):
+    path = Path(illustrated.folder) / lost
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert_has_no_photos(illustrated)
+
+
+def test_themes_of_another_model_are_not_read(illustrated):
+    names = [f"other {number}" for number in range(5)]
+    theme_store.save(replace(no_themes(), names=names), Path(illustrated.folder) / THEME_MODEL)
+    assert_has_no_photos(illustrated)
+
+
+def test_damaged_theme_model_is_an_error_that_names_it(illustrated):
+    path = Path(illustrated.folder) / THEME_MODEL
+    path.write_text("{")
+    with pytest.raises(ModelError, match=f"{path}: the theme model cannot be read"):
+        _ = illustrated.catalogue

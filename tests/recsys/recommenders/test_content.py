@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import log, sqrt
 
 import numpy as np
@@ -6,13 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
-from shops import ShopData, make_shop, purchase, random_shop, sale, visit
+from shops import ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from recsys.images.gallery import Gallery
+from recsys.recommenders.base import Traceable
 from recsys.recommenders.content import (
     Content,
+    ContentModel,
+    ImageThemesSettings,
     MetadataSettings,
     TextSettings,
+    content_images,
     content_metadata,
     content_text,
     metadata_features,
@@ -145,14 +151,19 @@ def test_sale_that_opens_after_the_horizon_changes_no_weight() -> None:
     )
 
 
-@pytest.mark.parametrize("family", ["metadata", "text"])
+FAMILIES = {
+    "metadata": (content_metadata, MetadataSettings(half_life_days=9)),
+    "text": (content_text, TextSettings(half_life_days=9)),
+    "images": (content_images, ImageThemesSettings(half_life_days=9)),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @given(seed=st.integers(0, 10_000))
 def test_scores_agree_with_loops_over_users_and_sales(family: str, seed: int) -> None:
-    shop = random_shop(seed, n_users=6, n_sales=8, n_events=40)
-    if family == "metadata":
-        content = content_metadata(MetadataSettings(half_life_days=9), shop.catalogue)
-    else:
-        content = content_text(TextSettings(half_life_days=9), shop.catalogue)
+    shop = with_photos(random_shop(seed, n_users=6, n_sales=8, n_events=40))
+    make, settings = FAMILIES[family]
+    content = make(settings, shop.catalogue)
     counts = content.features.counts.toarray().astype(np.float64)
     horizon, histories = shop.horizon(), shop.histories()
     known = shop.catalogue.opens_at < horizon.until
@@ -178,3 +189,102 @@ def test_rare_words_are_left_out_by_the_settings() -> None:
     assert_allclose(  # alps is in one sale: u's profile is spa alone
         fit_and_score(content_text(TextSettings(min_sales=2), shop.catalogue), shop), [[1, sqrt(1 / 2), 0]], rtol=1e-6
     )
+
+
+def shop_with_themes(sales: list[dict], events: list[dict], themes: list[list[float]], users=()) -> ShopData:
+    """A shop whose sales show given weights of the themes pool, ski and city."""
+    shop = make_shop(sales, events, users)
+    of_sales = np.array(themes, np.float32)
+    gallery = Gallery(
+        np.arange(len(sales) + 1), ["photo.jpg"] * len(sales), ["pool", "ski", "city"], of_sales, of_sales
+    )
+    return replace(shop, catalogue=replace(shop.catalogue, gallery=gallery))
+
+
+def fitted_images(shop: ShopData, **settings: float) -> ContentModel:
+    return content_images(ImageThemesSettings(**settings), shop.catalogue).fit({}, shop.horizon())
+
+
+def test_image_score_is_the_cosine_of_themes_of_which_rare_ones_tell_more() -> None:
+    shop = shop_with_themes(
+        [sale("a", -9, -2), sale("b"), sale("c"), sale("d")],
+        [visit("u", "a", -4), visit("u", "b", -2), visit("v", "d", -2)],
+        [[2, 0, 0], [1, 1, 0], [0, 3, 4], [0, 0, 0]],
+        users=["w"],
+    )
+    pool, ski, city = (log((1 + 4) / (1 + n_sales)) + 1 for n_sales in (2, 2, 1))
+    b = np.array([pool, ski, 0]) / sqrt(pool**2 + ski**2)
+    c = np.array([0, 3 * ski, 4 * city]) / sqrt((3 * ski) ** 2 + (4 * city) ** 2)
+    u = np.array([1, 0, 0]) / 4 + b / 2  # a is seen one half-life before b, a half-life ago
+    expected = [[u @ b / np.linalg.norm(u), u @ c / np.linalg.norm(u), 0], [0, 0, 0], [0, 0, 0]]
+    assert_allclose(fitted_images(shop, half_life_days=2).score(shop.histories()), expected, rtol=1e-5)
+
+
+def test_photos_of_a_sale_that_opens_after_the_horizon_change_nothing() -> None:
+    sales, events = [sale("a"), sale("b"), sale("z", 1.6, 3)], [visit("u", "a", -1)]
+    scores = []
+    for of_z in ([9, 9, 9], [0, 0, 0], [0, 1, 0]):
+        shop = shop_with_themes(sales, events, [[2, 1, 0], [1, 0, 1], of_z])
+        scores.append(fitted_images(shop).score(shop.histories()))
+    assert_array_equal(scores[0], scores[1])
+    assert_array_equal(scores[0], scores[2])
+
+
+def test_score_is_traced_to_the_theme_that_adds_most() -> None:
+    shop = shop_with_themes(
+        [sale("a", -9, -2), sale("b"), sale("c"), sale("d")],
+        [visit("u", "a", -1), visit("v", "c", -1)],
+        [[3, 1, 0], [1, 2, 0], [0, 0, 1], [1, 9, 0]],
+        users=["w"],
+    )
+    # pool and city are on 3 and 1 of the 4 sales, ski on 3: u likes pool 3 times as much as ski, b shows half as much
+    # pool as ski (3 · 1 > 1 · 2), d a ninth (3 · 1 < 1 · 9).
+    users, sales = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 0, 1, 2])
+    model = fitted_images(shop)
+    assert [model.details[theme] if theme >= 0 else "" for theme in model.trace(shop.histories(), users, sales)] == [
+        "pool",
+        "",  # nothing in common with c
+        "ski",
+        "",
+        "city",
+        "",  # w has no profile
+    ]
+
+
+@given(seed=st.integers(0, 10_000))
+def test_traces_agree_with_products_one_by_one(seed: int) -> None:
+    shop = with_photos(random_shop(seed, n_users=6, n_sales=8, n_events=40))
+    model, histories = fitted_images(shop), shop.histories()
+    users, sales = (each.ravel() for each in np.indices((len(histories), len(shop.horizon()))))
+    profiles = model.profiles.toarray().astype(np.float64)
+    tastes = histories.weights(30, 3).toarray() @ profiles
+    found = model.trace(histories, users, sales)
+    for user, column, theme in zip(users, sales, found, strict=True):
+        added = tastes[user] * profiles[shop.horizon().sales[column]]
+        assert theme == -1 if not added.any() else added[theme] == pytest.approx(added.max(), rel=1e-5)
+    assert_array_equal((found >= 0).reshape(len(histories), -1), model.score(histories) > 0)
+
+
+def test_nothing_to_trace_is_no_trace() -> None:
+    shop = with_photos(random_shop(3))
+    nothing = np.zeros(0, np.int64)
+    assert fitted_images(shop).trace(shop.histories(), nothing, nothing).tolist() == []
+
+
+def test_images_can_be_put_into_words_and_other_families_cannot() -> None:
+    catalogue = with_photos(random_shop(3)).catalogue
+    details = []
+    for make, settings in FAMILIES.values():
+        model = make(settings, catalogue).fit({}, random_shop(3).horizon())
+        assert isinstance(model, Traceable)
+        details.append(list(model.details))
+    assert details == [[], [], [f"theme {number}" for number in range(5)]]
+
+
+def test_loaded_model_traces_as_the_fitted_one() -> None:
+    shop = with_photos(random_shop(3))
+    model = fitted_images(shop)
+    loaded = content_images(ImageThemesSettings(), shop.catalogue).load(model.arrays(), shop.horizon())
+    users, sales = (each.ravel() for each in np.indices((len(shop.histories()), len(shop.horizon()))))
+    assert loaded.details == model.details
+    assert_array_equal(loaded.trace(shop.histories(), users, sales), model.trace(shop.histories(), users, sales))

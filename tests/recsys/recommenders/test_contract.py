@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
-from shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit
+from shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
 
 from recsys.histories import Histories
 from recsys.recommenders import Model, Recommender, RecommenderSettings, Statistics, recommenders
 from recsys.scorer import pack, unpack
 
 SETTINGS = RecommenderSettings()
-SHOP = random_shop(7, n_users=31, n_sales=17, n_events=500)
+SHOP = with_photos(random_shop(7, n_users=31, n_sales=17, n_events=500))
 NAMES = [recommender.name for recommender in recommenders(SETTINGS, SHOP.catalogue)]
 
 
 def recommender_of(shop: ShopData, name: str) -> Recommender:
-    return next(each for each in recommenders(SETTINGS, shop.catalogue) if each.name == name)
+    return next(each for each in recommenders(SETTINGS, with_photos(shop).catalogue) if each.name == name)
 
 
 def fitted(shop: ShopData, name: str) -> Model:
@@ -35,7 +35,14 @@ def scores(shop: ShopData, name: str, histories: Histories | None = None) -> NDA
 
 def test_every_recommender_has_a_name_of_its_own() -> None:
     assert len(set(NAMES)) == len(NAMES)
-    assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= set(NAMES)
+    families = {"content_metadata", "content_text", "content_images"}
+    assert {"popularity", "collaborative", "own_visits", *families} <= set(NAMES)
+
+
+def test_shop_without_photos_has_every_recommender_but_that_over_them() -> None:
+    without = random_shop(7, n_users=31, n_sales=17, n_events=500)
+    names = [recommender.name for recommender in recommenders(SETTINGS, without.catalogue)]
+    assert names == [name for name in NAMES if name != "content_images"]
 
 
 def test_recommenders_can_be_left_out() -> None:
@@ -156,3 +163,7 @@ def test_fixture_has_what_is_hard() -> None:
     assert 1 < len(horizon) < len(SHOP.catalogue)
     assert (SHOP.catalogue.opens_at[horizon.sales] > AS_OF).any()
     assert np.isnan(SHOP.catalogue.prices).any()
+    photos = SHOP.catalogue.gallery
+    assert photos is not None
+    assert {0, 1} < set(np.diff(photos.first)[horizon.sales].tolist())
+    assert not photos.photo_themes.any(axis=1).all()

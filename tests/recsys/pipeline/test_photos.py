@@ -1,0 +1,99 @@
+"""Both engines write the same rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small_photos import own_tagger, write_photo
+
+from recsys.images import tagging
+from recsys.images.files import content_hash
+from recsys.images.settings import ImageSettings
+from recsys.images.tag_store import HASHES, TAGGED, TagStore
+from recsys.pipeline import photos
+from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine, choose_engine
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(photos.os, "cpu_count", lambda: 1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def uris(tmp_path) -> list[str]:
+    """Five photos, one of which is none, and one that is not there."""
+    rng = np.random.default_rng(0)
+    found = [
+        write_photo(tmp_path / f"{number}.png", tuple(int(level) for level in rng.integers(0, 256, 3)))
+        for number in range(5)
+    ]
+    Path(found[2]).write_text("<html></html>")
+    return [*found, str(tmp_path / "none.png")]
+
+
+def written(engine: Engine, uris: list[str], settings: ImageSettings, folder: Path) -> tuple[pa.Table, pa.Table]:
+    """The rows of HASHES and of TAGGED that an engine writes, read as the next night reads them."""
+    store = TagStore(folder, "tagger")
+    with store.new_hashes() as part:
+        engine.hash_photos(
+            pa.table({"image_uri": uris, "known_stamp": pa.nulls(len(uris), pa.string())}), settings, part
+        )
+    hashes = store.hashes().sort_by("image_uri")
+    hashed = hashes.filter(hashes["image_hash"].is_valid())
+    with store.new_tags() as part:
+        engine.tag_photos(hashed.select(["image_hash", "image_uri"]), settings, part)
+    assert hashes.schema == HASHES
+    tagged = store.tagged(TAGGED.names).sort_by("image_hash")
+    assert tagged.schema == TAGGED
+    return hashes, tagged
+
+
+def test_spark_writes_the_same_rows_as_one_process(spark, uris, tmp_path):
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    hashes, tagged = written(ProcessEngine(), uris, settings, tmp_path / "process")
+    assert hashes["reason"].to_pylist() == [None] * 5 + ["missing"]
+    assert hashes["image_hash"].to_pylist()[:5] == [content_hash(Path(uri).read_bytes()) for uri in uris[:5]]
+    assert sorted(row or "" for row in tagged["reason"].to_pylist()) == [""] * 4 + ["not_an_image"]
+    spark_hashes, spark_tagged = written(SparkEngine(spark), uris, settings, tmp_path / "spark")
+    assert spark_hashes == hashes
+    without_numbers = ["image_hash", "reason", "detail", "tags"]
+    assert spark_tagged.select(without_numbers) == tagged.select(without_numbers)
+    for column in ("probabilities", "embedding"):
+        for found, expected in zip(spark_tagged[column].to_pylist(), tagged[column].to_pylist(), strict=True):
+            assert (found is None) == (expected is None)
+            if expected is not None:
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_to_do_leaves_no_part(spark, tmp_path, uris):
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    for name, engine in (("process", ProcessEngine()), ("spark", SparkEngine(spark))):
+        store = TagStore(tmp_path / name, "tagger")
+        for _ in range(2):
+            known = {row["image_uri"]: row["stamp"] for row in store.hashes().to_pylist()}
+            stamps = pa.array([known.get(uri) for uri in uris[:2]], pa.string())
+            with store.new_hashes() as part:
+                engine.hash_photos(pa.table({"image_uri": uris[:2], "known_stamp": stamps}), settings, part)
+        assert len(list((tmp_path / name / "hashes").glob("part-*"))) == 1
+
+
+def test_many_small_batches_become_few_groups_of_rows(tmp_path):
+    batches = [pa.RecordBatch.from_pylist([{"image_hash": f"h{number}"}] * 8, TAGGED) for number in range(300)]
+    photos._write(iter(batches), TAGGED, tmp_path)
+    file = pq.ParquetFile(tmp_path / "photos.parquet")
+    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (2400, 3)  # 1024, 1024, 352
+    assert file.read()["image_hash"].to_pylist()[::8] == [f"h{number}" for number in range(300)]
+
+
+def test_one_process_tags_where_it_is_asked_for_or_has_the_only_gpu(spark, monkeypatch):
+    for device, auto in (("cpu", SparkEngine), ("cuda", ProcessEngine)):
+        monkeypatch.setattr(tagging, "best_device", lambda device=device: device)
+        assert type(choose_engine("auto", spark)) is auto
+        assert type(choose_engine("spark", spark)) is SparkEngine
+        assert type(choose_engine("process", spark)) is ProcessEngine
