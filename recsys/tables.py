@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import (
@@ -45,10 +46,12 @@ class Table:
     partitioned_by: tuple[str, ...] = field(default=())
     open_ended: bool = False
 
-    def arrow(self, rows: pd.DataFrame) -> pa.Table:
-        """Return the table's columns of rows in memory, to be written."""
+    def write_rows(self, rows: pd.DataFrame, folder: Path) -> None:
+        """Write the table's columns of rows in memory as Parquet into a folder, without Spark."""
         schema = to_arrow_schema(StructType([StructField(name, kind) for name, kind in self.columns.items()]))
-        return pa.Table.from_pandas(rows[list(self.columns)].astype(object), schema, preserve_index=False)
+        path = folder / self.name / "part-0.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pandas(rows[list(self.columns)].astype(object), schema, preserve_index=False), path)
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.

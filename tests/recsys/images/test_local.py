@@ -7,10 +7,10 @@ from recsys.images.settings import ImageSettings
 
 
 def test_folder_means_all_photos_below_it_and_files_are_as_they_are(tmp_path):
-    for name in ("b/2.JPG", "b/1.png", "a.webp", "b/notes.txt", "b/folder.jpg/3.tif"):
+    for name in ("b/2.JPG", "b/1.bmp", "a.webp", "b/notes.txt", "b/folder.jpg/3.tif"):
         write_photo(tmp_path / name, (1, 2, 3))
     found = photos_below(["s3://bucket/x.jpg", str(tmp_path), "/no/such.bmp"])
-    inside = [f"{tmp_path}/{name}" for name in ("a.webp", "b/1.png", "b/2.JPG", "b/folder.jpg/3.tif")]
+    inside = [f"{tmp_path}/{name}" for name in ("a.webp", "b/1.bmp", "b/2.JPG", "b/folder.jpg/3.tif")]
     assert found == ["s3://bucket/x.jpg", *inside, "/no/such.bmp"]
 
 
@@ -21,11 +21,11 @@ def test_folder_without_photos_is_an_error_that_names_what_photos_end_in(tmp_pat
 
 def test_photos_are_tagged_in_order_or_say_why_not(tmp_path):
     settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
-    red = write_photo(tmp_path / "red.png", (255, 0, 0))
+    red = write_photo(tmp_path / "red.bmp", (255, 0, 0))
     page = tmp_path / "page.jpg"
     page.write_text("<html></html>")
-    rows = list(tag_here([red, str(page), "/no/such.png", red], settings, threads=1))
-    assert [row["photo"] for row in rows] == [red, str(page), "/no/such.png", red]
+    rows = list(tag_here([red, str(page), "/no/such.bmp", red], settings, threads=1))
+    assert [row["photo"] for row in rows] == [red, str(page), "/no/such.bmp", red]
     assert [row.get("reason") for row in rows] == [None, "not_an_image", "missing", None]
     assert rows[0]["tags"] == rows[3]["tags"]
     probabilities = [each["probability"] for each in rows[0]["tags"]]

@@ -73,7 +73,7 @@ def mixed(tmp_path) -> dict[tuple[str, str], tuple[int, int, int] | str]:
     """Photos of random colours with bad ones among them, by hash and path: the colour, or why it is bad."""
     rng, found = np.random.default_rng(0), {}
     for number in range(50):
-        path = tmp_path / f"{number}.png"
+        path = tmp_path / f"{number}.bmp"
         if number % 3 == 1 or 20 <= number < 30:  # sometimes a whole batch of bad ones
             content = [*BAD][number % len(BAD)]
             path.write_bytes(content)
@@ -108,8 +108,8 @@ def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
     settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
     rng = np.random.default_rng(0)
     for number in range(11):
-        write_photo(tmp_path / f"{number}.png", tuple(int(level) for level in rng.integers(0, 256, 3)))
-    pairs = [hashed(tmp_path / f"{number}.png") for number in range(11)]
+        write_photo(tmp_path / f"{number}.bmp", tuple(int(level) for level in rng.integers(0, 256, 3)))
+    pairs = [hashed(tmp_path / f"{number}.bmp") for number in range(11)]
     expected = {
         row["image_hash"]: row
         for row in tagged(pairs, settings.model_copy(update={"tagging": images(batch=1).tagging}))
@@ -125,7 +125,7 @@ def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
 
 
 def test_photo_that_changed_since_it_was_hashed_is_set_aside_and_never_tagged_under_the_old_hash(tmp_path, colours):
-    path = tmp_path / "a.png"
+    path = tmp_path / "a.bmp"
     write_photo(path, (255, 0, 0))
     pair = hashed(path)
     write_photo(path, (0, 0, 255))
@@ -137,12 +137,12 @@ def test_photo_that_changed_since_it_was_hashed_is_set_aside_and_never_tagged_un
 
 
 def test_photo_that_vanished_since_it_was_hashed_is_missing(tmp_path, colours):
-    (row,) = tagged([("0" * 32, str(tmp_path / "none.png"))], images())
+    (row,) = tagged([("0" * 32, str(tmp_path / "none.bmp"))], images())
     assert (row["reason"], row["tags"]) == ("missing", None)
 
 
 def test_limits_of_the_configuration_hold(tmp_path, colours):
-    pair = hashed(Path(write_photo(tmp_path / "a.png", (255, 0, 0), side=100)))
+    pair = hashed(Path(write_photo(tmp_path / "a.bmp", (255, 0, 0), side=100)))
     for limits, reason in (({"max_megapixels": 0.01}, None), ({"max_megapixels": 0.0099}, "too_large")):
         assert tagged([pair], images(**limits))[0]["reason"] == reason
     assert tagged([pair], images(max_megabytes=1e-5))[0]["reason"] == "too_large"
@@ -150,7 +150,7 @@ def test_limits_of_the_configuration_hold(tmp_path, colours):
 
 def test_no_photos_give_no_rows(colours):
     assert tagged([], images()) == []
-    assert tagged([("0" * 32, "/no/such.png")] * 3, images(batch=2))[2]["reason"] == "missing"
+    assert tagged([("0" * 32, "/no/such.bmp")] * 3, images(batch=2))[2]["reason"] == "missing"
 
 
 def test_tagger_is_loaded_once_a_process(tmp_path):
@@ -190,7 +190,7 @@ def test_results_come_in_order_and_at_most_so_many_ahead():
 
 
 def test_endless_photos_are_decoded_only_as_far_as_they_are_needed(tmp_path, colours, monkeypatch):
-    image_hash, uri = hashed(Path(write_photo(tmp_path / "a.png", (255, 0, 0))))
+    image_hash, uri = hashed(Path(write_photo(tmp_path / "a.bmp", (255, 0, 0))))
     counter = Counter()
     decode = tagging.decode
     monkeypatch.setattr(tagging, "decode", lambda data, *limits: decode(counter(data), *limits))
@@ -214,7 +214,7 @@ def hashes(pairs: list[tuple[str, str | None]], settings: ImageSettings | None =
 
 
 def test_photos_are_hashed_where_they_are_new_or_have_changed(tmp_path):
-    paths = [tmp_path / name for name in ("new.png", "same.png", "changed.png")]
+    paths = [tmp_path / name for name in ("new.bmp", "same.bmp", "changed.bmp")]
     for path in paths:
         path.write_bytes(path.name.encode())
     first = hashes([(str(path), None) for path in paths])
@@ -228,8 +228,8 @@ def test_photos_are_hashed_where_they_are_new_or_have_changed(tmp_path):
 
 
 def test_photo_that_cannot_be_hashed_says_why_and_has_no_stamp_so_that_it_is_tried_again(tmp_path):
-    (tmp_path / "large.png").write_bytes(bytes(2000))
-    uris = [str(tmp_path / "none.png"), str(tmp_path / "large.png")]
+    (tmp_path / "large.bmp").write_bytes(bytes(2000))
+    uris = [str(tmp_path / "none.bmp"), str(tmp_path / "large.bmp")]
     found = hashes([(uri, "a stamp") for uri in uris], images(max_megabytes=0.001))
     assert [found[uri]["reason"] for uri in uris] == ["missing", "too_large"]
     assert {(row["stamp"], row["image_hash"]) for row in found.values()} == {(None, None)}

@@ -119,6 +119,14 @@ def test_id_that_themes_of_other_settings_were_given_is_not_given_again(shop):
     assert read(shop.folder / "day 20 tagger-1 30 themes.json").ids == [8, 9]
 
 
+def test_id_that_an_earlier_instant_was_given_later_is_not_given_again(shop):
+    shop.themes(20)  # ids 1, 2
+    shop.themes(5, themes=5)  # knows of none before it: ids 1 to 5
+    shop.themes(30)
+    assert shop.fitted_after[2] == "day 20 tagger-1 30 themes"
+    assert shop.given[2].next_id == 6
+
+
 def test_other_tagger_starts_afresh(shop):
     shop.themes(10)
     assert shop.themes(10, tagger="tagger-2") == "day 10 tagger-2 30 themes"

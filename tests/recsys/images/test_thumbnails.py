@@ -35,6 +35,12 @@ def test_thumbnail_is_the_middle_square_of_a_photo(width: int, height: int) -> N
     np.testing.assert_allclose(middle, [0, 0, 255], atol=12)  # neither red nor green is left
 
 
+def test_thumbnail_of_a_square_photo_shows_all_of_it() -> None:
+    shown = pixels(thumbnail(photo(300, 300), 64))
+    for columns, colour in ((slice(2, 14), [255, 0, 0]), (slice(18, 46), [0, 0, 255]), (slice(50, 62), [0, 255, 0])):
+        np.testing.assert_allclose(shown[:, columns].reshape(-1, 3).mean(axis=0), colour, atol=25)
+
+
 def test_thumbnail_has_the_side_that_is_asked_for_also_of_a_smaller_photo() -> None:
     assert pixels(thumbnail(photo(300, 300), 32)).shape == (32, 32, 3)
     assert pixels(thumbnail(photo(9, 7), 64)).shape == (64, 64, 3)

@@ -30,11 +30,11 @@ def uris(tmp_path) -> list[str]:
     """Five photos, one of which is none, and one that is not there."""
     rng = np.random.default_rng(0)
     found = [
-        write_photo(tmp_path / f"{number}.png", tuple(int(level) for level in rng.integers(0, 256, 3)))
+        write_photo(tmp_path / f"{number}.bmp", tuple(int(level) for level in rng.integers(0, 256, 3)))
         for number in range(5)
     ]
     Path(found[2]).write_text("<html></html>")
-    return [*found, str(tmp_path / "none.png")]
+    return [*found, str(tmp_path / "none.bmp")]
 
 
 def written(engine: Engine, uris: list[str], settings: ImageSettings, folder: Path) -> tuple[pa.Table, pa.Table]:
