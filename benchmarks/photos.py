@@ -25,16 +25,19 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from benchmarks import machine
 from jobs.session import spark_session
 from recsys.config import Settings
 from recsys.images.decoding import decode
-from recsys.images.inference import Tagger, load_tagger
+from recsys.images.inference import load_tagger
 from recsys.images.local import photos_below
+from recsys.images.networks import load_network
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tag_store import TAGGED
-from recsys.images.tagging import Worker, best_device, tag_photos
+from recsys.images.taggers import TaggerFiles, tagger_files
+from recsys.images.tagging import ON_GPU, Worker, best_device, tag_photos
 from recsys.images.themes import fit_themes, tag_matrix
 from recsys.pipeline.photos import ProcessEngine, SparkEngine
 from recsys.pipeline.settings import SourceSettings
@@ -78,10 +81,11 @@ def drawn(folder: Path, photos: int = 400) -> str:
 def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Path) -> None:
     """Time the loop, one process and Spark, in turns, and print the median photos a second of each."""
     spark = spark_session(Settings(folder=str(folder / "var"), source=SourceSettings(sql="", raw={})))
-    tagger = load_tagger(settings.tagger)
+    found = tagger_files(settings.tagger)
+    network = load_network(found.architecture, len(found.labels), found.weights).eval()
     rows = rows_of(photos)
     ways: dict[str, Callable[[Path], None]] = {
-        "plain loop": lambda out: plain_loop(photos, tagger, out),
+        "plain loop": lambda out: plain_loop(photos, network, found, out),
         "one process": lambda out: ProcessEngine().tag_photos(rows, settings, out),
         "Spark": lambda out: SparkEngine(spark).tag_photos(rows, settings, out),
     }
@@ -104,12 +108,11 @@ def rows_of(photos: list[str]) -> pa.Table:
     return pa.table({"image_hash": [str(number) for number in range(len(photos))], "image_uri": photos})
 
 
-def plain_loop(photos: list[str], tagger: Tagger, out: Path) -> None:
+def plain_loop(photos: list[str], network: nn.Module, tagger: TaggerFiles, out: Path) -> None:
     """Tag as one would write it down first."""
     torch.set_num_threads(CORES)
     shape = tagger.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (shape.mean, shape.std))
-    network = tagger.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     found = []
     with torch.inference_mode():
         for number, photo in enumerate(photos):
@@ -132,7 +135,7 @@ def plain_loop(photos: list[str], tagger: Tagger, out: Path) -> None:
 def gpu_shares(photos: list[str], settings: ImageSettings, seconds: float = 10.0) -> None:
     """Print what bounds a GPU: decoding alone, network alone, both; and how far its tags are from the CPU's."""
     on_gpu, on_cpu = load_tagger(settings.tagger, "cuda"), load_tagger(settings.tagger)
-    size = 8 * settings.tagging.batch
+    size = ON_GPU * settings.tagging.batch
     pixels = np.stack(decoded(photos[:size]))
     batch = np.concatenate([pixels] * (size // len(pixels) + 1))[:size]
     many = list(islice(repeat_all(photos), 20_000))

@@ -30,7 +30,7 @@ def build_themes(run: Run, out: Path) -> str:
     activations = model.activations(tag_matrix(contents["tags"], contents["probabilities"], model.tags))
     row = pd.Series(np.arange(len(contents)), index=contents["image_hash"])
     weights = model.balanced(activations)[row.loc[photos["image_hash"]]]
-    _write_photos(run, photos, rejected, weights, out)
+    _write_photos(photos, rejected, weights, out)
     _write_sales(run, photos, weights, model, catalogue, out)
     if not len(photos):
         return "no photos, no themes"
@@ -71,10 +71,10 @@ def _fingerprint(run: Run) -> str:
     return digest([images.themes.themes, images.themes.seed, images.tagging.tags, settings.horizon_hours])[:16]
 
 
-def _write_photos(run: Run, photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:
+def _write_photos(photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:
     tagged = photos.assign(weights=list(weights))
     rows = pd.concat([tagged, rejected.assign(weights=None)]) if len(rejected) else tagged
-    IMAGE_THEMES.write(run.spark.createDataFrame(IMAGE_THEMES.arrow(rows)), out)
+    IMAGE_THEMES.write_rows(rows, out)
 
 
 def _write_sales(
@@ -89,7 +89,7 @@ def _write_sales(
         "theme": np.array(model.names, object)[themes] if model.names else [],
         "weight": of_sales[sales, themes],
     }
-    SALE_THEMES.write(run.spark.createDataFrame(SALE_THEMES.arrow(pd.DataFrame(rows))), out)
+    SALE_THEMES.write_rows(pd.DataFrame(rows), out)
 
 
 BUILD_THEMES = Step(

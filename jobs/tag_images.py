@@ -28,7 +28,7 @@ def tag_images(run: Run, out: Path) -> str:
     """Tag the photos that are new since the last run, and set aside those that cannot be."""
     images = SALE_IMAGES.read(run.spark, run.folder).toPandas()
     if images.empty:
-        _write_tables(run, images.reindex(columns=[*images.columns, *_FOUND]), out)
+        _write_tables(images.reindex(columns=[*images.columns, *_FOUND]), out)
         return "the shop has no photos"
     store, settings = tag_store(run), run.settings.images
     engine = choose_engine(settings.tagging.engine, run.spark)
@@ -40,7 +40,7 @@ def tag_images(run: Run, out: Path) -> str:
     found = images.join(hashes, on="absolute").join(tags, on="image_hash")
     for column in ("reason", "detail"):
         found[column] = found[column].where(found["image_hash"].notna(), found[f"unread_{column}"])
-    _write_tables(run, found, out)
+    _write_tables(found, out)
     return _summary(found, new, store.tagger_version)
 
 
@@ -82,10 +82,10 @@ def _tag_new(run: Run, store: TagStore, engine: Engine, hashes: pd.DataFrame) ->
     return len(seen) - int(seen.sum())
 
 
-def _write_tables(run: Run, found: pd.DataFrame, out: Path) -> None:
+def _write_tables(found: pd.DataFrame, out: Path) -> None:
     is_tagged = found["reason"].isna() & found["image_hash"].notna()
     for table, rows in ((IMAGE_TAGS, found[is_tagged]), (REJECTED_IMAGES, found[~is_tagged])):
-        table.write(run.spark.createDataFrame(table.arrow(rows)), out)
+        table.write_rows(rows, out)
 
 
 def _summary(found: pd.DataFrame, new: int, version: str) -> str:

@@ -50,8 +50,9 @@ class Table:
         """Write the table's columns of rows in memory as Parquet into a folder, without Spark."""
         schema = to_arrow_schema(StructType([StructField(name, kind) for name, kind in self.columns.items()]))
         path = folder / self.name / "part-0.parquet"
-        path.parent.mkdir(parents=True)
-        pq.write_table(pa.Table.from_pandas(rows[list(self.columns)].astype(object), schema, preserve_index=False), path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain = rows[list(self.columns)].astype(object)
+        pq.write_table(pa.Table.from_pandas(plain, schema, preserve_index=False), path)
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.

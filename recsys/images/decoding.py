@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+DECODING = 1
+"""Part of every tagger's version: a change of what photos are decoded to needs another."""
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000")
 """What is decoded; the other formats that Pillow knows would run foreign programs, or are no photos."""
 

@@ -45,14 +45,18 @@ class Tagger:
         """Tag photos, shape (n_photos, crop, crop, 3), RGB; n_tags of them each."""
         return self.collect(self.submit(photos, n_tags))
 
-    @torch.inference_mode()
     def submit(self, photos: NDArray[np.uint8], n_tags: int) -> Submitted:
         """Start tagging: on a GPU this returns before the work is done, so that the next photos are read meanwhile."""
-        on_gpu = self.device.type == "cuda"
         batch = torch.from_numpy(photos)
-        if on_gpu:
+        if self.device.type == "cuda":
             batch = batch.pin_memory()
-        batch = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # is channels last already
+        return self.run(batch.to(self.device, non_blocking=True), n_tags)
+
+    @torch.inference_mode()
+    def run(self, photos: Tensor, n_tags: int) -> Submitted:
+        """Start tagging photos that are on the device, shape (n_photos, crop, crop, 3), RGB, uint8."""
+        on_gpu = self.device.type == "cuda"
+        batch = photos.permute(0, 3, 1, 2)  # is channels last already
         if self.preprocessing.channels == "BGR":
             batch = batch.flip(1)
         inputs = ((batch - self._mean) / self._std).contiguous(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from recsys.settings import StepSettings
 
@@ -26,7 +26,7 @@ class TaggerSettings(StepSettings):
     """Order of colours of your own network."""
     mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), strict=False)
     """Subtracted from colours in [0, 1]; for 'own' alone."""
-    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), strict=False)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field((0.229, 0.224, 0.225), strict=False)
     """Colours are divided by it; for 'own' alone."""
 
 
@@ -37,8 +37,8 @@ class TaggingSettings(StepSettings):
     """Spark's workers, or one process; auto takes one process where Spark is local and there is a GPU."""
     tags: int = Field(5, ge=1, le=100)
     """So many of the best tags are kept."""
-    batch: int = Field(32, ge=1)
-    """Photos that the network sees at once on a CPU; eight times as many on a GPU."""
+    batch: int = Field(8, ge=1)
+    """Photos that the network sees at once on a CPU; thirty-two times as many on a GPU."""
     part_photos: int = Field(5000, ge=1)
     """After so many photos what is done is saved: a run that is killed loses no more."""
     max_megapixels: float = Field(80.0, gt=0, le=89)

@@ -9,6 +9,7 @@ from typing import get_args
 
 from recsys.errors import ConfigurationError, ModelError
 from recsys.images import model_files as files
+from recsys.images.decoding import DECODING
 from recsys.images.settings import Architecture, TaggerSettings
 
 PLACES365 = "http://places2.csail.mit.edu/models_places365"
@@ -62,7 +63,7 @@ def tagger_files(settings: TaggerSettings) -> TaggerFiles:
     """
     definition = _definition(settings)
     weights, labels = _weights_file(definition, settings), _labels(definition, settings)
-    what = [definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
+    what = [DECODING, definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
     version = f"{settings.name}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}"
     return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, version)
 

@@ -19,7 +19,8 @@ from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tag_store import HASHES, TAGGED
 
 READING_THREADS = 16
-_ON_GPU = 32  # a GPU wants larger batches
+ON_GPU = 32
+"""A GPU's batches are so many times as large."""
 
 Batches = Iterator[pa.RecordBatch]
 _In = TypeVar("_In")
@@ -75,7 +76,7 @@ def tag_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings, worke
     """
     torch.set_num_threads(worker.threads)
     tagger = _loaded(settings.tagger, worker.device)
-    size = settings.tagging.batch * (_ON_GPU if worker.device.startswith("cuda") else 1)
+    size = settings.tagging.batch * (ON_GPU if worker.device.startswith("cuda") else 1)
     files, shape = PhotoFiles.of(settings), tagger.preprocessing
 
     def decoded(photo: tuple[str | None, str]) -> _Decoded:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pyarrow as pa
@@ -73,8 +74,12 @@ class SparkEngine:
 
     def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Path) -> None:
         tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
-        spread = self.spark.createDataFrame(rows).repartition(min(tasks, max(1, rows.num_rows)))
-        spread.mapInArrow(function, ddl).write.mode("append").parquet(str(folder))
+        # Spark reads the rows from a file: it would send those of a frame made here with every task.
+        with TemporaryDirectory(dir=folder.parent, prefix=".tmp-rows-") as rows_folder:
+            pq.write_table(rows, f"{rows_folder}/rows.parquet")
+            written = self.spark.read.parquet(f"{rows_folder}/rows.parquet")
+            spread = written.repartition(min(tasks, max(1, rows.num_rows)))
+            spread.mapInArrow(function, ddl).write.mode("append").parquet(str(folder))
 
 
 class ProcessEngine:
