@@ -39,7 +39,7 @@ from recsys.images.tag_store import TAGGED
 from recsys.images.taggers import TaggerFiles, tagger_files
 from recsys.images.tagging import ON_GPU, Worker, best_device, tag_photos
 from recsys.images.themes import fit_themes, tag_matrix
-from recsys.pipeline.photos import ProcessEngine, SparkEngine
+from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine
 from recsys.pipeline.settings import SourceSettings
 
 CORES = os.cpu_count() or 1
@@ -83,11 +83,10 @@ def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Pat
     spark = spark_session(Settings(folder=str(folder / "var"), source=SourceSettings(sql="", raw={})))
     found = tagger_files(settings.tagger)
     network = load_network(found.architecture, len(found.labels), found.weights).eval()
-    rows = rows_of(photos)
     ways: dict[str, Callable[[Path], None]] = {
         "plain loop": lambda out: plain_loop(photos, network, found, out),
-        "one process": lambda out: ProcessEngine().tag_photos(rows, settings, out),
-        "Spark": lambda out: SparkEngine(spark).tag_photos(rows, settings, out),
+        "one process": lambda out: night(ProcessEngine(), photos, settings, out),
+        "Spark": lambda out: night(SparkEngine(spark), photos, settings, out),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
@@ -98,14 +97,27 @@ def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Pat
             if number:  # the first round loads networks and starts workers
                 rates[name].append(len(photos) / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{settings.tagger.name}, {len(photos)} photos, JPEG to written tags, device {best_device()}:")
+    print(f"{settings.tagger.name}, {len(photos)} photos, JPEG to written tags, {best_device()}:")
     for name, rate in medians.items():
         print(f"  {name:<12} {rate:8.1f} photos/s   {rate / medians['plain loop']:5.2f} x the loop", flush=True)
 
 
+def night(engine: Engine, photos: list[str], settings: ImageSettings, out: Path) -> None:
+    """Do what a night does with photos that are all new: hash them, tag them, write both."""
+    hashes, tags = out / "hashes", out / "tags"
+    hashes.mkdir()
+    tags.mkdir()
+    rows = pa.table({"image_uri": photos, "known_stamp": pa.nulls(len(photos), pa.string())})
+    engine.hash_photos(rows, settings, hashes)
+    engine.tag_photos(pq.read_table(hashes).select(["image_hash", "image_uri"]), settings, tags)
+    tagged = len(photos) - pq.read_table(tags, columns=["tags"])["tags"].null_count
+    if tagged < len(photos):
+        raise SystemExit(f"{tagged} of {len(photos)} photos tagged: nothing to compare")
+
+
 def rows_of(photos: list[str]) -> pa.Table:
-    """Name each photo by its position."""
-    return pa.table({"image_hash": [str(number) for number in range(len(photos))], "image_uri": photos})
+    """Return rows to tag whatever their content."""
+    return pa.table({"image_hash": pa.nulls(len(photos), pa.string()), "image_uri": photos})
 
 
 def plain_loop(photos: list[str], network: nn.Module, tagger: TaggerFiles, out: Path) -> None:

@@ -21,7 +21,8 @@ THEMES = "themes"
 
 def build_themes(run: Run, out: Path) -> str:
     """Fit themes, or take the last fit where it is fresh, and project the photos of all sales onto them."""
-    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas().sort_values(["sale_id", "position"])
+    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
+    photos = photos.sort_values(["sale_id", "position"])  # Spark writes any order, and sums of floats depend on it
     rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
     catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
     model = _model(run, photos, catalogue) if len(photos) else no_themes()
@@ -44,7 +45,7 @@ def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
     as_of = min(instants, default=run.as_of)
     until = as_of + int(run.settings.horizon_hours * HOUR)
     known = photos[catalogue.opens_at[photos["sale_id"].map(catalogue.position)] < until]
-    known = known.drop_duplicates("image_hash").sort_values("image_hash")  # sums of floats depend on the order
+    known = known.drop_duplicates("image_hash")
 
     def fit(previous: ThemeModel | None) -> ThemeModel:
         if not len(known):

@@ -13,7 +13,7 @@ from rich.console import Console
 from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
 from jobs.build_histories import BUILD_HISTORIES
-from jobs.build_themes import BUILD_THEMES
+from jobs.build_themes import BUILD_THEMES, build_themes
 from jobs.nightly import night, nightly
 from jobs.run import Run, with_inputs
 from jobs.validate_tables import VALIDATE_TABLES
@@ -117,10 +117,16 @@ def test_photo_of_an_earlier_sale_changes_the_themes(shop, run, tmp_path):
 
 
 def test_order_of_the_rows_changes_nothing(shop, run, tmp_path):
-    other = copied(shop, tmp_path / "shop")
-    other.write(SALES[::-1], EVENTS)
-    other.write_photos(PHOTOS[::-1], {})
-    found = themes_built(other)
+    other = night(copied(shop, tmp_path / "shop").settings())
+    shutil.copytree(run.folder, other.folder)
+    rows = pq.read_table(other.folder / "image_tags")
+    shutil.rmtree(other.folder / "image_tags")
+    (other.folder / "image_tags").mkdir()
+    shuffled = rows.take(np.random.default_rng(0).permutation(rows.num_rows))
+    pq.write_table(shuffled, other.folder / "image_tags/part.parquet")
+    found = replace(other, folder=tmp_path / "found")
+    found.folder.mkdir()
+    build_themes(other, found.folder)
     assert (found.folder / THEME_MODEL).read_bytes() == (run.folder / THEME_MODEL).read_bytes()
     assert photo_weights(found) == photo_weights(run)
     assert sale_themes(found) == sale_themes(run)
