@@ -11,7 +11,7 @@ from jobs.run import Run, Step, digest, main
 from jobs.tag_images import TAG_IMAGES, tag_store
 from recsys.catalogue import Catalogue
 from recsys.images.theme_store import save, themes_as_of
-from recsys.images.themes import THEME_MODEL, ThemeModel, fit_themes, no_themes, sale_weights, tag_matrix
+from recsys.images.themes import THEME_MODEL, ThemeModel, fit_themes, no_themes, renamed, sale_weights, tag_matrix
 from recsys.instants import HOUR
 from recsys.tables import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_THEMES
 
@@ -26,6 +26,7 @@ def build_themes(run: Run, out: Path) -> str:
     rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
     catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
     model = _model(run, photos, catalogue) if len(photos) else no_themes()
+    model = renamed(model, run.settings.images.themes.names)
     save(model, out / THEME_MODEL)
     contents = photos.drop_duplicates("image_hash")
     activations = model.activations(tag_matrix(contents["tags"], contents["probabilities"], model.tags))
@@ -50,7 +51,7 @@ def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
     def fit(previous: ThemeModel | None) -> ThemeModel:
         if not len(known):
             return no_themes()
-        tags = sorted(set().union(*known["tags"]))
+        tags = sorted(set().union(*known["tags"]).difference(settings.themes.ignored_tags))
         matrix = tag_matrix(known["tags"], known["probabilities"], tags)
         return fit_themes(
             matrix,
@@ -69,7 +70,8 @@ def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
 
 def _fingerprint(run: Run) -> str:
     settings, images = run.settings, run.settings.images
-    return digest([images.themes.themes, images.themes.seed, images.tagging.tags, settings.horizon_hours])[:16]
+    fitted = [images.themes.themes, images.themes.seed, sorted(images.themes.ignored_tags), images.tagging.tags]
+    return digest([fitted, settings.horizon_hours])[:16]
 
 
 def _write_photos(photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:

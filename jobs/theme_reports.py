@@ -59,9 +59,10 @@ def shown_themes(run: Run) -> pd.DataFrame:
 def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
     """Compare numbers of themes on the photos of the shop."""
     photos = tagged_photos(run)
-    tags = sorted(set().union(*photos["tags"]))
+    settings = run.settings.images.themes
+    tags = sorted(set().union(*photos["tags"]).difference(settings.ignored_tags))
     matrix = tag_matrix(photos["tags"], photos["probabilities"], tags)
-    yield from compare_counts(matrix, tags, counts, run.settings.images.themes.seed)
+    yield from compare_counts(matrix, tags, counts, settings.seed)
 
 
 def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, list[Treatment]]:

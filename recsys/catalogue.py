@@ -59,6 +59,11 @@ class Catalogue:
         """Position of each sale id."""
         return {sale_id: position for position, sale_id in enumerate(self.sale_ids)}
 
+    @property
+    def has_themes(self) -> bool:
+        """Whether any photo shows a theme."""
+        return self.gallery is not None and bool(self.gallery.theme_names)
+
     def with_open_sales(self, as_ofs: list[int], hours: float) -> list[int]:
         """Return the instants that have a horizon: a shop was once closed, or not yet open."""
         until = int(hours * HOUR)

@@ -21,7 +21,7 @@ from recsys.serving_settings import ServingSettings
 from recsys.settings import StepSettings
 from recsys.snapshot import POPULARITY
 
-_NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], [], np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+_NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 _NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)
 """Has every recommender, also those that only a shop with photos has."""
 

@@ -52,6 +52,10 @@ class ThemeSettings(StepSettings):
 
     themes: int = Field(30, ge=1, le=100)
     """How many; `recsys themes choose` compares numbers."""
+    ignored_tags: tuple[str, ...] = Field((), strict=False)
+    """Tags that make no theme and are never shown, such as those of a network that knows no better."""
+    names: dict[int, str] = {}
+    """What to call themes instead, by their ids of `recsys themes`, which stay."""
     cover_weight: float = Field(2.0, gt=0)
     """A sale's cover counts as much as so many of its other photos."""
     refit_days: int = Field(7, ge=1)

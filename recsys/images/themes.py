@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain, count
@@ -16,7 +16,7 @@ from sklearn.decomposition import NMF, non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from recsys.errors import EmptyInputError, ModelError
+from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.instants import compact
 
 THEME_MODEL = "theme_model.json"
@@ -129,6 +129,19 @@ def projection(photo_tags: csr_matrix, themes: NDArray[np.float64]) -> NDArray[n
 def _without_traces(weights: NDArray[np.float64]) -> NDArray[np.float32]:
     least = LEAST_SHARE * weights.sum(axis=1, keepdims=True)
     return np.where(weights < least, 0, weights).astype(np.float32)
+
+
+def renamed(model: ThemeModel, names: Mapping[int, str]) -> ThemeModel:
+    """Call themes by other names, given by id; ids that there are not count nowhere.
+
+    Raises:
+        ConfigurationError: If two themes would have the same name.
+    """
+    wanted = [names.get(number, name) for number, name in zip(model.ids, model.names, strict=True)]
+    for number, name in zip(model.ids, wanted, strict=True):
+        if wanted.count(name) > 1:
+            raise ConfigurationError(f"images.themes.names: theme {number} == {name!r}, must be a name of its own")
+    return replace(model, names=wanted)
 
 
 def tag_matrix(

@@ -89,7 +89,7 @@ def _scorer(shop: Shop, as_of: int) -> Scorer:
 
 
 def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
-    """Read the photos and their themes from a run's folder; None for a shop without themes.
+    """Read the photos and their themes from a run's folder; None for a shop without photos.
 
     None also where they are of other sales: a run whose sales have changed finds the last ones there until its themes
     are built, and the steps before need none.
@@ -100,10 +100,10 @@ def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
     """
     path = folder / THEME_MODEL
     tables = [folder / "image_themes", folder / "sale_themes"]
-    names = theme_store.read(path).names if all(each.exists() for each in (path, *tables)) else []
-    if not names:
+    if not all(each.exists() for each in (path, *tables)):
         return None
+    names = theme_store.read(path).names
     photos, sale_themes = map(pq.read_table, tables)
     are_known = set(photos["sale_id"].to_pylist()) <= position.keys()
     belong = are_known and set(sale_themes["theme"].to_pylist()) <= set(names)
-    return Gallery.from_tables(photos, sale_themes, names, position) if belong else None
+    return Gallery.from_tables(photos, sale_themes, names, position) if belong and photos.num_rows else None

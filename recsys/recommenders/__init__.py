@@ -44,7 +44,7 @@ def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Re
         Collaborative(settings.collaborative, catalogue),
         metadata,
         content_text(settings.content_text, catalogue),
-        *([content_images(settings.content_images, catalogue)] if catalogue.gallery else []),
+        *([content_images(settings.content_images, catalogue)] if catalogue.has_themes else []),
         *context_features(settings.context, catalogue),
     ]
     return [recommender for recommender in everything if recommender.name not in settings.without]

@@ -235,7 +235,10 @@ def test_shop_without_photos_to_fit_to_has_no_themes(shop, tmp_path, why):
     weights = photo_weights(run)
     assert weights
     assert not any(weights.values())
-    assert run.shop.catalogue.gallery is None
+    gallery = run.shop.catalogue.gallery
+    assert gallery is not None
+    assert len(gallery.uris) == len(weights)  # they are shown all the same
+    assert "content_images" not in [recommender.name for recommender in run.shop.recommenders]
 
 
 # Night after night.
@@ -339,3 +342,14 @@ def test_shop_that_lost_its_photos_has_a_night_without_them(whole, tmp_path):
     nightly(night(bare.settings()))
     assert not any(each.images for each in served(bare).sales)
     assert not any("content_images" in reason for reason in served(bare).reasons)
+
+
+def test_ignored_tags_make_no_theme_and_names_of_the_configuration_are_used(shop):
+    tags = set(model_of(themes_built(shop)).tags)
+    ignored = min(tags)
+    changed = {**shop.raw_settings().get("images", {}), "themes": {"ignored_tags": [ignored], "names": {1: "pools"}}}
+    run = night(shop.settings(images=changed))
+    run.do(with_inputs(BUILD_THEMES))
+    assert set(model_of(run).tags) == tags - {ignored}
+    assert model_of(run).names[0] == "pools"
+    assert "pools" in {theme for _, theme in sale_themes(run)}

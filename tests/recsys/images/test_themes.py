@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.metrics import normalized_mutual_info_score
 
-from recsys.errors import EmptyInputError, ModelError
+from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.images.local import photos_below, tag_here
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.themes import (
@@ -24,6 +24,7 @@ from recsys.images.themes import (
     matched,
     no_themes,
     projection,
+    renamed,
     sale_weights,
     tag_matrix,
     theme_name,
@@ -78,6 +79,13 @@ def model_of(components: list[list[float]], **changes: object) -> ThemeModel:
 
 
 # Photos as rows.
+
+
+def test_themes_are_called_by_the_names_of_the_configuration_and_no_two_alike():
+    model = replace(no_themes(), ids=[1, 4], names=["castle · palace", "prison"])
+    assert renamed(model, {4: "old town", 9: "gone"}).names == ["castle · palace", "old town"]
+    with pytest.raises(ConfigurationError, match="theme 1 == 'castle · palace', must be a name of its own"):
+        renamed(model, {4: "castle · palace"})
 
 
 def test_tags_become_rows_that_sum_to_1() -> None:
