@@ -34,7 +34,7 @@ class TaggingSettings(StepSettings):
     """How photos are read and tagged."""
 
     engine: Literal["auto", "spark", "process"] = "auto"
-    """Spark's workers, or one process; auto takes one process where Spark is local and there is a GPU."""
+    """Spark's workers, or one process with all cores and the GPU; auto takes one process where Spark is local."""
     tags: int = Field(5, ge=1, le=100)
     """So many of the best tags are kept."""
     batch: int = Field(8, ge=1)

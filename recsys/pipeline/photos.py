@@ -101,10 +101,8 @@ class ProcessEngine:
 
 def choose_engine(name: str, spark: SparkSession) -> Engine:
     """Return the engine that `images.tagging.engine` names."""
-    from recsys.images.tagging import best_device
-
     is_local = (spark.conf.get("spark.master") or "").startswith("local")
-    if name == "process" or (name == "auto" and is_local and best_device() != "cpu"):
+    if name == "process" or (name == "auto" and is_local):  # on one machine Spark's workers are no faster
         return ProcessEngine()
     return SparkEngine(spark)
 

@@ -1,6 +1,7 @@
 """Both engines write the same rows."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,6 @@ import pytest
 import torch
 from small_photos import own_tagger, write_photo
 
-from recsys.images import tagging
 from recsys.images.files import content_hash
 from recsys.images.settings import ImageSettings
 from recsys.images.tag_store import HASHES, TAGGED, TagStore
@@ -91,9 +91,9 @@ def test_many_small_batches_become_few_groups_of_rows(tmp_path):
     assert file.read()["image_hash"].to_pylist()[::8] == [f"h{number}" for number in range(300)]
 
 
-def test_one_process_tags_where_it_is_asked_for_or_has_the_only_gpu(spark, monkeypatch):
-    for device, auto in (("cpu", SparkEngine), ("cuda", ProcessEngine)):
-        monkeypatch.setattr(tagging, "best_device", lambda device=device: device)
-        assert type(choose_engine("auto", spark)) is auto
-        assert type(choose_engine("spark", spark)) is SparkEngine
-        assert type(choose_engine("process", spark)) is ProcessEngine
+def test_one_process_tags_where_it_is_asked_for_and_where_spark_is_local(spark):
+    assert type(choose_engine("auto", spark)) is ProcessEngine
+    assert type(choose_engine("spark", spark)) is SparkEngine
+    cluster = SimpleNamespace(conf={"spark.master": "yarn"})
+    assert type(choose_engine("auto", cluster)) is SparkEngine
+    assert type(choose_engine("process", cluster)) is ProcessEngine
