@@ -144,24 +144,27 @@ def plain_loop(photos: list[str], network: nn.Module, tagger: TaggerFiles, out: 
     pq.write_table(pa.Table.from_pylist(found, TAGGED), out / "photos.parquet")
 
 
-def gpu_shares(photos: list[str], settings: ImageSettings, seconds: float = 10.0) -> None:
+def gpu_shares(
+    photos: list[str], settings: ImageSettings, device: str = "cuda", total: int = 20_000, seconds: float = 10.0
+) -> None:
     """Print what bounds a GPU: decoding alone, network alone, both; and how far its tags are from the CPU's."""
-    on_gpu, on_cpu = load_tagger(settings.tagger, "cuda"), load_tagger(settings.tagger)
+    on_gpu, on_cpu = load_tagger(settings.tagger, device), load_tagger(settings.tagger)
     size = ON_GPU * settings.tagging.batch
     pixels = np.stack(decoded(photos[:size]))
     batch = np.concatenate([pixels] * (size // len(pixels) + 1))[:size]
-    many = list(islice(repeat_all(photos), 20_000))
+    many = list(islice(repeat_all(photos), total))
     start = time.perf_counter()
-    decoded(many[:5_000])
-    decoding = 5_000 / (time.perf_counter() - start)
+    decoded(many)
+    decoding = total / (time.perf_counter() - start)
     with_transfer = batches_a_second(lambda: on_gpu.tag(batch), seconds) * size
-    inputs = torch.from_numpy(batch).to("cuda")
+    inputs = torch.from_numpy(batch).to(device)
     network = batches_a_second(lambda: on_gpu.collect(on_gpu.run(inputs, 5)), seconds) * size
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         ProcessEngine().tag_photos(rows_of(many), settings, Path(folder))
     whole = len(many) / (time.perf_counter() - start)
-    print(f"{torch.cuda.get_device_name()}, batches of {size}: {whole:,.0f} photos/s from JPEG to written tags")
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    print(f"{name}, batches of {size}: {whole:,.0f} photos/s from JPEG to written tags")
     limits = f"decoding alone on {CORES} cores {decoding:,.0f}, network alone {network:,.0f}"
     print(f"  {limits}, network with transfer {with_transfer:,.0f}")
     gpu, cpu = on_gpu.tag(pixels), on_cpu.tag(pixels)

@@ -286,6 +286,7 @@ def attractiveness(
     days: Annotated[int, typer.Option(min=1, help="Look at the visits of so many days before the night.")] = 365,
     by: Annotated[str | None, typer.Option(help="Print by month, country or category; totals otherwise.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Features shown at either end.")] = 10,
+    min_sales: Annotated[int, typer.Option(min=2, help="Say nothing where fewer sales show a feature.")] = 5,
     plot: Annotated[Path, typer.Option(help="The plot to write, .png or .svg.")] = Path("attractiveness.png"),
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every row of the table into this file.")
@@ -302,7 +303,7 @@ def attractiveness(
     from recsys.images.attractiveness_plot import write_attractiveness_plot
 
     run = night(load_settings(conf), *_instants(as_of))
-    table = attractiveness_of_photos(run, days, AttractivenessSettings())
+    table = attractiveness_of_photos(run, days, AttractivenessSettings(min_sales=min_sales))
     print_attractiveness(table, console, top, by)
     write_attractiveness_plot(table, plot, top)
     console.print(f"Plot in {plot}.")
