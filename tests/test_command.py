@@ -166,7 +166,7 @@ def test_validate_of_a_source_without_a_column_fails_without_rules_of_another_ru
 def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
     metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("recall@10", "ndcg@10", "hit_rate@10", "mrr")}
     about = {"from": "a", "to": "b", "days": 1, "pages": 2, "model": "m", "trained_on": "t", "note": ""}
-    result = {"window": about, "policies": {"meta": {**metrics, "users": 2}}}
+    result = {"window": about, "policies": {"meta": {**metrics, "users": 2}}, "differences": {}}
     asked = []
 
     def measured(*arguments: object) -> dict:

@@ -39,7 +39,7 @@ class TaggingSettings(StepSettings):
     """So many of the best tags are kept."""
     batch: int = Field(8, ge=1)
     """Photos that the network sees at once on a CPU; thirty-two times as many on a GPU."""
-    part_photos: int = Field(5000, ge=1)
+    part_photos: int = Field(2000, ge=1)
     """After so many photos what is done is saved: a run that is killed loses no more."""
     max_megapixels: float = Field(80.0, gt=0, le=89)
     """A larger photo is set aside, before it is decoded."""

@@ -48,9 +48,7 @@ class MapPhotos:
 class Quality:
     """How good a map is; None where it cannot be told, as with one theme or two photos."""
 
-    trustworthiness: (
-        float | None
-    )  # in [0, 1], about 0.5 by chance: were neighbours in the map neighbours in the features
+    trustworthiness: float | None  # in [0, 1], 0.5 by chance: were neighbours in the map neighbours in the features
     same_theme: float | None  # in [0, 1]: share of the 10 nearest in the map with the same strongest theme
     same_theme_by_chance: float | None
     silhouette: float | None  # in [-1, 1], of themes in the map

@@ -2,11 +2,24 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from recsys.images.theme_choice import ThemeCount
+from recsys.images.theme_map import Quality, Treatment
 from recsys.meta_model import MetaModel
-from recsys.report import passed, print_backtest, print_model, print_rules, print_snapshots
+from recsys.report import (
+    passed,
+    print_backtest,
+    print_model,
+    print_rules,
+    print_snapshots,
+    print_tags,
+    print_theme_counts,
+    print_themes,
+    print_treatments,
+)
 
 
 @pytest.fixture
@@ -85,11 +98,15 @@ def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(cons
                 "calibration": 1.2,
             },
         },
+        "differences": {
+            "meta - meta_without_images": {key: {"value": 0.03, "low": -0.01, "high": 0.07} for key in metrics}
+        },
     }
     print_backtest(result, console)
     text = printed(console)
     assert "2026-02-01 to 2026-02-03: 3 days, 1,234 pages; home_ranker version 2, trained on 14 days" in text
     assert text.index("meta ") < text.index("popularity ")
+    assert "meta - meta_without_images: ndcg@10 +0.0300, 95 % interval -0.0100 to +0.0700" in text
     assert "0.5000 ± 0.1500" in text
     assert "AUC 0.9000, log-loss 0.10000, 1.20 purchases predicted" in text
     assert "Note: Mind [this]." in text
@@ -110,3 +127,44 @@ def test_damaged_snapshot_is_listed_with_its_problem(tmp_path, console):
     Path(tmp_path / "20260301T000000Z-abcdef01").mkdir()
     print_snapshots(tmp_path, console)
     assert "missing" in printed(console)
+
+
+def test_themes_are_printed_the_most_frequent_first_with_tags_and_file_names(console):
+    rare, frequent = (
+        {
+            "id": number,
+            "name": name,
+            "share_of_photos": share,
+            "share_of_sales": 0.5,
+            "tags": [{"tag": name, "weight": 0.9}],
+            "examples": [f"s3://bucket/{name}.jpg"],
+        }
+        for number, name, share in ((7, "pool", 0.25), (2, "beach [sic]", 0.75))
+    )
+    print_themes([rare, frequent], console)
+    text = printed(console)
+    assert text.index("beach [sic]") < text.index("pool")
+    assert "75.0%" in text
+    assert "pool 90%" in text
+    assert "bucket" not in text
+
+
+def test_tags_are_printed_as_they_come_and_handed_on(console):
+    rows = [
+        {"photo": "a.jpg", "tags": [{"tag": "pool", "probability": 0.625}]},
+        {"photo": "b.jpg", "reason": "empty", "detail": "0 bytes"},
+    ]
+    assert list(print_tags(iter(rows), console, 2)) == rows
+    text = printed(console)
+    assert " 62.5%  pool" in text
+    assert "0 bytes" in text
+    assert "1 of 2 photos tagged, 1 set aside" in text
+
+
+def test_numbers_of_themes_and_qualities_of_maps_are_printed_and_unknown_ones_left_out(console):
+    print_theme_counts([ThemeCount(8, 0.5, 0.9, 0.4, 0.0125)], console)
+    quality = Quality(0.99, None, None, 0.25, 0.7, 0.1)
+    print_treatments([Treatment("Embedding", np.zeros((1, 2)), quality)], console)
+    text = printed(console)
+    assert "8        0.500      0.900      0.400    1.25%" in text
+    assert text.split("Embedding")[1].split()[:6] == ["0.990", "–", "–", "0.700", "0.100", "0.250"]
