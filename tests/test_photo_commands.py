@@ -8,17 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
-from PIL import Image
+from small_photos import own_tagger, write_photo
 from small_shop import MLFLOW_WARNS, SmallShop, random_rows
 
 from recsys.__main__ import main
-from recsys.images.networks import SqueezeNet
+from recsys.images.settings import TaggerSettings
 
 pytestmark = MLFLOW_WARNS
-
-LABELS = [f"label {number}" for number in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -27,34 +24,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tagger(folder) -> list[str]:
-    """Options of a tagger with random weights."""
-    torch.manual_seed(0)
-    weights = SqueezeNet(len(LABELS)).state_dict()
-    for values in weights.values():
-        if values.dim() == 4:
-            torch.nn.init.kaiming_normal_(values)  # by default so small that all photos look the same
-    torch.save(weights, folder / "weights.pth")
-    (folder / "labels.txt").write_text("\n".join(LABELS))
-    files = ["--weights", str(folder / "weights.pth"), "--labels", str(folder / "labels.txt")]
-    return ["--tagger", "own", "--architecture", "squeezenet", *files]
+def settings(folder) -> TaggerSettings:
+    return own_tagger(folder)
+
+
+@pytest.fixture(scope="module")
+def tagger(settings) -> list[str]:
+    """The tagger as options of the command."""
+    named = {"tagger": settings.name, **settings.model_dump(include={"weights", "labels", "architecture"})}
+    return [word for option, value in named.items() for word in (f"--{option}", value)]
 
 
 @pytest.fixture(scope="module")
 def photos(folder) -> list[Path]:
-    """Twelve photos of noise in different colours, and one that is none."""
-    rng = np.random.default_rng(0)
-    paths = [folder / f"photos/{number:02d}.png" for number in range(12)]
-    paths[0].parent.mkdir()
-    for path in paths:
-        pixels = rng.integers(0, 80, (60, 80, 3)) + rng.integers(0, 170, 3)
-        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    """Twelve photos in different colours, and one that is none."""
+    colours = np.random.default_rng(0).integers(0, 256, (12, 3)).tolist()
+    paths = [folder / f"photos/{number:02d}.bmp" for number in range(12)]
+    for path, colour in zip(paths, colours, strict=True):
+        write_photo(path, tuple(colour))
     (folder / "photos/broken.jpg").write_bytes(b"no photo")
     return paths
 
 
 @pytest.fixture(scope="module")
-def configuration(folder, tagger, photos) -> Path:
+def configuration(folder, settings, photos) -> Path:
     """A shop of 14 sales, three photos each, one of them broken."""
     shop = SmallShop(folder).write(*random_rows(1))
     rows = [(f"s{sale:02d}", photos[(sale * 3 + place) % 12].name, place) for sale in range(14) for place in range(3)]
@@ -63,17 +56,16 @@ def configuration(folder, tagger, photos) -> Path:
     positions = pa.array([row[2] for row in rows], pa.int32())
     pq.write_table(pa.table({**columns, "position": positions}), folder / "raw/sale_images.parquet")
     shop.write_sql("sale_images", "select * from {raw_sale_images}")
-    settings = shop.raw_settings()
-    settings["source"]["raw"]["raw_sale_images"] = {"path": str(folder / "raw/sale_images.parquet")}
-    options = dict(zip((option.removeprefix("--") for option in tagger[::2]), tagger[1::2], strict=True))
-    settings["images"] = {
+    raw = shop.raw_settings()
+    raw["source"]["raw"]["raw_sale_images"] = {"path": str(folder / "raw/sale_images.parquet")}
+    raw["images"] = {
         "root": str(folder / "photos"),
-        "tagger": {"name": options.pop("tagger"), **options},
+        "tagger": settings.model_dump(include={"name", "weights", "labels", "architecture"}),
         "tagging": {"engine": "process"},
         "themes": {"themes": 4},
     }
     path = folder / "shop.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump(raw))
     return path
 
 
@@ -102,7 +94,7 @@ def test_photos_outside_any_shop_are_tagged_and_broken_ones_named(run, tagger, p
     for row in rows:
         shares = [each["probability"] for each in row.get("tags", [])]
         assert shares == sorted(shares, reverse=True)
-        assert {each["tag"] for each in row.get("tags", [])} <= set(LABELS)
+        assert {each["tag"] for each in row.get("tags", [])} <= {f"thing {number}" for number in range(10)}
 
 
 def test_photos_that_all_are_broken_are_an_error(run, tagger, folder):
