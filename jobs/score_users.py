@@ -5,7 +5,9 @@ from pathlib import Path
 from jobs.fit_recommenders import FIT_RECOMMENDERS
 from jobs.run import Run, Step, main
 from jobs.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model
+from recsys.errors import ConfigurationError
 from recsys.pipeline.rankings import rankings
+from recsys.pipeline.settings import META
 from recsys.tables import RANKINGS, USER_HISTORIES
 
 
@@ -13,11 +15,22 @@ def score_users(run: Run, out: Path) -> str:
     """Rank the sales of the horizon for every user with an event in the history window."""
     model, _ = read_model(run)
     shop, as_of = run.shop, run.as_of
-    model.require_features([recommender.name for recommender in shop.recommenders])
+    names = [recommender.name for recommender in shop.recommenders]
+    model.require_features(names)
+    _require_policies(run.settings.rankings.policies, names)
     histories = USER_HISTORIES.read(run.spark, run.folder)
     RANKINGS.write(rankings(histories, shop, as_of, model, run.settings.rankings), out)
     users = RANKINGS.read(run.spark, out).count()
     return f"{users:,} users against {len(shop.horizon(as_of)):,} sales of the next {shop.horizon_hours:g} hours"
+
+
+def _require_policies(policies: tuple[str, ...], names: list[str]) -> None:
+    """Check what the configuration alone cannot tell: a shop without photos has no recommender over them."""
+    for policy in set(policies).difference([META, *names]):
+        raise ConfigurationError(
+            f"rankings.policies == {policy!r}, but the shop has no such recommender, as no photo shows a theme: remove "
+            "it, or look at tables sale_images and rejected_images"
+        )
 
 
 def _step(meta_model: Step) -> Step:

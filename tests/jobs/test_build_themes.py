@@ -18,7 +18,7 @@ from jobs.nightly import night, nightly
 from jobs.run import Run, with_inputs
 from jobs.validate_tables import VALIDATE_TABLES
 from recsys import snapshot_store
-from recsys.errors import ModelError
+from recsys.errors import ConfigurationError, ModelError
 from recsys.images.themes import THEME_MODEL, ThemeModel, no_themes
 from recsys.instants import DAY, to_micros
 from recsys.snapshot import Snapshot
@@ -329,6 +329,12 @@ def test_run_whose_sales_have_changed_reads_no_photos_of_the_old_ones(whole, tmp
     assert gone not in {sale_id for sale_id, _ in photo_weights(changed_run)}
     assert served(changed).name != served(whole).name
     assert any(each.images for each in served(changed).sales)
+
+
+def test_policy_over_photos_is_refused_by_name_in_a_shop_that_has_none(tmp_path):
+    shop = SmallShop(tmp_path).write(*random_rows(1))
+    with pytest.raises(ConfigurationError, match=r"rankings\.policies == 'content_images', but the shop has no such"):
+        nightly(night(shop.settings(rankings={"kept": 10, "policies": ["meta", "content_images"]})))
 
 
 def _lenient(shop: PhotoShop) -> dict:
