@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,12 @@ import pyarrow.dataset as ds
 
 from jobs.run import Run, Step, main
 from jobs.score_users import SCORE_USERS, SCORE_USERS_WITH_CHAMPION
-from jobs.train_meta_model import META_MODEL, read_model
+from jobs.train_meta_model import read_model
 from recsys import snapshot_store
 from recsys.catalogue import Catalogue, Horizon
 from recsys.instants import from_micros
-from recsys.pipeline.rankings import shared_ranking
+from recsys.pipeline.segments import segment_rankings
+from recsys.ranker_files import RANKER, write_ranker
 from recsys.snapshot import POPULARITY, SnapshotContents, SnapshotSale
 from recsys.snapshot_writer import write_snapshot
 
@@ -23,9 +25,10 @@ SNAPSHOT = "snapshot"
 
 def publish_snapshot(run: Run, out: Path) -> str:
     """Write the night's snapshot, make it the current one, and remove those too old to go back to."""
-    contents = _contents(run)
     root = run.settings.snapshots_folder
-    name = write_snapshot(root, contents, _rankings(run.folder / "rankings"))
+    with TemporaryDirectory(dir=out) as folder:
+        contents = _contents(run, Path(folder))
+        name = write_snapshot(root, contents, _rankings(run.folder / "rankings"))
     snapshot_store.publish(root, name, datetime.now(UTC))
     snapshot_store.prune(root, run.settings.snapshots.keep)
     (out / SNAPSHOT).mkdir()
@@ -33,19 +36,22 @@ def publish_snapshot(run: Run, out: Path) -> str:
     return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
 
 
-def _contents(run: Run) -> SnapshotContents:
-    scorer = run.shop.scorer(run.as_of)
-    _, version = read_model(run)
+def _contents(run: Run, ranker_folder: Path) -> SnapshotContents:
+    model, version = read_model(run)
+    ranker, catalogue = run.shop.ranker(run.as_of, model), run.shop.catalogue
+    scorer = ranker.scorer
+    write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
-        sales=list(_sales(run.shop.catalogue, scorer.horizon)),
+        sales=list(_sales(catalogue, scorer.horizon)),
         policies=run.settings.rankings.policies,
-        shared_rankings={POPULARITY: shared_ranking(scorer, POPULARITY, len(run.shop.catalogue))},
+        shared_rankings={POPULARITY: ranker.shared_ranking(POPULARITY, len(catalogue))},
         reasons=scorer.reasons,
         versions={run.settings.mlflow.model_name: version},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
-        files={META_MODEL: run.folder / META_MODEL},
+        files={RANKER: ranker_folder},
+        segments=segment_rankings(run.folder),
     )
 
 
@@ -60,6 +66,7 @@ def _sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
             price=None if np.isnan(price) else price,
             attributes=catalogue.attributes[sale],
             images=catalogue.gallery.photos(sale) if catalogue.gallery else (),
+            theme=catalogue.gallery.main_theme(sale) if catalogue.gallery else None,
         )
 
 

@@ -97,6 +97,16 @@ class Horizon:
         """Number of sales ranked."""
         return len(self.sales)
 
+    def columns(self, sales: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the column of each of some sales, -1 for one that is not ranked."""
+        return self._column.take(sales, mode="clip")
+
+    @cached_property
+    def _column(self) -> NDArray[np.int64]:
+        column = np.full(self.sales[-1] + 2, -1)  # the last entry stands for all sales beyond
+        column[self.sales] = np.arange(len(self))
+        return column
+
 
 def _micros(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from recsys.errors import ConfigurationError
 
-HOUR = 3_600_000_000
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

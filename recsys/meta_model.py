@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,10 @@ from scipy.special import expit
 
 from recsys.errors import ModelError
 from recsys.settings import StepSettings
+
+
+META = "meta"
+"""The policy that ranks by the meta-model; every other policy is the name of a recommender."""
 
 
 class MetaModelSettings(StepSettings):
@@ -41,12 +46,20 @@ class MetaModel:
 
     def log_odds(self, features: list[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the log-odds of each cell, given one array a feature that broadcasts to the shape."""
-        slopes = np.divide(self.coefficients, self.scales)
-        total = np.full(shape, self.intercept - slopes @ self.means, np.float32)
-        for slope, feature in zip(slopes.astype(np.float32), features, strict=True):
+        total = np.full(shape, self._constant, np.float32)
+        for slope, feature in zip(self.slopes, features, strict=True):
             if slope:
                 total += feature * slope
         return total
+
+    @cached_property
+    def slopes(self) -> NDArray[np.float32]:
+        """Log-odds for each unit of each feature."""
+        return np.divide(self.coefficients, self.scales).astype(np.float32)
+
+    @cached_property
+    def _constant(self) -> float:
+        return self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means)
 
     def require_features(self, names: list[str]) -> None:
         """Check that the features are those that the model was trained on.

@@ -74,8 +74,23 @@ class Scorer:
             sale is relative to its mean over the horizon: a heavy user's scores are all high, and that says nothing
             of any one sale.
         """
-        pairs = zip(self.recommenders, self.models, strict=True)
-        return [_feature(model.score(histories), recommender.gain) for recommender, model in pairs]
+        return [
+            self._shared_features[number]
+            if number in self._shared_features
+            else _feature(model.score(histories), self.recommenders[number].gain)
+            for number, model in enumerate(self.models)
+        ]
+
+    @cached_property
+    def _shared_features(self) -> dict[int, NDArray[np.float32]]:
+        """The features that are the same for all users, computed once."""
+        nobody = Histories.of_nobody_known(self.horizon.as_of, 1)
+        pairs = enumerate(zip(self.recommenders, self.models, strict=True))
+        return {
+            number: _feature(model.score(nobody), recommender.gain)
+            for number, (recommender, model) in pairs
+            if not recommender.is_personal
+        }
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -97,5 +112,5 @@ def _feature(scores: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
         scores += 1
         np.log(scores, out=scores)
     if scores.shape[1] > 1:
-        scores = scores - scores.mean(axis=1, keepdims=True)
+        scores = scores - np.add.reduce(scores, axis=1, keepdims=True) / np.float32(scores.shape[1])
     return scores

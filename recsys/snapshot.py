@@ -7,12 +7,14 @@
            user_id_offsets.bin     where the id of each row starts in user_ids.bin
            user_ids.bin            the ids, UTF-8, end to end: they tell users with the same hash apart
            ranking_<policy>.bin    one record a row: scores, sales, reasons, covers, best first
-           shared_<policy>.bin     one record for all users
+           history_offsets.bin     where the events of each row start in history_events.bin
+           history_events.bin      the users' events before as_of, which a running session adds to
+           shared_rankings.json    the rankings for all users, and for all users of a segment
            files/...               model data, as it was given
 
 A user's record lies in one place, so that a look-up that misses the page cache reads the disk once. Sales
-take two bytes while there are at most 65,536 of them: a user with 12 characters of id and 30 sales takes 32
-bytes, and 240 for each policy.
+take two bytes while there are at most 65,536 of them: a user with 12 characters of id and 30 sales takes 40
+bytes, 188 for each policy and 8 for each event.
 """
 
 import hashlib
@@ -22,26 +24,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import SnapshotError
 from recsys.instants import from_micros, to_micros
+from recsys.snapshot_users import MappedUsers, Ranking, Users
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 SALES = "sales.json"
+SHARED = "shared_rankings.json"
 POPULARITY = "popularity"
 """The shared ranking that every snapshot has."""
 MAX_IMAGES = 256
 """Photos of a sale: the position of one takes a byte."""
-
-HASHES = np.dtype("<u8")
-ROWS = np.dtype("<u4")
-OFFSETS = np.dtype("<u8")
 
 _AGAIN = "write the snapshot again with 'recsys nightly'"
 
@@ -58,35 +57,8 @@ class SnapshotSale:
     attributes: Mapping[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     """URIs of the photos by position, the cover first; at most 256."""
-
-
-class _RankingArrays(NamedTuple):
-    sales: NDArray[np.integer[Any]]
-    """Positions in the snapshot's sales, each at most once."""
-    scores: NDArray[np.float32]
-    """What the policy thinks of each sale; finite."""
-    reasons: NDArray[np.uint8]
-    """Positions in the snapshot's reasons: what speaks most for each sale."""
-    covers: NDArray[np.uint8]
-    """Positions in each sale's images: the photo to show; 0 also where the sale has none."""
-
-
-class Ranking(_RankingArrays):
-    """Sales, best first; the four arrays have the same shape."""
-
-    __slots__ = ()
-
-    def __new__(
-        cls,
-        sales: NDArray[np.integer[Any]],
-        scores: NDArray[np.float32],
-        reasons: NDArray[np.uint8],
-        covers: NDArray[np.uint8] | None = None,
-    ) -> "Ranking":
-        """Make a ranking; without `covers`, each sale is shown by its cover."""
-        return super().__new__(
-            cls, sales, scores, reasons, np.zeros(np.shape(sales), np.uint8) if covers is None else covers
-        )
+    theme: str | None = None
+    """What its photos show most."""
 
 
 SharedRanking = Ranking | tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -115,6 +87,8 @@ class SnapshotContents:
     """Of all inputs and settings; at least 8 letters and digits."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """Model data to carry inside: a name for each file or folder."""
+    segments: Mapping[str, Mapping[str, SharedRanking]] = field(default_factory=dict)
+    """Rankings for the users of whom an attribute has a value: attribute → value → ranking."""
 
 
 class FileEntry(BaseModel):
@@ -135,8 +109,7 @@ class Manifest(BaseModel):
     as_of: AwareDatetime
     horizon_end: AwareDatetime
     policies: tuple[str, ...]
-    shared_policies: dict[str, int]
-    """Sales in each shared ranking."""
+    shared_policies: tuple[str, ...]
     reasons: tuple[str, ...]
     versions: dict[str, str]
     fingerprint: str
@@ -192,52 +165,10 @@ def describe(file: Path) -> FileEntry:
         return FileEntry(size=file.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def user_hash(user_id: bytes) -> int:
-    """Hash a user id to 64 bits, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(user_id, digest_size=8).digest(), "little")
-
-
-def encode_user(user_id: str) -> bytes:
-    """Return the bytes by which a user id is compared."""
-    return user_id.encode("utf-8", "surrogatepass")
-
-
-def ranking_type(n_sales: int, k: int) -> np.dtype[np.void]:
-    """Return the record of a ranking of k of n sales."""
-    position = "<u2" if n_sales <= 1 << 16 else "<u4"
-    fields = {"scores": "<f4", "sales": position, "reasons": "u1", "covers": "u1"}
-    return np.dtype([(name, kind, (k,)) for name, kind in fields.items()], align=True)
-
-
-class UserIndex:
-    """Finds a user's row by the hash of his id; the id itself decides."""
-
-    def __init__(self, folder: Path):
-        self._hashes = mapped(folder / "user_hashes.bin", HASHES)
-        self._rows = mapped(folder / "user_rows.bin", ROWS)
-        self._offsets = mapped(folder / "user_id_offsets.bin", OFFSETS)
-        self._ids = mapped(folder / "user_ids.bin", np.dtype("u1"))
-
-    def row(self, user_id: bytes) -> int | None:
-        """Return the row of a user; None for a user without one."""
-        wanted = np.uint64(user_hash(user_id))
-        position = int(self._hashes.searchsorted(wanted))
-        while position < len(self._hashes) and self._hashes[position] == wanted:
-            row = int(self._rows[position])
-            if self.user_id(row) == user_id:
-                return row
-            position += 1
-        return None
-
-    def user_id(self, row: int) -> bytes:
-        """Return the id of the user of a row."""
-        return self._ids[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes()
-
-
 class Snapshot:
     """One snapshot, memory-mapped and immutable: any number of threads may read it."""
 
-    def __init__(self, path: Path, manifest: Manifest):
+    def __init__(self, path: Path, manifest: Manifest, users: Users | None = None):
         self.path = path
         self.name = path.name
         self.manifest = manifest
@@ -251,15 +182,13 @@ class Snapshot:
         self.sales = _read_sales(path / SALES)
         self.opens_at = np.array([to_micros(sale.opens_at) for sale in self.sales], np.int64)
         self.closes_at = np.array([to_micros(sale.closes_at) for sale in self.sales], np.int64)
-        self.shared_rankings = {
-            policy: _row(_rankings(path / f"shared_{policy}.bin", 1, ranking_type(len(self.sales), length)), 0)
-            for policy, length in manifest.shared_policies.items()
+        shared = json.loads((path / SHARED).read_bytes())
+        self.shared_rankings = {policy: _ranking(row) for policy, row in shared["policies"].items()}
+        self.segments = {
+            attribute: {value: _ranking(row) for value, row in rows.items()}
+            for attribute, rows in shared["segments"].items()
         }
-        self._users = UserIndex(path)
-        record = ranking_type(len(self.sales), manifest.k)
-        self._rankings = {
-            policy: _rankings(path / f"ranking_{policy}.bin", manifest.n_users, record) for policy in manifest.policies
-        }
+        self.users: Users = users or MappedUsers(path, manifest.policies, len(self.sales), manifest.k)
 
     @classmethod
     def open(cls, path: Path, verify: bool = True) -> "Snapshot":
@@ -294,12 +223,12 @@ class Snapshot:
         """
         if policy in self.shared_rankings:
             return self.shared_rankings[policy]
-        if policy not in self._rankings:
+        if policy not in self.policies:
             raise SnapshotError(
                 f"policy == {policy!r}, must be one of snapshot {self.name}: {', '.join(self.all_policies)}"
             )
-        row = self._users.row(encode_user(user_id))
-        return None if row is None else _row(self._rankings[policy], row)
+        user = self.users.find(user_id)
+        return None if user is None else user.ranking(policy)
 
     def file(self, name: str) -> Path:
         """Return the path of a file or folder carried inside.
@@ -324,6 +253,7 @@ def sales_to_json(sales: Sequence[SnapshotSale]) -> str:
             "price": sale.price,
             "attributes": dict(sale.attributes),
             "images": list(sale.images),
+            "theme": sale.theme,
         }
         for sale in sales
     ]
@@ -341,29 +271,29 @@ def _read_sales(file: Path) -> tuple[SnapshotSale, ...]:
             price=row["price"],
             attributes=row["attributes"],
             images=tuple(row["images"]),
+            theme=row["theme"],
         )
         for row in rows
     )
 
 
-def mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """Map a file into memory as an array of one dimension."""
-    if not file.stat().st_size:  # an empty file cannot be mapped
-        return np.empty(0, dtype)
-    # A plain view: indexing a np.memmap costs 10 times as much.
-    return np.memmap(file, dtype, "r").view(np.ndarray)
+def shared_to_json(contents: SnapshotContents) -> str:
+    """Return the rankings for all users and for segments as JSON."""
+    policies = {policy: _columns(ranking) for policy, ranking in contents.shared_rankings.items()}
+    segments = {
+        attribute: {value: _columns(ranking) for value, ranking in rows.items()}
+        for attribute, rows in contents.segments.items()
+    }
+    return json.dumps({"policies": policies, "segments": segments}, ensure_ascii=False, allow_nan=False)
 
 
-def _rankings(file: Path, n_users: int, record: np.dtype[np.void]) -> Ranking:
-    # Rankings of no sale take no bytes: their records cannot be mapped.
-    records = mapped(file, record) if record.itemsize else np.zeros(n_users, record)
-    return Ranking(records["sales"], records["scores"], records["reasons"], records["covers"])
+def _columns(ranking: SharedRanking) -> dict[str, list[float]]:
+    return {name: np.asarray(values).tolist() for name, values in Ranking(*ranking)._asdict().items()}
 
 
-def _row(rankings: Ranking, row: int) -> Ranking:
-    # Rows of four arrays: taking four fields of one record takes twice as long.
-    sales, scores, reasons, covers = rankings
-    return Ranking(sales[row], scores[row], reasons[row], covers[row])
+def _ranking(columns: Mapping[str, list[float]]) -> Ranking:
+    kinds = {"sales": np.int64, "scores": np.float32, "reasons": np.uint8, "covers": np.uint8}
+    return Ranking(**{name: np.array(columns[name], kind) for name, kind in kinds.items()})
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

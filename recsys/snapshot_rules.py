@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from recsys.errors import EmptyInputError, InputError, SchemaError
 from recsys.instants import to_micros
-from recsys.snapshot import MAX_IMAGES, POPULARITY, Ranking, SharedRanking, SnapshotContents
+from recsys.snapshot import MAX_IMAGES, POPULARITY, SharedRanking, SnapshotContents
+from recsys.snapshot_users import Ranking
 
 _IsType = Callable[[pa.DataType], bool]
 _POLICY = re.compile(r"[a-z][a-z0-9_]*")
@@ -104,7 +105,12 @@ def _sale_problems(contents: SnapshotContents) -> Iterator[str]:
 
 
 def _shared_problems(contents: SnapshotContents) -> Iterator[str]:
-    for policy, ranking in contents.shared_rankings.items():
+    segments = {
+        f"segment {attribute}={value}": ranking
+        for attribute, rankings in contents.segments.items()
+        for value, ranking in rankings.items()
+    }
+    for policy, ranking in {**contents.shared_rankings, **segments}.items():
         row = as_row(ranking)
         lengths = {name: values.shape[1] for name, values in row._asdict().items()}
         if len(set(lengths.values())) > 1:

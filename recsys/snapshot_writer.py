@@ -1,7 +1,7 @@
 """Writes snapshots, user by user in constant memory but for an index of about 30 bytes a user."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -14,23 +14,29 @@ from recsys.errors import InputError, SnapshotError
 from recsys.instants import compact, to_micros
 from recsys.snapshot import (
     FORMAT,
-    HASHES,
     MANIFEST,
-    OFFSETS,
-    ROWS,
     SALES,
+    SHARED,
     Manifest,
-    Ranking,
     Snapshot,
     SnapshotContents,
-    UserIndex,
     describe,
-    ranking_type,
     sales_to_json,
+    shared_to_json,
+)
+from recsys.snapshot_rules import check_contents, check_schema, ranking_problems
+from recsys.snapshot_store import flush, locked, move_into_place, temporary_folder
+from recsys.snapshot_users import (
+    EVENTS,
+    HASHES,
+    OFFSETS,
+    ROWS,
+    Ranking,
+    UserIndex,
+    pack_history,
+    pack_rankings,
     user_hash,
 )
-from recsys.snapshot_rules import as_row, check_contents, check_schema, ranking_problems
-from recsys.snapshot_store import flush, locked, move_into_place, temporary_folder
 
 
 def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> str:
@@ -44,7 +50,8 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
         contents: All that is not a user's own ranking.
         rankings: One row a user: `user_id`, and for each personal policy p lists, best first, of one length in
             all rows: `<p>_sales` and `<p>_reasons` (positions in the sales and in the reasons), `<p>_scores` and
-            `<p>_covers` (positions in each sale's images; all 0 where the column is absent).
+            `<p>_covers` (positions in each sale's images; all 0 where the column is absent); and lists `history_sales`,
+            `history_ages` (seconds) and `history_purchases` of each user's events (none where the columns are absent).
 
     Raises:
         EmptyInputError: If there is no sale.
@@ -90,10 +97,8 @@ def _is_same(target: Path, folder: Path) -> bool:
 
 
 def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> Manifest:
-    n_sales = len(contents.sales)
     (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
-    for policy, ranking in contents.shared_rankings.items():
-        _records(as_row(ranking), n_sales).tofile(folder / f"shared_{policy}.bin")
+    (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
     n_users, k = _write_users(folder, contents, rankings)
     for name, source in contents.files.items():
         _copy(source, folder / "files" / name)
@@ -102,13 +107,13 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         as_of=contents.as_of,
         horizon_end=contents.horizon_end,
         policies=tuple(contents.policies),
-        shared_policies={policy: len(ranking[0]) for policy, ranking in contents.shared_rankings.items()},
+        shared_policies=tuple(contents.shared_rankings),
         reasons=tuple(contents.reasons),
         versions=dict(contents.versions),
         fingerprint=contents.fingerprint,
         k=k,
         n_users=n_users,
-        n_sales=n_sales,
+        n_sales=len(contents.sales),
         files={str(file.relative_to(folder)): describe(file) for file in _files(folder)},
     )
 
@@ -124,7 +129,9 @@ def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.
 
         rankings = {policy: create(f"ranking_{policy}.bin") for policy in contents.policies}
         ids, offsets = create("user_ids.bin"), create("user_id_offsets.bin")
-        offsets.write(np.zeros(1, OFFSETS).tobytes())
+        events, event_offsets = create("history_events.bin"), create("history_offsets.bin")
+        for file in (offsets, event_offsets):
+            file.write(np.zeros(1, OFFSETS).tobytes())
         for batch in batches:
             check_schema(batch.schema, contents.policies)
             users = _user_ids(batch)
@@ -133,12 +140,30 @@ def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.
                 if len(records):
                     k = records["sales"].shape[1]
                 file.write(records.tobytes())
-            ends = ids.tell() + np.cumsum([len(user) for user in users], dtype=OFFSETS)
-            offsets.write(ends.astype(OFFSETS).tobytes())
+            offsets.write(_ends(ids.tell(), [len(user) for user in users]))
             ids.write(b"".join(users))
+            lengths, records = _history_records(batch)
+            event_offsets.write(_ends(events.tell() // EVENTS.itemsize, lengths))
+            events.write(records.tobytes())
             hashes.append(np.fromiter((user_hash(user) for user in users), HASHES, len(users)))
     n_users = _write_index(folder, hashes)
     return n_users, k or 0
+
+
+def _ends(start: int, lengths: Sequence[int]) -> bytes:
+    return (start + np.cumsum(lengths, dtype=OFFSETS)).astype(OFFSETS).tobytes()
+
+
+def _history_records(batch: pa.RecordBatch) -> tuple[Sequence[int], NDArray[np.void]]:
+    """Return how many events each user has, and a record for each event."""
+    if "history_sales" not in batch.schema.names:
+        return [0] * len(batch), np.empty(0, EVENTS)
+    columns = [batch.column(f"history_{name}") for name in ("sales", "ages", "purchases")]
+    lengths = [column.value_lengths().to_pylist() for column in columns]
+    if not lengths[0] == lengths[1] == lengths[2]:
+        raise InputError("history_sales, history_ages and history_purchases differ in length: write them together")
+    sales, ages, purchases = (column.flatten().to_numpy(zero_copy_only=False) for column in columns)
+    return lengths[0], pack_history(sales, ages, purchases)
 
 
 def _write_index(folder: Path, batches: list[NDArray[np.uint64]]) -> int:
@@ -180,7 +205,7 @@ def _policy_records(batch: pa.RecordBatch, policy: str, contents: SnapshotConten
     rankings = Ranking(sales, scores, reasons, covers)
     if problems := list(ranking_problems(policy, rankings, contents)):
         raise InputError(f"{'; '.join(problems)}: check what ranks the users")
-    return _records(rankings, len(contents.sales))
+    return pack_rankings(rankings, len(contents.sales))
 
 
 def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
@@ -194,14 +219,6 @@ def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
     if wrong := lengths[lengths != k].tolist():
         raise InputError(f"{name} has {wrong[0]} values in a row, must have {k} as the first row: rank alike")
     return values.to_numpy(zero_copy_only=False).reshape(len(batch), k)
-
-
-def _records(rankings: Ranking, n_sales: int) -> np.ndarray:
-    # Zeros, so that the padding at the end of a record, and with it the checksum, is always the same.
-    records = np.zeros(len(rankings.sales), ranking_type(n_sales, rankings.sales.shape[1]))
-    for name, values in rankings._asdict().items():
-        records[name] = values
-    return records
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -230,6 +230,19 @@ RANKINGS = Table(
     open_ended=True,
 )
 
+SEGMENT_RANKINGS = Table(
+    "segment_rankings",
+    "one row a segment, the users of whom an attribute has a value; its best sales of the horizon, best first",
+    {
+        "attribute": STRING,
+        "value": STRING,
+        "events": LONG,  # known of its users
+        "sales": ArrayType(INTEGER),  # positions in the horizon
+        "scores": ArrayType(FLOAT),
+        "reasons": ArrayType(INTEGER),  # numbers in `Scorer.reasons`
+    },
+)
+
 
 def _same(found: DataType, wanted: DataType) -> bool:
     return found.simpleString() == wanted.simpleString()

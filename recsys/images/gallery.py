@@ -47,6 +47,11 @@ class Gallery:
             sale_themes=of_sales,
         )
 
+    def main_theme(self, sale: int) -> str | None:
+        """Return the theme that a sale's photos show most; None where they show none."""
+        themes = self.sale_themes[sale]
+        return self.theme_names[int(themes.argmax())] if themes.any() else None
+
     def photos(self, sale: int) -> tuple[str, ...]:
         """Return the addresses of a sale's photos, its cover first."""
         return tuple(self.uris[self.first[sale] : self.first[sale + 1]])

@@ -1,8 +1,8 @@
 """What the pipeline's steps depend on; importing it starts no Spark."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.settings import StepSettings
 
@@ -40,10 +40,37 @@ class SourceSettings(StepSettings):
     """A run stops where a larger share of a table's rows breaks a rule."""
 
 
+class SegmentSettings(StepSettings):
+    """Rankings for a user of whom nothing is known but an attribute, such as his country or how he came."""
+
+    attributes: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), strict=False)
+    """Attributes of table users: each of their values is a segment; none by default."""
+    kept: int = Field(100, ge=10)
+    """Sales kept for each segment."""
+    min_events: int = Field(1000, ge=1)
+    """A segment whose users have fewer events gets no ranking: it would be the whole shop's once more."""
+    max_values: int = Field(100, ge=1)
+    """So many values of an attribute get a ranking: those that most users have."""
+    prior_events: float = Field(5000.0, ge=0)
+    """The whole shop's popularity weighs as much as so many visits of this instant by the segment's own users."""
+    # Of 300 to 30,000, 5,000 put most of the next day's purchases into the top 10 of the demo shop's markets: over 60
+    # days 1.5 % more than the whole shop's popularity; 300 put 2.6 % less. Log-loss is flat from 5,000 to 10,000.
+
+    @field_validator("attributes")
+    @classmethod
+    def _once(cls, attributes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(attributes)) < len(attributes):
+            raise ValueError("must name each attribute once")
+        return attributes
+
+
 class RankingSettings(StepSettings):
-    """What the night keeps for each user."""
+    """What the night keeps for each user and each segment of users."""
 
     kept: int = Field(30, ge=10, le=255)
     """Sales kept for each user and policy: some close, some are not open yet."""
     policies: tuple[str, ...] = Field((META,), strict=False)
     """Policies of a user's own: 'meta' or the name of a recommender."""
+    history_events: int = Field(1000, ge=0)
+    """A user's latest so many events go along, 8 bytes each: a running session adds to them."""
+    segments: SegmentSettings = SegmentSettings()

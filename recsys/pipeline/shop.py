@@ -13,6 +13,8 @@ from recsys.images import theme_store
 from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
 from recsys.images.themes import THEME_MODEL
+from recsys.meta_model import MetaModel
+from recsys.ranker import Ranker
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
 from recsys.scorer import Scorer
 
@@ -33,10 +35,6 @@ class Shop:
         """All sales."""
         return _opened(self).catalogue
 
-    def covers(self, as_of: int) -> Covers | None:
-        """Return what chooses photos of the sales of a horizon; None for a shop without photos."""
-        return _covers(self, as_of)
-
     @property
     def recommenders(self) -> list[Recommender]:
         """The recommenders in use."""
@@ -53,6 +51,10 @@ class Shop:
     def scorer(self, as_of: int) -> Scorer:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""
         return _scorer(self, as_of)
+
+    def ranker(self, as_of: int, meta_model: MetaModel) -> Ranker:
+        """Return what ranks the sales of the horizon of an instant, with photos where the shop has any."""
+        return Ranker(self.scorer(as_of), meta_model, _covers(self, as_of))
 
 
 class _Opened:

@@ -13,6 +13,13 @@ Statistics = dict[str, NDArray[np.float32]]
 """Sums over users: the statistics of two groups of users add up to those of both."""
 
 
+DENSE = "dense"
+"""A further array of a model that scores by similarities, shape (n_sales, n_horizon): made from the others where absent.
+
+The service gets it written out, so that its processes share one copy.
+"""
+
+
 class Model(Protocol):
     """A recommender fitted as of an instant."""
 
@@ -58,6 +65,11 @@ class Recommender(Protocol):
     @property
     def gain(self) -> float:
         """At least 0; scores of a recommender with a gain must not be negative."""
+        ...
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether scores differ from user to user."""
         ...
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:

@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import Histories
-from recsys.recommenders.base import Statistics
+from recsys.recommenders.base import DENSE, Statistics
 from recsys.settings import StepSettings
 
 
@@ -44,6 +44,7 @@ class Collaborative:
     catalogue: Catalogue
     name: str = "collaborative"
     gain: float = 10.0
+    is_personal: bool = True
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Count users: `users` (n_sales,) who saw a sale, `pairs` (n_sales, n_horizon) who saw both."""
@@ -62,23 +63,28 @@ class Collaborative:
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "CollaborativeModel":
         """Return the model of saved arrays."""
         parts = (arrays["data"], arrays["sources"], arrays["offsets"])
-        return CollaborativeModel(self.settings, csc_matrix(parts, shape=(len(self.catalogue), len(horizon))))
+        similarities = csc_matrix(parts, shape=(len(self.catalogue), len(horizon)))
+        return CollaborativeModel(self.settings, similarities, arrays.get(DENSE))
 
 
 class CollaborativeModel:
     """Similarities of sources to targets as arrays."""
 
-    def __init__(self, settings: CollaborativeSettings, similarities: csc_matrix) -> None:
+    def __init__(
+        self, settings: CollaborativeSettings, similarities: csc_matrix, dense: NDArray[np.float32] | None = None
+    ) -> None:
         self.settings = settings
         self.similarities = similarities  # (n_sales, n_horizon)
+        self._given = dense
 
     @cached_property
-    def _dense(self) -> NDArray[np.float32]:
-        return self.similarities.toarray(order="C")
+    def dense(self) -> NDArray[np.float32]:
+        """Similarities of all sales to those of the horizon, shape (n_sales, n_horizon)."""
+        return self.similarities.toarray(order="C") if self._given is None else self._given
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         """Sum the similarities to the sales of each history."""
-        return histories.weights(self.settings.half_life_days, self.settings.purchase_weight) @ self._dense
+        return histories.sums(histories.weights(self.settings.half_life_days, self.settings.purchase_weight), self.dense)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the similarities column by column."""

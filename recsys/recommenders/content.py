@@ -3,17 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
-from sklearn.feature_extraction.text import CountVectorizer
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.errors import ConfigurationError
 from recsys.histories import Histories
-from recsys.recommenders.base import Statistics
+from recsys.recommenders.base import DENSE, Statistics
 from recsys.settings import StepSettings
 
 
@@ -71,6 +71,7 @@ class Content:
     count_features: Callable[[], Features]
     min_sales: int = 1
     gain: float = 10.0
+    is_personal: bool = True
     details: Sequence[str] = ()
     """What users are told of each feature, where there are few of them and they can be put into words."""
 
@@ -93,44 +94,68 @@ class Content:
         """Return the model of saved arrays."""
         parts = (arrays["data"], arrays["features"], arrays["offsets"])
         profiles = csr_matrix(parts, shape=tuple(arrays["shape"]))
-        return ContentModel(self.settings, profiles, horizon, self.details)
+        return ContentModel(self.settings, profiles, horizon, self.details, arrays.get(DENSE))
 
 
 class ContentModel:
     """Profiles of all sales as arrays; the profile of a user is made of them when he is scored."""
 
     def __init__(
-        self, settings: ContentSettings, profiles: csr_matrix, horizon: Horizon, details: Sequence[str] = ()
+        self,
+        settings: ContentSettings,
+        profiles: csr_matrix,
+        horizon: Horizon,
+        details: Sequence[str] = (),
+        dense: NDArray[np.float32] | None = None,
     ) -> None:
         self.settings = settings
         self.profiles = profiles  # (n_sales, n_features)
         self.details = details
         self._horizon = horizon
+        self._given = dense
 
     @cached_property
-    def _similarities(self) -> NDArray[np.float32]:
+    def dense(self) -> NDArray[np.float32]:
         """Cosines of all sales and those of the horizon, shape (n_sales, n_horizon)."""
+        if self._given is not None:
+            return self._given
         return self.profiles @ self.profiles[self._horizon.sales].T.toarray()
+
+    @cached_property
+    def _targets(self) -> NDArray[np.float32]:
+        """Profiles of the sales of the horizon, shape (n_horizon, n_features)."""
+        return self.profiles[self._horizon.sales].toarray()
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         """Return the cosine in [0, 1] of user and sale profiles; 0 for a user without a profile."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        norms = row_norms(weights @ self.profiles)
-        weights.data *= np.repeat(
-            np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0), np.diff(weights.indptr)
-        )
-        return weights @ self._similarities
+        scores = histories.sums(weights, self.dense)
+        norms = self._norms(histories, weights)
+        scores *= np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)[:, None]
+        return scores
 
-    def user_profiles(self, histories: Histories) -> csr_matrix:
-        """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features)."""
-        return histories.weights(self.settings.half_life_days, self.settings.purchase_weight) @ self.profiles
+    def _norms(self, histories: Histories, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the length of each user's profile."""
+        if len(histories) > 1:
+            return row_norms(histories.matrix(weights) @ self.profiles)
+        profile = weighted_row_sum(self.profiles, histories.sales, weights)
+        return np.sqrt(profile @ profile, dtype=np.float32)[None]
+
+    def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).
+
+        Only where features are few: the array holds all of them.
+        """
+        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
+        if len(histories) > 1:
+            return (histories.matrix(weights) @ self.profiles).toarray()
+        return weighted_row_sum(self.profiles, histories.sales, weights)[None, :].astype(np.float32)
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for pairs of a user and a column of the horizon the feature that adds most to the cosine, or -1."""
         if not len(users):
             return np.zeros(0, np.int64)
-        of_users = self.user_profiles(histories)[users]
-        shared = of_users.multiply(self.profiles[self._horizon.sales[sales]]).toarray()
+        shared = self.user_profiles(histories)[users] * self._targets[sales]
         return np.where(shared.any(axis=1), shared.argmax(axis=1), -1)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -179,13 +204,12 @@ def metadata_features(catalogue: Catalogue, price_band_ratio: float) -> Features
         [f"{key}={value}" for key, value in sorted(attributes.items()) if value] + ([band] if band else [])
         for attributes, band in zip(catalogue.attributes, bands, strict=True)
     ]
-    return _count(CountVectorizer(analyzer=_as_is, binary=True, dtype=np.float32), words)
+    return _count(words, analyzer=_as_is, binary=True)
 
 
 def text_features(catalogue: Catalogue) -> Features:
     """Return how often each word of two letters or more is in each sale's title and description."""
-    vectorizer = CountVectorizer(strip_accents="unicode", dtype=np.float32)
-    return _count(vectorizer, catalogue.texts)
+    return _count(catalogue.texts, strip_accents="unicode")
 
 
 def price_bands(prices: NDArray[np.float64], ratio: float) -> list[str | None]:
@@ -227,7 +251,21 @@ def row_norms(matrix: csr_matrix) -> NDArray[np.float32]:
     return np.sqrt(np.maximum(np.diff(squares[matrix.indptr]), 0)).astype(np.float32)
 
 
-def _count(vectorizer: CountVectorizer, documents: list) -> Features:
+def weighted_row_sum(
+    matrix: csr_matrix, rows: NDArray[np.int32], weights: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Add up rows times weights, shape (n_columns,): for a single user four times as fast as a product of matrices."""
+    starts, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
+    lengths = ends - starts
+    entries = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)
+    values = matrix.data[entries] * np.repeat(weights, lengths)
+    return np.bincount(matrix.indices[entries], values, minlength=matrix.shape[1])
+
+
+def _count(documents: list, **options: Any) -> Features:
+    from sklearn.feature_extraction.text import CountVectorizer  # here: the service counts nothing, and starts without
+
+    vectorizer = CountVectorizer(dtype=np.float32, **options)
     try:
         counts = vectorizer.fit_transform(documents)
     except ValueError as error:

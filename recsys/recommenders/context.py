@@ -35,6 +35,7 @@ class Context:
     name: str
     score: Score
     gain: float = 0.0
+    is_personal: bool = True
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Return nothing."""
@@ -66,18 +67,23 @@ class ContextModel:
 
 
 def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Context]:
-    """Return the context features, in the order in which they are shown."""
+    """Return the context features, in the order in which they are shown.
+
+    What counts the user's own events counts up to `as_of`, as in training; the price that he is used to follows his
+    running session.
+    """
+    logs = log_prices(catalogue.prices)
 
     def own_visits(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        decay = histories.decay(settings.own_half_life_days) * ~histories.purchases
+        decay = histories.decay(settings.own_half_life_days) * (~histories.purchases & histories.before_session())
         return own_events(histories, horizon, decay)
 
     def own_purchases(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        decay = histories.decay(settings.repeat_half_life_days) * histories.purchases
+        decay = histories.decay(settings.repeat_half_life_days) * (histories.purchases & histories.before_session())
         return own_events(histories, horizon, decay)
 
     def price_gap(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        return price_gaps(histories, horizon, catalogue.prices, settings.price_half_life_days)
+        return price_gaps(histories, horizon, logs, settings.price_half_life_days)
 
     def hours_open(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
         hours = np.maximum(horizon.as_of - catalogue.opens_at[horizon.sales], 0) / HOUR
@@ -88,46 +94,52 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
         return np.log1p(hours).astype(np.float32)[None, :]
 
     def activity(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        return np.log1p(np.diff(histories.offsets)).astype(np.float32)[:, None]
+        counted = np.concatenate(([0], np.cumsum(histories.before_session())))[histories.offsets]
+        return np.log1p(np.diff(counted)).astype(np.float32)[:, None]
 
     return [
         Context("own_visits", own_visits, gain=10.0),
         Context("own_purchases", own_purchases, gain=10.0),
         Context("price_gap", price_gap),
-        Context("hours_open", hours_open),
-        Context("hours_left", hours_left),
+        Context("hours_open", hours_open, is_personal=False),
+        Context("hours_left", hours_left, is_personal=False),
         Context("activity", activity),
     ]
 
 
 def own_events(histories: Histories, horizon: Horizon, weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Add up the weights of each user's events of each very sale, shape (n_users, n_horizon)."""
-    columns = np.full(histories.n_sales, -1, np.int64)
-    columns[horizon.sales] = np.arange(len(horizon))
-    column = columns[histories.sales]
+    column = horizon.columns(histories.sales)
     events = np.flatnonzero((column >= 0) & (weights > 0))
     sums = np.zeros((len(histories), len(horizon)), np.float32)
     np.add.at(sums.ravel(), histories.user_of_event()[events] * len(horizon) + column[events], weights[events])
     return sums
 
 
+def log_prices(prices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of each price; nan where it is unknown or not above 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(prices)
+    return np.where(np.isfinite(logs), logs, np.nan)
+
+
 def price_gaps(
-    histories: Histories, horizon: Horizon, prices: NDArray[np.float64], half_life_days: float
+    histories: Histories, horizon: Horizon, logs: NDArray[np.float64], half_life_days: float
 ) -> NDArray[np.float32]:
     """Return |log(price / the user's usual price)|, shape (n_users, n_horizon).
 
     The usual price is the decayed geometric mean of the prices of his events. Where it or the price is unknown, the
     gap is 0.
     """
-    with np.errstate(divide="ignore"):
-        logs = np.log(prices)
     event_logs = logs[histories.sales]
-    weights = np.where(np.isfinite(event_logs), histories.decay(half_life_days), 0)
+    is_known = event_logs == event_logs  # not nan
+    weights = histories.decay(half_life_days) * is_known
     sums = _sums_per_user(histories, weights)
-    means = _sums_per_user(histories, weights * np.nan_to_num(event_logs, posinf=0, neginf=0))
+    means = _sums_per_user(histories, weights * np.where(is_known, event_logs, 0))
     means = np.divide(means, sums, out=np.full_like(means, np.nan), where=sums > 0)
     gaps = np.abs(logs[horizon.sales].astype(np.float32) - means.astype(np.float32)[:, None])
-    return np.nan_to_num(gaps, copy=False, nan=0, posinf=0)
+    gaps[gaps != gaps] = 0  # nan: no price to compare with
+    return gaps
 
 
 def _sums_per_user(histories: Histories, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,11 +41,13 @@ class Popularity:
     metadata: Content
     name: str = "popularity"
     gain: float = 10.0
+    is_personal: bool = False
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Add up decayed `events` of each sale, shape (n_sales,)."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        return {"events": np.asarray(weights.sum(axis=0), np.float32).ravel()}
+        events = np.bincount(histories.sales, weights, minlength=histories.n_sales)
+        return {"events": events.astype(np.float32)}
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "PopularityModel":
         """Turn events into rates."""

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import EmptyInputError, InputError, SchemaError, SnapshotError
-from recsys.snapshot import Ranking, Snapshot, SnapshotContents, SnapshotSale, read_manifest
+from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale, read_manifest
+from recsys.snapshot_users import Ranking
 from recsys.snapshot_store import listing, publish
 from recsys.snapshot_writer import write_snapshot
 

@@ -1,0 +1,124 @@
+"""Histories → ranked sales, with reasons and photos: the night and the running session alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.histories import Histories
+from recsys.images.covers import Covers
+from recsys.meta_model import META, MetaModel
+from recsys.recommenders.content import IMAGES, ContentModel
+from recsys.scorer import Scorer
+from recsys.snapshot import Ranking
+
+@dataclass(frozen=True)
+class Ranker:
+    """Everything that ranks the sales of a horizon."""
+
+    scorer: Scorer
+    meta_model: MetaModel
+    covers: Covers | None = None
+
+    def scored(self, histories: Histories) -> "Scored":
+        """Score some users."""
+        return Scored(self, histories)
+
+    @property
+    def policies(self) -> list[str]:
+        """What it can rank by."""
+        return [META, *self.scorer.names]
+
+    def shared_ranking(self, policy: str, n_sales: int) -> Ranking:
+        """Rank all sales of the horizon by a recommender whose scores are the same for every user."""
+        scored = self.scored(Histories.of_nobody_known(self.scorer.horizon.as_of, n_sales))
+        scores = scored.scores(policy)
+        best = top(scores, scores.shape[1])
+        code = self.scorer.names.index(policy)
+        return Ranking(best[0].astype(np.int32), scores[0][best[0]], np.full(best.shape[1], code, np.uint8))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some users' scores of all sales of the horizon; features are computed once for all that needs them."""
+
+    ranker: Ranker
+    histories: Histories
+
+    @cached_property
+    def features(self) -> list[NDArray[np.float32]]:
+        """The features of the meta-model, each broadcasting to (n_users, n_horizon)."""
+        return self.ranker.scorer.features(self.histories)
+
+    def scores(self, policy: str) -> NDArray[np.float32]:
+        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds for `meta`."""
+        scorer = self.ranker.scorer
+        if policy != META:
+            return scorer.score(policy, self.histories)
+        return self.ranker.meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)))
+
+    def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Return what speaks most for some sales of each user, numbers in `Scorer.reasons`, shape (n_users, k)."""
+        scorer = self.ranker.scorer
+        if policy == META:
+            why = self.contributions(best).argmax(axis=0).astype(np.int16)
+        else:
+            why = np.full(best.shape, scorer.names.index(policy), np.int16)
+        scorer.with_details(why, self.histories, best)
+        return why
+
+    def contributions(self, best: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what each feature adds to the log-odds of some sales of each user, shape (n_features, n_users, k)."""
+        return contributions(self.features, self.ranker.meta_model, best)
+
+    def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Return which photo of each of some sales suits the user's themes, shape (n_users, k); else 0, the cover."""
+        scorer, covers = self.ranker.scorer, self.ranker.covers
+        if covers is None or IMAGES not in scorer.names:
+            return np.zeros(best.shape, np.int16)
+        model = scorer.models[scorer.names.index(IMAGES)]
+        assert isinstance(model, ContentModel)
+        return covers.choose(model.user_profiles(self.histories), best).astype(np.int16)
+
+
+def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the columns of the k best scores of each row, best first, ties by column.
+
+    Score and column are packed into one integer, so that no two are equal and any partition gives the same answer.
+
+    Args:
+        scores: Shape (n_users, n_sales), without nan.
+        k: Columns kept, all where there are fewer.
+    """
+    k = min(k, scores.shape[1])
+    bits = (np.ascontiguousarray(scores) + np.float32(0)).view(np.int32)  # + 0 turns -0 into 0
+    ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # floats as integers of the same order
+    keys = (ordered.astype(np.int64) << 32) | np.arange(scores.shape[1] - 1, -1, -1)
+    best = np.partition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
+    best.sort(axis=1)
+    return scores.shape[1] - 1 - (best[:, ::-1] & 0xFFFFFFFF)
+
+
+def contributions(
+    features: Sequence[NDArray[np.float32]], meta_model: MetaModel, best: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return what each feature adds to the log-odds of some sales of each user.
+
+    Args:
+        features: Each broadcasts to (n_users, n_horizon).
+        meta_model: What weighs them.
+        best: Shape (n_users, k), columns of the horizon.
+
+    Returns:
+        Shape (n_features, n_users, k): coefficient * (feature - mean) / scale.
+    """
+    rows = np.arange(len(best))[:, None]
+    added = np.empty((len(features), *best.shape), np.float32)
+    for number, feature in enumerate(features):
+        n_users, n_sales = feature.shape
+        added[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
+    added -= np.array(meta_model.means, np.float32)[:, None, None]
+    added *= meta_model.slopes[:, None, None]
+    return added

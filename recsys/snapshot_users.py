@@ -1,0 +1,209 @@
+"""The users of a snapshot: where each one's rankings and history lie, and how they are packed.
+
+A ranking of k sales takes 8 + 6 k bytes: scores are 16-bit steps between the lowest and the highest of the user, which
+moves a score by less than a 100,000th of their range. An event of a history takes 8 bytes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+HASHES = np.dtype("<u8")
+ROWS = np.dtype("<u4")
+OFFSETS = np.dtype("<u8")
+EVENTS = np.dtype([("sales", "<u4"), ("ages", "<u4")])
+"""An event of a history; the highest bit of its age tells a purchase."""
+
+_PURCHASE = np.uint32(1 << 31)
+_STEPS = 65_535
+
+
+class _RankingArrays(NamedTuple):
+    sales: NDArray[np.integer[Any]]
+    """Positions in the snapshot's sales, each at most once."""
+    scores: NDArray[np.float32]
+    """What the policy thinks of each sale; finite."""
+    reasons: NDArray[np.uint8]
+    """Positions in the snapshot's reasons: what speaks most for each sale."""
+    covers: NDArray[np.uint8]
+    """Positions in each sale's images: the photo to show; 0 also where the sale has none."""
+
+
+class Ranking(_RankingArrays):
+    """Sales, best first; the four arrays have the same shape."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        sales: NDArray[np.integer[Any]],
+        scores: NDArray[np.float32],
+        reasons: NDArray[np.uint8],
+        covers: NDArray[np.uint8] | None = None,
+    ) -> "Ranking":
+        """Make a ranking; without `covers`, each sale is shown by its cover."""
+        return super().__new__(
+            cls, sales, scores, reasons, np.zeros(np.shape(sales), np.uint8) if covers is None else covers
+        )
+
+
+class History(NamedTuple):
+    """A user's events before `as_of`, the latest last."""
+
+    sales: NDArray[np.int32]
+    """Positions in the catalogue that the night knew."""
+    ages: NDArray[np.int32]
+    """Seconds before `as_of`, at least 0."""
+    purchases: NDArray[np.bool_]
+
+
+class User(Protocol):
+    """One user of a snapshot."""
+
+    def ranking(self, policy: str) -> Ranking:
+        """Return his ranking by one of the personal policies."""
+        ...
+
+    def history(self) -> History:
+        """Return the events that the snapshot holds of him."""
+        ...
+
+
+class Users(Protocol):
+    """All users of a snapshot; any number of threads may ask."""
+
+    def find(self, user_id: str) -> User | None:
+        """Return a user; None for one without a ranking."""
+        ...
+
+
+def ranking_type(n_sales: int, k: int) -> np.dtype[np.void]:
+    """Return the record of a ranking of k of n sales."""
+    position = "<u2" if n_sales <= 1 << 16 else "<u4"
+    lists = {"levels": "<u2", "sales": position, "reasons": "u1", "covers": "u1"}
+    return np.dtype(
+        [("low", "<f4"), ("high", "<f4"), *((name, kind, (k,)) for name, kind in lists.items())], align=True
+    )
+
+
+def pack_rankings(rankings: Ranking, n_sales: int) -> NDArray[np.void]:
+    """Return one record for each row of rankings, shape (n_users, k)."""
+    # Zeros, so that the padding at the end of a record, and with it the checksum, is always the same.
+    records = np.zeros(len(rankings.sales), ranking_type(n_sales, rankings.sales.shape[1]))
+    if rankings.sales.size:
+        scores = rankings.scores.astype(np.float64)
+        low, high = scores.min(axis=1), scores.max(axis=1)
+        records["low"], records["high"] = low, high
+        range_ = np.where(high > low, high - low, 1)
+        records["levels"] = np.rint((scores - low[:, None]) / range_[:, None] * _STEPS)
+        records["sales"], records["reasons"], records["covers"] = rankings.sales, rankings.reasons, rankings.covers
+    return records
+
+
+def unpack_ranking(record: NDArray[np.void] | np.void) -> Ranking:
+    """Return the ranking of a record."""
+    low, high = record["low"], record["high"]
+    scores = record["levels"] * np.float32((high - low) / _STEPS) + low
+    return Ranking(record["sales"], scores, record["reasons"], record["covers"])
+
+
+def pack_history(sales: NDArray[np.integer], ages: NDArray[np.integer], purchases: NDArray[np.bool_]) -> NDArray:
+    """Return one record an event; ages are seconds, below 68 years."""
+    events = np.empty(len(sales), EVENTS)
+    events["sales"] = sales
+    events["ages"] = np.clip(ages, 0, _PURCHASE - 1).astype(np.uint32) | np.where(purchases, _PURCHASE, np.uint32(0))
+    return events
+
+
+def unpack_history(events: NDArray[np.void]) -> History:
+    """Return the history of the records of a user."""
+    ages = events["ages"]
+    return History(events["sales"].astype(np.int32), (ages & (_PURCHASE - 1)).astype(np.int32), ages >= _PURCHASE)
+
+
+def user_hash(user_id: bytes) -> int:
+    """Hash a user id to 64 bits, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(user_id, digest_size=8).digest(), "little")
+
+
+def encode_user(user_id: str) -> bytes:
+    """Return the bytes by which a user id is compared."""
+    return user_id.encode("utf-8", "surrogatepass")
+
+
+class UserIndex:
+    """Finds a user's row by the hash of his id; the id itself decides."""
+
+    def __init__(self, folder: Path):
+        self._hashes = mapped(folder / "user_hashes.bin", HASHES)
+        self._rows = mapped(folder / "user_rows.bin", ROWS)
+        self._offsets = mapped(folder / "user_id_offsets.bin", OFFSETS)
+        self._ids = mapped(folder / "user_ids.bin", np.dtype("u1"))
+
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self._hashes)
+
+    def row(self, user_id: bytes) -> int | None:
+        """Return the row of a user; None for a user without one."""
+        wanted = np.uint64(user_hash(user_id))
+        position = int(self._hashes.searchsorted(wanted))
+        while position < len(self._hashes) and self._hashes[position] == wanted:
+            row = int(self._rows[position])
+            if self.user_id(row) == user_id:
+                return row
+            position += 1
+        return None
+
+    def user_id(self, row: int) -> bytes:
+        """Return the id of the user of a row."""
+        return self._ids[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes()
+
+
+class MappedUsers:
+    """The users in the memory-mapped files of a snapshot."""
+
+    def __init__(self, folder: Path, policies: Sequence[str], n_sales: int, k: int):
+        self.index = UserIndex(folder)
+        record = ranking_type(n_sales, k)
+        self._records = {policy: mapped(folder / f"ranking_{policy}.bin", record) for policy in policies}
+        self._offsets = mapped(folder / "history_offsets.bin", OFFSETS)
+        self._events = mapped(folder / "history_events.bin", EVENTS)
+
+    def find(self, user_id: str) -> "MappedUser | None":
+        """Return a user; None for one without a ranking."""
+        row = self.index.row(encode_user(user_id))
+        return None if row is None else self.at(row)
+
+    def at(self, row: int) -> "MappedUser":
+        """Return the user of a row."""
+        return MappedUser(self._records, self._offsets, self._events, row)
+
+
+class MappedUser(NamedTuple):
+    """A row of each file."""
+
+    records: Mapping[str, NDArray[np.void]]
+    offsets: NDArray[np.uint64]
+    events: NDArray[np.void]
+    row: int
+
+    def ranking(self, policy: str) -> Ranking:
+        """Return his ranking by one of the personal policies."""
+        return unpack_ranking(self.records[policy][self.row])
+
+    def history(self) -> History:
+        """Return the events that the snapshot holds of him."""
+        return unpack_history(self.events[int(self.offsets[self.row]) : int(self.offsets[self.row + 1])])
+
+
+def mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    """Map a file into memory as an array of one dimension."""
+    if not file.stat().st_size:  # an empty file cannot be mapped
+        return np.empty(0, dtype)
+    # A plain view: indexing a np.memmap costs 10 times as much.
+    return np.memmap(file, dtype, "r").view(np.ndarray)
