@@ -26,7 +26,7 @@ format: $(READY)  ## Format the code
 
 proto: $(READY)  ## Make the Python stubs of proto/ again
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
-		proto/recommendations/v1/recommendations.proto
+		proto/recommendations/v1/recommendations.proto proto/recommendations/v1/admin.proto
 
 benchmarks: $(READY)  ## Print every headline figure beside its peer; takes a while
 	@for benchmark in similarities scoring night photos quality; do $(BIN)/python -m benchmarks.$$benchmark || exit 1; done

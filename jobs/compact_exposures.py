@@ -5,6 +5,7 @@ then is known by its event_id, and not put there twice. Files are only added, wh
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
@@ -23,9 +25,10 @@ from recsys import segments
 from recsys.config import Settings, load_settings
 from recsys.errors import RecsysError
 from recsys.exposure_tables import DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
-from recsys.pipeline.exposures import first_copies, flagged_lines, rejected_lines
+from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
 from recsys.snapshot_store import flush
-from recsys.tables import Table
+
+_PARTS = "*.parquet"
 
 
 class Compacted(NamedTuple):
@@ -90,8 +93,62 @@ def _lines(spark: SparkSession, files: list[Path]) -> DataFrame:
 
 
 def _put_in_place(flagged: DataFrame, folder: Path, kind: RecordKind) -> Compacted:
-    counts = {row[DAY]: row for row in flagged.groupBy("reason is null", DAY).count().collect()}
-    raise NotImplementedError
+    counts = flagged.groupBy(f.isnull(WHY).alias("is_record"), DAY).count().collect()
+    n_rejected = sum(row["count"] for row in counts if not row["is_record"])
+    with _scratch(folder, kind) as scratch:
+        in_place = _files_around(folder / kind.compacted.name, [row[DAY] for row in counts if row["is_record"]])
+        kind.compacted.write(_unknown(first_copies(flagged, kind), in_place, ["event_id"]), scratch)
+        if n_rejected:
+            in_place = list((folder / kind.rejected.name).glob(_PARTS))
+            kind.rejected.write(_unknown(rejected_lines(flagged), in_place, ["file", "line"]), scratch)
+        flush(scratch)
+        days = [_day(path) for path in (scratch / kind.compacted.name).glob(f"{DAY}=*")]
+        n_records = _move(scratch / kind.compacted.name, folder / kind.compacted.name)
+        _move(scratch / kind.rejected.name, folder / kind.rejected.name)
+    n_lines = sum(row["count"] for row in counts)
+    return Compacted(n_records, n_lines - n_rejected - n_records, n_rejected, 0, tuple(sorted(days)))
+
+
+def _files_around(table: Path, days: list[date]) -> list[Path]:
+    """Return a table's files of some days, the days before and the days after."""
+    around = {day + timedelta(days=shift) for day in days for shift in (-1, 0, 1)}
+    return [file for day in sorted(around) for file in (table / f"{DAY}={day}").glob(_PARTS)]
+
+
+def _day(folder: Path) -> date:
+    return date.fromisoformat(folder.name.removeprefix(f"{DAY}="))
+
+
+def _unknown(rows: DataFrame, in_place: list[Path], key: list[str]) -> DataFrame:
+    if not in_place:
+        return rows
+    known = rows.sparkSession.read.parquet(*map(str, in_place)).select(key)
+    return rows.join(known, on=key, how="left_anti").select(rows.columns)
+
+
+def _move(new: Path, table: Path) -> int:
+    """Add a folder's files to a table, each by one rename that is on the disk at the end; return the rows."""
+    rows = 0
+    changed: set[Path] = set()
+    for file in sorted(new.rglob(_PARTS)):
+        n = pq.read_metadata(file).num_rows
+        if n:
+            place = table / file.relative_to(new)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+            rows += n
+            changed |= {place.parent, table}
+    for folder in changed:
+        _sync(folder)
+    return rows
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -104,3 +161,18 @@ def _scratch(folder: Path, kind: RecordKind) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main() -> None:
+    """Compact the logs of the shop that the command line names."""
+    parser = argparse.ArgumentParser(description="compact_exposures: the service's logs as tables, each record once.")
+    parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
+    try:
+        for name, done in compact_exposures(load_settings(parser.parse_args().conf)).items():
+            print(f"{name}: {done}")
+    except RecsysError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

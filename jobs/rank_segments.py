@@ -15,7 +15,7 @@ def rank_segments(run: Run, out: Path) -> str:
     rows = ranked_segments(histories, users, run.shop, run.as_of, settings)
     SEGMENT_RANKINGS.write_rows(rows, out)
     counts = [f"{(rows['attribute'] == attribute).sum()} by {attribute}" for attribute in settings.attributes]
-    return f"{len(rows)} segments: {', '.join(counts)}" if counts else "no segments, no attributes"
+    return f"{len(rows)} segments: {', '.join(counts) or 'no attribute is configured'}"
 
 
 RANK_SEGMENTS = Step(

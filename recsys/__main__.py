@@ -105,8 +105,8 @@ def _ask_for_home_page(settings: Settings, user: str) -> None:
     from serving.console import print_top_sales
     from serving.server import start_server
 
-    free_port = settings.serving.model_copy(update={"port": 0})
-    with start_server(free_port, settings.snapshots_folder) as server:
+    here = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
+    with start_server(settings.serving.model_copy(update=here), Path(settings.folder)) as server:
         console.print("\nThe answer of the gRPC service:\n")
         print_top_sales(user, top_sales(server.target, user), console)
 
@@ -169,13 +169,10 @@ def backtest(
 @app.command()
 def serve(conf: Conf = DEMO) -> None:
     """Answer GetTopSales over gRPC from the published snapshot, until stopped."""
-    import logging
-
-    from serving.server import serve as run_service
+    from serving.workers import serve as run_service
 
     settings = load_settings(conf)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run_service(settings.serving, settings.snapshots_folder)
+    run_service(settings.serving, Path(settings.folder))
 
 
 @app.command()

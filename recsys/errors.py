@@ -8,6 +8,7 @@
     ├── EmptyInputError         nothing to learn from: no sale, no event, no purchase
     ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
     ├── ModelError              a registered model is absent or does not match the features
+    ├── StoreError              what the service keeps is damaged, or out of reach
     └── BusyError               another run works on the same folder
 
 Messages say name, value, rule and next step.
@@ -44,6 +45,10 @@ class SnapshotError(RecsysError):
 
 class ModelError(RecsysError):
     """A registered model is absent or does not match the features."""
+
+
+class StoreError(RecsysError):
+    """What the service keeps is damaged, or out of reach."""
 
 
 class BusyError(RecsysError):

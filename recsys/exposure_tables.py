@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pyspark.sql.types import ArrayType, DateType
+from pyspark.sql.types import ArrayType, DataType, DateType
 
 from recsys import exposures
 from recsys.tables import ATTRIBUTES, DOUBLE, FLOAT, INTEGER, STRING, TIMESTAMP, Table
@@ -59,7 +59,7 @@ COMPACTED_EVENTS = Table(
     partitioned_by=(DAY,),
 )
 
-_REJECTED = {"file": STRING, "reason": STRING, "line": STRING}
+_REJECTED: dict[str, DataType] = {"file": STRING, "reason": STRING, "line": STRING}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the service logs: each page that it served, and each event that it was told of, as one JSON line.
 
-Keys are the columns of `recsys/exposure_tables.py`. Instants are integers, microseconds since 1970 UTC: Spark reads them
-exactly and without a format.
+Keys are the columns of `recsys/exposure_tables.py`. Instants are integers, microseconds since 1970 UTC: Spark reads
+them exactly, and no format has to be agreed on.
 """
 
 import hashlib

@@ -74,6 +74,7 @@ class Histories:
         if key not in self._weights:  # several recommenders weigh alike
             data = self.decay(half_life_days)
             data *= np.where(self.purchases, np.float32(purchase_weight), np.float32(1))
+            data.setflags(write=False)
             self._weights[key] = data
         return self._weights[key]
 

@@ -12,7 +12,6 @@ from scipy.special import expit
 from recsys.errors import ModelError
 from recsys.settings import StepSettings
 
-
 META = "meta"
 """The policy that ranks by the meta-model; every other policy is the name of a recommender."""
 

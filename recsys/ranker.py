@@ -14,6 +14,7 @@ from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.scorer import Scorer
 from recsys.snapshot import Ranking
 
+
 @dataclass(frozen=True)
 class Ranker:
     """Everything that ranks the sales of a horizon."""

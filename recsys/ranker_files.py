@@ -1,11 +1,12 @@
 """A ranker as files that a snapshot carries: arrays that the service maps into memory, and its processes share."""
 
-import json
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.errors import SnapshotError
@@ -34,11 +35,19 @@ class _Description(BaseModel):
     features: list[str]
     sale_ids: list[str]
     themes: list[str]
+    arrays: dict[str, tuple[str, tuple[int, ...]]]
+    """Type and shape of each array by its path."""
+
+
+_Parts = Mapping[str, Mapping[str, np.ndarray]]
+"""Arrays of the sales, of the photos and of each recommender."""
 
 
 def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: RecommenderSettings) -> None:
     """Write a ranker into an empty folder."""
     scorer, gallery = ranker.scorer, catalogue.gallery
+    parts = _parts(scorer, catalogue)
+    arrays = {f"{part}/{name}": values for part, some in parts.items() for name, values in some.items()}
     description = _Description(
         as_of=scorer.horizon.as_of,
         until=scorer.horizon.until,
@@ -46,16 +55,14 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
         features=scorer.names,
         sale_ids=catalogue.sale_ids,
         themes=gallery.theme_names if gallery else [],
+        arrays={path: (values.dtype.str, values.shape) for path, values in arrays.items()},
     )
     (folder / _DESCRIPTION).write_text(description.model_dump_json(), "utf-8")
     (folder / _META_MODEL).write_text(ranker.meta_model.to_json(), "utf-8")
-    sales = {"opens_at": catalogue.opens_at, "closes_at": catalogue.closes_at, "prices": catalogue.prices}
-    _save(folder / "sales", sales | {"horizon": scorer.horizon.sales})
-    if gallery:
-        _save(folder / "photos", {"first": gallery.first, "themes": gallery.photo_themes})
-    for name, model in zip(scorer.names, scorer.models, strict=True):
-        dense = getattr(model, DENSE, None)
-        _save(folder / name, model.arrays() | ({} if dense is None else {DENSE: dense}))
+    for path, values in arrays.items():
+        file = _file(folder, path)
+        file.parent.mkdir(exist_ok=True)
+        np.save(file, values, allow_pickle=False)
 
 
 def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
@@ -67,44 +74,68 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
     try:
         description = _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False)
         meta_model = MetaModel.from_json((folder / _META_MODEL).read_text("utf-8"))
-        catalogue, horizon = _catalogue(folder, description)
+        parts = _read_parts(folder, description)
+        catalogue = _catalogue(parts, description)
+        horizon = Horizon(description.as_of, description.until, parts["sales"]["horizon"])
         found = recommenders(description.recommenders, catalogue)
         names = [recommender.name for recommender in found]
-        if names != description.features or names != meta_model.features:
+        if not names == description.features == meta_model.features:
             raise SnapshotError(f"{folder}: features are {description.features}, must be {names}: {_AGAIN}")
-        models = [each.load(_load(folder / each.name), horizon) for each in found]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        models = [each.load(parts.get(each.name, {}), horizon) for each in found]
+        covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise SnapshotError(f"{folder} holds no ranker ({error}): {_AGAIN}") from None
-    covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
     return Ranker(Scorer(horizon, found, models), meta_model, covers), catalogue
 
 
-def _catalogue(folder: Path, description: _Description) -> tuple[Catalogue, Horizon]:
-    sales = _load(folder / "sales")
-    horizon = Horizon(description.as_of, description.until, sales["horizon"])
+def _parts(scorer: Scorer, catalogue: Catalogue) -> _Parts:
+    parts: dict[str, Mapping[str, np.ndarray]] = {
+        "sales": {
+            "opens_at": catalogue.opens_at,
+            "closes_at": catalogue.closes_at,
+            "prices": catalogue.prices,
+            "horizon": scorer.horizon.sales,
+        }
+    }
+    if catalogue.gallery:
+        parts["photos"] = {"first": catalogue.gallery.first, "themes": catalogue.gallery.photo_themes}
+    for name, model in zip(scorer.names, scorer.models, strict=True):
+        dense = getattr(model, DENSE, None)
+        parts[name] = model.arrays() | ({} if dense is None else {DENSE: dense})
+    return parts
+
+
+def _catalogue(parts: _Parts, description: _Description) -> Catalogue:
+    sales = parts["sales"]
     nothing: list[str] = []
     without_photos = Catalogue(
         description.sale_ids, sales["opens_at"], sales["closes_at"], sales["prices"], nothing, nothing, []
     )
-    if not (folder / "photos").exists():
-        return without_photos, horizon
-    photos = _load(folder / "photos")
+    if "photos" not in parts:
+        return without_photos
+    photos = parts["photos"]
     of_sales = np.zeros((len(without_photos), len(description.themes)), np.float32)
     gallery = Gallery(photos["first"], nothing, description.themes, photos["themes"], of_sales)
-    return replace(without_photos, gallery=gallery), horizon
+    return replace(without_photos, gallery=gallery)
 
 
-def _save(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    folder.mkdir()
-    for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
-def _load(folder: Path) -> dict[str, np.ndarray]:
-    return {file.stem: _array(file) for file in folder.glob("*.npy")}
+def _read_parts(folder: Path, description: _Description) -> _Parts:
+    parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    for path, (kind, shape) in description.arrays.items():
+        part, _, name = path.partition("/")
+        values = parts[part][name] = _array(_file(folder, path))
+        if (values.dtype.str, values.shape) != (kind, shape):
+            raise ValueError(f"{path} is {values.dtype.str} {values.shape}, must be {kind} {shape}")
+    return parts
 
 
 def _array(file: Path) -> np.ndarray:
+    # Not np.load, which takes archives and pickles too.
     if file.stat().st_size < 1 << 16:
-        return np.load(file, allow_pickle=False)
-    return np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # indexing a np.memmap costs 10 times as much
+        with file.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    return np.lib.format.open_memmap(file, mode="r").view(np.ndarray)  # indexing a np.memmap costs 10 times as much
+
+
+def _file(folder: Path, path: str) -> Path:
+    return folder / f"{path}.npy"

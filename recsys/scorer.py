@@ -112,5 +112,6 @@ def _feature(scores: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
         scores += 1
         np.log(scores, out=scores)
     if scores.shape[1] > 1:
-        scores = scores - np.add.reduce(scores, axis=1, keepdims=True) / np.float32(scores.shape[1])
+        sums: NDArray[np.float32] = np.add.reduce(scores, axis=1, keepdims=True)
+        scores = scores - sums / np.float32(scores.shape[1])
     return scores

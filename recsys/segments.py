@@ -52,7 +52,7 @@ class Segment:
         os.fsync(self._file)
 
     def finish(self) -> None:
-        """Give the segment its final name, or remove it if it is empty; where that fails, it counts as left by the dead."""
+        """Give the segment its final name, or remove it if it is empty; where that fails, `recover` does it later."""
         try:
             os.fsync(self._file)
             _settle(self._open_path, self.size)

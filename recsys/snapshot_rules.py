@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +32,17 @@ def check_schema(schema: pa.Schema, policies: Sequence[str]) -> None:
         problems += _column_problems(schema, f"{policy}_reasons", "list<uint8>", _is_list_of(pa.types.is_integer))
         if f"{policy}_covers" in schema.names:
             problems += _column_problems(schema, f"{policy}_covers", "list<uint8>", _is_list_of(pa.types.is_integer))
+    problems += _history_problems(schema)
     if problems:
         raise SchemaError(f"rankings: {'; '.join(problems)}: check what ranks the users")
+
+
+def _history_problems(schema: pa.Schema) -> Iterator[str]:
+    kinds = {"sales": pa.types.is_integer, "ages": pa.types.is_integer, "purchases": pa.types.is_boolean}
+    if any(f"history_{name}" in schema.names for name in kinds):
+        for name, is_value in kinds.items():
+            wanted = "list<bool>" if name == "purchases" else "list<int32>"
+            yield from _column_problems(schema, f"history_{name}", wanted, _is_list_of(is_value))
 
 
 def _column_problems(schema: pa.Schema, name: str, wanted: str, is_good: _IsType) -> Iterator[str]:
@@ -105,12 +114,12 @@ def _sale_problems(contents: SnapshotContents) -> Iterator[str]:
 
 
 def _shared_problems(contents: SnapshotContents) -> Iterator[str]:
-    segments = {
-        f"segment {attribute}={value}": ranking
+    segments = (
+        (f"segment {attribute}={value}", ranking)
         for attribute, rankings in contents.segments.items()
         for value, ranking in rankings.items()
-    }
-    for policy, ranking in {**contents.shared_rankings, **segments}.items():
+    )
+    for policy, ranking in chain(contents.shared_rankings.items(), segments):
         row = as_row(ranking)
         lengths = {name: values.shape[1] for name, values in row._asdict().items()}
         if len(set(lengths.values())) > 1:

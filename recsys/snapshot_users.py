@@ -80,6 +80,10 @@ class Users(Protocol):
         """Return a user; None for one without a ranking."""
         ...
 
+    def sample(self, count: int) -> Sequence[str]:
+        """Return the ids of some users, at most so many."""
+        ...
+
 
 def ranking_type(n_sales: int, k: int) -> np.dtype[np.void]:
     """Return the record of a ranking of k of n sales."""
@@ -106,9 +110,9 @@ def pack_rankings(rankings: Ranking, n_sales: int) -> NDArray[np.void]:
 
 def unpack_ranking(record: NDArray[np.void] | np.void) -> Ranking:
     """Return the ranking of a record."""
-    low, high = record["low"], record["high"]
-    scores = record["levels"] * np.float32((high - low) / _STEPS) + low
-    return Ranking(record["sales"], scores, record["reasons"], record["covers"])
+    low, high = float(record["low"]), float(record["high"])  # in float32 a narrow range far from 0 would be lost
+    scores = record["levels"] * ((high - low) / _STEPS) + low
+    return Ranking(record["sales"], scores.astype(np.float32), record["reasons"], record["covers"])
 
 
 def pack_history(sales: NDArray[np.integer], ages: NDArray[np.integer], purchases: NDArray[np.bool_]) -> NDArray:
@@ -178,6 +182,11 @@ class MappedUsers:
         """Return a user; None for one without a ranking."""
         row = self.index.row(encode_user(user_id))
         return None if row is None else self.at(row)
+
+    def sample(self, count: int) -> Sequence[str]:
+        """Return the ids of some users, at most so many, from all over the files."""
+        rows = np.linspace(0, max(len(self.index) - 1, 0), min(count, len(self.index))).astype(int).tolist()
+        return [self.index.user_id(row).decode("utf-8", "surrogatepass") for row in rows]
 
     def at(self, row: int) -> "MappedUser":
         """Return the user of a row."""

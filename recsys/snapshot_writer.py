@@ -159,6 +159,8 @@ def _history_records(batch: pa.RecordBatch) -> tuple[Sequence[int], NDArray[np.v
     if "history_sales" not in batch.schema.names:
         return [0] * len(batch), np.empty(0, EVENTS)
     columns = [batch.column(f"history_{name}") for name in ("sales", "ages", "purchases")]
+    if nulls := sum(column.null_count + column.flatten().null_count for column in columns):
+        raise InputError(f"the lists of histories have {nulls} nulls, must have none: drop them before ranking")
     lengths = [column.value_lengths().to_pylist() for column in columns]
     if not lengths[0] == lengths[1] == lengths[2]:
         raise InputError("history_sales, history_ages and history_purchases differ in length: write them together")

@@ -187,6 +187,14 @@ class RecordLog(Generic[Record]):
             self._problem, self._backoff = None, 0.0
 
     def _write_queued(self) -> None:
+        self._write_taken()
+        # All at once: a part of the queue would not be a fair draw of those that found no room.
+        with self._lock:
+            self._overflowed = 0
+            self._taken.extend([self._queue.popleft() for _ in range(len(self._queue))])
+        self._write_taken()
+
+    def _write_taken(self) -> None:
         while self._fill_chunk():
             segment = self._segment or self._begin_segment()
             segment.write(b"".join(self._chunk))
@@ -201,17 +209,10 @@ class RecordLog(Generic[Record]):
 
     def _fill_chunk(self) -> bool:
         """Encode the next records, unless some are still to be written, and tell whether there are any."""
-        while not self._chunk and (self._taken or self._take()):
+        while self._taken and not self._chunk:
             records = [self._taken.popleft() for _ in range(min(_CHUNK, len(self._taken)))]
             self._chunk = records if self._durable else [line for record in records if (line := self._line(record))]
         return bool(self._chunk)
-
-    def _take(self) -> bool:
-        # All at once: a part of the queue would not be a fair draw of those that found no room.
-        with self._lock:
-            self._overflowed = 0
-            self._taken.extend([self._queue.popleft() for _ in range(len(self._queue))])
-        return bool(self._taken)
 
     def _line(self, record: Record) -> bytes:
         try:

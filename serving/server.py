@@ -1,50 +1,71 @@
-"""Starts and stops the gRPC service."""
+"""Starts and stops one process of the gRPC service."""
 
 import logging
-import signal
-import threading
 from concurrent import futures
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, SnapshotError
+from recsys.exposures import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
+from recsys.instants import SECOND, to_micros
 from recsys.serving_settings import ServingSettings
 from recsys.snapshot import Snapshot
+from serving.access import Access, credentials
+from serving.admin import AdminServicer, Status
+from serving.answers.pages import PageRequest, Visit
+from serving.answers.top_sales import TopSales
+from serving.background import Background
 from serving.clocks import Clock, ReplayClock, system_clock
-from serving.interceptors import ErrorInterceptor
+from serving.interceptors import Guard
+from serving.record_log import RecordLog
 from serving.servicer import RecommendationsServicer
-from serving.top_sales import TopSales
-from serving.watcher import SnapshotWatcher
+from serving.stores import open_store
+from serving.stores.base import Store
+from serving.telemetry.metrics import Metrics, MetricsServer
+from serving.telemetry.recorder import Recorder
+from serving.telemetry.tracing import make_tracer
+from serving.telemetry.troubles import Troubles
+from serving.watcher import RulesWatcher, SnapshotWatcher
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommendations"].full_name
-GRACE_SECONDS = 5.0
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+FRESH = f"{SERVICE}/fresh"
+"""The health check that says SERVING while nothing is wrong: the newest snapshot is served, and covers the present."""
+_WARM_UP_PAGES = 50
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running service; leaving its context stops it."""
+    """A running process of the service; leaving its context stops it."""
 
     port: int
     target: str
     """Where clients connect: host:port."""
+    admin_target: str | None
+    metrics_port: int | None
     watcher: SnapshotWatcher
     health: health.HealthServicer
     grpc_server: grpc.Server
+    resources: ExitStack
+    drain_seconds: float
 
     def stop(self) -> None:
-        """Refuse new requests, finish the running ones, and stop."""
+        """Refuse new requests, finish the running ones, write what is logged, and stop."""
         self.health.enter_graceful_shutdown()
-        self.grpc_server.stop(GRACE_SECONDS).wait()
-        self.watcher.stop()
+        self.grpc_server.stop(self.drain_seconds).wait()
+        self.resources.close()
 
     def __enter__(self) -> "Server":
         return self
@@ -55,88 +76,215 @@ class Server:
         self.stop()
 
 
-def start_server(settings: ServingSettings, snapshots: Path, clock: Clock | None = None) -> Server:
-    """Start the service, and load the current snapshot if there is one.
+def start_server(settings: ServingSettings, folder: Path, clock: Clock | None = None) -> Server:
+    """Start the service, load the current snapshot if there is one, and answer some pages before it is ready.
 
     Args:
         settings: Port 0 takes any free port; the returned server says which.
-        snapshots: The folder of snapshots.
+        folder: The shop's: snapshots are read from it, logs and state written to it.
         clock: Instead of the one that the settings name.
 
     Raises:
-        ConfigurationError: If the address cannot be listened on.
+        ConfigurationError: If an address cannot be listened on.
     """
-    clock = clock or _clock(settings)
-    checks = health.HealthServicer(experimental_non_blocking=True)
-    _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
-    watcher = SnapshotWatcher(
-        snapshots,
-        prepare=lambda snapshot: _prepared(snapshot, settings, clock),
-        loaded=lambda: _set_health(checks, health_pb2.HealthCheckResponse.SERVING),
-    )
-    server = grpc.server(
-        futures.ThreadPoolExecutor(settings.threads, thread_name_prefix="answer"),
-        interceptors=[ErrorInterceptor(SERVICE)],
-        options=[("grpc.so_reuseport", 0)],  # else a second service on the port would start without a word
-    )
-    servicer = RecommendationsServicer(watcher.served, clock, settings.default_policy)
-    pb_grpc.add_RecommendationsServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _listen(server, settings)
-    server.start()
-    watcher.poll()
-    watcher.start(settings.poll_seconds)
-    return Server(port, f"{settings.host}:{port}", watcher, checks, server)
+    with ExitStack() as stack:
+        return _Process(settings, folder, clock or _clock(settings), stack).start()
 
 
-def serve(settings: ServingSettings, snapshots: Path) -> None:
-    """Run the service until SIGTERM or SIGINT; in the main thread only.
+class _Process:
+    """Everything that a process is made of, put together."""
 
-    Raises:
-        ConfigurationError: If the address cannot be listened on.
-    """
-    asked_to_stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        for number in before:
-            signal.signal(number, lambda *_: asked_to_stop.set())
-        with start_server(settings, snapshots) as server:
-            _log.info("listening on %s, snapshots from %s", server.target, snapshots)
-            asked_to_stop.wait()
-            _log.info("stopping")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self, settings: ServingSettings, folder: Path, clock: Clock, stack: ExitStack):
+        self.settings = settings
+        self.clock = clock
+        self.stack = stack
+        self.troubles = Troubles()
+        self.metrics = Metrics()
+        self.access = Access(settings)
+        self.tracer = make_tracer(settings.tracing)
+        stack.callback(self.tracer.close)
+        self.store = open_store(settings.store, folder, clock)
+        stack.callback(self.store.close)
+        self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
+        self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
+        self.checks = health.HealthServicer(experimental_non_blocking=True)
+        self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
+        self.watcher = SnapshotWatcher(self.store, self._prepared, self.troubles, self._ready)
+
+    def start(self) -> Server:
+        """Listen, load, and begin to answer."""
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING, "", SERVICE, ADMIN, FRESH)
+        for log in filter(None, (self.exposures, self.events)):
+            log.start()
+            self.stack.callback(log.close)
+        public, port = self._public_server()
+        admin, admin_port = self._admin_server()
+        metrics_port = self._metrics_server()
+        background = Background([self._poll, self._measure], self.settings.poll_seconds)
+        background.once()
+        public.start()
+        if admin:
+            admin.start()
+            self.stack.callback(lambda: admin.stop(None).wait())
+        background.start()
+        self.stack.callback(background.stop)
+        host = self.settings.host
+        return Server(
+            port=port,
+            target=f"{host}:{port}",
+            admin_target=f"{host}:{admin_port}" if admin else None,
+            metrics_port=metrics_port,
+            watcher=self.watcher,
+            health=self.checks,
+            grpc_server=public,
+            resources=self.stack.pop_all(),
+            drain_seconds=self.settings.drain_seconds,
+        )
+
+    def _public_server(self) -> tuple[grpc.Server, int]:
+        settings = self.settings
+        server = self._grpc_server(SERVICE, settings.threads)
+        recorder = Recorder(self.exposures, self.metrics)
+        servicer = RecommendationsServicer(
+            settings, self.watcher.served, self.clock, self.store, recorder, self.events, self.metrics, self.troubles
+        )
+        pb_grpc.add_RecommendationsServicer_to_server(servicer, server)
+        return server, self._listen(server, SERVICE, settings.port, "port")
+
+    def _admin_server(self) -> tuple[grpc.Server | None, int]:
+        if self.settings.admin_port is None:
+            return None, 0
+        server = self._grpc_server(ADMIN, threads=1)
+        servicer = AdminServicer(self.settings, self.store, self.access, self.clock, self._status)
+        admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)
+        return server, self._listen(server, ADMIN, self.settings.admin_port, "admin_port")
+
+    def _grpc_server(self, service: str, threads: int) -> grpc.Server:
+        settings = self.settings
+        guard = Guard(service, self.access, self.metrics, settings.log, self.tracer, is_admin=service == ADMIN)
+        return grpc.server(
+            futures.ThreadPoolExecutor(threads, thread_name_prefix="answer"),
+            interceptors=[guard],
+            options=[
+                # Else a second service on the port would start without a word.
+                ("grpc.so_reuseport", int(settings.workers > 1)),
+                ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
+            ],
+            maximum_concurrent_rpcs=settings.limits.max_concurrent,
+        )
+
+    def _listen(self, server: grpc.Server, service: str, port: int, key: str) -> int:
+        health_pb2_grpc.add_HealthServicer_to_server(self.checks, server)
+        reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        address, tls = f"{self.settings.host}:{port}", self.settings.tls
+        try:
+            return server.add_secure_port(address, credentials(tls)) if tls else server.add_insecure_port(address)
+        except RuntimeError:
+            raise _taken(address, key) from None
+
+    def _metrics_server(self) -> int | None:
+        if self.settings.metrics_port is None:
+            return None
+        host, port = self.settings.host, self.settings.metrics_port
+        try:
+            server = MetricsServer(self.metrics, host, port, shared=self.settings.workers > 1)
+        except OSError:
+            raise _taken(f"{host}:{port}", "metrics_port") from None
+        self.stack.callback(server.close)
+        return server.port
+
+    def _prepared(self, snapshot: Snapshot) -> TopSales:
+        default = self.settings.default_policy
+        if default not in snapshot.all_policies:
+            raise SnapshotError(
+                f"serving.default_policy == {default!r}, snapshot {snapshot.name} has "
+                f"{', '.join(snapshot.all_policies)}: choose one of these in the configuration"
+            )
+        if isinstance(self.clock, ReplayClock):
+            self.clock.begin(snapshot.as_of)
+        top_sales = TopSales(snapshot, self.store.version, self.store.withdrawn)
+        self.rules.apply(top_sales)
+        _warm_up(top_sales, default, self.clock())
+        return top_sales
+
+    def _ready(self) -> None:
+        self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
+
+    def _set_health(self, status: Any, *services: str) -> None:
+        for service in services:
+            self.checks.set(service, status)
+
+    def _poll(self) -> None:
+        self.rules.poll(self.watcher.serving())
+        self.watcher.poll()
+
+    def _measure(self) -> None:
+        metrics, top_sales = self.metrics, self.watcher.serving()
+        metrics.flush()
+        if self.exposures is not None:
+            state = self.exposures.state()
+            metrics.exposures_queued.set(state.queued)
+            metrics.exposures_lost.set(state.lost)
+            metrics.exposures_written.set(state.written)
+            self._note(EXPOSURES, state.problem)
+        if top_sales is not None:
+            self._measure_snapshot(top_sales)
+        troubles = self.troubles.listed()
+        metrics.problems.set(len(troubles))
+        fresh = top_sales is not None and not troubles
+        code = health_pb2.HealthCheckResponse
+        self._set_health(code.SERVING if fresh else code.NOT_SERVING, FRESH)
+
+    def _measure_snapshot(self, top_sales: TopSales) -> None:
+        metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot
+        left = (to_micros(snapshot.horizon_end) - now) / SECOND
+        metrics.snapshot_age.set((now - to_micros(snapshot.as_of)) / SECOND)
+        metrics.snapshot_left.set(left)
+        metrics.open_sales.set(sum(top_sales.open_sales(now).is_open))
+        metrics.withdrawn_sales.set(len(self.store.withdrawn()))
+        late = f"{snapshot.name} holds no sale that opened in the last {-left / 3600:.0f} h: run 'recsys nightly'"
+        self._note("horizon", late if left <= 0 else None)
+        self._note("session ranking", top_sales.session_problem or None)
+
+    def _note(self, kind: str, text: str | None) -> None:
+        if text:
+            self.troubles.note(kind, text)
+        else:
+            self.troubles.clear(kind)
+
+    def _status(self) -> Status:
+        exposures = self.exposures.state() if self.exposures is not None else None
+        return Status(self.watcher.serving(), self.rules.fingerprint, self.troubles.listed(), exposures)
 
 
 def _clock(settings: ServingSettings) -> Clock:
     return ReplayClock(settings.replay_start_hours) if settings.clock == "replay" else system_clock
 
 
-def _prepared(snapshot: Snapshot, settings: ServingSettings, clock: Clock) -> TopSales:
-    if settings.default_policy not in snapshot.all_policies:
-        raise SnapshotError(
-            f"serving.default_policy == {settings.default_policy!r}, snapshot {snapshot.name} has "
-            f"{', '.join(snapshot.all_policies)}: choose one of these in the configuration"
-        )
-    top_sales = TopSales(snapshot)
-    if isinstance(clock, ReplayClock):
-        clock.begin(snapshot.as_of)
-    return top_sales
+def _exposures(settings: ServingSettings, folder: Path) -> RecordLog[Exposure]:
+    chosen = settings.exposures
+    return RecordLog(
+        folder / EXPOSURES,
+        EXPOSURES,
+        encode_exposure,
+        flush_seconds=chosen.flush_seconds,
+        durable=chosen.durable,
+        max_queued=chosen.max_queued,
+        segment_bytes=int(chosen.segment_megabytes * (1 << 20)),
+        segment_seconds=chosen.segment_seconds,
+    )
 
 
-def _set_health(checks: health.HealthServicer, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-    for service in ("", SERVICE):
-        checks.set(service, status)
+def _warm_up(top_sales: TopSales, policy: str, now: int) -> None:
+    """Answer some pages: the first ones would be slow, and a snapshot that cannot answer is found out here."""
+    session = [Visit(sale.sale_id) for sale in top_sales.snapshot.sales[:3]]
+    for user_id in ["", *top_sales.snapshot.users.sample(_WARM_UP_PAGES)]:
+        for visits in ((), session):
+            top_sales.answer(PageRequest(user_id, policy, session=visits), now, "warm-up")
 
 
-def _listen(server: grpc.Server, settings: ServingSettings) -> int:
-    address = f"{settings.host}:{settings.port}"
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError:
-        raise ConfigurationError(
-            f"cannot listen on {address}, must be an address of this machine that nothing else listens on: "
-            "stop the other service, or set 'serving.host' and 'serving.port'"
-        ) from None
+def _taken(address: str, key: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"cannot listen on {address}, must be an address of this machine that nothing else listens on: "
+        f"stop the other service, or set 'serving.host' and 'serving.{key}'"
+    )

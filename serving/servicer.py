@@ -1,39 +1,137 @@
-"""The methods of `recommendations.v1.Recommendations`: check the request, ask the snapshot."""
+"""The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
 
-from collections.abc import Callable
+import base64
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from time import perf_counter
 
 import grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
-from recsys.errors import ConfigurationError
+from recsys.errors import ConfigurationError, StoreError
+from recsys.exposures import RecordedEvent
+from recsys.instants import SECOND, to_micros
+from recsys.serving_settings import ServingSettings
+from serving.answers import wire
+from serving.answers.pages import Visit
+from serving.answers.top_sales import TopSales
 from serving.clocks import Clock
-from serving.top_sales import TopSales
+from serving.record_log import RecordLog
+from serving.requests import check_count, page_request, recorded_events
+from serving.stores.base import SessionEvent, Store
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.recorder import Recorder
+from serving.telemetry.troubles import Troubles
 
-DEFAULT_N = 10
-MAX_N = 100
+SESSIONS = "sessions"
 
 
 class RecommendationsServicer(pb_grpc.RecommendationsServicer):
-    """Answers from the snapshot that is served at the moment of the request."""
+    """Answers from the snapshot that is served at the moment of the request.
 
-    def __init__(self, served: Callable[[], TopSales], clock: Clock, default_policy: str):
+    Args:
+        settings: Of the service.
+        served: Returns what answers now; raises SnapshotError while there is nothing.
+        clock: What time it is.
+        store: Keeps running sessions.
+        recorder: Of pages.
+        events: The log of recorded events; durable.
+        metrics: Of the process.
+        troubles: Of the process.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        served: Callable[[], TopSales],
+        clock: Clock,
+        store: Store,
+        recorder: Recorder,
+        events: RecordLog[RecordedEvent],
+        metrics: Metrics,
+        troubles: Troubles,
+    ):
+        self._settings = settings
         self._served = served
         self._clock = clock
-        self._default_policy = default_policy
+        self._store = store
+        self._recorder = recorder
+        self._events = events
+        self._metrics = metrics
+        self._troubles = troubles
+        self._session_span = int(settings.session.minutes * 60 * SECOND)
 
-    def GetTopSales(  # noqa: N802
+    def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # type: ignore[override]  # noqa: N802
+        """Return one page, written."""
+        return self._page(request, self._is_urgent(context))
+
+    def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # type: ignore[override]  # noqa: N802
+        """Return many pages, written."""
+        check_count("requests", len(request.requests), self._settings.limits.max_batch)
+        pages = []
+        for number, each in enumerate(request.requests):
+            try:
+                pages.append(self._page(each, self._is_urgent(context)))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"requests[{number}].{error}") from None
+        return wire.batch(pages)
+
+    def RecordEvents(  # noqa: N802
         self,
-        request: pb.GetTopSalesRequest,
+        request: pb.RecordEventsRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
-    ) -> pb.GetTopSalesResponse:
-        """Return one home page."""
-        n = _checked_n(request.n)
+    ) -> pb.RecordEventsResponse:
+        """Write events to the log, and add them to their users' sessions."""
+        events = recorded_events(request, self._clock(), self._settings.limits)
+        self._events.append_all(events)
+        sessions: dict[str, list[SessionEvent]] = defaultdict(list)
+        for event in events:
+            sessions[event.user_id].append(
+                SessionEvent(event.sale_id, event.kind == "purchase", event.occurred_at)
+            )
+            self._metrics.events.labels(event.kind).inc()
+        try:
+            self._store.add_to_sessions(sessions)
+        except StoreError as error:  # they are logged for the night; a page without the session is still a page
+            self._troubles.note(SESSIONS, str(error))
+        return pb.RecordEventsResponse(recorded=len(events))
+
+    def _page(self, message: pb.GetTopSalesRequest, hurry: bool) -> bytes:
+        started = perf_counter()
+        request = page_request(message, self._settings.default_policy, self._settings.limits)
+        request_id = message.request_id = message.request_id or new_request_id()
         top_sales = self._served()
-        return top_sales.answer(request.user_id, request.policy or self._default_policy, n, self._clock())
+        now = self._clock()
+        if request.user_id and not request.session and not hurry and top_sales.session_ranker is not None:
+            if session := self._session(request.user_id, now, to_micros(top_sales.snapshot.as_of)):
+                request = replace(request, session=session)
+        page, written = top_sales.answer(request, now, request_id, hurry)
+        while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
+            self._metrics.redone.inc()
+            now = sent
+            page, written = top_sales.answer(request, now, request_id, hurry)
+        self._recorder.page(request, page, top_sales, now, request_id, started)
+        return written
+
+    def _session(self, user_id: str, now: int, as_of: int) -> Sequence[Visit]:
+        """Return what the user did in the last minutes; what he did before `as_of` is in his history."""
+        try:
+            events = self._store.session(user_id, max(now - self._session_span, as_of))
+        except StoreError as error:
+            self._troubles.note(SESSIONS, str(error))
+            return ()
+        self._troubles.clear(SESSIONS)
+        latest = events[-self._settings.session.max_sales :]
+        return [Visit(event.sale_id, event.is_purchase) for event in latest]
+
+    def _is_urgent(self, context: grpc.ServicerContext) -> bool:
+        left = context.time_remaining()
+        return left is not None and left * 1000 < self._settings.spare_milliseconds
 
 
-def _checked_n(n: int) -> int:
-    if not 0 <= n <= MAX_N:
-        raise ConfigurationError(f"n == {n}, must be in 1..{MAX_N}, or 0 for {DEFAULT_N}")
-    return n or DEFAULT_N
+def new_request_id() -> str:
+    """Return 16 letters, digits, `-` and `_` that nobody can guess."""
+    return base64.urlsafe_b64encode(os.urandom(12)).decode()

@@ -1,14 +1,18 @@
-"""Follows the current snapshot of a folder; requests see the old one or the new one, never neither."""
+"""Follows what is published: requests see the old snapshot or rules, or the new ones, never neither."""
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from recsys import snapshot_store
-from recsys.errors import SnapshotError
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.rules import PageRules, RuleSet, load_rules
 from recsys.snapshot import Snapshot
-from serving.top_sales import TopSales
+from serving.answers.top_sales import TopSales
+from serving.stores.base import Store
+from serving.telemetry.troubles import Troubles
+
+SNAPSHOT = "snapshot"
+RULES = "rules"
 
 _log = logging.getLogger(__name__)
 
@@ -16,21 +20,25 @@ _log = logging.getLogger(__name__)
 class SnapshotWatcher:
     """Loads what is published; a snapshot that cannot be served is refused, and the one before it stays.
 
+    The snapshot served before stays open, so that a rollback takes no time.
+
     Args:
-        root: The folder of snapshots; it may not be there yet.
+        store: Where snapshots are.
         prepare: Makes a snapshot ready to serve; raises SnapshotError to refuse it.
+        troubles: Told of what is refused.
         loaded: Called after each swap.
     """
 
-    def __init__(self, root: Path, prepare: Callable[[Snapshot], TopSales], loaded: Callable[[], None]):
-        self._root = root
+    def __init__(
+        self, store: Store, prepare: Callable[[Snapshot], TopSales], troubles: Troubles, loaded: Callable[[], None]
+    ):
+        self._store = store
         self._prepare = prepare
+        self._troubles = troubles
         self._loaded = loaded
         self._served: TopSales | None = None
+        self._before: TopSales | None = None
         self._refused: object = None
-        self._logged: set[str] = set()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def served(self) -> TopSales:
         """Return what answers requests now.
@@ -45,59 +53,91 @@ class SnapshotWatcher:
             )
         return self._served
 
+    def serving(self) -> TopSales | None:
+        """Return what answers requests now; None while nothing does."""
+        return self._served
+
     def poll(self) -> None:
         """Look once for a newly published snapshot, and load it."""
         name = None
         try:
-            name = snapshot_store.current(self._root)
-            if name is not None and not self._serves(name):
-                self._load(self._root / name)
-        except SnapshotError as error:
-            self._warn(name or str(error), "refused: %s", error)
-        except Exception:  # a bug in one snapshot must not end the watch
-            self._warn(name or "", "refused snapshot %s: unexpected error", name, exc_info=True)
+            name = self._store.current()
+            if name is not None and (self._served is None or self._served.snapshot.name != name):
+                self._load(name)
+            elif name is not None:
+                self._refused = None
+                self._troubles.clear(SNAPSHOT)
+        except (SnapshotError, StoreError) as error:
+            self._troubles.note(SNAPSHOT, f"refused: {error}; {self._meanwhile()}")
+        except Exception as error:  # a bug in one snapshot must not end the watch
+            _log.exception("snapshot %s", name)
+            self._troubles.note(SNAPSHOT, f"refused {name}: unexpected {type(error).__name__}; {self._meanwhile()}")
 
-    def start(self, poll_seconds: float) -> None:
-        """Poll in the background until stopped."""
-        self._thread = threading.Thread(target=self._watch, args=(poll_seconds,), name="snapshots", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop polling."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _watch(self, poll_seconds: float) -> None:
-        while not self._stopped.wait(poll_seconds):
-            self.poll()
-
-    def _serves(self, name: str) -> bool:
-        return self._served is not None and self._served.snapshot.name == name
-
-    def _load(self, path: Path) -> None:
+    def _load(self, name: str) -> None:
         # Checksums read all of a snapshot: a refused one is read again only when its files have changed.
-        state = _state(path)
-        if state == self._refused:
+        stamp = self._store.stamp(name)
+        if stamp == self._refused:
             return
-        self._refused = state
-        self._served = self._prepare(Snapshot.open(path))
+        if self._before is not None and self._before.snapshot.name == name:
+            fresh = self._before
+        else:
+            self._refused = stamp
+            fresh = self._prepare(self._store.open(name))
+        self._before, self._served = self._served, fresh
         self._refused = None
+        self._troubles.clear(SNAPSHOT)
         self._loaded()
-        _log.info("serving snapshot %s", path.name)
-
-    def _warn(self, key: str, message: str, *values: object, exc_info: bool = False) -> None:
-        if key not in self._logged:
-            self._logged.add(key)
-            _log.warning(f"{message}; %s", *values, self._meanwhile(), exc_info=exc_info)
+        _log.info("serving snapshot %s", name)
 
     def _meanwhile(self) -> str:
         return f"still serving {self._served.snapshot.name}" if self._served else "no snapshot is served"
 
 
-def _state(path: Path) -> object:
-    found = []
-    for file in sorted(path.rglob("*")):
-        stat = file.stat()
-        found.append((str(file), stat.st_size, stat.st_mtime_ns))
-    return path, found
+class RulesWatcher:
+    """Loads the rules that staff write; a file that breaks a rule is refused, and the rules before it stay.
+
+    Args:
+        path: The file; None for a shop without rules.
+        troubles: Told of what is refused, and of rules that name what no sale has.
+    """
+
+    def __init__(self, path: Path | None, troubles: Troubles):
+        self._path = path
+        self._troubles = troubles
+        self._state: object = None
+        self._rules: RuleSet | None = None
+        self._compiled_for: tuple[TopSales, RuleSet] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the rules in force; empty where there are none."""
+        return self._rules.fingerprint if self._rules else ""
+
+    def poll(self, top_sales: TopSales | None) -> None:
+        """Look once for changed rules, and put them in force."""
+        if self._path is None:
+            return
+        self._read(self._path)
+        if top_sales is not None and self._rules is not None:
+            self.apply(top_sales)
+
+    def apply(self, top_sales: TopSales) -> None:
+        """Compile the rules for a snapshot, once."""
+        if self._rules is None or self._compiled_for == (top_sales, self._rules):
+            return
+        top_sales.rules = PageRules(self._rules, top_sales.snapshot.sales)
+        self._compiled_for = (top_sales, self._rules)
+
+    def _read(self, path: Path) -> None:
+        try:
+            stat = path.stat()
+            state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if state == self._state:
+                return
+            self._state = state
+            self._rules = load_rules(path)
+            self._troubles.clear(RULES)
+            _log.info("rules %s of %s are in force", self._rules.fingerprint, path)
+        except (ConfigurationError, OSError) as error:
+            stays = f"rules {self.fingerprint} stay in force" if self._rules else "no rules are in force"
+            self._troubles.note(RULES, f"refused: {error}; {stays}")

@@ -9,30 +9,33 @@ from recsys.instants import DAY as DAY_MICROS
 from recsys.instants import parse_instant
 from recsys.tables import TIMESTAMP
 
+WHY = "why_rejected"
 _DAMAGED = "damaged"
 _END = parse_instant("2100-01-01")
 """What claims to be later is no instant in microseconds."""
 
 
 def flagged_lines(lines: DataFrame, kind: RecordKind) -> DataFrame:
-    """Read lines, (file, line), as rows of the compacted table, and add `reason`: why a line is no record, or null."""
+    """Read lines, (file, line), as rows of the compacted table, and add `why_rejected`, null for records."""
     record = f.from_json("line", _schema(kind), {"columnNameOfCorruptRecord": _DAMAGED})
     read = lines.withColumn("record", record).select("file", "line", "record.*")
-    day = f.expr(f"date_from_unix_date(int(if({_is_instant(kind.happened_at)}, {kind.happened_at}, 0) div {DAY_MICROS}))")
-    flagged = read.withColumn(DAY, day).withColumn("reason", _reason(kind))
+    day = f.expr(
+        f"date_from_unix_date(int(if({_is_instant(kind.happened_at)}, {kind.happened_at}, 0) div {DAY_MICROS}))"
+    )
+    flagged = read.withColumn(DAY, day).withColumn(WHY, _why_rejected(kind))
     instants = {name: f.timestamp_micros(name) for name in _instants(kind)}
     return flagged.withColumns(instants).drop(_DAMAGED)
 
 
 def rejected_lines(flagged: DataFrame) -> DataFrame:
     """Return the lines that are no records, equal ones of a file once."""
-    return flagged.where("reason is not null").select("file", "reason", "line").distinct()
+    return flagged.where(f"{WHY} is not null").select("file", f.col(WHY).alias("reason"), "line").distinct()
 
 
 def first_copies(flagged: DataFrame, kind: RecordKind) -> DataFrame:
     """Return the rows of the compacted table: of each event_id the copy that was delivered first."""
     order = Window.partitionBy("event_id").orderBy(kind.delivered_at, "line")
-    numbered = flagged.where("reason is null").withColumn("copy", f.row_number().over(order))
+    numbered = flagged.where(f"{WHY} is null").withColumn("copy", f.row_number().over(order))
     return numbered.where("copy = 1").select(*kind.compacted.columns)
 
 
@@ -44,7 +47,7 @@ def _schema(kind: RecordKind) -> StructType:
     return schema.add(_DAMAGED, StringType())
 
 
-def _reason(kind: RecordKind) -> Column:
+def _why_rejected(kind: RecordKind) -> Column:
     reasons = f.when(f.expr(f"{_DAMAGED} is not null"), f.lit("no whole JSON record with values of the columns' types"))
     reasons = reasons.when(f.expr("coalesce(event_id, '') = ''"), f.lit("event_id is missing"))
     for name in _instants(kind):

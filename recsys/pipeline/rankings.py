@@ -35,7 +35,7 @@ def rankings(
         One row a user; for each policy lists `<policy>_sales` (positions in the horizon), `<policy>_scores` (log-odds
         for `meta`), `<policy>_reasons` (numbers in `Scorer.reasons`) and `<policy>_covers` (which of the sale's photos
         to show), best first, ties by sale; and his latest events, the latest last, as `history_sales` (positions in the
-        catalogue), `history_ages` (seconds before as_of) and `history_purchases`.
+        catalogue), `history_ages` (seconds before as_of, rounded up) and `history_purchases`.
     """
     columns = [(f"{policy}_{name}", *kinds) for policy in settings.policies for name, kinds in _RANKING.items()]
     columns += [(f"history_{name}", *kinds) for name, kinds in _HISTORY.items()]
@@ -76,7 +76,8 @@ def history_lists(histories: Histories, most: int) -> Iterator[pa.ListArray]:
     from_last = np.repeat(histories.offsets[1:], lengths) - np.arange(len(histories.sales))
     kept = from_last <= most
     offsets = np.concatenate(([0], np.cumsum(np.minimum(lengths, most)))).astype(np.int32)
-    ages = ((histories.as_of - histories.occurred_at[kept]) // SECOND).astype(np.int32)
+    # Rounded up: an event less than a second before as_of would else look like one of a running session.
+    ages = -((histories.occurred_at[kept] - histories.as_of) // SECOND).astype(np.int32)
     for values in (histories.sales[kept], ages, histories.purchases[kept]):
         yield pa.ListArray.from_arrays(offsets, pa.array(values))
 

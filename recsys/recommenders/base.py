@@ -14,7 +14,7 @@ Statistics = dict[str, NDArray[np.float32]]
 
 
 DENSE = "dense"
-"""A further array of a model that scores by similarities, shape (n_sales, n_horizon): made from the others where absent.
+"""A further array of a model that scores by similarities, shape (n_sales, n_horizon); made of the others if absent.
 
 The service gets it written out, so that its processes share one copy.
 """

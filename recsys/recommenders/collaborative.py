@@ -84,7 +84,9 @@ class CollaborativeModel:
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         """Sum the similarities to the sales of each history."""
-        return histories.sums(histories.weights(self.settings.half_life_days, self.settings.purchase_weight), self.dense)
+        return histories.sums(
+            histories.weights(self.settings.half_life_days, self.settings.purchase_weight), self.dense
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the similarities column by column."""

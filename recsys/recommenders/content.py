@@ -251,15 +251,14 @@ def row_norms(matrix: csr_matrix) -> NDArray[np.float32]:
     return np.sqrt(np.maximum(np.diff(squares[matrix.indptr]), 0)).astype(np.float32)
 
 
-def weighted_row_sum(
-    matrix: csr_matrix, rows: NDArray[np.int32], weights: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def weighted_row_sum(matrix: csr_matrix, rows: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float64]:
     """Add up rows times weights, shape (n_columns,): for a single user four times as fast as a product of matrices."""
     starts, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
     lengths = ends - starts
     entries = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)
     values = matrix.data[entries] * np.repeat(weights, lengths)
-    return np.bincount(matrix.indices[entries], values, minlength=matrix.shape[1])
+    sums = np.bincount(matrix.indices[entries], values, minlength=matrix.shape[1])
+    return sums.astype(np.float64, copy=False)  # without a single entry bincount gives integers
 
 
 def _count(documents: list, **options: Any) -> Features:

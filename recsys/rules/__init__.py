@@ -1,0 +1,8 @@
+"""Rules that the shop's staff write for home pages: what they say, what they do, what they would change."""
+
+from recsys.rules.draft import ArrangedPage
+from recsys.rules.page_rules import PageRules
+from recsys.rules.settings import RuleSet, load_rules
+from recsys.rules.targeting import Condition
+
+__all__ = ["ArrangedPage", "Condition", "PageRules", "RuleSet", "load_rules"]

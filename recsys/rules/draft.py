@@ -1,9 +1,10 @@
-"""A page while its rules are applied: filters, boosts and buries order its candidates, pins take places."""
+"""A page while its rules are applied: the order of its candidates, its pins, and what happened to them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from recsys.rules.tallies import Tally
+from recsys.rules.filling import fill
+from recsys.rules.tallies import Constraint, Page
 
 
 class ArrangedPage(NamedTuple):
@@ -12,7 +13,7 @@ class ArrangedPage(NamedTuple):
     sales: list[int]
     """Positions of the sales, best first, each once, all open."""
     rules: list[str | None]
-    """For each place, the rule that pinned, boosted or buried its sale or took it before a better one."""
+    """For each place, the rule that pinned, boosted or buried its sale, or took it before a better one."""
     applied: list[str]
     """The rules that changed the page, in the order of the file."""
     notes: list[str]
@@ -20,124 +21,79 @@ class ArrangedPage(NamedTuple):
 
 
 class Draft:
-    """One page in the making; rules are applied in the order filter, boost, bury, pin, and the rest."""
-
-    __slots__ = ("applied", "candidates", "filters", "hidden", "moved", "n", "notes", "now", "open_sales", "pins", "tallies")
+    """One page in the making."""
 
     def __init__(self, ranked: Sequence[int], open_sales: Sequence[bool], n: int, now: int):
         self.candidates = list(ranked)
+        """Positions of the sales, best first."""
         self.open_sales = open_sales
         self.n = n
         self.now = now
-        self.filters: list[Filter] = []
-        self.hidden: dict[str, int] = {}
-        self.moved: dict[int, str] = {}
         self.pins: dict[int, tuple[int, str]] = {}
-        self.tallies: list[Callable[[Draft], Tally]] = []
-        self.applied: set[str] = set()
+        """For each place taken, the sale and the rule."""
+        self.constraints: list[Constraint] = []
         self.notes: list[str] = []
+        self._filters: list[tuple[str, frozenset[int]]] = []
+        self._hidden: dict[str, int] = {}
+        self._moved: dict[int, str] = {}
+        self._applied: set[str] = set()
 
-    def reorder(self, candidates: list[int], rule: str) -> None:
-        """Give the candidates another order, or fewer of them."""
+    def hide(self, sales: frozenset[int], rule: str) -> None:
+        """Take sales out of the candidates, and out of reach of pins."""
+        self._filters.append((rule, sales))
+        kept = [sale for sale in self.candidates if sale not in sales]
+        if len(kept) < len(self.candidates):
+            self._hidden[rule] = len(self.candidates) - len(kept)
+            self.reorder(kept, (), rule)
+
+    def hidden_by(self, sale: int) -> str | None:
+        """Return the rule that hides a sale."""
+        return next((rule for rule, sales in self._filters if sale in sales), None)
+
+    def pinned_by(self, sale: int) -> str | None:
+        """Return the rule that pinned a sale."""
+        return next((rule for pinned, rule in self.pins.values() if pinned == sale), None)
+
+    def reorder(self, candidates: list[int], moved: Sequence[int], rule: str) -> None:
+        """Give the candidates another order, in which a rule moved some."""
         if candidates[: self.n] != self.candidates[: self.n]:
-            self.applied.add(rule)
+            self._applied.add(rule)
+        self._moved.update(dict.fromkeys(moved, rule))
         self.candidates = candidates
 
-    def pinned(self, sale: int) -> str | None:
-        """Return the rule that pinned a sale."""
-        return next((rule for other, rule in self.pins.values() if other == sale), None)
+    def finished(self, names: Sequence[str]) -> ArrangedPage:
+        """Fill the page.
 
-    def settle_pins(self) -> None:
-        """Leave the pinned sales out of the candidates; pins beyond the last sale of a short page close up to it."""
-        if not self.pins:
+        Args:
+            names: All rules, in the order of the file.
+        """
+        pinned = {sale for sale, _ in self.pins.values()}
+        candidates = [sale for sale in self.candidates if sale not in pinned] if pinned else self.candidates
+        length = min(self.n, len(candidates) + len(pinned))
+        self._close_up(length)
+        page = Page([None] * length, candidates, frozenset(candidates) | pinned, self.now)
+        for place, (sale, _) in self.pins.items():
+            page.places[place] = sale
+        filling = fill(page, self.constraints)
+        put = filling.put | {place: rule for place, (_, rule) in self.pins.items()}
+        sales = [sale for sale in page.places if sale is not None]
+        rules = [put.get(place) or self._moved.get(sale) for place, sale in enumerate(sales)]
+        applied = self._applied.union(filling.applied, rules)
+        notes = [*self._shortfall(length), *self.notes, *filling.notes]
+        return ArrangedPage(sales, rules, [name for name in names if name in applied], notes)
+
+    def _close_up(self, length: int) -> None:
+        """Move pins beyond the end of a page that is short of sales to its last free places."""
+        if not self.pins or max(self.pins) < length:
             return
-        sales = {sale for sale, _ in self.pins.values()}
-        self.candidates = [sale for sale in self.candidates if sale not in sales]
-        length = min(self.n, len(self.candidates) + len(sales))
         late = sorted(place for place in self.pins if place >= length)
         free = [place for place in range(length) if place not in self.pins]
-        for old, new in zip(late, free[len(free) - len(late) :], strict=True):
-            sale, rule = self.pins[new] = self.pins.pop(old)
-            self.notes.append(f"rule {rule!r}: only {length} sales are left, place {old + 1} moves up to {new + 1}.")
+        for place, end in zip(late, free[len(free) - len(late) :], strict=True):
+            self.pins[end] = self.pins.pop(place)
+            rule = self.pins[end][1]
+            self.notes.append(f"Rule {rule!r} pins place {place + 1}, the page has {length}: it is {end + 1} instead.")
 
-
-class Filter(NamedTuple):
-    """Hides sales."""
-
-    name: str
-    sales: frozenset[int]
-
-    def apply(self, draft: Draft) -> None:
-        """Take the sales out of the candidates, and out of reach of pins."""
-        draft.filters.append(self)
-        kept = [sale for sale in draft.candidates if sale not in self.sales]
-        if len(kept) < len(draft.candidates):
-            draft.hidden[self.name] = len(draft.candidates) - len(kept)
-            draft.reorder(kept, self.name)
-
-
-class Boost(NamedTuple):
-    """Moves sales up."""
-
-    name: str
-    sales: frozenset[int]
-    places: int
-
-    def apply(self, draft: Draft) -> None:
-        """Move each sale up, but never past another one of the rule."""
-        order: list[int] = []
-        last = -1
-        for place, sale in enumerate(draft.candidates):
-            if sale not in self.sales:
-                order.append(sale)
-                continue
-            last = max(place - self.places, last + 1)
-            order.insert(last, sale)
-            if last < place:
-                draft.moved[sale] = self.name
-        draft.reorder(order, self.name)
-
-
-class Bury(NamedTuple):
-    """Moves sales to the end."""
-
-    name: str
-    sales: frozenset[int]
-
-    def apply(self, draft: Draft) -> None:
-        """Move the sales behind all other candidates, in their order."""
-        buried = [sale for sale in draft.candidates if sale in self.sales]
-        order = [sale for sale in draft.candidates if sale not in self.sales] + buried
-        if order != draft.candidates:
-            draft.moved.update(dict.fromkeys(buried, self.name))
-            draft.reorder(order, self.name)
-
-
-class Pin(NamedTuple):
-    """Puts sales at fixed places."""
-
-    name: str
-    sales: tuple[tuple[str, int | None], ...]
-    """Each sale's id and its position; None if the snapshot does not have it."""
-    place: int
-    """The first place, counted from 0."""
-
-    def apply(self, draft: Draft) -> None:
-        """Pin the sales one after the other, each to the next free place."""
-        place = self.place
-        for sale_id, sale in self.sales:
-            if sale is None or (problem := self._problem(sale, draft)):
-                draft.notes.append(f"rule {self.name!r}: sale {sale_id!r} {problem if sale is not None else 'is unknown'}.")
-                continue
-            wanted = place
-            while place in draft.pins:
-                place += 1
-            if place >= draft.n:
-                draft.notes.append(f"rule {self.name!r}: place {place + 1} of sale {sale_id!r} is not on the page.")
-            else:
-                draft.pins[place] = sale, self.name
-                if place > wanted:
-                    draft.notes.append(f"rule {self.name!r}: place {wanted + 1} is taken, sale {sale_id!r} is at {place + 1}.")
-            place += 1
-
-    def _problem(self, sale: int, draft: Draft) -> str | None: ...
+    def _shortfall(self, length: int) -> Iterator[str]:
+        """Name the filters without which more places might be filled."""
+        for rule, count in self._hidden.items() if length < self.n else ():
+            yield f"Rule {rule!r} hides {count} sales: the page fills {length} of {self.n} places."

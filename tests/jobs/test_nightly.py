@@ -19,7 +19,9 @@ from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, rand
 from jobs.nightly import night, nightly
 from recsys import snapshot_store
 from recsys.errors import ConfigurationError, EmptyInputError, InputError, RecsysError, RejectedRowsError, SchemaError
-from recsys.instants import DAY, to_micros
+from recsys.histories import Histories
+from recsys.instants import DAY, SECOND, to_micros
+from recsys.ranker_files import RANKER, read_ranker
 from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot_writer import write_snapshot
 
@@ -280,7 +282,26 @@ def test_snapshot_names_what_made_it(published_shop):
     assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
     assert snapshot.policies == ("meta",)
     assert list(snapshot.versions) == ["home_ranker"]
-    assert json.loads((snapshot.file("meta_model") / "model.json").read_text())["features"] == list(snapshot.reasons)
+    assert json.loads((snapshot.file(RANKER) / "meta_model.json").read_text())["features"] == list(snapshot.reasons)
+
+
+def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_did(published_shop):
+    snapshot = served(published_shop)
+    ranker, catalogue = read_ranker(snapshot.file(RANKER))
+    ranked = 0
+    for user in (snapshot.users.find(f"u{number:02d}") for number in range(40)):
+        if user is None:
+            continue
+        sales, ages, purchases = user.history()
+        offsets = np.array([0, len(sales)])
+        instants = ranker.scorer.horizon.as_of - ages.astype(np.int64) * SECOND
+        known = Histories(ranker.scorer.horizon.as_of, len(catalogue), offsets, sales, purchases, instants)
+        scores, ranking = ranker.scored(known).scores("meta")[0], user.ranking("meta")
+        half_a_step = np.ptp(ranking.scores) / 65_535 / 2
+        np.testing.assert_allclose(ranking.scores, scores[ranking.sales], atol=half_a_step + 2e-5)
+        assert set(np.flatnonzero(scores > ranking.scores.min() + 2e-5)) <= set(ranking.sales.tolist())
+        ranked += 1
+    assert ranked == snapshot.manifest.n_users > 30
 
 
 def test_as_of_is_given_or_configured_or_today(tmp_path):

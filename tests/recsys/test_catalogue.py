@@ -70,6 +70,13 @@ def test_horizon_is_half_open_at_both_ends() -> None:
     assert (horizon.as_of, horizon.until, len(horizon)) == (AS_OF, instant(1.5), 4)
 
 
+def test_column_of_a_sale_is_its_place_in_the_horizon_and_minus_1_where_it_is_not_ranked() -> None:
+    sales = catalogue(sale("a", -3, -2), sale("b"), sale("c", -3, -2), sale("d"), sale("e", 5, 6), sale("f", 5, 6))
+    horizon = sales.horizon(AS_OF, 36)
+    assert horizon.columns(np.array([5, 3, 0, 1, 2, 3, 4], np.int32)).tolist() == [-1, 1, -1, 0, -1, 1, -1]
+    assert horizon.columns(np.empty(0, np.int32)).tolist() == []
+
+
 def test_horizon_may_end_within_an_hour() -> None:
     assert len(catalogue(sale("a", 0.5 / 24, 1)).horizon(AS_OF, 0.75)) == 1
 

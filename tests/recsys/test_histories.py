@@ -1,10 +1,12 @@
+from math import sqrt
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
+from shops import AS_OF, HISTORY, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 from recsys.histories import Block, Histories, HistorySettings, blocks
 from recsys.instants import to_micros
@@ -115,7 +117,57 @@ def test_weights_add_up_events_of_one_sale_and_weigh_purchases() -> None:
     ]
     weights = known.weights(half_life_days=1, purchase_weight=5)
     assert weights.dtype == np.float32
-    assert_allclose(weights.toarray(), expected, rtol=1e-6)
+    assert_allclose(weights, [1 / 4, 1 / 2, 5 * 1 / 2, 1 / 2, 5 * 1 / 8], rtol=1e-6)
+    assert_allclose(known.matrix(weights).toarray(), expected, rtol=1e-6)
+
+
+def test_weights_are_shared_by_those_who_weigh_alike_and_cannot_be_changed() -> None:
+    known = histories(visit("u", "a", -2), purchase("u", "b", -1))
+    weights = known.weights(1, 5)
+    assert known.weights(1, 5) is weights
+    assert_allclose(known.weights(2, 5), [1 / 2, 5 / sqrt(2)], rtol=1e-6)
+    assert_allclose(known.weights(1, 3), [1 / 4, 3 / 2], rtol=1e-6)
+    with pytest.raises(ValueError, match="read-only"):
+        weights *= 2
+
+
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_sums_agree_with_a_loop_over_events_for_one_user_and_for_many(seed: int, n_columns: int) -> None:
+    shop = random_shop(seed, n_users=6, n_sales=5, n_events=40)
+    rows = np.random.default_rng(seed).random((5, n_columns)).astype(np.float32)
+    known = shop.histories()
+    weights = known.weights(9, 3)
+    expected = np.zeros((6, n_columns))
+    for user, event in zip(known.user_of_event(), range(len(known.sales)), strict=True):
+        expected[user] += weights[event] * rows[known.sales[event]]
+    assert_allclose(known.sums(weights, rows), expected, rtol=1e-5)
+    for user in range(6):
+        alone = shop.block.take(np.array([user])).as_of(AS_OF, HISTORY)
+        found = alone.sums(alone.weights(9, 3), rows)
+        assert found.shape == (1, n_columns)
+        assert_allclose(found[0], expected[user], rtol=1e-5)
+
+
+def test_session_joins_a_users_events_as_if_it_were_at_as_of() -> None:
+    known = histories(visit("u", "d", -3), purchase("u", "a", -1))
+    session = known.with_session(np.array([1, 3], np.int32), np.array([True, False]))
+    assert per_user(session) == [
+        [(3, False, instant(-3)), (0, True, instant(-1)), (1, True, AS_OF), (3, False, AS_OF)],
+    ]
+    assert session.before_session().tolist() == [True, True, False, False]
+    assert_allclose(session.weights(1, 5), [1 / 8, 5 / 2, 5, 1], rtol=1e-6)
+    assert per_user(known) == [[(3, False, instant(-3)), (0, True, instant(-1))]]
+    assert_array_equal(session.seen().toarray(), [[1, 1, 0, 1]])
+
+
+def test_weights_of_a_session_are_not_those_of_the_user_before_it() -> None:
+    known = histories(visit("u", "d", -1))
+    known.weights(1, 5)
+    assert_allclose(known.with_session(np.array([0], np.int32), np.array([True])).weights(1, 5), [1 / 2, 5])
+
+
+def test_event_of_the_last_microsecond_is_before_any_session() -> None:
+    assert histories(visit("u", "a", -MICRO)).before_session().tolist() == [True]
 
 
 def test_seen_counts_a_sale_once_and_leaves_the_events_as_they_are() -> None:
@@ -135,7 +187,7 @@ def test_user_of_event_skips_users_without_events() -> None:
 def test_nobody_known_is_one_user_without_events() -> None:
     nobody = Histories.of_nobody_known(AS_OF, 4)
     assert len(nobody) == 1
-    assert_array_equal(nobody.weights(1, 1).toarray(), np.zeros((1, 4)))
+    assert_array_equal(nobody.matrix(nobody.weights(1, 1)).toarray(), np.zeros((1, 4)))
     assert_array_equal(nobody.seen().toarray(), np.zeros((1, 4)))
 
 

@@ -21,6 +21,7 @@ class Fixed:
     scores: NDArray[np.float32]
     gain: float = 0.0
     name: str = "fixed"
+    is_personal: bool = True
 
     def score(self, _: Histories) -> NDArray[np.float32]:
         return self.scores
@@ -54,6 +55,23 @@ def test_features_are_float32_and_leave_the_scores_as_they_are() -> None:
         assert [feature.dtype for feature in found] == [np.float32, np.float32]
     for array, copy in zip(scores, before, strict=True):
         assert_array_equal(array, copy)
+
+
+def test_feature_that_is_the_same_for_all_users_is_computed_once_and_asks_for_no_history() -> None:
+    asked: list[Histories] = []
+
+    class Counted(Fixed):
+        def score(self, histories: Histories) -> NDArray[np.float32]:
+            asked.append(histories)
+            return super().score(histories)
+
+    row = np.array([[1, 2, 6]], np.float32)
+    fixed = [Counted(row, name="popularity", is_personal=False), Fixed(row + 1, name="own"), Counted(row, name="mine")]
+    scorer = Scorer(SHOP.horizon(), fixed, fixed)
+    for _ in range(2):
+        for feature in scorer.features(SHOP.histories()):
+            assert_allclose(feature, [[1 - 3, 2 - 3, 6 - 3]])
+    assert [len(histories.sales) for histories in asked] == [0, 2, 2]  # popularity once, of nobody; mine twice
 
 
 def test_score_of_one_recommender_is_spread_to_users_and_sales() -> None:
@@ -90,7 +108,8 @@ def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
     for user in range(len(histories)):
         alone = scorer.features(shop.block.take(np.array([user])).as_of(horizon.as_of, HISTORY))
         for name, one, all_users in zip(scorer.names, alone, together, strict=True):
-            assert_array_equal(np.broadcast_to(one, (1, shape[1]))[0], all_users[user], err_msg=name)
+            found = np.broadcast_to(one, (1, shape[1]))[0]
+            assert_allclose(found, all_users[user], rtol=1e-5, atol=2e-6, err_msg=name)
 
 
 @dataclass(frozen=True)

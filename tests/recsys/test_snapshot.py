@@ -5,9 +5,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,70 +13,27 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snapshots import (
+    ANN,
+    AS_OF,
+    BOB,
+    CONTENTS,
+    EVE,
+    NAME,
+    REASONS,
+    SALES,
+    SHARED,
+    batch,
+    change,
+    with_covers,
+    write,
+)
 
 from recsys.errors import EmptyInputError, InputError, SchemaError, SnapshotError
-from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale, read_manifest
-from recsys.snapshot_users import Ranking
+from recsys.snapshot import Snapshot, read_manifest
 from recsys.snapshot_store import listing, publish
+from recsys.snapshot_users import Ranking
 from recsys.snapshot_writer import write_snapshot
-
-AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
-REASONS = ("own_visits", "collaborative", "popularity")
-SALES = [
-    SnapshotSale("a", "Alps", AS_OF, AS_OF + timedelta(days=2), 99.5, {"country": "FR"}, ("s3a://a/0.jpg", "a/1.jpg")),
-    SnapshotSale("b", "Börse «B»", AS_OF + timedelta(microseconds=1), AS_OF + timedelta(days=1)),
-    SnapshotSale("c", "Crete", AS_OF - timedelta(days=3), AS_OF + timedelta(hours=1), 0.0, images=("ü b.jpg",)),
-    SnapshotSale("d", "", AS_OF + timedelta(hours=7), AS_OF + timedelta(hours=9)),
-    SnapshotSale("e", "Elba", AS_OF, AS_OF + timedelta(days=5), 10.0),
-]
-SHARED = (
-    np.array([4, 2, 0, 1, 3], np.int32),
-    np.array([9, 7, 5, 3, 1], np.float32),
-    np.full(5, 2, np.uint8),
-)
-CONTENTS = SnapshotContents(
-    as_of=AS_OF,
-    horizon_end=AS_OF + timedelta(hours=36),
-    sales=SALES,
-    policies=("meta", "collaborative"),
-    shared_rankings={"popularity": SHARED},
-    reasons=REASONS,
-    versions={"home_ranker": "3"},
-    fingerprint="1a2b3c4d5e6f",
-)
-NAME = "20260301T000000Z-1a2b3c4d"
-ANN = ("ann", [3, 1], [0.5, 0.25], [0, 1])
-BOB = ("bob", [0, 4], [0.125, 0.0625], [2, 2])
-EVE = ("eve", [2, 3], [1.0, 0.0], [1, 0])
-
-
-def batch(*rows: tuple) -> pa.RecordBatch:
-    """Rankings by `meta`; those by `collaborative` are the same backwards."""
-    users, sales, scores, reasons = ([row[i] for row in rows] for i in range(4))
-    columns = {"user_id": pa.array(users, pa.string())}
-    for policy, step in (("meta", 1), ("collaborative", -1)):
-        columns |= {
-            f"{policy}_sales": pa.array([row[::step] for row in sales], pa.list_(pa.int32())),
-            f"{policy}_scores": pa.array([row[::step] for row in scores], pa.list_(pa.float32())),
-            f"{policy}_reasons": pa.array([row[::step] for row in reasons], pa.list_(pa.uint8())),
-        }
-    return pa.record_batch(columns)
-
-
-def with_covers(rankings: pa.RecordBatch, **covers: list[list[int]]) -> pa.RecordBatch:
-    """Rankings, and which photos some policies show."""
-    for policy, values in covers.items():
-        rankings = rankings.append_column(f"{policy}_covers", pa.array(values, pa.list_(pa.int16())))
-    return rankings
-
-
-def write(root: Path, *batches: pa.RecordBatch, **changes: object) -> Path:
-    return root / write_snapshot(root, replace(CONTENTS, **changes), batches or [batch(ANN, BOB), batch(EVE)])
-
-
-def change(column: str, values: object, *, kind: pa.DataType | None = None) -> pa.RecordBatch:
-    rankings = batch(ANN, BOB)
-    return rankings.set_column(rankings.schema.names.index(column), column, pa.array(values, kind))
 
 
 def test_each_user_finds_his_rankings_whatever_batch_they_came_in(tmp_path):
@@ -106,6 +61,54 @@ def test_shared_ranking_keeps_its_photos_and_shows_covers_without_them(tmp_path)
     assert snapshot.ranking("popularity", "ann").covers.tolist() == [0, 0, 1, 0, 0]
     for policy in ("recent", "newest"):
         assert snapshot.ranking(policy, "ann").covers.tolist() == [0] * 5
+
+
+def test_segments_come_back_with_their_sales_scores_reasons_and_photos(tmp_path):
+    segments = {
+        "country": {
+            "FR": Ranking(*SHARED, np.array([0, 0, 1, 0, 0])),
+            "é=\"'\\": (np.array([1]), np.array([0.1], np.float32), np.array([2])),  # may be short of some sales
+        },
+        "channel": {"": SHARED},
+    }
+    found = Snapshot.open(write(tmp_path, segments=segments)).segments
+    assert {attribute: list(rankings) for attribute, rankings in found.items()} == {
+        "country": ["FR", "é=\"'\\"],
+        "channel": [""],
+    }
+    for attribute, rankings in segments.items():
+        for value, ranking in rankings.items():
+            for values, expected in zip(found[attribute][value], Ranking(*ranking), strict=True):
+                np.testing.assert_array_equal(values, expected)
+    assert found["country"]["FR"].scores.dtype == np.float32
+
+
+def test_snapshot_may_have_no_segments(tmp_path):
+    assert Snapshot.open(write(tmp_path)).segments == {}
+
+
+@pytest.mark.parametrize(
+    ("ranking", "message"),
+    [
+        (Ranking(np.array([7, 2]), np.ones(2), np.zeros(2)), "segment country=FR_sales holds 7, must be in 0..4"),
+        (Ranking(np.array([2, 2]), np.ones(2), np.zeros(2)), "segment country=FR_sales holds 2 twice"),
+        (Ranking(np.array([2]), np.array([np.nan]), np.zeros(1)), "segment country=FR_scores holds nan, must be a fin"),
+        (Ranking(np.array([2]), np.ones(1), np.array([3])), "segment country=FR_reasons holds 3, must be in 0..2"),
+        (Ranking(np.array([1]), np.ones(1), np.zeros(1), np.array([1])), "segment country=FR_covers holds 1 for 'b'"),
+        (Ranking(np.array([1, 0]), np.ones(1), np.zeros(2)), "segment country=FR has 2 sales, 1 scores, 2 reasons"),
+    ],
+)
+def test_segment_that_breaks_a_rule_is_refused_by_its_attribute_and_value(tmp_path, ranking, message):
+    segments = {"country": {"IT": SHARED, "FR": ranking}, "channel": {"app": SHARED}}
+    with pytest.raises(InputError, match=message):
+        write(tmp_path, segments=segments)
+
+
+def test_segments_whose_attribute_and_value_read_alike_are_both_looked_at(tmp_path):
+    bad = Ranking(np.array([7]), np.ones(1), np.zeros(1))
+    for segments in ({"a=b": {"c": bad}, "a": {"b=c": SHARED}}, {"a": {"b=c": SHARED}, "a=b": {"c": bad}}):
+        with pytest.raises(InputError, match="segment a=b=c_sales holds 7"):
+            write(tmp_path, segments=segments)
 
 
 @st.composite
@@ -162,11 +165,12 @@ def test_sales_and_manifest_come_back_as_written(tmp_path):
     assert (snapshot.k, snapshot.manifest.n_users, snapshot.manifest.n_sales) == (2, 3, 5)
 
 
-def test_rankings_are_views_that_cannot_be_changed(tmp_path):
+def test_all_of_a_ranking_but_its_scores_are_views_that_cannot_be_changed(tmp_path):
     ranking = Snapshot.open(write(tmp_path)).ranking("meta", "ann")
-    assert not ranking.scores.flags.owndata
-    with pytest.raises(ValueError, match="read-only"):
-        ranking.scores[0] = 1
+    for values in (ranking.sales, ranking.reasons, ranking.covers):
+        assert not values.flags.owndata
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 1
 
 
 def test_snapshot_without_users_answers_with_the_shared_ranking(tmp_path):
@@ -193,47 +197,6 @@ def test_slices_of_a_batch_keep_their_own_rows(tmp_path):
     snapshot = Snapshot.open(write(tmp_path, batch(ANN, BOB, EVE).slice(1, 1)))
     assert snapshot.ranking("meta", "bob").sales.tolist() == [0, 4]
     assert snapshot.ranking("meta", "ann") is None
-
-
-@pytest.mark.parametrize(
-    "user_id", ["é", "e\u0301", "用户", "🙂", "a'b\"c", "../../etc/passwd", "a\x00b", "\n", " ", "x" * 10_000, "\ud800"]
-)
-def test_odd_user_id_is_found_where_it_is_and_missed_where_it_is_not(tmp_path, user_id):
-    without = Snapshot.open(write(tmp_path))
-    assert without.ranking("meta", user_id) is None
-    if user_id == "\ud800":  # half a character: no table can hold it
-        return
-    snapshot = Snapshot.open(write(tmp_path, batch(ANN, (user_id, *BOB[1:]), EVE)))
-    assert snapshot.ranking("meta", user_id).sales.tolist() == BOB[1]
-    assert snapshot.ranking("meta", user_id + "x") is None
-
-
-def test_users_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.snapshot.user_hash", lambda _: 7)
-    monkeypatch.setattr("recsys.snapshot_writer.user_hash", lambda _: 7)
-    snapshot = Snapshot.open(write(tmp_path))
-    for user_id, sales, *_ in (ANN, BOB, EVE):
-        assert snapshot.ranking("meta", user_id).sales.tolist() == sales
-    assert snapshot.ranking("meta", "nobody") is None
-
-
-def test_hash_at_the_upper_end_is_found(tmp_path, monkeypatch):
-    largest = (1 << 64) - 1
-    monkeypatch.setattr("recsys.snapshot.user_hash", lambda _: largest)
-    monkeypatch.setattr("recsys.snapshot_writer.user_hash", lambda _: largest)
-    assert Snapshot.open(write(tmp_path, batch(ANN))).ranking("meta", "ann") is not None
-
-
-def test_many_users_are_found_each_in_his_own_row(tmp_path):
-    random = np.random.default_rng(3)
-    rows = [
-        (f"u{user}", random.permutation(5)[:2].tolist(), random.random(2, np.float32).tolist(), [0, 2])
-        for user in range(3_001)
-    ]
-    snapshot = Snapshot.open(write(tmp_path, batch(*rows[:1_700]), batch(*rows[1_700:])))
-    for user_id, sales, scores, _ in rows:
-        ranking = snapshot.ranking("meta", user_id)
-        assert (ranking.sales.tolist(), ranking.scores.tolist()) == (sales, scores)
 
 
 def test_user_with_two_rows_is_refused_in_one_batch_and_in_two(tmp_path):
@@ -331,24 +294,6 @@ def test_snapshot_needs_a_sale(tmp_path):
         write(tmp_path, sales=[])
 
 
-def test_user_takes_32_bytes_and_240_for_each_policy(tmp_path):
-    def n_bytes(n_users: int, n_policies: int) -> int:
-        policies = ("meta", "collaborative")[:n_policies]
-        row = (list(range(30)), [0.5] * 30, [1] * 30)
-        rows = batch(*((f"user{user:08d}", *row) for user in range(n_users)))
-        sales = [replace(SALES[0], sale_id=f"{sale:04d}") for sale in range(400)]
-        return Snapshot.open(write(tmp_path, rows, policies=policies, sales=sales)).manifest.n_bytes
-
-    assert n_bytes(1_100, 1) - n_bytes(100, 1) == 1_000 * (32 + 240)
-    assert n_bytes(1_100, 2) - n_bytes(100, 2) == 1_000 * (32 + 2 * 240)
-
-
-def test_more_sales_than_two_bytes_can_count_are_kept_apart(tmp_path):
-    sales = [replace(SALES[0], sale_id=f"{sale:06d}") for sale in range(70_000)]
-    path = write(tmp_path, batch(("ann", [69_999, 65_536], [1.0, 0.5], [0, 0])), sales=sales)
-    assert Snapshot.open(path).ranking("meta", "ann").sales.tolist() == [69_999, 65_536]
-
-
 def test_model_data_travels_inside(tmp_path):
     (tmp_path / "themes").mkdir()
     (tmp_path / "themes" / "weights.json").write_text("[1, 2]")
@@ -360,6 +305,14 @@ def test_model_data_travels_inside(tmp_path):
     assert "files/themes/weights.json" in snapshot.manifest.files
     with pytest.raises(SnapshotError, match=r"other.json is missing"):
         snapshot.file("other.json")
+
+
+def test_folders_within_a_folder_travel_too(tmp_path):
+    (tmp_path / "ranker" / "collaborative").mkdir(parents=True)
+    (tmp_path / "ranker" / "collaborative" / "dense.npy").write_bytes(b"123")
+    snapshot = Snapshot.open(write(tmp_path / "snapshots", files={"ranker": tmp_path / "ranker"}))
+    assert (snapshot.file("ranker") / "collaborative" / "dense.npy").read_bytes() == b"123"
+    assert snapshot.manifest.files["files/ranker/collaborative/dense.npy"].size == 3
 
 
 def test_file_to_carry_that_is_missing_is_named(tmp_path):
@@ -400,7 +353,8 @@ def flip_bit(file: Path) -> None:
 def file_names() -> list[str]:
     rankings = [f"ranking_{policy}.bin" for policy in CONTENTS.policies]
     users = ["user_hashes.bin", "user_rows.bin", "user_id_offsets.bin", "user_ids.bin"]
-    return ["sales.json", "shared_popularity.bin", *rankings, *users]
+    histories = ["history_offsets.bin", "history_events.bin"]
+    return ["sales.json", "shared_rankings.json", *rankings, *users, *histories]
 
 
 def test_the_tests_below_damage_every_file(tmp_path):
@@ -462,8 +416,8 @@ def test_manifest_that_is_no_json_object_is_refused(tmp_path, text):
 def test_other_format_version_is_refused_by_its_number(tmp_path):
     path = write(tmp_path)
     values = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**values, "format": 1}))
-    with pytest.raises(SnapshotError, match=r"manifest.json: format == 1, must be 2: write the snapshot again"):
+    (path / "manifest.json").write_text(json.dumps({**values, "format": 2}))
+    with pytest.raises(SnapshotError, match=r"manifest.json: format == 2, must be 3: write the snapshot again"):
         Snapshot.open(path)
 
 
@@ -488,7 +442,7 @@ def test_writer_that_fails_leaves_nothing(tmp_path):
 KILLED = """
     import sys, time
     from pathlib import Path
-    from test_snapshot import ANN, CONTENTS, batch
+    from snapshots import ANN, CONTENTS, batch
     from recsys.snapshot_writer import write_snapshot
 
     def batches():
@@ -537,11 +491,3 @@ def test_batches_are_taken_one_by_one(tmp_path):
 
     write_snapshot(tmp_path, CONTENTS, batches())
     assert at_once[2] - at_once[1] >= 90_000  # the first two are on their way to the disk
-
-
-def test_look_up_takes_microseconds(tmp_path):
-    snapshot = Snapshot.open(write(tmp_path, batch(*((f"u{user}", *ANN[1:]) for user in range(5_000)))))
-    start = time.perf_counter()
-    for user in range(5_000):
-        snapshot.ranking("meta", f"u{user}")
-    assert (time.perf_counter() - start) / 5_000 < 100e-6  # about 4 on an idle machine

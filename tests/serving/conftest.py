@@ -14,7 +14,8 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys import snapshot_store
 from recsys.instants import to_micros
 from recsys.serving_settings import ServingSettings
-from recsys.snapshot import Ranking, SnapshotContents, SnapshotSale
+from recsys.snapshot import SnapshotContents, SnapshotSale
+from recsys.snapshot_users import Ranking
 from recsys.snapshot_writer import write_snapshot
 from serving.client import top_sales
 from serving.server import Server, start_server
@@ -105,8 +106,9 @@ class Shop:
 
     def serve(self, clock: Callable[[], int] | None = None, **settings: object) -> Server:
         """Start a service on a free port, with the shop's clock, that looks for snapshots all the time."""
-        settings = ServingSettings(**{"port": 0, "poll_seconds": 0.01, "threads": 4, **settings})
-        return self.services.enter_context(start_server(settings, self.root, clock or self.clock))
+        defaults = {"port": 0, "admin_port": 0, "metrics_port": None, "workers": 1, "poll_seconds": 0.01, "threads": 4}
+        settings = ServingSettings(**{**defaults, **settings})
+        return self.services.enter_context(start_server(settings, self.root.parent, clock or self.clock))
 
     def ask(self, server: Server, user_id: str, n: int = 0, policy: str | None = None) -> pb.GetTopSalesResponse:
         return top_sales(server.target, user_id, n, policy, timeout=10)

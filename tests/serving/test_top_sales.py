@@ -8,7 +8,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.instants import to_micros
 from recsys.snapshot import Snapshot
-from serving.top_sales import TopSales
+from serving.answers.top_sales import TopSales
 
 
 def load(shop, *arguments, **changes) -> TopSales:

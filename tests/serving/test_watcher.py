@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from recsys.errors import SnapshotError
-from serving.top_sales import TopSales
+from serving.answers.top_sales import TopSales
 from serving.watcher import SnapshotWatcher
 
 

@@ -40,6 +40,16 @@ class RecommendationsStub:
                 request_serializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesRequest.SerializeToString,
                 response_deserializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.FromString,
                 _registered_method=True)
+        self.BatchGetTopSales = channel.unary_unary(
+                '/recommendations.v1.Recommendations/BatchGetTopSales',
+                request_serializer=recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesRequest.SerializeToString,
+                response_deserializer=recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesResponse.FromString,
+                _registered_method=True)
+        self.RecordEvents = channel.unary_unary(
+                '/recommendations.v1.Recommendations/RecordEvents',
+                request_serializer=recommendations_dot_v1_dot_recommendations__pb2.RecordEventsRequest.SerializeToString,
+                response_deserializer=recommendations_dot_v1_dot_recommendations__pb2.RecordEventsResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationsServicer:
@@ -49,8 +59,31 @@ class RecommendationsServicer:
     def GetTopSales(self, request, context):
         """Returns the open sales that the user is most likely to buy, best first.
 
+        Answers whatever fails behind it: an unknown user, a late snapshot or a deadline that is nearly spent lower the
+        `fallback_level`, and never fail the request. Safe to retry; give a `request_id` so that a retry is not counted as
+        another page.
         Errors: INVALID_ARGUMENT for an `n` out of range or a policy that the snapshot does not have;
-        UNAVAILABLE while no snapshot is loaded. Each message says the value, the rule and the next step.
+        UNAVAILABLE while no snapshot is loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetTopSales(self, request, context):
+        """Returns the pages of many users at once, such as for a mail.
+
+        Errors: as GetTopSales, naming the request that is wrong; then no page is returned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordEvents(self, request, context):
+        """Records visits and purchases: for the coming night, for the user's next page (within the running session), and for
+        the page that led to them. Answers when they are on disk. Safe to retry: the same event is counted once.
+
+        Errors: INVALID_ARGUMENT naming the event that is wrong, then none is recorded; UNAVAILABLE where they cannot be
+        written: retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +96,16 @@ def add_RecommendationsServicer_to_server(servicer, server):
                     servicer.GetTopSales,
                     request_deserializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesRequest.FromString,
                     response_serializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.SerializeToString,
+            ),
+            'BatchGetTopSales': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetTopSales,
+                    request_deserializer=recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesRequest.FromString,
+                    response_serializer=recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesResponse.SerializeToString,
+            ),
+            'RecordEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordEvents,
+                    request_deserializer=recommendations_dot_v1_dot_recommendations__pb2.RecordEventsRequest.FromString,
+                    response_serializer=recommendations_dot_v1_dot_recommendations__pb2.RecordEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +136,60 @@ class Recommendations:
             '/recommendations.v1.Recommendations/GetTopSales',
             recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesRequest.SerializeToString,
             recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetTopSales(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recommendations.v1.Recommendations/BatchGetTopSales',
+            recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesRequest.SerializeToString,
+            recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recommendations.v1.Recommendations/RecordEvents',
+            recommendations_dot_v1_dot_recommendations__pb2.RecordEventsRequest.SerializeToString,
+            recommendations_dot_v1_dot_recommendations__pb2.RecordEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

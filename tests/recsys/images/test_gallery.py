@@ -55,6 +55,12 @@ def test_themes_of_sales_stand_in_the_order_of_the_names() -> None:
     assert_array_equal(gallery_of([], THEMES, ["ski", "pool"]).sale_themes, [[2, 1], [0, 0], [2, 0], [0, 0]])
 
 
+def test_main_theme_is_the_one_that_a_sale_shows_most_if_it_shows_any() -> None:
+    assert [GALLERY.main_theme(sale) for sale in range(4)] == ["ski", None, "ski", None]
+    assert gallery_of([], [("a", "pool", 2.0), ("a", "ski", 1.0)], ["pool", "ski"]).main_theme(0) == "pool"
+    assert gallery_of([], [], []).main_theme(0) is None
+
+
 def test_arrays_are_float32() -> None:
     assert GALLERY.photo_themes.dtype == GALLERY.sale_themes.dtype == np.float32
 

@@ -3,22 +3,20 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from shops import AS_OF, make_shop, random_shop, sale, visit, with_photos, write_photos
+from shops import AS_OF, instant, make_shop, purchase, random_shop, sale, visit, with_photos, write_photos
 
+from recsys.histories import Histories
 from recsys.images.covers import CHOICES
-from recsys.instants import DAY
+from recsys.instants import DAY, SECOND
 from recsys.meta_model import MetaModel
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
-from recsys.pipeline.rankings import ranked_lists, rankings, reasons, shared_ranking, top
+from recsys.pipeline.rankings import history_lists, ranked_lists, rankings
 from recsys.pipeline.settings import RankingSettings
+from recsys.ranker import Ranker
 from recsys.tables import FITTED_RECOMMENDERS
 
 POLICIES = ("meta", "collaborative", "own_visits")
-SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38, np.inf, -np.inf])
 
 
 def ranked(frame) -> dict[str, dict]:
@@ -48,8 +46,7 @@ def test_sales_are_those_of_each_user_ranked_in_plain_python_ties_by_sale(fitted
             order = sorted(range(len(scores)), key=lambda sale: (-scores[sale], sale))[:10]
             assert row[f"{policy}_sales"] == order
             best = [scores[sale] for sale in order]
-            expected = [1 / (1 + np.exp(-score)) for score in best] if policy == "meta" else best
-            assert row[f"{policy}_scores"] == pytest.approx(expected, rel=1e-4)
+            assert row[f"{policy}_scores"] == pytest.approx(best, rel=1e-4)
             ties += len(set(best)) < len(best)
     assert ties > 10
 
@@ -70,17 +67,6 @@ def test_reason_is_the_feature_that_adds_most_to_the_log_odds(fitted, meta_model
         assert set(row["collaborative_reasons"]) == {names.index("collaborative")}
 
 
-def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
-    model = MetaModel(["a", "b", "c"], [1.0, 0.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, -1.0], 0.0)
-    features = [
-        np.array([[2.0, 3.0, 1.0]], np.float32),  # adds 1, 2, 0
-        np.array([[1.0]], np.float32),  # adds 1 everywhere
-        np.array([[5.0, 5.0, -3.0]], np.float32),  # adds -5, -5, 3
-    ]
-    best = np.array([[2, 0, 1]])
-    assert reasons(features, model, best).tolist() == [[2, 0, 0]]
-
-
 def test_users_without_a_known_event_in_the_history_window_are_absent(fitted, found):
     start = AS_OF - fitted.shop.history.days * DAY
     expected = {
@@ -90,6 +76,62 @@ def test_users_without_a_known_event_in_the_history_window_are_absent(fitted, fo
     }
     assert set(found) == expected
     assert len(expected) < len(fitted.users)
+
+
+def test_history_is_that_of_each_users_latest_events_the_latest_last(fitted, meta_model, found):
+    start, most = AS_OF - fitted.shop.history.days * DAY, 5
+    settings = RankingSettings(kept=10, history_events=most)
+    fewer = ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, settings))
+    longest = 0
+    for user, row in found.items():
+        events = [
+            (each["occurred_at"], fitted.data.catalogue.position[each["sale_id"]], each["kind"] == "purchase")
+            for each in fitted.data.event_rows
+            if each["user_id"] == user and start <= each["occurred_at"] < AS_OF and each["recorded_at"] < AS_OF
+        ]
+        expected = [
+            [sale, int(np.ceil((AS_OF - occurred_at) / SECOND)), is_purchase]
+            for occurred_at, sale, is_purchase in sorted(events)[-fitted.shop.history.max_events :]
+        ]
+        assert history_of(row) == expected
+        assert history_of(fewer[user]) == expected[-most:]
+        longest = max(longest, len(expected))
+    assert longest == fitted.shop.history.max_events > most
+
+
+def history_of(row: dict) -> list[list]:
+    columns = [row[f"history_{name}"] for name in ("sales", "ages", "purchases")]
+    return [list(event) for event in zip(*columns, strict=True)]
+
+
+def lists_of(known: Histories, most: int) -> list[list]:
+    return [lists.to_pylist() for lists in history_lists(known, most)]
+
+
+def test_ages_are_rounded_up_so_that_no_event_looks_like_one_of_a_running_session():
+    second = 1 / 86_400
+    events = [
+        visit("u", "a", -90),
+        purchase("u", "b", -1.5 * second),
+        visit("u", "a", -second),
+        visit("v", "b", -1e-11),
+    ]
+    known = make_shop([sale("a"), sale("b")], events, users=["t"]).histories()
+    assert known.occurred_at.tolist() == [instant(-90), AS_OF - 1_500_000, AS_OF - 1_000_000, AS_OF - 1]
+    assert lists_of(known, 9) == [
+        [[], [0, 1, 0], [1]],
+        [[], [90 * 86_400, 2, 1], [1]],
+        [[], [False, True, False], [False]],
+    ]
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_of_long_histories_the_latest_events_go_along(most):
+    events = [visit("u", name, day) for name, day in (("a", -3), ("b", -2), ("c", -1))] + [purchase("v", "c", -1)]
+    known = make_shop([sale("a"), sale("b"), sale("c")], events, users=["t", "w"]).histories()
+    sales, ages, purchases = lists_of(known, most)
+    assert sales == [[], [0, 1, 2][3 - most :], [2][1 - min(most, 1) :], []]
+    assert [len(each) for each in ages] == [len(each) for each in purchases] == [0, most, min(most, 1), 0]
 
 
 def test_partitions_change_nothing(fitted, meta_model, found):
@@ -111,41 +153,6 @@ def test_shop_in_which_no_user_is_known_has_no_ranking(fitted_shop, meta_model):
     data = make_shop([sale("a", -3, 3), sale("b", -5, 3)], [visit("u", "a", -1, recorded=0), visit("v", "a", -50)])
     shop = fitted_shop(data)
     assert ranked(rankings(shop.histories, shop.shop, AS_OF, meta_model, RankingSettings())) == {}
-
-
-def test_shared_ranking_holds_all_sales_of_the_horizon_best_first(fitted):
-    scorer = fitted.scorer(AS_OF)
-    ranking = shared_ranking(scorer, "popularity", len(fitted.data.catalogue))
-    rates = scorer.models[scorer.names.index("popularity")].arrays()["rates"].tolist()
-    order = sorted(range(len(rates)), key=lambda sale: (-rates[sale], sale))
-    assert ranking.sales.tolist() == order
-    assert ranking.scores.tolist() == [rates[sale] for sale in order]
-    assert set(ranking.reasons.tolist()) == {scorer.names.index("popularity")}
-
-
-@given(
-    scores=arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=SCORES),
-    k=st.integers(1, 15),
-)
-def test_top_equals_a_stable_sort_with_ties_by_column(scores, k):
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(top(scores, k), expected)
-
-
-def test_top_of_many_random_rows_with_many_ties_equals_a_stable_sort():
-    rng = np.random.default_rng(0)
-    special = np.array([0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf])
-    for scores in (rng.normal(size=(500, 97)), rng.integers(-2, 3, (500, 97)), rng.choice(special, (500, 97))):
-        scores = scores.astype(np.float32)
-        expected = np.argsort(-scores, axis=1, kind="stable")[:, :30]
-        np.testing.assert_array_equal(top(scores, 30), expected)
-
-
-def test_top_takes_scores_that_are_not_contiguous_and_leaves_them_alone():
-    scores = np.asfortranarray(np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32))
-    before = scores.copy()
-    np.testing.assert_array_equal(top(scores, 4), np.argsort(-before, axis=1, kind="stable")[:, :4])
-    np.testing.assert_array_equal(scores, before)
 
 
 # A shop with photos.
@@ -187,7 +194,7 @@ def test_reason_that_is_the_photos_names_the_theme_that_adds_most(illustrated, m
     profiles = images.profiles.toarray()[scorer.horizon.sales]
     plain, themes = 0, set()
     for user, row in found_with_images.items():
-        taste = images.user_profiles(illustrated.known(user, AS_OF)).toarray()[0]
+        taste = images.user_profiles(illustrated.known(user, AS_OF))[0]
         features = list(illustrated.features(user, AS_OF).values())
         for sale_number, reason in zip(row["meta_sales"], row["meta_reasons"], strict=True):
             added = [
@@ -227,7 +234,7 @@ def test_photo_that_is_shown_is_most_like_the_user(illustrated, found_with_image
     assert counts.max() > CHOICES
     shown = []
     for user, row in found_with_images.items():
-        taste = images.user_profiles(illustrated.known(user, AS_OF)).toarray()[0]
+        taste = images.user_profiles(illustrated.known(user, AS_OF))[0]
         for policy in ("meta", "content_images"):
             for sale_number, cover in zip(row[f"{policy}_sales"], row[f"{policy}_covers"], strict=True):
                 first, last = gallery.first[scorer.horizon.sales[sale_number] + np.arange(2)]
@@ -243,7 +250,7 @@ def test_user_who_looked_at_no_photos_is_shown_the_covers(illustrated, found_wit
     scorer, unknown = illustrated.scorer(AS_OF), 0
     images = scorer.models[scorer.names.index("content_images")]
     for user, row in found_with_images.items():
-        if not images.user_profiles(illustrated.known(user, AS_OF)).toarray().any():
+        if not images.user_profiles(illustrated.known(user, AS_OF)).any():
             unknown += 1
             assert not any(row["meta_covers"] + row["content_images_covers"])
             assert set(row["content_images_scores"]) == {0}
@@ -251,8 +258,8 @@ def test_user_who_looked_at_no_photos_is_shown_the_covers(illustrated, found_wit
         AS_OF, illustrated.shop.history
     )
     settings = RankingSettings(kept=10, policies=("content_images",))
-    covers = illustrated.shop.covers(AS_OF)
-    _, _, why, chosen = ranked_lists(nobody, scorer, MetaModel([], [], [], [], 0.0), settings, covers)
+    ranker = illustrated.shop.ranker(AS_OF, MetaModel([], [], [], [], 0.0))
+    _, _, why, chosen = ranked_lists(ranker, nobody, settings)
     assert not any(chosen.to_pylist()[0])
     assert set(why.to_pylist()[0]) == {scorer.names.index("content_images")}
 
@@ -266,14 +273,16 @@ def test_partitions_change_nothing_of_reasons_and_photos(illustrated, model_with
 def test_shop_without_photos_or_without_the_recommender_shows_covers(illustrated, found):
     for row in found.values():
         assert not any(any(row[f"{policy}_covers"]) for policy in POLICIES)
-    scorer = illustrated.scorer(AS_OF)
-    kept = [number for number, name in enumerate(scorer.names) if name != "content_images"]
+    ranker = illustrated.shop.ranker(AS_OF, MetaModel([], [], [], [], 0.0))
+    kept = [number for number, name in enumerate(ranker.scorer.names) if name != "content_images"]
     without = replace(
-        scorer,
-        recommenders=[scorer.recommenders[number] for number in kept],
-        models=[scorer.models[number] for number in kept],
+        ranker.scorer,
+        recommenders=[ranker.scorer.recommenders[number] for number in kept],
+        models=[ranker.scorer.models[number] for number in kept],
     )
     known = illustrated.data.block.as_of(AS_OF, illustrated.shop.history)
     settings = RankingSettings(kept=10, policies=("popularity",))
-    lists = list(ranked_lists(known, without, MetaModel([], [], [], [], 0.0), settings, illustrated.shop.covers(AS_OF)))
-    assert not np.concatenate(lists[3].to_pylist()).any()
+    for other in (replace(ranker, scorer=without), Ranker(ranker.scorer, ranker.meta_model)):
+        assert ranker.covers is not None
+        _, _, _, chosen = ranked_lists(other, known, settings)
+        assert not np.concatenate(chosen.to_pylist()).any()

@@ -105,7 +105,7 @@ def test_sql_and_horizon_rank_the_same_sales(both: Reference) -> None:
 
 
 def test_sql_and_histories_give_the_same_weights(both: Reference) -> None:
-    fast = both.histories.weights(5, 2.5)
+    fast = both.histories.matrix(both.histories.weights(5, 2.5))
     sql = reference.user_weights(both.known, AS_OF, 5, 2.5)
     sale_ids = both.shop.catalogue.sale_ids
     np.testing.assert_allclose(

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 
@@ -187,7 +187,7 @@ def test_events_are_shrunk_towards_the_shares_of_the_shop(segmented, prior_event
 def test_sale_that_opens_tomorrow_is_ranked_by_what_the_segment_makes_of_its_attributes(segmented):
     sales = [sale("a", category="ski"), sale("b", category="spa"), sale("c", 0.5, 2, category="spa")]
     events = [visit(f"u{n}", "a", -0.5) for n in range(30)] + [visit("anne", "b", -0.5) for _ in range(4)]
-    shop = segmented(make_shop(sales, events + [visit("anne", "a", -0.6)]))
+    shop = segmented(make_shop(sales, [*events, visit("anne", "a", -0.6)]))
     everybody: Attributes = {f"u{n}": {"market": "IT"} for n in range(30)}
     french, italian = (shop.ranked(users, prior_events=1).iloc[0] for users in (ANNE, everybody))
     assert french["sales"].tolist() == [1, 2, 0]
@@ -212,9 +212,7 @@ def test_segment_with_as_many_events_as_the_least_is_ranked_and_with_one_fewer_l
 def test_events_that_weigh_nothing_leave_no_favourite(segmented):
     shop = segmented(make_shop(TWO_SALES, [purchase("anne", "b", -44)]))
     weightless = RecommenderSettings.model_validate({"popularity": {"purchase_weight": 0.0}})
-    silent = SegmentedShop(
-        shop.data, Shop(shop.shop.folder, "2", shop.shop.history, weightless, 36), shop.histories, shop.spark
-    )
+    silent = replace(shop, shop=replace(shop.shop, version="2", recommender_settings=weightless))
     row = silent.ranked(ANNE).iloc[0]
     assert row["sales"].tolist() == [0, 1]
     assert row["scores"][0] == row["scores"][1]

@@ -3,17 +3,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 from shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit, with_photos, write_photos
 
 from recsys.errors import EmptyInputError, ModelError
+from recsys.histories import Histories
 from recsys.images import theme_store
 from recsys.images.themes import THEME_MODEL, no_themes
 from recsys.instants import DAY
+from recsys.meta_model import MetaModel
 from recsys.pipeline.shop import Shop
+from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings
+from recsys.scorer import pack
 
 
 def test_catalogue_is_that_of_the_folder(fitted):
@@ -77,12 +82,31 @@ def test_gallery_is_that_of_the_folder(illustrated):
     for name in ("first", "photo_themes", "sale_themes"):
         assert_array_equal(getattr(found, name), getattr(expected, name))
     assert "content_images" in names_of(illustrated)
-    assert illustrated.covers(AS_OF) is illustrated.covers(AS_OF)  # kept between tasks of a worker
+    ranker, again = ranker_of(illustrated), illustrated.ranker(AS_OF, NOTHING_WEIGHS)
+    assert ranker.covers is again.covers is not None  # kept between tasks of a worker
+    assert ranker.scorer is again.scorer
+
+
+NOTHING_WEIGHS = MetaModel([], [], [], [], 0.0)
+
+
+def ranker_of(shop: Shop) -> Ranker:
+    """The ranker of the night at AS_OF, from a table written without Spark."""
+    horizon = shop.horizon(AS_OF)
+    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))  # models that learnt nothing will do
+    rows = [
+        {"recommender": each.name, "arrays": pack(each.fit(each.count(nobody, horizon), horizon).arrays())}
+        for each in shop.recommenders
+    ]
+    folder = Path(shop.folder) / f"fitted_recommenders/as_of={AS_OF}"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "part.parquet")
+    return shop.ranker(AS_OF, NOTHING_WEIGHS)
 
 
 def assert_has_no_photos(shop: Shop) -> None:
     assert shop.catalogue.gallery is None
-    assert shop.covers(AS_OF) is None
+    assert ranker_of(shop).covers is None
     assert "content_images" not in names_of(shop)
     assert len(shop.horizon(AS_OF)) > 0
 

@@ -89,7 +89,7 @@ def test_equally_similar_sources_are_kept_in_order_of_sale() -> None:
 def test_scores_agree_with_loops_over_pairs_of_sales(seed: int, neighbours: int, shrinkage: float) -> None:
     shop = random_shop(seed, n_users=9, n_sales=7, n_events=60)
     histories, horizon = shop.histories(), shop.horizon()
-    weights = histories.weights(14, 3).toarray().astype(np.float64)
+    weights = histories.matrix(histories.weights(14, 3)).toarray().astype(np.float64)
     saw = histories.seen().toarray() > 0
     expected = np.zeros((len(histories), len(horizon)))
     for column, target in enumerate(horizon.sales):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
-from shops import ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
+from shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from recsys.images.gallery import Gallery
@@ -26,6 +26,7 @@ from recsys.recommenders.content import (
     row_norms,
     sale_profiles,
     text_features,
+    weighted_row_sum,
 )
 
 
@@ -172,7 +173,7 @@ def test_scores_agree_with_loops_over_users_and_sales(family: str, seed: int) ->
     profiles = [counts[number] * idf * known[number] for number in range(8)]
     profiles = [profile / (np.linalg.norm(profile) or 1) for profile in profiles]
     expected = np.zeros((len(histories), len(horizon)))
-    for user, weights in enumerate(histories.weights(9, 3).toarray()):
+    for user, weights in enumerate(histories.matrix(histories.weights(9, 3)).toarray()):
         taste = sum(weight * profile for weight, profile in zip(weights, profiles, strict=True))
         for column, target in enumerate(horizon.sales):
             expected[user, column] = taste @ profiles[target] / (np.linalg.norm(taste) or 1)
@@ -257,12 +258,35 @@ def test_traces_agree_with_products_one_by_one(seed: int) -> None:
     model, histories = fitted_images(shop), shop.histories()
     users, sales = (each.ravel() for each in np.indices((len(histories), len(shop.horizon()))))
     profiles = model.profiles.toarray().astype(np.float64)
-    tastes = histories.weights(30, 3).toarray() @ profiles
+    tastes = histories.matrix(histories.weights(30, 3)).toarray() @ profiles
     found = model.trace(histories, users, sales)
     for user, column, theme in zip(users, sales, found, strict=True):
         added = tastes[user] * profiles[shop.horizon().sales[column]]
         assert theme == -1 if not added.any() else added[theme] == pytest.approx(added.max(), rel=1e-5)
     assert_array_equal((found >= 0).reshape(len(histories), -1), model.score(histories) > 0)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_profile_of_a_user_is_the_same_alone_and_in_a_block(seed: int) -> None:
+    shop = with_photos(random_shop(seed, n_users=6, n_sales=8, n_events=40))
+    model = fitted_images(shop)
+    together = model.user_profiles(shop.histories())
+    assert together.shape == (6, 5)
+    expected = shop.histories().matrix(shop.histories().weights(30, 3)).toarray() @ model.profiles.toarray()
+    assert_allclose(together, expected, rtol=1e-5)
+    for user in range(6):
+        alone = model.user_profiles(shop.block.take(np.array([user])).as_of(AS_OF, HISTORY))
+        assert (alone.shape, alone.dtype) == ((1, 5), np.float32)
+        assert_allclose(alone[0], together[user], rtol=1e-5)
+
+
+def test_rows_are_added_up_times_their_weights() -> None:
+    matrix = csr_matrix(np.array([[1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32))
+    rows, weights = np.array([2, 0, 1, 2], np.int32), np.array([1, 10, 100, 0.5], np.float32)
+    assert weighted_row_sum(matrix, rows, weights).tolist() == [10, 3 * 1.5, 20]
+    for some in (np.array([1]), np.empty(0, np.int32)):  # rows without an entry
+        found = weighted_row_sum(matrix, some, np.ones(len(some), np.float32))
+        assert (found.tolist(), found.dtype) == ([0, 0, 0], np.float64)
 
 
 def test_nothing_to_trace_is_no_trace() -> None:

@@ -102,7 +102,11 @@ class TestEveryRecommender:
         together = np.broadcast_to(model.score(SHOP.histories()), shape)
         for user in range(31):
             alone = SHOP.block.take(np.array([user])).as_of(AS_OF, HISTORY)
-            assert_array_equal(np.broadcast_to(model.score(alone), (1, shape[1]))[0], together[user])
+            assert_allclose(np.broadcast_to(model.score(alone), (1, shape[1]))[0], together[user], rtol=1e-5)
+
+    def test_scores_differ_from_user_to_user_where_it_says_so(self, name: str) -> None:
+        users = np.unique(scores(SHOP, name), axis=0)
+        assert (len(users) > 1) == recommender_of(SHOP, name).is_personal
 
     def test_same_input_gives_the_same_answer(self, name: str) -> None:
         model = fitted(SHOP, name)

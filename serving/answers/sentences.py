@@ -19,10 +19,16 @@ REASONS = {
 OTHER_REASON = "Chosen for you"
 """For evidence without a sentence of its own."""
 
-ANONYMOUS = "No user_id was given: popular sales are shown."
-UNKNOWN_USER = "The snapshot has no ranking for this user: popular sales are shown."
-NONE_OF_HIS_OPEN = "No sale of this user's ranking is open: popular sales are shown."
-NO_RANKED_OPEN = "No ranking holds an open sale: all open sales are shown, the soonest to close first."
+ANONYMOUS = "No user_id was given."
+UNKNOWN_USER = "The snapshot has no ranking for this user."
+NONE_OF_HIS_OPEN = "No sale of this user's ranking may be shown now."
+DAMAGED_RECORD = "This user's record in the snapshot is damaged."
+STORE_OUT_OF_REACH = "The store of users' rankings is out of reach."
+IN_A_HURRY = "The deadline was near: the session was left out."
+NO_SESSION_RANKER = "The snapshot cannot rank sessions: see the service's log."
+UNKNOWN_SESSION = "The snapshot knows neither this user nor a sale of the session."
+POPULAR_SHOWN = "Popular sales are shown."
+NO_RANKED_OPEN = "No ranking holds a sale that may be shown now: what is open is shown, the soonest to close first."
 
 
 def reason(name: str) -> tuple[str, str]:
@@ -31,8 +37,14 @@ def reason(name: str) -> tuple[str, str]:
     return kind, f"Because you looked at {detail}" if detail else REASONS.get(kind, OTHER_REASON)
 
 
-def shortfall(n_open: int) -> str:
+def popular_with(attribute: str, value: str) -> str:
+    """Say which segment's sales are shown."""
+    return f"Sales popular with {attribute} {value} are shown."
+
+
+def shortfall(shown: int, n_open: int, restricted: bool) -> str:
     """Say why fewer sales than asked for are shown."""
     if n_open == 0:
         return "No sale is open."
-    return "Only 1 sale is open." if n_open == 1 else f"Only {n_open} sales are open."
+    opened = "Only 1 sale is open" if n_open == 1 else f"Only {n_open} sales are open"
+    return f"{opened}; the request's lists and the shop's rules leave {shown}." if restricted else f"{opened}."

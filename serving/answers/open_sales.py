@@ -1,0 +1,104 @@
+"""Which sales are open: the one place that decides, for every path that shows a sale."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.snapshot import POPULARITY, Ranking, Snapshot
+from serving.answers.pages import Pick
+from serving.stores.base import WithdrawnSale
+
+Segment = tuple[str, str]
+"""An attribute and its value."""
+
+
+@dataclass(frozen=True)
+class OpenSales:
+    """The sales that are open, and not withdrawn, at every instant of [since, until)."""
+
+    since: int
+    until: int
+    version: int
+    """Of the withdrawn sales."""
+    is_open: list[bool]
+    """By position in the snapshot's sales."""
+    popular: list[Pick]
+    """The open sales of the popularity ranking, best first."""
+    unranked: list[Pick]
+    """The other open sales, the soonest to close first."""
+    segments: dict[Segment, list[Pick]] = field(default_factory=dict)
+    """The open sales of the segments that were asked for."""
+
+
+class Doorkeeper:
+    """Tells which sales of a snapshot are open at an instant; any number of threads may ask."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        unranked_reason: int,
+        version: Callable[[], int],
+        withdrawn: Callable[[], Mapping[str, WithdrawnSale]],
+    ):
+        self._snapshot = snapshot
+        self._version = version
+        self._withdrawn = withdrawn
+        self._popular = picks(snapshot.shared_rankings[POPULARITY])
+        self._unranked = _unranked(snapshot, unranked_reason)
+        self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
+        self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
+        self._open = self._open_at(int(snapshot.opens_at.min()), version())
+
+    def open_at(self, now: int) -> OpenSales:
+        """Return the open sales at an instant."""
+        # Sales open and close some hundred times a day: in between, every request shares one list.
+        found, version = self._open, self._version()
+        if not found.since <= now < found.until or found.version != version:
+            self._open = found = self._open_at(now, version)
+        return found
+
+    def segment(self, segment: Segment, open_sales: OpenSales) -> list[Pick]:
+        """Return the open sales of a segment, best first; none for one without a ranking."""
+        found = open_sales.segments.get(segment)
+        if found is None:
+            attribute, value = segment
+            ranking = self._snapshot.segments.get(attribute, {}).get(value)
+            if ranking is None:
+                return []  # not kept: a request may name any value
+            found = open_sales.segments[segment] = [pick for pick in picks(ranking) if open_sales.is_open[pick.sale]]
+        return found
+
+    def _open_at(self, now: int, version: int) -> OpenSales:
+        opens_at, closes_at = self._snapshot.opens_at, self._snapshot.closes_at
+        withdrawn = self._withdrawn()  # after its version was read: what changes meanwhile is looked at again
+        is_open: NDArray[np.bool_] = (opens_at <= now) & (now < closes_at)
+        edges = set(self._edges)
+        for sale_id, sale in withdrawn.items():
+            if sale.until is not None:
+                edges.add(sale.until)
+            if sale_id in self._position and (sale.until is None or now < sale.until):
+                is_open[self._position[sale_id]] = False
+        flags = is_open.tolist()
+        return OpenSales(
+            since=max((edge for edge in edges if edge <= now), default=-(1 << 63)),
+            until=min((edge for edge in edges if edge > now), default=1 << 63),
+            version=version,
+            is_open=flags,
+            popular=[pick for pick in self._popular if flags[pick.sale]],
+            unranked=[pick for pick in self._unranked if flags[pick.sale]],
+        )
+
+
+def picks(ranking: Ranking) -> list[Pick]:
+    """Return a ranking as picks."""
+    sales, scores, reasons, covers = ranking
+    return list(map(Pick._make, zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True)))
+
+
+def _unranked(snapshot: Snapshot, reason: int) -> list[Pick]:
+    popular = snapshot.shared_rankings[POPULARITY].sales
+    others: NDArray[np.int64] = np.setdiff1d(np.arange(len(snapshot.sales)), popular)
+    soonest: Iterable[int] = others[np.argsort(snapshot.closes_at[others], kind="stable")].tolist()
+    return [Pick(sale, None, reason, 0) for sale in soonest]

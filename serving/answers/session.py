@@ -1,0 +1,88 @@
+"""Ranks for a visitor's running session, by the code and the arrays that the night ranked with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from recsys.errors import SnapshotError
+from recsys.histories import Histories
+from recsys.instants import SECOND
+from recsys.meta_model import META
+from recsys.ranker import Scored, top
+from recsys.ranker_files import RANKER, read_ranker
+from recsys.snapshot import Snapshot
+from recsys.snapshot_users import User
+from serving.answers.pages import UNEXPLAINED, Pick, Visit
+
+
+class SessionRanker:
+    """Joins a session to the user's history, and scores all sales of the horizon anew."""
+
+    def __init__(self, snapshot: Snapshot):
+        """Read the ranker of a snapshot.
+
+        Raises:
+            SnapshotError: If it carries none, a damaged one, or one of other sales.
+        """
+        self._ranker, self._catalogue = read_ranker(snapshot.file(RANKER))
+        ranked = [self._catalogue.sale_ids[sale] for sale in self._ranker.scorer.horizon.sales]
+        if ranked != [sale.sale_id for sale in snapshot.sales]:
+            raise SnapshotError(f"{snapshot.path}: its ranker is of other sales: write it again with 'recsys nightly'")
+
+    def rank(self, policy: str, user: User | None, session: Sequence[Visit]) -> "SessionRanking | None":
+        """Rank all sales of the horizon; None where the ranker knows neither a visit of the session nor the user."""
+        position = self._catalogue.position
+        known = [(position[sale_id], bought) for sale_id, bought in session if sale_id in position]
+        if not known and user is None:
+            return None
+        histories = self._histories(user)
+        if known:
+            sales, purchases = zip(*known, strict=True)
+            histories = histories.with_session(np.array(sales, np.int32), np.array(purchases, bool))
+        return SessionRanking(policy, self._ranker.scored(histories), len(known))
+
+    def _histories(self, user: User | None) -> Histories:
+        as_of, n_sales = self._ranker.scorer.horizon.as_of, len(self._catalogue)
+        if user is None:
+            return Histories.of_nobody_known(as_of, n_sales)
+        sales, ages, purchases = user.history()
+        # An event in the second before as_of is none of the session.
+        occurred_at = as_of - np.maximum(ages * np.int64(SECOND), 1)
+        return Histories(as_of, n_sales, np.array([0, len(sales)]), sales, purchases, occurred_at)
+
+
+@dataclass(frozen=True)
+class SessionRanking:
+    """One user's ranking; what is only shown to people is computed for the sales that are shown."""
+
+    policy: str
+    scored: Scored
+    visits: int
+    """Of the session, of sales that the ranker knows."""
+
+    @cached_property
+    def picks(self) -> list[Pick]:
+        """All sales of the horizon, best first, unexplained."""
+        scores = self.scored.scores(self.policy)
+        best = top(scores, scores.shape[1])[0]
+        pairs = zip(best.tolist(), scores[0][best].tolist(), strict=True)
+        return [Pick(sale, score, UNEXPLAINED, 0) for sale, score in pairs]
+
+    def explained(self, picks: Sequence[Pick]) -> list[Pick]:
+        """Return picks with reasons and photos, where they lack them."""
+        best = np.array([[pick.sale for pick in picks if pick.reason == UNEXPLAINED]], np.int64)
+        if not best.size:
+            return list(picks)
+        whys = zip(self.scored.reasons(self.policy, best)[0].tolist(), self.scored.covers(best)[0].tolist(), strict=True)
+        return [Pick(pick.sale, pick.score, *next(whys)) if pick.reason == UNEXPLAINED else pick for pick in picks]
+
+    def contributions(self, picks: Sequence[Pick]) -> list[Mapping[str, float]]:
+        """Return for each pick what each feature adds to the log-odds, the most first; nothing for other policies."""
+        if self.policy != META:
+            return []
+        best = np.array([[pick.sale for pick in picks]], np.int64)
+        names = self.scored.ranker.scorer.names
+        rows = self.scored.contributions(best)[:, 0, :].T.tolist()
+        return [dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1])) for row in rows]

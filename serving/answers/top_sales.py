@@ -1,0 +1,263 @@
+"""Answers pages from one snapshot; what does not depend on the request is built when it is loaded."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import NamedTuple
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.instants import to_micros
+from recsys.meta_model import META
+from recsys.rules import ArrangedPage, PageRules
+from recsys.snapshot import POPULARITY, Snapshot, SnapshotSale
+from recsys.snapshot_users import User
+from serving.answers import sentences, wire
+from serving.answers.open_sales import Doorkeeper, OpenSales, picks
+from serving.answers.pages import Page, PageRequest, Pick
+from serving.answers.session import SessionRanker, SessionRanking
+from serving.stores.base import WithdrawnSale
+
+MODEL = "home_ranker"
+OPEN_REASON = "open"
+
+
+class _Ranked(NamedTuple):
+    """The ranking that was asked for, as far as it could be had."""
+
+    picks: Sequence[Pick] = ()
+    session: SessionRanking | None = None
+    why_not: str = ""
+    """Why it is not there, or not with the session."""
+
+
+class TopSales:
+    """Ranks open sales by one snapshot; any number of threads may ask.
+
+    Args:
+        snapshot: Checked.
+        version: Changes whenever `withdrawn` does.
+        withdrawn: Returns the withdrawn sales by id.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        version: Callable[[], int] = lambda: 0,
+        withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
+    ):
+        self.snapshot = snapshot
+        self.sale_ids = [sale.sale_id for sale in snapshot.sales]
+        self.rules: PageRules | None = None
+        self.session_ranker, self.session_problem = _session_ranker(snapshot)
+        self._reasons = [sentences.reason(name) for name in (*snapshot.reasons, POPULARITY, OPEN_REASON)]
+        self._popularity_reason = len(snapshot.reasons)
+        self._open_reason = self._popularity_reason + 1
+        self._doorkeeper = Doorkeeper(snapshot, self._open_reason, version, withdrawn)
+        self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
+        self._heads = {policy: _head(snapshot, policy) for policy in snapshot.all_policies}
+        self._sale_parts = [_static_part(sale) for sale in snapshot.sales]
+        self._image_parts = [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales]
+        self._reason_parts = [wire.reason(kind, text) for kind, text in self._reasons]
+        self._position = {sale_id: position for position, sale_id in enumerate(self.sale_ids)}
+
+    def open_sales(self, now: int) -> OpenSales:
+        """Return the open sales at an instant."""
+        return self._doorkeeper.open_at(now)
+
+    def answer(self, request: PageRequest, now: int, request_id: str, hurry: bool = False) -> tuple[Page, bytes]:
+        """Return the page at an instant, and the `GetTopSalesResponse` that tells it.
+
+        Args:
+            request: What is asked for.
+            now: Microseconds since 1970 UTC.
+            request_id: The id of the answer.
+            hurry: Leave out what takes long: the session.
+
+        Raises:
+            ConfigurationError: If the snapshot has no such policy.
+        """
+        if request.policy not in self._heads:
+            listed = ", ".join(sorted(self._heads))
+            raise ConfigurationError(f"policy == {request.policy!r}, must be one of {listed}")
+        try:
+            page = self._page(request, now, self._ranked(request, hurry))
+            return page, self._encoded(page, now, request_id)
+        except (IndexError, SnapshotError):  # positions that there are not: the user's record is damaged
+            page = self._page(request, now, _Ranked(why_not=sentences.DAMAGED_RECORD))
+            return page, self._encoded(page, now, request_id)
+
+    def _ranked(self, request: PageRequest, hurry: bool) -> _Ranked:
+        if request.policy in self._shared:
+            return _Ranked(self._shared[request.policy])
+        if not (request.user_id or request.session):
+            return _Ranked(why_not=sentences.ANONYMOUS)
+        try:
+            user = self.snapshot.users.find(request.user_id) if request.user_id else None
+        except StoreError:
+            return _Ranked(why_not=sentences.STORE_OUT_OF_REACH)
+        if request.session or request.explain:
+            ranked = self._ranked_for_session(request, user, hurry)
+            if ranked.session or user is None:
+                return ranked
+            return _Ranked(picks(user.ranking(request.policy)), why_not=ranked.why_not)
+        if user is None:
+            return _Ranked(why_not=sentences.UNKNOWN_USER)
+        return _Ranked(picks(user.ranking(request.policy)))
+
+    def _ranked_for_session(self, request: PageRequest, user: User | None, hurry: bool) -> _Ranked:
+        if hurry:
+            return _Ranked(why_not=sentences.IN_A_HURRY)
+        if self.session_ranker is None:
+            return _Ranked(why_not=sentences.NO_SESSION_RANKER)
+        ranking = self.session_ranker.rank(request.policy, user, request.session)
+        if ranking is None:
+            return _Ranked(why_not=sentences.UNKNOWN_SESSION)
+        return _Ranked(ranking.picks, ranking)
+
+    def _page(self, request: PageRequest, now: int, ranked: _Ranked) -> Page:
+        open_sales = self._doorkeeper.open_at(now)
+        is_open = self._admitted(request, open_sales.is_open)
+        rules = self.rules if self.rules is not None and self.rules.is_active(request.surface, now) else None
+        wanted = request.n if rules is None else len(is_open)
+        own = list(islice((pick for pick in ranked.picks if is_open[pick.sale]), wanted))
+        if own:
+            policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
+        else:
+            own, level, why = self._fallback(request, open_sales, is_open, ranked)
+            policy, own = POPULARITY, own[:wanted]
+        shown = own if len(own) == wanted else self._filled(own, request, open_sales, is_open, wanted)
+        notes = [ranked.why_not] if ranked.why_not and not why else []
+        page = Page(policy, level, why, shown, uses_session=bool(ranked.session and ranked.session.visits), notes=notes)
+        if rules is not None:
+            arranged = rules.arrange(
+                [pick.sale for pick in shown], is_open, request.n, request.surface, request.attributes, now
+            )
+            page = self._arranged(page, arranged)
+        return self._explained(page, request, ranked.session, sum(open_sales.is_open) if len(page.picks) < request.n else 0)
+
+    def _admitted(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
+        if not (request.allowed or request.denied):
+            return is_open
+        at = self._position
+        admitted = list(is_open)
+        if request.allowed:
+            admitted = [False] * len(is_open)
+            for sale in (at[sale_id] for sale_id in request.allowed if sale_id in at):
+                admitted[sale] = is_open[sale]
+        for sale in (at[sale_id] for sale_id in request.denied if sale_id in at):
+            admitted[sale] = False
+        return admitted
+
+    def _fallback(
+        self, request: PageRequest, open_sales: OpenSales, is_open: list[bool], ranked: _Ranked
+    ) -> tuple[list[Pick], pb.FallbackLevel, str]:
+        """Return the sales of the nearest ranking that has an open one, its level, and why it is taken."""
+        why = ranked.why_not or sentences.NONE_OF_HIS_OPEN
+        for attribute, value in self._segments(request):
+            of_segment = self._doorkeeper.segment((attribute, value), open_sales)
+            if found := [pick for pick in of_segment if is_open[pick.sale]]:
+                return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
+        if found := [pick for pick in open_sales.popular if is_open[pick.sale]]:
+            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
+        unranked = [pick for pick in open_sales.unranked if is_open[pick.sale]]
+        return unranked, pb.FALLBACK_LEVEL_ANY_OPEN, sentences.NO_RANKED_OPEN
+
+    def _segments(self, request: PageRequest) -> Iterable[tuple[str, str]]:
+        known = self.snapshot.segments
+        return ((attribute, request.attributes[attribute]) for attribute in known if attribute in request.attributes)
+
+    def _filled(
+        self, own: list[Pick], request: PageRequest, open_sales: OpenSales, is_open: list[bool], wanted: int
+    ) -> list[Pick]:
+        """Return the own picks, and as many of the segments' and the popular sales as are wanted."""
+        seen = {pick.sale for pick in own}
+        segments = (self._doorkeeper.segment(segment, open_sales) for segment in self._segments(request))
+        # Scores of another policy have another unit: none is better than one that looks like a probability.
+        popular = (
+            Pick(pick.sale, None, self._popularity_reason, pick.cover) for pick in chain(*segments, open_sales.popular)
+        )
+        filled = list(own)
+        for pick in chain(popular, open_sales.unranked):
+            if len(filled) >= wanted:
+                break
+            if is_open[pick.sale] and pick.sale not in seen:
+                seen.add(pick.sale)
+                filled.append(pick)
+        return filled
+
+    def _arranged(self, page: Page, arranged: ArrangedPage) -> Page:
+        known = {pick.sale: pick for pick in page.picks}
+        shown = [known.get(sale) or Pick(sale, None, self._open_reason, 0) for sale in arranged.sales]
+        notes = [*page.notes, *arranged.notes]
+        return page._replace(picks=shown, rule_at=arranged.rules, rules=arranged.applied, notes=notes)
+
+    def _explained(self, page: Page, request: PageRequest, session: SessionRanking | None, n_open: int) -> Page:
+        if session is not None:
+            page = page._replace(picks=session.explained(page.picks))
+            if request.explain and page.level == pb.FALLBACK_LEVEL_NONE:
+                page = page._replace(contributions=session.contributions(page.picks))
+        if len(page.picks) < request.n:
+            restricted = bool(request.allowed or request.denied) or len(page.picks) < n_open
+            page = page._replace(shortfall=sentences.shortfall(len(page.picks), n_open, restricted))
+        return page
+
+    def _encoded(self, page: Page, now: int, request_id: str) -> bytes:
+        estimates = page.policy == META
+        sales = []
+        for rank, (sale, score, reason, cover) in enumerate(page.picks, start=1):
+            probability = 1 / (1 + math.exp(-score)) if estimates and score is not None else None
+            sales.append(
+                self._sale_parts[sale]
+                + self._reason_parts[reason]
+                + self._image_parts[sale][cover]
+                + wire.place(rank, score, probability)
+            )
+        if page.rules or page.contributions:
+            sales = [sale + _extras(page, place) for place, sale in enumerate(sales)]
+        rest = pb.GetTopSalesResponse(
+            fallback_level=page.level,
+            fallback_reason=page.why,
+            shortfall_reason=page.shortfall,
+            request_id=request_id,
+            uses_session=page.uses_session,
+            rules=page.rules,
+            notes=page.notes,
+        )
+        _set(rest.answer_time, now)
+        return wire.response(self._heads[page.policy], sales, rest.SerializeToString())
+
+
+def _session_ranker(snapshot: Snapshot) -> tuple[SessionRanker | None, str]:
+    """Return what ranks sessions, or why there is nothing that does."""
+    try:
+        return SessionRanker(snapshot), ""
+    except SnapshotError as error:
+        return None, str(error)
+
+
+def _extras(page: Page, place: int) -> bytes:
+    rule = page.rule_at[place] if page.rule_at else None
+    added = page.contributions[place] if page.contributions else {}
+    contributions = [pb.Contribution(feature=feature, log_odds=value) for feature, value in added.items()]
+    return pb.RankedSale(rule=rule or "", contributions=contributions).SerializeToString()
+
+
+def _static_part(sale: SnapshotSale) -> bytes:
+    entry = pb.RankedSale(sale_id=sale.sale_id, title=sale.title, price=sale.price)
+    _set(entry.open_time, to_micros(sale.opens_at))
+    _set(entry.close_time, to_micros(sale.closes_at))
+    return entry.SerializeToString()
+
+
+def _head(snapshot: Snapshot, policy: str) -> bytes:
+    head = pb.GetTopSalesResponse(policy=policy, model_version=snapshot.versions.get(MODEL, ""), snapshot=snapshot.name)
+    _set(head.as_of_time, to_micros(snapshot.as_of))
+    return head.SerializeToString()
+
+
+def _set(timestamp: Timestamp, micros: int) -> None:
+    timestamp.seconds, rest = divmod(micros, 1_000_000)
+    timestamp.nanos = rest * 1000

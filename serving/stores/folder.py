@@ -1,0 +1,99 @@
+"""The store in files, for the processes of one machine; the default."""
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from recsys import snapshot_store
+from recsys.errors import StoreError
+from recsys.snapshot import Snapshot
+from serving.clocks import Clock
+from serving.stores.base import SessionEvent, WithdrawnSale
+from serving.stores.sessions import SessionFiles
+from serving.stores.shared_counter import SharedCounter
+
+_WITHDRAWN = TypeAdapter(list[WithdrawnSale])
+
+
+class FolderStore:
+    """Snapshots as the night publishes them; the rest in a folder of the service's own.
+
+    <folder>/withdrawn.json   closed and hidden sales
+             changes          counts how often these changed; mapped into every process
+             sessions/        what visitors did, a file a day
+    """
+
+    def __init__(self, snapshots: Path, folder: Path, clock: Clock):
+        self._snapshots = snapshots
+        self._file = folder / "withdrawn.json"
+        self._changes = SharedCounter(folder / "changes")
+        self._sessions = SessionFiles(folder / "sessions", clock)
+
+    def current(self) -> str | None:
+        """Return the name of the snapshot to serve; None before the first one is published."""
+        return snapshot_store.current(self._snapshots)
+
+    def open(self, name: str) -> Snapshot:
+        """Open a snapshot, checked."""
+        return Snapshot.open(self._snapshots / name)
+
+    def stamp(self, name: str) -> object:
+        """Return what changes when a snapshot's files do."""
+        files = sorted((self._snapshots / name).rglob("*"))
+        return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+    def version(self) -> int:
+        """Return a number that changes whenever `withdrawn` does."""
+        return self._changes.value()
+
+    def withdrawn(self) -> Mapping[str, WithdrawnSale]:
+        """Return the withdrawn sales by id."""
+        try:
+            sales = _WITHDRAWN.validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            raise StoreError(f"{self._file} cannot be read ({error}): correct or remove it") from None
+        return {sale.sale_id: sale for sale in sales}
+
+    def withdraw(self, sale: WithdrawnSale) -> None:
+        """Add a withdrawn sale."""
+        self._change({sale.sale_id: sale})
+
+    def restore(self, sale_id: str) -> None:
+        """Remove a withdrawn sale, if it is one."""
+        self._change({sale_id: None})
+
+    def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:
+        """Return what a user did from an instant on, the latest last."""
+        return self._sessions.get(user_id, since)
+
+    def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
+        """Add what some users did."""
+        self._sessions.add(events)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._sessions.close()
+        self._changes.close()
+
+    def _change(self, changes: Mapping[str, WithdrawnSale | None]) -> None:
+        try:
+            with self._file.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                sales = {**self.withdrawn(), **changes}
+                self._write([sale for _, sale in sorted(sales.items()) if sale])
+        except OSError as error:
+            raise StoreError(f"{self._file} cannot be written ({error.strerror}): check the disk") from None
+        self._changes.increase()
+
+    def _write(self, sales: list[WithdrawnSale]) -> None:
+        aside = self._file.with_suffix(".tmp")
+        with aside.open("wb") as file:
+            file.write(_WITHDRAWN.dump_json(sales, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self._file)

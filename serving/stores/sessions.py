@@ -1,0 +1,85 @@
+"""Running sessions in LMDB: one memory-mapped file a day, which all processes of a machine share."""
+
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import lmdb
+import orjson
+
+from recsys.errors import StoreError
+from recsys.instants import DAY
+from recsys.snapshot_users import encode_user
+from serving.clocks import Clock
+from serving.stores.base import SessionEvent
+
+_MAP_BYTES = 1 << 36  # a limit of the address space, not of the disk
+_MOST = 100  # events kept of a user and day
+
+
+class SessionFiles:
+    """What users did today and yesterday; days before are removed.
+
+    A killed process loses nothing, a machine that loses its power may lose a session: the night learns of events from
+    the log.
+    """
+
+    def __init__(self, folder: Path, clock: Clock):
+        self._folder = folder
+        self._clock = clock
+        self._days: dict[int, lmdb.Environment] = {}
+        self._opening = threading.Lock()
+
+    def get(self, user_id: str, since: int) -> list[SessionEvent]:
+        """Return what a user did from an instant on, the latest last."""
+        today, key = self._clock() // DAY, encode_user(user_id)
+        found: list[SessionEvent] = []
+        for day in range(max(since // DAY, today - 1), today + 1):
+            with self._file(day).begin() as transaction:
+                found += _events(transaction.get(key))
+        return [event for event in found if event.occurred_at >= since]
+
+    def add(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
+        """Add what some users did, all or nothing."""
+        try:
+            with self._file(self._clock() // DAY).begin(write=True) as transaction:
+                for user_id, of_user in events.items():
+                    key = encode_user(user_id)
+                    known = [*_events(transaction.get(key)), *of_user][-_MOST:]
+                    transaction.put(key, orjson.dumps(known, default=tuple))
+        except lmdb.Error as error:
+            raise StoreError(f"{self._folder} cannot be written ({error}): check the disk") from None
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._days.values():
+            file.close()
+
+    def _file(self, day: int) -> lmdb.Environment:
+        return self._days.get(day) or self._opened(day)
+
+    def _opened(self, day: int) -> lmdb.Environment:
+        with self._opening:
+            if day not in self._days:
+                self._remove_before(day - 1)
+                path = self._folder / str(day)
+                path.mkdir(parents=True, exist_ok=True)
+                try:
+                    file = lmdb.open(str(path), map_size=_MAP_BYTES, sync=False, max_readers=2048)
+                except lmdb.Error as error:
+                    raise StoreError(f"{path} cannot be opened ({error}): check the disk, or remove it") from None
+                file.reader_check()  # frees the places of killed processes
+                self._days[day] = file
+            return self._days[day]
+
+    def _remove_before(self, day: int) -> None:
+        for path in self._folder.glob("[0-9]*"):
+            if int(path.name) < day:
+                shutil.rmtree(path, ignore_errors=True)
+        for old in [known for known in self._days if known < day - 1]:  # nobody reads these any more
+            self._days.pop(old).close()
+
+
+def _events(data: bytes | None) -> list[SessionEvent]:
+    return [SessionEvent(*event) for event in orjson.loads(data)] if data else []

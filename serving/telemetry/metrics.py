@@ -1,0 +1,128 @@
+"""Prometheus metrics: counted in the background, served to whoever scrapes any process of the service."""
+
+import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import NamedTuple
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving.telemetry.metrics_folder import FOLDER_VARIABLE
+
+_SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+_MOST = 100_000  # answers that wait to be counted; more are counted without their times
+
+
+class Answered(NamedTuple):
+    """What the metrics keep of an answer."""
+
+    policy: str
+    level: str
+    variant: str
+    rank_seconds: float
+    """To decide on the page and write it."""
+    log_seconds: float
+    """To hand it to the log of exposures; in durable mode until it is on disk."""
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Counting a request takes 0.1 us: what it adds up to is worked out when someone flushes, some times a second.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._answered: deque[Answered] = deque(maxlen=_MOST)
+        self._answers = Counter(
+            "recsys_answers", "Pages returned.", ["policy", "fallback", "variant"], registry=registry
+        )
+        self._stages = Histogram(
+            "recsys_answer_seconds", "Time of the stages of an answer.", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self.errors = Counter(
+            "recsys_errors", "Requests that ended in an error.", ["method", "code"],
+            registry=registry,
+        )
+        self.redone = Counter(
+            "recsys_pages_redone", "Pages made anew since a sale closed while they were made.", registry=registry
+        )
+        self.events = Counter("recsys_recorded_events", "Events recorded.", ["kind"], registry=registry)
+        self.refused = Counter("recsys_snapshots_refused", "Snapshots that could not be served.", registry=registry)
+        self.exposures_lost = self._gauge("recsys_exposures_lost", "Exposures lost since the process started.", "livesum")
+        self.exposures_written = self._gauge("recsys_exposures_written", "Exposures written.", "livesum")
+        self.exposures_queued = self._gauge("recsys_exposures_queued", "Exposures that wait for the disk.", "livesum")
+        self.snapshot_age = self._gauge("recsys_snapshot_age_seconds", "Time since the snapshot's as_of.", "livemax")
+        self.snapshot_left = self._gauge(
+            "recsys_snapshot_left_seconds", "Time until the snapshot no longer holds all open sales.", "livemin"
+        )
+        self.open_sales = self._gauge("recsys_open_sales", "Sales that may be shown now.", "livemin")
+        self.withdrawn_sales = self._gauge("recsys_withdrawn_sales", "Sales closed or hidden by staff.", "livemax")
+        self.problems = self._gauge("recsys_problems", "Things that are wrong; GetStatus names them.", "livemax")
+        self.workers = self._gauge("recsys_workers", "Processes that answer.", "livesum")
+        self.workers.set(1)
+
+    def answered(self, answer: Answered) -> None:
+        """Count an answer, at the next flush."""
+        self._answered.append(answer)
+
+    def flush(self) -> None:
+        """Add up the answers since the last flush."""
+        answers = [self._answered.popleft() for _ in range(len(self._answered))]
+        for labels, count in Tally(answer[:3] for answer in answers).items():
+            self._answers.labels(*labels).inc(count)
+        for stage in ("rank", "log"):
+            _observe(self._stages.labels(stage), [getattr(answer, f"{stage}_seconds") for answer in answers])
+
+    def _gauge(self, name: str, text: str, mode: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+
+
+def _observe(histogram: Histogram, seconds: list[float]) -> None:
+    """Add observations; one by one they would take 4 us each."""
+    counts = Tally(bisect_left(_SECONDS, each) for each in seconds)
+    for bucket, count in counts.items():
+        histogram._buckets[bucket].inc(count)
+    histogram._sum.inc(sum(seconds))
+
+
+class MetricsServer:
+    """Serves the metrics of all processes over HTTP; any process of a service may answer on the shared port."""
+
+    def __init__(self, metrics: Metrics, host: str, port: int, shared: bool):
+        self._server = make_server(host, port, make_wsgi_app(_registry(metrics)), _server(shared), _Quiet)
+        self.port: int = self._server.server_port
+        self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _registry(metrics: Metrics) -> CollectorRegistry:
+    if FOLDER_VARIABLE not in os.environ:
+        return metrics.registry
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
+def _server(shared: bool) -> Callable[..., WSGIServer]:
+    class Server(ThreadingMixIn, WSGIServer):
+        daemon_threads = True
+        allow_reuse_port = shared
+
+    return Server
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: scrapes come every few seconds."""

@@ -1,0 +1,12 @@
+"""Where the processes of a service keep their metrics: to be settled before the metrics are imported."""
+
+from pathlib import Path
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def clean(folder: Path) -> None:
+    """Forget the metrics of a service that ran before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""Hands each answer to the log of exposures and to the metrics."""
+
+from time import perf_counter
+
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.exposures import Exposure
+from serving.answers.pages import Page, PageRequest
+from serving.answers.top_sales import MODEL, TopSales
+from serving.record_log import RecordLog
+from serving.telemetry.metrics import Answered, Metrics
+
+_LEVELS = {
+    value.number: value.name.removeprefix("FALLBACK_LEVEL_").lower()
+    for value in pb.FallbackLevel.DESCRIPTOR.values  # type: ignore[attr-defined]
+}
+
+
+class Recorder:
+    """One for the process; any number of threads may record."""
+
+    def __init__(self, exposures: RecordLog[Exposure] | None, metrics: Metrics):
+        self._exposures = exposures
+        self._metrics = metrics
+
+    def page(
+        self, request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, started: float
+    ) -> None:
+        """Record a page before it is sent.
+
+        Raises:
+            NotRecordedError: If the log is durable, and cannot be written.
+        """
+        ranked = perf_counter()
+        level = _LEVELS[page.level]
+        if self._exposures is not None:
+            self._exposures.append(_exposure(request, page, top_sales, now, request_id, level))
+        self._metrics.answered(Answered(page.policy, level, "", ranked - started, perf_counter() - ranked))
+
+
+def _exposure(
+    request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, level: str
+) -> Exposure:
+    snapshot = top_sales.snapshot
+    return Exposure(
+        now,
+        request_id,
+        request.user_id,
+        request.surface,
+        page.policy,
+        snapshot.versions.get(MODEL, ""),
+        snapshot.name,
+        level,
+        request.n,
+        page.picks,
+        top_sales.sale_ids,
+        dict(request.attributes),
+        tuple(visit.sale_id for visit in request.session) if page.uses_session else (),
+        tuple(page.rules),
+    )

@@ -1,0 +1,70 @@
+"""OpenTelemetry traces, where they are configured."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import grpc
+
+from recsys.errors import ConfigurationError
+from recsys.serving_settings import TracingSettings
+
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
+
+class Tracer:
+    """Traces nothing."""
+
+    def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:
+        """Trace a request."""
+        return _NOTHING
+
+    def close(self) -> None:
+        """Send what is left."""
+
+
+class OpenTelemetryTracer(Tracer):
+    """Sends a share of the requests, and those that their callers trace, to a collector.
+
+    Raises:
+        ConfigurationError: If OpenTelemetry is not installed.
+    """
+
+    def __init__(self, settings: TracingSettings):
+        try:
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+            from opentelemetry.trace import SpanKind
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError as error:
+            raise ConfigurationError(
+                f"serving.tracing is set, {error.name} is missing: pip install 'flash-sale-recsys[tracing]', or remove it"
+            ) from None
+        self._provider = TracerProvider(
+            sampler=ParentBasedTraceIdRatio(settings.share),
+            resource=Resource.create({"service.name": "recsys"}),
+            shutdown_on_exit=False,
+        )
+        exporter = OTLPSpanExporter(endpoint=settings.endpoint, insecure=not settings.endpoint.startswith("https"))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("recsys.serving")
+        self._propagator = TraceContextTextMapPropagator()
+        self._kind = SpanKind.SERVER
+
+    def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:
+        """Trace a request, within its caller's trace where it sends one."""
+        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+        parent = self._propagator.extract(metadata)
+        attributes = {"rpc.system": "grpc", "rpc.method": method}
+        return self._tracer.start_as_current_span(method, parent, kind=self._kind, attributes=attributes)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+
+def make_tracer(settings: TracingSettings | None) -> Tracer:
+    """Return what traces requests."""
+    return Tracer() if settings is None else OpenTelemetryTracer(settings)
