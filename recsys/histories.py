@@ -1,6 +1,6 @@
 """Users' events as arrays: blocks of whole histories, and the view of a block as of an instant."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ class Histories:
     sales: NDArray[np.int32]  # (n_events,) positions in the catalogue
     purchases: NDArray[np.bool_]  # (n_events,) True: a purchase, False: a visit
     occurred_at: NDArray[np.int64]  # (n_events,) microseconds UTC
-    _weights: dict[tuple[float, float], NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of_nobody_known(cls, as_of: int, n_sales: int) -> "Histories":
@@ -70,13 +70,18 @@ class Histories:
 
     def weights(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float32]:
         """Return the weight of each event: 1 for a visit and `purchase_weight` for a purchase, times the decay."""
-        key = (half_life_days, purchase_weight)
-        if key not in self._weights:  # several recommenders weigh alike
-            data = self.decay(half_life_days)
-            data *= np.where(self.purchases, np.float32(purchase_weight), np.float32(1))
-            data.setflags(write=False)
-            self._weights[key] = data
-        return self._weights[key]
+        return self.once(  # several recommenders weigh alike
+            (half_life_days, purchase_weight),
+            lambda: self.decay(half_life_days) * np.where(self.purchases, np.float32(purchase_weight), np.float32(1)),
+        )
+
+    def once(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Compute what depends on these histories and a key, unless it was before; it cannot be changed."""
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = compute()
+            found.setflags(write=False)
+        return found
 
     def sums(self, weights: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Add up a row of each event's sale times the event's weight.

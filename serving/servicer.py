@@ -1,10 +1,8 @@
 """The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
 
-import base64
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from random import Random
 from time import perf_counter
 
 import grpc
@@ -13,7 +11,7 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, StoreError
 from recsys.exposures import RecordedEvent
-from recsys.instants import SECOND, to_micros
+from recsys.instants import SECOND
 from recsys.serving_settings import ServingSettings
 from serving.answers import wire
 from serving.answers.pages import Visit
@@ -62,6 +60,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._events = events
         self._metrics = metrics
         self._troubles = troubles
+        self._random = Random()  # made after the fork: no two processes draw the same
         self._session_span = int(settings.session.minutes * 60 * SECOND)
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # type: ignore[override]  # noqa: N802
@@ -102,12 +101,12 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
     def _page(self, message: pb.GetTopSalesRequest, hurry: bool) -> bytes:
         started = perf_counter()
         request = page_request(message, self._settings.default_policy, self._settings.limits)
-        request_id = message.request_id = message.request_id or new_request_id()
+        request_id = message.request_id = message.request_id or self._new_request_id()
         top_sales = self._served()
         now = self._clock()
         if request.user_id and not request.session and not hurry and top_sales.session_ranker is not None:
-            if session := self._session(request.user_id, now, to_micros(top_sales.snapshot.as_of)):
-                request = replace(request, session=session)
+            if session := self._session(request.user_id, now, top_sales.as_of):
+                request = request._replace(session=session)
         page, written = top_sales.answer(request, now, request_id, hurry)
         while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
             self._metrics.redone.inc()
@@ -131,7 +130,5 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         left = context.time_remaining()
         return left is not None and left * 1000 < self._settings.spare_milliseconds
 
-
-def new_request_id() -> str:
-    """Return 16 letters, digits, `-` and `_` that nobody can guess."""
-    return base64.urlsafe_b64encode(os.urandom(12)).decode()
+    def _new_request_id(self) -> str:
+        return f"{self._random.getrandbits(96):024x}"

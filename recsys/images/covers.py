@@ -39,6 +39,10 @@ class Covers:
             Shape (n_users, k), positions of photos in their sales, the first where several are equally like the user;
             0, the cover, for a user without a profile and a sale without photos.
         """
-        likeness = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
-        likeness = np.take_along_axis(likeness, sales[:, :, None], axis=1)
+        if len(user_themes) == 1:  # a block of users looks at all photos, a single one at those of his sales
+            photos = (sales[0][:, None] * self.choices + np.arange(self.choices)).ravel()
+            likeness = (user_themes @ self._photos[:, photos]).reshape(1, -1, self.choices)
+        else:
+            likeness = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
+            likeness = np.take_along_axis(likeness, sales[:, :, None], axis=1)
         return (likeness >= (1 - SAME) * likeness.max(axis=2, keepdims=True)).argmax(axis=2).astype(np.uint8)

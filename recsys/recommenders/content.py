@@ -138,18 +138,23 @@ class ContentModel:
         """Return the length of each user's profile."""
         if len(histories) > 1:
             return row_norms(histories.matrix(weights) @ self.profiles)
-        profile = weighted_row_sum(self.profiles, histories.sales, weights)
+        profile = self._profile(histories)
         return np.sqrt(profile @ profile, dtype=np.float32)[None]
+
+    def _profile(self, histories: Histories) -> NDArray[np.float64]:
+        """Return the profile of a single user."""
+        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
+        return histories.once(self, lambda: weighted_row_sum(self.profiles, histories.sales, weights))
 
     def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
         """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).
 
         Only where features are few: the array holds all of them.
         """
+        if len(histories) == 1:
+            return self._profile(histories)[None, :].astype(np.float32)
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        if len(histories) > 1:
-            return (histories.matrix(weights) @ self.profiles).toarray()
-        return weighted_row_sum(self.profiles, histories.sales, weights)[None, :].astype(np.float32)
+        return (histories.matrix(weights) @ self.profiles).toarray()
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for pairs of a user and a column of the horizon the feature that adds most to the cosine, or -1."""

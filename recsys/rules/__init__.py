@@ -1,8 +1,20 @@
 """Rules that the shop's staff write for home pages: what they say, what they do, what they would change."""
 
 from recsys.rules.draft import ArrangedPage
+from recsys.rules.dry_run import PageChange, Trial, compare, print_trial, summed_up
 from recsys.rules.page_rules import PageRules
 from recsys.rules.settings import RuleSet, load_rules
 from recsys.rules.targeting import Condition
 
-__all__ = ["ArrangedPage", "Condition", "PageRules", "RuleSet", "load_rules"]
+__all__ = [
+    "ArrangedPage",
+    "Condition",
+    "PageChange",
+    "PageRules",
+    "RuleSet",
+    "Trial",
+    "compare",
+    "load_rules",
+    "print_trial",
+    "summed_up",
+]

@@ -6,7 +6,7 @@ Where every sale left breaks one, the later rules give way: a place is never lef
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recsys.rules.tallies import Check, Constraint, Page, Tally
+from recsys.rules.tallies import Check, Constraint, Page
 
 
 class Filling(NamedTuple):
@@ -28,42 +28,30 @@ def fill(page: Page, constraints: Sequence[Constraint]) -> Filling:
         constraints: The rules, in the order in which they win.
     """
     tallies = [constraint(page) for constraint in constraints]
+    adds = [tally.add for tally in tallies]
     for place, pinned in enumerate(page.places):
         if pinned is not None:
-            _add(tallies, pinned, place)
+            for add in adds:
+                add(pinned, place)
     filling = Filling({}, set(), [])
     free = [place for place, sale in enumerate(page.places) if sale is None]
-    for left, place in zip(range(len(free), 0, -1), free, strict=True):
+    left = len(free)
+    for place in free:
         sale = page.candidates[0]
-        if checks := _checks(tallies, place, left):
+        checks = [check for tally in tallies if (check := tally.check(place, left))]
+        if checks:
             sale, passed_over = _choose(page.candidates, checks)
-            filling.put.update((place, rule) for rule in passed_over[:1])
-            filling.applied.update(passed_over)
+            if passed_over:
+                filling.put[place] = passed_over[0]
+                filling.applied.update(passed_over)
         page.candidates.remove(sale)
         page.places[place] = sale
-        _add(tallies, sale, place)
-    filling.notes.extend(note for tally in tallies for note in tally.notes())
-    return filling
-
-
-def _checks(tallies: Sequence[Tally], place: int, left: int) -> list[Check]:
-    """Return what sales may break at a place, when so many places are left with it."""
-    checks = []
-    needed = 0
+        left -= 1
+        for add in adds:
+            add(sale, place)
     for tally in tallies:
-        if check := tally.check(place):
-            checks.append(check)
-        if tally.outstanding:
-            needed += tally.outstanding
-            if needed >= left:  # the needs so far take every place that is left
-                checks.append(Check(tally.name, _helpful(tallies, tally), barred=False))
-    return checks
-
-
-def _helpful(tallies: Sequence[Tally], last: Tally) -> frozenset[int]:
-    """Return the sales that lessen what a rule or one before it needs."""
-    needy = tallies[: tallies.index(last) + 1]
-    return last.helpful.union(*(tally.helpful for tally in needy))
+        filling.notes.extend(tally.notes())
+    return filling
 
 
 def _choose(candidates: Sequence[int], checks: Sequence[Check]) -> tuple[int, list[str]]:
@@ -99,8 +87,3 @@ def _feasible(candidates: Sequence[int], checks: Sequence[Check]) -> list[Check]
             candidates = good
             feasible.append(check)
     return feasible
-
-
-def _add(tallies: Sequence[Tally], sale: int, place: int) -> None:
-    for tally in tallies:
-        tally.add(sale, place)

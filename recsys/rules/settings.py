@@ -141,7 +141,7 @@ class NewSalesSettings(RuleSettings):
     kind: Literal["new_sales"]
     """What the rule does: new_sales."""
     share: float = Field(gt=0, le=1)
-    """Share of the places, rounded to whole ones; the k-th new sale stands at place (k - 0.5) / share or before."""
+    """Share of the places, rounded to whole ones; new sale k stands at place (k - 0.5) / share, rounded up, or before."""
     hours: float | None = Field(None, gt=0)
     """A sale is new for so many hours after it opened; by default if it opened since midnight UTC."""
 

@@ -4,6 +4,7 @@ A group bears the name that notes give it, such as "sales of country 'Italy'"; a
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ from recsys.instants import DAY
 
 MATCHING = "matching sales"
 NEW = "new sales"
+_HALF = 0.5 + 1e-9  # 0.29 * 50 is a little less than 14.5
 
 
-class Page(NamedTuple):
+@dataclass(slots=True)
+class Page:
     """A page whose pinned sales have their places and whose other places are to be filled."""
 
     places: list[int | None]
@@ -24,6 +27,10 @@ class Page(NamedTuple):
     """All of them, pinned or not."""
     now: int
     """Microseconds since 1970 UTC."""
+    needs: list["AtLeast"] = field(default_factory=list)
+    """The rules that need places, in the order in which they win; each adds itself."""
+    outstanding: int = 0
+    """Places that they still need."""
 
 
 class Groups(NamedTuple):
@@ -55,16 +62,16 @@ class Check(NamedTuple):
 class Tally:
     """Holds one page to one rule; this one lets everything pass."""
 
-    outstanding = 0
-    """Places that the rule still needs."""
-    helpful: frozenset[int] = frozenset()
-    """The sales that lessen it."""
-
     def __init__(self, name: str):
         self.name = name
 
-    def check(self, _place: int) -> Check | None:
-        """Return what breaks the rule at the place to be filled next; None if nothing does."""
+    def check(self, _place: int, _left: int) -> Check | None:
+        """Return what breaks the rule at the place to be filled next; None if nothing does.
+
+        Args:
+            place: Counted from 0.
+            left: Free places, this one included.
+        """
         return None
 
     def add(self, sale: int, place: int) -> None:
@@ -89,7 +96,7 @@ class AtMost(Tally):
         self._counts: dict[str, int] = {}
         self._full: Check | None = None
 
-    def check(self, _place: int) -> Check | None:
+    def check(self, _place: int, _left: int) -> Check | None:
         """Bar the groups that have all they may."""
         return self._full
 
@@ -120,7 +127,7 @@ class AtMostInARow(Tally):
         self._filled: list[str | None] = [None] * (len(page.places) + 1)
         """The group of each place; the last one, also reached as -1, is beyond either end of the page."""
 
-    def check(self, place: int) -> Check | None:
+    def check(self, place: int, _left: int) -> Check | None:
         """Bar the groups that would have too long a row with the place; pinned sales may stand below it."""
         above, below = self._filled[place - 1], self._filled[place + 1]
         if below is None and (above is None or self._filled[max(place - self._limit, -1)] != above):
@@ -162,7 +169,21 @@ class AtLeast(Tally):
         self._counts = dict.fromkeys([*required, *available], 0)
         self._missing = {group: min(limit, count) for group, count in available.items()}
         self.outstanding = sum(self._missing.values())
-        self.helpful = frozenset().union(*(members[group] for group in available))
+        """Places that the rule still needs."""
+        self.helpful = frozenset[int]().union(*[members[group] for group in available])
+        """The sales that lessen it."""
+        page.needs.append(self)
+        page.outstanding += self.outstanding
+        self._page = page
+
+    def check(self, _place: int, left: int) -> Check | None:
+        """Bar all that help neither this rule nor one before it, once these rules need every place that is left."""
+        if self._page.outstanding < left or not self.outstanding:
+            return None
+        needs = self._page.needs[: self._page.needs.index(self) + 1]
+        if sum(need.outstanding for need in needs) < left:
+            return None
+        return Check(self.name, self.helpful.union(*(need.helpful for need in needs)), barred=False)
 
     def add(self, sale: int, _place: int) -> None:
         """Count the sale's group."""
@@ -173,6 +194,7 @@ class AtLeast(Tally):
         if self._missing[group]:
             self._missing[group] -= 1
             self.outstanding -= 1
+            self._page.outstanding -= 1
             if not self._missing[group]:
                 self.helpful -= self._groups.members[group]
 
@@ -190,15 +212,12 @@ class NewSales(AtLeast):
         since = page.now - (page.now % DAY if lifetime is None else lifetime)
         new = frozenset([sale for sale in page.sales if opens_at[sale] >= since])
         groups = Groups(dict.fromkeys(new, NEW), {NEW: new})
-        super().__init__(name, groups, _due(share, len(page.places)), (NEW,), page)
+        super().__init__(name, groups, int(share * len(page.places) + _HALF), (NEW,), page)
         self._share = share
         self._new = Check(name, new, barred=False)
 
-    def check(self, place: int) -> Check | None:
+    def check(self, place: int, left: int) -> Check | None:
         """Bar all others where a new sale is due."""
-        return self._new if self.outstanding and self._counts[NEW] < _due(self._share, place + 1) else None
-
-
-def _due(share: float, n_places: int) -> int:
-    """Return how many of the first places are for new sales, a half rounded up."""
-    return int(share * n_places + 0.5 + 1e-9)  # 0.29 * 50 is a little less than 14.5
+        if self.outstanding and self._counts[NEW] < int(self._share * (place + 1) + _HALF):
+            return self._new
+        return super().check(place, left)

@@ -1,7 +1,8 @@
 """Which sales are open: the one place that decides, for every path that shows a sale."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import starmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class Doorkeeper:
         self._snapshot = snapshot
         self._version = version
         self._withdrawn = withdrawn
-        self._popular = picks(snapshot.shared_rankings[POPULARITY])
+        self._popular = list(picks(snapshot.shared_rankings[POPULARITY]))
         self._unranked = _unranked(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
@@ -91,10 +92,10 @@ class Doorkeeper:
         )
 
 
-def picks(ranking: Ranking) -> list[Pick]:
-    """Return a ranking as picks."""
+def picks(ranking: Ranking) -> Iterator[Pick]:
+    """Return a ranking as picks, one by one: most pages need the first few only."""
     sales, scores, reasons, covers = ranking
-    return list(map(Pick._make, zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True)))
+    return starmap(Pick, zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True))
 
 
 def _unranked(snapshot: Snapshot, reason: int) -> list[Pick]:

@@ -1,7 +1,6 @@
 """What is asked for, and what is shown: the words of the answering code."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from recommendations.v1 import recommendations_pb2 as pb
@@ -33,8 +32,7 @@ class Visit(NamedTuple):
     is_purchase: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
+class PageRequest(NamedTuple):
     """A page that is asked for, checked."""
 
     user_id: str
@@ -42,7 +40,7 @@ class PageRequest:
     policy: str
     n: int = 10
     surface: str = HOME
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = {}
     session: Sequence[Visit] = ()
     allowed: Sequence[str] = ()
     """Sale ids; empty for every sale."""

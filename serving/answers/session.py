@@ -1,8 +1,8 @@
 """Ranks for a visitor's running session, by the code and the arrays that the night ranked with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 
@@ -62,13 +62,11 @@ class SessionRanking:
     visits: int
     """Of the session, of sales that the ranker knows."""
 
-    @cached_property
-    def picks(self) -> list[Pick]:
-        """All sales of the horizon, best first, unexplained."""
+    def picks(self) -> Iterator[Pick]:
+        """Return all sales of the horizon, best first, unexplained."""
         scores = self.scored.scores(self.policy)
         best = top(scores, scores.shape[1])[0]
-        pairs = zip(best.tolist(), scores[0][best].tolist(), strict=True)
-        return [Pick(sale, score, UNEXPLAINED, 0) for sale, score in pairs]
+        return map(Pick, best.tolist(), scores[0][best].tolist(), repeat(UNEXPLAINED), repeat(0))
 
     def explained(self, picks: Sequence[Pick]) -> list[Pick]:
         """Return picks with reasons and photos, where they lack them."""

@@ -1,6 +1,5 @@
 """Answers pages from one snapshot; what does not depend on the request is built when it is loaded."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
@@ -27,7 +26,7 @@ OPEN_REASON = "open"
 class _Ranked(NamedTuple):
     """The ranking that was asked for, as far as it could be had."""
 
-    picks: Sequence[Pick] = ()
+    picks: Iterable[Pick] = ()
     session: SessionRanking | None = None
     why_not: str = ""
     """Why it is not there, or not with the session."""
@@ -49,6 +48,7 @@ class TopSales:
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
     ):
         self.snapshot = snapshot
+        self.as_of = to_micros(snapshot.as_of)
         self.sale_ids = [sale.sale_id for sale in snapshot.sales]
         self.rules: PageRules | None = None
         self.session_ranker, self.session_problem = _session_ranker(snapshot)
@@ -56,7 +56,7 @@ class TopSales:
         self._popularity_reason = len(snapshot.reasons)
         self._open_reason = self._popularity_reason + 1
         self._doorkeeper = Doorkeeper(snapshot, self._open_reason, version, withdrawn)
-        self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
+        self._shared = {policy: list(picks(ranking)) for policy, ranking in snapshot.shared_rankings.items()}
         self._heads = {policy: _head(snapshot, policy) for policy in snapshot.all_policies}
         self._sale_parts = [_static_part(sale) for sale in snapshot.sales]
         self._image_parts = [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales]
@@ -115,7 +115,7 @@ class TopSales:
         ranking = self.session_ranker.rank(request.policy, user, request.session)
         if ranking is None:
             return _Ranked(why_not=sentences.UNKNOWN_SESSION)
-        return _Ranked(ranking.picks, ranking)
+        return _Ranked(ranking.picks(), ranking)
 
     def _page(self, request: PageRequest, now: int, ranked: _Ranked) -> Page:
         open_sales = self._doorkeeper.open_at(now)
@@ -205,18 +205,19 @@ class TopSales:
         return page
 
     def _encoded(self, page: Page, now: int, request_id: str) -> bytes:
-        estimates = page.policy == META
-        sales = []
-        for rank, (sale, score, reason, cover) in enumerate(page.picks, start=1):
-            probability = 1 / (1 + math.exp(-score)) if estimates and score is not None else None
-            sales.append(
-                self._sale_parts[sale]
-                + self._reason_parts[reason]
-                + self._image_parts[sale][cover]
-                + wire.place(rank, score, probability)
+        is_log_odds = page.policy == META
+        sales = [
+            (
+                self._sale_parts[sale],
+                self._reason_parts[reason],
+                self._image_parts[sale][cover],
+                wire.place(rank, score, is_log_odds),
+                b"",
             )
+            for rank, (sale, score, reason, cover) in enumerate(page.picks, start=1)
+        ]
         if page.rules or page.contributions:
-            sales = [sale + _extras(page, place) for place, sale in enumerate(sales)]
+            sales = [(*parts[:4], _extras(page, place)) for place, parts in enumerate(sales)]
         rest = pb.GetTopSalesResponse(
             fallback_level=page.level,
             fallback_reason=page.why,

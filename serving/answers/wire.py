@@ -6,8 +6,12 @@ one after the other, in any order: so a sale is its own part, its reason, its ph
 
 import struct
 from collections.abc import Iterable
+from math import exp
 
 from recommendations.v1 import recommendations_pb2 as pb
+
+Parts = tuple[bytes, bytes, bytes, bytes, bytes]
+"""A `RankedSale`, in five pieces."""
 
 # Tags are field number * 8 + wire type: 0 varint, 2 length, 5 four bytes.
 _RANK = 2 * 8
@@ -21,20 +25,21 @@ _SCORED = struct.Struct("<BBBf")
 _WITH_PROBABILITY = struct.Struct("<BBBfBf")
 
 
-def place(rank: int, score: float | None, probability: float | None) -> bytes:
-    """Write rank (1..127), score and probability of a `RankedSale`."""
+def place(rank: int, score: float | None, is_log_odds: bool) -> bytes:
+    """Write rank (1..127), score, and the probability where the score is its log-odds, of a `RankedSale`."""
     if score is None:
         return _UNSCORED.pack(_RANK, rank)
-    if probability is None:
-        return _SCORED.pack(_RANK, rank, _SCORE, score)
-    return _WITH_PROBABILITY.pack(_RANK, rank, _SCORE, score, _PROBABILITY, probability)
+    if is_log_odds:
+        return _WITH_PROBABILITY.pack(_RANK, rank, _SCORE, score, _PROBABILITY, 1 / (1 + exp(-score)))
+    return _SCORED.pack(_RANK, rank, _SCORE, score)
 
 
-def response(head: bytes, sales: Iterable[bytes], rest: bytes) -> bytes:
+def response(head: bytes, sales: Iterable[Parts], rest: bytes) -> bytes:
     """Write a `GetTopSalesResponse`: its parts, and each `RankedSale` behind tag and length."""
     parts = [head]
     for sale in sales:
-        parts += (_SALES, _varint(len(sale)), sale)
+        a, b, c, d, e = sale
+        parts += (_SALES, _varint(len(a) + len(b) + len(c) + len(d) + len(e)), *sale)
     parts.append(rest)
     return b"".join(parts)
 

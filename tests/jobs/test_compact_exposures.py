@@ -127,8 +127,9 @@ def test_of_copies_that_differ_the_first_stays_also_over_midnight(spark, tmp_pat
     deliver(tmp_path, "a", again, first)
     deliver(tmp_path, "b", exposure("r2", 24.02))
     assert compact(spark, tmp_path, EXPOSURES)[:2] == (2, 1)
-    deliver(tmp_path, "c", again, exposure("r2", 23.98))
-    assert compact(spark, tmp_path, EXPOSURES)[:2] == (0, 2)
+    for late in (again, exposure("r2", 23.98)):
+        deliver(tmp_path, "c", late)
+        assert compact(spark, tmp_path, EXPOSURES)[:2] == (0, 1)
     assert compacted(spark, tmp_path) == {march(1): {"r1": 1}, march(2): {"r2": 1}}
 
 

@@ -12,12 +12,18 @@ import pyarrow.parquet as pq
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import Block, Histories, HistorySettings
 from recsys.images import theme_store
+from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
 from recsys.images.themes import THEME_MODEL, no_themes, sale_weights
 from recsys.instants import DAY, parse_instant
+from recsys.meta_model import MetaModel
+from recsys.ranker import Ranker
+from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.scorer import Scorer
 
 AS_OF = parse_instant("2026-03-01")
 HISTORY = HistorySettings()
+RECOMMENDERS = RecommenderSettings()
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 _SALES = pa.schema(
@@ -163,6 +169,23 @@ def with_photos(shop: ShopData, n_themes: int = 5) -> ShopData:
     uris = [f"{shop.catalogue.sale_ids[owner]}-{number}.jpg" for number, owner in enumerate(owners)]
     names = [f"theme {number}" for number in range(n_themes)]
     return replace(shop, catalogue=replace(shop.catalogue, gallery=Gallery(first, uris, names, weights, of_sales)))
+
+
+def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) -> Ranker:
+    """Fit every recommender to all users of a shop, under a meta-model that weighs each, some negatively."""
+    horizon, known = shop.horizon(), shop.histories()
+    everything = recommenders(settings, shop.catalogue)
+    models = [each.fit(each.count(known, horizon), horizon) for each in everything]
+    means, scales, coefficients = np.random.default_rng(0).normal(size=(3, len(everything)))
+    names = [each.name for each in everything]
+    meta_model = MetaModel(names, list(means), list(np.abs(scales) + 0.5), list(coefficients), -3.0)
+    covers = Covers(shop.catalogue.gallery, horizon) if shop.catalogue.gallery else None
+    return Ranker(Scorer(horizon, everything, models), meta_model, covers)
+
+
+def history_of(shop: ShopData, row: int) -> Histories:
+    """Return what is known of one user."""
+    return shop.block.take(np.array([row])).as_of(AS_OF, HISTORY)
 
 
 def _random_photos(sale_id: str, n_themes: int) -> np.ndarray:
