@@ -130,8 +130,17 @@ class Manifest(BaseModel):
         return json.dumps({**values, "sha256": _checksum(values)}, indent=1, sort_keys=True) + "\n"
 
 
-def read_manifest(path: Path) -> Manifest:
+def is_of_users(file: str) -> bool:
+    """Tell whether a file of a snapshot holds its users, which may lie elsewhere."""
+    return file.startswith(("user_", "ranking_", "history_"))
+
+
+def read_manifest(path: Path, with_users: bool = True) -> Manifest:
     """Read the manifest of a snapshot, and check its format and the sizes of all files.
+
+    Args:
+        path: The snapshot's folder.
+        with_users: Whether it holds the files of the users too.
 
     Raises:
         SnapshotError: If the manifest is missing, damaged or of another format, or a file has another size.
@@ -155,7 +164,8 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         raise SnapshotError(f"{manifest_file} breaks its format ({error}): {_AGAIN}") from None
     for name, entry in manifest.files.items():
-        _check_size(path / name, entry)
+        if with_users or not is_of_users(name):
+            _check_size(path / name, entry)
     return manifest
 
 
@@ -191,22 +201,24 @@ class Snapshot:
         self.users: Users = users or MappedUsers(path, manifest.policies, len(self.sales), manifest.k)
 
     @classmethod
-    def open(cls, path: Path, verify: bool = True) -> "Snapshot":
+    def open(cls, path: Path, verify: bool = True, users: Users | None = None) -> "Snapshot":
         """Open a snapshot.
 
         Args:
             path: The snapshot's folder.
             verify: Compare the checksum of each file too, which reads all of it.
+            users: Where the users lie, if not in the folder.
 
         Raises:
             SnapshotError: If a file is missing, has another size or checksum, or the format is another one.
         """
-        manifest = read_manifest(path)
+        manifest = read_manifest(path, with_users=users is None)
         if verify:
             for name, entry in manifest.files.items():
-                _check_checksum(path / name, entry)
+                if users is None or not is_of_users(name):
+                    _check_checksum(path / name, entry)
         try:
-            return cls(path, manifest)
+            return cls(path, manifest, users)
         except OSError as error:  # pruned at this very moment
             raise SnapshotError(f"{path} cannot be read ({error}): choose another snapshot, or {_AGAIN}") from None
 

@@ -5,12 +5,15 @@ moves a score by less than a 100,000th of their range. An event of a history tak
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys.errors import SnapshotError
 
 HASHES = np.dtype("<u8")
 ROWS = np.dtype("<u4")
@@ -208,6 +211,50 @@ class MappedUser(NamedTuple):
     def history(self) -> History:
         """Return the events that the snapshot holds of him."""
         return unpack_history(self.events[int(self.offsets[self.row]) : int(self.offsets[self.row + 1])])
+
+
+class UserPacking:
+    """A user of a snapshot as one piece of bytes, for stores that keep users one by one."""
+
+    def __init__(self, policies: Sequence[str], n_sales: int, k: int):
+        self._policies = policies
+        self._record = ranking_type(n_sales, k)
+
+    def pack(self, users: MappedUsers, row: int) -> bytes:
+        """Return the rankings in the order of the policies, the history, and their CRC-32."""
+        user = users.at(row)
+        events = user.events[int(user.offsets[row]) : int(user.offsets[row + 1])]
+        parts = [user.records[policy][row].tobytes() for policy in self._policies]
+        data = b"".join([*parts, events.tobytes()])
+        return data + zlib.crc32(data).to_bytes(4, "little")
+
+    def unpack(self, data: bytes) -> "PackedUser":
+        """Return the user of some bytes.
+
+        Raises:
+            SnapshotError: If they are damaged.
+        """
+        start = len(self._policies) * self._record.itemsize
+        events, rest = divmod(len(data) - start - 4, EVENTS.itemsize)
+        if events < 0 or rest or zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+            raise SnapshotError("a user's record is damaged: push the snapshot again with 'recsys snapshots push'")
+        records = np.frombuffer(data, self._record, len(self._policies))
+        return PackedUser(dict(zip(self._policies, records, strict=True)), np.frombuffer(data, EVENTS, events, start))
+
+
+class PackedUser(NamedTuple):
+    """A user whose rankings and events were unpacked."""
+
+    records: Mapping[str, np.void]
+    events: NDArray[np.void]
+
+    def ranking(self, policy: str) -> Ranking:
+        """Return his ranking by one of the personal policies."""
+        return unpack_ranking(self.records[policy])
+
+    def history(self) -> History:
+        """Return the events that the snapshot holds of him."""
+        return unpack_history(self.events)
 
 
 def mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:

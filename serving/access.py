@@ -57,8 +57,9 @@ class Access:
             if caller is None:
                 raise UnauthenticatedError("the token is unknown: ask for one that 'serving.access.callers' names")
             return caller
-        for name in context.auth_context().get("x509_common_name", ()) if self._by_certificate else ():
-            if caller := self._by_certificate.get(name.decode("utf-8", "replace")):
+        names = context.auth_context().get("x509_common_name", ()) if self._by_certificate else ()
+        for name in names:
+            if caller := self._by_certificate.get(bytes(name).decode("utf-8", "replace")):
                 return caller
         raise UnauthenticatedError(
             f"no token or known certificate, must have one: send metadata '{AUTHORIZATION}: {_BEARER}TOKEN'"

@@ -92,8 +92,12 @@ class AdminServicer(pb_grpc.AdminServicer):
         top_sales, rules, problems, exposures = self._status()
         now = self._clock()
         response = pb.GetStatusResponse(
-            process_id=os.getpid(), workers=self._settings.workers, rules=rules, problems=problems,
-            present_time=_timestamp(now), start_time=_timestamp(self._started),
+            process_id=os.getpid(),
+            workers=self._settings.workers,
+            rules=rules,
+            problems=problems,
+            present_time=_timestamp(now),
+            start_time=_timestamp(self._started),
         )
         if top_sales is not None:
             snapshot = top_sales.snapshot

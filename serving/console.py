@@ -5,8 +5,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PROBABILITY_POLICY = "meta"
-
 
 def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: Console | None = None) -> None:
     """Print a home page: a line that says where it comes from, a table of the sales, and what is missing."""
@@ -16,6 +14,8 @@ def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: Con
         console.print(Text(response.fallback_reason, style="yellow"))
     if response.sales:
         console.print(_table(response))
+    for note in [*response.notes, *(f"Rule {name!r} changed this page." for name in response.rules)]:
+        console.print(Text(note, style="yellow"))
     if response.shortfall_reason:
         console.print(Text(response.shortfall_reason, style="yellow"))
 
@@ -30,6 +30,8 @@ def _origin(user_id: str, response: pb.GetTopSalesResponse) -> str:
         f"fallback {level}",
         f"{response.answer_time.ToDatetime():%Y-%m-%d %H:%M} UTC",
     ]
+    if response.uses_session:
+        parts.insert(2, "with the session")
     return " · ".join(parts)
 
 
@@ -43,7 +45,7 @@ def _table(response: pb.GetTopSalesResponse) -> Table:
         table.add_column("photo", overflow="fold")
     table.add_column("closes in", justify="right", min_width=7, overflow="fold")
     table.add_column(
-        "probability" if response.policy == PROBABILITY_POLICY else "score",
+        "probability" if any(sale.HasField("probability") for sale in response.sales) else "score",
         justify="right",
         min_width=6,
         overflow="fold",
@@ -52,7 +54,7 @@ def _table(response: pb.GetTopSalesResponse) -> Table:
     for sale in response.sales:
         seconds = sale.close_time.seconds - response.answer_time.seconds
         photo = [_file_name(sale.image_uri)] if has_photos else []
-        cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _duration(seconds), _score(sale, response.policy)]
+        cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _duration(seconds), _score(sale)]
         table.add_row(*(Text(cell) for cell in [*cells, sale.reason_text]))  # Text: a title is no markup
     return table
 
@@ -61,10 +63,10 @@ def _file_name(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[2]
 
 
-def _score(sale: pb.RankedSale, policy: str) -> str:
-    if not sale.HasField("score"):
-        return "–"
-    return f"{sale.score:.2%}" if policy == PROBABILITY_POLICY else f"{sale.score:.3g}"
+def _score(sale: pb.RankedSale) -> str:
+    if sale.HasField("probability"):
+        return f"{sale.probability:.2%}"
+    return f"{sale.score:.3g}" if sale.HasField("score") else "–"
 
 
 def _duration(seconds: int) -> str:

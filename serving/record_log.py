@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -104,11 +104,23 @@ class RecordLog(Generic[Record]):
             NotRecordedError: If the log is durable and the record is not on the disk in time, or there is no room.
         """
         if self._durable:
-            self._append_durably(self._encode(record))
+            self._append_durably([self._encode(record)])
         elif len(self._queue) < self._max_queued:
             self._queue.append(record)
         else:
             self._overflow(record)
+
+    def append_all(self, records: Sequence[Record]) -> None:
+        """Log some records; a durable log takes all or none, and waits once for all of them.
+
+        Raises:
+            NotRecordedError: As `append`.
+        """
+        if self._durable:
+            self._append_durably([self._encode(record) for record in records])
+        else:
+            for record in records:
+                self.append(record)
 
     def state(self) -> LogState:
         """Return how the log does."""
@@ -148,12 +160,12 @@ class RecordLog(Generic[Record]):
             if place < room:
                 self._queue[place] = record
 
-    def _append_durably(self, line: bytes) -> None:
+    def _append_durably(self, lines: Sequence[bytes]) -> None:
         with self._lock:
-            if len(self._queue) >= self._max_queued:
+            if len(self._queue) + len(lines) > self._max_queued:
                 raise self._not_recorded(f"{len(self._queue)} records wait, must be fewer than {self._max_queued}")
-            self._queue.append(line)
-            self._accepted += 1
+            self._queue.extend(lines)
+            self._accepted += len(lines)
             number = self._accepted
             self._wake.set()
             if not self._lock.wait_for(lambda: self._written >= number, self._timeout_seconds):

@@ -15,7 +15,7 @@ from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
-from recsys.errors import ConfigurationError, SnapshotError
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.exposures import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.instants import SECOND, to_micros
 from recsys.serving_settings import ServingSettings
@@ -30,7 +30,6 @@ from serving.interceptors import Guard
 from serving.record_log import RecordLog
 from serving.servicer import RecommendationsServicer
 from serving.stores import open_store
-from serving.stores.base import Store
 from serving.telemetry.metrics import Metrics, MetricsServer
 from serving.telemetry.recorder import Recorder
 from serving.telemetry.tracing import make_tracer
@@ -41,6 +40,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Recommendations"].full_name
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
 FRESH = f"{SERVICE}/fresh"
 """The health check that says SERVING while nothing is wrong: the newest snapshot is served, and covers the present."""
+STORE = "store"
 _WARM_UP_PAGES = 50
 
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class _Process:
         self.access = Access(settings)
         self.tracer = make_tracer(settings.tracing)
         stack.callback(self.tracer.close)
-        self.store = open_store(settings.store, folder, clock)
+        self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
         stack.callback(self.store.close)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
         self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
@@ -114,9 +114,9 @@ class _Process:
     def start(self) -> Server:
         """Listen, load, and begin to answer."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING, "", SERVICE, ADMIN, FRESH)
-        for log in filter(None, (self.exposures, self.events)):
-            log.start()
-            self.stack.callback(log.close)
+        self._start_log(self.events)
+        if self.exposures is not None:
+            self._start_log(self.exposures)
         public, port = self._public_server()
         admin, admin_port = self._admin_server()
         metrics_port = self._metrics_server()
@@ -140,6 +140,10 @@ class _Process:
             resources=self.stack.pop_all(),
             drain_seconds=self.settings.drain_seconds,
         )
+
+    def _start_log(self, log: RecordLog[Any]) -> None:
+        log.start()
+        self.stack.callback(log.close)
 
     def _public_server(self) -> tuple[grpc.Server, int]:
         settings = self.settings
@@ -215,6 +219,11 @@ class _Process:
             self.checks.set(service, status)
 
     def _poll(self) -> None:
+        try:
+            self.store.poll()
+            self.troubles.clear(STORE)
+        except StoreError as error:
+            self.troubles.note(STORE, str(error))
         self.rules.poll(self.watcher.serving())
         self.watcher.poll()
 

@@ -63,11 +63,11 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._random = Random()  # made after the fork: no two processes draw the same
         self._session_span = int(settings.session.minutes * 60 * SECOND)
 
-    def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # type: ignore[override]  # noqa: N802
+    def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page, written."""
         return self._page(request, self._is_urgent(context))
 
-    def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # type: ignore[override]  # noqa: N802
+    def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return many pages, written."""
         check_count("requests", len(request.requests), self._settings.limits.max_batch)
         pages = []
@@ -88,9 +88,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._events.append_all(events)
         sessions: dict[str, list[SessionEvent]] = defaultdict(list)
         for event in events:
-            sessions[event.user_id].append(
-                SessionEvent(event.sale_id, event.kind == "purchase", event.occurred_at)
-            )
+            sessions[event.user_id].append(SessionEvent(event.sale_id, event.kind == "purchase", event.occurred_at))
             self._metrics.events.labels(event.kind).inc()
         try:
             self._store.add_to_sessions(sessions)
@@ -104,9 +102,8 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         request_id = message.request_id = message.request_id or self._new_request_id()
         top_sales = self._served()
         now = self._clock()
-        if request.user_id and not request.session and not hurry and top_sales.session_ranker is not None:
-            if session := self._session(request.user_id, now, top_sales.as_of):
-                request = request._replace(session=session)
+        if request.user_id and not request.session and not hurry:
+            request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
         page, written = top_sales.answer(request, now, request_id, hurry)
         while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
             self._metrics.redone.inc()

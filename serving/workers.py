@@ -3,8 +3,8 @@
 The parent imports everything before it forks, so that the workers share that memory, and it never starts a thread or a
 connection, so that it can fork again. Workers listen on the same ports (SO_REUSEPORT): the system spreads connections.
 
-A parent that is killed leaves its workers answering. The next parent on the same folder starts workers of its own, and once
-these are ready the orphans finish their requests and end: no request fails in between.
+A parent that is killed leaves its workers answering. The next parent on the same folder starts workers of its own, and
+once these are ready the orphans finish their requests and end: no request fails in between.
 """
 
 import fcntl
@@ -119,9 +119,7 @@ class _Parent:
             os.close(self._start_worker())
 
 
-def _be_a_worker(
-    settings: ServingSettings, folder: Path, generation: SharedCounter, mine: int, ready: int
-) -> None:
+def _be_a_worker(settings: ServingSettings, folder: Path, generation: SharedCounter, mine: int, ready: int) -> None:
     """Answer until SIGTERM, or until another parent's workers are there; never return."""
     from serving.server import start_server
 

@@ -78,7 +78,7 @@ class PinSettings(RuleSettings):
 
     kind: Literal["pin"]
     """What the rule does: pin."""
-    sale_ids: tuple[_Text, ...] = Field(strict=False, min_length=1)
+    sale_ids: tuple[_Text, ...] = Field(strict=False)
     """The sales, the first at `position` and the others after it; at the next free place where one is taken."""
     position: int = Field(ge=1)
     """The place of the first sale, counted from 1."""
@@ -86,8 +86,8 @@ class PinSettings(RuleSettings):
     @field_validator("sale_ids")
     @classmethod
     def _each_once(cls, sale_ids: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(sale_ids)) < len(sale_ids):
-            raise ValueError("must name each sale once")
+        if not sale_ids or len(set(sale_ids)) < len(sale_ids):
+            raise ValueError("must name one sale or more, each once")
         return sale_ids
 
 
@@ -141,7 +141,7 @@ class NewSalesSettings(RuleSettings):
     kind: Literal["new_sales"]
     """What the rule does: new_sales."""
     share: float = Field(gt=0, le=1)
-    """Share of the places, rounded to whole ones; new sale k stands at place (k - 0.5) / share, rounded up, or before."""
+    """Share of the places, to the nearest whole one; new sale k stands no later than (k - 0.5) / share, rounded up."""
     hours: float | None = Field(None, gt=0)
     """A sale is new for so many hours after it opened; by default if it opened since midnight UTC."""
 

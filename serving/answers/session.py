@@ -73,7 +73,9 @@ class SessionRanking:
         best = np.array([[pick.sale for pick in picks if pick.reason == UNEXPLAINED]], np.int64)
         if not best.size:
             return list(picks)
-        whys = zip(self.scored.reasons(self.policy, best)[0].tolist(), self.scored.covers(best)[0].tolist(), strict=True)
+        whys = zip(
+            self.scored.reasons(self.policy, best)[0].tolist(), self.scored.covers(best)[0].tolist(), strict=True
+        )
         return [Pick(pick.sale, pick.score, *next(whys)) if pick.reason == UNEXPLAINED else pick for pick in picks]
 
     def contributions(self, picks: Sequence[Pick]) -> list[Mapping[str, float]]:

@@ -1,6 +1,6 @@
 """Answers pages from one snapshot; what does not depend on the request is built when it is loaded."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -136,7 +136,9 @@ class TopSales:
                 [pick.sale for pick in shown], is_open, request.n, request.surface, request.attributes, now
             )
             page = self._arranged(page, arranged)
-        return self._explained(page, request, ranked.session, sum(open_sales.is_open) if len(page.picks) < request.n else 0)
+        return self._explained(
+            page, request, ranked.session, sum(open_sales.is_open) if len(page.picks) < request.n else 0
+        )
 
     def _admitted(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
         if not (request.allowed or request.denied):

@@ -1,7 +1,7 @@
 """Writes answers in protobuf's wire format, from parts that were written when the snapshot was loaded.
 
-A page of ten sales takes 5 us this way, and 20 as message objects. Protobuf merges the fields of messages that are written
-one after the other, in any order: so a sale is its own part, its reason, its photo, and what only this page knows.
+Protobuf merges the fields of messages that are written one after the other, in any order: so a sale is its own part,
+its reason, its photo, and what only this page knows.
 """
 
 import struct

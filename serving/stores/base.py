@@ -37,7 +37,7 @@ class SessionEvent(NamedTuple):
 class Store(Protocol):
     """Snapshots, withdrawn sales and running sessions; any number of threads may ask.
 
-    Every method raises StoreError where what it asks for is damaged or out of reach, but for the two that say otherwise.
+    A method raises StoreError where what it asks for is damaged or out of reach, unless it says otherwise.
     """
 
     def current(self) -> str | None:
@@ -54,6 +54,10 @@ class Store(Protocol):
 
     def stamp(self, name: str) -> object:
         """Return what changes when a snapshot's files do: a damaged one is looked at again once it is mended."""
+        ...
+
+    def poll(self) -> None:
+        """Look for what others changed; called some times a second."""
         ...
 
     def version(self) -> int:

@@ -45,6 +45,9 @@ class FolderStore:
         files = sorted((self._snapshots / name).rglob("*"))
         return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
+    def poll(self) -> None:
+        """Do nothing: what others change is in shared memory."""
+
     def version(self) -> int:
         """Return a number that changes whenever `withdrawn` does."""
         return self._changes.value()

@@ -4,7 +4,6 @@ import os
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable
 from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import NamedTuple
@@ -47,7 +46,9 @@ class Metrics:
             "recsys_answer_seconds", "Time of the stages of an answer.", ["stage"], buckets=_SECONDS, registry=registry
         )
         self.errors = Counter(
-            "recsys_errors", "Requests that ended in an error.", ["method", "code"],
+            "recsys_errors",
+            "Requests that ended in an error.",
+            ["method", "code"],
             registry=registry,
         )
         self.redone = Counter(
@@ -55,7 +56,9 @@ class Metrics:
         )
         self.events = Counter("recsys_recorded_events", "Events recorded.", ["kind"], registry=registry)
         self.refused = Counter("recsys_snapshots_refused", "Snapshots that could not be served.", registry=registry)
-        self.exposures_lost = self._gauge("recsys_exposures_lost", "Exposures lost since the process started.", "livesum")
+        self.exposures_lost = self._gauge(
+            "recsys_exposures_lost", "Exposures lost since the process started.", "livesum"
+        )
         self.exposures_written = self._gauge("recsys_exposures_written", "Exposures written.", "livesum")
         self.exposures_queued = self._gauge("recsys_exposures_queued", "Exposures that wait for the disk.", "livesum")
         self.snapshot_age = self._gauge("recsys_snapshot_age_seconds", "Time since the snapshot's as_of.", "livemax")
@@ -96,7 +99,8 @@ class MetricsServer:
     """Serves the metrics of all processes over HTTP; any process of a service may answer on the shared port."""
 
     def __init__(self, metrics: Metrics, host: str, port: int, shared: bool):
-        self._server = make_server(host, port, make_wsgi_app(_registry(metrics)), _server(shared), _Quiet)
+        server = _SharedServer if shared else _Server
+        self._server = make_server(host, port, make_wsgi_app(_registry(metrics)), server, _Quiet)
         self.port: int = self._server.server_port
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
@@ -111,16 +115,16 @@ def _registry(metrics: Metrics) -> CollectorRegistry:
     if FOLDER_VARIABLE not in os.environ:
         return metrics.registry
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry)
     return registry
 
 
-def _server(shared: bool) -> Callable[..., WSGIServer]:
-    class Server(ThreadingMixIn, WSGIServer):
-        daemon_threads = True
-        allow_reuse_port = shared
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
 
-    return Server
+
+class _SharedServer(_Server):
+    allow_reuse_port = True
 
 
 class _Quiet(WSGIRequestHandler):

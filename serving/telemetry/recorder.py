@@ -11,8 +11,7 @@ from serving.record_log import RecordLog
 from serving.telemetry.metrics import Answered, Metrics
 
 _LEVELS = {
-    value.number: value.name.removeprefix("FALLBACK_LEVEL_").lower()
-    for value in pb.FallbackLevel.DESCRIPTOR.values  # type: ignore[attr-defined]
+    value.number: value.name.removeprefix("FALLBACK_LEVEL_").lower() for value in pb.FallbackLevel.DESCRIPTOR.values
 }
 
 
@@ -38,9 +37,7 @@ class Recorder:
         self._metrics.answered(Answered(page.policy, level, "", ranked - started, perf_counter() - ranked))
 
 
-def _exposure(
-    request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, level: str
-) -> Exposure:
+def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, level: str) -> Exposure:
     snapshot = top_sales.snapshot
     return Exposure(
         now,

@@ -14,7 +14,7 @@ _NOTHING: AbstractContextManager[Any] = nullcontext()
 class Tracer:
     """Traces nothing."""
 
-    def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:
+    def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:  # noqa: ARG002
         """Trace a request."""
         return _NOTHING
 
@@ -40,7 +40,7 @@ class OpenTelemetryTracer(Tracer):
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
             raise ConfigurationError(
-                f"serving.tracing is set, {error.name} is missing: pip install 'flash-sale-recsys[tracing]', or remove it"
+                f"serving.tracing needs {error.name}: pip install 'flash-sale-recsys[tracing]', or remove the key"
             ) from None
         self._provider = TracerProvider(
             sampler=ParentBasedTraceIdRatio(settings.share),

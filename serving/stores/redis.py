@@ -1,0 +1,256 @@
+"""The store in Redis, for a fleet: one place for users' rankings, withdrawn sales and running sessions.
+
+    <prefix>current                     the name of the snapshot to serve
+    <prefix>snapshot:<name>             a hash of its files but those of users, by name; written last
+    <prefix>snapshot:<name>:user:<id>   a user's rankings in the order of the policies, his history, and their CRC-32
+    <prefix>withdrawn                   a hash of closed and hidden sales by id
+    <prefix>withdrawn:version           counts how often these changed
+    <prefix>session:<id>                what a visitor did, the latest last
+
+A process keeps the files in a folder of its own, and maps them into memory; users are asked for one by one.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+import redis
+from pydantic import ValidationError
+
+from recsys import snapshot_store
+from recsys.errors import SnapshotError, StoreError
+from recsys.instants import DAY, SECOND
+from recsys.serving_settings import StoreSettings
+from recsys.snapshot import MANIFEST, Snapshot, is_of_users, read_manifest
+from recsys.snapshot_users import MappedUsers, PackedUser, UserPacking
+from serving.clocks import Clock
+from serving.stores.base import SessionEvent, WithdrawnSale
+
+_EXPIRY = 7 * DAY // SECOND
+"""Seconds that a snapshot's users stay: as long as anybody rolls back."""
+_BATCH = 1000
+_MOST = 100  # events kept of a session
+_PAUSE_SECONDS = 1.0
+
+Progress = Callable[[int, int], object]
+
+
+class RedisStore:
+    """Asks a Redis server; while it is out of reach, a request waits for it at most once a second.
+
+    Args:
+        settings: Address, prefix and time limit.
+        folder: Where the files of snapshots are kept.
+        clock: What time it is.
+        poll_seconds: How often processes look for withdrawn sales.
+    """
+
+    def __init__(self, settings: StoreSettings, folder: Path, clock: Clock, poll_seconds: float = 0.2):
+        self._settings = settings
+        self._folder = folder / "redis"
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._server = _connect(settings)
+        self._down_until = 0.0
+        self._version = -1
+        self._withdrawn: Mapping[str, WithdrawnSale] = {}
+        self._refreshing = threading.Lock()
+
+    def current(self) -> str | None:
+        """Return the name of the snapshot to serve; None before the first one is pushed."""
+        name = self._get("current")
+        return name.decode() if name else None
+
+    def open(self, name: str) -> Snapshot:
+        """Fetch the files of a snapshot, and open it, checked."""
+        folder = self._folder / name
+        if not (folder / MANIFEST).exists():
+            self._fetch(name, folder)
+        manifest = read_manifest(folder, with_users=False)
+        packing = UserPacking(manifest.policies, manifest.n_sales, manifest.k)
+        return Snapshot.open(folder, users=_RedisUsers(self, f"snapshot:{name}:user:", packing))
+
+    def stamp(self, name: str) -> object:
+        """Return what changes when a snapshot is pushed again."""
+        with self._reached():
+            return name, self._server.hget(self._key(f"snapshot:{name}"), MANIFEST)
+
+    def poll(self) -> None:
+        """Learn of withdrawn sales."""
+        with self._reached():
+            version = int(self._get("withdrawn:version") or 0)
+            if version == self._version:
+                return
+            found = self._server.hgetall(self._key("withdrawn"))
+        try:
+            sales = [WithdrawnSale.model_validate_json(text) for text in found.values()]
+        except ValidationError as error:
+            raise StoreError(f"{self._key('withdrawn')} holds no sale ({error}): remove the field") from None
+        self._withdrawn = {sale.sale_id: sale for sale in sales}
+        self._version = version
+
+    def version(self) -> int:
+        """Return a number that changes whenever `withdrawn` does."""
+        return self._version
+
+    def withdrawn(self) -> Mapping[str, WithdrawnSale]:
+        """Return the withdrawn sales by id, as of the last poll."""
+        return self._withdrawn
+
+    def withdraw(self, sale: WithdrawnSale) -> None:
+        """Add a withdrawn sale."""
+        with self._changing() as pipeline:
+            pipeline.hset(self._key("withdrawn"), sale.sale_id, sale.model_dump_json())
+
+    def restore(self, sale_id: str) -> None:
+        """Remove a withdrawn sale, if it is one."""
+        with self._changing() as pipeline:
+            pipeline.hdel(self._key("withdrawn"), sale_id)
+
+    def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:
+        """Return what a user did from an instant on, the latest last."""
+        with self._reached():
+            rows = self._server.lrange(self._key("session:") + user_id, 0, -1)
+        events = (SessionEvent(*orjson.loads(row)) for row in rows)
+        return [event for event in events if event.occurred_at >= since]
+
+    def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
+        """Add what some users did."""
+        with self._reached(), self._server.pipeline() as pipeline:
+            for user_id, of_user in events.items():
+                key = self._key("session:") + user_id
+                pipeline.rpush(key, *(orjson.dumps(list(event)) for event in of_user))
+                pipeline.ltrim(key, -_MOST, -1)
+                pipeline.expire(key, DAY // SECOND)
+            pipeline.execute()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._server.close()
+
+    def user(self, key: str) -> bytes | None:
+        """Return what is kept of a user."""
+        return self._get(key)
+
+    def _get(self, key: str) -> bytes | None:
+        with self._reached():
+            found = self._server.get(self._key(key))
+        assert not isinstance(found, str)  # the connection decodes nothing
+        return found
+
+    def _key(self, name: str) -> str:
+        return self._settings.prefix + name
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        if time.monotonic() < self._down_until:
+            raise StoreError(f"{self._settings.url} was out of reach a moment ago: see that Redis runs")
+        try:
+            yield
+        except redis.RedisError as error:
+            self._down_until = time.monotonic() + _PAUSE_SECONDS
+            raise StoreError(f"{self._settings.url} is out of reach ({error}): see that Redis runs") from None
+
+    @contextmanager
+    def _changing(self) -> Iterator[redis.client.Pipeline]:
+        """Change the withdrawn sales, and return when every process of the fleet has had the time to look."""
+        with self._reached(), self._server.pipeline(transaction=True) as pipeline:
+            yield pipeline
+            pipeline.incr(self._key("withdrawn:version"))
+            pipeline.execute()
+        self.poll()
+        time.sleep(3 * self._poll_seconds)
+
+    def _fetch(self, name: str, folder: Path) -> None:
+        with self._reached():
+            files = self._server.hgetall(self._key(f"snapshot:{name}"))
+        if not files:
+            raise SnapshotError(
+                f"{self._key(f'snapshot:{name}')} is not in Redis: push it with 'recsys snapshots push'"
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._folder, prefix=".tmp-") as aside, self._refreshing:
+            for file, data in files.items():
+                assert isinstance(file, bytes)  # the connection decodes nothing
+                assert isinstance(data, bytes)
+                path = Path(aside) / "snapshot" / file.decode()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            if not folder.exists():  # another process of this machine may have been faster
+                (Path(aside) / "snapshot").rename(folder)
+
+
+class _RedisUsers:
+    """The users of a snapshot in Redis."""
+
+    def __init__(self, store: RedisStore, prefix: str, packing: UserPacking):
+        self._store = store
+        self._prefix = prefix
+        self._packing = packing
+
+    def find(self, user_id: str) -> PackedUser | None:
+        """Return a user; None for one without a ranking."""
+        data = self._store.user(self._prefix + user_id)
+        return None if data is None else self._packing.unpack(data)
+
+    def sample(self, count: int) -> Sequence[str]:  # noqa: ARG002
+        """Return nobody: asking for some would read through all keys."""
+        return []
+
+
+def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
+    """Copy the current snapshot into Redis, and make it the one that the fleet serves; return its name.
+
+    What is there already is not copied again; a push that was killed is done again by the same call.
+
+    Args:
+        settings: Of the store.
+        snapshots: The folder of snapshots.
+        progress: Called with the users done, and all of them.
+
+    Raises:
+        SnapshotError: If there is no current snapshot, or a damaged one.
+        StoreError: If Redis is out of reach.
+    """
+    name = snapshot_store.current(snapshots)
+    if name is None:
+        raise SnapshotError(f"{snapshots} has no current snapshot: publish one with 'recsys nightly'")
+    snapshot = Snapshot.open(snapshots / name)
+    server = _connect(settings, timeout=30.0)
+    key = f"{settings.prefix}snapshot:{name}"
+    try:
+        manifest = (snapshot.path / MANIFEST).read_bytes()
+        if server.hget(key, MANIFEST) != manifest:
+            _push_users(server, snapshot, f"{key}:user:", progress)
+            files = [MANIFEST, *(file for file in snapshot.manifest.files if not is_of_users(file))]
+            server.hset(key, mapping={file: (snapshot.path / file).read_bytes() for file in files})
+        server.expire(key, _EXPIRY)
+        server.set(f"{settings.prefix}current", name)
+    except redis.RedisError as error:
+        raise StoreError(f"{settings.url} is out of reach ({error}): see that Redis runs, then push again") from None
+    finally:
+        server.close()
+    return name
+
+
+def _push_users(server: redis.Redis, snapshot: Snapshot, prefix: str, progress: Progress) -> None:
+    users = snapshot.users
+    assert isinstance(users, MappedUsers)
+    packing = UserPacking(snapshot.policies, len(snapshot.sales), snapshot.k)
+    for start in range(0, len(users.index), _BATCH):
+        rows = range(start, min(start + _BATCH, len(users.index)))
+        with server.pipeline(transaction=False) as pipeline:
+            for row in rows:
+                key = prefix.encode() + users.index.user_id(row)
+                pipeline.set(key, packing.pack(users, row), ex=_EXPIRY)
+            pipeline.execute()
+        progress(rows.stop, len(users.index))
+
+
+def _connect(settings: StoreSettings, timeout: float | None = None) -> redis.Redis:
+    seconds = timeout or settings.timeout_seconds
+    return redis.Redis.from_url(settings.url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
