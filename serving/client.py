@@ -17,7 +17,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import RecsysError
-from serving.interceptors import ERROR_KEY, STATUS_CODES
+from serving.errors import ERROR_KEY, STATUS_CODES
 
 _ERRORS = {error.__name__: error for error in STATUS_CODES}
 _RETRIES = {

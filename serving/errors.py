@@ -1,6 +1,18 @@
-"""Errors of the service's own; the others are those of the library."""
+"""Errors of the service's own, and the one table that says which status code each error becomes."""
 
-from recsys.errors import RecsysError
+import grpc
+
+from recsys.errors import (
+    BusyError,
+    ConfigurationError,
+    EmptyInputError,
+    InputError,
+    ModelError,
+    RecsysError,
+    SnapshotError,
+    StoreError,
+)
+from serving.record_log import NotRecordedError
 
 
 class UnauthenticatedError(RecsysError):
@@ -21,3 +33,25 @@ class NotFoundError(RecsysError):
 
 class FinalError(RecsysError):
     """What was done cannot be undone."""
+
+
+STATUS_CODES: dict[type[RecsysError], grpc.StatusCode] = {
+    ConfigurationError: grpc.StatusCode.INVALID_ARGUMENT,
+    InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    EmptyInputError: grpc.StatusCode.FAILED_PRECONDITION,
+    ModelError: grpc.StatusCode.FAILED_PRECONDITION,
+    FinalError: grpc.StatusCode.FAILED_PRECONDITION,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
+    TooManyRequestsError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    SnapshotError: grpc.StatusCode.UNAVAILABLE,
+    StoreError: grpc.StatusCode.UNAVAILABLE,
+    NotRecordedError: grpc.StatusCode.UNAVAILABLE,
+    BusyError: grpc.StatusCode.UNAVAILABLE,
+    RecsysError: grpc.StatusCode.INTERNAL,
+}
+"""An error has the code of the nearest of its bases in here."""
+
+ERROR_KEY = "recsys-error"
+"""Trailing metadata: the name of the error's class in this table, so that a client can raise the same."""

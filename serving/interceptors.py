@@ -9,43 +9,12 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from recsys.errors import (
-    BusyError,
-    ConfigurationError,
-    EmptyInputError,
-    InputError,
-    ModelError,
-    RecsysError,
-    SnapshotError,
-    StoreError,
-)
+from recsys.errors import ConfigurationError, RecsysError
 from recsys.serving_settings import LogSettings
 from serving.access import Access
-from serving.errors import FinalError, ForbiddenError, NotFoundError, TooManyRequestsError, UnauthenticatedError
-from serving.record_log import NotRecordedError
+from serving.errors import ERROR_KEY, STATUS_CODES
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.tracing import Tracer
-
-STATUS_CODES: dict[type[RecsysError], grpc.StatusCode] = {
-    ConfigurationError: grpc.StatusCode.INVALID_ARGUMENT,
-    InputError: grpc.StatusCode.INVALID_ARGUMENT,
-    EmptyInputError: grpc.StatusCode.FAILED_PRECONDITION,
-    ModelError: grpc.StatusCode.FAILED_PRECONDITION,
-    FinalError: grpc.StatusCode.FAILED_PRECONDITION,
-    NotFoundError: grpc.StatusCode.NOT_FOUND,
-    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
-    ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
-    TooManyRequestsError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    SnapshotError: grpc.StatusCode.UNAVAILABLE,
-    StoreError: grpc.StatusCode.UNAVAILABLE,
-    NotRecordedError: grpc.StatusCode.UNAVAILABLE,
-    BusyError: grpc.StatusCode.UNAVAILABLE,
-    RecsysError: grpc.StatusCode.INTERNAL,
-}
-"""An error has the code of the nearest of its bases in here."""
-
-ERROR_KEY = "recsys-error"
-"""Trailing metadata: the name of the error's class in this table, so that a client can raise the same."""
 
 _UNEXPECTED = "the service failed on this request: its log has the stack trace"
 

@@ -29,8 +29,6 @@ class Page:
     """Microseconds since 1970 UTC."""
     needs: list["AtLeast"] = field(default_factory=list)
     """The rules that need places, in the order in which they win; each adds itself."""
-    outstanding: int = 0
-    """Places that they still need."""
 
 
 class Groups(NamedTuple):
@@ -170,20 +168,19 @@ class AtLeast(Tally):
         self._missing = {group: min(limit, count) for group, count in available.items()}
         self.outstanding = sum(self._missing.values())
         """Places that the rule still needs."""
-        self.helpful = frozenset[int]().union(*[members[group] for group in available])
+        self.helpful = frozenset[int]().union(*(members[group] for group, count in self._missing.items() if count))
         """The sales that lessen it."""
+        self._before = tuple(page.needs)
         page.needs.append(self)
-        page.outstanding += self.outstanding
-        self._page = page
 
     def check(self, _place: int, left: int) -> Check | None:
         """Bar all that help neither this rule nor one before it, once these rules need every place that is left."""
-        if self._page.outstanding < left or not self.outstanding:
+        needed = self.outstanding
+        for need in self._before:
+            needed += need.outstanding
+        if needed < left or not self.outstanding:
             return None
-        needs = self._page.needs[: self._page.needs.index(self) + 1]
-        if sum(need.outstanding for need in needs) < left:
-            return None
-        return Check(self.name, self.helpful.union(*(need.helpful for need in needs)), barred=False)
+        return Check(self.name, self.helpful.union(*(need.helpful for need in self._before)), barred=False)
 
     def add(self, sale: int, _place: int) -> None:
         """Count the sale's group."""
@@ -194,7 +191,6 @@ class AtLeast(Tally):
         if self._missing[group]:
             self._missing[group] -= 1
             self.outstanding -= 1
-            self._page.outstanding -= 1
             if not self._missing[group]:
                 self.helpful -= self._groups.members[group]
 

@@ -3,7 +3,7 @@ import inspect
 import grpc
 
 from recsys import errors
-from serving.interceptors import STATUS_CODES
+from serving.errors import STATUS_CODES
 
 
 def test_every_error_has_a_status_code():

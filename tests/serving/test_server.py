@@ -16,9 +16,9 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from recsys.serving_settings import ServingSettings
+from serving.answers.top_sales import TopSales
 from serving.client import top_sales
 from serving.server import SERVICE, start_server
-from serving.answers.top_sales import TopSales
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -133,6 +133,12 @@ def test_of_two_needs_that_do_not_fit_the_earlier_is_met():
         assert page.notes == [f"Rule '{later}' wants 3 matching sales, the page has 1."]
 
 
+def test_share_too_small_for_a_place_helps_no_other_rule():
+    ranked = [sale("x1"), sale("s2", hours_open=1), sale("x3"), sale("i4")]
+    rules = [{"kind": "new_sales", "share": 0.1}, {"kind": "quota", "match": ITALY, "at_least": 1}]
+    assert arranged(ranked, *rules, n=1).sales == [3]
+
+
 def test_applied_rules_are_in_the_order_of_the_file():
     rules = [
         {"kind": "diversity", "by": "country", "at_most": 1},
