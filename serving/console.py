@@ -1,5 +1,8 @@
 """Shows a home page in a terminal."""
 
+from collections.abc import Iterable
+
+from recommendations.v1 import admin_pb2 as admin_pb
 from recommendations.v1 import recommendations_pb2 as pb
 from rich.console import Console
 from rich.table import Table
@@ -76,3 +79,14 @@ def _duration(seconds: int) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60}h {minutes % 60}m"
     return f"{minutes // (24 * 60)}d {minutes // 60 % 24}h"
+
+
+def print_withdrawn_sales(sales: Iterable[admin_pb.WithdrawnSale], console: Console) -> None:
+    """Print the sales that are closed or hidden."""
+    table = Table("sale", "", "since", "until", "by", "why", box=None, pad_edge=False)
+    for sale in sales:
+        until = f"{sale.until_time.ToDatetime():%Y-%m-%d %H:%M}" if sale.HasField("until_time") else ""
+        since = f"{sale.since_time.ToDatetime():%Y-%m-%d %H:%M}"
+        cells = [sale.sale_id, "closed" if sale.closed else "hidden", since, until, sale.by, sale.comment]
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table if table.row_count else "No sale is closed or hidden.")

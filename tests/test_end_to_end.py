@@ -8,7 +8,7 @@ import yaml
 from small_shop import MLFLOW_WARNS, contents
 
 from jobs.nightly import night, nightly
-from recsys.__main__ import _build_demo_shop
+from recsys.commands.demo import build_demo_shop
 from recsys.config import Settings, load_settings
 from recsys.instants import to_micros
 from serving.client import top_sales
@@ -41,7 +41,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def snapshot(spark, settings: Settings) -> str:
     """The name of the night's snapshot."""
-    _build_demo_shop(settings)
+    build_demo_shop(settings)
     return nightly(night(settings))
 
 
@@ -103,6 +103,6 @@ def test_night_that_is_run_again_does_nothing_and_publishes_the_same(settings, s
 
 def test_demo_shop_that_is_there_is_not_built_again(settings, snapshot, capsys):
     before = contents(Path(settings.folder) / "raw")
-    _build_demo_shop(settings)
+    build_demo_shop(settings)
     assert contents(Path(settings.folder) / "raw") == before
     assert "unchanged" in capsys.readouterr().out.replace("\n", " ")

@@ -1,6 +1,5 @@
 """What rules do to a page, each compiled for one snapshot."""
 
-from itertools import count
 from typing import NamedTuple, Protocol
 
 from recsys.rules.draft import Draft
@@ -79,7 +78,9 @@ class Pin(NamedTuple):
         """Pin the sales that can be shown one after the other, each at the next free place."""
         wanted = self.first
         for sale_id, sale in self.sales:
-            place = next(place for place in count(wanted) if place not in draft.pins)
+            place = wanted
+            while place in draft.pins:
+                place += 1
             problem = _problem(sale, place, draft)
             if sale is None or problem:
                 draft.notes.append(f"Rule {self.name!r} does not pin sale {sale_id!r}: {problem}.")

@@ -68,16 +68,15 @@ class Draft:
             names: All rules, in the order of the file.
         """
         pinned = {sale for sale, _ in self.pins.values()}
-        candidates = [sale for sale in self.candidates if sale not in pinned] if pinned else self.candidates
+        candidates = [sale for sale in self.candidates if sale not in pinned]
         length = min(self.n, len(candidates) + len(pinned))
         self._close_up(length)
-        page = Page([None] * length, candidates, frozenset(candidates) | pinned, self.now)
-        for place, (sale, _) in self.pins.items():
-            page.places[place] = sale
+        page = Page([None] * length, [None] * length, candidates, pinned.union(candidates), self.now)
+        for place, (sale, rule) in self.pins.items():
+            page.places[place], page.rules[place] = sale, rule
         filling = fill(page, self.constraints)
-        put = filling.put | {place: rule for place, (_, rule) in self.pins.items()}
         sales = [sale for sale in page.places if sale is not None]
-        rules = [put.get(place) or self._moved.get(sale) for place, sale in enumerate(sales)]
+        rules = [rule or self._moved.get(sale) for rule, sale in zip(page.rules, sales, strict=True)]
         applied = self._applied.union(filling.applied, rules)
         notes = [*self._shortfall(length), *self.notes, *filling.notes]
         return ArrangedPage(sales, rules, [name for name in names if name in applied], notes)

@@ -12,10 +12,8 @@ from recsys.rules.tallies import Check, Constraint, Page
 class Filling(NamedTuple):
     """How the places of a page were filled."""
 
-    put: dict[int, str]
-    """For places whose sale was taken before a better one, the first rule that the better one broke."""
     applied: set[str]
-    """Every rule that a better one broke."""
+    """Every rule for which a better sale was passed over."""
     notes: list[str]
     """A sentence for each rule that the page breaks."""
 
@@ -24,7 +22,7 @@ def fill(page: Page, constraints: Sequence[Constraint]) -> Filling:
     """Fill the free places of a page, of which there must be no more than candidates.
 
     Args:
-        page: Its places are filled and its candidates used up in doing so.
+        page: Its places are filled, with their rules, and its candidates used up in doing so.
         constraints: The rules, in the order in which they win.
     """
     tallies = [constraint(page) for constraint in constraints]
@@ -33,7 +31,7 @@ def fill(page: Page, constraints: Sequence[Constraint]) -> Filling:
         if pinned is not None:
             for add in adds:
                 add(pinned, place)
-    filling = Filling({}, set(), [])
+    filling = Filling(set(), [])
     free = [place for place, sale in enumerate(page.places) if sale is None]
     left = len(free)
     for place in free:
@@ -42,7 +40,7 @@ def fill(page: Page, constraints: Sequence[Constraint]) -> Filling:
         if checks:
             sale, passed_over = _choose(page.candidates, checks)
             if passed_over:
-                filling.put[place] = passed_over[0]
+                page.rules[place] = passed_over[0]
                 filling.applied.update(passed_over)
         page.candidates.remove(sale)
         page.places[place] = sale

@@ -3,7 +3,7 @@
 A group bears the name that notes give it, such as "sales of country 'Italy'"; a sale without a group is free.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
@@ -21,9 +21,11 @@ class Page:
 
     places: list[int | None]
     """Positions of the sales; None where a place is free."""
+    rules: list[str | None]
+    """For each place, the rule that pinned its sale, or for which a better one was passed over."""
     candidates: list[int]
     """Positions of the sales for the free places, best first."""
-    sales: frozenset[int]
+    sales: Set[int]
     """All of them, pinned or not."""
     now: int
     """Microseconds since 1970 UTC."""
@@ -127,8 +129,9 @@ class AtMostInARow(Tally):
 
     def check(self, place: int, _left: int) -> Check | None:
         """Bar the groups that would have too long a row with the place; pinned sales may stand below it."""
-        above, below = self._filled[place - 1], self._filled[place + 1]
-        if below is None and (above is None or self._filled[max(place - self._limit, -1)] != above):
+        filled = self._filled
+        above, below = filled[place - 1], filled[place + 1]
+        if below is None and (above is None or place < self._limit or filled[place - self._limit] != above):
             return None  # by far the most frequent case
         n_above, n_below = self._row(place, -1, above), self._row(place, 1, below)
         if above == below:
@@ -168,19 +171,24 @@ class AtLeast(Tally):
         self._missing = {group: min(limit, count) for group, count in available.items()}
         self.outstanding = sum(self._missing.values())
         """Places that the rule still needs."""
-        self.helpful = frozenset[int]().union(*(members[group] for group, count in self._missing.items() if count))
-        """The sales that lessen it."""
         self._before = tuple(page.needs)
         page.needs.append(self)
 
     def check(self, _place: int, left: int) -> Check | None:
         """Bar all that help neither this rule nor one before it, once these rules need every place that is left."""
         needed = self.outstanding
+        if not needed:
+            return None
         for need in self._before:
             needed += need.outstanding
-        if needed < left or not self.outstanding:
+        if needed < left:
             return None
-        return Check(self.name, self.helpful.union(*(need.helpful for need in self._before)), barred=False)
+        return Check(self.name, self.helpful().union(*[need.helpful() for need in self._before]), barred=False)
+
+    def helpful(self) -> frozenset[int]:
+        """Return the sales that lessen what is outstanding."""
+        short = [self._groups.members[group] for group, count in self._missing.items() if count]
+        return short[0].union(*short[1:]) if short else frozenset()
 
     def add(self, sale: int, _place: int) -> None:
         """Count the sale's group."""
@@ -191,8 +199,6 @@ class AtLeast(Tally):
         if self._missing[group]:
             self._missing[group] -= 1
             self.outstanding -= 1
-            if not self._missing[group]:
-                self.helpful -= self._groups.members[group]
 
     def notes(self) -> Iterator[str]:
         """Name the groups that stayed short."""
@@ -214,6 +220,8 @@ class NewSales(AtLeast):
 
     def check(self, place: int, left: int) -> Check | None:
         """Bar all others where a new sale is due."""
-        if self.outstanding and self._counts[NEW] < int(self._share * (place + 1) + _HALF):
+        if not self.outstanding:
+            return None
+        if self._counts[NEW] < int(self._share * (place + 1) + _HALF):
             return self._new
-        return super().check(place, left)
+        return AtLeast.check(self, place, left)  # half as dear as super()

@@ -386,7 +386,7 @@ def test_snapshot_that_is_pruned_while_it_is_opened_is_an_error_of_ours(tmp_path
     path = write(tmp_path)
     manifest = read_manifest(path)
     (path / "user_rows.bin").unlink()
-    monkeypatch.setattr("recsys.snapshot.read_manifest", lambda _: manifest)
+    monkeypatch.setattr("recsys.snapshot.read_manifest", lambda _, **__: manifest)
     with pytest.raises(SnapshotError, match=r"user_rows.bin.*choose another snapshot"):
         Snapshot.open(path, verify=False)
 

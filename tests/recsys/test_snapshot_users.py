@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from snapshots import ANN, BOB, CONTENTS, EVE, HISTORIES, SALES, batch, with_histories, write
 
-from recsys.errors import InputError, SchemaError
+from recsys.errors import InputError, SchemaError, SnapshotError
 from recsys.snapshot import Snapshot
 from recsys.snapshot_users import (
     MappedUsers,
@@ -182,13 +182,20 @@ def test_all_wrong_columns_of_histories_are_named_at_once(tmp_path):
     assert "history_purchases is list<item: int8>, must be list<bool>" in str(error.value)
 
 
-def test_snapshot_takes_other_users_than_its_files(tmp_path):
-    path = write(tmp_path, batch(ANN))
-    others = Snapshot.open(write(tmp_path / "others", batch(EVE))).users
-    snapshot = Snapshot(path, Snapshot.open(path).manifest, others)
+def test_snapshot_whose_users_lie_elsewhere_needs_none_of_their_files(tmp_path):
+    path, users = write(tmp_path, batch(ANN)), Snapshot.open(write(tmp_path / "others", batch(EVE))).users
+    for file in [*path.glob("user_*"), *path.glob("ranking_*"), *path.glob("history_*")]:
+        file.unlink()
+    assert sorted(file.name for file in path.iterdir()) == ["manifest.json", "sales.json", "shared_rankings.json"]
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        Snapshot.open(path)
+    snapshot = Snapshot.open(path, users=users)
     assert snapshot.ranking("meta", "ann") is None
     assert snapshot.ranking("meta", "eve").sales.tolist() == EVE[1]
     assert snapshot.ranking("popularity", "ann") is not None
+    (path / "sales.json").write_text("[]")
+    with pytest.raises(SnapshotError, match=r"sales.json has 2 bytes"):
+        Snapshot.open(path, users=users)
 
 
 def test_users_of_rows_are_those_of_the_index(tmp_path):

@@ -1,0 +1,66 @@
+"""`recsys validate | nightly | backtest`: what jobs do."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from recsys.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
+from recsys.commands.service import push_if_shared
+from recsys.config import load_settings
+from recsys.errors import EmptyInputError, RejectedRowsError
+from recsys.instants import parse_instant
+
+
+def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
+    """Check the source tables and print every rule with PASS or FAIL; rows that break one are set aside."""
+    from jobs.nightly import night
+    from jobs.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
+    from recsys.report import print_rules
+
+    run = night(load_settings(conf), *instants(as_of))
+    try:
+        run.do((VALIDATE_TABLES,))
+    except (EmptyInputError, RejectedRowsError):
+        print_rules(run.folder / REFUSED_RULE_COUNTS, console)
+        raise
+    print_rules(run.folder / RULE_COUNTS, console)
+
+
+def nightly(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    train: Annotated[bool, typer.Option(help="Train the meta-model, or take the champion.")] = True,
+) -> None:
+    """Run the night: validate, fit, train, score every user, publish a snapshot.
+
+    Steps whose inputs, settings and code are unchanged are not done again: after a crash, run the same command.
+    """
+    from jobs.nightly import night
+    from jobs.nightly import nightly as do_night
+
+    settings = load_settings(conf)
+    name = do_night(night(settings, *instants(as_of), train=train), train)
+    push_if_shared(settings)
+    console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
+
+
+def backtest(
+    start: Annotated[str, typer.Option("--from", help="First day, such as 2026-02-01.")],
+    end: Annotated[str, typer.Option("--to", help="Last day, included.")],
+    conf: Conf = DEMO,
+    json_file: JsonFile = None,
+    days_sampled: Annotated[int | None, typer.Option(help="Look at so many days of the window.")] = None,
+    users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Look at this share of the users.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of both samples and of the intervals.")] = 0,
+) -> None:
+    """Rank each past day by what was known at its midnight; measure by what users bought on it."""
+    from jobs.backtest import backtest as measure
+    from jobs.backtest import window
+    from recsys.report import print_backtest
+
+    first, last = (parse_instant(day) for day in (start, end))
+    result = measure(window(load_settings(conf), first, last, days_sampled, seed), users_sampled, seed)
+    print_backtest(result, console)
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
