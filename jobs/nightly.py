@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from jobs.publish_snapshot import PUBLISH_SNAPSHOT, PUBLISH_SNAPSHOT_OF_CHAMPION, SNAPSHOT
-from jobs.rank_segments import RANK_SEGMENTS
 from jobs.run import Run, with_inputs
 from recsys.config import Settings
 from recsys.errors import ConfigurationError
@@ -19,7 +18,7 @@ def nightly(run: Run, train: bool = True) -> str:
     """
     run.console.print(f"Night as of {from_micros(run.as_of):%Y-%m-%d %H:%M} UTC in {run.folder}")
     last = PUBLISH_SNAPSHOT if train else PUBLISH_SNAPSHOT_OF_CHAMPION
-    run.do(tuple(dict.fromkeys([*with_inputs(RANK_SEGMENTS), *with_inputs(last)])))
+    run.do(with_inputs(last))
     return (run.folder / SNAPSHOT / "name").read_text()
 
 

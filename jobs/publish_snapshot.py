@@ -1,4 +1,4 @@
-"""rankings, sales, the meta-model → a published snapshot."""
+"""rankings, segment_rankings, sales, the meta-model → a published snapshot."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs.rank_segments import RANK_SEGMENTS
 from jobs.run import Run, Step, main
 from jobs.score_users import SCORE_USERS, SCORE_USERS_WITH_CHAMPION
 from jobs.train_meta_model import read_model
@@ -75,7 +76,7 @@ def _rankings(folder: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _step(score_users: Step) -> Step:
-    return Step("publish_snapshot", publish_snapshot, (SNAPSHOT,), inputs=(score_users,))
+    return Step("publish_snapshot", publish_snapshot, (SNAPSHOT,), inputs=(RANK_SEGMENTS, score_users))
 
 
 PUBLISH_SNAPSHOT = _step(SCORE_USERS)

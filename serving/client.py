@@ -185,7 +185,9 @@ def top_sales(
 
 def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
     config = {"methodConfig": [{"name": [{"service": "recommendations.v1.Recommendations"}], "retryPolicy": _RETRIES}]}
-    options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1)]
+    # A connection of one's own: else all clients of a process would share one, and with it one worker of the service.
+    alone = ("grpc.use_local_subchannel_pool", 1)
+    options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), alone]
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)

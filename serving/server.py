@@ -1,7 +1,6 @@
 """Starts and stops one process of the gRPC service."""
 
 import logging
-from concurrent import futures
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,11 @@ from types import TracebackType
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from recommendations.v1 import admin_pb2, admin_pb2_grpc
+from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
-from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.exposures import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
@@ -26,7 +25,7 @@ from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from serving.background import Background
 from serving.clocks import Clock, ReplayClock, system_clock
-from serving.interceptors import Guard
+from serving.guard import Guard
 from serving.record_log import RecordLog
 from serving.servicer import RecommendationsServicer
 from serving.stores import open_store
@@ -34,10 +33,13 @@ from serving.telemetry.metrics import Metrics, MetricsServer
 from serving.telemetry.recorder import Recorder
 from serving.telemetry.tracing import make_tracer
 from serving.telemetry.troubles import Troubles
+from serving.threads import AnswerThreads
 from serving.watcher import RulesWatcher, SnapshotWatcher
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Recommendations"].full_name
-ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+_RECOMMENDATIONS = pb.DESCRIPTOR.services_by_name["Recommendations"]
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
+SERVICE = _RECOMMENDATIONS.full_name
+ADMIN = _ADMIN.full_name
 FRESH = f"{SERVICE}/fresh"
 """The health check that says SERVING while nothing is wrong: the newest snapshot is served, and covers the present."""
 STORE = "store"
@@ -107,6 +109,7 @@ class _Process:
         stack.callback(self.store.close)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
         self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
+        self.pools: list[AnswerThreads] = []
         self.checks = health.HealthServicer(experimental_non_blocking=True)
         self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
         self.watcher = SnapshotWatcher(self.store, self._prepared, self.troubles, self._ready)
@@ -147,34 +150,33 @@ class _Process:
 
     def _public_server(self) -> tuple[grpc.Server, int]:
         settings = self.settings
-        server = self._grpc_server(SERVICE, settings.threads)
         recorder = Recorder(self.exposures, self.metrics)
         servicer = RecommendationsServicer(
             settings, self.watcher.served, self.clock, self.store, recorder, self.events, self.metrics, self.troubles
         )
-        pb_grpc.add_RecommendationsServicer_to_server(servicer, server)
+        server = self._grpc_server(_RECOMMENDATIONS, servicer, settings.threads)
         return server, self._listen(server, SERVICE, settings.port, "port")
 
     def _admin_server(self) -> tuple[grpc.Server | None, int]:
         if self.settings.admin_port is None:
             return None, 0
-        server = self._grpc_server(ADMIN, threads=1)
         servicer = AdminServicer(self.settings, self.store, self.access, self.clock, self._status)
-        admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)
+        server = self._grpc_server(_ADMIN, servicer, threads=1)
         return server, self._listen(server, ADMIN, self.settings.admin_port, "admin_port")
 
-    def _grpc_server(self, service: str, threads: int) -> grpc.Server:
-        settings = self.settings
-        guard = Guard(service, self.access, self.metrics, settings.log, self.tracer, is_admin=service == ADMIN)
+    def _grpc_server(self, service: ServiceDescriptor, servicer: object, threads: int) -> grpc.Server:
+        settings, most = self.settings, self.settings.limits.max_concurrent
+        pool = AnswerThreads(threads, most)
+        self.pools.append(pool)
+        guard = Guard(self.access, self.metrics, settings.log, self.tracer, pool, most, is_admin=service is _ADMIN)
         return grpc.server(
-            futures.ThreadPoolExecutor(threads, thread_name_prefix="answer"),
-            interceptors=[guard],
+            pool,
+            handlers=[guard.handler(service, servicer)],
             options=[
                 # Else a second service on the port would start without a word.
                 ("grpc.so_reuseport", int(settings.workers > 1)),
                 ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ],
-            maximum_concurrent_rpcs=settings.limits.max_concurrent,
         )
 
     def _listen(self, server: grpc.Server, service: str, port: int, key: str) -> int:
@@ -219,6 +221,8 @@ class _Process:
             self.checks.set(service, status)
 
     def _poll(self) -> None:
+        for pool in self.pools:
+            pool.relieve()
         try:
             self.store.poll()
             self.troubles.clear(STORE)

@@ -65,7 +65,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page, written."""
-        return self._page(request, self._is_urgent(context))
+        return self._page(request, context)
 
     def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return many pages, written."""
@@ -73,7 +73,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         pages = []
         for number, each in enumerate(request.requests):
             try:
-                pages.append(self._page(each, self._is_urgent(context)))
+                pages.append(self._page(each, context))
             except ConfigurationError as error:
                 raise ConfigurationError(f"requests[{number}].{error}") from None
         return wire.batch(pages)
@@ -96,14 +96,15 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._troubles.note(SESSIONS, str(error))
         return pb.RecordEventsResponse(recorded=len(events))
 
-    def _page(self, message: pb.GetTopSalesRequest, hurry: bool) -> bytes:
+    def _page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
         started = perf_counter()
         request = page_request(message, self._settings.default_policy, self._settings.limits)
         request_id = message.request_id = message.request_id or self._new_request_id()
         top_sales = self._served()
         now = self._clock()
-        if request.user_id and not request.session and not hurry:
+        if request.user_id and not request.session:
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
+        hurry = bool(request.session or request.explain) and self._is_urgent(context)
         page, written = top_sales.answer(request, now, request_id, hurry)
         while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
             self._metrics.redone.inc()

@@ -8,25 +8,25 @@ once these are ready the orphans finish their requests and end: no request fails
 """
 
 import fcntl
+import gc
 import logging
 import os
-import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from recsys.errors import BusyError, RecsysError
+from recsys.errors import BusyError, ConfigurationError, RecsysError
 from recsys.serving_settings import ServingSettings
 from serving.stores.shared_counter import SharedCounter
 from serving.telemetry import logs
-from serving.telemetry.metrics_folder import FOLDER_VARIABLE, clean
+from serving.telemetry.metrics_folder import FOLDER_VARIABLE, clean, forget_gauges
 
-_READY_SECONDS = 60.0
+_STOP = (signal.SIGTERM, signal.SIGINT)
 _WATCH_SECONDS = 0.2
 _SLOWEST_RESTART_SECONDS = 5.0
 
@@ -70,13 +70,19 @@ class _Parent:
 
     def run(self) -> None:
         """Start the workers, replace those that die, and end with them."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOP:
             signal.signal(number, self._stop)
-        ready = [self._start_worker() for _ in range(self._settings.workers)]
-        self._wait_until_ready(ready)
-        self._generation.increase()  # orphans of a killed parent may go
+        gc.collect()
+        gc.freeze()  # what is imported is never garbage: no worker looks through it again, or writes to its pages
+        ready = all(_is_ready(pipe) for pipe in [self._start_worker() for _ in range(self._settings.workers)])
+        if ready:
+            self._generation.increase()  # orphans of a killed parent may go
+        else:
+            self._stop()
         while self._workers:
             self._replace_dead_one()
+        if not ready:
+            raise ConfigurationError("the service cannot start, see its log above: correct what it says")
         _log.info("stopped")
 
     def _stop(self, *_: object) -> None:
@@ -87,22 +93,19 @@ class _Parent:
     def _start_worker(self) -> int:
         """Start a worker, and return what becomes readable when it is ready, or dead."""
         reading, writing = os.pipe()
+        # One that comes before the worker is known here, or listens for it, would not end it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+        parent = os.getpid()
         worker = os.fork()
         if worker == 0:
             os.close(reading)
-            _be_a_worker(self._settings, self._folder, self._generation, self._mine, writing)
+            _be_a_worker(self._settings, self._folder, self._generation, self._mine, parent, writing)
         os.close(writing)
         self._workers[worker] = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        if self._stopping:
+            os.kill(worker, signal.SIGTERM)
         return reading
-
-    def _wait_until_ready(self, pipes: list[int]) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        for pipe in pipes:
-            select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            is_ready = bool(os.read(pipe, 1)) if select.select([pipe], [], [], 0)[0] else False
-            os.close(pipe)
-            if not is_ready and not self._stopping:  # it has said why
-                self._stop()
 
     def _replace_dead_one(self) -> None:
         try:
@@ -110,6 +113,7 @@ class _Parent:
         except InterruptedError:
             return
         started = self._workers.pop(worker, None)
+        forget_gauges(self._folder / "serving" / "metrics", worker)
         if started is None or self._stopping:
             return
         _log.warning("worker %d ended with %d: starting another", worker, os.waitstatus_to_exitcode(status))
@@ -119,7 +123,9 @@ class _Parent:
             os.close(self._start_worker())
 
 
-def _be_a_worker(settings: ServingSettings, folder: Path, generation: SharedCounter, mine: int, ready: int) -> None:
+def _be_a_worker(
+    settings: ServingSettings, folder: Path, generation: SharedCounter, mine: int, parent: int, ready: int
+) -> None:
     """Answer until SIGTERM, or until another parent's workers are there; never return."""
     from serving.server import start_server
 
@@ -128,17 +134,21 @@ def _be_a_worker(settings: ServingSettings, folder: Path, generation: SharedCoun
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on as SIGTERM
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-        sys.setswitchinterval(0.0005)  # a thread that loads a snapshot must not hold up an answer for 5 ms
-        parent = os.getppid()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        # Answers make no cycles: at 700 objects, collections take a tenth of the time.
+        gc.set_threshold(50_000, 20, 100)
         with start_server(settings, folder) as server:
             _log.info("listening on %s", server.target)
-            os.write(ready, b"1")
+            with suppress(BrokenPipeError):  # nobody waits for one that replaces another
+                os.write(ready, b"1")
             os.close(ready)
+            is_orphan = False
             while not stopped.wait(_WATCH_SECONDS):
-                if os.getppid() != parent:
+                if not is_orphan and os.getppid() != parent:
                     _log.warning("the parent is gone: answering until the service is started again")
-                    parent = os.getppid()
-                if generation.value() > mine:
+                    is_orphan = True
+                # A parent that died before all its workers were ready leaves none: the next one has the same number.
+                if generation.value() > mine or (is_orphan and generation.value() < mine):
                     break
         code = 0
     except RecsysError as error:
@@ -149,6 +159,12 @@ def _be_a_worker(settings: ServingSettings, folder: Path, generation: SharedCoun
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # nothing of the parent's is to be cleaned up here
+
+
+def _is_ready(pipe: int) -> bool:
+    """Wait until a worker is ready; one that died has said why."""
+    with os.fdopen(pipe, "rb") as reading:
+        return bool(reading.read(1))
 
 
 @contextmanager

@@ -48,6 +48,8 @@ class SessionRanker:
         if user is None:
             return Histories.of_nobody_known(as_of, n_sales)
         sales, ages, purchases = user.history()
+        if len(sales) and not 0 <= sales.min() <= sales.max() < n_sales:  # a sparse product would not look
+            raise SnapshotError("a user's history holds a sale that there is not")
         # An event in the second before as_of is none of the session.
         occurred_at = as_of - np.maximum(ages * np.int64(SECOND), 1)
         return Histories(as_of, n_sales, np.array([0, len(sales)]), sales, purchases, occurred_at)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
+from math import isfinite
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -85,7 +86,7 @@ class TopSales:
         try:
             page = self._page(request, now, self._ranked(request, hurry))
             return page, self._encoded(page, now, request_id)
-        except (IndexError, SnapshotError):  # positions that there are not: the user's record is damaged
+        except (ArithmeticError, IndexError, SnapshotError):  # values that cannot be: the user's record is damaged
             page = self._page(request, now, _Ranked(why_not=sentences.DAMAGED_RECORD))
             return page, self._encoded(page, now, request_id)
 
@@ -102,10 +103,10 @@ class TopSales:
             ranked = self._ranked_for_session(request, user, hurry)
             if ranked.session or user is None:
                 return ranked
-            return _Ranked(picks(user.ranking(request.policy)), why_not=ranked.why_not)
+            return _Ranked(_own_picks(user, request.policy), why_not=ranked.why_not)
         if user is None:
             return _Ranked(why_not=sentences.UNKNOWN_USER)
-        return _Ranked(picks(user.ranking(request.policy)))
+        return _Ranked(_own_picks(user, request.policy))
 
     def _ranked_for_session(self, request: PageRequest, user: User | None, hurry: bool) -> _Ranked:
         if hurry:
@@ -239,6 +240,14 @@ def _session_ranker(snapshot: Snapshot) -> tuple[SessionRanker | None, str]:
         return SessionRanker(snapshot), ""
     except SnapshotError as error:
         return None, str(error)
+
+
+def _own_picks(user: User, policy: str) -> Iterable[Pick]:
+    ranking = user.ranking(policy)
+    sales = ranking.sales.tolist()
+    if len(set(sales)) < len(sales) or not all(map(isfinite, ranking.scores.tolist())):
+        raise SnapshotError("a user's ranking holds a sale twice, or a score that is no number")
+    return picks(ranking)
 
 
 def _extras(page: Page, place: int) -> bytes:

@@ -31,6 +31,7 @@ class FolderStore:
         self._file = folder / "withdrawn.json"
         self._changes = SharedCounter(folder / "changes")
         self._sessions = SessionFiles(folder / "sessions", clock)
+        self._known: Mapping[str, WithdrawnSale] | None = None
 
     def current(self) -> str | None:
         """Return the name of the snapshot to serve; None before the first one is published."""
@@ -46,21 +47,21 @@ class FolderStore:
         return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
     def poll(self) -> None:
-        """Do nothing: what others change is in shared memory."""
+        """See whether the withdrawn sales can be read; that they changed is in shared memory."""
+        self._read()
 
     def version(self) -> int:
         """Return a number that changes whenever `withdrawn` does."""
         return self._changes.value()
 
     def withdrawn(self) -> Mapping[str, WithdrawnSale]:
-        """Return the withdrawn sales by id."""
+        """Return the withdrawn sales by id; while their file is damaged, those that were last known."""
         try:
-            sales = _WITHDRAWN.validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValidationError) as error:
-            raise StoreError(f"{self._file} cannot be read ({error}): correct or remove it") from None
-        return {sale.sale_id: sale for sale in sales}
+            self._known = self._read()
+        except StoreError:
+            if self._known is None:
+                raise
+        return self._known
 
     def withdraw(self, sale: WithdrawnSale) -> None:
         """Add a withdrawn sale."""
@@ -87,11 +88,20 @@ class FolderStore:
         try:
             with self._file.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                sales = {**self.withdrawn(), **changes}
+                sales = {**self._read(), **changes}
                 self._write([sale for _, sale in sorted(sales.items()) if sale])
         except OSError as error:
             raise StoreError(f"{self._file} cannot be written ({error.strerror}): check the disk") from None
         self._changes.increase()
+
+    def _read(self) -> Mapping[str, WithdrawnSale]:
+        try:
+            sales = _WITHDRAWN.validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            raise StoreError(f"{self._file} cannot be read ({error}): correct or remove it") from None
+        return {sale.sale_id: sale for sale in sales}
 
     def _write(self, sales: list[WithdrawnSale]) -> None:
         aside = self._file.with_suffix(".tmp")

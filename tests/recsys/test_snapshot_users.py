@@ -88,10 +88,12 @@ def test_positions_take_two_bytes_up_to_65536_sales_and_four_beyond() -> None:
 
 def test_padding_of_a_record_is_always_the_same() -> None:
     kind = ranking_type(1_000, 1)
-    assert kind.itemsize > sum(kind[name].itemsize for name in kind.names)
-    packed = pack_rankings(rankings_of(np.ones((1_000, 1), np.float32)), 1_000).tobytes()
-    rows = np.frombuffer(packed, np.uint8).reshape(1_000, kind.itemsize)
-    assert not rows[:, sum(kind[name].itemsize for name in kind.names) :].any()
+    used = sum(kind[name].itemsize for name in kind.names)
+    assert kind.itemsize > used
+    for n_users in range(1, 9):
+        np.full(n_users * kind.itemsize, 255, np.uint8)  # freed at once: the next array of this size may lie there
+        packed = pack_rankings(rankings_of(np.ones((n_users, 1), np.float32)), 1_000).tobytes()
+        assert not np.frombuffer(packed, np.uint8).reshape(n_users, kind.itemsize)[:, used:].any()
 
 
 # How a history is packed.
@@ -127,10 +129,12 @@ def test_age_above_68_years_is_68_years() -> None:
 
 def test_each_user_finds_his_history_whatever_batch_it_came_in(tmp_path):
     more = with_histories(batch(EVE), sales=[[3, 4]], ages=[[9, 8]], purchases=[[True, False]])
-    users = Snapshot.open(write(tmp_path, with_histories(batch(ANN, BOB)), more)).users
+    last = with_histories(batch(("zoe", *EVE[1:])), sales=[[5]], ages=[[7]], purchases=[[True]])
+    users = Snapshot.open(write(tmp_path, with_histories(batch(ANN, BOB)), more, last)).users
     assert [values.tolist() for values in users.find("ann").history()] == [values[0] for values in HISTORIES.values()]
     assert [values.tolist() for values in users.find("bob").history()] == [[], [], []]
     assert [values.tolist() for values in users.find("eve").history()] == [[3, 4], [9, 8], [True, False]]
+    assert [values.tolist() for values in users.find("zoe").history()] == [[5], [7], [True]]
     assert users.find("nobody") is None
 
 

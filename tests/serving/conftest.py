@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import settings as hypothesis_settings
+from ranked_shop import RankedShop
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys import snapshot_store
 from recsys.instants import to_micros
 from recsys.serving_settings import ServingSettings
-from recsys.snapshot import SnapshotContents, SnapshotSale
+from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot_users import Ranking
 from recsys.snapshot_writer import write_snapshot
+from serving.answers.top_sales import TopSales
 from serving.client import top_sales
 from serving.server import Server, start_server
+
+hypothesis_settings.register_profile("recsys", deadline=None, max_examples=50)
+hypothesis_settings.load_profile("recsys")
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 REASONS = ("own_visits", "collaborative", "popularity")
@@ -63,11 +69,12 @@ def shared(entries: Sequence[Entry]) -> Ranking:
 
 @dataclass
 class Shop:
-    """A folder of snapshots, and services that answer from it."""
+    """A shop's folder with its snapshots, and services that answer from it."""
 
     root: Path
     services: ExitStack
     clock: FakeClock = field(default_factory=FakeClock)
+    as_of: datetime = AS_OF
 
     def write(
         self,
@@ -79,6 +86,7 @@ class Shop:
         versions: Mapping[str, str] | None = None,
         hours: float = 0,
         reasons: Sequence[str] = REASONS,
+        segments: Mapping[str, Mapping[str, Sequence[Entry]]] | None = None,
     ) -> str:
         """Write a snapshot; by default the popularity ranking holds all sales, the last one first."""
         if popularity is None:
@@ -92,6 +100,10 @@ class Shop:
             reasons=reasons,
             versions={"home_ranker": "3"} if versions is None else versions,
             fingerprint=fingerprint,
+            segments={
+                attribute: {value: shared(entries) for value, entries in rankings.items()}
+                for attribute, rankings in (segments or {}).items()
+            },
         )
         return write_snapshot(self.root, contents, [batch(policies, rankings)])
 
@@ -100,6 +112,10 @@ class Shop:
         name = self.write(*arguments, **changes)
         self.point_at(name)
         return name
+
+    def load(self, *arguments: object, **changes: object) -> TopSales:
+        """Write a snapshot, and return what answers from it."""
+        return TopSales(Snapshot.open(self.root / self.write(*arguments, **changes)))
 
     def point_at(self, name: str) -> None:
         snapshot_store.publish(self.root, name, AS_OF)
@@ -118,6 +134,19 @@ class Shop:
 def shop(tmp_path) -> Iterator[Shop]:
     with ExitStack() as services:
         yield Shop(tmp_path / "snapshots", services)
+
+
+@pytest.fixture(scope="session")
+def ranked_shop(tmp_path_factory) -> RankedShop:
+    """What a night knew of 22 users and 40 sales; it writes snapshots that can rank sessions."""
+    return RankedShop.made(tmp_path_factory.mktemp("night") / "ranker")
+
+
+@pytest.fixture
+def night(shop, ranked_shop) -> RankedShop:
+    """The same, and its snapshot is the shop's current one."""
+    shop.point_at(ranked_shop.write(shop.root))
+    return ranked_shop
 
 
 @pytest.fixture(scope="session")

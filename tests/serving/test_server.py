@@ -1,15 +1,13 @@
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from asking import NOT_SERVING, SERVING, check_health, shown, wait_until
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
@@ -17,31 +15,9 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from recsys.serving_settings import ServingSettings
 from serving.answers.top_sales import TopSales
-from serving.client import top_sales
-from serving.server import SERVICE, start_server
+from serving.server import ADMIN, FRESH, SERVICE, start_server
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 HOUR = 3_600_000_000
-
-
-def shown(response: pb.GetTopSalesResponse) -> list[str]:
-    return [sale.sale_id for sale in response.sales]
-
-
-def check_health(target: str, service: str) -> int:
-    with grpc.insecure_channel(target) as channel:
-        request = health_pb2.HealthCheckRequest(service=service)
-        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status
-
-
-def wait_until(condition) -> None:
-    reached = threading.Event()
-    for _ in range(1_000):
-        if condition():
-            return
-        reached.wait(0.01)
-    raise AssertionError("not reached within 10 s")
 
 
 def test_user_gets_ten_open_sales_his_own_first(published):
@@ -144,7 +120,7 @@ def test_n_sales_are_shown_or_all_that_are_open_with_the_reason(published, n, ex
     assert response.shortfall_reason == ("Only 12 sales are open." if n == 100 else "")
 
 
-@pytest.mark.parametrize("user_id", ["用户", "a'b\"c", "../../etc/passwd", "x" * 10_000, "a\x00b"])
+@pytest.mark.parametrize("user_id", ["用户", "a'b\"c", "../../etc/passwd", "é" * 127, "a\x00b"])
 def test_odd_user_ids_travel_unchanged(shop, make_sale, user_id):
     shop.publish([make_sale("a"), make_sale("b")], {user_id: [(0, 0.5, 0)]})
     server = shop.serve()
@@ -162,11 +138,29 @@ def test_without_snapshot_the_service_is_unavailable_and_says_what_to_do(shop):
 
 def test_health_follows_the_first_snapshot(shop, make_sale):
     server = shop.serve()
-    assert [check_health(server.target, service) for service in ("", SERVICE)] == [NOT_SERVING] * 2
+    assert [check_health(server.target, service) for service in ("", SERVICE, ADMIN, FRESH)] == [NOT_SERVING] * 4
     shop.publish([make_sale("a")], {})
     wait_until(lambda: check_health(server.target, SERVICE) == SERVING)
-    assert check_health(server.target, "") == SERVING
+    assert [check_health(server.target, service) for service in ("", ADMIN)] == [SERVING] * 2
+    assert check_health(server.admin_target, ADMIN) == SERVING
     assert shown(shop.ask(server, "ann")) == ["a"]
+
+
+def test_fresh_is_healthy_only_while_nothing_is_wrong(shop, night):
+    server = shop.serve()
+    wait_until(lambda: check_health(server.target, FRESH) == SERVING)
+    shop.clock.set(36)  # the end of the horizon: sales that open from now on are missing
+    wait_until(lambda: check_health(server.target, FRESH) == NOT_SERVING)
+    assert [check_health(server.target, service) for service in ("", SERVICE)] == [SERVING] * 2
+    shop.clock.set(35.9)
+    wait_until(lambda: check_health(server.target, FRESH) == SERVING)
+
+
+def test_snapshot_that_cannot_rank_sessions_serves_but_is_not_fresh(published, caplog):
+    server = published.serve()
+    wait_until(lambda: "session ranking: " in caplog.text)
+    assert "files/ranker is missing, snapshot 20260301T000000Z-1a2b3c4d was written without it" in caplog.text
+    assert [check_health(server.target, service) for service in (SERVICE, FRESH)] == [SERVING, NOT_SERVING]
 
 
 def test_reflection_lists_the_services(published):
@@ -221,14 +215,15 @@ def test_bad_snapshot_is_refused_once_in_the_log_while_the_old_one_serves(shop, 
     (shop.root / bad / "sales.json").write_bytes(content)
     server = shop.serve()
     shop.point_at(bad)
-    wait_until(lambda: "refused" in caplog.text)
+    wait_until(lambda: "snapshot: refused: " in caplog.text)
     for _ in range(5):
         server.watcher.poll()
         assert shop.ask(server, "ann").snapshot == good
-    assert check_health(server.target, SERVICE) == SERVING
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [check_health(server.target, service) for service in (SERVICE, FRESH)] == [SERVING, NOT_SERVING]
+    (record,) = [record for record in caplog.records if record.getMessage().startswith("snapshot: ")]
     assert f"{bad}/sales.json: sha256 == " in record.getMessage()
     assert f"still serving {good}" in record.getMessage()
+    assert record.levelno == logging.WARNING
     assert not record.exc_info
 
     repaired = shop.publish([make_sale("c")], {}, fingerprint="cccccccc")
@@ -245,20 +240,22 @@ def test_snapshot_without_the_default_policy_is_refused(shop, make_sale, caplog)
 
 
 def test_unexpected_error_is_internal_and_neither_answer_nor_log_holds_the_user(published, monkeypatch, caplog):
-    def fail(self, user_id, *_):
-        raise KeyError(user_id)
+    def fail(self, request, *_):
+        raise KeyError(request.user_id)
 
+    server = published.serve()
     monkeypatch.setattr(TopSales, "answer", fail)
     with pytest.raises(RecsysError, match="INTERNAL: the service failed on this request") as error:
-        published.ask(published.serve(), "secret-user")
+        published.ask(server, "secret-user")
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert "failed with KeyError" in record.getMessage()
-    assert "raise KeyError(user_id)" in record.getMessage()  # where it happened
+    assert "raise KeyError(request.user_id)" in record.getMessage()  # where it happened
     assert "secret-user" not in caplog.text + str(error.value)
 
 
 def test_expected_errors_leave_no_trace_in_the_log(published, caplog):
     server = published.serve()
+    caplog.clear()
     with pytest.raises(ConfigurationError):
         published.ask(server, "ann", policy="als")
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
@@ -280,55 +277,35 @@ def test_two_services_cannot_share_a_port(shop):
 def test_replay_starts_some_hours_after_as_of_and_runs_on_through_a_swap(shop, make_sale):
     sales = [make_sale("early", -1, 12), make_sale("late", 12.5, 20)]
     shop.publish(sales, {})
-    server = start_server(
-        ServingSettings(port=0, clock="replay", replay_start_hours=12.0, poll_seconds=0.01), shop.root
+    settings = ServingSettings(
+        port=0,
+        admin_port=None,
+        metrics_port=None,
+        workers=1,
+        clock="replay",
+        replay_start_hours=12.0,
+        poll_seconds=0.01,
     )
-    with server:
-        before = shop.ask(server, "ann")
-        assert shown(before) == []
-        other = shop.publish(sales, {}, hours=6)
-        wait_until(lambda: shop.ask(server, "ann").snapshot == other)
-        after = shop.ask(server, "ann")
+    server = shop.services.enter_context(start_server(settings, shop.root.parent))
+    before = shop.ask(server, "ann")
+    assert shown(before) == []
+    other = shop.publish(sales, {}, hours=6)
+    wait_until(lambda: shop.ask(server, "ann").snapshot == other)
+    after = shop.ask(server, "ann")
     start = before.as_of_time.ToMicroseconds() + 12 * HOUR
     assert start <= before.answer_time.ToMicroseconds() < after.answer_time.ToMicroseconds() < start + HOUR / 60
 
 
-SERVE = """
-import logging, sys
-from pathlib import Path
-from serving.server import serve
-from recsys.serving_settings import ServingSettings
-logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-serve(ServingSettings(port=0, default_policy="popularity", clock="replay"), Path(sys.argv[1]))
-print("stopped")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_service_serves_until_a_signal_and_stops_without_complaint(shop, make_sale, number):
-    shop.publish([make_sale("a")], {})
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-c", SERVE, str(shop.root)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
-        assert process.stdout.readline() == "serving snapshot 20260301T000000Z-1a2b3c4d\n"
-        target = process.stdout.readline().removeprefix("listening on ").split(",")[0]
-        assert shown(top_sales(target, "ann", timeout=10)) == ["a"]
-        process.send_signal(number)
-        output, errors = process.communicate(timeout=20)
-    assert output == "stopping\nstopped\n"
-    assert (errors, process.returncode) == ("", 0)
-
-
-def test_starting_the_service_imports_no_spark_torch_mlflow_pandas_or_arrow():
-    heavy = ("pyspark", "torch", "mlflow", "pandas", "pyarrow", "sklearn", "scipy")
-    code = f"import sys, serving.server, serving.client; print([name for name in {heavy!r} if name in sys.modules])"
+def test_starting_the_service_imports_no_spark_torch_mlflow_pandas_or_sklearn():
+    heavy = ("pyspark", "torch", "mlflow", "pandas", "sklearn")
+    modules = "serving.server, serving.workers, serving.client, serving.stores.redis"
+    code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert output.stdout == "[]\n"
 
 
 def test_stopping_frees_the_port(shop):
-    server = start_server(ServingSettings(port=0), Path(shop.root))
+    server = shop.serve()
     server.stop()
     assert shop.serve(port=server.port).port == server.port

@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from recsys.rules import Condition
 
-REQUEST = {"country": "FR", "visits": "12", "ratio": "0.5", "empty": "", "code": "1_0", "odd": "nan"}
+REQUEST = {"country": "FR", "visits": "12", "ratio": "0.5", "empty": "", "code": "1_0", "odd": "nan", "huge": "inf"}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_condition_that_holds(source):
         {"absent": {"$in": ["FR", 1]}},
         {"code": 10},  # Python reads 1_0 as ten
         {"odd": {"$lt": 1}},
+        {"huge": {"$gt": 1}},
         {"country": "FR", "visits": 13},
         {"$or": [{"country": "DE"}, {"visits": 13}]},
         {"$and": [{"country": "FR"}, {"visits": 13}]},

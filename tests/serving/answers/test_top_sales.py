@@ -1,0 +1,447 @@
+import math
+from collections.abc import Iterable
+
+import pytest
+from asking import answered, shown
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.instants import to_micros
+from recsys.rules import PageRules, RuleSet
+from recsys.snapshot import Snapshot
+from serving.answers.pages import Visit
+from serving.answers.top_sales import TopSales
+
+NONE, SEGMENT = pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_SEGMENT
+POPULAR, ANY_OPEN = pb.FALLBACK_LEVEL_POPULAR, pb.FALLBACK_LEVEL_ANY_OPEN
+NO_RANKED_OPEN = "No ranking holds a sale that may be shown now: what is open is shown, the soonest to close first."
+
+
+def put_in_force(top_sales: TopSales, *rules: dict) -> None:
+    named = [{"name": rule["kind"], **rule} for rule in rules]
+    rule_set = RuleSet.model_validate({"schema_version": 1, "rules": named})
+    top_sales.rules = PageRules(rule_set, top_sales.snapshot.sales)
+
+
+# The sales of a page, and their order.
+
+
+def test_sales_that_fill_up_a_page_have_no_score(shop, make_sale):
+    top_sales = shop.load([make_sale("a"), make_sale("b"), make_sale("c")], {"ann": [(1, 0.25, 1)]})
+    response = answered(top_sales, shop.clock(), "ann", n=3)
+    assert shown(response) == ["b", "c", "a"]
+    assert [sale.HasField("score") for sale in response.sales] == [True, False, False]
+    assert [sale.HasField("probability") for sale in response.sales] == [True, False, False]
+    assert [sale.reason for sale in response.sales] == ["collaborative", "popularity", "popularity"]
+
+
+def test_page_fills_up_with_the_segments_sales_then_popular_ones_then_any_open_one(shop, make_sale):
+    sales = [make_sale(f"s{position}", closes=20 - position) for position in range(7)]
+    segments = {"market": {"FR": [(5, 9.0, 2), (0, 8.0, 2), (2, 7.0, 2)]}}
+    popular = [(5, 3.0, 2), (1, 2.0, 2)]
+    top_sales = shop.load(sales, {"ann": [(0, 0.5, 0)]}, popularity=popular, segments=segments)
+    response = answered(top_sales, shop.clock(), "ann", n=7, attributes={"market": "FR"})
+    assert shown(response) == ["s0", "s5", "s2", "s1", "s6", "s4", "s3"]
+    assert [sale.reason for sale in response.sales] == ["own_visits", *["popularity"] * 3, *["open"] * 3]
+    assert [sale.HasField("score") for sale in response.sales] == [True, *[False] * 6]
+    assert shown(answered(top_sales, shop.clock(), "ann", n=7)) == ["s0", "s5", "s1", "s6", "s4", "s3", "s2"]
+    assert shown(answered(top_sales, shop.clock(), "ann", n=2)) == ["s0", "s5"]
+
+
+def test_sales_that_no_ranking_holds_come_last_the_soonest_to_close_first(shop, make_sale):
+    sales = [make_sale("a"), make_sale("b", -1, 9), make_sale("c", -1, 3), make_sale("d"), make_sale("e", -1, 9)]
+    top_sales = shop.load(sales, {"ann": [(2, 0.5, 0)]}, popularity=[(3, 1.0, 2)])
+    response = answered(top_sales, shop.clock(), "ann", n=5)
+    assert shown(response) == ["c", "d", "b", "e", "a"]
+    assert [sale.reason for sale in response.sales] == ["own_visits", "popularity", "open", "open", "open"]
+    assert shown(answered(top_sales, shop.clock(), "ann", n=3)) == ["c", "d", "b"]
+    assert shown(answered(top_sales, shop.clock(), n=5)) == ["d", "c", "b", "e", "a"]
+
+
+def test_shared_policy_is_asked_for_and_is_no_fallback(shop, make_sale):
+    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
+    for user_id in ("ann", "", "nobody"):
+        response = answered(top_sales, shop.clock(), user_id, policy="popularity", n=2)
+        assert shown(response) == ["b", "a"]
+        assert (response.fallback_level, response.policy, response.fallback_reason) == (NONE, "popularity", "")
+        assert [sale.score for sale in response.sales] == [101.0, 100.0]
+        assert not any(sale.HasField("probability") for sale in response.sales)
+
+
+def test_unknown_policy_is_refused_with_those_that_there_are(shop, make_sale):
+    top_sales = shop.load([make_sale("a")], {}, policies=("meta", "als"))
+    with pytest.raises(ConfigurationError, match=r"policy == 'metta', must be one of als, meta, popularity$"):
+        answered(top_sales, shop.clock(), policy="metta")
+
+
+# What each sale says.
+
+
+@pytest.mark.parametrize("score", [-12.5, -1.0, 0.0, 0.25, 3.0])
+def test_probability_is_the_sigmoid_of_the_score_of_the_meta_model_alone(shop, make_sale, score):
+    ranking = {"ann": [(0, score, 0)]}
+    top_sales = shop.load([make_sale("a")], ranking, policies=("meta", "als"))
+    (sale,) = answered(top_sales, shop.clock(), "ann", n=1).sales
+    assert (sale.HasField("score"), sale.score) == (True, score)
+    assert sale.probability == pytest.approx(1 / (1 + math.exp(-score)), rel=1e-6)
+    (sale,) = answered(top_sales, shop.clock(), "ann", n=1, policy="als").sales
+    assert (sale.score, sale.HasField("probability")) == (score, False)
+
+
+def test_price_that_is_unknown_is_absent_and_a_free_sale_is_not(shop, make_sale):
+    response = answered(shop.load([make_sale("a"), make_sale("b", price=0.0)], {}), shop.clock(), n=2)
+    assert {sale.sale_id: sale.HasField("price") for sale in response.sales} == {"a": False, "b": True}
+
+
+def test_sales_of_no_ranking_show_their_cover(shop, make_sale):
+    sales = [make_sale("a", images=("a0.jpg", "a1.jpg")), make_sale("b"), make_sale("c", images=("c0.jpg",))]
+    top_sales = shop.load(sales, {"ann": [(0, 0.5, 0, 1)]}, popularity=[])
+    own, *others = answered(top_sales, shop.clock(), "ann", n=3).sales
+    assert own.image_uri == "a1.jpg"
+    assert [(sale.sale_id, sale.image_uri) for sale in others] == [("b", ""), ("c", "c0.jpg")]
+    assert [sale.image_uri for sale in answered(top_sales, shop.clock(), n=3).sales] == ["a0.jpg", "", "c0.jpg"]
+
+
+def test_photo_of_a_popularity_ranking_is_shown_wherever_its_sales_are(shop, make_sale):
+    sales = [make_sale("a", images=("a0.jpg", "a1.jpg")), make_sale("b")]
+    top_sales = shop.load(sales, {"ann": [(1, 0.5, 0)]}, popularity=[(0, 1.0, 2, 1)])
+    assert [sale.image_uri for sale in answered(top_sales, shop.clock(), "ann", n=2).sales] == ["", "a1.jpg"]
+    assert answered(top_sales, shop.clock(), n=1).sales[0].image_uri == "a1.jpg"
+    assert answered(top_sales, shop.clock(), "ann", n=1, policy="popularity").sales[0].image_uri == "a1.jpg"
+
+
+def test_reason_without_a_sentence_of_its_own_still_reads_well(shop, make_sale):
+    top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]}, reasons=("moon_phase", "own_visits", "popularity"))
+    (sale,) = answered(top_sales, shop.clock(), "ann", n=1).sales
+    assert (sale.reason, sale.reason_text) == ("moon_phase", "Chosen for you")
+
+
+def test_model_version_is_empty_for_a_snapshot_without_model(shop, make_sale):
+    top_sales = shop.load([make_sale("a")], {}, versions={"recommenders": "f00"})
+    assert answered(top_sales, shop.clock(), n=1).model_version == ""
+
+
+# Fallbacks.
+
+
+def test_user_whose_sales_are_all_closed_gets_the_popular_ones(shop, make_sale):
+    top_sales = shop.load([make_sale("a", 5, 6), make_sale("b")], {"ann": [(0, 0.5, 0)]})
+    response = answered(top_sales, shop.clock(), "ann", n=2)
+    assert shown(response) == ["b"]
+    assert (response.fallback_level, response.policy) == (POPULAR, "popularity")
+    assert response.fallback_reason == "No sale of this user's ranking may be shown now. Popular sales are shown."
+    assert response.shortfall_reason == "Only 1 sale is open."
+
+
+@pytest.mark.parametrize(
+    ("user_id", "why"), [("", "No user_id was given."), ("eve", "The snapshot has no ranking for this user.")]
+)
+def test_stranger_gets_the_sales_of_his_segment_else_the_popular_ones(shop, make_sale, user_id, why):
+    segments = {"market": {"FR": [(0, 9.0, 0)], "IT": [(1, 8.0, 2), (0, 7.0, 2)]}, "channel": {"mail": [(2, 1.0, 2)]}}
+    top_sales = shop.load([make_sale("a", 5), make_sale("b"), make_sale("c")], {}, segments=segments)
+
+    def page(**attributes: str) -> pb.GetTopSalesResponse:
+        return answered(top_sales, shop.clock(), user_id, n=1, attributes=attributes)
+
+    assert shown(page(market="IT")) == ["b"]
+    assert page(market="IT").fallback_level == SEGMENT
+    assert page(market="IT").fallback_reason == f"{why} Sales popular with market IT are shown."
+    assert page(market="IT").policy == "popularity"
+    assert page(market="IT", channel="mail").fallback_reason.endswith(
+        "market IT are shown."
+    )  # as the snapshot has them
+    assert shown(page(channel="mail", market="IT")) == ["b"]
+    assert shown(page(market="FR", channel="mail")) == ["c"]  # of FR nothing is open yet
+    for attributes in ({}, {"market": "FR"}, {"market": "DE"}, {"planet": "FR"}):
+        response = page(**attributes)
+        assert (shown(response), response.fallback_level) == (["c"], POPULAR)
+        assert response.fallback_reason == f"{why} Popular sales are shown."
+
+
+def test_page_of_sales_that_no_ranking_holds_says_so(shop, make_sale):
+    response = answered(shop.load([make_sale("a"), make_sale("b")], {}, popularity=[]), shop.clock(), n=1)
+    assert (shown(response), response.fallback_level) == (["a"], ANY_OPEN)
+    assert response.fallback_reason == NO_RANKED_OPEN
+    assert not response.sales[0].HasField("score")
+    assert response.sales[0].reason_text == "Open now"
+
+
+def test_page_without_any_open_sale_is_empty_and_says_so(shop, make_sale):
+    response = answered(shop.load([make_sale("a", 5, 6)], {"ann": [(0, 0.5, 0)]}), shop.clock(), "ann")
+    assert (shown(response), response.fallback_level) == ([], ANY_OPEN)
+    assert response.shortfall_reason == "No sale is open."
+
+
+def test_store_out_of_reach_is_a_fallback_that_says_so(shop, make_sale, monkeypatch):
+    def fail(user_id: str) -> None:
+        raise StoreError(f"no answer for {user_id}")
+
+    top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]})
+    monkeypatch.setattr(top_sales.snapshot.users, "find", fail)
+    response = answered(top_sales, shop.clock(), "ann")
+    assert (shown(response), response.fallback_level) == (["a"], POPULAR)
+    assert response.fallback_reason == "The store of users' rankings is out of reach. Popular sales are shown."
+    assert answered(top_sales, shop.clock()).fallback_reason.startswith("No user_id was given.")
+
+
+# Allowed and denied sales.
+
+
+@pytest.fixture
+def six(shop, make_sale) -> TopSales:
+    """Sales a to f: ann's ranking is d, b (closed), a; popularity f, e, …, a; e is closed too."""
+    windows = {"b": (-5, 0), "e": (5, 6)}
+    sales = [make_sale(name, *windows.get(name, (-1, 24))) for name in "abcdef"]
+    return shop.load(sales, {"ann": [(3, 0.5, 0), (1, 0.4, 0), (0, 0.25, 1)]})
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "expected"),
+    [
+        ("", "", "dafc"),
+        ("ca", "", "ac"),
+        ("ca", "a", "c"),
+        ("", "da", "fc"),
+        ("", "zzf", "dac"),
+        ("be", "", ""),  # both closed
+        ("dz", "", "d"),
+        ("zy", "", ""),
+        ("abcdef", "abcdef", ""),
+        ("aaddaa", "", "da"),
+    ],
+)
+def test_only_allowed_sales_that_are_not_denied_are_shown(shop, six, allowed, denied, expected):
+    for user_id in ("ann", "nobody"):
+        response = answered(six, shop.clock(), user_id, allowed=list(allowed), denied=list(denied))
+        assert sorted(shown(response)) == sorted(expected)
+        restricted = (
+            "Only 4 sales are open" if not (allowed or denied) else "Only 4 sales are open; the request's lists"
+        )
+        assert response.shortfall_reason.startswith(restricted)
+    assert shown(answered(six, shop.clock(), "ann", allowed=list(allowed), denied=list(denied))) == list(expected)
+
+
+def test_lists_that_leave_nothing_say_so(shop, six):
+    response = answered(six, shop.clock(), "ann", n=3, allowed=["b", "unknown"])
+    assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 0."
+    assert (response.fallback_level, response.fallback_reason) == (ANY_OPEN, NO_RANKED_OPEN)
+
+
+def test_lists_that_leave_enough_are_no_shortfall(shop, six):
+    assert answered(six, shop.clock(), "ann", n=3, denied=["d"]).shortfall_reason == ""
+    response = answered(six, shop.clock(), "ann", n=4, denied=["d"])
+    assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 3."
+
+
+def test_user_of_whom_no_sale_is_allowed_gets_the_other_allowed_ones(shop, six):
+    response = answered(six, shop.clock(), "ann", n=2, allowed=["f", "b"])
+    assert (shown(response), response.fallback_level) == (["f"], POPULAR)
+    assert response.fallback_reason.startswith("No sale of this user's ranking may be shown now.")
+
+
+# The shop's rules.
+
+
+def test_rules_change_the_page_and_are_named(shop, six):
+    put_in_force(six, {"kind": "pin", "sale_ids": ["c"], "position": 1}, {"kind": "filter", "match": {"sale_id": "a"}})
+    response = answered(six, shop.clock(), "ann", n=3)
+    assert shown(response) == ["c", "d", "f"]
+    assert [sale.rule for sale in response.sales] == ["pin", "", ""]
+    assert list(response.rules) == ["pin", "filter"]
+    assert (response.fallback_level, response.policy) == (NONE, "meta")
+    assert [sale.HasField("score") for sale in response.sales] == [False, True, False]
+
+
+def test_rule_of_another_surface_or_audience_or_time_changes_nothing(shop, six):
+    pin = {"kind": "pin", "sale_ids": ["c"], "position": 1}
+    put_in_force(
+        six,
+        {**pin, "name": "mail", "surface": "mail"},
+        {**pin, "name": "french", "targeting": {"market": "FR"}},
+        {**pin, "name": "later", "from": shop.as_of.replace(hour=5)},
+    )
+    assert shown(answered(six, shop.clock(), "ann", n=2)) == ["d", "a"]
+    assert shown(answered(six, shop.clock(), "ann", n=2, surface="mail")) == ["c", "d"]
+    assert list(answered(six, shop.clock(), "ann", n=2, surface="mail").rules) == ["mail"]
+    assert list(answered(six, shop.clock(), "ann", n=2, attributes={"market": "FR"}).rules) == ["french"]
+    shop.clock.set(5)
+    assert list(answered(six, shop.clock(), "ann", n=2).rules) == ["later"]
+
+
+def test_rule_cannot_show_a_closed_or_denied_sale_and_says_so(shop, six):
+    put_in_force(six, {"kind": "pin", "sale_ids": ["b", "c"], "position": 1})
+    response = answered(six, shop.clock(), "ann", n=3)
+    assert shown(response) == ["c", "d", "a"]
+    assert any("'b'" in note for note in response.notes)
+    assert shown(answered(six, shop.clock(), "ann", n=3, denied=["c"])) == ["d", "a", "f"]
+    assert shown(answered(six, shop.clock(), "ann", n=3, allowed=["a", "b"])) == ["a"]
+
+
+def test_rule_that_empties_a_page_is_named(shop, six):
+    put_in_force(six, {"kind": "filter", "match": {"sale_id": {"$exists": True}}})
+    response = answered(six, shop.clock(), "ann", n=3)
+    assert shown(response) == []
+    assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 0."
+    assert list(response.notes) == ["Rule 'filter' hides 4 sales: the page fills 0 of 3 places."]
+
+
+def test_boost_reaches_sales_below_the_page(shop, six):
+    put_in_force(six, {"kind": "boost", "match": {"sale_id": "c"}, "places": 3})
+    response = answered(six, shop.clock(), "ann", n=1)
+    assert shown(response) == ["c"]
+    assert (response.sales[0].rule, response.shortfall_reason) == ("boost", "")
+
+
+# The session, where there is nothing to rank it with, or no time.
+
+
+def test_snapshot_without_ranker_leaves_the_session_out_and_says_so(shop, six):
+    response = answered(six, shop.clock(), "ann", session=[Visit("c")])
+    assert shown(response) == ["d", "a", "f", "c"]
+    assert list(response.notes) == ["The snapshot cannot rank sessions: see the service's log."]
+    assert (response.fallback_level, response.uses_session) == (NONE, False)
+    stranger = answered(six, shop.clock(), session=[Visit("c")])
+    assert (shown(stranger), stranger.fallback_level) == (["f", "d", "c", "a"], POPULAR)
+    assert (
+        stranger.fallback_reason == "The snapshot cannot rank sessions: see the service's log. Popular sales are shown."
+    )
+    assert list(stranger.notes) == []
+    assert "files/ranker is missing" in six.session_problem
+
+
+def test_request_in_a_hurry_leaves_the_session_out_and_says_so(shop, night):
+    top_sales = TopSales(Snapshot.open(shop.root / night.write(shop.root)))
+    user_id, session = night.users[0], [Visit(night.sales[0].sale_id)]
+    plain = answered(top_sales, shop.clock(), user_id)
+    response = answered(top_sales, shop.clock(), user_id, session=session, hurry=True)
+    assert shown(response) == shown(plain)
+    assert list(response.notes) == ["The deadline was near: the session was left out."]
+    assert answered(top_sales, shop.clock(), session=session, hurry=True).fallback_level == POPULAR
+    assert answered(top_sales, shop.clock(), user_id, session=session).uses_session
+
+
+# Damaged records.
+
+
+class Damaged:
+    """A user whose record cannot be read."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def ranking(self, policy: str) -> None:
+        raise self._error
+
+    history = ranking
+
+
+@pytest.mark.parametrize("error", [IndexError("index 9 is out of bounds"), SnapshotError("CRC-32")])
+def test_damaged_record_is_a_fallback_that_says_so(shop, make_sale, monkeypatch, error):
+    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
+    monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Damaged(error))
+    response = answered(top_sales, shop.clock(), "ann", n=2)
+    assert (shown(response), response.fallback_level) == (["b", "a"], POPULAR)
+    assert response.fallback_reason == "This user's record in the snapshot is damaged. Popular sales are shown."
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("sales", 9), ("reasons", 77), ("covers", 3), ("low", 1e30), ("high", math.nan), ("low", -1e9)]
+)
+def test_value_out_of_range_in_a_record_is_damage(shop, make_sale, field, value):
+    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]})
+    damage(top_sales.snapshot, field, value)
+    response = answered(top_sales, shop.clock(), "ann", n=2)
+    assert (shown(response), response.fallback_level) == (["b", "a"], POPULAR)
+    assert "record in the snapshot is damaged" in response.fallback_reason
+
+
+def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
+    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]})
+    damage(top_sales.snapshot, "sales", 1)
+    assert shown(answered(top_sales, shop.clock(), "ann", n=2)) == ["b", "a"]
+    assert answered(top_sales, shop.clock(), "ann", n=2).fallback_level == POPULAR
+
+
+def damage(snapshot: Snapshot, field: str, value: float) -> None:
+    """Change a field of the only user's record, that of the first place, after the checksums were compared."""
+    record = snapshot.users.at(0).records["meta"].dtype
+    kind, offset = record.fields[field][:2]
+    kind = kind.base
+    with (snapshot.path / "ranking_meta.bin").open("r+b") as file:
+        file.seek(offset)
+        file.write(kind.type(value).tobytes())
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
+    top_sales, night, now = damaged
+    names = sorted(file.name for file in top_sales.snapshot.path.glob("*.bin"))
+    file = top_sales.snapshot.path / data.draw(st.sampled_from(names))
+    before = file.read_bytes()
+    flips = data.draw(st.lists(st.tuples(st.integers(0, len(before) - 1), st.integers(1, 255)), min_size=1, max_size=9))
+    after = bytearray(before)
+    for position, mask in flips:
+        after[position] ^= mask
+    overwrite(file, after)
+    try:
+        for user_id in night.users:
+            for asked in ({}, {"session": [Visit(night.sales[1].sale_id)]}, {"explain": True}):
+                found = shown(answered(top_sales, now, user_id, **asked))
+                assert len(set(found)) == len(found) == min(10, sum(top_sales.open_sales(now).is_open))
+    finally:
+        overwrite(file, before)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory, ranked_shop) -> Iterable:
+    """A snapshot that is opened, to be damaged afterwards."""
+    root = tmp_path_factory.mktemp("damaged")
+    snapshot = Snapshot.open(root / ranked_shop.write(root))
+    return TopSales(snapshot), ranked_shop, to_micros(snapshot.as_of)
+
+
+def overwrite(file, content: bytes) -> None:
+    with file.open("r+b") as stream:
+        stream.write(content)
+
+
+# All of it, on random shops.
+
+
+@st.composite
+def shops(draw):
+    """Windows of up to 9 sales, a user's ranking, a popularity ranking and instants, on a coarse grid of hours."""
+    n_sales = draw(st.integers(1, 9))
+    positions = st.permutations(range(n_sales))
+    opens_and_hours = st.tuples(st.integers(-3, 6), st.integers(1, 4))
+    windows = [(opens, opens + hours) for opens, hours in (draw(opens_and_hours) for _ in range(n_sales))]
+    ranked = draw(positions)[: draw(st.integers(0, n_sales))]
+    popular = draw(positions)[: draw(st.integers(0, n_sales))]
+    instants = draw(st.lists(st.tuples(st.integers(-4, 11), st.sampled_from([-1, 0, 1])), min_size=1, max_size=6))
+    return windows, ranked, popular, instants, draw(st.integers(1, 10))
+
+
+@pytest.mark.parametrize("policy", ["meta", "popularity"])
+@settings(max_examples=60)
+@given(case=shops())
+def test_no_closed_sale_no_duplicate_and_as_many_as_are_open(new_shop, make_sale, tmp_path_factory, policy, case):
+    windows, ranked, popular, instants, n = case
+    sales = [make_sale(f"s{position}", *window) for position, window in enumerate(windows)]
+    shop = new_shop(tmp_path_factory.mktemp("shop") / "snapshots")
+    rankings = {"ann": [(position, 1 / (2 + place), 0) for place, position in enumerate(ranked)]}
+    top_sales = shop.load(sales, rankings, popularity=[(position, 1.0, 2) for position in popular])
+    for hours, micros in instants:
+        shop.clock.set(hours, micros)
+        now = shop.clock()
+        is_open = [to_micros(sale.opens_at) <= now < to_micros(sale.closes_at) for sale in sales]
+        for user_id in ("ann", "nobody"):
+            found = [int(sale_id[1:]) for sale_id in shown(answered(top_sales, now, user_id, policy=policy, n=n))]
+            assert all(is_open[position] for position in found)
+            assert len(set(found)) == len(found) == min(n, sum(is_open))
+            first = ranked if (user_id, policy) == ("ann", "meta") else popular
+            order = [*first, *(position for position in popular if position not in first)]
+            expected = [position for position in order if is_open[position]]
+            assert found[: len(expected)] == expected[:n]

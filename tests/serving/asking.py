@@ -1,0 +1,43 @@
+"""Asking a service, or what answers inside it, and reading its pages."""
+
+import threading
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from recommendations.v1 import recommendations_pb2 as pb
+
+from serving.answers.pages import PageRequest
+from serving.answers.top_sales import TopSales
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def answered(
+    top_sales: TopSales, now: int, user_id: str = "", *, hurry: bool = False, policy: str = "meta", **asked: object
+) -> pb.GetTopSalesResponse:
+    """Ask for a page without a network, and read it from the wire."""
+    page, written = top_sales.answer(PageRequest(user_id, policy, **asked), now, "r-1", hurry)
+    response = pb.GetTopSalesResponse.FromString(written)
+    assert [sale.rank for sale in response.sales] == list(range(1, len(page.picks) + 1))
+    return response
+
+
+def shown(response: pb.GetTopSalesResponse) -> list[str]:
+    return [sale.sale_id for sale in response.sales]
+
+
+def check_health(target: str, service: str = "") -> int:
+    with grpc.insecure_channel(target) as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    reached = threading.Event()
+    for _ in range(1_000):
+        if condition():
+            return
+        reached.wait(0.01)
+    raise AssertionError("not reached within 10 s")
