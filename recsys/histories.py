@@ -61,12 +61,14 @@ class Histories:
 
     def before_session(self) -> NDArray[np.bool_]:
         """Return for each event whether it belongs to no running session."""
-        return self.occurred_at < self.as_of
+        return self.once("before session", lambda: self.occurred_at < self.as_of)
 
     def decay(self, half_life_days: float) -> NDArray[np.float32]:
         """Return 2^(-age / half life) of each event, in (0, 1]."""
-        ages = (self.as_of - self.occurred_at).astype(np.float32)
-        return np.exp2(ages * np.float32(-1 / (half_life_days * DAY)))
+        return self.once(half_life_days, lambda: np.exp2(self._ages() * np.float32(-1 / (half_life_days * DAY))))
+
+    def _ages(self) -> NDArray[np.float32]:
+        return (self.as_of - self.occurred_at).astype(np.float32)
 
     def weights(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float32]:
         """Return the weight of each event: 1 for a visit and `purchase_weight` for a purchase, times the decay."""
@@ -110,7 +112,7 @@ class Histories:
 
     def user_of_event(self) -> NDArray[np.int64]:
         """Return the row of the user of each event."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return self.once("user of event", lambda: np.repeat(np.arange(len(self)), np.diff(self.offsets)))
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class MetaModel:
         return np.divide(self.coefficients, self.scales).astype(np.float32)
 
     @cached_property
+    def offsets(self) -> NDArray[np.float32]:
+        """The mean of each feature."""
+        return np.array(self.means, np.float32)
+
+    @cached_property
     def _constant(self) -> float:
         return self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means)
 

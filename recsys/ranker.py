@@ -93,13 +93,14 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         scores: Shape (n_users, n_sales), without nan.
         k: Columns kept, all where there are fewer.
     """
-    k = min(k, scores.shape[1])
+    n_sales = scores.shape[1]
+    k = min(k, n_sales)
     bits = (np.ascontiguousarray(scores) + np.float32(0)).view(np.int32)  # + 0 turns -0 into 0
     ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # floats as integers of the same order
-    keys = (ordered.astype(np.int64) << 32) | np.arange(scores.shape[1] - 1, -1, -1)
-    best = np.partition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
+    keys = (ordered.astype(np.int64) << 32) | np.arange(n_sales - 1, -1, -1)
+    best = np.partition(keys, n_sales - k, axis=1)[:, n_sales - k :] if k < n_sales else keys
     best.sort(axis=1)
-    return scores.shape[1] - 1 - (best[:, ::-1] & 0xFFFFFFFF)
+    return n_sales - 1 - (best[:, ::-1] & 0xFFFFFFFF)
 
 
 def contributions(
@@ -120,6 +121,6 @@ def contributions(
     for number, feature in enumerate(features):
         n_users, n_sales = feature.shape
         added[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
-    added -= np.array(meta_model.means, np.float32)[:, None, None]
+    added -= meta_model.offsets[:, None, None]
     added *= meta_model.slopes[:, None, None]
     return added

@@ -5,8 +5,11 @@ moves a score by less than a 100,000th of their range. An event of a history tak
 """
 
 import hashlib
+import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -64,8 +67,16 @@ class History(NamedTuple):
     purchases: NDArray[np.bool_]
 
 
+Place = tuple[int, float, int, int]
+"""Position of a sale, what the policy thinks of it, position of the reason, position of the photo."""
+
+
 class User(Protocol):
     """One user of a snapshot."""
+
+    def places(self, policy: str) -> Iterator[Place]:
+        """Return his ranking by one of the personal policies, best first, unpacked as far as it is read."""
+        ...
 
     def ranking(self, policy: str) -> Ranking:
         """Return his ranking by one of the personal policies."""
@@ -92,9 +103,7 @@ def ranking_type(n_sales: int, k: int) -> np.dtype[np.void]:
     """Return the record of a ranking of k of n sales."""
     position = "<u2" if n_sales <= 1 << 16 else "<u4"
     lists = {"levels": "<u2", "sales": position, "reasons": "u1", "covers": "u1"}
-    return np.dtype(
-        [("low", "<f4"), ("high", "<f4"), *((name, kind, (k,)) for name, kind in lists.items())], align=True
-    )
+    return np.dtype([("low", "<f4"), ("high", "<f4"), *((name, kind, (k,)) for name, kind in lists.items())])
 
 
 def pack_rankings(rankings: Ranking, n_sales: int) -> NDArray[np.void]:
@@ -116,6 +125,31 @@ def unpack_ranking(record: NDArray[np.void] | np.void) -> Ranking:
     low, high = float(record["low"]), float(record["high"])  # in float32 a narrow range far from 0 would be lost
     scores = record["levels"] * ((high - low) / _STEPS) + low
     return Ranking(record["sales"], scores.astype(np.float32), record["reasons"], record["covers"])
+
+
+class RankingCodec:
+    """Unpacks rankings of k of n sales as far as they are read: five times as fast as by arrays."""
+
+    def __init__(self, n_sales: int, k: int):
+        self._k = k
+        self._record = struct.Struct(f"<ff{k}H{k}{'H' if n_sales <= 1 << 16 else 'I'}{k}B{k}B")
+        self.size = self._record.size
+
+    def places(self, data: bytes | memoryview, start: int) -> Iterator[Place]:
+        """Return the ranking whose record starts at a byte.
+
+        Raises:
+            SnapshotError: If it holds a sale twice, or a score that is no number.
+        """
+        k = self._k
+        values = self._record.unpack_from(data, start)
+        low, high = values[:2]
+        sales = values[k + 2 : 2 * k + 2]
+        if len(set(sales)) < k or not isfinite(high - low):
+            raise SnapshotError("a user's ranking holds a sale twice, or a score that is no number")
+        step = (high - low) / _STEPS
+        scores = (low + level * step for level in values[2 : k + 2])
+        return zip(sales, scores, values[2 * k + 2 : 3 * k + 2], values[3 * k + 2 :], strict=True)
 
 
 def pack_history(sales: NDArray[np.integer], ages: NDArray[np.integer], purchases: NDArray[np.bool_]) -> NDArray:
@@ -146,10 +180,10 @@ class UserIndex:
     """Finds a user's row by the hash of his id; the id itself decides."""
 
     def __init__(self, folder: Path):
-        self._hashes = mapped(folder / "user_hashes.bin", HASHES)
-        self._rows = mapped(folder / "user_rows.bin", ROWS)
-        self._offsets = mapped(folder / "user_id_offsets.bin", OFFSETS)
-        self._ids = mapped(folder / "user_ids.bin", np.dtype("u1"))
+        self._hashes = _viewed(folder / "user_hashes.bin", HASHES)
+        self._rows = _viewed(folder / "user_rows.bin", ROWS)
+        self._offsets = _viewed(folder / "user_id_offsets.bin", OFFSETS)
+        self._ids = _viewed(folder / "user_ids.bin", np.dtype("u1"))
 
     def __len__(self) -> int:
         """Number of users."""
@@ -157,10 +191,10 @@ class UserIndex:
 
     def row(self, user_id: bytes) -> int | None:
         """Return the row of a user; None for a user without one."""
-        wanted = np.uint64(user_hash(user_id))
-        position = int(self._hashes.searchsorted(wanted))
+        wanted = user_hash(user_id)
+        position = bisect_left(self._hashes, wanted)
         while position < len(self._hashes) and self._hashes[position] == wanted:
-            row = int(self._rows[position])
+            row = self._rows[position]
             if self.user_id(row) == user_id:
                 return row
             position += 1
@@ -168,7 +202,7 @@ class UserIndex:
 
     def user_id(self, row: int) -> bytes:
         """Return the id of the user of a row."""
-        return self._ids[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes()
+        return self._ids[self._offsets[row] : self._offsets[row + 1]].tobytes()
 
 
 class MappedUsers:
@@ -177,7 +211,9 @@ class MappedUsers:
     def __init__(self, folder: Path, policies: Sequence[str], n_sales: int, k: int):
         self.index = UserIndex(folder)
         record = ranking_type(n_sales, k)
+        self._codec = RankingCodec(n_sales, k)
         self._records = {policy: mapped(folder / f"ranking_{policy}.bin", record) for policy in policies}
+        self._data = {policy: memoryview(records.view("u1").data) for policy, records in self._records.items()}
         self._offsets = mapped(folder / "history_offsets.bin", OFFSETS)
         self._events = mapped(folder / "history_events.bin", EVENTS)
 
@@ -193,24 +229,38 @@ class MappedUsers:
 
     def at(self, row: int) -> "MappedUser":
         """Return the user of a row."""
-        return MappedUser(self._records, self._offsets, self._events, row)
+        return MappedUser(self, row)
+
+    def places(self, policy: str, row: int) -> Iterator[Place]:
+        """Return the ranking of a row."""
+        return self._codec.places(self._data[policy], row * self._codec.size)
+
+    def record(self, policy: str, row: int) -> np.void:
+        """Return the record of the ranking of a row."""
+        return self._records[policy][row]
+
+    def events(self, row: int) -> NDArray[np.void]:
+        """Return the records of the events of a row."""
+        return self._events[int(self._offsets[row]) : int(self._offsets[row + 1])]
 
 
 class MappedUser(NamedTuple):
-    """A row of each file."""
+    """A row of the files."""
 
-    records: Mapping[str, NDArray[np.void]]
-    offsets: NDArray[np.uint64]
-    events: NDArray[np.void]
+    users: MappedUsers
     row: int
+
+    def places(self, policy: str) -> Iterator[Place]:
+        """Return his ranking by one of the personal policies, unpacked as far as it is read."""
+        return self.users.places(policy, self.row)
 
     def ranking(self, policy: str) -> Ranking:
         """Return his ranking by one of the personal policies."""
-        return unpack_ranking(self.records[policy][self.row])
+        return unpack_ranking(self.users.record(policy, self.row))
 
     def history(self) -> History:
         """Return the events that the snapshot holds of him."""
-        return unpack_history(self.events[int(self.offsets[self.row]) : int(self.offsets[self.row + 1])])
+        return unpack_history(self.users.events(self.row))
 
 
 class UserPacking:
@@ -219,13 +269,12 @@ class UserPacking:
     def __init__(self, policies: Sequence[str], n_sales: int, k: int):
         self._policies = policies
         self._record = ranking_type(n_sales, k)
+        self._codec = RankingCodec(n_sales, k)
 
     def pack(self, users: MappedUsers, row: int) -> bytes:
         """Return the rankings in the order of the policies, the history, and their CRC-32."""
-        user = users.at(row)
-        events = user.events[int(user.offsets[row]) : int(user.offsets[row + 1])]
-        parts = [user.records[policy][row].tobytes() for policy in self._policies]
-        data = b"".join([*parts, events.tobytes()])
+        rankings = [users.record(policy, row).tobytes() for policy in self._policies]
+        data = b"".join([*rankings, users.events(row).tobytes()])
         return data + zlib.crc32(data).to_bytes(4, "little")
 
     def unpack(self, data: bytes) -> "PackedUser":
@@ -238,23 +287,36 @@ class UserPacking:
         events, rest = divmod(len(data) - start - 4, EVENTS.itemsize)
         if events < 0 or rest or zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
             raise SnapshotError("a user's record is damaged: push the snapshot again with 'recsys snapshots push'")
-        records = np.frombuffer(data, self._record, len(self._policies))
-        return PackedUser(dict(zip(self._policies, records, strict=True)), np.frombuffer(data, EVENTS, events, start))
+        return PackedUser(self._policies, self._codec, self._record, data)
 
 
 class PackedUser(NamedTuple):
-    """A user whose rankings and events were unpacked."""
+    """A user in one piece of bytes, which are sound."""
 
-    records: Mapping[str, np.void]
-    events: NDArray[np.void]
+    policies: Sequence[str]
+    codec: RankingCodec
+    record: np.dtype[np.void]
+    data: bytes
+
+    def places(self, policy: str) -> Iterator[Place]:
+        """Return his ranking by one of the personal policies, unpacked as far as it is read."""
+        return self.codec.places(self.data, self.policies.index(policy) * self.codec.size)
 
     def ranking(self, policy: str) -> Ranking:
         """Return his ranking by one of the personal policies."""
-        return unpack_ranking(self.records[policy])
+        start = self.policies.index(policy) * self.codec.size
+        return unpack_ranking(np.frombuffer(self.data, self.record, 1, start)[0])
 
     def history(self) -> History:
         """Return the events that the snapshot holds of him."""
-        return unpack_history(self.events)
+        start = len(self.policies) * self.codec.size
+        count = (len(self.data) - start - 4) // EVENTS.itemsize
+        return unpack_history(np.frombuffer(self.data, EVENTS, count, start))
+
+
+def _viewed(file: Path, dtype: np.dtype[Any]) -> memoryview:
+    """Map a file into memory; an element of an array would take three times as long to read."""
+    return memoryview(mapped(file, dtype).data)
 
 
 def mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:

@@ -23,30 +23,30 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     Raises:
         ConfigurationError: Naming the value and the rule that it breaks.
     """
-    session = list(request.session_sale_ids)
-    attributes = dict(request.attributes)
-    allowed, denied = list(request.allowed_sale_ids), list(request.denied_sale_ids)
-    if session or allowed or denied:
-        _check_ids("session_sale_ids", session, 100, limits.max_text_bytes)
-        _check_ids("allowed_sale_ids", allowed, limits.max_sale_ids, limits.max_text_bytes)
-        _check_ids("denied_sale_ids", denied, limits.max_sale_ids, limits.max_text_bytes)
-    if attributes:
-        _check_attributes(attributes, limits)
-    for name, text in (("user_id", request.user_id), ("policy", request.policy), ("surface", request.surface)):
-        if len(text) > limits.max_text_bytes // 4:  # below, no text can have too many bytes
-            _check_text(name, text, limits.max_text_bytes)
-    if request.request_id and not _REQUEST_ID.fullmatch(request.request_id):
-        raise ConfigurationError(f"request_id == {_shown(request.request_id)}, must be 1 to 64 of 0-9 A-Z a-z _ -")
+    given = {field.name: value for field, value in request.ListFields()}  # what is absent takes no time
+    session = list(given.get("session_sale_ids", ()))
+    allowed, denied = list(given.get("allowed_sale_ids", ())), list(given.get("denied_sale_ids", ()))
+    attributes = dict(given.get("attributes", ()))
+    _check_ids("session_sale_ids", session, 100, limits.max_text_bytes)
+    _check_ids("allowed_sale_ids", allowed, limits.max_sale_ids, limits.max_text_bytes)
+    _check_ids("denied_sale_ids", denied, limits.max_sale_ids, limits.max_text_bytes)
+    _check_attributes(attributes, limits)
+    for name in ("user_id", "policy", "surface"):
+        if name in given:
+            _check_text(name, given[name], limits.max_text_bytes)
+    request_id = given.get("request_id")
+    if request_id and not _REQUEST_ID.fullmatch(request_id):
+        raise ConfigurationError(f"request_id == {_shown(request_id)}, must be 1 to 64 of 0-9 A-Z a-z _ -")
     return PageRequest(
-        user_id=request.user_id,
-        policy=request.policy or default_policy,
-        n=_checked_n(request.n, limits.max_n),
-        surface=request.surface or HOME,
+        user_id=given.get("user_id", ""),
+        policy=given.get("policy") or default_policy,
+        n=_checked_n(given.get("n", 0), limits.max_n),
+        surface=given.get("surface") or HOME,
         attributes=attributes,
         session=[Visit(sale_id) for sale_id in session],
         allowed=allowed,
         denied=denied,
-        explain=request.explain,
+        explain=given.get("explain", False),
     )
 
 
@@ -114,8 +114,9 @@ def _checked_n(n: int, most: int) -> int:
 def _check_ids(name: str, ids: Sequence[str], most: int, max_bytes: int) -> None:
     if len(ids) > most:
         raise ConfigurationError(f"{name} has {len(ids)} entries, must have at most {most}")
-    for sale_id in ids:
-        _check_text(name, sale_id, max_bytes)
+    if 4 * max(map(len, ids), default=0) > max_bytes:  # a character takes at most four bytes
+        for sale_id in ids:
+            _check_text(name, sale_id, max_bytes)
 
 
 def _check_attributes(attributes: Mapping[str, str], limits: LimitSettings) -> None:
@@ -127,6 +128,8 @@ def _check_attributes(attributes: Mapping[str, str], limits: LimitSettings) -> N
 
 
 def _check_text(name: str, text: str, most: int) -> str:
+    if 4 * len(text) <= most:  # a character takes at most four bytes
+        return text
     length = len(text.encode("utf-8", "surrogatepass"))
     if length > most:
         raise ConfigurationError(f"{name} == {_shown(text)} has {length} bytes, must have at most {most}")

@@ -170,7 +170,7 @@ class _Process:
         self.pools.append(pool)
         guard = Guard(self.access, self.metrics, settings.log, self.tracer, pool, most, is_admin=service is _ADMIN)
         return grpc.server(
-            pool,
+            pool,  # type: ignore[arg-type]  # any executor will do
             handlers=[guard.handler(service, servicer)],
             options=[
                 # Else a second service on the port would start without a word.

@@ -135,8 +135,7 @@ def _be_a_worker(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on as SIGTERM
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
-        # Answers make no cycles: at 700 objects, collections take a tenth of the time.
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(50_000, 20, 100)  # answers make no cycles
         with start_server(settings, folder) as server:
             _log.info("listening on %s", server.target)
             with suppress(BrokenPipeError):  # nobody waits for one that replaces another

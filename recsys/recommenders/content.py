@@ -44,6 +44,7 @@ class ImageThemesSettings(ContentSettings):
     """Content-based filtering over the themes of photos."""
 
 
+_FEW_FEATURES = 256
 IMAGES = "content_images"
 """The recommender over the themes of photos."""
 
@@ -141,10 +142,18 @@ class ContentModel:
         profile = self._profile(histories)
         return np.sqrt(profile @ profile, dtype=np.float32)[None]
 
-    def _profile(self, histories: Histories) -> NDArray[np.float64]:
+    def _profile(self, histories: Histories) -> NDArray[np.floating]:
         """Return the profile of a single user."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
+        rows = self._rows
+        if rows is not None:
+            return histories.once(self, lambda: histories.sums(weights, rows)[0])
         return histories.once(self, lambda: weighted_row_sum(self.profiles, histories.sales, weights))
+
+    @cached_property
+    def _rows(self) -> NDArray[np.float32] | None:
+        """The profiles as a dense array, where features are few."""
+        return self.profiles.toarray() if self.profiles.shape[1] <= _FEW_FEATURES else None
 
     def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
         """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).

@@ -111,9 +111,9 @@ def own_events(histories: Histories, horizon: Horizon, weights: NDArray[np.float
     """Add up the weights of each user's events of each very sale, shape (n_users, n_horizon)."""
     column = horizon.columns(histories.sales)
     events = np.flatnonzero((column >= 0) & (weights > 0))
-    sums = np.zeros((len(histories), len(horizon)), np.float32)
-    np.add.at(sums.ravel(), histories.user_of_event()[events] * len(horizon) + column[events], weights[events])
-    return sums
+    cells = histories.user_of_event()[events] * len(horizon) + column[events]
+    sums = np.bincount(cells, weights[events], minlength=len(histories) * len(horizon))
+    return sums.astype(np.float32).reshape(len(histories), len(horizon))
 
 
 def log_prices(prices: NDArray[np.float64]) -> NDArray[np.float64]:

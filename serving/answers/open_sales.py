@@ -1,8 +1,7 @@
 """Which sales are open: the one place that decides, for every path that shows a sale."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import starmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +45,7 @@ class Doorkeeper:
         self._snapshot = snapshot
         self._version = version
         self._withdrawn = withdrawn
-        self._popular = list(picks(snapshot.shared_rankings[POPULARITY]))
+        self._popular = picks(snapshot.shared_rankings[POPULARITY])
         self._unranked = _unranked(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
@@ -68,7 +67,7 @@ class Doorkeeper:
             ranking = self._snapshot.segments.get(attribute, {}).get(value)
             if ranking is None:
                 return []  # not kept: a request may name any value
-            found = open_sales.segments[segment] = [pick for pick in picks(ranking) if open_sales.is_open[pick.sale]]
+            found = open_sales.segments[segment] = [pick for pick in picks(ranking) if open_sales.is_open[pick[0]]]
         return found
 
     def _open_at(self, now: int, version: int) -> OpenSales:
@@ -87,19 +86,19 @@ class Doorkeeper:
             until=min((edge for edge in edges if edge > now), default=1 << 63),
             version=version,
             is_open=flags,
-            popular=[pick for pick in self._popular if flags[pick.sale]],
-            unranked=[pick for pick in self._unranked if flags[pick.sale]],
+            popular=[pick for pick in self._popular if flags[pick[0]]],
+            unranked=[pick for pick in self._unranked if flags[pick[0]]],
         )
 
 
-def picks(ranking: Ranking) -> Iterator[Pick]:
-    """Return a ranking as picks, one by one: most pages need the first few only."""
+def picks(ranking: Ranking) -> list[Pick]:
+    """Return a ranking as picks."""
     sales, scores, reasons, covers = ranking
-    return starmap(Pick, zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True))
+    return list(zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True))
 
 
 def _unranked(snapshot: Snapshot, reason: int) -> list[Pick]:
     popular = snapshot.shared_rankings[POPULARITY].sales
     others: NDArray[np.int64] = np.setdiff1d(np.arange(len(snapshot.sales)), popular)
     soonest: Iterable[int] = others[np.argsort(snapshot.closes_at[others], kind="stable")].tolist()
-    return [Pick(sale, None, reason, 0) for sale in soonest]
+    return [(sale, None, reason, 0) for sale in soonest]

@@ -12,17 +12,11 @@ UNEXPLAINED = -1
 """The reason of a pick until it is known to be shown."""
 
 
-class Pick(NamedTuple):
-    """A sale that may be shown."""
-
-    sale: int
-    """Position in the snapshot's sales."""
-    score: float | None
-    """What the policy thinks of it; None where the policy did not rank it."""
-    reason: int
-    """Position in the reasons, or UNEXPLAINED."""
-    cover: int
-    """Position of the photo in the sale's images."""
+Pick = tuple[int, float | None, int, int]
+"""A sale that may be shown: its position in the snapshot's sales; what the policy thinks of it, None where it did not
+rank it; the position of its reason, or UNEXPLAINED; the position of the photo in its images. No named tuple, since every
+request makes some.
+"""
 
 
 class Visit(NamedTuple):

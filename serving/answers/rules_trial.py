@@ -46,6 +46,6 @@ def rules_trial(
         before, _ = plain.answer(request, instant, "trial")
         after, _ = ruled.answer(request, instant, "trial")
         rule_at = list(after.rule_at) or [None] * len(after.picks)
-        arranged = ArrangedPage([pick.sale for pick in after.picks], rule_at, list(after.rules), list(after.notes))
-        changes.append(compare(user_id, [pick.sale for pick in before.picks], arranged, plain.sale_ids))
+        arranged = ArrangedPage([pick[0] for pick in after.picks], rule_at, list(after.rules), list(after.notes))
+        changes.append(compare(user_id, [pick[0] for pick in before.picks], arranged, plain.sale_ids))
     return summed_up(changes)

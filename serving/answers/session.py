@@ -68,23 +68,22 @@ class SessionRanking:
         """Return all sales of the horizon, best first, unexplained."""
         scores = self.scored.scores(self.policy)
         best = top(scores, scores.shape[1])[0]
-        return map(Pick, best.tolist(), scores[0][best].tolist(), repeat(UNEXPLAINED), repeat(0))
+        return zip(best.tolist(), scores[0][best].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)
 
     def explained(self, picks: Sequence[Pick]) -> list[Pick]:
         """Return picks with reasons and photos, where they lack them."""
-        best = np.array([[pick.sale for pick in picks if pick.reason == UNEXPLAINED]], np.int64)
+        best = np.array([[sale for sale, _, reason, _ in picks if reason == UNEXPLAINED]], np.int64)
         if not best.size:
             return list(picks)
-        whys = zip(
-            self.scored.reasons(self.policy, best)[0].tolist(), self.scored.covers(best)[0].tolist(), strict=True
-        )
-        return [Pick(pick.sale, pick.score, *next(whys)) if pick.reason == UNEXPLAINED else pick for pick in picks]
+        reasons, covers = self.scored.reasons(self.policy, best)[0], self.scored.covers(best)[0]
+        whys = zip(reasons.tolist(), covers.tolist(), strict=True)
+        return [(*pick[:2], *next(whys)) if pick[2] == UNEXPLAINED else pick for pick in picks]
 
     def contributions(self, picks: Sequence[Pick]) -> list[Mapping[str, float]]:
         """Return for each pick what each feature adds to the log-odds, the most first; nothing for other policies."""
         if self.policy != META:
             return []
-        best = np.array([[pick.sale for pick in picks]], np.int64)
+        best = np.array([[pick[0] for pick in picks]], np.int64)
         names = self.scored.ranker.scorer.names
         rows = self.scored.contributions(best)[:, 0, :].T.tolist()
         return [dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1])) for row in rows]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
-from math import isfinite
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -57,7 +56,7 @@ class TopSales:
         self._popularity_reason = len(snapshot.reasons)
         self._open_reason = self._popularity_reason + 1
         self._doorkeeper = Doorkeeper(snapshot, self._open_reason, version, withdrawn)
-        self._shared = {policy: list(picks(ranking)) for policy, ranking in snapshot.shared_rankings.items()}
+        self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
         self._heads = {policy: _head(snapshot, policy) for policy in snapshot.all_policies}
         self._sale_parts = [_static_part(sale) for sale in snapshot.sales]
         self._image_parts = [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales]
@@ -103,10 +102,10 @@ class TopSales:
             ranked = self._ranked_for_session(request, user, hurry)
             if ranked.session or user is None:
                 return ranked
-            return _Ranked(_own_picks(user, request.policy), why_not=ranked.why_not)
+            return _Ranked(user.places(request.policy), why_not=ranked.why_not)
         if user is None:
             return _Ranked(why_not=sentences.UNKNOWN_USER)
-        return _Ranked(_own_picks(user, request.policy))
+        return _Ranked(user.places(request.policy))
 
     def _ranked_for_session(self, request: PageRequest, user: User | None, hurry: bool) -> _Ranked:
         if hurry:
@@ -123,7 +122,7 @@ class TopSales:
         is_open = self._admitted(request, open_sales.is_open)
         rules = self.rules if self.rules is not None and self.rules.is_active(request.surface, now) else None
         wanted = request.n if rules is None else len(is_open)
-        own = list(islice((pick for pick in ranked.picks if is_open[pick.sale]), wanted))
+        own = list(islice((pick for pick in ranked.picks if is_open[pick[0]]), wanted))
         if own:
             policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
         else:
@@ -134,7 +133,7 @@ class TopSales:
         page = Page(policy, level, why, shown, uses_session=bool(ranked.session and ranked.session.visits), notes=notes)
         if rules is not None:
             arranged = rules.arrange(
-                [pick.sale for pick in shown], is_open, request.n, request.surface, request.attributes, now
+                [pick[0] for pick in shown], is_open, request.n, request.surface, request.attributes, now
             )
             page = self._arranged(page, arranged)
         return self._explained(
@@ -161,11 +160,11 @@ class TopSales:
         why = ranked.why_not or sentences.NONE_OF_HIS_OPEN
         for attribute, value in self._segments(request):
             of_segment = self._doorkeeper.segment((attribute, value), open_sales)
-            if found := [pick for pick in of_segment if is_open[pick.sale]]:
+            if found := [pick for pick in of_segment if is_open[pick[0]]]:
                 return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
-        if found := [pick for pick in open_sales.popular if is_open[pick.sale]]:
+        if found := [pick for pick in open_sales.popular if is_open[pick[0]]]:
             return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
-        unranked = [pick for pick in open_sales.unranked if is_open[pick.sale]]
+        unranked = [pick for pick in open_sales.unranked if is_open[pick[0]]]
         return unranked, pb.FALLBACK_LEVEL_ANY_OPEN, sentences.NO_RANKED_OPEN
 
     def _segments(self, request: PageRequest) -> Iterable[tuple[str, str]]:
@@ -176,24 +175,24 @@ class TopSales:
         self, own: list[Pick], request: PageRequest, open_sales: OpenSales, is_open: list[bool], wanted: int
     ) -> list[Pick]:
         """Return the own picks, and as many of the segments' and the popular sales as are wanted."""
-        seen = {pick.sale for pick in own}
+        seen = {pick[0] for pick in own}
         segments = (self._doorkeeper.segment(segment, open_sales) for segment in self._segments(request))
         # Scores of another policy have another unit: none is better than one that looks like a probability.
-        popular = (
-            Pick(pick.sale, None, self._popularity_reason, pick.cover) for pick in chain(*segments, open_sales.popular)
+        popular: Iterable[Pick] = (
+            (sale, None, self._popularity_reason, cover) for sale, _, _, cover in chain(*segments, open_sales.popular)
         )
         filled = list(own)
         for pick in chain(popular, open_sales.unranked):
             if len(filled) >= wanted:
                 break
-            if is_open[pick.sale] and pick.sale not in seen:
-                seen.add(pick.sale)
+            if is_open[pick[0]] and pick[0] not in seen:
+                seen.add(pick[0])
                 filled.append(pick)
         return filled
 
     def _arranged(self, page: Page, arranged: ArrangedPage) -> Page:
-        known = {pick.sale: pick for pick in page.picks}
-        shown = [known.get(sale) or Pick(sale, None, self._open_reason, 0) for sale in arranged.sales]
+        known = {pick[0]: pick for pick in page.picks}
+        shown = [known.get(sale) or (sale, None, self._open_reason, 0) for sale in arranged.sales]
         notes = [*page.notes, *arranged.notes]
         return page._replace(picks=shown, rule_at=arranged.rules, rules=arranged.applied, notes=notes)
 
@@ -221,17 +220,16 @@ class TopSales:
         ]
         if page.rules or page.contributions:
             sales = [(*parts[:4], _extras(page, place)) for place, parts in enumerate(sales)]
-        rest = pb.GetTopSalesResponse(
-            fallback_level=page.level,
-            fallback_reason=page.why,
-            shortfall_reason=page.shortfall,
-            request_id=request_id,
-            uses_session=page.uses_session,
-            rules=page.rules,
-            notes=page.notes,
-        )
-        _set(rest.answer_time, now)
-        return wire.response(self._heads[page.policy], sales, rest.SerializeToString())
+        end = wire.end(page.level, request_id, now)
+        if page.why or page.shortfall or page.uses_session or page.rules or page.notes:
+            end += pb.GetTopSalesResponse(
+                fallback_reason=page.why,
+                shortfall_reason=page.shortfall,
+                uses_session=page.uses_session,
+                rules=page.rules,
+                notes=page.notes,
+            ).SerializeToString()
+        return wire.response(self._heads[page.policy], sales, end)
 
 
 def _session_ranker(snapshot: Snapshot) -> tuple[SessionRanker | None, str]:
@@ -240,14 +238,6 @@ def _session_ranker(snapshot: Snapshot) -> tuple[SessionRanker | None, str]:
         return SessionRanker(snapshot), ""
     except SnapshotError as error:
         return None, str(error)
-
-
-def _own_picks(user: User, policy: str) -> Iterable[Pick]:
-    ranking = user.ranking(policy)
-    sales = ranking.sales.tolist()
-    if len(set(sales)) < len(sales) or not all(map(isfinite, ranking.scores.tolist())):
-        raise SnapshotError("a user's ranking holds a sale twice, or a score that is no number")
-    return picks(ranking)
 
 
 def _extras(page: Page, place: int) -> bytes:

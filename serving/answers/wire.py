@@ -17,6 +17,9 @@ Parts = tuple[bytes, bytes, bytes, bytes, bytes]
 _RANK = 2 * 8
 _SCORE = 3 * 8 + 5
 _PROBABILITY = 11 * 8 + 5
+_LEVEL = 6 * 8
+_ANSWER_TIME = 8 * 8 + 2
+_REQUEST_ID = 10 * 8 + 2
 _SALES = bytes([1 * 8 + 2])
 _RESPONSES = bytes([1 * 8 + 2])
 
@@ -34,13 +37,23 @@ def place(rank: int, score: float | None, is_log_odds: bool) -> bytes:
     return _SCORED.pack(_RANK, rank, _SCORE, score)
 
 
-def response(head: bytes, sales: Iterable[Parts], rest: bytes) -> bytes:
+def end(level: int, request_id: str, now: int) -> bytes:
+    """Write what every `GetTopSalesResponse` has of its own: fallback level, request id (1..64 bytes) and answer time."""
+    seconds, micros = divmod(now, 1_000_000)
+    instant = b"\x08" + _varint(seconds) + (b"\x10" + _varint(micros * 1000) if micros else b"")
+    name = request_id.encode()
+    return b"".join(
+        (bytes((_LEVEL, level, _REQUEST_ID, len(name))), name, bytes((_ANSWER_TIME, len(instant))), instant)
+    )
+
+
+def response(head: bytes, sales: Iterable[Parts], end: bytes) -> bytes:
     """Write a `GetTopSalesResponse`: its parts, and each `RankedSale` behind tag and length."""
     parts = [head]
     for sale in sales:
         a, b, c, d, e = sale
         parts += (_SALES, _varint(len(a) + len(b) + len(c) + len(d) + len(e)), *sale)
-    parts.append(rest)
+    parts.append(end)
     return b"".join(parts)
 
 

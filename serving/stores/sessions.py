@@ -13,6 +13,7 @@ from recsys.instants import DAY
 from recsys.snapshot_users import encode_user
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent
+from serving.stores.recent_users import RecentUsers
 
 _MAP_BYTES = 1 << 36  # a limit of the address space, not of the disk
 _MOST = 100  # events kept of a user and day
@@ -28,13 +29,17 @@ class SessionFiles:
     def __init__(self, folder: Path, clock: Clock):
         self._folder = folder
         self._clock = clock
+        self._recent = RecentUsers(folder / "recent_users")
         self._days: dict[int, lmdb.Environment] = {}
         self._opening = threading.Lock()
 
     def get(self, user_id: str, since: int) -> list[SessionEvent]:
         """Return what a user did from an instant on, the latest last."""
-        today, key = self._clock() // DAY, encode_user(user_id)
+        key = encode_user(user_id)
         found: list[SessionEvent] = []
+        if not self._recent.may_have_events(key, since):
+            return found
+        today = self._clock() // DAY
         for day in range(max(since // DAY, today - 1), today + 1):
             with self._file(day).begin() as transaction:
                 found += _events(transaction.get(key))
@@ -48,6 +53,7 @@ class SessionFiles:
                     key = encode_user(user_id)
                     known = [*_events(transaction.get(key)), *of_user][-_MOST:]
                     transaction.put(key, orjson.dumps(known, default=tuple))
+                    self._recent.note(key, max(event.occurred_at for event in of_user))
         except lmdb.Error as error:
             raise StoreError(f"{self._folder} cannot be written ({error}): check the disk") from None
 
@@ -55,6 +61,7 @@ class SessionFiles:
         """Close the files."""
         for file in self._days.values():
             file.close()
+        self._recent.close()
 
     def _file(self, day: int) -> lmdb.Environment:
         return self._days.get(day) or self._opened(day)

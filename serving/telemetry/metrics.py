@@ -1,7 +1,6 @@
 """Prometheus metrics: counted in the background, served to whoever scrapes any process of the service."""
 
 import os
-from bisect import bisect_left
 from collections import Counter as Tally
 from collections import deque
 from socketserver import ThreadingMixIn
@@ -9,6 +8,7 @@ from threading import Thread
 from typing import NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -88,10 +88,10 @@ class Metrics:
 
 
 def _observe(histogram: Histogram, seconds: list[float]) -> None:
-    """Add observations; one by one they would take 4 us each."""
-    counts = Tally(bisect_left(_SECONDS, each) for each in seconds)
-    for bucket, count in counts.items():
-        histogram._buckets[bucket].inc(count)
+    """Add observations at once: one by one, each would lock and write two numbers."""
+    counts = np.bincount(np.searchsorted(_SECONDS, seconds), minlength=len(_SECONDS) + 1)
+    for bucket in np.flatnonzero(counts).tolist():
+        histogram._buckets[bucket].inc(int(counts[bucket]))
     histogram._sum.inc(sum(seconds))
 
 

@@ -15,6 +15,7 @@ from recsys.snapshot import Snapshot
 from recsys.snapshot_users import (
     MappedUsers,
     Ranking,
+    RankingCodec,
     pack_history,
     pack_rankings,
     ranking_type,
@@ -86,16 +87,6 @@ def test_positions_take_two_bytes_up_to_65536_sales_and_four_beyond() -> None:
         assert unpack_ranking(pack_rankings(rankings, n_sales)[0]).sales.tolist() == [n_sales - 1, 0]
 
 
-def test_padding_of_a_record_is_always_the_same() -> None:
-    kind = ranking_type(1_000, 1)
-    used = sum(kind[name].itemsize for name in kind.names)
-    assert kind.itemsize > used
-    for n_users in range(1, 9):
-        np.full(n_users * kind.itemsize, 255, np.uint8)  # freed at once: the next array of this size may lie there
-        packed = pack_rankings(rankings_of(np.ones((n_users, 1), np.float32)), 1_000).tobytes()
-        assert not np.frombuffer(packed, np.uint8).reshape(n_users, kind.itemsize)[:, used:].any()
-
-
 # How a history is packed.
 
 
@@ -122,6 +113,35 @@ def test_age_above_68_years_is_68_years() -> None:
     found = unpack_history(pack_history(np.arange(4), ages, np.array([False, False, False, True])))
     assert found.ages.tolist() == [60 * YEAR, 2**31 - 1, 2**31 - 1, 2**31 - 1]
     assert found.purchases.tolist() == [False, False, False, True]
+
+
+# How users are read.
+
+
+@given(
+    scores=arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(0, 12)), elements=FLOATS),
+    n_sales=st.sampled_from([65_536, 65_537]),
+)
+def test_places_are_those_of_the_ranking_one_by_one(scores: np.ndarray, n_sales: int) -> None:
+    rankings = rankings_of(scores, n_sales)
+    records = pack_rankings(rankings, n_sales)
+    codec = RankingCodec(n_sales, scores.shape[1])
+    assert codec.size == records.itemsize
+    for row, record in enumerate(records):
+        found, expected = list(codec.places(records.tobytes(), row * codec.size)), unpack_ranking(record)
+        for place, name in enumerate(("sales", "scores", "reasons", "covers")):
+            values = np.array([each[place] for each in found], getattr(expected, name).dtype)
+            assert_array_equal(values, getattr(expected, name), err_msg=name)
+
+
+def test_places_that_no_writer_wrote_are_refused() -> None:
+    good = rankings_of(np.array([[2.0, 1.0, 0.0]], np.float32))
+    twice = good._replace(sales=np.array([[5, 7, 5]]))
+    endless = pack_rankings(good, 9)
+    endless["high"] = np.inf
+    for records in (pack_rankings(twice, 9), endless):
+        with pytest.raises(SnapshotError, match="holds a sale twice, or a score that is no number"):
+            RankingCodec(9, 3).places(records.tobytes(), 0)
 
 
 # How users are found.

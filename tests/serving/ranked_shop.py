@@ -39,7 +39,7 @@ class RankedShop:
     files: Path
 
     @classmethod
-    def made(cls, files: Path, seed: int = 3, n_users: int = 23, n_sales: int = 40) -> "RankedShop":
+    def made(cls, files: Path, seed: int = 4, n_users: int = 23, n_sales: int = 40) -> "RankedShop":
         """Fit a ranker to a random shop, and write it into a new folder."""
         data = with_photos(random_shop(seed, n_users, n_sales, n_events=25 * n_users))
         ranker = fitted_ranker(data, RECOMMENDERS)

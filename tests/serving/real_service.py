@@ -155,6 +155,11 @@ class Load:
         wanted = len(self.answers) + count
         wait_until(lambda: len(self.answers) >= wanted or self.failures)
 
+    def saw(self, snapshot: str, count: int) -> bool:
+        """Tell whether the last so many answers came from a snapshot, or nobody asks any more."""
+        latest = self.answers[-count:]
+        return bool(self.failures) or all(answer.page.snapshot == snapshot for answer in latest)
+
     def wait_for_the_end(self) -> None:
         """Wait until nobody asks any more."""
         wait_until(lambda: not any(thread.is_alive() for thread in self._threads))

@@ -91,7 +91,7 @@ def test_killed_parent_leaves_workers_that_answer_until_a_new_one_takes_over(sta
 
 def test_parent_that_is_killed_while_it_starts_leaves_nobody(start):
     killed = "import os, signal, serving.workers as w"
-    killed += "\nw._Parent._wait_until_ready = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+    killed += "\nw._is_ready = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     service = start(first=killed)
     assert service.process.wait(PATIENCE) == -signal.SIGKILL
     wait_until(lambda: "listening" in service.log())
@@ -167,10 +167,10 @@ def test_swaps_and_rollbacks_fail_no_request_and_are_seen_by_every_process_withi
             second = published.publish(
                 [make_sale("x"), make_sale("y")], {"ann": [(1, 0.5, 0)]}, fingerprint=fingerprint
             )
-            wait_until(lambda name=second: all(answer.page.snapshot == name for answer in load.answers[-40:]))
+            wait_until(lambda name=second: load.saw(name, 40))
             assert snapshot_store.rollback(published.root, AS_OF) == first
             by_now = time.monotonic() + 1
-            wait_until(lambda by_now=by_now: load.answers[-1].began > by_now)
+            wait_until(lambda by_now=by_now: load.answers[-1].began > by_now or load.failures)
             assert {answer.page.snapshot for answer in load.answers if answer.began > by_now} == {first}
     assert load.failures == []
     pages = {(answer.page.snapshot == first, answer.user_id, shown(answer.page)) for answer in load.answers}
@@ -222,7 +222,7 @@ def test_service_starts_and_answers_while_mlflow_is_down(published, tmp_path):
     (port,) = free_ports(1)
     conf = tmp_path / "shop.yaml"
     conf.write_text(
-        f"folder: {tmp_path}\nmlflow: {{tracking_uri: 'http://127.0.0.1:9'}}\n"
+        f"folder: {tmp_path}\nsource: conf/sources/demo\nmlflow: {{tracking_uri: 'http://127.0.0.1:9'}}\n"
         f"serving: {{port: {port}, admin_port: null, metrics_port: null, workers: 1, clock: replay}}\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -230,6 +230,7 @@ def test_service_starts_and_answers_while_mlflow_is_down(published, tmp_path):
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
         try:
             wait_until(lambda: process.poll() is not None or "listening" in (tmp_path / "log").read_text())
+            assert process.poll() is None, (tmp_path / "log").read_text()
             with Client(f"127.0.0.1:{port}", deadline=PATIENCE) as client:
                 assert shown(client.top_sales("ann", 3)) == ("s00", "s02", "s04")
         finally:

@@ -71,8 +71,8 @@ def test_before_the_first_and_after_the_last_edge_nothing_is_open(doorkeeper):
 def test_ranked_open_sales_come_by_popularity_and_the_others_by_their_end(shop, doorkeeper):
     shop.clock.set(3)
     found = doorkeeper.open_at(shop.clock())
-    assert [(pick.sale, pick.score) for pick in found.popular] == [(1, 2.0), (0, 1.0)]
-    assert [(pick.sale, pick.score, pick.reason) for pick in found.unranked] == [(2, None, OPEN_REASON)]
+    assert [pick[:2] for pick in found.popular] == [(1, 2.0), (0, 1.0)]
+    assert [pick[:3] for pick in found.unranked] == [(2, None, OPEN_REASON)]
 
 
 def test_withdrawn_sale_is_open_nowhere_at_once(shop, doorkeeper, withdrawn):
@@ -122,7 +122,7 @@ def test_change_while_the_list_is_made_is_looked_at_again(shop, make_sale, withd
 def test_segment_holds_its_open_sales_best_first(shop, doorkeeper, withdrawn):
     def of_segment(hours: float, value: str = "FR") -> list[int]:
         shop.clock.set(hours)
-        return [pick.sale for pick in doorkeeper.segment(("market", value), doorkeeper.open_at(shop.clock()))]
+        return [pick[0] for pick in doorkeeper.segment(("market", value), doorkeeper.open_at(shop.clock()))]
 
     assert of_segment(0) == [2]
     assert of_segment(2) == [2, 1]

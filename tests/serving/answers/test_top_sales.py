@@ -11,6 +11,7 @@ from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.instants import to_micros
 from recsys.rules import PageRules, RuleSet
 from recsys.snapshot import Snapshot
+from recsys.snapshot_users import ranking_type
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
 
@@ -325,16 +326,18 @@ def test_request_in_a_hurry_leaves_the_session_out_and_says_so(shop, night):
 # Damaged records.
 
 
+NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")
+"""For scores that are no numbers: numpy says once in the service's log that it met one."""
+
+
 class Damaged:
     """A user whose record cannot be read."""
 
     def __init__(self, error: Exception):
         self._error = error
 
-    def ranking(self, policy: str) -> None:
+    def places(self, policy: str) -> None:
         raise self._error
-
-    history = ranking
 
 
 @pytest.mark.parametrize("error", [IndexError("index 9 is out of bounds"), SnapshotError("CRC-32")])
@@ -346,8 +349,9 @@ def test_damaged_record_is_a_fallback_that_says_so(shop, make_sale, monkeypatch,
     assert response.fallback_reason == "This user's record in the snapshot is damaged. Popular sales are shown."
 
 
+@NOISY
 @pytest.mark.parametrize(
-    ("field", "value"), [("sales", 9), ("reasons", 77), ("covers", 3), ("low", 1e30), ("high", math.nan), ("low", -1e9)]
+    ("field", "value"), [("sales", 9), ("reasons", 77), ("covers", 3), ("low", math.inf), ("high", math.nan), ("low", -1e9)]
 )
 def test_value_out_of_range_in_a_record_is_damage(shop, make_sale, field, value):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]})
@@ -365,15 +369,14 @@ def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
 
 
 def damage(snapshot: Snapshot, field: str, value: float) -> None:
-    """Change a field of the only user's record, that of the first place, after the checksums were compared."""
-    record = snapshot.users.at(0).records["meta"].dtype
-    kind, offset = record.fields[field][:2]
-    kind = kind.base
+    """Change a field of the first user's record, that of the best sale, after the checksums were compared."""
+    kind, offset = ranking_type(len(snapshot.sales), snapshot.k).fields[field][:2]
     with (snapshot.path / "ranking_meta.bin").open("r+b") as file:
         file.seek(offset)
-        file.write(kind.type(value).tobytes())
+        file.write(kind.base.type(value).tobytes())
 
 
+@NOISY
 @settings(max_examples=150)
 @given(st.data())
 def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
@@ -381,7 +384,8 @@ def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
     names = sorted(file.name for file in top_sales.snapshot.path.glob("*.bin"))
     file = top_sales.snapshot.path / data.draw(st.sampled_from(names))
     before = file.read_bytes()
-    flips = data.draw(st.lists(st.tuples(st.integers(0, len(before) - 1), st.integers(1, 255)), min_size=1, max_size=9))
+    places = st.integers(0, len(before) - 1)
+    flips = data.draw(st.dictionaries(places, st.integers(1, 255), min_size=1, max_size=40)).items()
     after = bytearray(before)
     for position, mask in flips:
         after[position] ^= mask
