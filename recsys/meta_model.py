@@ -1,6 +1,7 @@
 """The meta-model: a logistic regression over the features → purchase probability."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -43,8 +44,13 @@ class MetaModel:
     coefficients: list[float]
     intercept: float
 
-    def log_odds(self, features: list[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return the log-odds of each cell, given one array a feature that broadcasts to the shape."""
+    def log_odds(self, features: Sequence[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the log-odds of each cell, given one array a feature that broadcasts to the shape.
+
+        Features in one array, its first axis, are summed at once.
+        """
+        if isinstance(features, np.ndarray):
+            return np.tensordot(self.slopes, features, axes=1) + np.float32(self._constant)
         total = np.full(shape, self._constant, np.float32)
         for slope, feature in zip(self.slopes, features, strict=True):
             if slope:

@@ -1,6 +1,5 @@
 """Histories → ranked sales, with reasons and photos: the night and the running session alike."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +10,7 @@ from recsys.histories import Histories
 from recsys.images.covers import Covers
 from recsys.meta_model import META, MetaModel
 from recsys.recommenders.content import IMAGES, ContentModel
-from recsys.scorer import Scorer
+from recsys.scorer import Features, Scorer
 from recsys.snapshot import Ranking
 
 
@@ -49,7 +48,7 @@ class Scored:
     histories: Histories
 
     @cached_property
-    def features(self) -> list[NDArray[np.float32]]:
+    def features(self) -> Features:
         """The features of the meta-model, each broadcasting to (n_users, n_horizon)."""
         return self.ranker.scorer.features(self.histories)
 
@@ -103,9 +102,7 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return n_sales - 1 - (best[:, ::-1] & 0xFFFFFFFF)
 
 
-def contributions(
-    features: Sequence[NDArray[np.float32]], meta_model: MetaModel, best: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def contributions(features: Features, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return what each feature adds to the log-odds of some sales of each user.
 
     Args:
@@ -117,10 +114,13 @@ def contributions(
         Shape (n_features, n_users, k): coefficient * (feature - mean) / scale.
     """
     rows = np.arange(len(best))[:, None]
-    added = np.empty((len(features), *best.shape), np.float32)
-    for number, feature in enumerate(features):
-        n_users, n_sales = feature.shape
-        added[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
+    if isinstance(features, np.ndarray):
+        added = features[:, rows, best]
+    else:
+        added = np.empty((len(features), *best.shape), np.float32)
+        for number, feature in enumerate(features):
+            n_users, n_sales = feature.shape
+            added[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
     added -= meta_model.offsets[:, None, None]
     added *= meta_model.slopes[:, None, None]
     return added

@@ -13,6 +13,9 @@ from recsys.histories import Histories
 from recsys.recommenders import Model, Recommender
 from recsys.recommenders.base import Traceable
 
+Features = Sequence[NDArray[np.float32]] | NDArray[np.float32]
+"""One array a feature, or one array of all, whose first axis is the features."""
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -66,7 +69,7 @@ class Scorer:
         scores = self.models[self.names.index(name)].score(histories)
         return np.broadcast_to(scores, (len(histories), len(self.horizon)))
 
-    def features(self, histories: Histories) -> list[NDArray[np.float32]]:
+    def features(self, histories: Histories) -> Features:
         """Return the features of the meta-model in the order of `names`.
 
         Returns:
@@ -74,12 +77,38 @@ class Scorer:
             sale is relative to its mean over the horizon: a heavy user's scores are all high, and that says nothing
             of any one sale.
         """
+        if len(histories) == 1:
+            return self._features_of_one(histories)
         return [
             self._shared_features[number]
             if number in self._shared_features
             else _feature(model.score(histories), self.recommenders[number].gain)
             for number, model in enumerate(self.models)
         ]
+
+    def _features_of_one(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the features of a single user as one array: taken together, they take a fifth of the calls."""
+        features = np.empty((len(self.models), len(self.horizon)), np.float32)
+        centred = []
+        for number, model in enumerate(self.models):
+            if number in self._shared_features:
+                features[number] = self._shared_features[number]
+            else:
+                scores = model.score(histories)
+                features[number] = scores
+                if scores.shape[1] > 1:
+                    centred.append(number)
+        rows, gains = self._gains
+        features[rows] = np.log1p(features[rows] * gains)
+        features[centred] -= np.add.reduce(features[centred], axis=1, keepdims=True) / np.float32(len(self.horizon))
+        return features[:, None, :]
+
+    @cached_property
+    def _gains(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The personal features that have a gain, and their gains, shape (n, 1)."""
+        pairs = enumerate(self.recommenders)
+        gains = {number: each.gain for number, each in pairs if each.is_personal and each.gain}
+        return np.array(list(gains), np.intp), np.array(list(gains.values()), np.float32)[:, None]
 
     @cached_property
     def _shared_features(self) -> dict[int, NDArray[np.float32]]:

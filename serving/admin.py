@@ -10,7 +10,7 @@ from recommendations.v1 import admin_pb2 as pb
 from recommendations.v1 import admin_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError
-from recsys.instants import from_micros, to_micros
+from recsys.instants import SECOND, to_micros
 from recsys.serving_settings import ServingSettings
 from serving.access import Access
 from serving.answers.top_sales import TopSales
@@ -19,6 +19,8 @@ from serving.errors import FinalError, NotFoundError
 from serving.record_log import LogState
 from serving.requests import check_sale_id
 from serving.stores.base import Store, WithdrawnSale
+
+_YEAR_10000 = 253_402_300_800 * SECOND  # where protobuf's instants end
 
 
 class Status(NamedTuple):
@@ -51,9 +53,7 @@ class AdminServicer(pb_grpc.AdminServicer):
     def HideSale(self, request: pb.HideSaleRequest, context: grpc.ServicerContext) -> pb.WithdrawnSale:  # noqa: N802
         """Take a sale off all pages; one that was closed stays closed."""
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
-        until = request.until_time.ToMicroseconds() if request.HasField("until_time") else None
-        if until is not None and until <= self._clock():
-            raise ConfigurationError(f"until_time == {from_micros(until):%Y-%m-%d %H:%M:%S}, must be after the present")
+        until = _until(request, self._clock())
         known = self._store.withdrawn().get(sale_id)
         if known is not None and known.closed:
             raise FinalError(f"sale {sale_id!r} is closed, which is final: it is on no page")
@@ -122,6 +122,16 @@ class AdminServicer(pb_grpc.AdminServicer):
         )
         self._store.withdraw(sale)
         return _message(sale)
+
+
+def _until(request: pb.HideSaleRequest, now: int) -> int | None:
+    if not request.HasField("until_time"):
+        return None
+    seconds = request.until_time.seconds
+    until = seconds * SECOND + request.until_time.nanos // 1000
+    if not now < until < _YEAR_10000:
+        raise ConfigurationError(f"until_time == {seconds} s, must be after the present and before the year 10000")
+    return until
 
 
 def _message(sale: WithdrawnSale) -> pb.WithdrawnSale:

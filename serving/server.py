@@ -24,6 +24,7 @@ from serving.admin import AdminServicer, Status
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from serving.background import Background
+from serving.certificates import read_certificate
 from serving.clocks import Clock, ReplayClock, system_clock
 from serving.guard import Guard
 from serving.record_log import RecordLog
@@ -186,6 +187,8 @@ class _Process:
         try:
             return server.add_secure_port(address, credentials(tls)) if tls else server.add_insecure_port(address)
         except RuntimeError:
+            if tls:
+                read_certificate(tls)  # if that is what is wrong, it says so
             raise _taken(address, key) from None
 
     def _metrics_server(self) -> int | None:

@@ -85,12 +85,19 @@ class SnapshotWatcher:
         else:
             self._refused = stamp
             with _giving_way():
-                fresh = self._prepare(self._store.open(name))
+                fresh = self._prepare(self._opened(name))
         self._before, self._served = self._served, fresh
         self._refused = None
         self._troubles.clear(SNAPSHOT)
         self._loaded()
         _log.info("serving snapshot %s", name)
+
+    def _opened(self, name: str) -> Snapshot:
+        try:
+            return self._store.open(name)
+        except StoreError:  # out of reach for a moment: that says nothing of the snapshot
+            self._refused = None
+            raise
 
     def _meanwhile(self) -> str:
         return f"still serving {self._served.snapshot.name}" if self._served else "no snapshot is served"

@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from threadpoolctl import threadpool_limits
+
 from recsys.errors import BusyError, ConfigurationError, RecsysError
 from recsys.serving_settings import ServingSettings
 from serving.stores.shared_counter import SharedCounter
@@ -47,8 +49,7 @@ def serve(settings: ServingSettings, folder: Path) -> None:
     logs.configure(settings.log)
     state = folder / "serving"
     state.mkdir(parents=True, exist_ok=True)
-    # Small products of matrices only: threads of the linear algebra would be in each other's way.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    threadpool_limits(1)  # products of matrices are small here: threads of the linear algebra would wait for each other
     os.environ[FOLDER_VARIABLE] = str(state / "metrics")
     with _the_only_parent(state):
         clean(state / "metrics")

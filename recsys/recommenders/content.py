@@ -137,7 +137,7 @@ class ContentModel:
 
     def _norms(self, histories: Histories, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the length of each user's profile."""
-        if len(histories) > 1:
+        if len(histories) != 1:
             return row_norms(histories.matrix(weights) @ self.profiles)
         profile = self._profile(histories)
         return np.sqrt(profile @ profile, dtype=np.float32)[None]

@@ -75,12 +75,10 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
     logs = log_prices(catalogue.prices)
 
     def own_visits(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        decay = histories.decay(settings.own_half_life_days) * (~histories.purchases & histories.before_session())
-        return own_events(histories, horizon, decay)
+        return own_events(histories, horizon, settings.own_half_life_days, purchases=False)
 
     def own_purchases(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        decay = histories.decay(settings.repeat_half_life_days) * (histories.purchases & histories.before_session())
-        return own_events(histories, horizon, decay)
+        return own_events(histories, horizon, settings.repeat_half_life_days, purchases=True)
 
     def price_gap(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
         return price_gaps(histories, horizon, logs, settings.price_half_life_days)
@@ -94,8 +92,11 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
         return np.log1p(hours).astype(np.float32)[None, :]
 
     def activity(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-        counted = np.concatenate(([0], np.cumsum(histories.before_session())))[histories.offsets]
-        return np.log1p(np.diff(counted)).astype(np.float32)[:, None]
+        if len(histories) == 1:
+            counts = np.count_nonzero(histories.before_session(), keepdims=True)
+        else:
+            counts = np.diff(np.concatenate(([0], np.cumsum(histories.before_session())))[histories.offsets])
+        return np.log1p(counts).astype(np.float32)[:, None]
 
     return [
         Context("own_visits", own_visits, gain=10.0),
@@ -107,13 +108,24 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
     ]
 
 
-def own_events(histories: Histories, horizon: Horizon, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add up the weights of each user's events of each very sale, shape (n_users, n_horizon)."""
-    column = horizon.columns(histories.sales)
-    events = np.flatnonzero((column >= 0) & (weights > 0))
-    cells = histories.user_of_event()[events] * len(horizon) + column[events]
-    sums = np.bincount(cells, weights[events], minlength=len(histories) * len(horizon))
+def own_events(histories: Histories, horizon: Horizon, half_life_days: float, purchases: bool) -> NDArray[np.float32]:
+    """Add up the decayed visits, or purchases, that each user made of each very sale before any running session.
+
+    Returns:
+        Shape (n_users, n_horizon).
+    """
+    events = histories.once(("own events", horizon.as_of), lambda: _own_events(histories, horizon))
+    events = events[histories.purchases[events] == purchases]
+    cells = horizon.columns(histories.sales[events])
+    if len(histories) > 1:
+        cells += histories.user_of_event()[events] * len(horizon)
+    sums = np.bincount(cells, histories.decay(half_life_days)[events], minlength=len(histories) * len(horizon))
     return sums.astype(np.float32).reshape(len(histories), len(horizon))
+
+
+def _own_events(histories: Histories, horizon: Horizon) -> NDArray[np.int64]:
+    """Return the few events of sales of the horizon."""
+    return np.flatnonzero((horizon.columns(histories.sales) >= 0) & histories.before_session())
 
 
 def log_prices(prices: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,8 +146,9 @@ def price_gaps(
     event_logs = logs[histories.sales]
     is_known = event_logs == event_logs  # not nan
     weights = histories.decay(half_life_days) * is_known
+    event_logs[~is_known] = 0
     sums = _sums_per_user(histories, weights)
-    means = _sums_per_user(histories, weights * np.where(is_known, event_logs, 0))
+    means = _sums_per_user(histories, weights * event_logs)
     means = np.divide(means, sums, out=np.full_like(means, np.nan), where=sums > 0)
     gaps = np.abs(logs[horizon.sales].astype(np.float32) - means.astype(np.float32)[:, None])
     gaps[gaps != gaps] = 0  # nan: no price to compare with
@@ -143,5 +156,7 @@ def price_gaps(
 
 
 def _sums_per_user(histories: Histories, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(histories) == 1:
+        return values.sum(dtype=np.float64, keepdims=True)
     sums = np.bincount(histories.user_of_event(), weights=values, minlength=len(histories))
     return sums.astype(np.float64, copy=False)  # without a single event bincount gives integers, which hold no nan

@@ -14,8 +14,8 @@ UNEXPLAINED = -1
 
 Pick = tuple[int, float | None, int, int]
 """A sale that may be shown: its position in the snapshot's sales; what the policy thinks of it, None where it did not
-rank it; the position of its reason, or UNEXPLAINED; the position of the photo in its images. No named tuple, since every
-request makes some.
+rank it; the position of its reason, or UNEXPLAINED; the position of the photo in its images. No named tuple, since
+every request makes some.
 """
 
 

@@ -38,7 +38,7 @@ def place(rank: int, score: float | None, is_log_odds: bool) -> bytes:
 
 
 def end(level: int, request_id: str, now: int) -> bytes:
-    """Write what every `GetTopSalesResponse` has of its own: fallback level, request id (1..64 bytes) and answer time."""
+    """Write what every `GetTopSalesResponse` has of its own: fallback level, request id of 1..64 bytes, answer time."""
     seconds, micros = divmod(now, 1_000_000)
     instant = b"\x08" + _varint(seconds) + (b"\x10" + _varint(micros * 1000) if micros else b"")
     name = request_id.encode()

@@ -48,7 +48,7 @@ class FolderStore:
 
     def poll(self) -> None:
         """See whether the withdrawn sales can be read; that they changed is in shared memory."""
-        self._read()
+        self._known = self._read()
 
     def version(self) -> int:
         """Return a number that changes whenever `withdrawn` does."""
@@ -89,7 +89,9 @@ class FolderStore:
             with self._file.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 sales = {**self._read(), **changes}
-                self._write([sale for _, sale in sorted(sales.items()) if sale])
+                known = {sale_id: sale for sale_id, sale in sorted(sales.items()) if sale}
+                self._write(list(known.values()))
+                self._known = known
         except OSError as error:
             raise StoreError(f"{self._file} cannot be written ({error.strerror}): check the disk") from None
         self._changes.increase()

@@ -10,10 +10,11 @@
 A process keeps the files in a folder of its own, and maps them into memory; users are asked for one by one.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,10 +56,11 @@ class RedisStore:
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._server = _connect(settings)
-        self._down_until = 0.0
+        self._down_until, self._why = 0.0, ""
+        self._polled_at = 0.0
         self._version = -1
         self._withdrawn: Mapping[str, WithdrawnSale] = {}
-        self._refreshing = threading.Lock()
+        self._refreshing, self._polling = threading.Lock(), threading.Lock()
 
     def current(self) -> str | None:
         """Return the name of the snapshot to serve; None before the first one is pushed."""
@@ -68,11 +70,13 @@ class RedisStore:
     def open(self, name: str) -> Snapshot:
         """Fetch the files of a snapshot, and open it, checked."""
         folder = self._folder / name
-        if not (folder / MANIFEST).exists():
-            self._fetch(name, folder)
-        manifest = read_manifest(folder, with_users=False)
-        packing = UserPacking(manifest.policies, manifest.n_sales, manifest.k)
-        return Snapshot.open(folder, users=_RedisUsers(self, f"snapshot:{name}:user:", packing))
+        if folder.exists():
+            try:
+                return self._opened(name, folder)
+            except SnapshotError:  # the copy is damaged, what is in Redis may be whole
+                shutil.rmtree(folder, ignore_errors=True)
+        self._fetch(name, folder)
+        return self._opened(name, folder)
 
     def stamp(self, name: str) -> object:
         """Return what changes when a snapshot is pushed again."""
@@ -81,10 +85,15 @@ class RedisStore:
 
     def poll(self) -> None:
         """Learn of withdrawn sales."""
-        with self._reached():
+        with self._polling:  # else what one thread read first could replace what another read later
+            began = time.monotonic()
             version = int(self._get("withdrawn:version") or 0)
-            if version == self._version:
-                return
+            if version != self._version:
+                self._learn(version)
+            self._polled_at = began
+
+    def _learn(self, version: int) -> None:
+        with self._reached():
             found = self._server.hgetall(self._key("withdrawn"))
         try:
             sales = [WithdrawnSale.model_validate_json(text) for text in found.values()]
@@ -95,6 +104,10 @@ class RedisStore:
 
     def version(self) -> int:
         """Return a number that changes whenever `withdrawn` does."""
+        # The thread that polls may be loading a snapshot: then the requests look for themselves.
+        if time.monotonic() - self._polled_at > 2 * self._poll_seconds:
+            with suppress(StoreError):
+                self.poll()
         return self._version
 
     def withdrawn(self) -> Mapping[str, WithdrawnSale]:
@@ -115,7 +128,10 @@ class RedisStore:
         """Return what a user did from an instant on, the latest last."""
         with self._reached():
             rows = self._server.lrange(self._key("session:") + user_id, 0, -1)
-        events = (SessionEvent(*orjson.loads(row)) for row in rows)
+        try:
+            events = [SessionEvent(*orjson.loads(row)) for row in rows]
+        except (ValueError, TypeError):
+            raise StoreError(f"a key of {self._key('session:')}* holds no events: it is gone in a day") from None
         return [event for event in events if event.occurred_at >= since]
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
@@ -148,12 +164,15 @@ class RedisStore:
     @contextmanager
     def _reached(self) -> Iterator[None]:
         if time.monotonic() < self._down_until:
-            raise StoreError(f"{self._settings.url} was out of reach a moment ago: see that Redis runs")
+            raise StoreError(self._why)
         try:
             yield
+        except redis.ResponseError as error:  # one key is of another type, or Redis is full: it answers
+            raise StoreError(f"{self._settings.url} refuses a command ({error}): see its configuration") from None
         except redis.RedisError as error:
+            self._why = f"{self._settings.url} is out of reach ({error}): see that Redis runs"
             self._down_until = time.monotonic() + _PAUSE_SECONDS
-            raise StoreError(f"{self._settings.url} is out of reach ({error}): see that Redis runs") from None
+            raise StoreError(self._why) from None
 
     @contextmanager
     def _changing(self) -> Iterator[redis.client.Pipeline]:
@@ -164,6 +183,11 @@ class RedisStore:
             pipeline.execute()
         self.poll()
         time.sleep(3 * self._poll_seconds)
+
+    def _opened(self, name: str, folder: Path) -> Snapshot:
+        manifest = read_manifest(folder, with_users=False)
+        packing = UserPacking(manifest.policies, manifest.n_sales, manifest.k)
+        return Snapshot.open(folder, users=_RedisUsers(self, f"snapshot:{name}:user:", packing))
 
     def _fetch(self, name: str, folder: Path) -> None:
         with self._reached():
@@ -180,7 +204,7 @@ class RedisStore:
                 path = Path(aside) / "snapshot" / file.decode()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            if not folder.exists():  # another process of this machine may have been faster
+            with suppress(OSError):  # another process of this machine was faster
                 (Path(aside) / "snapshot").rename(folder)
 
 

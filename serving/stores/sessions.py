@@ -40,9 +40,12 @@ class SessionFiles:
         if not self._recent.may_have_events(key, since):
             return found
         today = self._clock() // DAY
-        for day in range(max(since // DAY, today - 1), today + 1):
-            with self._file(day).begin() as transaction:
-                found += _events(transaction.get(key))
+        try:
+            for day in range(max(since // DAY, today - 1), today + 1):
+                with self._file(day).begin() as transaction:
+                    found += _events(transaction.get(key))
+        except (lmdb.Error, ValueError) as error:
+            raise StoreError(f"{self._folder} cannot be read ({error}): check the disk, or remove it") from None
         return [event for event in found if event.occurred_at >= since]
 
     def add(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:

@@ -16,6 +16,7 @@ from recsys.snapshot_users import (
     MappedUsers,
     Ranking,
     RankingCodec,
+    UserPacking,
     pack_history,
     pack_rankings,
     ranking_type,
@@ -142,6 +143,32 @@ def test_places_that_no_writer_wrote_are_refused() -> None:
     for records in (pack_rankings(twice, 9), endless):
         with pytest.raises(SnapshotError, match="holds a sale twice, or a score that is no number"):
             RankingCodec(9, 3).places(records.tobytes(), 0)
+
+
+@pytest.mark.parametrize("policies", [CONTENTS.policies, ("meta",)])
+def test_user_in_one_piece_of_bytes_has_the_rankings_and_the_history_of_his_files(tmp_path, policies):
+    path = write(tmp_path, policies=policies)
+    users, packing = MappedUsers(path, policies, len(SALES), 2), UserPacking(policies, len(SALES), 2)
+    for row in range(3):
+        user, found = users.at(row), packing.unpack(packing.pack(users, row))
+        for policy in policies:
+            assert list(found.places(policy)) == list(user.places(policy))
+            for values, expected in zip(found.ranking(policy), user.ranking(policy), strict=True):
+                assert_array_equal(values, expected)
+        assert [values.tolist() for values in found.history()] == [values.tolist() for values in user.history()]
+    assert [len(users.at(row).history().sales) for row in range(3)] == [3, 0, 0]
+
+
+def test_piece_of_bytes_that_is_damaged_is_refused(tmp_path):
+    users, packing = (
+        MappedUsers(write(tmp_path), CONTENTS.policies, len(SALES), 2),
+        UserPacking(CONTENTS.policies, 5, 2),
+    )
+    good = packing.pack(users, 0)
+    flipped = (good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good)))
+    for damaged in (*flipped, good[:-1], good[:-8], good + bytes(8), b""):
+        with pytest.raises(SnapshotError, match="a user's record is damaged"):
+            packing.unpack(damaged)
 
 
 # How users are found.

@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,13 +16,11 @@ import grpc
 import pytest
 import redis
 from asking import wait_until
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 from rich.console import Console
+from tls_pair import tls_pair
 
 from recsys.config import MlflowSettings, Settings
 from recsys.instants import SECOND
@@ -220,24 +218,6 @@ def test_doors_are_closed_or_named(shop, host, secured, missing):
     finding = installation_checks.doors(settings, 0)
     assert finding.status == ("WARN" if missing else "OK")
     assert all((f"'serving.{key}'" in finding.advice) == (key in missing) for key in ("access.callers", "tls"))
-
-
-def tls_pair(folder: Path, days: float, signed_by: str = "recsys.test") -> TlsSettings:
-    """Write a certificate of recsys.test that began 90 days ago, and expires in so many days."""
-    key, authority = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer, subject = (
-        x509.Name([x509.NameAttribute(x509.OID_COMMON_NAME, name)]) for name in (signed_by, "recsys.test")
-    )
-    today = datetime.now(UTC)
-    window = (today - timedelta(days=90), today + timedelta(days=days))
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 7, *window)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("recsys.test")]), critical=False)
-    certificate = builder.sign(key if issuer == subject else authority, hashes.SHA256())
-    folder.mkdir()
-    (folder / "tls.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "tls.key").write_bytes(key.private_bytes(*form))
-    return TlsSettings(certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))
 
 
 @pytest.mark.parametrize(("days", "expected"), [(30, "OK"), (13.9, "WARN"), (-1, "FAIL")])
