@@ -86,12 +86,12 @@ def folder(settings: Settings, now: int) -> Finding:  # noqa: ARG001
 
 
 def disk(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether there is room for another snapshot, and for a day of exposures at the highest rate allowed."""
+    """Tell whether there is room for another snapshot, and for an hour of exposures at the highest rate allowed."""
     path = Path(settings.folder)
     if not path.is_dir():
         return fail("disk", f"{path} is no folder", "correct 'folder' in the configuration, or make it")
     free, needed = shutil.disk_usage(path).free, _LITTLE_BYTES + _snapshot_bytes(settings) + _exposure_bytes(settings)
-    found = f"{free / 1e9:,.1f} GB free, a day needs up to {needed / 1e9:,.1f}"
+    found = f"{free / 1e9:,.1f} GB free, should be {needed / 1e9:,.1f}"
     if free < _LITTLE_BYTES:
         return fail("disk", found, f"make room on the disk of {path}: exposures and snapshots will be lost")
     return ok("disk", found) if free >= needed else warn("disk", found, f"make room on the disk of {path}")
@@ -109,8 +109,9 @@ def _exposure_bytes(settings: Settings) -> int:
     serving = settings.serving
     if not serving.exposures.enabled or serving.limits.max_per_second is None:
         return 0
-    a_day = serving.limits.max_per_second * serving.workers * DAY / SECOND
-    return int(a_day * max(len(serving.access.callers), 1) * _EXPOSURE_BYTES)
+    websites = sum(caller.role == "website" for caller in serving.access.callers)
+    an_hour = serving.limits.max_per_second * serving.workers * max(websites, 1) * HOUR / SECOND
+    return int(an_hour * _EXPOSURE_BYTES)
 
 
 def snapshot(settings: Settings, now: int) -> Finding:

@@ -135,7 +135,10 @@ def test_image_holds_every_package():
 
 def test_requirements_of_the_image_are_dependencies_of_the_package_with_a_pinned_version():
     declared = {re.match(r"[\w-]+", each)[0] for each in PROJECT["project"]["dependencies"]}
-    pins = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    pins = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
     assert set(REQUIREMENTS) <= declared
     assert set(REQUIREMENTS) <= pins
 

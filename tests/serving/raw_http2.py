@@ -1,0 +1,64 @@
+"""Half requests: what a client sends that begins well, and then does nothing."""
+
+import socket
+import struct
+from contextlib import suppress
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4
+_END_STREAM, _END_HEADERS = 1, 4
+_INITIAL_WINDOW = 4
+
+
+def opened(target: str) -> socket.socket:
+    """Connect, and send nothing."""
+    host, _, port = target.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def half_request(target: str, method: str) -> socket.socket:
+    """Send the headers of a request, and the beginning of its message."""
+    connection = opened(target)
+    message = struct.pack(">BI", 0, 1000) + b"x" * 10
+    connection.sendall(PREFACE + _frame(_SETTINGS, 0, 0, b"") + _headers(target, method) + _frame(_DATA, 0, 1, message))
+    return connection
+
+
+def unread_request(target: str, method: str, message: bytes) -> socket.socket:
+    """Send a whole request, and allow the server to send no byte of its answer."""
+    connection = opened(target)
+    no_window = _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW, 0))
+    data = _frame(_DATA, _END_STREAM, 1, struct.pack(">BI", 0, len(message)) + message)
+    connection.sendall(PREFACE + no_window + _headers(target, method) + data)
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Tell whether the server has hung up; what it sent is thrown away."""
+    connection.settimeout(0.01)
+    with suppress(TimeoutError):
+        while connection.recv(1 << 16):
+            pass
+        return True
+    return False
+
+
+def _headers(target: str, method: str) -> bytes:
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": method,
+        ":authority": target,
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    return _frame(_HEADERS, _END_HEADERS, 1, b"".join(_field(name, value) for name, value in fields.items()))
+
+
+def _field(name: str, value: str) -> bytes:
+    """A literal field without indexing, RFC 7541, section 6.2.2; of at most 126 bytes each."""
+    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload

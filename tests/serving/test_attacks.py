@@ -1,0 +1,264 @@
+"""What nobody sends who means well: malformed, huge, half and too many requests."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from random import Random
+
+import grpc
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from raw_http2 import PREFACE, half_request, is_closed, opened, unread_request
+from real_service import PATIENCE, RealService, shown, wait_until
+from recommendations.v1 import admin_pb2
+from recommendations.v1 import recommendations_pb2 as pb
+
+from serving.answers.top_sales import TopSales
+from serving.client import Client
+
+PUBLIC = "/recommendations.v1.Recommendations/"
+ADMIN = "/recommendations.v1.Admin/"
+USER = "a-very-secret-user"
+EXPECTED = {"OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "NOT_FOUND", "FAILED_PRECONDITION"}
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def service(published, tmp_path) -> Iterator[RealService]:
+    """One process, so that its memory can be watched, whose log names each request."""
+    service = RealService(tmp_path, workers=1, log={"requests": True, "format": "json"}).start()
+    yield service.ready()
+    service.kill_all()
+
+
+def send(channel: grpc.Channel, method: str, data: bytes, **options: object) -> str:
+    """Send bytes as they are, and return the status code's name."""
+    try:
+        channel.unary_unary(method)(data, timeout=PATIENCE, **options)
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def answers_well(service: RealService) -> bool:
+    with service.client() as client:
+        return shown(client.top_sales("ann", 3)) == ("s00", "s02", "s04")
+
+
+def valid_messages() -> dict[str, list[bytes]]:
+    """Requests that hold every field there is; those that change something name a sale that is not there."""
+    ids = [f"s{number:02d}" for number in range(5)]
+    page = pb.GetTopSalesRequest(
+        user_id=USER, n=7, policy="meta", session_sale_ids=ids, attributes={"market": "FR", "channel": "mail"},
+        surface="mail", allowed_sale_ids=ids, denied_sale_ids=ids[:1], explain=True, request_id="r-1",
+    )  # fmt: skip
+    event = pb.Event(user_id=USER, sale_id="s00", kind=pb.EVENT_KIND_PURCHASE, attribution_token="r-1", revenue=9.5)
+    event.occur_time.FromMilliseconds(1_772_330_000_000)
+    hide = admin_pb2.HideSaleRequest(sale_id="none", comment="why")
+    hide.until_time.FromSeconds(1_772_350_000)
+    return {
+        PUBLIC + "GetTopSales": [page.SerializeToString(), pb.GetTopSalesRequest(user_id=USER).SerializeToString()],
+        PUBLIC + "BatchGetTopSales": [pb.BatchGetTopSalesRequest(requests=[page] * 3).SerializeToString()],
+        PUBLIC + "RecordEvents": [pb.RecordEventsRequest(events=[event] * 2).SerializeToString()],
+        ADMIN + "CloseSale": [admin_pb2.CloseSaleRequest(sale_id="none", comment="why").SerializeToString()],
+        ADMIN + "HideSale": [hide.SerializeToString()],
+        ADMIN + "ShowSale": [admin_pb2.ShowSaleRequest(sale_id="none").SerializeToString()],
+    }
+
+
+def extreme_messages() -> dict[str, list[bytes]]:
+    """Requests whose values are as far off as the wire allows."""
+    numbers = (-(1 << 31), -1, 101, (1 << 31) - 1)
+    texts = ("x" * 257, "é" * 200, "\0" * 300, "x" * 100_000)
+    pages = [pb.GetTopSalesRequest(user_id=USER, n=n) for n in numbers]
+    pages += [pb.GetTopSalesRequest(**{name: text}) for name in ("user_id", "policy", "surface") for text in texts]
+    pages += [pb.GetTopSalesRequest(user_id=USER, request_id=text) for text in ("é", "a b", "x" * 65, "\n")]
+    lists = ("session_sale_ids", "allowed_sale_ids", "denied_sale_ids")
+    pages += [pb.GetTopSalesRequest(**{name: ["s"] * 1001}) for name in lists]
+    pages += [pb.GetTopSalesRequest(**{name: texts[:1]}) for name in lists]
+    pages += [pb.GetTopSalesRequest(attributes=dict.fromkeys(map(str, range(33)), "x"))]
+    events = [
+        pb.Event(user_id=USER, sale_id="s", kind=1, revenue=value) for value in (-1.0, float("nan"), float("inf"))
+    ]
+    events += [pb.Event(user_id=USER, sale_id="s", kind=kind) for kind in (0, 3, -1, (1 << 31) - 1)]
+    instants = [{"seconds": far} for far in (-(1 << 63), -1, 1 << 62, (1 << 63) - 1)] + [{"nanos": -(1 << 31)}]
+    events += [pb.Event(user_id=USER, sale_id="s", kind=1, occur_time=instant) for instant in instants]
+    hides = [admin_pb2.HideSaleRequest(sale_id="none", until_time=instant) for instant in instants]
+    return {
+        PUBLIC + "GetTopSales": [page.SerializeToString() for page in pages],
+        PUBLIC + "BatchGetTopSales": [
+            pb.BatchGetTopSalesRequest(requests=some).SerializeToString() for some in (pages, [], pages[:1] * 501)
+        ],
+        PUBLIC + "RecordEvents": [pb.RecordEventsRequest(events=[event]).SerializeToString() for event in events],
+        ADMIN + "HideSale": [hide.SerializeToString() for hide in hides],
+        ADMIN + "CloseSale": [admin_pb2.CloseSaleRequest(sale_id=text).SerializeToString() for text in ("", *texts)],
+        ADMIN + "ShowSale": [admin_pb2.ShowSaleRequest(sale_id=text).SerializeToString() for text in ("", *texts)],
+    }
+
+
+def mutated(random: Random, message: bytes) -> bytes:
+    """Flip, cut, repeat or put in some bytes; or take none of the message at all."""
+    data = bytearray(message)
+    for _ in range(random.randint(1, 4)):
+        place = random.randrange(len(data) + 1)
+        change = random.randrange(5)
+        if change == 0:
+            data[place : place + 1] = random.randbytes(1)
+        elif change == 1:
+            del data[place:]
+        elif change == 2:
+            data[place:place] = data[:place]
+        elif change == 3:
+            data[place:place] = random.choice(
+                [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\xc3\x28"]
+            )
+        else:
+            data = bytearray(random.randbytes(random.randrange(300)))
+    return bytes(data[:10_000])
+
+
+def bombard(channels: Sequence[grpc.Channel], requests: Sequence[tuple[int, str, bytes]]) -> Counter[str]:
+    """Send requests, each on the channel of its number, from four threads; return how often each code came."""
+    codes: Counter[str] = Counter()
+
+    def work(first: int) -> None:
+        codes.update([send(channels[number], method, data) for number, method, data in requests[first::4]])
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return codes
+
+
+def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(service):
+    random, valid = Random(5), valid_messages()
+    methods = 8 * [method for method in valid if method.startswith(PUBLIC)] + [m for m in valid if m.startswith(ADMIN)]
+    chosen = [random.choice(methods) for _ in range(10_000)]
+    requests = [(int(m.startswith(ADMIN)), m, mutated(random, random.choice(valid[m]))) for m in chosen]
+    process = psutil.Process(service.workers()[0])
+    with grpc.insecure_channel(service.target) as public, grpc.insecure_channel(service.admin_target) as admin:
+        codes = bombard((public, admin), requests[:2000])
+        before = process.memory_info().rss
+        codes += bombard((public, admin), requests[2000:])
+        grown = process.memory_info().rss - before
+    assert codes.keys() <= EXPECTED
+    assert codes["INVALID_ARGUMENT"] > 3000 < sum(codes.values()) - codes["INVALID_ARGUMENT"]
+    assert grown < 8 * MEGABYTE, f"{grown / MEGABYTE:.1f} MB"
+    assert answers_well(service)
+    assert USER not in service.log()
+    assert "Traceback" not in service.log()
+
+
+@pytest.mark.parametrize("method", list(extreme_messages()))
+def test_value_that_is_far_off_is_refused_with_its_rule(published, method):
+    server = published.serve()
+    target = server.target if method.startswith(PUBLIC) else server.admin_target
+    with grpc.insecure_channel(target) as channel:
+        for data in extreme_messages()[method]:
+            with pytest.raises(grpc.RpcError) as error:
+                channel.unary_unary(method)(data, timeout=PATIENCE)
+            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "must" in error.value.details()
+            assert len(error.value.details()) < 500
+        assert send(channel, method + "s", b"") == "UNIMPLEMENTED"
+
+
+KEYS = st.from_regex(r"\A(x-[0-9a-z_.-]{1,20}|authorization|traceparent|tracestate|user-agent|te-[a-z])\Z")
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200)
+
+
+@pytest.fixture(scope="module")
+def answering(new_shop, make_sale, tmp_path_factory) -> Iterator[grpc.Channel]:
+    """A connection to a service that asks for tokens where they are sent."""
+    shop = new_shop(tmp_path_factory.mktemp("shop") / "snapshots")
+    shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]})
+    with shop.services, grpc.insecure_channel(shop.serve().target) as channel:
+        yield channel
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(metadata=st.lists(st.tuples(KEYS.filter(lambda key: not key.endswith("-bin")), TEXTS), max_size=8))
+def test_any_metadata_is_answered(answering, metadata):
+    request = pb.GetTopSalesRequest(user_id="ann").SerializeToString()
+    assert send(answering, PUBLIC + "GetTopSales", request, metadata=metadata) == "OK"
+
+
+@pytest.mark.parametrize("size", [9_000, 100_000, 1_000_000])
+def test_huge_metadata_is_refused_and_the_next_request_answered(answering, size):
+    code = send(answering, PUBLIC + "GetTopSales", b"", metadata=[("x-huge", "x" * size)])
+    assert code in ("OK", "RESOURCE_EXHAUSTED", "UNAVAILABLE")  # the connection may be cut
+    assert send(answering, PUBLIC + "GetTopSales", b"", wait_for_ready=True) == "OK"
+
+
+def test_message_above_the_limit_is_resource_exhausted(published):
+    server = published.serve(limits={"max_message_bytes": 10_000})
+    with grpc.insecure_channel(server.target) as channel:
+        assert send(channel, PUBLIC + "GetTopSales", b"x" * 10_001) == "RESOURCE_EXHAUSTED"
+        assert send(channel, PUBLIC + "GetTopSales", b"x" * 10_000) == "INVALID_ARGUMENT"
+
+
+def test_more_requests_at_a_time_than_the_limit_are_resource_exhausted(published, monkeypatch):
+    server = published.serve(limits={"max_concurrent": 5})
+    held, free, answer = threading.Semaphore(0), threading.Event(), TopSales.answer
+
+    def held_up(*arguments: object) -> object:
+        held.release()
+        free.wait(PATIENCE)
+        return answer(*arguments)
+
+    with grpc.insecure_channel(server.target) as channel, monkeypatch.context() as patch:
+        patch.setattr(TopSales, "answer", held_up)
+        ask = channel.unary_unary(PUBLIC + "GetTopSales")
+        running = [ask.future(b"", timeout=PATIENCE) for _ in range(40)]
+        wait_until(lambda: sum(call.done() for call in running) >= 20)
+        free.set()
+        codes = Counter(call.code().name for call in running)
+        assert codes.keys() == {"OK", "RESOURCE_EXHAUSTED"}
+        assert 5 <= codes["OK"] <= 20
+        assert send(channel, PUBLIC + "GetTopSales", b"") == "OK"
+
+
+def answered_within(target: str, seconds: float, count: int = 50) -> bool:
+    """Tell whether new connections and their requests are answered in time, most of the time."""
+    times = []
+    for _ in range(count):
+        began = time.monotonic()
+        with Client(target, deadline=PATIENCE) as client:
+            assert len(client.top_sales("ann", 3).sales) == 3
+        times.append(time.monotonic() - began)
+    return sorted(times)[count * 9 // 10] < seconds
+
+
+def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobody(service):
+    process = psutil.Process(service.workers()[0])
+    before = process.num_fds()
+    with ExitStack() as stack:
+        for number in range(1000):
+            connection = stack.enter_context(opened(service.target))
+            if number % 2:
+                connection.sendall(PREFACE)
+        wait_until(lambda: process.num_fds() >= before + 1000)
+        assert answered_within(service.target, 0.5)
+    wait_until(lambda: process.num_fds() < before + 100)
+    assert answers_well(service)
+
+
+@pytest.mark.parametrize("kind", ["half", "unread"])
+def test_slow_clients_hold_up_nobody(service, kind):
+    batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest(n=100)] * 500).SerializeToString()
+    attack: dict[str, Callable] = {
+        "half": lambda: half_request(service.target, PUBLIC + "GetTopSales"),
+        "unread": lambda: unread_request(service.target, PUBLIC + "BatchGetTopSales", batch),
+    }
+    with ExitStack() as stack:
+        connections = [stack.enter_context(attack[kind]()) for _ in range(40)]
+        assert answered_within(service.target, 1.0)
+        assert not any(is_closed(connection) for connection in connections)  # else they were no attack
+    assert answers_well(service)
+    assert service.stop() == 0
