@@ -44,7 +44,9 @@ class MetaModel:
     coefficients: list[float]
     intercept: float
 
-    def log_odds(self, features: Sequence[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def log_odds(
+        self, features: Sequence[NDArray[np.float32]] | NDArray[np.float32], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         """Return the log-odds of each cell, given one array a feature that broadcasts to the shape.
 
         Features in one array, its first axis, are summed at once.

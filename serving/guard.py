@@ -45,6 +45,7 @@ class Guard:
         self._metrics = metrics
         self._log = log
         self._tracer = tracer
+        self._traces = tracer.is_on
         self._threads = threads
         self._max_waiting = max_waiting
         self._is_admin = is_admin
@@ -64,7 +65,10 @@ class Guard:
                     raise TooManyRequestsError(f"more than {self._max_waiting} requests wait: retry later")
                 self._access.admit(context, self._is_admin)
                 request = _parsed(parse, data)
-                with self._tracer.span(name, context):
+                if self._traces:
+                    with self._tracer.span(name, context):
+                        response = behaviour(request, context)
+                else:
                     response = behaviour(request, context)
             except RecsysError as error:
                 code = self._note_error(error, name, request, started)

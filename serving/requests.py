@@ -14,6 +14,7 @@ from serving.answers.pages import HOME, PageRequest, Visit
 DEFAULT_N = 10
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _AHEAD = 60 * SECOND
+_NO_ATTRIBUTES: Mapping[str, str] = {}
 _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
 
 
@@ -23,30 +24,23 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     Raises:
         ConfigurationError: Naming the value and the rule that it breaks.
     """
-    given = {field.name: value for field, value in request.ListFields()}  # what is absent takes no time
-    session = list(given.get("session_sale_ids", ()))
-    allowed, denied = list(given.get("allowed_sale_ids", ())), list(given.get("denied_sale_ids", ()))
-    attributes = dict(given.get("attributes", ()))
-    _check_ids("session_sale_ids", session, 100, limits.max_text_bytes)
-    _check_ids("allowed_sale_ids", allowed, limits.max_sale_ids, limits.max_text_bytes)
-    _check_ids("denied_sale_ids", denied, limits.max_sale_ids, limits.max_text_bytes)
-    _check_attributes(attributes, limits)
-    for name in ("user_id", "policy", "surface"):
-        if name in given:
-            _check_text(name, given[name], limits.max_text_bytes)
-    request_id = given.get("request_id")
-    if request_id and not _REQUEST_ID.fullmatch(request_id):
-        raise ConfigurationError(f"request_id == {_shown(request_id)}, must be 1 to 64 of 0-9 A-Z a-z _ -")
+    user_id, policy, surface = request.user_id, request.policy, request.surface
+    if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # else none can have too many bytes
+        for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
+            _check_text(name, text, limits.max_text_bytes)
+    if request.request_id and not _REQUEST_ID.fullmatch(request.request_id):
+        raise ConfigurationError(f"request_id == {_shown(request.request_id)}, must be 1 to 64 of 0-9 A-Z a-z _ -")
+    attributes = request.attributes
     return PageRequest(
-        user_id=given.get("user_id", ""),
-        policy=given.get("policy") or default_policy,
-        n=_checked_n(given.get("n", 0), limits.max_n),
-        surface=given.get("surface") or HOME,
-        attributes=attributes,
-        session=[Visit(sale_id) for sale_id in session],
-        allowed=allowed,
-        denied=denied,
-        explain=given.get("explain", False),
+        user_id,
+        policy or default_policy,
+        _checked_n(request.n, limits.max_n),
+        surface or HOME,
+        _checked_attributes(attributes, limits) if attributes else _NO_ATTRIBUTES,
+        [Visit(sale_id) for sale_id in _checked_ids("session_sale_ids", request.session_sale_ids, 100, limits)],
+        _checked_ids("allowed_sale_ids", request.allowed_sale_ids, limits.max_sale_ids, limits),
+        _checked_ids("denied_sale_ids", request.denied_sale_ids, limits.max_sale_ids, limits),
+        request.explain,
     )
 
 
@@ -111,20 +105,25 @@ def _checked_n(n: int, most: int) -> int:
     return n or DEFAULT_N
 
 
-def _check_ids(name: str, ids: Sequence[str], most: int, max_bytes: int) -> None:
-    if len(ids) > most:
-        raise ConfigurationError(f"{name} has {len(ids)} entries, must have at most {most}")
-    if 4 * max(map(len, ids), default=0) > max_bytes:  # a character takes at most four bytes
-        for sale_id in ids:
-            _check_text(name, sale_id, max_bytes)
+def _checked_ids(name: str, ids: Sequence[str], most: int, limits: LimitSettings) -> list[str]:
+    checked = list(ids)
+    if not checked:
+        return checked
+    if len(checked) > most:
+        raise ConfigurationError(f"{name} has {len(checked)} entries, must have at most {most}")
+    if 4 * max(map(len, checked)) > limits.max_text_bytes:  # a character takes at most four bytes
+        for sale_id in checked:
+            _check_text(name, sale_id, limits.max_text_bytes)
+    return checked
 
 
-def _check_attributes(attributes: Mapping[str, str], limits: LimitSettings) -> None:
+def _checked_attributes(attributes: Mapping[str, str], limits: LimitSettings) -> dict[str, str]:
     if len(attributes) > limits.max_attributes:
         raise ConfigurationError(f"attributes has {len(attributes)} entries, must have at most {limits.max_attributes}")
     for name, value in attributes.items():
         _check_text("attributes", name, limits.max_text_bytes)
         _check_text(f"attributes[{_shown(name)}]", value, limits.max_text_bytes)
+    return dict(attributes)
 
 
 def _check_text(name: str, text: str, most: int) -> str:

@@ -1,6 +1,6 @@
 """Answers pages from one snapshot; what does not depend on the request is built when it is loaded."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -58,9 +58,11 @@ class TopSales:
         self._doorkeeper = Doorkeeper(snapshot, self._open_reason, version, withdrawn)
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
         self._heads = {policy: _head(snapshot, policy) for policy in snapshot.all_policies}
-        self._sale_parts = [_static_part(sale) for sale in snapshot.sales]
-        self._image_parts = [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales]
-        self._reason_parts = [wire.reason(kind, text) for kind, text in self._reasons]
+        self._writer = wire.SaleWriter(
+            [_static_part(sale) for sale in snapshot.sales],
+            [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales],
+            [wire.reason(kind, text) for kind, text in self._reasons],
+        )
         self._position = {sale_id: position for position, sale_id in enumerate(self.sale_ids)}
 
     def open_sales(self, now: int) -> OpenSales:
@@ -130,15 +132,15 @@ class TopSales:
             policy, own = POPULARITY, own[:wanted]
         shown = own if len(own) == wanted else self._filled(own, request, open_sales, is_open, wanted)
         notes = [ranked.why_not] if ranked.why_not and not why else []
-        page = Page(policy, level, why, shown, uses_session=bool(ranked.session and ranked.session.visits), notes=notes)
+        page = Page(policy, level, why, shown, ranked.session is not None and ranked.session.visits > 0, notes=notes)
         if rules is not None:
             arranged = rules.arrange(
                 [pick[0] for pick in shown], is_open, request.n, request.surface, request.attributes, now
             )
             page = self._arranged(page, arranged)
-        return self._explained(
-            page, request, ranked.session, sum(open_sales.is_open) if len(page.picks) < request.n else 0
-        )
+        if ranked.session is None and len(page.picks) == request.n:
+            return page
+        return self._explained(page, request, ranked.session, sum(open_sales.is_open))
 
     def _admitted(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
         if not (request.allowed or request.denied):
@@ -207,19 +209,10 @@ class TopSales:
         return page
 
     def _encoded(self, page: Page, now: int, request_id: str) -> bytes:
-        is_log_odds = page.policy == META
-        sales = [
-            (
-                self._sale_parts[sale],
-                self._reason_parts[reason],
-                self._image_parts[sale][cover],
-                wire.place(rank, score, is_log_odds),
-                b"",
-            )
-            for rank, (sale, score, reason, cover) in enumerate(page.picks, start=1)
-        ]
+        extras: Sequence[bytes] = ()
         if page.rules or page.contributions:
-            sales = [(*parts[:4], _extras(page, place)) for place, parts in enumerate(sales)]
+            extras = [_extras(page, place) for place in range(len(page.picks))]
+        sales = self._writer.written(page.picks, page.policy == META, extras)
         end = wire.end(page.level, request_id, now)
         if page.why or page.shortfall or page.uses_session or page.rules or page.notes:
             end += pb.GetTopSalesResponse(
@@ -229,7 +222,7 @@ class TopSales:
                 rules=page.rules,
                 notes=page.notes,
             ).SerializeToString()
-        return wire.response(self._heads[page.policy], sales, end)
+        return wire.response([self._heads[page.policy], *sales, end])
 
 
 def _session_ranker(snapshot: Snapshot) -> tuple[SessionRanker | None, str]:

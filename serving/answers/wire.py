@@ -5,13 +5,12 @@ its reason, its photo, and what only this page knows.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import exp
 
 from recommendations.v1 import recommendations_pb2 as pb
 
-Parts = tuple[bytes, bytes, bytes, bytes, bytes]
-"""A `RankedSale`, in five pieces."""
+from serving.answers.pages import Pick
 
 # Tags are field number * 8 + wire type: 0 varint, 2 length, 5 four bytes.
 _RANK = 2 * 8
@@ -23,18 +22,9 @@ _REQUEST_ID = 10 * 8 + 2
 _SALES = bytes([1 * 8 + 2])
 _RESPONSES = bytes([1 * 8 + 2])
 
-_UNSCORED = struct.Struct("<BB")
-_SCORED = struct.Struct("<BBBf")
-_WITH_PROBABILITY = struct.Struct("<BBBfBf")
-
-
-def place(rank: int, score: float | None, is_log_odds: bool) -> bytes:
-    """Write rank (1..127), score, and the probability where the score is its log-odds, of a `RankedSale`."""
-    if score is None:
-        return _UNSCORED.pack(_RANK, rank)
-    if is_log_odds:
-        return _WITH_PROBABILITY.pack(_RANK, rank, _SCORE, score, _PROBABILITY, 1 / (1 + exp(-score)))
-    return _SCORED.pack(_RANK, rank, _SCORE, score)
+_UNSCORED = struct.Struct("<BB").pack
+_SCORED = struct.Struct("<BBBf").pack
+_WITH_PROBABILITY = struct.Struct("<BBBfBf").pack
 
 
 def end(level: int, request_id: str, now: int) -> bytes:
@@ -42,19 +32,59 @@ def end(level: int, request_id: str, now: int) -> bytes:
     seconds, micros = divmod(now, 1_000_000)
     instant = b"\x08" + _varint(seconds) + (b"\x10" + _varint(micros * 1000) if micros else b"")
     name = request_id.encode()
-    return b"".join(
-        (bytes((_LEVEL, level, _REQUEST_ID, len(name))), name, bytes((_ANSWER_TIME, len(instant))), instant)
+    return b"%b%b%b%b" % (
+        bytes((_LEVEL, level, _REQUEST_ID, len(name))),
+        name,
+        bytes((_ANSWER_TIME, len(instant))),
+        instant,
     )
 
 
-def response(head: bytes, sales: Iterable[Parts], end: bytes) -> bytes:
-    """Write a `GetTopSalesResponse`: its parts, and each `RankedSale` behind tag and length."""
-    parts = [head]
-    for sale in sales:
-        a, b, c, d, e = sale
-        parts += (_SALES, _varint(len(a) + len(b) + len(c) + len(d) + len(e)), *sale)
-    parts.append(end)
+def response(parts: Iterable[bytes]) -> bytes:
+    """Write a `GetTopSalesResponse` of its parts."""
     return b"".join(parts)
+
+
+class SaleWriter:
+    """Writes the `RankedSale`s of pages, from parts that were written before.
+
+    Args:
+        sales: What each sale always shows.
+        images: The photos of each sale, at least one part.
+        reasons: Each reason.
+    """
+
+    def __init__(self, sales: Sequence[bytes], images: Sequence[Sequence[bytes]], reasons: Sequence[bytes]):
+        self._sales = sales
+        self._images = images
+        self._reasons = reasons
+
+    def written(self, picks: Iterable[Pick], is_log_odds: bool, extras: Sequence[bytes] = ()) -> list[bytes]:
+        """Return the parts that list a page's sales, each behind its tag and length.
+
+        Args:
+            picks: The sales, best first, at most 127.
+            is_log_odds: Whether scores are the log-odds of a probability.
+            extras: What else to say of each sale.
+
+        Raises:
+            IndexError: If there is no such sale, reason or photo.
+            ArithmeticError: If a score is no log-odds.
+        """
+        sales, images, reasons = self._sales, self._images, self._reasons
+        parts: list[bytes] = []
+        for rank, (sale, score, reason, cover) in enumerate(picks, 1):
+            if score is None:
+                place = _UNSCORED(_RANK, rank)
+            elif is_log_odds:
+                place = _WITH_PROBABILITY(_RANK, rank, _SCORE, score, _PROBABILITY, 1 / (1 + exp(-score)))
+            else:
+                place = _SCORED(_RANK, rank, _SCORE, score)
+            if extras:
+                place += extras[rank - 1]
+            one, two, three = sales[sale], images[sale][cover], reasons[reason]
+            parts += (_SALES, _varint(len(one) + len(two) + len(three) + len(place)), one, two, three, place)
+        return parts
 
 
 def batch(responses: Iterable[bytes]) -> bytes:

@@ -3,9 +3,9 @@
 import os
 from collections import Counter as Tally
 from collections import deque
+from collections.abc import Sequence
 from socketserver import ThreadingMixIn
 from threading import Thread
-from typing import NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import numpy as np
@@ -18,23 +18,15 @@ _SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.
 _MOST = 100_000  # answers that wait to be counted; more are counted without their times
 
 
-class Answered(NamedTuple):
-    """What the metrics keep of an answer."""
-
-    policy: str
-    level: str
-    variant: str
-    rank_seconds: float
-    """To decide on the page and write it."""
-    log_seconds: float
-    """To hand it to the log of exposures; in durable mode until it is on disk."""
+Answered = tuple[str, str, str, float, float]
+"""What the metrics keep of an answer: policy, fallback level and variant; the seconds that it took to decide on the
+page and write it, and to hand it to the log of exposures, in durable mode until it is on disk. A plain tuple, since
+every request makes one.
+"""
 
 
 class Metrics:
-    """The metrics of one process.
-
-    Counting a request takes 0.1 us: what it adds up to is worked out when someone flushes, some times a second.
-    """
+    """The metrics of one process; what answers add up to is worked out when someone flushes, some times a second."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -77,17 +69,20 @@ class Metrics:
 
     def flush(self) -> None:
         """Add up the answers since the last flush."""
+        if not self._answered:
+            return
         answers = [self._answered.popleft() for _ in range(len(self._answered))]
-        for labels, count in Tally(answer[:3] for answer in answers).items():
+        policies, levels, variants, rank, log = zip(*answers, strict=True)
+        for labels, count in Tally(zip(policies, levels, variants, strict=True)).items():
             self._answers.labels(*labels).inc(count)
-        for stage in ("rank", "log"):
-            _observe(self._stages.labels(stage), [getattr(answer, f"{stage}_seconds") for answer in answers])
+        _observe(self._stages.labels("rank"), rank)
+        _observe(self._stages.labels("log"), log)
 
     def _gauge(self, name: str, text: str, mode: str) -> Gauge:
         return Gauge(name, text, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
 
-def _observe(histogram: Histogram, seconds: list[float]) -> None:
+def _observe(histogram: Histogram, seconds: Sequence[float]) -> None:
     """Add observations at once: one by one, each would lock and write two numbers."""
     counts = np.bincount(np.searchsorted(_SECONDS, seconds), minlength=len(_SECONDS) + 1)
     for bucket in np.flatnonzero(counts).tolist():

@@ -8,11 +8,13 @@ from recsys.exposures import Exposure
 from serving.answers.pages import Page, PageRequest
 from serving.answers.top_sales import MODEL, TopSales
 from serving.record_log import RecordLog
-from serving.telemetry.metrics import Answered, Metrics
+from serving.telemetry.metrics import Metrics
 
 _LEVELS = {
     value.number: value.name.removeprefix("FALLBACK_LEVEL_").lower() for value in pb.FallbackLevel.DESCRIPTOR.values
 }
+
+_NOTHING: dict[str, str] = {}
 
 
 class Recorder:
@@ -34,7 +36,7 @@ class Recorder:
         level = _LEVELS[page.level]
         if self._exposures is not None:
             self._exposures.append(_exposure(request, page, top_sales, now, request_id, level))
-        self._metrics.answered(Answered(page.policy, level, "", ranked - started, perf_counter() - ranked))
+        self._metrics.answered((page.policy, level, "", ranked - started, perf_counter() - ranked))
 
 
 def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, level: str) -> Exposure:
@@ -51,7 +53,7 @@ def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, r
         request.n,
         page.picks,
         top_sales.sale_ids,
-        dict(request.attributes),
+        dict(request.attributes) if request.attributes else _NOTHING,
         tuple(visit.sale_id for visit in request.session) if page.uses_session else (),
         tuple(page.rules),
     )

@@ -14,6 +14,8 @@ _NOTHING: AbstractContextManager[Any] = nullcontext()
 class Tracer:
     """Traces nothing."""
 
+    is_on = False
+
     def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:  # noqa: ARG002
         """Trace a request."""
         return _NOTHING
@@ -28,6 +30,8 @@ class OpenTelemetryTracer(Tracer):
     Raises:
         ConfigurationError: If OpenTelemetry is not installed.
     """
+
+    is_on = True
 
     def __init__(self, settings: TracingSettings):
         try:
