@@ -39,7 +39,7 @@ def _step(meta_model: Step) -> Step:
         score_users,
         ("rankings",),
         inputs=(FIT_RECOMMENDERS, meta_model),
-        depends_on=lambda run: run.settings.rankings,
+        depends_on=lambda run: run.settings.rankings.model_dump(mode="json", exclude={"segments"}),
     )
 
 

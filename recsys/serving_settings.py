@@ -176,6 +176,9 @@ class ServingSettings(StepSettings):
     poll_seconds: float = Field(0.2, gt=0)
     """How often to look for a newly published snapshot and for changed rules."""
 
+    connection_minutes: float = Field(10.0, gt=0)
+    """A caller is asked to connect anew after so long: connections stay with one process, new ones are spread."""
+
     drain_seconds: float = Field(5.0, ge=0)
     """On SIGTERM, running requests have so long to end."""
 

@@ -8,6 +8,7 @@ client.record([visit("u-01879", page.sales[0].sale_id, page.request_id)])
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -151,6 +152,11 @@ class Client:
             _raise(error, self.target, self._deadline)
 
 
+def trusting(authority: Path | None) -> grpc.ChannelCredentials | None:
+    """Return what encrypts a connection to a service whose certificate depends on a PEM file; None for no file."""
+    return grpc.ssl_channel_credentials(authority.read_bytes()) if authority else None
+
+
 def visit(user_id: str, sale_id: str, token: str = "") -> pb.Event:
     """Return a visit, that the page of that request id led to."""
     return pb.Event(user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_VISIT, attribution_token=token)
@@ -184,7 +190,10 @@ def top_sales(
 
 
 def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
-    config = {"methodConfig": [{"name": [{"service": "recommendations.v1.Recommendations"}], "retryPolicy": _RETRIES}]}
+    config = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{"name": [{"service": "recommendations.v1.Recommendations"}], "retryPolicy": _RETRIES}],
+    }
     # A connection of one's own: else all clients of a process would share one, and with it one worker of the service.
     alone = ("grpc.use_local_subchannel_pool", 1)
     options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), alone]

@@ -113,7 +113,9 @@ class _Process:
         self.pools: list[AnswerThreads] = []
         self.checks = health.HealthServicer(experimental_non_blocking=True)
         self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
-        self.watcher = SnapshotWatcher(self.store, self._prepared, self.troubles, self._ready)
+        self.watcher = SnapshotWatcher(
+            self.store, self._prepared, self.troubles, loaded=self._ready, refused=self.metrics.refused.inc
+        )
 
     def start(self) -> Server:
         """Listen, load, and begin to answer."""
@@ -177,6 +179,9 @@ class _Process:
                 # Else a second service on the port would start without a word.
                 ("grpc.so_reuseport", int(settings.workers > 1)),
                 ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
+                # A connection stays with the process that took it: ending it now and then spreads callers anew.
+                ("grpc.max_connection_age_ms", int(settings.connection_minutes * 60_000)),
+                ("grpc.max_connection_age_grace_ms", int(settings.drain_seconds * 1000)),
             ],
         )
 

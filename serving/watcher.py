@@ -29,15 +29,22 @@ class SnapshotWatcher:
         prepare: Makes a snapshot ready to serve; raises SnapshotError to refuse it.
         troubles: Told of what is refused.
         loaded: Called after each swap.
+        refused: Called for each snapshot that cannot be served.
     """
 
     def __init__(
-        self, store: Store, prepare: Callable[[Snapshot], TopSales], troubles: Troubles, loaded: Callable[[], None]
+        self,
+        store: Store,
+        prepare: Callable[[Snapshot], TopSales],
+        troubles: Troubles,
+        loaded: Callable[[], object],
+        refused: Callable[[], object] = lambda: None,
     ):
         self._store = store
         self._prepare = prepare
         self._troubles = troubles
         self._loaded = loaded
+        self._count_refused = refused
         self._served: TopSales | None = None
         self._before: TopSales | None = None
         self._refused: object = None
@@ -69,11 +76,17 @@ class SnapshotWatcher:
             elif name is not None:
                 self._refused = None
                 self._troubles.clear(SNAPSHOT)
-        except (SnapshotError, StoreError) as error:
-            self._troubles.note(SNAPSHOT, f"refused: {error}; {self._meanwhile()}")
+        except StoreError as error:
+            self._troubles.note(SNAPSHOT, f"not looked for: {error}; {self._meanwhile()}")
+        except SnapshotError as error:
+            self._refuse(f"refused: {error}")
         except Exception as error:  # a bug in one snapshot must not end the watch
             _log.exception("snapshot %s", name)
-            self._troubles.note(SNAPSHOT, f"refused {name}: unexpected {type(error).__name__}; {self._meanwhile()}")
+            self._refuse(f"refused {name}: unexpected {type(error).__name__}")
+
+    def _refuse(self, why: str) -> None:
+        self._troubles.note(SNAPSHOT, f"{why}; {self._meanwhile()}")
+        self._count_refused()
 
     def _load(self, name: str) -> None:
         # Checksums read all of a snapshot: a refused one is read again only when its files have changed.

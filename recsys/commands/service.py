@@ -17,6 +17,9 @@ from recsys.instants import parse_instant
 Target = Annotated[str, typer.Option("--target", help="Where the service listens, HOST:PORT.")]
 AdminTarget = Annotated[str, typer.Option("--target", help="Where the admin service listens, HOST:PORT.")]
 Token = Annotated[str | None, typer.Option("--token", envvar="RECSYS_TOKEN", help="Where the service asks for one.")]
+Authority = Annotated[
+    Path | None, typer.Option("--authority", help="PEM file of what the service's certificate depends on: encrypts.")
+]
 Attributes = Annotated[list[str], typer.Option("--attribute", help="What is known of the visitor, NAME=VALUE; repeat.")]
 PUBLIC = "127.0.0.1:50051"
 ADMIN = "127.0.0.1:50052"
@@ -43,12 +46,13 @@ def top(
     explain: Annotated[bool, typer.Option(help="Say what each feature adds.")] = False,
     target: Target = PUBLIC,
     token: Token = None,
+    authority: Authority = None,
 ) -> None:
     """Ask the service for a user's page and print it."""
-    from serving.client import Client
+    from serving.client import Client, trusting
     from serving.console import print_top_sales
 
-    with Client(target, deadline=5.0, token=token) as client:
+    with Client(target, deadline=5.0, token=token, credentials=trusting(authority)) as client:
         page = client.top_sales(
             user,
             n,
@@ -101,7 +105,7 @@ def push_if_shared(settings: Settings) -> None:
             settings.snapshots_folder,
             lambda done, users: progress.update(task, completed=done, total=users),
         )
-    console.print(f"Pushed snapshot {name} to {settings.serving.store.url}")
+    console.print(f"Pushed snapshot {name} to Redis")
 
 
 @sales.command()
@@ -110,11 +114,12 @@ def close(
     comment: Annotated[str, typer.Option(help="Why, for whoever reads the list.")] = "",
     target: AdminTarget = ADMIN,
     token: Token = None,
+    authority: Authority = None,
 ) -> None:
     """End a sale before its time."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
+    _admin(target, token, authority, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
     console.print(f"Sale {sale} is closed: no page shows it from now on.")
 
 
@@ -125,6 +130,7 @@ def hide(
     until: Annotated[str | None, typer.Option(help="Show it again from this instant, 2026-03-01T12:00:00Z.")] = None,
     target: AdminTarget = ADMIN,
     token: Token = None,
+    authority: Authority = None,
 ) -> None:
     """Take a sale off all pages, until an instant or until it is shown again."""
     from recommendations.v1 import admin_pb2 as pb
@@ -132,35 +138,40 @@ def hide(
     request = pb.HideSaleRequest(sale_id=sale, comment=comment)
     if until:
         request.until_time.FromMicroseconds(parse_instant(until))
-    _admin(target, token, "HideSale", request)
+    _admin(target, token, authority, "HideSale", request)
     console.print(f"Sale {sale} is hidden. Next: recsys sales show {sale}")
 
 
 @sales.command()
 def show(
-    sale: Annotated[str, typer.Argument(help="A hidden sale.")], target: AdminTarget = ADMIN, token: Token = None
+    sale: Annotated[str, typer.Argument(help="A hidden sale.")],
+    target: AdminTarget = ADMIN,
+    token: Token = None,
+    authority: Authority = None,
 ) -> None:
     """Show a hidden sale again."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
+    _admin(target, token, authority, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
     console.print(f"Sale {sale} is shown again while it is open.")
 
 
 @sales.command("list")
-def list_sales(target: AdminTarget = ADMIN, token: Token = None) -> None:
+def list_sales(target: AdminTarget = ADMIN, token: Token = None, authority: Authority = None) -> None:
     """List the sales that are closed or hidden."""
     from recommendations.v1 import admin_pb2 as pb
 
     from serving.console import print_withdrawn_sales
 
-    print_withdrawn_sales(_admin(target, token, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales, console)
+    print_withdrawn_sales(
+        _admin(target, token, authority, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales, console
+    )
 
 
-def _admin(target: str, token: str | None, method: str, request: object) -> Any:
-    from serving.client import Client
+def _admin(target: str, token: str | None, authority: Path | None, method: str, request: object) -> Any:
+    from serving.client import Client, trusting
 
-    with Client(target, deadline=10.0, token=token, admin_target=target) as client:
+    with Client(target, deadline=10.0, token=token, credentials=trusting(authority), admin_target=target) as client:
         return client.admin(method, request)
 
 
@@ -234,12 +245,13 @@ def exposures(conf: Conf = DEMO) -> None:
 def doctor(
     conf: Conf = DEMO,
     target: Annotated[str | None, typer.Option("--target", help="HOST:PORT; the configured one.")] = None,
+    token: Token = None,
     json_file: JsonFile = None,
 ) -> None:
     """Check a running installation, from its disk to its answers, and say what to do."""
     from serving.doctor import diagnose, print_findings
 
-    findings = diagnose(load_settings(conf), target)
+    findings = diagnose(load_settings(conf), target, token)
     print_findings(findings, console)
     if json_file:
         json_file.write_text(json.dumps([each._asdict() for each in findings], indent=2) + "\n")

@@ -52,6 +52,7 @@ class RedisStore:
 
     def __init__(self, settings: StoreSettings, folder: Path, clock: Clock, poll_seconds: float = 0.2):
         self._settings = settings
+        self._address = without_password(settings.url)
         self._folder = folder / "redis"
         self._clock = clock
         self._poll_seconds = poll_seconds
@@ -88,9 +89,20 @@ class RedisStore:
         with self._polling:  # else what one thread read first could replace what another read later
             began = time.monotonic()
             version = int(self._get("withdrawn:version") or 0)
+            if version < self._version:  # it lost its data: what staff closed must not open again
+                version = self._write_back()
             if version != self._version:
                 self._learn(version)
             self._polled_at = began
+
+    def _write_back(self) -> int:
+        """Write what is known, where it is missing, and return the version that comes of it."""
+        with self._reached(), self._server.pipeline(transaction=True) as pipeline:
+            for sale_id, sale in self._withdrawn.items():
+                pipeline.hsetnx(self._key("withdrawn"), sale_id, sale.model_dump_json())
+            pipeline.set(self._key("withdrawn:version"), self._version + 1)
+            pipeline.execute()
+        return self._version + 1
 
     def _learn(self, version: int) -> None:
         with self._reached():
@@ -168,9 +180,9 @@ class RedisStore:
         try:
             yield
         except redis.ResponseError as error:  # one key is of another type, or Redis is full: it answers
-            raise StoreError(f"{self._settings.url} refuses a command ({error}): see its configuration") from None
+            raise StoreError(f"{self._address} refuses a command ({error}): see its configuration") from None
         except redis.RedisError as error:
-            self._why = f"{self._settings.url} is out of reach ({error}): see that Redis runs"
+            self._why = f"{self._address} is out of reach ({error}): see that Redis runs"
             self._down_until = time.monotonic() + _PAUSE_SECONDS
             raise StoreError(self._why) from None
 
@@ -255,7 +267,9 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
         server.expire(key, _EXPIRY)
         server.set(f"{settings.prefix}current", name)
     except redis.RedisError as error:
-        raise StoreError(f"{settings.url} is out of reach ({error}): see that Redis runs, then push again") from None
+        raise StoreError(
+            f"{without_password(settings.url)} is out of reach ({error}): see that Redis runs, then push again"
+        ) from None
     finally:
         server.close()
     return name
@@ -278,3 +292,9 @@ def _push_users(server: redis.Redis, snapshot: Snapshot, prefix: str, progress: 
 def _connect(settings: StoreSettings, timeout: float | None = None) -> redis.Redis:
     seconds = timeout or settings.timeout_seconds
     return redis.Redis.from_url(settings.url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
+
+
+def without_password(url: str) -> str:
+    """Return an address as it may be shown."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
