@@ -54,14 +54,23 @@ class Compacted(NamedTuple):
         )
 
 
+NOTHING_TO_COMPACT = Compacted(0, 0, 0, 0, ())
+
+
 def compact_exposures(settings: Settings) -> dict[str, Compacted]:
     """Compact both logs of a shop, and return what was done by the log's name.
 
     Raises:
         BusyError: If another process compacts them.
     """
-    spark, folder = spark_session(settings), Path(settings.folder)
-    return {kind.name: compact(spark, folder, kind) for kind in (EXPOSURES, RECORDED_EVENTS)}
+    folder = Path(settings.folder)
+    return {kind.name: _compact_if_any(settings, folder, kind) for kind in (EXPOSURES, RECORDED_EVENTS)}
+
+
+def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compacted:
+    if not any((folder / kind.name).glob("*.jsonl*")):
+        return NOTHING_TO_COMPACT  # without starting Spark
+    return compact(spark_session(settings), folder, kind)
 
 
 def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
@@ -76,7 +85,7 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
         segments.recover(folder / kind.name)
         files = segments.finished(folder / kind.name)
         if not files:
-            return Compacted(0, 0, 0, 0, ())
+            return NOTHING_TO_COMPACT
         flagged = flagged_lines(_lines(spark, files), kind).cache()
         try:
             done = _put_in_place(flagged, folder, kind)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jobs.compact_exposures import compact_exposures
 from jobs.publish_snapshot import PUBLISH_SNAPSHOT, PUBLISH_SNAPSHOT_OF_CHAMPION, SNAPSHOT
 from jobs.run import Run, with_inputs
 from recsys.config import Settings
@@ -16,6 +17,9 @@ def nightly(run: Run, train: bool = True) -> str:
         run: From `night`.
         train: False takes the champion instead of training the meta-model.
     """
+    for name, compacted in compact_exposures(run.settings).items():
+        if compacted.files:
+            run.console.print(f"  {name}: {compacted}")
     run.console.print(f"Night as of {from_micros(run.as_of):%Y-%m-%d %H:%M} UTC in {run.folder}")
     last = PUBLISH_SNAPSHOT if train else PUBLISH_SNAPSHOT_OF_CHAMPION
     run.do(with_inputs(last))

@@ -104,7 +104,7 @@ def _log(
     for name, coefficient in zip(model.features, model.coefficients, strict=True):
         client.log_metric(run_id, f"coefficient.{name}", coefficient)
     client.set_tag(run_id, _FINGERPRINT, fingerprint)
-    client.set_tag(run_id, "data_fingerprint", sources.fingerprint(settings.source))
+    client.set_tag(run_id, "data_fingerprint", sources.fingerprint(settings.source, Path(settings.folder)))
     client.log_text(run_id, model.to_json(), _MODEL)
     for file, text in files.items():
         client.log_text(run_id, text, f"model/{file}")

@@ -51,7 +51,7 @@ def validate_tables(run: Run, out: Path) -> str:
 def _select_tables(run: Run) -> dict[str, DataFrame]:
     settings = run.settings.source
     sources.check_settings(settings)
-    raw = sources.read_raw_tables(run.spark, settings)
+    raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
     wanted = [SALES, EVENTS, *(table for table in (USERS, SALE_IMAGES) if sources.has_table(table, settings))]
     return {table.name: sources.select_table(run.spark, table, settings, raw) for table in wanted}
 
@@ -112,7 +112,7 @@ VALIDATE_TABLES = Step(
     "validate_tables",
     validate_tables,
     outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
-    depends_on=lambda run: [run.as_of, sources.fingerprint(run.settings.source)],
+    depends_on=lambda run: [run.as_of, sources.fingerprint(run.settings.source, Path(run.settings.folder))],
 )
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ from pathlib import Path
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
 
 from recsys.errors import ConfigurationError, InputError
+from recsys.exposure_tables import COMPACTED_EVENTS
+from recsys.exposures import RECORDED_EVENTS
 from recsys.pipeline.settings import RawTable, SourceSettings
 from recsys.tables import Table
 
@@ -15,13 +18,26 @@ SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """What Spark raises; the latter, such as of a damaged file, have no class of their own in Python."""
 
 
-def read_raw_tables(spark: SparkSession, settings: SourceSettings) -> dict[str, DataFrame]:
-    """Open every raw table.
+def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path) -> dict[str, DataFrame]:
+    """Open every raw table, and `recorded_events`: what the service was told of, empty where it was of nothing.
+
+    Args:
+        spark: The session.
+        settings: Of the source.
+        folder: The shop's.
 
     Raises:
         InputError: If one cannot be read.
     """
-    return {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
+    raw = {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
+    return {RECORDED_EVENTS: _recorded_events(spark, folder), **raw}
+
+
+def _recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
+    if (folder / COMPACTED_EVENTS.name).exists():
+        return COMPACTED_EVENTS.read(spark, folder)
+    columns = [StructField(name, kind) for name, kind in COMPACTED_EVENTS.columns.items()]
+    return spark.createDataFrame([], StructType(columns))
 
 
 def select_table(spark: SparkSession, table: Table, settings: SourceSettings, raw: dict[str, DataFrame]) -> DataFrame:
@@ -56,19 +72,27 @@ def has_table(table: Table, settings: SourceSettings) -> bool:
     return (Path(settings.sql) / f"{table.name}.sql").exists()
 
 
-def fingerprint(settings: SourceSettings) -> str:
+def fingerprint(settings: SourceSettings, folder: Path) -> str:
     """Return a digest of the SQL files and of the raw files' names, sizes and times.
 
-    A catalogue table or a URL is named but not looked into: its settings stand for it.
+    A catalogue table or a URL is named but not looked into: its settings stand for it. Recorded events count where the
+    SQL selects from them.
     """
     digest = hashlib.sha256(settings.model_dump_json().encode())
     for path in sorted(Path(settings.sql).glob("*.sql")):
-        digest.update(path.name.encode() + path.read_bytes())
+        text = path.read_bytes()
+        digest.update(path.name.encode() + text)
+        if f"{{{RECORDED_EVENTS}}}".encode() in text:
+            _add_files(digest, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
     for raw in settings.raw.values():
-        for path in _files(raw):
-            status = path.stat()
-            digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        _add_files(digest, _files(raw))
     return digest.hexdigest()
+
+
+def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
 
 
 def first_line(error: Exception) -> str:

@@ -326,7 +326,7 @@ def test_recorded_events_are_a_raw_table_for_a_source(spark, tmp_path):
     (sql / "events.sql").write_text(f"select {names} from {{recorded_events}}")
     raw = {"recorded_events": {"path": str(tmp_path / COMPACTED_EVENTS.name)}}
     settings = SourceSettings.model_validate({"sql": str(sql), "raw": raw})
-    events = sources.select_table(spark, EVENTS, settings, sources.read_raw_tables(spark, settings))
+    events = sources.select_table(spark, EVENTS, settings, sources.read_raw_tables(spark, settings, Path("absent")))
     found = events.selectExpr("user_id", "unix_micros(recorded_at) as recorded_at", "revenue").orderBy("user_id")
     assert [tuple(row) for row in found.collect()] == [
         ("ann", MARCH_1 + 3 * HOUR // 2, None),

@@ -43,8 +43,9 @@ class InProcess:
         self.clock = clock
         self.troubles, self.metrics = Troubles(), Metrics()
         self.store = FolderStore(folder / "snapshots", folder / "serving", clock)
+        kept = folder / RECORDED_EVENTS
         self.events = RecordLog[RecordedEvent](
-            folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True, timeout_seconds=0.5
+            kept, RECORDED_EVENTS, encode_event, durable=True, flush_seconds=0.02, timeout_seconds=0.5
         )
         self.events.start()
         self.rules = RulesWatcher(rules, self.troubles)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -95,7 +96,8 @@ class RealService:
 
     def listening(self) -> list[int]:
         """Return those of the workers that answer."""
-        return [worker for worker in self.workers() if f" {worker} listening on" in self.log()]
+        log = self.log()
+        return [worker for worker in self.workers() if re.search(rf"\b{worker}\b.*listening on", log)]
 
     def log(self) -> str:
         """Return all that the service wrote."""
@@ -117,9 +119,33 @@ class RealService:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
+    def members(self) -> list[psutil.Process]:
+        """Return the processes that there are of the service, whoever their parent is."""
+        with_ids = ((process, _group_of(process)) for process in psutil.process_iter())
+        return [process for process, group in with_ids if group == self.process.pid]
+
+    def __enter__(self) -> "RealService":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_all()
+
     def client(self) -> Client:
         """Connect."""
         return Client(self.target, deadline=PATIENCE, admin_target=self.admin_target)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended; one that nobody waited for yet has."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
 
 
 class Answer(NamedTuple):

@@ -221,9 +221,7 @@ EVENTS = st.builds(
     sale_id=TEXTS,
     kind=st.integers(-1, 3),
     occur_time=st.none()
-    | st.fixed_dictionaries(
-        {"seconds": st.integers(-(2**63), 2**63 - 1), "nanos": st.integers(-(2**31), 2**31 - 1)}
-    ),
+    | st.fixed_dictionaries({"seconds": st.integers(-(2**63), 2**63 - 1), "nanos": st.integers(-(2**31), 2**31 - 1)}),
     attribution_token=TEXTS,
     revenue=st.none() | st.floats(),
 )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import psutil
 import pytest
-from real_service import PATIENCE, Load, RealService, exposed, free_ports, shown, wait_until
+from real_service import PATIENCE, Load, RealService, exposed, free_ports, lives, shown, wait_until
 from recommendations.v1 import admin_pb2
 
 from recsys import snapshot_store
@@ -28,9 +28,7 @@ def start(published, tmp_path) -> Iterator[Callable[..., RealService]]:
     with ExitStack() as stack:
 
         def started(**settings: object) -> RealService:
-            service = RealService(tmp_path, **settings).start()
-            stack.callback(service.kill_all)
-            return service
+            return stack.enter_context(RealService(tmp_path, **settings).start())
 
         yield started
 
@@ -79,9 +77,9 @@ def test_killed_parent_leaves_workers_that_answer_until_a_new_one_takes_over(sta
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait()
         load.wait_for(300)
-        assert all(orphan.is_running() for orphan in orphans)
+        assert all(lives(orphan) for orphan in orphans)
         successor = take_over(service, start).ready()
-        wait_until(lambda: not any(orphan.is_running() for orphan in orphans))
+        wait_until(lambda: not any(lives(orphan) for orphan in orphans))
         load.wait_for(100)
     assert load.failures == []
     assert load.pages() == expected
@@ -95,10 +93,7 @@ def test_parent_that_is_killed_while_it_starts_leaves_nobody(start):
     service = start(first=killed)
     assert service.process.wait(PATIENCE) == -signal.SIGKILL
     wait_until(lambda: "listening" in service.log())
-    time.sleep(0.1)
-    members = [process for process in psutil.process_iter() if os.getpgid(process.pid) == service.process.pid]
-    wait_until(lambda: not any(process.is_running() for process in members))
-    assert members
+    wait_until(lambda: not any(lives(process) for process in service.members()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -222,7 +217,8 @@ def test_service_starts_and_answers_while_mlflow_is_down(published, tmp_path):
     (port,) = free_ports(1)
     conf = tmp_path / "shop.yaml"
     conf.write_text(
-        f"folder: {tmp_path}\nsource: {{sql: conf/sources/demo, raw: {{raw_sales: {{path: gone}}}}}}\nmlflow: {{tracking_uri: 'http://127.0.0.1:9'}}\n"
+        f"folder: {tmp_path}\nsource: {{sql: conf/sources/demo, raw: {{raw_sales: {{path: gone}}}}}}\n"
+        "mlflow: {tracking_uri: 'http://127.0.0.1:9'}\n"
         f"serving: {{port: {port}, admin_port: null, metrics_port: null, workers: 1, clock: replay}}\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,4 +1,5 @@
--- One row per event; an action of another name keeps it, so that validation rejects the row and shows it.
+-- One row per event; an action of another name keeps it, so that validation rejects the row and shows it. What the
+-- website told the service of comes too: `recorded_events` is always there, and empty until it did.
 select
     member_id as user_id,
     offer_id as sale_id,
@@ -7,3 +8,6 @@ select
     logged_at as recorded_at,
     amount_eur as revenue
 from {raw_events}
+union all
+select user_id, sale_id, kind, occurred_at, recorded_at, revenue
+from {recorded_events}

@@ -1,9 +1,12 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_shop import SmallShop, event, sale
 
 from recsys.errors import ConfigurationError, InputError, SchemaError
+from recsys.exposure_tables import COMPACTED_EVENTS
 from recsys.pipeline import sources
 from recsys.pipeline.settings import RawTable, SourceSettings
 from recsys.tables import EVENTS, SALES, USERS
@@ -21,7 +24,7 @@ def select(spark, shop):
     def selected(table, text: str):
         shop.write_sql(table.name, text)
         settings = shop.settings().source
-        return sources.select_table(spark, table, settings, sources.read_raw_tables(spark, settings))
+        return sources.select_table(spark, table, settings, sources.read_raw_tables(spark, settings, Path("absent")))
 
     return selected
 
@@ -106,14 +109,14 @@ def test_sql_that_is_refused_is_named_with_what_spark_says_and_the_raw_tables(re
     message = refusal(SALES, text)
     assert message.startswith(f"{shop.folder / 'sql/sales.sql'}: ")
     assert problem in message
-    assert "raw tables are raw_events, raw_sales" in message
+    assert "raw tables are raw_events, raw_sales, recorded_events" in message
     assert "\n" not in message
 
 
 def test_raw_path_that_does_not_exist_is_named_with_its_key(spark):
     settings = SourceSettings(sql="sql", raw={"lines": RawTable(path="absent/lines.parquet")})
     with pytest.raises(InputError) as error:
-        sources.read_raw_tables(spark, settings)
+        sources.read_raw_tables(spark, settings, Path("absent"))
     assert str(error.value) == ("raw table 'lines': absent/lines.parquet does not exist: correct source.raw.lines.path")
 
 
@@ -128,7 +131,7 @@ def test_raw_table_that_spark_cannot_read_is_named(spark, tmp_path, raw):
         (tmp_path / "text.parquet").unlink()
     raw = RawTable(path=raw.path.format(folder=tmp_path)) if raw.path else raw
     with pytest.raises(InputError, match=r"raw table 'lines' at "):
-        sources.read_raw_tables(spark, SourceSettings(sql="sql", raw={"lines": raw}))
+        sources.read_raw_tables(spark, SourceSettings(sql="sql", raw={"lines": raw}), Path("absent"))
 
 
 def test_raw_table_may_be_csv_or_json_or_a_table_of_the_catalogue(spark, tmp_path):
@@ -140,9 +143,27 @@ def test_raw_table_may_be_csv_or_json_or_a_table_of_the_catalogue(spark, tmp_pat
         "json": RawTable(path=str(tmp_path / "lines.json"), format="json"),
         "table": RawTable(table="lines_of_a_test"),
     }
-    frames = sources.read_raw_tables(spark, SourceSettings(sql="sql", raw=raw))
-    for name, frame in frames.items():
-        assert [tuple(row) for row in frame.collect()] == [("1", "é")], name
+    frames = sources.read_raw_tables(spark, SourceSettings(sql="sql", raw=raw), Path("absent"))
+    for name in raw:
+        assert [tuple(row) for row in frames[name].collect()] == [("1", "é")], name
+
+
+RECORDED = "select user_id, sale_id, kind, occurred_at from {recorded_events}"
+
+
+def test_what_the_service_was_told_of_is_a_raw_table_and_empty_until_it_was(spark, shop, tmp_path):
+    settings = shop.settings().source
+    shop.write_sql("events", RECORDED)
+    before = sources.fingerprint(settings, tmp_path)
+    empty = sources.read_raw_tables(spark, settings, tmp_path)
+    assert sources.select_table(spark, EVENTS, settings, empty).collect() == []
+    told_of = {"user_id": "u1", "sale_id": "s1", "kind": "visit", "occurred_at": datetime(2026, 2, 28, tzinfo=UTC)}
+    COMPACTED_EVENTS.write_rows(pd.DataFrame([{**dict.fromkeys(COMPACTED_EVENTS.columns), **told_of}]), tmp_path)
+    told = sources.read_raw_tables(spark, settings, tmp_path)
+    assert [row["user_id"] for row in sources.select_table(spark, EVENTS, settings, told).collect()] == ["u1"]
+    assert sources.fingerprint(settings, tmp_path) != before
+    shop.write_sql("events", "select 1")
+    assert sources.fingerprint(settings, tmp_path) == sources.fingerprint(settings, tmp_path / "absent")
 
 
 def test_users_are_optional(shop):
@@ -157,10 +178,10 @@ def test_folder_of_sql_that_does_not_exist_is_named():
 
 
 def test_fingerprint_changes_with_sql_raw_files_and_settings_alone(shop):
-    seen = [sources.fingerprint(shop.settings().source)]
+    seen = [sources.fingerprint(shop.settings().source, Path("absent"))]
 
     def is_new() -> bool:
-        seen.append(sources.fingerprint(shop.settings().source))
+        seen.append(sources.fingerprint(shop.settings().source, Path("absent")))
         return seen[-1] not in seen[:-1]
 
     (shop.folder / "sql/notes.txt").write_text("no SQL")
@@ -177,19 +198,19 @@ def test_fingerprint_changes_with_sql_raw_files_and_settings_alone(shop):
 
 def test_fingerprint_sees_each_file_of_a_folder_and_needs_none(tmp_path):
     settings = SourceSettings(sql="sql", raw={"lines": RawTable(path=str(tmp_path / "lines"))})
-    absent = sources.fingerprint(settings)
+    absent = sources.fingerprint(settings, tmp_path / "absent")
     (tmp_path / "lines/day=1").mkdir(parents=True)
-    empty = sources.fingerprint(settings)
+    empty = sources.fingerprint(settings, tmp_path / "absent")
     (tmp_path / "lines/day=1/part").write_text("1")
-    one = sources.fingerprint(settings)
+    one = sources.fingerprint(settings, tmp_path / "absent")
     (tmp_path / "lines/day=2").write_text("1")
     assert absent == empty
-    assert len({absent, one, sources.fingerprint(settings)}) == 3
+    assert len({absent, one, sources.fingerprint(settings, tmp_path / "absent")}) == 3
 
 
 def test_url_and_table_are_not_looked_into():
     raw = {"a": RawTable(path="s3://bucket/lines"), "b": RawTable(table="lines")}
-    assert sources.fingerprint(SourceSettings(sql="sql", raw=raw))
+    assert sources.fingerprint(SourceSettings(sql="sql", raw=raw), Path("absent"))
 
 
 def test_every_sql_file_of_the_project_says_what_a_row_is():

@@ -1,0 +1,153 @@
+"""A large shop that is ready to be served: snapshots of many users, with a ranker fitted to some thousands of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks import synthetic
+from recsys import snapshot_store
+from recsys.catalogue import Catalogue
+from recsys.histories import Block, Histories, HistorySettings
+from recsys.instants import DAY, SECOND, from_micros, to_micros
+from recsys.meta_model import META, MetaModel
+from recsys.ranker import Ranker
+from recsys.ranker_files import RANKER, write_ranker
+from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.scorer import Scorer
+from recsys.snapshot import POPULARITY, SnapshotContents, SnapshotSale
+from recsys.snapshot_writer import write_snapshot
+
+AS_OF = to_micros(synthetic.AS_OF)
+HORIZON_HOURS = 6.0  # until the morning's sales open: the horizon then holds the sales that are open
+KEPT = 30
+EVENTS_PER_USER = 20
+FITTED_USERS = 5_000
+BATCH = 20_000
+
+
+@dataclass(frozen=True)
+class ServedShop:
+    """A shop's folder, and what its snapshots share."""
+
+    folder: Path
+    users: int
+    catalogue: Catalogue
+    ranker: Ranker
+
+    @classmethod
+    def made(cls, folder: Path, users: int, open_sales: int) -> "ServedShop":
+        """Make the sales, and fit a ranker to some users."""
+        synthetic.write_shop(folder / "raw", FITTED_USERS, FITTED_USERS * EVENTS_PER_USER, open_sales)
+        catalogue = Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet"))
+        ranker = _fitted(catalogue, pq.read_table(folder / "raw" / "events"))
+        (folder / RANKER).mkdir()
+        write_ranker(folder / RANKER, ranker, catalogue, RecommenderSettings())
+        return cls(folder, users, catalogue, ranker)
+
+    @property
+    def root(self) -> Path:
+        """The folder of snapshots."""
+        return self.folder / "snapshots"
+
+    def write(self, seed: int) -> str:
+        """Write a snapshot in which every user has a random ranking and a random history; return its name."""
+        scorer = self.ranker.scorer
+        contents = SnapshotContents(
+            as_of=synthetic.AS_OF,
+            horizon_end=from_micros(scorer.horizon.until),
+            sales=[self._sale(position) for position in scorer.horizon.sales.tolist()],
+            policies=[META],
+            shared_rankings={POPULARITY: self.ranker.shared_ranking(POPULARITY, len(self.catalogue))},
+            reasons=scorer.reasons,
+            versions={"home_ranker": str(seed)},
+            fingerprint=f"{seed:08}",
+            files={RANKER: self.folder / RANKER},
+        )
+        return write_snapshot(self.root, contents, self._rankings(np.random.default_rng(seed)))
+
+    def publish(self, name: str) -> None:
+        """Make a snapshot the current one."""
+        snapshot_store.publish(self.root, name, datetime.now(UTC))
+
+    def some_users(self, count: int) -> list[str]:
+        """Return users from all over the snapshots."""
+        return [user_id(number) for number in np.random.default_rng(0).integers(0, self.users, count).tolist()]
+
+    def _sale(self, position: int) -> SnapshotSale:
+        catalogue, sale_id = self.catalogue, self.catalogue.sale_ids[position]
+        return SnapshotSale(
+            sale_id=sale_id,
+            title=" ".join(catalogue.texts[position].split()[:4]),
+            opens_at=from_micros(int(catalogue.opens_at[position])),
+            closes_at=from_micros(int(catalogue.closes_at[position])),
+            price=float(catalogue.prices[position]),
+            attributes=catalogue.attributes[position],
+            images=(f"https://images.example.com/sales/{sale_id}/cover.jpg",),
+        )
+
+    def _rankings(self, rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
+        for start in range(0, self.users, BATCH):
+            count = min(BATCH, self.users - start)
+            ids = pa.array([user_id(number) for number in range(start, start + count)])
+            columns = {"user_id": ids} | self._ranking(count, rng) | self._history(count, rng)
+            yield pa.RecordBatch.from_pydict(columns)
+
+    def _ranking(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+        draws = rng.random((count, len(self.ranker.scorer.horizon)), np.float32)
+        reasons = rng.integers(0, len(self.ranker.scorer.names), (count, KEPT), np.uint8)
+        return {
+            f"{META}_sales": _lists(np.argpartition(draws, KEPT, axis=1)[:, :KEPT].astype(np.int32)),
+            f"{META}_scores": _lists(-np.sort(-rng.normal(-4, 1, (count, KEPT)), axis=1).astype(np.float32)),
+            f"{META}_reasons": _lists(reasons),
+        }
+
+    def _history(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+        shape = count, EVENTS_PER_USER
+        seconds = -np.sort(-rng.integers(1, 90 * DAY // SECOND, shape), axis=1)
+        return {
+            "history_sales": _lists(rng.integers(0, len(self.catalogue), shape, np.int32)),
+            "history_ages": _lists(seconds.astype(np.int32)),
+            "history_purchases": _lists(rng.random(shape) < synthetic.PURCHASE_SHARE),
+        }
+
+
+def user_id(number: int) -> str:
+    """Return a user of every snapshot."""
+    return f"u-{number:09}"
+
+
+def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
+    horizon = catalogue.horizon(AS_OF, HORIZON_HOURS)
+    known = _histories(catalogue, events)
+    found = recommenders(RecommenderSettings(), catalogue)
+    models = [each.fit(each.count(known, horizon), horizon) for each in found]
+    names = [each.name for each in found]
+    meta_model = MetaModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    return Ranker(Scorer(horizon, found, models), meta_model)
+
+
+def _histories(catalogue: Catalogue, events: pa.Table) -> Histories:
+    """Return what is known of users whose events lie together, in order of time."""
+    users = events["user_id"].combine_chunks().dictionary_encode()
+    occurred_at = events["occurred_at"].cast(pa.int64()).to_numpy()
+    block = Block(
+        user_ids=users.dictionary,
+        n_sales=len(catalogue),
+        offsets=np.searchsorted(users.indices, np.arange(len(users.dictionary) + 1)),
+        sales=pc.index_in(events["sale_id"], pa.array(catalogue.sale_ids)).to_numpy(),
+        purchases=pc.equal(events["kind"], "purchase").to_numpy(),
+        occurred_at=occurred_at,
+        recorded_at=occurred_at,
+    )
+    return block.as_of(AS_OF, HistorySettings())
+
+
+def _lists(values: np.ndarray) -> pa.ListArray:
+    offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
