@@ -1,7 +1,7 @@
 """A large shop that is ready to be served: snapshots of many users, with a ranker fitted to some thousands of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from benchmarks import synthetic
 from recsys import snapshot_store
 from recsys.catalogue import Catalogue
 from recsys.histories import Block, Histories, HistorySettings
+from recsys.images.covers import Covers
+from recsys.images.gallery import Gallery
 from recsys.instants import DAY, SECOND, from_micros, to_micros
 from recsys.meta_model import META, MetaModel
 from recsys.ranker import Ranker
@@ -27,6 +29,7 @@ AS_OF = to_micros(synthetic.AS_OF)
 HORIZON_HOURS = 6.0  # until the morning's sales open: the horizon then holds the sales that are open
 KEPT = 30
 EVENTS_PER_USER = 20
+PHOTOS, THEMES = 4, 30
 FITTED_USERS = 5_000
 BATCH = 20_000
 
@@ -44,7 +47,7 @@ class ServedShop:
     def made(cls, folder: Path, users: int, open_sales: int) -> "ServedShop":
         """Make the sales, and fit a ranker to some users."""
         synthetic.write_shop(folder / "raw", FITTED_USERS, FITTED_USERS * EVENTS_PER_USER, open_sales)
-        catalogue = Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet"))
+        catalogue = _with_photos(Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet")))
         ranker = _fitted(catalogue, pq.read_table(folder / "raw" / "events"))
         (folder / RANKER).mkdir()
         write_ranker(folder / RANKER, ranker, catalogue, RecommenderSettings())
@@ -80,15 +83,17 @@ class ServedShop:
         return [user_id(number) for number in np.random.default_rng(0).integers(0, self.users, count).tolist()]
 
     def _sale(self, position: int) -> SnapshotSale:
-        catalogue, sale_id = self.catalogue, self.catalogue.sale_ids[position]
+        catalogue = self.catalogue
+        assert catalogue.gallery is not None
         return SnapshotSale(
-            sale_id=sale_id,
+            sale_id=catalogue.sale_ids[position],
             title=" ".join(catalogue.texts[position].split()[:4]),
             opens_at=from_micros(int(catalogue.opens_at[position])),
             closes_at=from_micros(int(catalogue.closes_at[position])),
             price=float(catalogue.prices[position]),
             attributes=catalogue.attributes[position],
-            images=(f"https://images.example.com/sales/{sale_id}/cover.jpg",),
+            images=catalogue.gallery.photos(position),
+            theme=catalogue.gallery.main_theme(position),
         )
 
     def _rankings(self, rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
@@ -100,11 +105,12 @@ class ServedShop:
 
     def _ranking(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
         draws = rng.random((count, len(self.ranker.scorer.horizon)), np.float32)
-        reasons = rng.integers(0, len(self.ranker.scorer.names), (count, KEPT), np.uint8)
+        shape = count, KEPT
         return {
             f"{META}_sales": _lists(np.argpartition(draws, KEPT, axis=1)[:, :KEPT].astype(np.int32)),
-            f"{META}_scores": _lists(-np.sort(-rng.normal(-4, 1, (count, KEPT)), axis=1).astype(np.float32)),
-            f"{META}_reasons": _lists(reasons),
+            f"{META}_scores": _lists(-np.sort(-rng.normal(-4, 1, shape), axis=1).astype(np.float32)),
+            f"{META}_reasons": _lists(rng.integers(0, len(self.ranker.scorer.reasons), shape, np.uint8)),
+            f"{META}_covers": _lists(rng.integers(0, PHOTOS, shape, np.uint8)),
         }
 
     def _history(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
@@ -122,6 +128,18 @@ def user_id(number: int) -> str:
     return f"u-{number:09}"
 
 
+def _with_photos(catalogue: Catalogue) -> Catalogue:
+    """Hang photos into every sale; each shows some three themes."""
+    rng = np.random.default_rng(0)
+    first = np.arange(len(catalogue) + 1) * PHOTOS
+    uris = [f"https://images.example.com/{each}/{photo}.jpg" for each in catalogue.sale_ids for photo in range(PHOTOS)]
+    shape = len(uris), THEMES
+    photo_themes = (rng.gamma(2, 1, shape) * (rng.random(shape) < 3 / THEMES)).astype(np.float32)
+    sale_themes = photo_themes.reshape(-1, PHOTOS, THEMES).mean(axis=1)
+    names = [f"theme {number}" for number in range(THEMES)]
+    return replace(catalogue, gallery=Gallery(first, uris, names, photo_themes, sale_themes))
+
+
 def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
     horizon = catalogue.horizon(AS_OF, HORIZON_HOURS)
     known = _histories(catalogue, events)
@@ -129,7 +147,8 @@ def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
     models = [each.fit(each.count(known, horizon), horizon) for each in found]
     names = [each.name for each in found]
     meta_model = MetaModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
-    return Ranker(Scorer(horizon, found, models), meta_model)
+    assert catalogue.gallery is not None
+    return Ranker(Scorer(horizon, found, models), meta_model, Covers(catalogue.gallery, horizon))
 
 
 def _histories(catalogue: Catalogue, events: pa.Table) -> Histories:

@@ -25,6 +25,8 @@ ADMIN = "/recommendations.v1.Admin/"
 USER = "a-very-secret-user"
 EXPECTED = {"OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "NOT_FOUND", "FAILED_PRECONDITION"}
 MEGABYTE = 1 << 20
+_POISON = [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\xc3\x28"]
+"""The largest number, one without an end, a length of 2 GB, and a byte sequence that is no UTF-8."""
 
 
 @pytest.fixture
@@ -102,19 +104,16 @@ def extreme_messages() -> dict[str, list[bytes]]:
 def mutated(random: Random, message: bytes) -> bytes:
     """Flip, cut, repeat or put in some bytes; or take none of the message at all."""
     data = bytearray(message)
-    for _ in range(random.randint(1, 4)):
-        place = random.randrange(len(data) + 1)
-        change = random.randrange(5)
-        if change == 0:
+    for _ in range(random.randint(1, 3)):
+        place, change = random.randrange(len(data) + 1), random.random()
+        if change < 0.6:
             data[place : place + 1] = random.randbytes(1)
-        elif change == 1:
+        elif change < 0.7:
             del data[place:]
-        elif change == 2:
+        elif change < 0.8:
             data[place:place] = data[:place]
-        elif change == 3:
-            data[place:place] = random.choice(
-                [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\xc3\x28"]
-            )
+        elif change < 0.9:
+            data[place:place] = random.choice(_POISON)
         else:
             data = bytearray(random.randbytes(random.randrange(300)))
     return bytes(data[:10_000])
@@ -147,7 +146,8 @@ def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(servic
         codes += bombard((public, admin), requests[2000:])
         grown = process.memory_info().rss - before
     assert codes.keys() <= EXPECTED
-    assert codes["INVALID_ARGUMENT"] > 3000 < sum(codes.values()) - codes["INVALID_ARGUMENT"]
+    assert codes["INVALID_ARGUMENT"] > 3000
+    assert codes["OK"] > 300  # mutations that a message survives
     assert grown < 8 * MEGABYTE, f"{grown / MEGABYTE:.1f} MB"
     assert answers_well(service)
     assert USER not in service.log()

@@ -1,8 +1,8 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from pyspark.sql.types import StructField, StructType
 from small_shop import SmallShop, event, sale
 
 from recsys.errors import ConfigurationError, InputError, SchemaError
@@ -158,7 +158,9 @@ def test_what_the_service_was_told_of_is_a_raw_table_and_empty_until_it_was(spar
     empty = sources.read_raw_tables(spark, settings, tmp_path)
     assert sources.select_table(spark, EVENTS, settings, empty).collect() == []
     told_of = {"user_id": "u1", "sale_id": "s1", "kind": "visit", "occurred_at": datetime(2026, 2, 28, tzinfo=UTC)}
-    COMPACTED_EVENTS.write_rows(pd.DataFrame([{**dict.fromkeys(COMPACTED_EVENTS.columns), **told_of}]), tmp_path)
+    columns = StructType([StructField(name, kind) for name, kind in COMPACTED_EVENTS.columns.items()])
+    row = {**dict.fromkeys(COMPACTED_EVENTS.columns), **told_of, "day": date(2026, 2, 28)}
+    COMPACTED_EVENTS.write(spark.createDataFrame([row], columns), tmp_path)
     told = sources.read_raw_tables(spark, settings, tmp_path)
     assert [row["user_id"] for row in sources.select_table(spark, EVENTS, settings, told).collect()] == ["u1"]
     assert sources.fingerprint(settings, tmp_path) != before

@@ -1,5 +1,4 @@
 import math
-import struct
 
 import pytest
 from hypothesis import given
@@ -10,80 +9,103 @@ from serving.answers import wire
 
 FLOATS = st.floats(-500, 500, width=32)
 LENGTHS = [0, 1, 126, 127, 128, 129, 4095, 4096, 16_383, 16_384, 70_000]
+"""Around those at which a length takes another byte, or another way."""
+
+SALES = [
+    pb.RankedSale(sale_id="s1", title="Alps"),
+    pb.RankedSale(sale_id="é", title="é" * 80, price=0.0),
+    pb.RankedSale(sale_id="s3", title="x" * 5_000),
+]
+IMAGES = [[pb.RankedSale(image_uri="a0.jpg"), pb.RankedSale(image_uri="a1.jpg")], [pb.RankedSale()], [pb.RankedSale()]]
+REASONS = [
+    pb.RankedSale(reason="popularity", reason_text="Popular right now"),
+    pb.RankedSale(reason="content_images", reason_text="Because you looked at 海滩 🏖"),
+]
+WRITER = wire.SaleWriter(
+    [sale.SerializeToString() for sale in SALES],
+    [[image.SerializeToString() for image in images] for images in IMAGES],
+    [wire.reason(reason.reason, reason.reason_text) for reason in REASONS],
+)
+PICKS = st.tuples(st.integers(0, 2), st.none() | FLOATS, st.integers(0, 1), st.just(0))
+EXTRAS = [
+    pb.RankedSale(),
+    pb.RankedSale(rule="pinned"),
+    pb.RankedSale(contributions=[pb.Contribution(feature="own_visits", log_odds=-0.5)] * 40),
+]
 
 
-@st.composite
-def ranked_sales(draw) -> pb.RankedSale:
-    sale = pb.RankedSale(
-        sale_id=draw(st.text(min_size=1, max_size=20)),
-        title=draw(st.text(max_size=150)),
-        reason=draw(st.text(max_size=5)),
-        reason_text=draw(st.text(max_size=5)),
-        image_uri=draw(st.text(max_size=5)),
-        score=draw(st.none() | FLOATS),
-        rule=draw(st.text(max_size=5)),
-    )
-    for feature in draw(st.lists(st.sampled_from(["", "own_visits", "é"]), max_size=2)):
-        sale.contributions.add(feature=feature, log_odds=draw(FLOATS))
-    return sale
+def message(rank: int, pick: tuple, is_log_odds: bool, extra: pb.RankedSale) -> pb.RankedSale:
+    """Make the sale at a place of a page by protobuf."""
+    sale, score, reason, cover = pick
+    expected = pb.RankedSale(rank=rank, score=score)
+    for part in (SALES[sale], IMAGES[sale][cover], REASONS[reason], extra):
+        expected.MergeFrom(part)
+    if is_log_odds and score is not None:
+        expected.probability = 1 / (1 + math.exp(-score))
+    return expected
 
 
-def parts(sale: pb.RankedSale, is_log_odds: bool) -> wire.Parts:
-    """Write a sale as the service does; the caller gave it its rank and its probability."""
-    score = sale.score if sale.HasField("score") else None
-    return (
-        pb.RankedSale(sale_id=sale.sale_id, title=sale.title).SerializeToString(),
-        wire.reason(sale.reason, sale.reason_text),
-        wire.image(sale.image_uri),
-        wire.place(sale.rank, score, is_log_odds),
-        pb.RankedSale(rule=sale.rule, contributions=sale.contributions).SerializeToString(),
-    )
+@given(st.lists(PICKS, max_size=100), st.booleans(), st.data())
+def test_written_sales_are_the_messages_that_protobuf_makes(picks, is_log_odds, data):
+    extras = data.draw(st.lists(st.sampled_from(EXTRAS), min_size=len(picks), max_size=len(picks)) | st.just([]))
+    parts = WRITER.written(picks, is_log_odds, [extra.SerializeToString() for extra in extras])
+    found = pb.GetTopSalesResponse.FromString(wire.response(parts))
+    places = enumerate(zip(picks, extras or [EXTRAS[0]] * len(picks), strict=True), 1)
+    assert list(found.sales) == [message(rank, pick, is_log_odds, extra) for rank, (pick, extra) in places]
 
 
-@given(st.lists(ranked_sales(), max_size=4), st.booleans(), st.text(max_size=200))
-def test_written_page_is_the_message_that_protobuf_makes(sales, is_log_odds, note):
-    for rank, sale in enumerate(sales, start=1):
-        sale.rank = rank
-        if is_log_odds and sale.HasField("score"):
-            sale.probability = 1 / (1 + math.exp(-sale.score))
-    head, rest = pb.GetTopSalesResponse(policy="meta"), pb.GetTopSalesResponse(notes=[note], uses_session=True)
-    expected = pb.GetTopSalesResponse(policy="meta", sales=sales, notes=[note], uses_session=True)
-    written = wire.response(
-        head.SerializeToString(), [parts(sale, is_log_odds) for sale in sales], rest.SerializeToString()
-    )
-    assert pb.GetTopSalesResponse.FromString(written) == expected
-    batch = pb.BatchGetTopSalesResponse.FromString(wire.batch([written, b"", written]))
-    assert list(batch.responses) == [expected, pb.GetTopSalesResponse(), expected]
+@given(
+    st.sampled_from(pb.FallbackLevel.values()),
+    st.text("abcXYZ019-_", min_size=1, max_size=64),
+    st.integers(0, 4_000_000_000_000_000) | st.sampled_from([0, 999_999, 1_000_000, 127_000_000, 128_000_001]),
+)
+def test_written_end_is_the_message_that_protobuf_makes(level, request_id, now):
+    expected = pb.GetTopSalesResponse(fallback_level=level, request_id=request_id)
+    expected.answer_time.FromMicroseconds(now)
+    assert pb.GetTopSalesResponse.FromString(wire.end(level, request_id, now)) == expected
+
+
+def test_photo_of_each_position_can_be_written():
+    parts = WRITER.written([(0, 0.5, 0, 1), (1, 0.5, 0, 0), (0, 0.5, 0, 0)], False)
+    found = pb.GetTopSalesResponse.FromString(wire.response(parts))
+    assert [sale.image_uri for sale in found.sales] == ["a1.jpg", "", "a0.jpg"]
+
+
+@pytest.mark.parametrize("pick", [(3, 0.5, 0, 0), (0, 0.5, 2, 0), (0, 0.5, 0, 2), (1, None, 0, 1)])
+def test_position_that_there_is_not_is_an_error(pick):
+    with pytest.raises(IndexError):
+        WRITER.written([(0, 0.5, 0, 0), pick], False)
+
+
+def test_score_that_is_no_log_odds_is_an_error():
+    with pytest.raises(ArithmeticError):
+        WRITER.written([(0, -1e9, 0, 0)], True)
+    WRITER.written([(0, -1e9, 0, 0)], False)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_length_of_a_sale_may_take_any_number_of_bytes(length):
     title = pb.RankedSale(title="é" * (length // 2) + "x" * (length % 2))
-    written = wire.response(b"", [(title.SerializeToString(), b"", b"", b"", b"")] * 2, b"")
-    assert list(pb.GetTopSalesResponse.FromString(written).sales) == [title, title]
+    writer = wire.SaleWriter([title.SerializeToString()], [[b""]], [b""])
+    found = pb.GetTopSalesResponse.FromString(wire.response(writer.written([(0, None, 0, 0)] * 2, True)))
+    assert [(sale.rank, sale.title) for sale in found.sales] == [(1, title.title), (2, title.title)]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_length_of_a_page_may_take_any_number_of_bytes(length):
     page = pb.GetTopSalesResponse(shortfall_reason="x" * length)
-    written = wire.batch([page.SerializeToString()] * 3)
-    assert list(pb.BatchGetTopSalesResponse.FromString(written).responses) == [page] * 3
-
-
-@given(st.integers(1, 100), FLOATS)
-def test_place_holds_rank_score_and_the_probability_of_log_odds(rank, score):
-    found = pb.RankedSale.FromString(wire.place(rank, score, True))
-    assert (found.rank, found.score) == (rank, score)
-    assert found.probability == pytest.approx(1 / (1 + math.exp(-score)), rel=1e-6)
-    other = pb.RankedSale.FromString(wire.place(rank, score, False))
-    assert other == pb.RankedSale(rank=rank, score=score)
-    assert pb.RankedSale.FromString(wire.place(rank, None, True)) == pb.RankedSale(rank=rank)
-
-
-def test_floats_are_little_endian_wherever_the_service_runs():
-    assert wire.place(1, 1.5, False)[-4:] == struct.pack("<f", 1.5)
+    written = wire.batch([page.SerializeToString(), b"", page.SerializeToString()])
+    assert list(pb.BatchGetTopSalesResponse.FromString(written).responses) == [page, pb.GetTopSalesResponse(), page]
 
 
 def test_hundred_sales_are_ranked_without_gaps():
-    written = wire.response(b"", [(b"", b"", b"", wire.place(rank, None, False), b"") for rank in range(1, 101)], b"")
-    assert [sale.rank for sale in pb.GetTopSalesResponse.FromString(written).sales] == list(range(1, 101))
+    parts = WRITER.written([(0, None, 0, 0)] * 100, True)
+    found = pb.GetTopSalesResponse.FromString(wire.response(parts))
+    assert [sale.rank for sale in found.sales] == list(range(1, 101))
+
+
+def test_parts_of_sales_are_written_as_protobuf_does():
+    assert pb.RankedSale.FromString(wire.image("ü b.jpg")) == pb.RankedSale(image_uri="ü b.jpg")
+    assert pb.RankedSale.FromString(wire.reason("open", "Open now")) == pb.RankedSale(
+        reason="open", reason_text="Open now"
+    )
