@@ -1,16 +1,64 @@
 import socket
+import threading
+from concurrent import futures
 
+import grpc
 import pytest
+from asking import shown
+from recommendations.v1 import recommendations_pb2 as pb
+from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
-from serving.client import top_sales
+from serving.client import Client, purchase, top_sales, visit
 
 
-def test_no_service_is_an_error_that_says_how_to_start_one():
+class Recorded(pb_grpc.RecommendationsServicer):
+    """A service that keeps what it was asked, and fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.requests: list = []
+        self.metadata: list[dict] = []
+        self.failures: list[grpc.StatusCode] = []
+
+    def _keep(self, request, context) -> None:
+        self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+        if self.failures:
+            context.abort(self.failures.pop(0), "as told")
+
+    def GetTopSales(self, request, context):
+        self._keep(request, context)
+        return pb.GetTopSalesResponse(policy="meta")
+
+    def RecordEvents(self, request, context):
+        self._keep(request, context)
+        return pb.RecordEventsResponse(recorded=len(request.events))
+
+
+@pytest.fixture
+def recorded():
+    return Recorded()
+
+
+@pytest.fixture
+def target(recorded):
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    pb_grpc.add_RecommendationsServicer_to_server(recorded, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def nowhere() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        target = f"127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(RecsysError, match=f"no service at {target}: start it with 'recsys serve'"):
-        top_sales(target, "ann", timeout=10)
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_no_service_is_an_error_that_says_how_to_start_one(nowhere):
+    with pytest.raises(RecsysError, match=f"no service at {nowhere}: start it with 'recsys serve'"):
+        top_sales(nowhere, "ann", timeout=10)
 
 
 def test_service_that_does_not_answer_is_an_error_that_says_how_long_it_was_waited_for():
@@ -20,7 +68,7 @@ def test_service_that_does_not_answer_is_an_error_that_says_how_long_it_was_wait
             top_sales(target, "ann", timeout=0.1)
 
 
-def test_errors_of_the_service_come_back_as_the_same_class(shop, published):
+def test_errors_of_the_service_come_back_as_the_same_class(published):
     server = published.serve()
     with pytest.raises(ConfigurationError, match="n == 101"):
         top_sales(server.target, "ann", n=101, timeout=10)
@@ -34,3 +82,107 @@ def test_service_without_snapshot_is_told_from_no_service(shop):
 def test_number_that_does_not_fit_the_wire_is_refused_by_the_service(published):
     with pytest.raises(ConfigurationError, match="n == 2147483647, must be in 1"):
         top_sales(published.serve().target, "ann", n=1 << 40, timeout=10)
+
+
+def test_every_argument_is_a_field_of_the_request(recorded, target):
+    with Client(target, deadline=10) as client:
+        client.top_sales(
+            "ann",
+            3,
+            policy="als",
+            session=["s1", "s2"],
+            attributes={"market": "FR"},
+            surface="mail",
+            allowed=["s3"],
+            denied=["s4"],
+            explain=True,
+            request_id="r-1",
+        )
+        client.top_sales()
+    assert recorded.requests == [
+        pb.GetTopSalesRequest(
+            user_id="ann",
+            n=3,
+            policy="als",
+            session_sale_ids=["s1", "s2"],
+            attributes={"market": "FR"},
+            surface="mail",
+            allowed_sale_ids=["s3"],
+            denied_sale_ids=["s4"],
+            explain=True,
+            request_id="r-1",
+        ),
+        pb.GetTopSalesRequest(),
+    ]
+
+
+def test_events_carry_the_token_of_their_page(recorded, target):
+    with Client(target, deadline=10) as client:
+        assert client.record([visit("ann", "s1", "r-1"), purchase("ann", "s2", "r-1", 9.5), visit("bob", "s1")]) == 3
+    (request,) = recorded.requests
+    first, second, third = request.events
+    assert first == pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_VISIT, attribution_token="r-1")
+    assert (second.kind, second.revenue) == (pb.EVENT_KIND_PURCHASE, 9.5)
+    assert (third.attribution_token, third.HasField("revenue")) == ("", False)
+
+
+def test_unavailable_service_is_asked_again(recorded, target):
+    recorded.failures = [grpc.StatusCode.UNAVAILABLE] * 2
+    with Client(target, deadline=10) as client:
+        assert client.top_sales("ann").policy == "meta"
+        recorded.failures = [grpc.StatusCode.UNAVAILABLE] * 2
+        assert client.record([visit("ann", "s1")]) == 1
+    assert len(recorded.requests) == 6
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL])
+def test_busy_or_failing_service_is_not_asked_again(recorded, target, code):
+    recorded.failures = [code]
+    with Client(target, deadline=10) as client, pytest.raises(RecsysError, match=f"answered {code.name}: as told"):
+        client.top_sales("ann")
+    assert len(recorded.requests) == 1
+
+
+def test_token_goes_with_each_call(recorded, target):
+    with Client(target, deadline=10, token="secret") as client:
+        client.top_sales()
+        client.record([visit("ann", "s1")])
+    with Client(target, deadline=10) as client:
+        client.top_sales()
+    assert [metadata.get("authorization") for metadata in recorded.metadata] == ["Bearer secret"] * 2 + [None]
+
+
+def test_page_of_ones_own_is_shown_where_there_is_no_answer(nowhere):
+    seen = []
+
+    def last_good_page(request: pb.GetTopSalesRequest, error: RecsysError) -> pb.GetTopSalesResponse:
+        seen.append((request.user_id, type(error)))
+        return pb.GetTopSalesResponse(policy="last good")
+
+    with Client(nowhere, deadline=10, fallback=last_good_page) as client:
+        assert client.top_sales("ann").policy == "last good"
+        with pytest.raises(RecsysError, match="no service at"):
+            client.record([visit("ann", "s1")])
+    assert seen == [("ann", RecsysError)]
+
+
+def test_batch_returns_pages_in_order(published):
+    with Client(published.serve().target, deadline=10) as client:
+        requests = [pb.GetTopSalesRequest(user_id=user, n=2) for user in ("ann", "bob", "")]
+        assert [shown(page) for page in client.batch(requests)] == [["s00", "s02"], ["s05", "s04"], ["s13", "s12"]]
+
+
+def test_many_threads_may_use_one_client(published):
+    pages: list[list[str]] = []
+    with Client(published.serve().target, deadline=10) as client:
+        threads = [threading.Thread(target=lambda: pages.append(shown(client.top_sales("ann", 2)))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert pages == [["s00", "s02"]] * 8
+
+
+def test_client_without_admin_port_says_so(target):
+    with Client(target) as client, pytest.raises(RecsysError, match="admin_target == None, must be the address"):
+        client.status()

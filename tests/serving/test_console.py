@@ -79,6 +79,15 @@ def test_fallback_and_shortfall_are_told():
     assert "Only 3 sales are open." in text
 
 
+def test_rules_notes_and_the_session_are_told():
+    page = response(rules=["partner_week"], notes=["Rule 'fresh' could not be met."], uses_session=True)
+    text = printed(page, width=200)
+    assert "user ann · policy meta · with the session · model version 3" in text
+    assert "Rule 'partner_week' changed this page." in text
+    assert "Rule 'fresh' could not be met." in text
+    assert "with the session" not in printed(response(), width=200)
+
+
 def test_empty_page_has_no_table():
     text = printed(pb.GetTopSalesResponse(shortfall_reason="No sale is open."), user_id="")
     assert "(anonymous)" in text

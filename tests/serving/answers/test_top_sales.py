@@ -351,7 +351,8 @@ def test_damaged_record_is_a_fallback_that_says_so(shop, make_sale, monkeypatch,
 
 @NOISY
 @pytest.mark.parametrize(
-    ("field", "value"), [("sales", 9), ("reasons", 77), ("covers", 3), ("low", math.inf), ("high", math.nan), ("low", -1e9)]
+    ("field", "value"),
+    [("sales", 9), ("reasons", 77), ("covers", 3), ("low", math.inf), ("high", math.nan), ("low", -1e9)],
 )
 def test_value_out_of_range_in_a_record_is_damage(shop, make_sale, field, value):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]})
