@@ -190,8 +190,12 @@ class ServingSettings(StepSettings):
     exposures: ExposureSettings = ExposureSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings | None = None
+    """Encryption; none by default."""
+
     access: AccessSettings = AccessSettings()
     tracing: TracingSettings | None = None
+    """OpenTelemetry traces; none by default."""
+
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

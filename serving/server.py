@@ -222,6 +222,7 @@ class _Process:
         return top_sales
 
     def _ready(self) -> None:
+        self.rules.apply(self.watcher.served())  # a snapshot that is back after a rollback has those of its time
         self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
 
     def _set_health(self, status: Any, *services: str) -> None:

@@ -8,6 +8,7 @@ import grpc
 from recsys.errors import ConfigurationError
 from recsys.serving_settings import TracingSettings
 
+_EXPORT_SECONDS = 2  # a collector that is down holds up the end of the service for so long
 _NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
@@ -51,7 +52,8 @@ class OpenTelemetryTracer(Tracer):
             resource=Resource.create({"service.name": "recsys"}),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint=settings.endpoint, insecure=not settings.endpoint.startswith("https"))
+        is_plain = not settings.endpoint.startswith("https")
+        exporter = OTLPSpanExporter(settings.endpoint, is_plain, timeout=_EXPORT_SECONDS)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("recsys.serving")
         self._propagator = TraceContextTextMapPropagator()

@@ -7,6 +7,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.errors import RecsysError
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
 
@@ -26,6 +27,15 @@ def answered(
 
 def shown(response: pb.GetTopSalesResponse) -> list[str]:
     return [sale.sale_id for sale in response.sales]
+
+
+def refusal_of(call: Callable[[], object]) -> RecsysError | None:
+    """Call, and return the error that the service raised on purpose, if it did."""
+    try:
+        call()
+    except RecsysError as error:
+        return error
+    return None
 
 
 def check_health(target: str, service: str = "") -> int:

@@ -169,3 +169,11 @@ def published(shop) -> Shop:
     ann = [(position, 0.9 - position / 10, position % 2) for position in range(6)]
     shop.publish(sales, {"ann": ann, "bob": ann[::-1]})
     return shop
+
+
+@pytest.fixture
+def six(shop) -> TopSales:
+    """Sales a to f: ann's ranking is d, b (closed), a; popularity f, e, …, a; e is closed too."""
+    windows = {"b": (-5, 0), "e": (5, 6)}
+    sales = [sale(name, *windows.get(name, (-1, 24))) for name in "abcdef"]
+    return shop.load(sales, {"ann": [(3, 0.5, 0), (1, 0.4, 0), (0, 0.25, 1)]})

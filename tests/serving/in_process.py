@@ -49,7 +49,7 @@ class InProcess:
         )
         self.events.start()
         self.rules = RulesWatcher(rules, self.troubles)
-        self.watcher = SnapshotWatcher(self.store, self._prepared, self.troubles, lambda: None)
+        self.watcher = SnapshotWatcher(self.store, self._prepared, self.troubles, self._ready)
         self.servicer = RecommendationsServicer(
             self.settings,
             self.watcher.served,
@@ -94,6 +94,9 @@ class InProcess:
         top_sales = TopSales(snapshot, self.store.version, self.store.withdrawn)
         self.rules.apply(top_sales)
         return top_sales
+
+    def _ready(self) -> None:
+        self.rules.apply(self.watcher.served())
 
     def _status(self) -> Status:
         return Status(self.watcher.serving(), self.rules.fingerprint, self.troubles.listed(), None)

@@ -22,7 +22,7 @@ from recsys.snapshot import SnapshotContents, SnapshotSale
 from recsys.snapshot_writer import write_snapshot
 
 sys.path.append(str(Path(__file__).parents[1] / "recsys"))  # the tests of the library have the shops
-from shops import AS_OF, HISTORY, ShopData, fitted_ranker, history_of, random_shop, with_photos  # noqa: E402
+from shops import AS_OF, HISTORY, ShopData, fitted_ranker, history_of, random_shop, with_photos
 
 RECOMMENDERS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5), without=("content_text",))
 RANKINGS = RankingSettings(kept=10, policies=("meta", "collaborative"))

@@ -26,11 +26,11 @@ class Recorded(pb_grpc.RecommendationsServicer):
         if self.failures:
             context.abort(self.failures.pop(0), "as told")
 
-    def GetTopSales(self, request, context):
+    def GetTopSales(self, request, context):  # noqa: N802
         self._keep(request, context)
         return pb.GetTopSalesResponse(policy="meta")
 
-    def RecordEvents(self, request, context):
+    def RecordEvents(self, request, context):  # noqa: N802
         self._keep(request, context)
         return pb.RecordEventsResponse(recorded=len(request.events))
 

@@ -16,6 +16,7 @@ from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from recsys.serving_settings import ServingSettings
 from serving.answers.top_sales import TopSales
 from serving.server import ADMIN, FRESH, SERVICE, start_server
+from serving.watcher import RulesWatcher
 
 HOUR = 3_600_000_000
 
@@ -272,6 +273,22 @@ def test_two_services_cannot_share_a_port(shop):
     port = shop.serve().port
     with pytest.raises(ConfigurationError, match="cannot listen on"):
         shop.serve(port=port)
+
+
+def test_snapshot_that_is_back_has_the_rules_of_the_present(shop, make_sale, tmp_path, monkeypatch):
+    rules = tmp_path / "rules.yaml"
+    pin = "schema_version: 1\nrules:\n- {kind: pin, name: first, sale_ids: [%s], position: 1}\n"
+    rules.write_text(pin % "a")
+    names = [shop.publish([make_sale("a"), make_sale("b")], {}, fingerprint=8 * letter) for letter in "xy"]
+    server = shop.serve(rules=str(rules))
+    shop.point_at(names[0])
+    wait_until(lambda: server.watcher.served().snapshot.name == names[0])
+    rules.write_text(pin % "b" + "# b now\n")
+    wait_until(lambda: shown(shop.ask(server, "ann")) == ["b", "a"])
+    monkeypatch.setattr(RulesWatcher, "poll", lambda *_: None)  # it comes a moment later: too late for a request
+    shop.point_at(names[1])
+    wait_until(lambda: server.watcher.served().snapshot.name == names[1])
+    assert shown(shop.ask(server, "ann")) == ["b", "a"]
 
 
 def test_replay_starts_some_hours_after_as_of_and_runs_on_through_a_swap(shop, make_sale):

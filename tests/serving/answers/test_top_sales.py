@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterable
 
 import pytest
 from asking import answered, shown
@@ -7,23 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.errors import ConfigurationError, StoreError
 from recsys.instants import to_micros
-from recsys.rules import PageRules, RuleSet
 from recsys.snapshot import Snapshot
-from recsys.snapshot_users import ranking_type
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
 
 NONE, SEGMENT = pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_SEGMENT
 POPULAR, ANY_OPEN = pb.FALLBACK_LEVEL_POPULAR, pb.FALLBACK_LEVEL_ANY_OPEN
 NO_RANKED_OPEN = "No ranking holds a sale that may be shown now: what is open is shown, the soonest to close first."
-
-
-def put_in_force(top_sales: TopSales, *rules: dict) -> None:
-    named = [{"name": rule["kind"], **rule} for rule in rules]
-    rule_set = RuleSet.model_validate({"schema_version": 1, "rules": named})
-    top_sales.rules = PageRules(rule_set, top_sales.snapshot.sales)
 
 
 # The sales of a page, and their order.
@@ -190,14 +181,6 @@ def test_store_out_of_reach_is_a_fallback_that_says_so(shop, make_sale, monkeypa
 # Allowed and denied sales.
 
 
-@pytest.fixture
-def six(shop, make_sale) -> TopSales:
-    """Sales a to f: ann's ranking is d, b (closed), a; popularity f, e, …, a; e is closed too."""
-    windows = {"b": (-5, 0), "e": (5, 6)}
-    sales = [make_sale(name, *windows.get(name, (-1, 24))) for name in "abcdef"]
-    return shop.load(sales, {"ann": [(3, 0.5, 0), (1, 0.4, 0), (0, 0.25, 1)]})
-
-
 @pytest.mark.parametrize(
     ("allowed", "denied", "expected"),
     [
@@ -242,59 +225,6 @@ def test_user_of_whom_no_sale_is_allowed_gets_the_other_allowed_ones(shop, six):
     assert response.fallback_reason.startswith("No sale of this user's ranking may be shown now.")
 
 
-# The shop's rules.
-
-
-def test_rules_change_the_page_and_are_named(shop, six):
-    put_in_force(six, {"kind": "pin", "sale_ids": ["c"], "position": 1}, {"kind": "filter", "match": {"sale_id": "a"}})
-    response = answered(six, shop.clock(), "ann", n=3)
-    assert shown(response) == ["c", "d", "f"]
-    assert [sale.rule for sale in response.sales] == ["pin", "", ""]
-    assert list(response.rules) == ["pin", "filter"]
-    assert (response.fallback_level, response.policy) == (NONE, "meta")
-    assert [sale.HasField("score") for sale in response.sales] == [False, True, False]
-
-
-def test_rule_of_another_surface_or_audience_or_time_changes_nothing(shop, six):
-    pin = {"kind": "pin", "sale_ids": ["c"], "position": 1}
-    put_in_force(
-        six,
-        {**pin, "name": "mail", "surface": "mail"},
-        {**pin, "name": "french", "targeting": {"market": "FR"}},
-        {**pin, "name": "later", "from": shop.as_of.replace(hour=5)},
-    )
-    assert shown(answered(six, shop.clock(), "ann", n=2)) == ["d", "a"]
-    assert shown(answered(six, shop.clock(), "ann", n=2, surface="mail")) == ["c", "d"]
-    assert list(answered(six, shop.clock(), "ann", n=2, surface="mail").rules) == ["mail"]
-    assert list(answered(six, shop.clock(), "ann", n=2, attributes={"market": "FR"}).rules) == ["french"]
-    shop.clock.set(5)
-    assert list(answered(six, shop.clock(), "ann", n=2).rules) == ["later"]
-
-
-def test_rule_cannot_show_a_closed_or_denied_sale_and_says_so(shop, six):
-    put_in_force(six, {"kind": "pin", "sale_ids": ["b", "c"], "position": 1})
-    response = answered(six, shop.clock(), "ann", n=3)
-    assert shown(response) == ["c", "d", "a"]
-    assert any("'b'" in note for note in response.notes)
-    assert shown(answered(six, shop.clock(), "ann", n=3, denied=["c"])) == ["d", "a", "f"]
-    assert shown(answered(six, shop.clock(), "ann", n=3, allowed=["a", "b"])) == ["a"]
-
-
-def test_rule_that_empties_a_page_is_named(shop, six):
-    put_in_force(six, {"kind": "filter", "match": {"sale_id": {"$exists": True}}})
-    response = answered(six, shop.clock(), "ann", n=3)
-    assert shown(response) == []
-    assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 0."
-    assert list(response.notes) == ["Rule 'filter' hides 4 sales: the page fills 0 of 3 places."]
-
-
-def test_boost_reaches_sales_below_the_page(shop, six):
-    put_in_force(six, {"kind": "boost", "match": {"sale_id": "c"}, "places": 3})
-    response = answered(six, shop.clock(), "ann", n=1)
-    assert shown(response) == ["c"]
-    assert (response.sales[0].rule, response.shortfall_reason) == ("boost", "")
-
-
 # The session, where there is nothing to rank it with, or no time.
 
 
@@ -321,96 +251,6 @@ def test_request_in_a_hurry_leaves_the_session_out_and_says_so(shop, night):
     assert list(response.notes) == ["The deadline was near: the session was left out."]
     assert answered(top_sales, shop.clock(), session=session, hurry=True).fallback_level == POPULAR
     assert answered(top_sales, shop.clock(), user_id, session=session).uses_session
-
-
-# Damaged records.
-
-
-NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")
-"""For scores that are no numbers: numpy says once in the service's log that it met one."""
-
-
-class Damaged:
-    """A user whose record cannot be read."""
-
-    def __init__(self, error: Exception):
-        self._error = error
-
-    def places(self, policy: str) -> None:
-        raise self._error
-
-
-@pytest.mark.parametrize("error", [IndexError("index 9 is out of bounds"), SnapshotError("CRC-32")])
-def test_damaged_record_is_a_fallback_that_says_so(shop, make_sale, monkeypatch, error):
-    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
-    monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Damaged(error))
-    response = answered(top_sales, shop.clock(), "ann", n=2)
-    assert (shown(response), response.fallback_level) == (["b", "a"], POPULAR)
-    assert response.fallback_reason == "This user's record in the snapshot is damaged. Popular sales are shown."
-
-
-@NOISY
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("sales", 9), ("reasons", 77), ("covers", 3), ("low", math.inf), ("high", math.nan), ("low", -1e9)],
-)
-def test_value_out_of_range_in_a_record_is_damage(shop, make_sale, field, value):
-    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]})
-    damage(top_sales.snapshot, field, value)
-    response = answered(top_sales, shop.clock(), "ann", n=2)
-    assert (shown(response), response.fallback_level) == (["b", "a"], POPULAR)
-    assert "record in the snapshot is damaged" in response.fallback_reason
-
-
-def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
-    top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]})
-    damage(top_sales.snapshot, "sales", 1)
-    assert shown(answered(top_sales, shop.clock(), "ann", n=2)) == ["b", "a"]
-    assert answered(top_sales, shop.clock(), "ann", n=2).fallback_level == POPULAR
-
-
-def damage(snapshot: Snapshot, field: str, value: float) -> None:
-    """Change a field of the first user's record, that of the best sale, after the checksums were compared."""
-    kind, offset = ranking_type(len(snapshot.sales), snapshot.k).fields[field][:2]
-    with (snapshot.path / "ranking_meta.bin").open("r+b") as file:
-        file.seek(offset)
-        file.write(kind.base.type(value).tobytes())
-
-
-@NOISY
-@settings(max_examples=150)
-@given(st.data())
-def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
-    top_sales, night, now = damaged
-    names = sorted(file.name for file in top_sales.snapshot.path.glob("*.bin"))
-    file = top_sales.snapshot.path / data.draw(st.sampled_from(names))
-    before = file.read_bytes()
-    places = st.integers(0, len(before) - 1)
-    flips = data.draw(st.dictionaries(places, st.integers(1, 255), min_size=1, max_size=40)).items()
-    after = bytearray(before)
-    for position, mask in flips:
-        after[position] ^= mask
-    overwrite(file, after)
-    try:
-        for user_id in night.users:
-            for asked in ({}, {"session": [Visit(night.sales[1].sale_id)]}, {"explain": True}):
-                found = shown(answered(top_sales, now, user_id, **asked))
-                assert len(set(found)) == len(found) == min(10, sum(top_sales.open_sales(now).is_open))
-    finally:
-        overwrite(file, before)
-
-
-@pytest.fixture(scope="module")
-def damaged(tmp_path_factory, ranked_shop) -> Iterable:
-    """A snapshot that is opened, to be damaged afterwards."""
-    root = tmp_path_factory.mktemp("damaged")
-    snapshot = Snapshot.open(root / ranked_shop.write(root))
-    return TopSales(snapshot), ranked_shop, to_micros(snapshot.as_of)
-
-
-def overwrite(file, content: bytes) -> None:
-    with file.open("r+b") as stream:
-        stream.write(content)
 
 
 # All of it, on random shops.

@@ -1,0 +1,153 @@
+"""Load by h2load: written in C, it takes little of the core that it runs on.
+
+It knows HTTP alone. What gRPC says in its trailers is to be counted on the server's side, and answers are to be read by
+a client beside.
+"""
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+IN_FLIGHT = 4
+"""Requests that a sender has under way at most, where it sends as fast as it is answered."""
+_OK = 200
+_GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
+
+
+class Request(NamedTuple):
+    """What a sender sends again and again."""
+
+    url: str
+    body: bytes | None = None
+    headers: Sequence[str] = ()
+    is_http2: bool = False
+
+
+class Answers(NamedTuple):
+    """What came back."""
+
+    began: NDArray[np.int64]
+    """When each request was sent, microseconds since 1970."""
+    took: NDArray[np.int64]
+    """Microseconds until the end of each answer."""
+    rate: float
+    """Answers a second while all senders were at work."""
+    failures: int
+    """Requests without an answer, or with another HTTP status than 200."""
+
+    def milliseconds(self, percentile: float) -> float:
+        """Return how long such a share of the answers took at most."""
+        return float(np.percentile(self.took, percentile)) / 1000
+
+
+class Load:
+    """Senders that are at work; leaving its context waits for them.
+
+    Args:
+        requests: One a sender.
+        count: Requests that each sends.
+        core: Where the senders run.
+        gaps: Milliseconds before each request, shape (n_senders, count); without it, they send as fast as they are
+            answered.
+    """
+
+    def __init__(self, requests: Sequence[Request], count: int, core: int, gaps: NDArray[np.float64] | None = None):
+        self._count = count * len(requests)
+        self._folder = tempfile.TemporaryDirectory(prefix="load-")
+        self._logs = [Path(self._folder.name) / f"log-{number}" for number in range(len(requests))]
+        self._senders = []
+        for number, (request, log) in enumerate(zip(requests, self._logs, strict=True)):
+            own_gaps = None if gaps is None else gaps[number]
+            command = ["taskset", "--cpu-list", str(core), *_h2load(request, count, log, own_gaps)]
+            self._senders.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sender in self._senders:
+            if kind is not None:
+                sender.terminate()
+            sender.wait()
+        self._folder.cleanup()
+
+    def answers(self) -> Answers:
+        """Wait until all is sent and answered.
+
+        Raises:
+            SystemExit: If a sender got no answer at all.
+        """
+        for sender in self._senders:
+            sender.wait()
+        if not all(log.exists() and log.stat().st_size for log in self._logs):
+            raise SystemExit("h2load got no answer: see what it says above")
+        return _read(self._logs, self._count)
+
+
+def require_h2load() -> None:
+    """Check that h2load is there.
+
+    Raises:
+        SystemExit: If it is not.
+    """
+    if shutil.which("h2load") is None:
+        raise SystemExit("h2load is not on the PATH: sudo apt-get install nghttp2-client, or brew install nghttp2")
+
+
+def saturate(requests: Sequence[Request], count: int, core: int) -> Answers:
+    """Send so many requests altogether, each sender as fast as it is answered."""
+    with Load(requests, max(1, count // len(requests)), core) as load:
+        return load.answers()
+
+
+def paced(requests: Sequence[Request], rate: float, count: int, core: int) -> Load:
+    """Begin to send so many requests altogether, at random instants, about `rate` a second (a Poisson process)."""
+    shape = len(requests), max(1, count // len(requests))
+    gaps = np.random.default_rng(0).exponential(1000 * len(requests) / rate, shape)
+    # h2load waits whole milliseconds between two requests, on average half of one too long.
+    return Load(requests, shape[1], core, np.maximum(gaps - 0.5, 0))
+
+
+def grpc_request(target: str, method: str, message: bytes) -> Request:
+    """Return the request that calls a method, `/package.Service/Method`."""
+    body = struct.pack(">BI", 0, len(message)) + message
+    return Request(f"http://{target}{method}", body, _GRPC_HEADERS, is_http2=True)
+
+
+def _h2load(request: Request, count: int, log: Path, gaps: NDArray[np.float64] | None) -> list[str]:
+    command = ["h2load", f"--requests={count}", f"--log-file={log}", *(f"--header={each}" for each in request.headers)]
+    if request.body is not None:
+        body = log.with_suffix(".body")
+        body.write_bytes(request.body)
+        command.append(f"--data={body}")
+    if gaps is not None:
+        url = urlsplit(request.url)
+        script = log.with_suffix(".script")
+        script.write_text("".join(f"{instant:.3f}\t{url.path}\n" for instant in np.cumsum(gaps)))
+        in_flight = ["--max-concurrent-streams=100"]
+        return [*command, *in_flight, f"--timing-script-file={script}", f"--base-uri={url.scheme}://{url.netloc}"]
+    in_flight = [f"--max-concurrent-streams={IN_FLIGHT}"] if request.is_http2 else ["--h1", f"--clients={IN_FLIGHT}"]
+    return [*command, *in_flight, request.url]
+
+
+def _read(logs: Sequence[Path], count: int) -> Answers:
+    rows = [np.loadtxt(log, dtype=np.int64, ndmin=2) for log in logs]
+    since = max(int(each[:, 0].min()) for each in rows)
+    until = min(int((each[:, 0] + each[:, 2]).max()) for each in rows)
+    began, status, took = np.concatenate(rows).T
+    ended = began + took
+    at_work = int(((ended > since) & (ended <= until)).sum())
+    answered = status == _OK
+    rate = at_work / max(until - since, 1) * 1e6
+    return Answers(began[answered], took[answered], rate, count - int(answered.sum()))
