@@ -56,6 +56,15 @@ class Running:
             time.sleep(0.01)
         raise SystemExit(f"nothing listens on port {port}, it should be {self._process.args}:\n{self.log.read_text()}")
 
+    def finish(self) -> None:
+        """Wait until the process has done its work.
+
+        Raises:
+            SystemExit: If it failed.
+        """
+        if self._process.wait(PATIENCE):
+            raise SystemExit(f"{self._process.args} failed:\n{self.log.read_text()}")
+
     def stop(self) -> None:
         """Ask the process to end, and kill what is left of its group."""
         self._process.terminate()

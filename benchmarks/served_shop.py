@@ -78,6 +78,16 @@ class ServedShop:
         """Make a snapshot the current one."""
         snapshot_store.publish(self.root, name, datetime.now(UTC))
 
+    def current(self) -> str:
+        """Return the name of the current snapshot."""
+        name = snapshot_store.current(self.root)
+        assert name is not None
+        return name
+
+    def rollback(self) -> str:
+        """Go back to the snapshot before the current one; return its name."""
+        return snapshot_store.rollback(self.root, datetime.now(UTC))
+
     def some_users(self, count: int) -> list[str]:
         """Return users from all over the snapshots."""
         return [user_id(number) for number in np.random.default_rng(0).integers(0, self.users, count).tolist()]

@@ -1,0 +1,145 @@
+"""The service as `recsys serve` starts it, on the snapshots of a shop."""
+
+import json
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import psutil
+from recommendations.v1 import admin_pb2, admin_pb2_grpc
+from recommendations.v1 import recommendations_pb2 as pb
+
+from benchmarks.load import Request, grpc_request
+from benchmarks.processes import PATIENCE, Running, free_ports
+from benchmarks.served_shop import AS_OF, ServedShop
+from recsys.instants import HOUR, to_micros
+from recsys.meta_model import META
+from recsys.snapshot import Snapshot
+from serving.client import Client
+
+METHOD = "/recommendations.v1.Recommendations/GetTopSales"
+PAGE = 10
+CLOCK = AS_OF + HOUR
+"""What time it is for the service when it starts."""
+
+
+class Service(Running):
+    """A parent and its workers; ready when constructed.
+
+    Args:
+        shop: With a current snapshot.
+        workers: Processes that answer.
+        cores: Where they run.
+        name: Of its files in the shop's folder.
+    """
+
+    def __init__(self, shop: ServedShop, workers: int, cores: Sequence[int], name: str = "service"):
+        self.shop = shop
+        port, self._admin_port, self._metrics_port = free_ports(3)
+        self.target = f"127.0.0.1:{port}"
+        settings = {
+            "workers": workers,
+            "port": port,
+            "admin_port": self._admin_port,
+            "metrics_port": self._metrics_port,
+            "clock": "replay",
+            "replay_start_hours": (CLOCK - AS_OF) / HOUR,
+        }
+        configuration = shop.folder / f"{name}.yaml"  # JSON is YAML
+        configuration.write_text(
+            json.dumps({"folder": str(shop.folder), "source": {"sql": "unused", "raw": {}}, "serving": settings})
+        )
+        command = [sys.executable, "-m", "recsys", "serve", "--conf", str(configuration)]
+        super().__init__(command, cores, shop.folder / f"{name}.log")
+        self.wait_for(port)
+        with Client(self.target, deadline=PATIENCE) as client:
+            self.answer_bytes = client.top_sales(shop.some_users(1)[0]).ByteSize()
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that answer."""
+        return self.members()[1:]
+
+    def requests(self, count: int, session: int = 0) -> list[Request]:
+        """Return requests of so many users, each with a session of so many sales."""
+        sale_ids = self.shop.catalogue.sale_ids
+        return [
+            self.request(user, sale_ids[-7 * number - session :][:session])
+            for number, user in enumerate(self.shop.some_users(count))
+        ]
+
+    def request(self, user: str, session: Sequence[str] = ()) -> Request:
+        """Return the request for a user's page."""
+        message = pb.GetTopSalesRequest(user_id=user, session_sale_ids=session)
+        return grpc_request(self.target, METHOD, message.SerializeToString())
+
+    def errors(self) -> int:
+        """Return how many requests ended in an error, by the service's own count."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return int(sum(float(line.split()[-1]) for line in lines if line.startswith("recsys_errors_total{")))
+
+    def statuses(self, count: int) -> "Statuses":
+        """Connect to the admin port of each of so many workers."""
+        return Statuses(f"127.0.0.1:{self._admin_port}", count)
+
+    def check_pages(self, count: int = 200) -> None:
+        """Compare pages with what the snapshot that they name ranks for their users.
+
+        Raises:
+            SystemExit: If one is wrong.
+        """
+        expected = Expected(self.shop.root)
+        with Client(self.target, deadline=PATIENCE) as client:
+            for user in self.shop.some_users(count):
+                if problem := expected.problem(user, client.top_sales(user)):
+                    raise SystemExit(problem)
+
+
+class Expected:
+    """What pages must show, read from the snapshots."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def problem(self, user: str, page: pb.GetTopSalesResponse) -> str:
+        """Return what is wrong with a user's page; empty where nothing is."""
+        snapshot = self._snapshot(page.snapshot)
+        ranking, now = snapshot.ranking(META, user), to_micros(page.answer_time.ToDatetime(tzinfo=snapshot.as_of.tzinfo))
+        assert ranking is not None
+        is_open = (snapshot.opens_at <= now) & (now < snapshot.closes_at)
+        wanted = [snapshot.sales[sale].sale_id for sale in ranking.sales.tolist() if is_open[sale]][:PAGE]
+        shown = [sale.sale_id for sale in page.sales]
+        return "" if shown == wanted else f"{user} was shown {shown}, snapshot {page.snapshot} says {wanted}"
+
+    def _snapshot(self, name: str) -> Snapshot:
+        if name not in self._snapshots:
+            self._snapshots[name] = Snapshot.open(self._root / name, verify=False)
+        return self._snapshots[name]
+
+
+class Statuses:
+    """A connection to each worker, found by connecting until all have answered."""
+
+    def __init__(self, target: str, count: int):
+        self._by_worker: dict[int, admin_pb2_grpc.AdminStub] = {}
+        self._channels = []
+        while len(self._by_worker) < count:
+            channel = grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
+            self._channels.append(channel)
+            stub = admin_pb2_grpc.AdminStub(channel)
+            self._by_worker[self._status(stub).process_id] = stub
+
+    def snapshots(self) -> set[str]:
+        """Return what the workers answer from."""
+        return {self._status(stub).snapshot for stub in self._by_worker.values()}
+
+    def close(self) -> None:
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
+
+    def _status(self, stub: admin_pb2_grpc.AdminStub) -> admin_pb2.GetStatusResponse:
+        return stub.GetStatus(admin_pb2.GetStatusRequest(), timeout=PATIENCE)
