@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -13,13 +12,12 @@ from shutil import which
 import numpy as np
 from redis import Redis
 
-from benchmarks import synthetic
 from benchmarks.load import Request, grpc_request
 from benchmarks.processes import Running, free_ports
 from benchmarks.served_shop import KEPT, ServedShop
 from benchmarks.service import CLOCK, METHOD
 from benchmarks.serving_peers import json_api, page_ranker
-from recsys.instants import SECOND, to_micros
+from recsys.instants import from_micros, to_micros
 from recsys.meta_model import META, probability
 from recsys.snapshot import Snapshot
 from serving.answers import sentences
@@ -45,10 +43,9 @@ def echo(folder: Path, core: int, size: int, senders: int) -> Iterator[Peer]:
 def json_over_redis(shop: ServedShop, core: int, redis_core: int, users: Sequence[str]) -> Iterator[Peer]:
     """Start FastAPI on one core and Redis on another, with the current snapshot's rankings as JSON."""
     redis_port, port = free_ports(2)
-    command = ["redis-server", f"--port {redis_port}", "--bind 127.0.0.1", "--save", "", "--appendonly no"]
-    clock = synthetic.AS_OF + timedelta(microseconds=CLOCK - to_micros(synthetic.AS_OF))
+    command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     url = f"redis://127.0.0.1:{redis_port}"
-    environment = {"SHOP_REDIS": url, "SHOP_CLOCK": clock.isoformat()}
+    environment = {"SHOP_REDIS": url, "SHOP_CLOCK": from_micros(CLOCK).isoformat()}
     uvicorn = [sys.executable, "-m", "uvicorn", f"{json_api.__name__}:app", f"--port={port}", "--no-access-log"]
     with Running(command, [redis_core], shop.folder / "redis.log") as redis:
         redis.wait_for(redis_port)
@@ -71,7 +68,15 @@ def mlflow_server(folder: Path, core: int, features: int, rows: int, senders: in
     with Running(log, [core], folder / "page_ranker.log", environment) as registering:
         registering.finish()
     model = f"models:/{page_ranker.MODEL}/1"
-    serve = ["mlflow", "models", "serve", f"--model-uri={model}", "--env-manager=local", "--workers=1", f"--port={port}"]
+    serve = [
+        "mlflow",
+        "models",
+        "serve",
+        f"--model-uri={model}",
+        "--env-manager=local",
+        "--workers=1",
+        f"--port={port}",
+    ]
     with Running(serve, [core], folder / "mlflow.log", environment) as server:
         server.wait_for(port)
         page = np.round(np.random.default_rng(0).normal(size=(rows, features)), 6).tolist()
@@ -94,11 +99,10 @@ def missing_redis() -> str:
 def _fill(url: str, shop: ServedShop, asked: Sequence[str]) -> None:
     snapshot = Snapshot.open(shop.root / shop.current(), verify=False)
     ranked = _ranking_json(snapshot)
-    users = {*snapshot.users.sample(REDIS_USERS), *asked}
     with Redis.from_url(url) as redis, redis.pipeline(transaction=False) as pipeline:
         pipeline.set(json_api.SALES, json.dumps(_shop_json(snapshot)))
-        pipeline.set(json_api.POPULAR, ranked(users.pop()))
-        for user in users | {*asked}:
+        pipeline.set(json_api.POPULAR, ranked(asked[0]))
+        for user in {*snapshot.users.sample(REDIS_USERS), *asked}:
             pipeline.set(f"ranking:{user}", ranked(user))
         pipeline.execute()
 
@@ -114,7 +118,7 @@ def _shop_json(snapshot: Snapshot) -> dict:
         for sale in snapshot.sales
     }
     about = {"policy": META, "model_version": snapshot.versions["home_ranker"], "snapshot": snapshot.name}
-    return {"sales": sales, "about": about | {"as_of": to_micros(snapshot.as_of) // SECOND}}
+    return {"sales": sales, "about": about | {"as_of": to_micros(snapshot.as_of)}}
 
 
 def _ranking_json(snapshot: Snapshot) -> Callable[[str], str]:

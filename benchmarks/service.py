@@ -107,7 +107,10 @@ class Expected:
     def problem(self, user: str, page: pb.GetTopSalesResponse) -> str:
         """Return what is wrong with a user's page; empty where nothing is."""
         snapshot = self._snapshot(page.snapshot)
-        ranking, now = snapshot.ranking(META, user), to_micros(page.answer_time.ToDatetime(tzinfo=snapshot.as_of.tzinfo))
+        ranking, now = (
+            snapshot.ranking(META, user),
+            to_micros(page.answer_time.ToDatetime(tzinfo=snapshot.as_of.tzinfo)),
+        )
         assert ranking is not None
         is_open = (snapshot.opens_at <= now) & (now < snapshot.closes_at)
         wanted = [snapshot.sales[sale].sale_id for sale in ranking.sales.tolist() if is_open[sale]][:PAGE]

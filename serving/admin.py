@@ -80,8 +80,9 @@ class AdminServicer(pb_grpc.AdminServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ListWithdrawnSalesResponse:
         """List the sales that are closed or hidden."""
-        sales = self._store.withdrawn()
-        return pb.ListWithdrawnSalesResponse(sales=[_message(sales[sale_id]) for sale_id in sorted(sales)])
+        now = self._clock()
+        sales = [sale for _, sale in sorted(self._store.withdrawn().items()) if sale.is_withdrawn(now)]
+        return pb.ListWithdrawnSalesResponse(sales=map(_message, sales))
 
     def GetStatus(  # noqa: N802
         self,

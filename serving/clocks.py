@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from recsys.errors import SnapshotError
 from recsys.instants import HOUR, to_micros
 
 Clock = Callable[[], int]
@@ -29,7 +30,11 @@ class ReplayClock:
             self._shift = to_micros(as_of) + int(self._start_hours * HOUR) - self._elapsed() // 1000
 
     def __call__(self) -> int:
-        """Return the replayed time; the clock must have begun."""
+        """Return the replayed time.
+
+        Raises:
+            SnapshotError: If no snapshot has begun the replay.
+        """
         if self._shift is None:
-            raise RuntimeError("the replay has not begun: call 'begin' with the as_of of a snapshot first")
+            raise SnapshotError("no snapshot is loaded, the replay of its hours needs one: run 'recsys nightly'")
         return self._shift + self._elapsed() // 1000

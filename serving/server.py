@@ -263,7 +263,7 @@ class _Process:
         metrics.snapshot_age.set((now - to_micros(snapshot.as_of)) / SECOND)
         metrics.snapshot_left.set(left)
         metrics.open_sales.set(sum(top_sales.open_sales(now).is_open))
-        metrics.withdrawn_sales.set(len(self.store.withdrawn()))
+        metrics.withdrawn_sales.set(sum(sale.is_withdrawn(now) for sale in self.store.withdrawn().values()))
         late = f"{snapshot.name} holds no sale that opened in the last {-left / 3600:.0f} h: run 'recsys nightly'"
         self._note("horizon", late if left <= 0 else None)
         self._note("session ranking", top_sales.session_problem or None)

@@ -60,6 +60,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._events = events
         self._metrics = metrics
         self._troubles = troubles
+        self._store_is_remote = settings.store.kind != "folder"
         self._random = Random()  # made after the fork: no two processes draw the same
         self._session_span = int(settings.session.minutes * 60 * SECOND)
 
@@ -102,9 +103,10 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         request_id = message.request_id = message.request_id or self._new_request_id()
         top_sales = self._served()
         now = self._clock()
-        if request.user_id and not request.session:
+        hurry = self._store_is_remote and self._is_urgent(context)
+        if request.user_id and not request.session and not hurry:
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
-        hurry = bool(request.session or request.explain) and self._is_urgent(context)
+        hurry = hurry or (bool(request.session or request.explain) and self._is_urgent(context))
         page, written = top_sales.answer(request, now, request_id, hurry)
         while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
             self._metrics.redone.inc()

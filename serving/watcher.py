@@ -132,7 +132,7 @@ class RulesWatcher:
 
     Args:
         path: The file; None for a shop without rules.
-        troubles: Told of what is refused, and of rules that name what no sale has.
+        troubles: Told of what is refused.
     """
 
     def __init__(self, path: Path | None, troubles: Troubles):
@@ -160,6 +160,8 @@ class RulesWatcher:
         if self._rules is None or self._compiled_for == (top_sales, self._rules):
             return
         top_sales.rules = PageRules(self._rules, top_sales.snapshot.sales)
+        for note in top_sales.rules.notes:
+            _log.info("rules: %s", note)
         self._compiled_for = (top_sales, self._rules)
 
     def _read(self, path: Path) -> None:

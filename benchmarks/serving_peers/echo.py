@@ -20,9 +20,7 @@ def main() -> None:
     arguments = parser.parse_args()
     answer = os.urandom(arguments.bytes)
     methods = {"GetTopSales": grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)}
-    server = grpc.server(
-        ThreadPoolExecutor(THREADS), handlers=[grpc.method_handlers_generic_handler(SERVICE, methods)]
-    )
+    server = grpc.server(ThreadPoolExecutor(THREADS), handlers=[grpc.method_handlers_generic_handler(SERVICE, methods)])
     server.add_insecure_port(f"127.0.0.1:{arguments.port}")
     server.start()
     server.wait_for_termination()

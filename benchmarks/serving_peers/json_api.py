@@ -79,6 +79,8 @@ async def top_sales(user_id: str, n: Annotated[int, Query(ge=1, le=100)] = 10) -
     found = await Shop.redis.get(f"ranking:{user_id}") or await Shop.redis.get(POPULAR)
     now, sales = int((time.time() + Shop.shift) * 1e6), Shop.sales
     ranking = json.loads(found or b"[]")
-    shown = [each for each in ranking if sales[each["sale_id"]]["opens_at"] <= now < sales[each["sale_id"]]["closes_at"]]
+    shown = [
+        each for each in ranking if sales[each["sale_id"]]["opens_at"] <= now < sales[each["sale_id"]]["closes_at"]
+    ]
     page = [Sale(rank=rank, **sales[each["sale_id"]], **each) for rank, each in enumerate(shown[:n], 1)]
     return Page(**Shop.about, answered_at=now, request_id=uuid.uuid4().hex, sales=page)

@@ -78,7 +78,7 @@ class Doorkeeper:
         for sale_id, sale in withdrawn.items():
             if sale.until is not None:
                 edges.add(sale.until)
-            if sale_id in self._position and (sale.until is None or now < sale.until):
+            if sale_id in self._position and sale.is_withdrawn(now):
                 is_open[self._position[sale_id]] = False
         flags = is_open.tolist()
         return OpenSales(

@@ -24,6 +24,10 @@ class WithdrawnSale(BaseModel):
     by: str = ""
     """Who asked."""
 
+    def is_withdrawn(self, now: int) -> bool:
+        """Tell whether it is on no page at an instant."""
+        return self.until is None or now < self.until
+
 
 class SessionEvent(NamedTuple):
     """What a visitor did a moment ago."""

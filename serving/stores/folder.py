@@ -43,8 +43,11 @@ class FolderStore:
 
     def stamp(self, name: str) -> object:
         """Return what changes when a snapshot's files do."""
-        files = sorted((self._snapshots / name).rglob("*"))
-        return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        try:
+            files = sorted((self._snapshots / name).rglob("*"))
+            return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        except FileNotFoundError:  # removed at this very moment
+            return name
 
     def poll(self) -> None:
         """See whether the withdrawn sales can be read; that they changed is in shared memory."""
@@ -88,7 +91,9 @@ class FolderStore:
         try:
             with self._file.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                sales = {**self._read(), **changes}
+                known = self._read()
+                closed = {sale_id: sale for sale_id, sale in known.items() if sale.closed and changes.get(sale_id)}
+                sales = {**known, **changes, **closed}  # what is closed is not just hidden, whoever was faster
                 known = {sale_id: sale for sale_id, sale in sorted(sales.items()) if sale}
                 self._write(list(known.values()))
                 self._known = known

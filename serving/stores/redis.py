@@ -144,7 +144,8 @@ class RedisStore:
             events = [SessionEvent(*orjson.loads(row)) for row in rows]
         except (ValueError, TypeError):
             raise StoreError(f"a key of {self._key('session:')}* holds no events: it is gone in a day") from None
-        return [event for event in events if event.occurred_at >= since]
+        # An event that is delivered again is the same event.
+        return [event for event in dict.fromkeys(events) if event.occurred_at >= since]
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
         """Add what some users did."""

@@ -54,7 +54,8 @@ class SessionFiles:
             with self._file(self._clock() // DAY).begin(write=True) as transaction:
                 for user_id, of_user in events.items():
                     key = encode_user(user_id)
-                    known = [*_events(transaction.get(key)), *of_user][-_MOST:]
+                    # An event that is delivered again is the same event.
+                    known = list(dict.fromkeys([*_events(transaction.get(key)), *of_user]))[-_MOST:]
                     transaction.put(key, orjson.dumps(known, default=tuple))
                     self._recent.note(key, max(event.occurred_at for event in of_user))
         except lmdb.Error as error:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from recsys.errors import SnapshotError
 from recsys.instants import HOUR, to_micros
 from serving.clocks import ReplayClock, system_clock
 
@@ -30,5 +31,5 @@ def test_replay_that_runs_is_not_started_again():
 
 
 def test_replay_must_have_begun():
-    with pytest.raises(RuntimeError, match="has not begun"):
+    with pytest.raises(SnapshotError, match="no snapshot is loaded"):
         ReplayClock(0.0)()

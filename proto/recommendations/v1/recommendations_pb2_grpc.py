@@ -70,7 +70,7 @@ class RecommendationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetTopSales(self, request, context):
-        """Returns the pages of many users at once, such as for a mail.
+        """Returns the pages of many users at once, such as for a mail. Each is right at its own `answer_time`.
 
         Errors: as GetTopSales, naming the request that is wrong; then no page is returned.
         """
@@ -80,7 +80,8 @@ class RecommendationsServicer:
 
     def RecordEvents(self, request, context):
         """Records visits and purchases: for the coming night, for the user's next page (within the running session), and for
-        the page that led to them. Answers when they are on disk. Safe to retry: the same event is counted once.
+        the page that led to them. Answers when they are on disk. Safe to retry where `occur_time` is given: the same event
+        is counted once.
 
         Errors: INVALID_ARGUMENT naming the event that is wrong, then none is recorded; UNAVAILABLE where they cannot be
         written: retry.
