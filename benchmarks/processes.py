@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -29,6 +30,7 @@ class Running:
     def __init__(self, command: Sequence[str], cores: Sequence[int], log: Path, environment: Mapping[str, str] = {}):
         self.log = log
         self.began = time.monotonic()
+        self._command = " ".join(command)
         pinned = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -54,7 +56,7 @@ class Running:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
             time.sleep(0.01)
-        raise SystemExit(f"nothing listens on port {port}, it should be {self._process.args}:\n{self.log.read_text()}")
+        raise SystemExit(f"nothing listens on port {port}, it should be {self._command}:\n{self.log.read_text()}")
 
     def finish(self) -> None:
         """Wait until the process has done its work.
@@ -63,7 +65,7 @@ class Running:
             SystemExit: If it failed.
         """
         if self._process.wait(PATIENCE):
-            raise SystemExit(f"{self._process.args} failed:\n{self.log.read_text()}")
+            raise SystemExit(f"{self._command} failed:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         """Ask the process to end, and kill what is left of its group."""
@@ -74,7 +76,7 @@ class Running:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -53,9 +53,13 @@ class Service(Running):
         )
         command = [sys.executable, "-m", "recsys", "serve", "--conf", str(configuration)]
         super().__init__(command, cores, shop.folder / f"{name}.log")
-        self.wait_for(port)
-        with Client(self.target, deadline=PATIENCE) as client:
-            self.answer_bytes = client.top_sales(shop.some_users(1)[0]).ByteSize()
+        try:
+            self.wait_for(port)
+            with Client(self.target, deadline=PATIENCE) as client:
+                self.answer_bytes = client.top_sales(shop.some_users(1)[0]).ByteSize()
+        except BaseException:
+            self.stop()
+            raise
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that answer."""

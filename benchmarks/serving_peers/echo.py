@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, required=True, help="of an answer")
     arguments = parser.parse_args()
     answer = os.urandom(arguments.bytes)
-    methods = {"GetTopSales": grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)}
+    methods: dict[str, grpc.RpcMethodHandler] = {
+        "GetTopSales": grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
+    }
     server = grpc.server(ThreadPoolExecutor(THREADS), handlers=[grpc.method_handlers_generic_handler(SERVICE, methods)])
     server.add_insecure_port(f"127.0.0.1:{arguments.port}")
     server.start()

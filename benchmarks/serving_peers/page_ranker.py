@@ -1,6 +1,6 @@
 """Registers the model that `mlflow models serve` serves: a logistic regression over as many features as ours.
 
-MLFLOW_TRACKING_URI=sqlite:////tmp/store.db python -m benchmarks.serving_peers.page_ranker --features 11 --artifacts /tmp
+MLFLOW_TRACKING_URI=sqlite:////tmp/store.db python -m benchmarks.serving_peers.page_ranker --features=11 --artifacts=/a
 """
 
 import argparse
