@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks import machine
 from recsys.exposures import Assignment, Exposure, encode_exposure
-from recsys.segments import finished
+from recsys.log_segments import finished
 from serving.record_log import RecordLog
 
 SALE_IDS = [f"sale-{number:05d}" for number in range(500)]

@@ -92,6 +92,10 @@ class ServedShop:
         """Return users from all over the snapshots."""
         return [user_id(number) for number in np.random.default_rng(0).integers(0, self.users, count).tolist()]
 
+    def open_sale_ids(self) -> list[str]:
+        """Return the ids of the sales that snapshots rank."""
+        return [self.catalogue.sale_ids[sale] for sale in self.ranker.scorer.horizon.sales.tolist()]
+
     def _sale(self, position: int) -> SnapshotSale:
         catalogue = self.catalogue
         assert catalogue.gallery is not None

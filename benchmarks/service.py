@@ -67,10 +67,9 @@ class Service(Running):
 
     def requests(self, count: int, session: int = 0) -> list[Request]:
         """Return requests of so many users, each with a session of so many sales."""
-        sale_ids = self.shop.catalogue.sale_ids
+        sales = self.shop.open_sale_ids()
         return [
-            self.request(user, sale_ids[-7 * number - session :][:session])
-            for number, user in enumerate(self.shop.some_users(count))
+            self.request(user, sales[7 * number :][:session]) for number, user in enumerate(self.shop.some_users(count))
         ]
 
     def request(self, user: str, session: Sequence[str] = ()) -> Request:

@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from recsys import segments
+from recsys import log_segments
 from recsys.exposures import EXPOSURES, RECORDED_EVENTS
 
 _SECONDS = 10.0
@@ -32,9 +32,9 @@ def ship(folder: Path, volume: Path, host: str) -> int:
     count = 0
     for log in (EXPOSURES, RECORDED_EVENTS):
         if (folder / log).is_dir():
-            segments.recover(folder / log)
+            log_segments.recover(folder / log)
             (volume / log).mkdir(parents=True, exist_ok=True)
-            for file in segments.finished(folder / log):
+            for file in log_segments.finished(folder / log):
                 _move(file, volume / log / f"{host}-{file.name}")
                 count += 1
     return count

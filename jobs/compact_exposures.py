@@ -21,7 +21,7 @@ from pyspark.sql import functions as f
 
 from jobs.run import locked
 from jobs.session import spark_session
-from recsys import segments
+from recsys import log_segments
 from recsys.config import Settings, load_settings
 from recsys.errors import RecsysError
 from recsys.exposure_tables import DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
@@ -82,8 +82,8 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
         BusyError: If another process compacts the log.
     """
     with locked(folder / kind.name):
-        segments.recover(folder / kind.name)
-        files = segments.finished(folder / kind.name)
+        log_segments.recover(folder / kind.name)
+        files = log_segments.finished(folder / kind.name)
         if not files:
             return NOTHING_TO_COMPACT
         flagged = flagged_lines(_lines(spark, files), kind).cache()

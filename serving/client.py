@@ -26,9 +26,10 @@ _RETRIES = {
     "initialBackoff": "0.01s",
     "maxBackoff": "0.2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
-"""Every method is safe to retry; RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is busy."""
+"""Every method is safe to retry. A process that ends answers CANCELLED to what reaches it in its last moment.
+RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is busy."""
 
 Fallback = Callable[[pb.GetTopSalesRequest, RecsysError], pb.GetTopSalesResponse]
 

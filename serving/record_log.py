@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from recsys import instants
 from recsys.errors import RecsysError
-from recsys.segments import Segment
+from recsys.log_segments import Segment
 
 Record = TypeVar("Record")
 # Encoding holds the interpreter, writing lets go of it: 64 records keep a request waiting for 0.4 ms at most.

@@ -17,7 +17,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys import snapshot_store
 from recsys.config import Settings, load_settings
 from recsys.exposures import EXPOSURES
-from recsys.segments import Segment
+from recsys.log_segments import Segment
 from recsys.serving_settings import ServingSettings
 from serving.access import credentials
 from serving.telemetry.metrics import Metrics
@@ -171,7 +171,7 @@ sys.meta_path.insert(0, Hide())
 import recsys.__main__
 from recsys.config import load_settings
 from recsys.serving_settings import ServingSettings
-import serving.doctor, serving.stores.redis, serving.workers
+import serving.diagnosis.doctor, serving.stores.redis, serving.workers
 from serving.client import top_sales
 from serving.server import start_server
 

@@ -249,7 +249,7 @@ def doctor(
     json_file: JsonFile = None,
 ) -> None:
     """Check a running installation, from its disk to its answers, and say what to do."""
-    from serving.doctor import diagnose, print_findings
+    from serving.diagnosis.doctor import diagnose, print_findings
 
     findings = diagnose(load_settings(conf), target, token)
     print_findings(findings, console)

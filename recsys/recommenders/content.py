@@ -45,7 +45,7 @@ class ImageThemesSettings(ContentSettings):
 
 
 _DENSE_CELLS = 1 << 23
-"""Profiles of at most so many cells, 32 MB, are held as a dense array too: a single user takes a quarter of the time."""
+"""Profiles of at most so many cells, 32 MB, are held dense too: that of a single user takes a quarter of the time."""
 
 IMAGES = "content_images"
 """The recommender over the themes of photos."""

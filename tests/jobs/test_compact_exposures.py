@@ -21,9 +21,9 @@ from recsys.errors import BusyError
 from recsys.exposure_tables import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES, RECORDED_EVENTS
 from recsys.exposures import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.instants import DAY, HOUR, from_micros, parse_instant
+from recsys.log_segments import Segment, finished
 from recsys.pipeline import sources
 from recsys.pipeline.settings import SourceSettings
-from recsys.segments import Segment, finished
 from recsys.tables import EVENTS
 from serving.record_log import RecordLog
 

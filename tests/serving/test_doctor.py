@@ -25,8 +25,8 @@ from tls_pair import tls_pair
 from recsys.config import MlflowSettings, Settings
 from recsys.instants import SECOND
 from recsys.serving_settings import AccessSettings, Caller, ServingSettings, StoreSettings, TlsSettings
-from serving import installation_checks, service_checks
-from serving.doctor import Finding, diagnose, print_findings
+from serving.diagnosis import installation_checks, service_checks
+from serving.diagnosis.doctor import Finding, diagnose, print_findings
 from serving.stores.redis import push
 from serving.threads import AnswerThreads
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.segments import Segment, finished, recover
+from recsys.log_segments import Segment, finished, recover
 from serving.record_log import NotRecordedError, RecordLog
 
 ROOT = Path(__file__).parents[2]

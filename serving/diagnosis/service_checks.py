@@ -20,8 +20,8 @@ from recsys.serving_settings import ServingSettings
 from serving.access import AUTHORIZATION
 from serving.certificates import read_certificate
 from serving.clocks import Clock
-from serving.findings import Finding, fail, fail_as, ok, warn
-from serving.installation_checks import LOOPBACK
+from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
+from serving.diagnosis.installation_checks import LOOPBACK
 
 SURFACE = "doctor"
 """The surface of the pages asked for here, so that whoever reads exposures can leave them out."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from recsys.config import Settings
-from serving import installation_checks as here
 from serving.clocks import Clock, system_clock
-from serving.findings import Finding, fail, print_findings
-from serving.service_checks import service_findings
+from serving.diagnosis import installation_checks as here
+from serving.diagnosis.findings import Finding, fail, print_findings
+from serving.diagnosis.service_checks import service_findings
 
 __all__ = ["Finding", "diagnose", "print_findings"]
 

@@ -15,13 +15,13 @@ from recsys.config import Settings
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.exposures import EXPOSURES, RECORDED_EVENTS
 from recsys.instants import DAY, HOUR, SECOND, to_micros
+from recsys.log_segments import finished
 from recsys.rules import load_rules
-from recsys.segments import finished
 from recsys.snapshot import Snapshot, read_manifest
 from serving.answers.session import SessionRanker
 from serving.certificates import read_certificate
 from serving.clocks import system_clock
-from serving.findings import Finding, fail, fail_as, ok, warn
+from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
 from serving.stores.redis import RedisStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
