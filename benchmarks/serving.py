@@ -164,10 +164,11 @@ def _print_rates(found: Figures) -> None:
 
 
 def _print_ratio(found: Figures, ours: str, peer: str) -> float:
-    """Print by how much ours answers more, round by round, and return the median."""
+    """Print how many times as much ours answers, and what CPU it takes, round by round; return the first's median."""
     ratios = sorted(mine.rate / other.rate for mine, other in zip(found[ours], found[peer], strict=True))
     middle = median(ratios)
-    print(f"  {ours} / {peer}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    cpu = median(mine.cpu / other.cpu for mine, other in zip(found[ours], found[peer], strict=True))
+    print(f"  {ours} / {peer}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}), CPU a request {cpu:.2f}")
     return middle
 
 

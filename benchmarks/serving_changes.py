@@ -158,7 +158,8 @@ def _print_swap(answers: Answers, published: float, seconds: float) -> None:
 
 
 def _print_failures(failures: int, reader: Reader) -> None:
-    print(f"  {failures} failures; of {reader.pages:,} pages read beside, {len(reader.problems)} missing or wrong")
+    print(f"  {failures} failures by the service's count and h2load's;", end="")
+    print(f" of {reader.pages:,} pages read beside, {len(reader.problems)} are wrong or failed")
     for problem in reader.problems[:3]:
         print(f"    {problem}")
     verdict("no request fails", not failures and not reader.problems)
@@ -176,7 +177,8 @@ def _rollback(bench: Bench, other: str) -> None:
         while statuses.snapshots() != {name}:
             time.sleep(0.01)
         seconds = time.monotonic() - start
+        failures = service.errors()
         statuses.close()
     print(f"  rolled back: both of two processes answer from the old one after {seconds:.2f} s")
     verdict("rollback < 1 s", seconds < 1)
-    _print_failures(0, reader)
+    _print_failures(failures, reader)

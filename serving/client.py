@@ -22,10 +22,10 @@ from serving.errors import ERROR_KEY, STATUS_CODES
 
 _ERRORS = {error.__name__: error for error in STATUS_CODES}
 _RETRIES = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.01s",
+    "maxAttempts": 5,
+    "initialBackoff": "0.02s",
     "maxBackoff": "0.2s",
-    "backoffMultiplier": 2,
+    "backoffMultiplier": 3,
     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 """Every method is safe to retry. A process that ends answers CANCELLED to what reaches it in its last moment.
@@ -197,7 +197,9 @@ def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.C
     }
     # A connection of one's own: else all clients of a process would share one, and with it one worker of the service.
     alone = ("grpc.use_local_subchannel_pool", 1)
-    options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), alone]
+    # A connection that a process took in its last moment fails: the next one is tried before the retries are spent.
+    soon = ("grpc.initial_reconnect_backoff_ms", 100)
+    options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), alone, soon]
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)

@@ -14,10 +14,9 @@ from google.protobuf.message_factory import GetMessageClass
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.serving_settings import LogSettings
 from serving.access import Access
-from serving.errors import ERROR_KEY, STATUS_CODES, TooManyRequestsError
+from serving.errors import ERROR_KEY, STATUS_CODES
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.tracing import Tracer
-from serving.threads import AnswerThreads
 
 _UNEXPECTED = "the service failed on this request: its log has the stack trace"
 
@@ -37,8 +36,6 @@ class Guard:
         metrics: Metrics,
         log: LogSettings,
         tracer: Tracer,
-        threads: AnswerThreads,
-        max_waiting: int,
         is_admin: bool = False,
     ):
         self._access = access
@@ -46,8 +43,6 @@ class Guard:
         self._log = log
         self._tracer = tracer
         self._traces = tracer.is_on
-        self._threads = threads
-        self._max_waiting = max_waiting
         self._is_admin = is_admin
 
     def handler(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
@@ -61,8 +56,6 @@ class Guard:
         def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
             started, request = time.perf_counter(), None
             try:
-                if self._threads.waiting > self._max_waiting:
-                    raise TooManyRequestsError(f"more than {self._max_waiting} requests wait: retry later")
                 self._access.admit(context, self._is_admin)
                 request = _parsed(parse, data)
                 if self._traces:

@@ -171,10 +171,11 @@ class _Process:
         settings, most = self.settings, self.settings.limits.max_concurrent
         pool = AnswerThreads(threads, most)
         self.pools.append(pool)
-        guard = Guard(self.access, self.metrics, settings.log, self.tracer, pool, most, is_admin=service is _ADMIN)
+        guard = Guard(self.access, self.metrics, settings.log, self.tracer, is_admin=service is _ADMIN)
         return grpc.server(
             pool,  # type: ignore[arg-type]  # any executor will do
             handlers=[guard.handler(service, servicer)],
+            maximum_concurrent_rpcs=most,
             options=[
                 # Else a second service on the port would start without a word.
                 ("grpc.so_reuseport", int(settings.workers > 1)),

@@ -73,7 +73,10 @@ class Store(Protocol):
         ...
 
     def withdraw(self, sale: WithdrawnSale) -> None:
-        """Add a withdrawn sale: every request that begins after this one has returned knows of it."""
+        """Add a withdrawn sale: every request that begins after this one has returned knows of it.
+
+        A sale that is closed already stays as it was closed.
+        """
         ...
 
     def restore(self, sale_id: str) -> None:

@@ -37,6 +37,12 @@ _BATCH = 1000
 _MOST = 100  # events kept of a session
 _PAUSE_SECONDS = 1.0
 
+_WITHDRAW = """
+local known = redis.call('hget', KEYS[1], ARGV[1])
+if not known or not cjson.decode(known).closed then redis.call('hset', KEYS[1], ARGV[1], ARGV[2]) end
+"""
+"""What is closed is not just hidden, whoever was faster."""
+
 Progress = Callable[[int, int], object]
 
 
@@ -129,7 +135,7 @@ class RedisStore:
     def withdraw(self, sale: WithdrawnSale) -> None:
         """Add a withdrawn sale."""
         with self._changing() as pipeline:
-            pipeline.hset(self._key("withdrawn"), sale.sale_id, sale.model_dump_json())
+            pipeline.eval(_WITHDRAW, 1, self._key("withdrawn"), sale.sale_id, sale.model_dump_json())
 
     def restore(self, sale_id: str) -> None:
         """Remove a withdrawn sale, if it is one."""

@@ -32,7 +32,9 @@ _POISON = [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\
 @pytest.fixture
 def service(published, tmp_path) -> Iterator[RealService]:
     """One process, so that its memory can be watched, whose log names each request."""
-    with RealService(tmp_path, workers=1, log={"requests": True, "format": "json"}).start() as service:
+    with RealService(
+        tmp_path, workers=1, poll_seconds=0.2, log={"requests": True, "format": "json"}
+    ).start() as service:
         yield service.ready()
 
 
@@ -204,10 +206,9 @@ def test_message_above_the_limit_is_resource_exhausted(published):
 
 def test_more_requests_at_a_time_than_the_limit_are_resource_exhausted(published, monkeypatch):
     server = published.serve(limits={"max_concurrent": 5})
-    held, free, answer = threading.Semaphore(0), threading.Event(), TopSales.answer
+    free, answer = threading.Event(), TopSales.answer
 
     def held_up(*arguments: object) -> object:
-        held.release()
         free.wait(PATIENCE)
         return answer(*arguments)
 
@@ -215,23 +216,23 @@ def test_more_requests_at_a_time_than_the_limit_are_resource_exhausted(published
         patch.setattr(TopSales, "answer", held_up)
         ask = channel.unary_unary(PUBLIC + "GetTopSales")
         running = [ask.future(b"", timeout=PATIENCE) for _ in range(40)]
-        wait_until(lambda: sum(call.done() for call in running) >= 20)
+        wait_until(lambda: sum(call.done() for call in running) == 35)
         free.set()
-        codes = Counter(call.code().name for call in running)
-        assert codes.keys() == {"OK", "RESOURCE_EXHAUSTED"}
-        assert 5 <= codes["OK"] <= 20
-        assert send(channel, PUBLIC + "GetTopSales", b"") == "OK"
+        assert Counter(call.code().name for call in running) == {"OK": 5, "RESOURCE_EXHAUSTED": 35}
+        assert [send(channel, PUBLIC + "GetTopSales", b"") for _ in range(10)] == [
+            "OK"
+        ] * 10  # none is counted for ever
 
 
-def answered_within(target: str, seconds: float, count: int = 50) -> bool:
-    """Tell whether new connections and their requests are answered in time, most of the time."""
+def answered_within(target: str, seconds: float, count: int = 20) -> bool:
+    """Tell whether most new connections and their requests are answered in time."""
     times = []
     for _ in range(count):
         began = time.monotonic()
         with Client(target, deadline=PATIENCE) as client:
             assert len(client.top_sales("ann", 3).sales) == 3
         times.append(time.monotonic() - began)
-    return sorted(times)[count * 9 // 10] < seconds
+    return sorted(times)[count // 2] < seconds
 
 
 def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobody(service):
@@ -243,7 +244,7 @@ def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobo
             if number % 2:
                 connection.sendall(PREFACE)
         wait_until(lambda: process.num_fds() >= before + 1000)
-        assert answered_within(service.target, 0.5)
+        assert answered_within(service.target, 0.1)
     wait_until(lambda: process.num_fds() < before + 100)
     assert answers_well(service)
 
@@ -257,7 +258,7 @@ def test_slow_clients_hold_up_nobody(service, kind):
     }
     with ExitStack() as stack:
         connections = [stack.enter_context(attack[kind]()) for _ in range(40)]
-        assert answered_within(service.target, 1.0)
+        assert answered_within(service.target, 0.1)
         assert not any(is_closed(connection) for connection in connections)  # else they were no attack
     assert answers_well(service)
     assert service.stop() == 0

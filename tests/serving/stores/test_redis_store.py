@@ -146,6 +146,18 @@ def test_push_says_what_is_missing(settings, shop, make_sale):
         push(nowhere, shop.root, lambda *_: None)
 
 
+def test_redis_that_lost_its_data_learns_again_what_staff_closed(server, store, other):
+    for sale_id in ("a", "b"):
+        store.withdraw(withdrawn(sale_id))
+    store.restore("b")
+    other.poll()
+    server.flushall()
+    other.withdraw(withdrawn("c"))
+    store.poll()
+    assert store.withdrawn() == other.withdrawn() == {"a": withdrawn("a"), "c": withdrawn("c")}
+    assert set(server.hkeys("shop:withdrawn")) == {b"a", b"c"}
+
+
 @pytest.mark.usefixtures("night")
 @pytest.mark.parametrize("damage", [b"", b"short", bytes(500)])
 def test_damaged_user_falls_back_and_others_do_not(server, store, publish, ranked_shop, damage):
