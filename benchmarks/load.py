@@ -39,10 +39,24 @@ class Answers(NamedTuple):
     """When each request was sent, microseconds since 1970."""
     took: NDArray[np.int64]
     """Microseconds until the end of each answer."""
-    rate: float
-    """Answers a second while all senders were at work."""
     failures: int
     """Requests without an answer, or with another HTTP status than 200."""
+    together: tuple[int, int]
+    """When all senders were at work, from and until, microseconds since 1970."""
+
+    @property
+    def rate(self) -> float:
+        """Answers a second while all senders were at work.
+
+        Raises:
+            SystemExit: If that was too short a time.
+        """
+        since, until = self.together
+        ended = self.began + self.took
+        answered = int(((ended > since) & (ended <= until)).sum())
+        if answered < len(ended) / 5:
+            raise SystemExit("the senders were hardly at work at the same time: ask for more by '--requests'")
+        return answered / (until - since) * 1e6
 
     def milliseconds(self, percentile: float) -> float:
         """Return how long such a share of the answers took at most."""
@@ -146,8 +160,5 @@ def _read(logs: Sequence[Path], count: int) -> Answers:
     since = max(int(each[:, 0].min()) for each in rows)
     until = min(int((each[:, 0] + each[:, 2]).max()) for each in rows)
     began, status, took = np.concatenate(rows).T
-    ended = began + took
-    at_work = int(((ended > since) & (ended <= until)).sum())
     answered = status == _OK
-    rate = at_work / max(until - since, 1) * 1e6
-    return Answers(began[answered], took[answered], rate, count - int(answered.sum()))
+    return Answers(began[answered], took[answered], count - int(answered.sum()), (since, until))

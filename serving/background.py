@@ -1,8 +1,10 @@
 """One thread for all that a process does beside answering."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 _log = logging.getLogger(__name__)
 
@@ -35,5 +37,7 @@ class Background:
                 _log.exception("in the background")
 
     def _run(self) -> None:
+        with suppress(OSError):  # where threads have priorities: to read a snapshot can wait, an answer cannot
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while not self._stopped.wait(self._seconds):
             self.once()

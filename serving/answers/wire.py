@@ -6,6 +6,7 @@ its reason, its photo, and what only this page knows.
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import exp
 
 from recommendations.v1 import recommendations_pb2 as pb
@@ -30,7 +31,7 @@ _WITH_PROBABILITY = struct.Struct("<BBBfBf").pack
 def end(level: int, request_id: str, now: int) -> bytes:
     """Write what every `GetTopSalesResponse` has of its own: fallback level, request id of 1..64 bytes, answer time."""
     seconds, micros = divmod(now, 1_000_000)
-    instant = b"\x08" + _varint(seconds) + (b"\x10" + _varint(micros * 1000) if micros else b"")
+    instant = _second(seconds) + (b"\x10" + _varint(micros * 1000) if micros else b"")
     name = request_id.encode()
     return b"%b%b%b%b" % (
         bytes((_LEVEL, level, _REQUEST_ID, len(name))),
@@ -109,6 +110,11 @@ def _encode(length: int) -> bytes:
         length >>= 7
     encoded.append(length)
     return bytes(encoded)
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> bytes:
+    return b"\x08" + _encode(seconds)
 
 
 _SHORT = [_encode(length) for length in range(4096)]
