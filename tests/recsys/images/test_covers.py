@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from recsys.catalogue import Horizon
-from recsys.images.covers import CHOICES, Covers
+from recsys.images.covers import CHOICES, SAME, Covers
 from recsys.images.gallery import Gallery
 
 
