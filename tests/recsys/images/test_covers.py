@@ -107,5 +107,10 @@ def test_photos_agree_with_cosines_one_by_one(seed: int) -> None:
             float(users[user] @ photo / (np.linalg.norm(photo) or 1) / (np.linalg.norm(users[user]) or 1))
             for photo in of_sale
         ]
-        best = [number for number, value in enumerate(cosines) if value >= max(cosines) - 1e-6]
-        assert found[user, column] == (best[0] if best else 0)
+        # Photos that differ by no more than SAME are equal, give and take the rounding of float32.
+        most = max(cosines, default=0.0)
+        first = {
+            next((n for n, value in enumerate(cosines) if value >= most * (1 - share * SAME)), 0)
+            for share in (0.8, 1.2)
+        }
+        assert found[user, column] in first
