@@ -1,10 +1,43 @@
+"""A real Redis for the tests that want one, emptied before each."""
+
 import os
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
+import redis
+from real_redis import RealRedis
+
+from recsys.serving_settings import StoreSettings
+from serving.stores.redis import push
 
 
 @pytest.fixture
 def own_environment() -> dict[str, str]:
     """For a process that imports what the tests import."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@pytest.fixture(scope="session")
+def real_redis(tmp_path_factory) -> Iterator[RealRedis]:
+    server = RealRedis(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(real_redis) -> Iterator[redis.Redis]:
+    """The server, empty, as somebody else sees it."""
+    with real_redis.connection() as connection:
+        connection.flushall()
+        yield connection
+
+
+@pytest.fixture
+def settings(real_redis, server) -> StoreSettings:
+    return StoreSettings(kind="redis", url=real_redis.url, prefix="shop:", timeout_seconds=0.5)
+
+
+@pytest.fixture
+def publish(settings, shop) -> Callable[[], str]:
+    return lambda: push(settings, shop.root, progress=lambda *_: None)

@@ -1,4 +1,4 @@
-"""The store in a real Redis: what it promises, and what happens when Redis is stopped, frozen, emptied or damaged."""
+"""The store in a real Redis: what it promises, and what is damaged, pushed twice or fetched at the same time."""
 
 import subprocess
 import sys
@@ -8,48 +8,22 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import redis
-from real_redis import RealRedis
-from real_service import PATIENCE, Load, shown, wait_until
-from recommendations.v1 import admin_pb2
+from real_service import PATIENCE
 from recommendations.v1 import recommendations_pb2 as pb
 from store_contract import NOON, StoreContract, withdrawn
 
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import DAY, HOUR, SECOND, to_micros
-from recsys.serving_settings import StoreSettings
 from recsys.snapshot import Snapshot
 from serving.answers import sentences
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
-from serving.client import Client, visit
-from serving.server import Server
 from serving.stores.base import SessionEvent, Store
 from serving.stores.redis import RedisStore, push
 from serving.telemetry.troubles import Troubles
 from serving.watcher import SnapshotWatcher
 
 NAME = "20260301T000000Z-00000000"
-
-
-@pytest.fixture(scope="module")
-def real_redis(tmp_path_factory) -> Iterator[RealRedis]:
-    server = RealRedis(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def server(real_redis) -> Iterator[redis.Redis]:
-    """The server, empty, as somebody else sees it."""
-    with real_redis.connection() as connection:
-        connection.flushall()
-        yield connection
-
-
-@pytest.fixture
-def settings(real_redis, server) -> StoreSettings:
-    return StoreSettings(kind="redis", url=real_redis.url, prefix="shop:", timeout_seconds=0.5)
 
 
 @pytest.fixture
@@ -74,11 +48,6 @@ def store(reopened) -> Store:
 @pytest.fixture
 def other(reopened) -> Store:
     return reopened()
-
-
-@pytest.fixture
-def publish(settings, shop) -> Callable[[], str]:
-    return lambda: push(settings, shop.root, progress=lambda *_: None)
 
 
 class TestRedisStore(StoreContract):
@@ -272,85 +241,3 @@ def test_snapshot_that_could_not_be_fetched_for_a_moment_is_no_refused_one(store
     assert watcher.serving() is None
     watcher.poll()
     assert watcher.served().snapshot.name == NAME
-
-
-@pytest.mark.usefixtures("night")
-class TestFleet:
-    """Services of several machines, each with a folder of its own, at one Redis."""
-
-    @pytest.fixture
-    def start(self, settings, new_shop, publish, tmp_path) -> Iterator[Callable[..., Server]]:
-        publish()
-        with ExitStack() as stack:
-
-            def started(machine: str, **others: object) -> Server:
-                shop = new_shop(tmp_path / machine / "snapshots")
-                stack.enter_context(shop.services)
-                shop.clock.set(1)
-                return shop.serve(store=settings.model_copy(update=others))
-
-            yield started
-
-    def test_session_recorded_at_one_machine_reranks_the_page_of_another(self, start, night):
-        one, other = start("one"), start("other")
-        user, seen = night.users[0], [sale.sale_id for sale in night.sales[:2]]
-        with Client(one.target, deadline=PATIENCE) as here, Client(other.target, deadline=PATIENCE) as there:
-            before = there.top_sales(user)
-            assert here.record([visit(user, sale_id) for sale_id in seen]) == 2
-            after, expected = there.top_sales(user), here.top_sales(user, session=seen)
-        assert (before.uses_session, after.uses_session) == (False, True)
-        assert shown(after) == shown(expected) != shown(before)
-
-    def test_sale_closed_at_one_machine_is_on_no_page_of_another_from_then_on(self, start, night):
-        one, other = start("one"), start("other")
-        with Load(other.target, night.users) as load:
-            load.wait_for(50)
-            closed = shown(load.answers[-1].page)[0]
-            with Client(one.target, deadline=PATIENCE, admin_target=one.admin_target) as admin:
-                admin.admin("CloseSale", admin_pb2.CloseSaleRequest(sale_id=closed))
-            instant = time.monotonic()
-            load.wait_for(100)
-        assert load.failures == []
-        assert not [answer for answer in load.answers if answer.began > instant and closed in shown(answer.page)]
-
-    @pytest.mark.parametrize("outage", ["frozen", "killed"])
-    def test_pages_go_on_while_redis_is_gone_and_are_whole_again_when_it_is_back(
-        self, start, real_redis, publish, night, caplog, outage
-    ):
-        server = start("one", timeout_seconds=0.2)
-        with Load(server.target, night.users, threads=1) as load, Client(server.target, deadline=PATIENCE) as client:
-            load.wait_for(50)
-            assert levels(load, 50) == {pb.FALLBACK_LEVEL_NONE}
-            real_redis.freeze() if outage == "frozen" else real_redis.kill()
-            gone = time.monotonic()
-            try:
-                wait_until(lambda: levels(load, 50) == {pb.FALLBACK_LEVEL_POPULAR} or load.failures)
-                load.wait_for(300)
-                problems = status(server).problems
-            finally:
-                real_redis.thaw() if outage == "frozen" else real_redis.start()
-            back = time.monotonic()
-            publish()
-            wait_until(lambda: levels(load, 50) == {pb.FALLBACK_LEVEL_NONE} or load.failures)
-            wait_until(lambda: status(server).problems == [])
-            assert client.top_sales(night.users[0]).fallback_level == pb.FALLBACK_LEVEL_NONE
-        assert load.failures == []
-        during = [answer for answer in load.answers if gone < answer.began < back]
-        fallen = [answer.page for answer in during if answer.page.fallback_level != pb.FALLBACK_LEVEL_NONE]
-        assert {page.fallback_reason for page in fallen} == {
-            f"{sentences.STORE_OUT_OF_REACH} {sentences.POPULAR_SHOWN}"
-        }
-        assert any(problem.startswith("store: ") and "out of reach" in problem for problem in problems)
-        said = [record for record in caplog.records if record.levelname == "WARNING"]
-        assert len([record for record in said if record.getMessage().startswith("store: ")]) <= 2
-        slow = [answer for answer in during if answer.ended - answer.began > 0.19]
-        assert len(slow) <= back - gone + 2
-
-
-def levels(load: Load, count: int) -> set[int]:
-    return {answer.page.fallback_level for answer in load.answers[-count:]}
-
-
-def status(server: Server) -> admin_pb2.GetStatusResponse:
-    with Client(server.target, deadline=PATIENCE, admin_target=server.admin_target) as client:
-        return client.status()

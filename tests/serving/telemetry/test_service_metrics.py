@@ -148,8 +148,9 @@ def test_any_process_tells_the_sums_of_all_and_a_killed_ones_counts_stay(publish
         wait_until(lambda: answers(scraped(port)) == made)
         assert all(answers(scraped(port)) == made for _ in range(10))  # whichever process answers
         assert scraped(port)["recsys_workers",] == 2
-        os.kill(service.workers()[0], signal.SIGKILL)
-        wait_until(lambda: len(service.listening()) == 2)
+        victim = service.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in service.workers() and len(service.listening()) == 2)
         wait_until(lambda: scraped(port)["recsys_workers",] == 2)
         assert answers(scraped(port)) == made
         with service.client() as client:
