@@ -79,26 +79,32 @@ class Server:
         self.stop()
 
 
-def start_server(settings: ServingSettings, folder: Path, clock: Clock | None = None) -> Server:
+def start_server(
+    settings: ServingSettings, folder: Path, clock: Clock | None = None, shares_ports: bool = False
+) -> Server:
     """Start the service, load the current snapshot if there is one, and answer some pages before it is ready.
 
     Args:
         settings: Port 0 takes any free port; the returned server says which.
         folder: The shop's: snapshots are read from it, logs and state written to it.
         clock: Instead of the one that the settings name.
+        shares_ports: Whether other processes of the same service listen on the ports too.
 
     Raises:
         ConfigurationError: If an address cannot be listened on.
     """
     with ExitStack() as stack:
-        return _Process(settings, folder, clock or _clock(settings), stack).start()
+        return _Process(settings, folder, clock or _clock(settings), stack, shares_ports).start()
 
 
 class _Process:
     """Everything that a process is made of, put together."""
 
-    def __init__(self, settings: ServingSettings, folder: Path, clock: Clock, stack: ExitStack):
+    def __init__(
+        self, settings: ServingSettings, folder: Path, clock: Clock, stack: ExitStack, shares_ports: bool = False
+    ):
         self.settings = settings
+        self.shares_ports = shares_ports
         self.clock = clock
         self.stack = stack
         self.troubles = Troubles()
@@ -106,6 +112,7 @@ class _Process:
         self.access = Access(settings)
         self.tracer = make_tracer(settings.tracing)
         stack.callback(self.tracer.close)
+        stack.callback(self.metrics.flush)
         self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
         stack.callback(self.store.close)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
@@ -178,7 +185,7 @@ class _Process:
             maximum_concurrent_rpcs=most,
             options=[
                 # Else a second service on the port would start without a word.
-                ("grpc.so_reuseport", int(settings.workers > 1)),
+                ("grpc.so_reuseport", int(self.shares_ports)),
                 ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
                 # A connection stays with the process that took it: ending it now and then spreads callers anew.
                 ("grpc.max_connection_age_ms", int(settings.connection_minutes * 60_000)),
@@ -202,7 +209,7 @@ class _Process:
             return None
         host, port = self.settings.host, self.settings.metrics_port
         try:
-            server = MetricsServer(self.metrics, host, port, shared=self.settings.workers > 1)
+            server = MetricsServer(self.metrics, host, port, shared=self.shares_ports)
         except OSError:
             raise _taken(f"{host}:{port}", "metrics_port") from None
         self.stack.callback(server.close)

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -51,7 +52,9 @@ def serve(settings: ServingSettings, folder: Path) -> None:
     state.mkdir(parents=True, exist_ok=True)
     threadpool_limits(1)  # products of matrices are small here: threads of the linear algebra would wait for each other
     os.environ[FOLDER_VARIABLE] = str(state / "metrics")
-    with _the_only_parent(state):
+    with _the_only_parent(state), (state / "workers.lock").open("w") as workers:
+        if not _has_orphans(workers):
+            _require_free_ports(settings)
         clean(state / "metrics")
         import serving.server  # noqa: F401  here: it must find the folder of metrics set
 
@@ -137,7 +140,7 @@ def _be_a_worker(
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
         gc.set_threshold(50_000, 20, 100)  # answers make no cycles
-        with start_server(settings, folder) as server:
+        with start_server(settings, folder, shares_ports=True) as server:
             _log.info("listening on %s", server.target)
             with suppress(BrokenPipeError):  # nobody waits for one that replaces another
                 os.write(ready, b"1")
@@ -182,6 +185,34 @@ def _the_only_parent(state: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _has_orphans(workers: IO[str]) -> bool:
+    """Tell whether a killed parent's workers are there, and hold the lock for as long as this one's will be."""
+    try:
+        fcntl.flock(workers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        fcntl.flock(workers, fcntl.LOCK_SH)  # by open file: workers inherit it
+
+
+def _require_free_ports(settings: ServingSettings) -> None:
+    """Check that no other service listens: ours would share its ports, and callers get either's pages."""
+    for key in ("port", "admin_port", "metrics_port"):
+        port = getattr(settings, key)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((settings.host, port or 0))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot listen on {settings.host}:{port}, must be an address of this machine that nothing else "
+                    f"listens on ({error.strerror}): stop the other service, or set 'serving.host' and 'serving.{key}'"
+                ) from None
 
 
 def _warn_of_open_doors(settings: ServingSettings) -> None:

@@ -133,6 +133,16 @@ def test_taken_port_is_said_once_a_worker_and_ends_the_service(start, key):
     assert service.workers() == []
 
 
+def test_service_of_another_shop_on_the_same_ports_is_refused(start, tmp_path):
+    first = start().ready()
+    same_ports = {key: getattr(first.settings, key) for key in ("port", "admin_port", "metrics_port")}
+    (tmp_path / "other_shop").mkdir()
+    with RealService(tmp_path / "other_shop", **same_ports).start() as second:
+        assert second.process.wait(PATIENCE) == 1
+        assert f"cannot listen on 127.0.0.1:{first.settings.port}, must be an address" in second.log()
+    assert ids_by_status(first) == set(first.workers())
+
+
 def taken_port(service: RealService, key: str) -> int:
     return getattr(service.settings, key)
 
@@ -141,7 +151,7 @@ def test_worker_that_dies_at_once_is_started_again_with_growing_delays(start, tm
     """Delays of 0.05, 0.15, 0.35, 0.75 s: at most 5 starts in the first 1.3 s, and the service mends itself."""
     broken = tmp_path / "broken"
     fails = "import os, serving.server as s; start = s.start_server"
-    fails += f"\ns.start_server = lambda *a: os._exit(7) if os.path.exists({str(broken)!r}) else start(*a)"
+    fails += f"\ns.start_server = lambda *a, **k: os._exit(7) if os.path.exists({str(broken)!r}) else start(*a, **k)"
     service = start(workers=1, first=fails).ready()
     broken.touch()
     os.kill(service.workers()[0], signal.SIGKILL)
