@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -313,33 +314,38 @@ def test_a_place_that_is_no_folder_is_a_problem_until_it_is_one(tmp_path, starte
     assert written(tmp_path / "logs") == ["a"]
 
 
-@pytest.fixture
-def _limited_files() -> Iterator[None]:
-    """No file may grow beyond 4,000 bytes: the system writes a part, then refuses, as a full disk does."""
+@contextmanager
+def limited_files() -> Iterator[None]:
+    """No file may grow beyond 4,000 bytes: the system writes a part, then refuses, as a full disk does.
+
+    Around the writes alone: the test run's own output may be a longer file.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("_limited_files")
 def test_a_line_that_was_written_in_part_is_undone(tmp_path):
     segment = Segment(tmp_path, "a")
-    segment.write(b"x" * 2999 + b"\n")
-    with pytest.raises(OSError, match="File too large"):
-        segment.write(b"y" * 1999 + b"\n")
-    segment.write(b"z" * 999 + b"\n")
-    segment.finish()
+    with limited_files():
+        segment.write(b"x" * 2999 + b"\n")
+        with pytest.raises(OSError, match="File too large"):
+            segment.write(b"y" * 1999 + b"\n")
+        segment.write(b"z" * 999 + b"\n")
+        segment.finish()
     assert [len(part) for part in finished(tmp_path)[0].read_bytes().split(b"\n")] == [2999, 999, 0]
 
 
-@pytest.mark.usefixtures("_limited_files")
 def test_a_log_goes_on_in_another_segment_where_one_cannot_grow(tmp_path, started):
-    log = started(tmp_path)
-    for number in range(64 * 5):
-        log.append(f"{number:025}")  # a chunk of 64 has 1,792 bytes: two fit
-    wait_until(lambda: log.state().queued == 0)
-    log.close()
+    with limited_files():
+        log = started(tmp_path)
+        for number in range(64 * 5):
+            log.append(f"{number:025}")  # a chunk of 64 has 1,792 bytes: two fit
+        wait_until(lambda: log.state().queued == 0)
+        log.close()
     assert written(tmp_path) == [f"{number:025}" for number in range(64 * 5)]
     assert [len(records(segment)) for segment in finished(tmp_path)] == [128, 128, 64]
 
