@@ -13,12 +13,11 @@ from jobs.train_meta_model import TRAIN_META_MODEL, examples_of, read_model
 from recsys.config import Settings
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.instants import DAY, compact, from_micros, midnights
-from recsys.meta_model import MetaModel
+from recsys.meta_model import META, MetaModel
 from recsys.meta_training import evaluate, train
 from recsys.metrics import RANKING_METRICS, bootstrap, paired_bootstrap
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.examples import training_examples
-from recsys.pipeline.settings import META
 from recsys.recommenders.content import IMAGES
 from recsys.tables import PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 

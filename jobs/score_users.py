@@ -6,8 +6,8 @@ from jobs.fit_recommenders import FIT_RECOMMENDERS
 from jobs.run import Run, Step, main
 from jobs.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model
 from recsys.errors import ConfigurationError
+from recsys.meta_model import META
 from recsys.pipeline.rankings import rankings
-from recsys.pipeline.settings import META
 from recsys.tables import RANKINGS, USER_HISTORIES
 
 

@@ -14,8 +14,8 @@ from recsys.errors import ConfigurationError
 from recsys.histories import HistorySettings
 from recsys.images.gallery import Gallery
 from recsys.images.settings import ImageSettings
-from recsys.meta_model import MetaModelSettings
-from recsys.pipeline.settings import META, RankingSettings, SourceSettings
+from recsys.meta_model import META, MetaModelSettings
+from recsys.pipeline.settings import RankingSettings, SourceSettings
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.serving_settings import ServingSettings
 from recsys.settings import StepSettings

@@ -95,7 +95,7 @@ class Histories:
         Returns:
             Shape (n_users, n_columns).
         """
-        if len(self) == 1:  # a matrix of one row takes 20 us to make, the sum 5
+        if len(self) == 1:  # a matrix of one row takes 14 us to make, the sum 4
             return (weights @ rows.take(self.sales, axis=0))[None, :]
         return self.matrix(weights) @ rows
 

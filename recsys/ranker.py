@@ -26,11 +26,6 @@ class Ranker:
         """Score some users."""
         return Scored(self, histories)
 
-    @property
-    def policies(self) -> list[str]:
-        """What it can rank by."""
-        return [META, *self.scorer.names]
-
     def shared_ranking(self, policy: str, n_sales: int) -> Ranking:
         """Rank all sales of the horizon by a recommender whose scores are the same for every user."""
         scored = self.scored(Histories.of_nobody_known(self.scorer.horizon.as_of, n_sales))

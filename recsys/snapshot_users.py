@@ -128,7 +128,7 @@ def unpack_ranking(record: NDArray[np.void] | np.void) -> Ranking:
 
 
 class RankingCodec:
-    """Unpacks rankings of k of n sales as far as they are read: five times as fast as by arrays."""
+    """Unpacks rankings of k of n sales, scores as far as they are read, without an array."""
 
     def __init__(self, n_sales: int, k: int):
         self._k = k
@@ -315,7 +315,7 @@ class PackedUser(NamedTuple):
 
 
 def _viewed(file: Path, dtype: np.dtype[Any]) -> memoryview:
-    """Map a file into memory; an element of an array would take three times as long to read."""
+    """Map a file into memory, for reading element by element: an array would wrap each in an object of its own."""
     return memoryview(mapped(file, dtype).data)
 
 

@@ -4,10 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys.meta_model import META
 from recsys.settings import StepSettings
-
-META = "meta"
-"""The policy that ranks by the meta-model; every other policy is the name of a recommender."""
 
 
 class RawTable(StepSettings):

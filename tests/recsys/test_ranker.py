@@ -122,7 +122,7 @@ def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
 def test_reason_of_a_recommender_alone_is_itself():
     ranker = ranker_of(MetaModel(["a", "b"], [0.0] * 2, [1.0] * 2, [1.0] * 2, 0.0), [[2, 3, 1]], [[0, 0, 9]])
     scored = ranker.scored(SHOP.histories())
-    assert ranker.policies == ["meta", "a", "b"]
+    assert ranker.scorer.names == ["a", "b"]
     assert scored.scores("a").tolist() == [[2, 3, 1]]
     for number, policy in enumerate(ranker.scorer.names):
         assert scored.reasons(policy, np.array([[2, 0]])).tolist() == [[number, number]]
@@ -217,7 +217,7 @@ def test_empty_session_changes_nothing(seed):
     for user in range(9):
         known = history_of(SHOPS[seed], user)
         without, with_it = RANKERS[seed].scored(known), RANKERS[seed].scored(known.with_session(*session_of([])))
-        for policy in RANKERS[seed].policies:
+        for policy in ["meta", *RANKERS[seed].scorer.names]:
             assert_array_equal(with_it.scores(policy), without.scores(policy), err_msg=policy)
             best = top(without.scores(policy), 4)
             assert_array_equal(with_it.reasons(policy, best), without.reasons(policy, best), err_msg=policy)
