@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from pydantic import AwareDatetime, Field, ValidationError
 
+from recsys import strict_yaml
 from recsys.catalogue import Catalogue
 from recsys.demo_shop.settings import DemoShopSettings
 from recsys.errors import ConfigurationError
@@ -94,15 +95,10 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(_read(path))
     except ValidationError as error:
-        problems = [f"{_key(problem['loc'])} == {_shown(problem)}: {problem['msg']}" for problem in error.errors()]
-        raise _wrong(path, problems) from error
+        raise strict_yaml.wrong(path, strict_yaml.problems(error)) from error
     if problems := list(_name_problems(settings)):
-        raise _wrong(path, problems)
+        raise strict_yaml.wrong(path, problems)
     return settings
-
-
-def _wrong(path: Path, problems: list[str]) -> ConfigurationError:
-    return ConfigurationError(f"{path}: {len(problems)} wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 def _name_problems(settings: Settings) -> Iterator[str]:
@@ -145,11 +141,3 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
-
-
-def _shown(problem: Any) -> str:
-    return "(missing)" if problem["type"] == "missing" else repr(problem["input"])[:200]

@@ -4,7 +4,7 @@ from recsys.rules.draft import ArrangedPage
 from recsys.rules.dry_run import PageChange, Trial, compare, print_trial, summed_up
 from recsys.rules.page_rules import PageRules
 from recsys.rules.settings import RuleSet, load_rules
-from recsys.rules.targeting import Condition
+from recsys.targeting import Condition
 
 __all__ = [
     "ArrangedPage",

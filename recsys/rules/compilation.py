@@ -16,8 +16,8 @@ from recsys.rules.settings import (
     Rule,
 )
 from recsys.rules.tallies import MATCHING, AtLeast, AtMost, AtMostInARow, Constraint, Groups, NewSales
-from recsys.rules.targeting import Condition, Value
 from recsys.snapshot import SnapshotSale
+from recsys.targeting import Condition, Value
 
 
 class Compiler:

@@ -9,8 +9,8 @@ from recsys.rules.actions import Action
 from recsys.rules.compilation import Compiler
 from recsys.rules.draft import ArrangedPage, Draft
 from recsys.rules.settings import BoostSettings, BurySettings, FilterSettings, PinSettings, Rule, RuleSet
-from recsys.rules.targeting import Test
 from recsys.snapshot import SnapshotSale
+from recsys.targeting import Test
 
 _ORDER = (FilterSettings, BoostSettings, BurySettings, PinSettings)
 """The kinds in the order in which they are applied; all others come after them, in the order of the file."""

@@ -7,16 +7,15 @@ and diversity. Filters and pins are kept; the others give way, and say so, rathe
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AwareDatetime, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
 
-from recsys.errors import ConfigurationError
-from recsys.rules.targeting import Condition
+from recsys import strict_yaml
 from recsys.settings import StepSettings
+from recsys.targeting import Condition
 
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -173,40 +172,7 @@ def load_rules(path: Path) -> RuleSet:
     Raises:
         ConfigurationError: Naming file, key, value and rule of everything that is wrong.
     """
-    content = _read(path)
-    problems = list(_repeated_names(content))
-    try:
-        rules = RuleSet.model_validate(content)
-    except ValidationError as error:
-        found = [f"{_key(each['loc'])} == {_shown(each)}: {_rule(each)}" for each in error.errors()]
-        raise _wrong(path, found + problems) from error
-    if problems:
-        raise _wrong(path, problems)
-    return rules
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML would forget the first one, be it a legal ban."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text("utf-8"), _Loader)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist: name a file of rules such as conf/rules/home.yaml") from error
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds {type(content).__name__}, must hold keys and values")
-    return content
+    return strict_yaml.load(path, RuleSet, "conf/rules/home.yaml", _repeated_names)
 
 
 def _repeated_names(content: dict[str, Any]) -> Iterator[str]:
@@ -216,19 +182,3 @@ def _repeated_names(content: dict[str, Any]) -> Iterator[str]:
         name = rule.get("name") if isinstance(rule, dict) else None
         if isinstance(name, str) and seen.setdefault(name, index) != index:
             yield f"rules.{index}.name == {name!r}: must be no other rule's name, rules.{seen[name]} has it"
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
-
-
-def _shown(problem: Any) -> str:
-    return "(missing)" if problem["type"] == "missing" else repr(problem["input"])[:200]
-
-
-def _rule(problem: Any) -> str:
-    return str(problem["msg"]).removeprefix("Value error, ")
-
-
-def _wrong(path: Path, problems: list[str]) -> ConfigurationError:
-    return ConfigurationError(f"{path}: {len(problems)} wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
