@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs.prepare_experiments import EXPERIMENTS, other_versions, ranking_settings
 from jobs.rank_segments import RANK_SEGMENTS
 from jobs.run import Run, Step, main
 from jobs.score_users import SCORE_USERS, SCORE_USERS_WITH_CHAMPION
 from jobs.train_meta_model import read_model
 from recsys import snapshot_store
 from recsys.catalogue import Catalogue, Horizon
+from recsys.experiments.model_pins import PINS
 from recsys.instants import from_micros
 from recsys.pipeline.segments import segment_rankings
 from recsys.ranker_files import RANKER, write_ranker
@@ -39,19 +41,19 @@ def publish_snapshot(run: Run, out: Path) -> str:
 
 def _contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     model, version = read_model(run)
-    ranker, catalogue = run.shop.ranker(run.as_of, model), run.shop.catalogue
+    ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
     scorer = ranker.scorer
     write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
         sales=list(_sales(catalogue, scorer.horizon)),
-        policies=run.settings.rankings.policies,
+        policies=ranking_settings(run).policies,
         shared_rankings={POPULARITY: ranker.shared_ranking(POPULARITY, len(catalogue))},
         reasons=scorer.reasons,
         versions={run.settings.mlflow.model_name: version},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
-        files={RANKER: ranker_folder},
+        files={RANKER: ranker_folder, PINS: run.folder / EXPERIMENTS / PINS},
         segments=segment_rankings(run.folder),
     )
 

@@ -1,12 +1,18 @@
-"""user_histories, fitted_recommenders, the meta-model → rankings."""
+"""user_histories, fitted_recommenders, the meta-model, what experiments need → rankings."""
 
 from pathlib import Path
 
 from jobs.fit_recommenders import FIT_RECOMMENDERS
+from jobs.prepare_experiments import (
+    PREPARE_EXPERIMENTS,
+    PREPARE_EXPERIMENTS_WITH_CHAMPION,
+    other_versions,
+    ranking_settings,
+)
 from jobs.run import Run, Step, main
-from jobs.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model
+from jobs.train_meta_model import read_model
 from recsys.errors import ConfigurationError
-from recsys.meta_model import META
+from recsys.meta_model import is_meta
 from recsys.pipeline.rankings import rankings
 from recsys.tables import RANKINGS, USER_HISTORIES
 
@@ -17,34 +23,36 @@ def score_users(run: Run, out: Path) -> str:
     shop, as_of = run.shop, run.as_of
     names = [recommender.name for recommender in shop.recommenders]
     model.require_features(names)
-    _require_policies(run.settings.rankings.policies, names)
+    settings = ranking_settings(run)
+    _require_policies(settings.policies, names)
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    RANKINGS.write(rankings(histories, shop, as_of, model, run.settings.rankings), out)
+    RANKINGS.write(rankings(histories, shop, as_of, model, settings, other_versions(run)), out)
     users = RANKINGS.read(run.spark, out).count()
     return f"{users:,} users against {len(shop.horizon(as_of)):,} sales of the next {shop.horizon_hours:g} hours"
 
 
 def _require_policies(policies: tuple[str, ...], names: list[str]) -> None:
     """Check what the configuration alone cannot tell: a shop without photos has no recommender over them."""
-    for policy in set(policies).difference([META, *names]):
+    for policy in {each for each in policies if not is_meta(each)}.difference(names):
         raise ConfigurationError(
-            f"rankings.policies == {policy!r}, but the shop has no such recommender, as no photo shows a theme: remove "
-            "it, or look at tables sale_images and rejected_images"
+            f"policy {policy!r} is to be ranked by, but the shop has no such recommender, maybe as no photo shows a "
+            "theme: remove it from 'rankings.policies' and the experiments, or look at tables sale_images and "
+            "rejected_images"
         )
 
 
-def _step(meta_model: Step) -> Step:
+def _step(experiments: Step) -> Step:
     return Step(
         "score_users",
         score_users,
         ("rankings",),
-        inputs=(FIT_RECOMMENDERS, meta_model),
+        inputs=(FIT_RECOMMENDERS, experiments),
         depends_on=lambda run: run.settings.rankings.model_dump(mode="json", exclude={"segments"}),
     )
 
 
-SCORE_USERS = _step(TRAIN_META_MODEL)
-SCORE_USERS_WITH_CHAMPION = _step(TAKE_CHAMPION)
+SCORE_USERS = _step(PREPARE_EXPERIMENTS)
+SCORE_USERS_WITH_CHAMPION = _step(PREPARE_EXPERIMENTS_WITH_CHAMPION)
 
 if __name__ == "__main__":
     main(SCORE_USERS)

@@ -60,13 +60,36 @@ def champion(settings: Settings) -> tuple[MetaModel, str]:
     Raises:
         ModelError: If no version is the champion.
     """
+    version = version_of(settings, CHAMPION)
+    return read_version(settings, version), version
+
+
+def version_of(settings: Settings, model: str) -> str:
+    """Return the version that an alias stands for; a version stands for itself.
+
+    Raises:
+        ModelError: If there is no such alias or version.
+    """
     client, name = _client(settings), settings.mlflow.model_name
     try:
-        version = client.get_model_version_by_alias(name, CHAMPION)
+        if model.isdecimal():
+            return str(client.get_model_version(name, model).version)
+        return str(client.get_model_version_by_alias(name, model).version)
     except MlflowException as error:
-        raise ModelError(f"model '{name}' has no alias '{CHAMPION}': train one with 'recsys nightly'") from error
-    path = client.download_artifacts(str(version.run_id), _MODEL)
-    return MetaModel.from_json(Path(path).read_text()), str(version.version)
+        if model == CHAMPION:
+            raise ModelError(f"model '{name}' has no alias '{CHAMPION}': train one with 'recsys nightly'") from error
+        kind = "version" if model.isdecimal() else "alias"
+        raise ModelError(
+            f"model '{name}' has no {kind} '{model}': name one that MLflow lists, or 'champion', the newest night's"
+        ) from error
+
+
+def read_version(settings: Settings, version: str) -> MetaModel:
+    """Return a version of the registered model."""
+    client = _client(settings)
+    found = client.get_model_version(settings.mlflow.model_name, version)
+    path = client.download_artifacts(str(found.run_id), _MODEL)
+    return MetaModel.from_json(Path(path).read_text())
 
 
 def log_backtest(settings: Settings, result: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ COMPACTED_EXPOSURES = Table(
         "configuration_sha": STRING,
         "propensities": ArrayType(DOUBLE),
         "overlap_at_10": DOUBLE,
+        "teams": STRINGS,  # the variant that placed each sale, null where nothing is interleaved
         DAY: DATE,
     },
     partitioned_by=(DAY,),

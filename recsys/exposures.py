@@ -20,6 +20,10 @@ Shown = tuple[int, float | None, *tuple[Any, ...]]
 Texts = list[str] | tuple[str, ...]
 
 
+ASSIGNED, OVERRIDE, HOLDOUT, FALLBACK, KILL = "assigned", "override", "holdout", "fallback", "kill"
+"""Why a page was served from a side of an experiment, or was not though it should have been."""
+
+
 class Assignment(NamedTuple):
     """Which side of an experiment a page was served from, and why."""
 
@@ -65,7 +69,10 @@ class Exposure(NamedTuple):
     propensities: list[float] | None = None
     """The probability of each sale at its place, where the policy draws."""
     overlap_at_10: float | None = None
-    """Share of the first 10 sales that the other variant's page has too."""
+    """Share of the first 10 places at which the other variant's page has the same sale: 1 means that the first 10 are
+    the same, in the same order."""
+    teams: Texts | None = None
+    """Where two policies are interleaved: of each sale the variant that placed it."""
 
 
 class RecordedEvent(NamedTuple):

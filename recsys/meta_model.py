@@ -14,7 +14,23 @@ from recsys.errors import ModelError
 from recsys.settings import StepSettings
 
 META = "meta"
-"""The policy that ranks by the meta-model; every other policy is the name of a recommender."""
+"""The policy that ranks by the night's own meta-model; `meta@7` is that of version 7, and every other policy is the
+name of a recommender."""
+
+
+def policy_of(version: str) -> str:
+    """Return the name of the policy that ranks by a version of the meta-model other than the night's own."""
+    return f"{META}@{version}"
+
+
+def version_in(policy: str) -> str:
+    """Return the version that such a policy ranks by; empty for every other policy."""
+    return policy.removeprefix(f"{META}@") if policy.startswith(f"{META}@") else ""
+
+
+def is_meta(policy: str) -> bool:
+    """Tell whether a policy ranks by a version of the meta-model: then its scores are log-odds."""
+    return policy == META or bool(version_in(policy))
 
 
 class MetaModelSettings(StepSettings):

@@ -1,6 +1,7 @@
 """Histories → ranked sales, with reasons and photos: the night and the running session alike."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +22,12 @@ class Ranker:
     scorer: Scorer
     meta_model: MetaModel
     covers: Covers | None = None
+    other_versions: Mapping[str, MetaModel] = field(default_factory=dict)
+    """Further versions of the meta-model, over the same features, by the policy that ranks by them."""
+
+    def meta_model_of(self, policy: str) -> MetaModel | None:
+        """Return the version of the meta-model that a policy ranks by; None where it ranks by a recommender."""
+        return self.meta_model if policy == META else self.other_versions.get(policy)
 
     def scored(self, histories: Histories) -> "Scored":
         """Score some users."""
@@ -48,25 +55,21 @@ class Scored:
         return self.ranker.scorer.features(self.histories)
 
     def scores(self, policy: str) -> NDArray[np.float32]:
-        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds for `meta`."""
-        scorer = self.ranker.scorer
-        if policy != META:
+        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds for a version of the meta-model."""
+        scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
+        if meta_model is None:
             return scorer.score(policy, self.histories)
-        return self.ranker.meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)))
+        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)))
 
     def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return what speaks most for some sales of each user, numbers in `Scorer.reasons`, shape (n_users, k)."""
-        scorer = self.ranker.scorer
-        if policy == META:
-            why = self.contributions(best).argmax(axis=0).astype(np.int16)
+        scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
+        if meta_model is not None:
+            why = contributions(self.features, meta_model, best).argmax(axis=0).astype(np.int16)
         else:
             why = np.full(best.shape, scorer.names.index(policy), np.int16)
         scorer.with_details(why, self.histories, best)
         return why
-
-    def contributions(self, best: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return what each feature adds to the log-odds of some sales of each user, shape (n_features, n_users, k)."""
-        return contributions(self.features, self.ranker.meta_model, best)
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return which photo of each of some sales suits the user's themes, shape (n_users, k); else 0, the cover."""

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.errors import SnapshotError
 from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
-from recsys.meta_model import MetaModel
+from recsys.meta_model import META, MetaModel
 from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.recommenders.base import DENSE
@@ -22,7 +22,8 @@ RANKER = "ranker"
 """The name of the folder in a snapshot."""
 
 _DESCRIPTION = "ranker.json"
-_META_MODEL = "meta_model.json"
+_META_MODELS = "meta_models.json"
+_VERSIONS = TypeAdapter(dict[str, MetaModel])  # of the meta-model by policy: `meta`, and others
 _AGAIN = "write the snapshot again with 'recsys nightly'"
 
 
@@ -58,7 +59,8 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
         arrays={path: (values.dtype.str, values.shape) for path, values in arrays.items()},
     )
     (folder / _DESCRIPTION).write_text(description.model_dump_json(), "utf-8")
-    (folder / _META_MODEL).write_text(ranker.meta_model.to_json(), "utf-8")
+    versions = {META: ranker.meta_model, **ranker.other_versions}
+    (folder / _META_MODELS).write_bytes(_VERSIONS.dump_json(versions))
     for path, values in arrays.items():
         file = _file(folder, path)
         file.parent.mkdir(exist_ok=True)
@@ -73,19 +75,21 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
     """
     try:
         description = _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False)
-        meta_model = MetaModel.from_json((folder / _META_MODEL).read_text("utf-8"))
+        meta_models = _VERSIONS.validate_json((folder / _META_MODELS).read_bytes())
         parts = _read_parts(folder, description)
         catalogue = _catalogue(parts, description)
         horizon = Horizon(description.as_of, description.until, parts["sales"]["horizon"])
         found = recommenders(description.recommenders, catalogue)
         names = [recommender.name for recommender in found]
-        if not names == description.features == meta_model.features:
-            raise SnapshotError(f"{folder}: features are {description.features}, must be {names}: {_AGAIN}")
+        for features in (description.features, *(each.features for each in meta_models.values())):
+            if features != names:
+                raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_AGAIN}")
         models = [each.load(parts.get(each.name, {}), horizon) for each in found]
         covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
+        meta_model = meta_models.pop(META)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise SnapshotError(f"{folder} holds no ranker ({error}): {_AGAIN}") from None
-    return Ranker(Scorer(horizon, found, models), meta_model, covers), catalogue
+    return Ranker(Scorer(horizon, found, models), meta_model, covers, meta_models), catalogue
 
 
 def _parts(scorer: Scorer, catalogue: Catalogue) -> _Parts:

@@ -167,6 +167,9 @@ class ServingSettings(StepSettings):
     rules: str | None = None
     """File of the rules that staff write, such as conf/rules/home.yaml."""
 
+    experiments: str | None = None
+    """Folder of the A/B experiments, such as conf/experiments: home.yaml in it is for surface home."""
+
     clock: Literal["system", "replay"] = "system"
     """What time it is: the system's, or a replay of the hours after a snapshot's `as_of`."""
 

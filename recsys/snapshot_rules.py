@@ -14,7 +14,7 @@ from recsys.snapshot import MAX_IMAGES, POPULARITY, SharedRanking, SnapshotConte
 from recsys.snapshot_users import Ranking
 
 _IsType = Callable[[pa.DataType], bool]
-_POLICY = re.compile(r"[a-z][a-z0-9_]*")
+_POLICY = re.compile(r"[a-z][a-z0-9_]*(@[0-9]+)?")
 _FILE = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]*")
 _FINGERPRINT = re.compile(r"[0-9A-Za-z]{8,}")
 
@@ -90,7 +90,7 @@ def _problems(contents: SnapshotContents) -> Iterator[str]:
         yield f"shared_rankings has no {POPULARITY!r}, which answers users without a ranking"
     for policy, times in Counter([*contents.policies, *contents.shared_rankings]).items():
         if times > 1 or not _POLICY.fullmatch(policy):
-            yield f"policy == {policy!r}, must be lower case letters, digits and _, and named once"
+            yield f"policy == {policy!r}, must be lower case letters, digits and _, perhaps with a version such as @7, and named once"
     for name in contents.files:
         if not _FILE.fullmatch(name):
             yield f"file == {name!r}, must be letters, digits, '.', '_' and '-'"

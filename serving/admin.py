@@ -103,6 +103,7 @@ class AdminServicer(pb_grpc.AdminServicer):
         if top_sales is not None:
             snapshot = top_sales.snapshot
             response.snapshot = snapshot.name
+            response.experiments.update(top_sales.experiments.fingerprints if top_sales.experiments else {})
             response.as_of_time.CopyFrom(_timestamp(to_micros(snapshot.as_of)))
             response.horizon_end_time.CopyFrom(_timestamp(to_micros(snapshot.horizon_end)))
             response.open_sales = sum(top_sales.open_sales(now).is_open)

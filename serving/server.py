@@ -26,6 +26,7 @@ from serving.answers.top_sales import TopSales
 from serving.background import Background
 from serving.certificates import read_certificate
 from serving.clocks import Clock, ReplayClock, system_clock
+from serving.experiments import ExperimentsWatcher
 from serving.guard import Guard
 from serving.record_log import RecordLog
 from serving.servicer import RecommendationsServicer
@@ -120,6 +121,9 @@ class _Process:
         self.pools: list[AnswerThreads] = []
         self.checks = health.HealthServicer(experimental_non_blocking=True)
         self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
+        self.experiments = ExperimentsWatcher(
+            Path(settings.experiments) if settings.experiments else None, folder, self.troubles, clock
+        )
         self.watcher = SnapshotWatcher(
             self.store, self._prepared, self.troubles, loaded=self._ready, refused=self.metrics.refused.inc
         )
@@ -226,11 +230,13 @@ class _Process:
             self.clock.begin(snapshot.as_of)
         top_sales = TopSales(snapshot, self.store.version, self.store.withdrawn)
         self.rules.apply(top_sales)
+        self.experiments.apply(top_sales)
         _warm_up(top_sales, default, self.clock())
         return top_sales
 
     def _ready(self) -> None:
         self.rules.apply(self.watcher.served())  # a snapshot that is back after a rollback has those of its time
+        self.experiments.apply(self.watcher.served())
         self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
 
     def _set_health(self, status: Any, *services: str) -> None:
@@ -246,6 +252,7 @@ class _Process:
         except StoreError as error:
             self.troubles.note(STORE, str(error))
         self.rules.poll(self.watcher.serving())
+        self.experiments.poll(self.watcher.serving())
         self.watcher.poll()
 
     def _measure(self) -> None:

@@ -103,6 +103,8 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         request_id = message.request_id = message.request_id or self._new_request_id()
         top_sales = self._served()
         now = self._clock()
+        if top_sales.experiments is not None and not message.policy:
+            request = top_sales.experiments.request(request, now)
         hurry = self._store_is_remote and self._is_urgent(context)
         if request.user_id and not request.session and not hurry:
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))

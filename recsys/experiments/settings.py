@@ -4,18 +4,42 @@ One file a surface, such as conf/experiments/home.yaml. The models here check ea
 checks what no value tells alone.
 """
 
-from datetime import timedelta
-from typing import Annotated, Literal
+import hashlib
+import json
+from datetime import UTC, timedelta
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from recsys.meta_model import META
 from recsys.settings import StepSettings
 from recsys.targeting import Condition
 
 _Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=60)]
 _Seed = Annotated[str, Field(min_length=1, max_length=200)]
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Range = Annotated[tuple[_Share, _Share], Field(strict=False)]
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] >= ends[1]:
+        raise ValueError("must be [start, end], start below end")
+    return ends
+
+
+def _at_least(n: int) -> AfterValidator:
+    """Unlike `min_length`, does not complain of too few where one is wrong by itself."""
+
+    def checked(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(values) < n:
+            raise ValueError(f"must be {n} or more")
+        return values
+
+    return AfterValidator(checked)
+
+
+_Range = Annotated[tuple[_Share, _Share], Field(strict=False), AfterValidator(_ascending)]
+_Instant = Annotated[AwareDatetime, AfterValidator(lambda instant: instant.astimezone(UTC))]
 
 OutcomeColumn = Literal[
     "exposures",
@@ -53,6 +77,12 @@ class Served(StepSettings):
     exploration: ExplorationSettings | None = None
     """Draws the page at random, and logs how likely it was; by default the best sales come first."""
 
+    @model_validator(mode="after")
+    def _only_meta_has_models(self) -> "Served":
+        if self.model is not None and self.policy != META:
+            raise ValueError(f"'model' is for policy {META} alone")
+        return self
+
 
 class Variant(Served):
     """One side of an experiment."""
@@ -61,6 +91,11 @@ class Variant(Served):
     """What it is called in logs and reports."""
     weight: float = Field(gt=0, le=1)
     """Its share of the experiment's users; the weights of an experiment sum to 1."""
+
+    @property
+    def page(self) -> Served:
+        """What it serves, without what it is called: equal for variants whose pages are made the same way."""
+        return Served(policy=self.policy, model=self.model, rules=self.rules, exploration=self.exploration)
 
 
 class Layer(StepSettings):
@@ -75,7 +110,7 @@ class LayerShare(StepSettings):
 
     name: _Name
     """One of `layers`."""
-    ranges: tuple[_Range, ...] = Field(strict=False, min_length=1)
+    ranges: Annotated[tuple[_Range, ...], _at_least(1)] = Field(strict=False)
     """Half-open parts of [0, 1)."""
 
 
@@ -163,7 +198,7 @@ class AnalysisSettings(StepSettings):
 
     attribution_days: float = Field(7, gt=0, le=90)
     """A user's visits and purchases count for so long after his first page of the experiment."""
-    primary: tuple[Metric, ...] = Field(strict=False, min_length=1)
+    primary: Annotated[tuple[Metric, ...], _at_least(1)] = Field(strict=False)
     """The verdict rests on these."""
     secondary: tuple[Metric, ...] = Field((), strict=False)
     """For understanding."""
@@ -197,9 +232,9 @@ class Experiment(StepSettings):
     """One more draws all users anew, and starts the analysis afresh."""
     seed: _Seed | None = None
     """What users are split with; by default '<key>:<phase>:'."""
-    start: AwareDatetime
+    start: _Instant
     """Takes users in from this instant on, included."""
-    end: AwareDatetime
+    end: _Instant
     """Up to this instant, excluded."""
     layer: LayerShare | None = None
     """The part of a layer whose users it may take; by default all users, whatever other experiments do."""
@@ -207,7 +242,7 @@ class Experiment(StepSettings):
     """The share of each variant's users that is taken in: ramp with this alone."""
     targeting: Condition | None = None
     """A condition over the request's attributes; every request by default."""
-    variants: tuple[Variant, ...] = Field(strict=False, min_length=2)
+    variants: Annotated[tuple[Variant, ...], _at_least(2)] = Field(strict=False, max_length=100)
     """Two or more; the first is control."""
     overrides: dict[str, str] = {}
     """Users who are always served a variant, by its key; never analysed."""
@@ -248,3 +283,9 @@ class ExperimentFile(StepSettings):
     def experiment(self, key: str) -> Experiment | None:
         """Return an experiment by its key; None where there is none."""
         return next((each for each in self.experiments if each.key == key), None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells files apart: 12 hexadecimal digits, blind to comments, layout and defaults."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """user_histories, fitted_recommenders, a meta-model → rankings: every user against every sale of the horizon."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +28,22 @@ _HISTORY = {"sales": ("int", pa.int32()), "ages": ("int", pa.int32()), "purchase
 
 
 def rankings(
-    histories: DataFrame, shop: Shop, as_of: int, meta_model: MetaModel, settings: RankingSettings
+    histories: DataFrame,
+    shop: Shop,
+    as_of: int,
+    meta_model: MetaModel,
+    settings: RankingSettings,
+    other_versions: Mapping[str, MetaModel] = MappingProxyType({}),
 ) -> DataFrame:
     """Rank the sales of the horizon for every user with an event in the history window.
+
+    Args:
+        histories: Table `user_histories`.
+        shop: Where the recommenders fitted as of the instant are.
+        as_of: Microseconds.
+        meta_model: What policy `meta` ranks by.
+        settings: Their policies may name other versions of the meta-model.
+        other_versions: These versions by policy.
 
     Returns:
         One row a user; for each policy lists `<policy>_sales` (positions in the horizon), `<policy>_scores` (log-odds
@@ -39,12 +53,13 @@ def rankings(
     """
     columns = [(f"{policy}_{name}", *kinds) for policy in settings.policies for name, kinds in _RANKING.items()]
     columns += [(f"history_{name}", *kinds) for name, kinds in _HISTORY.items()]
-    ddl = "user_id string, " + ", ".join(f"{name} array<{kind}>" for name, kind, _ in columns)
+    ddl = "user_id string, " + ", ".join(f"`{name}` array<{kind}>" for name, kind, _ in columns)
     schema = pa.schema([("user_id", pa.string()), *[(name, pa.list_(kind)) for name, _, kind in columns]])
+    versions = dict(other_versions)
     page_users = max(16, PAGE_CELLS // len(shop.horizon(as_of)))
 
     def rank(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        ranker = shop.ranker(as_of, meta_model)
+        ranker = shop.ranker(as_of, meta_model, versions)
         for block in blocks(batches, len(shop.catalogue), page_users):
             known = block.as_of(as_of, shop.history)
             users = np.flatnonzero(np.diff(known.offsets))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow.parquet as pq
 
@@ -52,9 +53,11 @@ class Shop:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""
         return _scorer(self, as_of)
 
-    def ranker(self, as_of: int, meta_model: MetaModel) -> Ranker:
+    def ranker(
+        self, as_of: int, meta_model: MetaModel, other_versions: Mapping[str, MetaModel] = MappingProxyType({})
+    ) -> Ranker:
         """Return what ranks the sales of the horizon of an instant, with photos where the shop has any."""
-        return Ranker(self.scorer(as_of), meta_model, _covers(self, as_of))
+        return Ranker(self.scorer(as_of), meta_model, _covers(self, as_of), other_versions)
 
 
 class _Opened:

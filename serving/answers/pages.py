@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.experiments.settings import ExplorationSettings
+from recsys.exposures import ASSIGNED, FALLBACK, Assignment
+
 HOME = "home"
 """The surface of requests that name none."""
 
@@ -26,6 +29,21 @@ class Visit(NamedTuple):
     is_purchase: bool = False
 
 
+class Interleaved(NamedTuple):
+    """A second policy that takes turns with the first."""
+
+    policy: str
+    teams: tuple[str, str]
+    """What the policies are called in the log, the page's own first."""
+
+
+class OtherSide(NamedTuple):
+    """What the other variant of an experiment serves."""
+
+    policy: str
+    follows_rules: bool
+
+
 class PageRequest(NamedTuple):
     """A page that is asked for, checked."""
 
@@ -40,6 +58,16 @@ class PageRequest(NamedTuple):
     """Sale ids; empty for every sale."""
     denied: Sequence[str] = ()
     explain: bool = False
+    follows_rules: bool = True
+    """Whether the shop's rules apply."""
+    exploration: ExplorationSettings | None = None
+    """Draws the page at random; None puts the best sales first."""
+    interleaved: Interleaved | None = None
+    """Mixes a second policy into the page."""
+    other_side: OtherSide | None = None
+    """What the page is compared with, to tell users for whom an experiment makes no difference."""
+    assignment: Assignment | None = None
+    """The side of an experiment that the page is served from."""
 
 
 class Page(NamedTuple):
@@ -59,3 +87,16 @@ class Page(NamedTuple):
     notes: Sequence[str] = ()
     contributions: Sequence[Mapping[str, float]] = ()
     """For each place what each feature adds to the log-odds; empty unless asked for."""
+    propensities: list[float] | None = None
+    """For each place the probability of its sale there, where the page was drawn and no rule changed it."""
+    teams: list[str] | None = None
+    """For each place the team that filled it, empty for none; None where no policies take turns."""
+    overlap_at_10: float | None = None
+    """Share of the first 10 places at which the other side shows the same sale."""
+
+    def assignment(self, request: PageRequest) -> Assignment | None:
+        """Return the side of an experiment that the page counts for; it says so where it could not be served."""
+        assigned = request.assignment
+        if assigned is not None and assigned.reason == ASSIGNED and self.policy != request.policy:
+            return assigned._replace(reason=FALLBACK)
+        return assigned

@@ -9,8 +9,7 @@ import numpy as np
 from recsys.errors import SnapshotError
 from recsys.histories import Histories
 from recsys.instants import SECOND
-from recsys.meta_model import META
-from recsys.ranker import Scored, top
+from recsys.ranker import Scored, contributions, top
 from recsys.ranker_files import RANKER, read_ranker
 from recsys.snapshot import Snapshot
 from recsys.snapshot_users import User
@@ -80,10 +79,12 @@ class SessionRanking:
         return [(*pick[:2], *next(whys)) if pick[2] == UNEXPLAINED else pick for pick in picks]
 
     def contributions(self, picks: Sequence[Pick]) -> list[Mapping[str, float]]:
-        """Return for each pick what each feature adds to the log-odds, the most first; nothing for other policies."""
-        if self.policy != META:
+        """Return for each pick what each feature adds to the log-odds, the most first; nothing for a recommender."""
+        ranker = self.scored.ranker
+        meta_model = ranker.meta_model_of(self.policy)
+        if meta_model is None:
             return []
         best = np.array([[pick[0] for pick in picks]], np.int64)
-        names = self.scored.ranker.scorer.names
-        rows = self.scored.contributions(best)[:, 0, :].T.tolist()
+        names = ranker.scorer.names
+        rows = contributions(self.scored.features, meta_model, best)[:, 0, :].T.tolist()
         return [dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1])) for row in rows]

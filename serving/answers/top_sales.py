@@ -1,19 +1,23 @@
 """Answers pages from one snapshot; what does not depend on the request is built when it is loaded."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
-from typing import NamedTuple
+from random import Random
+from typing import NamedTuple, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.exposures import Assignment
 from recsys.instants import to_micros
-from recsys.meta_model import META
+from recsys.meta_model import is_meta, version_in
 from recsys.rules import ArrangedPage, PageRules
 from recsys.snapshot import POPULARITY, Snapshot, SnapshotSale
 from recsys.snapshot_users import User
 from serving.answers import sentences, wire
+from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved, overlap
 from serving.answers.open_sales import Doorkeeper, OpenSales, picks
 from serving.answers.pages import Page, PageRequest, Pick
 from serving.answers.session import SessionRanker, SessionRanking
@@ -23,10 +27,23 @@ MODEL = "home_ranker"
 OPEN_REASON = "open"
 
 
+class Experiments(Protocol):
+    """Who is served what."""
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the files in force, by surface."""
+
+    def request(self, request: PageRequest, now: int) -> PageRequest:
+        """Return the request for what the user is to be shown."""
+
+
 class _Ranked(NamedTuple):
     """The ranking that was asked for, as far as it could be had."""
 
     picks: Iterable[Pick] = ()
+    second: Iterable[Pick] = ()
+    """Of the policy that takes turns with it."""
     session: SessionRanking | None = None
     why_not: str = ""
     """Why it is not there, or not with the session."""
@@ -51,12 +68,14 @@ class TopSales:
         self.as_of = to_micros(snapshot.as_of)
         self.sale_ids = [sale.sale_id for sale in snapshot.sales]
         self.rules: PageRules | None = None
+        self.experiments: Experiments | None = None
         self.session_ranker, self.session_problem = _session_ranker(snapshot)
         self._reasons = [sentences.reason(name) for name in (*snapshot.reasons, POPULARITY, OPEN_REASON)]
         self._popularity_reason = len(snapshot.reasons)
         self._open_reason = self._popularity_reason + 1
         self._doorkeeper = Doorkeeper(snapshot, self._open_reason, version, withdrawn)
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
+        self.model_versions = {policy: _model_version(snapshot, policy) for policy in snapshot.all_policies}
         self._heads = {policy: _head(snapshot, policy) for policy in snapshot.all_policies}
         self._writer = wire.SaleWriter(
             [_static_part(sale) for sale in snapshot.sales],
@@ -85,11 +104,31 @@ class TopSales:
             listed = ", ".join(sorted(self._heads))
             raise ConfigurationError(f"policy == {request.policy!r}, must be one of {listed}")
         try:
-            page = self._page(request, now, self._ranked(request, hurry))
-            return page, self._encoded(page, now, request_id)
+            page = self._compared(request, now, request_id, hurry)
+            return page, self._encoded(page, request, now, request_id)
         except (ArithmeticError, IndexError, SnapshotError):  # values that cannot be: the user's record is damaged
-            page = self._page(request, now, _Ranked(why_not=sentences.DAMAGED_RECORD))
-            return page, self._encoded(page, now, request_id)
+            page = self._page(request, now, _Ranked(why_not=sentences.DAMAGED_RECORD), request_id)
+            return page, self._encoded(page, request, now, request_id)
+
+    def _compared(self, request: PageRequest, now: int, request_id: str, hurry: bool) -> Page:
+        """Return the page, and how much of it the other side of the experiment would show too."""
+        ranked = self._ranked(request, hurry)
+        if request.interleaved:
+            ranked = ranked._replace(second=self._picks_of(request.interleaved.policy, request, ranked, hurry))
+        page = self._page(request, now, ranked, request_id)
+        if request.other_side is None:
+            return page
+        policy, follows_rules = request.other_side
+        other = request._replace(policy=policy, follows_rules=follows_rules, explain=False, n=max(request.n, 10))
+        picks = self._picks_of(policy, request, ranked, hurry)
+        other_page = self._page(other, now, _Ranked(picks), request_id)
+        return page._replace(overlap_at_10=overlap(page.picks, other_page.picks))
+
+    def _picks_of(self, policy: str, request: PageRequest, ranked: _Ranked, hurry: bool) -> Iterable[Pick]:
+        """Return the ranking of another policy for the same request; of a session, the features are shared."""
+        if ranked.session is not None and policy not in self._shared:
+            return replace(ranked.session, policy=policy).picks()
+        return self._ranked(request._replace(policy=policy, explain=False), hurry).picks
 
     def _ranked(self, request: PageRequest, hurry: bool) -> _Ranked:
         if request.policy in self._shared:
@@ -117,14 +156,19 @@ class TopSales:
         ranking = self.session_ranker.rank(request.policy, user, request.session)
         if ranking is None:
             return _Ranked(why_not=sentences.UNKNOWN_SESSION)
-        return _Ranked(ranking.picks(), ranking)
+        return _Ranked(ranking.picks(), session=ranking)
 
-    def _page(self, request: PageRequest, now: int, ranked: _Ranked) -> Page:
+    def _page(self, request: PageRequest, now: int, ranked: _Ranked, request_id: str) -> Page:
         open_sales = self._doorkeeper.open_at(now)
         is_open = self._admitted(request, open_sales.is_open)
-        rules = self.rules if self.rules is not None and self.rules.is_active(request.surface, now) else None
+        rules = self._rules(request, now)
         wanted = request.n if rules is None else len(is_open)
-        own = list(islice((pick for pick in ranked.picks if is_open[pick[0]]), wanted))
+        mixed, mixes = NOT_MIXED, request.exploration is not None or request.interleaved is not None
+        most = self.snapshot.k if mixes else wanted
+        own = list(islice((pick for pick in ranked.picks if is_open[pick[0]]), most))
+        if mixes:
+            mixed = self._mixed(request, own, ranked.second, is_open, wanted, request_id)
+            own = mixed.picks or own[:wanted]
         if own:
             policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
         else:
@@ -133,14 +177,39 @@ class TopSales:
         shown = own if len(own) == wanted else self._filled(own, request, open_sales, is_open, wanted)
         notes = [ranked.why_not] if ranked.why_not and not why else []
         page = Page(policy, level, why, shown, ranked.session is not None and ranked.session.visits > 0, notes=notes)
+        if mixes:
+            page = page._replace(propensities=mixed.propensities_of(shown), teams=mixed.teams_of(shown))
         if rules is not None:
             arranged = rules.arrange(
                 [pick[0] for pick in shown], is_open, request.n, request.surface, request.attributes, now
             )
-            page = self._arranged(page, arranged)
+            page = self._arranged(page, arranged, mixed)
         if ranked.session is None and len(page.picks) == request.n:
             return page
         return self._explained(page, request, ranked.session, sum(open_sales.is_open))
+
+    def _rules(self, request: PageRequest, now: int) -> PageRules | None:
+        rules = self.rules
+        in_force = rules is not None and request.follows_rules and rules.is_active(request.surface, now)
+        return rules if in_force else None
+
+    def _mixed(
+        self,
+        request: PageRequest,
+        own: list[Pick],
+        second: Iterable[Pick],
+        is_open: list[bool],
+        wanted: int,
+        request_id: str,
+    ) -> Mixed:
+        """Return a page that chance takes part in; the same request is answered with the same one again."""
+        random = Random(request_id)
+        if request.interleaved is not None:
+            others = list(islice((pick for pick in second if is_open[pick[0]]), self.snapshot.k))
+            return interleaved(own, others, wanted, request.interleaved, request.policy, random)
+        if request.exploration is not None and own:
+            return drawn(own, wanted, request.exploration, random)
+        return NOT_MIXED
 
     def _admitted(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
         if not (request.allowed or request.denied):
@@ -192,11 +261,13 @@ class TopSales:
                 filled.append(pick)
         return filled
 
-    def _arranged(self, page: Page, arranged: ArrangedPage) -> Page:
+    def _arranged(self, page: Page, arranged: ArrangedPage, mixed: Mixed) -> Page:
         known = {pick[0]: pick for pick in page.picks}
         shown = [known.get(sale) or (sale, None, self._open_reason, 0) for sale in arranged.sales]
         notes = [*page.notes, *arranged.notes]
-        return page._replace(picks=shown, rule_at=arranged.rules, rules=arranged.applied, notes=notes)
+        page = page._replace(picks=shown, rule_at=arranged.rules, rules=arranged.applied, notes=notes)
+        propensities = None if arranged.applied else mixed.propensities_of(shown)
+        return page._replace(propensities=propensities, teams=mixed.teams_of(shown))
 
     def _explained(self, page: Page, request: PageRequest, session: SessionRanking | None, n_open: int) -> Page:
         if session is not None:
@@ -208,11 +279,11 @@ class TopSales:
             page = page._replace(shortfall=sentences.shortfall(len(page.picks), n_open, restricted))
         return page
 
-    def _encoded(self, page: Page, now: int, request_id: str) -> bytes:
+    def _encoded(self, page: Page, request: PageRequest, now: int, request_id: str) -> bytes:
         extras: Sequence[bytes] = ()
         if page.rules or page.contributions:
             extras = [_extras(page, place) for place in range(len(page.picks))]
-        sales = self._writer.written(page.picks, page.policy == META, extras)
+        sales = self._writer.written(page.picks, is_meta(page.policy), extras)
         end = wire.end(page.level, request_id, now)
         if page.why or page.shortfall or page.uses_session or page.rules or page.notes:
             end += pb.GetTopSalesResponse(
@@ -222,6 +293,8 @@ class TopSales:
                 rules=page.rules,
                 notes=page.notes,
             ).SerializeToString()
+        if request.assignment is not None and (assignment := page.assignment(request)):
+            end += _assignment(assignment)
         return wire.response([self._heads[page.policy], *sales, end])
 
 
@@ -240,6 +313,16 @@ def _extras(page: Page, place: int) -> bytes:
     return pb.RankedSale(rule=rule or "", contributions=contributions).SerializeToString()
 
 
+def _model_version(snapshot: Snapshot, policy: str) -> str:
+    return version_in(policy) or snapshot.versions.get(MODEL, "")
+
+
+def _assignment(assigned: Assignment) -> bytes:
+    experiment, phase, variant, _, reason, _ = assigned
+    side = pb.Assignment(experiment=experiment, phase=phase, variant=variant, reason=reason)
+    return pb.GetTopSalesResponse(assignment=side).SerializeToString()
+
+
 def _static_part(sale: SnapshotSale) -> bytes:
     entry = pb.RankedSale(sale_id=sale.sale_id, title=sale.title, price=sale.price)
     _set(entry.open_time, to_micros(sale.opens_at))
@@ -248,7 +331,8 @@ def _static_part(sale: SnapshotSale) -> bytes:
 
 
 def _head(snapshot: Snapshot, policy: str) -> bytes:
-    head = pb.GetTopSalesResponse(policy=policy, model_version=snapshot.versions.get(MODEL, ""), snapshot=snapshot.name)
+    version = _model_version(snapshot, policy)
+    head = pb.GetTopSalesResponse(policy=policy, model_version=version, snapshot=snapshot.name)
     _set(head.as_of_time, to_micros(snapshot.as_of))
     return head.SerializeToString()
 

@@ -4,9 +4,9 @@ from time import perf_counter
 
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.exposures import Exposure
+from recsys.exposures import Assignment, Exposure
 from serving.answers.pages import Page, PageRequest
-from serving.answers.top_sales import MODEL, TopSales
+from serving.answers.top_sales import TopSales
 from serving.record_log import RecordLog
 from serving.telemetry.metrics import Metrics
 
@@ -36,7 +36,12 @@ class Recorder:
         level = _LEVELS[page.level]
         if self._exposures is not None:
             self._exposures.append(_exposure(request, page, top_sales, now, request_id, level))
-        self._metrics.answered((page.policy, level, "", ranked - started, perf_counter() - ranked))
+        variant = _variant(request.assignment) if request.assignment else ""
+        self._metrics.answered((page.policy, level, variant, ranked - started, perf_counter() - ranked))
+
+
+def _variant(assigned: Assignment) -> str:
+    return f"{assigned.experiment}/{assigned.variant}"
 
 
 def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, level: str) -> Exposure:
@@ -47,7 +52,7 @@ def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, r
         request.user_id,
         request.surface,
         page.policy,
-        snapshot.versions.get(MODEL, ""),
+        top_sales.model_versions[page.policy],
         snapshot.name,
         level,
         request.n,
@@ -56,4 +61,8 @@ def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, r
         dict(request.attributes) if request.attributes else _NOTHING,
         tuple(visit.sale_id for visit in request.session) if page.uses_session else (),
         tuple(page.rules),
+        page.assignment(request),
+        page.propensities,
+        page.overlap_at_10,
+        page.teams,
     )

@@ -85,6 +85,7 @@ def test_records_come_to_the_folder_of_their_day_and_segments_go(spark, tmp_path
 def test_every_value_arrives(spark, tmp_path):
     assignment = Assignment("image-themes", 2, "themes", 4711, "assigned", "ab12")
     others = {"attributes": {"country": "DE"}, "session_sale_ids": ["x", "y"], "rules": ["one a brand"]}
+    others["teams"] = ["control", "themes", ""]
     deliver(
         tmp_path,
         "a",

@@ -282,7 +282,7 @@ def test_snapshot_names_what_made_it(published_shop):
     assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
     assert snapshot.policies == ("meta",)
     assert list(snapshot.versions) == ["home_ranker"]
-    assert json.loads((snapshot.file(RANKER) / "meta_model.json").read_text())["features"] == list(snapshot.reasons)
+    assert json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"] == list(snapshot.reasons)
 
 
 def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_did(published_shop):

@@ -80,7 +80,7 @@ def test_contributions_and_the_intercept_are_the_log_odds(seed):
         scored = ranker.scored(known)
         log_odds = scored.scores("meta")
         best = top(log_odds, 7)
-        added = scored.contributions(best)
+        added = contributions(scored.features, ranker.meta_model, best)
         assert added.shape == (len(ranker.scorer.names), *best.shape)
         expected = np.take_along_axis(log_odds, best, axis=1)
         assert_allclose(added.sum(axis=0) + ranker.meta_model.intercept, expected, atol=1e-4)
@@ -140,7 +140,7 @@ def test_features_are_computed_once_for_scores_reasons_and_contributions():
     scored = Ranker(scorer, model).scored(SHOP.histories())
     best = top(scored.scores("meta"), 2)
     scored.reasons("meta", best)
-    scored.contributions(best)
+    contributions(scored.features, model, best)
     assert len(asked) == 1
 
 

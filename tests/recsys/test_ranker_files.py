@@ -214,7 +214,7 @@ CONTENT = [
 COLLABORATIVE = [f"collaborative/{name}" for name in ("data", "dense", "offsets", "sources")]
 SALES = [f"sales/{name}" for name in ("closes_at", "horizon", "opens_at", "prices")]
 ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", "popularity/rates", *SALES]
-FILES = sorted([*(f"{array}.npy" for array in ARRAYS), "meta_model.json", "ranker.json"])
+FILES = sorted([*(f"{array}.npy" for array in ARRAYS), "meta_models.json", "ranker.json"])
 
 
 def test_the_tests_below_damage_every_file(good):
@@ -232,7 +232,7 @@ def damaged(file: Path, foreign_file: Path, trace: Path) -> Iterator[tuple[str, 
     yield "a pickle", pickle.dumps(Explodes(trace))
     yield "an archive", b"PK\x03\x04" + content
     yield "JSON", b"[]"
-    if file.name not in ("meta_model.json", "shape.npy"):  # these fit as well, and the manifest tells them apart
+    if file.name not in ("meta_models.json", "shape.npy"):  # these fit as well, and the manifest tells them apart
         yield "foreign", foreign_file.read_bytes()
 
 
@@ -282,10 +282,12 @@ def test_folder_that_is_not_there_is_refused(tmp_path):
         read_ranker(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("file", ["ranker.json", "meta_model.json"])
+@pytest.mark.parametrize("file", ["ranker.json", "meta_models.json"])
 def test_ranker_of_other_features_is_refused_by_their_names(folder, file):
-    values = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps({**values, "features": ["als", *values["features"][1:]]}))
+    content = json.loads((folder / file).read_text())
+    values = content["meta"] if file == "meta_models.json" else content
+    values["features"][0] = "als"
+    (folder / file).write_text(json.dumps(content))
     with pytest.raises(SnapshotError, match=r"features are \[.*must be \['popularity', 'collaborative'"):
         read_ranker(folder)
 

@@ -87,6 +87,7 @@ class Shop:
         hours: float = 0,
         reasons: Sequence[str] = REASONS,
         segments: Mapping[str, Mapping[str, Sequence[Entry]]] | None = None,
+        files: Mapping[str, Path] | None = None,
     ) -> str:
         """Write a snapshot; by default the popularity ranking holds all sales, the last one first."""
         if popularity is None:
@@ -104,6 +105,7 @@ class Shop:
                 attribute: {value: shared(entries) for value, entries in rankings.items()}
                 for attribute, rankings in (segments or {}).items()
             },
+            files=files or {},
         )
         return write_snapshot(self.root, contents, [batch(policies, rankings)])
 

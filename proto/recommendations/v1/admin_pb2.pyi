@@ -68,7 +68,14 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("process_id", "workers", "start_time", "snapshot", "as_of_time", "horizon_end_time", "problems", "open_sales", "rules", "exposures_queued", "exposures_lost", "present_time")
+    __slots__ = ("process_id", "workers", "start_time", "snapshot", "as_of_time", "horizon_end_time", "problems", "open_sales", "rules", "exposures_queued", "exposures_lost", "present_time", "experiments")
+    class ExperimentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +88,7 @@ class GetStatusResponse(_message.Message):
     EXPOSURES_QUEUED_FIELD_NUMBER: _ClassVar[int]
     EXPOSURES_LOST_FIELD_NUMBER: _ClassVar[int]
     PRESENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENTS_FIELD_NUMBER: _ClassVar[int]
     process_id: int
     workers: int
     start_time: _timestamp_pb2.Timestamp
@@ -93,4 +101,5 @@ class GetStatusResponse(_message.Message):
     exposures_queued: int
     exposures_lost: int
     present_time: _timestamp_pb2.Timestamp
-    def __init__(self, process_id: _Optional[int] = ..., workers: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., horizon_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problems: _Optional[_Iterable[str]] = ..., open_sales: _Optional[int] = ..., rules: _Optional[str] = ..., exposures_queued: _Optional[int] = ..., exposures_lost: _Optional[int] = ..., present_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    experiments: _containers.ScalarMap[str, str]
+    def __init__(self, process_id: _Optional[int] = ..., workers: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., horizon_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problems: _Optional[_Iterable[str]] = ..., open_sales: _Optional[int] = ..., rules: _Optional[str] = ..., exposures_queued: _Optional[int] = ..., exposures_lost: _Optional[int] = ..., present_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., experiments: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -64,7 +64,7 @@ class GetTopSalesRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class GetTopSalesResponse(_message.Message):
-    __slots__ = ("sales", "policy", "model_version", "snapshot", "as_of_time", "fallback_level", "fallback_reason", "answer_time", "shortfall_reason", "request_id", "uses_session", "rules", "notes")
+    __slots__ = ("sales", "policy", "model_version", "snapshot", "as_of_time", "fallback_level", "fallback_reason", "answer_time", "shortfall_reason", "request_id", "uses_session", "rules", "notes", "assignment")
     SALES_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class GetTopSalesResponse(_message.Message):
     USES_SESSION_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     sales: _containers.RepeatedCompositeFieldContainer[RankedSale]
     policy: str
     model_version: str
@@ -91,7 +92,20 @@ class GetTopSalesResponse(_message.Message):
     uses_session: bool
     rules: _containers.RepeatedScalarFieldContainer[str]
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sales: _Optional[_Iterable[_Union[RankedSale, _Mapping]]] = ..., policy: _Optional[str] = ..., model_version: _Optional[str] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fallback_level: _Optional[_Union[FallbackLevel, str]] = ..., fallback_reason: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shortfall_reason: _Optional[str] = ..., request_id: _Optional[str] = ..., uses_session: _Optional[bool] = ..., rules: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    assignment: Assignment
+    def __init__(self, sales: _Optional[_Iterable[_Union[RankedSale, _Mapping]]] = ..., policy: _Optional[str] = ..., model_version: _Optional[str] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fallback_level: _Optional[_Union[FallbackLevel, str]] = ..., fallback_reason: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shortfall_reason: _Optional[str] = ..., request_id: _Optional[str] = ..., uses_session: _Optional[bool] = ..., rules: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("experiment", "phase", "variant", "reason")
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    experiment: str
+    phase: int
+    variant: str
+    reason: str
+    def __init__(self, experiment: _Optional[str] = ..., phase: _Optional[int] = ..., variant: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RankedSale(_message.Message):
     __slots__ = ("sale_id", "rank", "score", "title", "open_time", "close_time", "price", "reason", "reason_text", "image_uri", "probability", "contributions", "rule")

@@ -179,7 +179,7 @@ def test_ranker_of_other_sales_is_refused(tmp_path, ranked_shop):
         SessionRanker(Snapshot(snapshot.path, snapshot.manifest))
 
 
-@pytest.mark.parametrize("name", ["ranker.json", "meta_model.json", "collaborative/data.npy", "sales/horizon.npy"])
+@pytest.mark.parametrize("name", ["ranker.json", "meta_models.json", "collaborative/data.npy", "sales/horizon.npy"])
 def test_damaged_ranker_leaves_the_session_out_and_answers(tmp_path, ranked_shop, name):
     snapshot = Snapshot.open(tmp_path / ranked_shop.write(tmp_path))
     (snapshot.file("ranker") / name).write_bytes(b"?")

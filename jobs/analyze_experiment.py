@@ -1,0 +1,141 @@
+"""exposures_compacted, events, recorded_events_compacted → what is known of an experiment, and its tables."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
+
+from jobs.compact_exposures import compact_exposures
+from jobs.run import locked
+from jobs.session import spark_session
+from recsys.config import Settings
+from recsys.errors import ConfigurationError, EmptyInputError, InputError
+from recsys.experiment_tables import EXPERIMENT_SUMS, EXPERIMENT_USERS
+from recsys.experiments.assignment import assign_all, side_names
+from recsys.experiments.evidence import Evidence
+from recsys.experiments.outcomes import Quantities
+from recsys.experiments.settings import Experiment, ExperimentFile, Layer
+from recsys.exposure_tables import COMPACTED_EXPOSURES
+from recsys.exposures import RECORDED_EVENTS
+from recsys.instants import from_micros
+from recsys.pipeline import outcomes, sources, validation
+from recsys.pipeline.experiment_health import health
+from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
+from recsys.tables import EVENTS, SALES
+
+EXPERIMENTS = "experiments"
+"""The folder of a shop that keeps the tables of its experiments, a folder a phase."""
+
+
+def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: int) -> Evidence:
+    """Compact the logs, and sum up what the users of an experiment's present phase did.
+
+    Tables `experiment_users` and `experiment_sums` are written to the folder of the phase.
+
+    Args:
+        settings: The shop.
+        file: The experiment file; assignment is computed again from it.
+        key: The experiment.
+        as_of: Pages and events from this instant on are not known, nor events recorded then; microseconds.
+
+    Raises:
+        ConfigurationError: If the file has no such experiment.
+        InputError: If no page was ever logged.
+        EmptyInputError: If the experiment took no user in before `as_of`.
+        BusyError: If another process analyses the same phase, or compacts the logs.
+    """
+    experiment = file.experiment(key)
+    if experiment is None:
+        known = ", ".join(each.key for each in file.experiments) or "there is none"
+        raise ConfigurationError(f"experiment == '{key}', must be one of the file's: {known}")
+    compact_exposures(settings)
+    spark, folder = spark_session(settings), phase_folder(settings, experiment)
+    with locked(folder), _scratch(folder) as scratch, ExitStack() as kept:
+        pages = _kept(kept, outcomes.pages(_exposures(spark, Path(settings.folder)), experiment, as_of))
+        evidence = _evidence(kept, pages, _events(spark, settings, experiment, as_of), experiment, file.layers, scratch)
+        if evidence is None:
+            raise EmptyInputError(
+                f"experiment '{key}', phase {experiment.phase}, took no user in from {experiment.start:%Y-%m-%d %H:%M} "
+                f"until {from_micros(as_of):%Y-%m-%d %H:%M} UTC: check its status, targeting and coverage, and the time"
+            )
+        for table in (EXPERIMENT_USERS, EXPERIMENT_SUMS):
+            shutil.rmtree(folder / table.name, ignore_errors=True)
+            (scratch / table.name).rename(folder / table.name)
+    return evidence
+
+
+def phase_folder(settings: Settings, experiment: Experiment) -> Path:
+    """Return the folder of an experiment's present phase."""
+    return Path(settings.folder) / EXPERIMENTS / f"{experiment.key}-{experiment.phase}"
+
+
+def _evidence(
+    kept: ExitStack,
+    pages: DataFrame,
+    events: DataFrame,
+    experiment: Experiment,
+    layers: Mapping[str, Layer],
+    folder: Path,
+) -> Evidence | None:
+    """Write both tables, and return what they say with the counts of what may be wrong; None without a user."""
+    quantities = Quantities.of(experiment)
+    users = _kept(kept, outcomes.with_segments(outcomes.first_pages(pages), quantities.segments))
+    if users.isEmpty():
+        return None
+    days = _kept(kept, outcomes.user_days(pages, users, events, experiment))
+    EXPERIMENT_USERS.write(outcomes.experiment_users(days, users, experiment), folder)
+    limits = caps(EXPERIMENT_USERS.read(pages.sparkSession, folder), quantities)
+    EXPERIMENT_SUMS.write(experiment_sums(days, quantities, limits).coalesce(1), folder)
+    sums = sums_of(pq.read_table(folder / EXPERIMENT_SUMS.name))
+    return Evidence(sums, health(pages, users, partial(_variants, experiment, layers)))
+
+
+def _variants(experiment: Experiment, layers: Mapping[str, Layer], user_ids: pa.Array) -> NDArray[np.str_]:
+    names = np.array([*side_names(experiment), ""])  # -1, in no variant, is the last
+    return names[assign_all(experiment, user_ids, layers)]
+
+
+def _exposures(spark: SparkSession, folder: Path) -> DataFrame:
+    """Open the compacted log; a column that a file of an earlier version does not have is null."""
+    path = folder / COMPACTED_EXPOSURES.name
+    if not path.exists():
+        raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
+    columns = [StructField(name, kind) for name, kind in COMPACTED_EXPOSURES.columns.items()]
+    return spark.read.schema(StructType(columns)).parquet(str(path))
+
+
+def _events(spark: SparkSession, settings: Settings, experiment: Experiment, as_of: int) -> DataFrame:
+    """Select the shop's valid events, as the night does, with the tokens that the service was told."""
+    raw = sources.read_raw_tables(spark, settings.source, Path(settings.folder))
+    sales, events = (sources.select_table(spark, table, settings.source, raw) for table in (SALES, EVENTS))
+    valid_sales = validation.usable(validation.flag_sales(sales), validation.SALE_RULES)
+    flagged = validation.flag_events(events, valid_sales, as_of)
+    valid = validation.usable(flagged, validation.EVENT_RULES).select(*EVENTS.columns)
+    return outcomes.events(valid, raw[RECORDED_EVENTS], experiment, as_of)
+
+
+def _kept(kept: ExitStack, frame: DataFrame) -> DataFrame:
+    """Keep a frame that is read several times, until the end."""
+    kept.callback(frame.cache().unpersist)
+    return frame
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    for left_over in folder.glob(".tmp-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    # A name of its own each time: the Java side of a killed run may still be writing into the last one.
+    scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""What can be wrong with experiments whose values are each good."""
+
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from itertools import combinations, pairwise
+from typing import Any, TypeVar
+
+from recsys.experiments.assignment import has_of_layer
+from recsys.experiments.evidence import INTERLEAVED
+from recsys.experiments.settings import Experiment, Holdout, Layer, RatioSettings, Variant
+from recsys.snapshot import POPULARITY
+
+_Value = TypeVar("_Value", bound=Hashable)
+
+_ROUNDING = 1e-9
+
+
+def problem(key: str, value: Any, rule: str) -> str:
+    """Return key, value and rule as they stand in an error."""
+    return f"{key} == {value!r}: {rule}"
+
+
+def experiment_problems(experiment: Experiment, at: str, layers: Collection[str]) -> Iterator[str]:
+    """Say what is wrong with an experiment.
+
+    Args:
+        experiment: The experiment.
+        at: Its key in the file, such as experiments.0.
+        layers: The names of the file's layers.
+    """
+    if experiment.end <= experiment.start:
+        yield problem(f"{at}.end", f"{experiment.end:%FT%TZ}", f"must be after start, {experiment.start:%FT%TZ}")
+    yield from _layer_problems(experiment, at, layers)
+    yield from _variant_problems(experiment.variants, at)
+    yield from _type_problems(experiment, at)
+    keys = [variant.key for variant in experiment.variants]
+    for user, key in experiment.overrides.items():
+        if key not in keys:
+            yield problem(f"{at}.overrides.{user}", key, f"must be a variant: {', '.join(keys)}")
+    yield from _analysis_problems(experiment, f"{at}.analysis")
+
+
+def problems_together(
+    experiments: Mapping[int, Experiment], holdouts: Mapping[int, Holdout], layers: Mapping[str, Layer]
+) -> Iterator[str]:
+    """Say what is wrong between the parts of a file, given by their places in it.
+
+    A draft shares its layer out like a running experiment: who starts it must not find its users taken. A stopped one
+    has given them back.
+    """
+    keys = {f"holdouts.{index}.key": holdout.key for index, holdout in holdouts.items()}
+    keys |= {f"experiments.{index}.key": experiment.key for index, experiment in experiments.items()}
+    yield from _repeated(keys.items())
+    yield from _seed_problems(experiments, holdouts, layers)
+    sharing = {index: each for index, each in experiments.items() if each.layer and each.status != "stopped"}
+    for (_, first), (index, second) in combinations(sharing.items(), 2):
+        if _take_the_same_users(first, second):
+            rule = f"must not overlap those of {first.key}, which runs at the same time in the same layer"
+            yield problem(f"experiments.{index}.layer.ranges", _shown(second), rule)
+
+
+def _layer_problems(experiment: Experiment, at: str, layers: Collection[str]) -> Iterator[str]:
+    if experiment.layer is None:
+        return
+    if experiment.layer.name not in layers:
+        rule = f"must be one of the file's layers: {', '.join(layers) or 'it has none'}"
+        yield problem(f"{at}.layer.name", experiment.layer.name, rule)
+    ranges = sorted(experiment.layer.ranges)
+    if any(second[0] < first[1] for first, second in pairwise(ranges)):
+        yield problem(f"{at}.layer.ranges", _shown(experiment), "must not overlap each other")
+
+
+def _variant_problems(variants: tuple[Variant, ...], at: str) -> Iterator[str]:
+    weights = [variant.weight for variant in variants]
+    if abs(sum(weights) - 1) > _ROUNDING:
+        yield problem(f"{at}.variants.weight", weights, f"must sum to 1, not to {sum(weights):.9g}")
+    yield from _repeated((f"{at}.variants.{place}.key", variant.key) for place, variant in enumerate(variants))
+    for place, variant in enumerate(variants):
+        if variant.key == INTERLEAVED:
+            yield problem(f"{at}.variants.{place}.key", variant.key, "must be another word: mixed pages are logged so")
+
+
+def _type_problems(experiment: Experiment, at: str) -> Iterator[str]:
+    variants, key = experiment.variants, f"{at}.variants"
+    is_same = all(variant.page == experiment.control.page for variant in variants)
+    if experiment.type == "aa" and not is_same:
+        yield problem(key, _pages(variants), "must all serve the same in an experiment of type aa")
+    if experiment.type != "aa" and is_same:
+        yield problem(key, _pages(variants), "must not all serve the same: write type aa if that is meant")
+    if experiment.type == "interleave":
+        yield from _interleaving_problems(variants, key)
+
+
+def _interleaving_problems(variants: tuple[Variant, ...], key: str) -> Iterator[str]:
+    if len(variants) != 2:
+        yield problem(key, [variant.key for variant in variants], "must be two: interleaving mixes two policies")
+    for place, variant in enumerate(variants):
+        if variant.exploration is not None:
+            rule = "must be left out: interleaving draws the teams, not the sales"
+            yield problem(f"{key}.{place}.exploration", variant.exploration.model_dump(), rule)
+        if variant.policy == POPULARITY:
+            yield problem(f"{key}.{place}.policy", variant.policy, "must rank for each user to be interleaved")
+
+
+def _analysis_problems(experiment: Experiment, at: str) -> Iterator[str]:
+    analysis = experiment.analysis
+    metrics = [
+        (f"{at}.{role}.{place}", metric)
+        for role in ("primary", "secondary", "guardrails")
+        for place, metric in enumerate(getattr(analysis, role))
+    ]
+    yield from _repeated((f"{key}.name", metric.name) for key, metric in metrics)
+    for key, metric in metrics:
+        if isinstance(metric, RatioSettings) and metric.numerator == metric.denominator:
+            yield problem(f"{key}.denominator", metric.denominator, "must not be the numerator: the ratio is always 1")
+    yield from _repeated((f"{at}.segments.{place}", name) for place, name in enumerate(analysis.segments))
+    if "" in analysis.segments:
+        yield problem(f"{at}.segments", list(analysis.segments), "must be names of attributes")
+
+
+def _seed_problems(
+    experiments: Mapping[int, Experiment], holdouts: Mapping[int, Holdout], layers: Mapping[str, Layer]
+) -> Iterator[str]:
+    seeds = {f"layers.{name}.seed": layer.seed for name, layer in layers.items()}
+    seeds |= {f"holdouts.{index}.seed": holdout.seed for index, holdout in holdouts.items()}
+    seeds |= {f"experiments.{index}.seed": experiment.hash_seed for index, experiment in experiments.items()}
+    yield from _repeated(seeds.items())
+    for key, seed in seeds.items():
+        if not seed.endswith(":"):
+            yield problem(key, seed, "must end with ':', or user 11 of seed 'a' is user 1 of seed 'a1'")
+
+
+def _repeated(values: Iterable[tuple[str, _Value]]) -> Iterator[str]:
+    """Say of each value that stands at an earlier key too."""
+    first: dict[_Value, str] = {}
+    for key, value in values:
+        if first.setdefault(value, key) != key:
+            yield problem(key, value, f"must be used once, {first[value]} has it")
+
+
+def _take_the_same_users(first: Experiment, second: Experiment) -> bool:
+    if first.layer is None or second.layer is None or first.layer.name != second.layer.name:
+        return False
+    is_at_once = first.start < second.end and second.start < first.end
+    return is_at_once and bool((has_of_layer(first.layer) & has_of_layer(second.layer)).any())
+
+
+def _shown(experiment: Experiment) -> list[list[float]]:
+    return [list(each) for each in experiment.layer.ranges] if experiment.layer else []
+
+
+def _pages(variants: tuple[Variant, ...]) -> list[dict[str, Any]]:
+    return [variant.page.model_dump(exclude_defaults=True) for variant in variants]
