@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.text import Text
 
-from recsys.commands import demo, night, photos, service
+from recsys.commands import demo, experiments, night, photos, service
 from recsys.errors import RecsysError
 from recsys.report import wide_console
 
@@ -34,6 +34,7 @@ for name, group in (
     ("sales", service.sales),
     ("rules", service.rules),
     ("themes", photos.themes),
+    ("experiment", experiments.experiment),
 ):
     app.add_typer(group, name=name)
 

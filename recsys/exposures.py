@@ -69,8 +69,8 @@ class Exposure(NamedTuple):
     propensities: list[float] | None = None
     """The probability of each sale at its place, where the policy draws."""
     overlap_at_10: float | None = None
-    """Share of the first 10 places at which the other variant's page has the same sale: 1 means that the first 10 are
-    the same, in the same order."""
+    """Share of the first 10 places at which another variant's page has the same sale, the one that is least alike: 1
+    means that all variants show the same 10 in the same order."""
     teams: Texts | None = None
     """Where two policies are interleaved: of each sale the variant that placed it."""
 

@@ -65,7 +65,7 @@ class Experiments:
             follows_rules=served.rules,
             exploration=served.exploration,
             interleaved=interleaved,
-            other_side=_other_side(assigned, surface),
+            other_sides=_other_sides(assigned, surface),
             assignment=assignment,
         )
 
@@ -78,13 +78,12 @@ def _interleaved(assigned: Assigned, surface: _Surface) -> Interleaved | None:
     return Interleaved(policy, (first.key, second.key)) if policy else None
 
 
-def _other_side(assigned: Assigned, surface: _Surface) -> OtherSide | None:
-    """Return what the first other variant serves; a page that is drawn is compared with none."""
-    if not assigned.others or assigned.served.exploration:
-        return None
-    other = assigned.others[0]
-    policy = surface.policies.get(id(other))
-    return OtherSide(policy, other.rules) if policy and not other.exploration else None
+def _other_sides(assigned: Assigned, surface: _Surface) -> list[OtherSide]:
+    """Return what the other variants serve; a page that is drawn is compared with none."""
+    if assigned.served.exploration:
+        return []
+    compared = [(surface.policies.get(id(other)), other) for other in assigned.others if not other.exploration]
+    return [OtherSide(policy, other.rules) for policy, other in compared if policy]
 
 
 class ExperimentsWatcher:

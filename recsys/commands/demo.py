@@ -14,8 +14,14 @@ from recsys.errors import ConfigurationError
 def demo(
     conf: Conf = DEMO,
     user: Annotated[str | None, typer.Option(help="Whose home page to ask for; an active user by default.")] = None,
+    experiment: Annotated[
+        bool, typer.Option("--experiment", help="Instead: two weeks of an A/B test, simulated and judged.")
+    ] = False,
 ) -> None:
     """Build the demo shop, run the night over it, and ask the service for one home page."""
+    if experiment:
+        simulate_experiment(load_settings(conf))
+        return
     from jobs.nightly import night
     from jobs.nightly import nightly as do_night
     from jobs.train_meta_model import read_model
@@ -32,6 +38,22 @@ def demo(
     console.print(
         f"\nNext: [bold]recsys serve[/bold], beside it [bold]recsys top {user}[/bold]; and "
         "[bold]recsys backtest --from 2026-02-22 --to 2026-02-28[/bold] measures how good it is."
+    )
+
+
+def simulate_experiment(shop: Settings, conf: Path = Path("conf/demo_experiment.yaml")) -> None:
+    """Let users live through two weeks of an experiment, by their true tastes, and judge it."""
+    from recsys.commands.experiment_demo import simulate
+    from recsys.commands.experiments import judge
+
+    settings = load_settings(conf)
+    build_demo_shop(shop)
+    end = simulate(shop, settings)
+    judge(settings, "home", "personal-page", end)
+    console.print(
+        f"\nThe tastes that drew the purchases are in {shop.folder}/truth, which no job reads. Next: "
+        f"[bold]recsys experiment simulate-aa personal-page --conf {conf}[/bold] shows what the same users give when "
+        "nothing is compared."
     )
 
 

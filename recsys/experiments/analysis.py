@@ -21,7 +21,7 @@ from recsys.experiments.results import (
     VariantSummary,
     Window,
 )
-from recsys.experiments.settings import AnalysisSettings, Experiment, Guardrail, Metric, Variant
+from recsys.experiments.settings import AnalysisSettings, Experiment, Guardrail, Metric, Served
 from recsys.experiments.verdict import decide
 
 _Totals = Mapping[tuple[str, str], Mapping[str, Sums]]
@@ -60,13 +60,13 @@ def analyze(experiment: Experiment, evidence: Evidence, as_of: datetime) -> Resu
     )
 
 
-def in_words(variant: Variant) -> str:
-    """Say what a variant serves."""
-    exploration = variant.exploration
+def in_words(served: Served) -> str:
+    """Say what is served."""
+    exploration = served.exploration
     parts = [
-        variant.policy,
-        f"model {variant.model}" if variant.model is not None else "",
-        "" if variant.rules else "without the shop's rules",
+        served.policy,
+        f"model {served.model}" if served.model is not None else "",
+        "" if served.rules else "without the shop's rules",
         f"drawn at temperature {exploration.temperature:g}, floor {exploration.floor:g}" if exploration else "",
     ]
     return ", ".join(part for part in parts if part)

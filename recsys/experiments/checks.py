@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from recsys.experiments.assignment import has_of_layer
 from recsys.experiments.evidence import INTERLEAVED
 from recsys.experiments.settings import Experiment, Holdout, Layer, RatioSettings, Variant
-from recsys.snapshot import POPULARITY
 
 _Value = TypeVar("_Value", bound=Hashable)
 
@@ -97,8 +96,6 @@ def _interleaving_problems(variants: tuple[Variant, ...], key: str) -> Iterator[
         if variant.exploration is not None:
             rule = "must be left out: interleaving draws the teams, not the sales"
             yield problem(f"{key}.{place}.exploration", variant.exploration.model_dump(), rule)
-        if variant.policy == POPULARITY:
-            yield problem(f"{key}.{place}.policy", variant.policy, "must rank for each user to be interleaved")
 
 
 def _analysis_problems(experiment: Experiment, at: str) -> Iterator[str]:

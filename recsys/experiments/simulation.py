@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import binomtest, kstest
 
+from recsys.errors import EmptyInputError
 from recsys.experiments.analysis import analyze
 from recsys.experiments.assignment import assign_all
 from recsys.experiments.evidence import Evidence, Health
@@ -66,7 +67,12 @@ def simulate_aa(experiment: Experiment, user_days: pa.Table, seeds: Sequence[str
         user_days: What the users did, as `recsys.experiments.outcomes.daily_sums` takes it; `variant` is not needed.
         seeds: One a split.
         as_of: When it was known.
+
+    Raises:
+        EmptyInputError: If there are no users, or too few to compare in any split.
     """
+    if not len(user_days):
+        raise EmptyInputError("user_days == 0 rows: nothing to split; take a period in which users came")
     analysis = experiment.analysis.model_copy(update={"segments": ()})
     whole = experiment.model_copy(update={"type": "aa", "coverage": 1.0, "layer": None, "analysis": analysis})
     users = _Users(whole, user_days)
@@ -75,7 +81,7 @@ def simulate_aa(experiment: Experiment, user_days: pa.Table, seeds: Sequence[str
         splits=len(seeds),
         users=len(users.ids),
         metrics=tuple(_summary(results, place, analysis.alpha) for place in range(len(results[0].comparisons))),
-        sample_ratio=_share([(result.health.sample_ratio_p or 0) < analysis.srm_alpha for result in results]),
+        sample_ratio=_share([_is_uneven(result) for result in results]),
     )
 
 
@@ -107,11 +113,18 @@ def _healthy(users: Mapping[str, int]) -> Health:
     return Health(pages={}, fallbacks={}, users=users, jumpers=0, configuration_shas={}, model_versions={})
 
 
+def _is_uneven(result: Result) -> bool:
+    p = result.health.sample_ratio_p
+    return p is not None and p < result.conventions.srm_alpha
+
+
 def _summary(results: Sequence[Result], place: int, alpha: float) -> MetricSimulation:
     """Summarise one comparison, by its place among those of each result."""
     first = results[0].comparisons[place]
     found = [result.comparisons[place].decisive for result in results]
     ps = [each.p for each in found if each is not None]
+    if not ps:
+        raise EmptyInputError(f"{first.metric} cannot be compared in any of {len(results)} splits: take more users")
     looks = [
         [look for look in result.daily if (look.metric, look.variant) == (first.metric, first.variant)]
         for result in results

@@ -38,7 +38,7 @@ class Interleaved(NamedTuple):
 
 
 class OtherSide(NamedTuple):
-    """What the other variant of an experiment serves."""
+    """What another variant of an experiment serves."""
 
     policy: str
     follows_rules: bool
@@ -64,7 +64,7 @@ class PageRequest(NamedTuple):
     """Draws the page at random; None puts the best sales first."""
     interleaved: Interleaved | None = None
     """Mixes a second policy into the page."""
-    other_side: OtherSide | None = None
+    other_sides: Sequence[OtherSide] = ()
     """What the page is compared with, to tell users for whom an experiment makes no difference."""
     assignment: Assignment | None = None
     """The side of an experiment that the page is served from."""
@@ -92,7 +92,7 @@ class Page(NamedTuple):
     teams: list[str] | None = None
     """For each place the team that filled it, empty for none; None where no policies take turns."""
     overlap_at_10: float | None = None
-    """Share of the first 10 places at which the other side shows the same sale."""
+    """Share of the first 10 places at which another side shows the same sale; of several, of the one least alike."""
 
     def assignment(self, request: PageRequest) -> Assignment | None:
         """Return the side of an experiment that the page counts for; it says so where it could not be served."""

@@ -19,7 +19,7 @@ from recsys.snapshot_users import User
 from serving.answers import sentences, wire
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved, overlap
 from serving.answers.open_sales import Doorkeeper, OpenSales, picks
-from serving.answers.pages import Page, PageRequest, Pick
+from serving.answers.pages import OtherSide, Page, PageRequest, Pick
 from serving.answers.session import SessionRanker, SessionRanking
 from serving.stores.base import WithdrawnSale
 
@@ -116,13 +116,16 @@ class TopSales:
         if request.interleaved:
             ranked = ranked._replace(second=self._picks_of(request.interleaved.policy, request, ranked, hurry))
         page = self._page(request, now, ranked, request_id)
-        if request.other_side is None:
+        if not request.other_sides:
             return page
-        policy, follows_rules = request.other_side
-        other = request._replace(policy=policy, follows_rules=follows_rules, explain=False, n=max(request.n, 10))
-        picks = self._picks_of(policy, request, ranked, hurry)
-        other_page = self._page(other, now, _Ranked(picks), request_id)
-        return page._replace(overlap_at_10=overlap(page.picks, other_page.picks))
+        others = (self._other_page(side, request, ranked, now, hurry) for side in request.other_sides)
+        return page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
+
+    def _other_page(self, side: OtherSide, request: PageRequest, ranked: _Ranked, now: int, hurry: bool) -> Page:
+        other = request._replace(
+            policy=side.policy, follows_rules=side.follows_rules, explain=False, exploration=None, interleaved=None
+        )
+        return self._page(other, now, _Ranked(self._picks_of(side.policy, request, ranked, hurry)), "")
 
     def _picks_of(self, policy: str, request: PageRequest, ranked: _Ranked, hurry: bool) -> Iterable[Pick]:
         """Return the ranking of another policy for the same request; of a session, the features are shared."""

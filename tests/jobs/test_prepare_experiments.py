@@ -1,6 +1,7 @@
 """What a night prepares for experiments: pinned versions, and the policies that it must score."""
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,8 @@ class Prepared:
     """A shop with registered models and an experiment file, whose nights are prepared without Spark."""
 
     def __init__(self, folder: Path):
-        self.shop = SmallShop(folder)
         self.file = folder / "conf" / "home.yaml"
-        self.file.parent.mkdir()
-        self.settings = self.shop.settings(
-            serving={"experiments": str(self.file.parent)}, mlflow={"model_name": folder.name}
-        )
+        self.settings = SmallShop(folder).settings(serving={"experiments": str(self.file.parent)})
 
     def write(self, *experiments: dict[str, Any], **changes: object) -> None:
         content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": list(experiments), **changes}
@@ -83,12 +80,21 @@ class Prepared:
         return self.prepare(version)
 
 
-@pytest.fixture
-def prepared(tmp_path) -> Prepared:
-    made = Prepared(tmp_path)
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory) -> Path:
+    """A shop of two versions; making its database takes seconds, so tests change copies of it."""
+    folder = tmp_path_factory.mktemp("registered")
+    made = Prepared(folder)
     assert [made.register(OTHER, "one"), made.register(MODEL, "two")] == ["1", "2"]
     made.point("challenger", "1")
-    return made
+    made.file.parent.mkdir()
+    return folder
+
+
+@pytest.fixture
+def prepared(registered, tmp_path) -> Prepared:
+    shutil.copytree(registered, tmp_path / "shop")
+    return Prepared(tmp_path / "shop")
 
 
 def pins_of(run: Run) -> dict[str, str]:
