@@ -1,5 +1,6 @@
 """`recsys demo --experiment`: two weeks of an A/B test through the real jobs and the real service, in some minutes."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -45,6 +46,7 @@ def simulate(shop: Settings, settings: Settings) -> int:
     assert settings.as_of is not None
     assert shop.as_of is not None
     start, end = to_micros(settings.as_of), to_micros(shop.as_of)
+    _start_afresh(Path(settings.folder), Path(shop.folder))
     later = _split_events(Path(shop.folder), Path(settings.folder), start)
     shoppers = Shoppers(Path(shop.folder), _sale_ids(Path(shop.folder)), _SEED)
     clock = _Clock(start)
@@ -100,6 +102,14 @@ def _event(
     )
     event.occur_time.FromMicroseconds(at)
     return event
+
+
+def _start_afresh(folder: Path, shop: Path) -> None:
+    """Remove an earlier simulation, and take over what the shop knows of its photos: tagging takes a minute."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for known in ("hashes", "tags"):
+        if (shop / "photos" / known).exists():
+            shutil.copytree(shop / "photos" / known, folder / "photos" / known)
 
 
 def _split_events(shop: Path, folder: Path, start: int) -> pd.DataFrame:

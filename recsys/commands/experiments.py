@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -18,6 +18,9 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import Experiment, ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
+
+if TYPE_CHECKING:
+    from recsys.experiments.simulation import Simulation
 
 experiment = typer.Typer(
     no_args_is_help=True,
@@ -154,7 +157,6 @@ def simulate_aa(
 ) -> None:
     """Judge experiments that compare nothing, on what users did: are false alarms as rare as they should be?"""
     from jobs.past_experiment import past_users
-    from recsys.experiments.console import print_simulation
     from recsys.experiments.simulation import simulate_aa as simulated
 
     settings = load_settings(conf)
@@ -163,7 +165,7 @@ def simulate_aa(
     past = past_users(settings, chosen, days, instant)
     seeds = [f"simulated:{number}:" for number in range(splits)]
     result = simulated(past.experiment, past.user_days, seeds, from_micros(instant))
-    print_simulation(result, console)
+    _print_simulation(result, chosen.analysis.alpha)
     _write_json(json_file, asdict(result))
 
 
@@ -314,6 +316,21 @@ def _print_experiments(file: ExperimentFile) -> None:
         sides = ", ".join(variant.key for variant in each.variants)
         table.add_row(each.key, each.type, each.status, str(each.phase), *window, f"{each.coverage:.0%}", sides)
     console.print(table)
+
+
+def _print_simulation(result: "Simulation", alpha: float) -> None:
+    """Print how often each metric alarmed though nothing was compared."""
+    table = Table("metric", "variant", "one look", "daily looks", "always-valid", "p uniform", box=None, pad_edge=False)
+    for each in result.metrics:
+        shares = (each.fixed, each.peeking, each.always_valid)
+        cells = (f"{share.value:.1%} ({share.interval.low:.1%} to {share.interval.high:.1%})" for share in shares)
+        table.add_row(each.metric, each.variant, *cells, f"{each.uniformity_p:.2g}")
+    console.print(table)
+    ratio = result.sample_ratio
+    console.print(
+        f"False alarms of {result.splits:,} splits of {result.users:,} users; at one look {alpha:.0%} are meant to be, "
+        f"always-valid {alpha:.0%} at most. The sample ratio test alarmed {ratio.count} times."
+    )
 
 
 def _instant(as_of: str | None) -> int:

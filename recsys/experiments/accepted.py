@@ -51,6 +51,12 @@ class AcceptedFiles:
                 problems.append(str(error))
         return files, problems
 
+    def waiting(self) -> list[Path]:
+        """Return the files that are written, and not in force as they are."""
+        written = sorted(self._source.glob(_PATTERN))
+        in_force = {path.name: path.read_bytes() for path in self._accepted.glob(_PATTERN)}
+        return [path for path in written if path.read_bytes() != in_force.get(path.name)]
+
     def take_over(self, now: datetime, check: Callable[[str, ExperimentFile], None]) -> list[str]:
         """Put changed files in force, each whole or not at all; return why others are not.
 

@@ -19,6 +19,7 @@ _HERE: tuple[Callable[[Settings, int], Finding], ...] = (
     here.snapshot,
     here.ranker,
     here.rules,
+    here.experiments,
     here.logs,
     here.redis,
     here.mlflow,

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from recsys import snapshot_store
 from recsys.config import Settings
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.exposures import EXPOSURES, RECORDED_EVENTS
-from recsys.instants import DAY, HOUR, SECOND, to_micros
+from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
 from recsys.log_segments import finished
 from recsys.rules import load_rules
 from recsys.snapshot import Snapshot, read_manifest
@@ -22,6 +23,7 @@ from serving.answers.session import SessionRanker
 from serving.certificates import read_certificate
 from serving.clocks import system_clock
 from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
+from serving.experiments import check as check_served
 from serving.stores.redis import RedisStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -174,6 +176,27 @@ def rules(settings: Settings, now: int) -> Finding:  # noqa: ARG001
     except (ConfigurationError, OSError) as error:
         return fail("rules", str(error), f"correct {path}: 'recsys rules validate' lists what is wrong")
     return ok("rules", f"{len(found.rules)} in {path}, fingerprint {found.fingerprint}")
+
+
+def experiments(settings: Settings, now: int) -> Finding:
+    """Tell whether the experiment files are good, in force, and can be served."""
+    if settings.serving.experiments is None:
+        return ok("experiments", "none")
+    files = AcceptedFiles(Path(settings.serving.experiments), Path(settings.folder) / IN_FORCE)
+    written, broken = files.as_written()
+    if broken:
+        return fail("experiments", "; ".join(broken), "correct it: 'recsys experiment validate' lists what is wrong")
+    if current := _current(settings, verify=False):
+        try:
+            for surface, file in written.items():
+                check_served(surface, file, current, from_micros(now))
+        except ConfigurationError as error:
+            return warn("experiments", str(error), "run 'recsys nightly'")
+    if waiting := files.waiting():
+        found = f"{', '.join(map(str, waiting))} is not in force"
+        return warn("experiments", found, "start the service, or see in its log and status why it refuses the file")
+    running = [each.key for file in written.values() for each in file.experiments if each.status == "running"]
+    return ok("experiments", f"{len(written)} files in force; running: {', '.join(running) or 'none'}")
 
 
 def logs(settings: Settings, now: int) -> Finding:  # noqa: ARG001

@@ -317,6 +317,39 @@ def test_rules_that_would_be_refused_fail(shop, tmp_path):
         assert installation_checks.rules(settings, 0).status == expected
 
 
+EXPERIMENTS = """
+schema_version: 1
+default: {policy: meta}
+experiments:
+  - key: recency
+    status: running
+    start: 2026-03-01T00:00:00Z
+    end: 2026-03-08T00:00:00Z
+    variants: [{key: control, weight: 0.5, policy: meta}, {key: other, weight: 0.5, policy: popularity}]
+    analysis: {primary: [{name: purchases, type: mean, column: purchases}]}
+"""
+
+
+def test_experiments_must_be_good_servable_and_in_force(shop, make_sale, tmp_path):
+    shop.publish([make_sale("a")], {})
+    source, in_force = tmp_path / "conf" / "home.yaml", shop.root.parent / "experiments" / "in_force" / "home.yaml"
+    source.parent.mkdir()
+    settings = settings_of(shop, experiments=str(source.parent))
+
+    def found(text: str) -> tuple[str, str]:
+        source.write_text(text)
+        return installation_checks.experiments(settings, shop.clock())[1:3]
+
+    assert found("experiments: [")[0] == "FAIL"
+    status, text = found(EXPERIMENTS.replace("popularity", "collaborative"))
+    assert (status, "collaborative" in text) == ("WARN", True)
+    status, text = found(EXPERIMENTS)
+    assert (status, "is not in force" in text) == ("WARN", True)
+    in_force.parent.mkdir(parents=True)
+    in_force.write_text(EXPERIMENTS)
+    assert found(EXPERIMENTS) == ("OK", "1 files in force; running: recency")
+
+
 @pytest.mark.parametrize("log", ["exposures", "recorded_events"])
 def test_logs_must_be_gathered_each_day(shop, log):
     folder = shop.root.parent / log
