@@ -1,7 +1,7 @@
 """exposures_compacted, recorded_events_compacted, snapshots → what another policy would have earned on drawn pages."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +11,12 @@ import pyarrow.dataset as ds
 from jobs.compact_exposures import compact_exposures
 from recsys.config import Settings
 from recsys.errors import InputError, SnapshotError
-from recsys.experiments.logged_pages import logged_pages, ranked_pages
-from recsys.experiments.off_policy import Evaluation, evaluate
+from recsys.experiments.off_policy.estimators import Evaluation, evaluate
+from recsys.experiments.off_policy.logged_pages import logged_pages, ranked_pages
 from recsys.experiments.settings import Experiment
 from recsys.exposure_tables import COMPACTED_EVENTS, COMPACTED_EXPOSURES
 from recsys.exposures import ASSIGNED
-from recsys.instants import from_micros
+from recsys.instants import from_micros, to_micros
 from recsys.snapshot import Snapshot
 
 
@@ -58,7 +58,7 @@ def _pages(folder: Path, experiment: Experiment, as_of: int) -> pd.DataFrame:
         (pc.field("experiment") == experiment.key)
         & (pc.field("phase") == experiment.phase)
         & (pc.field("reason") == ASSIGNED)
-        & (pc.field("exposed_at") < from_micros(as_of))
+        & (pc.field("exposed_at") < _instant(as_of))
     )
     names = ["request_id", "user_id", "exposed_at", "snapshot", "session_sale_ids", "sale_ids", "propensities"]
     table = ds.dataset(path, format="parquet", partitioning="hive").to_table(columns=names, filter=wanted)
@@ -77,13 +77,18 @@ def _rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> p
     if not path.exists():
         raise InputError(f"{path} does not exist: the service was told of no event, and none has a page's token")
     kind = "visit" if reward == "visits" else "purchase"
-    known = (pc.field("kind") == kind) & (pc.field("recorded_at") < from_micros(as_of))
+    known = (pc.field("kind") == kind) & (pc.field("recorded_at") < _instant(as_of))
     names = ["attribution_token", "sale_id", "occurred_at", "revenue"]
     events = ds.dataset(path, format="parquet", partitioning="hive").to_table(columns=names, filter=known).to_pandas()
-    latest = experiment.end + timedelta(days=experiment.analysis.attribution_days)
-    events = events[events["occurred_at"] < latest]
+    latest = to_micros(experiment.end + experiment.attribution)
+    events = events[events["occurred_at"] < _instant(latest)]
     earned = events["revenue"].fillna(0.0) if reward == "revenue" else 1.0
     return events.rename(columns={"attribution_token": "request_id"}).assign(reward=earned)
+
+
+def _instant(micros: int) -> datetime:
+    """Return an instant as Spark's Parquet files have it: UTC, and without saying so."""
+    return from_micros(micros).replace(tzinfo=None)
 
 
 def _snapshots(settings: Settings, pages: pd.DataFrame, policy: str) -> dict[str, Snapshot]:
@@ -104,7 +109,8 @@ def _ranking_of(pages: pd.DataFrame, snapshots: dict[str, Snapshot], policy: str
     about = {request_id: (user, shown_at, snapshots[name]) for request_id, user, shown_at, name in rows}
 
     def ranking_of(request_id: str) -> Sequence[str]:
-        user, shown_at, snapshot = about[request_id]
+        user, exposed_at, snapshot = about[request_id]
+        shown_at = exposed_at.replace(tzinfo=UTC)
         ranking = snapshot.shared_rankings.get(policy)
         if ranking is None:
             found = snapshot.users.find(user)

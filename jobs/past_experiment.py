@@ -1,4 +1,4 @@
-"""events → what an experiment would have found in the past, had every visit been one of its pages."""
+"""events → what an experiment would have found in the past, had every session been one of its pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from jobs.analyze_experiment import read_events
 from jobs.session import spark_session
 from recsys.config import Settings
 from recsys.errors import EmptyInputError
+from recsys.experiments.analysis.outcomes import Quantities, caps, daily_sums
 from recsys.experiments.evidence import ALL, EVERYBODY, Sums
-from recsys.experiments.outcomes import Quantities, caps, daily_sums
 from recsys.experiments.settings import Experiment
-from recsys.instants import DAY, from_micros, to_micros
+from recsys.instants import DAY, HOUR, from_micros, to_micros
 from recsys.pipeline import outcomes
 
 
@@ -51,13 +51,10 @@ def past_users(settings: Settings, experiment: Experiment, days: int, as_of: int
     changes = {"type": "aa", "start": end - timedelta(days=days), "end": end, "coverage": 1.0, "layer": None}
     past = experiment.model_copy(update={**changes, "analysis": analysis})
     events = read_events(spark_session(settings), settings, past, as_of)
-    pages = visits_as_pages(events, past).cache()
-    try:
-        users = outcomes.first_pages(pages)
-        rows = outcomes.user_days(pages, users, events, past).toArrow()
-        first_days = users.select(f.expr(f"int(first_shown_at div {DAY})").alias("day")).toArrow()["day"]
-    finally:
-        pages.unpersist()
+    pages = visits_as_pages(events, past).localCheckpoint()  # a cached frame would be computed again inside SQL
+    users = outcomes.first_pages(pages).localCheckpoint()
+    rows = outcomes.user_days(pages, users, events, past).toArrow()
+    first_days = users.select(f.expr(f"int(first_shown_at div {DAY})").alias("day")).toArrow()["day"]
     if not rows.num_rows:
         raise EmptyInputError(f"nobody came from {past.start:%Y-%m-%d} to {past.end:%Y-%m-%d}: give another --as-of")
     numbers = first_days.to_numpy() - to_micros(past.start) // DAY
@@ -65,12 +62,14 @@ def past_users(settings: Settings, experiment: Experiment, days: int, as_of: int
 
 
 def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:
-    """Return each visit within the experiment's window as one of its pages, as `outcomes.pages` would."""
+    """Return the visits of a user within an hour of the experiment's window as one page, as `outcomes.pages` would."""
     start, end = to_micros(experiment.start), to_micros(experiment.end)
-    return events.where(f"kind = 'visit' and occurred_at >= {start} and occurred_at < {end}").selectExpr(
+    visits = events.where(f"kind = 'visit' and occurred_at >= {start} and occurred_at < {end}")
+    hours = visits.groupBy("user_id", f.expr(f"occurred_at div {HOUR}")).agg(f.min("occurred_at").alias("shown_at"))
+    return hours.selectExpr(
         "user_id",
         "cast(null as string) as request_id",
-        "occurred_at as shown_at",
+        "shown_at",
         "'' as variant",
         "'assigned' as reason",
         "true as is_analysed",

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.text import Text
 
-from recsys.commands import demo, experiments, night, photos, service
+from recsys.commands import demo, experiments, models, night, photos, service
 from recsys.errors import RecsysError
 from recsys.report import wide_console
 
@@ -35,6 +35,7 @@ for name, group in (
     ("rules", service.rules),
     ("themes", photos.themes),
     ("experiment", experiments.experiment),
+    ("models", models.models),
 ):
     app.add_typer(group, name=name)
 

@@ -16,7 +16,7 @@ from recsys.histories import HistorySettings
 from recsys.images.gallery import Gallery
 from recsys.images.settings import ImageSettings
 from recsys.meta_model import META, MetaModelSettings
-from recsys.pipeline.settings import RankingSettings, SourceSettings
+from recsys.pipeline.settings import NightCheckSettings, RankingSettings, SourceSettings
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.serving_settings import ServingSettings
 from recsys.settings import StepSettings
@@ -73,6 +73,7 @@ class Settings(StepSettings):
     recommenders: RecommenderSettings = RecommenderSettings()
     meta_model: MetaModelSettings = MetaModelSettings()
     rankings: RankingSettings = RankingSettings()
+    night_checks: NightCheckSettings = NightCheckSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()

@@ -9,6 +9,7 @@
     ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
     ├── ModelError              a registered model is absent or does not match the features
     ├── StoreError              what the service keeps is damaged, or out of reach
+    ├── NightCheckError         a night failed its checks and publishes nothing
     └── BusyError               another run works on the same folder
 
 Messages say name, value, rule and next step.
@@ -49,6 +50,10 @@ class ModelError(RecsysError):
 
 class StoreError(RecsysError):
     """What the service keeps is damaged, or out of reach."""
+
+
+class NightCheckError(RecsysError):
+    """A night failed its checks and publishes nothing."""
 
 
 class BusyError(RecsysError):

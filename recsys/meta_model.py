@@ -38,6 +38,8 @@ class MetaModelSettings(StepSettings):
 
     days: int = Field(14, ge=1)
     """Purchases of so many days before as_of are the training set."""
+    retrain_days: int = Field(7, ge=1, exclude=True)  # excluded: it is no part of what a model is
+    """A night trains a new version once the newest one of the same configuration is so old."""
     negatives: int = Field(5, ge=1)
     """So many sales open and not bought are drawn for each purchase."""
     regularization: float = Field(1.0, gt=0)
@@ -100,6 +102,31 @@ class MetaModel:
                 f"the model was trained on features {', '.join(self.features)}; the configuration gives "
                 f"{', '.join(names)}: train again, or correct 'recommenders.without'"
             )
+
+    def over(self, names: list[str]) -> "MetaModel":
+        """Return the same model over these features; those that it was trained without count nothing.
+
+        Raises:
+            ModelError: If a feature that it was trained on is not among them.
+        """
+        if missing := [name for name in self.features if name not in names]:
+            raise ModelError(
+                f"the model was trained on features {', '.join(missing)} too; the configuration gives "
+                f"{', '.join(names)}: correct 'recommenders.without' or the photos, or promote a version trained as "
+                "the shop is configured now, with 'recsys models promote'"
+            )
+        own = {name: place for place, name in enumerate(self.features)}
+
+        def spread(values: list[float], otherwise: float) -> list[float]:
+            return [values[own[name]] if name in own else otherwise for name in names]
+
+        return MetaModel(
+            list(names),
+            spread(self.means, 0.0),
+            spread(self.scales, 1.0),
+            spread(self.coefficients, 0.0),
+            self.intercept,
+        )
 
     def to_json(self) -> str:
         """Write the model as JSON."""

@@ -52,6 +52,44 @@ def ranking_metrics(ranks_of_relevant: NDArray[np.int64], k: int = 10) -> dict[s
     }
 
 
+def coverage(times_shown: NDArray[np.int64]) -> float:
+    """Return the share of the sales that were shown to anybody; Herlocker et al. 2004, sec. 4.2.
+
+    Args:
+        times_shown: Shape (n_sales,), on how many pages each sale that could be shown was; at least one sale.
+    """
+    return float(np.mean(times_shown > 0))
+
+
+def gini(times_shown: NDArray[np.int64]) -> float:
+    """Return how unequally pages are shared among sales; Shani and Gunawardana 2011, sec. 8.3.3.2.
+
+    Args:
+        times_shown: As for `coverage`; at least two sales, and one of them shown.
+
+    Returns:
+        0 where all sales are shown alike often, 1 where a single one is always shown.
+    """
+    n = len(times_shown)
+    places = 2 * np.arange(1, n + 1) - n - 1
+    return float(places @ np.sort(times_shown) / ((n - 1) * times_shown.sum()))
+
+
+def novelty(times_shown: NDArray[np.int64], users_of_sale: NDArray[np.int64], n_users: int) -> float:
+    """Return the mean self-information of what was shown, in bits; Zhou et al. 2010.
+
+    A sale that few of the users know says more: -log2(users who know it / users). One that nobody knows counts as
+    known to one, since the logarithm of 0 is none.
+
+    Args:
+        times_shown: As for `coverage`; one of them above 0.
+        users_of_sale: Shape (n_sales,), how many users visited or bought each sale before.
+        n_users: All users.
+    """
+    bits = -np.log2(np.maximum(users_of_sale, 1) / n_users)
+    return float(times_shown @ bits / times_shown.sum())
+
+
 def paired_bootstrap(
     values: Mapping[str, NDArray[np.float64]],
     others: Mapping[str, NDArray[np.float64]],

@@ -90,7 +90,8 @@ def _problems(contents: SnapshotContents) -> Iterator[str]:
         yield f"shared_rankings has no {POPULARITY!r}, which answers users without a ranking"
     for policy, times in Counter([*contents.policies, *contents.shared_rankings]).items():
         if times > 1 or not _POLICY.fullmatch(policy):
-            yield f"policy == {policy!r}, must be lower case letters, digits and _, perhaps with a version such as @7, and named once"
+            rule = "must be lower case letters, digits and _, perhaps with a version such as @7, and named once"
+            yield f"policy == {policy!r}, {rule}"
     for name in contents.files:
         if not _FILE.fullmatch(name):
             yield f"file == {name!r}, must be letters, digits, '.', '_' and '-'"

@@ -1,13 +1,15 @@
 """`recsys experiment …`: A/B tests, from a file to a verdict."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -18,9 +20,6 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import Experiment, ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
-
-if TYPE_CHECKING:
-    from recsys.experiments.simulation import Simulation
 
 experiment = typer.Typer(
     no_args_is_help=True,
@@ -92,7 +91,7 @@ def assign(
     as_of: AsOf = None,
 ) -> None:
     """Say what a user is served, and why."""
-    from recsys.experiments.analysis import in_words
+    from recsys.experiments.analysis.analyze import in_words
     from recsys.experiments.assignment import Assigner
 
     written = load_experiments(file or _path(load_settings(conf), surface))
@@ -123,7 +122,7 @@ def plan(
 ) -> None:
     """Say how many users and days an experiment needs to see an effect, by what users did in the past."""
     from jobs.past_experiment import past_users
-    from recsys.experiments.planning import plan as planned
+    from recsys.experiments.analysis.planning import plan as planned
 
     settings = load_settings(conf)
     chosen = _experiment(load_experiments(file or _path(settings, surface)), key)
@@ -157,15 +156,16 @@ def simulate_aa(
 ) -> None:
     """Judge experiments that compare nothing, on what users did: are false alarms as rare as they should be?"""
     from jobs.past_experiment import past_users
-    from recsys.experiments.simulation import simulate_aa as simulated
+    from recsys.experiments.analysis.simulation import simulate_aa as simulated
+    from recsys.experiments.report.console import print_simulation
 
     settings = load_settings(conf)
     chosen = _experiment(load_experiments(file or _path(settings, surface)), key)
     instant = _night(settings, as_of)
     past = past_users(settings, chosen, days, instant)
     seeds = [f"simulated:{number}:" for number in range(splits)]
-    result = simulated(past.experiment, past.user_days, seeds, from_micros(instant))
-    _print_simulation(result, chosen.analysis.alpha)
+    result = simulated(past.experiment, past.user_days, seeds, from_micros(instant), _watched)
+    print_simulation(result, console)
     _write_json(json_file, asdict(result))
 
 
@@ -220,9 +220,9 @@ def evaluate(
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
     """Analyse an experiment, print the verdict, and return the report's path."""
     from jobs.analyze_experiment import gather_evidence, phase_folder
-    from recsys.experiments.analysis import analyze as analyzed
-    from recsys.experiments.console import print_result
-    from recsys.experiments.report import write_report
+    from recsys.experiments.analysis.analyze import analyze as analyzed
+    from recsys.experiments.report.console import print_result
+    from recsys.experiments.report.writer import write_report
 
     file = _written(settings, surface)
     chosen = _experiment(file, key)
@@ -318,19 +318,8 @@ def _print_experiments(file: ExperimentFile) -> None:
     console.print(table)
 
 
-def _print_simulation(result: "Simulation", alpha: float) -> None:
-    """Print how often each metric alarmed though nothing was compared."""
-    table = Table("metric", "variant", "one look", "daily looks", "always-valid", "p uniform", box=None, pad_edge=False)
-    for each in result.metrics:
-        shares = (each.fixed, each.peeking, each.always_valid)
-        cells = (f"{share.value:.1%} ({share.interval.low:.1%} to {share.interval.high:.1%})" for share in shares)
-        table.add_row(each.metric, each.variant, *cells, f"{each.uniformity_p:.2g}")
-    console.print(table)
-    ratio = result.sample_ratio
-    console.print(
-        f"False alarms of {result.splits:,} splits of {result.users:,} users; at one look {alpha:.0%} are meant to be, "
-        f"always-valid {alpha:.0%} at most. The sample ratio test alarmed {ratio.count} times."
-    )
+def _watched(seeds: Sequence[str]) -> Iterable[str]:
+    return track(seeds, "Splitting", console=console, transient=True, disable=not console.is_terminal)
 
 
 def _instant(as_of: str | None) -> int:

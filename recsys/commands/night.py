@@ -30,17 +30,22 @@ def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
 def nightly(
     conf: Conf = DEMO,
     as_of: AsOf = None,
-    train: Annotated[bool, typer.Option(help="Train the meta-model, or take the champion.")] = True,
+    train: Annotated[
+        bool | None, typer.Option(help="Train a new version, or not; by default where the newest one is too old.")
+    ] = None,
 ) -> None:
-    """Run the night: validate, fit, train, score every user, publish a snapshot.
+    """Run the night: validate, fit, train where it is due, score every user by the champion, publish a snapshot.
 
     Steps whose inputs, settings and code are unchanged are not done again: after a crash, run the same command.
     """
-    from jobs.nightly import night
+    from jobs.nightly import instant_of, night
     from jobs.nightly import nightly as do_night
+    from jobs.train_meta_model import training_is_due
 
     settings = load_settings(conf)
-    name = do_night(night(settings, *instants(as_of), train=train), train)
+    instant = instant_of(settings, *instants(as_of))
+    train = training_is_due(settings, instant) if train is None else train
+    name = do_night(night(settings, instant, train=train), train)
     push_if_shared(settings)
     console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
 
@@ -53,6 +58,9 @@ def backtest(
     days_sampled: Annotated[int | None, typer.Option(help="Look at so many days of the window.")] = None,
     users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Look at this share of the users.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of both samples and of the intervals.")] = 0,
+    versions: Annotated[
+        str | None, typer.Option(help="Rank by these too, 5,6; the champion and the challenger by default.")
+    ] = None,
 ) -> None:
     """Rank each past day by what was known at its midnight; measure by what users bought on it."""
     from jobs.backtest import backtest as measure
@@ -60,7 +68,8 @@ def backtest(
     from recsys.report import print_backtest
 
     first, last = (parse_instant(day) for day in (start, end))
-    result = measure(window(load_settings(conf), first, last, days_sampled, seed), users_sampled, seed)
+    asked = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
+    result = measure(window(load_settings(conf), first, last, days_sampled, seed), users_sampled, seed, asked)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")

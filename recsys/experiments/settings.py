@@ -53,7 +53,7 @@ OutcomeColumn = Literal[
     "attributed_purchases",
     "attributed_revenue",
 ]
-"""What is known of a user within his attribution window; see recsys/experiments/outcomes.py."""
+"""What is known of a user within his attribution window; see recsys/experiments/analysis/outcomes.py."""
 
 
 class ExplorationSettings(StepSettings):

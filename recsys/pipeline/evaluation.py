@@ -23,6 +23,7 @@ def page_metrics(
     meta_models: Mapping[str, MetaModel],
     users_sampled: float = 1.0,
     seed: int = 0,
+    new_only: bool = False,
 ) -> DataFrame:
     """Measure meta-models and each recommender alone on the purchases of the day from each instant.
 
@@ -36,6 +37,7 @@ def page_metrics(
         meta_models: By the name of their policy; trained on earlier days, on all features or some.
         users_sampled: Share of the users looked at on each day, in (0, 1].
         seed: Seed of that sample.
+        new_only: Neither rank nor count as relevant what the user had bought before the instant.
     """
     schema = pa.schema(
         [("as_of", pa.int64()), ("user_id", pa.string()), ("policy", pa.string())]
@@ -48,19 +50,17 @@ def page_metrics(
             for as_of in as_ofs:
                 for buyers in buyers_of_day(block, as_of):
                     sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
-                    rows = _measure(buyers.take(np.flatnonzero(sampled)), shop, as_of, meta_models)
+                    rows = _measure(buyers.take(np.flatnonzero(sampled)), shop, as_of, meta_models, new_only)
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return histories.mapInArrow(measure, f"as_of long, user_id string, policy string, {metrics}")
 
 
-def _measure(block: Block, shop: Shop, as_of: int, meta_models: Mapping[str, MetaModel]) -> list[dict]:
+def _measure(block: Block, shop: Shop, as_of: int, meta_models: Mapping[str, MetaModel], new_only: bool) -> list[dict]:
     if not len(block):
         return []
     scorer = shop.scorer(as_of)
-    sales = scorer.horizon.sales
-    candidates = open_at(shop, sales, first_purchases(block, as_of))
-    relevant = bought_in_day(block, as_of, len(shop.catalogue))[:, sales] & candidates
+    candidates, relevant = candidates_and_relevant(block, shop, as_of, new_only)
     user_ids = block.user_ids.to_pylist()
     rows = []
     for policy, scores in _policies(scorer, block, shop, meta_models).items():
@@ -75,6 +75,29 @@ def _measure(block: Block, shop: Shop, as_of: int, meta_models: Mapping[str, Met
             for user in np.flatnonzero(relevant.any(axis=1))
         ]
     return rows
+
+
+def candidates_and_relevant(
+    block: Block, shop: Shop, as_of: int, new_only: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which sales of the horizon are ranked on each user's page, and which of them he bought on that day.
+
+    Args:
+        block: Users who bought on the day from the instant.
+        shop: The shop.
+        as_of: The instant, microseconds.
+        new_only: Leave out what the user had bought before the instant, however long ago.
+
+    Returns:
+        Two arrays of shape (n_users, n_horizon).
+    """
+    horizon = shop.horizon(as_of)
+    candidates = open_at(shop, horizon.sales, first_purchases(block, as_of))
+    if new_only:
+        users, events = block.purchases_between(np.iinfo(np.int64).min, as_of)
+        columns = horizon.columns(block.sales[events])
+        candidates[users[columns >= 0], columns[columns >= 0]] = False
+    return candidates, bought_in_day(block, as_of, len(shop.catalogue))[:, horizon.sales] & candidates
 
 
 def first_purchases(block: Block, as_of: int) -> NDArray[np.int64]:

@@ -72,3 +72,23 @@ class RankingSettings(StepSettings):
     history_events: int = Field(1000, ge=0)
     """A user's latest so many events go along, 8 bytes each: a running session adds to them."""
     segments: SegmentSettings = SegmentSettings()
+
+
+class NightCheckSettings(StepSettings):
+    """What a night must hold to before it publishes; a night that does not publishes nothing."""
+
+    max_rejected_times: float = Field(5.0, ge=1)
+    """The share of rows set aside may be so many times the mean of the last nights; source.max_rejected_share holds
+    too."""
+    max_feature_drift: float = Field(1.0, gt=0)
+    """A feature's mean over yesterday's examples may differ by so many of its standard deviations from training."""
+    min_sales_covered: float = Field(0.05, ge=0, le=1)
+    """Of the sales of the horizon at least this share must be in some user's ranking."""
+    min_users_share: float = Field(0.5, ge=0, le=1)
+    """Against the night before, at least this share of users must be ranked."""
+    min_ndcg_share: float = Field(0.5, ge=0, le=1)
+    """Against the mean of the last nights, at least this share of ndcg@10 must be reached on yesterday's pages."""
+    nights: int = Field(7, ge=1)
+    """So many earlier nights are the last nights."""
+    min_cases: int = Field(100, ge=1)
+    """A value over fewer purchases, pages or users is kept and shown, and stops no night."""

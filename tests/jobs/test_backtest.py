@@ -36,7 +36,7 @@ def result(shop) -> dict:
 
 
 def test_result_has_its_stable_shape(result):
-    assert list(result) == ["window", "policies", "differences"]
+    assert list(result) == ["window", "policies", "differences", "paired_ndcg@10"]
     assert result["differences"] == {}
     features = set(result["policies"]) - {"meta"}
     assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= features

@@ -282,7 +282,9 @@ def test_snapshot_names_what_made_it(published_shop):
     assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
     assert snapshot.policies == ("meta",)
     assert list(snapshot.versions) == ["home_ranker"]
-    assert json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"] == list(snapshot.reasons)
+    assert json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"] == list(
+        snapshot.reasons
+    )
 
 
 def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_did(published_shop):
@@ -316,7 +318,7 @@ def test_as_of_is_given_or_configured_or_today(tmp_path):
 def test_meta_model_is_trained_on_the_days_before_as_of(tmp_path):
     run = night(SmallShop(tmp_path).settings())
     assert run.training_days == [run.as_of - 3 * DAY, run.as_of - 2 * DAY, run.as_of - DAY]
-    assert night(run.settings, train=False).training_days == []
+    assert night(run.settings, train=False).training_days == [run.as_of - DAY]  # to measure the champion on
 
 
 # Killing the night.

@@ -18,6 +18,7 @@ from jobs.run import Run
 from recsys import snapshot_store
 from recsys.experiments.model_pins import PINS
 from recsys.meta_model import MetaModel
+from recsys.model_versions import CHAMPION
 from recsys.ranker_files import RANKER, read_ranker
 from recsys.snapshot import Snapshot
 
@@ -54,10 +55,12 @@ class Prepared:
         self.file.write_text(yaml.safe_dump(content))
 
     def register(self, model: MetaModel, fingerprint: str) -> str:
-        return tracking.register(self.settings, model, {}, 1, fingerprint)
+        version = tracking.register(self.settings, model, {}, 1, fingerprint)
+        self.point(CHAMPION, version)
+        return version
 
     def point(self, alias: str, version: str) -> None:
-        tracking._client(self.settings).set_registered_model_alias(self.settings.mlflow.model_name, alias, version)
+        tracking.point(self.settings, alias, version)
 
     def prepare(self, version: str = "2", model: MetaModel = MODEL) -> Run:
         run = night(self.settings)
@@ -178,7 +181,7 @@ def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(shop, tmp_path)
     settings = shop.settings(serving={"experiments": str(conf)})
     features = MetaModel.from_json((night(settings).folder / "meta_model" / "model.json").read_text()).features
     backwards = MetaModel(features, [0.0] * len(features), [1.0] * len(features), [-1.0] * len(features), 0.0)
-    assert tracking.register(settings, backwards, {}, 1, "backwards", is_champion=False) == "2"
+    assert tracking.register(settings, backwards, {}, 1, "backwards") == "2"
     sides = ({"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "2"})
     content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": [experiment("backwards", *sides)]}
     (conf / "home.yaml").write_text(yaml.safe_dump(content))

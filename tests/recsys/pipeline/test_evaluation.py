@@ -6,7 +6,7 @@ from shops import AS_OF, make_shop, purchase, sale, visit
 
 from recsys.histories import Block
 from recsys.instants import DAY
-from recsys.pipeline.evaluation import first_purchases, page_metrics
+from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, page_metrics
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
 
@@ -20,20 +20,20 @@ def collected(frame) -> list[dict]:
     return [row.asDict() for row in frame.orderBy("as_of", "policy", "user_id").collect()]
 
 
-def expected_page(fitted, meta_model, user: str, as_of: int) -> dict[str, dict[str, float]]:
+def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = False) -> dict[str, dict[str, float]]:
     """The metrics of each policy for a user's page, from the rows of the tables; empty if there is none."""
     sales = {row["sale_id"]: row for row in fitted.data.sale_rows}
-    today = [
-        row
-        for row in fitted.data.event_rows
-        if row["user_id"] == user and row["kind"] == "purchase" and as_of <= row["occurred_at"] < as_of + DAY
-    ]
+    purchases = [row for row in fitted.data.event_rows if row["user_id"] == user and row["kind"] == "purchase"]
+    today = [row for row in purchases if as_of <= row["occurred_at"] < as_of + DAY]
+    left_out = {row["sale_id"] for row in purchases if new_only and row["occurred_at"] < as_of}
     if not today:
         return {}
     moment = min(row["occurred_at"] for row in today)
     ids = fitted.sale_ids(as_of)
     candidates = [
-        column for column, each in enumerate(ids) if sales[each]["opens_at"] <= moment < sales[each]["closes_at"]
+        column
+        for column, each in enumerate(ids)
+        if sales[each]["opens_at"] <= moment < sales[each]["closes_at"] and each not in left_out
     ]
     relevant = {column for column in candidates if ids[column] in {row["sale_id"] for row in today}}
     if not relevant:
@@ -55,14 +55,18 @@ def expected_page(fitted, meta_model, user: str, as_of: int) -> dict[str, dict[s
     return found
 
 
-def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_model, pages):
+@pytest.mark.parametrize("new_only", [False, True])
+def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_model, new_only):
+    pages = collected(
+        page_metrics(fitted.histories, fitted.shop, fitted.instants, {"meta": meta_model}, new_only=new_only)
+    )
     found = {(row["as_of"], row["user_id"], row["policy"]): row for row in pages}
     assert len(found) == len(pages)
     expected = {
         (as_of, user, policy): metrics
         for as_of in fitted.instants
         for user in fitted.users
-        for policy, metrics in expected_page(fitted, meta_model, user, as_of).items()
+        for policy, metrics in expected_page(fitted, meta_model, user, as_of, new_only).items()
     }
     assert found.keys() == expected.keys()
     assert len({key[:2] for key in expected}) > 8
@@ -126,6 +130,31 @@ def test_user_whose_first_purchase_is_of_a_closed_sale_is_ranked_by_what_else_he
     assert {row["user_id"] for row in rows} == {"u"}
     own_visits = next(row for row in rows if row["policy"] == "own_visits")
     assert [own_visits[name] for name in METRICS] == [1, 1, 1, 1]
+
+
+def test_sale_bought_before_is_neither_ranked_nor_relevant_on_a_page_of_new_ones(fitted_shop, meta_model, fitted):
+    sales = [sale("again", -60, 2), sale("late", -3, 2), sale("new", -3, 2), *fitted.data.sale_rows[:5]]
+    data = make_shop(
+        sales,
+        [
+            purchase("u", "again", -50),  # longer ago than histories go back
+            purchase("u", "again", 0.3),
+            visit("u", "new", -0.5),  # a visit is no purchase
+            purchase("u", "new", 0.3),
+            purchase("v", "late", -0.001),
+            purchase("v", "late", 0.4),  # nothing new: no page
+            purchase("w", "late", 0),  # at the instant itself: new
+        ],
+    )
+    shop = fitted_shop(data)
+    block = data.block
+    candidates, relevant = candidates_and_relevant(block, shop.shop, AS_OF, new_only=True)
+    ids = np.array(shop.sale_ids(AS_OF))
+    assert [set(ids[row]) for row in relevant] == [{"new"}, set(), {"late"}]
+    everything = candidates_and_relevant(block, shop.shop, AS_OF)[0]
+    assert [set(ids[row]) for row in everything & ~candidates] == [{"again"}, {"late"}, set()]
+    rows = collected(page_metrics(shop.histories, shop.shop, [AS_OF], {"meta": meta_model}, new_only=True))
+    assert {row["user_id"] for row in rows} == {"u", "w"}
 
 
 def test_day_without_a_purchase_has_no_page(fitted, meta_model):

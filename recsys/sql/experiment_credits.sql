@@ -1,0 +1,26 @@
+-- One row per purchase that a variant is credited with: it had placed the sale on a page shown before, of two mixed ones.
+-- The page is the one that the purchase names, else the latest one that showed the sale.
+with placed as (
+    select
+        outcomes.user_id,
+        outcomes.known_at,
+        outcomes.sale_id,
+        outcomes.occurred_at,
+        get(pages.teams, int(array_position(pages.sale_ids, outcomes.sale_id)) - 1) as variant,
+        struct(coalesce(pages.request_id = outcomes.token, false), pages.shown_at, pages.request_id) as nearness
+    from {outcomes} as outcomes
+    inner join {pages} as pages using (user_id)
+    where outcomes.kind = 'purchase'
+        and not outcomes.is_past
+        and pages.is_analysed
+        and array_contains(pages.sale_ids, outcomes.sale_id)
+        and (pages.shown_at <= outcomes.occurred_at or pages.request_id = outcomes.token)
+), experiment_credits as (
+    select
+        user_id,
+        date_from_unix_date(int(known_at div 86400000000)) as day,
+        max_by(variant, nearness) as variant
+    from placed
+    group by user_id, known_at, sale_id, occurred_at
+)
+select user_id, day, variant from experiment_credits where variant != ''  -- a place that was filled after the draft

@@ -1,0 +1,178 @@
+"""What stops a night, each limit from both sides; and what the values are."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from recsys.meta_model import MetaModel
+from recsys.meta_training import Examples
+from recsys.night_values import NightValues
+from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
+from recsys.pipeline.settings import NightCheckSettings
+
+DEFAULT = NightCheckSettings()
+GOOD = NightValues(
+    as_of=datetime(2026, 3, 9, tzinfo=UTC),
+    version="5",
+    rejected_share=0.002,
+    sales_covered=0.9,
+    users=1000,
+    purchases=300,
+    pages=200,
+    ndcg=0.3,
+    calibration=1.1,
+    drift={"popularity": 0.2, "own_visits": -0.9},
+)
+
+
+def nights(*changes: dict) -> list[NightValues]:
+    """Nights before GOOD, the latest last."""
+    return [
+        GOOD.model_copy(update={"as_of": GOOD.as_of - timedelta(days=len(changes) - number), **change})
+        for number, change in enumerate(changes)
+    ]
+
+
+USUAL = nights({"ndcg": 0.2}, {"ndcg": 0.3}, {"ndcg": 0.4})
+
+
+def found(*earlier: NightValues, settings: NightCheckSettings = DEFAULT, **changes: object) -> tuple[str, ...]:
+    return problems(GOOD.model_copy(update=changes), earlier, settings)
+
+
+def test_good_night_has_no_problem():
+    assert found(*USUAL) == found() == ()
+
+
+@pytest.mark.parametrize(
+    ("at_the_limit", "beyond", "says"),
+    [
+        (
+            {"rejected_share": 0.01},
+            {"rejected_share": 0.0101},
+            "share of rejected rows == 1.01%, must be at most 5 times 0.20%, the mean of the last 3 nights "
+            "(night_checks.max_rejected_times): 'recsys validate' shows them",
+        ),
+        (
+            {"drift": {"price": -1.0, "age": 0.5}},
+            {"drift": {"price": -1.01, "age": 0.5}},
+            "mean of feature price == -1.01 standard deviations from the training of version 5, must be within 1 "
+            "(night_checks.max_feature_drift): look for a change of the source, or promote a version of 'recsys "
+            "nightly --train'",
+        ),
+        (
+            {"sales_covered": 0.05},
+            {"sales_covered": 0.049},
+            "share of sales in any user's ranking == 4.90%, must be at least 5.00% (night_checks.min_sales_covered): "
+            "'recsys models rollback' takes the champion before",
+        ),
+        (
+            {"users": 500},
+            {"users": 499},
+            "users ranked == 499, 49.90% of the night before, must be at least 50.00% (night_checks.min_users_share): "
+            "look for missing events",
+        ),
+        (
+            {"ndcg": 0.1501},
+            {"ndcg": 0.1499},
+            "ndcg@10 of yesterday == 0.1499, must be at least 50.00% of 0.3000, the mean of the last 3 nights "
+            "(night_checks.min_ndcg_share): 'recsys models drift' shows them",
+        ),
+    ],
+    ids=["rejected", "drift", "sales", "users", "ndcg"],
+)
+def test_limit_holds_up_to_its_value_and_says_what_to_do_beyond(at_the_limit, beyond, says):
+    assert found(*USUAL, **at_the_limit) == ()
+    assert found(*USUAL, **beyond) == (says,)
+
+
+def test_all_problems_are_named_at_once():
+    broken = {"rejected_share": 0.5, "drift": {"a": 9.0}, "sales_covered": 0.01, "users": 120, "ndcg": 0.01}
+    assert len(found(*USUAL, **broken)) == 5
+
+
+@pytest.mark.parametrize(
+    "few",
+    [
+        {"purchases": 99, "drift": {"price": 5.0}},
+        {"users": 99, "sales_covered": 0.0, "few_before": True},
+        {"pages": 99, "ndcg": 0.0},
+        {"ndcg": None, "pages": 0, "purchases": 0, "drift": {}},
+    ],
+    ids=["purchases", "users", "pages", "closed day"],
+)
+def test_values_over_too_few_cases_stop_no_night(few):
+    before = nights(*[{"users": 99}] * 3) if few.pop("few_before", False) else USUAL
+    assert found(*before, **few) == ()
+
+
+def test_young_shop_is_not_measured_against_two_nights():
+    assert found(*USUAL[1:], ndcg=0.0, rejected_share=0.9) == ()
+
+
+def test_nights_over_too_few_pages_are_no_usual_ones():
+    assert found(*nights({"pages": 99}, {}, {}), ndcg=0.0) == ()
+
+
+def test_nights_that_were_refused_do_not_lower_the_bar():
+    refused = {"ndcg": 0.01, "users": 200, "rejected_share": 0.9, "problems": ("broken",)}
+    earlier = nights({}, {}, {}, refused, refused)
+    assert len(found(*earlier, ndcg=0.01, users=200, rejected_share=0.9)) == 3
+
+
+def test_only_the_last_nights_count():
+    earlier = nights(*[{"ndcg": 0.9}] * 5, {"ndcg": 0.3}, {"ndcg": 0.3}, {"ndcg": 0.3})
+    assert found(*earlier, ndcg=0.2, settings=NightCheckSettings(nights=3)) == ()
+    assert len(found(*earlier, ndcg=0.2, settings=NightCheckSettings(nights=8))) == 1
+
+
+def test_few_rejected_rows_more_are_no_change():
+    none_before = nights(*[{"rejected_share": 0.0}] * 3)
+    assert found(*none_before, rejected_share=0.005) == ()
+    assert len(found(*none_before, rejected_share=0.0051)) == 1
+
+
+def test_rejected_rows_are_those_set_aside_of_all_tables():
+    def count(table: str, rows: int, broken: int, action: str = "set aside") -> dict:
+        return {"table": table, "rows": rows, "broken": broken, "rule": {"action": action}}
+
+    counts = [
+        count("sales", 20, 3),
+        count("events", 180, 4),
+        count("events", 180, 1),
+        count("events", 180, 50, "kept"),
+        count("events", 180, 60, "not yet"),
+    ]
+    assert rejected_share(counts) == (3 + 4 + 1) / (20 + 180)
+    assert rejected_share([]) == 0
+
+
+def test_drift_is_the_difference_of_means_in_standard_deviations_of_training():
+    model = MetaModel(["a", "b", "unused"], [1.0, 10.0, 0.0], [2.0, 5.0, 1.0], [0.5, -1.0, 0.0], 0.0)
+    features = np.array([[0.0, 8.0, 100.0], [4.0, 8.0, 100.0], [5.0, 2.0, 100.0]], np.float32)
+    examples = Examples(["a", "b", "unused"], features, np.array([True, False, False]), np.ones(3))
+    assert feature_drift(model, examples) == {"a": (3 - 1) / 2, "b": (6 - 10) / 5}
+    nobody = Examples(["a", "b", "unused"], features[:0], np.zeros(0, bool), np.ones(0))
+    assert feature_drift(model, nobody) == {}
+
+
+def test_drift_finds_features_by_name():
+    model = MetaModel(["b", "a"], [10.0, 1.0], [5.0, 2.0], [1.0, 1.0], 0.0)
+    examples = Examples(["a", "b"], np.array([[3.0, 6.0]], np.float32), np.array([True]), np.ones(1))
+    assert feature_drift(model, examples) == {"b": -0.8, "a": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("rankings", "n_sales", "covered"),
+    [
+        ([[0, 1], [1, 2], [0, 2]], 10, 3 / 6),  # room for 6 of the 10
+        ([[0, 1], [2, 3], [0, 2]], 4, 1.0),
+        ([[0, 1], [0, 1], [1, 0]], 4, 0.5),
+        ([], 4, 0.0),
+    ],
+)
+def test_sales_covered_are_those_in_any_ranking(spark, rankings, n_sales, covered):
+    rows = [(f"u{number}", sales, [9, 9]) for number, sales in enumerate(rankings)]
+    table = spark.createDataFrame(rows, "user_id string, meta_sales array<int>, other_sales array<int>")
+    assert sales_covered(table, "meta", n_sales) == (covered, len(rankings))
