@@ -29,7 +29,7 @@ proto: $(READY)  ## Make the Python stubs of proto/ again
 		proto/recommendations/v1/recommendations.proto proto/recommendations/v1/admin.proto
 
 benchmarks: $(READY)  ## Print every headline figure beside its peer; takes a while
-	@for benchmark in similarities scoring night photos quality exposures serving; do $(BIN)/python -m benchmarks.$$benchmark || exit 1; done
+	@for benchmark in similarities scoring night photos quality assignment experiments exposures serving; do $(BIN)/python -m benchmarks.$$benchmark || exit 1; done
 
 clean:  ## Remove what was built; keeps var/
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
