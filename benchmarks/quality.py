@@ -1,125 +1,118 @@
-"""Quality on real purchases: the meta-model and its recommenders beside `implicit` and plain popularity.
+"""Quality on real purchases: the meta-model and its recommenders beside popularity and `implicit`'s models.
 
-    python -m benchmarks.quality [--conf conf/online_retail.yaml] [--from 2011-11-02] [--to 2011-12-09]
+    python -m benchmarks.quality [--shops online_retail complete_journey] [--days-sampled 12] [--seed 0]
 
-All rank the same sales for the same users on the same days. `implicit`'s models are refitted every seven days and know
-each user's events up to the day; they rank repeats too, as ours do.
+All rank the same sales for the same users on the same days: once every open sale, once those that the user had not
+bought before. Baselines are refitted for every day, as ours are, with the settings of a grid that were best on days
+before the window, for each of the two cases.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-from implicit.als import AlternatingLeastSquares
-from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
-from jobs.backtest import backtest, window
-from jobs.run import Run
+from benchmarks.quality_pages import CASES, baseline_pages, best_settings, whole_block
+from jobs.backtest import window
+from jobs.run import Run, with_inputs
+from jobs.train_meta_model import TRAIN_META_MODEL, read_model
 from recsys.config import load_settings
-from recsys.histories import Block, Histories
-from recsys.instants import parse_instant
-from recsys.metrics import RANKING_METRICS, bootstrap, ranking_metrics, ranks
-from recsys.pipeline.evaluation import first_purchases
-from recsys.pipeline.examples import bought_in_day, buyers_of_day, open_at
-from recsys.report import print_backtest, wide_console
+from recsys.instants import from_micros, parse_instant
+from recsys.meta_model import META
+from recsys.metrics import Estimate, bootstrap, paired_bootstrap
+from recsys.pipeline.evaluation import page_metrics
+from recsys.report import wide_console
+from recsys.tables import USER_HISTORIES
 
-REFIT_DAYS = 7
-POPULARITY_DAYS = 7
-
-Scores = Callable[[csr_matrix], NDArray[np.float32]]
+WINDOWS = {"online_retail": ("2011-11-02", "2011-12-09"), "complete_journey": ("2017-11-26", "2018-01-01")}
+METRICS = ("ndcg@10", "recall@10")
+TUNING_DAYS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conf", type=Path, default=Path("conf/online_retail.yaml"))
-    parser.add_argument("--from", dest="first", default="2011-11-02")
-    parser.add_argument("--to", dest="last", default="2011-12-09")
+    parser.add_argument("--shops", nargs="+", choices=WINDOWS, default=list(WINDOWS))
+    parser.add_argument("--days-sampled", type=int, default=12, help="days of the window, drawn by the seed")
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    print(machine.describe())
-    run = window(load_settings(arguments.conf), parse_instant(arguments.first), parse_instant(arguments.last))
-    result = backtest(run)
-    with threadpool_limits(1, "blas"):
-        result["policies"] |= measure_baselines(run)
-    print_backtest(result, wide_console())
+    console = wide_console()
+    console.print(machine.describe())
+    for shop in arguments.shops:
+        settings = load_settings(Path(f"conf/{shop}.yaml"))
+        first, last = (parse_instant(day) for day in WINDOWS[shop])
+        compare(window(settings, first, last, arguments.days_sampled, arguments.seed), arguments.seed, console)
 
 
-def measure_baselines(run: Run) -> dict[str, dict[str, Any]]:
-    """Return the metrics of each baseline on the pages of the backtest."""
+def compare(run: Run, seed: int, console: Console) -> None:
+    """Print for each case how well every policy ranks, and by how much the meta-model is better than the best."""
+    start = time.monotonic()
+    run.do(with_inputs(TRAIN_META_MODEL))
+    ours = our_pages(run)
+    tuning_days = sorted(np.random.default_rng(seed).choice(run.training_days, TUNING_DAYS, replace=False).tolist())
     everyone = whole_block(run)
-    pages: dict[str, list[tuple[str, dict[str, float]]]] = {}
-    models: dict[str, Scores] = {}
-    for number, as_of in enumerate(run.days):
-        known = everyone.as_of(as_of, run.settings.history)
-        if number % REFIT_DAYS == 0:
-            models = fit_implicit(counts(known))
-        recent = everyone.as_of(as_of, run.settings.history.model_copy(update={"days": POPULARITY_DAYS}))
-        popular = np.asarray(counts(recent).sum(axis=0), np.float32).ravel()
-        scorers = {
-            **models,
-            "popularity of 7 days": lambda users, popular=popular: np.tile(popular, (users.shape[0], 1)),
-        }
-        for buyers in buyers_of_day(everyone, as_of):
-            for name, metrics in measure(run, buyers, as_of, scorers):
-                pages.setdefault(name, []).append(metrics)
-    return {name: summary(rows) for name, rows in pages.items()}
+    with threadpool_limits(1, "blas"):  # `implicit` runs threads of its own
+        chosen = best_settings(run, everyone, tuning_days)
+        theirs = baseline_pages(run, everyone, run.days, {each for best in chosen.values() for each in best})
+    print_days(run, tuning_days, seed, console)
+    for case, best in chosen.items():
+        baselines = [str(each) for each in best]
+        pages = pd.concat([ours, theirs[theirs["policy"].isin(baselines)]])
+        print_case(case, pages[pages["case"] == case], baselines, seed, console)
+    console.print(f"{time.monotonic() - start:.0f} s in all\n")
 
 
-def whole_block(run: Run) -> Block:
-    """Return all users as one block."""
-    table = pq.read_table(run.folder / "user_histories").combine_chunks()
-    return Block.from_batch(table.to_batches()[0], len(run.shop.catalogue))
+def our_pages(run: Run) -> pd.DataFrame:
+    """Measure the meta-model and each recommender alone, in the form of `baseline_pages`."""
+    model, _ = read_model(run)
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    return pd.concat(
+        page_metrics(histories, run.shop, run.open_days, {META: model}, new_only=new_only).toPandas().assign(case=case)
+        for case, new_only in CASES.items()
+    )
 
 
-def counts(histories: Histories) -> csr_matrix:
-    """Return how often each user bought or visited each sale."""
-    matrix = histories.matrix(np.ones(len(histories.sales), np.float32)).copy()
-    matrix.sum_duplicates()
-    return matrix
+def print_days(run: Run, tuning_days: list[int], seed: int, console: Console) -> None:
+    """Print what was measured on what."""
+    measured, tuned = (", ".join(f"{from_micros(day):%m-%d}" for day in days) for days in (run.days, tuning_days))
+    console.print(f"\n[bold]{Path(run.settings.folder).name}[/bold]: {len(run.days)} days, seed {seed}: {measured}")
+    console.print(f"baselines tuned on {tuned}; meta-model trained on {len(run.training_days)} days before the window")
 
 
-def fit_implicit(matrix: csr_matrix) -> dict[str, Scores]:
-    """Fit `implicit`'s models with the settings that were best before the window."""
-    fitted: dict[str, Scores] = {}
-    for name, model in (("implicit BM25", BM25Recommender(K=500)), ("implicit cosine", CosineRecommender(K=100))):
-        model.fit(matrix, show_progress=False)
-        fitted[name] = lambda users, model=model: (users @ model.similarity).toarray().astype(np.float32)
-    als = AlternatingLeastSquares(factors=64, random_state=0)
-    als.fit(matrix, show_progress=False)
-    fitted["implicit ALS"] = lambda users: (
-        als.recalculate_user(np.arange(users.shape[0]), users) @ als.item_factors.T
-    ).astype(np.float32)
-    return fitted
+def print_case(case: str, pages: pd.DataFrame, baselines: list[str], seed: int, console: Console) -> None:
+    """Print a row a policy, best first, and the meta-model's lead over the best baseline of each metric."""
+    pages = pages.sort_values(["as_of", "user_id"])
+    by_policy = {str(policy): rows for policy, rows in pages.groupby("policy", sort=False)}
+    means = pages.groupby("policy")[list(METRICS)].mean()
+    console.print(f"\n{case}: {len(by_policy[META]):,} pages of {by_policy[META]['user_id'].nunique():,} users")
+    table = Table("policy", *METRICS, box=None, pad_edge=False)
+    for policy in means.sort_values("ndcg@10", ascending=False).index:
+        found = estimates(by_policy[policy], seed)
+        table.add_row(policy, *(f"{each.value:.4f} ± {(each.high - each.low) / 2:.4f}" for each in found.values()))
+    console.print(table)
+    for metric in METRICS:
+        best = means.loc[baselines, metric].idxmax()
+        lead = difference(by_policy[META], by_policy[best], seed)[metric]
+        console.print(
+            f"{metric}: meta - {best} = {lead.value:+.4f} ({lead.value / means.loc[best, metric]:+.1%}), "
+            f"95 % interval {lead.low:+.4f} to {lead.high:+.4f}"
+        )
 
 
-def measure(
-    run: Run, buyers: Block, as_of: int, scorers: dict[str, Scores]
-) -> Iterator[tuple[str, tuple[str, dict[str, float]]]]:
-    """Yield the baseline's name, and user and metrics of each page."""
-    shop = run.shop
-    sales = shop.horizon(as_of).sales
-    candidates = open_at(shop, sales, first_purchases(buyers, as_of))
-    relevant = bought_in_day(buyers, as_of, len(shop.catalogue))[:, sales] & candidates
-    users = counts(buyers.as_of(as_of, run.settings.history))
-    ids = buyers.user_ids.to_pylist()
-    for name, score in scorers.items():
-        ranked = ranks(score(users)[:, sales], candidates)
-        for user in np.flatnonzero(relevant.any(axis=1)):
-            yield name, (ids[user], ranking_metrics(ranked[user][relevant[user]]))
+def estimates(pages: pd.DataFrame, seed: int) -> dict[str, Estimate]:
+    """Return the mean of each metric with its interval."""
+    return bootstrap({name: pages[name].to_numpy() for name in METRICS}, pages["user_id"].to_numpy(), seed)
 
 
-def summary(rows: list[tuple[str, dict[str, float]]]) -> dict[str, Any]:
-    """Return each metric with its interval, as a backtest does."""
-    users = np.array([user for user, _ in rows])
-    values = {name: np.array([metrics[name] for _, metrics in rows]) for name in RANKING_METRICS}
-    estimates = {name: estimate._asdict() for name, estimate in bootstrap(values, users).items()}
-    return {**estimates, "users": len(np.unique(users))}
+def difference(pages: pd.DataFrame, others: pd.DataFrame, seed: int) -> dict[str, Estimate]:
+    """Return by how much one policy is better than another on the same pages, in the same order."""
+    values, other_values = ({name: rows[name].to_numpy() for name in METRICS} for rows in (pages, others))
+    return paired_bootstrap(values, other_values, pages["user_id"].to_numpy(), seed)
 
 
 if __name__ == "__main__":

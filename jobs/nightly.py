@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from jobs.compact_exposures import compact_exposures
-from jobs.publish_snapshot import PUBLISH_SNAPSHOT, PUBLISH_SNAPSHOT_OF_CHAMPION, SNAPSHOT
+from jobs.publish_snapshot import PUBLISH_SNAPSHOT, SNAPSHOT
 from jobs.run import Run, with_inputs
+from jobs.train_meta_model import TRAIN_META_MODEL
 from recsys.config import Settings
 from recsys.errors import ConfigurationError
 from recsys.instants import DAY, compact, from_micros, to_micros
@@ -15,14 +16,14 @@ def nightly(run: Run, train: bool = True) -> str:
 
     Args:
         run: From `night`.
-        train: False takes the champion instead of training the meta-model.
+        train: Whether to train a new version first; the champion is what the night ranks by in any case.
     """
     for name, compacted in compact_exposures(run.settings).items():
         if compacted.files:
             run.console.print(f"  {name}: {compacted}")
     run.console.print(f"Night as of {from_micros(run.as_of):%Y-%m-%d %H:%M} UTC in {run.folder}")
-    last = PUBLISH_SNAPSHOT if train else PUBLISH_SNAPSHOT_OF_CHAMPION
-    run.do(with_inputs(last))
+    trained = with_inputs(TRAIN_META_MODEL) if train else ()
+    run.do(tuple(dict.fromkeys((*trained, *with_inputs(PUBLISH_SNAPSHOT)))))
     return (run.folder / SNAPSHOT / "name").read_text()
 
 
@@ -38,11 +39,8 @@ def night(settings: Settings, as_of: int | None = None, today: int | None = None
     Raises:
         ConfigurationError: If no instant is given anywhere.
     """
-    if as_of is None:
-        as_of = to_micros(settings.as_of) if settings.as_of else today
-    if as_of is None:
-        raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
-    days = settings.meta_model.days if train else 0
+    as_of = instant_of(settings, as_of, today)
+    days = settings.meta_model.days if train else 1
     return Run(
         settings=settings,
         folder=Path(settings.folder) / "nights" / compact(as_of),
@@ -50,3 +48,16 @@ def night(settings: Settings, as_of: int | None = None, today: int | None = None
         training_days=[as_of - day * DAY for day in range(days, 0, -1)],
         days=[as_of],
     )
+
+
+def instant_of(settings: Settings, as_of: int | None = None, today: int | None = None) -> int:
+    """Return the instant of a night; see `night`.
+
+    Raises:
+        ConfigurationError: If no instant is given anywhere.
+    """
+    if as_of is None:
+        as_of = to_micros(settings.as_of) if settings.as_of else today
+    if as_of is None:
+        raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
+    return as_of

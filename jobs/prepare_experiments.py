@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs import tracking
 from jobs.run import Run, Step, main
-from jobs.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model
+from jobs.train_meta_model import TAKE_CHAMPION, read_model
 from recsys.errors import ModelError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.model_pins import PINS, Place, places, policies
@@ -123,14 +123,9 @@ def _version(run: Run, place: Place) -> str:
         return str(error)
 
 
-def _step(meta_model: Step) -> Step:
-    return Step(
-        "prepare_experiments", prepare_experiments, (EXPERIMENTS,), inputs=(meta_model,), depends_on=_depends_on
-    )
-
-
-PREPARE_EXPERIMENTS = _step(TRAIN_META_MODEL)
-PREPARE_EXPERIMENTS_WITH_CHAMPION = _step(TAKE_CHAMPION)
+PREPARE_EXPERIMENTS = Step(
+    "prepare_experiments", prepare_experiments, (EXPERIMENTS,), inputs=(TAKE_CHAMPION,), depends_on=_depends_on
+)
 
 if __name__ == "__main__":
     main(PREPARE_EXPERIMENTS)

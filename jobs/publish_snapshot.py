@@ -1,4 +1,4 @@
-"""rankings, segment_rankings, sales, the meta-model → a published snapshot."""
+"""rankings, segment_rankings, sales, the meta-model, a night that held to its checks → a published snapshot."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs.check_night import CHECK_NIGHT
 from jobs.prepare_experiments import EXPERIMENTS, other_versions, ranking_settings
 from jobs.rank_segments import RANK_SEGMENTS
 from jobs.run import Run, Step, main
-from jobs.score_users import SCORE_USERS, SCORE_USERS_WITH_CHAMPION
 from jobs.train_meta_model import read_model
 from recsys import snapshot_store
 from recsys.catalogue import Catalogue, Horizon
@@ -77,12 +77,7 @@ def _rankings(folder: Path) -> Iterator[pa.RecordBatch]:
     return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
 
 
-def _step(score_users: Step) -> Step:
-    return Step("publish_snapshot", publish_snapshot, (SNAPSHOT,), inputs=(RANK_SEGMENTS, score_users))
-
-
-PUBLISH_SNAPSHOT = _step(SCORE_USERS)
-PUBLISH_SNAPSHOT_OF_CHAMPION = _step(SCORE_USERS_WITH_CHAMPION)
+PUBLISH_SNAPSHOT = Step("publish_snapshot", publish_snapshot, (SNAPSHOT,), inputs=(RANK_SEGMENTS, CHECK_NIGHT))
 
 if __name__ == "__main__":
     main(PUBLISH_SNAPSHOT)

@@ -54,10 +54,13 @@ class Run:
     as_of: int
     """Data is known up to this instant, microseconds UTC."""
     training_days: list[int]
-    """The meta-model learns from the day from each of these instants."""
+    """The meta-model learns from the day from each of these instants; without training, the champion is measured on
+    the last one's."""
     days: list[int]
     """The instants that are ranked: the night's own, or each midnight of a backtest."""
     console: Console = field(default_factory=lambda: wide_console(stderr=True))
+    pinned: dict[str, str] = field(default_factory=dict)
+    """Versions by the alias that the run has looked up: a promotion meanwhile is for the next run."""
 
     @cached_property
     def spark(self) -> SparkSession:

@@ -3,12 +3,7 @@
 from pathlib import Path
 
 from jobs.fit_recommenders import FIT_RECOMMENDERS
-from jobs.prepare_experiments import (
-    PREPARE_EXPERIMENTS,
-    PREPARE_EXPERIMENTS_WITH_CHAMPION,
-    other_versions,
-    ranking_settings,
-)
+from jobs.prepare_experiments import PREPARE_EXPERIMENTS, other_versions, ranking_settings
 from jobs.run import Run, Step, main
 from jobs.train_meta_model import read_model
 from recsys.errors import ConfigurationError
@@ -41,18 +36,13 @@ def _require_policies(policies: tuple[str, ...], names: list[str]) -> None:
         )
 
 
-def _step(experiments: Step) -> Step:
-    return Step(
-        "score_users",
-        score_users,
-        ("rankings",),
-        inputs=(FIT_RECOMMENDERS, experiments),
-        depends_on=lambda run: run.settings.rankings.model_dump(mode="json", exclude={"segments"}),
-    )
-
-
-SCORE_USERS = _step(PREPARE_EXPERIMENTS)
-SCORE_USERS_WITH_CHAMPION = _step(PREPARE_EXPERIMENTS_WITH_CHAMPION)
+SCORE_USERS = Step(
+    "score_users",
+    score_users,
+    ("rankings",),
+    inputs=(FIT_RECOMMENDERS, PREPARE_EXPERIMENTS),
+    depends_on=lambda run: run.settings.rankings.model_dump(mode="json", exclude={"segments"}),
+)
 
 if __name__ == "__main__":
     main(SCORE_USERS)

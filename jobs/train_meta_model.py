@@ -1,17 +1,24 @@
-"""training_examples → a model version in MLflow, and a copy of it in the run's folder."""
+"""training_examples → a model version in MLflow; the champion → what the night ranks by."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame
 
 from jobs import tracking
+from jobs.build_themes import BUILD_THEMES
 from jobs.build_training_set import BUILD_TRAINING_SET
-from jobs.run import Run, Step, main
+from jobs.promote_model import NIGHTLY, appoint
+from jobs.run import Run, Step, code_version, digest, main
+from recsys.config import Settings
 from recsys.images.themes import THEME_MODEL
+from recsys.instants import DAY, from_micros
 from recsys.meta_model import MetaModel
 from recsys.meta_training import Examples, evaluate, train
+from recsys.model_versions import CHAMPION, model_configuration
 from recsys.tables import TRAINING_EXAMPLES
 
+TRAINED_MODEL = "trained_model"
 META_MODEL = "meta_model"
 
 
@@ -19,21 +26,52 @@ def train_meta_model(run: Run, out: Path) -> str:
     """Fit the meta-model and register it; the version that the same data and settings gave before is taken again."""
     examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
     model = train(examples, run.settings.meta_model)
-    fingerprint = run.fingerprint(TRAIN_META_MODEL)
     metrics = evaluate(model, examples)
     themes = (run.folder / THEME_MODEL).read_text("utf-8")
+    as_of = run.training_days[-1] + DAY
+    lineage = {
+        tracking.AS_OF: from_micros(as_of).isoformat(),
+        tracking.MADE_BY: NIGHTLY if run.is_night else "backtest",
+        tracking.CODE_VERSION: code_version(),
+        tracking.CONFIGURATION: digest(model_configuration(run.settings)),
+    }
+    fingerprint = run.fingerprint(TRAIN_META_MODEL)
     version = tracking.register(
-        run.settings, model, metrics, len(examples.bought), fingerprint, run.is_night, {THEME_MODEL: themes}
+        run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
     )
-    _save(model, version, out)
-    return f"{run.settings.mlflow.model_name} version {version}"
+    alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
+    _save(model, version, out / TRAINED_MODEL)
+    return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
+
+
+def training_is_due(settings: Settings, as_of: int) -> bool:
+    """Tell whether a night at an instant has no version of its configuration that is young enough.
+
+    A version of the same instant is what this night itself trained before it was cut off: it is due still.
+    """
+    configuration = digest(model_configuration(settings))
+    oldest = as_of - settings.meta_model.retrain_days * DAY
+    return not any(
+        each.as_of is not None and oldest < each.as_of < as_of
+        for each in tracking.versions(settings)
+        if each.made_by == NIGHTLY and each.configuration == configuration
+    )
 
 
 def take_champion(run: Run, out: Path) -> str:
-    """Take the champion instead of training."""
-    model, version = tracking.champion(run.settings)
-    _save(model, version, out)
+    """Take the champion, over the features that the shop has now, as what the night ranks by."""
+    version = _champion(run)
+    model = as_the_shop_is_now(run, tracking.read_version(run.settings, version), f"version {version}")
+    _save(model, version, out / META_MODEL)
     return f"{run.settings.mlflow.model_name} version {version}, the champion"
+
+
+def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
+    """Return a model over the features that the shop has; say which of its own it must do without."""
+    features = [recommender.name for recommender in run.shop.recommenders]
+    if missing := [feature for feature in model.features if feature not in features]:
+        run.console.print(f"    {name} ranks without {', '.join(missing)}, which the shop has not", style="yellow")
+    return model.over(features)
 
 
 def examples_of(table: DataFrame) -> Examples:
@@ -44,27 +82,46 @@ def examples_of(table: DataFrame) -> Examples:
 
 
 def read_model(run: Run) -> tuple[MetaModel, str]:
-    """Return the run's meta-model and its version."""
-    folder = run.folder / META_MODEL
+    """Return the model that a night ranks by, and its version."""
+    return _read(run.folder / META_MODEL)
+
+
+def read_trained_model(run: Run) -> tuple[MetaModel, str]:
+    """Return the model that the run trained, and its version."""
+    return _read(run.folder / TRAINED_MODEL)
+
+
+def _read(folder: Path) -> tuple[MetaModel, str]:
     return MetaModel.from_json((folder / "model.json").read_text()), (folder / "version").read_text()
 
 
-def _save(model: MetaModel, version: str, out: Path) -> None:
-    (out / META_MODEL).mkdir()
-    (out / META_MODEL / "model.json").write_text(model.to_json())
-    (out / META_MODEL / "version").write_text(version)
+def _champion(run: Run) -> str:
+    """Return the champion that the run saw first."""
+    if CHAMPION not in run.pinned:
+        run.pinned[CHAMPION] = tracking.version_of(run.settings, CHAMPION)
+    return run.pinned[CHAMPION]
+
+
+def _save(model: MetaModel, version: str, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.json").write_text(model.to_json())
+    (folder / "version").write_text(version)
 
 
 TRAIN_META_MODEL = Step(
     "train_meta_model",
     train_meta_model,
-    (META_MODEL,),
+    (TRAINED_MODEL,),
     inputs=(BUILD_TRAINING_SET,),
     depends_on=lambda run: [run.settings.meta_model, run.settings.mlflow],
 )
 
 TAKE_CHAMPION = Step(
-    "take_champion", take_champion, (META_MODEL,), depends_on=lambda run: tracking.champion(run.settings)[1]
+    "take_champion",
+    take_champion,
+    (META_MODEL,),
+    inputs=(BUILD_THEMES,),
+    depends_on=lambda run: [_champion(run), run.settings.recommenders],
 )
 
 if __name__ == "__main__":

@@ -104,29 +104,18 @@ class MetaModel:
             )
 
     def over(self, names: list[str]) -> "MetaModel":
-        """Return the same model over these features; those that it was trained without count nothing.
+        """Return the same model over these features.
 
-        Raises:
-            ModelError: If a feature that it was trained on is not among them.
+        A feature that it was trained without counts nothing, and so does one of its own that is not among them: it
+        stands at its mean in training.
         """
-        if missing := [name for name in self.features if name not in names]:
-            raise ModelError(
-                f"the model was trained on features {', '.join(missing)} too; the configuration gives "
-                f"{', '.join(names)}: correct 'recommenders.without' or the photos, or promote a version trained as "
-                "the shop is configured now, with 'recsys models promote'"
-            )
         own = {name: place for place, name in enumerate(self.features)}
 
         def spread(values: list[float], otherwise: float) -> list[float]:
             return [values[own[name]] if name in own else otherwise for name in names]
 
-        return MetaModel(
-            list(names),
-            spread(self.means, 0.0),
-            spread(self.scales, 1.0),
-            spread(self.coefficients, 0.0),
-            self.intercept,
-        )
+        means, scales = spread(self.means, 0.0), spread(self.scales, 1.0)
+        return MetaModel(list(names), means, scales, spread(self.coefficients, 0.0), self.intercept)
 
     def to_json(self) -> str:
         """Write the model as JSON."""

@@ -413,6 +413,7 @@ from recsys.snapshot import Snapshot
 
 run = night(load_settings(Path(sys.argv[1])))
 root = run.settings.snapshots_folder
+run.fingerprint(PUBLISH_SNAPSHOT)  # looks the champion up once for all children: opening MLflow takes seconds
 status, moment = None, 0
 events = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 while status != 0:

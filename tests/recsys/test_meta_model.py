@@ -93,7 +93,28 @@ def test_other_features_or_another_order_are_refused_and_both_are_named(names: l
     )
 
 
-@pytest.mark.parametrize("wrong", [{"negatives": 0}, {"days": 0}, {"regularization": 0}, {"negative": 5}])
+def test_model_over_more_features_scores_as_before() -> None:
+    wider = MODEL.over(["new", "own_visits", "popularity", "activity", "newer"])
+    assert wider.features == ["new", "own_visits", "popularity", "activity", "newer"]
+    assert (wider.means, wider.scales) == ([0.0, 0.5, 1.0, 2.0, 0.0], [1.0, 0.5, 2.0, 4.0, 1.0])
+    values = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
+    found, expected = wider.log_odds(list(values), (4,)), MODEL.log_odds([values[2], values[3], values[1]], (4,))
+    assert_allclose(found, expected, rtol=1e-6)
+    assert MODEL.over(MODEL.features) == MODEL
+
+
+def test_feature_that_is_gone_stands_at_its_mean_in_training() -> None:
+    narrower = MODEL.over(["popularity"])
+    assert (narrower.features, narrower.coefficients, narrower.intercept) == (["popularity"], [3.0], -2.0)
+    popularity = np.array([0.0, 5.0], np.float32)
+    at_its_mean = [np.full(2, MODEL.means[number], np.float32) for number in (1, 2)]
+    expected = MODEL.log_odds([popularity, *at_its_mean], (2,))
+    assert_allclose(narrower.log_odds([popularity], (2,)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"negatives": 0}, {"days": 0}, {"retrain_days": 0}, {"regularization": 0}, {"negative": 5}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         MetaModelSettings(**wrong)

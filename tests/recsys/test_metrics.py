@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from recsys.metrics import RANKING_METRICS, bootstrap, paired_bootstrap, ranking_metrics, ranks
+from recsys.metrics import (
+    RANKING_METRICS,
+    bootstrap,
+    coverage,
+    gini,
+    novelty,
+    paired_bootstrap,
+    ranking_metrics,
+    ranks,
+)
 
 
 def test_best_candidate_has_rank_1_and_the_others_0() -> None:
@@ -87,6 +96,34 @@ def test_metrics_agree_with_scikit_learn(seed: int, n_sales: int) -> None:
     assert found["ndcg@10"] == pytest.approx(ndcg_score(relevant, scores, k=10))
     if relevant.sum() == 1:  # of one relevant sale the average precision is the reciprocal rank
         assert found["mrr"] == pytest.approx(label_ranking_average_precision_score(relevant, scores))
+
+
+def test_coverage_is_the_share_of_sales_shown_at_all() -> None:
+    assert coverage(np.array([0, 7, 1, 0, 1])) == 3 / 5
+
+
+def test_gini_of_hand_computed_shares() -> None:
+    assert gini(np.array([4, 4, 4])) == 0
+    assert gini(np.array([0, 9, 0, 0])) == 1
+    # Of 1, 3 and 8 the differences of the three pairs are 2, 7 and 5; of 0, 0 and 12 they are 0, 12 and 12.
+    assert gini(np.array([3, 8, 1])) == pytest.approx((2 + 7 + 5) / (0 + 12 + 12))
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=30).filter(any))
+def test_gini_is_the_mean_difference_of_two_sales_over_twice_the_mean(times_shown: list[int]) -> None:
+    n, shown = len(times_shown), np.array(times_shown)
+    differences = np.abs(shown[:, None] - shown[None, :]).sum() / (n * (n - 1))
+    assert gini(shown) == pytest.approx(differences / (2 * shown.mean()))
+
+
+def test_novelty_is_the_mean_over_what_was_shown_of_the_bits_that_it_says() -> None:
+    # Known to 4, 1 and 16 of 16 users: 2, 4 and 0 bits, shown 3, 1 and 2 times; the last is never shown.
+    found = novelty(np.array([3, 1, 2, 0]), np.array([4, 1, 16, 2]), 16)
+    assert found == pytest.approx((3 * 2 + 1 * 4 + 2 * 0) / 6)
+
+
+def test_sale_that_nobody_knows_is_as_novel_as_one_that_a_single_user_knows() -> None:
+    assert novelty(np.array([1, 0]), np.array([0, 5]), 8) == 3
 
 
 def test_estimate_is_the_mean_over_cases_and_not_over_users() -> None:

@@ -53,7 +53,7 @@ def _compared(result: Result) -> Section:
     users = sum(result.health.users.values())
     notes = (
         f"{users:,} users were taken in from {instant(window.start)} to {instant(window.end)}. What each of them"
-        f" did in the {conventions.attribution_days:g} days after his first page counts.",
+        f" did in the {conventions.attribution_days:g} days from his first page on counts.",
         f"Known is what happened before {instant(window.as_of)}, the last day with any event:"
         f" {window.last_day or 'none'}.",
     )
