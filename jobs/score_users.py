@@ -30,9 +30,8 @@ def _require_policies(policies: tuple[str, ...], names: list[str]) -> None:
     """Check what the configuration alone cannot tell: a shop without photos has no recommender over them."""
     for policy in {each for each in policies if not is_meta(each)}.difference(names):
         raise ConfigurationError(
-            f"policy {policy!r} is to be ranked by, but the shop has no such recommender, maybe as no photo shows a "
-            "theme: remove it from 'rankings.policies' and the experiments, or look at tables sale_images and "
-            "rejected_images"
+            f"rankings.policies == {policy!r}, but the shop has no such recommender, as no photo shows a theme: remove "
+            "it, or look at tables sale_images and rejected_images"
         )
 
 

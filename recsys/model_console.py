@@ -25,7 +25,7 @@ def print_versions(versions: Sequence[ModelVersion], console: Console) -> None:
     measured = list(dict.fromkeys(name for each in versions for name in each.metrics))
     table = Table("version", "alias", "as of", "made by", *measured, "configuration", "code", box=None, pad_edge=False)
     for each in versions:
-        figures = (f"{each.metrics[name]:,.4g}" if name in each.metrics else "–" for name in measured)
+        figures = (_metric(each.metrics.get(name)) for name in measured)
         table.add_row(
             each.version,
             Text(", ".join(each.aliases), "bold green" if CHAMPION in each.aliases else ""),
@@ -49,7 +49,7 @@ def print_version(version: ModelVersion, model: MetaModel, configuration: Mappin
         "data": version.data_fingerprint,
         "code": version.code_version,
         "data, settings, code": version.fingerprint,
-        **{name: f"{value:,.6g}" for name, value in version.metrics.items()},
+        **{name: _metric(value) for name, value in version.metrics.items()},
         **{name: str(value) for name, value, _ in differing(configuration, {})},
     }
     table = Table.grid(padding=(0, 2))
@@ -72,7 +72,7 @@ def print_comparison(
     table = Table("", *names, box=None, pad_edge=False)
     table.add_row("as of", *map(_as_of, versions))
     for name, values in metrics.items():
-        table.add_row(name, *(_figure(value, ",.4g") for value in values))
+        table.add_row(name, *map(_metric, values))
     for name, values in slopes.items():
         table.add_row(f"coefficient of {name}", *(_figure(value, "+.3f") for value in values))
     for name, *settings in differing(*configurations):
@@ -141,6 +141,10 @@ def _pairs(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, tu
 
 def _figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
+
+
+def _metric(value: float | None) -> str:
+    return _figure(value, ",.0f" if value is not None and value.is_integer() else ".4f")
 
 
 def _as_of(version: ModelVersion) -> str:

@@ -98,7 +98,7 @@ def test_night_that_is_run_again_does_nothing_and_publishes_the_same(settings, s
     assert contents(settings.snapshots_folder) == before
     steps = [line.split() for line in capfd.readouterr().err.splitlines() if line.startswith("  ")]
     # The pages that were served meanwhile are gathered; the SQL of the night would see events, of which there are none.
-    assert [step[1] for step in steps if not step[0].endswith(":")] == ["unchanged"] * 10
+    assert [step[1] for step in steps if not step[0].endswith(":")] == ["unchanged"] * 13
 
 
 def test_demo_shop_that_is_there_is_not_built_again(settings, snapshot, capsys):

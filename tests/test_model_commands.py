@@ -61,8 +61,8 @@ def conf(shop) -> Path:
 def test_list_shows_versions_with_aliases_and_metrics(run, conf):
     status, out, _ = run("models", "list", "--conf", conf)
     assert status == 0
-    assert "2 challenger 2026-03-08 00:00 nightly 0.8 120" in out
-    assert "1 champion 2026-03-01 00:00 nightly 0.7 120" in out
+    assert "2 challenger 2026-03-08 00:00 nightly 0.8000 120" in out
+    assert "1 champion 2026-03-01 00:00 nightly 0.7000 120" in out
 
 
 def test_show_takes_an_alias_and_shows_features_settings_and_coefficients(run, conf):
@@ -76,7 +76,12 @@ def test_compare_shows_in_what_two_versions_differ(run, conf, tmp_path):
     file = tmp_path / "compared.json"
     status, out, _ = run("models", "compare", 2, "champion", "--conf", conf, "--json", file)
     assert status == 0
-    for part in ("auc 0.8 0.7", "coefficient of own_visits -0.333 –", "meta_model.days 4 3", "No backtest holds both."):
+    for part in (
+        "auc 0.8000 0.7000",
+        "coefficient of own_visits -0.333 –",
+        "meta_model.days 4 3",
+        "No backtest holds both.",
+    ):
         assert part in out
     result = json.loads(file.read_text())
     assert (result["versions"], result["settings"]) == (["2", "1"], [["meta_model.days", 4, 3]])

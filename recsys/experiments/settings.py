@@ -277,8 +277,11 @@ class ExperimentFile(StepSettings):
     default: Served
     """What users outside of all experiments are shown."""
     layers: dict[_Name, Layer] = {}
+    """Splits of all users, by name, that experiments share out."""
     holdouts: tuple[Holdout, ...] = Field((), strict=False)
+    """Users who are kept out of all experiments."""
     experiments: tuple[Experiment, ...] = Field((), strict=False)
+    """The experiments, in the order in which they may take a user in."""
 
     def experiment(self, key: str) -> Experiment | None:
         """Return an experiment by its key; None where there is none."""

@@ -93,12 +93,13 @@ def test_night_that_fails_a_check_says_why_and_the_last_snapshot_serves_on(shop)
     assert refused.problems[0] in message
 
 
-def test_changed_limit_lets_the_same_night_pass(shop):
+def test_changed_limit_lets_the_same_night_pass_and_a_stricter_one_stops_it_again(shop):
     refuse(shop, strict(shop, max_feature_drift=1e-6))
     settings = strict(shop, max_feature_drift=9.0)
     name = nightly(night(settings))
     assert snapshot_store.current(settings.snapshots_folder) == name
     assert [each.problems for each in kept(Path(settings.folder))] == [()]
+    refuse(shop, strict(shop, max_feature_drift=1e-6))
 
 
 def test_night_is_held_to_the_nights_before(shop, values):
