@@ -20,7 +20,7 @@ from jobs.compact_exposures import compact_exposures
 from jobs.run import locked
 from jobs.session import spark_session
 from recsys.config import Settings, load_settings
-from recsys.errors import ConfigurationError, EmptyInputError, InputError, RecsysError
+from recsys.errors import EmptyInputError, InputError, RecsysError
 from recsys.experiment_tables import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.experiments.analysis.outcomes import Quantities
 from recsys.experiments.assignment import assign_all, side_names
@@ -57,9 +57,6 @@ def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: i
         BusyError: If another process analyses the same phase, or compacts the logs.
     """
     experiment = file.experiment(key)
-    if experiment is None:
-        known = ", ".join(each.key for each in file.experiments) or "there is none"
-        raise ConfigurationError(f"experiment == '{key}', must be one of the file's: {known}")
     compact_exposures(settings)
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
     with locked(folder), _scratch(folder) as scratch:

@@ -7,7 +7,7 @@ import pytest
 import typer
 from small_shop import MLFLOW_WARNS, SmallShop, event, random_rows, sale
 
-from recsys.__main__ import app, main
+from recsys.__main__ import app
 
 pytestmark = MLFLOW_WARNS
 
@@ -15,23 +15,6 @@ pytestmark = MLFLOW_WARNS
 @pytest.fixture
 def shop(tmp_path) -> SmallShop:
     return SmallShop(tmp_path).write(*random_rows(1))
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Run the command as a shell does; return exit status, what it prints, and what it says on stderr."""
-
-    def run_command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
-
-    return run_command
 
 
 def commands(group: typer.Typer = app, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -1,7 +1,6 @@
 """An experiment from its file to a verdict: users of a small demo shop live through two days of it."""
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 import yaml
 from small_shop import MLFLOW_WARNS
 
-from recsys.__main__ import main
 from recsys.commands.demo import build_demo_shop
 from recsys.commands.experiment_demo import simulate
 from recsys.commands.experiments import judge
@@ -88,21 +86,14 @@ def _experiment(folder: Path, shop: Settings) -> Path:
 
 
 @pytest.fixture
-def recsys(simulated, monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
-    """Run `recsys experiment …` as a shell does; return exit status and what it says."""
+def recsys(simulated, run) -> Callable[..., tuple[int, str]]:
+    """Run `recsys experiment …` for the shop; return exit status and what it says."""
 
-    def run(*arguments: object) -> tuple[int, str]:
-        command = ["recsys", "experiment", *map(str, arguments), "--conf", str(simulated.conf)]
-        monkeypatch.setattr(sys, "argv", command)
-        try:
-            main()
-            status = 0
-        except SystemExit as exit_:
-            status = int(bool(exit_.code))
-        captured = capfd.readouterr()
-        return status, " ".join((captured.out + captured.err).split())
+    def run_experiment(*arguments: object) -> tuple[int, str]:
+        status, out, err = run("experiment", *arguments, "--conf", simulated.conf)
+        return status, " ".join((out + err).split())
 
-    return run
+    return run_experiment
 
 
 def exposures(simulated: Simulated) -> list[dict]:

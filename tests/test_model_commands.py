@@ -1,7 +1,6 @@
 """`recsys models …`: what a data scientist reads, from the first version to a rollback."""
 
 import json
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 from jobs import tracking
 from jobs.promote_model import appoint
-from recsys.__main__ import main
 from recsys.instants import to_micros
 from recsys.meta_model import MetaModel
 from recsys.night_values import NightValues, keep
@@ -24,20 +22,14 @@ MODELS = [
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
-    """Run the command as a shell does; return exit status, what it prints, and what it says on stderr."""
+def run(run):
+    """Run the command; what it prints stands in one line each, however wide the terminal is."""
 
-    def run_command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-        captured = capfd.readouterr()
-        return status, " ".join(captured.out.split()), " ".join(captured.err.split())
+    def in_one_line(*arguments: object) -> tuple[int, str, str]:
+        status, out, err = run(*arguments)
+        return status, " ".join(out.split()), " ".join(err.split())
 
-    return run_command
+    return in_one_line
 
 
 @pytest.fixture(scope="module")

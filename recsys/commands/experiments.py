@@ -18,7 +18,7 @@ from recsys.config import Settings, load_settings
 from recsys.errors import ConfigurationError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.files import load_experiments
-from recsys.experiments.settings import Experiment, ExperimentFile
+from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
 
 experiment = typer.Typer(
@@ -125,7 +125,7 @@ def plan(
     from recsys.experiments.analysis.planning import plan as planned
 
     settings = load_settings(conf)
-    chosen = _experiment(load_experiments(file or _path(settings, surface)), key)
+    chosen = load_experiments(file or _path(settings, surface)).experiment(key)
     past = past_users(settings, chosen, days, _night(settings, as_of))
     found = {
         metric.name: planned(chosen, metric, past.sums, past.new_users, effects) for metric in chosen.analysis.primary
@@ -160,7 +160,7 @@ def simulate_aa(
     from recsys.experiments.report.console import print_simulation
 
     settings = load_settings(conf)
-    chosen = _experiment(load_experiments(file or _path(settings, surface)), key)
+    chosen = load_experiments(file or _path(settings, surface)).experiment(key)
     instant = _night(settings, as_of)
     past = past_users(settings, chosen, days, instant)
     seeds = [f"simulated:{number}:" for number in range(splits)]
@@ -200,7 +200,7 @@ def evaluate(
     from jobs.evaluate_policy import evaluate_policy
 
     settings = load_settings(conf)
-    chosen = _experiment(_written(settings, surface), key)
+    chosen = _written(settings, surface).experiment(key)
     found = evaluate_policy(settings, chosen, policy, reward.value, _instant(as_of))
     table = Table(f"{reward.value} a page", "value", "95 % interval", "more than logged", "", box=None, pad_edge=False)
     table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
@@ -225,7 +225,7 @@ def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | No
     from recsys.experiments.report.writer import write_report
 
     file = _written(settings, surface)
-    chosen = _experiment(file, key)
+    chosen = file.experiment(key)
     result = analyzed(chosen, gather_evidence(settings, file, key, as_of), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
     print_result(result, console)
@@ -255,14 +255,6 @@ def _in_force(settings: Settings, surface: str) -> ExperimentFile:
     if surface not in files:
         raise ConfigurationError(f"no file is in force for surface {surface!r}: give --against FILE")
     return files[surface]
-
-
-def _experiment(file: ExperimentFile, key: str) -> Experiment:
-    found = file.experiment(key)
-    if found is None:
-        known = ", ".join(each.key for each in file.experiments) or "there is none"
-        raise ConfigurationError(f"experiment == '{key}', must be one of the file's: {known}")
-    return found
 
 
 def _check_transition(settings: Settings, surface: str, written: ExperimentFile) -> None:

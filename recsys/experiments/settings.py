@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from recsys.errors import ConfigurationError
 from recsys.meta_model import META
 from recsys.settings import StepSettings
 from recsys.targeting import Condition
@@ -283,9 +284,17 @@ class ExperimentFile(StepSettings):
     experiments: tuple[Experiment, ...] = Field((), strict=False)
     """The experiments, in the order in which they may take a user in."""
 
-    def experiment(self, key: str) -> Experiment | None:
-        """Return an experiment by its key; None where there is none."""
-        return next((each for each in self.experiments if each.key == key), None)
+    def experiment(self, key: str) -> Experiment:
+        """Return an experiment by its key.
+
+        Raises:
+            ConfigurationError: If there is none, naming those there are.
+        """
+        for each in self.experiments:
+            if each.key == key:
+                return each
+        known = ", ".join(each.key for each in self.experiments) or "there is none"
+        raise ConfigurationError(f"experiment == '{key}', must be one of the file's: {known}")
 
     @cached_property
     def fingerprint(self) -> str:
