@@ -78,7 +78,9 @@ def examples_of(table: DataFrame) -> Examples:
     """Read rows of table `training_examples` into memory."""
     frame = table.orderBy("as_of", "user_id", "sale_id").toPandas()
     names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
-    return Examples(names, frame[names].to_numpy(), frame["bought"].to_numpy(), frame["sampling_rate"].to_numpy())
+    return Examples(
+        names, frame[names].to_numpy(), *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "again"))
+    )
 
 
 def read_model(run: Run) -> tuple[MetaModel, str]:

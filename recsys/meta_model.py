@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from scipy.special import expit
 
 from recsys.errors import ModelError
@@ -40,12 +40,27 @@ class MetaModelSettings(StepSettings):
     """Purchases of so many days before as_of are the training set."""
     retrain_days: int = Field(7, ge=1, exclude=True)  # excluded: it is no part of what a model is
     """A night trains a new version once the newest one of the same configuration is so old."""
-    negatives: int = Field(5, ge=1)
+    negatives: int = Field(20, ge=1)
     """So many sales open and not bought are drawn for each purchase."""
     regularization: float = Field(1.0, gt=0)
     """Inverse strength C of the L2 penalty on standardised features."""
     seed: int = 0
     """Seed of the draw of sales not bought."""
+    min_again: int = Field(200, ge=1)
+    """Sales that a user bought before get coefficients of their own where the training set has so many of them that
+    were bought again, and as many that were not."""
+
+
+Cells = tuple[NDArray[np.integer], ...]
+"""Some cells of an array: their indices along each axis."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a logistic regression over standardised features has learnt."""
+
+    coefficients: list[float]
+    intercept: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,8 @@ class MetaModel:
     """P(a user buys a sale on the day from as_of | he buys on that day, the sale is open), by logistic regression.
 
     log-odds = intercept + sum of coefficient * (feature - mean) / scale. The intercept is corrected for the sampling
-    of the sales not bought; King and Zeng 2001, eq. 7.
+    of the sales not bought; King and Zeng 2001, eq. 7. A sale that the user bought before is not like one that is new
+    to him: where `again` is known, it has the weights of such sales.
     """
 
     features: list[str]
@@ -61,26 +77,51 @@ class MetaModel:
     scales: list[float]
     coefficients: list[float]
     intercept: float
+    again: Weights | None = None
 
     def log_odds(
-        self, features: Sequence[NDArray[np.float32]] | NDArray[np.float32], shape: tuple[int, ...]
+        self,
+        features: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        shape: tuple[int, ...],
+        again: Cells | None = None,
     ) -> NDArray[np.float32]:
-        """Return the log-odds of each cell, given one array a feature that broadcasts to the shape.
+        """Return the log-odds of each cell.
 
-        Features in one array, its first axis, are summed at once.
+        Args:
+            features: One array a feature that broadcasts to the shape, or one of all, whose first axis is the
+                features: they are summed at once.
+            shape: Of what is returned.
+            again: The cells of sales that the user bought before.
         """
         if isinstance(features, np.ndarray):
-            return np.tensordot(self.slopes, features, axes=1) + np.float32(self._constant)
-        total = np.full(shape, self._constant, np.float32)
-        for slope, feature in zip(self.slopes, features, strict=True):
+            total = np.tensordot(self.slopes, features, axes=1) + np.float32(self._constant)
+        else:
+            total = np.full(shape, self._constant, np.float32)
+            for slope, feature in zip(self.slopes, features, strict=True):
+                if slope:
+                    total += feature * slope
+        if self.again and again is not None and len(again[0]):
+            total[again] = self._log_odds_again(features, shape, again)
+        return total
+
+    def _log_odds_again(
+        self, features: Sequence[NDArray[np.float32]] | NDArray[np.float32], shape: tuple[int, ...], cells: Cells
+    ) -> NDArray[np.float32]:
+        total = np.full(len(cells[0]), self._constant_again, np.float32)
+        for slope, feature in zip(self.slopes_again, features, strict=True):
             if slope:
-                total += feature * slope
+                total += np.broadcast_to(feature, shape)[cells] * slope
         return total
 
     @cached_property
     def slopes(self) -> NDArray[np.float32]:
         """Log-odds for each unit of each feature."""
         return np.divide(self.coefficients, self.scales).astype(np.float32)
+
+    @cached_property
+    def slopes_again(self) -> NDArray[np.float32]:
+        """The same for sales that the user bought before."""
+        return np.divide(self.again.coefficients, self.scales).astype(np.float32) if self.again else self.slopes
 
     @cached_property
     def offsets(self) -> NDArray[np.float32]:
@@ -90,6 +131,12 @@ class MetaModel:
     @cached_property
     def _constant(self) -> float:
         return self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means)
+
+    @cached_property
+    def _constant_again(self) -> float:
+        if self.again is None:
+            return self._constant
+        return self.again.intercept - float(np.divide(self.again.coefficients, self.scales) @ self.means)
 
     def require_features(self, names: list[str]) -> None:
         """Check that the features are those that the model was trained on.
@@ -114,8 +161,9 @@ class MetaModel:
         def spread(values: list[float], otherwise: float) -> list[float]:
             return [values[own[name]] if name in own else otherwise for name in names]
 
+        again = self.again and Weights(spread(self.again.coefficients, 0.0), self.again.intercept)
         means, scales = spread(self.means, 0.0), spread(self.scales, 1.0)
-        return MetaModel(list(names), means, scales, spread(self.coefficients, 0.0), self.intercept)
+        return MetaModel(list(names), means, scales, spread(self.coefficients, 0.0), self.intercept, again)
 
     def to_json(self) -> str:
         """Write the model as JSON."""
@@ -124,7 +172,10 @@ class MetaModel:
     @classmethod
     def from_json(cls, text: str) -> "MetaModel":
         """Read a model that `to_json` wrote."""
-        return cls(**json.loads(text))
+        return _MODEL.validate_json(text)
+
+
+_MODEL = TypeAdapter(MetaModel)
 
 
 def probability(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:

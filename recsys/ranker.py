@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from recsys.histories import Histories
 from recsys.images.covers import Covers
-from recsys.meta_model import META, MetaModel
+from recsys.meta_model import META, Cells, MetaModel
 from recsys.recommenders.content import IMAGES, ContentModel
+from recsys.recommenders.own import bought_before
 from recsys.scorer import Features, Scorer
 from recsys.snapshot import Ranking
 
@@ -54,22 +55,36 @@ class Scored:
         """The features of the meta-model, each broadcasting to (n_users, n_horizon)."""
         return self.ranker.scorer.features(self.histories)
 
+    @property
+    def again(self) -> Cells:
+        """User rows and columns of the horizon of the sales that a user bought before."""
+        return bought_before(self.histories, self.ranker.scorer.horizon)
+
     def scores(self, policy: str) -> NDArray[np.float32]:
         """Return what a policy ranks by, shape (n_users, n_horizon): log-odds for a version of the meta-model."""
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is None:
             return scorer.score(policy, self.histories)
-        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)))
+        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.again)
 
     def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return what speaks most for some sales of each user, numbers in `Scorer.reasons`, shape (n_users, k)."""
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is not None:
-            why = contributions(self.features, meta_model, best).argmax(axis=0).astype(np.int16)
+            why = self.contributions(meta_model, best).argmax(axis=0).astype(np.int16)
         else:
             why = np.full(best.shape, scorer.names.index(policy), np.int16)
         scorer.with_details(why, self.histories, best)
         return why
+
+    def contributions(self, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what each feature adds to the log-odds of some sales of each user, (n_features, n_users, k)."""
+        return contributions(self.features, meta_model, best, self._is_again(best) if meta_model.again else None)
+
+    def _is_again(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
+        is_again = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
+        is_again[self.again] = True
+        return np.take_along_axis(is_again, best, axis=1)
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return which photo of each of some sales suits the user's themes, shape (n_users, k); else 0, the cover."""
@@ -100,13 +115,16 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return n_sales - 1 - (best[:, ::-1] & 0xFFFFFFFF)
 
 
-def contributions(features: Features, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
+def contributions(
+    features: Features, meta_model: MetaModel, best: NDArray[np.int64], is_again: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Return what each feature adds to the log-odds of some sales of each user.
 
     Args:
         features: Each broadcasts to (n_users, n_horizon).
         meta_model: What weighs them.
         best: Shape (n_users, k), columns of the horizon.
+        is_again: Which of them the user bought before, (n_users, k); none by default.
 
     Returns:
         Shape (n_features, n_users, k): coefficient * (feature - mean) / scale.
@@ -120,5 +138,9 @@ def contributions(features: Features, meta_model: MetaModel, best: NDArray[np.in
             n_users, n_sales = feature.shape
             added[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
     added -= meta_model.offsets[:, None, None]
-    added *= meta_model.slopes[:, None, None]
+    if is_again is None:
+        added *= meta_model.slopes[:, None, None]
+    else:
+        slopes, slopes_again = (each[:, None, None] for each in (meta_model.slopes, meta_model.slopes_again))
+        added *= np.where(is_again, slopes_again, slopes)
     return added

@@ -205,6 +205,7 @@ TRAINING_EXAMPLES = Table(
         "sale_id": STRING,
         "bought": BOOLEAN,
         "sampling_rate": DOUBLE,  # share of the user's sales of that kind that became examples, in (0, 1]
+        "again": BOOLEAN,  # whether the user had bought the sale before, as his history as of as_of knows
     },
     open_ended=True,
 )

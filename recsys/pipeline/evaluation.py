@@ -13,6 +13,7 @@ from recsys.meta_model import MetaModel
 from recsys.metrics import RANKING_METRICS, ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
 from recsys.pipeline.shop import Shop
+from recsys.recommenders.own import bought_before
 from recsys.scorer import Scorer
 
 
@@ -113,8 +114,9 @@ def _policies(
     histories = block.as_of(scorer.horizon.as_of, shop.history)
     shape = (len(block), len(scorer.horizon))
     features = dict(zip(scorer.names, scorer.features(histories), strict=True))
+    again = bought_before(histories, scorer.horizon)
     policies = {
-        policy: model.log_odds([features[name] for name in model.features], shape)
+        policy: model.log_odds([features[name] for name in model.features], shape, again)
         for policy, model in meta_models.items()
     }
     policies.update({name: scorer.score(name, histories) for name in scorer.names})

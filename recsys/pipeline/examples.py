@@ -12,6 +12,7 @@ from recsys.histories import Block, blocks
 from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.shop import Shop
+from recsys.recommenders.own import bought_before
 
 BLOCK_USERS = 8192
 PAGE_USERS = 128
@@ -32,6 +33,7 @@ def training_examples(histories: DataFrame, shop: Shop, as_ofs: list[int], setti
             ("sale_id", pa.string()),
             ("bought", pa.bool_()),
             ("sampling_rate", pa.float64()),
+            ("again", pa.bool_()),
             *[(name, pa.float32()) for name in names],
         ]
     )
@@ -43,7 +45,7 @@ def training_examples(histories: DataFrame, shop: Shop, as_ofs: list[int], setti
                 for buyers in buyers_of_day(block, as_of):
                     yield _examples(buyers, shop, as_of, settings, schema)
 
-    ddl = f"as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, {features}"
+    ddl = f"as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, {features}"
     return histories.mapInArrow(make, ddl)
 
 
@@ -69,6 +71,8 @@ def _examples(block: Block, shop: Shop, as_of: int, settings: MetaModelSettings,
     users, columns = np.nonzero(bought | drawn)
     labels = bought[users, columns]
     histories = block.as_of(as_of, shop.history)
+    again = np.zeros(bought.shape, bool)
+    again[bought_before(histories, scorer.horizon)] = True
     features = [np.broadcast_to(feature, bought.shape)[users, columns] for feature in scorer.features(histories)]
     values = [
         np.full(len(users), as_of),
@@ -76,6 +80,7 @@ def _examples(block: Block, shop: Shop, as_of: int, settings: MetaModelSettings,
         np.asarray(shop.catalogue.sale_ids, object)[scorer.horizon.sales[columns]],
         labels,
         np.where(labels, 1.0, rates[users]),
+        again[users, columns],
         *features,
     ]
     arrays = [pa.array(value, kind.type) for value, kind in zip(values, schema, strict=True)]

@@ -40,7 +40,7 @@ def fitted_recommenders(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> 
     """Fit every recommender as of each instant.
 
     Each worker sums the statistics of its users; the sums travel as rows of compressed parts, and one worker an
-    instant and recommender adds them up and fits the model.
+    instant and statistic adds them up and fits the models.
     """
     frames = [_fit(histories, shop, some) for some in in_memory_groups(shop, as_ofs)]
     result = frames[0]
@@ -68,7 +68,7 @@ def _fit(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
         yield from _parts(_statistics(batches, shop, as_ofs))
 
     def fit(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield _fit_one(batches, shop)
+        yield _fit_counted(batches, shop)
 
     counted = histories.mapInArrow(count, _PARTS_DDL)
     return counted.groupBy("as_of", "recommender").applyInArrow(fit, "as_of long, recommender string, arrays binary")
@@ -76,12 +76,13 @@ def _fit(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
 
 def _statistics(batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: list[int]) -> Sums:
     horizons = [shop.horizon(as_of) for as_of in as_ofs]
-    sums: Sums = {(as_of, each.name): {} for as_of in as_ofs for each in shop.recommenders}
+    counting = {each.counted_by: each for each in shop.recommenders}
+    sums: Sums = {(as_of, name): {} for as_of in as_ofs for name in counting}
     for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
         for horizon in horizons:
             histories = block.as_of(horizon.as_of, shop.history)
-            for recommender in shop.recommenders:
-                _add(sums[horizon.as_of, recommender.name], recommender.count(histories, horizon))
+            for name, recommender in counting.items():
+                _add(sums[horizon.as_of, name], recommender.count(histories, horizon))
     return sums
 
 
@@ -107,18 +108,20 @@ def _parts(sums: Sums) -> Iterator[pa.RecordBatch]:
                 )
 
 
-def _fit_one(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordBatch:
+def _fit_counted(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordBatch:
     as_of, name = 0, ""
     statistics: dict[str, NDArray[np.float64]] = {}
     for row in (row for batch in batches for row in batch.to_pylist()):
         as_of, name = row["as_of"], row["recommender"]
         if row["statistic"]:
             _add_part(statistics, row)
-    recommender = next(each for each in shop.recommenders if each.name == name)
     sums = {statistic: values.astype(np.float32) for statistic, values in statistics.items()}
-    model = recommender.fit(sums, shop.horizon(as_of))
+    horizon = shop.horizon(as_of)
+    fitted = {
+        each.name: pack(each.fit(sums, horizon).arrays()) for each in shop.recommenders if each.counted_by == name
+    }
     return pa.RecordBatch.from_pydict(
-        {"as_of": [as_of], "recommender": [name], "arrays": [pack(model.arrays())]}, schema=_MODELS
+        {"as_of": [as_of] * len(fitted), "recommender": list(fitted), "arrays": list(fitted.values())}, schema=_MODELS
     )
 
 

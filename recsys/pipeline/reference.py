@@ -9,7 +9,7 @@ from importlib.resources import files
 from pyspark.sql import DataFrame
 
 from recsys.histories import HistorySettings
-from recsys.recommenders.collaborative import CollaborativeSettings
+from recsys.recommenders.collaborative import COSINE, CollaborativeSettings, Measure
 from recsys.recommenders.content import MetadataSettings
 from recsys.recommenders.popularity import PopularitySettings
 
@@ -36,15 +36,18 @@ def user_weights(known_events: DataFrame, as_of: int, half_life_days: float, pur
     return _select("user_weights", args, known_events=known_events)
 
 
-def sale_similarities(known_events: DataFrame, targets: DataFrame, settings: CollaborativeSettings) -> DataFrame:
+def sale_similarities(
+    known_events: DataFrame, targets: DataFrame, settings: CollaborativeSettings, measure: Measure = COSINE
+) -> DataFrame:
     """Return the most similar sales of each target.
 
     Args:
         known_events: Columns `user_id` and `sale_id` are looked at, duplicates counted once.
         targets: Column `sale_id`, distinct.
         settings: Shrinkage and number of neighbours.
+        measure: What the users of both are divided by.
     """
-    args = {"shrinkage": settings.shrinkage, "neighbours": settings.neighbours}
+    args = {"shrinkage": settings.shrinkage, "neighbours": settings.neighbours, **measure._asdict()}
     return _select("sale_similarities", args, known_events=known_events, targets=targets)
 
 

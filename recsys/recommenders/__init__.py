@@ -4,7 +4,7 @@ from pydantic import Field
 
 from recsys.catalogue import Catalogue
 from recsys.recommenders.base import Model, Recommender, Statistics
-from recsys.recommenders.collaborative import Collaborative, CollaborativeSettings
+from recsys.recommenders.collaborative import CONDITIONAL, LIFT, Collaborative, CollaborativeSettings
 from recsys.recommenders.content import (
     ImageThemesSettings,
     MetadataSettings,
@@ -24,6 +24,8 @@ class RecommenderSettings(StepSettings):
     """The recommenders; `without` leaves some out."""
 
     popularity: PopularitySettings = PopularitySettings()
+    popularity_day: PopularitySettings = PopularitySettings(half_life_days=0.5)
+    popularity_month: PopularitySettings = PopularitySettings(half_life_days=14.0)
     collaborative: CollaborativeSettings = CollaborativeSettings()
     content_metadata: MetadataSettings = MetadataSettings()
     content_text: TextSettings = TextSettings()
@@ -41,7 +43,11 @@ def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Re
     metadata = content_metadata(settings.content_metadata, catalogue)
     everything: list[Recommender] = [
         Popularity(settings.popularity, catalogue, metadata),
+        Popularity(settings.popularity_day, catalogue, metadata, "popularity_day"),
+        Popularity(settings.popularity_month, catalogue, metadata, "popularity_month"),
         Collaborative(settings.collaborative, catalogue),
+        Collaborative(settings.collaborative, catalogue, "collaborative_conditional", CONDITIONAL),
+        Collaborative(settings.collaborative, catalogue, "collaborative_lift", LIFT),
         metadata,
         content_text(settings.content_text, catalogue),
         *([content_images(settings.content_images, catalogue)] if catalogue.has_themes else []),

@@ -68,6 +68,11 @@ class Recommender(Protocol):
         ...
 
     @property
+    def counted_by(self) -> str:
+        """Name of the recommender whose statistics it is fitted to: its own, or that of one that counts the same."""
+        ...
+
+    @property
     def is_personal(self) -> bool:
         """Whether scores differ from user to user."""
         ...

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,23 +29,43 @@ class CollaborativeSettings(StepSettings):
     """Sources kept for each target sale, the most similar ones."""
 
 
+class Measure(NamedTuple):
+    """How much the users of the one and of the other sale count against the users of both."""
+
+    source_power: float
+    target_power: float
+
+
+COSINE = Measure(0.5, 0.5)
+CONDITIONAL = Measure(1.0, 0.0)
+"""The share of the source's users who saw the target too: leans to popular targets."""
+LIFT = Measure(1.0, 1.0)
+"""How many times more often both were seen than by chance, in a unit of its own: leans to rare targets."""
+
+
 @dataclass(frozen=True)
 class Collaborative:
-    """Item-item collaborative filtering with a shrunk cosine, pruned per target sale.
+    """Item-item collaborative filtering, pruned per target sale.
 
-    score(u, j) = sum over sales i of u's history of weight(u, i) * similarity(i, j), i != j.
+    score(u, j) = sum over sales i of u's history of weight(u, i) * similarity(i, j), i != j;
+    similarity(i, j) = users of both / (users(i)^s * users(j)^t * m^(1 - s - t) + shrinkage), s and t being the powers
+    of source and target, m the mean number of users of a sale that anybody saw. One measure is no better than
+    another: the meta-model finds how far to lean to what is popular.
     Reference: recsys/sql/sale_similarities.sql, collaborative_scores.sql.
 
     Source:
-        Sarwar et al. 2001, sec. 3.1.1. Unlike it, users are counted, not ratings; the cosine is shrunk; and
-        neighbours are kept per target, not per source, so that each open sale keeps its best evidence.
+        Sarwar et al. 2001, sec. 3.1.1, for the cosine; Deshpande and Karypis 2004, sec. 4.2, for the conditional
+        probability. Unlike both, users are counted, not ratings; all is shrunk; and neighbours are kept per target,
+        not per source, so that each open sale keeps its best evidence.
     """
 
     settings: CollaborativeSettings
     catalogue: Catalogue
     name: str = "collaborative"
+    measure: Measure = COSINE
     gain: float = 10.0
     is_personal: bool = True
+    counted_by: str = "collaborative"
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Count users: `users` (n_sales,) who saw a sale, `pairs` (n_sales, n_horizon) who saw both."""
@@ -56,7 +77,10 @@ class Collaborative:
         """Keep the most similar sources of each target, ties by sale."""
         users, pairs = statistics["users"], statistics["pairs"].copy()
         pairs[horizon.sales, np.arange(len(horizon))] = 0
-        norms = np.sqrt(np.outer(users, users[horizon.sales])) + np.float32(self.settings.shrinkage)
+        source, target = self.measure
+        scale = users[users > 0].mean() if users.any() else 1.0
+        norms = np.outer(users**source, users[horizon.sales] ** target * scale ** (1 - source - target))
+        norms += np.float32(self.settings.shrinkage)
         similarities = np.divide(pairs, norms, out=pairs, where=norms > 0)
         return CollaborativeModel(self.settings, prune_columns(similarities, self.settings.neighbours))
 

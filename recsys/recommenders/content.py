@@ -78,6 +78,11 @@ class Content:
     details: Sequence[str] = ()
     """What users are told of each feature, where there are few of them and they can be put into words."""
 
+    @property
+    def counted_by(self) -> str:
+        """Its own name."""
+        return self.name
+
     @cached_property
     def features(self) -> Features:
         """The features of all sales, counted when they are first needed."""

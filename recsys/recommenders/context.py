@@ -11,6 +11,7 @@ from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import Histories
 from recsys.instants import HOUR
 from recsys.recommenders.base import Statistics
+from recsys.recommenders.own import own_events, own_habit, own_recency
 from recsys.settings import StepSettings
 
 
@@ -21,6 +22,8 @@ class ContextSettings(StepSettings):
     """A user's own visit of a sale weighs half after so many days."""
     repeat_half_life_days: float = Field(30.0, gt=0)
     """A user's own purchase of a sale weighs half after so many days."""
+    habit_fade: float = Field(0.8, gt=0, le=1)
+    """Of the days on which a user bought, each counts so many times the one after it."""
     price_half_life_days: float = Field(30.0, gt=0)
     """A price that a user looked at weighs half after so many days."""
 
@@ -36,6 +39,11 @@ class Context:
     score: Score
     gain: float = 0.0
     is_personal: bool = True
+
+    @property
+    def counted_by(self) -> str:
+        """Its own name."""
+        return self.name
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Return nothing."""
@@ -80,6 +88,9 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
     def own_purchases(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
         return own_events(histories, horizon, settings.repeat_half_life_days, purchases=True)
 
+    def habit(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
+        return own_habit(histories, horizon, settings.habit_fade)
+
     def price_gap(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
         return price_gaps(histories, horizon, logs, settings.price_half_life_days)
 
@@ -101,31 +112,13 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
     return [
         Context("own_visits", own_visits, gain=10.0),
         Context("own_purchases", own_purchases, gain=10.0),
+        Context("own_recency", own_recency),
+        Context("own_habit", habit, gain=10.0),
         Context("price_gap", price_gap),
         Context("hours_open", hours_open, is_personal=False),
         Context("hours_left", hours_left, is_personal=False),
         Context("activity", activity),
     ]
-
-
-def own_events(histories: Histories, horizon: Horizon, half_life_days: float, purchases: bool) -> NDArray[np.float32]:
-    """Add up the decayed visits, or purchases, that each user made of each very sale before any running session.
-
-    Returns:
-        Shape (n_users, n_horizon).
-    """
-    events = histories.once(("own events", horizon.as_of), lambda: _own_events(histories, horizon))
-    events = events[histories.purchases[events] == purchases]
-    cells = horizon.columns(histories.sales[events])
-    if len(histories) > 1:
-        cells += histories.user_of_event()[events] * len(horizon)
-    sums = np.bincount(cells, histories.decay(half_life_days)[events], minlength=len(histories) * len(horizon))
-    return sums.astype(np.float32).reshape(len(histories), len(horizon))
-
-
-def _own_events(histories: Histories, horizon: Horizon) -> NDArray[np.int64]:
-    """Return the few events of sales of the horizon."""
-    return np.flatnonzero((horizon.columns(histories.sales) >= 0) & histories.before_session())
 
 
 def log_prices(prices: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,6 +43,11 @@ class Popularity:
     gain: float = 10.0
     is_personal: bool = False
 
+    @property
+    def counted_by(self) -> str:
+        """Its own name."""
+        return self.name
+
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Add up decayed `events` of each sale, shape (n_sales,)."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)

@@ -1,5 +1,6 @@
 -- One row per (target_id, source_id): how alike two sales are by the users who looked at both, above 0.
--- similarity = users of both / (sqrt(users of one * users of the other) + :shrinkage).
+-- similarity = users of both / (users of the source ^ :source_power * users of the target ^ :target_power
+--     * mean users of a sale ^ (1 - :source_power - :target_power) + :shrinkage).
 -- Of each target the :neighbours most similar sources are kept, ties by sale_id.
 with seen as (
     select distinct user_id, sale_id from {known_events}
@@ -12,9 +13,18 @@ with seen as (
     from seen_targets as target
     inner join seen as source on source.user_id = target.user_id and source.sale_id != target.sale_id
     group by all
+), mean_users as (
+    select avg(users) as users from sale_users
 ), similarities as (
-    select target_id, source_id, pairs.users / (sqrt(target.users * source.users) + :shrinkage) as similarity
+    select
+        target_id,
+        source_id,
+        pairs.users / (
+            power(source.users, :source_power) * power(target.users, :target_power)
+            * power(mean_users.users, 1 - :source_power - :target_power) + :shrinkage
+        ) as similarity
     from pairs
+    cross join mean_users
     inner join sale_users as target on target.sale_id = target_id
     inner join sale_users as source on source.sale_id = source_id
 ), ranked as (

@@ -9,7 +9,7 @@ import numpy as np
 from recsys.errors import SnapshotError
 from recsys.histories import Histories
 from recsys.instants import SECOND
-from recsys.ranker import Scored, contributions, top
+from recsys.ranker import Scored, top
 from recsys.ranker_files import RANKER, read_ranker
 from recsys.snapshot import Snapshot
 from recsys.snapshot_users import User
@@ -86,5 +86,5 @@ class SessionRanking:
             return []
         best = np.array([[pick[0] for pick in picks]], np.int64)
         names = ranker.scorer.names
-        rows = contributions(self.scored.features, meta_model, best)[:, 0, :].T.tolist()
+        rows = self.scored.contributions(meta_model, best)[:, 0, :].T.tolist()
         return [dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1])) for row in rows]

@@ -81,7 +81,13 @@ def test_version_carries_where_it_comes_from(settings):
 def test_version_keeps_its_configuration_and_its_signature(settings):
     tracking.register(settings, MODEL, {}, 120, "with files", files={"theme_model.json": "{}"})
     configuration = tracking.read_configuration(settings, "1")
-    assert configuration["meta_model"] == {"days": 3, "negatives": 5, "regularization": 1.0, "seed": 0}
+    assert configuration["meta_model"] == {
+        "days": 3,
+        "negatives": 20,
+        "regularization": 1.0,
+        "seed": 0,
+        "min_again": 200,
+    }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
     inputs = yaml.safe_load(tracking._text(settings, "1", "model/MLmodel"))["signature"]["inputs"]
     assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits"]
@@ -113,7 +119,7 @@ def test_run_carries_parameters_metrics_coefficients_and_fingerprint(settings):
     version = client.get_model_version(settings.mlflow.model_name, "1")
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["meta_model.negatives"] == "5"
+    assert run.data.params["meta_model.negatives"] == "20"
     assert run.data.params["history.days"] == "90"
     assert run.data.params["popularity.half_life_days"] == "2.0"
     assert run.data.metrics == {

@@ -16,7 +16,7 @@ from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
 from recsys.images.themes import THEME_MODEL, no_themes, sale_weights
 from recsys.instants import DAY, parse_instant
-from recsys.meta_model import MetaModel
+from recsys.meta_model import MetaModel, Weights
 from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.scorer import Scorer
@@ -176,11 +176,28 @@ def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) 
     horizon, known = shop.horizon(), shop.histories()
     everything = recommenders(settings, shop.catalogue)
     models = [each.fit(each.count(known, horizon), horizon) for each in everything]
-    means, scales, coefficients = np.random.default_rng(0).normal(size=(3, len(everything)))
+    means, scales, coefficients, again = np.random.default_rng(0).normal(size=(4, len(everything)))
+    means *= 0.2  # else what a feature adds on average decides every reason
     names = [each.name for each in everything]
-    meta_model = MetaModel(names, list(means), list(np.abs(scales) + 0.5), list(coefficients), -3.0)
+    meta_model = MetaModel(
+        names, list(means), list(np.abs(scales) + 0.5), list(coefficients), -3.0, Weights(list(again), -1.0)
+    )
     covers = Covers(shop.catalogue.gallery, horizon) if shop.catalogue.gallery else None
     return Ranker(Scorer(horizon, everything, models), meta_model, covers)
+
+
+def log_odds_one_by_one(scorer: Scorer, model: MetaModel, known: Histories) -> np.ndarray:
+    """Return the log-odds of each sale of the horizon for a single user, summed in plain Python."""
+    bought = {int(sale) for sale, is_purchase in zip(known.sales, known.purchases, strict=True) if is_purchase}
+    features = [np.broadcast_to(each, (1, len(scorer.horizon)))[0] for each in scorer.features(known)]
+    found = []
+    for column, sale_row in enumerate(scorer.horizon.sales):
+        again = model.again if int(sale_row) in bought else None
+        weights, total = (again.coefficients, again.intercept) if again else (model.coefficients, model.intercept)
+        for feature, mean, scale, weight in zip(features, model.means, model.scales, weights, strict=True):
+            total += weight * (feature[column] - mean) / scale
+        found.append(total)
+    return np.array(found, np.float32)
 
 
 def history_of(shop: ShopData, row: int) -> Histories:

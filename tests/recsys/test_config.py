@@ -38,7 +38,7 @@ def refusal(load) -> Callable[..., str]:
 
 def test_everything_but_folder_and_source_has_a_default(load):
     settings = load(MINIMAL)
-    assert (settings.horizon_hours, settings.meta_model.negatives, settings.rankings.policies) == (36.0, 5, ("meta",))
+    assert (settings.horizon_hours, settings.meta_model.negatives, settings.rankings.policies) == (36.0, 20, ("meta",))
     assert settings.snapshots_folder == Path("var/shop/snapshots")
 
 
@@ -119,14 +119,14 @@ def test_raw_table_lies_in_one_place(refusal):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("recommenders: {without: [hour_left]}", "recommenders.without == 'hour_left': must be one of collaborative,"),
+        ("recommenders: {without: [hour_left]}", "recommenders.without == 'hour_left': must be one of popularity_day,"),
         ("recommenders: {without: [popularity]}", "recommenders.without == 'popularity': must be one of"),
         ("rankings: {policies: [meta, colaborative]}", "rankings.policies == 'colaborative': must be one of meta,"),
         ("rankings: {policies: [meta, popularity]}", "rankings.policies == 'popularity': must be one of"),
         ("rankings: {policies: [meta, meta]}", "rankings.policies == ['meta', 'meta']: must name each policy once"),
         (
             "rankings: {policies: [meta, own_visits]}\nrecommenders: {without: [own_visits]}",
-            "rankings.policies == 'own_visits': must be one of meta, collaborative",
+            "rankings.policies == 'own_visits': must be one of meta, popularity_day",
         ),
         (
             "rankings: {policies: [collaborative]}",

@@ -52,7 +52,10 @@ def test_log_odds_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(2)
     features = rng.normal([1, -5, 300], [1, 0.1, 90], (500, 3)).astype(np.float32)
     bought = rng.random(500) < 1 / (1 + np.exp(-features[:, 0]))
-    model = train(Examples(["a", "b", "c"], features, bought, np.ones(500)), MetaModelSettings(regularization=0.3))
+    model = train(
+        Examples(["a", "b", "c"], features, bought, np.ones(500), np.zeros(500, bool)),
+        MetaModelSettings(regularization=0.3),
+    )
     scaler = StandardScaler().fit(features)
     peer = LogisticRegression(C=0.3, max_iter=1000).fit(scaler.transform(features), bought)
     assert_allclose(

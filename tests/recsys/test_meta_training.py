@@ -4,14 +4,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from recsys.errors import EmptyInputError
 from recsys.meta_model import MetaModel, MetaModelSettings, probability
-from recsys.meta_training import Examples, evaluate, train
+from recsys.meta_training import Examples, evaluate, predict, train
 
 SETTINGS = MetaModelSettings(days=3)
 
 
 def examples(rows: list[tuple[float, bool, float]]) -> Examples:
-    feature, bought, rate = zip(*rows, strict=True)
-    return Examples(["x"], np.array(feature, np.float32)[:, None], np.array(bought), np.array(rate))
+    feature, bought, rate = map(np.array, zip(*rows, strict=True))
+    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, np.zeros(len(rows), bool))
 
 
 def test_feature_without_information_leaves_the_share_of_purchases() -> None:
@@ -79,6 +79,7 @@ class Population:
             self.features[chosen],
             self.bought[chosen],
             np.where(self.bought, 1.0, rates[:, None])[chosen],
+            np.zeros(chosen.sum(), bool),
         )
 
     def of_buyers(self) -> "tuple[list[np.ndarray], np.ndarray]":
@@ -138,22 +139,68 @@ def test_examples_without_a_feature_keep_all_else() -> None:
         np.array([[1, 2, 3], [4, 5, 6]], np.float32),
         np.array([True, False]),
         np.array([1.0, 0.5]),
+        np.array([False, True]),
     )
     without = whole.without("b")
     assert without.names == ["a", "c"]
     assert_array_equal(without.features, [[1, 3], [4, 6]])
     assert_array_equal(without.bought, [True, False])
     assert_array_equal(without.sampling_rate, [1.0, 0.5])
+    assert_array_equal(without.again, [False, True])
     assert_array_equal(whole.features, [[1, 2, 3], [4, 5, 6]])
     assert whole.without("unknown").names == ["a", "b", "c"]
 
 
 def test_model_without_a_feature_is_that_of_examples_that_never_had_it(population: Population) -> None:
     sample = population.sample(negatives=5)
-    never = Examples(["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate)
+    never = Examples(["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate, sample.again)
     assert train(sample.without("b"), SETTINGS) == train(never, SETTINGS)
 
 
 @pytest.mark.parametrize("bought", [True, False])
 def test_examples_of_one_kind_cannot_be_measured(bought: bool) -> None:
     assert evaluate(MetaModel(["x"], [0.0], [1.0], [1.0], 0.0), examples([(1, bought, 1.0)])) == {}
+
+
+# Sales that the user bought before.
+
+
+def both_kinds(n: int, repeats: int) -> Examples:
+    """Of x, a sale bought before is bought the less the higher it is, and a new one the more."""
+    rng = np.random.default_rng(4)
+    again = np.arange(n) < repeats
+    feature = rng.normal(size=n)
+    bought = rng.random(n) < 1 / (1 + np.exp(-np.where(again, -2 * feature, feature - 1)))
+    rate = np.where(bought, 1.0, np.where(again, 0.5, 0.2))
+    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, again)
+
+
+def test_sales_bought_before_have_the_weights_that_they_alone_would_have() -> None:
+    sample = both_kinds(n=900, repeats=300)
+    model = train(sample, MetaModelSettings(min_again=100))
+    alone = [train(sample.where(kind), MetaModelSettings(min_again=100)) for kind in (~sample.again, sample.again)]
+    expected = np.where(sample.again, predict(alone[1], sample), predict(alone[0], sample))
+    # Not to the last digit: the penalty is on features standardised over both kinds together.
+    assert_allclose(predict(model, sample), expected, atol=2e-3)
+    assert model.again is not None
+    assert model.coefficients[0] > 0.5
+    assert model.again.coefficients[0] < -1
+
+
+@pytest.mark.parametrize("kind", ["bought before", "new"])
+def test_kind_with_few_examples_shares_the_weights_of_the_other(kind: str) -> None:
+    sample = both_kinds(n=400, repeats=60 if kind == "bought before" else 340)
+    model = train(sample, MetaModelSettings(min_again=40))
+    assert model.again is None
+    nobody = Examples(sample.names, sample.features, sample.bought, sample.sampling_rate, np.zeros(400, bool))
+    assert model == train(nobody, MetaModelSettings(min_again=40))
+    assert train(sample, MetaModelSettings(min_again=10)).again is not None
+
+
+def test_some_of_the_examples_keep_their_rows_together() -> None:
+    whole = both_kinds(n=7, repeats=3)
+    some = whole.where(np.array([True, False, False, True, False, False, True]))
+    assert_array_equal(some.features, whole.features[[0, 3, 6]])
+    assert_array_equal(some.bought, whole.bought[[0, 3, 6]])
+    assert_array_equal(some.sampling_rate, whole.sampling_rate[[0, 3, 6]])
+    assert_array_equal(some.again, [True, False, False])

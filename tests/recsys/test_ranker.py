@@ -17,7 +17,7 @@ from recsys.scorer import Scorer
 
 SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38, np.inf, -np.inf])
 SESSIONS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=5)
-BEFORE_SESSION = ("own_visits", "own_purchases", "activity")
+BEFORE_SESSION = ("own_visits", "own_purchases", "own_recency", "own_habit", "activity")
 """Features that count a user's events up to as_of alone."""
 SHOPS = {seed: with_photos(random_shop(seed, n_users=9, n_sales=10, n_events=150)) for seed in range(6)}
 RANKERS = {seed: fitted_ranker(shop) for seed, shop in SHOPS.items()}
@@ -80,10 +80,15 @@ def test_contributions_and_the_intercept_are_the_log_odds(seed):
         scored = ranker.scored(known)
         log_odds = scored.scores("meta")
         best = top(log_odds, 7)
-        added = contributions(scored.features, ranker.meta_model, best)
+        added = scored.contributions(ranker.meta_model, best)
         assert added.shape == (len(ranker.scorer.names), *best.shape)
         expected = np.take_along_axis(log_odds, best, axis=1)
-        assert_allclose(added.sum(axis=0) + ranker.meta_model.intercept, expected, atol=1e-4)
+        users, columns = (each.tolist() for each in scored.again)
+        again = set(zip(users, columns, strict=True))
+        is_again = np.array([[(user, sale) in again for sale in row] for user, row in enumerate(best.tolist())])
+        assert is_again.any() or len(known) == 1
+        intercepts = np.where(is_again, ranker.meta_model.again.intercept, ranker.meta_model.intercept)
+        assert_allclose(added.sum(axis=0) + intercepts, expected, atol=1e-4)
 
 
 @dataclass(frozen=True)

@@ -211,9 +211,14 @@ CONTENT = [
     for family in ("images", "metadata", "text")
     for name in ("data", "dense", "features", "offsets", "shape")
 ]
-COLLABORATIVE = [f"collaborative/{name}" for name in ("data", "dense", "offsets", "sources")]
+COLLABORATIVE = [
+    f"collaborative{measure}/{name}"
+    for measure in ("", "_conditional", "_lift")
+    for name in ("data", "dense", "offsets", "sources")
+]
+POPULARITY = [f"popularity{window}/rates" for window in ("", "_day", "_month")]
 SALES = [f"sales/{name}" for name in ("closes_at", "horizon", "opens_at", "prices")]
-ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", "popularity/rates", *SALES]
+ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", *POPULARITY, *SALES]
 FILES = sorted([*(f"{array}.npy" for array in ARRAYS), "meta_models.json", "ranker.json"])
 
 
@@ -288,7 +293,7 @@ def test_ranker_of_other_features_is_refused_by_their_names(folder, file):
     values = content["meta"] if file == "meta_models.json" else content
     values["features"][0] = "als"
     (folder / file).write_text(json.dumps(content))
-    with pytest.raises(SnapshotError, match=r"features are \[.*must be \['popularity', 'collaborative'"):
+    with pytest.raises(SnapshotError, match=r"features are \[.*must be \['popularity', 'popularity_day'"):
         read_ranker(folder)
 
 

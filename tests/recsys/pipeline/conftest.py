@@ -13,7 +13,7 @@ from shops import AS_OF, ShopData, random_shop
 
 from recsys.histories import Histories, HistorySettings
 from recsys.instants import DAY
-from recsys.meta_model import MetaModel
+from recsys.meta_model import MetaModel, Weights
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.shop import Shop
@@ -102,5 +102,6 @@ def meta_model(fitted: FittedShop) -> MetaModel:
     """A model that weighs every feature, some negatively."""
     names = [recommender.name for recommender in fitted.shop.recommenders]
     rng = np.random.default_rng(0)
-    means, scales, coefficients = rng.normal(size=(3, len(names)))
-    return MetaModel(names, list(means), list(np.abs(scales) + 0.1), list(coefficients), -3.0)
+    means, scales, coefficients, again = rng.normal(size=(4, len(names)))
+    weights = Weights(list(again), -1.0)
+    return MetaModel(names, list(means), list(np.abs(scales) + 0.1), list(coefficients), -3.0, weights)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from shops import AS_OF, make_shop, purchase, sale, visit
+from shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
 
 from recsys.histories import Block
 from recsys.instants import DAY
@@ -41,7 +41,7 @@ def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = Fa
     scorer = fitted.scorer(as_of)
     known = fitted.known(user, as_of)
     scores = {name: scorer.score(name, known)[0] for name in scorer.names}
-    scores["meta"] = meta_model.log_odds(scorer.features(known), (1, len(ids)))[0]
+    scores["meta"] = log_odds_one_by_one(scorer, meta_model, known)
     found = {}
     for policy, values in scores.items():
         order = sorted(candidates, key=lambda column: (-float(values[column]), column))

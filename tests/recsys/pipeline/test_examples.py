@@ -10,7 +10,7 @@ from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import sample_page, training_examples
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
-COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate"]
+COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again"]
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,16 @@ def test_features_are_those_of_the_user_scored_alone(fitted, examples):
         features = fitted.features(row["user_id"], row["as_of"])
         column = fitted.sale_ids(row["as_of"]).index(row["sale_id"])
         assert set(row) == {*COLUMNS, *features}
+        known = fitted.known(row["user_id"], row["as_of"])
+        bought = {fitted.data.catalogue.sale_ids[sale] for sale in known.sales[known.purchases]}
+        assert row["again"] == (row["sale_id"] in bought)
         for name, values in features.items():
             assert row[name] == pytest.approx(float(values[column]), rel=1e-4, abs=1e-5), name
+
+
+def test_some_examples_are_of_sales_bought_before_and_some_of_new_ones(examples):
+    kinds = {(row["again"], row["bought"]) for row in examples}
+    assert kinds == {(again, bought) for again in (False, True) for bought in (False, True)}
 
 
 def test_every_candidate_is_drawn_equally_often(fitted):

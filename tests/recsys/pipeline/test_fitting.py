@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from shops import random_shop
 
 from recsys.pipeline import fitting
 from recsys.pipeline.fitting import fitted_recommenders, in_memory_groups
+from recsys.recommenders import RecommenderSettings
 from recsys.scorer import unpack
 
 Models = dict[tuple[int, str], dict[str, np.ndarray]]
@@ -59,11 +62,30 @@ def test_statistics_cut_into_many_parts_in_any_order_fit_the_same_model(fitted, 
     assert len(parts) > 50
     order = np.random.default_rng(0).permutation(len(parts))
     found: Models = {}
-    for recommender in fitted.shop.recommenders:
-        own = [parts[n] for n in order if parts[n].column("recommender")[0].as_py() == recommender.name]
-        row = fitting._fit_one(own, fitted.shop).to_pylist()[0]
-        found[row["as_of"], row["recommender"]] = unpack(row["arrays"])
+    for name in {recommender.counted_by for recommender in fitted.shop.recommenders}:
+        own = [parts[n] for n in order if parts[n].column("recommender")[0].as_py() == name]
+        for row in fitting._fit_counted(own, fitted.shop).to_pylist():
+            found[row["as_of"], row["recommender"]] = unpack(row["arrays"])
     assert_equal(found, in_one_block(fitted, [as_of]))
+
+
+def test_what_several_recommenders_are_fitted_to_is_counted_once(fitted):
+    batch = fitted.histories.toArrow().combine_chunks().to_batches()[0]
+    sums = fitting._statistics([batch], fitted.shop, fitted.instants[:1])
+    names = [name for _, name in sums]
+    assert names.count("collaborative") == 1
+    assert not {"collaborative_conditional", "collaborative_lift"} & set(names)
+
+
+def test_recommender_is_fitted_without_the_one_that_counts_the_same(fitted_shop):
+    data = random_shop(2, n_users=9, n_sales=12, n_events=90)
+    shop = fitted_shop(data)
+    alone = replace(shop.shop, recommender_settings=RecommenderSettings(without=("collaborative",)))
+    found = models(fitted_recommenders(shop.histories, alone, shop.instants[-1:]))
+    expected = {
+        key: arrays for key, arrays in in_one_block(shop, shop.instants[-1:]).items() if key[1] != "collaborative"
+    }
+    assert_equal(found, expected)
 
 
 def test_shop_with_a_single_event_is_fitted(fitted_shop):

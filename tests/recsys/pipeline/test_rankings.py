@@ -3,7 +3,18 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from shops import AS_OF, instant, make_shop, purchase, random_shop, sale, visit, with_photos, write_photos
+from shops import (
+    AS_OF,
+    instant,
+    log_odds_one_by_one,
+    make_shop,
+    purchase,
+    random_shop,
+    sale,
+    visit,
+    with_photos,
+    write_photos,
+)
 
 from recsys.histories import Histories
 from recsys.images.covers import CHOICES
@@ -14,6 +25,7 @@ from recsys.pipeline.histories import user_histories
 from recsys.pipeline.rankings import history_lists, ranked_lists, rankings
 from recsys.pipeline.settings import RankingSettings
 from recsys.ranker import Ranker
+from recsys.recommenders.own import bought_before
 from recsys.tables import FITTED_RECOMMENDERS
 
 POLICIES = ("meta", "collaborative", "own_visits")
@@ -35,7 +47,7 @@ def found(fitted, meta_model) -> dict[str, dict]:
 def scores_of(fitted, meta_model, user: str, as_of: int) -> dict[str, np.ndarray]:
     scorer, known = fitted.scorer(as_of), fitted.known(user, as_of)
     scores = {name: scorer.score(name, known)[0] for name in scorer.names}
-    return {**scores, "meta": meta_model.log_odds(scorer.features(known), (1, len(scorer.horizon)))[0]}
+    return {**scores, "meta": log_odds_one_by_one(scorer, meta_model, known)}
 
 
 def test_sales_are_those_of_each_user_ranked_in_plain_python_ties_by_sale(fitted, meta_model, found):
@@ -54,11 +66,14 @@ def test_sales_are_those_of_each_user_ranked_in_plain_python_ties_by_sale(fitted
 def test_reason_is_the_feature_that_adds_most_to_the_log_odds(fitted, meta_model, found):
     for user, row in found.items():
         features = list(fitted.features(user, AS_OF).values())
+        columns = bought_before(fitted.known(user, AS_OF), fitted.scorer(AS_OF).horizon)[1]
         for sale_number, reason in zip(row["meta_sales"], row["meta_reasons"], strict=True):
+            again = sale_number in columns
+            coefficients = meta_model.again.coefficients if again else meta_model.coefficients
             added = [
                 coefficient * (feature[sale_number] - mean) / scale
                 for feature, coefficient, mean, scale in zip(
-                    features, meta_model.coefficients, meta_model.means, meta_model.scales, strict=True
+                    features, coefficients, meta_model.means, meta_model.scales, strict=True
                 )
             ]
             assert added[reason] == pytest.approx(max(added), rel=1e-4)

@@ -113,10 +113,11 @@ def test_sql_and_histories_give_the_same_weights(both: Reference) -> None:
     )
 
 
-def test_sql_and_collaborative_keep_the_same_similarities(both: Reference) -> None:
-    recommender = both.recommender("collaborative")
+@pytest.mark.parametrize("name", ["collaborative", "collaborative_conditional", "collaborative_lift"])
+def test_sql_and_collaborative_keep_the_same_similarities(both: Reference, name: str) -> None:
+    recommender = both.recommender(name)
     fast = recommender.fit(recommender.count(both.histories, both.horizon), both.horizon).similarities
-    sql = reference.sale_similarities(both.known, both.targets, recommender.settings)
+    sql = reference.sale_similarities(both.known, both.targets, recommender.settings, recommender.measure)
     sale_ids = both.shop.catalogue.sale_ids
     np.testing.assert_allclose(
         fast.toarray(),

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from shops import ShopData, make_shop, purchase, random_shop, sale, visit
 
-from recsys.recommenders.collaborative import Collaborative, CollaborativeModel, CollaborativeSettings, prune_columns
+from recsys.recommenders.collaborative import (
+    CONDITIONAL,
+    COSINE,
+    LIFT,
+    Collaborative,
+    CollaborativeModel,
+    CollaborativeSettings,
+    Measure,
+    prune_columns,
+)
 
 SALES = [sale("a"), sale("b", -9, -3), sale("c"), sale("d", 0.5, 2)]  # b has closed: it is a source, no target
 EVENTS = [
@@ -24,12 +33,12 @@ EVENTS = [
 ]
 
 
-def recommender(shop: ShopData, **settings: float) -> Collaborative:
-    return Collaborative(CollaborativeSettings(**settings), shop.catalogue)
+def recommender(shop: ShopData, measure: Measure = COSINE, **settings: float) -> Collaborative:
+    return Collaborative(CollaborativeSettings(**settings), shop.catalogue, measure=measure)
 
 
-def fit(shop: ShopData, **settings: float) -> CollaborativeModel:
-    collaborative = recommender(shop, **settings)
+def fit(shop: ShopData, measure: Measure = COSINE, **settings: float) -> CollaborativeModel:
+    collaborative = recommender(shop, measure, **settings)
     return collaborative.fit(collaborative.count(shop.histories(), shop.horizon()), shop.horizon())
 
 
@@ -48,6 +57,24 @@ def test_similarity_is_the_shrunk_cosine_of_users() -> None:
         [2 / (sqrt(4 * 3) + 10), 2 / (sqrt(4 * 2) + 10), 0],  # b: u and v saw a, u and w saw c
         [1 / (sqrt(2 * 3) + 10), 0, 0],  # c: u saw a too
         [0, 0, 0],  # d: nobody
+    ]
+    assert_allclose(similarities, expected, rtol=1e-6)
+
+
+def test_conditional_similarity_is_the_shrunk_share_of_the_sources_users() -> None:
+    similarities = fit(make_shop(SALES, EVENTS), CONDITIONAL, shrinkage=10).similarities.toarray()
+    expected = [[0, 1 / (3 + 10), 0], [2 / (4 + 10), 2 / (4 + 10), 0], [1 / (2 + 10), 0, 0], [0, 0, 0]]
+    assert_allclose(similarities, expected, rtol=1e-6)
+
+
+def test_lift_is_the_users_of_both_against_those_expected_by_chance() -> None:
+    similarities = fit(make_shop(SALES, EVENTS), LIFT, shrinkage=10).similarities.toarray()
+    mean = (3 + 4 + 2) / 3  # users of a sale that anybody saw: d counts for nothing
+    expected = [
+        [0, 1 / (3 * 2 / mean + 10), 0],
+        [2 / (4 * 3 / mean + 10), 2 / (4 * 2 / mean + 10), 0],
+        [1 / (2 * 3 / mean + 10), 0, 0],
+        [0, 0, 0],
     ]
     assert_allclose(similarities, expected, rtol=1e-6)
 

@@ -1,0 +1,98 @@
+from math import log
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from shops import AS_OF, history_of, make_shop, purchase, random_shop, sale, visit
+
+from recsys.histories import Histories
+from recsys.instants import DAY
+from recsys.recommenders.own import bought_before, own_habit, own_recency
+
+SALES = [sale("a", -30, 1), sale("b", -30, -2), sale("c", 0.5, 2), sale("d", -30, 4)]  # b is not in the horizon
+
+
+def test_recency_is_that_of_the_last_purchase_of_the_sale() -> None:
+    shop = make_shop(
+        SALES,
+        [
+            purchase("u", "a", -9),
+            purchase("u", "a", -3),
+            visit("u", "a", -1),  # not a purchase
+            purchase("u", "b", -1),
+            purchase("v", "d", -0.5),
+        ],
+        users=["w"],
+    )
+    expected = [[log(366 / 4), 0, 0], [0, 0, log(366 / 1.5)], [0, 0, 0]]
+    assert_allclose(own_recency(shop.histories(), shop.horizon()), expected, rtol=1e-6)
+
+
+def test_habit_counts_days_of_purchases_in_the_users_own_rhythm() -> None:
+    shop = make_shop(
+        SALES,
+        [
+            purchase("u", "a", -20.9),  # two days with a purchase ago
+            purchase("u", "a", -20.8),  # the same day: counts once
+            purchase("u", "d", -20.7),
+            purchase("u", "b", -10),  # a day with a purchase, of a sale that is not ranked
+            visit("u", "a", -5),  # no day with a purchase
+            purchase("u", "a", -2),
+            purchase("v", "d", -25),  # the last day of another user's
+        ],
+        users=["w"],
+    )
+    expected = [[1 + 0.5**2, 0, 0.5**2], [0, 0, 1], [0, 0, 0]]
+    assert_allclose(own_habit(shop.histories(), shop.horizon(), fade=0.5), expected, rtol=1e-6)
+
+
+@given(st.integers(0, 10_000))
+def test_features_of_own_purchases_agree_with_loops_over_events(seed: int) -> None:
+    shop = random_shop(seed, n_users=6, n_sales=8, n_events=80)
+    histories, horizon = shop.histories(), shop.horizon()
+    shape = (len(histories), len(horizon))
+    recency, habit, again = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
+    for user in range(shape[0]):
+        events = range(histories.offsets[user], histories.offsets[user + 1])
+        bought = [(histories.sales[each], histories.occurred_at[each]) for each in events if histories.purchases[each]]
+        days = sorted({moment // DAY for _, moment in bought}, reverse=True)
+        for column, target in enumerate(horizon.sales):
+            moments = [moment for each, moment in bought if each == target]
+            if moments:
+                again[user, column] = True
+                recency[user, column] = log(366) - log(1 + (AS_OF - max(moments)) / DAY)
+                habit[user, column] = sum(0.8 ** days.index(day) for day in {moment // DAY for moment in moments})
+    assert_allclose(own_recency(histories, horizon), recency, rtol=1e-4, atol=1e-6)
+    assert_allclose(own_habit(histories, horizon, 0.8), habit, rtol=1e-4, atol=1e-6)
+    found = np.zeros(shape, bool)
+    found[bought_before(histories, horizon)] = True
+    assert_array_equal(found, again)
+
+
+def test_user_alone_has_the_features_that_he_has_among_others() -> None:
+    shop = random_shop(3, n_users=7, n_sales=9, n_events=120)
+    histories, horizon = shop.histories(), shop.horizon()
+    for user in range(7):
+        alone = history_of(shop, user)
+        assert_array_equal(own_recency(alone, horizon)[0], own_recency(histories, horizon)[user])
+        assert_array_equal(own_habit(alone, horizon, 0.8)[0], own_habit(histories, horizon, 0.8)[user])
+        users, columns = bought_before(histories, horizon)
+        assert_array_equal(np.unique(bought_before(alone, horizon)[1]), np.unique(columns[users == user]))
+
+
+def test_running_session_is_no_purchase_before() -> None:
+    shop = make_shop(SALES, [purchase("u", "a", -3), purchase("u", "d", -1)])
+    known, horizon = history_of(shop, 0), shop.horizon()
+    session = known.with_session(np.array([3, 0], np.int32), np.array([True, True]))
+    assert_array_equal(own_recency(session, horizon), own_recency(known, horizon))
+    assert_array_equal(own_habit(session, horizon, 0.8), own_habit(known, horizon, 0.8))
+    assert_array_equal(bought_before(session, horizon), bought_before(known, horizon))
+
+
+def test_nobody_known_bought_nothing() -> None:
+    shop = make_shop(SALES, [visit("u", "a", -2)])
+    nobody, horizon = Histories.of_nobody_known(AS_OF, len(shop.catalogue)), shop.horizon()
+    assert_array_equal(own_recency(nobody, horizon), np.zeros((1, 3)))
+    assert_array_equal(own_habit(nobody, horizon, 0.8), np.zeros((1, 3)))
+    assert [len(each) for each in bought_before(nobody, horizon)] == [0, 0]
