@@ -21,7 +21,7 @@ from benchmarks import machine
 from benchmarks.quality_pages import CASES, baseline_pages, best_settings, whole_block
 from jobs.backtest import window
 from jobs.run import Run, with_inputs
-from jobs.train_meta_model import TRAIN_META_MODEL, read_model
+from jobs.train_meta_model import TRAIN_META_MODEL, read_trained_model
 from recsys.config import load_settings
 from recsys.instants import from_micros, parse_instant
 from recsys.meta_model import META
@@ -69,7 +69,7 @@ def compare(run: Run, seed: int, console: Console) -> None:
 
 def our_pages(run: Run) -> pd.DataFrame:
     """Measure the meta-model and each recommender alone, in the form of `baseline_pages`."""
-    model, _ = read_model(run)
+    model, _ = read_trained_model(run)
     histories = USER_HISTORIES.read(run.spark, run.folder)
     return pd.concat(
         page_metrics(histories, run.shop, run.open_days, {META: model}, new_only=new_only).toPandas().assign(case=case)
