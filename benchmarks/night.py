@@ -18,7 +18,7 @@ from jobs import tracking
 from jobs.nightly import night, nightly
 from recsys.catalogue import Catalogue
 from recsys.config import Settings
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.model_versions import CHAMPION
 from recsys.pipeline.settings import RawTable, SourceSettings
 from recsys.recommenders import recommenders
@@ -82,7 +82,7 @@ def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
     )
     catalogue = Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet"))
     names = [each.name for each in recommenders(settings.recommenders, catalogue)]
-    model = MetaModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
     tracking.point(settings, CHAMPION, tracking.register(settings, model, {}, 0, "benchmark"))
     with machine.watched() as watch:
         nightly(night(settings, train=False), train=False)

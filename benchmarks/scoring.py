@@ -21,7 +21,7 @@ from recsys.catalogue import Catalogue
 from recsys.config import Settings
 from recsys.histories import HistorySettings
 from recsys.instants import to_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.pipeline import reference
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
@@ -55,7 +55,7 @@ def compare(folder: Path, users: int, open_sales: int, sql_users: int) -> None:
     spark = spark_session(Settings(folder=str(folder), source=SourceSettings(sql="", raw={})))
     shop = fitted_shop(spark, folder)
     names = [each.name for each in shop.recommenders]
-    model = MetaModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
     histories = spark.read.parquet(str(folder / "user_histories"))
 
     start = time.perf_counter()

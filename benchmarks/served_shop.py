@@ -17,7 +17,7 @@ from recsys.histories import Block, Histories, HistorySettings
 from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
 from recsys.instants import DAY, SECOND, from_micros, to_micros
-from recsys.meta_model import META, MetaModel
+from recsys.meta_model import META, LogisticModel
 from recsys.ranker import Ranker
 from recsys.ranker_files import RANKER, write_ranker
 from recsys.recommenders import RecommenderSettings, recommenders
@@ -160,7 +160,7 @@ def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
     found = recommenders(RecommenderSettings(), catalogue)
     models = [each.fit(each.count(known, horizon), horizon) for each in found]
     names = [each.name for each in found]
-    meta_model = MetaModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    meta_model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
     assert catalogue.gallery is not None
     return Ranker(Scorer(horizon, found, models), meta_model, Covers(catalogue.gallery, horizon))
 

@@ -14,7 +14,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.instants import DAY, compact, from_micros, midnights
 from recsys.meta_model import META, MetaModel, policy_of
-from recsys.meta_training import evaluate, train
+from recsys.meta_model.training import evaluate, train
 from recsys.metrics import RANKING_METRICS, bootstrap, paired_bootstrap
 from recsys.model_versions import CHALLENGER, CHAMPION, NDCG, pairs
 from recsys.pipeline.evaluation import page_metrics

@@ -13,7 +13,7 @@ from jobs.validate_tables import RULE_COUNTS
 from recsys.errors import NightCheckError
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import META, MetaModel
-from recsys.meta_training import evaluate
+from recsys.meta_model.training import evaluate
 from recsys.model_versions import NDCG
 from recsys.night_values import NightValues, keep, kept
 from recsys.pipeline.evaluation import page_metrics

@@ -13,7 +13,7 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.model_pins import PINS, Place, places, policies
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros
-from recsys.meta_model import META, MetaModel, policy_of
+from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
 from recsys.pipeline.settings import RankingSettings
 from recsys.snapshot import POPULARITY
 
@@ -59,7 +59,7 @@ def ranking_settings(run: Run) -> RankingSettings:
 def other_versions(run: Run) -> dict[str, MetaModel]:
     """Return the further versions of the meta-model by the policy that ranks by them."""
     files = sorted((run.folder / EXPERIMENTS).glob(f"{META}@*.json"))
-    return {file.stem: MetaModel.from_json(file.read_text()) for file in files}
+    return {file.stem: meta_model_from_json(file.read_text()) for file in files}
 
 
 def _files(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]]:

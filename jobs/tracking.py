@@ -20,7 +20,7 @@ from mlflow.types import ColSpec, Schema
 from recsys.config import MlflowSettings, Settings
 from recsys.errors import ModelError
 from recsys.instants import parse_instant
-from recsys.meta_model import MetaModel
+from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.model_versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
 from recsys.pipeline import sources
 from recsys.snapshot_store import locked
@@ -51,7 +51,7 @@ def register(
 
     Args:
         settings: Logged as parameters, and those that make the model what it is as a file.
-        model: Logged as JSON with its signature, and its coefficients as metrics.
+        model: Logged as JSON with its signature, and what its features weigh as metrics.
         metrics: On the training set.
         examples: How many there were.
         fingerprint: Of data, settings and code; a version that has it already is taken again.
@@ -139,7 +139,7 @@ def described(settings: Settings, model: str) -> ModelVersion:
 
 def read_version(settings: Settings, version: str) -> MetaModel:
     """Return a version of the registered model."""
-    return MetaModel.from_json(_text(settings, version, _MODEL))
+    return meta_model_from_json(_text(settings, version, _MODEL))
 
 
 def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _described(client: MlflowClient, found: Registered, aliases: Mapping[str, An
         data_fingerprint=tags.get(_DATA_FINGERPRINT, ""),
         configuration=tags.get(CONFIGURATION, ""),
         code_version=tags.get(CODE_VERSION, ""),
-        metrics={name: value for name, value in metrics.items() if not name.startswith("coefficient.")},
+        metrics={name: value for name, value in metrics.items() if not name.startswith("strength.")},
     )
 
 
@@ -222,8 +222,8 @@ def _log(
     for name, value in chosen.items():
         for key, setting in (value.model_dump() if hasattr(value, "model_dump") else {"": value}).items():
             client.log_param(run_id, f"{name}.{key}".rstrip("."), setting)
-    coefficients = zip(model.features, model.coefficients, strict=True)
-    for name, metric in {**metrics, **{f"coefficient.{name}": value for name, value in coefficients}}.items():
+    strengths = {f"strength.{name}": value for name, value in model.strengths.items()}
+    for name, metric in {**metrics, **strengths}.items():
         client.log_metric(run_id, name, metric)
     for name, tag in tags.items():
         client.set_tag(run_id, name, tag)
@@ -240,7 +240,8 @@ def _log(
 def _described_for_mlflow(model: MetaModel, run_id: str) -> str:
     """Return the file by which MLflow knows a model: its features in order, and what it returns."""
     signature = ModelSignature(
-        Schema([ColSpec("float", name) for name in model.features]), Schema([ColSpec("double", "probability")])
+        Schema([*(ColSpec("float", name) for name in model.features), ColSpec("boolean", "bought_before")]),
+        Schema([ColSpec("double", "probability")]),
     )
     return Model(artifact_path="model", run_id=run_id, signature=signature).to_yaml()
 

@@ -13,8 +13,8 @@ from jobs.run import Run, Step, code_version, digest, main
 from recsys.config import Settings
 from recsys.images.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
-from recsys.meta_model import MetaModel
-from recsys.meta_training import Examples, evaluate, train
+from recsys.meta_model import MetaModel, meta_model_from_json
+from recsys.meta_model.training import Examples, evaluate, train
 from recsys.model_versions import CHAMPION, model_configuration
 from recsys.tables import TRAINING_EXAMPLES
 
@@ -94,7 +94,7 @@ def read_trained_model(run: Run) -> tuple[MetaModel, str]:
 
 
 def _read(folder: Path) -> tuple[MetaModel, str]:
-    return MetaModel.from_json((folder / "model.json").read_text()), (folder / "version").read_text()
+    return meta_model_from_json((folder / "model.json").read_text()), (folder / "version").read_text()
 
 
 def _champion(run: Run) -> str:

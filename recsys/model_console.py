@@ -68,7 +68,7 @@ def print_comparison(
     """Print in what two versions differ: metrics, coefficients, settings, and what a backtest says of both."""
     names = [f"version {each.version}" for each in versions]
     metrics = _pairs(*(each.metrics for each in versions))
-    slopes = _pairs(*(dict(zip(model.features, model.coefficients, strict=True)) for model in models))
+    slopes = _pairs(*(model.strengths for model in models))
     table = Table("", *names, box=None, pad_edge=False)
     table.add_row("as of", *map(_as_of, versions))
     for name, values in metrics.items():

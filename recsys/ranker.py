@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from recsys.histories import Histories
 from recsys.images.covers import Covers
-from recsys.meta_model import META, Cells, MetaModel
+from recsys.meta_model import META, Cells, Features, MetaModel
 from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.recommenders.own import bought_before
-from recsys.scorer import Features, Scorer
+from recsys.scorer import Scorer
 from recsys.snapshot import Ranking
 
 
@@ -79,7 +79,7 @@ class Scored:
 
     def contributions(self, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what each feature adds to the log-odds of some sales of each user, (n_features, n_users, k)."""
-        return contributions(self.features, meta_model, best, self._is_again(best) if meta_model.again else None)
+        return meta_model.contributions(gathered(self.features, best), self._is_again(best))
 
     def _is_again(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
         is_again = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
@@ -115,32 +115,18 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return n_sales - 1 - (best[:, ::-1] & 0xFFFFFFFF)
 
 
-def contributions(
-    features: Features, meta_model: MetaModel, best: NDArray[np.int64], is_again: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
-    """Return what each feature adds to the log-odds of some sales of each user.
+def gathered(features: Features, best: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the features of some sales of each user, shape (n_features, n_users, k).
 
     Args:
         features: Each broadcasts to (n_users, n_horizon).
-        meta_model: What weighs them.
         best: Shape (n_users, k), columns of the horizon.
-        is_again: Which of them the user bought before, (n_users, k); none by default.
-
-    Returns:
-        Shape (n_features, n_users, k): coefficient * (feature - mean) / scale.
     """
     rows = np.arange(len(best))[:, None]
     if isinstance(features, np.ndarray):
-        added = features[:, rows, best]
-    else:
-        added = np.empty((len(features), *best.shape), np.float32)
-        for number, feature in enumerate(features):
-            n_users, n_sales = feature.shape
-            added[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
-    added -= meta_model.offsets[:, None, None]
-    if is_again is None:
-        added *= meta_model.slopes[:, None, None]
-    else:
-        slopes, slopes_again = (each[:, None, None] for each in (meta_model.slopes, meta_model.slopes_again))
-        added *= np.where(is_again, slopes_again, slopes)
-    return added
+        return features[:, rows, best]
+    values = np.empty((len(features), *best.shape), np.float32)
+    for number, feature in enumerate(features):
+        n_users, n_sales = feature.shape
+        values[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
+    return values

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.errors import SnapshotError
 from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
-from recsys.meta_model import META, MetaModel
+from recsys.meta_model import META, meta_models_from_json, meta_models_to_json
 from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.recommenders.base import DENSE
@@ -23,7 +23,6 @@ RANKER = "ranker"
 
 _DESCRIPTION = "ranker.json"
 _META_MODELS = "meta_models.json"
-_VERSIONS = TypeAdapter(dict[str, MetaModel])  # of the meta-model by policy: `meta`, and others
 _AGAIN = "write the snapshot again with 'recsys nightly'"
 
 
@@ -60,7 +59,7 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
     )
     (folder / _DESCRIPTION).write_text(description.model_dump_json(), "utf-8")
     versions = {META: ranker.meta_model, **ranker.other_versions}
-    (folder / _META_MODELS).write_bytes(_VERSIONS.dump_json(versions))
+    (folder / _META_MODELS).write_text(meta_models_to_json(versions), "utf-8")
     for path, values in arrays.items():
         file = _file(folder, path)
         file.parent.mkdir(exist_ok=True)
@@ -75,7 +74,7 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
     """
     try:
         description = _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False)
-        meta_models = _VERSIONS.validate_json((folder / _META_MODELS).read_bytes())
+        meta_models = meta_models_from_json((folder / _META_MODELS).read_bytes())
         parts = _read_parts(folder, description)
         catalogue = _catalogue(parts, description)
         horizon = Horizon(description.as_of, description.until, parts["sales"]["horizon"])

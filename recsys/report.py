@@ -145,7 +145,7 @@ def print_treatments(treatments: "Iterable[Treatment]", console: Console) -> Non
 
 def print_model(model: Any, console: Console) -> None:
     """Print the coefficients of a meta-model, strongest first."""
-    rows = sorted(zip(model.features, model.coefficients, strict=True), key=lambda row: -abs(row[1]))
+    rows = sorted(model.strengths.items(), key=lambda row: -abs(row[1]))
     table = Table("feature", "log-odds per standard deviation", box=None, pad_edge=False)
     for name, coefficient in rows:
         table.add_row(name, f"{coefficient:+.3f}")

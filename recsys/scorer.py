@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.catalogue import Horizon
 from recsys.histories import Histories
+from recsys.meta_model import Features
 from recsys.recommenders import Model, Recommender
 from recsys.recommenders.base import Traceable
-
-Features = Sequence[NDArray[np.float32]] | NDArray[np.float32]
-"""One array a feature, or one array of all, whose first axis is the features."""
 
 
 @dataclass(frozen=True)

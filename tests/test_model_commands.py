@@ -10,14 +10,14 @@ from small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 from jobs import tracking
 from jobs.promote_model import appoint
 from recsys.instants import to_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.night_values import NightValues, keep
 
 pytestmark = MLFLOW_WARNS
 
 MODELS = [
-    MetaModel(["popularity"], [0.5], [2.0], [0.25], -4.5),
-    MetaModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.5, -1 / 3], -4.0),
+    LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5),
+    LogisticModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.5, -1 / 3], -4.0),
 ]
 
 

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from recsys.meta_model import MetaModel
-from recsys.meta_training import Examples
+from recsys.meta_model.training import Examples
 from recsys.night_values import NightValues
 from recsys.pipeline.settings import NightCheckSettings
 
@@ -40,8 +40,8 @@ def feature_drift(model: MetaModel, examples: Examples) -> dict[str, float]:
     if not len(examples.bought):
         return {}
     means = dict(zip(examples.names, examples.features.mean(axis=0, dtype=np.float64), strict=True))
-    trained = zip(model.features, model.means, model.scales, model.coefficients, strict=True)
-    return {name: float((means[name] - mean) / scale) for name, mean, scale, slope in trained if slope}
+    trained = zip(model.features, model.means, model.scales, strict=True)
+    return {name: float((means[name] - mean) / scale) for name, mean, scale in trained if model.strengths[name]}
 
 
 def sales_covered(rankings: DataFrame, policy: str, n_sales: int) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from jobs.promote_model import evidence_of
 from jobs.run import Run
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.instants import DAY, from_micros, to_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel, MetaModel
 from recsys.metrics import bootstrap
 from recsys.model_versions import CHALLENGER, CHAMPION
 from recsys.pipeline.evaluation import page_metrics
@@ -25,7 +25,7 @@ pytestmark = MLFLOW_WARNS
 
 LAST = to_micros(AS_OF) - DAY
 FIRST = LAST - DAY
-MODEL = MetaModel(["popularity"], [0.0], [1.0], [1.0], -3.0)
+MODEL = LogisticModel(["popularity"], [0.0], [1.0], [1.0], -3.0)
 METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
 
 
@@ -122,7 +122,7 @@ def registered(published_shop, tmp_path_factory) -> tuple[SmallShop, str, str]:
     shutil.copytree(published_shop.folder, folder)
     shop = SmallShop(folder)
     model, _ = tracking.champion(shop.settings())
-    narrow = MetaModel(["popularity", "own_visits"], [0.0, 0.0], [1.0, 1.0], [-1.0, -2.0], -3.0)
+    narrow = LogisticModel(["popularity", "own_visits"], [0.0, 0.0], [1.0, 1.0], [-1.0, -2.0], -3.0)
     return shop, register(shop.settings(), model, FIRST), register(shop.settings(), narrow, FIRST - DAY)
 
 
@@ -214,7 +214,7 @@ def test_version_that_may_know_the_window_is_refused_before_anything_is_done(reg
 def test_version_is_measured_as_a_night_would_rank_by_it_without_the_features_that_are_gone(registered, capsys):
     shop, _, other = registered
     settings = shop.settings()
-    richer = MetaModel(["gone", "popularity", "own_visits"], [5.0, 0.0, 0.0], [1.0] * 3, [9.0, -1.0, -2.0], -3.0)
+    richer = LogisticModel(["gone", "popularity", "own_visits"], [5.0, 0.0, 0.0], [1.0] * 3, [9.0, -1.0, -2.0], -3.0)
     version = register(settings, richer, FIRST)
     policies = backtest(window(settings, FIRST, LAST), versions=[other, version])["policies"]
     assert policies[f"meta@{version}"] == policies[f"meta@{other}"]

@@ -17,7 +17,7 @@ from jobs.prepare_experiments import EXPERIMENTS, other_versions, prepare_experi
 from jobs.run import Run
 from recsys import snapshot_store
 from recsys.experiments.model_pins import PINS
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel, MetaModel, meta_model_from_json
 from recsys.model_versions import CHAMPION
 from recsys.ranker_files import RANKER, read_ranker
 from recsys.snapshot import Snapshot
@@ -25,8 +25,8 @@ from recsys.snapshot import Snapshot
 pytestmark = MLFLOW_WARNS
 
 FEATURES = ["popularity", "own_visits"]
-MODEL = MetaModel(FEATURES, [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
-OTHER = MetaModel(FEATURES, [0.0, 0.0], [1.0, 1.0], [1.0, 2.0], 0.0)
+MODEL = LogisticModel(FEATURES, [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
+OTHER = LogisticModel(FEATURES, [0.0, 0.0], [1.0, 1.0], [1.0, 2.0], 0.0)
 
 
 def experiment(key: str, *sides: dict[str, Any], **changes: object) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_what_cannot_be_scored_is_named_and_the_night_goes_on(prepared, capsys, 
 
 
 def test_version_of_other_features_is_left_out(prepared, capsys):
-    foreign = MetaModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
+    foreign = LogisticModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
     version = prepared.register(foreign, "three")
     prepared.write(experiment("old", {"policy": "popularity"}, {"policy": "meta", "model": version}))
     assert ranking_settings(prepared.prepare()).policies == ("meta",)
@@ -179,8 +179,8 @@ def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(shop, tmp_path)
     conf = tmp_path / "conf"
     conf.mkdir()
     settings = shop.settings(serving={"experiments": str(conf)})
-    features = MetaModel.from_json((night(settings).folder / "meta_model" / "model.json").read_text()).features
-    backwards = MetaModel(features, [0.0] * len(features), [1.0] * len(features), [-1.0] * len(features), 0.0)
+    features = meta_model_from_json((night(settings).folder / "meta_model" / "model.json").read_text()).features
+    backwards = LogisticModel(features, [0.0] * len(features), [1.0] * len(features), [-1.0] * len(features), 0.0)
     assert tracking.register(settings, backwards, {}, 1, "backwards") == "2"
     sides = ({"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "2"})
     content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": [experiment("backwards", *sides)]}

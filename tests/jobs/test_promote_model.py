@@ -14,12 +14,12 @@ from jobs.promote_model import Asked, appoint, evidence_of, log_of, promote, rol
 from recsys.config import Settings
 from recsys.errors import ConfigurationError, ModelError
 from recsys.instants import HOUR, from_micros, to_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.model_versions import CHALLENGER, CHAMPION
 
 pytestmark = MLFLOW_WARNS
 
-MODEL = MetaModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
+MODEL = LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 

@@ -9,14 +9,14 @@ from jobs import tracking
 from recsys.config import Settings
 from recsys.errors import ModelError
 from recsys.instants import to_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.model_versions import CHALLENGER, CHAMPION
 from recsys.pipeline import sources
 
 pytestmark = MLFLOW_WARNS
 
-MODEL = MetaModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
-OTHER = MetaModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
+MODEL = LogisticModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
+OTHER = LogisticModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from recsys import snapshot_store
 from recsys.config import Settings
 from recsys.errors import ModelError
 from recsys.instants import to_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.model_versions import CHALLENGER, CHAMPION, model_configuration
 from recsys.snapshot import Snapshot
 
 pytestmark = MLFLOW_WARNS
 
 NOW = to_micros(AS_OF)
-MODEL = MetaModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
+MODEL = LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_promotion_in_the_middle_of_a_night_is_for_the_next_one(shop):
 
 def test_champion_ranks_on_when_a_recommender_is_added(shop):
     settings = shop.settings()
-    narrow = MetaModel(["own_visits", "popularity"], [0.5, 1.0], [2.0, 1.0], [0.25, 1.5], -4.5)
+    narrow = LogisticModel(["own_visits", "popularity"], [0.5, 1.0], [2.0, 1.0], [0.25, 1.5], -4.5)
     promote(settings, tracking.register(settings, narrow, {}, 1, "narrow"), Asked(AS_OF, "ann", "so"), force=True)
     run = night(settings)
     nightly(run)

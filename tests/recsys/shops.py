@@ -16,7 +16,7 @@ from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
 from recsys.images.themes import THEME_MODEL, no_themes, sale_weights
 from recsys.instants import DAY, parse_instant
-from recsys.meta_model import MetaModel, Weights
+from recsys.meta_model import LogisticModel, MetaModel, Weights
 from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.scorer import Scorer
@@ -179,7 +179,7 @@ def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) 
     means, scales, coefficients, again = np.random.default_rng(0).normal(size=(4, len(everything)))
     means *= 0.2  # else what a feature adds on average decides every reason
     names = [each.name for each in everything]
-    meta_model = MetaModel(
+    meta_model = LogisticModel(
         names, list(means), list(np.abs(scales) + 0.5), list(coefficients), -3.0, Weights(list(again), -1.0)
     )
     covers = Covers(shop.catalogue.gallery, horizon) if shop.catalogue.gallery else None

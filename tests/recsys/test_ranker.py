@@ -11,8 +11,8 @@ from shops import AS_OF, ShopData, fitted_ranker, history_of, make_shop, purchas
 
 from recsys.histories import Histories
 from recsys.instants import DAY
-from recsys.meta_model import MetaModel
-from recsys.ranker import Ranker, contributions, top
+from recsys.meta_model import LogisticModel, MetaModel
+from recsys.ranker import Ranker, gathered, top
 from recsys.scorer import Scorer
 
 SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38, np.inf, -np.inf])
@@ -55,13 +55,14 @@ def test_top_takes_scores_that_are_not_contiguous_and_leaves_them_alone():
 
 
 def test_contribution_is_the_coefficient_times_the_standardised_feature():
-    model = MetaModel(["a", "b", "c"], [1.0, 0.5, -2.0], [2.0, 4.0, 0.5], [3.0, -1.0, 0.0], -2.0)
+    model = LogisticModel(["a", "b", "c"], [1.0, 0.5, -2.0], [2.0, 4.0, 0.5], [3.0, -1.0, 0.0], -2.0)
     features = [
         np.array([[1, 5, 3], [2, 0, 7]], np.float32),
         np.array([[2.5], [0.5]], np.float32),  # of the users alone
         np.array([[1, 2, 3]], np.float32),  # the same for all users
     ]
-    added = contributions(features, model, np.array([[2, 0], [1, 2]]))
+    best = np.array([[2, 0], [1, 2]])
+    added = model.contributions(gathered(features, best), np.zeros((2, 2), bool))
     assert added.dtype == np.float32
     assert_allclose(
         added,
@@ -113,7 +114,7 @@ def ranker_of(model: MetaModel, *scores: list[list[float]], shop: ShopData = SHO
 
 
 def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
-    model = MetaModel(["a", "b", "c"], [-1.0, 0.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, -1.0], 0.0)
+    model = LogisticModel(["a", "b", "c"], [-1.0, 0.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, -1.0], 0.0)
     ranker = ranker_of(
         model,
         [[2, 3, 1]],  # 0, 1, -1 from its mean over the horizon: adds 1, 2, 0
@@ -125,7 +126,7 @@ def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
 
 
 def test_reason_of_a_recommender_alone_is_itself():
-    ranker = ranker_of(MetaModel(["a", "b"], [0.0] * 2, [1.0] * 2, [1.0] * 2, 0.0), [[2, 3, 1]], [[0, 0, 9]])
+    ranker = ranker_of(LogisticModel(["a", "b"], [0.0] * 2, [1.0] * 2, [1.0] * 2, 0.0), [[2, 3, 1]], [[0, 0, 9]])
     scored = ranker.scored(SHOP.histories())
     assert ranker.scorer.names == ["a", "b"]
     assert scored.scores("a").tolist() == [[2, 3, 1]]
@@ -140,12 +141,12 @@ def test_features_are_computed_once_for_scores_reasons_and_contributions():
             return super().score(histories)
 
     asked: list[Histories] = []
-    model = MetaModel(["a"], [0.0], [1.0], [1.0], 0.0)
+    model = LogisticModel(["a"], [0.0], [1.0], [1.0], 0.0)
     scorer = Scorer(SHOP.horizon(), [each := Once("a", np.array([[2, 3, 1]], np.float32))], [each])
     scored = Ranker(scorer, model).scored(SHOP.histories())
     best = top(scored.scores("meta"), 2)
     scored.reasons("meta", best)
-    contributions(scored.features, model, best)
+    scored.contributions(model, best)
     assert len(asked) == 1
 
 

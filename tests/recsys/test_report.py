@@ -8,7 +8,7 @@ from rich.console import Console
 
 from recsys.images.theme_choice import ThemeCount
 from recsys.images.theme_map import Quality, Treatment
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.report import (
     passed,
     print_backtest,
@@ -113,7 +113,7 @@ def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(cons
 
 
 def test_model_is_printed_strongest_coefficient_first(console):
-    model = MetaModel(["weak", "strong"], [0, 0], [1, 1], [0.5, -2.0], 0)
+    model = LogisticModel(["weak", "strong"], [0, 0], [1, 1], [0.5, -2.0], 0)
     print_model(model, console)
     assert printed(console).split()[-4:] == ["strong", "-2.000", "weak", "+0.500"]
 

@@ -13,7 +13,7 @@ from shops import AS_OF, ShopData, random_shop
 
 from recsys.histories import Histories, HistorySettings
 from recsys.instants import DAY
-from recsys.meta_model import MetaModel, Weights
+from recsys.meta_model import LogisticModel, MetaModel, Weights
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.shop import Shop
@@ -104,4 +104,4 @@ def meta_model(fitted: FittedShop) -> MetaModel:
     rng = np.random.default_rng(0)
     means, scales, coefficients, again = rng.normal(size=(4, len(names)))
     weights = Weights(list(again), -1.0)
-    return MetaModel(names, list(means), list(np.abs(scales) + 0.1), list(coefficients), -3.0, weights)
+    return LogisticModel(names, list(means), list(np.abs(scales) + 0.1), list(coefficients), -3.0, weights)

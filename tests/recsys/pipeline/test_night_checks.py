@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from recsys.meta_model import MetaModel
-from recsys.meta_training import Examples
+from recsys.meta_model import LogisticModel
+from recsys.meta_model.training import Examples
 from recsys.night_values import NightValues
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
 from recsys.pipeline.settings import NightCheckSettings
@@ -149,7 +149,7 @@ def test_rejected_rows_are_those_set_aside_of_all_tables():
 
 
 def test_drift_is_the_difference_of_means_in_standard_deviations_of_training():
-    model = MetaModel(["a", "b", "unused"], [1.0, 10.0, 0.0], [2.0, 5.0, 1.0], [0.5, -1.0, 0.0], 0.0)
+    model = LogisticModel(["a", "b", "unused"], [1.0, 10.0, 0.0], [2.0, 5.0, 1.0], [0.5, -1.0, 0.0], 0.0)
     features = np.array([[0.0, 8.0, 100.0], [4.0, 8.0, 100.0], [5.0, 2.0, 100.0]], np.float32)
     examples = Examples(["a", "b", "unused"], features, np.array([True, False, False]), np.ones(3), np.zeros(3, bool))
     assert feature_drift(model, examples) == {"a": (3 - 1) / 2, "b": (6 - 10) / 5}
@@ -158,7 +158,7 @@ def test_drift_is_the_difference_of_means_in_standard_deviations_of_training():
 
 
 def test_drift_finds_features_by_name():
-    model = MetaModel(["b", "a"], [10.0, 1.0], [5.0, 2.0], [1.0, 1.0], 0.0)
+    model = LogisticModel(["b", "a"], [10.0, 1.0], [5.0, 2.0], [1.0, 1.0], 0.0)
     examples = Examples(["a", "b"], np.array([[3.0, 6.0]], np.float32), np.array([True]), np.ones(1), np.zeros(1, bool))
     assert feature_drift(model, examples) == {"b": -0.8, "a": 1.0}
 

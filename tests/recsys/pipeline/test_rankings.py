@@ -19,7 +19,7 @@ from shops import (
 from recsys.histories import Histories
 from recsys.images.covers import CHOICES
 from recsys.instants import DAY, SECOND
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel, MetaModel
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.rankings import history_lists, ranked_lists, rankings
@@ -194,7 +194,7 @@ def model_with_images(illustrated) -> MetaModel:
     """A model that looks at photos more than at anything else."""
     names = [recommender.name for recommender in illustrated.shop.recommenders]
     weights = [3.0 if name == "content_images" else 0.2 for name in names]
-    return MetaModel(names, [0.0] * len(names), [1.0] * len(names), weights, -3.0)
+    return LogisticModel(names, [0.0] * len(names), [1.0] * len(names), weights, -3.0)
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_user_who_looked_at_no_photos_is_shown_the_covers(illustrated, found_wit
         AS_OF, illustrated.shop.history
     )
     settings = RankingSettings(kept=10, policies=("content_images",))
-    ranker = illustrated.shop.ranker(AS_OF, MetaModel([], [], [], [], 0.0))
+    ranker = illustrated.shop.ranker(AS_OF, LogisticModel([], [], [], [], 0.0))
     _, _, why, chosen = ranked_lists(ranker, nobody, settings)
     assert not any(chosen.to_pylist()[0])
     assert set(why.to_pylist()[0]) == {scorer.names.index("content_images")}
@@ -288,7 +288,7 @@ def test_partitions_change_nothing_of_reasons_and_photos(illustrated, model_with
 def test_shop_without_photos_or_without_the_recommender_shows_covers(illustrated, found):
     for row in found.values():
         assert not any(any(row[f"{policy}_covers"]) for policy in POLICIES)
-    ranker = illustrated.shop.ranker(AS_OF, MetaModel([], [], [], [], 0.0))
+    ranker = illustrated.shop.ranker(AS_OF, LogisticModel([], [], [], [], 0.0))
     kept = [number for number, name in enumerate(ranker.scorer.names) if name != "content_images"]
     without = replace(
         ranker.scorer,

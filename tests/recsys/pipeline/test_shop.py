@@ -14,7 +14,7 @@ from recsys.histories import Histories
 from recsys.images import theme_store
 from recsys.images.themes import THEME_MODEL, no_themes
 from recsys.instants import DAY
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel
 from recsys.pipeline.shop import Shop
 from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings
@@ -87,7 +87,7 @@ def test_gallery_is_that_of_the_folder(illustrated):
     assert ranker.scorer is again.scorer
 
 
-NOTHING_WEIGHS = MetaModel([], [], [], [], 0.0)
+NOTHING_WEIGHS = LogisticModel([], [], [], [], 0.0)
 
 
 def ranker_of(shop: Shop) -> Ranker:

@@ -8,10 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from recsys.errors import ModelError
-from recsys.meta_model import MetaModel, MetaModelSettings, probability
-from recsys.meta_training import Examples, train
+from recsys.meta_model import LogisticModel, MetaModelSettings, meta_model_from_json, probability
+from recsys.meta_model.training import Examples, train
 
-MODEL = MetaModel(
+MODEL = LogisticModel(
     features=["popularity", "activity", "own_visits"],
     means=[1.0, 2.0, 0.5],
     scales=[2.0, 4.0, 0.5],
@@ -72,14 +72,14 @@ def test_probability_of_log_odds() -> None:
 
 
 def test_model_comes_back_from_json() -> None:
-    assert MetaModel.from_json(MODEL.to_json()) == MODEL
+    assert meta_model_from_json(MODEL.to_json()) == MODEL
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=4))
 def test_numbers_come_back_from_json_exactly(numbers: list[float]) -> None:
     mean, scale, coefficient, intercept = numbers
-    model = MetaModel(["é"], [mean], [scale], [coefficient], intercept)
-    assert MetaModel.from_json(model.to_json()) == model
+    model = LogisticModel(["é"], [mean], [scale], [coefficient], intercept)
+    assert meta_model_from_json(model.to_json()) == model
 
 
 def test_features_of_training_are_accepted() -> None:

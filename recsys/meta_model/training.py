@@ -9,7 +9,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from recsys.errors import EmptyInputError
-from recsys.meta_model import MetaModel, MetaModelSettings, Weights, probability
+from recsys.meta_model.base import MetaModel, MetaModelSettings, probability
+from recsys.meta_model.boosted import BoostedModel
+from recsys.meta_model.logistic import LogisticModel, Weights
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Examples:
 
 
 def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
-    """Fit the meta-model.
+    """Fit a meta-model of the kind that the settings name.
 
-    The intercept is corrected for the sampling of sales not bought, King and Zeng 2001, eq. 7: it goes down by the
+    Its log-odds are corrected for the sampling of sales not bought, King and Zeng 2001, eq. 7: they go down by the
     logarithm of how many sales not bought each drawn one stands for.
 
     Raises:
@@ -58,15 +60,35 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"{settings.days} days before as_of, needs at least 1 of each: choose a later --as-of or a larger "
             "meta_model.days"
         )
+    return _boosted(examples, settings) if settings.kind == "boosted" else _logistic(examples, settings)
+
+
+def _logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
+    means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
     first, again = _weights_of_both(examples, scaler, settings)
-    return MetaModel(
-        features=list(examples.names),
-        means=[float(mean) for mean in scaler.mean_],
-        scales=[float(scale) for scale in scaler.scale_],
-        coefficients=first.coefficients,
-        intercept=first.intercept,
-        again=again,
+    return LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, again)
+
+
+def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
+    import lightgbm  # here: only who trains trees waits for it
+
+    scaler, boosted = StandardScaler().fit(examples.features), settings.boosted
+    parameters = {
+        "objective": "binary",
+        "learning_rate": boosted.learning_rate,
+        "num_leaves": boosted.leaves,
+        "min_data_in_leaf": boosted.min_examples,
+        "seed": settings.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    rows = np.column_stack([examples.features, examples.again]).astype(np.float32)
+    trees = lightgbm.train(parameters, lightgbm.Dataset(rows, examples.bought), boosted.trees)
+    means, names = scaler.mean_.tolist(), list(examples.names)
+    return BoostedModel(
+        names, means, scaler.scale_.tolist(), names, means, trees.model_to_string(), _correction(examples)
     )
 
 
@@ -88,8 +110,13 @@ def _fewer(examples: Examples) -> int:
 def _weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
     model = LogisticRegression(C=settings.regularization, max_iter=1000)
     model.fit(scaler.transform(examples.features), examples.bought)
-    drawn, not_bought = (~examples.bought).sum(), (1 / examples.sampling_rate[~examples.bought]).sum()
-    return Weights([float(each) for each in model.coef_[0]], float(model.intercept_[0] + np.log(drawn / not_bought)))
+    return Weights(model.coef_[0].tolist(), float(model.intercept_[0]) + _correction(examples))
+
+
+def _correction(examples: Examples) -> float:
+    """Return by how much log-odds learnt from examples are too high: each sale not bought stands for several."""
+    rates = examples.sampling_rate[~examples.bought]
+    return float(np.log(len(rates) / (1 / rates).sum()))
 
 
 def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:

@@ -3,8 +3,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from recsys.errors import EmptyInputError
-from recsys.meta_model import MetaModel, MetaModelSettings, probability
-from recsys.meta_training import Examples, evaluate, predict, train
+from recsys.meta_model import LogisticModel, MetaModelSettings, probability
+from recsys.meta_model.training import Examples, evaluate, predict, train
 
 SETTINGS = MetaModelSettings(days=3)
 
@@ -118,7 +118,7 @@ def test_sampling_rate_does_not_change_what_is_measured(population: Population) 
 
 
 def test_measures_weigh_each_example_by_the_sales_that_it_stands_for() -> None:
-    odds = MetaModel(["x"], [0.0], [1.0], [1.0], 0.0)  # the log-odds are x
+    odds = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0)  # the log-odds are x
     rows = [
         (np.log(3), True, 1.0),  # p = 3/4
         (-np.log(3), True, 1.0),  # p = 1/4
@@ -159,7 +159,7 @@ def test_model_without_a_feature_is_that_of_examples_that_never_had_it(populatio
 
 @pytest.mark.parametrize("bought", [True, False])
 def test_examples_of_one_kind_cannot_be_measured(bought: bool) -> None:
-    assert evaluate(MetaModel(["x"], [0.0], [1.0], [1.0], 0.0), examples([(1, bought, 1.0)])) == {}
+    assert evaluate(LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0), examples([(1, bought, 1.0)])) == {}
 
 
 # Sales that the user bought before.

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from recsys.meta_model import BoostedModel, MetaModelSettings, meta_model_from_json, probability
+from recsys.meta_model import boosted as module
+from recsys.meta_model.base import BoostedSettings
+from recsys.meta_model.training import Examples, evaluate, predict, train
+
+SETTINGS = MetaModelSettings(kind="boosted", boosted=BoostedSettings(trees=40, leaves=6, min_examples=20))
+
+
+def examples(n: int = 3000) -> Examples:
+    """Bought where a and b have the same sign, which no sum of the two can tell; c tells nothing; again halves it."""
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(n, 3)).astype(np.float32)
+    again = rng.random(n) < 0.3
+    chance = np.where(features[:, 0] * features[:, 1] > 0, 0.6, 0.1) * np.where(again, 0.5, 1)
+    bought = rng.random(n) < chance
+    return Examples(["a", "b", "c"], features, bought, np.where(bought, 1.0, 0.25), again)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Examples:
+    return examples()
+
+
+@pytest.fixture(scope="module")
+def model(sample: Examples) -> BoostedModel:
+    found = train(sample, SETTINGS)
+    assert isinstance(found, BoostedModel)
+    return found
+
+
+def raw(model: BoostedModel, features: np.ndarray, again: np.ndarray) -> np.ndarray:
+    return model.booster.predict(np.column_stack([features, again]).astype(np.float32), raw_score=True)
+
+
+def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: BoostedModel, sample: Examples) -> None:
+    drawn = (~sample.bought).sum()
+    assert model.correction == pytest.approx(np.log(drawn / (4 * drawn)))  # each stands for four
+    found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
+    assert_allclose(found, raw(model, sample.features, sample.again) - np.log(4), atol=1e-5)
+    assert found.dtype == np.float32
+
+
+def test_trees_find_what_belongs_together_where_a_sum_cannot(sample: Examples) -> None:
+    line = train(sample, MetaModelSettings())
+    boosted = train(sample, SETTINGS)
+    assert evaluate(line, sample)["auc"] < 0.65
+    assert evaluate(boosted, sample)["auc"] > 0.75
+
+
+def test_predicted_purchases_are_as_many_as_were_made(model: BoostedModel, sample: Examples) -> None:
+    weights = 1 / sample.sampling_rate
+    assert predict(model, sample) @ weights == pytest.approx(sample.bought.sum(), rel=0.1)
+
+
+def test_sale_bought_before_has_other_odds(model: BoostedModel) -> None:
+    cell = [np.ones((1, 1), np.float32)] * 3
+    new, again = (model.log_odds(cell, (1, 1), cells) for cells in (None, (np.array([0]), np.array([0]))))
+    assert probability(again)[0, 0] < 0.8 * probability(new)[0, 0]
+
+
+def test_row_of_sales_and_column_of_users_broadcast(model: BoostedModel) -> None:
+    row, column = np.array([[1, -2]], np.float32), np.array([[2], [-1], [0.5]], np.float32)
+    spread = [np.broadcast_to(row, (3, 2)), np.broadcast_to(column, (3, 2)), np.zeros((3, 2), np.float32)]
+    found = model.log_odds([row, column, np.zeros((1, 1), np.float32)], (3, 2))
+    assert_array_equal(found, model.log_odds(spread, (3, 2)))
+    assert_array_equal(found, model.log_odds(np.stack(spread), (3, 2)))
+    assert (found[0, 0] > found[0, 1]) & (found[1, 1] > found[1, 0])
+
+
+def test_cells_are_scored_alike_however_many_at_once(
+    model: BoostedModel, sample: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, again = list(sample.features.T), np.nonzero(sample.again)
+    at_once = model.log_odds(columns, (3000,), again)
+    monkeypatch.setattr(module, "CELLS_AT_ONCE", 701)
+    assert_array_equal(model.log_odds(columns, (3000,), again), at_once)
+
+
+def test_contributions_add_up_to_the_log_odds(model: BoostedModel, sample: Examples) -> None:
+    values, again = sample.features[:12].T.reshape(3, 4, 3), np.zeros((4, 3), bool)
+    added = model.contributions(values, again)
+    assert added.shape == (3, 4, 3)
+    rows = np.column_stack([sample.features[:12], np.zeros(12)])
+    bought_before, expected = model.booster.predict(rows, pred_contrib=True)[:, 3:].T.reshape(2, 4, 3)
+    log_odds = model.log_odds(list(values), (4, 3))
+    assert_allclose(added.sum(axis=0) + bought_before + expected + model.correction, log_odds, atol=1e-4)
+    assert np.abs(added[:2]).max() > 0.2
+
+
+def test_model_read_back_from_json_is_the_same(model: BoostedModel, sample: Examples) -> None:
+    found = meta_model_from_json(model.to_json())
+    assert found == model
+    assert_array_equal(predict(found, sample), predict(model, sample))
+
+
+def test_same_examples_and_seed_make_the_same_trees(model: BoostedModel, sample: Examples) -> None:
+    assert train(sample, SETTINGS) == model
+
+
+def test_model_over_other_features_has_its_own_at_their_mean_and_leaves_strange_ones_alone(
+    model: BoostedModel, sample: Examples
+) -> None:
+    changed = model.over(["new", "b", "a"])
+    a, b = sample.features[:50, :2].T
+    found = changed.log_odds([np.full(50, 9, np.float32), b, a], (50,))
+    expected = raw(model, np.column_stack([a, b, np.full(50, sample.features[:, 2].mean())]), np.zeros(50))
+    assert_allclose(found, expected + model.correction, atol=1e-5)
+    assert changed.over(["b", "a"]) == model.over(["b", "a"])
+    assert changed.strengths["new"] == 0
+    values = np.stack([np.full((1, 4), 9, np.float32), b[None, :4], a[None, :4]])
+    assert_array_equal(changed.contributions(values, np.zeros((1, 4), bool))[0], np.zeros((1, 4)))
+
+
+def test_strengths_are_shares_of_what_the_trees_gained(model: BoostedModel) -> None:
+    strengths = model.strengths
+    assert list(strengths) == ["a", "b", "c"]
+    assert min(strengths["a"], strengths["b"]) > 2 * strengths["c"] > 0
+    assert sum(strengths.values()) < 1  # that it was bought before has a share too
+
+
+@pytest.mark.parametrize("changes", [{"trees": 0}, {"leaves": 1}, {"learning_rate": 0}, {"learning_rate": 1.5}])
+def test_settings_of_trees_have_limits(changes: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        BoostedSettings(**changes)
