@@ -68,6 +68,14 @@ def measure(users: int, open_sales: int) -> Night:
 
 def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
     """Make a shop in a folder, and watch its night."""
+    settings = made_shop(folder, users, open_sales)
+    with machine.watched() as watch:
+        nightly(night(settings, train=False), train=False)
+    return watch
+
+
+def made_shop(folder: Path, users: int, open_sales: int) -> Settings:
+    """Make a shop in a folder, register a champion for it, and return its settings."""
     synthetic.write_shop(folder / "raw", users, users * EVENTS_PER_USER, open_sales)
     settings = Settings(
         folder=str(folder / "var"),
@@ -84,9 +92,7 @@ def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
     names = [each.name for each in recommenders(settings.recommenders, catalogue)]
     model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
     tracking.point(settings, CHAMPION, tracking.register(settings, model, {}, 0, "benchmark"))
-    with machine.watched() as watch:
-        nightly(night(settings, train=False), train=False)
-    return watch
+    return settings
 
 
 if __name__ == "__main__":

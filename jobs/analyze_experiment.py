@@ -14,20 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructField, StructType
 
-from jobs.compact_exposures import compact_exposures
+from jobs.compact_exposures import compact_exposures, read_exposures
 from jobs.run import locked
 from jobs.session import spark_session
 from recsys.config import Settings, load_settings
-from recsys.errors import EmptyInputError, InputError, RecsysError
+from recsys.errors import EmptyInputError, RecsysError
 from recsys.experiment_tables import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.experiments.analysis.outcomes import Quantities
 from recsys.experiments.assignment import assign_all, side_names
 from recsys.experiments.evidence import Evidence
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import Experiment, ExperimentFile, Layer
-from recsys.exposure_tables import COMPACTED_EXPOSURES
 from recsys.exposures import RECORDED_EVENTS
 from recsys.instants import from_micros, parse_instant
 from recsys.pipeline import outcomes, sources, validation
@@ -60,7 +58,7 @@ def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: i
     compact_exposures(settings)
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
     with locked(folder), _scratch(folder) as scratch:
-        pages = outcomes.pages(_exposures(spark, Path(settings.folder)), experiment, as_of)
+        pages = outcomes.pages(read_exposures(spark, Path(settings.folder)), experiment, as_of)
         events = read_events(spark, settings, experiment, as_of)
         evidence = _evidence(pages, events, experiment, file.layers, scratch)
         if evidence is None:
@@ -114,15 +112,6 @@ def _evidence(
 def _variants(experiment: Experiment, layers: Mapping[str, Layer], user_ids: pa.Array) -> NDArray[np.str_]:
     names = np.array([*side_names(experiment), ""])  # -1, in no variant, is the last
     return names[assign_all(experiment, user_ids, layers)]
-
-
-def _exposures(spark: SparkSession, folder: Path) -> DataFrame:
-    """Open the compacted log; a column that a file of an earlier version does not have is null."""
-    path = folder / COMPACTED_EXPOSURES.name
-    if not path.exists():
-        raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
-    columns = [StructField(name, kind) for name, kind in COMPACTED_EXPOSURES.columns.items()]
-    return spark.read.schema(StructType(columns)).parquet(str(path))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pyspark.sql import functions as f
 
+from jobs.build_training_set import examples
 from jobs.prepare_experiments import ranking_settings
 from jobs.run import Run, Step, main
 from jobs.score_users import SCORE_USERS
@@ -17,7 +18,6 @@ from recsys.meta_model.training import evaluate
 from recsys.model_versions import NDCG
 from recsys.night_values import NightValues, keep, kept
 from recsys.pipeline.evaluation import page_metrics
-from recsys.pipeline.examples import training_examples
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
 from recsys.tables import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 
@@ -64,8 +64,7 @@ def _of_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
     if yesterday not in run.open_training_days:
         return {}
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    examples = training_examples(histories, run.shop, [yesterday], run.settings.meta_model)
-    TRAINING_EXAMPLES.write(examples, out)
+    TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
     drawn = examples_of(TRAINING_EXAMPLES.read(run.spark, out))
     pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)
     n_pages, ndcg = PAGE_METRICS.check(pages).agg(f.count("*"), f.avg(NDCG)).collect()[0]

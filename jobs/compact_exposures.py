@@ -18,13 +18,14 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
+from pyspark.sql.types import StructField, StructType
 
 from jobs.run import locked
 from jobs.session import spark_session
 from recsys import log_segments
 from recsys.config import Settings, load_settings
-from recsys.errors import RecsysError
-from recsys.exposure_tables import DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
+from recsys.errors import InputError, RecsysError
+from recsys.exposure_tables import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
 from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
 from recsys.snapshot_store import flush
 
@@ -65,6 +66,19 @@ def compact_exposures(settings: Settings) -> dict[str, Compacted]:
     """
     folder = Path(settings.folder)
     return {kind.name: _compact_if_any(settings, folder, kind) for kind in (EXPOSURES, RECORDED_EVENTS)}
+
+
+def read_exposures(spark: SparkSession, folder: Path) -> DataFrame:
+    """Open the compacted log below a shop's folder; a column that a file of an earlier version does not have is null.
+
+    Raises:
+        InputError: If no page was logged.
+    """
+    path = folder / COMPACTED_EXPOSURES.name
+    if not path.exists():
+        raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
+    columns = [StructField(name, kind) for name, kind in COMPACTED_EXPOSURES.columns.items()]
+    return spark.read.schema(StructType(columns)).parquet(str(path))
 
 
 def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compacted:

@@ -79,7 +79,9 @@ def examples_of(table: DataFrame) -> Examples:
     frame = table.orderBy("as_of", "user_id", "sale_id").toPandas()
     names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
     return Examples(
-        names, frame[names].to_numpy(), *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "again"))
+        names,
+        frame[names].to_numpy(),
+        *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "again", "place")),
     )
 
 

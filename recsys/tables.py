@@ -206,6 +206,7 @@ TRAINING_EXAMPLES = Table(
         "bought": BOOLEAN,
         "sampling_rate": DOUBLE,  # share of the user's sales of that kind that became examples, in (0, 1]
         "again": BOOLEAN,  # whether the user had bought the sale before, as his history as of as_of knows
+        "place": INTEGER,  # best place of the sale on the pages that he was shown that day, from 1; 0 if none showed it
     },
     open_ended=True,
 )

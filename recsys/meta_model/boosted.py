@@ -1,6 +1,6 @@
 """Gradient-boosted trees, the challenger: they find by themselves which features belong together, and cost more."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,13 @@ class BoostedModel(MetaModel):
     """
 
     trained_on: list[str]
-    """The features that the trees know, in their order; after them comes whether the sale was bought before."""
+    """The features that the trees know, in their order; after them come whether the sale was bought before, and what
+    is held."""
     usual: list[float]
     """Their means in training: what one that is not among `features` stands at."""
     trees: str
+    held: list[float]
+    """The values of further columns that only training knows, the place on a page."""
     correction: float
     """Added to the log-odds of the trees, for the sampling of the sales not bought."""
 
@@ -59,12 +62,14 @@ class BoostedModel(MetaModel):
         return np.array(added, np.float32).reshape(values.shape)
 
     def _rows(self, cells: list[NDArray[np.float32]], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Put features side by side as the trees know them, shape (n_cells, n_trained_on + 1)."""
+        """Put features side by side as the trees know them, shape (n_cells, n_trained_on + 1 + n_held)."""
         given = dict(zip(self.features, cells, strict=True))
-        rows = np.empty((len(is_again), len(self.trained_on) + 1), np.float32)
+        known = len(self.trained_on)
+        rows = np.empty((len(is_again), known + 1 + len(self.held)), np.float32)
         for column, (name, usual) in enumerate(zip(self.trained_on, self.usual, strict=True)):
             rows[:, column] = given.get(name, usual)
-        rows[:, -1] = is_again
+        rows[:, known] = is_again
+        rows[:, known + 1 :] = self.held
         return rows
 
     @property
@@ -87,4 +92,4 @@ class BoostedModel(MetaModel):
         means = [self.usual[own[name]] if name in own else 0.0 for name in names]
         known = dict(zip(self.features, self.scales, strict=True))
         scales = [known.get(name, 1.0) for name in names]
-        return BoostedModel(list(names), means, scales, self.trained_on, self.usual, self.trees, self.correction)
+        return replace(self, features=list(names), means=means, scales=scales)

@@ -1,9 +1,11 @@
 """Training and measuring the meta-model on examples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -12,6 +14,10 @@ from recsys.errors import EmptyInputError
 from recsys.meta_model.base import MetaModel, MetaModelSettings, probability
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.logistic import LogisticModel, Weights
+
+FIRST_PLACE = [1.0, 1.0]
+"""The positions of a sale that a page shows first: where trees are held, which weigh places and features together."""
+_WIDEST = 60.0  # logits: beyond it a probability is 0 or 1 in double precision
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Examples:
     bought: NDArray[np.bool_]
     sampling_rate: NDArray[np.float64]  # in (0, 1]: share of the user's sales of that kind and day that are examples
     again: NDArray[np.bool_]  # whether the user had bought the sale before
+    place: NDArray[np.int32]  # on the page that showed him the sale that day, from 1; 0 if none did
 
     def without(self, name: str) -> "Examples":
         """Return the examples without a feature."""
@@ -31,7 +38,7 @@ class Examples:
     def over(self, names: list[str]) -> "Examples":
         """Return the examples with some of the features."""
         kept = [self.names.index(name) for name in names]
-        return Examples(names, self.features[:, kept], self.bought, self.sampling_rate, self.again)
+        return Examples(names, self.features[:, kept], self.bought, self.sampling_rate, self.again, self.place)
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Return some of the examples."""
@@ -41,17 +48,34 @@ class Examples:
             self.bought[chosen],
             self.sampling_rate[chosen],
             self.again[chosen],
+            self.place[chosen],
         )
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """Whether a page showed each sale, and how far up: 1 / log2(1 + place), shape (n_examples, 2).
+
+        Shape (n_examples, 0) where no page was logged.
+        """
+        if not self.place.any():
+            return np.zeros((len(self.place), 0))
+        shown = self.place > 0
+        return np.column_stack([shown, np.where(shown, 1 / np.log2(1 + np.maximum(self.place, 1)), 0)])
 
 
 def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     """Fit a meta-model of the kind that the settings name.
 
-    Its log-odds are corrected for the sampling of sales not bought, King and Zeng 2001, eq. 7: they go down by the
-    logarithm of how many sales not bought each drawn one stands for.
+    Where pages were logged, the place of a sale on its page helps to explain a purchase and is no feature of the
+    model: what stands first is bought more often whatever it is. The log-odds are moved so that as many purchases are
+    predicted as were made: sales not bought are examples in part only, and rarely where nobody showed them.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
+
+    Source:
+        King and Zeng 2001, sec. 4.1, for the correction; unlike theirs, it holds for any mixture of sampling rates.
+        Richardson et al. 2007, sec. 2, for the place.
     """
     purchases, drawn = int(examples.bought.sum()), int((~examples.bought).sum())
     if not purchases or not drawn:
@@ -65,31 +89,9 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
 
 def _logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
-    means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
     first, again = _weights_of_both(examples, scaler, settings)
+    means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
     return LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, again)
-
-
-def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
-    import lightgbm  # here: only who trains trees waits for it
-
-    scaler, boosted = StandardScaler().fit(examples.features), settings.boosted
-    parameters = {
-        "objective": "binary",
-        "learning_rate": boosted.learning_rate,
-        "num_leaves": boosted.leaves,
-        "min_data_in_leaf": boosted.min_examples,
-        "seed": settings.seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
-    rows = np.column_stack([examples.features, examples.again]).astype(np.float32)
-    trees = lightgbm.train(parameters, lightgbm.Dataset(rows, examples.bought), boosted.trees)
-    means, names = scaler.mean_.tolist(), list(examples.names)
-    return BoostedModel(
-        names, means, scaler.scale_.tolist(), names, means, trees.model_to_string(), _correction(examples)
-    )
 
 
 def _weights_of_both(
@@ -108,15 +110,43 @@ def _fewer(examples: Examples) -> int:
 
 
 def _weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
+    features = scaler.transform(examples.features)
     model = LogisticRegression(C=settings.regularization, max_iter=1000)
-    model.fit(scaler.transform(examples.features), examples.bought)
-    return Weights(model.coef_[0].tolist(), float(model.intercept_[0]) + _correction(examples))
+    model.fit(np.column_stack([features, examples.positions]), examples.bought)
+    coefficients = model.coef_[0][: features.shape[1]]
+    return Weights(coefficients.tolist(), _correction(features @ coefficients, examples))
 
 
-def _correction(examples: Examples) -> float:
-    """Return by how much log-odds learnt from examples are too high: each sale not bought stands for several."""
-    rates = examples.sampling_rate[~examples.bought]
-    return float(np.log(len(rates) / (1 / rates).sum()))
+def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
+    import lightgbm  # here: only who trains trees waits for it
+
+    scaler, boosted = StandardScaler().fit(examples.features), settings.boosted
+    parameters = {
+        "objective": "binary",
+        "learning_rate": boosted.learning_rate,
+        "num_leaves": boosted.leaves,
+        "min_data_in_leaf": boosted.min_examples,
+        "seed": settings.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    rows = np.column_stack([examples.features, examples.again, examples.positions]).astype(np.float32)
+    trees = lightgbm.train(parameters, lightgbm.Dataset(rows, examples.bought), boosted.trees)
+    means, scales, names = scaler.mean_.tolist(), scaler.scale_.tolist(), list(examples.names)
+    held = FIRST_PLACE if examples.positions.shape[1] else []
+    model = BoostedModel(names, means, scales, names, means, trees.model_to_string(), held, correction=0.0)
+    return replace(model, correction=_correction(_log_odds(model, examples), examples))
+
+
+def _correction(log_odds: NDArray[np.floating], examples: Examples) -> float:
+    """Return what is to be added to log-odds so that as many purchases are predicted as were made."""
+    weights, made = 1 / examples.sampling_rate, examples.bought.sum()
+
+    def too_many(added: float) -> float:
+        return float(expit(log_odds + added) @ weights - made)
+
+    return float(brentq(too_many, -_WIDEST - log_odds.max(), _WIDEST - log_odds.min()))
 
 
 def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
@@ -139,5 +169,8 @@ def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
 
 def predict(model: MetaModel, examples: Examples) -> NDArray[np.float64]:
     """Return the probability of each example."""
-    again = np.nonzero(examples.again)
-    return probability(model.log_odds(list(examples.features.T), examples.bought.shape, again)).astype(np.float64)
+    return probability(_log_odds(model, examples)).astype(np.float64)
+
+
+def _log_odds(model: MetaModel, examples: Examples) -> NDArray[np.float32]:
+    return model.log_odds(list(examples.features.T), examples.bought.shape, np.nonzero(examples.again))

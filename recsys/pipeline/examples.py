@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from recsys.histories import Block, blocks
 from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
+from recsys.pipeline.impressions import Impressions, with_impressions
 from recsys.pipeline.shop import Shop
 from recsys.recommenders.own import bought_before
 
@@ -19,11 +20,25 @@ PAGE_USERS = 128
 """So many users' pages are scored together: the features of a large shop stay in the processor's cache."""
 
 
-def training_examples(histories: DataFrame, shop: Shop, as_ofs: list[int], settings: MetaModelSettings) -> DataFrame:
+def training_examples(
+    histories: DataFrame,
+    shop: Shop,
+    as_ofs: list[int],
+    settings: MetaModelSettings,
+    exposures: DataFrame | None = None,
+) -> DataFrame:
     """Make examples of the purchases in the day from each instant, with features as of that instant.
 
     Each purchase of a sale while it is open is an example, and so are `negatives` sales that were open at that moment
-    and that the user did not buy on that day. Which ones depends on seed, user, instant and sale alone.
+    and that the user did not buy on that day. Which ones depends on seed, user, instant and sale alone. Where a page
+    of that day showed him sales that he did not buy, all of these are examples: he saw them, and they say more.
+
+    Args:
+        histories: Table `user_histories`.
+        shop: Where the recommenders fitted as of each instant are.
+        as_ofs: Instants, microseconds.
+        settings: How many are drawn, and the seed.
+        exposures: Table `exposures_compacted`, where there is one.
     """
     names = [recommender.name for recommender in shop.recommenders]
     schema = pa.schema(
@@ -34,19 +49,23 @@ def training_examples(histories: DataFrame, shop: Shop, as_ofs: list[int], setti
             ("bought", pa.bool_()),
             ("sampling_rate", pa.float64()),
             ("again", pa.bool_()),
+            ("place", pa.int32()),
             *[(name, pa.float32()) for name in names],
         ]
     )
     features = ", ".join(f"{name} float" for name in names)
 
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
-            for as_of in as_ofs:
-                for buyers in buyers_of_day(block, as_of):
-                    yield _examples(buyers, shop, as_of, settings, schema)
+        for batch in batches:
+            shown = Impressions.from_batch(batch)
+            for block in blocks([batch], len(shop.catalogue), BLOCK_USERS):
+                for as_of in as_ofs:
+                    for buyers in buyers_of_day(block, as_of):
+                        yield _examples(buyers, shop, as_of, settings, shown, schema)
 
-    ddl = f"as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, {features}"
-    return histories.mapInArrow(make, ddl)
+    ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, place int, "
+    rows = histories if exposures is None else with_impressions(histories, exposures, as_ofs)
+    return rows.mapInArrow(make, ddl + features)
 
 
 def buyers_of_day(block: Block, as_of: int) -> Iterator[Block]:
@@ -65,9 +84,12 @@ def bought_in_day(block: Block, as_of: int, n_sales: int) -> NDArray[np.bool_]:
     return bought
 
 
-def _examples(block: Block, shop: Shop, as_of: int, settings: MetaModelSettings, schema: pa.Schema) -> pa.RecordBatch:
+def _examples(
+    block: Block, shop: Shop, as_of: int, settings: MetaModelSettings, shown: Impressions, schema: pa.Schema
+) -> pa.RecordBatch:
     scorer = shop.scorer(as_of)
-    bought, drawn, rates = sample_page(block, shop, as_of, settings)
+    places = shown.places(block.user_ids, scorer.horizon, shop.catalogue.position)
+    bought, drawn, rates = sample_page(block, shop, as_of, settings, places > 0)
     users, columns = np.nonzero(bought | drawn)
     labels = bought[users, columns]
     histories = block.as_of(as_of, shop.history)
@@ -79,8 +101,9 @@ def _examples(block: Block, shop: Shop, as_of: int, settings: MetaModelSettings,
         block.user_ids.take(pa.array(users)),
         np.asarray(shop.catalogue.sale_ids, object)[scorer.horizon.sales[columns]],
         labels,
-        np.where(labels, 1.0, rates[users]),
+        np.where(labels | (places > 0)[users, columns], 1.0, rates[users]),
         again[users, columns],
+        places[users, columns],
         *features,
     ]
     arrays = [pa.array(value, kind.type) for value, kind in zip(values, schema, strict=True)]
@@ -88,18 +111,31 @@ def _examples(block: Block, shop: Shop, as_of: int, settings: MetaModelSettings,
 
 
 def sample_page(
-    block: Block, shop: Shop, as_of: int, settings: MetaModelSettings
+    block: Block,
+    shop: Shop,
+    as_of: int,
+    settings: MetaModelSettings,
+    shown: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
     """Choose the examples of each user of a block for the day from an instant.
 
+    Args:
+        block: Users who bought on the day.
+        shop: The shop.
+        as_of: The instant, microseconds.
+        settings: How many sales are drawn for each purchase, and the seed.
+        shown: Which sales of the horizon a page of the day showed to each user, (n_users, n_horizon).
+
     Returns:
-        Sales bought while open and sales drawn from those not bought, both (n_users, n_horizon); and of each user the
-        share of his sales not bought that was drawn, (n_users,).
+        Sales bought while open, and sales not bought: all that were shown, and those drawn from the others, both
+        (n_users, n_horizon); and of each user the share of the others that was drawn, (n_users,).
     """
     horizon = shop.horizon(as_of)
     users, columns, moments = _purchases_while_open(block, shop, as_of)
     is_open = open_at(shop, horizon.sales, moments)
-    candidates = is_open & ~bought_in_day(block, as_of, len(shop.catalogue))[:, horizon.sales][users]
+    not_bought = is_open & ~bought_in_day(block, as_of, len(shop.catalogue))[:, horizon.sales][users]
+    seen = np.zeros((len(block), len(horizon)), bool) if shown is None else shown
+    candidates = not_bought & ~seen[users]
     keys = _random_keys(user_seeds(block.user_ids, settings.seed, as_of)[users], columns, horizon.sales)
     keys[~candidates] = np.iinfo(np.uint64).max
     smallest = np.argpartition(keys, min(settings.negatives, len(horizon)) - 1, axis=1)[:, : settings.negatives]
@@ -110,7 +146,9 @@ def sample_page(
     drawn[users[:, None], smallest] = True
     np.logical_or.at(available, users, candidates)
     drawn &= available
-    return bought, drawn, drawn.sum(axis=1) / np.maximum(available.sum(axis=1), 1)
+    rates = drawn.sum(axis=1) / np.maximum(available.sum(axis=1), 1)
+    np.logical_or.at(drawn, users, not_bought & seen[users])
+    return bought, drawn, rates
 
 
 def open_at(shop: Shop, sales: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -65,8 +65,8 @@ def test_column_names_are_compared_as_they_are_written(rejected):
 
 
 def test_open_ended_table_takes_further_columns_but_misses_none(spark):
-    ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, a float"
-    examples = spark.createDataFrame([], ddl)
+    ddl = ", ".join(f"{name} {kind.simpleString()}" for name, kind in TRAINING_EXAMPLES.columns.items())
+    examples = spark.createDataFrame([], f"{ddl}, popularity float")
     assert TRAINING_EXAMPLES.check(examples) is examples
     with pytest.raises(SchemaError, match="column bought is missing, must be boolean"):
         TRAINING_EXAMPLES.check(examples.drop("bought"))

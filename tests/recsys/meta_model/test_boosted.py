@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -17,7 +19,7 @@ def examples(n: int = 3000) -> Examples:
     again = rng.random(n) < 0.3
     chance = np.where(features[:, 0] * features[:, 1] > 0, 0.6, 0.1) * np.where(again, 0.5, 1)
     bought = rng.random(n) < chance
-    return Examples(["a", "b", "c"], features, bought, np.where(bought, 1.0, 0.25), again)
+    return Examples(["a", "b", "c"], features, bought, np.where(bought, 1.0, 0.25), again, np.zeros(n, int))
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +39,9 @@ def raw(model: BoostedModel, features: np.ndarray, again: np.ndarray) -> np.ndar
 
 
 def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: BoostedModel, sample: Examples) -> None:
-    drawn = (~sample.bought).sum()
-    assert model.correction == pytest.approx(np.log(drawn / (4 * drawn)))  # each stands for four
+    assert model.correction == pytest.approx(-np.log(4), abs=0.1)  # each sale not bought stands for four
     found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
-    assert_allclose(found, raw(model, sample.features, sample.again) - np.log(4), atol=1e-5)
+    assert_allclose(found, raw(model, sample.features, sample.again) + model.correction, atol=1e-5)
     assert found.dtype == np.float32
 
 
@@ -53,13 +54,24 @@ def test_trees_find_what_belongs_together_where_a_sum_cannot(sample: Examples) -
 
 def test_predicted_purchases_are_as_many_as_were_made(model: BoostedModel, sample: Examples) -> None:
     weights = 1 / sample.sampling_rate
-    assert predict(model, sample) @ weights == pytest.approx(sample.bought.sum(), rel=0.1)
+    assert predict(model, sample) @ weights == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
 def test_sale_bought_before_has_other_odds(model: BoostedModel) -> None:
     cell = [np.ones((1, 1), np.float32)] * 3
     new, again = (model.log_odds(cell, (1, 1), cells) for cells in (None, (np.array([0]), np.array([0]))))
     assert probability(again)[0, 0] < 0.8 * probability(new)[0, 0]
+
+
+def test_trees_are_held_at_the_first_place_of_a_page(sample: Examples) -> None:
+    rng = np.random.default_rng(1)
+    place = np.where(rng.random(3000) < 0.5, rng.integers(1, 11, 3000), 0)
+    shown = train(replace(sample, place=place), SETTINGS)
+    assert shown.held == [1.0, 1.0]
+    columns = np.column_stack([sample.features, sample.again, np.ones((3000, 2))]).astype(np.float32)
+    found = shown.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
+    assert_allclose(found, shown.booster.predict(columns, raw_score=True) + shown.correction, atol=1e-5)
+    assert predict(shown, sample) @ (1 / sample.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
 def test_row_of_sales_and_column_of_users_broadcast(model: BoostedModel) -> None:

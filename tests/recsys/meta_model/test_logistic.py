@@ -53,7 +53,7 @@ def test_log_odds_are_those_of_scikit_learn() -> None:
     features = rng.normal([1, -5, 300], [1, 0.1, 90], (500, 3)).astype(np.float32)
     bought = rng.random(500) < 1 / (1 + np.exp(-features[:, 0]))
     model = train(
-        Examples(["a", "b", "c"], features, bought, np.ones(500), np.zeros(500, bool)),
+        Examples(["a", "b", "c"], features, bought, np.ones(500), np.zeros(500, bool), np.zeros(500, int)),
         MetaModelSettings(regularization=0.3),
     )
     scaler = StandardScaler().fit(features)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -7,11 +9,16 @@ from recsys.meta_model import LogisticModel, MetaModelSettings, probability
 from recsys.meta_model.training import Examples, evaluate, predict, train
 
 SETTINGS = MetaModelSettings(days=3)
+COLUMNS = ("features", "bought", "sampling_rate", "again", "place")
+
+
+def new_and_not_shown(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(n, bool), np.zeros(n, int)
 
 
 def examples(rows: list[tuple[float, bool, float]]) -> Examples:
     feature, bought, rate = map(np.array, zip(*rows, strict=True))
-    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, np.zeros(len(rows), bool))
+    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, *new_and_not_shown(len(rows)))
 
 
 def test_feature_without_information_leaves_the_share_of_purchases() -> None:
@@ -79,7 +86,7 @@ class Population:
             self.features[chosen],
             self.bought[chosen],
             np.where(self.bought, 1.0, rates[:, None])[chosen],
-            np.zeros(chosen.sum(), bool),
+            *new_and_not_shown(chosen.sum()),
         )
 
     def of_buyers(self) -> "tuple[list[np.ndarray], np.ndarray]":
@@ -140,6 +147,7 @@ def test_examples_without_a_feature_keep_all_else() -> None:
         np.array([True, False]),
         np.array([1.0, 0.5]),
         np.array([False, True]),
+        np.array([0, 7]),
     )
     without = whole.without("b")
     assert without.names == ["a", "c"]
@@ -147,13 +155,16 @@ def test_examples_without_a_feature_keep_all_else() -> None:
     assert_array_equal(without.bought, [True, False])
     assert_array_equal(without.sampling_rate, [1.0, 0.5])
     assert_array_equal(without.again, [False, True])
+    assert_array_equal(without.place, [0, 7])
     assert_array_equal(whole.features, [[1, 2, 3], [4, 5, 6]])
     assert whole.without("unknown").names == ["a", "b", "c"]
 
 
 def test_model_without_a_feature_is_that_of_examples_that_never_had_it(population: Population) -> None:
     sample = population.sample(negatives=5)
-    never = Examples(["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate, sample.again)
+    never = Examples(
+        ["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate, sample.again, sample.place
+    )
     assert train(sample.without("b"), SETTINGS) == train(never, SETTINGS)
 
 
@@ -172,7 +183,7 @@ def both_kinds(n: int, repeats: int) -> Examples:
     feature = rng.normal(size=n)
     bought = rng.random(n) < 1 / (1 + np.exp(-np.where(again, -2 * feature, feature - 1)))
     rate = np.where(bought, 1.0, np.where(again, 0.5, 0.2))
-    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, again)
+    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, again, np.zeros(n, int))
 
 
 def test_sales_bought_before_have_the_weights_that_they_alone_would_have() -> None:
@@ -192,7 +203,7 @@ def test_kind_with_few_examples_shares_the_weights_of_the_other(kind: str) -> No
     sample = both_kinds(n=400, repeats=60 if kind == "bought before" else 340)
     model = train(sample, MetaModelSettings(min_again=40))
     assert model.again is None
-    nobody = Examples(sample.names, sample.features, sample.bought, sample.sampling_rate, np.zeros(400, bool))
+    nobody = Examples(sample.names, sample.features, sample.bought, sample.sampling_rate, *new_and_not_shown(400))
     assert model == train(nobody, MetaModelSettings(min_again=40))
     assert train(sample, MetaModelSettings(min_again=10)).again is not None
 
@@ -204,3 +215,60 @@ def test_some_of_the_examples_keep_their_rows_together() -> None:
     assert_array_equal(some.bought, whole.bought[[0, 3, 6]])
     assert_array_equal(some.sampling_rate, whole.sampling_rate[[0, 3, 6]])
     assert_array_equal(some.again, [True, False, False])
+
+
+# What pages showed, and where.
+
+
+def logged_pages(seed: int, n_pages: int = 4000) -> Examples:
+    """Pages of ten that an older model made by `old`: users buy by `taste`, and what stands higher up is seen more."""
+    rng = np.random.default_rng(seed)
+    old = -np.sort(-rng.normal(size=(n_pages, 10)), axis=1)  # the best first
+    taste = rng.normal(size=(n_pages, 10))
+    place = np.broadcast_to(np.arange(1, 11), (n_pages, 10))
+    bought = rng.random((n_pages, 10)) < 1 / (1 + np.exp(4 - taste - 2 / np.log2(1 + place)))
+    features = np.stack([old, taste], axis=2).reshape(-1, 2).astype(np.float32)
+    n = len(features)
+    return Examples(["old", "taste"], features, bought.ravel(), np.ones(n), np.zeros(n, bool), place.ravel())
+
+
+def test_place_on_the_page_explains_what_would_else_be_put_down_to_the_older_model() -> None:
+    sample = logged_pages(seed=2)
+    with_place, without = train(sample, SETTINGS), train(replace(sample, place=np.zeros_like(sample.place)), SETTINGS)
+    slopes = [np.divide(model.coefficients, model.scales) for model in (with_place, without)]
+    assert slopes[1][0] > 0.3  # `old` tells nothing of what users like
+    assert abs(slopes[0][0]) < 0.1
+    assert_allclose([slope[1] for slope in slopes], 1.0, atol=0.1)
+
+
+def test_place_is_no_feature_of_the_model_and_as_many_purchases_are_predicted_as_were_made() -> None:
+    sample = logged_pages(seed=3)
+    model = train(sample, SETTINGS)
+    assert model.features == ["old", "taste"]
+    assert predict(model, sample).sum() == pytest.approx(sample.bought.sum(), rel=1e-5)
+
+
+def test_sales_shown_and_sales_drawn_stand_for_as_many_as_they_are_drawn_from() -> None:
+    sample = logged_pages(seed=4)
+    rng = np.random.default_rng(0)
+    n = 3000
+    drawn = Examples(
+        sample.names,
+        rng.normal([-1, 0], 1, (n, 2)).astype(np.float32),
+        np.zeros(n, bool),
+        np.full(n, 0.05),  # each stands for 20 that no page showed
+        *new_and_not_shown(n),
+    )
+    both = Examples(
+        sample.names,
+        *(np.concatenate([getattr(each, name) for each in (sample, drawn)]) for name in COLUMNS),
+    )
+    predicted = predict(train(both, SETTINGS), both)
+    assert predicted @ (1 / both.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)
+
+
+def test_positions_are_whether_and_how_far_up_a_sale_was_shown() -> None:
+    sample = replace(both_kinds(n=4, repeats=1), place=np.array([0, 1, 3, 0]))
+    assert_allclose(sample.positions, [[0, 0], [1, 1], [1, 1 / 2], [0, 0]])
+    assert both_kinds(n=4, repeats=1).positions.shape == (4, 0)
+    assert_array_equal(sample.where(np.array([True, False, True, False])).place, [0, 3])

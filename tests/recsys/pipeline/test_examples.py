@@ -10,7 +10,7 @@ from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import sample_page, training_examples
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
-COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again"]
+COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again", "place"]
 
 
 @pytest.fixture(scope="module")

@@ -151,15 +151,26 @@ def test_rejected_rows_are_those_set_aside_of_all_tables():
 def test_drift_is_the_difference_of_means_in_standard_deviations_of_training():
     model = LogisticModel(["a", "b", "unused"], [1.0, 10.0, 0.0], [2.0, 5.0, 1.0], [0.5, -1.0, 0.0], 0.0)
     features = np.array([[0.0, 8.0, 100.0], [4.0, 8.0, 100.0], [5.0, 2.0, 100.0]], np.float32)
-    examples = Examples(["a", "b", "unused"], features, np.array([True, False, False]), np.ones(3), np.zeros(3, bool))
+    examples = Examples(
+        ["a", "b", "unused"], features, np.array([True, False, False]), np.ones(3), np.zeros(3, bool), np.zeros(3, int)
+    )
     assert feature_drift(model, examples) == {"a": (3 - 1) / 2, "b": (6 - 10) / 5}
-    nobody = Examples(["a", "b", "unused"], features[:0], np.zeros(0, bool), np.ones(0), np.zeros(0, bool))
+    nobody = Examples(
+        ["a", "b", "unused"], features[:0], np.zeros(0, bool), np.ones(0), np.zeros(0, bool), np.zeros(0, int)
+    )
     assert feature_drift(model, nobody) == {}
 
 
 def test_drift_finds_features_by_name():
     model = LogisticModel(["b", "a"], [10.0, 1.0], [5.0, 2.0], [1.0, 1.0], 0.0)
-    examples = Examples(["a", "b"], np.array([[3.0, 6.0]], np.float32), np.array([True]), np.ones(1), np.zeros(1, bool))
+    examples = Examples(
+        ["a", "b"],
+        np.array([[3.0, 6.0]], np.float32),
+        np.array([True]),
+        np.ones(1),
+        np.zeros(1, bool),
+        np.zeros(1, int),
+    )
     assert feature_drift(model, examples) == {"b": -0.8, "a": 1.0}
 
 
