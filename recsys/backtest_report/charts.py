@@ -13,9 +13,9 @@ from recsys.html_report.wording import number
 from recsys.metrics import Estimate
 
 MOST_SERIES = 3
-_WIDTH, _LABELS, _RIGHT = 340.0, 128.0, 8.0  # points
+_WIDTH, _LABELS, _RIGHT = 316.0, 124.0, 8.0  # points
 _ROW, _SERIES, _ABOVE, _BELOW = 12.0, 7.0, 20.0, 34.0
-_CURVE_HEIGHT = 250.0
+_CURVE_HEIGHT = 230.0
 _LONGEST_LABEL = 25
 _MARKS = ((GOOD, "o"), (BAD, "D"), (OPEN, "s"))
 

@@ -7,7 +7,7 @@ from typing import Any
 from recsys.backtest_report.charts import Tenth, bars, curve
 from recsys.backtest_report.charts import calibration as calibration_chart
 from recsys.backtest_report.sections import Section
-from recsys.backtest_report.wording import BOOSTED, NDCG, decided, difference, estimate_of, listed, plain
+from recsys.backtest_report.wording import BOOSTED, JOINT, NDCG, decided, difference, estimate_of, listed, plain
 from recsys.html_report.page import Table
 from recsys.html_report.wording import UNKNOWN, number, percent
 from recsys.meta_model import META
@@ -39,7 +39,7 @@ def calibration(result: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _made(row: Mapping[str, float]) -> tuple[str, str, str]:
-    return percent(row["predicted"]), percent(row["made"]), f"[{percent(row['low'])}, {percent(row['high'])}]"
+    return percent(row["predicted"]), percent(row["made"]), f"[{percent(row['low'])},{JOINT}{percent(row['high'])}]"
 
 
 def error_in_words(row: Mapping[str, float]) -> str:
@@ -57,9 +57,10 @@ def off(result: Mapping[str, Any]) -> str:
     within = sum(row["low"] <= row["predicted"] <= row["high"] for row in told)
     worst = max(told, key=lambda row: abs(row["predicted"] / row["made"] - 1))
     excess = worst["predicted"] / worst["made"] - 1
+    side = "much" if excess > 0 else "little"
     return (
-        f"Of {len(told)} tenths with {FEWEST_PURCHASES} or more purchases, {within} have the predicted probability within"
-        f" the interval; the one farthest off predicts {percent(abs(excess))} too {'much' if excess > 0 else 'little'}."
+        f"Of {len(told)} tenths with {FEWEST_PURCHASES} or more purchases, {within} have the predicted probability"
+        f" within the interval; the one farthest off predicts {percent(abs(excess))} too {side}."
     )
 
 
@@ -95,18 +96,19 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
 
 def _coefficient(row: Mapping[str, Any], known: bool) -> tuple[str, ...]:
     values = [row["first"], row.get("again")] if known else [row["first"]]
-    cells = (cell for value in values for cell in (number(value, "+"), _odds(value)))
+    cells = (cell for value in values for cell in _log_odds(value))
     return (row["feature"], row.get("words") or UNKNOWN, *cells)
 
 
-def _odds(log_odds: float | None) -> str:
-    return UNKNOWN if log_odds is None else f"{math.exp(log_odds):.2f}"
+def _log_odds(value: float | None) -> tuple[str, str]:
+    """Write log-odds, and what they multiply the odds by."""
+    return (UNKNOWN, UNKNOWN) if value is None else (f"{value:+.2f}", f"{math.exp(value):.2f}")
 
 
 def _in_a_sentence(row: Mapping[str, Any]) -> str:
     return (
-        f"The strongest is {row['feature']} ({row.get('words') or 'no description'}): one standard deviation more multiplies"
-        f" the odds of a purchase by {_odds(row['first'])}."
+        f"The strongest is {row['feature']} ({row.get('words') or 'no description'}): one standard deviation more"
+        f" multiplies the odds of a purchase by {math.exp(row['first']):.2f}."
     )
 
 

@@ -19,7 +19,7 @@ from recsys.backtest_report.wording import (
 from recsys.html_report import page
 from recsys.html_report.charts import Chart
 from recsys.html_report.page import Table
-from recsys.html_report.wording import UNKNOWN, percent
+from recsys.html_report.wording import UNKNOWN
 from recsys.meta_model import META
 from recsys.metrics import RANKING_METRICS, Estimate
 
@@ -73,17 +73,10 @@ def policies(result: Mapping[str, Any]) -> Iterator[Section]:
 
 def _metrics(result: Mapping[str, Any], names: Sequence[str], oracle: Estimate | None) -> Table:
     metrics = (NDCG, *(metric for metric in RANKING_METRICS if metric != NDCG))
-    rows = [
-        (
-            name,
-            *(plain(estimate_of(result["policies"][name].get(metric))) for metric in metrics),
-            f"{result['policies'][name]['users']:,}",
-        )
-        for name in names
-    ]
+    rows = [(name, *(plain(estimate_of(result["policies"][name].get(metric))) for metric in metrics)) for name in names]
     if oracle is not None:
-        rows.insert(0, ("oracle", plain(oracle), *(UNKNOWN,) * len(metrics)))
-    return Table("How well each policy ranks", ("Policy", *metrics, "Users"), tuple(rows))
+        rows.insert(0, ("oracle", plain(oracle), *(UNKNOWN,) * (len(metrics) - 1)))
+    return Table("How well each policy ranks", ("Policy", *metrics), tuple(rows))
 
 
 def _shares(result: Mapping[str, Any], names: Sequence[str]) -> Iterator[Table]:
@@ -95,11 +88,8 @@ def _shares(result: Mapping[str, Any], names: Sequence[str]) -> Iterator[Table]:
 
 def _spread(name: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
     coverage, gini, novelty = (measured.get(key) for key in _SPREAD)
-    return (name, percent(coverage), UNKNOWN if gini is None else f"{gini:.3f}", _to_hundredths(novelty))
-
-
-def _to_hundredths(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.2f}"
+    cells = ((coverage, ".1%"), (gini, ".3f"), (novelty, ".2f"))
+    return (name, *(UNKNOWN if value is None else format(value, digits) for value, digits in cells))
 
 
 def differences(result: Mapping[str, Any]) -> Iterator[Section]:

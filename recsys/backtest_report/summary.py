@@ -50,7 +50,7 @@ def summary(result: Mapping[str, Any]) -> Summary:
     return Summary(
         headline,
         tone,
-        _measured(result["window"]),
+        _measured(result["window"], result["policies"][META]["users"]),
         tuple(_cautions(result["window"])),
         tuple(_figures(result)),
         tuple(_findings(result)),
@@ -70,9 +70,9 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "o
     return f"Not shown to be better than {listed(unbeaten)}", "open"
 
 
-def _measured(window: Mapping[str, Any]) -> str:
+def _measured(window: Mapping[str, Any], users: int) -> str:
     return (
-        f"{window['model']}, trained on {window['trained_on']}, ranked {window['pages']:,} pages of"
+        f"{window['model']}, trained on {window['trained_on']}, ranked {window['pages']:,} pages of {users:,} users on"
         f" {window['days']} days, {window['from']} to {window['to']}: the open sales for each user who bought that day,"
         " by what was known at midnight."
     )

@@ -29,7 +29,7 @@ def _of_metrics() -> Iterator[tuple[str, str]]:
     yield "Paired", "two policies compared on the same pages, so that easy and hard pages cancel out."
     yield (
         "Shown",
-        "a difference is shown where its interval leaves out 0. Of many comparisons, 1 in 20 shows one by chance.",
+        "a difference whose interval leaves out 0. Of 20 that are none, one looks so by chance.",
     )
 
 

@@ -11,7 +11,7 @@ BOOSTED = "meta_boosted"
 NDCG, RECALL = "ndcg@10", "recall@10"
 Shown = Literal["better", "worse", "no difference shown"]
 
-_JOINT = "\N{NO-BREAK SPACE}"
+JOINT = "\N{NO-BREAK SPACE}"
 """In a narrow column an interval stands below its value, in one piece."""
 _POLICIES = {
     META: "meta, the mix of all recommenders",
@@ -57,12 +57,12 @@ def shown(found: Estimate) -> Shown:
 
 def plain(found: Estimate | None) -> str:
     """Write a metric with its interval; four decimals, so that a column can be compared."""
-    return UNKNOWN if found is None else f"{found.value:.4f} [{found.low:.4f},{_JOINT}{found.high:.4f}]"
+    return UNKNOWN if found is None else f"{found.value:.4f} [{found.low:.4f},{JOINT}{found.high:.4f}]"
 
 
 def signed(found: Estimate | None) -> str:
     """Write a difference with its interval."""
-    return UNKNOWN if found is None else f"{found.value:+.4f} [{found.low:+.4f},{_JOINT}{found.high:+.4f}]"
+    return UNKNOWN if found is None else f"{found.value:+.4f} [{found.low:+.4f},{JOINT}{found.high:+.4f}]"
 
 
 def decided(found: Estimate) -> str:
