@@ -56,8 +56,8 @@ def print_backtest(result: dict[str, Any], console: Console) -> None:
     """Print a row a policy: each metric with half the width of its 95 % interval, best ndcg@10 first."""
     window, meta = result["window"], result["policies"]["meta"]
     console.print(
-        f"{window['from']} to {window['to']}: {window['days']} days, {window['pages']:,} pages of {meta['users']:,} users;"
-        f" {window['model']}, trained on {window['trained_on']}"
+        f"{window['from']} to {window['to']}: {window['days']} days, {window['pages']:,} pages of"
+        f" {meta['users']:,} users; {window['model']}, trained on {window['trained_on']}"
     )
     console.print(_policies(result["policies"]))
     if "auc" in meta:

@@ -45,7 +45,7 @@ def _made(row: Mapping[str, float]) -> tuple[str, str, str]:
 def error_in_words(row: Mapping[str, float]) -> str:
     """Write by how much too much was predicted, where enough was bought to tell."""
     if row["purchases"] < FEWEST_PURCHASES or not row["made"]:
-        return "too few purchases"
+        return "too few"
     return percent(row["predicted"] / row["made"] - 1, "+")
 
 

@@ -80,7 +80,9 @@ def test_curve_names_its_points():
 def test_calibration_leaves_out_what_has_no_logarithm_but_says_it():
     right = Tenth(0.01, Estimate(0.01, 0.0, 0.02))
     chart = calibration([Tenth(0.001, Estimate(0.0, 0.0, 0.002)), right], "Seen.")
-    assert len([line for line in lines(chart, "var(--good)") if line[0] == line[2]]) == 1
+    [interval] = [line for line in lines(chart, "var(--good)") if line[0] == line[2]]
+    [diagonal] = lines(chart, "var(--quiet)")
+    assert interval[1] == diagonal[1]  # from 0, that is from the edge
     assert chart.text == "Seen. predicted 0.001, made 0; predicted 0.01, made 0.01."
 
 
@@ -92,6 +94,7 @@ def test_calibration_has_its_diagonal_from_corner_to_corner_and_points_on_it():
         (float(x), float(y)) for x, y in re.findall(r'<use xlink:href="#m\w+" x="(\S+)" y="(\S+)" style', chart.svg)
     ]
     assert len(points) == 2
+    assert {"1%", "10%"} <= set(texts(chart))
     assert all(y - y0 == pytest.approx(slope * (x - x0), abs=0.05) for x, y in points)
 
 

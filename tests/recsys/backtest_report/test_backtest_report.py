@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from PIL import Image
 from results_of_a_shop import ATTACK, N_COVERS, estimate, result, write_covers
@@ -214,7 +215,7 @@ def test_slice_has_its_count_and_every_policy(tmp_path):
 def test_relative_error_stands_where_a_hundred_were_bought(tmp_path):
     table = rows(report(tmp_path), "By tenth of predicted probability")
     errors = {row[0]: row[-1] for row in table}
-    assert errors["4"] == "too few purchases"  # 94
+    assert errors["4"] == "too few"  # 94
     assert errors["5"] == "-9.09%"  # 0.0041 / 0.00451 - 1
     assert errors["10"] == "+13.6%"  # 1 / 0.88 - 1
     assert [row[4] for row in table if row[0] in "45"] == ["94", "180"]
@@ -326,6 +327,14 @@ def test_cover_that_cannot_be_shown_is_a_tile_with_the_title(tmp_path, broken):
     assert '<div class="tile">Spa week 6</div>' in page
 
 
+def test_cover_behind_a_url_is_not_fetched(tmp_path):
+    write_covers(tmp_path)
+    elsewhere = fsspec.filesystem("memory")
+    elsewhere.pipe("/cover.jpg", (tmp_path / "photos/1.jpg").read_bytes())
+    sales = {key: {**told, "cover": "memory://cover.jpg"} for key, told in result()["sales"].items()}
+    assert "<image" not in report(tmp_path, sales=sales)
+
+
 def test_sale_that_nothing_is_known_of_is_shown_by_its_id(tmp_path):
     page = report(tmp_path, sales=None)
     assert '<div class="tile">sale-2</div>' in page
@@ -417,3 +426,19 @@ def test_browser_shows_the_page_without_overflow_or_complaint(browser, tmp_path,
         inner = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
         assert browser.execute_script(inner) == 0
     assert browser.get_log("browser") == []
+
+
+def test_printed_page_fits_its_paper_and_keeps_what_colours_say(browser, tmp_path):
+    write_covers(tmp_path)
+    report(tmp_path)
+    size = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.get((tmp_path / "report.html").as_uri())
+    wide, adjusted = browser.execute_script(
+        "return [document.documentElement.scrollWidth,"
+        " getComputedStyle(document.querySelector('.mark')).printColorAdjust]"
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert wide <= 720
+    assert adjusted == "exact"
