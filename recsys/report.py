@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from recsys.images.theme_map import Treatment
 
 _SHOWN_EXAMPLE = 160
+_SPREAD = {"coverage": ".1%", "gini": ".3f", "novelty": ".2f"}
+"""What a policy shows, and how it is written."""
 
 
 def wide_console(stderr: bool = False) -> Console:
@@ -52,30 +54,41 @@ def passed(count: dict[str, Any]) -> bool:
 
 def print_backtest(result: dict[str, Any], console: Console) -> None:
     """Print a row a policy: each metric with half the width of its 95 % interval, best ndcg@10 first."""
-    window = result["window"]
+    window, meta = result["window"], result["policies"]["meta"]
     console.print(
-        f"{window['from']} to {window['to']}: {window['days']} days, {window['pages']:,} pages; "
-        f"{window['model']}, trained on {window['trained_on']}"
+        f"{window['from']} to {window['to']}: {window['days']} days, {window['pages']:,} pages of"
+        f" {meta['users']:,} users; {window['model']}, trained on {window['trained_on']}"
     )
-    table = Table("policy", *RANKING_METRICS, "users", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    policies = sorted(result["policies"].items(), key=lambda item: -item[1]["ndcg@10"]["value"])
-    for name, metrics in policies:
-        cells = [f"{metrics[metric]['value']:.4f} ± {_half_width(metrics[metric]):.4f}" for metric in RANKING_METRICS]
-        table.add_row(f"[bold]{name}[/bold]" if name == "meta" else name, *cells, f"{metrics['users']:,}")
-    console.print(table)
-    meta = result["policies"]["meta"]
+    console.print(_policies(result["policies"]))
     if "auc" in meta:
         console.print(
             f"meta-model on all sales open at a purchase: AUC {meta['auc']:.4f}, log-loss {meta['log_loss']:.5f}, "
             f"{meta['calibration']:.2f} purchases predicted per purchase made"
+        )
+    if oracle := result.get("oracle"):
+        ndcg, share = oracle["ndcg@10"], oracle["share"]
+        console.print(
+            f"oracle, ranking by the true taste: ndcg@10 {ndcg['value']:.4f} ± {_half_width(ndcg):.4f}; "
+            f"meta reaches {share['value']:.1%} of it, 95 % interval {share['low']:.1%} to {share['high']:.1%}"
         )
     for pair, difference in result["differences"].items():
         ndcg = difference["ndcg@10"]
         console.print(f"{pair}: ndcg@10 {ndcg['value']:+.4f}, 95 % interval {ndcg['low']:+.4f} to {ndcg['high']:+.4f}")
     if window["note"]:
         console.print(Text(f"Note: {window['note']}", "yellow"))
+
+
+def _policies(policies: Mapping[str, Any]) -> Table:
+    """Return the table of policies; what they show (Gini, ...) where it is known."""
+    spread = [name for name in _SPREAD if any(metrics.get(name) is not None for metrics in policies.values())]
+    table = Table("policy", *RANKING_METRICS, *spread, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, metrics in sorted(policies.items(), key=lambda item: -item[1]["ndcg@10"]["value"]):
+        cells = [f"{metrics[metric]['value']:.4f} ± {_half_width(metrics[metric]):.4f}" for metric in RANKING_METRICS]
+        cells += ["–" if metrics.get(each) is None else format(metrics[each], _SPREAD[each]) for each in spread]
+        table.add_row(f"[bold]{name}[/bold]" if name == "meta" else name, *cells)
+    return table
 
 
 def print_tags(rows: Iterable[Mapping[str, Any]], console: Console, total: int) -> Iterator[Mapping[str, Any]]:

@@ -74,10 +74,12 @@ def test_rule_passes_where_no_row_breaks_it_or_the_row_is_not_known_yet(broken, 
     assert passed(count("any", broken, action)) is verdict
 
 
-def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(console):
+METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
+
+
+def backtest(**changed: object) -> dict:
     estimate = {"value": 0.5, "low": 0.4, "high": 0.7}
     worse = {"value": 0.25, "low": 0.2, "high": 0.3}
-    metrics = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
     result = {
         "window": {
             "from": "2026-02-01",
@@ -89,9 +91,9 @@ def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(cons
             "note": "Mind [this].",
         },
         "policies": {
-            "popularity": {**dict.fromkeys(metrics, worse), "users": 1_000},
+            "popularity": {**dict.fromkeys(METRICS, worse), "users": 1_000},
             "meta": {
-                **dict.fromkeys(metrics, estimate),
+                **dict.fromkeys(METRICS, estimate),
                 "users": 1_000,
                 "auc": 0.9,
                 "log_loss": 0.1,
@@ -99,17 +101,39 @@ def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(cons
             },
         },
         "differences": {
-            "meta - meta_without_images": {key: {"value": 0.03, "low": -0.01, "high": 0.07} for key in metrics}
+            "meta - meta_without_images": {key: {"value": 0.03, "low": -0.01, "high": 0.07} for key in METRICS}
         },
     }
-    print_backtest(result, console)
+    return result | changed
+
+
+def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(console):
+    print_backtest(backtest(), console)
     text = printed(console)
-    assert "2026-02-01 to 2026-02-03: 3 days, 1,234 pages; home_ranker version 2, trained on 14 days" in text
+    assert "2026-02-01 to 2026-02-03: 3 days, 1,234 pages of 1,000 users; home_ranker version 2, trained on 14" in text
     assert text.index("meta ") < text.index("popularity ")
     assert "meta - meta_without_images: ndcg@10 +0.0300, 95 % interval -0.0100 to +0.0700" in text
     assert "0.5000 ± 0.1500" in text
     assert "AUC 0.9000, log-loss 0.10000, 1.20 purchases predicted" in text
     assert "Note: Mind [this]." in text
+    assert "gini" not in text
+    assert "oracle" not in text
+
+
+def test_what_policies_show_and_the_oracle_are_printed_where_they_are_known_within_120_columns(console):
+    found = backtest(
+        oracle={"ndcg@10": {"value": 0.8, "low": 0.7, "high": 0.9}, "share": {"value": 0.625, "low": 0.5, "high": 0.75}}
+    )
+    found["policies"]["meta_without_images"] = found["policies"]["meta"] | {
+        "coverage": 0.8125,
+        "gini": 0.5,
+        "novelty": 12.25,
+    }
+    print_backtest(found, console)
+    [row] = [line for line in lines_with(printed(console), "meta_without_images") if "±" in line]
+    assert row.endswith("0.5000 ± 0.1500 81.2% 0.500 12.25")
+    assert [line for line in lines_with(printed(console), "popularity") if line.endswith("± 0.0500 – – –")]
+    assert "ndcg@10 0.8000 ± 0.1000; meta reaches 62.5% of it, 95 % interval 50.0% to 75.0%" in printed(console)
 
 
 def test_model_is_printed_strongest_coefficient_first(console):

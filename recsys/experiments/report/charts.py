@@ -1,24 +1,17 @@
-"""Plots of an experiment as SVG to stand inside a page: its colours are the page's, its texts are text.
+"""Plots of an experiment: its differences, and what each day told."""
 
-Colours are names of CSS variables, so that the page can be light or dark; what they say is said by shape too.
-"""
-
-import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from html import escape
-from io import StringIO
-from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from recsys.experiments.analysis.results import Difference, Direction, Interval, Look
-from recsys.experiments.report.wording import Finding, bounds, estimate, level, number
+from recsys.experiments.report.wording import Finding, bounds, estimate, level
+from recsys.html_report.charts import BAD, GOOD, INK, LINE, OPEN, QUIET, Chart, chart, lie_bare, short
+from recsys.html_report.wording import number
 
 _LABELS, _PLOT, _VALUES = 112.0, 216.0, 172.0  # points, side by side in a forest
 _WIDTH = _LABELS + _PLOT + _VALUES
@@ -29,40 +22,12 @@ _MOST_DAYS_NAMED = 5
 _STARTING = 3
 """The first third of the days may leave the plot: the intervals of few users would flatten all others."""
 
-_INK, _QUIET, _LINE, _GOOD, _BAD, _OPEN = (f"#00000{place}" for place in range(1, 7))
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _QUIET: "var(--quiet)",
-    _LINE: "var(--line)",
-    _GOOD: "var(--good)",
-    _BAD: "var(--bad)",
-    _OPEN: "var(--open)",
-}
 _MARKS: dict[Finding, tuple[str, str]] = {
-    "better": (_GOOD, "o"),
-    "holds": (_GOOD, "o"),
-    "worse": (_BAD, "D"),
-    "violated": (_BAD, "D"),
+    "better": (GOOD, "o"),
+    "holds": (GOOD, "o"),
+    "worse": (BAD, "D"),
+    "violated": (BAD, "D"),
 }
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # comes with matplotlib; the page sets its own, which is narrower
-    "font.size": 9,
-    "text.color": _INK,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "text.parse_math": False,  # a segment may hold a $
-}
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A plot, and the same in words."""
-
-    svg: str
-    text: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -95,7 +60,7 @@ class Panel:
 def forest(panels: Sequence[Panel], caption: str) -> Chart:
     """Draw differences with their intervals; panels stand one above the other, all zeros in one line."""
     text = f"{caption} " + " ".join(_in_words(panel) for panel in panels)
-    return _chart(lambda: _forest_figure(panels), text, caption)
+    return chart(lambda: _forest_figure(panels), text, caption)
 
 
 def daily(looks: Sequence[Look], alpha: float, caption: str) -> Chart:
@@ -111,20 +76,7 @@ def daily(looks: Sequence[Look], alpha: float, caption: str) -> Chart:
         f"{caption} At the end of {last.day}: {number(last.difference, '+')}, interval {bounds(last.interval)}, "
         f"always-valid interval {bounds(last.always_valid)}."
     )
-    return _chart(lambda: _daily_figure(looks, alpha), text, caption)
-
-
-def _chart(draw: Callable[[], Figure], text: str, caption: str) -> Chart:
-    """Turn a figure into SVG for a page; ids are salted with the text, so that no two plots of a page share one."""
-    written = StringIO()
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": text}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts draw it
-        draw().savefig(written, format="svg", transparent=True, metadata=_NO_METADATA)
-    svg = written.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(text)}"', 1)
-    svg = re.sub(r"<!--.*?-->\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # such as axes_1, in every plot
-    return Chart(re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], svg), text, caption)
+    return chart(lambda: _daily_figure(looks, alpha), text, caption)
 
 
 def _in_words(panel: Panel) -> str:
@@ -142,8 +94,8 @@ def _forest_figure(panels: Sequence[Panel]) -> Figure:
         axes = figure.add_axes((_LABELS / _WIDTH, bottom / height, _PLOT / _WIDTH, _ROW * len(panel.rows) / height))
         _draw_panel(axes, panel)
         title = (top - _TITLE / 2) / height
-        figure.text(0, title, _short(panel.title, _LONGEST_TITLE), weight="bold", va="center")
-        figure.text(1, title, f"{panel.direction} is better", color=_QUIET, ha="right", va="center")
+        figure.text(0, title, short(panel.title, _LONGEST_TITLE), weight="bold", va="center")
+        figure.text(1, title, f"{panel.direction} is better", color=QUIET, ha="right", va="center")
         top -= _panel_height(panel)
     return figure
 
@@ -154,30 +106,27 @@ def _panel_height(panel: Panel) -> float:
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     reach = _reach(panel)
-    axes.set(xlim=(-reach, reach), ylim=(len(panel.rows) - 0.5, -0.5), facecolor="none")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_LINE)
-    axes.axvline(0, color=_QUIET, linewidth=1)
+    axes.set(xlim=(-reach, reach), ylim=(len(panel.rows) - 0.5, -0.5))
+    lie_bare(axes)
+    axes.axvline(0, color=QUIET, linewidth=1)
     if panel.limit is not None:
-        axes.axvline(panel.limit, color=_BAD, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.axvline(panel.limit, color=BAD, linewidth=1.2, linestyle=(0, (4, 3)))
     for place, row in enumerate(panel.rows):
         _draw_row(axes, place, row)
-    axes.set_yticks([])
     is_empty = all(row.difference is None for row in panel.rows)
     axes.xaxis.set_major_locator(NullLocator() if is_empty else MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(_tick(reach))
-    axes.tick_params(axis="x", color=_LINE, labelsize=8)
 
 
 def _draw_row(axes: Axes, place: int, row: Row) -> None:
     beside = axes.get_yaxis_transform()
     left, right = -_LABELS / _PLOT, 1 + _VALUES / _PLOT
-    axes.text(left, place, _short(row.label, _LONGEST_LABEL), transform=beside, va="center")
+    axes.text(left, place, short(row.label, _LONGEST_LABEL), transform=beside, va="center")
     if row.difference is None:
-        axes.text(right, place, "cannot be compared", color=_QUIET, transform=beside, ha="right", va="center")
+        axes.text(right, place, "cannot be compared", color=QUIET, transform=beside, ha="right", va="center")
         return
     value, interval = row.difference.value, row.difference.interval
-    colour, shape = _MARKS.get(row.finding, (_OPEN, "o"))
+    colour, shape = _MARKS.get(row.finding, (OPEN, "o"))
     axes.hlines(place, interval.low, interval.high, colors=colour, linewidth=2)
     axes.plot(value, place, shape, color=colour, markersize=5.5, zorder=3)
     axes.text(right, place, estimate(row.difference), transform=beside, ha="right", va="center")
@@ -195,12 +144,12 @@ def _daily_figure(looks: Sequence[Look], alpha: float) -> Figure:
     axes = figure.add_axes((0.11, 0.11, 0.84, 0.77), facecolor="none")
     days = [look.day.toordinal() for look in looks]
     padded, x = [looks[0], *looks, looks[-1]], [days[0] - 0.4, *days, days[-1] + 0.4]  # a single day has a width too
-    axes.axhline(0, color=_INK, linewidth=1)
+    axes.axhline(0, color=INK, linewidth=1)
     always, fixed = [look.always_valid for look in padded], [look.interval for look in padded]
     _draw_band(axes, x, always, 0.12, f"{level(alpha)} always-valid interval")
     _draw_band(axes, x, fixed, 0.35, f"{level(alpha)} interval")
     axes.plot(
-        days, [look.difference for look in looks], "o-", color=_GOOD, linewidth=2, markersize=4, label="difference"
+        days, [look.difference for look in looks], "o-", color=GOOD, linewidth=2, markersize=4, label="difference"
     )
     axes.set(xlim=(x[0], x[-1]), ylim=_visible(looks))
     _label_days(axes, days)
@@ -210,9 +159,9 @@ def _daily_figure(looks: Sequence[Look], alpha: float) -> Figure:
 
 def _draw_band(axes: Axes, x: Sequence[float], intervals: Sequence[Interval], strength: float, name: str) -> None:
     low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
-    axes.fill_between(x, low, high, color=_GOOD, alpha=strength, linewidth=0, label=name)
+    axes.fill_between(x, low, high, color=GOOD, alpha=strength, linewidth=0, label=name)
     for ends in (low, high):
-        axes.plot(x, ends, color=_GOOD, linewidth=0.8, linestyle="-" if strength > 0.2 else (0, (4, 3)))
+        axes.plot(x, ends, color=GOOD, linewidth=0.8, linestyle="-" if strength > 0.2 else (0, (4, 3)))
 
 
 def _visible(looks: Sequence[Look]) -> tuple[float, float]:
@@ -229,7 +178,7 @@ def _label_days(axes: Axes, days: Sequence[int]) -> None:
     axes.set_xticks(days[::step], [date.fromordinal(day).isoformat() for day in days[::step]])
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.yaxis.set_major_formatter(_tick(max(map(abs, axes.get_ylim()))))
-    axes.grid(axis="y", color=_LINE, linewidth=0.6)
+    axes.grid(axis="y", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8)
@@ -238,7 +187,3 @@ def _label_days(axes: Axes, days: Sequence[int]) -> None:
 def _tick(reach: float) -> Callable[[float, float], str]:
     """Return what writes a tick; rounding may leave 1e-17 where it means zero."""
     return lambda value, _: number(value, "+") if abs(value) > reach / 1e6 else "0"
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -15,12 +15,11 @@ from recsys.experiments.report.wording import (
     headline,
     lift,
     meaning,
-    number,
     p_value,
-    percent,
     stopping,
     tested,
 )
+from recsys.html_report.wording import number, percent
 
 if TYPE_CHECKING:
     from recsys.experiments.analysis.simulation import Share, Simulation

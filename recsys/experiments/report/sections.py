@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from recsys.experiments.analysis.results import Comparison, Interleaving, Result
-from recsys.experiments.report.charts import Chart, Panel, Row, daily, forest
+from recsys.experiments.report.charts import Panel, Row, daily, forest
 from recsys.experiments.report.tables import (
-    Table,
     table_of_checks,
     table_of_days,
     table_of_pages,
@@ -17,20 +16,20 @@ from recsys.experiments.report.tables import (
     tables_of_origins,
     tables_of_preference,
 )
-from recsys.experiments.report.wording import Finding, finding, instant, level, percent
+from recsys.experiments.report.wording import Finding, finding, instant, level
+from recsys.html_report import page
+from recsys.html_report.charts import Chart
+from recsys.html_report.page import Table
+from recsys.html_report.wording import percent
 
 _CORRECTIONS = {"holm": "Holm", "benjamini_hochberg": "Benjamini–Hochberg", "none": "none"}
 _MARKS = "Disc: better, or the guardrail holds; diamond: worse, or violated; grey: not shown."
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(page.Section):
     """A part of the report under one title."""
 
-    title: str
-    notes: tuple[str, ...] = ()
-    charts: tuple[Chart, ...] = ()
-    tables: tuple[Table, ...] = ()
     tells_differences: bool = False
     """Not to be looked at where the verdict is invalid."""
 

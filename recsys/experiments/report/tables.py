@@ -1,33 +1,12 @@
 """The tables of a report: each figure that an analysis found stands in one of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from recsys.experiments.analysis.health import MOST_ASTRAY
 from recsys.experiments.analysis.results import Comparison, HealthResult, Interleaving, Look, Result, Segment
-from recsys.experiments.report.wording import (
-    bounds,
-    estimate,
-    finding,
-    lift,
-    number,
-    p_value,
-    percent,
-    stopping,
-    tested,
-)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text, the first columns are labels."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    labels: int = 1
-    is_long: bool = False
-
+from recsys.experiments.report.wording import bounds, estimate, finding, lift, p_value, stopping, tested
+from recsys.html_report.page import Table
+from recsys.html_report.wording import number, percent
 
 _SHOWN = "Metric, Variant, Control, Treatment, Difference, Lift, p, Adjusted p, Margin, Finding"
 _USERS = "Metric, Variant, Users of control, Users, Plain difference, p, CUPED difference, p, Variance reduction"

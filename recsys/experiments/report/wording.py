@@ -1,11 +1,11 @@
-"""A result's figures and findings as people read them: three digits, percent where relative, a dash for the unknown."""
+"""A result's figures and findings as people read them."""
 
 from datetime import UTC, datetime
 from typing import Literal
 
 from recsys.experiments.analysis.results import AlwaysValid, Comparison, Difference, Interval, Result, Verdict
+from recsys.html_report.wording import UNKNOWN, number, percent
 
-UNKNOWN = "–"
 Finding = Literal["better", "worse", "not shown", "holds", "violated", "not shown to hold", "unknown"]
 """Of a comparison; the fourth to the sixth of a guardrail."""
 
@@ -52,18 +52,6 @@ def finding(comparison: Comparison, alpha: float) -> Finding:
 def deciding_p(comparison: Comparison, decisive: Difference) -> float:
     """Return the p value that the finding rests on."""
     return decisive.p if comparison.adjusted_p is None else comparison.adjusted_p
-
-
-def number(value: float | None, sign: Literal["", "+"] = "") -> str:
-    """Write a figure with three digits, or all digits before the point."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:{sign},.0f}" if abs(value) >= 999.5 else f"{value:{sign}.3g}"
-
-
-def percent(value: float | None, sign: Literal["", "+"] = "") -> str:
-    """Write a share or a relative change; 0.05 is 5%."""
-    return UNKNOWN if value is None else f"{number(100 * value, sign)}%"
 
 
 def p_value(p: float | None) -> str:

@@ -3,15 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-
-import jinja2
 
 from recsys.experiments.analysis.results import Conventions, Result
 from recsys.experiments.report.sections import Section, sections
-from recsys.experiments.report.tables import Table
-from recsys.experiments.report.wording import headline, instant, level, meaning, percent
+from recsys.experiments.report.wording import headline, instant, level, meaning
+from recsys.html_report.page import Table, page, replace
+from recsys.html_report.wording import percent
 
 _TYPES = {"ab": "A/B test", "aa": "A/A test: a policy against itself", "interleave": "Interleaving"}
 _DOUBT = "Not to be trusted: the set-up is broken, see above."
@@ -38,24 +36,15 @@ def write_report(result: Result, folder: Path) -> ReportFiles:
     folder.mkdir(parents=True, exist_ok=True)
     written = ReportFiles(folder / "result.json", folder / "report.md", folder / "report.html")
     parts = sections(result)
-    _replace(written.result, result.to_json())
-    _replace(written.markdown, _markdown(result, parts))
-    _replace(written.html, _page(result, parts))
+    replace(written.result, result.to_json())
+    replace(written.markdown, _markdown(result, parts))
+    replace(written.html, _page(result, parts))
     return written
 
 
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
 def _page(result: Result, parts: list[Section]) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = (files(__package__) / "report.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    return page(
+        __package__,
         title=_title(result),
         headline=headline(result.verdict),
         meaning=meaning(result),

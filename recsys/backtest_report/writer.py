@@ -1,0 +1,44 @@
+"""The report of a backtest, for who decides whether to promote: one page that opens from disk."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from recsys.backtest_report.examples import Album, examples
+from recsys.backtest_report.model_sections import boosted, calibration, coefficients, learning_curve
+from recsys.backtest_report.sections import Section, ablation, differences, policies, slices
+from recsys.backtest_report.summary import summary
+from recsys.backtest_report.terms import terms
+from recsys.html_report.page import page, replace
+
+_PARTS = (policies, differences, ablation, slices, calibration, coefficients, learning_curve, boosted)
+
+
+def write_report(result: Mapping[str, Any], file: Path, image_root: Path | None = None) -> None:
+    """Write the report at once, in the place of the one before; the same result and photos give the same bytes.
+
+    Args:
+        result: As `jobs.backtest` returns it; a part that it lacks is left out.
+        file: Its folder is made where it is missing.
+        image_root: Folder of the covers whose paths are relative; the working directory by default. A cover that
+            cannot be read, or is not on disk, is a tile with the title.
+    """
+    album = Album(image_root)
+    shown = examples(result, album)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = page(
+        __package__,
+        window=result["window"],
+        summary=summary(result),
+        sections=list(_sections(result)),
+        examples=shown,
+        photos=album.photos,
+        terms=terms(result),
+    )
+    replace(file, text)
+
+
+def _sections(result: Mapping[str, Any]) -> Iterator[Section]:
+    """Return the parts of the report, in the order in which they are read."""
+    return chain.from_iterable(part(result) for part in _PARTS)
