@@ -15,7 +15,7 @@ SETTINGS = MetaModelSettings(kind="boosted", boosted=BoostedSettings(trees=40, l
 def examples(n: int = 3000) -> Examples:
     """Bought where a and b have the same sign, which no sum of the two can tell; c tells nothing; again halves it."""
     rng = np.random.default_rng(3)
-    features = rng.normal(size=(n, 3)).astype(np.float32)
+    features = rng.normal([0, 0, 5], 1, (n, 3)).astype(np.float32)
     again = rng.random(n) < 0.3
     chance = np.where(features[:, 0] * features[:, 1] > 0, 0.6, 0.1) * np.where(again, 0.5, 1)
     bought = rng.random(n) < chance

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from recsys.errors import ModelError
-from recsys.meta_model import LogisticModel, MetaModelSettings, meta_model_from_json, probability
+from recsys.meta_model import LogisticModel, MetaModelSettings, Weights, meta_model_from_json, probability
 from recsys.meta_model.training import Examples, train
 
 MODEL = LogisticModel(
@@ -121,3 +121,38 @@ def test_feature_that_is_gone_stands_at_its_mean_in_training() -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         MetaModelSettings(**wrong)
+
+
+# Sales that the user bought before.
+
+
+BOTH = LogisticModel(["a", "b"], [1.0, 2.0], [2.0, 4.0], [3.0, -1.0], -2.0, Weights([-1.0, 2.0], 0.5))
+
+
+def test_sale_bought_before_has_weights_of_its_own() -> None:
+    a, b = np.array([[3, 5, 1]], np.float32), np.array([[6], [-2]], np.float32)  # a row of sales, a column of users
+    found = BOTH.log_odds([a, b], (2, 3), (np.array([0, 1]), np.array([1, 2])))
+
+    def first(a: float, b: float) -> float:
+        return -2 + 3 * (a - 1) / 2 - (b - 2) / 4
+
+    def again(a: float, b: float) -> float:
+        return 0.5 - (a - 1) / 2 + 2 * (b - 2) / 4
+
+    expected = [[first(3, 6), again(5, 6), first(1, 6)], [first(3, -2), first(5, -2), again(1, -2)]]
+    assert_allclose(found, expected, rtol=1e-6)
+    at_once = np.stack([np.broadcast_to(each, (2, 3)) for each in (a, b)])
+    assert_allclose(BOTH.log_odds(at_once, (2, 3), (np.array([0, 1]), np.array([1, 2]))), expected, rtol=1e-6)
+
+
+def test_without_weights_of_their_own_sales_bought_before_are_as_all_others() -> None:
+    features, cells = [np.ones((1, 2), np.float32)] * 3, (np.array([0]), np.array([1]))
+    assert_allclose(MODEL.log_odds(features, (1, 2), cells), MODEL.log_odds(features, (1, 2)))
+
+
+def test_weights_of_sales_bought_before_go_along_to_other_features_and_to_json() -> None:
+    wider = BOTH.over(["b", "new", "a"])
+    values = [np.array([[6, 2]], np.float32), np.array([[7, 7]], np.float32), np.array([[3, 1]], np.float32)]
+    cells = np.array([0]), np.array([1])
+    assert_allclose(wider.log_odds(values, (1, 2), cells), BOTH.log_odds(values[::-2], (1, 2), cells), rtol=1e-6)
+    assert meta_model_from_json(wider.to_json()) == wider

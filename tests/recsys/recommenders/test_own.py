@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from shops import AS_OF, history_of, make_shop, purchase, random_shop, sale, visit
 
-from recsys.histories import Histories
+from recsys.histories import Histories, HistorySettings
 from recsys.instants import DAY
 from recsys.recommenders.own import bought_before, own_habit, own_recency
 
@@ -27,6 +27,12 @@ def test_recency_is_that_of_the_last_purchase_of_the_sale() -> None:
     )
     expected = [[log(366 / 4), 0, 0], [0, 0, log(366 / 1.5)], [0, 0, 0]]
     assert_allclose(own_recency(shop.histories(), shop.horizon()), expected, rtol=1e-6)
+
+
+def test_purchase_of_more_than_a_year_ago_is_as_none() -> None:
+    shop = make_shop([sale("a", -500, 1), sale("c", -500, 2)], [purchase("u", "a", -400), purchase("u", "c", -364)])
+    histories = shop.block.as_of(AS_OF, HistorySettings(days=450))
+    assert_allclose(own_recency(histories, shop.horizon()), [[0, log(366 / 365)]], rtol=1e-5, atol=1e-7)
 
 
 def test_habit_counts_days_of_purchases_in_the_users_own_rhythm() -> None:
