@@ -1,13 +1,13 @@
-"""Worlds that differ in nothing that is known at an instant: a feature that moves in one of them has seen the future."""
+"""Worlds that differ in nothing that is known at an instant: a feature that moves in one has seen the future."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from recsys.errors import LeakError
@@ -17,10 +17,12 @@ from recsys.pipeline.shop import Shop
 from recsys.tables import USER_HISTORIES
 
 TOLERANCE = 1e-5
+"""A larger difference has moved: `popularity` adds up float32 in an order that other users change, by 2e-7 at most."""
+WORLDS = ("changed", "deleted", "shuffled")
 PART_ROWS = 1 << 20
 """Rows are shuffled in parts of about so many: a shop's later events do not fit into one task."""
-_EARLIER = 7 * DAY
-"""An event that is recorded too late is put into so long a time before the instant, where it would weigh most."""
+_RECENT = 7 * DAY
+"""An event that is changed to have occurred earlier did so within so long, where it would weigh most."""
 
 
 class Tables(NamedTuple):
@@ -41,13 +43,21 @@ class Span(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """How the rows of a table are altered."""
+    """The key of a table, and which columns are shuffled together, apart from the other groups."""
 
     key: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
-    """Columns that are shuffled together, and apart from the other groups."""
-    change: Callable[[DataFrame, Span, Column], DataFrame]
-    """Changes rows, given a random number of at least 0 for each."""
+
+
+_LAYOUTS = {
+    "sales": _Layout(("sale_id",), (("opens_at", "closes_at"), ("title", "description"), ("price",), ("attributes",))),
+    "events": _Layout(
+        ("user_id", "sale_id", "kind", "occurred_at"),
+        (("user_id",), ("sale_id",), ("kind",), ("occurred_at", "recorded_at")),
+    ),
+    "image_tags": _Layout(("sale_id", "position"), (("image_hash", "tags", "probabilities"),)),
+    "rejected_images": _Layout(("sale_id", "position"), (("reason", "detail"),)),
+}
 
 
 def is_known(as_of: int) -> Column:
@@ -74,103 +84,77 @@ def altered(tables: Tables, world: str, span: Span, seed: int) -> Tables:
     }
     known = is_known(span.as_of)
     parts["events"] = (tables.events.where(known), tables.events.where(~known))
-    alter = WORLDS[world]
-    return Tables(
-        *(kept.unionByName(alter(rows, _LAYOUTS[name], span, seed)) for name, (kept, rows) in parts.items())
-    )
+    return Tables(*(kept.unionByName(_altered(rows, name, world, span, seed)) for name, (kept, rows) in parts.items()))
 
 
-def _changed(rows: DataFrame, layout: _Layout, span: Span, seed: int) -> DataFrame:
+def _altered(rows: DataFrame, table: str, world: str, span: Span, seed: int) -> DataFrame:
+    if world == "deleted":
+        return rows.limit(0)
+    layout = _LAYOUTS[table]
+    shuffled = _shuffled(rows, layout, seed)
     draw = f.pmod(f.xxhash64(f.lit(seed), *layout.key), f.lit(1 << 48))
-    return layout.change(_shuffled(rows, layout, span, seed + 1), span, draw).select(*rows.columns)
+    return shuffled if world == "shuffled" else shuffled.withColumns(_changes(table, span, draw))
 
 
-def _deleted(rows: DataFrame, layout: _Layout, span: Span, seed: int) -> DataFrame:
-    return rows.limit(0)
-
-
-def _shuffled(rows: DataFrame, layout: _Layout, span: Span, seed: int) -> DataFrame:
+def _shuffled(rows: DataFrame, layout: _Layout, seed: int) -> DataFrame:
     """Deal each group of columns out anew among the rows; columns of no group stay together."""
-    parts = 1 + rows.count() // PART_ROWS
-    rest = tuple(name for name in rows.columns if not any(name in group for group in layout.groups))
 
-    def dealt(number: int, columns: tuple[str, ...]) -> DataFrame:
-        order = Window.partitionBy("part").orderBy(f.xxhash64(f.lit(seed), f.lit(number), *layout.key), *layout.key)
-        whole = rows.withColumn("part", f.pmod(f.xxhash64(*layout.key), f.lit(parts)))
-        return whole.select(*columns, "part", f.row_number().over(order).alias("place"))
+    def deal(part: pa.Table) -> pa.Table:
+        part = part.select(names).sort_by([(name, "ascending") for name in layout.key])
+        rng = np.random.default_rng(seed)
+        for group in layout.groups:
+            order = rng.permutation(part.num_rows)
+            for name in group:
+                part = part.set_column(part.schema.get_field_index(name), name, part[name].take(order))
+        return part
 
-    groups = [dealt(number, columns) for number, columns in enumerate((rest, *layout.groups))]
-    return reduce(lambda left, right: left.join(right, on=["part", "place"], how="inner"), groups).select(*rows.columns)
-
-
-WORLDS: Mapping[str, Callable[[DataFrame, _Layout, Span, int], DataFrame]] = {
-    "changed": _changed,
-    "deleted": _deleted,
-    "shuffled": _shuffled,
-}
+    names = rows.columns
+    parts = f.lit(1 + rows.count() // PART_ROWS)
+    return rows.groupBy(f.pmod(f.xxhash64(*layout.key), parts)).applyInArrow(deal, rows.schema)
 
 
-def _changed_events(events: DataFrame, span: Span, draw: Column) -> DataFrame:
-    """Turn visits into purchases and purchases into visits, at times of which at least one is not before the instant.
+def _changes(table: str, span: Span, draw: Column) -> dict[str, Column]:
+    """Return what becomes of columns of a table; `draw` is a random number of at least 0."""
+    if table == "events":
+        return {"kind": f.when(f.col("kind") == "visit", "purchase").otherwise("visit"), **_changed_times(span, draw)}
+    if table == "sales":
+        return _changed_sales(draw)
+    if table == "image_tags":
+        return {
+            "image_hash": f.concat(f.lit("changed "), "image_hash"),  # else another sale's photo would show this too
+            "tags": f.transform("tags", lambda tag: f.concat(f.lit("changed "), tag)),
+            "probabilities": f.reverse("probabilities"),
+        }
+    return {}
+
+
+def _changed_times(span: Span, draw: Column) -> dict[str, Column]:
+    """Return times of which at least one is not before the instant.
 
     Each of the eight pairs of occurred and recorded earlier, at the instant and later, but for both earlier: a check of
     one of the two that is missing, or takes the instant itself in, is not hidden by the other.
     """
     pair = 1 + f.pmod(draw, f.lit(8))
     times = f.array(
-        f.lit(span.as_of - 1) - f.pmod(draw, f.lit(_EARLIER)),
+        f.lit(span.as_of - 1) - f.pmod(draw, f.lit(_RECENT)),
         f.lit(span.as_of),
         f.lit(span.as_of + 1) + f.pmod(draw, f.lit(span.end - span.as_of)),
     )
-    return events.withColumns(
-        {
-            "kind": f.when(f.col("kind") == "visit", "purchase").otherwise("visit"),
-            "occurred_at": f.timestamp_micros(f.get(times, f.pmod(pair, f.lit(3)))),
-            "recorded_at": f.timestamp_micros(f.get(times, f.floor(pair / 3))),
-        }
-    )
+    occurred, recorded = f.get(times, f.pmod(pair, f.lit(3))), f.get(times, f.floor(pair / 3))
+    return {"occurred_at": f.timestamp_micros(occurred), "recorded_at": f.timestamp_micros(recorded)}
 
 
-def _changed_sales(sales: DataFrame, span: Span, draw: Column) -> DataFrame:
-    """Give sales other words, prices, attributes and later times."""
+def _changed_sales(draw: Column) -> dict[str, Column]:
+    """Return other words, prices and attributes, and later times."""
     later = f.pmod(draw, f.lit(5 * DAY))
-    return sales.withColumns(
-        {
-            "opens_at": f.timestamp_micros(f.unix_micros("opens_at") + later),
-            "closes_at": f.timestamp_micros(f.unix_micros("closes_at") + later + f.lit(DAY)),
-            "title": f.concat(f.lit("changed "), f.pmod(draw, f.lit(7)).cast("string")),
-            "description": f.lit(None).cast("string"),
-            "price": 1 + f.pmod(draw, f.lit(1000)).cast("double"),
-            "attributes": f.create_map(f.lit("changed"), f.pmod(draw, f.lit(3)).cast("string")),
-        }
-    )
-
-
-def _changed_tags(tags: DataFrame, span: Span, draw: Column) -> DataFrame:
-    """Make photos others, which show something else."""
-    return tags.withColumns(
-        {
-            "image_hash": f.concat(f.lit("changed "), f.col("image_hash")),
-            "tags": f.transform("tags", lambda tag: f.concat(f.lit("changed "), tag)),
-            "probabilities": f.reverse("probabilities"),
-        }
-    )
-
-
-_LAYOUTS = {
-    "sales": _Layout(
-        ("sale_id",),
-        (("opens_at", "closes_at"), ("title", "description"), ("price",), ("attributes",)),
-        _changed_sales,
-    ),
-    "events": _Layout(
-        ("user_id", "sale_id", "kind", "occurred_at"),
-        (("user_id",), ("sale_id",), ("kind",), ("occurred_at", "recorded_at")),
-        _changed_events,
-    ),
-    "image_tags": _Layout(("sale_id", "position"), (("image_hash", "tags", "probabilities"),), _changed_tags),
-    "rejected_images": _Layout(("sale_id", "position"), (("reason", "detail"),), lambda rows, span, draw: rows),
-}
+    return {
+        "opens_at": f.timestamp_micros(f.unix_micros("opens_at") + later),
+        "closes_at": f.timestamp_micros(f.unix_micros("closes_at") + later + f.lit(DAY)),
+        "title": f.concat(f.lit("changed "), f.pmod(draw, f.lit(7)).cast("string")),
+        "description": f.lit(None).cast("string"),
+        "price": 1 + f.pmod(draw, f.lit(1000)).cast("double"),
+        "attributes": f.create_map(f.lit("changed"), f.pmod(draw, f.lit(3)).cast("string")),
+    }
 
 
 def drawn_users(events: DataFrame, as_of: int, most: int, seed: int) -> list[str]:
@@ -211,13 +195,13 @@ def _movement(before: pd.DataFrame, after: pd.DataFrame, as_of: int) -> dict[str
     old, new = before.to_numpy(np.float64), after.to_numpy(np.float64)
     differences = np.abs(new - old)
     moved = ~(differences <= TOLERANCE)  # nan: missing
-    worst = np.unravel_index(np.where(np.isnan(differences), np.inf, differences).argmax(), differences.shape)
+    user, sale = divmod(int(np.where(np.isnan(differences), np.inf, differences).argmax()), len(before.columns))
     example = {
         "as_of": f"{from_micros(as_of):%Y-%m-%dT%H:%M:%SZ}",
-        "user_id": before.index[worst[0]],
-        "sale_id": before.columns[worst[1]],
-        "before": float(old[worst]),
-        "after": None if np.isnan(new[worst]) else float(new[worst]),
+        "user_id": before.index[user],
+        "sale_id": before.columns[sale],
+        "before": float(old[user, sale]),
+        "after": None if np.isnan(new[user, sale]) else float(new[user, sale]),
     }
     return {
         "compared": old.size,
