@@ -94,6 +94,18 @@ def test_shop_without_events_on_both_sides_of_a_day_is_refused(spark, tmp_path):
         check_leaks(run_of(shop))
 
 
+def test_command_prints_and_writes_what_was_found_and_says_nothing_more_where_all_is_well(
+    run, result, shop, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr("jobs.check_leaks.check_leaks", lambda run, seed: asked.append((run.days, seed)) or result)
+    arguments = ["--from", "2026-02-28", "--to", "2026-02-28", "--seed", 5, "--json", tmp_path / "found.json"]
+    status, out, err = run("backtest", "--check-leaks", *arguments, "--conf", shop.configuration())
+    assert (status, err, asked) == (0, "", [([LAST], 5)])
+    assert "moved: deleted" in out
+    assert json.loads((tmp_path / "found.json").read_text()) == result
+
+
 # Planted leaks.
 
 

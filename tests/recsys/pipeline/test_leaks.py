@@ -223,6 +223,8 @@ def test_users_are_drawn_who_have_events_on_both_sides(spark):
         event("before", "a", BEFORE - 1),
         event("after", "a", BEFORE + 1),
         event("recorded late", "a", BEFORE - 2, recorded_at=at(BEFORE)),  # alone this is not known
+        event("clock ahead", "a", BEFORE, recorded_at=at(BEFORE - 1)),  # nor is this
+        event("clock ahead", "a", BEFORE + 1),
         event("both, one late", "a", BEFORE - 2),
         event("both, one late", "a", BEFORE - 1, recorded_at=at(BEFORE)),
     ]
