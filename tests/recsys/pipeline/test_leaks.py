@@ -29,9 +29,15 @@ SALE_ROWS, EVENT_ROWS = random_rows(3, users=25, sales=40, events=900)
 
 
 def tables_of(spark, sales: list, events: list) -> Tables:
-    """Tables of a shop; each sale has two photos of its own and one that cannot be read."""
+    """Tables of a shop; each sale has a photo that all have, one of its own and one that cannot be read."""
     tags = [
-        (row["sale_id"], place, f"{row['sale_id']}-{place}.jpg", f"hash {row['sale_id']}-{place}", ["pool", "sea"])
+        (
+            row["sale_id"],
+            place,
+            f"{row['sale_id']}-{place}.jpg",
+            f"hash {row['sale_id']}" if place else "shared",
+            ["pool", "sea"],
+        )
         for row in sales
         for place in range(2)
     ]
