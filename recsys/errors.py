@@ -56,5 +56,9 @@ class NightCheckError(RecsysError):
     """A night failed its checks and publishes nothing."""
 
 
+class LeakError(RecsysError):
+    """A feature knows what comes later."""
+
+
 class BusyError(RecsysError):
     """Another run works on the same folder."""

@@ -1,7 +1,8 @@
 """`recsys validate | nightly | backtest`: what jobs do."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from recsys.commands.service import push_if_shared
 from recsys.config import load_settings
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.instants import parse_instant
+
+if TYPE_CHECKING:
+    from jobs.run import Run
 
 
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
@@ -61,6 +65,15 @@ def backtest(
     versions: Annotated[
         str | None, typer.Option(help="Rank by these too, 5,6; the champion and the challenger by default.")
     ] = None,
+    check_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--check-leaks",
+            help="Measure nothing, but make sure that no feature knows what comes later: compute the features of 200 "
+            "users and all sales as of three of the days that are trained on or ranked, and again where all that was "
+            "not known then is changed, deleted and shuffled.",
+        ),
+    ] = False,
 ) -> None:
     """Rank each past day by what was known at its midnight; measure by what users bought on it."""
     from jobs.backtest import backtest as measure
@@ -69,7 +82,23 @@ def backtest(
 
     first, last = (parse_instant(day) for day in (start, end))
     asked = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
-    result = measure(window(load_settings(conf), first, last, days_sampled, seed), users_sampled, seed, asked)
+    run = window(load_settings(conf), first, last, days_sampled, seed)
+    if check_leaks:
+        _check_leaks(run, seed, json_file)
+        return
+    result = measure(run, users_sampled, seed, asked)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _check_leaks(run: "Run", seed: int, json_file: Path | None) -> None:
+    from jobs.check_leaks import check_leaks
+    from recsys.leak_console import print_leaks
+    from recsys.pipeline.leaks import refuse_leaks
+
+    result = check_leaks(run, seed=seed)
+    print_leaks(result, console)
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    refuse_leaks(result)

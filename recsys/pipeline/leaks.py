@@ -1,0 +1,246 @@
+"""Worlds that differ in nothing that is known at an instant: a feature that moves in one has seen the future."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as f
+
+from recsys.errors import LeakError
+from recsys.histories import Block
+from recsys.instants import DAY, from_micros
+from recsys.pipeline.shop import Shop
+from recsys.tables import USER_HISTORIES
+
+TOLERANCE = 1e-5
+"""A larger difference has moved: `popularity` adds up float32 in an order that other users change, by 2e-7 at most."""
+WORLDS = ("changed", "deleted", "shuffled")
+PART_ROWS = 1 << 20
+"""Rows are shuffled in parts of about so many: a shop's later events do not fit into one task."""
+_RECENT = 7 * DAY
+"""An event that is changed to have occurred earlier did so within so long, where it would weigh most."""
+
+
+class Tables(NamedTuple):
+    """What every feature is made of: validated tables, and what photos show."""
+
+    sales: DataFrame
+    events: DataFrame
+    image_tags: DataFrame
+    rejected_images: DataFrame
+
+
+class Span(NamedTuple):
+    """An instant, the end of its horizon and that of the events, microseconds."""
+
+    as_of: int
+    until: int
+    end: int
+
+
+class _Layout(NamedTuple):
+    """The key of a table, and which columns are shuffled together, apart from the other groups."""
+
+    key: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+
+
+_LAYOUTS = {
+    "sales": _Layout(("sale_id",), (("opens_at", "closes_at"), ("title", "description"), ("price",), ("attributes",))),
+    "events": _Layout(
+        ("user_id", "sale_id", "kind", "occurred_at"),
+        (("user_id",), ("sale_id",), ("kind",), ("occurred_at", "recorded_at")),
+    ),
+    "image_tags": _Layout(("sale_id", "position"), (("image_hash", "tags", "probabilities"),)),
+    "rejected_images": _Layout(("sale_id", "position"), (("reason", "detail"),)),
+}
+
+
+def is_known(as_of: int) -> Column:
+    """Tell of an event whether it occurred and was recorded before an instant."""
+    return (f.unix_micros("occurred_at") < as_of) & (f.unix_micros("recorded_at") < as_of)
+
+
+def unknown_sales(tables: Tables, span: Span) -> DataFrame:
+    """Return `sale_id` of the sales that open from the horizon's end on and of which no event is known.
+
+    Who looks at a sale before it opens has seen its price: such a sale is known.
+    """
+    later = tables.sales.where(f.unix_micros("opens_at") >= span.until)
+    visited = tables.events.where(is_known(span.as_of))
+    return later.join(visited, on="sale_id", how="left_anti").select("sale_id")
+
+
+def altered(tables: Tables, world: str, span: Span, seed: int) -> Tables:
+    """Return the tables of one of WORLDS: what is known stays as it is, all else is altered."""
+    unknown = f.broadcast(unknown_sales(tables, span))
+    parts = {
+        name: (rows.join(unknown, on="sale_id", how="left_anti"), rows.join(unknown, on="sale_id", how="left_semi"))
+        for name, rows in tables._asdict().items()
+    }
+    known = is_known(span.as_of)
+    parts["events"] = (tables.events.where(known), tables.events.where(~known))
+    return Tables(*(kept.unionByName(_altered(rows, name, world, span, seed)) for name, (kept, rows) in parts.items()))
+
+
+def _altered(rows: DataFrame, table: str, world: str, span: Span, seed: int) -> DataFrame:
+    if world == "deleted":
+        return rows.limit(0)
+    layout = _LAYOUTS[table]
+    shuffled = _shuffled(rows, layout, seed)
+    draw = f.pmod(f.xxhash64(f.lit(seed), *layout.key), f.lit(1 << 48))
+    return shuffled if world == "shuffled" else shuffled.withColumns(_changes(table, span, draw))
+
+
+def _shuffled(rows: DataFrame, layout: _Layout, seed: int) -> DataFrame:
+    """Deal each group of columns out anew among the rows; columns of no group stay together."""
+
+    def deal(part: pa.Table) -> pa.Table:
+        part = part.select(names).sort_by([(name, "ascending") for name in layout.key])
+        rng = np.random.default_rng(seed)
+        for group in layout.groups:
+            order = rng.permutation(part.num_rows)
+            for name in group:
+                part = part.set_column(part.schema.get_field_index(name), name, part[name].take(order))
+        return part
+
+    names = rows.columns
+    parts = f.lit(1 + rows.count() // PART_ROWS)
+    return rows.groupBy(f.pmod(f.xxhash64(*layout.key), parts)).applyInArrow(deal, rows.schema)
+
+
+def _changes(table: str, span: Span, draw: Column) -> dict[str, Column]:
+    """Return what becomes of columns of a table; `draw` is a random number of at least 0."""
+    if table == "events":
+        return {"kind": f.when(f.col("kind") == "visit", "purchase").otherwise("visit"), **_changed_times(span, draw)}
+    if table == "sales":
+        return _changed_sales(draw)
+    if table == "image_tags":
+        return {
+            "image_hash": f.concat(f.lit("changed "), "image_hash"),  # else another sale's photo would show this too
+            "tags": f.transform("tags", lambda tag: f.concat(f.lit("changed "), tag)),
+            "probabilities": f.reverse("probabilities"),
+        }
+    return {}
+
+
+def _changed_times(span: Span, draw: Column) -> dict[str, Column]:
+    """Return times of which at least one is not before the instant.
+
+    Each of the eight pairs of occurred and recorded earlier, at the instant and later, but for both earlier: a check of
+    one of the two that is missing, or takes the instant itself in, is not hidden by the other.
+    """
+    pair = 1 + f.pmod(draw, f.lit(8))
+    times = f.array(
+        f.lit(span.as_of - 1) - f.pmod(draw, f.lit(_RECENT)),
+        f.lit(span.as_of),
+        f.lit(span.as_of + 1) + f.pmod(draw, f.lit(span.end - span.as_of)),
+    )
+    occurred, recorded = f.get(times, f.pmod(pair, f.lit(3))), f.get(times, f.floor(pair / 3))
+    return {"occurred_at": f.timestamp_micros(occurred), "recorded_at": f.timestamp_micros(recorded)}
+
+
+def _changed_sales(draw: Column) -> dict[str, Column]:
+    """Return other words, prices and attributes, and later times."""
+    later = f.pmod(draw, f.lit(5 * DAY))
+    return {
+        "opens_at": f.timestamp_micros(f.unix_micros("opens_at") + later),
+        "closes_at": f.timestamp_micros(f.unix_micros("closes_at") + later + f.lit(DAY)),
+        "title": f.concat(f.lit("changed "), f.pmod(draw, f.lit(7)).cast("string")),
+        "description": f.lit(None).cast("string"),
+        "price": 1 + f.pmod(draw, f.lit(1000)).cast("double"),
+        "attributes": f.create_map(f.lit("changed"), f.pmod(draw, f.lit(3)).cast("string")),
+    }
+
+
+def drawn_users(events: DataFrame, as_of: int, most: int, seed: int) -> list[str]:
+    """Draw users of whom some events are known at an instant and some are not."""
+    known = is_known(as_of)
+    users = events.groupBy("user_id").agg(f.bool_or(known).alias("before"), f.bool_or(~known).alias("after"))
+    drawn = users.where("before and after").orderBy(f.xxhash64(f.lit(seed), "user_id"), "user_id").limit(most)
+    return sorted(row["user_id"] for row in drawn.collect())
+
+
+def features(shop: Shop, as_of: int, users: list[str]) -> dict[str, pd.DataFrame]:
+    """Return each feature as of an instant by its name, a row a user and a column a sale of the horizon."""
+    rows = pq.read_table(f"{shop.folder}/{USER_HISTORIES.name}", filters=[("user_id", "in", users)])
+    batch = rows.sort_by("user_id").combine_chunks().to_batches()[0]
+    scorer = shop.scorer(as_of)
+    scored = scorer.features(Block.from_batch(batch, len(shop.catalogue)).as_of(as_of, shop.history))
+    sales = [shop.catalogue.sale_ids[sale] for sale in scorer.horizon.sales]
+    index, shape = batch.column("user_id").to_pylist(), (batch.num_rows, len(sales))
+    return {
+        name: pd.DataFrame(np.broadcast_to(values, shape), index, sales)
+        for name, values in zip(scorer.names, scored, strict=True)
+    }
+
+
+def movements(
+    before: Mapping[str, pd.DataFrame], after: Mapping[str, pd.DataFrame], as_of: int
+) -> dict[str, dict[str, Any]]:
+    """Compare each feature of each user and sale; what is missing afterwards has moved.
+
+    Returns:
+        By feature: values `compared` and `moved`, the `largest` difference, and an `example` of it where any moved.
+    """
+    return {name: _movement(values, after.get(name, pd.DataFrame()), as_of) for name, values in before.items()}
+
+
+def _movement(before: pd.DataFrame, after: pd.DataFrame, as_of: int) -> dict[str, Any]:
+    after = after.reindex(index=before.index, columns=before.columns)
+    old, new = before.to_numpy(np.float64), after.to_numpy(np.float64)
+    differences = np.abs(new - old)
+    moved = ~(differences <= TOLERANCE)  # nan: missing
+    user, sale = divmod(int(np.where(np.isnan(differences), np.inf, differences).argmax()), len(before.columns))
+    example = {
+        "as_of": f"{from_micros(as_of):%Y-%m-%dT%H:%M:%SZ}",
+        "user_id": before.index[user],
+        "sale_id": before.columns[sale],
+        "before": float(old[user, sale]),
+        "after": None if np.isnan(new[user, sale]) else float(new[user, sale]),
+    }
+    return {
+        "compared": old.size,
+        "moved": int(moved.sum()),
+        "largest": float(np.nanmax(differences, initial=0)),
+        "example": example if moved.any() else None,
+    }
+
+
+def merged(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up movements of the same feature at several instants; the example is that of the largest."""
+    rows = sorted(found, key=lambda each: (each["example"] is not None, each["largest"]))
+    sums = {name: sum(each[name] for each in rows) for name in ("compared", "moved")}
+    return {**sums, "largest": max(each["largest"] for each in rows), "example": rows[-1]["example"]}
+
+
+def refuse_leaks(result: Mapping[str, Any]) -> None:
+    """Raise an error where any feature moved.
+
+    Raises:
+        LeakError: Naming each such feature, its worlds and an example.
+    """
+    leaks: dict[str, list[Mapping[str, Any]]] = {}
+    for row in result["features"]:
+        if row["moved"]:
+            leaks.setdefault(row["feature"], []).append(row)
+    if leaks:
+        raise LeakError(
+            f"{len(leaks)} features know what comes later, none may: "
+            + "; ".join(_described(name, rows) for name, rows in leaks.items())
+            + ": look at what they read of events that occurred or were recorded from as_of on, or of later sales"
+        )
+
+
+def _described(feature: str, rows: list[Mapping[str, Any]]) -> str:
+    worst = max(rows, key=lambda row: row["largest"])
+    example, after = worst["example"], worst["example"]["after"]
+    return (
+        f"{feature} where the future is {', '.join(row['world'] for row in rows)}, such as of user "
+        f"{example['user_id']} and sale {example['sale_id']} as of {example['as_of']}: {example['before']:.6g} became "
+        f"{'nothing' if after is None else format(after, '.6g')}"
+    )
