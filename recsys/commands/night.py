@@ -61,6 +61,9 @@ def backtest(
     versions: Annotated[
         str | None, typer.Option(help="Rank by these too, 5,6; the champion and the challenger by default.")
     ] = None,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="Leave out of each page what the user had bought before.")
+    ] = False,
 ) -> None:
     """Rank each past day by what was known at its midnight; measure by what users bought on it."""
     from jobs.backtest import backtest as measure
@@ -69,7 +72,8 @@ def backtest(
 
     first, last = (parse_instant(day) for day in (start, end))
     asked = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
-    result = measure(window(load_settings(conf), first, last, days_sampled, seed), users_sampled, seed, asked)
+    run = window(load_settings(conf), first, last, days_sampled, seed)
+    result = measure(run, users_sampled, seed, asked, new_only)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
