@@ -48,8 +48,20 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
 
 
 @pytest.fixture(scope="module")
-def result(shop) -> dict:
-    return backtest(window(shop.settings(), FIRST, LAST))
+def measured(shop) -> tuple[dict, pd.DataFrame]:
+    """The result and its pages, before another backtest of the same window replaces them."""
+    run = window(shop.settings(), FIRST, LAST)
+    return backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
+
+
+@pytest.fixture(scope="module")
+def result(measured) -> dict:
+    return measured[0]
+
+
+@pytest.fixture(scope="module")
+def pages(measured) -> pd.DataFrame:
+    return measured[1]
 
 
 def test_result_has_its_stable_shape(result):
@@ -76,8 +88,7 @@ def test_window_says_what_was_measured(result):
     assert found["pages"] >= result["policies"]["meta"]["users"]
 
 
-def test_values_are_the_means_over_the_pages(result, shop):
-    pages = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "page_metrics").to_pandas()
+def test_values_are_the_means_over_the_pages(result, pages):
     assert set(pages["as_of"]) == {FIRST, LAST}
     for policy, rows in pages.groupby("policy"):
         assert len(rows) == result["window"]["pages"]
@@ -119,11 +130,6 @@ def test_model_of_a_backtest_does_not_become_the_champion(result, shop, publishe
 
 
 # What explains the figures, computed again in plain Python from the pages.
-
-
-@pytest.fixture(scope="module")
-def pages(result, shop) -> pd.DataFrame:
-    return pq.read_table(window(shop.settings(), FIRST, LAST).folder / "page_metrics").to_pandas()
 
 
 def mean(pages: pd.DataFrame, policy: str, metric: str = "ndcg@10") -> float:

@@ -9,7 +9,6 @@ from recsys.meta_training import Examples, predict, train
 from recsys.metrics import bootstrap
 
 FEATURES = ["popularity", "taste"]
-NDCG_OF = {1: 1, 3: 1 / 2}  # of a page with one purchase, by its rank
 
 
 def examples(n: int = 4000, seed: int = 1) -> Examples:
@@ -33,7 +32,7 @@ def test_models_of_two_features_learn_from_those_that_their_policy_names():
 
 def test_ablation_of_two_features_is_the_difference_of_the_same_pages():
     ranks = {
-        "popularity": [3, 3],
+        "popularity": [1, 3],
         "taste": [1, 3],
         "ablation: all features": [1, 1],
         "ablation: without popularity": [1, 3],
@@ -42,7 +41,7 @@ def test_ablation_of_two_features_is_the_difference_of_the_same_pages():
         "ablation: popularity and taste": [3, 1],
     }
     pages = measured(
-        [
+        [  # ndcg@10 of rank 1 is 1, of rank 3 is 1/2
             row(policy, user, [rank], [7])
             for policy, of_users in ranks.items()
             for user, rank in zip("uv", of_users, strict=True)
@@ -51,7 +50,7 @@ def test_ablation_of_two_features_is_the_difference_of_the_same_pages():
     popularity, taste = ablation(pages, FEATURES, seed=0)
     assert popularity["feature"] == "popularity"
     assert popularity["added"] == {"value": 0, "low": 0, "high": 0}
-    assert (popularity["alone"]["value"], popularity["removed"]["value"]) == (1 / 2, 1 / 4)
+    assert (popularity["alone"]["value"], popularity["removed"]["value"]) == (3 / 4, 1 / 4)
     assert (taste["alone"]["value"], taste["added"]["value"], taste["removed"]["value"]) == (3 / 4, 1 / 4, 1 / 2)
     differences = np.array([1 - 1 / 2, 1 - 1 / 2])  # without taste
     assert taste["removed"] == bootstrap({"m": differences}, np.array(["u", "v"]))["m"]._asdict()

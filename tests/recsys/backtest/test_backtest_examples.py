@@ -9,7 +9,7 @@ from recsys.backtest.examples import example_pages, examples, named_sales
 from recsys.images.gallery import Gallery
 
 NAMES = "abcdefghijkl"
-A, B, C = range(3)
+A, B, C, D = range(4)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def shop():
 
 def rows(user: str, events: int, day: int = 0) -> list[dict]:
     shown = {"popularity": [A], "collaborative": [B, A], "meta": [C, B]}
-    return [row(policy, user, [1], [A, C], day=day, known_events=events, shown=each) for policy, each in shown.items()]
+    return [row(policy, user, [1], [A, D], day=day, known_events=events, shown=each) for policy, each in shown.items()]
 
 
 def test_page_shows_what_was_known_what_was_shown_and_what_was_bought(shop):
@@ -39,7 +39,7 @@ def test_page_shows_what_was_known_what_was_shown_and_what_was_bought(shop):
             "events": 15,
             "visited": ["l", "c", "k", "j", "i", "h", "g", "f"],  # c was bought a day ago
             "purchased": ["l", "c"],  # l long ago
-            "bought": ["a", "c"],
+            "bought": ["a", "d"],
             "pages": {"collaborative": ["b", "a"], "meta": ["c", "b"]},
         },
         {
@@ -48,7 +48,7 @@ def test_page_shows_what_was_known_what_was_shown_and_what_was_bought(shop):
             "events": 1,
             "visited": ["a"],  # b is too long ago
             "purchased": ["a"],
-            "bought": ["a", "c"],
+            "bought": ["a", "d"],
             "pages": {"collaborative": ["b", "a"], "meta": ["c", "b"]},
         },
     ]
@@ -61,6 +61,7 @@ def test_sales_that_examples_name_are_described_by_what_is_known_of_them(shop):
         "a": {"title": "Sale a", "country": "Italy", "category": "spa", "price": 9.5, "cover": "cover.jpg"},
         "b": {"title": "Sale b"},
         "c": {"title": "Sale c"},
+        "d": {"title": "Sale d"},  # bought and shown nowhere
     }
     assert named_sales([], shop.catalogue) == {}
 

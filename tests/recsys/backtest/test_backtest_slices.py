@@ -82,8 +82,10 @@ def test_purchases_are_told_apart_by_quarters_of_price_without_those_that_have_n
 
 
 def test_intervals_are_drawn_over_users(found):
-    expected = bootstrap({"m": np.array([0.0, 1, 0])}, np.array(["u", "u", "w"]))["m"]  # one: c of u, a of u, c of w
-    assert found["country"][0]["policies"]["one"] == pytest.approx(expected._asdict())
+    country = bootstrap({"m": np.array([1.0, 0, 0])}, np.array(["u", "u", "w"]))["m"]  # a and c of u, c of w
+    assert found["country"][0]["policies"]["one"] == pytest.approx(country._asdict())
+    cheap = bootstrap({"m": np.array([1.0, 0])}, np.array(["u", "v"]))["m"]  # a of u, b of v
+    assert found["price"][0]["policies"]["other"] == cheap._asdict() == {"value": 1 / 2, "low": 0, "high": 1}
 
 
 def test_every_title_has_its_metric_and_one_without_a_slice_is_left_out(found, pages):

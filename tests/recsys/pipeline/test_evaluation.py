@@ -75,7 +75,6 @@ def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_mo
     }
     assert found.keys() == expected.keys()
     assert len({key[:2] for key in expected}) > 8
-    assert len({len(row["shown"]) for row in pages}) > 1
     assert max(len(row["ranks"]) for row in pages) > 1
     for key, metrics in expected.items():
         for name, value in metrics.items():
@@ -184,8 +183,10 @@ def test_known_users_are_those_whose_history_holds_the_sale(fitted):
 
 
 def test_pages_can_be_ranked_by_any_scores(fitted):
+    shop = fitted.shop
+
     def by_position(block: Block, as_of: int) -> dict[str, np.ndarray]:
-        n_sales = len(fitted.shop.horizon(as_of))
+        n_sales = len(shop.horizon(as_of))
         return {"last": np.broadcast_to(np.arange(n_sales), (len(block), n_sales))}
 
     rows = collected(ranked_pages(fitted.histories, fitted.shop, fitted.instants, by_position))
