@@ -5,43 +5,62 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyspark.sql import functions as f
 
 from jobs import tracking
-from jobs.fit_recommenders import FIT_RECOMMENDERS
-from jobs.run import Run, Step, digest, with_inputs
-from jobs.train_meta_model import TRAIN_META_MODEL, as_the_shop_is_now, examples_of, read_trained_model
+from jobs.measure_pages import (
+    META_BOOSTED,
+    META_WITHOUT_IMAGES,
+    ORACLE_PAGES,
+    WINDOW_EXAMPLES,
+    Sample,
+    knows_truth,
+    read_costs,
+    steps,
+)
+from jobs.run import Run, digest, with_inputs
+from jobs.train_meta_model import TRAIN_META_MODEL, examples_of, read_trained_model
+from recsys.backtest import slices
+from recsys.backtest.ablation import ablation, learning_curve, learning_days, of_last_days
+from recsys.backtest.calibration import calibration
+from recsys.backtest.coefficients import coefficients
+from recsys.backtest.examples import example_pages, examples, named_sales
+from recsys.backtest.oracle import ORACLE, oracle
+from recsys.backtest.pages import Pages
+from recsys.backtest.policies import differences, paired_ndcg, summaries, variety
+from recsys.backtest_report.writer import write_report
 from recsys.config import Settings
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
+from recsys.histories import Block
 from recsys.instants import DAY, compact, from_micros, midnights
 from recsys.meta_model import META, MetaModel, policy_of
-from recsys.meta_model.training import evaluate, train
-from recsys.metrics import RANKING_METRICS, bootstrap, paired_bootstrap
+from recsys.meta_model.training import Examples, evaluate
 from recsys.model_versions import CHALLENGER, CHAMPION, NDCG, pairs
-from recsys.pipeline.evaluation import page_metrics
-from recsys.pipeline.examples import training_examples
-from recsys.recommenders.content import IMAGES
-from recsys.tables import PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
+from recsys.tables import KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
 
-META_WITHOUT_IMAGES = "meta_without_images"
-WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.columns, open_ended=True)
+REPORT = "report.html"
 
 
-def backtest(run: Run, users_sampled: float = 1.0, seed: int = 0, versions: list[str] | None = None) -> dict[str, Any]:
+def backtest(
+    run: Run, users_sampled: float = 1.0, seed: int = 0, versions: list[str] | None = None, new_only: bool = False
+) -> dict[str, Any]:
     """Measure the meta-model, registered versions of it, and each recommender alone on the run's days.
 
     Args:
         run: From `window`.
         users_sampled: Share of the users looked at on each day, in (0, 1].
-        seed: Seed of that sample and of the intervals.
+        seed: Seed of that sample, of the intervals and of the users shown.
         versions: Registered versions or their aliases; by default champion and challenger, where they know nothing of
             the window.
+        new_only: Neither rank nor count as relevant what a user had bought before.
 
     Returns:
-        {"window": {...}, "policies": {policy: {metric: {"value", "low", "high"}, ..., "users": N}}}, for `meta`
-        also auc, log_loss and calibration on all sales open at a purchase; and "differences" of two policies on the
-        same pages, {metric: {"value", "low", "high"}}. A shop with photos has a policy `meta_without_images`, trained
-        on the same examples. "paired_ndcg@10" has the difference of every two policies, and the window's "versions"
-        those that policies rank by.
+        Plain JSON. "window" says what was measured; "policies" has for each policy its metrics, an estimate being
+        {"value", "low", "high"}, coverage, gini, novelty in bits and users, for `meta` also auc, log_loss and
+        calibration on all sales open at a purchase. "differences" has pairs of interest in each metric, a shop with
+        photos `meta - meta_without_images`, and "paired_ndcg@10" every two policies. The rest explains: "oracle" on a
+        generated shop, "ablation", "learning_curve", "slices" with their "slice_metrics", "calibration",
+        "coefficients", "training", "examples" and the "sales" that they name; see `recsys/backtest`.
 
     Raises:
         EmptyInputError: If nobody bought anything in the window.
@@ -49,31 +68,45 @@ def backtest(run: Run, users_sampled: float = 1.0, seed: int = 0, versions: list
     """
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     run.console.print(f"Backtest of {len(run.days)} days, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
-    further = _versions(run, versions)
-    run.do((*with_inputs(_measure_pages(users_sampled, seed, further)), BUILD_WINDOW_EXAMPLES))
-    pages = PAGE_METRICS.read(run.spark, run.folder).orderBy("policy", "as_of", "user_id").toPandas()
-    if pages.empty:
+    further, sample = _versions(run, versions), Sample(users_sampled, seed, new_only)
+    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
+    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow().to_pandas()
+    if rows.empty:
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
-    policies = {policy: _summary(rows, seed) for policy, rows in pages.groupby("policy", sort=False)}
-    model, version = read_trained_model(run)
-    policies[META] |= evaluate(model, examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder)))
-    registered = [policy_of(each) for each in further]
-    shown = [each for each in (META, META_WITHOUT_IMAGES, *registered, *model.features) if each in policies]
-    versions_of = {META: version, **dict(zip(registered, further, strict=True))}
-    sample = {"pages": len(pages) // len(policies), "users_sampled": users_sampled, "seed": seed}
-    result = {
-        "window": _window(run) | sample | {"versions": versions_of},
-        "policies": {policy: policies[policy] for policy in shown},
-        "differences": _differences(pages, registered, seed),
-        f"paired_{NDCG}": _paired_ndcg(pages, shown, seed),
-    }
-    tracking.log_backtest(run.settings, result)
+    result = _result(run, Pages.of(rows), sample, further)
+    report, photos = run.folder / REPORT, run.settings.images.root
+    write_report(result, report, Path(photos) if photos else None)
+    run_id = tracking.log_backtest(run.settings, result, report)
+    run.console.print(f"Report: {report}; kept in MLflow as run {run_id}")
     return result
 
 
-def _window(run: Run) -> dict[str, Any]:
+def _result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[str, Any]:
+    model, version = read_trained_model(run)
+    registered = [policy_of(each) for each in further]
+    mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
+    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy]
+    measured, catalogue, seed = _window_examples(run, sample.new_only), run.shop.catalogue, sample.seed
+    versions_of = {META: version, **dict(zip(registered, further, strict=True))}
+    cut = slices.slices(pages, shown, catalogue, seed)
+    return {
+        "window": _window(run, pages, sample) | {"versions": versions_of},
+        "policies": _policies(run, pages, shown, seed, evaluate(model, measured)),
+        "differences": differences(pages, _compared(shown, registered), seed),
+        f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
+        **_oracle(run, pages, seed),
+        **_trained(run, pages, model, seed),
+        "slices": cut,
+        "slice_metrics": {title: slices.SLICE_METRICS[title] for title in cut},
+        "calibration": calibration(model, measured),
+        "coefficients": coefficients(model),
+        **_examples(run, pages, seed),
+    }
+
+
+def _window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     _, version = read_trained_model(run)
     return {
@@ -83,7 +116,67 @@ def _window(run: Run) -> dict[str, Any]:
         "model": f"{run.settings.mlflow.model_name} version {version}",
         "trained_on": f"{len(run.training_days)} days before {first:%Y-%m-%d}",
         "note": run.settings.note,
+        "pages": len(pages),
+        "users_sampled": sample.users,
+        "seed": sample.seed,
+        "new_only": sample.new_only,
     }
+
+
+def _policies(
+    run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    known = KNOWN_USERS.read(run.spark, run.folder).toArrow().to_pandas()
+    n_users = USER_HISTORIES.read(run.spark, run.folder).count()
+    found, varieties = summaries(pages, shown, seed), variety(pages, shown, run.shop.catalogue, known, n_users)
+    return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
+
+
+def _compared(shown: list[str], registered: list[str]) -> list[tuple[str, str]]:
+    """Return the pairs of interest: the meta-model and others, and one version and another."""
+    others = [each for each in (META_WITHOUT_IMAGES, META_BOOSTED) if each in shown]
+    versions = [(later, earlier) for earlier, later in pairs(registered).values()]
+    return [*((META, other) for other in (*others, *registered)), *versions]
+
+
+def _oracle(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
+    if not knows_truth(run):
+        return {}
+    found = oracle(pages, ORACLE_PAGES.read(run.spark, run.folder).toArrow().to_pandas(), seed)
+    return {ORACLE: found} if found else {}
+
+
+def _trained(run: Run, pages: Pages, model: MetaModel, seed: int) -> dict[str, Any]:
+    """Return what the models say that were trained for this backtest alone."""
+    costs, n_days = read_costs(run), len(run.open_training_days)
+    curve = [(of_last_days(days), days) for days in learning_days(n_days) if of_last_days(days) in costs]
+    compared = {META: costs[of_last_days(n_days)], META_BOOSTED: costs[META_BOOSTED]}
+    return {
+        "ablation": ablation(pages, model.features, seed),
+        "learning_curve": learning_curve(
+            pages, [(policy, days, costs[policy].examples) for policy, days in curve], seed
+        ),
+        "training": {policy: {"seconds": cost.seconds, "examples": cost.examples} for policy, cost in compared.items()},
+        "scoring": {policy: cost.microseconds_per_score * 1000 for policy, cost in compared.items()},
+    }
+
+
+def _window_examples(run: Run, new_only: bool) -> Examples:
+    examples = examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder))
+    return examples.where(~examples.again) if new_only else examples
+
+
+def _examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
+    drawn, catalogue = example_pages(pages, seed), run.shop.catalogue
+    found = examples(drawn, pages, _block(run, drawn), catalogue, run.settings.history) if len(drawn) else []
+    return {"examples": found, "sales": named_sales(found, catalogue)}
+
+
+def _block(run: Run, drawn: pd.DataFrame) -> Block:
+    """Read the histories of the users of some pages."""
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    table = histories.where(f.col("user_id").isin(drawn["user_id"].to_list())).toArrow()
+    return Block.from_batch(table.combine_chunks().to_batches()[0], len(run.shop.catalogue))
 
 
 def window(settings: Settings, first: int, last: int, days_sampled: int | None = None, seed: int = 0) -> Run:
@@ -111,44 +204,6 @@ def window(settings: Settings, first: int, last: int, days_sampled: int | None =
     training_days = [first - day * DAY for day in range(settings.meta_model.days, 0, -1)]
     name = f"{compact(first)[:8]}-{compact(last)[:8]}" + (f"-{digest(days)[:8]}" if days_sampled else "")
     return Run(settings, Path(settings.folder) / "backtests" / name, last + DAY, training_days, days)
-
-
-def _summary(pages: pd.DataFrame, seed: int) -> dict[str, Any]:
-    values = {name: pages[name].to_numpy() for name in RANKING_METRICS}
-    estimates = bootstrap(values, pages["user_id"].to_numpy(), seed)
-    return {name: estimate._asdict() for name, estimate in estimates.items()} | {
-        "users": int(pages["user_id"].nunique())
-    }
-
-
-def _differences(pages: pd.DataFrame, registered: list[str], seed: int) -> dict[str, Any]:
-    """Return by how much the meta-model is better than without images and than versions, and one version than another.
-
-    Args:
-        pages: Table `page_metrics`.
-        registered: Policies of registered versions; by default the champion's and the challenger's.
-        seed: Of the intervals.
-    """
-    others = [META_WITHOUT_IMAGES] if META_WITHOUT_IMAGES in set(pages["policy"]) else []
-    compared = [(META, other) for other in (*others, *registered)]
-    compared += [(later, earlier) for earlier, later in pairs(registered).values()]
-    return {f"{one} - {other}": _difference(pages, one, other, seed) for one, other in compared}
-
-
-def _difference(pages: pd.DataFrame, policy: str, other: str, seed: int) -> dict[str, Any]:
-    """Return by how much a policy is better than another on the same pages."""
-    first, second = (pages[pages["policy"] == name] for name in (policy, other))  # both ordered by as_of and user
-    values, others = ({name: rows[name].to_numpy() for name in RANKING_METRICS} for rows in (first, second))
-    estimates = paired_bootstrap(values, others, first["user_id"].to_numpy(), seed)
-    return {name: estimate._asdict() for name, estimate in estimates.items()}
-
-
-def _paired_ndcg(pages: pd.DataFrame, policies: list[str], seed: int) -> dict[str, Any]:
-    """Return by how much each policy is better than each one after it on the same pages."""
-    ndcg = {policy: pages.loc[pages["policy"] == policy, NDCG].to_numpy() for policy in policies}
-    users = pages.loc[pages["policy"] == policies[0], "user_id"].to_numpy()
-    differences = {name: ndcg[one] - ndcg[other] for name, (one, other) in pairs(policies).items()}
-    return {name: estimate._asdict() for name, estimate in bootstrap(differences, users, seed).items()}
 
 
 def _versions(run: Run, asked: list[str] | None) -> list[str]:
@@ -180,50 +235,3 @@ def _why_not(version: str, as_of: int | None, first_day: int) -> str | None:
         f"version {version} has as_of {from_micros(as_of):%Y-%m-%d %H:%M} UTC, must be at most the window's first day, "
         f"{from_micros(first_day):%Y-%m-%d}: it has seen the answers; choose a later --from"
     )
-
-
-def _meta_models(run: Run, versions: list[str]) -> dict[str, MetaModel]:
-    """Return the run's own meta-model, where it has images one without them, and the registered versions."""
-    model, _ = read_trained_model(run)
-    models = {META: model}
-    if IMAGES in model.features:
-        examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder)).without(IMAGES)
-        models[META_WITHOUT_IMAGES] = train(examples, run.settings.meta_model)
-    for version in versions:
-        registered = tracking.read_version(run.settings, version)
-        models[policy_of(version)] = as_the_shop_is_now(run, registered, f"version {version}")
-    return models
-
-
-def _measure_pages(users_sampled: float, seed: int, versions: list[str]) -> Step:
-    def measure_pages(run: Run, out: Path) -> str:
-        """Rank the pages of the window by each policy."""
-        histories = USER_HISTORIES.read(run.spark, run.folder)
-        PAGE_METRICS.write(
-            page_metrics(histories, run.shop, run.open_days, _meta_models(run, versions), users_sampled, seed), out
-        )
-        pages = PAGE_METRICS.read(run.spark, out)
-        return f"{pages.where(pages['policy'] == META).count():,} pages"
-
-    return Step(
-        "measure_pages",
-        measure_pages,
-        (PAGE_METRICS.name,),
-        inputs=(TRAIN_META_MODEL,),
-        depends_on=lambda run: [run.days, users_sampled, seed, versions],
-    )
-
-
-def _build_window_examples(run: Run, out: Path) -> str:
-    histories = USER_HISTORIES.read(run.spark, run.folder)
-    WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, run.settings.meta_model), out)
-    return f"{WINDOW_EXAMPLES.read(run.spark, out).count():,} examples, to measure probabilities on"
-
-
-BUILD_WINDOW_EXAMPLES = Step(
-    "build_window_examples",
-    _build_window_examples,
-    (WINDOW_EXAMPLES.name,),
-    inputs=(FIT_RECOMMENDERS,),
-    depends_on=lambda run: run.settings.meta_model,
-)

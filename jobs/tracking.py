@@ -150,17 +150,23 @@ def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
         return {}
 
 
-def log_backtest(settings: Settings, result: dict[str, Any]) -> str:
-    """Log the metrics of a backtest as a run of its own, and return its id."""
-    client = _client(settings)
-    of_versions = {_tag(version): "1" for version in result["window"].get("versions", {}).values()}
-    tags = {"model_name": settings.mlflow.model_name, **of_versions}
+def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None = None) -> str:
+    """Log the metrics of a backtest, and its report, as a run of its own, and return its id.
+
+    One of pages without repeats is no evidence for a version: the product ranks all sales.
+    """
+    client, window = _client(settings), result["window"]
+    versions = {} if window.get("new_only") else window.get("versions", {})
+    tags = {"model_name": settings.mlflow.model_name, **{_tag(version): "1" for version in versions.values()}}
     run_id = client.create_run(_experiment(client, settings.mlflow), run_name=_BACKTEST, tags=tags).info.run_id
-    for policy, metrics in result["policies"].items():
+    measured = {**result["policies"], **({"oracle": result["oracle"]} if "oracle" in result else {})}
+    for policy, metrics in measured.items():
         for metric, value in metrics.items():
             number = value["value"] if isinstance(value, dict) else value
             client.log_metric(run_id, f"{policy}.{metric.replace('@', '_at_')}".replace("@", " "), number)
     client.log_dict(run_id, result, _BACKTEST_FILE)
+    if report:
+        client.log_artifact(run_id, str(report))
     client.set_terminated(run_id)
     return str(run_id)
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame
+from threadpoolctl import threadpool_limits
 
 from jobs import tracking
 from jobs.build_themes import BUILD_THEMES
@@ -25,7 +26,8 @@ META_MODEL = "meta_model"
 def train_meta_model(run: Run, out: Path) -> str:
     """Fit the meta-model and register it; the version that the same data and settings gave before is taken again."""
     examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
-    model = train(examples, run.settings.meta_model)
+    with threadpool_limits(1, "blas"):  # matrices so narrow make threads wait for each other
+        model = train(examples, run.settings.meta_model)
     metrics = evaluate(model, examples)
     themes = (run.folder / THEME_MODEL).read_text("utf-8")
     as_of = run.training_days[-1] + DAY

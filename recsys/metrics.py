@@ -1,6 +1,6 @@
 """Ranking metrics by their textbook definitions, and confidence intervals over users."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -118,11 +118,35 @@ def bootstrap(
     _, user = np.unique(users, return_inverse=True)
     sums = np.stack([np.bincount(user, weights=column) for column in values.values()])
     counts = np.bincount(user).astype(np.float64)
-    rng = np.random.default_rng(seed)
-    draws = (np.bincount(rng.integers(0, len(counts), len(counts)), minlength=len(counts)) for _ in range(rounds))
-    means = np.array([(sums @ drawn) / (counts @ drawn) for drawn in draws])
+    means = np.array([(sums @ drawn) / (counts @ drawn) for drawn in _draws(len(counts), seed, rounds)])
     lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
     return {
         name: Estimate(float(column.mean()), float(low), float(high))
         for (name, column), low, high in zip(values.items(), lows, highs, strict=True)
     }
+
+
+def bootstrap_ratio(
+    values: NDArray[np.float64], others: NDArray[np.float64], users: NDArray, seed: int = 0, rounds: int = 1000
+) -> Estimate:
+    """Estimate the sum of some values per sum of others on the same cases; see `bootstrap`.
+
+    Args:
+        values: Shape (n_cases,).
+        others: Shape (n_cases,), not negative, one of them above 0; draws of users who have none above 0 do not count.
+        users: As for `bootstrap`.
+        seed: As for `bootstrap`.
+        rounds: As for `bootstrap`.
+    """
+    _, user = np.unique(users, return_inverse=True)
+    sums = np.stack([np.bincount(user, weights=column) for column in (values, others)])
+    drawn = np.array([sums @ counted for counted in _draws(sums.shape[1], seed, rounds)])
+    drawn = drawn[drawn[:, 1] > 0]
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
+    return Estimate(float(values.sum() / others.sum()), float(low), float(high))
+
+
+def _draws(n_users: int, seed: int, rounds: int) -> Iterator[NDArray[np.int64]]:
+    """Return, round by round, how often each user is drawn."""
+    rng = np.random.default_rng(seed)
+    return (np.bincount(rng.integers(0, n_users, n_users), minlength=n_users) for _ in range(rounds))

@@ -46,13 +46,17 @@ class Table:
     partitioned_by: tuple[str, ...] = field(default=())
     open_ended: bool = False
 
+    @property
+    def schema(self) -> StructType:
+        """The declared columns as Spark knows them."""
+        return StructType([StructField(name, kind) for name, kind in self.columns.items()])
+
     def write_rows(self, rows: pd.DataFrame, folder: Path) -> None:
         """Write the table's columns of rows in memory as Parquet into a folder, without Spark."""
-        schema = to_arrow_schema(StructType([StructField(name, kind) for name, kind in self.columns.items()]))
         path = folder / self.name / "part-0.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         plain = rows[list(self.columns)].astype(object)
-        pq.write_table(pa.Table.from_pandas(plain, schema, preserve_index=False), path)
+        pq.write_table(pa.Table.from_pandas(plain, to_arrow_schema(self.schema), preserve_index=False), path)
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.
@@ -222,6 +226,20 @@ PAGE_METRICS = Table(
         "ndcg@10": DOUBLE,
         "hit_rate@10": DOUBLE,
         "mrr": DOUBLE,
+        "known_events": LONG,  # of the user, as his history as of as_of holds them
+        "shown": ArrayType(INTEGER),  # the first ten sales, best first: positions in ascending order of sale_id
+        "bought": ArrayType(INTEGER),  # the relevant sales, ascending positions
+        "ranks": ArrayType(INTEGER),  # of each sale in `bought`, 1 is the best
+    },
+)
+
+KNOWN_USERS = Table(
+    "known_users",
+    "one row an as_of (microseconds) and sale that anybody knew then",
+    {
+        "as_of": LONG,
+        "sale": INTEGER,  # position in ascending order of sale_id
+        "users": LONG,  # who had visited or bought it, as their histories as of as_of hold it
     },
 )
 

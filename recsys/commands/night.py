@@ -74,6 +74,9 @@ def backtest(
             "not known then is changed, deleted and shuffled.",
         ),
     ] = False,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="Leave out of each page what the user had bought before.")
+    ] = False,
 ) -> None:
     """Rank each past day by what was known at its midnight; measure by what users bought on it."""
     from jobs.backtest import backtest as measure
@@ -86,7 +89,7 @@ def backtest(
     if check_leaks:
         _check_leaks(run, seed, json_file)
         return
-    result = measure(run, users_sampled, seed, asked)
+    result = measure(run, users_sampled, seed, asked, new_only)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")

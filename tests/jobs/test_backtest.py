@@ -1,21 +1,26 @@
 import json
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from photo_shop import PhotoShop, random_photos
 from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents, random_rows
 
 from jobs import backtest as job
-from jobs import tracking
+from jobs import measure_pages, tracking
 from jobs.backtest import backtest, window
 from jobs.promote_model import evidence_of
 from jobs.run import Run
+from jobs.train_meta_model import examples_of, read_trained_model
+from recsys.backtest.ablation import is_variant
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
-from recsys.instants import DAY, from_micros, to_micros
+from recsys.instants import DAY, from_micros, parse_instant, to_micros
 from recsys.meta_model import LogisticModel, MetaModel
+from recsys.meta_model.training import train
 from recsys.metrics import bootstrap
 from recsys.model_versions import CHALLENGER, CHAMPION
 from recsys.pipeline.evaluation import page_metrics
@@ -27,6 +32,11 @@ LAST = to_micros(AS_OF) - DAY
 FIRST = LAST - DAY
 MODEL = LogisticModel(["popularity"], [0.0], [1.0], [1.0], -3.0)
 METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
+VARIETY = {"coverage", "gini", "novelty", "users"}
+KEYS = [
+    *("window", "policies", "differences", "paired_ndcg@10", "ablation", "learning_curve", "training", "slices"),
+    *("slice_metrics", "calibration", "coefficients", "examples", "sales"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +48,31 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
 
 
 @pytest.fixture(scope="module")
-def result(shop) -> dict:
-    return backtest(window(shop.settings(), FIRST, LAST))
+def measured(shop) -> tuple[dict, pd.DataFrame]:
+    """The result and its pages, before another backtest of the same window replaces them."""
+    run = window(shop.settings(), FIRST, LAST)
+    return backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
+
+
+@pytest.fixture(scope="module")
+def result(measured) -> dict:
+    return measured[0]
+
+
+@pytest.fixture(scope="module")
+def pages(measured) -> pd.DataFrame:
+    return measured[1]
 
 
 def test_result_has_its_stable_shape(result):
-    assert list(result) == ["window", "policies", "differences", "paired_ndcg@10"]
+    assert list(result) == KEYS
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["differences"] == {}
     features = set(result["policies"]) - {"meta"}
     assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= features
     for policy, metrics in result["policies"].items():
         extra = {"auc", "log_loss", "calibration"} if policy == "meta" else set()
-        assert set(metrics) == METRICS | {"users"} | extra
+        assert set(metrics) == METRICS | VARIETY | extra
         assert metrics["users"] == result["policies"]["meta"]["users"] > 5
         for name in METRICS:
             assert set(metrics[name]) == {"value", "low", "high"}
@@ -65,12 +88,11 @@ def test_window_says_what_was_measured(result):
     assert found["pages"] >= result["policies"]["meta"]["users"]
 
 
-def test_values_are_the_means_over_the_pages(result, shop):
-    pages = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "page_metrics").to_pandas()
+def test_values_are_the_means_over_the_pages(result, pages):
     assert set(pages["as_of"]) == {FIRST, LAST}
     for policy, rows in pages.groupby("policy"):
         assert len(rows) == result["window"]["pages"]
-        for name in METRICS:
+        for name in METRICS if not is_variant(policy) else ():
             assert result["policies"][policy][name]["value"] == pytest.approx(rows[name].mean())
 
 
@@ -85,8 +107,8 @@ def test_meta_model_is_trained_on_days_before_the_window_only(result, shop):
 
 
 def test_same_window_gives_the_same_result_without_doing_anything_again(result, shop, monkeypatch):
-    monkeypatch.setattr(job, "page_metrics", None)
-    monkeypatch.setattr(job, "training_examples", None)
+    for name in ("page_metrics", "training_examples", "known_users", "train"):
+        monkeypatch.setattr(measure_pages, name, None)
     assert backtest(window(shop.settings(), FIRST, LAST)) == result
 
 
@@ -105,6 +127,168 @@ def test_backtest_changes_no_snapshot(result, shop, published_shop):
 
 def test_model_of_a_backtest_does_not_become_the_champion(result, shop, published_shop):
     assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
+
+
+# What explains the figures, computed again in plain Python from the pages.
+
+
+def mean(pages: pd.DataFrame, policy: str, metric: str = "ndcg@10") -> float:
+    return float(pages.loc[pages["policy"] == policy, metric].mean())
+
+
+def test_ablation_has_a_row_a_feature_that_says_what_the_pages_say(result, pages):
+    features = [row["feature"] for row in result["coefficients"]]
+    assert [row["feature"] for row in result["ablation"]] == features
+    whole, alone = mean(pages, "ablation: all features"), mean(pages, "ablation: popularity only")
+    assert whole == mean(pages, "meta")  # so few examples are not drawn from
+    for row in result["ablation"][1:]:
+        name = row["feature"]
+        assert row["alone"] == result["policies"][name]["ndcg@10"]
+        assert row["added"]["value"] == pytest.approx(mean(pages, f"ablation: popularity and {name}") - alone)
+        assert row["removed"]["value"] == pytest.approx(whole - mean(pages, f"ablation: without {name}"))
+    assert len({row["removed"]["value"] for row in result["ablation"]}) > 3
+
+
+def test_learning_curve_ends_with_the_product_itself(result, shop, pages):
+    run = window(shop.settings(), FIRST, LAST)
+    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    assert [point["days"] for point in result["learning_curve"]] == [1, 2, 3]
+    for point in result["learning_curve"]:
+        assert point["examples"] == (examples["as_of"] >= FIRST - point["days"] * DAY).sum()
+        assert point["ndcg@10"]["value"] == pytest.approx(mean(pages, f"learning curve: {point['days']} days"))
+    assert result["learning_curve"][-1]["ndcg@10"] == result["policies"]["meta"]["ndcg@10"]
+    assert result["training"]["meta"]["examples"] == len(examples)
+    assert 0 < result["training"]["meta"]["seconds"] < 60
+
+
+def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    examples = examples_of(measure_pages.TRAINING_EXAMPLES.read(run.spark, run.folder).where(f"as_of >= {FIRST - DAY}"))
+    found = measure_pages.read_variants(run)["learning curve: 1 days"]
+    assert found.model == train(examples, run.settings.meta_model)
+
+
+def test_slices_are_those_of_the_pages(result, pages, shop):
+    assert set(result["slices"]) == set(result["slice_metrics"])
+    raw = {
+        row["sale_id"]: dict(row["attributes"]) for row in pq.read_table(shop.folder / "raw/sales.parquet").to_pylist()
+    }
+    ids = sorted(raw)
+    rows = pages[pages["policy"] == "collaborative"]
+    hits: dict[str, list[bool]] = {}
+    for bought, ranks in zip(rows["bought"], rows["ranks"], strict=True):
+        for sale, rank in zip(bought, ranks, strict=True):
+            hits.setdefault(raw[ids[sale]]["country"], []).append(rank <= 10)
+    found = {
+        row["name"]: (row["purchases"], row["policies"]["collaborative"]["value"])
+        for row in result["slices"]["country"]
+    }
+    assert found == {country: (len(each), pytest.approx(sum(each) / len(each))) for country, each in hits.items()}
+    assert sum(row["pages"] for row in result["slices"]["history length"]) == result["window"]["pages"]
+    new = [row for row in result["slices"]["history length"] if row["name"] == "0"]
+    unknown = pages[(pages["policy"] == "meta") & (pages["known_events"] == 0)]
+    assert [row["policies"]["meta"]["value"] for row in new] == ([unknown["ndcg@10"].mean()] if len(unknown) else [])
+    assert all(set(row["policies"]) == set(result["policies"]) for rows in result["slices"].values() for row in rows)
+
+
+def test_variety_is_that_of_the_pages(result, pages, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    catalogue, histories = run.shop.catalogue, pq.read_table(run.folder / "user_histories").to_pylist()
+    could = {int(sale) for day in (FIRST, LAST) for sale in catalogue.horizon(day, 24).sales}
+    rows, bits = pages[pages["policy"] == "own_visits"], []
+    for as_of, shown in zip(rows["as_of"], rows["shown"], strict=True):
+        for sale in shown:
+            knew = sum(
+                any(
+                    each == sale and max(occurred, recorded) < as_of
+                    for each, occurred, recorded in zip(*(row[name] for name in LISTS), strict=True)
+                )
+                for row in histories
+            )
+            bits.append(-np.log2(max(knew, 1) / len(histories)))
+    found = result["policies"]["own_visits"]
+    assert found["novelty"] == pytest.approx(np.mean(bits))
+    assert found["coverage"] == len({int(sale) for shown in rows["shown"] for sale in shown}) / len(could)
+
+
+LISTS = ("sales", "occurred_at", "recorded_at")
+
+
+def test_calibration_and_coefficients_are_those_of_the_model(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    rows = pq.read_table(run.folder / "window_examples").to_pandas()
+    assert sum(each["purchases"] for each in result["calibration"]) == rows["bought"].sum()
+    predicted = sum(each["predicted"] * each["sales"] for each in result["calibration"])
+    assert predicted / rows["bought"].sum() == pytest.approx(result["policies"]["meta"]["calibration"])
+    model, _ = read_trained_model(run)
+    assert [row["first"] for row in result["coefficients"]] == model.coefficients
+
+
+def test_examples_show_users_as_the_pages_know_them(result, pages, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    ids = run.shop.catalogue.sale_ids
+    histories = {row["user_id"]: row for row in pq.read_table(run.folder / "user_histories").to_pylist()}
+    assert len(result["examples"]) == 10
+    for each in result["examples"]:
+        as_of = parse_instant(each["as_of"])
+        mine = pages[(pages["user_id"] == each["user_id"]) & (pages["as_of"] == as_of)].set_index("policy")
+        assert list(each["pages"]) == ["collaborative", "meta"]
+        for policy, page in each["pages"].items():
+            assert page == [ids[sale] for sale in mine.loc[policy, "shown"]]
+        assert each["bought"] == [ids[sale] for sale in mine.loc["meta", "bought"]]
+        columns = (histories[each["user_id"]][name] for name in (*LISTS, "purchases"))
+        known = [row for row in zip(*columns, strict=True) if max(row[1], row[2]) < as_of]
+        assert each["events"] == len(known) > 0
+        newest_first = list(dict.fromkeys(ids[sale] for sale, *_ in known[::-1]))
+        assert each["visited"] == newest_first[:8]
+        bought = {ids[sale] for sale, _, _, is_purchase in known if is_purchase}
+        assert each["purchased"] == [name for name in each["visited"] if name in bought]
+        named = {*each["visited"], *each["bought"], *(name for page in each["pages"].values() for name in page)}
+        assert named <= set(result["sales"])
+
+
+def test_pages_of_new_sales_leave_out_what_was_bought_before_and_are_no_evidence(shop, result):
+    found = backtest(window(shop.settings(), FIRST, LAST), versions=[], new_only=True)
+    assert (found["window"]["new_only"], result["window"]["new_only"]) == (True, False)
+    assert found["window"]["pages"] < result["window"]["pages"]
+    assert list(found) == KEYS
+    rows = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "window_examples").to_pandas()
+    new = rows.loc[~rows["again"], "bought"].sum()
+    assert sum(each["purchases"] for each in found["calibration"]) == new < rows["bought"].sum()
+    version = found["window"]["versions"]["meta"]
+    assert tracking.last_backtest(shop.settings(), [version])[1]["window"]["new_only"] is False
+
+
+# A generated shop knows the truth.
+
+
+@pytest.fixture
+def generated(shop, result, tmp_path) -> SmallShop:
+    """A copy of the shop with a truth beside it, as if it were generated: all users like the last sales best."""
+    shutil.copytree(shop.folder, tmp_path / "shop")
+    copy = SmallShop(tmp_path / "shop", {"demo_shop": {}})
+    truth = Path(copy.settings().folder) / "truth"
+    truth.mkdir()
+    raw = {name: pq.read_table(shop.folder / f"raw/{name}.parquet").to_pandas() for name in ("sales", "events")}
+    sales = sorted(raw["sales"]["sale_id"].dropna().unique())
+    users = sorted(raw["events"]["user_id"].dropna().unique())
+    pd.DataFrame({"user_id": users, "late": 1.0}).to_parquet(truth / "user_tastes.parquet")
+    pd.DataFrame({"sale_id": sales, "late": np.arange(len(sales))}).to_parquet(truth / "sale_traits.parquet")
+    pd.DataFrame({"sale_id": sales, "sky": 0.0}).to_parquet(truth / "sale_pictures.parquet")
+    return copy
+
+
+def test_generated_shop_says_what_the_truth_reaches_on_the_same_pages(generated):
+    run = window(generated.settings(), FIRST, LAST)
+    found = backtest(run, versions=[])
+    assert list(found) == [*KEYS[:4], "oracle", *KEYS[4:]]
+    rows = pq.read_table(run.folder / "oracle_pages").to_pandas()
+    assert len(rows) == found["window"]["pages"]
+    assert all(list(shown) == sorted(shown, reverse=True) for shown in rows["shown"])
+    assert found["oracle"]["ndcg@10"]["value"] == pytest.approx(rows["ndcg@10"].mean())
+    share = found["policies"]["meta"]["ndcg@10"]["value"] / rows["ndcg@10"].mean()
+    assert found["oracle"]["share"]["value"] == pytest.approx(share)
+    assert "oracle" not in found["policies"]
 
 
 # Registered versions beside the backtest's own model.
@@ -239,7 +423,7 @@ def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
     assert list(policies)[:2] == ["meta", "meta_without_images"]
     assert "content_images" in policies
     assert policies["meta_without_images"]["users"] == policies["meta"]["users"]
-    assert set(policies["meta_without_images"]) == METRICS | {"users"}
+    assert set(policies["meta_without_images"]) == METRICS | VARIETY
     assert policies["meta_without_images"]["mrr"] != policies["meta"]["mrr"]
 
 
@@ -259,12 +443,25 @@ def test_difference_is_that_of_the_same_pages_with_an_interval_over_users(result
 
 def test_model_without_images_is_trained_on_the_same_examples(result_with_photos, shop_with_photos):
     run = window(shop_with_photos.settings(), FIRST, LAST)
-    models = job._meta_models(run, [])
+    models = measure_pages.meta_models(run, [])
     with_images, without = (models[name] for name in ("meta", "meta_without_images"))
     assert [name for name in with_images.features if name != "content_images"] == without.features
     kept = [with_images.features.index(name) for name in without.features]
     assert without.means == pytest.approx([with_images.means[number] for number in kept])
     assert without.coefficients != pytest.approx([with_images.coefficients[number] for number in kept])
+
+
+def test_examples_of_a_shop_with_photos_show_covers_and_the_pages_by_photos(result_with_photos, shop_with_photos):
+    assert list(result_with_photos["ablation"][-1]) == ["feature", "alone", "added", "removed"]
+    assert all(
+        list(each["pages"]) == ["collaborative", "content_images", "meta"] for each in result_with_photos["examples"]
+    )
+    photos = pq.read_table(shop_with_photos.folder / "raw/sale_images.parquet").to_pylist()
+    covers = {row["sale_id"]: row["image_uri"] for row in photos if row["position"] == 0}
+    sales = result_with_photos["sales"]
+    assert {name: each["cover"] for name, each in sales.items() if "cover" in each} == {
+        name: covers[name] for name in sales if name in covers
+    }
 
 
 def test_themes_of_a_backtest_are_those_known_on_its_first_training_day(result_with_photos, shop_with_photos):

@@ -10,6 +10,7 @@ from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 from recsys.metrics import (
     RANKING_METRICS,
     bootstrap,
+    bootstrap_ratio,
     coverage,
     gini,
     novelty,
@@ -183,3 +184,21 @@ def test_paired_interval_is_that_of_the_differences_and_narrower_than_of_two_sam
 def test_policy_differs_from_itself_by_nothing() -> None:
     values = {"m": np.random.default_rng(1).random(9)}
     assert paired_bootstrap(values, values, np.arange(9))["m"] == (0, 0, 0)
+
+
+def test_ratio_is_that_of_the_sums_and_not_the_mean_of_ratios() -> None:
+    found = bootstrap_ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 0.0, 4.0]), np.array(["u", "u", "v"]))
+    assert found == (1 / 2, 1 / 2, 1 / 2)
+    # u: 1 of 4, v: 3 of 4; drawn are u and v 0 to 2 times each.
+    found = bootstrap_ratio(np.array([0.5, 3.0, 0.5]), np.array([1.0, 4.0, 3.0]), np.array(["u", "v", "u"]))
+    assert found == (4 / 8, 1 / 4, 3 / 4)
+
+
+def test_draws_without_anything_to_compare_with_do_not_count() -> None:
+    found = bootstrap_ratio(np.array([1.0, 2.0]), np.array([2.0, 0.0]), np.array(["u", "v"]))
+    assert found == (3 / 2, 1 / 2, 3 / 2)  # u alone, or both; v alone has nothing
+
+
+def test_ratio_to_ones_is_the_mean_with_its_interval() -> None:
+    values, users = np.random.default_rng(1).random(40), np.arange(40) % 13
+    assert bootstrap_ratio(values, np.ones(40), users, 3) == pytest.approx(bootstrap({"m": values}, users, 3)["m"])

@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
 
 from recsys.histories import Block
 from recsys.instants import DAY
-from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, page_metrics
+from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, known_users, page_metrics, ranked_pages
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
 
@@ -20,8 +21,8 @@ def collected(frame) -> list[dict]:
     return [row.asDict() for row in frame.orderBy("as_of", "policy", "user_id").collect()]
 
 
-def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = False) -> dict[str, dict[str, float]]:
-    """The metrics of each policy for a user's page, from the rows of the tables; empty if there is none."""
+def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = False) -> dict[str, dict]:
+    """What is measured of each policy for a user's page, from the rows of the tables; empty if there is none."""
     sales = {row["sale_id"]: row for row in fitted.data.sale_rows}
     purchases = [row for row in fitted.data.event_rows if row["user_id"] == user and row["kind"] == "purchase"]
     today = [row for row in purchases if as_of <= row["occurred_at"] < as_of + DAY]
@@ -49,9 +50,13 @@ def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = Fa
         shown = [rank for rank in ranks if rank <= 10]
         ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(ranks), 10) + 1))
         gain = sum(1 / math.log2(rank + 1) for rank in shown) / ideal
-        found[policy] = dict(
-            zip(METRICS, (len(shown) / len(ranks), gain, float(bool(shown)), 1 / ranks[0]), strict=True)
-        )
+        found[policy] = {
+            **dict(zip(METRICS, (len(shown) / len(ranks), gain, float(bool(shown)), 1 / ranks[0]), strict=True)),
+            "known_events": len(known.sales),
+            "shown": [fitted.data.catalogue.position[ids[column]] for column in order[:10]],
+            "bought": [fitted.data.catalogue.position[ids[column]] for column in sorted(relevant)],
+            "ranks": [order.index(column) + 1 for column in sorted(relevant)],
+        }
     return found
 
 
@@ -70,8 +75,10 @@ def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_mo
     }
     assert found.keys() == expected.keys()
     assert len({key[:2] for key in expected}) > 8
+    assert max(len(row["ranks"]) for row in pages) > 1
     for key, metrics in expected.items():
-        assert {name: found[key][name] for name in METRICS} == pytest.approx(metrics), key
+        for name, value in metrics.items():
+            assert found[key][name] == pytest.approx(value), (key, name)
 
 
 def test_every_policy_is_measured_on_the_same_pages(fitted, pages):
@@ -161,3 +168,30 @@ def test_day_without_a_purchase_has_no_page(fitted, meta_model):
     later = AS_OF + 20 * DAY
     assert np.all(fitted.data.block.occurred_at < later)
     assert collected(page_metrics(fitted.histories, fitted.shop, [later], {"meta": meta_model})) == []
+
+
+def test_known_users_are_those_whose_history_holds_the_sale(fitted):
+    rows = known_users(fitted.histories, fitted.shop, fitted.instants).collect()
+    found = {(row["as_of"], row["sale"]): row["users"] for row in rows}
+    assert len(found) == len(rows)
+    expected: Counter = Counter()
+    for as_of in fitted.instants:
+        for user in fitted.users:
+            expected.update({(as_of, int(sale)) for sale in fitted.known(user, as_of).sales})
+    assert found == expected
+    assert max(found.values()) > 3
+
+
+def test_pages_can_be_ranked_by_any_scores(fitted):
+    shop = fitted.shop
+
+    def by_position(block: Block, as_of: int) -> dict[str, np.ndarray]:
+        n_sales = len(shop.horizon(as_of))
+        return {"last": np.broadcast_to(np.arange(n_sales), (len(block), n_sales))}
+
+    rows = collected(ranked_pages(fitted.histories, fitted.shop, fitted.instants, by_position))
+    assert len(rows) > 8
+    for row in rows:
+        assert row["policy"] == "last"
+        assert row["shown"] == sorted(row["shown"], reverse=True)
+        assert row["ranks"] == sorted(row["ranks"], reverse=True)

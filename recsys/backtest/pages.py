@@ -1,0 +1,52 @@
+"""The pages of a backtest: table `page_metrics` in memory, policy by policy."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.metrics import Estimate, bootstrap
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The same pages in the same order for every policy."""
+
+    by_policy: Mapping[str, pd.DataFrame]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Pages":
+        """Sort rows of table `page_metrics`."""
+        ordered = rows.sort_values(["as_of", "user_id"])
+        return cls({str(policy): each for policy, each in ordered.groupby("policy", sort=False)})
+
+    def __len__(self) -> int:
+        """Number of pages."""
+        return len(self.any)
+
+    @property
+    def any(self) -> pd.DataFrame:
+        """The rows of one policy, for what all share: as_of, user_id, known_events, bought."""
+        return next(iter(self.by_policy.values()))
+
+    @property
+    def users(self) -> NDArray:
+        """The user of each page."""
+        return self.any["user_id"].to_numpy()
+
+    def metric(self, name: str, policies: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+        """Return a metric of each page by policy."""
+        return {policy: self.by_policy[policy][name].to_numpy() for policy in policies}
+
+
+def plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    """Return estimates as JSON."""
+    return {name: estimate._asdict() for name, estimate in estimates.items()}
+
+
+def estimated(values: Mapping[Any, NDArray[np.float64]], users: NDArray, seed: int) -> dict[Any, dict[str, float]]:
+    """Return the mean of each column with its interval as JSON; see `bootstrap`."""
+    return plain(bootstrap(values, users, seed))

@@ -1,0 +1,109 @@
+"""For whom and for what each policy ranks well: pages by what was known of the user, purchases by what was bought."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.backtest.pages import Pages, estimated
+from recsys.catalogue import Catalogue
+from recsys.instants import DAY
+from recsys.model_versions import NDCG
+from recsys.pipeline.evaluation import SHOWN
+
+HISTORY_LENGTH, SALE_AGE, COUNTRY, CATEGORY, PRICE = "history length", "sale age", "country", "category", "price"
+SLICE_METRICS = {HISTORY_LENGTH: NDCG} | dict.fromkeys((SALE_AGE, COUNTRY, CATEGORY, PRICE), "recall@10")
+
+_EVENTS = {0: "0", 1: "1 to 5", 6: "6 to 20", 21: "21 to 100", 101: "more than 100"}
+_DAYS_OPEN = {0: "less than 1 day", 1: "1 to 3 days", 3: "3 to 7 days", 7: "7 days or more"}
+_OPENS_LATER = "opens on the day"
+_VALUES = 12
+"""So many values of an attribute are told apart, those most bought: a value of few purchases has no narrow interval."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What is cut into slices: pages, or the purchases of all pages."""
+
+    counted: str  # "pages" or "purchases"
+    users: NDArray
+    values: Mapping[str, NDArray[np.float64]]  # by policy, one a case
+
+    def by(self, names: NDArray[np.object_], order: list[str], seed: int) -> list[dict[str, Any]]:
+        """Return the means of each slice that has a case.
+
+        Args:
+            names: The slice of each case; None for one that belongs to none.
+            order: The slices as they are to be shown.
+            seed: Of the intervals.
+        """
+        return [
+            {"name": name, self.counted: int(inside.sum()), "policies": self._where(inside, seed)}
+            for name in order
+            if (inside := names == name).any()
+        ]
+
+    def _where(self, inside: NDArray[np.bool_], seed: int) -> dict[str, Any]:
+        return estimated({policy: each[inside] for policy, each in self.values.items()}, self.users[inside], seed)
+
+
+def slices(pages: Pages, policies: list[str], catalogue: Catalogue, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Cut pages by events known of the user, ndcg@10, and purchases by the sale, recall@10.
+
+    A purchase counts 1 where its sale is among the first ten, so that a page of three purchases counts three times;
+    the recall@10 of a policy is a mean over pages. Titles without a slice are left out.
+    """
+    of_pages = Cases("pages", pages.users, pages.metric(NDCG, policies))
+    found = {HISTORY_LENGTH: of_pages.by(*_bins(pages.any["known_events"].to_numpy(), _EVENTS), seed)}
+    purchases, sales = _purchases(pages, policies), np.concatenate(pages.any["bought"].to_list())
+    as_ofs = np.repeat(pages.any["as_of"].to_numpy(), pages.any["bought"].map(len))
+    named = {
+        SALE_AGE: _ages(as_ofs - catalogue.opens_at[sales]),
+        **{key: _attributes(catalogue, sales, key) for key in (COUNTRY, CATEGORY)},
+        PRICE: _price_bands(catalogue.prices[sales]),
+    }
+    found |= {title: purchases.by(*names, seed) for title, names in named.items()}
+    return {title: rows for title, rows in found.items() if rows}
+
+
+def _purchases(pages: Pages, policies: list[str]) -> Cases:
+    users = np.repeat(pages.users, pages.any["bought"].map(len))
+    ranks = {policy: np.concatenate(pages.by_policy[policy]["ranks"].to_list()) for policy in policies}
+    return Cases("purchases", users, {policy: (each <= SHOWN).astype(np.float64) for policy, each in ranks.items()})
+
+
+def _bins(values: NDArray, lower_ends: Mapping[int, str]) -> tuple[NDArray[np.object_], list[str]]:
+    """Name the bin of each value; the last end at or below it starts it, and below the first there is none."""
+    names = [None, *lower_ends.values()]
+    return np.array(names, object)[np.digitize(values, list(lower_ends))], list(lower_ends.values())
+
+
+def _ages(open_for: NDArray[np.int64]) -> tuple[NDArray[np.object_], list[str]]:
+    """Name how long sales had been open at the night's instant."""
+    names, order = _bins(open_for / DAY, _DAYS_OPEN)
+    names[open_for < 0] = _OPENS_LATER
+    return names, [_OPENS_LATER, *order]
+
+
+def _attributes(catalogue: Catalogue, sales: NDArray[np.int32], key: str) -> tuple[NDArray[np.object_], list[str]]:
+    """Name the value of an attribute; None where a sale has none. Those bought most come first."""
+    names = np.array([catalogue.attributes[sale].get(key) for sale in sales], object)
+    values, counts = np.unique([name for name in names if name is not None], return_counts=True)
+    return names, [str(value) for value in values[np.argsort(-counts, kind="stable")][:_VALUES]]
+
+
+def _price_bands(prices: NDArray[np.float64]) -> tuple[NDArray[np.object_], list[str]]:
+    """Name the quarter of all purchases by price: intervals are about as narrow in each. None without a price."""
+    known = np.isfinite(prices)
+    if not known.any():
+        return np.full(len(prices), None, object), []
+    ends = np.unique(np.percentile(prices[known], [25, 50, 75], method="lower"))
+    shown = [f"{end:,g}" for end in ends]
+    middle = [f"{low} to {high}" for low, high in pairwise(shown)]
+    order = [f"up to {shown[0]}", *middle, f"more than {shown[-1]}"]
+    names = np.array(order, object)[np.digitize(prices, ends, right=True)]
+    names[~known] = None
+    return names, order
