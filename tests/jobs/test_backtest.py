@@ -34,7 +34,17 @@ MODEL = LogisticModel(["popularity"], [0.0], [1.0], [1.0], -3.0)
 METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
 VARIETY = {"coverage", "gini", "novelty", "users"}
 KEYS = [
-    *("window", "policies", "differences", "paired_ndcg@10", "ablation", "learning_curve", "training", "slices"),
+    *(
+        "window",
+        "policies",
+        "differences",
+        "paired_ndcg@10",
+        "ablation",
+        "learning_curve",
+        "training",
+        "scoring",
+        "slices",
+    ),
     *("slice_metrics", "calibration", "coefficients", "examples", "sales"),
 ]
 
@@ -67,8 +77,8 @@ def pages(measured) -> pd.DataFrame:
 def test_result_has_its_stable_shape(result):
     assert list(result) == KEYS
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result["differences"] == {}
-    features = set(result["policies"]) - {"meta"}
+    assert list(result["differences"]) == ["meta - meta_boosted"]
+    features = set(result["policies"]) - {"meta", "meta_boosted"}
     assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= features
     for policy, metrics in result["policies"].items():
         extra = {"auc", "log_loss", "calibration"} if policy == "meta" else set()
@@ -165,7 +175,7 @@ def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
     run = window(shop.settings(), FIRST, LAST)
     examples = examples_of(measure_pages.TRAINING_EXAMPLES.read(run.spark, run.folder).where(f"as_of >= {FIRST - DAY}"))
     found = measure_pages.read_variants(run)["learning curve: 1 days"]
-    assert found.model == train(examples, run.settings.meta_model)
+    assert found == train(examples, run.settings.meta_model)
 
 
 def test_slices_are_those_of_the_pages(result, pages, shop):
@@ -428,7 +438,7 @@ def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
 
 
 def test_difference_is_that_of_the_same_pages_with_an_interval_over_users(result_with_photos, shop_with_photos):
-    assert list(result_with_photos["differences"]) == ["meta - meta_without_images"]
+    assert list(result_with_photos["differences"]) == ["meta - meta_without_images", "meta - meta_boosted"]
     folder = window(shop_with_photos.settings(), FIRST, LAST).folder
     pages = pq.read_table(folder / "page_metrics").to_pandas().set_index(["as_of", "user_id", "policy"])
     for name, found in result_with_photos["differences"]["meta - meta_without_images"].items():

@@ -15,7 +15,7 @@ def examples(n: int = 4000, seed: int = 1) -> Examples:
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(n, 2)).astype(np.float32)
     bought = rng.random(n) < 1 / (1 + np.exp(2 - features @ [1.0, 2.0]))
-    return Examples(FEATURES, features, bought, np.where(bought, 1.0, 0.1), np.zeros(n, bool))
+    return Examples(FEATURES, features, bought, np.where(bought, 1.0, 0.1), np.zeros(n, bool), np.zeros(n, int))
 
 
 def test_models_of_two_features_learn_from_those_that_their_policy_names():

@@ -4,17 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.backtest.calibration import calibration, poisson_interval
-from recsys.meta_model import MetaModel, Weights
+from recsys.meta_model import LogisticModel, Weights
 from recsys.meta_model.training import Examples
 
-MODEL = MetaModel(["x"], [0.0], [1.0], [1.0], 0.0)  # log-odds are the feature
+MODEL = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0)  # log-odds are the feature
 
 
 def examples(rows: list[tuple[float, bool, float]], again: list[bool] | None = None) -> Examples:
     """Rows of probability, bought, sampling rate."""
     chances, bought, rates = (np.array(column) for column in zip(*rows, strict=True))
     features = np.log(chances / (1 - chances)).astype(np.float32)[:, None]
-    return Examples(["x"], features, bought, rates, np.array(again or [False] * len(rows)))
+    return Examples(["x"], features, bought, rates, np.array(again or [False] * len(rows)), np.zeros(len(rows), int))
 
 
 def test_tenths_of_hand_computed_examples():
@@ -30,7 +30,7 @@ def test_tenths_of_hand_computed_examples():
 
 
 def test_purchases_are_predicted_by_the_weights_of_sales_bought_before():
-    model = MetaModel(["x"], [0.0], [1.0], [1.0], 0.0, Weights([0.0], 0.0))
+    model = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0, Weights([0.0], 0.0))
     found = calibration(model, examples([(0.1, True, 1.0), (0.1, False, 1.0)], again=[True, False]))
     assert [(each["predicted"], each["purchases"]) for each in found] == [
         (pytest.approx(0.1), 0),

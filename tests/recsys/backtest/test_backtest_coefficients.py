@@ -1,6 +1,6 @@
 from recsys.backtest.coefficients import WORDS, coefficients
 from recsys.config import _NO_SALES
-from recsys.meta_model import MetaModel, Weights
+from recsys.meta_model import LogisticModel, Weights
 from recsys.recommenders import RecommenderSettings, recommenders
 
 
@@ -12,7 +12,9 @@ def test_every_feature_has_a_sentence_and_no_other_has_one():
 
 
 def test_coefficients_come_in_the_order_of_the_model_with_those_of_sales_bought_before():
-    model = MetaModel(["popularity", "activity"], [0.0, 0.0], [1.0, 2.0], [0.5, -1.0], -3.0, Weights([0.25, 0.0], -1))
+    model = LogisticModel(
+        ["popularity", "activity"], [0.0, 0.0], [1.0, 2.0], [0.5, -1.0], -3.0, Weights([0.25, 0.0], -1)
+    )
     assert coefficients(model) == [
         {"feature": "popularity", "words": WORDS["popularity"], "first": 0.5, "again": 0.25},
         {"feature": "activity", "words": WORDS["activity"], "first": -1.0, "again": 0.0},
@@ -20,5 +22,5 @@ def test_coefficients_come_in_the_order_of_the_model_with_those_of_sales_bought_
 
 
 def test_model_with_one_set_of_weights_has_no_others():
-    rows = coefficients(MetaModel(["popularity"], [0.0], [1.0], [0.5], -3.0))
+    rows = coefficients(LogisticModel(["popularity"], [0.0], [1.0], [0.5], -3.0))
     assert rows == [{"feature": "popularity", "words": WORDS["popularity"], "first": 0.5}]
