@@ -33,7 +33,9 @@ def examples(run: Run, as_ofs: list[int]) -> DataFrame:
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
     """Return the files of the training days' pages with their sizes; they are added whole, and never change."""
     folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
-    days = {f"{DAY}={from_micros(moment):%Y-%m-%d}" for start in run.training_days for moment in (start, start + A_DAY)}
+    days = {
+        f"{DAY}={from_micros(moment):%Y-%m-%d}" for start in run.training_days for moment in (start, start + A_DAY - 1)
+    }
     files = (file for day in sorted(days) for file in sorted((folder / day).glob("*.parquet")))
     return [(file.name, file.stat().st_size) for file in files]
 

@@ -29,7 +29,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         "extends": str(ROOT / "conf/demo.yaml"),
         "folder": str(folder),
         "source": {"sql": str(ROOT / "conf/sources/demo"), "raw": raw},
-        "meta_model": {"days": 3},
+        "meta_model": {"days": 12},
         "serving": {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1},
         "images": {"root": str(folder), "themes": {"themes": 8}},
         "demo_shop": {"users": 250, "days": 30, "photos": 60},

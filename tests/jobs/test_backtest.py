@@ -339,7 +339,7 @@ def test_champion_that_has_seen_the_answers_is_left_out_by_default(result, capsy
 def test_versions_rank_the_same_pages_as_the_models_that_they_are(result_with_versions, registered, spark):
     shop, one, other = registered
     policies = result_with_versions["policies"]
-    assert list(policies)[:3] == ["meta", f"meta@{one}", f"meta@{other}"]
+    assert list(policies)[:4] == ["meta", "meta_boosted", f"meta@{one}", f"meta@{other}"]
     assert result_with_versions["window"]["versions"] == {
         "meta": result_with_versions["window"]["model"].split()[-1],
         f"meta@{one}": one,

@@ -14,6 +14,7 @@ from small_shop import AS_OF, SmallShop, event, random_rows, sale
 from jobs.backtest import window
 from jobs.check_leaks import check_leaks
 from jobs.run import Run
+from recsys.backtest.coefficients import WORDS
 from recsys.errors import EmptyInputError
 from recsys.instants import DAY, compact, to_micros
 from recsys.leak_console import print_leaks
@@ -23,10 +24,7 @@ ROOT = Path(__file__).parents[2]
 LAST = to_micros(AS_OF) - DAY
 TRAINED = [LAST - 3 * DAY, LAST - 2 * DAY, LAST - DAY]
 SALES, EVENTS = random_rows(4, sales=40)
-FEATURES = [
-    *("popularity", "collaborative", "content_metadata", "content_text", "content_images", "own_visits"),
-    *("own_purchases", "price_gap", "hours_open", "hours_left", "activity"),
-]
+FEATURES = list(WORDS)
 
 
 def run_of(shop: SmallShop) -> Run:

@@ -10,6 +10,7 @@ from recsys.config import Settings
 from recsys.errors import ModelError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
+from recsys.meta_model.base import BoostedSettings
 from recsys.model_versions import CHALLENGER, CHAMPION
 from recsys.pipeline import sources
 
@@ -82,11 +83,13 @@ def test_version_keeps_its_configuration_and_its_signature(settings):
     tracking.register(settings, MODEL, {}, 120, "with files", files={"theme_model.json": "{}"})
     configuration = tracking.read_configuration(settings, "1")
     assert configuration["meta_model"] == {
+        "kind": "logistic",
         "days": 3,
         "negatives": 20,
         "regularization": 1.0,
         "seed": 0,
         "min_again": 200,
+        "boosted": BoostedSettings().model_dump(),
     }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
     inputs = yaml.safe_load(tracking._text(settings, "1", "model/MLmodel"))["signature"]["inputs"]
@@ -125,8 +128,8 @@ def test_run_carries_parameters_metrics_coefficients_and_fingerprint(settings):
     assert run.data.metrics == {
         "auc": 0.75,
         "examples": 120,
-        "coefficient.popularity": 0.25,
-        "coefficient.own_visits": -1 / 3,
+        "strength.popularity": 0.25,
+        "strength.own_visits": -1 / 3,
     }
     assert run.data.tags["fingerprint"] == version.tags["fingerprint"] == "logged"
 
