@@ -93,7 +93,7 @@ def test_version_keeps_its_configuration_and_its_signature(settings):
     }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
     inputs = yaml.safe_load(tracking._text(settings, "1", "model/MLmodel"))["signature"]["inputs"]
-    assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits"]
+    assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits", "bought_before"]
     assert tracking._text(settings, "1", "model/theme_model.json") == "{}"
 
 
