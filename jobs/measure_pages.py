@@ -27,7 +27,7 @@ from recsys.meta_model import (
 from recsys.meta_model.training import Examples, predict, train
 from recsys.pipeline.evaluation import known_users, page_metrics
 from recsys.pipeline.examples import training_examples
-from recsys.recommenders.content import IMAGES
+from recsys.recommenders import OVER_PHOTOS
 from recsys.tables import KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 
 META_WITHOUT_IMAGES = "meta_without_images"
@@ -67,7 +67,8 @@ def train_variants(run: Run, out: Path) -> str:
     """Train boosted trees, and models without images, for the ablation and for the learning curve."""
     table, settings = TRAINING_EXAMPLES.read(run.spark, run.folder), run.settings.meta_model
     examples, days = examples_of(table), run.open_training_days
-    learnt_from = {META_WITHOUT_IMAGES: examples.without(IMAGES)} if IMAGES in examples.names else {}
+    others = [name for name in examples.names if name not in OVER_PHOTOS]
+    learnt_from = {META_WITHOUT_IMAGES: examples.over(others)} if others != examples.names else {}
     learnt_from[META_BOOSTED] = examples
     for n_days in learning_days(len(days)):
         latest = examples_of(table.where(f.col("as_of") >= days[-n_days]))

@@ -83,6 +83,21 @@ def content_scores(user_profiles: DataFrame, sale_profiles: DataFrame, targets: 
     return _select("content_scores", {}, user_profiles=user_profiles, sale_profiles=sale_profiles, targets=targets)
 
 
+def taste_scores(
+    user_weights: DataFrame, sale_features: DataFrame, targets: DataFrame, prior_events: float
+) -> DataFrame:
+    """Return taste scores.
+
+    Args:
+        user_weights: Weights by the half life and the purchase weight of the same settings.
+        sale_features: Columns `sale_id`, `feature`, `value`; features of sales that are known, and that count.
+        targets: Column `sale_id`, distinct: the sales that get a score.
+        prior_events: As in the settings.
+    """
+    args = {"prior_events": prior_events}
+    return _select("taste_scores", args, user_weights=user_weights, sale_features=sale_features, targets=targets)
+
+
 def popularity_scores(
     user_weights: DataFrame,
     sales: DataFrame,

@@ -6,6 +6,7 @@ from recsys.catalogue import Catalogue
 from recsys.recommenders.base import Model, Recommender, Statistics
 from recsys.recommenders.collaborative import CONDITIONAL, LIFT, Collaborative, CollaborativeSettings
 from recsys.recommenders.content import (
+    IMAGES,
     ImageThemesSettings,
     MetadataSettings,
     TextSettings,
@@ -15,9 +16,14 @@ from recsys.recommenders.content import (
 )
 from recsys.recommenders.context import ContextSettings, context_features
 from recsys.recommenders.popularity import Popularity, PopularitySettings
+from recsys.recommenders.taste import Taste, TasteSettings
 from recsys.settings import StepSettings
 
-__all__ = ["Model", "Recommender", "RecommenderSettings", "Statistics", "recommenders"]
+__all__ = ["OVER_PHOTOS", "Model", "Recommender", "RecommenderSettings", "Statistics", "recommenders"]
+
+
+OVER_PHOTOS = (IMAGES, "taste_images")
+"""The recommenders that only a shop with photos has."""
 
 
 class RecommenderSettings(StepSettings):
@@ -30,6 +36,7 @@ class RecommenderSettings(StepSettings):
     content_metadata: MetadataSettings = MetadataSettings()
     content_text: TextSettings = TextSettings()
     content_images: ImageThemesSettings = ImageThemesSettings()
+    taste: TasteSettings = TasteSettings()
     context: ContextSettings = ContextSettings()
     without: tuple[str, ...] = Field((), strict=False)
     """Names of features to leave out."""
@@ -41,6 +48,9 @@ def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Re
     A shop without photos has no recommender over them.
     """
     metadata = content_metadata(settings.content_metadata, catalogue)
+    text = content_text(settings.content_text, catalogue)
+    images = content_images(settings.content_images, catalogue)
+    over_photos: list[Recommender] = [images, Taste(OVER_PHOTOS[1], settings.taste, catalogue, images)]
     everything: list[Recommender] = [
         Popularity(settings.popularity, catalogue, metadata),
         Popularity(settings.popularity_day, catalogue, metadata, "popularity_day"),
@@ -49,8 +59,10 @@ def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Re
         Collaborative(settings.collaborative, catalogue, "collaborative_conditional", CONDITIONAL),
         Collaborative(settings.collaborative, catalogue, "collaborative_lift", LIFT),
         metadata,
-        content_text(settings.content_text, catalogue),
-        *([content_images(settings.content_images, catalogue)] if catalogue.has_themes else []),
+        text,
+        Taste("taste_metadata", settings.taste, catalogue, metadata),
+        Taste("taste_text", settings.taste, catalogue, text),
+        *(over_photos if catalogue.has_themes else []),
         *context_features(settings.context, catalogue),
     ]
     return [recommender for recommender in everything if recommender.name not in settings.without]

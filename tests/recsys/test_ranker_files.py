@@ -216,9 +216,14 @@ COLLABORATIVE = [
     for measure in ("", "_conditional", "_lift")
     for name in ("data", "dense", "offsets", "sources")
 ]
+TASTE = [
+    f"taste_{family}/{name}"
+    for family in ("images", "metadata", "text")
+    for name in ("data", "dense", "features", "offsets", "shape", "shares")
+]
 POPULARITY = [f"popularity{window}/rates" for window in ("", "_day", "_month")]
 SALES = [f"sales/{name}" for name in ("closes_at", "horizon", "opens_at", "prices")]
-ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", *POPULARITY, *SALES]
+ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", *POPULARITY, *SALES, *TASTE]
 FILES = sorted([*(f"{array}.npy" for array in ARRAYS), "meta_models.json", "ranker.json"])
 
 
@@ -237,7 +242,11 @@ def damaged(file: Path, foreign_file: Path, trace: Path) -> Iterator[tuple[str, 
     yield "a pickle", pickle.dumps(Explodes(trace))
     yield "an archive", b"PK\x03\x04" + content
     yield "JSON", b"[]"
-    if file.name not in ("meta_models.json", "shape.npy"):  # these fit as well, and the manifest tells them apart
+    if file.name not in (
+        "meta_models.json",
+        "shape.npy",
+        "shares.npy",
+    ):  # these fit as well, and the manifest tells them apart
         yield "foreign", foreign_file.read_bytes()
 
 

@@ -136,6 +136,31 @@ def test_sql_and_collaborative_give_the_same_scores(both: Reference) -> None:
     assert (scores > 0).any()
 
 
+def test_sql_and_taste_give_the_same_scores(both: Reference) -> None:
+    recommender = both.recommender("taste_metadata")
+    min_sales = recommender.settings.min_sales
+    features = reference.metadata_features(both.sales, RECOMMENDERS.content_metadata)
+    features.createOrReplaceTempView("all_features")
+    both.sales.createOrReplaceTempView("all_sales")
+    known = both.spark.sql(
+        f"""
+        with known as (
+            select features.* from all_features as features
+            left semi join (select * from all_sales where opens_at < timestamp_micros({both.horizon.until})) as sales
+                on sales.sale_id = features.sale_id
+        )
+        select sale_id, feature, 1 as value from known
+        where feature in (select feature from known group by feature having count(*) >= {min_sales})
+        """
+    )
+    weights = both.weights(recommender.settings)
+    sql = reference.taste_scores(weights, known, both.targets, recommender.settings.prior_events)
+    scores = matrix(sql, ("user_id", both.users), ("sale_id", both.target_ids), "score")
+    np.testing.assert_allclose(both.fast_scores("taste_metadata"), scores, atol=5e-3)
+    assert (scores > 0.1).any()
+    assert (scores < -0.1).any()
+
+
 def test_sql_and_metadata_count_the_same_features(both: Reference) -> None:
     features = both.recommender("content_metadata").features
     rows = reference.metadata_features(both.sales, RECOMMENDERS.content_metadata).toArrow().to_pylist()
