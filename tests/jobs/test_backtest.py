@@ -24,6 +24,7 @@ from recsys.meta_model.training import train
 from recsys.metrics import bootstrap
 from recsys.model_versions import CHALLENGER, CHAMPION
 from recsys.pipeline.evaluation import page_metrics
+from recsys.recommenders import OVER_PHOTOS
 from recsys.tables import USER_HISTORIES
 
 pytestmark = MLFLOW_WARNS
@@ -455,7 +456,7 @@ def test_model_without_images_is_trained_on_the_same_examples(result_with_photos
     run = window(shop_with_photos.settings(), FIRST, LAST)
     models = measure_pages.meta_models(run, [])
     with_images, without = (models[name] for name in ("meta", "meta_without_images"))
-    assert [name for name in with_images.features if name != "content_images"] == without.features
+    assert [name for name in with_images.features if name not in OVER_PHOTOS] == without.features
     kept = [with_images.features.index(name) for name in without.features]
     assert without.means == pytest.approx([with_images.means[number] for number in kept])
     assert without.coefficients != pytest.approx([with_images.coefficients[number] for number in kept])
