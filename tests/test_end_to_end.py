@@ -11,6 +11,7 @@ from jobs.nightly import night, nightly
 from recsys.commands.demo import build_demo_shop
 from recsys.config import Settings, load_settings
 from recsys.instants import to_micros
+from recsys.recommenders import OVER_PHOTOS
 from serving.client import top_sales
 from serving.server import Server, start_server
 
@@ -83,7 +84,7 @@ def test_user_sees_other_photos_than_the_covers_and_reasons_in_words_of_themes(s
     pages = [top_sales(server.target, f"u-{number:05d}", n=30, timeout=10).sales for number in range(1, 60)]
     shown = {(sale.sale_id, sale.image_uri) for page in pages for sale in page}
     assert len(shown) > len({sale_id for sale_id, _ in shown})
-    reasons = {sale.reason_text for page in pages for sale in page if sale.reason == "content_images"}
+    reasons = {sale.reason_text for page in pages for sale in page if sale.reason in OVER_PHOTOS}
     assert any(reason.startswith("Because you looked at ") for reason in reasons)
 
 
