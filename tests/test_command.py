@@ -159,13 +159,13 @@ def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
     monkeypatch.setattr("jobs.backtest.backtest", measured)
     file = tmp_path / "result.json"
     days = ("--from", "2026-02-01", "--to", "2026-02-09", "--days-sampled", 2, "--users-sampled", 0.5, "--seed", 3)
-    versions = ("--versions", "5, challenger")
+    versions = ("--versions", "5, challenger", "--new-only")
     status, out, _ = run("backtest", "--conf", shop.configuration(), *days, *versions, "--json", file)
     assert status == 0
     assert "0.5000 ± 0.1000" in out
     assert json.loads(file.read_text()) == result
-    ((window, share, seed, versions_asked),) = asked
-    assert (len(window.days), share, seed, versions_asked) == (2, 0.5, 3, ["5", "challenger"])
+    ((window, share, seed, versions_asked, new_only),) = asked
+    assert (len(window.days), share, seed, versions_asked, new_only) == (2, 0.5, 3, ["5", "challenger"], True)
 
 
 def test_top_without_a_service_says_how_to_start_one(run):

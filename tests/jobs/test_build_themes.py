@@ -21,6 +21,7 @@ from recsys import snapshot_store
 from recsys.errors import ConfigurationError, ModelError
 from recsys.images.themes import THEME_MODEL, ThemeModel, no_themes
 from recsys.instants import DAY, to_micros
+from recsys.recommenders import OVER_PHOTOS
 from recsys.snapshot import Snapshot
 
 pytestmark = [MLFLOW_WARNS, pytest.mark.usefixtures("spark")]
@@ -302,7 +303,8 @@ def served(shop: PhotoShop) -> Snapshot:
 
 def test_snapshot_of_a_shop_with_photos_has_them_and_names_its_themes(whole):
     snapshot, names = served(whole), model_of(night(whole.settings())).names
-    assert [f"content_images/{name}" for name in names] == list(snapshot.reasons)[-len(names) :]
+    details = [f"{recommender}/{name}" for recommender in OVER_PHOTOS for name in names]
+    assert details == list(snapshot.reasons)[-len(details) :]
     for each in snapshot.sales:
         expected = [name for sale_id, _, name in PHOTOS if sale_id == each.sale_id]
         assert list(each.images) == expected

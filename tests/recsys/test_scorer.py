@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shops import HISTORY, make_shop, random_shop, sale, visit, with_photos
 
 from recsys.histories import Histories
-from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.recommenders import OVER_PHOTOS, RecommenderSettings, recommenders
 from recsys.scorer import Scorer, pack, unpack
 
 SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1), visit("v", "c", -1)])
@@ -180,7 +180,8 @@ def test_reasons_of_a_shop_with_photos_name_its_themes() -> None:
     everything = recommenders(RecommenderSettings(), shop.catalogue)
     models = [each.fit(each.count(shop.histories(), shop.horizon()), shop.horizon()) for each in everything]
     scorer = Scorer(shop.horizon(), everything, models)
-    assert scorer.reasons == [*scorer.names, *(f"content_images/theme {number}" for number in range(5))]
+    details = [f"{name}/theme {number}" for name in OVER_PHOTOS for number in range(5)]
+    assert scorer.reasons == [*scorer.names, *details]
 
 
 def test_arrays_come_back_as_they_were_packed() -> None:
