@@ -168,6 +168,13 @@ def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
     assert (len(window.days), share, seed, versions_asked, new_only) == (2, 0.5, 3, ["5", "challenger"], True)
 
 
+@pytest.mark.parametrize("more", [("--versions", "5"), ("--new-only",), ("--users-sampled", 0.5)])
+def test_check_of_leaks_takes_no_option_of_the_measurement(run, shop, more):
+    days = ("--from", "2026-02-01", "--to", "2026-02-02")
+    said = error_of(run("backtest", "--conf", shop.configuration(), *days, "--check-leaks", *more))
+    assert "--check-leaks measures nothing: give it without --versions, --new-only and --users-sampled" in said
+
+
 def test_top_without_a_service_says_how_to_start_one(run):
     assert "no service at 127.0.0.1:1: start it with 'recsys serve'" in error_of(
         run("top", "ann", "--target", "127.0.0.1:1")

@@ -9,7 +9,7 @@ import typer
 from recsys.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
 from recsys.commands.service import push_if_shared
 from recsys.config import load_settings
-from recsys.errors import EmptyInputError, RejectedRowsError
+from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
 from recsys.instants import parse_instant
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ def backtest(
     from jobs.backtest import window
     from recsys.report import print_backtest
 
+    if check_leaks and (versions is not None or new_only or users_sampled < 1):
+        raise ConfigurationError(
+            "--check-leaks measures nothing: give it without --versions, --new-only and --users-sampled"
+        )
     first, last = (parse_instant(day) for day in (start, end))
     asked = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
     run = window(load_settings(conf), first, last, days_sampled, seed)

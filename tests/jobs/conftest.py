@@ -6,6 +6,7 @@ import pytest
 from small_shop import SmallShop, random_rows
 
 from jobs.nightly import night, nightly
+from recsys.config import Settings
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,14 @@ def shop(published_shop, tmp_path) -> SmallShop:
     """A copy of it."""
     shutil.copytree(published_shop.folder, tmp_path / "shop")
     return SmallShop(tmp_path / "shop")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory) -> SmallShop:
+    """A shop whose database of models the tests of this module share; each names a model of its own."""
+    return SmallShop(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture
+def settings(registry, request) -> Settings:
+    return registry.settings(mlflow={"model_name": request.node.name})

@@ -6,7 +6,6 @@ import yaml
 from small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 from jobs import tracking
-from recsys.config import Settings
 from recsys.errors import ModelError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
@@ -18,17 +17,6 @@ pytestmark = MLFLOW_WARNS
 
 MODEL = LogisticModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
 OTHER = LogisticModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory) -> SmallShop:
-    """A shop whose database of models the tests of this module share; each names a model of its own."""
-    return SmallShop(tmp_path_factory.mktemp("registry"))
-
-
-@pytest.fixture
-def settings(registry, request) -> Settings:
-    return registry.settings(mlflow={"model_name": request.node.name})
 
 
 def test_registered_model_reads_back_equal_and_is_nobodys_choice_yet(settings):

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from small_shop import AS_OF, MLFLOW_WARNS, SmallShop
+from small_shop import AS_OF, MLFLOW_WARNS
 
 from jobs import tracking
 from jobs.nightly import night, nightly
@@ -22,17 +22,6 @@ pytestmark = MLFLOW_WARNS
 
 NOW = to_micros(AS_OF)
 MODEL = LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory) -> SmallShop:
-    """A shop whose database of models the tests of this module share; each names a model of its own."""
-    return SmallShop(tmp_path_factory.mktemp("registry"))
-
-
-@pytest.fixture
-def settings(registry, request) -> Settings:
-    return registry.settings(mlflow={"model_name": request.node.name})
 
 
 def register(settings: Settings, days: float, made_by: str = "nightly", **changes: str) -> str:
