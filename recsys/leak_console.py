@@ -26,8 +26,8 @@ def print_leaks(result: Mapping[str, Any], console: Console) -> None:
         if row["example"]:
             console.print(Text(_example(row), "red"))
     console.print(
-        f"A value has moved where it differs by more than {window['tolerance']:g}: less comes of float32, whose sums "
-        "depend on their order."
+        f"A value has moved where it differs by more than {window['tolerance']:g}, above 1 by more than that share: "
+        "less comes of float32, whose sums depend on their order."
     )
     if window["note"]:
         console.print(Text(f"Note: {window['note']}", "yellow"))

@@ -311,3 +311,18 @@ def test_leak_is_an_error_that_names_every_feature_its_worlds_and_an_example():
     assert "2 became nothing: look at" in str(raised.value)
     assert "activity" not in str(raised.value)
     refuse_leaks({"features": rows[2:3]})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        (-9.18539, -9.18542, 0),  # the last digits of float32
+        (-9.18539, -9.18559, 1),
+        (0.5, 0.500009, 0),
+        (0.5, 0.50003, 1),
+    ],
+)
+def test_value_above_1_has_moved_by_a_share_of_it(before: float, after: float, moved: int) -> None:
+    old, new = (pd.DataFrame([[value, 0.25]], index=["u"], columns=["a", "b"]) for value in (before, after))
+    found = movements({"taste_text": old}, {"taste_text": new}, MIDNIGHT)["taste_text"]
+    assert (found["compared"], found["moved"]) == (2, moved)
