@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +149,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def code_version() -> str:
+@cache
+def code_version(packages: tuple[str, ...] = CODE) -> str:
     """Return a digest of the project's code, so that changed code redoes its steps."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
-    for package in CODE:
+    for package in packages:
         for path in sorted((root / package).rglob("*")):
             if path.suffix in {".py", ".sql"}:
                 digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())

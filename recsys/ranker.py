@@ -37,10 +37,9 @@ class Ranker:
     def shared_ranking(self, policy: str, n_sales: int) -> Ranking:
         """Rank all sales of the horizon by a recommender whose scores are the same for every user."""
         scored = self.scored(Histories.of_nobody_known(self.scorer.horizon.as_of, n_sales))
-        scores = scored.scores(policy)
-        best = top(scores, scores.shape[1])
+        best, scores = scored.best(policy)
         code = self.scorer.names.index(policy)
-        return Ranking(best[0].astype(np.int32), scores[0][best[0]], np.full(best.shape[1], code, np.uint8))
+        return Ranking(best[0].astype(np.int32), scores[0], np.full(best.shape[1], code, np.uint8))
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,23 @@ class Scored:
         """User rows and columns of the horizon of the sales that a user bought before."""
         return bought_before(self.histories, self.ranker.scorer.horizon)
 
+    def best(self, policy: str, kept: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the best sales of each user and their scores, calibrated log-odds for a version of the meta-model.
+
+        Args:
+            policy: What ranks.
+            kept: So many sales a user, all where there are fewer or it is not given.
+
+        Returns:
+            Columns of the horizon, best first, and their scores, both of shape (n_users, k).
+        """
+        scores = self.scores(policy)
+        best = top(scores, scores.shape[1] if kept is None else kept)
+        scores, meta_model = np.take_along_axis(scores, best, axis=1), self.ranker.meta_model_of(policy)
+        return best, scores if meta_model is None else meta_model.calibrated(scores)
+
     def scores(self, policy: str) -> NDArray[np.float32]:
-        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds for a version of the meta-model."""
+        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds, not calibrated, or a recommender's."""
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is None:
             return scorer.score(policy, self.histories)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from small_shop import SHORT_LIVED_JAVA
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         SparkSession.builder.appName("tests")
         .config("spark.master", "local[2]")
         .config("spark.driver.memory", "2g")
+        .config("spark.driver.extraJavaOptions", SHORT_LIVED_JAVA)
         .config("spark.local.dir", str(scratch))
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
         .config("spark.sql.session.timeZone", "UTC")

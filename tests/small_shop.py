@@ -18,6 +18,15 @@ from recsys.config import Settings
 MLFLOW_WARNS = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 """For tests that use MLflow, which SQLAlchemy 2.1 warns on its first use."""
 
+SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""For sessions of tests: compiling for long runs and collecting in parallel takes a third of their processor time."""
+SMALL_SPARK = {
+    "master": "local[2]",
+    "driver_memory": "1g",
+    "conf": {"spark.sql.shuffle.partitions": "2", "spark.driver.extraJavaOptions": SHORT_LIVED_JAVA},
+}
+"""Settings of a process that works on a small shop."""
+
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 INSTANT = pa.timestamp("us", tz="UTC")
 RAW_TYPES = {

@@ -18,11 +18,13 @@ from recsys.meta_model.base import (
     version_in,
 )
 from recsys.meta_model.boosted import BoostedModel
+from recsys.meta_model.calibration import Calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
 
 __all__ = [
     "META",
     "BoostedModel",
+    "Calibration",
     "Cells",
     "Features",
     "LogisticModel",

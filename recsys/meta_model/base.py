@@ -86,13 +86,17 @@ class MetaModel(ABC):
 
     @abstractmethod
     def log_odds(self, features: Features, shape: tuple[int, ...], again: Cells | None = None) -> NDArray[np.float32]:
-        """Return the log-odds of each cell.
+        """Return the log-odds of each cell, which rank; `calibrated` makes those that come true of them.
 
         Args:
             features: In the order of `self.features`.
             shape: Of what is returned.
             again: The cells of sales that the user bought before.
         """
+
+    def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the log-odds that come true, in the same order: those given, unless a model knows better."""
+        return log_odds
 
     @abstractmethod
     def contributions(self, values: NDArray[np.float32], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -1,12 +1,13 @@
 """The logistic regression, the default: fast, and its coefficients can be read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.meta_model.base import Cells, Features, MetaModel
+from recsys.meta_model.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class LogisticModel(MetaModel):
     coefficients: list[float]
     intercept: float
     again: Weights | None = None
+    calibration: Calibration | None = None
+    """What its log-odds come true as: purchases seldom follow a straight line to its ends."""
 
     def log_odds(self, features: Features, shape: tuple[int, ...], again: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell; features in one array are summed at once."""
@@ -41,6 +44,10 @@ class LogisticModel(MetaModel):
         if self.again and again is not None and len(again[0]):
             total[again] = self._log_odds_again(features, shape, again)
         return total
+
+    def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the log-odds that come true, in the same order."""
+        return self.calibration(log_odds) if self.calibration else log_odds
 
     def _log_odds_again(self, features: Features, shape: tuple[int, ...], cells: Cells) -> NDArray[np.float32]:
         total = np.full(len(cells[0]), self._constant_again, np.float32)
@@ -92,5 +99,5 @@ class LogisticModel(MetaModel):
             return [values[own[name]] if name in own else otherwise for name in names]
 
         again = self.again and Weights(spread(self.again.coefficients, 0.0), self.again.intercept)
-        means, scales = spread(self.means, 0.0), spread(self.scales, 1.0)
-        return LogisticModel(list(names), means, scales, spread(self.coefficients, 0.0), self.intercept, again)
+        means, scales, coefficients = spread(self.means, 0.0), spread(self.scales, 1.0), spread(self.coefficients, 0.0)
+        return replace(self, features=list(names), means=means, scales=scales, coefficients=coefficients, again=again)

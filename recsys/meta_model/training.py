@@ -13,11 +13,11 @@ from sklearn.preprocessing import StandardScaler
 from recsys.errors import EmptyInputError
 from recsys.meta_model.base import MetaModel, MetaModelSettings, probability
 from recsys.meta_model.boosted import BoostedModel
+from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
 
 FIRST_PLACE = [1.0, 1.0]
 """The positions of a sale that a page shows first: where trees are held, which weigh places and features together."""
-_WIDEST = 60.0  # logits: beyond it a probability is 0 or 1 in double precision
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
 
     Where pages were logged, the place of a sale on its page helps to explain a purchase and is no feature of the
     model: what stands first is bought more often whatever it is. The log-odds are moved so that as many purchases are
-    predicted as were made: sales not bought are examples in part only, and rarely where nobody showed them.
+    predicted as were made: sales not bought are examples in part only, and rarely where nobody showed them. Those of
+    the logistic regression are calibrated then; trees bend by themselves, and are too sure of their own examples.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
@@ -91,7 +92,9 @@ def _logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
     first, again = _weights_of_both(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
-    return LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, again)
+    model = LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, again)
+    calibration = fit_calibration(_log_odds(model, examples), examples.bought, 1 / examples.sampling_rate)
+    return replace(model, calibration=calibration)
 
 
 def _weights_of_both(
@@ -146,7 +149,7 @@ def _correction(log_odds: NDArray[np.floating], examples: Examples) -> float:
     def too_many(added: float) -> float:
         return float(expit(log_odds + added) @ weights - made)
 
-    return float(brentq(too_many, -_WIDEST - log_odds.max(), _WIDEST - log_odds.min()))
+    return float(brentq(too_many, -WIDEST - log_odds.max(), WIDEST - log_odds.min()))
 
 
 def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
@@ -168,8 +171,8 @@ def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
 
 
 def predict(model: MetaModel, examples: Examples) -> NDArray[np.float64]:
-    """Return the probability of each example."""
-    return probability(_log_odds(model, examples)).astype(np.float64)
+    """Return the calibrated probability of each example."""
+    return probability(model.calibrated(_log_odds(model, examples))).astype(np.float64)
 
 
 def _log_odds(model: MetaModel, examples: Examples) -> NDArray[np.float32]:

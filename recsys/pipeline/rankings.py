@@ -13,7 +13,7 @@ from recsys.instants import SECOND
 from recsys.meta_model import MetaModel
 from recsys.pipeline.settings import RankingSettings
 from recsys.pipeline.shop import Shop
-from recsys.ranker import Ranker, top
+from recsys.ranker import Ranker
 
 PAGE_CELLS = 200_000
 """Users times sales scored together: the arrays of a page stay in the processor's cache."""
@@ -77,10 +77,9 @@ def ranked_lists(ranker: Ranker, histories: Histories, settings: RankingSettings
     """Yield for each policy the lists of sales, scores, reasons and photos to show."""
     scored = ranker.scored(histories)
     for policy in settings.policies:
-        scores = scored.scores(policy)
-        best = top(scores, settings.kept)
+        best, scores = scored.best(policy, settings.kept)
         yield _lists(best.astype(np.int32))
-        yield _lists(np.take_along_axis(scores, best, axis=1))
+        yield _lists(scores)
         yield _lists(scored.reasons(policy, best))
         yield _lists(scored.covers(best))
 

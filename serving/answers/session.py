@@ -9,7 +9,7 @@ import numpy as np
 from recsys.errors import SnapshotError
 from recsys.histories import Histories
 from recsys.instants import SECOND
-from recsys.ranker import Scored, top
+from recsys.ranker import Scored
 from recsys.ranker_files import RANKER, read_ranker
 from recsys.snapshot import Snapshot
 from recsys.snapshot_users import User
@@ -65,9 +65,8 @@ class SessionRanking:
 
     def picks(self) -> Iterator[Pick]:
         """Return all sales of the horizon, best first, unexplained."""
-        scores = self.scored.scores(self.policy)
-        best = top(scores, scores.shape[1])[0]
-        return zip(best.tolist(), scores[0][best].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)
+        best, scores = self.scored.best(self.policy)
+        return zip(best[0].tolist(), scores[0].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)
 
     def explained(self, picks: Sequence[Pick]) -> list[Pick]:
         """Return picks with reasons and photos, where they lack them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from photo_shop import PhotoShop, random_photos
 from rich.console import Console
-from small_shop import AS_OF, SmallShop, event, random_rows, sale
+from small_shop import AS_OF, SMALL_SPARK, SmallShop, event, random_rows, sale
 
 from jobs.backtest import window
 from jobs.check_leaks import check_leaks
@@ -137,7 +137,7 @@ def planted(folder: Path, path: str, line: str, leaking: str) -> Path:
 )
 def test_planted_leak_is_found_and_its_features_named(tmp_path, path, line, leaking, features):
     shop = SmallShop(tmp_path / "shop").write(SALES, EVENTS)
-    conf = shop.configuration(meta_model={"days": 1}, spark={"conf": {"spark.sql.shuffle.partitions": "2"}})
+    conf = shop.configuration(meta_model={"days": 1}, spark=SMALL_SPARK)
     code = planted(tmp_path / "code", path, line, leaking)
     day, found = f"{AS_OF.replace(month=2, day=28):%Y-%m-%d}", tmp_path / "found.json"
     arguments = ["backtest", "--check-leaks", "--from", day, "--to", day, "--conf", conf, "--json", found]

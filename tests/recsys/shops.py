@@ -16,7 +16,7 @@ from recsys.images.covers import Covers
 from recsys.images.gallery import Gallery
 from recsys.images.themes import THEME_MODEL, no_themes, sale_weights
 from recsys.instants import DAY, parse_instant
-from recsys.meta_model import LogisticModel, MetaModel, Weights
+from recsys.meta_model import Calibration, LogisticModel, MetaModel, Weights
 from recsys.ranker import Ranker
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.scorer import Scorer
@@ -171,6 +171,10 @@ def with_photos(shop: ShopData, n_themes: int = 5) -> ShopData:
     return replace(shop, catalogue=replace(shop.catalogue, gallery=Gallery(first, uris, names, weights, of_sales)))
 
 
+CALIBRATION = Calibration([-60.0, -4.0, -1.0, 60.0], [-90.0, -3.5, -2.0, 20.0])
+"""What no model of a test should do without: a curve that moves and bends."""
+
+
 def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) -> Ranker:
     """Fit every recommender to all users of a shop, under a meta-model that weighs each, some negatively."""
     horizon, known = shop.horizon(), shop.histories()
@@ -179,9 +183,8 @@ def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) 
     means, scales, coefficients, again = np.random.default_rng(0).normal(size=(4, len(everything)))
     means *= 0.2  # else what a feature adds on average decides every reason
     names = [each.name for each in everything]
-    meta_model = LogisticModel(
-        names, list(means), list(np.abs(scales) + 0.5), list(coefficients), -3.0, Weights(list(again), -1.0)
-    )
+    of_both = list(coefficients), -3.0, Weights(list(again), -1.0)
+    meta_model = LogisticModel(names, list(means), list(np.abs(scales) + 0.5), *of_both, CALIBRATION)
     covers = Covers(shop.catalogue.gallery, horizon) if shop.catalogue.gallery else None
     return Ranker(Scorer(horizon, everything, models), meta_model, covers)
 

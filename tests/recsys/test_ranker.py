@@ -11,7 +11,7 @@ from shops import AS_OF, ShopData, fitted_ranker, history_of, make_shop, purchas
 
 from recsys.histories import Histories
 from recsys.instants import DAY
-from recsys.meta_model import LogisticModel, MetaModel
+from recsys.meta_model import Calibration, LogisticModel, MetaModel
 from recsys.ranker import Ranker, gathered, top
 from recsys.scorer import Scorer
 
@@ -111,6 +111,18 @@ SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1)])
 def ranker_of(model: MetaModel, *scores: list[list[float]], shop: ShopData = SHOP) -> Ranker:
     fixed = [Fixed(name, np.array(some, np.float32)) for name, some in zip(model.features, scores, strict=True)]
     return Ranker(Scorer(shop.horizon(), fixed, fixed), model)
+
+
+def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calibrated():
+    curve = Calibration([-10.0, 0.0, 10.0], [-20.0, -1.0, 4.0])  # x2 below 0, x0.5 above, moved by -1
+    model = LogisticModel(["a"], [0.0], [1.0], [1.0], 0.0, calibration=curve)
+    scored = ranker_of(model, [[-10, 8, 2]]).scored(SHOP.histories())
+    best, scores = scored.best("meta", kept=2)
+    assert best.tolist() == [[1, 2]]
+    assert_allclose(scores, [[-1 + 0.5 * 8, -1 + 0.5 * 2]])
+    best, scores = scored.best("a")
+    assert best.tolist() == [[1, 2, 0]]
+    assert scores.tolist() == [[8, 2, -10]]  # a recommender's are as they are
 
 
 def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():

@@ -90,7 +90,8 @@ class RankedShop:
         if session:
             sales, purchases = zip(*((position[sale_id], bought) for sale_id, bought in session), strict=True)
             history = history.with_session(np.array(sales, np.int32), np.array(purchases))
-        return self.ranker.scored(history).scores(policy)[0]
+        scores, meta_model = self.ranker.scored(history).scores(policy)[0], self.ranker.meta_model_of(policy)
+        return scores if meta_model is None else meta_model.calibrated(scores)
 
     def _rankings(self) -> pa.RecordBatch:
         known = np.flatnonzero(np.diff(self.data.histories().offsets))

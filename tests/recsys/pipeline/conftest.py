@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
-from shops import AS_OF, ShopData, random_shop
+from shops import AS_OF, CALIBRATION, ShopData, random_shop
 
 from recsys.histories import Histories, HistorySettings
 from recsys.instants import DAY
@@ -104,4 +104,4 @@ def meta_model(fitted: FittedShop) -> MetaModel:
     rng = np.random.default_rng(0)
     means, scales, coefficients, again = rng.normal(size=(4, len(names)))
     weights = Weights(list(again), -1.0)
-    return LogisticModel(names, list(means), list(np.abs(scales) + 0.1), list(coefficients), -3.0, weights)
+    return LogisticModel(names, list(means), list(np.abs(scales) + 0.1), list(coefficients), -3.0, weights, CALIBRATION)

@@ -47,7 +47,9 @@ def found(fitted, meta_model) -> dict[str, dict]:
 def scores_of(fitted, meta_model, user: str, as_of: int) -> dict[str, np.ndarray]:
     scorer, known = fitted.scorer(as_of), fitted.known(user, as_of)
     scores = {name: scorer.score(name, known)[0] for name in scorer.names}
-    return {**scores, "meta": log_odds_one_by_one(scorer, meta_model, known)}
+    curve = meta_model.calibration
+    calibrated = np.interp(log_odds_one_by_one(scorer, meta_model, known), curve.said, curve.true)
+    return {**scores, "meta": calibrated.astype(np.float32)}
 
 
 def test_sales_are_those_of_each_user_ranked_in_plain_python_ties_by_sale(fitted, meta_model, found):

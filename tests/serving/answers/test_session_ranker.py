@@ -128,7 +128,7 @@ def test_shared_policy_is_the_same_with_a_session(served):
 
 
 @pytest.mark.parametrize("row", [0, 4, 9])
-def test_contributions_and_the_intercept_add_up_to_the_score(served, row):
+def test_contributions_and_the_intercept_add_up_to_the_score_before_it_is_calibrated(served, row):
     top_sales, night, now = served
     session = [Visit(night.data.catalogue.sale_ids[3]), Visit(night.data.catalogue.sale_ids[11], True)]
     response = answered(top_sales, now, night.users[row], n=8, session=session, explain=True)
@@ -136,7 +136,8 @@ def test_contributions_and_the_intercept_add_up_to_the_score(served, row):
         added = {each.feature: each.log_odds for each in sale.contributions}
         assert set(added) == set(night.ranker.scorer.names)
         assert list(added.values()) == sorted(added.values(), reverse=True)
-        total = night.ranker.meta_model.intercept + sum(added.values())
+        meta_model = night.ranker.meta_model
+        total = meta_model.calibrated(meta_model.intercept + sum(added.values()))
         assert total == pytest.approx(sale.score, abs=1e-4)
         assert sale.probability == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-4)
         assert sale.reason == max(added, key=added.get)
