@@ -13,7 +13,7 @@ demo: $(READY)  ## Build the demo shop, run the night over it, show one home pag
 	@$(BIN)/recsys demo
 
 test: lint  ## Run every test, after the linters
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## Check format, rules and types
 	@$(BIN)/ruff format --check .
