@@ -7,6 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 from pyspark.sql import DataFrame, Observation, SparkSession
 
 from jobs.run import Run, Step, main
@@ -27,12 +28,12 @@ def validate_tables(run: Run, out: Path) -> str:
     if USERS.name in selected:
         cleaned.append(_clean(USERS, validation.flag_users(selected[USERS.name]), USER_RULES, out))
     else:
-        USERS.write(_nothing(run.spark, USERS), out)
+        USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
     sales = SALES.read(run.spark, out)
     if SALE_IMAGES.name in selected:
         cleaned.append(_clean(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out))
     else:
-        SALE_IMAGES.write(_nothing(run.spark, SALE_IMAGES), out)
+        SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
     cleaned.append(_clean(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out))
 
     REJECTED_ROWS.write(_union(_nothing(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)

@@ -1,5 +1,6 @@
 """Every table of the project, declared once: columns, key, grain, units; checked on each read and write."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -29,6 +30,7 @@ from recsys.errors import InputError, SchemaError
 STRING, TIMESTAMP, DOUBLE, BOOLEAN = StringType(), TimestampType(), DoubleType(), BooleanType()
 INTEGER, LONG, FLOAT, BINARY = IntegerType(), LongType(), FloatType(), BinaryType()
 ATTRIBUTES = MapType(STRING, STRING)
+_SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,18 @@ class Table:
             SchemaError: If its columns are not the table's.
         """
         path = folder / self.name
-        if not path.exists():
+        file = next(path.rglob("*.parquet"), None)
+        if file is None:
             raise InputError(f"table {self.name} is not in {folder}: run the step that writes it, or 'recsys nightly'")
-        return self.check(spark.read.parquet(str(path)), str(path))
+        return self.check(spark.read.schema(self._written(file)).parquet(str(path)), str(path))
+
+    def _written(self, file: Path) -> StructType:
+        """Return the columns of the table's files, as one of them says; Spark would start a job to find out."""
+        schema = pq.read_schema(file)
+        by_spark = (schema.metadata or {}).get(_SPARK_SCHEMA)
+        inside = StructType.fromJson(json.loads(by_spark)) if by_spark else from_arrow_schema(schema)
+        named_by_folders = [StructField(name, self.columns[name]) for name in self.partitioned_by]
+        return StructType([*inside, *named_by_folders])
 
     def write(self, frame: DataFrame, folder: Path) -> None:
         """Write the table as Parquet into a folder.

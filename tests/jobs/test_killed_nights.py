@@ -152,7 +152,7 @@ def test_night_killed_at_random_moments_and_run_again_publishes_the_same_and_is_
     log = tmp_path / "log"
     rng = np.random.default_rng(int(os.environ.get("KILL_SEED", "5")))
     with Reader(root) as reader:
-        for said, at_most in [("Night as of", 9), ("validate_tables", 8), ("build_training", 4), ("score_users", 0)]:
+        for said, at_most in [("Night as of", 9), ("validate_tables", 6), ("score_users", 0)]:
             with running(nightly_command, log) as process:
                 kill_when(process, log, said, rng.uniform(0, at_most))
         with running(nightly_command, log) as process:

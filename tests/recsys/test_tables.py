@@ -1,8 +1,12 @@
+from datetime import UTC, datetime
+
+import pandas as pd
 import pytest
 from pyspark.sql import functions as f
 
 from recsys import tables
 from recsys.errors import InputError, SchemaError
+from recsys.instants import to_micros
 from recsys.tables import REJECTED_ROWS, TRAINING_EXAMPLES, Table
 
 ALL = [each for each in vars(tables).values() if isinstance(each, Table)]
@@ -30,11 +34,26 @@ def test_writing_again_replaces_the_table(spark, tmp_path, rejected):
 def test_partition_columns_keep_their_type(spark, tmp_path):
     examples = spark.createDataFrame([(7, "popularity", b"x")], "as_of long, recommender string, arrays binary")
     tables.FITTED_RECOMMENDERS.write(examples, tmp_path)
-    with pytest.raises(SchemaError, match="column as_of is int, must be bigint"):
-        tables.FITTED_RECOMMENDERS.read(spark, tmp_path)  # Spark guesses: instants in microseconds are bigint
-    instant = 1_772_323_200_000_000
-    tables.FITTED_RECOMMENDERS.write(examples.withColumn("as_of", f.lit(instant)), tmp_path)
-    assert tables.FITTED_RECOMMENDERS.read(spark, tmp_path).first()["as_of"] == instant
+    found = tables.FITTED_RECOMMENDERS.read(spark, tmp_path)  # Spark by itself would take 7 for an int
+    assert dict(found.dtypes)["as_of"] == "bigint"
+    assert found.first()["as_of"] == 7
+
+
+def test_files_are_read_as_they_were_written_by_spark_and_without_it(spark, tmp_path):
+    plain = {"user_id": ["u"], "sale_id": ["s"], "kind": ["visit"], "revenue": [2.5]}
+    instants = {name: [datetime(2026, 3, 1, 12, tzinfo=UTC)] for name in ("occurred_at", "recorded_at")}
+    tables.EVENTS.write_rows(pd.DataFrame(plain | instants), tmp_path / "a")
+    tables.EVENTS.write(tables.EVENTS.read(spark, tmp_path / "a"), tmp_path / "b")
+    first, again = (tables.EVENTS.read(spark, tmp_path / folder) for folder in ("a", "b"))
+    assert first.schema == again.schema == tables.EVENTS.schema
+    assert first.collect() == again.collect()
+    assert first.selectExpr("unix_micros(occurred_at) as at").first()["at"] == to_micros(*instants["occurred_at"])
+
+
+def test_folder_without_a_file_holds_no_table(spark, tmp_path):
+    (tmp_path / "sales").mkdir()
+    with pytest.raises(InputError, match="table sales is not in"):
+        tables.SALES.read(spark, tmp_path)
 
 
 def test_missing_table_is_named_with_its_folder_and_the_next_step(spark, tmp_path):
