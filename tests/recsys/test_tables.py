@@ -1,12 +1,9 @@
-from datetime import UTC, datetime
-
 import pandas as pd
 import pytest
 from pyspark.sql import functions as f
 
 from recsys import tables
 from recsys.errors import InputError, SchemaError
-from recsys.instants import to_micros
 from recsys.tables import REJECTED_ROWS, TRAINING_EXAMPLES, Table
 
 ALL = [each for each in vars(tables).values() if isinstance(each, Table)]
@@ -40,14 +37,12 @@ def test_partition_columns_keep_their_type(spark, tmp_path):
 
 
 def test_files_are_read_as_they_were_written_by_spark_and_without_it(spark, tmp_path):
-    plain = {"user_id": ["u"], "sale_id": ["s"], "kind": ["visit"], "revenue": [2.5]}
-    instants = {name: [datetime(2026, 3, 1, 12, tzinfo=UTC)] for name in ("occurred_at", "recorded_at")}
-    tables.EVENTS.write_rows(pd.DataFrame(plain | instants), tmp_path / "a")
-    tables.EVENTS.write(tables.EVENTS.read(spark, tmp_path / "a"), tmp_path / "b")
-    first, again = (tables.EVENTS.read(spark, tmp_path / folder) for folder in ("a", "b"))
-    assert first.schema == again.schema == tables.EVENTS.schema
-    assert first.collect() == again.collect()
-    assert first.selectExpr("unix_micros(occurred_at) as at").first()["at"] == to_micros(*instants["occurred_at"])
+    tables.USERS.write_rows(pd.DataFrame({"user_id": ["u"], "attributes": [[("market", "FR")]]}), tmp_path / "plain")
+    tables.USERS.write(tables.USERS.read(spark, tmp_path / "plain"), tmp_path / "spark")
+    for folder in ("plain", "spark"):
+        found = tables.USERS.read(spark, tmp_path / folder)
+        assert found.schema == tables.USERS.schema
+        assert found.first().asDict() == {"user_id": "u", "attributes": {"market": "FR"}}
 
 
 def test_folder_without_a_file_holds_no_table(spark, tmp_path):
