@@ -1,9 +1,14 @@
 """Small shops on disk: raw tables as Parquet, SQL files that select them, and settings that name both."""
 
+import atexit
 import hashlib
+import shutil
+import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from recsys.config import Settings
 
@@ -78,6 +84,17 @@ def raw_table(name: str, rows: Iterable[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, kinds)
 
 
+@cache
+def empty_registry() -> Path:
+    """MLflow's database of a shop without any version; to make one takes a second."""
+    folder = Path(tempfile.mkdtemp(prefix="registry-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
 @dataclass
 class SmallShop:
     """A shop below a folder."""
@@ -87,8 +104,10 @@ class SmallShop:
 
     def write(self, sales: Iterable[Row], events: Iterable[Row]) -> "SmallShop":
         """Write the raw tables and, where there are none yet, SQL files that select all of their columns."""
-        for folder in ("raw", "sql"):
+        for folder in ("raw", "sql", "var"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "var/mlflow.db").exists():
+            shutil.copy(empty_registry(), self.folder / "var/mlflow.db")
         for name, rows in (("sales", sales), ("events", events)):
             pq.write_table(raw_table(name, rows), self.folder / f"raw/{name}.parquet")
             if not (self.folder / f"sql/{name}.sql").exists():

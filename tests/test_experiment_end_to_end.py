@@ -6,16 +6,20 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from small_shop import MLFLOW_WARNS
 
+from jobs.build_training_set import BUILD_TRAINING_SET
+from jobs.nightly import night
+from jobs.run import with_inputs
 from recsys.commands.demo import build_demo_shop
 from recsys.commands.experiment_demo import simulate
 from recsys.commands.experiments import judge
 from recsys.config import Settings, load_settings
 from recsys.experiments.files import load_experiments
-from recsys.instants import from_micros, to_micros
+from recsys.instants import DAY, from_micros, to_micros
 
 pytestmark = MLFLOW_WARNS
 
@@ -149,6 +153,25 @@ def test_each_side_was_shown_its_policy_or_says_that_it_fell_back(simulated):
     assert all(page["overlap_at_10"] is not None for page in pages)
     outside = [page for page in exposures(simulated) if page["experiment"] is None]
     assert {page["policy"] for page in outside} <= {"meta", "popularity"}
+
+
+def test_training_after_the_experiment_knows_which_sales_its_pages_showed_and_where(simulated):
+    run = night(simulated.settings, simulated.end)
+    run.do(with_inputs(BUILD_TRAINING_SET))
+    best: dict[tuple[int, str, str], int] = {}
+    for page in exposures(simulated):
+        as_of = to_micros(page["exposed_at"]) // DAY * DAY
+        for place, sale_id in enumerate(page["sale_ids"], start=1):
+            key = as_of, page["user_id"], sale_id
+            best[key] = min(place, best.get(key, place))
+    examples = pq.read_table(run.folder / "training_examples").to_pylist()
+    keys = {(row["as_of"], row["user_id"], row["sale_id"]): row for row in examples}
+    assert {key: row["place"] for key, row in keys.items() if row["place"]} == {
+        key: place for key, place in best.items() if key in keys
+    }
+    shown = [row for row in examples if row["place"]]
+    assert sum(row["bought"] for row in shown) > 5
+    assert sum(not row["bought"] for row in shown) > 5 * sum(row["bought"] for row in shown)
 
 
 def test_analyze_prints_the_verdict_and_where_the_report_is(recsys, simulated):

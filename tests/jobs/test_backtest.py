@@ -7,46 +7,26 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from photo_shop import PhotoShop, random_photos
-from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents, random_rows
+from small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
 from jobs import backtest as job
 from jobs import measure_pages, tracking
 from jobs.backtest import backtest, window
-from jobs.promote_model import evidence_of
-from jobs.run import Run
 from jobs.train_meta_model import examples_of, read_trained_model
 from recsys.backtest.ablation import is_variant
-from recsys.errors import ConfigurationError, EmptyInputError, ModelError
+from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.instants import DAY, from_micros, parse_instant, to_micros
-from recsys.meta_model import LogisticModel, MetaModel
 from recsys.meta_model.training import train
-from recsys.metrics import bootstrap
-from recsys.model_versions import CHALLENGER, CHAMPION
-from recsys.pipeline.evaluation import page_metrics
-from recsys.recommenders import OVER_PHOTOS
-from recsys.tables import USER_HISTORIES
 
 pytestmark = MLFLOW_WARNS
 
 LAST = to_micros(AS_OF) - DAY
 FIRST = LAST - DAY
-MODEL = LogisticModel(["popularity"], [0.0], [1.0], [1.0], -3.0)
 METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
 VARIETY = {"coverage", "gini", "novelty", "users"}
 KEYS = [
-    *(
-        "window",
-        "policies",
-        "differences",
-        "paired_ndcg@10",
-        "ablation",
-        "learning_curve",
-        "training",
-        "scoring",
-        "slices",
-    ),
-    *("slice_metrics", "calibration", "coefficients", "examples", "sales"),
+    *("window", "policies", "differences", "paired_ndcg@10", "ablation", "learning_curve", "training", "scoring"),
+    *("slices", "slice_metrics", "calibration", "coefficients", "examples", "sales"),
 ]
 
 
@@ -302,31 +282,6 @@ def test_generated_shop_says_what_the_truth_reaches_on_the_same_pages(generated)
     assert "oracle" not in found["policies"]
 
 
-# Registered versions beside the backtest's own model.
-
-
-def register(settings, model: MetaModel, as_of: int | None) -> str:
-    lineage = {} if as_of is None else {tracking.AS_OF: from_micros(as_of).isoformat()}
-    return tracking.register(settings, model, {}, 1, f"{model.coefficients} {as_of}", lineage)
-
-
-@pytest.fixture(scope="module")
-def registered(published_shop, tmp_path_factory) -> tuple[SmallShop, str, str]:
-    """A shop with two versions that know nothing of the window; the second ranks backwards and narrower."""
-    folder = tmp_path_factory.mktemp("versions") / "shop"
-    shutil.copytree(published_shop.folder, folder)
-    shop = SmallShop(folder)
-    model, _ = tracking.champion(shop.settings())
-    narrow = LogisticModel(["popularity", "own_visits"], [0.0, 0.0], [1.0, 1.0], [-1.0, -2.0], -3.0)
-    return shop, register(shop.settings(), model, FIRST), register(shop.settings(), narrow, FIRST - DAY)
-
-
-@pytest.fixture(scope="module")
-def result_with_versions(registered) -> dict:
-    shop, one, other = registered
-    return backtest(window(shop.settings(), FIRST, LAST), versions=[one, other])
-
-
 def test_champion_that_has_seen_the_answers_is_left_out_by_default(result, capsys, shop):
     assert list(result["window"]["versions"]) == ["meta"]
     backtest(window(shop.settings(), FIRST, LAST))
@@ -335,151 +290,6 @@ def test_champion_that_has_seen_the_answers_is_left_out_by_default(result, capsy
         "left out, champion: version 1 has as_of 2026-03-01 00:00 UTC, must be at most the window's first day" in said
     )
     assert "challenger" not in said
-
-
-def test_versions_rank_the_same_pages_as_the_models_that_they_are(result_with_versions, registered, spark):
-    shop, one, other = registered
-    policies = result_with_versions["policies"]
-    assert list(policies)[:4] == ["meta", "meta_boosted", f"meta@{one}", f"meta@{other}"]
-    assert result_with_versions["window"]["versions"] == {
-        "meta": result_with_versions["window"]["model"].split()[-1],
-        f"meta@{one}": one,
-        f"meta@{other}": other,
-    }
-    run = window(shop.settings(), FIRST, LAST)
-    models = {name: tracking.read_version(shop.settings(), version) for name, version in (("a", one), ("b", other))}
-    pages = page_metrics(USER_HISTORIES.read(spark, run.folder), run.shop, run.days, models).toPandas()
-    for name, version in (("a", one), ("b", other)):
-        expected = pages.loc[pages["policy"] == name, "ndcg@10"].mean()
-        assert policies[f"meta@{version}"]["ndcg@10"]["value"] == pytest.approx(expected)
-    assert policies[f"meta@{one}"]["ndcg@10"] != policies[f"meta@{other}"]["ndcg@10"]
-
-
-def test_every_two_policies_have_their_difference_with_an_interval_over_users(result_with_versions, registered):
-    shop, one, other = registered
-    policies, differences = list(result_with_versions["policies"]), result_with_versions["paired_ndcg@10"]
-    assert len(differences) == len(policies) * (len(policies) - 1) / 2
-    pages = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "page_metrics").to_pandas()
-    by_policy = pages.set_index(["as_of", "user_id", "policy"])["ndcg@10"].unstack()
-    users = by_policy.index.get_level_values("user_id").to_numpy()
-    for pair in (f"meta@{one} - meta@{other}", f"meta@{other} - popularity", "collaborative - own_visits"):
-        first, second = pair.split(" - ")
-        values = {pair: (by_policy[first] - by_policy[second]).to_numpy()}
-        assert differences[pair] == pytest.approx(bootstrap(values, users, seed=0)[pair]._asdict())
-    assert f"meta@{other} - meta@{one}" in result_with_versions["differences"]
-
-
-def test_backtest_is_the_evidence_for_its_versions(result_with_versions, registered):
-    shop, one, other = registered
-    found, difference = evidence_of(shop.settings(), other, one), result_with_versions["paired_ndcg@10"]
-    assert found.value == -difference[f"meta@{one} - meta@{other}"]["value"]
-    assert (found.first_day, found.last_day) == ("2026-02-27", "2026-02-28")
-
-
-def test_champion_and_challenger_are_measured_by_default(registered):
-    shop, one, other = registered
-    settings = shop.settings()
-    tracking.point(settings, CHAMPION, one)
-    tracking.point(settings, CHALLENGER, other)
-    result = backtest(window(settings, FIRST, LAST))
-    assert list(result["window"]["versions"].values())[1:] == [one, other]
-    assert list(backtest(window(settings, FIRST, LAST), versions=[])["window"]["versions"]) == ["meta"]
-
-
-@pytest.mark.parametrize(
-    ("as_of", "says"),
-    [
-        (
-            FIRST + 1,
-            "has as_of 2026-02-27 00:00 UTC, must be at most the window's first day, 2026-02-27: it has seen the "
-            "answers; choose a later --from",
-        ),
-        (None, "has no as_of, must have one to be measured: train it again with 'recsys nightly'"),
-    ],
-)
-def test_version_that_may_know_the_window_is_refused_before_anything_is_done(registered, monkeypatch, as_of, says):
-    shop, one, _ = registered
-    version = register(shop.settings(), MODEL, as_of)
-    monkeypatch.setattr(Run, "do", None)
-    with pytest.raises(ModelError) as error:
-        backtest(window(shop.settings(), FIRST, LAST), versions=[one, version])
-    assert str(error.value) == f"version {version} {says}"
-
-
-def test_version_is_measured_as_a_night_would_rank_by_it_without_the_features_that_are_gone(registered, capsys):
-    shop, _, other = registered
-    settings = shop.settings()
-    richer = LogisticModel(["gone", "popularity", "own_visits"], [5.0, 0.0, 0.0], [1.0] * 3, [9.0, -1.0, -2.0], -3.0)
-    version = register(settings, richer, FIRST)
-    policies = backtest(window(settings, FIRST, LAST), versions=[other, version])["policies"]
-    assert policies[f"meta@{version}"] == policies[f"meta@{other}"]
-    assert f"version {version} ranks without gone, which the shop has not" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def shop_with_photos(spark, tmp_path_factory) -> PhotoShop:
-    sales, events = random_rows(1)
-    shop = PhotoShop(tmp_path_factory.mktemp("backtest of photos"))
-    shop.write(sales, events)
-    return shop.write_photos(*random_photos(sales))
-
-
-@pytest.fixture(scope="module")
-def result_with_photos(shop_with_photos) -> dict:
-    return backtest(window(shop_with_photos.settings(), FIRST, LAST))
-
-
-def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
-    policies = result_with_photos["policies"]
-    assert list(policies)[:2] == ["meta", "meta_without_images"]
-    assert "content_images" in policies
-    assert policies["meta_without_images"]["users"] == policies["meta"]["users"]
-    assert set(policies["meta_without_images"]) == METRICS | VARIETY
-    assert policies["meta_without_images"]["mrr"] != policies["meta"]["mrr"]
-
-
-def test_difference_is_that_of_the_same_pages_with_an_interval_over_users(result_with_photos, shop_with_photos):
-    assert list(result_with_photos["differences"]) == ["meta - meta_without_images", "meta - meta_boosted"]
-    folder = window(shop_with_photos.settings(), FIRST, LAST).folder
-    pages = pq.read_table(folder / "page_metrics").to_pandas().set_index(["as_of", "user_id", "policy"])
-    for name, found in result_with_photos["differences"]["meta - meta_without_images"].items():
-        by_policy = pages[name].unstack()
-        difference = by_policy["meta"] - by_policy["meta_without_images"]
-        users = difference.index.get_level_values("user_id").to_numpy()
-        expected = bootstrap({name: difference.to_numpy()}, users, seed=0)[name]
-        assert found == pytest.approx(expected._asdict())
-        values = [result_with_photos["policies"][policy][name]["value"] for policy in ("meta", "meta_without_images")]
-        assert found["value"] == pytest.approx(values[0] - values[1])
-
-
-def test_model_without_images_is_trained_on_the_same_examples(result_with_photos, shop_with_photos):
-    run = window(shop_with_photos.settings(), FIRST, LAST)
-    models = measure_pages.meta_models(run, [])
-    with_images, without = (models[name] for name in ("meta", "meta_without_images"))
-    assert [name for name in with_images.features if name not in OVER_PHOTOS] == without.features
-    kept = [with_images.features.index(name) for name in without.features]
-    assert without.means == pytest.approx([with_images.means[number] for number in kept])
-    assert without.coefficients != pytest.approx([with_images.coefficients[number] for number in kept])
-
-
-def test_examples_of_a_shop_with_photos_show_covers_and_the_pages_by_photos(result_with_photos, shop_with_photos):
-    assert list(result_with_photos["ablation"][-1]) == ["feature", "alone", "added", "removed"]
-    assert all(
-        list(each["pages"]) == ["collaborative", "content_images", "meta"] for each in result_with_photos["examples"]
-    )
-    photos = pq.read_table(shop_with_photos.folder / "raw/sale_images.parquet").to_pylist()
-    covers = {row["sale_id"]: row["image_uri"] for row in photos if row["position"] == 0}
-    sales = result_with_photos["sales"]
-    assert {name: each["cover"] for name, each in sales.items() if "cover" in each} == {
-        name: covers[name] for name in sales if name in covers
-    }
-
-
-def test_themes_of_a_backtest_are_those_known_on_its_first_training_day(result_with_photos, shop_with_photos):
-    run = window(shop_with_photos.settings(), FIRST, LAST)
-    model = json.loads((run.folder / "theme_model.json").read_text())
-    first = min(day for day in run.training_days if day in run.open_training_days)
-    assert model["as_of"] == first < FIRST
 
 
 def test_days_are_drawn_by_the_seed_in_order_and_without_repeats(tmp_path):

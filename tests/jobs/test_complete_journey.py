@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real_data
 
 
 @pytest.fixture(scope="module")
-def run(spark, tmp_path_factory) -> Run:
+def run(compiled, tmp_path_factory) -> Run:
     if not FOLDER.exists():
         pytest.skip(f"{FOLDER.relative_to(ROOT.parent)} is not there: it comes with the shared real data sets")
     settings = load_settings(ROOT / "conf/complete_journey.yaml")
@@ -30,10 +30,12 @@ def run(spark, tmp_path_factory) -> Run:
     }
     source = settings.source.model_copy(update={"sql": str(ROOT / settings.source.sql), "raw": raw})
     folder = str(tmp_path_factory.mktemp("complete_journey"))
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", settings.spark.conf["spark.sql.legacy.parquet.nanosAsLong"])
+    compiled.conf.set(
+        "spark.sql.legacy.parquet.nanosAsLong", settings.spark.conf["spark.sql.legacy.parquet.nanosAsLong"]
+    )
     run = night(settings.model_copy(update={"folder": folder, "source": source}))
     run.do((VALIDATE_TABLES,))
-    spark.conf.unset("spark.sql.legacy.parquet.nanosAsLong")
+    compiled.conf.unset(nanos)
     return run
 
 

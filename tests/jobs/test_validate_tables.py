@@ -62,7 +62,7 @@ def test_users_are_written_where_the_source_has_them_and_empty_where_not(spark, 
 
 
 @pytest.mark.real_data
-def test_online_retail_has_exactly_these_rows_that_break_a_rule(spark, tmp_path):
+def test_online_retail_has_exactly_these_rows_that_break_a_rule(compiled, tmp_path):
     if not ONLINE_RETAIL.exists():
         pytest.skip(f"{ONLINE_RETAIL.relative_to(ROOT.parent)} is not there: it comes with the shared real data sets")
     settings = load_settings(ROOT / "conf/online_retail.yaml")
