@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from recsys.catalogue import Horizon
 from recsys.histories import Histories
@@ -18,6 +19,17 @@ DENSE = "dense"
 
 The service gets it written out, so that its processes share one copy.
 """
+
+
+def sparse_arrays(matrix: csr_matrix) -> dict[str, np.ndarray]:
+    """Return a matrix of sales and features, row by row, as the arrays that `sparse_matrix` reads."""
+    parts = {"data": matrix.data, "features": matrix.indices, "offsets": matrix.indptr}
+    return {**parts, "shape": np.array(matrix.shape)}
+
+
+def sparse_matrix(arrays: Mapping[str, np.ndarray]) -> csr_matrix:
+    """Return the matrix of such arrays, which are not copied."""
+    return csr_matrix((arrays["data"], arrays["features"], arrays["offsets"]), shape=tuple(arrays["shape"]))
 
 
 class Model(Protocol):

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, diags_array
 from recsys.catalogue import Catalogue, Horizon
 from recsys.errors import ConfigurationError
 from recsys.histories import Histories
-from recsys.recommenders.base import DENSE, Statistics
+from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
 from recsys.settings import StepSettings
 
 
@@ -100,9 +100,7 @@ class Content:
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "ContentModel":
         """Return the model of saved arrays."""
-        parts = (arrays["data"], arrays["features"], arrays["offsets"])
-        profiles = csr_matrix(parts, shape=tuple(arrays["shape"]))
-        return ContentModel(self.settings, profiles, horizon, self.details, arrays.get(DENSE))
+        return ContentModel(self.settings, sparse_matrix(arrays), horizon, self.details, arrays.get(DENSE))
 
 
 class ContentModel:
@@ -182,13 +180,7 @@ class ContentModel:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the profiles row by row."""
-        kept = self.profiles
-        return {
-            "data": kept.data,
-            "features": kept.indices,
-            "offsets": kept.indptr,
-            "shape": np.array(kept.shape),
-        }
+        return sparse_arrays(self.profiles)
 
 
 def content_metadata(settings: MetadataSettings, catalogue: Catalogue) -> Content:

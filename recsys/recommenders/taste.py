@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix, diags_array
 
 from recsys.catalogue import Catalogue, Horizon
 from recsys.histories import Histories
-from recsys.recommenders.base import DENSE, Statistics
+from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
 from recsys.recommenders.content import Content, weighted_row_sum
 from recsys.settings import StepSettings
 
@@ -70,9 +70,7 @@ class Taste:
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "TasteModel":
         """Return the model of saved arrays."""
-        parts = (arrays["data"], arrays["features"], arrays["offsets"])
-        values = csr_matrix(parts, shape=tuple(arrays["shape"]))
-        shares, details = arrays["shares"], self.content.details
+        values, shares, details = sparse_matrix(arrays), arrays["shares"], self.content.details
         return TasteModel(self.settings, values, shares, horizon, details, arrays.get(DENSE))
 
     def _values(self, known: NDArray[np.bool_]) -> csr_matrix:
@@ -157,11 +155,4 @@ class TasteModel:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what sales have row by row, and the shares."""
-        kept = self.values
-        return {
-            "data": kept.data,
-            "features": kept.indices,
-            "offsets": kept.indptr,
-            "shape": np.array(kept.shape),
-            "shares": self.shares,
-        }
+        return {**sparse_arrays(self.values), "shares": self.shares}

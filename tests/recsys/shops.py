@@ -171,6 +171,15 @@ def with_photos(shop: ShopData, n_themes: int = 5) -> ShopData:
     return replace(shop, catalogue=replace(shop.catalogue, gallery=Gallery(first, uris, names, weights, of_sales)))
 
 
+SALES_OF_TWO_COUNTRIES = [
+    sale("a", -9, -2, country="FR"),  # closed: tells the taste of those who saw it
+    sale("b", country="FR", category="spa"),
+    sale("c", country="IT"),
+    sale("d", 0.5, 3, country="FR"),  # opens tomorrow
+    sale("e"),
+    sale("f", 1.5, 3, category="spa", country="IT"),  # opens after the horizon: not known yet
+]
+
 CALIBRATION = Calibration([-60.0, -4.0, -1.0, 60.0], [-90.0, -3.5, -2.0, 20.0])
 """What no model of a test should do without: a curve that moves and bends."""
 

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
-from shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
+from shops import (
+    AS_OF,
+    HISTORY,
+    SALES_OF_TWO_COUNTRIES,
+    ShopData,
+    make_shop,
+    purchase,
+    random_shop,
+    sale,
+    visit,
+    with_photos,
+)
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from recsys.images.gallery import Gallery
@@ -113,19 +124,9 @@ def test_row_norms_are_the_lengths_of_rows() -> None:
     assert_allclose(row_norms(csr_matrix(np.array([[3, 0, 4], [0, 0, 0], [0, 2, 0]], np.float32))), [5, 0, 2])
 
 
-SALES = [
-    sale("a", -9, -2, country="FR"),  # closed: tells the taste of those who saw it
-    sale("b", country="FR", category="spa"),
-    sale("c", country="IT"),
-    sale("d", 0.5, 3, country="FR"),  # opens tomorrow
-    sale("e"),
-    sale("f", 1.5, 3, category="spa", country="IT"),  # opens after the horizon: not known yet
-]
-
-
 def test_score_is_the_cosine_of_the_decayed_sum_of_profiles() -> None:
     events = [visit("u", "a", -4), visit("u", "b", -2), purchase("v", "c", -2), visit("w", "e", -1)]
-    shop = make_shop(SALES, events)
+    shop = make_shop(SALES_OF_TWO_COUNTRIES, events)
     settings = MetadataSettings(half_life_days=2, purchase_weight=3)
     fr, it, spa = log((1 + 5) / (1 + 3)) + 1, log((1 + 5) / (1 + 1)) + 1, log((1 + 5) / (1 + 1)) + 1
     assert it == spa
@@ -144,7 +145,7 @@ def test_score_is_the_cosine_of_the_decayed_sum_of_profiles() -> None:
 def test_sale_that_opens_after_the_horizon_changes_no_weight() -> None:
     events = [visit("u", "a", -4), visit("u", "b", -2)]
     settings = MetadataSettings()
-    with_it, without = make_shop(SALES, events), make_shop(SALES[:-1], events)
+    with_it, without = make_shop(SALES_OF_TWO_COUNTRIES, events), make_shop(SALES_OF_TWO_COUNTRIES[:-1], events)
     assert_allclose(
         fit_and_score(content_metadata(settings, with_it.catalogue), with_it),
         fit_and_score(content_metadata(settings, without.catalogue), without),

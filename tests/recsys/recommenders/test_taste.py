@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from shops import AS_OF, ShopData, history_of, make_shop, purchase, random_shop, sale, visit, with_photos
+from shops import (
+    AS_OF,
+    SALES_OF_TWO_COUNTRIES,
+    ShopData,
+    history_of,
+    make_shop,
+    purchase,
+    random_shop,
+    sale,
+    visit,
+    with_photos,
+)
 
 from recsys.histories import Histories
 from recsys.images.gallery import Gallery
@@ -22,14 +33,6 @@ from recsys.recommenders.content import (
 from recsys.recommenders.taste import Taste, TasteModel, TasteSettings
 
 SETTINGS = TasteSettings(half_life_days=2, purchase_weight=3, prior_events=0.5, min_sales=1)
-SALES = [
-    sale("a", -9, -2, country="FR"),  # closed: tells the taste of those who saw it
-    sale("b", country="FR", category="spa"),
-    sale("c", country="IT"),
-    sale("d", 0.5, 3, country="FR"),  # opens tomorrow
-    sale("e"),
-    sale("f", 1.5, 3, category="spa", country="IT"),  # opens after the horizon: not known yet
-]
 EVENTS = [visit("u", "a", -4), visit("u", "b", -2), purchase("v", "c", -2), visit("w", "e", -2)]
 
 
@@ -42,7 +45,7 @@ def fitted(taste: Taste, shop: ShopData) -> TasteModel:
 
 
 def test_score_is_how_much_more_often_than_others_a_user_looked_at_what_the_sale_has() -> None:
-    shop = make_shop(SALES, EVENTS, users=["x"])
+    shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS, users=["x"])
     # Weights: a 1/4 and b 1/2 of u, c 3/2 of v, e 1/2 of w; together 11/4.
     fr, it, spa = (3 / 4) / (11 / 4), (3 / 2) / (11 / 4), (1 / 2) / (11 / 4)
 
@@ -64,13 +67,13 @@ def test_score_is_how_much_more_often_than_others_a_user_looked_at_what_the_sale
 
 
 def test_sale_that_opens_after_the_horizon_changes_nothing() -> None:
-    with_it, without = make_shop(SALES, EVENTS), make_shop(SALES[:-1], EVENTS)
+    with_it, without = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS), make_shop(SALES_OF_TWO_COUNTRIES[:-1], EVENTS)
     scores = [fitted(metadata(shop), shop).score(shop.histories()) for shop in (with_it, without)]
     assert_allclose(*scores, rtol=1e-6)
 
 
 def test_feature_of_too_few_known_sales_is_left_out() -> None:
-    shop = make_shop(SALES, EVENTS)
+    shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS)
     rare = fitted(metadata(shop, SETTINGS.model_copy(update={"min_sales": 2})), shop)
     assert (rare.values.toarray() > 0).sum(axis=0).tolist() == [0, 3, 0]  # spa and IT are each of one known sale
 
@@ -171,6 +174,6 @@ def test_loaded_model_scores_and_traces_as_the_fitted_one() -> None:
 
 
 def test_nobody_known_has_no_taste() -> None:
-    shop = make_shop(SALES, EVENTS)
+    shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS)
     nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
     assert_array_equal(fitted(metadata(shop), shop).score(nobody), np.zeros((1, 4)))
