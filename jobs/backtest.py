@@ -127,7 +127,7 @@ def _policies(
     run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
     known = KNOWN_USERS.read(run.spark, run.folder).toArrow().to_pandas()
-    n_users = USER_HISTORIES.read(run.spark, run.folder).count()
+    n_users = USER_HISTORIES.rows(run.folder)
     found, varieties = summaries(pages, shown, seed), variety(pages, shown, run.shop.catalogue, known, n_users)
     return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
 

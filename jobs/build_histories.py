@@ -11,7 +11,7 @@ from recsys.tables import EVENTS, USER_HISTORIES
 def build_histories(run: Run, out: Path) -> str:
     """Gather each user's events into one row."""
     USER_HISTORIES.write(user_histories(EVENTS.read(run.spark, run.folder), run.shop.catalogue), out)
-    return f"{USER_HISTORIES.read(run.spark, out).count():,} users"
+    return f"{USER_HISTORIES.rows(out):,} users"
 
 
 BUILD_HISTORIES = Step("build_histories", build_histories, ("user_histories",), inputs=(VALIDATE_TABLES,))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
 
 from jobs.compact_exposures import read_exposures
 from jobs.fit_recommenders import FIT_RECOMMENDERS
@@ -17,9 +18,9 @@ from recsys.tables import TRAINING_EXAMPLES, USER_HISTORIES
 def build_training_set(run: Run, out: Path) -> str:
     """Make examples of the purchases of the training days, with what pages showed on them where pages were logged."""
     TRAINING_EXAMPLES.write(examples(run, run.open_training_days), out)
-    written = TRAINING_EXAMPLES.read(run.spark, out)
-    counts = {what: written.where(what).count() for what in ("bought", "not bought", "not bought and place > 0")}
-    purchases, not_bought, shown = counts.values()
+    counted = ("bought", "not bought", "not bought and place > 0")
+    written = TRAINING_EXAMPLES.read(run.spark, out).agg(*(f.count_if(f.expr(what)) for what in counted))
+    purchases, not_bought, shown = written.collect()[0]
     return f"{purchases:,} purchases, {not_bought:,} sales not bought" + (f", {shown:,} of them shown" if shown else "")
 
 

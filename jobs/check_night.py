@@ -45,13 +45,13 @@ def _measured(run: Run, out: Path) -> NightValues:
     model, version = read_model(run)
     policies = ranking_settings(run).policies
     policy = META if META in policies else policies[0]
-    covered, users = sales_covered(RANKINGS.read(run.spark, run.folder), policy, len(run.shop.horizon(run.as_of)))
+    rankings = RANKINGS.read(run.spark, run.folder)
     values = NightValues(
         as_of=from_micros(run.as_of),
         version=version,
         rejected_share=rejected_share(json.loads((run.folder / RULE_COUNTS).read_text())),
-        sales_covered=covered,
-        users=users,
+        sales_covered=sales_covered(rankings, policy, len(run.shop.horizon(run.as_of))),
+        users=RANKINGS.rows(run.folder),
         purchases=0,
         pages=0,
     )

@@ -153,7 +153,7 @@ def _measure_oracle(sample: Sample) -> Step:
         """Rank the same pages by the true taste of the generated shop's users."""
         histories = USER_HISTORIES.read(run.spark, run.folder)
         ORACLE_PAGES.write(oracle_pages(histories, run.shop, run.open_days, Path(run.settings.folder), *sample), out)
-        return f"{ORACLE_PAGES.read(run.spark, out).count():,} pages ranked by the truth"
+        return f"{ORACLE_PAGES.rows(out):,} pages ranked by the truth"
 
     return Step(
         "measure_oracle",
@@ -167,12 +167,12 @@ def _measure_oracle(sample: Sample) -> Step:
 def _build_window_examples(run: Run, out: Path) -> str:
     histories = USER_HISTORIES.read(run.spark, run.folder)
     WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, run.settings.meta_model), out)
-    return f"{WINDOW_EXAMPLES.read(run.spark, out).count():,} examples, to measure probabilities on"
+    return f"{WINDOW_EXAMPLES.rows(out):,} examples, to measure probabilities on"
 
 
 def _count_known_users(run: Run, out: Path) -> str:
     KNOWN_USERS.write(known_users(USER_HISTORIES.read(run.spark, run.folder), run.shop, run.open_days), out)
-    return f"{KNOWN_USERS.read(run.spark, out).count():,} sales and days of which anybody knew"
+    return f"{KNOWN_USERS.rows(out):,} sales and days of which anybody knew"
 
 
 TRAIN_VARIANTS = Step(

@@ -22,7 +22,7 @@ def score_users(run: Run, out: Path) -> str:
     _require_policies(settings.policies, names)
     histories = USER_HISTORIES.read(run.spark, run.folder)
     RANKINGS.write(rankings(histories, shop, as_of, model, settings, other_versions(run)), out)
-    users = RANKINGS.read(run.spark, out).count()
+    users = RANKINGS.rows(out)
     return f"{users:,} users against {len(shop.horizon(as_of)):,} sales of the next {shop.horizon_hours:g} hours"
 
 

@@ -46,7 +46,7 @@ def validate_tables(run: Run, out: Path) -> str:
         shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
         raise
     aside = sum(count.broken for count in counts if count.rule.action == "set aside")
-    return f"{sales.count():,} sales, {EVENTS.read(run.spark, out).count():,} events; {aside:,} rows set aside"
+    return f"{SALES.rows(out):,} sales, {EVENTS.rows(out):,} events; {aside:,} rows set aside"
 
 
 def _select_tables(run: Run) -> dict[str, DataFrame]:
@@ -70,7 +70,7 @@ def _clean(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path)
     observation = Observation(table.name)
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
     _write(table, validation.first_copies(usable) if table is EVENTS else usable.select(*table.columns), out)
-    written = table.read(flagged.sparkSession, out).count()
+    written = table.rows(out)
     counts = validation.rule_counts(table, rules, flagged, observation, written)
     aside = validation.set_aside(flagged, rules)
     if table is EVENTS:

@@ -105,6 +105,10 @@ class Table:
         named_by_folders = [StructField(name, self.columns[name]) for name in self.partitioned_by]
         return StructType([*inside, *named_by_folders])
 
+    def rows(self, folder: Path) -> int:
+        """Return how many rows the table has in a run's folder, as the ends of its files say."""
+        return sum(pq.read_metadata(file).num_rows for file in (folder / self.name).rglob("*.parquet"))
+
     def write(self, frame: DataFrame, folder: Path) -> None:
         """Write the table as Parquet into a folder.
 

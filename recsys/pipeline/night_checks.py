@@ -44,8 +44,8 @@ def feature_drift(model: MetaModel, examples: Examples) -> dict[str, float]:
     return {name: float((means[name] - mean) / scale) for name, mean, scale in trained if model.strengths[name]}
 
 
-def sales_covered(rankings: DataFrame, policy: str, n_sales: int) -> tuple[float, int]:
-    """Return the share of the horizon's sales that are in some user's ranking, and how many users have one.
+def sales_covered(rankings: DataFrame, policy: str, n_sales: int) -> float:
+    """Return the share of the horizon's sales that are in some user's ranking.
 
     Args:
         rankings: Table `rankings`.
@@ -54,7 +54,7 @@ def sales_covered(rankings: DataFrame, policy: str, n_sales: int) -> tuple[float
     """
     sales = f.explode(f"{policy}_sales").alias("sale")
     shown, room = rankings.select(sales).agg(f.countDistinct("sale"), f.count("sale")).collect()[0]
-    return shown / max(min(n_sales, room), 1), rankings.count()
+    return shown / max(min(n_sales, room), 1)
 
 
 def problems(tonight: NightValues, earlier: Sequence[NightValues], settings: NightCheckSettings) -> tuple[str, ...]:

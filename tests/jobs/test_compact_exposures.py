@@ -338,7 +338,6 @@ def test_recorded_events_are_a_raw_table_for_a_source(spark, tmp_path):
 def test_a_shop_compacts_both_of_its_logs(spark, tmp_path):
     shop = SmallShop(tmp_path).write([sale("s1")], [event("u1", "s1", -1)])
     folder = Path(shop.settings().folder)
-    folder.mkdir()
     deliver(folder, "a", exposure("r1"))
     deliver(folder, "a", visit("ann", 1, 2), visit("ann", 1, 2), log="recorded_events")
     done = compact_exposures(shop.settings())

@@ -22,6 +22,9 @@ from recsys.snapshot_writer import write_snapshot
 
 pytestmark = MLFLOW_WARNS
 
+SEED = int(os.environ.get("KILL_SEED", "5"))
+"""Of the moments."""
+
 
 class Reader:
     """Opens the served snapshot, and all others of the folder, over and over, as the service does."""
@@ -113,10 +116,10 @@ from recsys.snapshot import Snapshot
 run = night(load_settings(Path(sys.argv[1])))
 root = run.settings.snapshots_folder
 run.fingerprint(PUBLISH_SNAPSHOT)  # looks the champion up once for all children: opening MLflow takes seconds
-status, moment = None, 0
+status, moment, step = None, int(sys.argv[2]), int(sys.argv[3])
 events = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 while status != 0:
-    moment += 1
+    moment += step
     child = os.fork()
     if not child:
         touched, within = 0, str(root)
@@ -137,7 +140,7 @@ while status != 0:
     for name in [each.name for each in root.iterdir() if each.is_dir() and each.name[0] != "."]:
         Snapshot.open(root / name)
     assert snapshot_store.current(root) in os.listdir(root)
-print("killed", moment - 1, "times")
+print("killed", moment // step - 1, "times")
 """
 
 
@@ -150,9 +153,9 @@ def test_night_killed_at_random_moments_and_run_again_publishes_the_same_and_is_
     old = publish_yesterdays_snapshot(root)
     nightly_command = [sys.executable, "-m", "recsys", "nightly", "--conf", str(conf)]
     log = tmp_path / "log"
-    rng = np.random.default_rng(int(os.environ.get("KILL_SEED", "5")))
+    rng = np.random.default_rng(SEED)
     with Reader(root) as reader:
-        for said, at_most in [("Night as of", 9), ("validate_tables", 6), ("score_users", 0)]:
+        for said, at_most in [("Night as of", 12), ("score_users", 0)]:
             with running(nightly_command, log) as process:
                 kill_when(process, log, said, rng.uniform(0, at_most))
         with running(nightly_command, log) as process:
@@ -163,9 +166,10 @@ def test_night_killed_at_random_moments_and_run_again_publishes_the_same_and_is_
     assert_same_rankings(served(shop), served(published_shop))
 
 
-def test_publication_killed_before_each_touch_of_the_file_system_leaves_whole_snapshots(shop, published_shop, tmp_path):
+def test_publication_killed_at_any_touch_of_the_file_system_leaves_whole_snapshots(shop, published_shop, tmp_path):
+    """At every third; KILL_SEED says which."""
     root, log = shop.settings().snapshots_folder, tmp_path / "log"
-    command = [sys.executable, "-c", PUBLISH_AND_DIE, str(shop.configuration())]
+    command = [sys.executable, "-c", PUBLISH_AND_DIE, str(shop.configuration()), str(SEED % 3 - 2), "3"]
     with Reader(root) as reader, running(command, log) as process:
         assert process.wait() == 0, log.read_text()
     assert int(log.read_text().split()[-2]) > 50

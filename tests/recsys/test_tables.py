@@ -25,7 +25,16 @@ def test_table_that_is_written_is_read_again(spark, tmp_path, rejected):
 def test_writing_again_replaces_the_table(spark, tmp_path, rejected):
     for rows in (rejected, rejected.limit(1)):
         REJECTED_ROWS.write(rows, tmp_path)
-    assert REJECTED_ROWS.read(spark, tmp_path).count() == 1
+    assert REJECTED_ROWS.read(spark, tmp_path).count() == REJECTED_ROWS.rows(tmp_path) == 1
+
+
+def test_rows_are_counted_over_all_files_and_partitions(spark, tmp_path):
+    rows = [(day, "popularity", b"x") for day in (1, 1, 2)]
+    examples = spark.createDataFrame(rows, "as_of long, recommender string, arrays binary").repartition(3)
+    tables.FITTED_RECOMMENDERS.write(examples, tmp_path)
+    assert tables.FITTED_RECOMMENDERS.rows(tmp_path) == 3
+    tables.FITTED_RECOMMENDERS.write(examples.limit(0), tmp_path)
+    assert tables.FITTED_RECOMMENDERS.rows(tmp_path) == 0
 
 
 def test_partition_columns_keep_their_type(spark, tmp_path):
