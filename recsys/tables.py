@@ -225,7 +225,7 @@ TRAINING_EXAMPLES = Table(
         "bought": BOOLEAN,
         "sampling_rate": DOUBLE,  # share of the user's sales of that kind that became examples, in (0, 1]
         "again": BOOLEAN,  # whether the user had bought the sale before, as his history as of as_of knows
-        "place": INTEGER,  # best place of the sale on the pages that he was shown that day, from 1; 0 if none showed it
+        "place": INTEGER,  # best one of the sale on his pages of that day, from 1; 0 if none had it, -1 if he had none
     },
     open_ended=True,
 )

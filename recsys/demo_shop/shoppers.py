@@ -62,7 +62,7 @@ class Shoppers:
         sees = self._rng.random(len(sale_ids)) < _SEEN_AT_PLACE
         seen = np.logical_and.accumulate(sees)
         looks = seen & self._happens(_LOOK + _LOOK_SHARPNESS * utilities)
-        buys = self._happens(_BUY + _BUY_SHARPNESS * utilities)
+        buys = self._rng.random(len(sale_ids)) < _chances(utilities)
         seconds = np.cumsum(self._rng.integers(5, 60, len(sale_ids)))
         for place in np.flatnonzero(looks).tolist():
             sale_id, at = sale_ids[place], session.started_at + int(seconds[place]) * SECOND
@@ -72,8 +72,16 @@ class Shoppers:
                 self._bought[session.user_id].add(sale_id)
             yield Look(sale_id, at, at + 90 * SECOND if buys[place] else None)
 
+    def chances(self, user_ids: Sequence[str]) -> NDArray[np.float64]:
+        """Return how likely each user buys each sale once he looks at it, shape (n_users, n_sales)."""
+        return _chances(self._utilities[[self._user[user_id] for user_id in user_ids]])
+
     def _happens(self, log_odds: NDArray[np.float64]) -> NDArray[np.bool_]:
         return self._rng.random(len(log_odds)) < 1 / (1 + np.exp(-log_odds))
+
+
+def _chances(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-(_BUY + _BUY_SHARPNESS * utilities)))
 
 
 def sessions(events: pd.DataFrame) -> list[Session]:

@@ -16,7 +16,7 @@ from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
 
-FIRST_PLACE = [1.0, 1.0]
+FIRST_PLACE = [1.0, 1.0, 1.0]
 """The positions of a sale that a page shows first: where trees are held, which weigh places and features together."""
 
 
@@ -29,7 +29,7 @@ class Examples:
     bought: NDArray[np.bool_]
     sampling_rate: NDArray[np.float64]  # in (0, 1]: share of the user's sales of that kind and day that are examples
     again: NDArray[np.bool_]  # whether the user had bought the sale before
-    place: NDArray[np.int32]  # on the page that showed him the sale that day, from 1; 0 if none did
+    place: NDArray[np.int32]  # on the page that showed him the sale that day, from 1; 0 if none did, -1 without a page
 
     def without(self, name: str) -> "Examples":
         """Return the examples without a feature."""
@@ -53,14 +53,17 @@ class Examples:
 
     @property
     def positions(self) -> NDArray[np.float64]:
-        """Whether a page showed each sale, and how far up: 1 / log2(1 + place), shape (n_examples, 2).
+        """Whether a page showed each sale, how far up, 1 / log2(1 + place), and whether the user had a page at all.
 
-        Shape (n_examples, 0) where no page was logged.
+        The last tells a sale that nobody showed him from one of a day without a log, on which he may have seen it.
+
+        Returns:
+            Shape (n_examples, 3); (n_examples, 0) where no page was logged.
         """
-        if not self.place.any():
-            return np.zeros((len(self.place), 0))
         shown = self.place > 0
-        return np.column_stack([shown, np.where(shown, 1 / np.log2(1 + np.maximum(self.place, 1)), 0)])
+        if not shown.any():
+            return np.zeros((len(self.place), 0))
+        return np.column_stack([shown, np.where(shown, 1 / np.log2(1 + np.maximum(self.place, 1)), 0), self.place >= 0])
 
 
 def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:

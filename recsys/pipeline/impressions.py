@@ -64,15 +64,18 @@ class Impressions:
             position: Of each sale in the catalogue.
 
         Returns:
-            Shape (n_users, n_horizon); 0 where he was not.
+            Shape (n_users, n_horizon); 0 where he was shown others, -1 where he was shown none.
         """
-        places = np.zeros((len(user_ids), len(horizon)), np.int64)
+        places = np.full((len(user_ids), len(horizon)), -1)
         for row, user_id in enumerate(user_ids.to_pylist()):
             if user_id in self.of_users:
                 as_ofs, sale_ids, at = self.of_users[user_id]
                 sales = np.array([position.get(each, len(position)) for each in sale_ids], np.int32)
                 columns = horizon.columns(sales)
-                seen = (as_ofs == horizon.as_of) & (columns >= 0)
+                that_day = as_ofs == horizon.as_of
+                if that_day.any():
+                    places[row] = 0
+                seen = that_day & (columns >= 0)
                 places[row, columns[seen]] = at[seen]
         return places
 

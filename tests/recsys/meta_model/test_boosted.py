@@ -67,8 +67,8 @@ def test_trees_are_held_at_the_first_place_of_a_page(sample: Examples) -> None:
     rng = np.random.default_rng(1)
     place = np.where(rng.random(3000) < 0.5, rng.integers(1, 11, 3000), 0)
     shown = train(replace(sample, place=place), SETTINGS)
-    assert shown.held == [1.0, 1.0]
-    columns = np.column_stack([sample.features, sample.again, np.ones((3000, 2))]).astype(np.float32)
+    assert shown.held == [1.0, 1.0, 1.0]
+    columns = np.column_stack([sample.features, sample.again, np.ones((3000, 3))]).astype(np.float32)
     found = shown.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
     assert_allclose(found, shown.booster.predict(columns, raw_score=True) + shown.correction, atol=1e-5)
     assert predict(shown, sample) @ (1 / sample.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)

@@ -242,6 +242,20 @@ def test_place_on_the_page_explains_what_would_else_be_put_down_to_the_older_mod
     assert_allclose([slope[1] for slope in slopes], 1.0, atol=0.1)
 
 
+def test_sale_that_nobody_was_shown_is_not_like_one_of_a_day_without_a_log() -> None:
+    shown, rng, n = logged_pages(seed=5), np.random.default_rng(6), 20_000
+    not_shown = np.arange(n) < n // 2  # nobody buys what his page has not; the older model put it further down
+    old, taste = rng.normal(np.where(not_shown, -1, 0)), rng.normal(size=n)
+    bought = ~not_shown & (rng.random(n) < 1 / (1 + np.exp(3 - taste)))
+    features = np.concatenate([shown.features, np.stack([old, taste], axis=1).astype(np.float32)])
+    place = np.concatenate([shown.place, np.where(not_shown, 0, -1)])
+    rows = np.concatenate([shown.bought, bought]), np.ones(len(place)), np.zeros(len(place), bool)
+    told = train(Examples(["old", "taste"], features, *rows, place), SETTINGS)
+    untold = train(Examples(["old", "taste"], features, *rows, np.maximum(place, 0)), SETTINGS)
+    assert abs(np.divide(told.coefficients, told.scales)[0]) < 0.1
+    assert np.divide(untold.coefficients, untold.scales)[0] > 0.2
+
+
 def test_place_is_no_feature_of_the_model_and_as_many_purchases_are_predicted_as_were_made() -> None:
     sample = logged_pages(seed=3)
     model = train(sample, SETTINGS)
@@ -269,7 +283,7 @@ def test_sales_shown_and_sales_drawn_stand_for_as_many_as_they_are_drawn_from() 
 
 
 def test_positions_are_whether_and_how_far_up_a_sale_was_shown() -> None:
-    sample = replace(both_kinds(n=4, repeats=1), place=np.array([0, 1, 3, 0]))
-    assert_allclose(sample.positions, [[0, 0], [1, 1], [1, 1 / 2], [0, 0]])
+    sample = replace(both_kinds(n=4, repeats=1), place=np.array([0, 1, 3, -1]))
+    assert_allclose(sample.positions, [[0, 0, 1], [1, 1, 1], [1, 1 / 2, 1], [0, 0, 0]])
     assert both_kinds(n=4, repeats=1).positions.shape == (4, 0)
     assert_array_equal(sample.where(np.array([True, False, True, False])).place, [0, 3])

@@ -55,7 +55,7 @@ def test_places_are_those_of_the_sales_of_the_horizon():
         ]
     )
     found = Impressions.from_batch(batch).places(pa.array(["v", "u", "x"]), shop.horizon(), shop.catalogue.position)
-    np.testing.assert_array_equal(found, [[0, 0, 0], [0, 2, 0], [0, 0, 0]])  # a, c, d
+    np.testing.assert_array_equal(found, [[-1, -1, -1], [0, 2, 0], [-1, -1, -1]])  # a, c, d
 
 
 def test_batch_without_pages_shows_nobody_anything():
@@ -96,4 +96,4 @@ def test_users_who_saw_no_page_have_the_examples_that_they_have_without_a_log(bo
         row for row in rows if row["user_id"] != page["user"]
     ]
     assert len(rows) > 20
-    assert {row["place"] for row in rows} == {0}
+    assert {row["place"] for row in rows} == {-1}

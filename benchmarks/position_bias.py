@@ -1,0 +1,112 @@
+"""Training on logged pages, with and without their places, after the simulated A/B test.
+
+    recsys demo && recsys demo --experiment && python -m benchmarks.position_bias
+
+The shoppers of the simulation read a page from its top and stop somewhere. Each model ranks the sales open at noon of
+the day after for every user with a history; measured is the discounted sum of the true chances that he buys what the
+model shows on a page of ten, as a share of the best page's.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks import machine
+from jobs.build_training_set import BUILD_TRAINING_SET
+from jobs.nightly import night
+from jobs.run import Run, with_inputs
+from jobs.train_meta_model import examples_of
+from recsys.config import load_settings
+from recsys.demo_shop.shoppers import Shoppers
+from recsys.histories import Block
+from recsys.instants import HOUR, to_micros
+from recsys.meta_model import MetaModel
+from recsys.meta_model.training import Examples, train
+from recsys.pipeline.examples import open_at, training_examples
+from recsys.recommenders.own import bought_before
+from recsys.tables import TRAINING_EXAMPLES, USER_HISTORIES
+
+PAGE = 10
+DISCOUNT = 1 / np.log2(np.arange(2, PAGE + 2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conf", type=Path, default=Path("conf/demo_experiment.yaml"), help="of the simulation")
+    parser.add_argument("--shop", type=Path, default=Path("conf/demo.yaml"), help="of the shop that was simulated")
+    arguments = parser.parse_args()
+    print(machine.describe())
+    shop = load_settings(arguments.shop)
+    assert shop.as_of is not None
+    run = night(load_settings(arguments.conf), to_micros(shop.as_of))
+    run.do(with_inputs(BUILD_TRAINING_SET))
+    judge = Judge(run, Path(shop.folder))
+    shares: dict[str, NDArray[np.float64]] = {}
+    for name, examples in training_sets(run):
+        shares[name] = judge.share(train(examples, run.settings.meta_model))
+        gain = shares[name] - next(iter(shares.values()))
+        print(
+            f"  {name:<62} {shares[name].mean():.4f}  {gain.mean():+.4f} ± {1.96 * gain.std() / np.sqrt(len(gain)):.4f}"
+        )
+    print(f"  {judge.users:,} users, {len(run.training_days)} days of training")
+
+
+def training_sets(run: Run) -> Iterator[tuple[str, Examples]]:
+    """Return what models may be trained on, the first being what there is without a log."""
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    drawn = training_examples(histories, run.shop, run.open_training_days, run.settings.meta_model)
+    yield "all days, purchases and drawn sales alone", examples_of(drawn)
+    all_days = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
+    logged = all_days.where(all_days.place >= 0)
+    yield "logged days, what was shown as well, places not told", replace(logged, place=np.full_like(logged.place, -1))
+    yield "logged days, what was shown as well", logged
+    yield "logged days, what was shown alone", logged.where((logged.place > 0) | logged.bought)
+    yield "all days, what was shown as well: what the night trains on", all_days
+
+
+class Judge:
+    """Knows the true chances of every sale open at noon."""
+
+    def __init__(self, run: Run, shop: Path):
+        self._scorer = run.shop.scorer(run.as_of)
+        block = Block.from_batch(_only_batch(run), len(run.shop.catalogue))
+        known = block.as_of(run.as_of, run.shop.history)
+        block = block.take(np.flatnonzero(np.diff(known.offsets)))
+        self._known = block.as_of(run.as_of, run.shop.history)
+        self._features = self._scorer.features(self._known)
+        self._again = bought_before(self._known, self._scorer.horizon)
+        sales = self._scorer.horizon.sales
+        shoppers = Shoppers(shop, run.shop.catalogue.sale_ids, seed=0)
+        chances = shoppers.chances(block.user_ids.to_pylist())[:, sales]
+        shown = np.repeat(open_at(run.shop, sales, np.array([run.as_of + 12 * HOUR])), len(block), axis=0)
+        shown[self._again] = False  # nobody buys a sale twice
+        self._chances = np.where(shown, chances, -np.inf)
+        self._best = self._worth(self._chances)
+
+    @property
+    def users(self) -> int:
+        """Those with a history."""
+        return len(self._known)
+
+    def share(self, model: MetaModel) -> NDArray[np.float64]:
+        """Return for each user the worth of the model's page as a share of the best."""
+        log_odds = model.log_odds(self._features, self._chances.shape, self._again)
+        return self._worth(np.where(np.isfinite(self._chances), log_odds, -np.inf)) / self._best
+
+    def _worth(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        page = np.argsort(-scores, axis=1, kind="stable")[:, :PAGE]
+        return np.take_along_axis(self._chances, page, axis=1) @ DISCOUNT
+
+
+def _only_batch(run: Run) -> pa.RecordBatch:
+    return pq.read_table(run.folder / USER_HISTORIES.name).combine_chunks().to_batches()[0]
+
+
+if __name__ == "__main__":
+    main()
