@@ -32,6 +32,7 @@ from recsys.backtest_report.writer import write_report
 from recsys.config import Settings
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.histories import Block
+from recsys.images.files import PhotoFiles
 from recsys.instants import DAY, compact, from_micros, midnights
 from recsys.meta_model import META, MetaModel, policy_of
 from recsys.meta_model.training import Examples, evaluate
@@ -76,8 +77,8 @@ def backtest(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
     result = _result(run, Pages.of(rows), sample, further)
-    report, photos = run.folder / REPORT, run.settings.images.root
-    write_report(result, report, Path(photos) if photos else None)
+    report = run.folder / REPORT
+    write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
     run.console.print(f"Report: {report}; kept in MLflow as run {run_id}")
     return result

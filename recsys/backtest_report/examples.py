@@ -1,9 +1,9 @@
 """Ten users as a person can judge them: what each visited, and what each policy would have shown, with covers."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from recsys.backtest_report.wording import listed, policy_in_words
@@ -11,6 +11,9 @@ from recsys.images.decoding import PhotoError
 from recsys.images.files import PhotoFiles
 from recsys.images.thumbnails import thumbnail
 
+SECONDS = 60.0
+"""So long covers are waited for: a server may never answer."""
+_READERS = 16
 _SIDE = 160
 _SHOWN = ("country", "category")
 
@@ -53,28 +56,37 @@ class Example:
 class Album:
     """The covers of a page; each photo is made small and kept once, however often it is shown."""
 
-    def __init__(self, root: Path | None):
-        """Give the folder of relative paths; the working directory by default."""
-        self._files = PhotoFiles(str(root or ""))
-        self._places: dict[str, int | None] = {}
-        self.photos: list[str] = []
-        """As data URIs."""
+    def __init__(self, files: PhotoFiles, uris: Iterable[str]):
+        """Read the covers wherever they lie, all at once; those that take too long are not waited for."""
+        self._thumbnails = _thumbnails(files, sorted(set(uris)))
+        self._places: dict[str, int] = {}
 
     def place(self, uri: str | None) -> int | None:
-        """Return which photo of the page it is; None where there is none that can be shown, or it is not on disk."""
-        if not uri or "://" in uri:
+        """Return which photo of the page it is; None where there is none that can be shown."""
+        if not uri or self._thumbnails.get(uri) is None:
             return None
-        if uri not in self._places:
-            self._places[uri] = self._add(uri)
-        return self._places[uri]
+        return self._places.setdefault(uri, len(self._places))
 
-    def _add(self, uri: str) -> int | None:
-        try:
-            jpeg = thumbnail(self._files.read(self._files.absolute(uri)), _SIDE)
-        except PhotoError:
-            return None
-        self.photos.append(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}")
-        return len(self.photos) - 1
+    @property
+    def photos(self) -> list[str]:
+        """As data URIs."""
+        jpegs = (self._thumbnails[uri] or b"" for uri in self._places)
+        return [f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" for jpeg in jpegs]
+
+
+def _thumbnails(files: PhotoFiles, uris: Sequence[str]) -> dict[str, bytes | None]:
+    pool = ThreadPoolExecutor(_READERS)
+    reading = {uri: pool.submit(_thumbnail, files, uri) for uri in uris}
+    wait(reading.values(), timeout=SECONDS)
+    pool.shutdown(wait=False, cancel_futures=True)
+    return {uri: future.result() for uri, future in reading.items() if future.done() and not future.cancelled()}
+
+
+def _thumbnail(files: PhotoFiles, uri: str) -> bytes | None:
+    try:
+        return thumbnail(files.read(files.absolute(uri)), _SIDE)
+    except PhotoError:
+        return None
 
 
 def examples(result: Mapping[str, Any], album: Album) -> list[Example]:

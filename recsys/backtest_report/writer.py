@@ -11,20 +11,21 @@ from recsys.backtest_report.sections import Section, ablation, differences, poli
 from recsys.backtest_report.summary import summary
 from recsys.backtest_report.terms import terms
 from recsys.html_report.page import page, replace
+from recsys.images.files import PhotoFiles
 
 _PARTS = (policies, differences, ablation, slices, calibration, coefficients, learning_curve, boosted)
 
 
-def write_report(result: Mapping[str, Any], file: Path, image_root: Path | None = None) -> None:
+def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> None:
     """Write the report at once, in the place of the one before; the same result and photos give the same bytes.
 
     Args:
         result: As `jobs.backtest` returns it; a part that it lacks is left out.
         file: Its folder is made where it is missing.
-        image_root: Folder of the covers whose paths are relative; the working directory by default. A cover that
-            cannot be read, or is not on disk, is a tile with the title.
+        photos: Where the covers lie. One that cannot be read in time is a tile with the title.
     """
-    album = Album(image_root)
+    sales = (result.get("sales") or {}).values()
+    album = Album(photos, (sale["cover"] for sale in sales if sale.get("cover")))
     shown = examples(result, album)
     file.parent.mkdir(parents=True, exist_ok=True)
     text = page(

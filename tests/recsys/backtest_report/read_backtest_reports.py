@@ -8,6 +8,7 @@ from typing import Any
 from results_of_a_shop import result
 
 from recsys.backtest_report.writer import write_report
+from recsys.images.files import PhotoFiles
 
 
 class Texts(HTMLParser):
@@ -30,7 +31,7 @@ class Texts(HTMLParser):
 def report(tmp_path: Path, **changed: Any) -> str:
     """The page of a whole result in which some parts are others; None takes a part away."""
     found = {key: value for key, value in (result() | changed).items() if value is not None}
-    write_report(found, tmp_path / "report.html", tmp_path)
+    write_report(found, tmp_path / "report.html", PhotoFiles(str(tmp_path)))
     return (tmp_path / "report.html").read_text("utf-8")
 
 

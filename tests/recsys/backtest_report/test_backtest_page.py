@@ -8,6 +8,7 @@ from read_backtest_reports import Texts, report
 from results_of_a_shop import ATTACK, estimate, result, write_covers
 
 from recsys.backtest_report.writer import write_report
+from recsys.images.files import PhotoFiles
 
 
 def test_report_before_is_replaced_and_never_half_written(tmp_path, monkeypatch):
@@ -27,7 +28,7 @@ def test_report_before_is_replaced_and_never_half_written(tmp_path, monkeypatch)
 def test_same_result_gives_the_same_bytes_in_a_new_folder(tmp_path):
     write_covers(tmp_path)
     for name in ("a", "b"):
-        write_report(result(), tmp_path / "new" / name / "report.html", tmp_path)
+        write_report(result(), tmp_path / "new" / name / "report.html", PhotoFiles(str(tmp_path)))
     assert (tmp_path / "new/a/report.html").read_bytes() == (tmp_path / "new/b/report.html").read_bytes()
 
 

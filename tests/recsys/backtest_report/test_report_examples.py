@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import socket
+import time
 
 import fsspec
 import pytest
@@ -70,7 +72,7 @@ def test_cover_shows_the_sale_that_stands_under_it(tmp_path):
     assert re.search(rf"<b>{title}</b>France · spa · 157</figcaption>", page)
 
 
-@pytest.mark.parametrize("broken", ["missing.jpg", "http://shop.example/cover.jpg", "damaged.jpg", "", None, "."])
+@pytest.mark.parametrize("broken", ["missing.jpg", "http://127.0.0.1:9/cover.jpg", "damaged.jpg", "", None, "."])
 def test_cover_that_cannot_be_shown_is_a_tile_with_the_title(tmp_path, broken):
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8 no photo")
     sales = {key: {**told, "cover": broken} for key, told in result()["sales"].items()}
@@ -79,12 +81,27 @@ def test_cover_that_cannot_be_shown_is_a_tile_with_the_title(tmp_path, broken):
     assert '<div class="tile">Spa week 6</div>' in page
 
 
-def test_cover_behind_a_url_is_not_fetched(tmp_path):
+def test_cover_behind_a_url_is_shown(tmp_path):
     write_covers(tmp_path)
     elsewhere = fsspec.filesystem("memory")
     elsewhere.pipe("/cover.jpg", (tmp_path / "photos/1.jpg").read_bytes())
     sales = {key: {**told, "cover": "memory://cover.jpg"} for key, told in result()["sales"].items()}
-    assert "<image" not in report(tmp_path, sales=sales)
+    assert report(tmp_path, sales=sales).count('id="photo-') == 1
+
+
+def test_covers_that_never_come_are_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys.backtest_report.examples.SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow = f"http://127.0.0.1:{silent.getsockname()[1]}/cover.jpg"
+        write_covers(tmp_path)
+        whole = report(tmp_path).count('id="photo-')
+        known = result()["sales"]
+        sales = {key: told | ({"cover": slow} if told["title"] == "Spa week 6" else {}) for key, told in known.items()}
+        start = time.monotonic()
+        page = report(tmp_path, sales=sales)
+        assert time.monotonic() - start < 10
+    assert page.count('id="photo-') == whole - 1
+    assert '<div class="tile">Spa week 6</div>' in page
 
 
 def test_sale_that_nothing_is_known_of_is_shown_by_its_id(tmp_path):
