@@ -54,7 +54,7 @@ def fit_calibration(
         value = weights @ (np.logaddexp(0, found) - bought * found) + STIFFNESS * (bent @ bent)
         return value, np.concatenate(([error.sum()], error @ pieces + 2 * STIFFNESS * bent))
 
-    straight = np.concatenate(([knots[0]], np.ones(len(knots) + 1)))
+    straight = np.concatenate(([-knots.sum()], np.ones(len(knots) + 1)))
     bounds = [(None, None), *[(LEAST_SLOPE, None)] * (len(knots) + 1)]
     curve = minimize(
         loss, straight, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-8}
@@ -64,7 +64,6 @@ def fit_calibration(
 
 
 def _pieces(log_odds: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each lies along each piece, from the first knot, shape (n, n_knots + 1)."""
+    """Return how far each has come along each piece, shape (n, n_knots + 1)."""
     starts, ends = np.concatenate(([-np.inf], knots)), np.concatenate((knots, [np.inf]))
-    from_knot = np.concatenate((knots[:1], knots))
-    return np.clip(log_odds[:, None], starts, ends) - from_knot
+    return np.clip(log_odds[:, None], starts, ends)

@@ -1,9 +1,12 @@
+from datetime import UTC, datetime
+
 import pandas as pd
 import pytest
 from pyspark.sql import functions as f
 
 from recsys import tables
 from recsys.errors import InputError, SchemaError
+from recsys.instants import to_micros
 from recsys.tables import REJECTED_ROWS, TRAINING_EXAMPLES, Table
 
 ALL = [each for each in vars(tables).values() if isinstance(each, Table)]
@@ -52,6 +55,15 @@ def test_files_are_read_as_they_were_written_by_spark_and_without_it(spark, tmp_
         found = tables.USERS.read(spark, tmp_path / folder)
         assert found.schema == tables.USERS.schema
         assert found.first().asDict() == {"user_id": "u", "attributes": {"market": "FR"}}
+
+
+def test_instants_that_spark_wrote_keep_their_zone(spark, tmp_path):
+    ddl = ", ".join(f"{name} {kind.simpleString()}" for name, kind in tables.EVENTS.columns.items())
+    moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    tables.EVENTS.write(spark.createDataFrame([("u", "s", "visit", moment, moment, None)], ddl), tmp_path)
+    found = tables.EVENTS.read(spark, tmp_path)
+    assert found.schema == tables.EVENTS.schema
+    assert found.selectExpr("unix_micros(occurred_at) as at").first()["at"] == to_micros(moment)
 
 
 def test_folder_without_a_file_holds_no_table(spark, tmp_path):
