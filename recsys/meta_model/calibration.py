@@ -9,7 +9,7 @@ from scipy.special import expit
 KNOTS = 3
 """The curve bends where a quarter, a half and three quarters of the purchases lie."""
 STIFFNESS = 10.0
-"""Half the penalty on a slope's squared distance from 1, in nats: a few dozen purchases bend the curve little."""
+"""The penalty on a slope's squared distance from 1, in nats: a few dozen purchases bend the curve little."""
 LEAST_SLOPE = 0.1
 """Every piece rises: calibration changes no order."""
 WIDEST = 60.0

@@ -69,7 +69,7 @@ class Day(RuleBasedStateMachine):
         close(self.shop, data.draw(st.sampled_from(sorted(self.shop.windows))))
 
     @precondition(lambda self: any(until is not None for until in self.choices().values()))
-    @rule(data=st.data(), hours=st.integers(1, 30))
+    @rule(data=st.data(), hours=st.integers(5, 30))  # the clock may step by hours while it is asked to hide
     def hide_a_sale(self, data: st.DataObject, hours: int) -> None:
         choices = [sale_id for sale_id, until in self.choices().items() if until is not None]
         until = data.draw(st.sampled_from([self.shop.clock.micros + hours * HOUR, 1 << 52]))
