@@ -26,9 +26,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.sql.ansi.enabled", "true")
-        .config(
-            "spark.sql.codegen.wholeStage", "false"
-        )  # to compile a query takes longer than to run it over some rows
+        .config("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running over some rows
         .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
