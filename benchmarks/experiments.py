@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
-from jobs.analyze_experiment import gather_evidence
-from jobs.session import spark_session
-from recsys.config import Settings
+from jobs.engine.session import spark_session
+from jobs.experiments.analyze_experiment import gather_evidence
+from recsys.config.settings import Settings
 from recsys.experiments.evidence import Evidence
 from recsys.experiments.hashing import buckets
 from recsys.experiments.settings import Experiment, ExperimentFile

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import machine
-from recsys.exposures import Assignment, Exposure, encode_exposure
-from recsys.log_segments import finished
-from serving.record_log import RecordLog
+from recsys.logs.records import Assignment, Exposure, encode_exposure
+from recsys.logs.segments import finished
+from serving.telemetry.record_log import RecordLog
 
 SALE_IDS = [f"sale-{number:05d}" for number in range(500)]
 SHOWN = [(number * 7, 0.9 - number / 17, 1, 0) for number in range(10)]

@@ -18,8 +18,8 @@ from rich.table import Table
 from scipy.linalg import inv
 from scipy.sparse import csr_matrix
 
+from recsys.console import wide_console
 from recsys.metrics import ranking_metrics, ranks
-from recsys.report import wide_console
 
 PUBLISHED = {"TopPopular": (0.4533, 0.2542), "EASE": (0.7192, 0.4494)}
 EASE_L2 = 1320.0

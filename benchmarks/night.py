@@ -14,14 +14,15 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from benchmarks import machine, synthetic
-from jobs import tracking
-from jobs.nightly import night, nightly
-from recsys.catalogue import Catalogue
-from recsys.config import Settings
+from jobs.engine.run import night
+from jobs.night.nightly import nightly
+from jobs.registry import tracking
+from recsys.config.pipeline import NightCheckSettings, RawTable, SourceSettings
+from recsys.config.settings import Settings
 from recsys.meta_model import LogisticModel
-from recsys.model_versions import CHAMPION
-from recsys.pipeline.settings import NightCheckSettings, RawTable, SourceSettings
 from recsys.recommenders import recommenders
+from recsys.registry.versions import CHAMPION
+from recsys.shop.catalogue import Catalogue
 
 EVENTS_PER_USER = 20
 

@@ -19,7 +19,7 @@ from benchmarks.service import CLOCK, METHOD
 from benchmarks.serving_peers import json_api, page_ranker
 from recsys.instants import from_micros, to_micros
 from recsys.meta_model import META, probability
-from recsys.snapshot import Snapshot
+from recsys.snapshot.format import Snapshot
 from serving.answers import sentences
 
 REDIS_USERS = 20_000

@@ -28,19 +28,19 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import machine
-from jobs.session import spark_session
-from recsys.config import Settings
-from recsys.images.decoding import decode
-from recsys.images.inference import load_tagger
-from recsys.images.local import photos_below
-from recsys.images.networks import load_network
+from jobs.engine.session import spark_session
+from recsys.config.pipeline import SourceSettings
+from recsys.config.settings import Settings
 from recsys.images.settings import ImageSettings, TaggerSettings
-from recsys.images.tag_store import TAGGED
-from recsys.images.taggers import TaggerFiles, tagger_files
-from recsys.images.tagging import ON_GPU, Worker, best_device, tag_photos
-from recsys.images.themes import fit_themes, tag_matrix
+from recsys.images.tagging.decoding import decode
+from recsys.images.tagging.inference import load_tagger
+from recsys.images.tagging.local import photos_below
+from recsys.images.tagging.networks import load_network
+from recsys.images.tagging.tag_store import TAGGED
+from recsys.images.tagging.taggers import TaggerFiles, tagger_files
+from recsys.images.tagging.tagging import ON_GPU, Worker, best_device, tag_photos
+from recsys.images.themes.themes import fit_themes, tag_matrix
 from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine
-from recsys.pipeline.settings import SourceSettings
 
 CORES = os.cpu_count() or 1
 
@@ -71,8 +71,8 @@ def main() -> None:
 
 def drawn(folder: Path, photos: int = 400) -> str:
     """Draw photos as the demo shop does."""
-    from recsys.demo_shop.settings import DemoShopSettings
-    from recsys.demo_shop.shop import build_shop
+    from demo_shop.shop import build_shop
+    from recsys.config.demo_shop import DemoShopSettings
 
     build_shop(DemoShopSettings(users=20, days=7, open_sales=20, photos=photos), folder)
     return str(folder / "photos")

@@ -18,19 +18,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks import machine
-from jobs.build_training_set import BUILD_TRAINING_SET
-from jobs.nightly import night
-from jobs.run import Run, with_inputs
-from jobs.train_meta_model import examples_of
-from recsys.config import load_settings
-from recsys.demo_shop.shoppers import Shoppers
-from recsys.histories import Block
+from demo_shop.shoppers import Shoppers
+from jobs.engine.run import Run, night, with_inputs
+from jobs.night.build_training_set import BUILD_TRAINING_SET
+from jobs.night.train_meta_model import examples_of
+from recsys.config.settings import load_settings
 from recsys.instants import HOUR, to_micros
 from recsys.meta_model import MetaModel
 from recsys.meta_model.training import Examples, train
 from recsys.pipeline.examples import open_at, training_examples
 from recsys.recommenders.own import bought_before
-from recsys.tables import TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.shop.histories import Block
+from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
 
 PAGE = 10
 DISCOUNT = 1 / np.log2(np.arange(2, PAGE + 2))

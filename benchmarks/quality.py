@@ -19,16 +19,16 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
 from benchmarks.quality_pages import CASES, baseline_pages, best_settings, whole_block
-from jobs.backtest import window
-from jobs.run import Run, with_inputs
-from jobs.train_meta_model import TRAIN_META_MODEL, read_trained_model
-from recsys.config import load_settings
+from jobs.backtest.backtest import window
+from jobs.engine.run import Run, with_inputs
+from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
+from recsys.config.settings import load_settings
+from recsys.console import wide_console
 from recsys.instants import from_micros, parse_instant
 from recsys.meta_model import META
 from recsys.metrics import Estimate, bootstrap, paired_bootstrap
 from recsys.pipeline.evaluation import page_metrics
-from recsys.report import wide_console
-from recsys.tables import USER_HISTORIES
+from recsys.tables.night import USER_HISTORIES
 
 WINDOWS = {"online_retail": ("2011-11-02", "2011-12-09"), "complete_journey": ("2017-11-26", "2018-01-01")}
 METRICS = ("ndcg@10", "recall@10")

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from benchmarks.baselines import GRIDS, Baseline, grid
-from jobs.run import Run
-from recsys.histories import Block
+from jobs.engine.run import Run
 from recsys.metrics import ranking_metrics, ranks
 from recsys.pipeline.evaluation import candidates_and_relevant
 from recsys.pipeline.examples import buyers_of_day
+from recsys.shop.histories import Block
 
 CASES = {"repeats allowed": False, "new to the user": True}
 """Name → `new_only` of `page_metrics`."""

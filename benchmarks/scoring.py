@@ -16,19 +16,19 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from benchmarks import machine, synthetic
-from jobs.session import spark_session
-from recsys.catalogue import Catalogue
-from recsys.config import Settings
-from recsys.histories import HistorySettings
+from jobs.engine.session import spark_session
+from recsys.config.pipeline import RankingSettings, SourceSettings
+from recsys.config.settings import Settings
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.pipeline import reference
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.rankings import rankings
-from recsys.pipeline.settings import RankingSettings, SourceSettings
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
+from recsys.shop.catalogue import Catalogue
+from recsys.shop.histories import HistorySettings
 
 AS_OF = to_micros(synthetic.AS_OF)
 HORIZON_HOURS = 6.0  # until the morning's sales open: the horizon then holds the sales that are open

@@ -11,19 +11,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks import synthetic
-from recsys import snapshot_store
-from recsys.catalogue import Catalogue
-from recsys.histories import Block, Histories, HistorySettings
-from recsys.images.covers import Covers
-from recsys.images.gallery import Gallery
 from recsys.instants import DAY, SECOND, from_micros, to_micros
 from recsys.meta_model import META, LogisticModel
-from recsys.ranker import Ranker
-from recsys.ranker_files import RANKER, write_ranker
+from recsys.ranking.covers import Covers
+from recsys.ranking.ranker import Ranker
+from recsys.ranking.ranker_files import RANKER, write_ranker
+from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
-from recsys.scorer import Scorer
-from recsys.snapshot import POPULARITY, SnapshotContents, SnapshotSale
-from recsys.snapshot_writer import write_snapshot
+from recsys.shop.catalogue import Catalogue
+from recsys.shop.gallery import Gallery
+from recsys.shop.histories import Block, Histories, HistorySettings
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import POPULARITY, SnapshotContents, SnapshotSale
+from recsys.snapshot.writer import write_snapshot
 
 AS_OF = to_micros(synthetic.AS_OF)
 HORIZON_HOURS = 6.0  # until the morning's sales open: the horizon then holds the sales that are open

@@ -16,7 +16,7 @@ from benchmarks.processes import PATIENCE, Running, free_ports
 from benchmarks.served_shop import AS_OF, ServedShop
 from recsys.instants import HOUR, to_micros
 from recsys.meta_model import META
-from recsys.snapshot import Snapshot
+from recsys.snapshot.format import Snapshot
 from serving.client import Client
 
 METHOD = "/recommendations.v1.Recommendations/GetTopSales"
@@ -51,7 +51,7 @@ class Service(Running):
         configuration.write_text(
             json.dumps({"folder": str(shop.folder), "source": {"sql": "unused", "raw": {}}, "serving": settings})
         )
-        command = [sys.executable, "-m", "recsys", "serve", "--conf", str(configuration)]
+        command = [sys.executable, "-m", "cli.main", "serve", "--conf", str(configuration)]
         super().__init__(command, cores, shop.folder / f"{name}.log")
         try:
             self.wait_for(port)

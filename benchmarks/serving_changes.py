@@ -13,7 +13,7 @@ from benchmarks.served_shop import ServedShop
 from benchmarks.service import Expected, Service
 from benchmarks.serving_bench import SENDERS, Bench, highest_rate, verdict
 from recsys.errors import RecsysError
-from recsys.snapshot import read_manifest
+from recsys.snapshot.format import read_manifest
 from serving.client import Client
 
 MEGABYTE = 1 << 20

@@ -23,19 +23,19 @@ from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csr_matrix
 
 from benchmarks import machine
-from jobs.session import spark_session
-from recsys.catalogue import Catalogue
-from recsys.config import Settings
-from recsys.histories import HistorySettings
+from jobs.engine.session import spark_session
+from recsys.config.pipeline import SourceSettings
+from recsys.config.settings import Settings
 from recsys.instants import DAY
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.reference import sale_similarities
-from recsys.pipeline.settings import SourceSettings
 from recsys.pipeline.shop import Shop
+from recsys.ranking.scorer import unpack
 from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.collaborative import CollaborativeSettings
-from recsys.scorer import unpack
+from recsys.shop.catalogue import Catalogue
+from recsys.shop.histories import HistorySettings
 
 AS_OF = 20_000 * DAY
 SETTINGS = CollaborativeSettings(neighbours=100)

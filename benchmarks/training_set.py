@@ -13,11 +13,11 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.night import made_shop
-from jobs.build_histories import BUILD_HISTORIES
-from jobs.build_training_set import BUILD_TRAINING_SET
-from jobs.nightly import night, nightly
-from jobs.run import Step, with_inputs
-from recsys.config import Settings
+from jobs.engine.run import Step, night, with_inputs
+from jobs.night.build_histories import BUILD_HISTORIES
+from jobs.night.build_training_set import BUILD_TRAINING_SET
+from jobs.night.nightly import nightly
+from recsys.config.settings import Settings
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ import sys
 import threading
 from pathlib import Path
 
-from recsys import log_segments
-from recsys.exposures import EXPOSURES, RECORDED_EVENTS
+from recsys.logs import segments as log_segments
+from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
 
 _SECONDS = 10.0
 

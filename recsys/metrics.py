@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-RANKING_METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
+NDCG = "ndcg@10"
+RANKING_METRICS = ("recall@10", NDCG, "hit_rate@10", "mrr")
 
 
 class Estimate(NamedTuple):

@@ -12,7 +12,6 @@ from recsys.errors import (
     SnapshotError,
     StoreError,
 )
-from serving.record_log import NotRecordedError
 
 
 class UnauthenticatedError(RecsysError):
@@ -29,6 +28,10 @@ class TooManyRequestsError(RecsysError):
 
 class NotFoundError(RecsysError):
     """There is no such thing to change."""
+
+
+class NotRecordedError(RecsysError):
+    """A durable log could not write a record in time; it may still do so later."""
 
 
 class FinalError(RecsysError):

@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from pyspark.sql import SparkSession
-from small_shop import SHORT_LIVED_JAVA
+
+from tests.helpers.small_shop import SHORT_LIVED_JAVA
+
+settings.register_profile("recsys", deadline=None, max_examples=50)
+settings.load_profile("recsys")
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +57,7 @@ def compiled(spark: SparkSession) -> Iterator[SparkSession]:
 def run(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """Run the command as a shell does; return exit status, what it prints, and what it says on stderr."""
 
-    from recsys.__main__ import main
+    from cli.main import main
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])

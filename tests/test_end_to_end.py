@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_shop import MLFLOW_WARNS, contents
 
-from jobs.nightly import night, nightly
-from recsys.commands.demo import build_demo_shop
-from recsys.config import Settings, load_settings
+from cli.commands.demo import build_demo_shop
+from jobs.engine.run import night
+from jobs.night.nightly import nightly
+from recsys.config.settings import Settings, load_settings
 from recsys.instants import to_micros
 from recsys.recommenders import OVER_PHOTOS
 from serving.client import top_sales
-from serving.server import Server, start_server
+from serving.process.server import Server, start_server
+from tests.helpers.paths import ROOT
+from tests.helpers.small_shop import MLFLOW_WARNS, contents
 
 pytestmark = MLFLOW_WARNS
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,20 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from small_shop import MLFLOW_WARNS
 
-from jobs.build_training_set import BUILD_TRAINING_SET
-from jobs.nightly import night
-from jobs.run import with_inputs
-from recsys.commands.demo import build_demo_shop
-from recsys.commands.experiment_demo import simulate
-from recsys.commands.experiments import judge
-from recsys.config import Settings, load_settings
+from cli.commands.demo import build_demo_shop
+from cli.commands.experiment_demo import simulate
+from cli.commands.experiments import judge
+from jobs.engine.run import night, with_inputs
+from jobs.night.build_training_set import BUILD_TRAINING_SET
+from recsys.config.settings import Settings, load_settings
 from recsys.experiments.files import load_experiments
 from recsys.instants import DAY, from_micros, to_micros
+from tests.helpers.paths import ROOT
+from tests.helpers.small_shop import MLFLOW_WARNS
 
 pytestmark = MLFLOW_WARNS
 
-ROOT = Path(__file__).parents[1]
 KEY = "personal-page"
 DAYS = 2
 

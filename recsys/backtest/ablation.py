@@ -6,8 +6,8 @@ import numpy as np
 
 from recsys.backtest.pages import Pages, estimated
 from recsys.meta_model.training import Examples
-from recsys.model_versions import NDCG
-from recsys.snapshot import POPULARITY
+from recsys.metrics import NDCG
+from recsys.snapshot.format import POPULARITY
 
 MAX_EXAMPLES = 100_000
 """So many training examples are drawn for the models of an ablation, two a feature: the 35 of 17 features take 3 s of a

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from recsys.backtest.pages import Pages
-from recsys.catalogue import Catalogue
-from recsys.histories import Block, HistorySettings
 from recsys.instants import from_micros
 from recsys.meta_model import META
 from recsys.recommenders.content import IMAGES
+from recsys.shop.catalogue import Catalogue
+from recsys.shop.histories import Block, HistorySettings
 
 EXAMPLES, VISITED = 10, 8
 SHOWN_POLICIES = ("collaborative", IMAGES, META)

@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.backtest.pages import Pages, estimated
-from recsys.catalogue import Catalogue
-from recsys.metrics import RANKING_METRICS, coverage, gini, novelty
-from recsys.model_versions import NDCG, pairs
+from recsys.metrics import NDCG, RANKING_METRICS, coverage, gini, novelty
+from recsys.registry.versions import pairs
+from recsys.shop.catalogue import Catalogue
 
 _HOURS_OF_A_DAY = 24
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.backtest.pages import Pages, estimated
-from recsys.catalogue import Catalogue
 from recsys.instants import DAY
-from recsys.model_versions import NDCG
+from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import SHOWN
+from recsys.shop.catalogue import Catalogue
 
 HISTORY_LENGTH, SALE_AGE, COUNTRY, CATEGORY, PRICE = "history length", "sale age", "country", "category", "price"
 SLICE_METRICS = {HISTORY_LENGTH: NDCG} | dict.fromkeys((SALE_AGE, COUNTRY, CATEGORY, PRICE), "recall@10")

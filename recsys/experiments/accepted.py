@@ -13,7 +13,7 @@ from recsys.errors import ConfigurationError
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
 from recsys.experiments.transition import check_transition
-from recsys.snapshot_store import locked
+from recsys.snapshot.store import locked
 
 IN_FORCE = Path("experiments") / "in_force"
 """The folder of the copies, below the shop's."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from recsys.experiments.evidence import INTERLEAVED
 from recsys.experiments.hashing import BUCKETS, Column, Split, buckets, code_units
 from recsys.experiments.settings import Experiment, ExperimentFile, Holdout, Layer, LayerShare, Served, Variant
-from recsys.exposures import ASSIGNED, HOLDOUT, KILL, OVERRIDE, Assignment
 from recsys.instants import to_micros
+from recsys.logs.records import ASSIGNED, HOLDOUT, KILL, OVERRIDE, Assignment
 from recsys.targeting import Value
 
 NOBODY = -1

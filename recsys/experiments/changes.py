@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from recsys.experiments.assignment import Assigned, Assigner
 from recsys.experiments.settings import ExperimentFile, Served, Variant
-from recsys.exposures import ASSIGNED
+from recsys.logs.records import ASSIGNED
 from recsys.targeting import Value
 
 _Attributes = Mapping[str, Value]

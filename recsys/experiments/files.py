@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from recsys import strict_yaml
+from recsys.config import strict_yaml
 from recsys.errors import ConfigurationError
 from recsys.experiments.checks import experiment_problems, problem, problems_together
 from recsys.experiments.model_pins import Place

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from recsys.attractiveness import ALL, group_visits, percent, strongest_and_weakest, total
 from recsys.errors import ConfigurationError, EmptyInputError
+from recsys.images.attractiveness import ALL, group_visits, percent, strongest_and_weakest, total
 
 MAP_FAMILY = "theme"
 """The family that is shown by month and country: tags are too many."""
@@ -39,7 +39,7 @@ def write_attractiveness_plot(table: pd.DataFrame, path: Path, top: int = 10) ->
     """Write the figure to a file of its own; the same table gives the same bytes.
 
     Args:
-        table: As `recsys.attractiveness.attractiveness` returns it.
+        table: As `recsys.images.attractiveness.attractiveness` returns it.
         path: Its suffix is .png or .svg.
         top: Features of each family shown of either kind, strongest and weakest.
 

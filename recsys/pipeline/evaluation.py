@@ -10,15 +10,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from recsys.histories import Block, blocks
 from recsys.instants import DAY
 from recsys.meta_model import MetaModel
 from recsys.metrics import ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
 from recsys.pipeline.shop import Shop
+from recsys.ranking.scorer import Scorer
 from recsys.recommenders.own import bought_before
-from recsys.scorer import Scorer
-from recsys.tables import KNOWN_USERS, PAGE_METRICS
+from recsys.shop.histories import Block, blocks
+from recsys.tables.night import KNOWN_USERS, PAGE_METRICS
 
 SHOWN = 10
 """Sales of a page that are looked at, as the names of the metrics say."""

@@ -8,12 +8,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from recsys.histories import Block, blocks
 from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.impressions import Impressions, with_impressions
 from recsys.pipeline.shop import Shop
 from recsys.recommenders.own import bought_before
+from recsys.shop.histories import Block, blocks
 
 BLOCK_USERS = 8192
 PAGE_USERS = 128

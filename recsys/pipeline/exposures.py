@@ -4,10 +4,10 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 from pyspark.sql.types import LongType, StringType, StructType
 
-from recsys.exposure_tables import DAY, RecordKind
 from recsys.instants import DAY as DAY_MICROS
 from recsys.instants import parse_instant
-from recsys.tables import TIMESTAMP
+from recsys.tables.logs import DAY, RecordKind
+from recsys.tables.night import TIMESTAMP
 
 WHY = "why_rejected"
 _DAMAGED = "damaged"

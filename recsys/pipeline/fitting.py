@@ -7,11 +7,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from recsys.histories import blocks
 from recsys.pipeline.shop import Shop
+from recsys.ranking.scorer import pack
 from recsys.recommenders import Statistics
-from recsys.scorer import pack
-from recsys.tables import FITTED_RECOMMENDERS
+from recsys.shop.histories import blocks
+from recsys.tables.night import FITTED_RECOMMENDERS
 
 BLOCK_USERS = 8192
 PART_BYTES = 4 << 20

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from recsys.catalogue import Catalogue
+from recsys.shop.catalogue import Catalogue
 
 
 def user_histories(events: DataFrame, catalogue: Catalogue) -> DataFrame:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from recsys.catalogue import Horizon
 from recsys.instants import DAY
+from recsys.shop.catalogue import Horizon
 
 _LISTS = ("shown_on", "shown_sales", "shown_places")
 

@@ -11,10 +11,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from recsys.errors import LeakError
-from recsys.histories import Block
 from recsys.instants import DAY, from_micros
 from recsys.pipeline.shop import Shop
-from recsys.tables import USER_HISTORIES
+from recsys.shop.histories import Block
+from recsys.tables.night import USER_HISTORIES
 
 TOLERANCE = 1e-5
 """A larger difference has moved, of a value above 1 a larger share of it: sums of float32 come in an order that other

@@ -7,10 +7,10 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
+from recsys.config.pipeline import NightCheckSettings
 from recsys.meta_model import MetaModel
 from recsys.meta_model.training import Examples
-from recsys.night_values import NightValues
-from recsys.pipeline.settings import NightCheckSettings
+from recsys.pipeline.night_values import NightValues
 
 _FEWEST_NIGHTS = 3
 """A mean over fewer nights is no measure of what is usual."""

@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from recsys.experiment_tables import EXPERIMENT_SUMS
 from recsys.experiments.analysis.outcomes import HAPPENED, Quantities, daily_sums, segment_column
 from recsys.experiments.evidence import Group, Sums
+from recsys.tables.experiments import EXPERIMENT_SUMS
 
 CHUNK_ROWS = 200_000
 """So many rows are summed at once: some 100 MB of numbers."""

@@ -9,10 +9,10 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from recsys.experiment_tables import EXPERIMENT_USERS
 from recsys.experiments.analysis.outcomes import COLUMNS, credit, segment_column
 from recsys.experiments.settings import Experiment
 from recsys.instants import to_micros
+from recsys.tables.experiments import EXPERIMENT_USERS
 
 MAX_VALUES = 20
 """So many values of an attribute are segments of their own: those that most users have."""

@@ -13,7 +13,7 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 from recsys.images.settings import ImageSettings
-from recsys.images.tag_store import HASHES, TAGGED
+from recsys.images.tagging.tag_store import HASHES, TAGGED
 
 HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
 TAGGED_DDL = (
@@ -27,7 +27,7 @@ Function = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
 class Engine(Protocol):
-    """Writes Parquet files of what the functions of `recsys.images.tagging` make of photos."""
+    """Writes Parquet files of what the functions of `recsys.images.tagging.tagging` make of photos."""
 
     def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
         """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
@@ -52,7 +52,7 @@ class SparkEngine:
         """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
 
         def hash_some(batches: Batches) -> Iterator[pa.RecordBatch]:
-            from recsys.images.tagging import hash_photos
+            from recsys.images.tagging.tagging import hash_photos
 
             yield from hash_photos(batches, settings)
 
@@ -62,7 +62,7 @@ class SparkEngine:
         """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
 
         def tag_some(batches: Batches) -> Iterator[pa.RecordBatch]:
-            from recsys.images.tagging import Worker, best_device, tag_photos
+            from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
             context = TaskContext.get()
             assert context is not None, "runs in a Spark task alone"
@@ -87,13 +87,13 @@ class ProcessEngine:
 
     def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
         """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
-        from recsys.images.tagging import hash_photos
+        from recsys.images.tagging.tagging import hash_photos
 
         _write(hash_photos(uris.to_batches(_ROWS_AT_ONCE), settings), HASHES, folder)
 
     def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
         """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
-        from recsys.images.tagging import Worker, best_device, tag_photos
+        from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
         worker = Worker(best_device(), os.cpu_count() or 1)
         _write(tag_photos(photos.to_batches(_ROWS_AT_ONCE), settings, worker), TAGGED, folder)

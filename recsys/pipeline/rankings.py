@@ -8,12 +8,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from recsys.histories import Histories, blocks
+from recsys.config.pipeline import RankingSettings
 from recsys.instants import SECOND
 from recsys.meta_model import MetaModel
-from recsys.pipeline.settings import RankingSettings
 from recsys.pipeline.shop import Shop
-from recsys.ranker import Ranker
+from recsys.ranking.ranker import Ranker
+from recsys.shop.histories import Histories, blocks
 
 PAGE_CELLS = 200_000
 """Users times sales scored together: the arrays of a page stay in the processor's cache."""

@@ -8,10 +8,10 @@ from importlib.resources import files
 
 from pyspark.sql import DataFrame
 
-from recsys.histories import HistorySettings
 from recsys.recommenders.collaborative import COSINE, CollaborativeSettings, Measure
 from recsys.recommenders.content import MetadataSettings
 from recsys.recommenders.popularity import PopularitySettings
+from recsys.shop.histories import HistorySettings
 
 
 def known_events(events: DataFrame, as_of: int, settings: HistorySettings) -> DataFrame:

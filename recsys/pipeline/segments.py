@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
-from recsys.histories import Block, Histories
-from recsys.pipeline.settings import SegmentSettings
+from recsys.config.pipeline import SegmentSettings
 from recsys.pipeline.shop import Shop
-from recsys.ranker import top
+from recsys.ranking.ranker import top
 from recsys.recommenders import Recommender
-from recsys.snapshot import POPULARITY, Ranking
-from recsys.tables import SEGMENT_RANKINGS
+from recsys.shop.histories import Block, Histories
+from recsys.snapshot.format import POPULARITY, Ranking
+from recsys.tables.night import SEGMENT_RANKINGS
 
 _SUMS = pa.schema(
     [("attribute", pa.string()), ("value", pa.string()), ("events", pa.int64()), ("weights", pa.binary())]

@@ -8,16 +8,16 @@ from types import MappingProxyType
 
 import pyarrow.parquet as pq
 
-from recsys.catalogue import Catalogue, Horizon
-from recsys.histories import HistorySettings
-from recsys.images import theme_store
-from recsys.images.covers import Covers
-from recsys.images.gallery import Gallery
-from recsys.images.themes import THEME_MODEL
+from recsys.images.themes import theme_store
+from recsys.images.themes.themes import THEME_MODEL
 from recsys.meta_model import MetaModel
-from recsys.ranker import Ranker
+from recsys.ranking.covers import Covers
+from recsys.ranking.ranker import Ranker
+from recsys.ranking.scorer import Scorer
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
-from recsys.scorer import Scorer
+from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.gallery import Gallery
+from recsys.shop.histories import HistorySettings
 
 
 @dataclass(frozen=True)

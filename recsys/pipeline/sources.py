@@ -8,11 +8,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
+from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError
-from recsys.exposure_tables import COMPACTED_EVENTS
-from recsys.exposures import RECORDED_EVENTS
-from recsys.pipeline.settings import RawTable, SourceSettings
-from recsys.tables import Table
+from recsys.logs.records import RECORDED_EVENTS
+from recsys.tables.logs import COMPACTED_EVENTS
+from recsys.tables.night import Table
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """What Spark raises; the latter, such as of a damaged file, have no class of their own in Python."""

@@ -7,8 +7,8 @@ from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
 
 from recsys.errors import EmptyInputError, RejectedRowsError
-from recsys.snapshot import MAX_IMAGES
-from recsys.tables import EVENTS, SALE_IMAGES, SALES, USERS, Table
+from recsys.snapshot.format import MAX_IMAGES
+from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS, Table
 
 MAX_ID_BYTES = 256
 _EXAMPLES = 3

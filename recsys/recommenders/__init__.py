@@ -2,7 +2,6 @@
 
 from pydantic import Field
 
-from recsys.catalogue import Catalogue
 from recsys.recommenders.base import Model, Recommender, Statistics
 from recsys.recommenders.collaborative import CONDITIONAL, LIFT, Collaborative, CollaborativeSettings
 from recsys.recommenders.content import (
@@ -18,6 +17,7 @@ from recsys.recommenders.context import ContextSettings, context_features
 from recsys.recommenders.popularity import Popularity, PopularitySettings
 from recsys.recommenders.taste import Taste, TasteSettings
 from recsys.settings import StepSettings
+from recsys.shop.catalogue import Catalogue
 
 __all__ = ["OVER_PHOTOS", "Model", "Recommender", "RecommenderSettings", "Statistics", "recommenders"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from recsys.catalogue import Horizon
-from recsys.histories import Histories
+from recsys.shop.catalogue import Horizon
+from recsys.shop.histories import Histories
 
 Statistics = dict[str, NDArray[np.float32]]
 """Sums over users: the statistics of two groups of users add up to those of both."""

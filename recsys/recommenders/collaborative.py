@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csc_matrix
 
-from recsys.catalogue import Catalogue, Horizon
-from recsys.histories import Histories
 from recsys.recommenders.base import DENSE, Statistics
 from recsys.settings import StepSettings
+from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.histories import Histories
 
 
 class CollaborativeSettings(StepSettings):

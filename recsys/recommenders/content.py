@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 
-from recsys.catalogue import Catalogue, Horizon
 from recsys.errors import ConfigurationError
-from recsys.histories import Histories
 from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
 from recsys.settings import StepSettings
+from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.histories import Histories
 
 
 class ContentSettings(StepSettings):

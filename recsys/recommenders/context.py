@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys.catalogue import Catalogue, Horizon
-from recsys.histories import Histories
 from recsys.instants import HOUR
 from recsys.recommenders.base import Statistics
 from recsys.recommenders.own import own_events, own_habit, own_recency
 from recsys.settings import StepSettings
+from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.histories import Histories
 
 
 class ContextSettings(StepSettings):

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.catalogue import Horizon
-from recsys.histories import Histories
 from recsys.instants import DAY
 from recsys.meta_model import Cells
+from recsys.shop.catalogue import Horizon
+from recsys.shop.histories import Histories
 
 _REMEMBERED_DAYS = 365.0
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 
-from recsys.catalogue import Catalogue, Horizon
-from recsys.histories import Histories
 from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
 from recsys.recommenders.content import Content, weighted_row_sum
 from recsys.settings import StepSettings
+from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.histories import Histories
 
 _GRID = np.concatenate(([0.0], np.geomspace(0.1, 1e6, 256)))
 """Weights of a user's events at which what is expected of him is computed; between them it is interpolated, to 0.001 a

@@ -1,7 +1,7 @@
 """Rules that the shop's staff write for home pages: what they say, what they do, what they would change."""
 
 from recsys.rules.draft import ArrangedPage
-from recsys.rules.dry_run import PageChange, Trial, compare, print_trial, summed_up
+from recsys.rules.dry_run import PageChange, Trial, compare, summed_up
 from recsys.rules.page_rules import PageRules
 from recsys.rules.settings import RuleSet, load_rules
 from recsys.targeting import Condition
@@ -15,6 +15,5 @@ __all__ = [
     "Trial",
     "compare",
     "load_rules",
-    "print_trial",
     "summed_up",
 ]

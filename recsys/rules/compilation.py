@@ -16,7 +16,7 @@ from recsys.rules.settings import (
     Rule,
 )
 from recsys.rules.tallies import MATCHING, AtLeast, AtMost, AtMostInARow, Constraint, Groups, NewSales
-from recsys.snapshot import SnapshotSale
+from recsys.snapshot.format import SnapshotSale
 from recsys.targeting import Condition, Value
 
 

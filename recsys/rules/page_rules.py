@@ -9,7 +9,7 @@ from recsys.rules.actions import Action
 from recsys.rules.compilation import Compiler
 from recsys.rules.draft import ArrangedPage, Draft
 from recsys.rules.settings import BoostSettings, BurySettings, FilterSettings, PinSettings, Rule, RuleSet
-from recsys.snapshot import SnapshotSale
+from recsys.snapshot.format import SnapshotSale
 from recsys.targeting import Test
 
 _ORDER = (FilterSettings, BoostSettings, BurySettings, PinSettings)

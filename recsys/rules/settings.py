@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
 
-from recsys import strict_yaml
+from recsys.config import strict_yaml
 from recsys.settings import StepSettings
 from recsys.targeting import Condition
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.snapshot import POPULARITY, Ranking, Snapshot
+from recsys.snapshot.format import POPULARITY, Ranking, Snapshot
 from serving.answers.pages import Pick
 from serving.stores.base import WithdrawnSale
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.experiments.settings import ExplorationSettings
-from recsys.exposures import ASSIGNED, FALLBACK, Assignment
+from recsys.logs.records import ASSIGNED, FALLBACK, Assignment
 
 HOME = "home"
 """The surface of requests that name none."""

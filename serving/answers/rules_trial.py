@@ -6,7 +6,7 @@ from typing import NamedTuple
 from recsys.instants import HOUR
 from recsys.rules import ArrangedPage, PageRules, RuleSet
 from recsys.rules.dry_run import Trial, compare, summed_up
-from recsys.snapshot import Snapshot
+from recsys.snapshot.format import Snapshot
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
 

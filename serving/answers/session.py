@@ -7,12 +7,12 @@ from itertools import repeat
 import numpy as np
 
 from recsys.errors import SnapshotError
-from recsys.histories import Histories
 from recsys.instants import SECOND
-from recsys.ranker import Scored
-from recsys.ranker_files import RANKER, read_ranker
-from recsys.snapshot import Snapshot
-from recsys.snapshot_users import User
+from recsys.ranking.ranker import Scored
+from recsys.ranking.ranker_files import RANKER, read_ranker
+from recsys.shop.histories import Histories
+from recsys.snapshot.format import Snapshot
+from recsys.snapshot.users import User
 from serving.answers.pages import UNEXPLAINED, Pick, Visit
 
 

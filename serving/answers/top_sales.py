@@ -10,12 +10,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
-from recsys.exposures import Assignment
 from recsys.instants import to_micros
+from recsys.logs.records import Assignment
 from recsys.meta_model import is_meta, version_in
 from recsys.rules import ArrangedPage, PageRules
-from recsys.snapshot import POPULARITY, Snapshot, SnapshotSale
-from recsys.snapshot_users import User
+from recsys.snapshot.format import POPULARITY, Snapshot, SnapshotSale
+from recsys.snapshot.users import User
 from serving.answers import sentences, wire
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved, overlap
 from serving.answers.open_sales import Doorkeeper, OpenSales, picks

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from recsys.config import Settings
+from recsys.config.settings import Settings
 from serving.clocks import Clock, system_clock
 from serving.diagnosis import installation_checks as here
 from serving.diagnosis.findings import Finding, fail, print_findings

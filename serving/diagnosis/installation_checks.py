@@ -10,20 +10,20 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from recsys import snapshot_store
-from recsys.config import Settings
+from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
-from recsys.exposures import EXPOSURES, RECORDED_EVENTS
 from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
-from recsys.log_segments import finished
+from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
+from recsys.logs.segments import finished
 from recsys.rules import load_rules
-from recsys.snapshot import Snapshot, read_manifest
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import Snapshot, read_manifest
 from serving.answers.session import SessionRanker
-from serving.certificates import read_certificate
+from serving.api.certificates import read_certificate
 from serving.clocks import system_clock
 from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
-from serving.experiments import check as check_served
+from serving.process.experiments import check as check_served
 from serving.stores.redis import RedisStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

@@ -14,11 +14,11 @@ from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
+from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.instants import SECOND
-from recsys.serving_settings import ServingSettings
-from serving.access import AUTHORIZATION
-from serving.certificates import read_certificate
+from serving.api.access import AUTHORIZATION
+from serving.api.certificates import read_certificate
 from serving.clocks import Clock
 from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
 from serving.diagnosis.installation_checks import LOOPBACK

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recsys.serving_settings import StoreSettings
+from recsys.config.serving import StoreSettings
 from serving.clocks import Clock
 from serving.stores.base import Store
 from serving.stores.folder import FolderStore

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from recsys.snapshot import Snapshot
+from recsys.snapshot.format import Snapshot
 
 
 class WithdrawnSale(BaseModel):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from recsys import snapshot_store
 from recsys.errors import StoreError
-from recsys.snapshot import Snapshot
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import Snapshot
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
 from serving.stores.sessions import SessionFiles

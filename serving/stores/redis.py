@@ -22,12 +22,12 @@ import orjson
 import redis
 from pydantic import ValidationError
 
-from recsys import snapshot_store
+from recsys.config.serving import StoreSettings
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import DAY, SECOND
-from recsys.serving_settings import StoreSettings
-from recsys.snapshot import MANIFEST, Snapshot, is_of_users, read_manifest
-from recsys.snapshot_users import MappedUsers, PackedUser, UserPacking
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users, read_manifest
+from recsys.snapshot.users import MappedUsers, PackedUser, UserPacking
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
 

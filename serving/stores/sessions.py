@@ -10,7 +10,7 @@ import orjson
 
 from recsys.errors import StoreError
 from recsys.instants import DAY
-from recsys.snapshot_users import encode_user
+from recsys.snapshot.users import encode_user
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent
 from serving.stores.recent_users import RecentUsers

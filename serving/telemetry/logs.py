@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from recsys.serving_settings import LogSettings
+from recsys.config.serving import LogSettings
 
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 

@@ -4,11 +4,11 @@ from time import perf_counter
 
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.exposures import Assignment, Exposure
+from recsys.logs.records import Assignment, Exposure
 from serving.answers.pages import Page, PageRequest
 from serving.answers.top_sales import TopSales
-from serving.record_log import RecordLog
 from serving.telemetry.metrics import Metrics
+from serving.telemetry.record_log import RecordLog
 
 _LEVELS = {
     value.number: value.name.removeprefix("FALLBACK_LEVEL_").lower() for value in pb.FallbackLevel.DESCRIPTOR.values

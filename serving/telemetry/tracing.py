@@ -5,8 +5,8 @@ from typing import Any
 
 import grpc
 
+from recsys.config.serving import TracingSettings
 from recsys.errors import ConfigurationError
-from recsys.serving_settings import TracingSettings
 
 _EXPORT_SECONDS = 2  # a collector that is down holds up the end of the service for so long
 _NOTHING: AbstractContextManager[Any] = nullcontext()

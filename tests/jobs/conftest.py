@@ -3,10 +3,11 @@
 import shutil
 
 import pytest
-from small_shop import SmallShop, random_rows
 
-from jobs.nightly import night, nightly
-from recsys.config import Settings
+from jobs.engine.run import night
+from jobs.night.nightly import nightly
+from recsys.config.settings import Settings
+from tests.helpers.small_shop import SmallShop, random_rows
 
 
 @pytest.fixture(scope="session")

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import settings as hypothesis_settings
-from ranked_shop import RankedShop
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys import snapshot_store
+from recsys.config.serving import ServingSettings
 from recsys.instants import to_micros
-from recsys.serving_settings import ServingSettings
-from recsys.snapshot import Snapshot, SnapshotContents, SnapshotSale
-from recsys.snapshot_users import Ranking
-from recsys.snapshot_writer import write_snapshot
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import Snapshot, SnapshotContents, SnapshotSale
+from recsys.snapshot.users import Ranking
+from recsys.snapshot.writer import write_snapshot
 from serving.answers.top_sales import TopSales
 from serving.client import top_sales
-from serving.server import Server, start_server
+from serving.process.server import Server, start_server
+from tests.helpers.ranked_shop import RankedShop
 
 hypothesis_settings.register_profile("recsys", deadline=None, max_examples=50)
 hypothesis_settings.load_profile("recsys")

@@ -12,13 +12,13 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_http2 import PREFACE, half_request, is_closed, opened, unread_request
-from real_service import PATIENCE, RealService, shown, wait_until
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
 from serving.answers.top_sales import TopSales
 from serving.client import Client
+from tests.helpers.raw_http2 import PREFACE, half_request, is_closed, opened, unread_request
+from tests.helpers.real_service import PATIENCE, RealService, shown, wait_until
 
 PUBLIC = "/recommendations.v1.Recommendations/"
 ADMIN = "/recommendations.v1.Admin/"

@@ -4,12 +4,12 @@ from concurrent import futures
 
 import grpc
 import pytest
-from asking import shown
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from serving.client import Client, purchase, top_sales, visit
+from tests.helpers.asking import shown
 
 
 class Recorded(pb_grpc.RecommendationsServicer):

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from asking import answered, shown
 from recommendations.v1 import recommendations_pb2 as pb
 
 from serving.answers.pages import Visit
+from tests.helpers.asking import answered, shown
 
 CLIENT = Path(__file__).parent / "node_client"
 PROTOS = Path(pb.__file__).parents[2]

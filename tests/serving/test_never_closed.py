@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from closed_sale_search import Shop, close, hide, search_edges, search_steps
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,8 +16,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from in_process import Call, InProcess
-from ranked_shop import RankedShop
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
@@ -26,9 +23,12 @@ from recsys.instants import HOUR
 from recsys.rules import PageRules
 from serving.answers.open_sales import Doorkeeper, OpenSales
 from serving.answers.top_sales import TopSales
-from serving.requests import page_request
-from serving.servicer import RecommendationsServicer
+from serving.api.requests import page_request
+from serving.api.servicer import RecommendationsServicer
 from serving.stores.folder import FolderStore
+from tests.helpers.closed_sale_search import Shop, close, hide, search_edges, search_steps
+from tests.helpers.in_process import Call, InProcess
+from tests.helpers.ranked_shop import RankedShop
 
 
 @pytest.fixture(scope="module", params=[0, 4, 5])

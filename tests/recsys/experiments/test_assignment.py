@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_experiments import END, NOW, START, experiment, experiment_file, written
 
 from recsys.experiments.assignment import NOBODY, Assigned, Assigner, assign_all, side_names, side_of_bucket
 from recsys.experiments.hashing import bucket, buckets
 from recsys.experiments.settings import Experiment, Layer
 from recsys.instants import to_micros
+from tests.helpers.written_experiments import END, NOW, START, experiment, experiment_file, written
 
 USERS = [f"user-{number:05d}" for number in range(5_000)]
 HOLDOUT = {"key": "h1", "seed": "holdout:h1:", "share": 0.2, "serve": {"policy": "popularity", "rules": False}}

@@ -1,7 +1,6 @@
-from written_experiments import NOW, experiment_file, written
-
 from recsys.experiments.changes import Changes, ExperimentChanges, changes
 from recsys.experiments.hashing import bucket
+from tests.helpers.written_experiments import NOW, experiment_file, written
 
 USERS = {f"user-{number}": {"country": "DE" if number % 3 else "FR"} for number in range(1_000)}
 BUCKETS = {user: bucket("themes:1:", user) for user in USERS}

@@ -1,10 +1,10 @@
 from datetime import timedelta
 
 import pytest
-from written_experiments import DURING, END, PURCHASES, REVENUE, START, experiment_file, written
 
 from recsys.errors import ConfigurationError
 from recsys.experiments.transition import check_transition
+from tests.helpers.written_experiments import DURING, END, PURCHASES, REVENUE, START, experiment_file, written
 
 VARIANTS = written()["variants"]
 LAYER = {"name": "home", "ranges": [[0.2, 0.5]]}

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.attractiveness import ALL, COLUMNS, DIMENSIONS
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.images import attractiveness_plot
+from recsys.images.attractiveness import ALL, COLUMNS, DIMENSIONS
 from recsys.images.attractiveness_plot import write_attractiveness_plot
 
 DOLLARS = r"pool $\no_formula$"

@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
-from shops import AS_OF, CALIBRATION, ShopData, random_shop
 
-from recsys.histories import Histories, HistorySettings
 from recsys.instants import DAY
 from recsys.meta_model import LogisticModel, MetaModel, Weights
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.shop import Shop
+from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings
-from recsys.scorer import Scorer
-from recsys.tables import FITTED_RECOMMENDERS
+from recsys.shop.histories import Histories, HistorySettings
+from recsys.tables.night import FITTED_RECOMMENDERS
+from tests.helpers.shops import AS_OF, CALIBRATION, ShopData, random_shop
 
 INSTANTS = [AS_OF - 3 * DAY, AS_OF - DAY, AS_OF]
 HISTORY = HistorySettings(days=45, max_events=12)

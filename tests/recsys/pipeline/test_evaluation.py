@@ -3,11 +3,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
 
-from recsys.histories import Block
 from recsys.instants import DAY
 from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, known_users, page_metrics, ranked_pages
+from recsys.shop.histories import Block
+from tests.helpers.shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
 

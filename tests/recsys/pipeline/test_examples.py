@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import sample_page, training_examples
+from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
 COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again", "place"]

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from shops import random_shop
 
 from recsys.pipeline import fitting
 from recsys.pipeline.fitting import fitted_recommenders, in_memory_groups
+from recsys.ranking.scorer import unpack
 from recsys.recommenders import RecommenderSettings
-from recsys.scorer import unpack
+from tests.helpers.shops import random_shop
 
 Models = dict[tuple[int, str], dict[str, np.ndarray]]
 

@@ -3,12 +3,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
-from shops import AS_OF, make_shop, sale
 
 from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import training_examples
 from recsys.pipeline.impressions import Impressions, with_impressions
+from tests.helpers.shops import AS_OF, make_shop, sale
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
 LISTS = ["shown_on", "shown_sales", "shown_places"]

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_shop import AS_OF, at, event, random_rows, sale
 
 from recsys.errors import LeakError
 from recsys.instants import DAY, HOUR, to_micros
@@ -20,7 +19,8 @@ from recsys.pipeline.leaks import (
     refuse_leaks,
     unknown_sales,
 )
-from recsys.tables import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
+from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
+from tests.helpers.small_shop import AS_OF, at, event, random_rows, sale
 
 MIDNIGHT = to_micros(AS_OF) - 5 * DAY
 SPAN = Span(MIDNIGHT, MIDNIGHT + 36 * HOUR, to_micros(AS_OF))

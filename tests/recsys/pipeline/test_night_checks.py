@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from recsys.config.pipeline import NightCheckSettings
 from recsys.meta_model import LogisticModel
 from recsys.meta_model.training import Examples
-from recsys.night_values import NightValues
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
-from recsys.pipeline.settings import NightCheckSettings
+from recsys.pipeline.night_values import NightValues
 
 DEFAULT = NightCheckSettings()
 GOOD = NightValues(

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_photos import own_tagger, write_photo
 
-from recsys.images.files import content_hash
 from recsys.images.settings import ImageSettings
-from recsys.images.tag_store import HASHES, TAGGED, TagStore
+from recsys.images.tagging.files import content_hash
+from recsys.images.tagging.tag_store import HASHES, TAGGED, TagStore
 from recsys.pipeline import photos
 from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine, choose_engine
+from tests.helpers.small_photos import own_tagger, write_photo
 
 
 @pytest.fixture(autouse=True)

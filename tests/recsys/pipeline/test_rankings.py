@@ -3,7 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from shops import (
+
+from recsys.config.pipeline import RankingSettings
+from recsys.instants import DAY, SECOND
+from recsys.meta_model import LogisticModel, MetaModel
+from recsys.pipeline.fitting import fitted_recommenders
+from recsys.pipeline.histories import user_histories
+from recsys.pipeline.rankings import history_lists, ranked_lists, rankings
+from recsys.ranking.covers import CHOICES
+from recsys.ranking.ranker import Ranker
+from recsys.recommenders.own import bought_before
+from recsys.shop.histories import Histories
+from recsys.tables.night import FITTED_RECOMMENDERS
+from tests.helpers.shops import (
     AS_OF,
     instant,
     log_odds_one_by_one,
@@ -15,18 +27,6 @@ from shops import (
     with_photos,
     write_photos,
 )
-
-from recsys.histories import Histories
-from recsys.images.covers import CHOICES
-from recsys.instants import DAY, SECOND
-from recsys.meta_model import LogisticModel, MetaModel
-from recsys.pipeline.fitting import fitted_recommenders
-from recsys.pipeline.histories import user_histories
-from recsys.pipeline.rankings import history_lists, ranked_lists, rankings
-from recsys.pipeline.settings import RankingSettings
-from recsys.ranker import Ranker
-from recsys.recommenders.own import bought_before
-from recsys.tables import FITTED_RECOMMENDERS
 
 POLICIES = ("meta", "collaborative", "own_visits")
 

@@ -8,15 +8,15 @@ import pytest
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csr_matrix
-from shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
-from recsys.histories import Block, Histories, HistorySettings
 from recsys.pipeline import reference
 from recsys.pipeline.histories import user_histories
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.recommenders.collaborative import Collaborative, CollaborativeSettings
 from recsys.recommenders.content import Content, ContentSettings, Features, MetadataSettings
 from recsys.recommenders.popularity import Popularity, PopularitySettings
+from recsys.shop.histories import Block, Histories, HistorySettings
+from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 HISTORY = HistorySettings(days=45, max_events=12)
 RECOMMENDERS = RecommenderSettings(

@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
-from shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
-from recsys.histories import HistorySettings
+from recsys.config.pipeline import SegmentSettings
 from recsys.instants import DAY
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.segments import frequent_values, ranked_segments, segment_rankings
-from recsys.pipeline.settings import SegmentSettings
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
-from recsys.tables import SEGMENT_RANKINGS
+from recsys.shop.histories import HistorySettings
+from recsys.tables.night import SEGMENT_RANKINGS
+from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 USERS = "user_id string, attributes map<string,string>"
 Attributes = dict[str, dict[str, str | None] | None]

@@ -7,18 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
-from shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit, with_photos, write_photos
 
 from recsys.errors import EmptyInputError, ModelError
-from recsys.histories import Histories
-from recsys.images import theme_store
-from recsys.images.themes import THEME_MODEL, no_themes
+from recsys.images.themes import theme_store
+from recsys.images.themes.themes import THEME_MODEL, no_themes
 from recsys.instants import DAY
 from recsys.meta_model import LogisticModel
 from recsys.pipeline.shop import Shop
-from recsys.ranker import Ranker
+from recsys.ranking.ranker import Ranker
+from recsys.ranking.scorer import pack
 from recsys.recommenders import RecommenderSettings
-from recsys.scorer import pack
+from recsys.shop.histories import Histories
+from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit, with_photos, write_photos
 
 
 def test_catalogue_is_that_of_the_folder(fitted):

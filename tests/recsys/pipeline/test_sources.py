@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql.types import StructField, StructType
-from small_shop import SmallShop, event, sale
 
+from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError, SchemaError
-from recsys.exposure_tables import COMPACTED_EVENTS
 from recsys.pipeline import sources
-from recsys.pipeline.settings import RawTable, SourceSettings
-from recsys.tables import EVENTS, SALES, USERS
+from recsys.tables.logs import COMPACTED_EVENTS
+from recsys.tables.night import EVENTS, SALES, USERS
+from tests.helpers.paths import CONF
+from tests.helpers.small_shop import SmallShop, event, sale
 
 
 @pytest.fixture
@@ -216,5 +217,5 @@ def test_url_and_table_are_not_looked_into():
 
 
 def test_every_sql_file_of_the_project_says_what_a_row_is():
-    for path in (Path(__file__).parents[3] / "conf/sources").rglob("*.sql"):
+    for path in (CONF / "sources").rglob("*.sql"):
         assert path.read_text().startswith("-- One row per "), path

@@ -3,13 +3,13 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from small_shop import AS_OF, RAW_TYPES, at, event, raw_table, sale
 
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.instants import to_micros
 from recsys.pipeline import validation
 from recsys.pipeline.validation import EVENT_RULES, SALE_RULES, USER_RULES, Rule, RuleCount, check_counts
-from recsys.tables import EVENTS, SALES
+from recsys.tables.night import EVENTS, SALES
+from tests.helpers.small_shop import AS_OF, RAW_TYPES, at, event, raw_table, sale
 
 LONG = "x" * 10_240
 

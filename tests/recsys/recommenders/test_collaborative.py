@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from shops import ShopData, make_shop, purchase, random_shop, sale, visit
 
 from recsys.recommenders.collaborative import (
     CONDITIONAL,
@@ -17,6 +16,7 @@ from recsys.recommenders.collaborative import (
     Measure,
     prune_columns,
 )
+from tests.helpers.shops import ShopData, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a"), sale("b", -9, -3), sale("c"), sale("d", 0.5, 2)]  # b has closed: it is a source, no target
 EVENTS = [

@@ -7,21 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
-from shops import (
-    AS_OF,
-    HISTORY,
-    SALES_OF_TWO_COUNTRIES,
-    ShopData,
-    make_shop,
-    purchase,
-    random_shop,
-    sale,
-    visit,
-    with_photos,
-)
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from recsys.images.gallery import Gallery
 from recsys.recommenders.base import Traceable
 from recsys.recommenders.content import (
     Content,
@@ -38,6 +25,19 @@ from recsys.recommenders.content import (
     sale_profiles,
     text_features,
     weighted_row_sum,
+)
+from recsys.shop.gallery import Gallery
+from tests.helpers.shops import (
+    AS_OF,
+    HISTORY,
+    SALES_OF_TWO_COUNTRIES,
+    ShopData,
+    make_shop,
+    purchase,
+    random_shop,
+    sale,
+    visit,
+    with_photos,
 )
 
 

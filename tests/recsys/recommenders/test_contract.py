@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
-from shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
 
-from recsys.histories import Histories
+from recsys.ranking.scorer import pack, unpack
 from recsys.recommenders import OVER_PHOTOS, Model, Recommender, RecommenderSettings, Statistics, recommenders
-from recsys.scorer import pack, unpack
+from recsys.shop.histories import Histories
+from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
 
 SETTINGS = RecommenderSettings()
 SHOP = with_photos(random_shop(7, n_users=31, n_sales=17, n_events=500))

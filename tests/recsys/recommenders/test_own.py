@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from shops import AS_OF, history_of, make_shop, purchase, random_shop, sale, visit
 
-from recsys.histories import Histories, HistorySettings
 from recsys.instants import DAY
 from recsys.recommenders.own import bought_before, own_habit, own_recency
+from recsys.shop.histories import Histories, HistorySettings
+from tests.helpers.shops import AS_OF, history_of, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a", -30, 1), sale("b", -30, -2), sale("c", 0.5, 2), sale("d", -30, 4)]  # b is not in the horizon
 

@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 from recsys.instants import DAY
 from recsys.recommenders.content import MetadataSettings, content_metadata
 from recsys.recommenders.popularity import Popularity, PopularitySettings, decayed_days_open
+from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 
 def scores(shop: ShopData, **settings: float) -> np.ndarray:

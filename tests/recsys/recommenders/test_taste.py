@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from shops import (
+
+from recsys.recommenders.content import (
+    Content,
+    ImageThemesSettings,
+    MetadataSettings,
+    TextSettings,
+    content_images,
+    content_metadata,
+    content_text,
+)
+from recsys.recommenders.taste import Taste, TasteModel, TasteSettings
+from recsys.shop.gallery import Gallery
+from recsys.shop.histories import Histories
+from tests.helpers.shops import (
     AS_OF,
     SALES_OF_TWO_COUNTRIES,
     ShopData,
@@ -18,19 +31,6 @@ from shops import (
     visit,
     with_photos,
 )
-
-from recsys.histories import Histories
-from recsys.images.gallery import Gallery
-from recsys.recommenders.content import (
-    Content,
-    ImageThemesSettings,
-    MetadataSettings,
-    TextSettings,
-    content_images,
-    content_metadata,
-    content_text,
-)
-from recsys.recommenders.taste import Taste, TasteModel, TasteSettings
 
 SETTINGS = TasteSettings(half_life_days=2, purchase_weight=3, prior_events=0.5, min_sales=1)
 EVENTS = [visit("u", "a", -4), visit("u", "b", -2), purchase("v", "c", -2), visit("w", "e", -2)]

@@ -5,17 +5,17 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from asking import answered, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import SnapshotError
 from recsys.instants import to_micros
-from recsys.snapshot import Snapshot
-from recsys.snapshot_users import EVENTS, ranking_type
+from recsys.snapshot.format import Snapshot
+from recsys.snapshot.users import EVENTS, ranking_type
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
+from tests.helpers.asking import answered, shown
 
 POPULAR = pb.FALLBACK_LEVEL_POPULAR
 NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")

@@ -3,7 +3,7 @@ from types import MappingProxyType
 import pytest
 
 from recsys.instants import HOUR, to_micros
-from recsys.snapshot import Snapshot
+from recsys.snapshot.format import Snapshot
 from serving.answers.open_sales import Doorkeeper
 from serving.stores.base import WithdrawnSale
 

@@ -1,10 +1,10 @@
 """The shop's rules on pages of the service; what rules do is tested with the rules."""
 
-from asking import answered, shown
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.rules import PageRules, RuleSet
 from serving.answers.top_sales import TopSales
+from tests.helpers.asking import answered, shown
 
 NONE = pb.FALLBACK_LEVEL_NONE
 

@@ -1,16 +1,16 @@
 import math
 
 import pytest
-from asking import answered, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import ConfigurationError, StoreError
 from recsys.instants import to_micros
-from recsys.snapshot import Snapshot
+from recsys.snapshot.format import Snapshot
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
+from tests.helpers.asking import answered, shown
 
 NONE, SEGMENT = pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_SEGMENT
 POPULAR, ANY_OPEN = pb.FALLBACK_LEVEL_POPULAR, pb.FALLBACK_LEVEL_ANY_OPEN

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from real_redis import RealRedis
 
-from recsys.serving_settings import StoreSettings
+from recsys.config.serving import StoreSettings
 from serving.stores.redis import push
+from tests.helpers.real_redis import RealRedis
 
 
 @pytest.fixture

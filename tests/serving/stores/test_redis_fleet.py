@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from real_service import PATIENCE, Load, shown, wait_until
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
 from serving.answers import sentences
 from serving.client import Client, visit
-from serving.server import Server
+from serving.process.server import Server
+from tests.helpers.real_service import PATIENCE, Load, shown, wait_until
 
 
 @pytest.mark.usefixtures("night")

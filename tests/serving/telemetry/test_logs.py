@@ -4,9 +4,9 @@ import sys
 import time
 
 import pytest
-from real_service import RealService, wait_until
 
 from serving.telemetry.logs import JsonFormatter
+from tests.helpers.real_service import RealService, wait_until
 
 USER = "a-very-secret-user"
 

@@ -1,12 +1,13 @@
 from datetime import UTC, datetime
 
 import pytest
-from real_service import PATIENCE, exposed, shown, wait_until
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.instants import HOUR, to_micros
 from serving.client import Client
-from serving.record_log import NotRecordedError, RecordLog
+from serving.errors import NotRecordedError
+from serving.telemetry.record_log import RecordLog
+from tests.helpers.real_service import PATIENCE, exposed, shown, wait_until
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -7,14 +7,14 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from real_service import PATIENCE, free_ports
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
+from recsys.config.serving import TracingSettings
 from recsys.errors import ConfigurationError
-from recsys.serving_settings import TracingSettings
-from serving.server import Server
+from serving.process.server import Server
 from serving.telemetry.tracing import make_tracer
+from tests.helpers.real_service import PATIENCE, free_ports
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

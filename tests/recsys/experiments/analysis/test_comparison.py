@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, experiment, sums_of
 from scipy.stats import false_discovery_control
 from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import Mean
 
 from recsys.experiments.analysis.comparison import adjusted_p, compare, corrected, guard
 from recsys.experiments.analysis.results import Comparison, Difference, Interval
+from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, experiment, sums_of
 
 PS = [0.118, 0.0211, 0.0213, 0.00218]
 

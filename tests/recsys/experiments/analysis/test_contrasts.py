@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, VISIT_RATE, experiment, sums_of
 from scipy.stats import ttest_ind
 from tea_tasting.metrics import Mean, RatioOfMeans
 
@@ -17,6 +16,7 @@ from recsys.experiments.analysis.contrasts import (
 from recsys.experiments.analysis.results import Difference, Interval
 from recsys.experiments.evidence import Sums
 from recsys.experiments.settings import AnalysisSettings, Metric, RatioSettings
+from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, VISIT_RATE, experiment, sums_of
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from judged_experiments import CONTROL, PURCHASES, THEMES, VISIT_RATE, experiment, sums_of
 
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.experiments.analysis.planning import Plan, plan
 from recsys.experiments.evidence import Sums
 from recsys.experiments.settings import Experiment
+from tests.helpers.judged_experiments import CONTROL, PURCHASES, THEMES, VISIT_RATE, experiment, sums_of
 
 HISTORY = sums_of(purchases=np.repeat([0, 1, 5], [60, 30, 10]), pre_purchases=np.repeat([0, 2, 4], [60, 30, 10]))
 """Mean 0.8, sample variance 2.18 / 0.99."""

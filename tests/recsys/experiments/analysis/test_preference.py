@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from judged_experiments import experiment, sums_of
 from scipy.stats import ttest_rel
 
 from recsys.experiments.analysis.preference import preference
 from recsys.experiments.evidence import Sums
+from tests.helpers.judged_experiments import experiment, sums_of
 
 MIXED = experiment(type="interleave", alpha=0.1)
 

@@ -3,11 +3,11 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
-from judged_experiments import CONTROL, DAY, ENDED_AT, REVENUE, THEMES, VISIT_RATE, experiment
 
 from recsys.errors import EmptyInputError
 from recsys.experiments.analysis.outcomes import COLUMNS
 from recsys.experiments.analysis.simulation import Simulation, simulate_aa
+from tests.helpers.judged_experiments import CONTROL, DAY, ENDED_AT, REVENUE, THEMES, VISIT_RATE, experiment
 
 DAYS = 14
 USERS = 1_500

@@ -1,0 +1,127 @@
+"""`recsys demo --experiment`: two weeks of an A/B test through the real jobs and the real service, in some minutes."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from recommendations.v1 import recommendations_pb2 as pb
+from rich.progress import Progress
+
+from cli.commands.options import console
+from demo_shop.shoppers import Session, Shoppers, sessions
+from recsys.config.settings import Settings
+from recsys.instants import DAY, HOUR, from_micros, to_micros
+
+if TYPE_CHECKING:
+    from serving.client import Client
+    from serving.process.server import Server
+
+_SEED = 11
+_BATCH = 500
+
+
+class _Clock:
+    """Shows the instant that the simulation has come to."""
+
+    def __init__(self, now: int):
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def simulate(shop: Settings, settings: Settings) -> int:
+    """Run a night for each day, let the users of the day come, and return the instant at which all is over.
+
+    Args:
+        shop: The demo shop: its events tell who comes when, its truth what they like.
+        settings: The shop of the experiment, which knows no event of the simulated days but what its service is told.
+    """
+    from jobs.engine.run import night
+    from jobs.night.nightly import nightly
+    from serving.client import Client
+
+    assert settings.as_of is not None
+    assert shop.as_of is not None
+    start, end = to_micros(settings.as_of), to_micros(shop.as_of)
+    _start_afresh(Path(settings.folder), Path(shop.folder))
+    later = _split_events(Path(shop.folder), Path(settings.folder), start)
+    shoppers = Shoppers(Path(shop.folder), _sale_ids(Path(shop.folder)), _SEED)
+    clock = _Clock(start)
+    coming = [list(day) for _, day in groupby(sessions(later), key=lambda session: session.started_at // DAY)]
+    for day, users in enumerate(coming):
+        nightly(night(settings, start + day * DAY, train=not day), train=not day)
+        with _service(settings, clock) as server, Client(server.target, deadline=10.0) as client:
+            pages, events = _live_through(users, client, clock, shoppers, f"Day {day + 1} of {len(coming)}")
+        console.print(f"{from_micros(start + day * DAY):%d %B}: {pages:,} pages, {events:,} visits and purchases\n")
+    return end
+
+
+def _service(settings: Settings, clock: _Clock) -> "Server":
+    from serving.process.server import start_server
+
+    here = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
+    return start_server(settings.serving.model_copy(update=here), Path(settings.folder), clock)
+
+
+def _live_through(
+    users: Sequence[Session], client: "Client", clock: _Clock, shoppers: Shoppers, label: str
+) -> tuple[int, int]:
+    """Show each user his page, and tell the service what he does with it, hour by hour."""
+    told = 0
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=24)
+        for _, hour in groupby(users, key=lambda session: session.started_at // HOUR):
+            events = [event for session in hour for event in _visit(session, client, clock, shoppers)]
+            clock.now = max([clock.now, *(event.occur_time.ToMicroseconds() for event in events)])
+            for first in range(0, len(events), _BATCH):
+                client.record(events[first : first + _BATCH])
+            told += len(events)
+            progress.advance(task)
+    return len(users), told
+
+
+def _visit(session: Session, client: "Client", clock: _Clock, shoppers: Shoppers) -> Iterator[pb.Event]:
+    clock.now = max(clock.now, session.started_at)
+    page = client.top_sales(session.user_id, attributes=shoppers.attributes[session.user_id])
+    prices = {sale.sale_id: sale.price for sale in page.sales}
+    for look in shoppers.looks(session, list(prices)):
+        yield _event(session, page, look.sale_id, look.occurred_at)
+        if look.bought_at is not None:
+            yield _event(session, page, look.sale_id, look.bought_at, prices[look.sale_id])
+
+
+def _event(
+    session: Session, page: pb.GetTopSalesResponse, sale_id: str, at: int, revenue: float | None = None
+) -> pb.Event:
+    kind = pb.EVENT_KIND_VISIT if revenue is None else pb.EVENT_KIND_PURCHASE
+    event = pb.Event(
+        user_id=session.user_id, sale_id=sale_id, kind=kind, attribution_token=page.request_id, revenue=revenue
+    )
+    event.occur_time.FromMicroseconds(at)
+    return event
+
+
+def _start_afresh(folder: Path, shop: Path) -> None:
+    """Remove an earlier simulation, and take over what the shop knows of its photos: tagging takes a minute."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for known in ("hashes", "tags"):
+        if (shop / "photos" / known).exists():
+            shutil.copytree(shop / "photos" / known, folder / "photos" / known)
+
+
+def _split_events(shop: Path, folder: Path, start: int) -> pd.DataFrame:
+    """Keep the events before the simulation for its nights, and return the others."""
+    events = pd.read_parquet(shop / "raw" / "events.parquet")
+    known = events[events["happened_at"] < from_micros(start)]
+    (folder / "raw").mkdir(parents=True, exist_ok=True)
+    known.to_parquet(folder / "raw" / "events.parquet", index=False, coerce_timestamps="us")
+    return events[events["happened_at"] >= from_micros(start)]
+
+
+def _sale_ids(shop: Path) -> list[str]:
+    ids: Iterable[str] = pd.read_parquet(shop / "raw" / "sales.parquet", columns=["offer_id"])["offer_id"]
+    return list(ids)

@@ -1,0 +1,330 @@
+"""`recsys experiment …`: A/B tests, from a file to a verdict."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, pairs
+from recsys.config.settings import Settings, load_settings
+from recsys.errors import ConfigurationError
+from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
+from recsys.experiments.files import load_experiments
+from recsys.experiments.settings import ExperimentFile
+from recsys.instants import from_micros, parse_instant, to_micros
+
+experiment = typer.Typer(
+    no_args_is_help=True,
+    help="A/B tests: check and try a file, plan a test, judge it.\n\n"
+    "One YAML file a surface, in the folder that 'serving.experiments' names; conf/experiments/home.yaml explains all "
+    "of it. Its way: **validate**, **diff**, then write it to the folder (a running service takes it up within a "
+    "second), **recsys nightly** where it needs a new policy, and **analyze** as often as you like.",
+)
+
+
+class Reward(StrEnum):
+    """What a page may earn."""
+
+    visits = "visits"
+    purchases = "purchases"
+    revenue = "revenue"
+
+
+Key = Annotated[str, typer.Argument(help="The experiment's key.")]
+SurfaceName = Annotated[str, typer.Option("--surface", help="Whose file: SURFACE.yaml.")]
+OtherFile = Annotated[Path | None, typer.Option("--file", help="Another file than the configured one.")]
+
+
+@experiment.command()
+def validate(file: OtherFile = None, conf: Conf = DEMO, surface: SurfaceName = "home") -> None:
+    """Check a file, what it changes of running experiments, and that the published snapshot can serve it."""
+    settings = load_settings(conf)
+    path = file or _path(settings, surface)
+    written = load_experiments(path)
+    _check_transition(settings, surface, written)
+    _check_snapshot(settings, surface, written)
+    _print_experiments(written)
+    console.print(f"PASS  {path}, configuration {written.fingerprint}")
+
+
+@experiment.command()
+def diff(
+    file: Annotated[Path, typer.Argument(help="The file that might come into force.")],
+    against: Annotated[
+        Path | None, typer.Option(help="What it is compared with; the file in force by default.")
+    ] = None,
+    conf: Conf = DEMO,
+    surface: SurfaceName = "home",
+    sample: Annotated[int, typer.Option(min=1, help="Users of the published snapshot.")] = 10_000,
+    as_of: AsOf = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say how many users a file would take in, let go, or move to another variant."""
+    from recsys.experiments.changes import changes
+
+    settings = load_settings(conf)
+    old = load_experiments(against) if against else _in_force(settings, surface)
+    found = changes(old, load_experiments(file), _sample(settings, sample), _instant(as_of))
+    table = Table("experiment", "before", "after", "enter", "leave", "change variant", box=None, pad_edge=False)
+    for each in found.experiments:
+        table.add_row(each.experiment, *(f"{count:,}" for count in each[1:]))
+    console.print(table)
+    console.print(f"{found.served_otherwise:,} of {found.users:,} users would be shown another page.")
+    _write_json(json_file, {**found._asdict(), "experiments": [each._asdict() for each in found.experiments]})
+
+
+@experiment.command()
+def assign(
+    user: Annotated[str, typer.Argument(help="The user.")],
+    file: OtherFile = None,
+    conf: Conf = DEMO,
+    surface: SurfaceName = "home",
+    attributes: Annotated[list[str], typer.Option("--attribute", help="What targeting asks for, NAME=VALUE.")] = [],  # noqa: B006
+    as_of: AsOf = None,
+) -> None:
+    """Say what a user is served, and why."""
+    from recsys.experiments.analysis.analyze import in_words
+    from recsys.experiments.assignment import Assigner
+
+    written = load_experiments(file or _path(load_settings(conf), surface))
+    assigned = Assigner(written).assign(user, pairs(attributes, "--attribute"), _instant(as_of))
+    log = assigned.assignment
+    side = (
+        f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})" if log else "default"
+    )
+    console.print(Text(f"{user}: {side}; served {in_words(assigned.served)}"))
+
+
+@experiment.command()
+def plan(
+    key: Key,
+    effects: Annotated[list[float], typer.Option("--effect", help="Relative, such as 0.05; repeat.")] = [  # noqa: B006
+        0.01,
+        0.02,
+        0.05,
+        0.1,
+        0.2,
+    ],
+    days: Annotated[int, typer.Option(min=2, help="So many past days are taken as the shop's history.")] = 28,
+    file: OtherFile = None,
+    conf: Conf = DEMO,
+    surface: SurfaceName = "home",
+    as_of: AsOf = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say how many users and days an experiment needs to see an effect, by what users did in the past."""
+    from jobs.experiments.past_experiment import past_users
+    from recsys.experiments.analysis.planning import plan as planned
+
+    settings = load_settings(conf)
+    chosen = load_experiments(file or _path(settings, surface)).experiment(key)
+    past = past_users(settings, chosen, days, _night(settings, as_of))
+    found = {
+        metric.name: planned(chosen, metric, past.sums, past.new_users, effects) for metric in chosen.analysis.primary
+    }
+    table = Table("metric", "effect", "in its unit", "users", "days", box=None, pad_edge=False)
+    for metric, plans in found.items():
+        for each in plans:
+            length = "never" if each.days is None else f"{each.days:,}"
+            table.add_row(metric, f"{each.effect:+.1%}", f"{each.absolute:+.3g}", f"{each.users:,}", length)
+    console.print(table)
+    console.print(
+        f"From {past.sums.n:,} users of {days} days; alpha {chosen.analysis.alpha:g}, power {chosen.analysis.power:g}, "
+        f"coverage {chosen.coverage:g}; days include the {chosen.analysis.attribution_days:g} of attribution."
+    )
+    _write_json(json_file, {metric: [asdict(each) for each in plans] for metric, plans in found.items()})
+
+
+@experiment.command("simulate-aa")
+def simulate_aa(
+    key: Key,
+    splits: Annotated[int, typer.Option(min=20, help="So many A/A tests.")] = 500,
+    days: Annotated[int, typer.Option(min=2, help="On so many past days.")] = 14,
+    file: OtherFile = None,
+    conf: Conf = DEMO,
+    surface: SurfaceName = "home",
+    as_of: AsOf = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Judge experiments that compare nothing, on what users did: are false alarms as rare as they should be?"""
+    from cli.tables.experiments import print_simulation
+    from jobs.experiments.past_experiment import past_users
+    from recsys.experiments.analysis.simulation import simulate_aa as simulated
+
+    settings = load_settings(conf)
+    chosen = load_experiments(file or _path(settings, surface)).experiment(key)
+    instant = _night(settings, as_of)
+    past = past_users(settings, chosen, days, instant)
+    seeds = [f"simulated:{number}:" for number in range(splits)]
+    result = simulated(past.experiment, past.user_days, seeds, from_micros(instant), _watched)
+    print_simulation(result, console)
+    _write_json(json_file, asdict(result))
+
+
+@experiment.command()
+def analyze(
+    key: Key,
+    conf: Conf = DEMO,
+    surface: SurfaceName = "home",
+    as_of: AsOf = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default below the shop's.")] = None,
+) -> None:
+    """Judge an experiment by what users did: a verdict, result.json, report.md and report.html.
+
+    May be run at any time: while the experiment runs, only the always-valid interval may end it early.
+    """
+    judge(load_settings(conf), surface, key, _instant(as_of), out)
+
+
+@experiment.command()
+def evaluate(
+    key: Key,
+    policy: Annotated[str, typer.Option(help="Of the snapshots, such as collaborative.")],
+    reward: Annotated[
+        Reward, typer.Option(help="What is earned, by the tokens of recorded events.")
+    ] = Reward.purchases,
+    conf: Conf = DEMO,
+    surface: SurfaceName = "home",
+    as_of: AsOf = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Estimate what another policy would have earned on pages that a variant with exploration drew at random."""
+    from jobs.experiments.evaluate_policy import evaluate_policy
+
+    settings = load_settings(conf)
+    chosen = _written(settings, surface).experiment(key)
+    found = evaluate_policy(settings, chosen, policy, reward.value, _instant(as_of))
+    table = Table(f"{reward.value} a page", "value", "95 % interval", "more than logged", "", box=None, pad_edge=False)
+    table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
+    for name, value in found.values.items():
+        more = found.differences[name]
+        cells = (f"{value.value:.4g}", f"{value.low:.4g} to {value.high:.4g}", f"{more.value:+.4g}")
+        table.add_row(name, *cells, f"{more.low:+.4g} to {more.high:+.4g}")
+    console.print(table)
+    console.print(
+        f"{found.pages:,} pages of {found.users:,} users; {found.rewarded:,} rewarded places that {policy} might show "
+        f"too (below 15 intervals are too short); support {found.support.value:.2f} "
+        f"({found.support.low:.2f} to {found.support.high:.2f}), greatest weight {found.max_weight:,.0f}"
+    )
+    _write_json(json_file, asdict(found))
+
+
+def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
+    """Analyse an experiment, print the verdict, and return the report's path."""
+    from cli.tables.experiments import print_result
+    from jobs.experiments.analyze_experiment import gather_evidence, phase_folder
+    from recsys.experiments.analysis.analyze import analyze as analyzed
+    from recsys.reports.experiment.writer import write_report
+
+    file = _written(settings, surface)
+    chosen = file.experiment(key)
+    result = analyzed(chosen, gather_evidence(settings, file, key, as_of), from_micros(as_of))
+    written = write_report(result, out or phase_folder(settings, chosen) / "report")
+    print_result(result, console)
+    console.print(f"\nReport: {written.html}")
+    return written.html
+
+
+def _path(settings: Settings, surface: str) -> Path:
+    if settings.serving.experiments is None:
+        raise ConfigurationError(
+            "serving.experiments == None, must name the folder of the experiment files, such as conf/experiments; or "
+            "give --file"
+        )
+    return Path(settings.serving.experiments) / f"{surface}.yaml"
+
+
+def _written(settings: Settings, surface: str) -> ExperimentFile:
+    """Return the file as people wrote it, or the one in force where it is broken."""
+    files, problems = AcceptedFiles(_path(settings, surface).parent, Path(settings.folder) / IN_FORCE).as_written()
+    if surface not in files:
+        raise ConfigurationError("; ".join(problems) or f"{_path(settings, surface)} does not exist")
+    return files[surface]
+
+
+def _in_force(settings: Settings, surface: str) -> ExperimentFile:
+    files = AcceptedFiles(Path(), Path(settings.folder) / IN_FORCE).in_force()
+    if surface not in files:
+        raise ConfigurationError(f"no file is in force for surface {surface!r}: give --against FILE")
+    return files[surface]
+
+
+def _check_transition(settings: Settings, surface: str, written: ExperimentFile) -> None:
+    from recsys.experiments.transition import check_transition
+
+    in_force = AcceptedFiles(Path(), Path(settings.folder) / IN_FORCE).in_force().get(surface)
+    if in_force is not None:
+        check_transition(in_force, written, datetime.now(UTC))
+
+
+def _check_snapshot(settings: Settings, surface: str, written: ExperimentFile) -> None:
+    from recsys.snapshot import store as snapshot_store
+    from recsys.snapshot.format import Snapshot
+    from serving.process.experiments import check
+
+    name = snapshot_store.current(settings.snapshots_folder)
+    if name is None:
+        console.print("  No snapshot is published yet: policies are not checked.")
+        return
+    snapshot = Snapshot.open(settings.snapshots_folder / name)
+    check(surface, written, snapshot, snapshot.as_of)
+
+
+def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
+    """Return some users of the published snapshot with their attributes, as far as the shop has any."""
+    import pyarrow.parquet as pq
+
+    from recsys.instants import compact
+    from recsys.snapshot import store as snapshot_store
+    from recsys.snapshot.format import Snapshot
+
+    name = snapshot_store.current(settings.snapshots_folder)
+    if name is None:
+        raise ConfigurationError("no snapshot is published, whose users would be the sample: run 'recsys nightly'")
+    snapshot = Snapshot.open(settings.snapshots_folder / name)
+    users = snapshot.users.sample(count)
+    table = Path(settings.folder) / "nights" / compact(to_micros(snapshot.as_of)) / "users"
+    known: dict[str, dict[str, str]] = {}
+    if table.exists():
+        rows = pq.read_table(table, columns=["user_id", "attributes"]).to_pylist()
+        known = {row["user_id"]: dict(row["attributes"] or ()) for row in rows}
+    return {user: known.get(user, {}) for user in users}
+
+
+def _print_experiments(file: ExperimentFile) -> None:
+    table = Table(
+        "experiment", "type", "status", "phase", "from", "to", "coverage", "variants", box=None, pad_edge=False
+    )
+    for each in file.experiments:
+        window = (f"{instant:%Y-%m-%d}" for instant in (each.start, each.end))
+        sides = ", ".join(variant.key for variant in each.variants)
+        table.add_row(each.key, each.type, each.status, str(each.phase), *window, f"{each.coverage:.0%}", sides)
+    console.print(table)
+
+
+def _watched(seeds: Sequence[str]) -> Iterable[str]:
+    return track(seeds, "Splitting", console=console, transient=True, disable=not console.is_terminal)
+
+
+def _instant(as_of: str | None) -> int:
+    return parse_instant(as_of) if as_of else to_micros(datetime.now(UTC))
+
+
+def _night(settings: Settings, as_of: str | None) -> int:
+    """Return the instant up to which the past is looked at: as a night would take it."""
+    if as_of:
+        return parse_instant(as_of)
+    return to_micros(settings.as_of or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+
+
+def _write_json(file: Path | None, value: object) -> None:
+    if file:
+        file.write_text(json.dumps(value, indent=2, default=str) + "\n")

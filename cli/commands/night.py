@@ -1,0 +1,111 @@
+"""`recsys validate | nightly | backtest`: what jobs do."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
+from cli.commands.service import push_if_shared
+from recsys.config.settings import load_settings
+from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
+from recsys.instants import parse_instant
+
+if TYPE_CHECKING:
+    from jobs.engine.run import Run
+
+
+def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
+    """Check the source tables and print every rule with PASS or FAIL; rows that break one are set aside."""
+    from cli.tables.results import print_rules
+    from jobs.engine.run import night
+    from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
+
+    run = night(load_settings(conf), *instants(as_of))
+    try:
+        run.do((VALIDATE_TABLES,))
+    except (EmptyInputError, RejectedRowsError):
+        print_rules(run.folder / REFUSED_RULE_COUNTS, console)
+        raise
+    print_rules(run.folder / RULE_COUNTS, console)
+
+
+def nightly(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    train: Annotated[
+        bool | None, typer.Option(help="Train a new version, or not; by default where the newest one is too old.")
+    ] = None,
+) -> None:
+    """Run the night: validate, fit, train where it is due, score every user by the champion, publish a snapshot.
+
+    Steps whose inputs, settings and code are unchanged are not done again: after a crash, run the same command.
+    """
+    from jobs.engine.run import instant_of, night
+    from jobs.night.nightly import nightly as do_night
+    from jobs.night.train_meta_model import training_is_due
+
+    settings = load_settings(conf)
+    instant = instant_of(settings, *instants(as_of))
+    train = training_is_due(settings, instant) if train is None else train
+    name = do_night(night(settings, instant, train=train), train)
+    push_if_shared(settings)
+    console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
+
+
+def backtest(
+    start: Annotated[str, typer.Option("--from", help="First day, such as 2026-02-01.")],
+    end: Annotated[str, typer.Option("--to", help="Last day, included.")],
+    conf: Conf = DEMO,
+    json_file: JsonFile = None,
+    days_sampled: Annotated[int | None, typer.Option(help="Look at so many days of the window.")] = None,
+    users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Look at this share of the users.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of both samples and of the intervals.")] = 0,
+    versions: Annotated[
+        str | None, typer.Option(help="Rank by these too, 5,6; the champion and the challenger by default.")
+    ] = None,
+    check_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--check-leaks",
+            help="Measure nothing, but make sure that no feature knows what comes later: compute the features of 200 "
+            "users and all sales as of three of the days that are trained on or ranked, and again where all that was "
+            "not known then is changed, deleted and shuffled.",
+        ),
+    ] = False,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="Leave out of each page what the user had bought before.")
+    ] = False,
+) -> None:
+    """Rank each past day by what was known at its midnight; measure by what users bought on it."""
+    from cli.tables.results import print_backtest
+    from jobs.backtest.backtest import backtest as measure
+    from jobs.backtest.backtest import window
+
+    if check_leaks and (versions is not None or new_only or users_sampled < 1):
+        raise ConfigurationError(
+            "--check-leaks measures nothing: give it without --versions, --new-only and --users-sampled"
+        )
+    first, last = (parse_instant(day) for day in (start, end))
+    asked = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
+    run = window(load_settings(conf), first, last, days_sampled, seed)
+    if check_leaks:
+        _check_leaks(run, seed, json_file)
+        return
+    result = measure(run, users_sampled, seed, asked, new_only)
+    print_backtest(result, console)
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _check_leaks(run: "Run", seed: int, json_file: Path | None) -> None:
+    from cli.tables.leaks import print_leaks
+    from jobs.backtest.check_leaks import check_leaks
+    from recsys.pipeline.leaks import refuse_leaks
+
+    result = check_leaks(run, seed=seed)
+    print_leaks(result, console)
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    refuse_leaks(result)

@@ -1,0 +1,259 @@
+"""`recsys serve | top | snapshots | sales | rules | exposures | doctor`: what is served, and by what."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
+from recsys.config.settings import Settings, load_settings
+from recsys.errors import ConfigurationError
+from recsys.instants import parse_instant
+
+Target = Annotated[str, typer.Option("--target", help="Where the service listens, HOST:PORT.")]
+AdminTarget = Annotated[str, typer.Option("--target", help="Where the admin service listens, HOST:PORT.")]
+Token = Annotated[str | None, typer.Option("--token", envvar="RECSYS_TOKEN", help="Where the service asks for one.")]
+Authority = Annotated[
+    Path | None, typer.Option("--authority", help="PEM file of what the service's certificate depends on: encrypts.")
+]
+Attributes = Annotated[list[str], typer.Option("--attribute", help="What is known of the visitor, NAME=VALUE; repeat.")]
+PUBLIC = "127.0.0.1:50051"
+ADMIN = "127.0.0.1:50052"
+
+snapshots = typer.Typer(no_args_is_help=True, help="Look at the published snapshots, or go back to an earlier one.")
+sales = typer.Typer(no_args_is_help=True, help="Close or hide a sale at once, in every process of a running service.")
+rules = typer.Typer(no_args_is_help=True, help="Check the rules of pages, or try them before they are in force.")
+
+
+def serve(conf: Conf = DEMO) -> None:
+    """Answer over gRPC from the published snapshot, in several processes, until stopped."""
+    from serving.process.workers import serve as run_service
+
+    settings = load_settings(conf)
+    run_service(settings.serving, Path(settings.folder))
+
+
+def top(
+    user: Annotated[str, typer.Argument(help="Whose page; '' for an anonymous visit.")],
+    n: Annotated[int, typer.Option(help="How many sales.")] = 10,
+    policy: Annotated[str | None, typer.Option(help="What orders them; the service's default otherwise.")] = None,
+    session: Annotated[str, typer.Option(help="Sales looked at a moment ago, SALE,SALE.")] = "",
+    attributes: Attributes = [],  # noqa: B006
+    explain: Annotated[bool, typer.Option(help="Say what each feature adds.")] = False,
+    target: Target = PUBLIC,
+    token: Token = None,
+    authority: Authority = None,
+) -> None:
+    """Ask the service for a user's page and print it."""
+    from cli.tables.pages import print_top_sales
+    from serving.client import Client, trusting
+
+    with Client(target, deadline=5.0, token=token, credentials=trusting(authority)) as client:
+        page = client.top_sales(
+            user,
+            n,
+            policy=policy or "",
+            session=[sale for sale in session.split(",") if sale],
+            attributes=pairs(attributes, "--attribute"),
+            explain=explain,
+        )
+    print_top_sales(user, page, console)
+
+
+@snapshots.command("list")
+def list_snapshots(conf: Conf = DEMO) -> None:
+    """List the snapshots, newest first, and say which one is served."""
+    from cli.tables.results import print_snapshots
+
+    print_snapshots(load_settings(conf).snapshots_folder, console)
+
+
+@snapshots.command()
+def rollback(conf: Conf = DEMO) -> None:
+    """Serve the snapshot that was published before the current one."""
+    from recsys.snapshot import store as snapshot_store
+
+    settings = load_settings(conf)
+    name = snapshot_store.rollback(settings.snapshots_folder, datetime.now(UTC))
+    push_if_shared(settings)
+    console.print(f"Now serving {name}; running services take it up by themselves.")
+
+
+@snapshots.command()
+def push(conf: Conf = DEMO) -> None:
+    """Copy the current snapshot into Redis, for a fleet; 'nightly' and 'rollback' do it by themselves."""
+    settings = load_settings(conf)
+    if settings.serving.store.kind != "redis":
+        raise ConfigurationError(f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to")
+    push_if_shared(settings)
+
+
+def push_if_shared(settings: Settings) -> None:
+    """Copy the current snapshot into Redis, where the service takes it from there."""
+    if settings.serving.store.kind != "redis":
+        return
+    from serving.stores.redis import push as push_snapshot
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Pushing users to Redis", total=None)
+        name = push_snapshot(
+            settings.serving.store,
+            settings.snapshots_folder,
+            lambda done, users: progress.update(task, completed=done, total=users),
+        )
+    console.print(f"Pushed snapshot {name} to Redis")
+
+
+@sales.command()
+def close(
+    sale: Annotated[str, typer.Argument(help="The sale; final.")],
+    comment: Annotated[str, typer.Option(help="Why, for whoever reads the list.")] = "",
+    target: AdminTarget = ADMIN,
+    token: Token = None,
+    authority: Authority = None,
+) -> None:
+    """End a sale before its time."""
+    from recommendations.v1 import admin_pb2 as pb
+
+    _admin(target, token, authority, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
+    console.print(f"Sale {sale} is closed: no page shows it from now on.")
+
+
+@sales.command()
+def hide(
+    sale: Annotated[str, typer.Argument(help="The sale.")],
+    comment: Annotated[str, typer.Option(help="Why, for whoever reads the list.")] = "",
+    until: Annotated[str | None, typer.Option(help="Show it again from this instant, 2026-03-01T12:00:00Z.")] = None,
+    target: AdminTarget = ADMIN,
+    token: Token = None,
+    authority: Authority = None,
+) -> None:
+    """Take a sale off all pages, until an instant or until it is shown again."""
+    from recommendations.v1 import admin_pb2 as pb
+
+    request = pb.HideSaleRequest(sale_id=sale, comment=comment)
+    if until:
+        request.until_time.FromMicroseconds(parse_instant(until))
+    _admin(target, token, authority, "HideSale", request)
+    console.print(f"Sale {sale} is hidden. Next: recsys sales show {sale}")
+
+
+@sales.command()
+def show(
+    sale: Annotated[str, typer.Argument(help="A hidden sale.")],
+    target: AdminTarget = ADMIN,
+    token: Token = None,
+    authority: Authority = None,
+) -> None:
+    """Show a hidden sale again."""
+    from recommendations.v1 import admin_pb2 as pb
+
+    _admin(target, token, authority, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
+    console.print(f"Sale {sale} is shown again while it is open.")
+
+
+@sales.command("list")
+def list_sales(target: AdminTarget = ADMIN, token: Token = None, authority: Authority = None) -> None:
+    """List the sales that are closed or hidden."""
+    from recommendations.v1 import admin_pb2 as pb
+
+    from cli.tables.pages import print_withdrawn_sales
+
+    print_withdrawn_sales(
+        _admin(target, token, authority, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales, console
+    )
+
+
+def _admin(target: str, token: str | None, authority: Path | None, method: str, request: object) -> Any:
+    from serving.client import Client, trusting
+
+    with Client(target, deadline=10.0, token=token, credentials=trusting(authority), admin_target=target) as client:
+        return client.admin(method, request)
+
+
+@rules.command("validate")
+def validate_rules(
+    file: Annotated[Path | None, typer.Argument(help="The rules; those of the configuration by default.")] = None,
+    conf: Conf = DEMO,
+) -> None:
+    """Check a file of rules, and list everything that is wrong with it."""
+    from recsys.rules import load_rules
+
+    path = _rules_file(file, load_settings(conf))
+    found = load_rules(path)
+    console.print(f"{path}: {len(found.rules)} rules, fingerprint {found.fingerprint}")
+
+
+@rules.command("try")
+def try_rules(
+    file: Annotated[Path | None, typer.Argument(help="The rules; those of the configuration by default.")] = None,
+    conf: Conf = DEMO,
+    user: Annotated[list[str], typer.Option("--user", help="Whose pages; repeat. A sample of users by default.")] = [],  # noqa: B006
+    users: Annotated[int, typer.Option(min=1, help="How many users to sample.")] = 1000,
+    n: Annotated[int, typer.Option(min=1, max=100, help="Sales of a page.")] = 10,
+    policy: Annotated[str | None, typer.Option(help="What orders the pages; the service's default otherwise.")] = None,
+    surface: Annotated[str, typer.Option(help="Which page.")] = "home",
+    attributes: Attributes = [],  # noqa: B006
+    at: Annotated[str | None, typer.Option(help="Instant of the pages; 10 h after the snapshot's.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say what rules would change on users' pages, by the snapshot that is served: nothing changes yet."""
+    from cli.tables.rules import print_trial
+    from recsys.rules import load_rules
+    from recsys.snapshot import store as snapshot_store
+    from recsys.snapshot.format import Snapshot
+    from serving.answers.rules_trial import PageKind, rules_trial
+
+    settings = load_settings(conf)
+    name = snapshot_store.current(settings.snapshots_folder)
+    if name is None:
+        raise ConfigurationError(f"{settings.snapshots_folder} has no snapshot: publish one with 'recsys nightly'")
+    kind = PageKind(policy or settings.serving.default_policy, n, surface, pairs(attributes, "--attribute"))
+    snapshot = Snapshot.open(settings.snapshots_folder / name)
+    trial = rules_trial(
+        snapshot,
+        load_rules(_rules_file(file, settings)),
+        user or snapshot.users.sample(users),
+        kind,
+        parse_instant(at) if at else None,
+    )
+    print_trial(trial, console)
+    if json_file:
+        json_file.write_text(json.dumps(asdict(trial), indent=2, ensure_ascii=False) + "\n")
+
+
+def _rules_file(file: Path | None, settings: Settings) -> Path:
+    if file is not None:
+        return file
+    if settings.serving.rules is None:
+        raise ConfigurationError("serving.rules == None, must be a file of rules: set it, or name the file")
+    return Path(settings.serving.rules)
+
+
+def exposures(conf: Conf = DEMO) -> None:
+    """Gather what the service logged into tables by day, each exposure and event once; run it as often as you like."""
+    from jobs.night.compact_exposures import compact_exposures
+
+    for name, compacted in compact_exposures(load_settings(conf)).items():
+        console.print(f"{name}: {compacted}")
+
+
+def doctor(
+    conf: Conf = DEMO,
+    target: Annotated[str | None, typer.Option("--target", help="HOST:PORT; the configured one.")] = None,
+    token: Token = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Check a running installation, from its disk to its answers, and say what to do."""
+    from serving.diagnosis.doctor import diagnose, print_findings
+
+    findings = diagnose(load_settings(conf), target, token)
+    print_findings(findings, console)
+    if json_file:
+        json_file.write_text(json.dumps([each._asdict() for each in findings], indent=2) + "\n")
+    if any(each.status == "FAIL" for each in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,53 @@
+"""The `recsys` command."""
+
+import sys
+
+import typer
+from rich.text import Text
+
+from cli.commands import demo, experiments, models, night, photos, service
+from recsys.console import wide_console
+from recsys.errors import RecsysError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Recommends flash sales: Spark jobs by night, a gRPC service by day.\n\n"
+    "Start with **recsys demo**; then point **--conf** at a configuration of your own shop.",
+)
+for command in (
+    demo.demo,
+    night.validate,
+    night.nightly,
+    night.backtest,
+    service.serve,
+    service.top,
+    service.exposures,
+    service.doctor,
+    photos.tag,
+    photos.attractiveness,
+):
+    app.command()(command)
+for name, group in (
+    ("snapshots", service.snapshots),
+    ("sales", service.sales),
+    ("rules", service.rules),
+    ("themes", photos.themes),
+    ("experiment", experiments.experiment),
+    ("models", models.models),
+):
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run the command; an error raised on purpose, or by the disk, is one line and exit status 1."""
+    try:
+        app(standalone_mode=True)
+    except (RecsysError, OSError) as error:
+        wide_console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Results of experiments as people read them in a terminal."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from recsys.experiments.analysis.results import Comparison, Interleaving, Result
+from recsys.reports.experiment.wording import (
+    deciding_p,
+    estimate,
+    finding,
+    headline,
+    lift,
+    meaning,
+    p_value,
+    stopping,
+    tested,
+)
+from recsys.reports.wording import number, percent
+
+if TYPE_CHECKING:
+    from recsys.experiments.analysis.simulation import Share, Simulation
+
+_STYLES = {
+    "ship": "bold green",
+    "no-ship": "bold red",
+    "inconclusive": "bold",
+    "running": "bold blue",
+    "invalid": "bold white on red",
+}
+_FINDINGS = {"better": "green", "holds": "green", "worse": "red", "violated": "red"}
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print the verdict with its reasons, then a row a comparison; dimmed where none can be trusted."""
+    console.print(Text(f"{result.experiment}, phase {result.phase}: "), end="")
+    console.print(Text(headline(result.verdict).upper(), _STYLES[result.verdict.name]))
+    console.print(Text(meaning(result)))
+    for reason in result.verdict.reasons:
+        console.print(Text(f"  {reason}"))
+    dim = "dim" if result.verdict.name == "invalid" else ""
+    if result.comparisons:
+        console.print()
+        console.print(_comparisons(result), style=dim)
+    if result.interleaving is not None:
+        console.print()
+        console.print(_preference(result.interleaving), style=dim)
+    users = ", ".join(f"{n:,} of {variant}" for variant, n in result.health.users.items()) or "none"
+    console.print(Text(f"\nUsers: {users}"))
+    for warning in result.health.warnings:
+        console.print(Text(f"Note: {warning}", "yellow"))
+
+
+def print_simulation(found: "Simulation", console: Console) -> None:
+    """Print how often experiments that compare nothing raised an alarm, each way of looking."""
+    console.print(Text(f"{found.splits:,} A/A tests on {found.users:,} users; alarms, with what chance leaves (95%):"))
+    table = _table("metric", "variant", "one look", "peeking daily", "always valid", "p values uniform: p", labels=2)
+    for each in found.metrics:
+        shares = (_share(share) for share in (each.fixed, each.peeking, each.always_valid))
+        table.add_row(*map(Text, (each.metric, each.variant, *shares, p_value(each.uniformity_p))))
+    console.print(table)
+    console.print(Text(f"Sample ratio test: {_share(found.sample_ratio)}"))
+
+
+def _comparisons(result: Result) -> Table:
+    table = _table("metric", "variant", "control", "treatment", "difference", "lift", "p", "finding", labels=2)
+    for each in result.comparisons:
+        table.add_row(*_cells(each, result.conventions.alpha))
+    return table
+
+
+def _cells(each: Comparison, alpha: float) -> list[Text]:
+    decisive, found = each.decisive, finding(each, alpha)
+    p = None if decisive is None else deciding_p(each, decisive)
+    relative = lift(each).split(" ")[0]
+    shown = (number(each.control_value), number(each.variant_value), estimate(decisive), relative, p_value(p))
+    return [
+        Text(each.metric, "bold" if each.role == "primary" else ""),
+        *map(Text, (each.variant, *shown)),
+        Text(found, _FINDINGS.get(found, "")),
+    ]
+
+
+def _preference(found: Interleaving) -> Table:
+    table = _table("variant", *(f"bought from {key}" for key in found.credits), "a user", "p", "always valid", labels=1)
+    shown = (
+        found.variant,
+        *map(number, found.credits.values()),
+        estimate(found.difference),
+        tested(found.difference),
+        stopping(found.always_valid),
+    )
+    table.add_row(*map(Text, shown))
+    return table
+
+
+def _share(share: "Share") -> str:
+    return f"{percent(share.value)} [{percent(share.interval.low)}, {percent(share.interval.high)}]"
+
+
+def _table(*columns: str, labels: int) -> Table:
+    table = Table(*map(escape, columns), box=None, pad_edge=False)
+    for column in table.columns[labels:]:
+        column.justify = "right"
+    return table

@@ -1,0 +1,69 @@
+"""What ranking by the true taste reaches on a generated shop; no model and no feature ever sees that truth."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from demo_shop.truth import USER_TASTES, true_utilities
+from recsys.backtest.pages import Pages, estimated
+from recsys.meta_model import META
+from recsys.metrics import NDCG, bootstrap_ratio
+from recsys.pipeline.evaluation import ranked_pages
+from recsys.pipeline.shop import Shop
+from recsys.shop.histories import Block
+
+ORACLE = "oracle"
+
+
+def oracle_pages(
+    histories: DataFrame,
+    shop: Shop,
+    as_ofs: list[int],
+    folder: Path,
+    users_sampled: float = 1.0,
+    seed: int = 0,
+    new_only: bool = False,
+) -> DataFrame:
+    """Measure ranking by the true utilities, as `page_metrics` measures other policies.
+
+    Args:
+        histories: Table `user_histories`; users whom the truth does not know, who came to the service, are left out.
+        shop: Its sales.
+        as_ofs: Instants, microseconds.
+        folder: Of the generated shop.
+        users_sampled: As for `ranked_pages`, and so are the others.
+        seed: The same.
+        new_only: The same.
+    """
+
+    def score(block: Block, as_of: int) -> Mapping[str, NDArray]:
+        sale_ids = [shop.catalogue.sale_ids[sale] for sale in shop.horizon(as_of).sales]
+        return {ORACLE: true_utilities(folder, block.user_ids.to_pylist(), sale_ids)}
+
+    tastes = histories.sparkSession.read.parquet(str(folder / "truth" / f"{USER_TASTES}.parquet"))
+    known = histories.join(tastes.select("user_id"), on="user_id", how="left_semi")
+    return ranked_pages(known, shop, as_ofs, score, users_sampled, seed, new_only)
+
+
+def oracle(pages: Pages, rows: pd.DataFrame, seed: int) -> dict[str, Any] | None:
+    """Return the oracle's ndcg@10, and which share of it the meta-model reaches on the same pages.
+
+    Args:
+        pages: The pages.
+        rows: Of `oracle_pages`, collected.
+        seed: Of the intervals, both over users.
+
+    Returns:
+        None where the oracle has no page, or gains nothing on any.
+    """
+    of_meta = pages.by_policy[META][["as_of", "user_id", NDCG]]
+    both = of_meta.merge(rows[["as_of", "user_id", NDCG]], on=["as_of", "user_id"], suffixes=("", "_true"))
+    values, best, users = (both[name].to_numpy() for name in (NDCG, f"{NDCG}_true", "user_id"))
+    if not best.any():
+        return None
+    share = bootstrap_ratio(values, best, users, seed)
+    return estimated({NDCG: best}, users, seed) | {"share": share._asdict()}

@@ -1,0 +1,239 @@
+"""The backtest: each past day ranked by what was known at its midnight, and measured by what was bought on it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import functions as f
+
+from demo_shop.oracle import ORACLE, oracle
+from jobs.backtest.measure_pages import (
+    META_BOOSTED,
+    META_WITHOUT_IMAGES,
+    ORACLE_PAGES,
+    WINDOW_EXAMPLES,
+    Sample,
+    knows_truth,
+    read_costs,
+    steps,
+)
+from jobs.engine.run import Run, digest, with_inputs
+from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trained_model
+from jobs.registry import tracking
+from recsys.backtest import slices
+from recsys.backtest.ablation import ablation, learning_curve, learning_days, of_last_days
+from recsys.backtest.calibration import calibration
+from recsys.backtest.coefficients import coefficients
+from recsys.backtest.examples import example_pages, examples, named_sales
+from recsys.backtest.pages import Pages
+from recsys.backtest.policies import differences, paired_ndcg, summaries, variety
+from recsys.config.settings import Settings
+from recsys.errors import ConfigurationError, EmptyInputError, ModelError
+from recsys.images.tagging.files import PhotoFiles
+from recsys.instants import DAY, compact, from_micros, midnights
+from recsys.meta_model import META, MetaModel, policy_of
+from recsys.meta_model.training import Examples, evaluate
+from recsys.metrics import NDCG
+from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
+from recsys.reports.backtest.writer import write_report
+from recsys.shop.histories import Block
+from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
+
+REPORT = "report.html"
+
+
+def backtest(
+    run: Run, users_sampled: float = 1.0, seed: int = 0, versions: list[str] | None = None, new_only: bool = False
+) -> dict[str, Any]:
+    """Measure the meta-model, registered versions of it, and each recommender alone on the run's days.
+
+    Args:
+        run: From `window`.
+        users_sampled: Share of the users looked at on each day, in (0, 1].
+        seed: Seed of that sample, of the intervals and of the users shown.
+        versions: Registered versions or their aliases; by default champion and challenger, where they know nothing of
+            the window.
+        new_only: Neither rank nor count as relevant what a user had bought before.
+
+    Returns:
+        Plain JSON. "window" says what was measured; "policies" has for each policy its metrics, an estimate being
+        {"value", "low", "high"}, coverage, gini, novelty in bits and users, for `meta` also auc, log_loss and
+        calibration on all sales open at a purchase. "differences" has pairs of interest in each metric, a shop with
+        photos `meta - meta_without_images`, and "paired_ndcg@10" every two policies. The rest explains: "oracle" on a
+        generated shop, "ablation", "learning_curve", "slices" with their "slice_metrics", "calibration",
+        "coefficients", "training", "examples" and the "sales" that they name; see `recsys/backtest`.
+
+    Raises:
+        EmptyInputError: If nobody bought anything in the window.
+        ModelError: If a version that is asked for is not there, or knows the window.
+    """
+    first, last = from_micros(run.days[0]), from_micros(run.days[-1])
+    run.console.print(f"Backtest of {len(run.days)} days, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
+    further, sample = _versions(run, versions), Sample(users_sampled, seed, new_only)
+    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
+    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow().to_pandas()
+    if rows.empty:
+        raise EmptyInputError(
+            f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
+        )
+    result = _result(run, Pages.of(rows), sample, further)
+    report = run.folder / REPORT
+    write_report(result, report, PhotoFiles.of(run.settings.images))
+    run_id = tracking.log_backtest(run.settings, result, report)
+    run.console.print(f"Report: {report}; kept in MLflow as run {run_id}")
+    return result
+
+
+def _result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[str, Any]:
+    model, version = read_trained_model(run)
+    registered = [policy_of(each) for each in further]
+    mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
+    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy]
+    measured, catalogue, seed = _window_examples(run, sample.new_only), run.shop.catalogue, sample.seed
+    versions_of = {META: version, **dict(zip(registered, further, strict=True))}
+    cut = slices.slices(pages, shown, catalogue, seed)
+    return {
+        "window": _window(run, pages, sample) | {"versions": versions_of},
+        "policies": _policies(run, pages, shown, seed, evaluate(model, measured)),
+        "differences": differences(pages, _compared(shown, registered), seed),
+        f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
+        **_oracle(run, pages, seed),
+        **_trained(run, pages, model, seed),
+        "slices": cut,
+        "slice_metrics": {title: slices.SLICE_METRICS[title] for title in cut},
+        "calibration": calibration(model, measured),
+        "coefficients": coefficients(model),
+        **_examples(run, pages, seed),
+    }
+
+
+def _window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
+    first, last = from_micros(run.days[0]), from_micros(run.days[-1])
+    _, version = read_trained_model(run)
+    return {
+        "from": f"{first:%Y-%m-%d}",
+        "to": f"{last:%Y-%m-%d}",
+        "days": len(run.days),
+        "model": f"{run.settings.mlflow.model_name} version {version}",
+        "trained_on": f"{len(run.training_days)} days before {first:%Y-%m-%d}",
+        "note": run.settings.note,
+        "pages": len(pages),
+        "users_sampled": sample.users,
+        "seed": sample.seed,
+        "new_only": sample.new_only,
+    }
+
+
+def _policies(
+    run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    known = KNOWN_USERS.read(run.spark, run.folder).toArrow().to_pandas()
+    n_users = USER_HISTORIES.rows(run.folder)
+    found, varieties = summaries(pages, shown, seed), variety(pages, shown, run.shop.catalogue, known, n_users)
+    return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
+
+
+def _compared(shown: list[str], registered: list[str]) -> list[tuple[str, str]]:
+    """Return the pairs of interest: the meta-model and others, and one version and another."""
+    others = [each for each in (META_WITHOUT_IMAGES, META_BOOSTED) if each in shown]
+    versions = [(later, earlier) for earlier, later in pairs(registered).values()]
+    return [*((META, other) for other in (*others, *registered)), *versions]
+
+
+def _oracle(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
+    if not knows_truth(run):
+        return {}
+    found = oracle(pages, ORACLE_PAGES.read(run.spark, run.folder).toArrow().to_pandas(), seed)
+    return {ORACLE: found} if found else {}
+
+
+def _trained(run: Run, pages: Pages, model: MetaModel, seed: int) -> dict[str, Any]:
+    """Return what the models say that were trained for this backtest alone."""
+    costs, n_days = read_costs(run), len(run.open_training_days)
+    curve = [(of_last_days(days), days) for days in learning_days(n_days) if of_last_days(days) in costs]
+    compared = {META: costs[of_last_days(n_days)], META_BOOSTED: costs[META_BOOSTED]}
+    return {
+        "ablation": ablation(pages, model.features, seed),
+        "learning_curve": learning_curve(
+            pages, [(policy, days, costs[policy].examples) for policy, days in curve], seed
+        ),
+        "training": {policy: {"seconds": cost.seconds, "examples": cost.examples} for policy, cost in compared.items()},
+        "scoring": {policy: cost.microseconds_per_score * 1000 for policy, cost in compared.items()},
+    }
+
+
+def _window_examples(run: Run, new_only: bool) -> Examples:
+    examples = examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder))
+    return examples.where(~examples.again) if new_only else examples
+
+
+def _examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
+    drawn, catalogue = example_pages(pages, seed), run.shop.catalogue
+    found = examples(drawn, pages, _block(run, drawn), catalogue, run.settings.history) if len(drawn) else []
+    return {"examples": found, "sales": named_sales(found, catalogue)}
+
+
+def _block(run: Run, drawn: pd.DataFrame) -> Block:
+    """Read the histories of the users of some pages."""
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    table = histories.where(f.col("user_id").isin(drawn["user_id"].to_list())).toArrow()
+    return Block.from_batch(table.combine_chunks().to_batches()[0], len(run.shop.catalogue))
+
+
+def window(settings: Settings, first: int, last: int, days_sampled: int | None = None, seed: int = 0) -> Run:
+    """Return the run of a backtest.
+
+    Args:
+        settings: The shop.
+        first: Midnight that starts the first day.
+        last: Midnight that starts the last day.
+        days_sampled: Look at so many days of the window, drawn by the seed; all by default.
+        seed: Seed of that draw.
+
+    Raises:
+        ConfigurationError: If the window ends before it starts, or has fewer days than are to be drawn.
+    """
+    if last < first:
+        raise ConfigurationError(f"--to {from_micros(last):%Y-%m-%d} is before --from {from_micros(first):%Y-%m-%d}")
+    days = midnights(first, last)
+    if days_sampled is not None:
+        if not 1 <= days_sampled <= len(days):
+            raise ConfigurationError(
+                f"--days-sampled == {days_sampled}, must be in 1..{len(days)}, the days of the window"
+            )
+        days = sorted(int(day) for day in np.random.default_rng(seed).choice(days, days_sampled, replace=False))
+    training_days = [first - day * DAY for day in range(settings.meta_model.days, 0, -1)]
+    name = f"{compact(first)[:8]}-{compact(last)[:8]}" + (f"-{digest(days)[:8]}" if days_sampled else "")
+    return Run(settings, Path(settings.folder) / "backtests" / name, last + DAY, training_days, days)
+
+
+def _versions(run: Run, asked: list[str] | None) -> list[str]:
+    """Return the registered versions that know nothing of the window; those that are asked for must not."""
+    wanted = [CHAMPION, CHALLENGER] if asked is None else asked
+    known = {each.version: each.as_of for each in tracking.versions(run.settings)}
+    found: list[str] = []
+    for name in wanted:
+        if asked is None and tracking.alias(run.settings, name) is None:
+            continue
+        version = tracking.version_of(run.settings, name)
+        problem = _why_not(version, known[version], run.days[0])
+        if problem and asked is not None:
+            raise ModelError(problem)
+        if problem:
+            run.console.print(f"    left out, {name}: {problem}", style="yellow", markup=False)
+        elif version not in found:
+            found.append(version)
+    return found
+
+
+def _why_not(version: str, as_of: int | None, first_day: int) -> str | None:
+    """Say why a version cannot be measured on a window, if it cannot."""
+    if as_of is None:
+        return f"version {version} has no as_of, must have one to be measured: train it again with 'recsys nightly'"
+    if as_of <= first_day:
+        return None
+    return (
+        f"version {version} has as_of {from_micros(as_of):%Y-%m-%d %H:%M} UTC, must be at most the window's first day, "
+        f"{from_micros(first_day):%Y-%m-%d}: it has seen the answers; choose a later --from"
+    )

@@ -1,0 +1,119 @@
+"""validated tables, tags → whether a feature moves where what is not known yet is changed, deleted or shuffled."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from jobs.engine.run import Run, locked, with_inputs
+from jobs.night.build_histories import BUILD_HISTORIES
+from jobs.night.build_themes import BUILD_THEMES
+from jobs.night.fit_recommenders import FIT_RECOMMENDERS
+from jobs.night.tag_images import TAG_IMAGES
+from recsys.errors import EmptyInputError
+from recsys.instants import compact, from_micros
+from recsys.pipeline.leaks import TOLERANCE, WORLDS, Span, Tables, altered, drawn_users, features, merged, movements
+from recsys.pipeline.shop import Shop
+from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
+
+_TABLES = (SALES, EVENTS, IMAGE_TAGS, REJECTED_IMAGES)
+Found = dict[str, dict[str, dict[str, Any]]]
+"""Movements by world and feature."""
+
+
+def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) -> dict[str, Any]:
+    """Compute features as the tables are and again in each altered world, by the steps of the pipeline.
+
+    Args:
+        run: From `window`.
+        instants: So many of the run's instants are looked at: the first, and others drawn by the seed.
+        users: At most so many users are drawn at each, and scored with all sales of the horizon.
+        seed: Of the draws and of the worlds.
+
+    Returns:
+        {"window": {...}, "features": [{"feature", "world", "compared", "moved", "largest", "example"}, ...]}, see
+        `movements`.
+
+    Raises:
+        EmptyInputError: If no user has events both before and after any of the instants.
+    """
+    run.do(with_inputs(TAG_IMAGES))
+    tables = Tables(*(table.read(run.spark, run.folder) for table in _TABLES))
+    drawn = {as_of: drawn_users(tables.events, as_of, users, seed) for as_of in _drawn(_instants(run), instants, seed)}
+    drawn = {as_of: some for as_of, some in drawn.items() if some}
+    if not drawn:
+        raise EmptyInputError("0 users have events both before and after a day looked at, must be 1: choose other days")
+    with locked(run.folder), _scratch(run.folder) as scratch, _world(run, tables, list(drawn), scratch) as shop:
+        found = [_moved(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
+    return {"window": _window(run, drawn, seed), "features": _rows(found)}
+
+
+def _instants(run: Run) -> list[int]:
+    """Return the instants that recommenders are fitted as of; themes are those of the first."""
+    return sorted({*run.open_training_days, *run.open_days})
+
+
+def _drawn(instants: list[int], most: int, seed: int) -> list[int]:
+    first, *others = instants
+    return sorted([first, *np.random.default_rng(seed).permutation(others)[: most - 1].tolist()])
+
+
+def _moved(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], seed: int) -> Found:
+    """Say what moves in each world that is altered as of an instant."""
+    start, before = time.monotonic(), features(shop, as_of, users)
+    span, scratch = Span(as_of, shop.horizon(as_of).until, run.as_of), Path(shop.folder).parent
+    found: Found = {}
+    for name in WORLDS:
+        with _world(run, altered(tables, name, span, seed), [as_of], scratch) as other:
+            found[name] = movements(before, features(other, as_of, users), as_of)
+    run.console.print(
+        f"  [bold]{from_micros(as_of):%Y-%m-%d %H:%M}[/bold] {time.monotonic() - start:7.1f} s  {len(users):,} users × "
+        f"{len(shop.horizon(as_of)):,} sales in {len(found)} worlds"
+    )
+    return found
+
+
+def _scratch(folder: Path) -> TemporaryDirectory[str]:
+    return TemporaryDirectory(dir=folder, prefix=".tmp-leaks-")
+
+
+@contextmanager
+def _world(run: Run, tables: Tables, as_ofs: list[int], folder: str | Path) -> Iterator[Shop]:
+    """Fit everything to other tables as of some instants, in a folder of its own that knows no earlier themes."""
+    with TemporaryDirectory(dir=folder) as name:
+        world = replace(
+            run,
+            settings=run.settings.model_copy(update={"folder": name}),
+            folder=Path(name),
+            training_days=_instants(run)[:1],
+            days=as_ofs,
+        )
+        for table, rows in zip(_TABLES, tables, strict=True):
+            table.write(rows, world.folder)
+        for step in (BUILD_THEMES, BUILD_HISTORIES, FIT_RECOMMENDERS):
+            step.run(world, world.folder)
+        yield world.shop
+
+
+def _window(run: Run, drawn: dict[int, list[str]], seed: int) -> dict[str, Any]:
+    return {
+        "from": f"{from_micros(run.days[0]):%Y-%m-%d}",
+        "to": f"{from_micros(run.days[-1]):%Y-%m-%d}",
+        "users": {compact(as_of): len(users) for as_of, users in drawn.items()},
+        "seed": seed,
+        "tolerance": TOLERANCE,
+        "note": run.settings.note,
+    }
+
+
+def _rows(found: list[Found]) -> list[dict[str, Any]]:
+    return [
+        {"feature": feature, "world": world, **merged(each[world][feature] for each in found)}
+        for feature in found[0]["deleted"]
+        for world in WORLDS
+    ]

@@ -1,0 +1,71 @@
+"""The only place that builds a Spark session."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from recsys.config.settings import Settings
+from recsys.errors import ConfigurationError
+
+JAVA = 17
+_QUIET = Path(__file__).with_name("log4j2.properties")
+
+
+def spark_session(settings: Settings) -> SparkSession:
+    """Return the running session, or start one.
+
+    Raises:
+        ConfigurationError: If there is no Java of version 17 or later.
+    """
+    running = SparkSession.getActiveSession()
+    if running:
+        return running
+    if "SPARK_REMOTE" not in os.environ:
+        check_java()
+    if settings.spark.master.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    scratch = (Path(settings.folder) / ".spark").resolve()
+    options = {
+        "spark.master": settings.spark.master,
+        "spark.driver.memory": settings.spark.driver_memory,
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_QUIET.resolve()} -XX:+UseParallelGC",
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(4 * (os.cpu_count() or 1)),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        "spark.sql.ansi.enabled": "true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
+        **settings.spark.conf,
+    }
+    builder = SparkSession.builder.appName("recsys")
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def check_java() -> None:
+    """Check that Spark finds a Java that it runs on.
+
+    Raises:
+        ConfigurationError: If it does not, with the command that installs one.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java is None or not Path(java).exists():
+        raise ConfigurationError(
+            f"no Java found, Spark needs {JAVA} or later: sudo apt-get install openjdk-17-jre-headless"
+        )
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', answer)
+    if version is None or int(version[1]) < JAVA:
+        found = version[1] if version else answer.strip()[:80]
+        raise ConfigurationError(
+            f"Java {found} at {java}, Spark needs {JAVA} or later: sudo apt-get install openjdk-17-jre-headless"
+        )

@@ -1,0 +1,20 @@
+"""sales, events → user_histories."""
+
+from pathlib import Path
+
+from jobs.engine.run import Run, Step, main
+from jobs.night.validate_tables import VALIDATE_TABLES
+from recsys.pipeline.histories import user_histories
+from recsys.tables.night import EVENTS, USER_HISTORIES
+
+
+def build_histories(run: Run, out: Path) -> str:
+    """Gather each user's events into one row."""
+    USER_HISTORIES.write(user_histories(EVENTS.read(run.spark, run.folder), run.shop.catalogue), out)
+    return f"{USER_HISTORIES.rows(out):,} users"
+
+
+BUILD_HISTORIES = Step("build_histories", build_histories, ("user_histories",), inputs=(VALIDATE_TABLES,))
+
+if __name__ == "__main__":
+    main(BUILD_HISTORIES)

@@ -1,0 +1,115 @@
+"""image_tags → the theme model, image_themes, sale_themes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from jobs.engine.run import Run, Step, digest, main
+from jobs.night.tag_images import TAG_IMAGES, tag_store
+from recsys.images.themes.theme_store import save, themes_as_of
+from recsys.images.themes.themes import (
+    THEME_MODEL,
+    ThemeModel,
+    fit_themes,
+    no_themes,
+    renamed,
+    sale_weights,
+    tag_matrix,
+)
+from recsys.instants import HOUR
+from recsys.shop.catalogue import Catalogue
+from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_THEMES
+
+THEMES = "themes"
+"""The folder of a shop that keeps its theme models."""
+
+
+def build_themes(run: Run, out: Path) -> str:
+    """Fit themes, or take the last fit where it is fresh, and project the photos of all sales onto them."""
+    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
+    photos = photos.sort_values(["sale_id", "position"])  # Spark writes any order, and sums of floats depend on it
+    rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
+    catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
+    model = _model(run, photos, catalogue) if len(photos) else no_themes()
+    model = renamed(model, run.settings.images.themes.names)
+    save(model, out / THEME_MODEL)
+    contents = photos.drop_duplicates("image_hash")
+    activations = model.activations(tag_matrix(contents["tags"], contents["probabilities"], model.tags))
+    row = pd.Series(np.arange(len(contents)), index=contents["image_hash"])
+    weights = model.balanced(activations)[row.loc[photos["image_hash"]]]
+    _write_photos(photos, rejected, weights, out)
+    _write_sales(run, photos, weights, model, catalogue, out)
+    if not len(photos):
+        return "no photos, no themes"
+    return f"{len(model.ids)} themes, version {model.version}; {len(contents):,} photos projected"
+
+
+def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
+    """Return the themes as of the first instant of the run: no day knows photos of sales that come later."""
+    settings, version = run.settings.images, tag_store(run).tagger_version
+    instants = catalogue.with_open_sales([*run.training_days, *run.days], run.settings.horizon_hours)
+    as_of = min(instants, default=run.as_of)
+    until = as_of + int(run.settings.horizon_hours * HOUR)
+    known = photos[catalogue.opens_at[photos["sale_id"].map(catalogue.position)] < until]
+    known = known.drop_duplicates("image_hash")
+
+    def fit(previous: ThemeModel | None) -> ThemeModel:
+        if not len(known):
+            return no_themes()
+        tags = sorted(set().union(*known["tags"]).difference(settings.themes.ignored_tags))
+        matrix = tag_matrix(known["tags"], known["probabilities"], tags)
+        return fit_themes(
+            matrix,
+            tags,
+            settings.themes.themes,
+            previous,
+            as_of=as_of,
+            tagger_version=version,
+            fingerprint=_fingerprint(run),
+            seed=settings.themes.seed,
+        )
+
+    folder = Path(run.settings.folder) / THEMES
+    return themes_as_of(folder, as_of, version, _fingerprint(run), settings.themes.refit_days, fit)
+
+
+def _fingerprint(run: Run) -> str:
+    settings, images = run.settings, run.settings.images
+    fitted = [images.themes.themes, images.themes.seed, sorted(images.themes.ignored_tags), images.tagging.tags]
+    return digest([fitted, settings.horizon_hours])[:16]
+
+
+def _write_photos(photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:
+    tagged = photos.assign(weights=list(weights))
+    rows = pd.concat([tagged, rejected.assign(weights=None)]) if len(rejected) else tagged
+    IMAGE_THEMES.write_rows(rows, out)
+
+
+def _write_sales(
+    run: Run, photos: pd.DataFrame, weights: np.ndarray, model: ThemeModel, catalogue: Catalogue, out: Path
+) -> None:
+    positions = photos["sale_id"].map(catalogue.position).to_numpy().astype(np.int64)
+    is_cover = (photos["position"] == photos.groupby("sale_id")["position"].transform("min")).to_numpy()
+    of_sales = sale_weights(weights, positions, is_cover, len(catalogue), run.settings.images.themes.cover_weight)
+    sales, themes = np.nonzero(of_sales)
+    rows: dict[str, Any] = {
+        "sale_id": np.array(catalogue.sale_ids, object)[sales],
+        "theme": np.array(model.names, object)[themes] if model.names else [],
+        "weight": of_sales[sales, themes],
+    }
+    SALE_THEMES.write_rows(pd.DataFrame(rows), out)
+
+
+BUILD_THEMES = Step(
+    "build_themes",
+    build_themes,
+    (THEME_MODEL, IMAGE_THEMES.name, SALE_THEMES.name),
+    inputs=(TAG_IMAGES,),
+    depends_on=lambda run: [run.settings.images.themes, run.settings.horizon_hours, run.training_days, run.days],
+)
+
+if __name__ == "__main__":
+    main(BUILD_THEMES)

@@ -1,0 +1,53 @@
+"""user_histories, fitted_recommenders, exposures_compacted → training_examples."""
+
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
+
+from jobs.engine.run import Run, Step, main
+from jobs.night.compact_exposures import read_exposures
+from jobs.night.fit_recommenders import FIT_RECOMMENDERS
+from recsys.instants import DAY as A_DAY
+from recsys.instants import from_micros
+from recsys.pipeline.examples import training_examples
+from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
+from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
+
+
+def build_training_set(run: Run, out: Path) -> str:
+    """Make examples of the purchases of the training days, with what pages showed on them where pages were logged."""
+    TRAINING_EXAMPLES.write(examples(run, run.open_training_days), out)
+    counted = ("bought", "not bought", "not bought and place > 0")
+    written = TRAINING_EXAMPLES.read(run.spark, out).agg(*(f.count_if(f.expr(what)) for what in counted))
+    purchases, not_bought, shown = written.collect()[0]
+    return f"{purchases:,} purchases, {not_bought:,} sales not bought" + (f", {shown:,} of them shown" if shown else "")
+
+
+def examples(run: Run, as_ofs: list[int]) -> DataFrame:
+    """Make examples of the purchases of some of the training days."""
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    exposures = read_exposures(run.spark, Path(run.settings.folder)) if _logged_pages(run) else None
+    return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
+
+
+def _logged_pages(run: Run) -> list[tuple[str, int]]:
+    """Return the files of the training days' pages with their sizes; they are added whole, and never change."""
+    folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
+    days = {
+        f"{DAY}={from_micros(moment):%Y-%m-%d}" for start in run.training_days for moment in (start, start + A_DAY - 1)
+    }
+    files = (file for day in sorted(days) for file in sorted((folder / day).glob("*.parquet")))
+    return [(file.name, file.stat().st_size) for file in files]
+
+
+BUILD_TRAINING_SET = Step(
+    "build_training_set",
+    build_training_set,
+    ("training_examples",),
+    inputs=(FIT_RECOMMENDERS,),
+    depends_on=lambda run: [run.settings.meta_model, _logged_pages(run)],
+)
+
+if __name__ == "__main__":
+    main(BUILD_TRAINING_SET)

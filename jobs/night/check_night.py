@@ -1,0 +1,102 @@
+"""rankings, yesterday's purchases → values of the night, kept; and a refusal to publish where they break a limit."""
+
+import json
+from pathlib import Path
+
+from pyspark.sql import functions as f
+
+from jobs.engine.run import Run, Step, main
+from jobs.night.build_training_set import examples
+from jobs.night.prepare_experiments import ranking_settings
+from jobs.night.score_users import SCORE_USERS
+from jobs.night.train_meta_model import examples_of, read_model
+from jobs.night.validate_tables import RULE_COUNTS
+from recsys.errors import NightCheckError
+from recsys.instants import DAY, from_micros
+from recsys.meta_model import META, MetaModel
+from recsys.meta_model.training import evaluate
+from recsys.metrics import NDCG
+from recsys.pipeline.evaluation import page_metrics
+from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
+from recsys.pipeline.night_values import NightValues, keep, kept
+from recsys.tables.night import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
+
+
+def check_night(run: Run, out: Path) -> str:
+    """Measure the night and keep what was found; a night that breaks a limit goes no further.
+
+    Raises:
+        NightCheckError: Naming each value, its limit and what to do; the last good snapshot serves on.
+    """
+    folder = Path(run.settings.folder)
+    values = _measured(run, out)
+    found = problems(values, kept(folder, run.as_of), run.settings.night_checks)
+    keep(values.model_copy(update={"problems": found}), folder)
+    if found:
+        raise NightCheckError(
+            f"the night as of {values.as_of:%Y-%m-%d %H:%M} UTC is not published, the last snapshot serves on: "
+            + "; ".join(found)
+            + "; or change the limit in the configuration, and run the night again"
+        )
+    return _summary(values)
+
+
+def _measured(run: Run, out: Path) -> NightValues:
+    model, version = read_model(run)
+    policies = ranking_settings(run).policies
+    policy = META if META in policies else policies[0]
+    rankings = RANKINGS.read(run.spark, run.folder)
+    values = NightValues(
+        as_of=from_micros(run.as_of),
+        version=version,
+        rejected_share=rejected_share(json.loads((run.folder / RULE_COUNTS).read_text())),
+        sales_covered=sales_covered(rankings, policy, len(run.shop.horizon(run.as_of))),
+        users=RANKINGS.rows(run.folder),
+        purchases=0,
+        pages=0,
+    )
+    return values.model_copy(update=_of_yesterday(run, model, out))
+
+
+def _of_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
+    """Measure the champion on the day before as_of, which it may have been trained on; nothing on a closed day."""
+    yesterday = run.as_of - DAY
+    if yesterday not in run.open_training_days:
+        return {}
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
+    drawn = examples_of(TRAINING_EXAMPLES.read(run.spark, out))
+    pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)
+    n_pages, ndcg = PAGE_METRICS.check(pages).agg(f.count("*"), f.avg(NDCG)).collect()[0]
+    return {
+        "purchases": int(drawn.bought.sum()),
+        "pages": n_pages,
+        "ndcg": ndcg,
+        "calibration": evaluate(model, drawn).get("calibration"),
+        "drift": feature_drift(model, drawn),
+    }
+
+
+def _summary(values: NightValues) -> str:
+    feature, drift = values.worst_drift
+    parts = [f"{values.rejected_share:.2%} rejected", f"{values.sales_covered:.0%} of sales covered"]
+    if values.ndcg is not None:
+        parts.append(f"yesterday's ndcg@10 {values.ndcg:.4f} on {values.pages:,} pages")
+    if feature:
+        parts.append(f"most drift {drift:+.2f} sd of {feature}")
+    return ", ".join(parts)
+
+
+CHECK_NIGHT = Step(
+    "check_night",
+    check_night,
+    (),
+    inputs=(SCORE_USERS,),
+    depends_on=lambda run: [
+        run.settings.night_checks,
+        [values.model_dump(mode="json") for values in kept(Path(run.settings.folder), run.as_of)],
+    ],
+)
+
+if __name__ == "__main__":
+    main(CHECK_NIGHT)

@@ -1,0 +1,201 @@
+"""Segments of the service's logs → exposures_compacted, recorded_events_compacted, and lines that are no records.
+
+A segment is removed when its records are in place. A job that is killed anywhere is run again: what was put in place by
+then is known by its event_id, and not put there twice. Files are only added, whole, so that readers need not wait.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql.types import StructField, StructType
+
+from jobs.engine.run import locked
+from jobs.engine.session import spark_session
+from recsys.config.settings import Settings, load_settings
+from recsys.errors import InputError, RecsysError
+from recsys.logs import segments as log_segments
+from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
+from recsys.snapshot.store import flush
+from recsys.tables.logs import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
+
+_PARTS = "*.parquet"
+
+
+class Compacted(NamedTuple):
+    """What a compaction did with the lines of one log."""
+
+    records: int
+    """Records put in place."""
+    duplicates: int
+    """Copies of these, or of records that were in place."""
+    rejected: int
+    """Lines that are no records, set aside."""
+    files: int
+    """Segments taken away."""
+    days: tuple[date, ...]
+    """The days that got records, ascending."""
+
+    def __str__(self) -> str:
+        """Return the counts in one line."""
+        days = ", ".join(map(str, self.days)) or "no day"
+        return (
+            f"{self.records:,} records of {self.files:,} files for {days}; "
+            f"{self.duplicates:,} duplicates, {self.rejected:,} lines set aside"
+        )
+
+
+NOTHING_TO_COMPACT = Compacted(0, 0, 0, 0, ())
+
+
+def compact_exposures(settings: Settings) -> dict[str, Compacted]:
+    """Compact both logs of a shop, and return what was done by the log's name.
+
+    Raises:
+        BusyError: If another process compacts them.
+    """
+    folder = Path(settings.folder)
+    return {kind.name: _compact_if_any(settings, folder, kind) for kind in (EXPOSURES, RECORDED_EVENTS)}
+
+
+def read_exposures(spark: SparkSession, folder: Path) -> DataFrame:
+    """Open the compacted log below a shop's folder; a column that a file of an earlier version does not have is null.
+
+    Raises:
+        InputError: If no page was logged.
+    """
+    path = folder / COMPACTED_EXPOSURES.name
+    if not path.exists():
+        raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
+    columns = [StructField(name, kind) for name, kind in COMPACTED_EXPOSURES.columns.items()]
+    return spark.read.schema(StructType(columns)).parquet(str(path))
+
+
+def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compacted:
+    if not any((folder / kind.name).glob("*.jsonl*")):
+        return NOTHING_TO_COMPACT  # without starting Spark
+    return compact(spark_session(settings), folder, kind)
+
+
+def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
+    """Compact the finished segments of one log below a shop's folder; the service may write others meanwhile.
+
+    Copies of a record are known within their day, the day before and the day after.
+
+    Raises:
+        BusyError: If another process compacts the log.
+    """
+    with locked(folder / kind.name):
+        log_segments.recover(folder / kind.name)
+        files = log_segments.finished(folder / kind.name)
+        if not files:
+            return NOTHING_TO_COMPACT
+        flagged = flagged_lines(_lines(spark, files), kind).cache()
+        try:
+            done = _put_in_place(flagged, folder, kind)
+        finally:
+            flagged.unpersist()
+        for file in files:
+            file.unlink()
+        return done._replace(files=len(files))
+
+
+def _lines(spark: SparkSession, files: list[Path]) -> DataFrame:
+    lines = spark.read.text([str(file) for file in files], lineSep="\n")
+    return lines.select(f.col("_metadata.file_name").alias("file"), f.col("value").alias("line"))
+
+
+def _put_in_place(flagged: DataFrame, folder: Path, kind: RecordKind) -> Compacted:
+    counts = flagged.groupBy(f.isnull(WHY).alias("is_record"), DAY).count().collect()
+    n_rejected = sum(row["count"] for row in counts if not row["is_record"])
+    with _scratch(folder, kind) as scratch:
+        in_place = _files_around(folder / kind.compacted.name, [row[DAY] for row in counts if row["is_record"]])
+        kind.compacted.write(_unknown(first_copies(flagged, kind), in_place, ["event_id"]), scratch)
+        if n_rejected:
+            in_place = list((folder / kind.rejected.name).glob(_PARTS))
+            kind.rejected.write(_unknown(rejected_lines(flagged), in_place, ["file", "line"]), scratch)
+        flush(scratch)
+        days = [_day(path) for path in (scratch / kind.compacted.name).glob(f"{DAY}=*")]
+        n_records = _move(scratch / kind.compacted.name, folder / kind.compacted.name)
+        _move(scratch / kind.rejected.name, folder / kind.rejected.name)
+    n_lines = sum(row["count"] for row in counts)
+    return Compacted(n_records, n_lines - n_rejected - n_records, n_rejected, 0, tuple(sorted(days)))
+
+
+def _files_around(table: Path, days: list[date]) -> list[Path]:
+    """Return a table's files of some days, the days before and the days after."""
+    around = {day + timedelta(days=shift) for day in days for shift in (-1, 0, 1)}
+    return [file for day in sorted(around) for file in (table / f"{DAY}={day}").glob(_PARTS)]
+
+
+def _day(folder: Path) -> date:
+    return date.fromisoformat(folder.name.removeprefix(f"{DAY}="))
+
+
+def _unknown(rows: DataFrame, in_place: list[Path], key: list[str]) -> DataFrame:
+    if not in_place:
+        return rows
+    known = rows.sparkSession.read.parquet(*map(str, in_place)).select(key)
+    return rows.join(known, on=key, how="left_anti").select(rows.columns)
+
+
+def _move(new: Path, table: Path) -> int:
+    """Add a folder's files to a table, each by one rename that is on the disk at the end; return the rows."""
+    rows = 0
+    changed: set[Path] = set()
+    for file in sorted(new.rglob(_PARTS)):
+        n = pq.read_metadata(file).num_rows
+        if n:
+            place = table / file.relative_to(new)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+            rows += n
+            changed |= {place.parent, table}
+    for folder in changed:
+        _sync(folder)
+    return rows
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _scratch(folder: Path, kind: RecordKind) -> Iterator[Path]:
+    for left_over in folder.glob(f".tmp-{kind.name}-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    # A name of its own each time: the Java side of a killed run may still be writing into the last one.
+    scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{kind.name}-", dir=folder))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main() -> None:
+    """Compact the logs of the shop that the command line names."""
+    parser = argparse.ArgumentParser(description="compact_exposures: the service's logs as tables, each record once.")
+    parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
+    try:
+        for name, done in compact_exposures(load_settings(parser.parse_args().conf)).items():
+            print(f"{name}: {done}")
+    except RecsysError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

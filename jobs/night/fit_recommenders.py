@@ -1,0 +1,35 @@
+"""user_histories, sales, sale_themes → fitted_recommenders, for each instant that is trained on or ranked."""
+
+from pathlib import Path
+
+from jobs.engine.run import Run, Step, main
+from jobs.night.build_histories import BUILD_HISTORIES
+from jobs.night.build_themes import BUILD_THEMES
+from recsys.pipeline.fitting import fitted_recommenders
+from recsys.tables.night import FITTED_RECOMMENDERS, USER_HISTORIES
+
+
+def fit_recommenders(run: Run, out: Path) -> str:
+    """Fit every recommender as of each instant of the run."""
+    histories = USER_HISTORIES.read(run.spark, run.folder)
+    instants = sorted({*run.open_training_days, *run.open_days})
+    FITTED_RECOMMENDERS.write(fitted_recommenders(histories, run.shop, instants), out)
+    return f"{len(run.shop.recommenders)} recommenders as of {len(instants)} instants"
+
+
+FIT_RECOMMENDERS = Step(
+    "fit_recommenders",
+    fit_recommenders,
+    ("fitted_recommenders",),
+    inputs=(BUILD_THEMES, BUILD_HISTORIES),
+    depends_on=lambda run: [
+        run.settings.history,
+        run.settings.recommenders,
+        run.settings.horizon_hours,
+        run.training_days,
+        run.days,
+    ],
+)
+
+if __name__ == "__main__":
+    main(FIT_RECOMMENDERS)

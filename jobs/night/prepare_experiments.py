@@ -1,0 +1,131 @@
+"""Experiment files, versions in MLflow → the policies that running experiments need, and the models behind them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from jobs.engine.run import Run, Step, main
+from jobs.night.train_meta_model import TAKE_CHAMPION, read_model
+from jobs.registry import tracking
+from recsys.config.pipeline import RankingSettings
+from recsys.errors import ModelError
+from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
+from recsys.experiments.model_pins import PINS, Place, places, policies
+from recsys.experiments.settings import ExperimentFile
+from recsys.instants import from_micros
+from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
+from recsys.snapshot.format import POPULARITY
+
+EXPERIMENTS = "experiments"
+"""The folder of the step's output; and, below the shop's folder, of what is kept of all experiments."""
+_POLICIES = "policies.json"
+
+
+def prepare_experiments(run: Run, out: Path) -> str:
+    """Pin the versions of the variants whose phase begins, and fetch the models that the night must score.
+
+    What cannot be had is left out and named: the service refuses an experiment without its policies, and a night
+    without an experiment is better than none.
+    """
+    files, notes = _files(run)
+    model, own_version = read_model(run)
+    found = _places(run, files)
+    pins = _pinned(run, found, notes)
+    needed = set(policies(found, pins, own_version))
+    versions = {policy_of(version): version for version in pins.values() if policy_of(version) in needed}
+    models = {policy: tracking.read_version(run.settings, version) for policy, version in versions.items()}
+    scored = sorted(policy for policy in needed if _can_be_scored(policy, model, models, notes))
+    folder = out / EXPERIMENTS
+    folder.mkdir()
+    for policy in models.keys() & scored:
+        (folder / f"{policy}.json").write_text(models[policy].to_json())
+    (folder / PINS).write_text(json.dumps(pins))
+    (folder / _POLICIES).write_text(json.dumps(scored))
+    for note in notes:
+        run.console.print(f"    {note}", style="yellow", markup=False)
+    running = sum(place.is_pinned for place in found)
+    return f"{running} variants run; policies {', '.join(scored) or 'as configured'}"
+
+
+def ranking_settings(run: Run) -> RankingSettings:
+    """Return what the night ranks: the configured policies, and those that experiments need."""
+    configured = run.settings.rankings
+    needed = json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())
+    further = [policy for policy in needed if policy not in (*configured.policies, POPULARITY)]
+    return configured.model_copy(update={"policies": (*configured.policies, *further)})
+
+
+def other_versions(run: Run) -> dict[str, MetaModel]:
+    """Return the further versions of the meta-model by the policy that ranks by them."""
+    files = sorted((run.folder / EXPERIMENTS).glob(f"{META}@*.json"))
+    return {file.stem: meta_model_from_json(file.read_text()) for file in files}
+
+
+def _files(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]]:
+    source = run.settings.serving.experiments
+    if source is None:
+        return {}, []
+    return AcceptedFiles(Path(source), Path(run.settings.folder) / IN_FORCE).as_written()
+
+
+def _places(run: Run, files: Mapping[str, ExperimentFile]) -> list[Place]:
+    since = from_micros(run.as_of)
+    return places(files, since, since + timedelta(hours=run.settings.horizon_hours))
+
+
+def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel], notes: list[str]) -> bool:
+    try:
+        if policy in models:
+            models[policy].require_features(model.features)
+        elif policy not in (META, POPULARITY, *model.features):
+            raise ModelError(f"no such recommender; there are {', '.join(model.features)}")
+    except ModelError as error:
+        notes.append(f"policy {policy} of an experiment is left out: {error}")
+        return False
+    return True
+
+
+def _pinned(run: Run, found: Iterable[Place], notes: list[str]) -> dict[str, str]:
+    """Return the version of each place that names a model; note the aliases that there are not, and that moved."""
+    kept = Path(run.settings.folder) / EXPERIMENTS / PINS
+    pins: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+    for place in found:
+        if place.model is None:
+            continue
+        try:
+            version = tracking.version_of(run.settings, place.model)
+        except ModelError as error:
+            notes.append(f"{place.name} has no model: {error}")
+            continue
+        pinned = pins.setdefault(place.name, version) if place.is_pinned else version
+        if pinned != version:
+            notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
+        pins[place.name] = pinned
+    kept.parent.mkdir(exist_ok=True)
+    fresh = kept.with_suffix(".new")
+    fresh.write_text(json.dumps(pins, indent=1, sort_keys=True))
+    fresh.replace(kept)
+    return pins
+
+
+def _depends_on(run: Run) -> object:
+    files, problems = _files(run)
+    found = _places(run, files)
+    versions = {place.name: _version(run, place) for place in found if place.model is not None}
+    return [run.settings.mlflow, [(place.name, place.served) for place in found], versions, problems]
+
+
+def _version(run: Run, place: Place) -> str:
+    try:
+        return tracking.version_of(run.settings, str(place.model))
+    except ModelError as error:
+        return str(error)
+
+
+PREPARE_EXPERIMENTS = Step(
+    "prepare_experiments", prepare_experiments, (EXPERIMENTS,), inputs=(TAKE_CHAMPION,), depends_on=_depends_on
+)
+
+if __name__ == "__main__":
+    main(PREPARE_EXPERIMENTS)

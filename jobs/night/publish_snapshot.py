@@ -1,0 +1,83 @@
+"""rankings, segment_rankings, sales, the meta-model, a night that held to its checks → a published snapshot."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from jobs.engine.run import Run, Step, main
+from jobs.night.check_night import CHECK_NIGHT
+from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, ranking_settings
+from jobs.night.rank_segments import RANK_SEGMENTS
+from jobs.night.train_meta_model import read_model
+from recsys.experiments.model_pins import PINS
+from recsys.instants import from_micros
+from recsys.pipeline.segments import segment_rankings
+from recsys.ranking.ranker_files import RANKER, write_ranker
+from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import POPULARITY, SnapshotContents, SnapshotSale
+from recsys.snapshot.writer import write_snapshot
+
+SNAPSHOT = "snapshot"
+
+
+def publish_snapshot(run: Run, out: Path) -> str:
+    """Write the night's snapshot, make it the current one, and remove those too old to go back to."""
+    root = run.settings.snapshots_folder
+    with TemporaryDirectory(dir=out) as folder:
+        contents = _contents(run, Path(folder))
+        name = write_snapshot(root, contents, _rankings(run.folder / "rankings"))
+    snapshot_store.publish(root, name, datetime.now(UTC))
+    snapshot_store.prune(root, run.settings.snapshots.keep)
+    (out / SNAPSHOT).mkdir()
+    (out / SNAPSHOT / "name").write_text(name)
+    return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
+
+
+def _contents(run: Run, ranker_folder: Path) -> SnapshotContents:
+    model, version = read_model(run)
+    ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
+    scorer = ranker.scorer
+    write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
+    return SnapshotContents(
+        as_of=from_micros(run.as_of),
+        horizon_end=from_micros(scorer.horizon.until),
+        sales=list(_sales(catalogue, scorer.horizon)),
+        policies=ranking_settings(run).policies,
+        shared_rankings={POPULARITY: ranker.shared_ranking(POPULARITY, len(catalogue))},
+        reasons=scorer.reasons,
+        versions={run.settings.mlflow.model_name: version},
+        fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
+        files={RANKER: ranker_folder, PINS: run.folder / EXPERIMENTS / PINS},
+        segments=segment_rankings(run.folder),
+    )
+
+
+def _sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
+    for sale in horizon.sales:
+        price = float(catalogue.prices[sale])
+        yield SnapshotSale(
+            sale_id=catalogue.sale_ids[sale],
+            title=catalogue.titles[sale],
+            opens_at=from_micros(catalogue.opens_at[sale]),
+            closes_at=from_micros(catalogue.closes_at[sale]),
+            price=None if np.isnan(price) else price,
+            attributes=catalogue.attributes[sale],
+            images=catalogue.gallery.photos(sale) if catalogue.gallery else (),
+            theme=catalogue.gallery.main_theme(sale) if catalogue.gallery else None,
+        )
+
+
+def _rankings(folder: Path) -> Iterator[pa.RecordBatch]:
+    return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
+
+
+PUBLISH_SNAPSHOT = Step("publish_snapshot", publish_snapshot, (SNAPSHOT,), inputs=(RANK_SEGMENTS, CHECK_NIGHT))
+
+if __name__ == "__main__":
+    main(PUBLISH_SNAPSHOT)

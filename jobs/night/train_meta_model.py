@@ -1,0 +1,134 @@
+"""training_examples → a model version in MLflow; the champion → what the night ranks by."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from threadpoolctl import threadpool_limits
+
+from jobs.engine.run import Run, Step, code_version, digest, main
+from jobs.night.build_themes import BUILD_THEMES
+from jobs.night.build_training_set import BUILD_TRAINING_SET
+from jobs.registry import tracking
+from jobs.registry.promote_model import NIGHTLY, appoint
+from recsys.config.settings import Settings
+from recsys.images.themes.themes import THEME_MODEL
+from recsys.instants import DAY, from_micros
+from recsys.meta_model import MetaModel, meta_model_from_json
+from recsys.meta_model.training import Examples, evaluate, train
+from recsys.registry.versions import CHAMPION, model_configuration
+from recsys.tables.night import TRAINING_EXAMPLES
+
+TRAINED_MODEL = "trained_model"
+META_MODEL = "meta_model"
+
+
+def train_meta_model(run: Run, out: Path) -> str:
+    """Fit the meta-model and register it; the version that the same data and settings gave before is taken again."""
+    examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
+    with threadpool_limits(1, "blas"):  # matrices so narrow make threads wait for each other
+        model = train(examples, run.settings.meta_model)
+    metrics = evaluate(model, examples)
+    themes = (run.folder / THEME_MODEL).read_text("utf-8")
+    as_of = run.training_days[-1] + DAY
+    lineage = {
+        tracking.AS_OF: from_micros(as_of).isoformat(),
+        tracking.MADE_BY: NIGHTLY if run.is_night else "backtest",
+        tracking.CODE_VERSION: code_version(),
+        tracking.CONFIGURATION: digest(model_configuration(run.settings)),
+    }
+    fingerprint = run.fingerprint(TRAIN_META_MODEL)
+    version = tracking.register(
+        run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
+    )
+    alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
+    _save(model, version, out / TRAINED_MODEL)
+    return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
+
+
+def training_is_due(settings: Settings, as_of: int) -> bool:
+    """Tell whether a night at an instant has no version of its configuration that is young enough.
+
+    A version of the same instant is what this night itself trained before it was cut off: it is due still.
+    """
+    configuration = digest(model_configuration(settings))
+    oldest = as_of - settings.meta_model.retrain_days * DAY
+    return not any(
+        each.as_of is not None and oldest < each.as_of < as_of
+        for each in tracking.versions(settings)
+        if each.made_by == NIGHTLY and each.configuration == configuration
+    )
+
+
+def take_champion(run: Run, out: Path) -> str:
+    """Take the champion, over the features that the shop has now, as what the night ranks by."""
+    version = _champion(run)
+    model = as_the_shop_is_now(run, tracking.read_version(run.settings, version), f"version {version}")
+    _save(model, version, out / META_MODEL)
+    return f"{run.settings.mlflow.model_name} version {version}, the champion"
+
+
+def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
+    """Return a model over the features that the shop has; say which of its own it must do without."""
+    features = [recommender.name for recommender in run.shop.recommenders]
+    if missing := [feature for feature in model.features if feature not in features]:
+        run.console.print(f"    {name} ranks without {', '.join(missing)}, which the shop has not", style="yellow")
+    return model.over(features)
+
+
+def examples_of(table: DataFrame) -> Examples:
+    """Read rows of table `training_examples` into memory."""
+    frame = table.orderBy("as_of", "user_id", "sale_id").toPandas()
+    names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
+    return Examples(
+        names,
+        frame[names].to_numpy(),
+        *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "again", "place")),
+    )
+
+
+def read_model(run: Run) -> tuple[MetaModel, str]:
+    """Return the model that a night ranks by, and its version."""
+    return _read(run.folder / META_MODEL)
+
+
+def read_trained_model(run: Run) -> tuple[MetaModel, str]:
+    """Return the model that the run trained, and its version."""
+    return _read(run.folder / TRAINED_MODEL)
+
+
+def _read(folder: Path) -> tuple[MetaModel, str]:
+    return meta_model_from_json((folder / "model.json").read_text()), (folder / "version").read_text()
+
+
+def _champion(run: Run) -> str:
+    """Return the champion that the run saw first."""
+    if CHAMPION not in run.pinned:
+        run.pinned[CHAMPION] = tracking.version_of(run.settings, CHAMPION)
+    return run.pinned[CHAMPION]
+
+
+def _save(model: MetaModel, version: str, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.json").write_text(model.to_json())
+    (folder / "version").write_text(version)
+
+
+TRAIN_META_MODEL = Step(
+    "train_meta_model",
+    train_meta_model,
+    (TRAINED_MODEL,),
+    inputs=(BUILD_TRAINING_SET,),
+    depends_on=lambda run: [run.settings.meta_model, run.settings.mlflow],
+)
+
+TAKE_CHAMPION = Step(
+    "take_champion",
+    take_champion,
+    (META_MODEL,),
+    inputs=(BUILD_THEMES,),
+    depends_on=lambda run: [_champion(run), run.settings.recommenders],
+)
+
+if __name__ == "__main__":
+    main(TRAIN_META_MODEL)

@@ -1,0 +1,294 @@
+"""The only place in the jobs that talks to MLflow."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as Registered
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from recsys.config.settings import MlflowSettings, Settings
+from recsys.errors import ModelError
+from recsys.instants import parse_instant
+from recsys.meta_model import MetaModel, meta_model_from_json
+from recsys.pipeline import sources
+from recsys.registry.versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
+from recsys.snapshot.store import locked
+
+AS_OF = "as_of"
+MADE_BY = "made_by"
+CODE_VERSION = "code_version"
+CONFIGURATION = "configuration"
+_FINGERPRINT = "fingerprint"
+_DATA_FINGERPRINT = "data_fingerprint"
+_EXAMPLES = "examples"
+_MODEL = "model/model.json"
+_CONFIGURATION_FILE = "model/configuration.json"
+_BACKTEST = "backtest"
+_BACKTEST_FILE = "backtest.json"
+
+
+def register(
+    settings: Settings,
+    model: MetaModel,
+    metrics: Mapping[str, float],
+    examples: int,
+    fingerprint: str,
+    lineage: Mapping[str, str] = MappingProxyType({}),
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Log a trained model and register it; which version is the champion stays.
+
+    Args:
+        settings: Logged as parameters, and those that make the model what it is as a file.
+        model: Logged as JSON with its signature, and what its features weigh as metrics.
+        metrics: On the training set.
+        examples: How many there were.
+        fingerprint: Of data, settings and code; a version that has it already is taken again.
+        lineage: AS_OF, an instant, MADE_BY, CODE_VERSION and CONFIGURATION, a digest; each where it is known.
+        files: Further texts of the version by name, such as its theme model.
+
+    Returns:
+        The version's number.
+    """
+    client, name = _client(settings), settings.mlflow.model_name
+    known = client.search_model_versions(f"name = '{name}' and tags.{_FINGERPRINT} = '{fingerprint}'")
+    if known:
+        return str(known[0].version)
+    tags = {
+        _FINGERPRINT: fingerprint,
+        _DATA_FINGERPRINT: sources.fingerprint(settings.source, Path(settings.folder)),
+        **lineage,
+    }
+    return _log(client, settings, model, {**metrics, _EXAMPLES: examples}, tags, files)
+
+
+def champion(settings: Settings) -> tuple[MetaModel, str]:
+    """Return the champion and its version.
+
+    Raises:
+        ModelError: If no version is the champion.
+    """
+    version = version_of(settings, CHAMPION)
+    return read_version(settings, version), version
+
+
+def version_of(settings: Settings, model: str) -> str:
+    """Return the version that an alias stands for; a version stands for itself.
+
+    Raises:
+        ModelError: If there is no such alias or version.
+    """
+    client, name = _client(settings), settings.mlflow.model_name
+    try:
+        if model.isdecimal():
+            return str(client.get_model_version(name, model).version)
+        return str(client.get_model_version_by_alias(name, model).version)
+    except MlflowException as error:
+        if model == CHAMPION:
+            raise ModelError(f"model '{name}' has no alias '{CHAMPION}': train one with 'recsys nightly'") from error
+        kind = "version" if model.isdecimal() else "alias"
+        raise ModelError(
+            f"model '{name}' has no {kind} '{model}': name one that 'recsys models list' shows, or '{CHAMPION}'"
+        ) from error
+
+
+def alias(settings: Settings, name: str) -> str | None:
+    """Return the version that an alias stands for; None where it stands for none."""
+    found = _client(settings).get_registered_model(settings.mlflow.model_name).aliases
+    return str(found[name]) if name in found else None
+
+
+def point(settings: Settings, alias: str, version: str) -> None:
+    """Let an alias stand for a version; the champion is nobody's challenger."""
+    client, name = _client(settings), settings.mlflow.model_name
+    client.set_registered_model_alias(name, alias, version)
+    challenger = client.get_registered_model(name).aliases.get(CHALLENGER)
+    if alias == CHAMPION and str(challenger) == version:
+        client.delete_registered_model_alias(name, CHALLENGER)
+
+
+def versions(settings: Settings) -> list[ModelVersion]:
+    """Return all versions, the newest first."""
+    client, name = _client(settings), settings.mlflow.model_name
+    aliases = client.get_registered_model(name).aliases
+    found = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+    return [_described(client, each, aliases) for each in found]
+
+
+def described(settings: Settings, model: str) -> ModelVersion:
+    """Return what is known of a version, or of the one that an alias stands for.
+
+    Raises:
+        ModelError: If there is no such alias or version.
+    """
+    client, name = _client(settings), settings.mlflow.model_name
+    found = client.get_model_version(name, version_of(settings, model))
+    return _described(client, found, client.get_registered_model(name).aliases)
+
+
+def read_version(settings: Settings, version: str) -> MetaModel:
+    """Return a version of the registered model."""
+    return meta_model_from_json(_text(settings, version, _MODEL))
+
+
+def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
+    """Return the configuration that a version was trained with; empty where it has none."""
+    try:
+        return json.loads(_text(settings, version, _CONFIGURATION_FILE))
+    except (MlflowException, FileNotFoundError, OSError):  # an earlier project registered it
+        return {}
+
+
+def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None = None) -> str:
+    """Log the metrics of a backtest, and its report, as a run of its own, and return its id.
+
+    One of pages without repeats is no evidence for a version: the product ranks all sales.
+    """
+    client, window = _client(settings), result["window"]
+    versions = {} if window.get("new_only") else window.get("versions", {})
+    tags = {"model_name": settings.mlflow.model_name, **{_tag(version): "1" for version in versions.values()}}
+    run_id = client.create_run(_experiment(client, settings.mlflow), run_name=_BACKTEST, tags=tags).info.run_id
+    measured = {**result["policies"], **({"oracle": result["oracle"]} if "oracle" in result else {})}
+    for policy, metrics in measured.items():
+        for metric, value in metrics.items():
+            number = value["value"] if isinstance(value, dict) else value
+            client.log_metric(run_id, f"{policy}.{metric.replace('@', '_at_')}".replace("@", " "), number)
+    client.log_dict(run_id, result, _BACKTEST_FILE)
+    if report:
+        client.log_artifact(run_id, str(report))
+    client.set_terminated(run_id)
+    return str(run_id)
+
+
+def last_backtest(settings: Settings, versions: Iterable[str]) -> tuple[str, dict[str, Any]] | None:
+    """Return the id and the result of the last backtest that ranked by all of these versions; None without one."""
+    client, kind = _client(settings), f"tags.mlflow.runName = '{_BACKTEST}' and attributes.status = 'FINISHED'"
+    of_model = f"tags.model_name = '{settings.mlflow.model_name}'"
+    query = " and ".join([kind, of_model, *(f"tags.{_tag(version)} = '1'" for version in versions)])
+    runs = client.search_runs(
+        [_experiment(client, settings.mlflow)], query, max_results=1, order_by=["attributes.start_time DESC"]
+    )
+    if not runs:
+        return None
+    run_id = str(runs[0].info.run_id)
+    return run_id, json.loads(Path(client.download_artifacts(run_id, _BACKTEST_FILE)).read_text())
+
+
+def _tag(version: str) -> str:
+    return f"version_{version}"
+
+
+def _text(settings: Settings, version: str, file: str) -> str:
+    client = _client(settings)
+    run_id = client.get_model_version(settings.mlflow.model_name, version).run_id
+    return Path(client.download_artifacts(str(run_id), file)).read_text()
+
+
+def _described(client: MlflowClient, found: Registered, aliases: Mapping[str, Any]) -> ModelVersion:
+    tags, metrics = found.tags, client.get_run(str(found.run_id)).data.metrics
+    return ModelVersion(
+        version=str(found.version),
+        aliases=tuple(sorted(name for name, version in aliases.items() if str(version) == str(found.version))),
+        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        as_of=parse_instant(tags[AS_OF]) if AS_OF in tags else None,
+        made_by=tags.get(MADE_BY, ""),
+        fingerprint=tags.get(_FINGERPRINT, ""),
+        data_fingerprint=tags.get(_DATA_FINGERPRINT, ""),
+        configuration=tags.get(CONFIGURATION, ""),
+        code_version=tags.get(CODE_VERSION, ""),
+        metrics={name: value for name, value in metrics.items() if not name.startswith("strength.")},
+    )
+
+
+def _log(
+    client: MlflowClient,
+    settings: Settings,
+    model: MetaModel,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    files: Mapping[str, str],
+) -> str:
+    run_id = client.create_run(_experiment(client, settings.mlflow), run_name="train_meta_model").info.run_id
+    chosen = {
+        "meta_model": settings.meta_model,
+        "history": settings.history,
+        **{name: getattr(settings.recommenders, name) for name in type(settings.recommenders).model_fields},
+    }
+    for name, value in chosen.items():
+        for key, setting in (value.model_dump() if hasattr(value, "model_dump") else {"": value}).items():
+            client.log_param(run_id, f"{name}.{key}".rstrip("."), setting)
+    strengths = {f"strength.{name}": value for name, value in model.strengths.items()}
+    for name, metric in {**metrics, **strengths}.items():
+        client.log_metric(run_id, name, metric)
+    for name, tag in tags.items():
+        client.set_tag(run_id, name, tag)
+    client.log_text(run_id, model.to_json(), _MODEL)
+    client.log_text(run_id, json.dumps(model_configuration(settings), indent=2), _CONFIGURATION_FILE)
+    client.log_text(run_id, _described_for_mlflow(model, run_id), "model/MLmodel")
+    for file, text in files.items():
+        client.log_text(run_id, text, f"model/{file}")
+    client.set_terminated(run_id)
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    return str(client.create_model_version(settings.mlflow.model_name, source, run_id, tags=dict(tags)).version)
+
+
+def _described_for_mlflow(model: MetaModel, run_id: str) -> str:
+    """Return the file by which MLflow knows a model: its features in order, and what it returns."""
+    signature = ModelSignature(
+        Schema([*(ColSpec("float", name) for name in model.features), ColSpec("boolean", "bought_before")]),
+        Schema([ColSpec("double", "probability")]),
+    )
+    return Model(artifact_path="model", run_id=run_id, signature=signature).to_yaml()
+
+
+def _experiment(client: MlflowClient, settings: MlflowSettings) -> str:
+    experiment = client.get_experiment_by_name(settings.experiment)
+    return experiment.experiment_id if experiment else client.create_experiment(settings.experiment)
+
+
+def _client(settings: Settings) -> MlflowClient:
+    folder = Path(settings.folder).resolve()
+    return _connect(settings.mlflow, folder)
+
+
+@lru_cache(maxsize=1)
+def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    client = MlflowClient(settings.tracking_uri or _sqlite(_database(folder)))
+    if settings.tracking_uri is None and client.get_experiment_by_name(settings.experiment) is None:
+        client.create_experiment(settings.experiment, artifact_location=(folder / "mlartifacts").as_uri())
+    try:
+        client.get_registered_model(settings.model_name)
+    except MlflowException:
+        client.create_registered_model(settings.model_name, description="P(purchase) over recommender scores.")
+    return client
+
+
+def _database(folder: Path) -> Path:
+    """Return MLflow's database; a new one is made aside: one whose making is killed could never be completed."""
+    database, aside = folder / "mlflow.db", folder / ".tmp-mlflow"
+    with locked(folder):
+        if not database.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            MlflowClient(_sqlite(aside / database.name)).search_experiments()
+            (aside / database.name).rename(database)
+            shutil.rmtree(aside)
+    return database
+
+
+def _sqlite(database: Path) -> str:
+    return f"sqlite:///{database}"

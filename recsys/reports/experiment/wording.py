@@ -1,0 +1,100 @@
+"""A result's figures and findings as people read them."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from recsys.experiments.analysis.results import AlwaysValid, Comparison, Difference, Interval, Result, Verdict
+from recsys.reports.wording import UNKNOWN, number, percent
+
+Finding = Literal["better", "worse", "not shown", "holds", "violated", "not shown to hold", "unknown"]
+"""Of a comparison; the fourth to the sixth of a guardrail."""
+
+_HEADLINES = {
+    "ship": "Ship",
+    "no-ship": "Do not ship",
+    "inconclusive": "Inconclusive",
+    "running": "Still running",
+    "invalid": "Invalid",
+}
+_MEANINGS = {
+    "ship": "It is better than control, and nothing that is guarded got worse by more than its margin.",
+    "no-ship": "It is worse than control in something that counts: stay with control.",
+    "inconclusive": "The data show neither that it is better than control nor that it is worse.",
+    "running": "Nothing is settled yet; figures may still turn.",
+    "invalid": "The set-up is broken: do not look at the differences, they may come from the fault alone.",
+}
+
+
+def headline(verdict: Verdict) -> str:
+    """Say what to do in a few words."""
+    return " ".join(filter(None, (_HEADLINES[verdict.name], verdict.variant)))
+
+
+def meaning(result: Result) -> str:
+    """Say what the verdict means in a sentence."""
+    if result.type == "aa" and result.verdict.name == "inconclusive":
+        return "The variants serve the same, so there is nothing to ship; the test shows whether the set-up is sound."
+    return _MEANINGS[result.verdict.name]
+
+
+def finding(comparison: Comparison, alpha: float) -> Finding:
+    """Say what a comparison shows; a corrected p value goes before the plain one."""
+    decisive, guard = comparison.decisive, comparison.guard
+    if decisive is None:
+        return "unknown"
+    if guard is not None:
+        return "not shown to hold" if guard.state == "open" else guard.state
+    if deciding_p(comparison, decisive) > alpha:
+        return "not shown"
+    return "better" if comparison.improves(decisive.value) else "worse"
+
+
+def deciding_p(comparison: Comparison, decisive: Difference) -> float:
+    """Return the p value that the finding rests on."""
+    return decisive.p if comparison.adjusted_p is None else comparison.adjusted_p
+
+
+def p_value(p: float | None) -> str:
+    """Write a p value; below 0.001 its digits tell nothing."""
+    if p is None:
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3g}"
+
+
+def tested(found: Difference | AlwaysValid | None) -> str:
+    """Write the p value of no difference."""
+    return p_value(None if found is None else found.p)
+
+
+def bounds(interval: Interval) -> str:
+    """Write the ends of an interval of differences."""
+    return f"[{number(interval.low, '+')}, {number(interval.high, '+')}]"
+
+
+def estimate(difference: Difference | None) -> str:
+    """Write a difference with its interval."""
+    return UNKNOWN if difference is None else f"{number(difference.value, '+')} {bounds(difference.interval)}"
+
+
+def stopping(found: AlwaysValid | None) -> str:
+    """Write the interval that one may stop by on any day."""
+    return UNKNOWN if found is None else bounds(found.interval)
+
+
+def lift(comparison: Comparison) -> str:
+    """Write the relative difference with its interval."""
+    found = comparison.lift
+    if found is None:
+        return UNKNOWN
+    low, high = percent(found.interval.low, "+"), percent(found.interval.high, "+")
+    return f"{percent(found.value, '+')} [{low}, {high}]"
+
+
+def level(alpha: float) -> str:
+    """Write how sure an interval is; 95% for an alpha of 0.05."""
+    return f"{100 * (1 - alpha):.4g}%"
+
+
+def instant(time: datetime) -> str:
+    """Write an instant to the minute."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

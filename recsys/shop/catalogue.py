@@ -1,0 +1,112 @@
+"""All sales as arrays: their positions in here are the column numbers of every matrix."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.errors import EmptyInputError
+from recsys.instants import HOUR, from_micros
+from recsys.shop.gallery import Gallery
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The sales in ascending order of `sale_id`, so that a tie broken by position is broken by id."""
+
+    sale_ids: list[str]
+    opens_at: NDArray[np.int64]  # microseconds UTC
+    closes_at: NDArray[np.int64]
+    prices: NDArray[np.float64]  # nan where unknown
+    texts: list[str]  # title and description
+    titles: list[str]
+    attributes: list[dict[str, str]]
+    gallery: Gallery | None = None
+    """The photos, where the shop has any."""
+
+    @classmethod
+    def from_table(cls, sales: pa.Table) -> "Catalogue":
+        """Make a catalogue of the rows of table `sales`.
+
+        Raises:
+            EmptyInputError: If there is no sale.
+        """
+        if sales.num_rows == 0:
+            raise EmptyInputError("table 'sales' has 0 rows, needs at least 1: check the source with 'recsys validate'")
+        sales = sales.sort_by("sale_id")
+        titles = sales["title"].to_pylist()
+        descriptions = sales["description"].to_pylist()
+        return cls(
+            sale_ids=sales["sale_id"].to_pylist(),
+            opens_at=_micros(sales["opens_at"]),
+            closes_at=_micros(sales["closes_at"]),
+            prices=sales["price"].cast(pa.float64()).to_numpy().astype(np.float64),
+            texts=[
+                f"{title} {description or ''}".strip() for title, description in zip(titles, descriptions, strict=True)
+            ],
+            titles=titles,
+            attributes=[dict(row or []) for row in sales["attributes"].to_pylist()],
+        )
+
+    def __len__(self) -> int:
+        """Number of sales."""
+        return len(self.sale_ids)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Position of each sale id."""
+        return {sale_id: position for position, sale_id in enumerate(self.sale_ids)}
+
+    @property
+    def has_themes(self) -> bool:
+        """Whether any photo shows a theme."""
+        return self.gallery is not None and bool(self.gallery.theme_names)
+
+    def with_open_sales(self, as_ofs: list[int], hours: float) -> list[int]:
+        """Return the instants that have a horizon: a shop was once closed, or not yet open."""
+        until = int(hours * HOUR)
+        return [as_of for as_of in as_ofs if ((self.opens_at < as_of + until) & (self.closes_at > as_of)).any()]
+
+    def horizon(self, as_of: int, hours: float) -> "Horizon":
+        """Return the sales that are open at any instant of [as_of, as_of + hours).
+
+        Raises:
+            EmptyInputError: If there is none.
+        """
+        until = as_of + int(hours * HOUR)
+        sales = np.flatnonzero((self.opens_at < until) & (self.closes_at > as_of)).astype(np.int32)
+        if not len(sales):
+            raise EmptyInputError(
+                f"no sale is open in [{from_micros(as_of):%Y-%m-%d %H:%M}, {from_micros(until):%Y-%m-%d %H:%M}) UTC: "
+                "choose another --as-of, or check 'opens_at' and 'closes_at' with 'recsys validate'"
+            )
+        return Horizon(as_of=as_of, until=until, sales=sales)
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """The sales that a night must rank: those open at any instant of [as_of, until)."""
+
+    as_of: int  # microseconds UTC
+    until: int
+    sales: NDArray[np.int32]  # positions in the catalogue, ascending
+
+    def __len__(self) -> int:
+        """Number of sales ranked."""
+        return len(self.sales)
+
+    def columns(self, sales: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the column of each of some sales, -1 for one that is not ranked."""
+        return self._column.take(sales, mode="clip")
+
+    @cached_property
+    def _column(self) -> NDArray[np.int64]:
+        column = np.full(self.sales[-1] + 2, -1)  # the last entry stands for all sales beyond
+        column[self.sales] = np.arange(len(self))
+        return column
+
+
+def _micros(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()

@@ -1,0 +1,289 @@
+"""A folder of snapshots: which one is served, which ones were, and which may go.
+
+    <root>/<name>/          a snapshot; complete, or not there
+    <root>/current          the name of the one to serve
+    <root>/published.log    a JSON line for each time that `current` changed
+    <root>/.tmp-<random>/   being written or removed; if its writer died, the next write or prune removes it
+
+Readers need no lock: each change is one rename.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from recsys.errors import ConfigurationError, SnapshotError
+from recsys.instants import to_micros
+from recsys.snapshot.format import read_manifest
+
+_CURRENT = "current"
+_LOG = "published.log"
+_TEMPORARY = ".tmp-"
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+
+
+class Publication(BaseModel):
+    """A line of `published.log`: since when a snapshot is served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    published_at: AwareDatetime
+    action: Literal["publish", "rollback"]
+    name: str
+
+
+class ListedSnapshot(BaseModel):
+    """A snapshot of a folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    is_current: bool
+    published_at: datetime | None
+    """The last time that it became the current one; None if it never did."""
+    as_of: datetime | None = None
+    versions: dict[str, str] = {}
+    n_users: int | None = None
+    n_sales: int | None = None
+    n_bytes: int | None = None
+    problem: str | None = None
+    """Why it cannot be served; then the fields above are empty."""
+
+
+def current(root: Path) -> str | None:
+    """Return the name of the snapshot to serve; None before the first one is published.
+
+    Raises:
+        SnapshotError: If the file `current` holds no name.
+    """
+    try:
+        name = (root / _CURRENT).read_text("utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise SnapshotError(f"{root / _CURRENT} cannot be read ({error}): publish a snapshot again") from None
+    if not _NAME.fullmatch(name):
+        raise SnapshotError(f"{root / _CURRENT} == {name!r}, must be a snapshot's name: publish a snapshot again")
+    return name
+
+
+def publish(root: Path, name: str, published_at: datetime) -> None:
+    """Make a snapshot the current one; nothing changes if it is.
+
+    Raises:
+        SnapshotError: If there is no such snapshot, or a file of it has another size than its manifest says.
+    """
+    if not _NAME.fullmatch(name):
+        raise SnapshotError(f"name == {name!r}, must be a snapshot's name: see 'recsys snapshots list'")
+    with locked(root):
+        read_manifest(root / name)
+        if current(root) != name:
+            _switch(root, Publication(published_at=_utc(published_at), action="publish", name=name))
+
+
+def rollback(root: Path, rolled_back_at: datetime) -> str:
+    """Make the snapshot that was published before the current one the current one, and return its name.
+
+    Rolling back again goes one further back. Snapshots that are gone are passed over.
+
+    Raises:
+        SnapshotError: If no earlier one is left.
+    """
+    with locked(root):
+        name = _before_current(root)
+        if name is None:
+            raise SnapshotError(
+                f"{root} has no snapshot published before {current(root)}, a rollback needs one: "
+                "publish another with 'recsys nightly'"
+            )
+        read_manifest(root / name)
+        _switch(root, Publication(published_at=_utc(rolled_back_at), action="rollback", name=name))
+    return name
+
+
+def listing(root: Path) -> list[ListedSnapshot]:
+    """Return the snapshots of a folder, the latest `as_of` first; damaged ones say what is wrong."""
+    serving = current(root)
+    published = {publication.name: publication.published_at for publication in publications(root)}
+    return [_listed(root / name, name == serving, published.get(name)) for name in reversed(_names(root))]
+
+
+def publications(root: Path) -> list[Publication]:
+    """Return every change of the current snapshot, the oldest first.
+
+    Raises:
+        SnapshotError: If a line of the log is damaged.
+    """
+    log = root / _LOG
+    if not log.exists():
+        return []
+    found = []
+    for number, line in enumerate(log.read_text("utf-8").splitlines(), start=1):
+        try:
+            found.append(Publication.model_validate_json(line))
+        except ValidationError:
+            raise SnapshotError(
+                f"{log}:{number} == {line[:80]!r}, must be a JSON line of published_at, action and name: "
+                "remove the line"
+            ) from None
+    return found
+
+
+def prune(root: Path, keep: int) -> list[str]:
+    """Remove all but the latest snapshots, and return the names of the removed ones.
+
+    The current one and the one that a rollback goes to stay in any case. Leftovers of killed writers go too.
+
+    Args:
+        root: The folder of snapshots.
+        keep: Snapshots to keep, at least 1, the latest `as_of` first.
+    """
+    if keep < 1:
+        raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
+    with locked(root):
+        remove_leftovers(root)
+        needed = {*_names(root)[-keep:], current(root), _before_current(root)}
+        removed = [name for name in _names(root) if name not in needed]
+        for name in removed:
+            # Out of sight in one step: a reader never finds half a snapshot.
+            gone = root / f"{_TEMPORARY}{secrets.token_hex(8)}"
+            (root / name).rename(gone)
+            shutil.rmtree(gone)
+    return removed
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep all other changes of a folder of snapshots waiting; the lock of a killed process is free."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def temporary_folder(root: Path) -> Iterator[Path]:
+    """Make a folder to write a snapshot in, out of readers' sight; what is left of it at the end goes."""
+    folder = root / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    with locked(root):
+        remove_leftovers(root)
+        folder.mkdir()
+        lock = _lock_of(folder).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        lock.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def flush(folder: Path) -> None:
+    """Wait until all files of a folder are on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        _to_disk(path)
+
+
+def move_into_place(folder: Path, target: Path) -> None:
+    """Give a flushed temporary folder its name, which must be free; the caller holds the lock of the root."""
+    _lock_of(folder).unlink()
+    _to_disk(folder)
+    folder.rename(target)
+    _to_disk(target.parent)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what killed writers left; the caller holds the lock of the folder."""
+    for folder in root.glob(f"{_TEMPORARY}*"):
+        if not _is_being_written(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # its writer may be removing it too
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder / ".lock"
+
+
+def _is_being_written(folder: Path) -> bool:
+    if not _lock_of(folder).exists():
+        return False
+    with _lock_of(folder).open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _switch(root: Path, publication: Publication) -> None:
+    # The log first: after a crash in between, `current` is the truth and _before_current still holds.
+    log = root / _LOG
+    lines = log.read_text("utf-8") if log.exists() else ""
+    _replace(log, f"{lines}{publication.model_dump_json()}\n")
+    _replace(root / _CURRENT, f"{publication.name}\n")
+
+
+def _before_current(root: Path) -> str | None:
+    served: list[str] = []
+    for publication in publications(root):
+        if publication.action == "rollback" and publication.name in served:
+            while served[-1] != publication.name:
+                served.pop()
+        else:
+            served.append(publication.name)
+    now = current(root)
+    if now in served:
+        while served[-1] != now:
+            served.pop()
+    return next((name for name in reversed(served) if name != now and (root / name).is_dir()), None)
+
+
+def _listed(path: Path, is_current: bool, published_at: datetime | None) -> ListedSnapshot:
+    try:
+        manifest = read_manifest(path)
+    except SnapshotError as error:
+        return ListedSnapshot(name=path.name, is_current=is_current, published_at=published_at, problem=str(error))
+    return ListedSnapshot(
+        name=path.name,
+        is_current=is_current,
+        published_at=published_at,
+        as_of=manifest.as_of,
+        versions=manifest.versions,
+        n_users=manifest.n_users,
+        n_sales=manifest.n_sales,
+        n_bytes=manifest.n_bytes,
+    )
+
+
+def _names(root: Path) -> list[str]:
+    if not root.is_dir():
+        return []
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+
+
+def _utc(instant: datetime) -> datetime:
+    to_micros(instant)  # refuses an instant without zone
+    return instant.astimezone(UTC)
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.new")
+    temporary.write_text(text, "utf-8")
+    _to_disk(temporary)
+    temporary.replace(file)
+    _to_disk(file.parent)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

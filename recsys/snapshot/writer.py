@@ -1,0 +1,237 @@
+"""Writes snapshots, user by user in constant memory but for an index of about 30 bytes a user."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.errors import InputError, SnapshotError
+from recsys.instants import compact, to_micros
+from recsys.snapshot.checks import check_contents, check_schema, ranking_problems
+from recsys.snapshot.format import (
+    FORMAT,
+    MANIFEST,
+    SALES,
+    SHARED,
+    Manifest,
+    Snapshot,
+    SnapshotContents,
+    describe,
+    sales_to_json,
+    shared_to_json,
+)
+from recsys.snapshot.store import flush, locked, move_into_place, temporary_folder
+from recsys.snapshot.users import (
+    EVENTS,
+    HASHES,
+    OFFSETS,
+    ROWS,
+    Ranking,
+    UserIndex,
+    pack_history,
+    pack_rankings,
+    user_hash,
+)
+
+
+def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> str:
+    """Write a snapshot into a folder of snapshots, and return its name.
+
+    The name is `as_of` and the start of the fingerprint. Writing the same again changes nothing; where that
+    name is taken by something else or by a damaged snapshot, the new one's name ends in -2, -3, and so on.
+
+    Args:
+        root: The folder of snapshots; made if absent.
+        contents: All that is not a user's own ranking.
+        rankings: One row a user: `user_id`, and for each personal policy p lists, best first, of one length in
+            all rows: `<p>_sales` and `<p>_reasons` (positions in the sales and in the reasons), `<p>_scores` and
+            `<p>_covers` (positions in each sale's images; all 0 where the column is absent); and lists `history_sales`,
+            `history_ages` (seconds) and `history_purchases` of each user's events (none where the columns are absent).
+
+    Raises:
+        EmptyInputError: If there is no sale.
+        SchemaError: If a column is missing or of another type.
+        InputError: If a value breaks a rule or a user has two rows.
+    """
+    check_contents(contents)
+    with temporary_folder(root) as folder:
+        manifest = _write_files(folder, contents, rankings)
+        (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+        flush(folder)
+        with locked(root):
+            return _settle(folder, root, f"{compact(to_micros(contents.as_of))}-{contents.fingerprint[:8]}")
+
+
+def _settle(folder: Path, root: Path, name: str) -> str:
+    for candidate in _candidates(name):
+        target = root / candidate
+        if not target.exists():
+            move_into_place(folder, target)
+            return candidate
+        if _is_same(target, folder):
+            return candidate
+    raise AssertionError("there is always another name")
+
+
+def _candidates(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _is_same(target: Path, folder: Path) -> bool:
+    try:
+        if (target / MANIFEST).read_bytes() != (folder / MANIFEST).read_bytes():
+            return False
+        Snapshot.open(target)
+    except (OSError, SnapshotError):
+        return False
+    return True
+
+
+def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> Manifest:
+    (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
+    (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
+    n_users, k = _write_users(folder, contents, rankings)
+    for name, source in contents.files.items():
+        _copy(source, folder / "files" / name)
+    return Manifest(
+        format=FORMAT,
+        as_of=contents.as_of,
+        horizon_end=contents.horizon_end,
+        policies=tuple(contents.policies),
+        shared_policies=tuple(contents.shared_rankings),
+        reasons=tuple(contents.reasons),
+        versions=dict(contents.versions),
+        fingerprint=contents.fingerprint,
+        k=k,
+        n_users=n_users,
+        n_sales=len(contents.sales),
+        files={str(file.relative_to(folder)): describe(file) for file in _files(folder)},
+    )
+
+
+def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.RecordBatch]) -> tuple[int, int]:
+    """Write all users' rankings and the index that finds them; return how many users, and sales for each."""
+    hashes: list[NDArray[np.uint64]] = []
+    k: int | None = None
+    with ExitStack() as stack:
+
+        def create(name: str) -> BinaryIO:
+            return stack.enter_context((folder / name).open("wb"))
+
+        rankings = {policy: create(f"ranking_{policy}.bin") for policy in contents.policies}
+        ids, offsets = create("user_ids.bin"), create("user_id_offsets.bin")
+        events, event_offsets = create("history_events.bin"), create("history_offsets.bin")
+        for file in (offsets, event_offsets):
+            file.write(np.zeros(1, OFFSETS).tobytes())
+        for batch in batches:
+            check_schema(batch.schema, contents.policies)
+            users = _user_ids(batch)
+            for policy, file in rankings.items():
+                records = _policy_records(batch, policy, contents, k)
+                if len(records):
+                    k = records["sales"].shape[1]
+                file.write(records.tobytes())
+            offsets.write(_ends(ids.tell(), [len(user) for user in users]))
+            ids.write(b"".join(users))
+            lengths, records = _history_records(batch)
+            event_offsets.write(_ends(events.tell() // EVENTS.itemsize, lengths))
+            events.write(records.tobytes())
+            hashes.append(np.fromiter((user_hash(user) for user in users), HASHES, len(users)))
+    n_users = _write_index(folder, hashes)
+    return n_users, k or 0
+
+
+def _ends(start: int, lengths: Sequence[int]) -> bytes:
+    return (start + np.cumsum(lengths, dtype=OFFSETS)).astype(OFFSETS).tobytes()
+
+
+def _history_records(batch: pa.RecordBatch) -> tuple[Sequence[int], NDArray[np.void]]:
+    """Return how many events each user has, and a record for each event."""
+    if "history_sales" not in batch.schema.names:
+        return [0] * len(batch), np.empty(0, EVENTS)
+    columns = [batch.column(f"history_{name}") for name in ("sales", "ages", "purchases")]
+    if nulls := sum(column.null_count + column.flatten().null_count for column in columns):
+        raise InputError(f"the lists of histories have {nulls} nulls, must have none: drop them before ranking")
+    lengths = [column.value_lengths().to_pylist() for column in columns]
+    if not lengths[0] == lengths[1] == lengths[2]:
+        raise InputError("history_sales, history_ages and history_purchases differ in length: write them together")
+    sales, ages, purchases = (column.flatten().to_numpy(zero_copy_only=False) for column in columns)
+    return lengths[0], pack_history(sales, ages, purchases)
+
+
+def _write_index(folder: Path, batches: list[NDArray[np.uint64]]) -> int:
+    hashes = np.concatenate([np.empty(0, HASHES), *batches])
+    batches.clear()
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    hashes.tofile(folder / "user_hashes.bin")
+    order.astype(ROWS).tofile(folder / "user_rows.bin")
+    same = np.flatnonzero(hashes[1:] == hashes[:-1])
+    _refuse_repeated_users(UserIndex(folder), order[np.union1d(same, same + 1)])
+    return len(hashes)
+
+
+def _refuse_repeated_users(users: UserIndex, suspects: NDArray[np.intp]) -> None:
+    seen: dict[bytes, int] = {}
+    for row in suspects.tolist():
+        first = seen.setdefault(users.user_id(row), row)
+        if first != row:
+            raise InputError(
+                f"user_id of row {row} == that of row {first}, each user must have one row: "
+                "aggregate the rankings by user_id"
+            )
+
+
+def _user_ids(batch: pa.RecordBatch) -> list[bytes]:
+    users = batch.column("user_id").cast(pa.binary()).to_pylist()
+    if not all(users):
+        row = next(row for row, user in enumerate(users) if not user)
+        raise InputError(f"user_id == {users[row]!r} in row {row} of a batch, must be a text of at least 1 character")
+    return users
+
+
+def _policy_records(batch: pa.RecordBatch, policy: str, contents: SnapshotContents, k: int | None) -> np.ndarray:
+    sales = _matrix(batch, f"{policy}_sales", k)
+    k = sales.shape[1]
+    scores, reasons = _matrix(batch, f"{policy}_scores", k), _matrix(batch, f"{policy}_reasons", k)
+    covers = _matrix(batch, f"{policy}_covers", k) if f"{policy}_covers" in batch.schema.names else None
+    rankings = Ranking(sales, scores, reasons, covers)
+    if problems := list(ranking_problems(policy, rankings, contents)):
+        raise InputError(f"{'; '.join(problems)}: check what ranks the users")
+    return pack_rankings(rankings, len(contents.sales))
+
+
+def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
+    column = batch.column(name)
+    values = column.flatten()
+    if nulls := column.null_count + values.null_count:
+        raise InputError(f"{name} has {nulls} nulls, must have none: drop them before ranking")
+    lengths = column.value_lengths().to_numpy()
+    if k is None:
+        k = int(lengths[0]) if len(lengths) else 0
+    if wrong := lengths[lengths != k].tolist():
+        raise InputError(f"{name} has {wrong[0]} values in a row, must have {k} as the first row: rank alike")
+    return values.to_numpy(zero_copy_only=False).reshape(len(batch), k)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise InputError(f"file {source} is missing, the snapshot must carry it as {target.name!r}: write it first")
+    target.parent.mkdir(exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / ".lock")

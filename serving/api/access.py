@@ -1,0 +1,114 @@
+"""Who calls, and what he may do."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grpc
+
+from recsys.config.serving import Caller, ServingSettings, TlsSettings
+from recsys.errors import ConfigurationError
+from serving.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
+
+AUTHORIZATION = "authorization"
+_BEARER = "Bearer "
+_ANYONE = Caller(name="anyone", role="admin")
+
+
+class Access:
+    """Tells callers apart by token or certificate, and holds each to its role and its rate."""
+
+    def __init__(self, settings: ServingSettings, clock: Callable[[], float] = time.monotonic):
+        callers = settings.access.callers
+        self._is_open = not callers
+        self._by_token = {caller.token_sha256: caller for caller in callers if caller.token_sha256}
+        self._by_certificate = {caller.name: caller for caller in callers if not caller.token_sha256}
+        self._rate = settings.limits.max_per_second
+        self._clock = clock
+        self._buckets: dict[str, _Bucket] = {}
+
+    def admit(self, context: grpc.ServicerContext, is_admin_method: bool) -> Caller:
+        """Return who calls.
+
+        Raises:
+            UnauthenticatedError: If it shows no valid token or certificate, where callers are named.
+            ForbiddenError: If its role may not call the method.
+            TooManyRequestsError: If it calls too often.
+        """
+        caller = _ANYONE if self._is_open else self._caller(context)
+        if is_admin_method and caller.role != "admin":
+            raise ForbiddenError(f"role of {caller.name!r} == {caller.role!r}, must be 'admin' for this method")
+        if self._rate is not None:
+            bucket = self._buckets.setdefault(caller.name, _Bucket(self._rate, self._clock()))
+            if not bucket.take(self._clock()):
+                raise TooManyRequestsError(f"{caller.name!r} sends more than {self._rate:g} requests/s: retry later")
+        return caller
+
+    def name_of(self, context: grpc.ServicerContext) -> str:
+        """Return the name of an admitted caller; empty where none is named."""
+        return "" if self._is_open else self._caller(context).name
+
+    def _caller(self, context: grpc.ServicerContext) -> Caller:
+        token = _token(context.invocation_metadata() or ())
+        if token is not None:
+            caller = self._by_token.get(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest())
+            if caller is None:
+                raise UnauthenticatedError("the token is unknown: ask for one that 'serving.access.callers' names")
+            return caller
+        names = context.auth_context().get("x509_common_name", ()) if self._by_certificate else ()
+        for name in names:
+            if caller := self._by_certificate.get(bytes(name).decode("utf-8", "replace")):
+                return caller
+        raise UnauthenticatedError(
+            f"no token or known certificate, must have one: send metadata '{AUTHORIZATION}: {_BEARER}TOKEN'"
+        )
+
+
+class _Bucket:
+    """Fills by the rate, up to what one second brings."""
+
+    def __init__(self, rate: float, now: float):
+        self._rate = rate
+        self._most = max(rate, 1.0)
+        self._left = self._most
+        self._at = now
+        self._lock = threading.Lock()
+
+    def take(self, now: float) -> bool:
+        """Take one, if there is one."""
+        with self._lock:
+            self._left = min(self._most, self._left + (now - self._at) * self._rate)
+            self._at = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+def credentials(tls: TlsSettings) -> grpc.ServerCredentials:
+    """Read certificate and key.
+
+    Raises:
+        ConfigurationError: If a file cannot be read.
+    """
+    key, certificate = _read("key", tls.key), _read("certificate", tls.certificate)
+    authority = _read("client_authority", tls.client_authority) if tls.client_authority else None
+    return grpc.ssl_server_credentials(
+        [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
+    )
+
+
+def _token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    for key, value in metadata:
+        if key == AUTHORIZATION and isinstance(value, str) and value.startswith(_BEARER):
+            return value.removeprefix(_BEARER)
+    return None
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"serving.tls.{name} == {path!r}, must be a readable file: {error.strerror}") from None

@@ -1,0 +1,151 @@
+"""The methods of `recommendations.v1.Admin`."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from recommendations.v1 import admin_pb2 as pb
+from recommendations.v1 import admin_pb2_grpc as pb_grpc
+
+from recsys.config.serving import ServingSettings
+from recsys.errors import ConfigurationError
+from recsys.instants import SECOND, to_micros
+from serving.answers.top_sales import TopSales
+from serving.api.access import Access
+from serving.api.requests import check_sale_id
+from serving.clocks import Clock, system_clock
+from serving.errors import FinalError, NotFoundError
+from serving.stores.base import Store, WithdrawnSale
+from serving.telemetry.record_log import LogState
+
+_YEAR_10000 = 253_402_300_800 * SECOND  # where protobuf's instants end
+
+
+class Status(NamedTuple):
+    """What a process says of itself."""
+
+    top_sales: TopSales | None
+    rules: str
+    problems: list[str]
+    exposures: LogState | None
+
+
+class AdminServicer(pb_grpc.AdminServicer):
+    """Changes what the store keeps, which every process looks at."""
+
+    def __init__(
+        self, settings: ServingSettings, store: Store, access: Access, clock: Clock, status: Callable[[], Status]
+    ):
+        self._settings = settings
+        self._store = store
+        self._access = access
+        self._clock = clock
+        self._status = status
+        self._started = system_clock()
+
+    def CloseSale(self, request: pb.CloseSaleRequest, context: grpc.ServicerContext) -> pb.WithdrawnSale:  # noqa: N802
+        """End a sale now."""
+        sale_id = check_sale_id(request.sale_id, self._settings.limits)
+        return self._withdraw(sale_id, True, None, request.comment, context)
+
+    def HideSale(self, request: pb.HideSaleRequest, context: grpc.ServicerContext) -> pb.WithdrawnSale:  # noqa: N802
+        """Take a sale off all pages; one that was closed stays closed."""
+        sale_id = check_sale_id(request.sale_id, self._settings.limits)
+        until = _until(request, self._clock())
+        known = self._store.withdrawn().get(sale_id)
+        if known is not None and known.closed:
+            raise FinalError(f"sale {sale_id!r} is closed, which is final: it is on no page")
+        return self._withdraw(sale_id, False, until, request.comment, context)
+
+    def ShowSale(  # noqa: N802
+        self,
+        request: pb.ShowSaleRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ShowSaleResponse:
+        """Show a hidden sale again."""
+        sale_id = check_sale_id(request.sale_id, self._settings.limits)
+        known = self._store.withdrawn().get(sale_id)
+        if known is None:
+            raise NotFoundError(f"sale {sale_id!r} is not hidden: see ListWithdrawnSales")
+        if known.closed:
+            raise FinalError(f"sale {sale_id!r} was closed, which is final: open another one")
+        self._store.restore(sale_id)
+        return pb.ShowSaleResponse()
+
+    def ListWithdrawnSales(  # noqa: N802
+        self,
+        request: pb.ListWithdrawnSalesRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ListWithdrawnSalesResponse:
+        """List the sales that are closed or hidden."""
+        now = self._clock()
+        sales = [sale for _, sale in sorted(self._store.withdrawn().items()) if sale.is_withdrawn(now)]
+        return pb.ListWithdrawnSalesResponse(sales=map(_message, sales))
+
+    def GetStatus(  # noqa: N802
+        self,
+        request: pb.GetStatusRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.GetStatusResponse:
+        """Tell how this process is."""
+        top_sales, rules, problems, exposures = self._status()
+        now = self._clock()
+        response = pb.GetStatusResponse(
+            process_id=os.getpid(),
+            workers=self._settings.workers,
+            rules=rules,
+            problems=problems,
+            present_time=_timestamp(now),
+            start_time=_timestamp(self._started),
+        )
+        if top_sales is not None:
+            snapshot = top_sales.snapshot
+            response.snapshot = snapshot.name
+            response.experiments.update(top_sales.experiments.fingerprints if top_sales.experiments else {})
+            response.as_of_time.CopyFrom(_timestamp(to_micros(snapshot.as_of)))
+            response.horizon_end_time.CopyFrom(_timestamp(to_micros(snapshot.horizon_end)))
+            response.open_sales = sum(top_sales.open_sales(now).is_open)
+        if exposures is not None:
+            response.exposures_queued, response.exposures_lost = exposures.queued, exposures.lost
+        return response
+
+    def _withdraw(
+        self, sale_id: str, closed: bool, until: int | None, comment: str, context: grpc.ServicerContext
+    ) -> pb.WithdrawnSale:
+        sale = WithdrawnSale(
+            sale_id=sale_id,
+            closed=closed,
+            since=self._clock(),
+            until=until,
+            comment=comment[:1000],
+            by=self._access.name_of(context),
+        )
+        self._store.withdraw(sale)
+        return _message(sale)
+
+
+def _until(request: pb.HideSaleRequest, now: int) -> int | None:
+    if not request.HasField("until_time"):
+        return None
+    seconds = request.until_time.seconds
+    until = seconds * SECOND + request.until_time.nanos // 1000
+    if not now < until < _YEAR_10000:
+        raise ConfigurationError(f"until_time == {seconds} s, must be after the present and before the year 10000")
+    return until
+
+
+def _message(sale: WithdrawnSale) -> pb.WithdrawnSale:
+    message = pb.WithdrawnSale(
+        sale_id=sale.sale_id, closed=sale.closed, comment=sale.comment, by=sale.by, since_time=_timestamp(sale.since)
+    )
+    if sale.until is not None:
+        message.until_time.CopyFrom(_timestamp(sale.until))
+    return message
+
+
+def _timestamp(micros: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(micros)
+    return timestamp

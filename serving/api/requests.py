@@ -1,0 +1,139 @@
+"""Checks what callers send: every value that breaks a rule is refused with its rule."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.config.serving import LimitSettings
+from recsys.errors import ConfigurationError
+from recsys.instants import SECOND
+from recsys.logs.records import RecordedEvent
+from serving.answers.pages import HOME, PageRequest, Visit
+
+DEFAULT_N = 10
+_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_AHEAD = 60 * SECOND
+_NO_ATTRIBUTES: Mapping[str, str] = {}
+_KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
+
+
+def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: LimitSettings) -> PageRequest:
+    """Check a request for a page.
+
+    Raises:
+        ConfigurationError: Naming the value and the rule that it breaks.
+    """
+    user_id, policy, surface = request.user_id, request.policy, request.surface
+    if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # else none can have too many bytes
+        for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
+            _check_text(name, text, limits.max_text_bytes)
+    if request.request_id and not _REQUEST_ID.fullmatch(request.request_id):
+        raise ConfigurationError(f"request_id == {_shown(request.request_id)}, must be 1 to 64 of 0-9 A-Z a-z _ -")
+    attributes = request.attributes
+    return PageRequest(
+        user_id,
+        policy or default_policy,
+        _checked_n(request.n, limits.max_n),
+        surface or HOME,
+        _checked_attributes(attributes, limits) if attributes else _NO_ATTRIBUTES,
+        [Visit(sale_id) for sale_id in _checked_ids("session_sale_ids", request.session_sale_ids, 100, limits)],
+        _checked_ids("allowed_sale_ids", request.allowed_sale_ids, limits.max_sale_ids, limits),
+        _checked_ids("denied_sale_ids", request.denied_sale_ids, limits.max_sale_ids, limits),
+        request.explain,
+    )
+
+
+def recorded_events(request: pb.RecordEventsRequest, now: int, limits: LimitSettings) -> list[RecordedEvent]:
+    """Check events.
+
+    Raises:
+        ConfigurationError: Naming the event, the value and the rule that it breaks.
+    """
+    check_count("events", len(request.events), limits.max_batch)
+    return [_event(event, f"events[{number}].", now, limits) for number, event in enumerate(request.events)]
+
+
+def check_count(name: str, count: int, most: int) -> None:
+    """Check the length of a list that must not be empty."""
+    if not 1 <= count <= most:
+        raise ConfigurationError(f"{name} has {count} entries, must have 1..{most}")
+
+
+def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
+    """Check the id of a sale."""
+    if not sale_id:
+        raise ConfigurationError("sale_id == '', must be a sale")
+    return _check_text("sale_id", sale_id, limits.max_text_bytes)
+
+
+def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> RecordedEvent:
+    for field in ("user_id", "sale_id", "attribution_token"):
+        _check_text(name + field, getattr(event, field), limits.max_text_bytes)
+    for field in ("user_id", "sale_id"):
+        if not getattr(event, field):
+            raise ConfigurationError(f"{name}{field} == '', must not be empty")
+    if event.kind not in _KINDS:
+        raise ConfigurationError(f"{name}kind == {event.kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE")
+    revenue = event.revenue if event.HasField("revenue") else None
+    if revenue is not None and not 0 <= revenue < float("inf"):
+        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number of at least 0")
+    return RecordedEvent(
+        user_id=event.user_id,
+        sale_id=event.sale_id,
+        kind=_KINDS[event.kind],
+        occurred_at=_occurred_at(event, name, now),
+        recorded_at=now,
+        revenue=revenue,
+        attribution_token=event.attribution_token,
+    )
+
+
+def _occurred_at(event: pb.Event, name: str, now: int) -> int:
+    if not event.HasField("occur_time"):
+        return now
+    occurred_at = event.occur_time.seconds * SECOND + event.occur_time.nanos // 1000
+    if not 0 <= occurred_at <= now + _AHEAD:
+        seconds = event.occur_time.seconds
+        raise ConfigurationError(f"{name}occur_time == {seconds} s, must be from 1970 until a minute after the present")
+    return occurred_at
+
+
+def _checked_n(n: int, most: int) -> int:
+    if not 0 <= n <= most:
+        raise ConfigurationError(f"n == {n}, must be in 1..{most}, or 0 for {DEFAULT_N}")
+    return n or DEFAULT_N
+
+
+def _checked_ids(name: str, ids: Sequence[str], most: int, limits: LimitSettings) -> list[str]:
+    checked = list(ids)
+    if not checked:
+        return checked
+    if len(checked) > most:
+        raise ConfigurationError(f"{name} has {len(checked)} entries, must have at most {most}")
+    if 4 * max(map(len, checked)) > limits.max_text_bytes:  # a character takes at most four bytes
+        for sale_id in checked:
+            _check_text(name, sale_id, limits.max_text_bytes)
+    return checked
+
+
+def _checked_attributes(attributes: Mapping[str, str], limits: LimitSettings) -> dict[str, str]:
+    if len(attributes) > limits.max_attributes:
+        raise ConfigurationError(f"attributes has {len(attributes)} entries, must have at most {limits.max_attributes}")
+    for name, value in attributes.items():
+        _check_text("attributes", name, limits.max_text_bytes)
+        _check_text(f"attributes[{_shown(name)}]", value, limits.max_text_bytes)
+    return dict(attributes)
+
+
+def _check_text(name: str, text: str, most: int) -> str:
+    if 4 * len(text) <= most:  # a character takes at most four bytes
+        return text
+    length = len(text.encode("utf-8", "surrogatepass"))
+    if length > most:
+        raise ConfigurationError(f"{name} == {_shown(text)} has {length} bytes, must have at most {most}")
+    return text
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 20 else text[:20] + "…")

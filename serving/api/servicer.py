@@ -1,0 +1,136 @@
+"""The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from random import Random
+from time import perf_counter
+
+import grpc
+from recommendations.v1 import recommendations_pb2 as pb
+from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
+
+from recsys.config.serving import ServingSettings
+from recsys.errors import ConfigurationError, StoreError
+from recsys.instants import SECOND
+from recsys.logs.records import RecordedEvent
+from serving.answers import wire
+from serving.answers.pages import Visit
+from serving.answers.top_sales import TopSales
+from serving.api.requests import check_count, page_request, recorded_events
+from serving.clocks import Clock
+from serving.stores.base import SessionEvent, Store
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.record_log import RecordLog
+from serving.telemetry.recorder import Recorder
+from serving.telemetry.troubles import Troubles
+
+SESSIONS = "sessions"
+
+
+class RecommendationsServicer(pb_grpc.RecommendationsServicer):
+    """Answers from the snapshot that is served at the moment of the request.
+
+    Args:
+        settings: Of the service.
+        served: Returns what answers now; raises SnapshotError while there is nothing.
+        clock: What time it is.
+        store: Keeps running sessions.
+        recorder: Of pages.
+        events: The log of recorded events; durable.
+        metrics: Of the process.
+        troubles: Of the process.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        served: Callable[[], TopSales],
+        clock: Clock,
+        store: Store,
+        recorder: Recorder,
+        events: RecordLog[RecordedEvent],
+        metrics: Metrics,
+        troubles: Troubles,
+    ):
+        self._settings = settings
+        self._served = served
+        self._clock = clock
+        self._store = store
+        self._recorder = recorder
+        self._events = events
+        self._metrics = metrics
+        self._troubles = troubles
+        self._store_is_remote = settings.store.kind != "folder"
+        self._random = Random()  # made after the fork: no two processes draw the same
+        self._session_span = int(settings.session.minutes * 60 * SECOND)
+
+    def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
+        """Return one page, written."""
+        return self._page(request, context)
+
+    def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
+        """Return many pages, written."""
+        check_count("requests", len(request.requests), self._settings.limits.max_batch)
+        pages = []
+        for number, each in enumerate(request.requests):
+            try:
+                pages.append(self._page(each, context))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"requests[{number}].{error}") from None
+        return wire.batch(pages)
+
+    def RecordEvents(  # noqa: N802
+        self,
+        request: pb.RecordEventsRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.RecordEventsResponse:
+        """Write events to the log, and add them to their users' sessions."""
+        events = recorded_events(request, self._clock(), self._settings.limits)
+        self._events.append_all(events)
+        sessions: dict[str, list[SessionEvent]] = defaultdict(list)
+        for event in events:
+            sessions[event.user_id].append(SessionEvent(event.sale_id, event.kind == "purchase", event.occurred_at))
+            self._metrics.events.labels(event.kind).inc()
+        try:
+            self._store.add_to_sessions(sessions)
+        except StoreError as error:  # they are logged for the night; a page without the session is still a page
+            self._troubles.note(SESSIONS, str(error))
+        return pb.RecordEventsResponse(recorded=len(events))
+
+    def _page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
+        started = perf_counter()
+        request = page_request(message, self._settings.default_policy, self._settings.limits)
+        request_id = message.request_id = message.request_id or self._new_request_id()
+        top_sales = self._served()
+        now = self._clock()
+        if top_sales.experiments is not None and not message.policy:
+            request = top_sales.experiments.request(request, now)
+        hurry = self._store_is_remote and self._is_urgent(context)
+        if request.user_id and not request.session and not hurry:
+            request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
+        hurry = hurry or (bool(request.session or request.explain) and self._is_urgent(context))
+        page, written = top_sales.answer(request, now, request_id, hurry)
+        while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
+            self._metrics.redone.inc()
+            now = sent
+            page, written = top_sales.answer(request, now, request_id, hurry)
+        self._recorder.page(request, page, top_sales, now, request_id, started)
+        return written
+
+    def _session(self, user_id: str, now: int, as_of: int) -> Sequence[Visit]:
+        """Return what the user did in the last minutes; what he did before `as_of` is in his history."""
+        try:
+            events = self._store.session(user_id, max(now - self._session_span, as_of))
+        except StoreError as error:
+            self._troubles.note(SESSIONS, str(error))
+            return ()
+        self._troubles.clear(SESSIONS)
+        latest = events[-self._settings.session.max_sales :]
+        return [Visit(event.sale_id, event.is_purchase) for event in latest]
+
+    def _is_urgent(self, context: grpc.ServicerContext) -> bool:
+        left = context.time_remaining()
+        return left is not None and left * 1000 < self._settings.spare_milliseconds
+
+    def _new_request_id(self) -> str:
+        return f"{self._random.getrandbits(96):024x}"

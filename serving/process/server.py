@@ -1,0 +1,327 @@
+"""Starts and stops one process of the gRPC service."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from recommendations.v1 import admin_pb2
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.config.serving import ServingSettings
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.instants import SECOND, to_micros
+from recsys.logs.records import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
+from recsys.snapshot.format import Snapshot
+from serving.answers.pages import PageRequest, Visit
+from serving.answers.top_sales import TopSales
+from serving.api.access import Access, credentials
+from serving.api.admin import AdminServicer, Status
+from serving.api.certificates import read_certificate
+from serving.api.guard import Guard
+from serving.api.servicer import RecommendationsServicer
+from serving.clocks import Clock, ReplayClock, system_clock
+from serving.process.background import Background
+from serving.process.experiments import ExperimentsWatcher
+from serving.process.threads import AnswerThreads
+from serving.process.watcher import RulesWatcher, SnapshotWatcher
+from serving.stores import open_store
+from serving.telemetry.metrics import Metrics, MetricsServer
+from serving.telemetry.record_log import RecordLog
+from serving.telemetry.recorder import Recorder
+from serving.telemetry.tracing import make_tracer
+from serving.telemetry.troubles import Troubles
+
+_RECOMMENDATIONS = pb.DESCRIPTOR.services_by_name["Recommendations"]
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
+SERVICE = _RECOMMENDATIONS.full_name
+ADMIN = _ADMIN.full_name
+FRESH = f"{SERVICE}/fresh"
+"""The health check that says SERVING while nothing is wrong: the newest snapshot is served, and covers the present."""
+STORE = "store"
+_WARM_UP_PAGES = 50
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running process of the service; leaving its context stops it."""
+
+    port: int
+    target: str
+    """Where clients connect: host:port."""
+    admin_target: str | None
+    metrics_port: int | None
+    watcher: SnapshotWatcher
+    health: health.HealthServicer
+    grpc_server: grpc.Server
+    resources: ExitStack
+    drain_seconds: float
+
+    def stop(self) -> None:
+        """Refuse new requests, finish the running ones, write what is logged, and stop."""
+        self.health.enter_graceful_shutdown()
+        self.grpc_server.stop(self.drain_seconds).wait()
+        self.resources.close()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start_server(
+    settings: ServingSettings, folder: Path, clock: Clock | None = None, shares_ports: bool = False
+) -> Server:
+    """Start the service, load the current snapshot if there is one, and answer some pages before it is ready.
+
+    Args:
+        settings: Port 0 takes any free port; the returned server says which.
+        folder: The shop's: snapshots are read from it, logs and state written to it.
+        clock: Instead of the one that the settings name.
+        shares_ports: Whether other processes of the same service listen on the ports too.
+
+    Raises:
+        ConfigurationError: If an address cannot be listened on.
+    """
+    with ExitStack() as stack:
+        return _Process(settings, folder, clock or _clock(settings), stack, shares_ports).start()
+
+
+class _Process:
+    """Everything that a process is made of, put together."""
+
+    def __init__(
+        self, settings: ServingSettings, folder: Path, clock: Clock, stack: ExitStack, shares_ports: bool = False
+    ):
+        self.settings = settings
+        self.shares_ports = shares_ports
+        self.clock = clock
+        self.stack = stack
+        self.troubles = Troubles()
+        self.metrics = Metrics()
+        self.access = Access(settings)
+        self.tracer = make_tracer(settings.tracing)
+        stack.callback(self.tracer.close)
+        stack.callback(self.metrics.flush)
+        self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
+        stack.callback(self.store.close)
+        self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
+        self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
+        self.pools: list[AnswerThreads] = []
+        self.checks = health.HealthServicer(experimental_non_blocking=True)
+        self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
+        self.experiments = ExperimentsWatcher(
+            Path(settings.experiments) if settings.experiments else None, folder, self.troubles, clock
+        )
+        self.watcher = SnapshotWatcher(
+            self.store, self._prepared, self.troubles, loaded=self._ready, refused=self.metrics.refused.inc
+        )
+
+    def start(self) -> Server:
+        """Listen, load, and begin to answer."""
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING, "", SERVICE, ADMIN, FRESH)
+        self._start_log(self.events)
+        if self.exposures is not None:
+            self._start_log(self.exposures)
+        public, port = self._public_server()
+        admin, admin_port = self._admin_server()
+        metrics_port = self._metrics_server()
+        background = Background([self._poll, self._measure], self.settings.poll_seconds)
+        background.once()
+        public.start()
+        if admin:
+            admin.start()
+            self.stack.callback(lambda: admin.stop(None).wait())
+        background.start()
+        self.stack.callback(background.stop)
+        host = self.settings.host
+        return Server(
+            port=port,
+            target=f"{host}:{port}",
+            admin_target=f"{host}:{admin_port}" if admin else None,
+            metrics_port=metrics_port,
+            watcher=self.watcher,
+            health=self.checks,
+            grpc_server=public,
+            resources=self.stack.pop_all(),
+            drain_seconds=self.settings.drain_seconds,
+        )
+
+    def _start_log(self, log: RecordLog[Any]) -> None:
+        log.start()
+        self.stack.callback(log.close)
+
+    def _public_server(self) -> tuple[grpc.Server, int]:
+        settings = self.settings
+        recorder = Recorder(self.exposures, self.metrics)
+        servicer = RecommendationsServicer(
+            settings, self.watcher.served, self.clock, self.store, recorder, self.events, self.metrics, self.troubles
+        )
+        server = self._grpc_server(_RECOMMENDATIONS, servicer, settings.threads)
+        return server, self._listen(server, SERVICE, settings.port, "port")
+
+    def _admin_server(self) -> tuple[grpc.Server | None, int]:
+        if self.settings.admin_port is None:
+            return None, 0
+        servicer = AdminServicer(self.settings, self.store, self.access, self.clock, self._status)
+        server = self._grpc_server(_ADMIN, servicer, threads=1)
+        return server, self._listen(server, ADMIN, self.settings.admin_port, "admin_port")
+
+    def _grpc_server(self, service: ServiceDescriptor, servicer: object, threads: int) -> grpc.Server:
+        settings, most = self.settings, self.settings.limits.max_concurrent
+        pool = AnswerThreads(threads, most)
+        self.pools.append(pool)
+        guard = Guard(self.access, self.metrics, settings.log, self.tracer, is_admin=service is _ADMIN)
+        return grpc.server(
+            pool,  # type: ignore[arg-type]  # any executor will do
+            handlers=[guard.handler(service, servicer)],
+            maximum_concurrent_rpcs=most,
+            options=[
+                # Else a second service on the port would start without a word.
+                ("grpc.so_reuseport", int(self.shares_ports)),
+                ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
+                # A connection stays with the process that took it: ending it now and then spreads callers anew.
+                ("grpc.max_connection_age_ms", int(settings.connection_minutes * 60_000)),
+                ("grpc.max_connection_age_grace_ms", int(settings.drain_seconds * 1000)),
+            ],
+        )
+
+    def _listen(self, server: grpc.Server, service: str, port: int, key: str) -> int:
+        health_pb2_grpc.add_HealthServicer_to_server(self.checks, server)
+        reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        address, tls = f"{self.settings.host}:{port}", self.settings.tls
+        try:
+            return server.add_secure_port(address, credentials(tls)) if tls else server.add_insecure_port(address)
+        except RuntimeError:
+            if tls:
+                read_certificate(tls)  # if that is what is wrong, it says so
+            raise _taken(address, key) from None
+
+    def _metrics_server(self) -> int | None:
+        if self.settings.metrics_port is None:
+            return None
+        host, port = self.settings.host, self.settings.metrics_port
+        try:
+            server = MetricsServer(self.metrics, host, port, shared=self.shares_ports)
+        except OSError:
+            raise _taken(f"{host}:{port}", "metrics_port") from None
+        self.stack.callback(server.close)
+        return server.port
+
+    def _prepared(self, snapshot: Snapshot) -> TopSales:
+        default = self.settings.default_policy
+        if default not in snapshot.all_policies:
+            raise SnapshotError(
+                f"serving.default_policy == {default!r}, snapshot {snapshot.name} has "
+                f"{', '.join(snapshot.all_policies)}: choose one of these in the configuration"
+            )
+        if isinstance(self.clock, ReplayClock):
+            self.clock.begin(snapshot.as_of)
+        top_sales = TopSales(snapshot, self.store.version, self.store.withdrawn)
+        self.rules.apply(top_sales)
+        self.experiments.apply(top_sales)
+        _warm_up(top_sales, default, self.clock())
+        return top_sales
+
+    def _ready(self) -> None:
+        self.rules.apply(self.watcher.served())  # a snapshot that is back after a rollback has those of its time
+        self.experiments.apply(self.watcher.served())
+        self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
+
+    def _set_health(self, status: Any, *services: str) -> None:
+        for service in services:
+            self.checks.set(service, status)
+
+    def _poll(self) -> None:
+        for pool in self.pools:
+            pool.relieve()
+        try:
+            self.store.poll()
+            self.troubles.clear(STORE)
+        except StoreError as error:
+            self.troubles.note(STORE, str(error))
+        self.rules.poll(self.watcher.serving())
+        self.experiments.poll(self.watcher.serving())
+        self.watcher.poll()
+
+    def _measure(self) -> None:
+        metrics, top_sales = self.metrics, self.watcher.serving()
+        metrics.flush()
+        if self.exposures is not None:
+            state = self.exposures.state()
+            metrics.exposures_queued.set(state.queued)
+            metrics.exposures_lost.set(state.lost)
+            metrics.exposures_written.set(state.written)
+            self._note(EXPOSURES, state.problem)
+        if top_sales is not None:
+            self._measure_snapshot(top_sales)
+        troubles = self.troubles.listed()
+        metrics.problems.set(len(troubles))
+        fresh = top_sales is not None and not troubles
+        code = health_pb2.HealthCheckResponse
+        self._set_health(code.SERVING if fresh else code.NOT_SERVING, FRESH)
+
+    def _measure_snapshot(self, top_sales: TopSales) -> None:
+        metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot
+        left = (to_micros(snapshot.horizon_end) - now) / SECOND
+        metrics.snapshot_age.set((now - to_micros(snapshot.as_of)) / SECOND)
+        metrics.snapshot_left.set(left)
+        metrics.open_sales.set(sum(top_sales.open_sales(now).is_open))
+        metrics.withdrawn_sales.set(sum(sale.is_withdrawn(now) for sale in self.store.withdrawn().values()))
+        late = f"{snapshot.name} holds no sale that opened in the last {-left / 3600:.0f} h: run 'recsys nightly'"
+        self._note("horizon", late if left <= 0 else None)
+        self._note("session ranking", top_sales.session_problem or None)
+
+    def _note(self, kind: str, text: str | None) -> None:
+        if text:
+            self.troubles.note(kind, text)
+        else:
+            self.troubles.clear(kind)
+
+    def _status(self) -> Status:
+        exposures = self.exposures.state() if self.exposures is not None else None
+        return Status(self.watcher.serving(), self.rules.fingerprint, self.troubles.listed(), exposures)
+
+
+def _clock(settings: ServingSettings) -> Clock:
+    return ReplayClock(settings.replay_start_hours) if settings.clock == "replay" else system_clock
+
+
+def _exposures(settings: ServingSettings, folder: Path) -> RecordLog[Exposure]:
+    chosen = settings.exposures
+    return RecordLog(
+        folder / EXPOSURES,
+        EXPOSURES,
+        encode_exposure,
+        flush_seconds=chosen.flush_seconds,
+        durable=chosen.durable,
+        max_queued=chosen.max_queued,
+        segment_bytes=int(chosen.segment_megabytes * (1 << 20)),
+        segment_seconds=chosen.segment_seconds,
+    )
+
+
+def _warm_up(top_sales: TopSales, policy: str, now: int) -> None:
+    """Answer some pages: the first ones would be slow, and a snapshot that cannot answer is found out here."""
+    session = [Visit(sale.sale_id) for sale in top_sales.snapshot.sales[:3]]
+    for user_id in ["", *top_sales.snapshot.users.sample(_WARM_UP_PAGES)]:
+        for visits in ((), session):
+            top_sales.answer(PageRequest(user_id, policy, session=visits), now, "warm-up")
+
+
+def _taken(address: str, key: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"cannot listen on {address}, must be an address of this machine that nothing else listens on: "
+        f"stop the other service, or set 'serving.host' and 'serving.{key}'"
+    )

@@ -1,0 +1,78 @@
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from demo_shop.oracle import oracle, oracle_pages
+from recsys.pipeline.histories import user_histories
+from recsys.pipeline.shop import Shop
+from recsys.recommenders import RecommenderSettings
+from recsys.shop.histories import HistorySettings
+from tests.helpers.import_graph import importers
+from tests.helpers.measured_pages import measured, row
+from tests.helpers.shops import AS_OF, make_shop, purchase, sale, visit
+
+PLACES = ["sea", "snow"]
+SALES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.5, 0.5), "d": (0.0, 0.0)}
+TASTES = {"u": (2.0, 1.0), "v": (-1.0, 1.0)}  # u: a 2, c 1.5, b 1, d 0; v: b 1, then c and d 0, a -1
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory):
+    """A shop's truth of two users and four sales; what a sale's pictures show says nothing."""
+    folder = tmp_path_factory.mktemp("generated")
+    (folder / "truth").mkdir()
+    tastes = pd.DataFrame(TASTES.values(), columns=PLACES).assign(user_id=list(TASTES), **{"picture=sky": 0.0})
+    traits = pd.DataFrame(SALES.values(), columns=PLACES).assign(sale_id=list(SALES))
+    tastes.to_parquet(folder / "truth/user_tastes.parquet")
+    traits.to_parquet(folder / "truth/sale_traits.parquet")
+    pd.DataFrame({"sale_id": list(SALES), "sky": 1.0}).to_parquet(folder / "truth/sale_pictures.parquet")
+    return folder
+
+
+def test_pages_are_ranked_by_the_true_utilities_and_strangers_are_left_out(truth, spark, tmp_path):
+    data = make_shop(
+        [sale("a"), sale("b"), sale("c", opens=0.6), sale("d")],
+        [
+            visit("u", "b", -0.5),
+            purchase("u", "b", 0.5),  # c is not open yet: a is before it
+            purchase("v", "d", 0.7),  # behind b and c, which is as good and comes first
+            purchase("v", "b", 0.8),
+            purchase("stranger", "a", 0.5),
+        ],
+    )
+    (tmp_path / "sales").mkdir()
+    pq.write_table(data.sales, tmp_path / "sales/part.parquet")
+    shop = Shop(str(tmp_path), "1", HistorySettings(), RecommenderSettings(), horizon_hours=36)
+    histories = user_histories(spark.createDataFrame(data.events), data.catalogue)
+    rows = oracle_pages(histories, shop, [AS_OF], truth).toPandas().sort_values("user_id")
+    assert rows["user_id"].to_list() == ["u", "v"]
+    assert set(rows["policy"]) == {"oracle"}
+    assert [list(each) for each in rows["ranks"]] == [[2], [1, 3]]
+    assert [list(each) for each in rows["shown"]] == [[0, 1, 3], [1, 2, 3, 0]]
+    assert rows["mrr"].to_list() == [1 / 2, 1]
+
+
+def pages_of(ranks: dict[str, int], policy: str) -> list[dict]:
+    return [row(policy, user, [rank], [0]) for user, rank in ranks.items()]
+
+
+def test_share_is_the_ratio_of_sums_over_the_pages_that_both_have():
+    pages = measured(pages_of({"u": 3, "v": 1, "stranger": 1}, "meta"))  # ndcg 1/2, 1, and 1 that does not count
+    found = oracle(pages, pd.DataFrame(pages_of({"v": 1, "u": 1}, "oracle")), seed=0)
+    assert found == {
+        "ndcg@10": {"value": 1, "low": 1, "high": 1},
+        "share": {"value": (1 / 2 + 1) / (1 + 1), "low": 1 / 2, "high": 1},
+    }
+
+
+def test_oracle_that_gains_nothing_says_nothing():
+    pages = measured(pages_of({"u": 3}, "meta"))
+    assert oracle(pages, pd.DataFrame(pages_of({"u": 11}, "oracle")), seed=0) is None
+    assert oracle(pages, pd.DataFrame(pages_of({"v": 1}, "oracle")), seed=0) is None
+
+
+def test_truth_is_known_to_the_backtest_alone():
+    readers = {path.as_posix() for path in importers("demo_shop.truth") if path.parent.name != "demo_shop"}
+    assert readers == {"demo_shop/oracle.py"}
+    users = {path.as_posix() for path in importers("demo_shop.oracle")}
+    assert users == {"jobs/backtest/backtest.py", "jobs/backtest/measure_pages.py"}

@@ -1,0 +1,362 @@
+"""The files of deploy/ agree with the code: settings, ports, metrics, packages and each other."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from recommendations.v1 import recommendations_pb2 as pb
+
+from deploy.ship_segments import ship
+from recsys.config.serving import ServingSettings
+from recsys.config.settings import Settings, load_settings
+from recsys.logs.records import EXPOSURES
+from recsys.logs.segments import Segment
+from recsys.snapshot import store as snapshot_store
+from serving.api.access import credentials
+from serving.process.threads import AnswerThreads
+from serving.telemetry.metrics import Metrics
+from tests.helpers.paths import ROOT
+from tests.helpers.ranked_shop import RankedShop
+from tests.helpers.tls_pair import tls_pair
+
+DEPLOY = ROOT / "deploy"
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+MANIFESTS = {
+    (each["kind"], each["metadata"]["name"]): each
+    for each in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+}
+POD = MANIFESTS["Deployment", "recsys"]["spec"]["template"]["spec"]
+CONTAINER = POD["containers"][0]
+DASHBOARD = json.loads((DEPLOY / "grafana_dashboard.json").read_text())
+ALERTS = [rule for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+REQUIREMENTS = [line for line in (DEPLOY / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+PORTS = {ServingSettings.model_fields[name].default for name in ("port", "admin_port", "metrics_port")}
+NO_TOKEN = {digit * 64 for digit in "01"}
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile, comments left out and lines joined."""
+    lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined]
+
+
+def unpacked(text: str, folder: Path, name: str) -> Path:
+    """Write a configuration as it lies in a container, its paths those of this machine."""
+    path = folder / name
+    path.write_text(text.replace("/app/", f"{ROOT}/").replace("/etc/recsys/cluster/", f"{folder}/"))
+    return path
+
+
+def is_locked(settings: Settings) -> bool:
+    return {caller.token_sha256 for caller in settings.serving.access.callers} == NO_TOKEN
+
+
+def test_production_configuration_is_closed_and_starts_on_all_addresses():
+    settings = load_settings(ROOT / "conf" / "production.yaml")
+    serving = settings.serving
+    assert (serving.host, serving.clock, serving.store.kind, serving.log.format) == (
+        "0.0.0.0",
+        "system",
+        "redis",
+        "json",
+    )
+    assert serving.tls is not None
+    assert is_locked(settings)
+    assert {serving.port, serving.admin_port, serving.metrics_port} == PORTS
+    assert (ROOT / serving.rules).is_file()
+
+
+@pytest.mark.parametrize("clock", ["replay", "system"])
+def test_configuration_of_compose_loads(tmp_path, clock):
+    text = COMPOSE["configs"]["shop"]["content"].replace("${RECSYS_CLOCK:-replay}", clock)
+    serving = load_settings(unpacked(text, tmp_path, "shop.yaml")).serving
+    assert "$" not in text
+    assert (serving.clock, serving.tls, serving.access.callers) == (clock, None, ())
+    assert serving.store.url == "redis://redis:6379/0"
+
+
+def test_open_service_of_compose_is_published_to_this_machine_only():
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
+    assert len(ports) == 6
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert {int(port.rpartition(":")[2]) for port in COMPOSE["services"]["service"]["ports"]} == PORTS
+
+
+def test_compose_names_only_what_there_is():
+    services, stages = COMPOSE["services"], {text.split()[-1] for name, text in dockerfile() if name == "FROM"}
+    for service in services.values():
+        assert set(service.get("depends_on", {})) <= set(services)
+        assert {config["source"] for config in service.get("configs", [])} <= set(COMPOSE["configs"])
+        assert service.get("build", {"target": "service"})["target"] in stages
+        for source in (volume.partition(":")[0] for volume in service.get("volumes", []) if volume[0] != "$"):
+            assert source in COMPOSE["volumes"] if source.isalpha() else (DEPLOY / source).is_file()
+        for need, how in service.get("depends_on", {}).items():
+            is_watched = "healthcheck" in services[need] or services[need]["image"] == "recsys-service"
+            assert how["condition"] != "service_healthy" or is_watched
+
+
+def test_every_image_has_a_version():
+    images = [text.split()[0] for name, text in dockerfile() if name == "FROM"]
+    images += [service["image"] for service in COMPOSE["services"].values()]
+    images += [each["image"] for each in [CONTAINER, *POD["initContainers"]]]
+    for image in set(images) - {"base", "recsys-service", "recsys-mlflow"}:
+        assert re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+(-slim)?|redis:7\.\d", image), image
+    assert CONTAINER["image"] == f"recsys:{PROJECT['project']['version']}"
+
+
+def test_image_runs_as_nobody_and_gets_sigterm_itself():
+    instructions = dockerfile()
+    last = instructions[max(i for i, (name, _) in enumerate(instructions) if name == "FROM") :]
+    assert last[0][1].endswith("AS service")
+    assert dict(last)["USER"] == str(POD["securityContext"]["runAsUser"]) != "0"
+    assert json.loads(dict(last)["CMD"])[:2] == ["recsys", "serve"]
+    assert {int(port) for port in dict(last)["EXPOSE"].split()} == PORTS
+    for source in (text.split()[:-1] for name, text in instructions if name == "COPY"):
+        assert all((ROOT / each).exists() for each in source), source
+
+
+def test_image_holds_every_package():
+    python_files = [
+        path for top in ("cli", "demo_shop", "jobs", "recsys", "serving") for path in (ROOT / top).rglob("*.py")
+    ]
+    packages = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in python_files}
+    assert packages <= set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_requirements_of_the_image_are_dependencies_of_the_package_with_a_pinned_version():
+    declared = {re.match(r"[\w-]+", each)[0] for each in PROJECT["project"]["dependencies"]}
+    pins = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    assert set(REQUIREMENTS) <= declared
+    assert set(REQUIREMENTS) <= pins
+
+
+ALONE = """
+import re, sys
+from importlib import metadata
+from pathlib import Path
+from packaging.requirements import Requirement
+
+def key(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+names, wanted = set(), sys.argv[1].split()
+while wanted:
+    name = key(wanted.pop())
+    if name not in names:
+        names.add(name)
+        needs = [Requirement(need) for need in metadata.requires(name) or []]
+        wanted += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+owners = metadata.packages_distributions()
+hidden = {top for top, dists in owners.items() if not {key(dist) for dist in dists} & {*names, "flash-sale-recsys"}}
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden - sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
+
+sys.meta_path.insert(0, Hide())
+import cli.main
+from recsys.config.settings import load_settings
+from deploy.ship_segments import ship
+from recsys.config.serving import ServingSettings
+import serving.diagnosis.doctor, serving.stores.redis, serving.process.workers
+from serving.client import top_sales
+from serving.process.server import start_server
+
+assert "torch" in hidden and "pyspark" in hidden
+load_settings(Path("conf/production.yaml"))
+settings = ServingSettings(port=0, admin_port=0, metrics_port=0, workers=1, clock="replay", replay_start_hours=1.0)
+with start_server(settings, Path(sys.argv[2])) as server:
+    page = top_sales(server.target, "", timeout=30, session=[sys.argv[3]])
+    print(len(page.sales), page.uses_session)
+"""
+
+
+def test_service_answers_a_session_with_the_requirements_of_the_image_alone(tmp_path):
+    shop = RankedShop.made(tmp_path / "ranker")
+    name = shop.write(tmp_path / "snapshots")
+    snapshot_store.publish(tmp_path / "snapshots", name, shop.sales[0].opens_at)
+    command = [sys.executable, "-c", ALONE, " ".join(REQUIREMENTS), str(tmp_path), shop.sales[0].sale_id]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.split(), done.returncode) == (["10", "True"], 0), done.stderr
+
+
+def test_configuration_of_kubernetes_loads(tmp_path):
+    cluster = MANIFESTS["ConfigMap", "recsys"]["data"]
+    secret = MANIFESTS["Secret", "recsys-access"]["stringData"]
+    for name, text in {**cluster, **secret}.items():
+        unpacked(text, tmp_path, name)
+    settings = load_settings(tmp_path / "shop.yaml")
+    assert is_locked(settings)
+    assert settings.serving.tls is not None
+    assert Path(settings.serving.rules).parent == tmp_path
+    mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
+    assert CONTAINER["command"][-1] == f"{mounts['access']}/shop.yaml"
+    assert settings.folder == mounts["state"]
+    assert Path(settings.serving.tls.certificate).parent == Path(mounts["tls"])
+
+
+def test_pods_have_the_time_to_drain():
+    settings = load_settings(ROOT / "conf" / "production.yaml").serving
+    until_no_new_connection = int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert POD["terminationGracePeriodSeconds"] > until_no_new_connection + settings.drain_seconds + 10
+    assert settings.drain_seconds < int(COMPOSE["services"]["service"]["stop_grace_period"].removesuffix("s"))
+    unit = (DEPLOY / "recsys.service").read_text()
+    assert settings.drain_seconds < int(re.search(r"TimeoutStopSec=(\d+)", unit)[1])
+
+
+def test_manifests_agree_on_ports_labels_and_volumes():
+    ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
+    labels = MANIFESTS["Deployment", "recsys"]["spec"]["template"]["metadata"]["labels"]
+    assert set(ports.values()) == PORTS
+    for name in ("recsys", "recsys-admin"):
+        service = MANIFESTS["Service", name]["spec"]
+        assert service["selector"] == labels
+        assert all(ports[port["targetPort"]] == port["port"] for port in service["ports"])
+    assert MANIFESTS["PodDisruptionBudget", "recsys"]["spec"]["selector"]["matchLabels"] == labels
+    volumes = {volume["name"] for volume in POD["volumes"]}
+    for container in (CONTAINER, *POD["initContainers"]):
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert POD["volumes"][0]["configMap"]["name"] == MANIFESTS["ConfigMap", "recsys"]["metadata"]["name"]
+    assert MANIFESTS["Deployment", "recsys"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def expressions() -> list[str]:
+    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    return [*panels, *(alert["expr"] for alert in ALERTS)]
+
+
+@pytest.fixture(scope="module")
+def exported() -> dict[str, set[str]]:
+    """The service's metrics by the names that Prometheus sees, with their labels."""
+    collectors = Metrics().registry._names_to_collectors
+    return {name: set(collector._labelnames) for name, collector in collectors.items()}
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_dashboard_and_alerts_ask_for_metrics_that_there_are(expression, exported):
+    names = re.findall(r"\brecsys_\w+", expression)
+    assert names or expression.startswith("up{")
+    assert set(names) <= set(exported)
+    labels = re.findall(r"[{,](\w+)=~?\"", expression)
+    labels += [label for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(", ")]
+    assert set(labels) <= {"instance", "le", "job"}.union(*(exported[name] for name in names))
+    assert all(expression.count(left) == expression.count(right) for left, right in ("()", "{}", "[]"))
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_counters_are_asked_for_their_rate(expression):
+    for name in re.findall(r"\brecsys_\w+_(?:total|bucket)\b", expression):
+        assert expression.count(name) == expression.count(f"rate({name}")
+
+
+def test_fallbacks_that_alerts_name_are_those_of_the_service():
+    named = {value for text in expressions() for value in re.findall(r'fallback="(\w+)"', text)}
+    assert {f"FALLBACK_LEVEL_{level.upper()}" for level in named} < set(pb.FallbackLevel.keys())
+    assert named == {"none", "any_open"}
+
+
+def test_every_alert_says_how_bad_it_is_and_the_manual_what_to_do():
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    for alert in ALERTS:
+        assert alert["labels"]["severity"] in ("page", "ticket")
+        assert alert["annotations"]["summary"].endswith(".")
+        assert f"`{alert['alert']}`" in manual, alert["alert"]
+
+
+def test_prometheus_asks_the_service_of_compose_and_reads_the_alerts():
+    content = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
+    (job,) = content["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"service:{ServingSettings.model_fields['metrics_port'].default}"]}]
+    assert all((DEPLOY / file).is_file() for file in content["rule_files"])
+    assert {alert["expr"].partition('job="')[2].partition('"')[0] for alert in ALERTS} == {"", job["job_name"]}
+
+
+def test_panels_do_not_overlap():
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+def test_finished_segments_are_shipped_once_and_those_of_dead_writers_too(tmp_path):
+    folder, volume = tmp_path / "shop", tmp_path / "logs"
+    (folder / EXPOSURES).mkdir(parents=True)
+    (folder / EXPOSURES / "left.jsonl.open").write_text("by a dead writer\n")
+    writing, done = (Segment(folder / EXPOSURES, name) for name in ("writing", "done"))
+    for segment in (writing, done):
+        segment.write(b"a line\n")
+    done.finish()
+    assert ship(folder, volume, "pod-1") == 2
+    shipped = {path.name: path.read_text() for path in (volume / EXPOSURES).iterdir()}
+    assert shipped == {"pod-1-done.jsonl": "a line\n", "pod-1-left.jsonl": "by a dead writer\n"}
+    assert [path.name for path in (folder / EXPOSURES).iterdir()] == ["writing.jsonl.open"]
+    assert ship(folder, volume, "pod-1") == 0
+    writing.finish()
+    assert ship(folder, volume, "pod-1") == 1
+
+
+def test_volume_that_refuses_loses_nothing(tmp_path):
+    folder, volume = tmp_path / "shop", tmp_path / "logs"
+    (folder / EXPOSURES).mkdir(parents=True)
+    (folder / EXPOSURES / "done.jsonl").write_text("a line\n")
+    volume.write_text("a file where the volume should be")
+    with pytest.raises(OSError, match="logs"):
+        ship(folder, volume, "pod-1")
+    assert (folder / EXPOSURES / "done.jsonl").read_text() == "a line\n"
+
+
+@pytest.fixture
+def ports(tmp_path) -> Iterator[tuple[int, int]]:
+    """Those of a server that is ready, but not fresh: a plain one, and one that asks callers for a certificate."""
+    tls = tls_pair(tmp_path / "tls", 30)
+    checks = health.HealthServicer(experimental_non_blocking=True)
+    checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    checks.set("fresh", health_pb2.HealthCheckResponse.NOT_SERVING)
+    server = grpc.server(AnswerThreads(1, 1))
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    mutual = credentials(tls.model_copy(update={"client_authority": tls.certificate}))
+    listening = server.add_insecure_port("127.0.0.1:0"), server.add_secure_port("127.0.0.1:0", mutual)
+    server.start()
+    yield listening
+    server.stop(None).wait()
+
+
+def test_healthcheck_tells_by_its_exit_code(ports, tmp_path):
+    plain, mutual = (f"127.0.0.1:{port}" for port in ports)
+    certificate = ["--certificate", str(tmp_path / "tls" / "tls.crt"), "--name", "recsys.test"]
+    assert healthcheck(plain) == (0, f"{plain}: SERVING")
+    assert healthcheck(plain, "--service", "fresh") == (1, f"{plain}: NOT_SERVING")
+    assert healthcheck(plain, "--service", "other")[0] == 1
+    assert healthcheck(plain, *certificate)[0] == 1
+    assert healthcheck(mutual, *certificate)[0] == 1
+    assert healthcheck(mutual, *certificate, "--key", str(tmp_path / "tls" / "tls.key")) == (0, f"{mutual}: SERVING")
+
+
+def healthcheck(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, str(DEPLOY / "healthcheck.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout.strip()

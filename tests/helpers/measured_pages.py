@@ -1,0 +1,18 @@
+"""Pages of a backtest, written by hand."""
+
+import pandas as pd
+
+from recsys.backtest.pages import Pages
+from recsys.instants import DAY
+from recsys.metrics import ranking_metrics
+from tests.helpers.shops import AS_OF
+
+
+def row(policy: str, user: str, ranks: list[int], bought: list[int], *, day: int = 0, **others) -> dict:
+    """A row of table `page_metrics`; by default nothing is known of the user and nothing shown."""
+    page = {"as_of": AS_OF + day * DAY, "user_id": user, "policy": policy, "bought": bought, "ranks": ranks}
+    return {**page, "known_events": 0, "shown": [], **ranking_metrics(pd.Series(ranks).to_numpy()), **others}
+
+
+def measured(rows: list[dict]) -> Pages:
+    return Pages.of(pd.DataFrame(rows))

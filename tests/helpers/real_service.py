@@ -1,0 +1,223 @@
+"""The service as real processes, load on it, and what it left on disk: for tests that kill something."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.config.serving import ServingSettings
+from recsys.errors import RecsysError
+from recsys.logs.records import EXPOSURES
+from serving.client import Client
+
+SERVE = """
+import sys
+from pathlib import Path
+from recsys.errors import RecsysError
+from recsys.config.serving import ServingSettings
+from serving.process.workers import serve
+{first}
+try:
+    serve(ServingSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+except RecsysError as error:
+    sys.exit(f"{{type(error).__name__}}: {{error}}")
+"""
+PATIENCE = 60.0
+"""Seconds that a busy machine may take for what an idle one does at once."""
+
+
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait for what happens elsewhere."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not reached within {seconds} s"
+        time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+class RealService:
+    """A parent and its workers, in a process group of their own.
+
+    Args:
+        folder: The shop's.
+        first: Code that runs before the service.
+        settings: Other than those of a quick service with a replayed clock on free ports.
+    """
+
+    def __init__(self, folder: Path, first: str = "", **settings: object):
+        port, admin_port, metrics_port = free_ports(3)
+        defaults = {"port": port, "admin_port": admin_port, "metrics_port": metrics_port, "poll_seconds": 0.05}
+        self.settings = ServingSettings(**{**defaults, "clock": "replay", "replay_start_hours": 1.0, **settings})
+        self.target = f"127.0.0.1:{self.settings.port}"
+        self.admin_target = f"127.0.0.1:{self.settings.admin_port}"
+        self.log_file = folder / "service.log"
+        self._folder, self._first = folder, first
+
+    def start(self) -> "RealService":
+        """Start the parent."""
+        command = [sys.executable, "-c", SERVE.format(first=self._first), self.settings.model_dump_json()]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, str(self._folder)], env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def ready(self) -> "RealService":
+        """Wait until every worker listens."""
+        wait_until(lambda: self.process.poll() is not None or len(self.listening()) == self.settings.workers)
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the parent's workers."""
+        with suppress(psutil.NoSuchProcess):
+            return [child.pid for child in psutil.Process(self.process.pid).children()]
+        return []
+
+    def listening(self) -> list[int]:
+        """Return those of the workers that answer."""
+        log = self.log()
+        return [worker for worker in self.workers() if re.search(rf"\b{worker}\b.*listening on", log)]
+
+    def log(self) -> str:
+        """Return all that the service wrote."""
+        return self.log_file.read_text()
+
+    def complaints(self) -> list[str]:
+        """Return the lines of the log that are no mere news."""
+        expected = "files/ranker is missing"  # small snapshots carry none
+        return [line for line in self.log().splitlines() if " INFO " not in line and expected not in line]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask the parent to end, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def kill_all(self) -> None:
+        """Kill the parent and every worker it ever had."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def members(self) -> list[psutil.Process]:
+        """Return the processes that there are of the service, whoever their parent is."""
+        with_ids = ((process, _group_of(process)) for process in psutil.process_iter())
+        return [process for process, group in with_ids if group == self.process.pid]
+
+    def __enter__(self) -> "RealService":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_all()
+
+    def client(self) -> Client:
+        """Connect."""
+        return Client(self.target, deadline=PATIENCE, admin_target=self.admin_target)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended; one that nobody waited for yet has."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
+
+
+class Answer(NamedTuple):
+    user_id: str
+    began: float
+    """By the monotonic clock, and so is `ended`."""
+    ended: float
+    page: pb.GetTopSalesResponse
+
+
+class Load:
+    """Asks for pages from some threads, each on a connection of its own, until it fails or its context ends."""
+
+    def __init__(self, target: str, users: Sequence[str] = ("ann", "bob", "nobody"), threads: int = 4):
+        self.answers: list[Answer] = []
+        self.failures: list[RecsysError] = []
+        self._target, self._users = target, users
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, count: int) -> None:
+        """Wait for so many more answers."""
+        wanted = len(self.answers) + count
+        wait_until(lambda: len(self.answers) >= wanted or self.failures)
+
+    def saw(self, snapshot: str, count: int) -> bool:
+        """Tell whether the last so many answers came from a snapshot, or nobody asks any more."""
+        latest = self.answers[-count:]
+        return bool(self.failures) or all(answer.page.snapshot == snapshot for answer in latest)
+
+    def wait_for_the_end(self) -> None:
+        """Wait until nobody asks any more."""
+        wait_until(lambda: not any(thread.is_alive() for thread in self._threads))
+
+    def pages(self) -> dict[str, set[tuple[str, ...]]]:
+        """Return which pages each user saw."""
+        seen: dict[str, set[tuple[str, ...]]] = {}
+        for answer in self.answers:
+            seen.setdefault(answer.user_id, set()).add(shown(answer.page))
+        return seen
+
+    def _ask(self) -> None:
+        with Client(self._target, deadline=PATIENCE) as client:
+            for user_id in cycle(self._users):
+                if self._done.wait(0.002):
+                    return
+                began = time.monotonic()
+                try:
+                    page = client.top_sales(user_id)
+                except RecsysError as error:
+                    self.failures.append(error)
+                    return
+                self.answers.append(Answer(user_id, began, time.monotonic(), page))
+
+
+def shown(page: pb.GetTopSalesResponse) -> tuple[str, ...]:
+    return tuple(sale.sale_id for sale in page.sales)
+
+
+def exposed(folder: Path) -> Iterator[dict]:
+    """Read the exposures of a shop, those of killed processes too, whose last line may be torn."""
+    for file in (folder / EXPOSURES).iterdir():
+        for line in file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)

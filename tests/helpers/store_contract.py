@@ -1,0 +1,141 @@
+"""What every store promises: a test class of a store inherits it, and gives the fixtures of which it speaks."""
+
+from random import Random
+
+import pytest
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import SnapshotError
+from recsys.instants import DAY, HOUR, SECOND, to_micros
+from recsys.snapshot.format import Snapshot
+from serving.answers.pages import PageRequest, Visit
+from serving.answers.top_sales import TopSales
+from serving.stores.base import SessionEvent, WithdrawnSale
+
+NOON = 20_000 * DAY + 12 * HOUR
+"""What the stores' clock says."""
+
+
+def withdrawn(sale_id: str, **changes: object) -> WithdrawnSale:
+    return WithdrawnSale(**{"sale_id": sale_id, "closed": True, "since": NOON, **changes})
+
+
+class StoreContract:
+    """Needs `store` and `other`, two stores of one shop, `reopened`, which makes another one, and `publish`, which
+    makes a snapshot of the folder `shop.root` the current one of both."""
+
+    def test_nothing_is_current_before_the_first_snapshot(self, store):
+        assert store.current() is None
+
+    @pytest.mark.usefixtures("night")
+    def test_published_snapshot_is_current_and_opens_with_all_that_it_holds(self, store, other, publish, shop):
+        name = publish()
+        assert (store.current(), other.current()) == (name, name)
+        opened, expected = store.open(name), Snapshot.open(shop.root / name)
+        assert (opened.name, opened.manifest, opened.sales) == (name, expected.manifest, expected.sales)
+
+    def test_latest_publication_wins_and_the_one_before_still_opens(self, store, publish, shop, ranked_shop):
+        names = []
+        for fingerprint in ("bbbbbbbb", "aaaaaaaa"):
+            names.append(ranked_shop.write(shop.root, fingerprint))
+            shop.point_at(names[-1])
+            publish()
+        assert store.current() == names[1] < names[0]
+        assert [store.open(name).fingerprint for name in names] == ["bbbbbbbb", "aaaaaaaa"]
+
+    def test_snapshot_that_is_not_there_cannot_be_opened(self, store):
+        with pytest.raises(SnapshotError, match="20260301T000000Z-99999999"):
+            store.open("20260301T000000Z-99999999")
+
+    @pytest.mark.usefixtures("night")
+    def test_stamp_stays_while_nothing_is_written(self, store, other, publish):
+        name = publish()
+        assert store.stamp(name) == store.stamp(name) == other.stamp(name)
+        assert store.stamp(name) != store.stamp("20260301T000000Z-99999999")
+
+    def test_every_user_has_the_same_answer_byte_by_byte_as_from_the_files(self, store, publish, shop, night):
+        name = publish()
+        direct = TopSales(Snapshot.open(shop.root / name))
+        through = TopSales(store.open(name), store.version, store.withdrawn)
+        now = to_micros(direct.snapshot.as_of) + HOUR
+        session = [Visit(night.sales[0].sale_id), Visit(night.sales[-1].sale_id, True)]
+        levels = set()
+        for user_id in [*night.users, "", "nobody", "用户"]:
+            for policy in direct.snapshot.all_policies:
+                for visits in ((), session):
+                    request = PageRequest(user_id, policy, 100, session=visits, explain=bool(visits))
+                    written = through.answer(request, now, "r-1")[1]
+                    assert written == direct.answer(request, now, "r-1")[1]
+                    levels.add(pb.GetTopSalesResponse.FromString(written).fallback_level)
+        assert levels == {pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_POPULAR}
+
+    def test_no_sale_is_withdrawn_at_first(self, store):
+        assert store.withdrawn() == {}
+
+    def test_withdrawn_sale_is_known_to_every_store_when_the_call_returns(self, store, other):
+        store.poll()
+        other.poll()
+        before = store.version(), other.version()
+        sale = withdrawn("s-1", closed=False, until=NOON + 1, comment="«é»\n", by="jo")
+        store.withdraw(sale)
+        assert store.version() != before[0]
+        assert other.version() != before[1]
+        assert store.withdrawn() == other.withdrawn() == {"s-1": sale}
+
+    def test_version_stays_while_nothing_is_withdrawn(self, store, other):
+        other.withdraw(withdrawn("a"))
+        versions = set()
+        for _ in range(3):
+            store.poll()
+            versions.add(store.version())
+        assert len(versions) == 1
+
+    def test_withdrawn_sales_survive_a_restart(self, store, reopened):
+        store.withdraw(withdrawn("a"))
+        store.withdraw(withdrawn("b", closed=False))
+        store.close()
+        again = reopened()
+        again.poll()
+        assert again.withdrawn() == {"a": withdrawn("a"), "b": withdrawn("b", closed=False)}
+
+    def test_any_order_of_changes_by_two_stores_leaves_what_a_dictionary_would(self, store, other):
+        random, expected = Random(7), {}
+        for step in range(60):
+            by, sale_id = random.choice([store, other]), random.choice("abcde")
+            if random.random() < 0.6:
+                sale = withdrawn(sale_id, closed=random.random() < 0.3, comment=f"step {step}")
+                by.withdraw(sale)
+                if sale_id not in expected or not expected[sale_id].closed:  # what is closed stays as it is
+                    expected[sale_id] = sale
+            else:
+                expected.pop(sale_id, None)
+                by.restore(sale_id)
+            for each in (store, other):
+                each.version()
+                assert each.withdrawn() == expected
+
+    def test_session_is_what_the_user_did_from_an_instant_on_the_latest_last(self, store):
+        events = [SessionEvent(f"s{minute}", minute == 2, NOON + minute * 60 * SECOND) for minute in range(4)]
+        store.add_to_sessions({"ann": events[:2], "bob": events[3:]})
+        store.add_to_sessions({"ann": events[2:3]})
+        assert list(store.session("ann", NOON)) == events[:3]
+        assert list(store.session("ann", events[1].occurred_at)) == events[1:3]
+        assert list(store.session("ann", events[1].occurred_at + 1)) == events[2:3]
+        assert list(store.session("bob", NOON)) == events[3:]
+        assert list(store.session("eve", NOON)) == []
+
+    def test_session_keeps_the_latest_hundred_events(self, store):
+        events = [SessionEvent(f"s{number}", False, NOON + number) for number in range(130)]
+        store.add_to_sessions({"ann": events[:90]})
+        store.add_to_sessions({"ann": events[90:]})
+        assert list(store.session("ann", NOON)) == events[30:]
+
+    @pytest.mark.parametrize("user_id", ["用户", "a:b*[x]", "../x", "a\x00b", "x" * 256, " "])
+    def test_odd_user_ids_have_sessions_of_their_own(self, store, user_id):
+        event = SessionEvent("s:1", True, NOON)
+        store.add_to_sessions({user_id: [event]})
+        assert list(store.session(user_id, NOON)) == [event]
+        assert list(store.session(user_id[:-1] + "?", NOON)) == []
+
+    def test_nothing_to_add_is_no_error(self, store):
+        store.add_to_sessions({})

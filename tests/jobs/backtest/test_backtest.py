@@ -1,0 +1,346 @@
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.backtest import backtest as job
+from jobs.backtest import measure_pages
+from jobs.backtest.backtest import backtest, window
+from jobs.night.train_meta_model import examples_of, read_trained_model
+from jobs.registry import tracking
+from recsys.backtest.ablation import is_variant
+from recsys.errors import ConfigurationError, EmptyInputError
+from recsys.instants import DAY, from_micros, parse_instant, to_micros
+from recsys.meta_model.training import train
+from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
+
+pytestmark = MLFLOW_WARNS
+
+LAST = to_micros(AS_OF) - DAY
+FIRST = LAST - DAY
+METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
+VARIETY = {"coverage", "gini", "novelty", "users"}
+KEYS = [
+    *("window", "policies", "differences", "paired_ndcg@10", "ablation", "learning_curve", "training", "scoring"),
+    *("slices", "slice_metrics", "calibration", "coefficients", "examples", "sales"),
+]
+
+
+@pytest.fixture(scope="module")
+def shop(published_shop, tmp_path_factory) -> SmallShop:
+    """A copy of a shop after its night."""
+    folder = tmp_path_factory.mktemp("backtest") / "shop"
+    shutil.copytree(published_shop.folder, folder)
+    return SmallShop(folder, {"note": "Mind this."})
+
+
+@pytest.fixture(scope="module")
+def measured(shop) -> tuple[dict, pd.DataFrame]:
+    """The result and its pages, before another backtest of the same window replaces them."""
+    run = window(shop.settings(), FIRST, LAST)
+    return backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
+
+
+@pytest.fixture(scope="module")
+def result(measured) -> dict:
+    return measured[0]
+
+
+@pytest.fixture(scope="module")
+def pages(measured) -> pd.DataFrame:
+    return measured[1]
+
+
+def test_result_has_its_stable_shape(result):
+    assert list(result) == KEYS
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert list(result["differences"]) == ["meta - meta_boosted"]
+    features = set(result["policies"]) - {"meta", "meta_boosted"}
+    assert {"popularity", "collaborative", "content_metadata", "content_text", "own_visits"} <= features
+    for policy, metrics in result["policies"].items():
+        extra = {"auc", "log_loss", "calibration"} if policy == "meta" else set()
+        assert set(metrics) == METRICS | VARIETY | extra
+        assert metrics["users"] == result["policies"]["meta"]["users"] > 5
+        for name in METRICS:
+            assert set(metrics[name]) == {"value", "low", "high"}
+            assert 0 <= metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"] <= 1
+
+
+def test_window_says_what_was_measured(result):
+    found = result["window"]
+    assert (found["from"], found["to"], found["days"]) == ("2026-02-27", "2026-02-28", 2)
+    assert found["trained_on"] == "3 days before 2026-02-27"
+    assert found["model"].startswith("home_ranker version ")
+    assert found["note"] == "Mind this."
+    assert found["pages"] >= result["policies"]["meta"]["users"]
+
+
+def test_values_are_the_means_over_the_pages(result, pages):
+    assert set(pages["as_of"]) == {FIRST, LAST}
+    for policy, rows in pages.groupby("policy"):
+        assert len(rows) == result["window"]["pages"]
+        for name in METRICS if not is_variant(policy) else ():
+            assert result["policies"][policy][name]["value"] == pytest.approx(rows[name].mean())
+
+
+def test_meta_model_is_trained_on_days_before_the_window_only(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    assert run.training_days == [FIRST - 3 * DAY, FIRST - 2 * DAY, FIRST - DAY]
+    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    assert set(examples["as_of"]) <= set(run.training_days)
+    assert examples["as_of"].max() + DAY <= FIRST
+    measured = pq.read_table(run.folder / "window_examples").to_pandas()
+    assert set(measured["as_of"]) == {FIRST, LAST}
+
+
+def test_same_window_gives_the_same_result_without_doing_anything_again(result, shop, monkeypatch):
+    for name in ("page_metrics", "training_examples", "known_users", "train"):
+        monkeypatch.setattr(measure_pages, name, None)
+    assert backtest(window(shop.settings(), FIRST, LAST)) == result
+
+
+def test_sampled_users_are_fewer_and_those_of_the_seed(shop, result):
+    results = [backtest(window(shop.settings(), FIRST, LAST), 0.5, seed) for seed in (1, 2, 1)]
+    users = [each["policies"]["meta"]["users"] for each in results]
+    assert results[0]["policies"] == results[2]["policies"] != results[1]["policies"]
+    assert max(users) < result["policies"]["meta"]["users"]
+    assert results[0]["window"]["users_sampled"] == 0.5
+
+
+def test_backtest_changes_no_snapshot(result, shop, published_shop):
+    snapshots = shop.settings().snapshots_folder
+    assert contents(snapshots) == contents(published_shop.settings().snapshots_folder)
+
+
+def test_model_of_a_backtest_does_not_become_the_champion(result, shop, published_shop):
+    assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
+
+
+# What explains the figures, computed again in plain Python from the pages.
+
+
+def mean(pages: pd.DataFrame, policy: str, metric: str = "ndcg@10") -> float:
+    return float(pages.loc[pages["policy"] == policy, metric].mean())
+
+
+def test_ablation_has_a_row_a_feature_that_says_what_the_pages_say(result, pages):
+    features = [row["feature"] for row in result["coefficients"]]
+    assert [row["feature"] for row in result["ablation"]] == features
+    whole, alone = mean(pages, "ablation: all features"), mean(pages, "ablation: popularity only")
+    assert whole == mean(pages, "meta")  # so few examples are not drawn from
+    for row in result["ablation"][1:]:
+        name = row["feature"]
+        assert row["alone"] == result["policies"][name]["ndcg@10"]
+        assert row["added"]["value"] == pytest.approx(mean(pages, f"ablation: popularity and {name}") - alone)
+        assert row["removed"]["value"] == pytest.approx(whole - mean(pages, f"ablation: without {name}"))
+    assert len({row["removed"]["value"] for row in result["ablation"]}) > 3
+
+
+def test_learning_curve_ends_with_the_product_itself(result, shop, pages):
+    run = window(shop.settings(), FIRST, LAST)
+    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    assert [point["days"] for point in result["learning_curve"]] == [1, 2, 3]
+    for point in result["learning_curve"]:
+        assert point["examples"] == (examples["as_of"] >= FIRST - point["days"] * DAY).sum()
+        assert point["ndcg@10"]["value"] == pytest.approx(mean(pages, f"learning curve: {point['days']} days"))
+    assert result["learning_curve"][-1]["ndcg@10"] == result["policies"]["meta"]["ndcg@10"]
+    assert result["training"]["meta"]["examples"] == len(examples)
+    assert 0 < result["training"]["meta"]["seconds"] < 60
+
+
+def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    examples = examples_of(measure_pages.TRAINING_EXAMPLES.read(run.spark, run.folder).where(f"as_of >= {FIRST - DAY}"))
+    found = measure_pages.read_variants(run)["learning curve: 1 days"]
+    assert found == train(examples, run.settings.meta_model)
+
+
+def test_slices_are_those_of_the_pages(result, pages, shop):
+    assert set(result["slices"]) == set(result["slice_metrics"])
+    raw = {
+        row["sale_id"]: dict(row["attributes"]) for row in pq.read_table(shop.folder / "raw/sales.parquet").to_pylist()
+    }
+    ids = sorted(raw)
+    rows = pages[pages["policy"] == "collaborative"]
+    hits: dict[str, list[bool]] = {}
+    for bought, ranks in zip(rows["bought"], rows["ranks"], strict=True):
+        for sale, rank in zip(bought, ranks, strict=True):
+            hits.setdefault(raw[ids[sale]]["country"], []).append(rank <= 10)
+    found = {
+        row["name"]: (row["purchases"], row["policies"]["collaborative"]["value"])
+        for row in result["slices"]["country"]
+    }
+    assert found == {country: (len(each), pytest.approx(sum(each) / len(each))) for country, each in hits.items()}
+    assert sum(row["pages"] for row in result["slices"]["history length"]) == result["window"]["pages"]
+    new = [row for row in result["slices"]["history length"] if row["name"] == "0"]
+    unknown = pages[(pages["policy"] == "meta") & (pages["known_events"] == 0)]
+    assert [row["policies"]["meta"]["value"] for row in new] == ([unknown["ndcg@10"].mean()] if len(unknown) else [])
+    assert all(set(row["policies"]) == set(result["policies"]) for rows in result["slices"].values() for row in rows)
+
+
+def test_variety_is_that_of_the_pages(result, pages, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    catalogue, histories = run.shop.catalogue, pq.read_table(run.folder / "user_histories").to_pylist()
+    could = {int(sale) for day in (FIRST, LAST) for sale in catalogue.horizon(day, 24).sales}
+    rows, bits = pages[pages["policy"] == "own_visits"], []
+    for as_of, shown in zip(rows["as_of"], rows["shown"], strict=True):
+        for sale in shown:
+            knew = sum(
+                any(
+                    each == sale and max(occurred, recorded) < as_of
+                    for each, occurred, recorded in zip(*(row[name] for name in LISTS), strict=True)
+                )
+                for row in histories
+            )
+            bits.append(-np.log2(max(knew, 1) / len(histories)))
+    found = result["policies"]["own_visits"]
+    assert found["novelty"] == pytest.approx(np.mean(bits))
+    assert found["coverage"] == len({int(sale) for shown in rows["shown"] for sale in shown}) / len(could)
+
+
+LISTS = ("sales", "occurred_at", "recorded_at")
+
+
+def test_calibration_and_coefficients_are_those_of_the_model(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    rows = pq.read_table(run.folder / "window_examples").to_pandas()
+    assert sum(each["purchases"] for each in result["calibration"]) == rows["bought"].sum()
+    predicted = sum(each["predicted"] * each["sales"] for each in result["calibration"])
+    assert predicted / rows["bought"].sum() == pytest.approx(result["policies"]["meta"]["calibration"])
+    model, _ = read_trained_model(run)
+    assert [row["first"] for row in result["coefficients"]] == model.coefficients
+
+
+def test_examples_show_users_as_the_pages_know_them(result, pages, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    ids = run.shop.catalogue.sale_ids
+    histories = {row["user_id"]: row for row in pq.read_table(run.folder / "user_histories").to_pylist()}
+    assert len(result["examples"]) == 10
+    for each in result["examples"]:
+        as_of = parse_instant(each["as_of"])
+        mine = pages[(pages["user_id"] == each["user_id"]) & (pages["as_of"] == as_of)].set_index("policy")
+        assert list(each["pages"]) == ["collaborative", "meta"]
+        for policy, page in each["pages"].items():
+            assert page == [ids[sale] for sale in mine.loc[policy, "shown"]]
+        assert each["bought"] == [ids[sale] for sale in mine.loc["meta", "bought"]]
+        columns = (histories[each["user_id"]][name] for name in (*LISTS, "purchases"))
+        known = [row for row in zip(*columns, strict=True) if max(row[1], row[2]) < as_of]
+        assert each["events"] == len(known) > 0
+        newest_first = list(dict.fromkeys(ids[sale] for sale, *_ in known[::-1]))
+        assert each["visited"] == newest_first[:8]
+        bought = {ids[sale] for sale, _, _, is_purchase in known if is_purchase}
+        assert each["purchased"] == [name for name in each["visited"] if name in bought]
+        named = {*each["visited"], *each["bought"], *(name for page in each["pages"].values() for name in page)}
+        assert named <= set(result["sales"])
+
+
+def test_pages_of_new_sales_leave_out_what_was_bought_before_and_are_no_evidence(shop, result):
+    found = backtest(window(shop.settings(), FIRST, LAST), versions=[], new_only=True)
+    assert (found["window"]["new_only"], result["window"]["new_only"]) == (True, False)
+    assert found["window"]["pages"] < result["window"]["pages"]
+    assert list(found) == KEYS
+    rows = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "window_examples").to_pandas()
+    new = rows.loc[~rows["again"], "bought"].sum()
+    assert sum(each["purchases"] for each in found["calibration"]) == new < rows["bought"].sum()
+    version = found["window"]["versions"]["meta"]
+    assert tracking.last_backtest(shop.settings(), [version])[1]["window"]["new_only"] is False
+
+
+# A generated shop knows the truth.
+
+
+@pytest.fixture
+def generated(shop, result, tmp_path) -> SmallShop:
+    """A copy of the shop with a truth beside it, as if it were generated: all users like the last sales best."""
+    shutil.copytree(shop.folder, tmp_path / "shop")
+    copy = SmallShop(tmp_path / "shop", {"demo_shop": {}})
+    truth = Path(copy.settings().folder) / "truth"
+    truth.mkdir()
+    raw = {name: pq.read_table(shop.folder / f"raw/{name}.parquet").to_pandas() for name in ("sales", "events")}
+    sales = sorted(raw["sales"]["sale_id"].dropna().unique())
+    users = sorted(raw["events"]["user_id"].dropna().unique())
+    pd.DataFrame({"user_id": users, "late": 1.0}).to_parquet(truth / "user_tastes.parquet")
+    pd.DataFrame({"sale_id": sales, "late": np.arange(len(sales))}).to_parquet(truth / "sale_traits.parquet")
+    pd.DataFrame({"sale_id": sales, "sky": 0.0}).to_parquet(truth / "sale_pictures.parquet")
+    return copy
+
+
+def test_generated_shop_says_what_the_truth_reaches_on_the_same_pages(generated):
+    run = window(generated.settings(), FIRST, LAST)
+    found = backtest(run, versions=[])
+    assert list(found) == [*KEYS[:4], "oracle", *KEYS[4:]]
+    rows = pq.read_table(run.folder / "oracle_pages").to_pandas()
+    assert len(rows) == found["window"]["pages"]
+    assert all(list(shown) == sorted(shown, reverse=True) for shown in rows["shown"])
+    assert found["oracle"]["ndcg@10"]["value"] == pytest.approx(rows["ndcg@10"].mean())
+    share = found["policies"]["meta"]["ndcg@10"]["value"] / rows["ndcg@10"].mean()
+    assert found["oracle"]["share"]["value"] == pytest.approx(share)
+    assert "oracle" not in found["policies"]
+
+
+def test_champion_that_has_seen_the_answers_is_left_out_by_default(result, capsys, shop):
+    assert list(result["window"]["versions"]) == ["meta"]
+    backtest(window(shop.settings(), FIRST, LAST))
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "left out, champion: version 1 has as_of 2026-03-01 00:00 UTC, must be at most the window's first day" in said
+    )
+    assert "challenger" not in said
+
+
+def test_days_are_drawn_by_the_seed_in_order_and_without_repeats(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    days = [window(settings, FIRST - 20 * DAY, LAST, 5, seed).days for seed in (1, 1, 2)]
+    assert days[0] == days[1] != days[2]
+    assert days[0] == sorted(set(days[0]))
+    assert len(days[0]) == 5
+    assert all((day - FIRST) % DAY == 0 and FIRST - 20 * DAY <= day <= LAST for day in days[0])
+
+
+def test_training_days_do_not_depend_on_the_days_drawn(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    run = window(settings, FIRST, LAST, 1, seed=3)
+    assert run.training_days == window(settings, FIRST, LAST).training_days
+    assert run.as_of == LAST + DAY
+
+
+def test_windows_with_other_days_have_other_folders(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    windows = [(FIRST, LAST), (FIRST - DAY, LAST), (FIRST - 9 * DAY, LAST, 3, 0), (FIRST - 9 * DAY, LAST, 3, 1)]
+    assert len({window(settings, *each).folder for each in windows}) == len(windows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((LAST, FIRST), "--to 2026-02-27 is before --from 2026-02-28"),
+        ((FIRST, LAST, 0), "--days-sampled == 0, must be in 1..2, the days of the window"),
+        ((FIRST, LAST, 3), "--days-sampled == 3, must be in 1..2, the days of the window"),
+    ],
+)
+def test_window_that_makes_no_sense_is_refused(tmp_path, arguments, message):
+    with pytest.raises(ConfigurationError) as error:
+        window(SmallShop(tmp_path).settings(), *arguments)
+    assert str(error.value) == message
+
+
+def test_window_without_a_purchase_is_an_error_that_names_it(shop, monkeypatch):
+    run = window(shop.settings(), FIRST, LAST)
+    monkeypatch.setattr(job.PAGE_METRICS.__class__, "read", lambda *_: run.spark.createDataFrame([], PAGES))
+    with pytest.raises(
+        EmptyInputError, match=r"no purchase of an open sale from 2026-02-27 to 2026-02-28: choose other"
+    ):
+        backtest(run)
+
+
+PAGES = "as_of long, user_id string, policy string, mrr double"
+
+
+def test_instants_are_midnights():
+    assert from_micros(FIRST) == datetime(2026, 2, 27, tzinfo=UTC)
+    assert np.all(np.array([FIRST, LAST]) % DAY == 0)

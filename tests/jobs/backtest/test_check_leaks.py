@@ -1,0 +1,144 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli.tables.leaks import print_leaks
+from jobs.backtest.backtest import window
+from jobs.backtest.check_leaks import check_leaks
+from jobs.engine.run import Run
+from recsys.backtest.coefficients import WORDS
+from recsys.errors import EmptyInputError
+from recsys.instants import DAY, compact, to_micros
+from recsys.pipeline.leaks import WORLDS
+from tests.helpers.paths import ROOT
+from tests.helpers.photo_shop import PhotoShop, random_photos
+from tests.helpers.small_shop import AS_OF, SMALL_SPARK, SmallShop, event, random_rows, sale
+
+LAST = to_micros(AS_OF) - DAY
+TRAINED = [LAST - 3 * DAY, LAST - 2 * DAY, LAST - DAY]
+SALES, EVENTS = random_rows(4, sales=40)
+FEATURES = list(WORDS)
+
+
+def run_of(shop: SmallShop) -> Run:
+    run = window(shop.settings(), LAST, LAST)
+    run.console = Console(file=StringIO(), width=120)
+    return run
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> PhotoShop:
+    """A shop with photos; many of its sales open after the horizon of the first training day."""
+    shop = PhotoShop(tmp_path_factory.mktemp("shop")).write(SALES, EVENTS)
+    return shop.write_photos(*random_photos(SALES))
+
+
+@pytest.fixture(scope="module")
+def result(spark, shop) -> dict:
+    return check_leaks(run_of(shop), instants=2, users=7, seed=3)
+
+
+def test_no_feature_moves_with_what_is_not_known_yet(result):
+    rows = result["features"]
+    assert [(row["feature"], row["world"]) for row in rows] == [(name, world) for name in FEATURES for world in WORLDS]
+    assert {(row["moved"], row["example"]) for row in rows} == {(0, None)}
+    assert max(row["largest"] for row in rows) < 1e-6
+
+
+def test_first_training_day_is_looked_at_and_others_of_training_and_window(result, shop):
+    instants = list(result["window"]["users"])
+    assert len(instants) == 2
+    assert instants[0] == compact(TRAINED[0])
+    assert instants[1] in map(compact, [*TRAINED[1:], LAST])
+    assert set(result["window"]["users"].values()) == {7}
+
+
+def test_every_user_drawn_is_compared_with_every_sale_of_the_horizon(result, shop):
+    catalogue = run_of(shop).shop.catalogue
+    horizons = [
+        len(catalogue.horizon(as_of, 36)) for as_of in (*TRAINED, LAST) if compact(as_of) in result["window"]["users"]
+    ]
+    assert {row["compared"] for row in result["features"]} == {7 * sum(horizons)}
+
+
+def test_nothing_is_left_behind(result, shop):
+    run = run_of(shop)
+    assert not list(run.folder.glob(".tmp-*"))
+    written = {path.name for path in run.folder.iterdir()}
+    assert {"events", "sales", "image_tags"} <= written
+    assert not written & {"user_histories", "fitted_recommenders", "sale_themes"}
+    assert not (Path(run.settings.folder) / "themes").exists()
+
+
+def test_result_is_data_and_a_table(result):
+    assert json.loads(json.dumps(result)) == result
+    console = Console(file=StringIO(), width=120)
+    print_leaks(result, console)
+    text = console.file.getvalue()
+    assert all(name in text for name in FEATURES)
+    assert "became" not in text
+
+
+def test_shop_without_events_on_both_sides_of_a_day_is_refused(spark, tmp_path):
+    shop = SmallShop(tmp_path).write([sale("a", -300, 60)], [event("u", "a", -1), event("v", "a", -290)])
+    with pytest.raises(EmptyInputError, match="0 users have events both before and after a day looked at"):
+        check_leaks(run_of(shop))
+
+
+def test_command_prints_and_writes_what_was_found_and_says_nothing_more_where_all_is_well(
+    run, result, shop, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "jobs.backtest.check_leaks.check_leaks", lambda run, seed: asked.append((run.days, seed)) or result
+    )
+    arguments = ["--from", "2026-02-28", "--to", "2026-02-28", "--seed", 5, "--json", tmp_path / "found.json"]
+    status, out, err = run("backtest", "--check-leaks", *arguments, "--conf", shop.configuration())
+    assert (status, err, asked) == (0, "", [([LAST], 5)])
+    assert "moved: deleted" in out
+    assert json.loads((tmp_path / "found.json").read_text()) == result
+
+
+# A planted leak.
+
+
+def planted(folder: Path, path: str, line: str, leaking: str) -> Path:
+    """Copy the code with one line of it broken."""
+    for package in ("recsys", "jobs"):
+        shutil.copytree(ROOT / package, folder / package)
+    text = (folder / path).read_text()
+    assert text.count(line) == 1
+    (folder / path).write_text(text.replace(line, leaking))
+    return folder
+
+
+def test_planted_leak_is_found_and_its_features_named(tmp_path):
+    shop = SmallShop(tmp_path / "shop").write(SALES, EVENTS)
+    conf = shop.configuration(meta_model={"days": 1}, spark=SMALL_SPARK)
+    code = planted(tmp_path / "code", "recsys/shop/histories.py", " & (self.recorded_at < instant)", "")
+    day, found = f"{AS_OF.replace(month=2, day=28):%Y-%m-%d}", tmp_path / "found.json"
+    arguments = ["backtest", "--check-leaks", "--from", day, "--to", day, "--conf", conf, "--json", found]
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        cwd=code,
+        env={**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{ROOT / 'proto'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "Traceback" not in done.stderr
+    rows = json.loads(found.read_text())["features"]
+    leaks = {row["feature"] for row in rows if row["moved"]}
+    assert {"popularity", "collaborative", "content_text", "own_visits", "activity"} <= leaks
+    assert leaks.isdisjoint({"hours_open", "hours_left"})
+    assert all(f"{name} where the future is changed" in done.stderr for name in leaks)
+    assert all(f"{name}, changed: as of" in " ".join(done.stdout.split()) for name in leaks)

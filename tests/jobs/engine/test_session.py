@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.engine.session import check_java, spark_session
+from recsys.errors import ConfigurationError
+from tests.helpers.small_shop import SmallShop
+
+
+@pytest.fixture
+def java_home(tmp_path, monkeypatch) -> Path:
+    """An empty JAVA_HOME."""
+    (tmp_path / "java/bin").mkdir(parents=True)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "java"))
+    return tmp_path / "java"
+
+
+def install(java_home: Path, version: str) -> None:
+    """Put a `java` there that says this version."""
+    java = java_home / "bin/java"
+    java.write_text(f"#!/bin/sh\necho '{version}' >&2\n")
+    java.chmod(0o755)
+
+
+def test_running_session_is_taken(spark, tmp_path):
+    assert spark_session(SmallShop(tmp_path).settings()) is spark
+
+
+def test_missing_java_is_named_with_the_command_that_installs_it(java_home, monkeypatch, tmp_path):
+    for change in (lambda: None, lambda: monkeypatch.delenv("JAVA_HOME")):
+        change()
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(
+            ConfigurationError, match=r"no Java found, Spark needs 17 .*: sudo apt-get install openjdk-17"
+        ):
+            check_java()
+
+
+@pytest.mark.parametrize("version", ['openjdk version "11.0.22" 2024-01-16', 'java version "1.8.0_392"', "oops"])
+def test_too_old_java_is_named_with_its_version_and_the_command_that_installs_another(java_home, version):
+    install(java_home, version)
+    with pytest.raises(ConfigurationError) as error:
+        check_java()
+    assert f"at {java_home}/bin/java, Spark needs 17 or later: sudo apt-get install openjdk-17" in str(error.value)
+
+
+@pytest.mark.parametrize("version", ['openjdk version "17.0.1"', 'java version "21" 2023-09-19 LTS'])
+def test_java_of_17_or_later_is_taken(java_home, version):
+    install(java_home, version)
+    check_java()

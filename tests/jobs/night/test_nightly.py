@@ -1,0 +1,312 @@
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.engine.run import night
+from jobs.night.nightly import nightly
+from recsys.errors import ConfigurationError, EmptyInputError, InputError, RecsysError, RejectedRowsError, SchemaError
+from recsys.instants import DAY, SECOND, to_micros
+from recsys.ranking.ranker_files import RANKER, read_ranker
+from recsys.shop.histories import Histories
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import Snapshot
+from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
+
+pytestmark = MLFLOW_WARNS
+
+
+def served(shop: SmallShop) -> Snapshot:
+    root = shop.settings().snapshots_folder
+    return Snapshot.open(root / snapshot_store.current(root))
+
+
+def night_folder(shop: SmallShop) -> Path:
+    return night(shop.settings()).folder
+
+
+def tables_of(shop: SmallShop) -> dict[str, str]:
+    """All files of the night but what a step that failed left aside."""
+    aside = (".tmp-", "refused_")
+    return {name: text for name, text in contents(night_folder(shop)).items() if not name.startswith(aside)}
+
+
+def counts_of(folder: Path) -> dict[str, int]:
+    """How many rows broke each rule, where any did."""
+    counts = json.loads((folder / "rule_counts.json").read_text())
+    return {count["rule"]["name"]: count["broken"] for count in counts if count["broken"]}
+
+
+# What stops a night: each changes a shop whose snapshot is served.
+
+
+def broken_rows(shop: SmallShop, **changes: object) -> None:
+    sales, events = random_rows(1)
+    shop.write([{**row, **changes} for row in sales], events)
+
+
+def cast_that_fails(shop: SmallShop) -> None:
+    shop.write_sql("sales", "select * except (title, price), title, cast(title as double) as price from {raw_sales}")
+
+
+def without_events(shop: SmallShop) -> None:
+    shop.write(random_rows(1)[0], [])
+
+
+def without_sales(shop: SmallShop) -> None:
+    shop.write([], random_rows(1)[1])
+
+
+def all_events_later(shop: SmallShop) -> None:
+    shop.write([sale("s1")], [event("u1", "s1", 1), event("u2", "s1", 0)])
+
+
+def without_purchase(shop: SmallShop) -> None:
+    sales, events = random_rows(1)
+    shop.write(sales, [row for row in events if row["kind"] == "visit"])
+
+
+def without_open_sale(shop: SmallShop) -> None:
+    sales, events = random_rows(1)
+    opened = [row for row in sales if row["opens_at"] < at(-1)]
+    shop.write([{**row, "closes_at": min(row["closes_at"], AS_OF)} for row in opened], events)
+
+
+STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequence[str]]] = {
+    "missing column": (
+        lambda shop: shop.write_sql("events", "select user_id, sale_id, kind from {raw_events}"),
+        SchemaError,
+        ["table events", "events.sql", "column occurred_at is missing, must be timestamp"],
+    ),
+    "wrong type": (
+        lambda shop: shop.write_sql("sales", "select * except (price), 'cheap' as price from {raw_sales}"),
+        SchemaError,
+        ["table sales", "sales.sql", "column price is string, must be double"],
+    ),
+    "no zone": (
+        lambda shop: shop.write_sql(
+            "sales", "select * except (opens_at), cast(opens_at as timestamp_ntz) as opens_at from {raw_sales}"
+        ),
+        SchemaError,
+        ["column opens_at is timestamp_ntz, must be timestamp, which has a zone", "to_utc_timestamp"],
+    ),
+    "cast that fails": (
+        cast_that_fails,
+        InputError,
+        ["table sales: [CAST_INVALID_INPUT]", 'cannot be cast to "DOUBLE"', "try_cast"],
+    ),
+    "sale that closes before it opens": (
+        lambda shop: broken_rows(shop, closes_at=at(-300)),
+        RejectedRowsError,
+        ["table sales: 14 of 14 rows", "allowed are 50.00%", "sale_closes_after_it_opens", '"sale_id":"s'],
+    ),
+    "no event": (without_events, EmptyInputError, ["table events has 0 rows that can be used", "the source has none"]),
+    "no sale": (without_sales, EmptyInputError, ["table sales has 0 rows that can be used", "the source has none"]),
+    "all events later": (
+        all_events_later,
+        EmptyInputError,
+        ["table events has 0 rows that can be used, needs at least 1 (2 break 'known_as_of')", "--as-of"],
+    ),
+    "no purchase": (
+        without_purchase,
+        EmptyInputError,
+        ["training_examples has 0 purchases and 0 sales not bought in the 3 days before as_of", "meta_model.days"],
+    ),
+    "no open sale": (
+        without_open_sale,
+        EmptyInputError,
+        ["no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC", "--as-of"],
+    ),
+    "no raw file": (
+        lambda shop: (shop.folder / "raw/events.parquet").unlink(),
+        InputError,
+        ["raw table 'raw_events'", "events.parquet does not exist", "source.raw.raw_events.path"],
+    ),
+    "no SQL folder": (
+        lambda shop: (shop.folder / "sql").rename(shop.folder / "gone"),
+        ConfigurationError,
+        ["source.sql == ", "must be a folder of SQL files"],
+    ),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_night_that_must_stop_says_why_and_leaves_the_last_snapshot_serving(shop, stop):
+    change, kind, parts = STOPS[stop]
+    snapshots = contents(shop.settings().snapshots_folder)
+    change(shop)
+    with pytest.raises(kind) as error:
+        nightly(night(shop.settings()))
+    for part in parts:
+        assert part in str(error.value)
+    assert contents(shop.settings().snapshots_folder) == snapshots
+    assert len(snapshots) > 5
+
+
+def test_night_that_stops_at_its_first_step_leaves_its_tables_as_they_were(shop):
+    before = tables_of(shop)
+    broken_rows(shop, price=-1.0)
+    with pytest.raises(RejectedRowsError):
+        nightly(night(shop.settings()))
+    assert tables_of(shop) == before
+    refused = json.loads((night_folder(shop) / "refused_rule_counts.json").read_text())
+    assert {count["rule"]["name"]: count["broken"] for count in refused}["price_valid"] == 14
+
+
+ODD_USERS = ["Zoë d'Arc", 'a "quoted" id', "slash/back\\slash", "日本語🏖", " spaces ", "../../etc", "%s {0}", "x" * 256]
+ODD_SALES = ["é 'sale' \"1\"", "a/b\\c", "🏝"]
+
+
+@pytest.fixture(scope="module")
+def odd_shop(spark, tmp_path_factory) -> SmallShop:
+    """A night over everything odd that is allowed, beside a shop like any other."""
+    sales, events = random_rows(2)
+    sales += [sale(sale_id, attributes={"country": "é=\"'\\"}) for sale_id in ODD_SALES]
+    sales += [sale(ODD_SALES[0], -30, title="opens later")]
+    sales += [sale("bad" + "x" * 10_240), sale("two\nlines")]
+    events += [event(user, ODD_SALES[number % 3], -2 - number) for number, user in enumerate(ODD_USERS)]
+    events += [event("x" * 10_240, ODD_SALES[0], -1), event("line\nfeed", ODD_SALES[0], -1)]
+    events += [event("twice", ODD_SALES[1], -3, recorded_at=at(-2)), event("twice", ODD_SALES[1], -3)]
+    events += [event("later", ODD_SALES[0], 1), event(ODD_USERS[0], ODD_SALES[1], 0, "purchase")]
+    events += [event("early", ODD_SALES[0], -49, "purchase"), event("early", "s01", -3)]  # it opens 48 h before as_of
+    shop = SmallShop(tmp_path_factory.mktemp("odd_shop")).write(sales, events)
+    nightly(night(shop.settings()))
+    return shop
+
+
+def test_odd_ids_are_scored_published_and_found(odd_shop):
+    snapshot = served(odd_shop)
+    assert {sale.sale_id for sale in snapshot.sales} >= set(ODD_SALES)
+    for user in ODD_USERS:
+        ranking = snapshot.ranking("meta", user)
+        assert len(set(ranking.sales)) == 10
+
+
+def test_ids_too_long_or_with_control_characters_are_set_aside(odd_shop):
+    counts = counts_of(night_folder(odd_shop))
+    names = ("sale_id_short", "sale_id_printable", "user_id_short", "user_id_printable")
+    assert {name: counts[name] for name in names} == dict.fromkeys(names, 1)
+    snapshot = served(odd_shop)
+    assert not {"bad" + "x" * 10_240, "two\nlines"} & {sale.sale_id for sale in snapshot.sales}
+    assert snapshot.ranking("meta", "x" * 10_240) is None
+
+
+def test_of_duplicate_sales_the_first_to_open_is_published(odd_shop):
+    (found,) = [sale for sale in served(odd_shop).sales if sale.sale_id == ODD_SALES[0]]
+    assert (found.title, found.opens_at) == (f"Title of {ODD_SALES[0]}", at(-48))
+    assert counts_of(night_folder(odd_shop))["sale_id_unique"] == 1
+
+
+def test_duplicate_event_is_set_aside_and_the_copy_recorded_first_is_used(odd_shop):
+    events = pq.read_table(night_folder(odd_shop) / "events").to_pylist()
+    (used,) = [row for row in events if row["user_id"] == "twice"]
+    assert used["recorded_at"] == at(-3).replace(tzinfo=None)
+    rejected = pq.read_table(night_folder(odd_shop) / "rejected_rows").to_pylist()
+    copies = [json.loads(row["row"]) for row in rejected if row["rule"] == "event_unique"]
+    assert [row["recorded_at"] for row in copies if row["user_id"] == "twice"] == ["2026-02-28T22:00:00.000Z"]
+
+
+def test_events_at_or_after_as_of_are_counted_and_not_known(odd_shop):
+    assert counts_of(night_folder(odd_shop))["known_as_of"] == 2
+    events = pq.read_table(night_folder(odd_shop) / "events")
+    assert max(events["occurred_at"].to_pylist()) < AS_OF.replace(tzinfo=None)
+    assert "later" not in events["user_id"].to_pylist()
+    assert served(odd_shop).ranking("meta", "later") is None
+
+
+def test_purchase_outside_its_sales_window_is_kept_and_counted_but_no_example(odd_shop):
+    folder = night_folder(odd_shop)
+    assert counts_of(folder)["purchase_while_open"] >= 1
+    events = pq.read_table(folder / "events").to_pylist()
+    assert [row["kind"] for row in events if (row["user_id"], row["sale_id"]) == ("early", ODD_SALES[0])] == [
+        "purchase"
+    ]
+    examples = pq.read_table(folder / "training_examples").to_pylist()
+    assert not [row for row in examples if row["user_id"] == "early" and row["bought"]]
+
+
+def test_every_rule_that_rows_break_shows_some_of_them(odd_shop):
+    counts = json.loads((night_folder(odd_shop) / "rule_counts.json").read_text())
+    shown = {count["rule"]["name"]: len(count["examples"]) for count in counts if count["rule"]["action"] != "not yet"}
+    broken = counts_of(night_folder(odd_shop))
+    assert {"event_unique", "purchase_while_open", "sale_id_unique"} <= set(broken)
+    assert shown == {name: min(3, broken.get(name, 0)) for name in shown}
+
+
+def test_one_open_sale_is_enough(shop):
+    sales, events = random_rows(1)
+    only = "s01"  # open from the first day on; of the others some close before as_of and the rest never open
+    others = [row for row in sales if row["sale_id"] != only and row["opens_at"] < at(-2)]
+    closed = [{**row, "closes_at": min(row["closes_at"], at(-1))} for row in others]
+    shop.write([next(row for row in sales if row["sale_id"] == only), *closed], events)
+    nightly(night(shop.settings()))
+    snapshot = served(shop)
+    assert [sale.sale_id for sale in snapshot.sales] == [only]
+    assert snapshot.k == 1
+    assert list(snapshot.ranking("popularity", "anybody").sales) == [0]
+
+
+def test_shop_younger_than_its_training_days_has_a_night(shop):
+    sales, events = random_rows(1)
+    young = [{**row, "opens_at": max(row["opens_at"], at(-30))} for row in sales if row["closes_at"] > at(-20)]
+    shop.write(young, [row for row in events if row["occurred_at"] > at(-30)])
+    nightly(night(shop.settings()))
+    assert served(shop).manifest.n_users > 5
+
+
+def test_night_with_the_champion_trains_nothing(shop):
+    before = served(shop)
+    name = nightly(night(shop.settings(), to_micros(AS_OF) + DAY, train=False), train=False)
+    after = served(shop)
+    assert after.name == name != before.name
+    assert after.versions == before.versions
+    assert not (night(shop.settings(), to_micros(AS_OF) + DAY).folder / "training_examples").exists()
+
+
+def test_snapshot_names_what_made_it(published_shop):
+    snapshot = served(published_shop)
+    assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
+    assert snapshot.policies == ("meta",)
+    assert list(snapshot.versions) == ["home_ranker"]
+    assert json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"] == list(
+        snapshot.reasons
+    )
+
+
+def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_did(published_shop):
+    snapshot = served(published_shop)
+    ranker, catalogue = read_ranker(snapshot.file(RANKER))
+    ranked = 0
+    for user in (snapshot.users.find(f"u{number:02d}") for number in range(40)):
+        if user is None:
+            continue
+        sales, ages, purchases = user.history()
+        offsets = np.array([0, len(sales)])
+        instants = ranker.scorer.horizon.as_of - ages.astype(np.int64) * SECOND
+        known = Histories(ranker.scorer.horizon.as_of, len(catalogue), offsets, sales, purchases, instants)
+        ranking = user.ranking("meta")
+        scores = ranker.meta_model.calibrated(ranker.scored(known).scores("meta")[0])
+        half_a_step = np.ptp(ranking.scores) / 65_535 / 2
+        np.testing.assert_allclose(ranking.scores, scores[ranking.sales], atol=half_a_step + 2e-5)
+        assert set(np.flatnonzero(scores > ranking.scores.min() + 2e-5)) <= set(ranking.sales.tolist())
+        ranked += 1
+    assert ranked == snapshot.manifest.n_users > 30
+
+
+def test_as_of_is_given_or_configured_or_today(tmp_path):
+    settings = SmallShop(tmp_path).settings()
+    assert night(settings, 7 * DAY, today=0).as_of == 7 * DAY
+    assert night(settings, today=0).as_of == to_micros(AS_OF)
+    assert night(settings.model_copy(update={"as_of": None}), today=3 * DAY).as_of == 3 * DAY
+    with pytest.raises(ConfigurationError, match="no as_of: give --as-of or 'as_of' in the configuration"):
+        night(settings.model_copy(update={"as_of": None}))
+
+
+def test_meta_model_is_trained_on_the_days_before_as_of(tmp_path):
+    run = night(SmallShop(tmp_path).settings())
+    assert run.training_days == [run.as_of - 3 * DAY, run.as_of - 2 * DAY, run.as_of - DAY]
+    assert night(run.settings, train=False).training_days == [run.as_of - DAY]  # to measure the champion on

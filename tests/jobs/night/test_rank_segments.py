@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.engine.run import Run, night, with_inputs
+from jobs.night.nightly import nightly
+from jobs.night.rank_segments import RANK_SEGMENTS
+from recsys.instants import to_micros
+from recsys.pipeline.segments import segment_rankings
+from recsys.shop.catalogue import Catalogue
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import Snapshot
+from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, event, random_rows, sale
+
+pytestmark = MLFLOW_WARNS
+
+USERS = """
+select user_id, map('market', if(user_id < 'u10', 'north', 'south'), 'age', '40') as attributes
+from {raw_events} where user_id != 'u00' group by user_id
+"""
+SEGMENTS = {"attributes": ["market"], "kept": 11, "min_events": 1, "prior_events": 5.0}
+
+
+@pytest.fixture
+def segmented(spark, tmp_path) -> SmallShop:
+    """A shop of two markets, of which the night has not come yet."""
+    shop = SmallShop(tmp_path, {"rankings": {"kept": 10, "segments": SEGMENTS}}).write(*random_rows(2))
+    shop.write_sql("users", USERS)
+    return shop
+
+
+def done(shop: SmallShop, **segments: object) -> Run:
+    run = night(shop.settings(rankings={"kept": 10, "segments": SEGMENTS | segments}))
+    run.do(with_inputs(RANK_SEGMENTS))
+    return run
+
+
+def summary(folder: Path) -> str:
+    return json.loads((folder / "rank_segments.json").read_text())["summary"]
+
+
+def test_night_ranks_the_segments_of_the_configured_attributes(segmented):
+    name = nightly(night(segmented.settings()))
+    folder = night(segmented.settings()).folder
+    snapshot = Snapshot.open(segmented.settings().snapshots_folder / name)
+    rankings = segment_rankings(folder)
+    assert {attribute: set(values) for attribute, values in rankings.items()} == {"market": {"north", "south"}}
+    for ranking in rankings["market"].values():
+        assert len(set(ranking.sales)) == min(11, len(snapshot.sales))
+        assert {snapshot.reasons[code] for code in ranking.reasons} == {"popularity"}
+    assert snapshot_store.current(segmented.settings().snapshots_folder) == name
+    assert summary(folder) == "2 segments: 2 by market"
+
+
+def test_market_that_looks_at_one_sale_alone_has_it_first(segmented):
+    sales = [sale("s1"), sale("s2"), sale("s3", 10)]
+    events = [event(f"u{number}", "s1", -5) for number in range(20, 29)] + [event("u01", "s2", -5, "purchase")]
+    run = done(segmented.write(sales, events), prior_events=0.1)
+    sale_ids = Catalogue.from_table(pq.read_table(run.folder / "sales")).sale_ids
+    horizon = run.shop.horizon(to_micros(AS_OF)).sales
+    best = {value: sale_ids[horizon[each.sales[0]]] for value, each in segment_rankings(run.folder)["market"].items()}
+    assert best == {"north": "s2", "south": "s1"}
+
+
+def test_step_is_done_again_where_its_own_settings_change_and_only_then(segmented):
+    folder = done(segmented).folder
+    written = (folder / "rank_segments.json").read_text()
+    assert done(segmented).folder == folder
+    assert (folder / "rank_segments.json").read_text() == written
+    validated = (folder / "validate_tables.json").read_text()
+    done(segmented, attributes=["market", "age", "colour"])
+    assert summary(folder) == "3 segments: 2 by market, 1 by age, 0 by colour"
+    assert (folder / "validate_tables.json").read_text() == validated
+
+
+def test_shop_without_users_or_attributes_has_a_night_and_an_empty_table(published_shop, segmented):
+    folder = night(published_shop.settings()).folder
+    assert segment_rankings(folder) == {}
+    assert summary(folder) == "0 segments: no attribute is configured"
+    (segmented.folder / "sql/users.sql").unlink()
+    run = done(segmented)
+    assert segment_rankings(run.folder) == {}
+    assert summary(run.folder) == "0 segments: 0 by market"

@@ -1,0 +1,374 @@
+"""Nights over a small shop's photos: what is tagged, what is not tagged again, and what is set aside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from jobs.engine.run import Run, night, with_inputs
+from jobs.night import tag_images as job
+from jobs.night.tag_images import TAG_IMAGES, tag_images, tag_store
+from recsys.errors import ConfigurationError
+from recsys.images.settings import ImageSettings
+from recsys.instants import DAY, to_micros
+from recsys.pipeline.photos import ProcessEngine
+from tests.helpers.paths import ROOT
+from tests.helpers.small_photos import own_tagger, write_photo
+from tests.helpers.small_shop import AS_OF, SmallShop, event, sale
+
+SALE_IMAGES = pa.schema([("sale_id", pa.string()), ("image_uri", pa.string()), ("position", pa.int32())])
+RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (100, 100, 100)
+
+
+class Engine(ProcessEngine):
+    """Remembers which photos it was asked to tag."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.before_tagging: Callable[[], Any] = lambda: None
+
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
+        self.before_tagging()
+        self.asked += [Path(uri).name for uri in photos["image_uri"].to_pylist()]
+        super().tag_photos(photos, settings, folder)
+
+
+@dataclass
+class Night:
+    """What a night found."""
+
+    summary: str
+    tags: dict[tuple[str, int], dict]
+    rejected: dict[tuple[str, int], dict]
+    asked: list[str]
+    said: str
+
+
+@dataclass
+class PhotoShop:
+    """A shop below a folder; its photos lie in `photos`."""
+
+    shop: SmallShop
+    engine: Engine
+    images: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def photos(self) -> Path:
+        return self.shop.folder / "photos"
+
+    def run(self, day: int = 0, **tagging: Any) -> Run:
+        images = {"root": str(self.photos), "tagging": tagging, **self.images}
+        run = night(self.shop.settings(images=images), to_micros(AS_OF) + day * DAY)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return run
+
+    def night(self, *names: str, day: int = 0, **tagging: Any) -> Night:
+        """Tag photos of one sale, in order of their position."""
+        run, rows = self.run(day, **tagging), [("s1", name, position) for position, name in enumerate(names)]
+        write_sale_images(run.folder / "sale_images", rows)
+        out, self.engine.asked = run.folder / "out", []
+        with run.console.capture() as said:
+            summary = tag_images(run, out)
+        return Night(
+            summary,
+            by_photo(out / "image_tags"),
+            by_photo(out / "rejected_images"),
+            sorted(self.engine.asked),
+            said.get(),
+        )
+
+
+def write_sale_images(folder: Path, rows: list[tuple[str, str, int]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist([dict(zip(SALE_IMAGES.names, row, strict=True)) for row in rows], SALE_IMAGES)
+    pq.write_table(table, folder / "part.parquet")
+
+
+def by_photo(folder: Path) -> dict[tuple[str, int], dict]:
+    return {(row["sale_id"], row["position"]): row for row in pq.read_table(folder).to_pylist()}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def photo_shop(spark, tmp_path, monkeypatch) -> PhotoShop:
+    engine = Engine()
+    monkeypatch.setattr(job, "choose_engine", lambda *_: engine)
+    shop = SmallShop(tmp_path).write([sale("s1"), sale("s2")], [event("u1", "s1", -1)])
+    tagger = own_tagger(tmp_path / "tagger").model_dump(exclude_none=True)
+    found = PhotoShop(shop, engine, {"tagger": tagger})
+    for name, colour in (("red.bmp", RED), ("green.bmp", GREEN), ("blue.bmp", BLUE)):
+        write_photo(found.photos / name, colour)
+    return found
+
+
+def test_photos_are_tagged_once_and_a_later_night_tags_nothing(photo_shop):
+    first = photo_shop.night("red.bmp", "green.bmp")
+    assert first.asked == ["green.bmp", "red.bmp"]
+    assert first.summary.startswith("2 photos of sales, 2 different, 2 new for own-")
+    assert first.summary.endswith("; 0 set aside")
+    again, later = photo_shop.night("red.bmp", "green.bmp"), photo_shop.night("red.bmp", "green.bmp", day=1)
+    assert again.asked == later.asked == []
+    assert " 0 new " in again.summary
+    assert " 0 new " in later.summary
+    assert first.tags == again.tags == later.tags
+    row = first.tags["s1", 1]
+    assert row["image_uri"] == "green.bmp"
+    assert len(row["tags"]) == len(row["probabilities"]) == 5
+    assert row["probabilities"] == sorted(row["probabilities"], reverse=True)
+    assert first.rejected == {}
+
+
+def test_only_new_and_changed_photos_are_tagged(photo_shop):
+    before = photo_shop.night("red.bmp", "green.bmp")
+    write_photo(photo_shop.photos / "green.bmp", GREY)
+    after = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", day=1)
+    assert after.asked == ["blue.bmp", "green.bmp"]
+    assert " 3 different, 2 new " in after.summary
+    assert after.tags["s1", 0] == before.tags["s1", 0]
+    assert after.tags["s1", 1]["image_hash"] != before.tags["s1", 1]["image_hash"]
+    assert after.tags["s1", 1]["probabilities"] != before.tags["s1", 1]["probabilities"]
+
+
+def test_content_that_was_there_before_is_not_tagged_again(photo_shop):
+    first = photo_shop.night("red.bmp")
+    write_photo(photo_shop.photos / "red.bmp", GREY)
+    photo_shop.night("red.bmp", day=1)
+    write_photo(photo_shop.photos / "red.bmp", RED)
+    third = photo_shop.night("red.bmp", day=2)
+    assert third.asked == []
+    assert third.tags == first.tags
+
+
+def test_same_content_under_two_names_is_tagged_once(photo_shop):
+    write_photo(photo_shop.photos / "copy.bmp", RED)
+    found = photo_shop.night("red.bmp", "copy.bmp", "red.bmp")
+    assert len(found.asked) == 1
+    assert found.summary.startswith("3 photos of sales, 1 different, 1 new ")
+    rows = [{**found.tags["s1", position], "position": 0, "image_uri": ""} for position in range(3)]
+    assert rows[0] == rows[1] == rows[2]
+
+
+def test_each_photo_keeps_its_own_tags_among_bad_ones(photo_shop):
+    alone = {
+        name: photo_shop.night(name).tags["s1", 0]["probabilities"] for name in ("red.bmp", "green.bmp", "blue.bmp")
+    }
+    assert len({tuple(each) for each in alone.values()}) == 3
+    (photo_shop.photos / "page.jpg").write_text("<html></html>")
+    photo_shop.images["tagger"]["mean"] = [0.4851, 0.456, 0.406]  # another version: all are tagged again
+    found = photo_shop.night("page.jpg", "blue.bmp", "none.bmp", "red.bmp", "green.bmp")
+    for position, name in ((1, "blue.bmp"), (3, "red.bmp"), (4, "green.bmp")):
+        assert found.tags["s1", position]["probabilities"] == pytest.approx(alone[name], rel=1e-2)
+
+
+def test_bad_photos_are_set_aside_with_their_reasons_and_counted(photo_shop):
+    (photo_shop.photos / "page.jpg").write_text("<html></html>")
+    (photo_shop.photos / "empty.jpg").write_bytes(b"")
+    (photo_shop.photos / "half.bmp").write_bytes((photo_shop.photos / "red.bmp").read_bytes()[:60])
+    (photo_shop.photos / "heavy.bmp").write_bytes(bytes(5000))
+    names = ("red.bmp", "page.jpg", "none.bmp", "empty.jpg", "half.bmp", "heavy.bmp", "none-either.bmp")
+    found = photo_shop.night(*names, max_megabytes=0.004)
+    reasons = {names[position]: row["reason"] for (_, position), row in found.rejected.items()}
+    assert reasons == {
+        "page.jpg": "not_an_image",
+        "none.bmp": "missing",
+        "none-either.bmp": "missing",
+        "empty.jpg": "empty",
+        "half.bmp": "truncated",
+        "heavy.bmp": "too_large",
+    }
+    assert set(found.tags) == {("s1", 0)}
+    assert found.summary.startswith("7 photos of sales, 4 different, 4 new for own-")
+    assert "6 set aside (2 missing, 1 " in found.summary
+    assert "none.bmp" in found.rejected["s1", 2]["detail"]
+    assert found.rejected["s1", 5]["detail"] == "more than 0.004 megabytes"
+    assert all(row["detail"] for row in found.rejected.values())
+    again = photo_shop.night(*names, day=1, max_megabytes=0.004)
+    assert (again.asked, again.rejected) == ([], found.rejected)
+    assert " 0 new " in again.summary
+
+
+def test_missing_photo_is_tagged_once_it_appears_and_set_aside_once_it_vanishes(photo_shop):
+    assert photo_shop.night("late.bmp").rejected["s1", 0]["reason"] == "missing"
+    write_photo(photo_shop.photos / "late.bmp", GREY)
+    second = photo_shop.night("late.bmp", day=1)
+    assert (second.asked, set(second.tags), second.rejected) == (["late.bmp"], {("s1", 0)}, {})
+    (photo_shop.photos / "late.bmp").unlink()
+    third = photo_shop.night("late.bmp", day=2)
+    assert (third.tags, third.rejected["s1", 0]["reason"]) == ({}, "missing")
+    write_photo(photo_shop.photos / "late.bmp", GREY)
+    fourth = photo_shop.night("late.bmp", day=3)
+    assert (fourth.asked, fourth.tags) == ([], second.tags)
+
+
+def test_photo_that_changes_while_the_night_tags_is_tagged_the_next_night(photo_shop):
+    photo_shop.engine.before_tagging = lambda: write_photo(photo_shop.photos / "red.bmp", GREY)
+    first = photo_shop.night("red.bmp", "green.bmp")
+    assert set(first.tags) == {("s1", 1)}
+    assert "has changed since it was hashed" in first.rejected["s1", 0]["detail"]
+    second = photo_shop.night("red.bmp", "green.bmp", day=1)
+    assert (second.asked, set(second.tags)) == (["red.bmp"], {("s1", 0), ("s1", 1)})
+    write_photo(photo_shop.photos / "red.bmp", RED)  # the content that could not be tagged then
+    photo_shop.engine.before_tagging = lambda: None
+    third = photo_shop.night("red.bmp", "green.bmp", day=2)
+    assert (third.asked, set(third.tags)) == (["red.bmp"], {("s1", 0), ("s1", 1)})
+
+
+def test_limit_that_is_raised_and_number_of_tags_that_changes_hold_for_photos_seen_before(photo_shop):
+    write_photo(photo_shop.photos / "large.bmp", GREY, side=200)
+    assert photo_shop.night("large.bmp", max_megapixels=0.03).rejected["s1", 0]["reason"] == "too_large"
+    raised = photo_shop.night("large.bmp", max_megapixels=0.04)
+    assert len(raised.tags["s1", 0]["tags"]) == 5
+    more = photo_shop.night("large.bmp", max_megapixels=0.04, tags=7)
+    assert len(more.tags["s1", 0]["tags"]) == 7
+    assert more.tags["s1", 0]["tags"][:5] == raised.tags["s1", 0]["tags"]
+
+
+def test_another_tagger_tags_all_photos_and_the_first_ones_tags_are_kept(photo_shop, tmp_path):
+    first = photo_shop.night("red.bmp")
+    other = own_tagger(tmp_path / "tagger", seed=1).model_dump(exclude_none=True)
+    mine, photo_shop.images["tagger"] = photo_shop.images["tagger"], other
+    second = photo_shop.night("red.bmp")
+    assert second.asked == ["red.bmp"]
+    assert second.tags["s1", 0]["probabilities"] != first.tags["s1", 0]["probabilities"]
+    photo_shop.images["tagger"] = mine
+    third = photo_shop.night("red.bmp")
+    assert (third.asked, third.tags) == ([], first.tags)
+
+
+def test_large_work_is_saved_in_parts_and_says_how_far_it_is(photo_shop):
+    found = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", part_photos=2)
+    store = tag_store(photo_shop.run())
+    assert len(list((store.folder / "tags" / store.tagger_version).glob("part-*"))) == 2
+    assert "2 of 3 photos tagged" in found.said
+    assert "3 of 3 photos tagged" in found.said
+    write_photo(photo_shop.photos / "red.bmp", GREY)
+    assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).said == ""
+
+
+def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
+    photo_shop.images["tagger"] = {"name": "own"}
+    found = photo_shop.night()
+    assert (found.summary, found.tags, found.rejected) == ("the shop has no photos", {}, {})
+    run = photo_shop.run()
+    assert TAG_IMAGES.depends_on(run) == []
+    run.do((TAG_IMAGES,))
+    assert pq.read_table(run.folder / "image_tags").num_rows == 0
+
+
+def test_photos_of_a_url_are_tagged(photo_shop):
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/shop/a.bmp", (photo_shop.photos / "red.bmp").read_bytes())
+    photo_shop.images["root"] = "memory://shop"
+    expected = photo_shop.night(str(photo_shop.photos / "red.bmp")).tags["s1", 0]
+    found = photo_shop.night("a.bmp", "none.bmp")
+    assert found.tags["s1", 0]["image_hash"] == expected["image_hash"]
+    assert found.rejected["s1", 1]["reason"] == "missing"
+    files.rm("/shop", recursive=True)
+
+
+# The step.
+
+
+def with_sql(photo_shop: PhotoShop, *names: str) -> None:
+    """Let the source have photos, as raw rows and a SQL file."""
+    shop = photo_shop.shop
+    rows = [("s1", name, position) for position, name in enumerate(names)]
+    write_sale_images(shop.folder / "raw/sale_images", [*rows, ("unknown", "red.bmp", 0)])
+    shop.write_sql("sale_images", "select * from {raw_sale_images}")
+    source = shop.raw_settings()["source"]
+    raw = source["raw"] | {"raw_sale_images": {"path": str(shop.folder / "raw/sale_images")}}
+    shop.settings_changes["source"] = source | {"raw": raw}
+
+
+def test_step_is_done_again_exactly_where_a_photo_or_what_tags_it_has_changed(photo_shop):
+    with_sql(photo_shop, "red.bmp", "late.bmp")
+
+    def done(**tagging: Any) -> str | None:
+        """The summary, where the step was not skipped."""
+        run = photo_shop.run(**tagging)
+        manifest = run.folder / "tag_images.json"
+        before = manifest.stat().st_mtime_ns if manifest.exists() else 0
+        run.do(with_inputs(TAG_IMAGES))
+        return json.loads(manifest.read_text())["summary"] if manifest.stat().st_mtime_ns != before else None
+
+    assert "2 photos of sales, 1 different, 1 new for own-" in done()
+    assert done(batch=3, part_photos=7) is None
+    write_photo(photo_shop.photos / "late.bmp", GREY)
+    assert "2 different, 1 new" in done()
+    write_photo(photo_shop.photos / "red.bmp", BLUE)
+    assert "2 different, 1 new" in done()
+
+
+def test_tagger_that_is_not_there_stops_the_step_before_anything_is_tagged(photo_shop):
+    with_sql(photo_shop, "red.bmp")
+    photo_shop.images["tagger"] = {"name": "places365"}
+    with pytest.raises(ConfigurationError, match=r"images\.tagger\.name == 'places365', must be one of"):
+        photo_shop.run().do((TAG_IMAGES,))
+
+
+# Killing the night.
+
+TAG_SLOWLY = """
+import sys, time
+from pathlib import Path
+import torch
+from jobs.night import tag_images as job
+from jobs.engine.run import night
+from recsys.config.settings import load_settings
+from recsys.pipeline.photos import ProcessEngine
+
+class SlowEngine(ProcessEngine):
+    def tag_photos(self, photos, settings, folder):
+        super().tag_photos(photos, settings, folder)
+        time.sleep(0.3)  # killed here, a part is written and not yet in its place
+
+run = night(load_settings(Path(sys.argv[1])))
+store, engine, settings = job.tag_store(run), SlowEngine(), run.settings.images
+with job.locked(store.folder):
+    hashes = job._hashed(store, engine, sorted(sys.argv[2:]), settings)
+    job._tag_new(run, store, engine, hashes)
+"""
+
+
+def test_night_killed_while_it_tags_is_completed_by_the_next_which_tags_the_rest_alone(photo_shop, tmp_path):
+    names = [f"{number}.bmp" for number in range(8)]
+    uris = [write_photo(photo_shop.photos / name, (30 * number, 10, 200)) for number, name in enumerate(names)]
+    run = photo_shop.run(part_photos=1)
+    conf = photo_shop.shop.configuration(images={**photo_shop.images, "tagging": {"part_photos": 1}})
+    folder = tag_store(run).folder / "tags" / tag_store(run).tagger_version
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        command = [sys.executable, "-c", TAG_SLOWLY, str(conf), *uris]
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+        while not (len(list(folder.glob("part-*"))) >= 3 and list(folder.glob(".tmp-*/*.parquet"))):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    saved = len(list(folder.glob("part-*")))
+    assert 3 <= saved < 8
+    found = photo_shop.night(*names, part_photos=1)
+    assert len(found.asked) == 8 - saved
+    assert f" {8 - saved} new " in found.summary
+    assert len(found.tags) == 8
+    assert len({tuple(row["probabilities"]) for row in found.tags.values()}) == 8
+    assert not list(folder.glob(".tmp-*"))

@@ -1,0 +1,142 @@
+"""When a night trains, what becomes of the version, and which one it ranks by."""
+
+from datetime import timedelta
+
+import pytest
+
+from jobs.engine.run import code_version, digest, night, with_inputs
+from jobs.night.nightly import nightly
+from jobs.night.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model, read_trained_model, training_is_due
+from jobs.registry import tracking
+from jobs.registry.promote_model import Asked, log_of, promote
+from recsys.config.settings import Settings
+from recsys.errors import ModelError
+from recsys.instants import to_micros
+from recsys.meta_model import LogisticModel
+from recsys.registry.versions import CHALLENGER, CHAMPION, model_configuration
+from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.format import Snapshot
+from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS
+
+pytestmark = MLFLOW_WARNS
+
+NOW = to_micros(AS_OF)
+MODEL = LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
+
+
+def register(settings: Settings, days: float, made_by: str = "nightly", **changes: str) -> str:
+    """A version that knows its data up to so many days before AS_OF."""
+    lineage = {
+        tracking.AS_OF: (AS_OF - timedelta(days=days)).isoformat(),
+        tracking.MADE_BY: made_by,
+        tracking.CONFIGURATION: digest(model_configuration(settings)),
+    }
+    return tracking.register(settings, MODEL, {}, 1, f"{days} {made_by}", lineage | changes)
+
+
+def test_first_night_trains(settings):
+    assert training_is_due(settings, NOW)
+
+
+@pytest.mark.parametrize(("days", "is_due"), [(0.01, False), (1, False), (6.99, False), (7, True), (30, True)])
+def test_night_trains_where_the_newest_version_is_a_week_old(settings, days, is_due):
+    register(settings, days)
+    register(settings, 40)
+    assert training_is_due(settings, NOW) is is_due
+
+
+def test_how_old_is_configured(settings):
+    register(settings, 2)
+    daily = {"meta_model": settings.meta_model.model_copy(update={"retrain_days": 1})}
+    assert training_is_due(settings.model_copy(update=daily), NOW)
+    assert not training_is_due(settings, NOW)
+
+
+def test_night_that_was_killed_after_training_finds_training_due_still(settings):
+    register(settings, 0)
+    assert training_is_due(settings, NOW)
+
+
+def test_past_night_does_not_look_at_later_versions(settings):
+    register(settings, -1)
+    assert training_is_due(settings, NOW)
+
+
+def test_version_of_a_backtest_or_of_another_configuration_does_not_count(settings):
+    register(settings, 1, made_by="backtest")
+    register(settings, 2, **{tracking.CONFIGURATION: "another"})
+    assert training_is_due(settings, NOW)
+
+
+def test_nights_version_says_where_it_comes_from(published_shop):
+    settings = published_shop.settings()
+    version = tracking.described(settings, CHAMPION)
+    assert (version.as_of, version.made_by, version.code_version) == (NOW, "nightly", code_version())
+    assert version.configuration == digest(model_configuration(settings))
+    assert {"examples", "auc", "log_loss", "calibration"} == set(version.metrics)
+    assert tracking.read_configuration(settings, version.version) == model_configuration(settings)
+    assert log_of(settings).changes()[0].action == "first"
+
+
+def served_version(settings: Settings) -> str:
+    root = settings.snapshots_folder
+    return Snapshot.open(root / snapshot_store.current(root)).versions["home_ranker"]
+
+
+def test_later_version_is_the_challenger_and_ranks_nothing_until_it_is_promoted(shop):
+    settings = shop.settings(meta_model={"days": 2})
+    assert training_is_due(settings, NOW)  # as the configuration is another one
+    run = night(settings)
+    nightly(run)
+    assert (tracking.alias(settings, CHAMPION), tracking.alias(settings, CHALLENGER)) == ("1", "2")
+    assert (read_model(run)[1], read_trained_model(run)[1], served_version(settings)) == ("1", "2", "1")
+    promote(settings, "2", Asked(AS_OF, "ann", "to see"), force=True)
+    nightly(night(settings))
+    assert (read_model(run)[1], served_version(settings)) == ("2", "2")
+    assert [each.version for each in tracking.versions(settings)] == ["2", "1"]  # it was not trained again
+
+
+def test_promotion_in_the_middle_of_a_night_is_for_the_next_one(shop):
+    settings = shop.settings()
+    run = night(settings, train=False)
+    assert run.fingerprint(TAKE_CHAMPION) == night(settings, train=False).fingerprint(TAKE_CHAMPION)
+    before = run.fingerprint(TAKE_CHAMPION)
+    tracking.register(settings, MODEL, {}, 1, "another")
+    promote(settings, "2", Asked(AS_OF, "ann", "to see"), force=True)
+    assert run.fingerprint(TAKE_CHAMPION) == before
+    assert night(settings, train=False).fingerprint(TAKE_CHAMPION) != before
+
+
+def test_champion_ranks_on_when_a_recommender_is_added(shop):
+    settings = shop.settings()
+    narrow = LogisticModel(["own_visits", "popularity"], [0.5, 1.0], [2.0, 1.0], [0.25, 1.5], -4.5)
+    promote(settings, tracking.register(settings, narrow, {}, 1, "narrow"), Asked(AS_OF, "ann", "so"), force=True)
+    run = night(settings)
+    nightly(run)
+    model, version = read_model(run)
+    assert (version, served_version(settings)) == ("2", "2")
+    used = {name for name, slope in zip(model.features, model.coefficients, strict=True) if slope}
+    assert used == {"popularity", "own_visits"} < set(model.features)
+
+
+def test_champion_ranks_on_without_a_recommender_that_is_gone_and_the_night_says_so(shop, capsys):
+    settings = shop.settings(recommenders={"without": ("own_visits",)})
+    run = night(settings)
+    nightly(run)
+    model, version = read_model(run)
+    assert (version, served_version(settings)) == ("1", "1")
+    assert "own_visits" not in model.features
+    assert model == tracking.champion(settings)[0].over(read_trained_model(run)[0].features)
+    assert "version 1 ranks without own_visits, which the shop has not" in capsys.readouterr().err
+
+
+def test_fresh_shop_without_a_champion_is_told_to_train(shop):
+    settings = shop.settings(mlflow={"model_name": "new"})
+    with pytest.raises(ModelError, match="model 'new' has no alias 'champion': train one with 'recsys nightly'"):
+        nightly(night(settings, NOW, train=False), train=False)
+
+
+def test_training_alone_needs_no_champion():
+    names = [step.name for step in with_inputs(TRAIN_META_MODEL)]
+    assert names[-1] == "train_meta_model"
+    assert "take_champion" not in names

@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.registry import tracking
+from recsys.errors import ModelError
+from recsys.instants import to_micros
+from recsys.meta_model import LogisticModel
+from recsys.meta_model.base import BoostedSettings
+from recsys.pipeline import sources
+from recsys.registry.versions import CHALLENGER, CHAMPION
+from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
+
+pytestmark = MLFLOW_WARNS
+
+MODEL = LogisticModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.25, -1 / 3], -4.5)
+OTHER = LogisticModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
+
+
+def test_registered_model_reads_back_equal_and_is_nobodys_choice_yet(settings):
+    version = tracking.register(settings, MODEL, {"auc": 0.75}, 120, "first")
+    assert (version, tracking.read_version(settings, version)) == ("1", MODEL)
+    assert tracking.alias(settings, CHAMPION) is None
+
+
+def test_same_fingerprint_is_registered_once(settings):
+    assert [tracking.register(settings, MODEL, {}, 120, "same") for _ in range(3)] == ["1", "1", "1"]
+    assert tracking.register(settings, OTHER, {}, 120, "another") == "2"
+    assert [each.version for each in tracking.versions(settings)] == ["2", "1"]
+
+
+def test_alias_stands_for_one_version_at_a_time(settings):
+    for fingerprint in ("one", "two"):
+        tracking.point(settings, CHAMPION, tracking.register(settings, OTHER, {}, 120, fingerprint))
+    assert tracking.champion(settings) == (OTHER, "2")
+    tracking.point(settings, CHAMPION, "1")
+    assert tracking.version_of(settings, "champion") == tracking.alias(settings, "champion") == "1"
+
+
+def test_challenger_that_becomes_the_champion_is_no_challenger_any_more(settings):
+    for fingerprint in ("one", "two", "three"):
+        tracking.register(settings, MODEL, {}, 120, fingerprint)
+    tracking.point(settings, CHAMPION, "1")
+    tracking.point(settings, CHALLENGER, "3")
+    tracking.point(settings, CHAMPION, "2")
+    assert tracking.alias(settings, CHALLENGER) == "3"
+    tracking.point(settings, CHAMPION, "3")
+    assert tracking.alias(settings, CHALLENGER) is None
+
+
+def test_version_carries_where_it_comes_from(settings):
+    lineage = {
+        tracking.AS_OF: AS_OF.isoformat(),
+        tracking.MADE_BY: "nightly",
+        tracking.CODE_VERSION: "c0de",
+        tracking.CONFIGURATION: "c0f",
+    }
+    tracking.register(settings, MODEL, {"auc": 0.75}, 120, "with lineage", lineage)
+    tracking.point(settings, CHALLENGER, "1")
+    found = tracking.described(settings, "challenger")
+    assert (found.version, found.aliases, found.as_of) == ("1", ("challenger",), to_micros(AS_OF))
+    assert (found.made_by, found.code_version, found.configuration) == ("nightly", "c0de", "c0f")
+    assert (found.fingerprint, found.metrics) == ("with lineage", {"auc": 0.75, "examples": 120})
+    assert found.data_fingerprint == sources.fingerprint(settings.source, Path(settings.folder))
+    assert [found] == tracking.versions(settings)
+
+
+def test_version_keeps_its_configuration_and_its_signature(settings):
+    tracking.register(settings, MODEL, {}, 120, "with files", files={"theme_model.json": "{}"})
+    configuration = tracking.read_configuration(settings, "1")
+    assert configuration["meta_model"] == {
+        "kind": "logistic",
+        "days": 3,
+        "negatives": 20,
+        "regularization": 1.0,
+        "seed": 0,
+        "min_again": 200,
+        "boosted": BoostedSettings().model_dump(),
+    }
+    assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
+    inputs = yaml.safe_load(tracking._text(settings, "1", "model/MLmodel"))["signature"]["inputs"]
+    assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits", "bought_before"]
+    assert tracking._text(settings, "1", "model/theme_model.json") == "{}"
+
+
+def test_version_of_an_earlier_project_is_listed_without_what_it_does_not_carry(settings):
+    client, name = tracking._client(settings), settings.mlflow.model_name
+    run = client.create_run(tracking._experiment(client, settings.mlflow)).info
+    client.log_text(run.run_id, MODEL.to_json(), "model/model.json")
+    client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id)
+    (found,) = tracking.versions(settings)
+    assert (found.as_of, found.made_by, found.configuration) == (None, "", "")
+    assert tracking.read_version(settings, "1") == MODEL
+    assert tracking.read_configuration(settings, "1") == {}
+
+
+def test_model_without_champion_is_an_error_with_the_next_step(settings):
+    with pytest.raises(ModelError) as error:
+        tracking.champion(settings)
+    assert str(error.value) == (
+        f"model '{settings.mlflow.model_name}' has no alias 'champion': train one with 'recsys nightly'"
+    )
+
+
+def test_run_carries_parameters_metrics_coefficients_and_fingerprint(settings):
+    tracking.register(settings, MODEL, {"auc": 0.75}, 120, "logged")
+    client = tracking._client(settings)
+    version = client.get_model_version(settings.mlflow.model_name, "1")
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["meta_model.negatives"] == "20"
+    assert run.data.params["history.days"] == "90"
+    assert run.data.params["popularity.half_life_days"] == "2.0"
+    assert run.data.metrics == {
+        "auc": 0.75,
+        "examples": 120,
+        "strength.popularity": 0.25,
+        "strength.own_visits": -1 / 3,
+    }
+    assert run.data.tags["fingerprint"] == version.tags["fingerprint"] == "logged"
+
+
+def backtest_result(*versions: str, ndcg: float = 0.5) -> dict:
+    estimate = {"value": ndcg, "low": 0.25, "high": 0.75}
+    policies = {"meta": {"ndcg@10": estimate, "users": 9, "auc": 0.9}}
+    of_versions = {f"meta@{version}": version for version in versions}
+    further = {policy: {"ndcg@10": estimate} for policy in of_versions}
+    return {"window": {"days": 1, "versions": of_versions}, "policies": {**policies, **further}}
+
+
+def test_backtest_is_logged_as_a_run_of_its_own(settings):
+    run_id = tracking.log_backtest(settings, backtest_result("3"))
+    run = tracking._client(settings).get_run(run_id)
+    assert (run.info.run_name, run.info.status) == ("backtest", "FINISHED")
+    assert run.data.metrics == {"meta.ndcg_at_10": 0.5, "meta.users": 9, "meta.auc": 0.9, "meta 3.ndcg_at_10": 0.5}
+
+
+def test_last_backtest_is_the_latest_that_holds_all_of_the_versions(settings):
+    ids = [
+        tracking.log_backtest(settings, backtest_result(*versions, ndcg=ndcg))
+        for versions, ndcg in ((("1", "2"), 0.1), (("1", "2", "12"), 0.2), (("1",), 0.3), (("12", "3"), 0.4))
+    ]
+    assert tracking.last_backtest(settings, ("2", "1")) == (ids[1], backtest_result("1", "2", "12", ndcg=0.2))
+    assert tracking.last_backtest(settings, ("1",))[0] == ids[2]
+    assert tracking.last_backtest(settings, ("2", "3")) is None
+
+
+def test_backtest_of_another_model_is_not_this_ones(settings, registry):
+    tracking.log_backtest(registry.settings(mlflow={"model_name": "another"}), backtest_result("1", "2"))
+    assert tracking.last_backtest(settings, ("1", "2")) is None
+
+
+def test_everything_of_mlflow_lies_below_the_folder(settings, registry, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    tracking.register(settings, MODEL, {}, 120, "placed")
+    assert not list(tmp_path.iterdir())
+    assert {path.name for path in (registry.folder / "var").iterdir()} <= {"mlflow.db", "mlartifacts", ".lock"}
+
+
+def test_database_whose_making_was_killed_is_made_anew(tmp_path):
+    half_made = tmp_path / "shop/var/.tmp-mlflow"
+    half_made.mkdir(parents=True)
+    (half_made / "mlflow.db").write_bytes(b"half a database")
+    (half_made / "mlflow.db-journal").write_bytes(b"of another")
+    settings = SmallShop(tmp_path / "shop").settings()
+    with pytest.raises(ModelError):
+        tracking.champion(settings)
+    assert not half_made.exists()
+
+
+def test_model_of_other_features_is_refused_with_both_lists():
+    with pytest.raises(
+        ModelError, match=r"trained on features popularity, own_visits; the configuration gives popularity"
+    ):
+        MODEL.require_features(["popularity"])

@@ -1,0 +1,26 @@
+from recsys.backtest.coefficients import WORDS, coefficients
+from recsys.config.settings import _NO_SALES
+from recsys.meta_model import LogisticModel, Weights
+from recsys.recommenders import RecommenderSettings, recommenders
+
+
+def test_every_feature_has_a_sentence_and_no_other_has_one():
+    names = [each.name for each in recommenders(RecommenderSettings(), _NO_SALES)]
+    assert list(WORDS) == names
+    assert len(set(WORDS.values())) == len(names)
+    assert all(words.endswith(".") for words in WORDS.values())
+
+
+def test_coefficients_come_in_the_order_of_the_model_with_those_of_sales_bought_before():
+    model = LogisticModel(
+        ["popularity", "activity"], [0.0, 0.0], [1.0, 2.0], [0.5, -1.0], -3.0, Weights([0.25, 0.0], -1)
+    )
+    assert coefficients(model) == [
+        {"feature": "popularity", "words": WORDS["popularity"], "first": 0.5, "again": 0.25},
+        {"feature": "activity", "words": WORDS["activity"], "first": -1.0, "again": 0.0},
+    ]
+
+
+def test_model_with_one_set_of_weights_has_no_others():
+    rows = coefficients(LogisticModel(["popularity"], [0.0], [1.0], [0.5], -3.0))
+    assert rows == [{"feature": "popularity", "words": WORDS["popularity"], "first": 0.5}]

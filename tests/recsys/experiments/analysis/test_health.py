@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+from scipy.stats import binomtest
+from tea_tasting.aggr import Aggregates
+from tea_tasting.metrics import SampleRatio
+
+from recsys.experiments.analysis.health import health_result, invalidations, sample_ratio_p
+from recsys.experiments.analysis.results import HealthResult
+from tests.helpers.judged_experiments import CONTROL, THEMES, experiment, healthy
+
+HALVES = {"control": 0.5, "themes": 0.5}
+
+
+def result(users: dict[str, int], **changes: object) -> HealthResult:
+    return health_result(experiment(), healthy(users, **changes))
+
+
+def test_sample_ratio_is_that_of_the_published_vector() -> None:
+    found = sample_ratio_p({"control": 821_588, "themes": 815_482}, HALVES)
+    assert found == pytest.approx(1.82e-6, rel=2e-3)
+
+
+def test_sample_ratio_of_two_variants_is_tea_tastings() -> None:
+    arms = {"control": Aggregates(2_310), "themes": Aggregates(7_210)}
+    theirs = SampleRatio(3, method="norm", correction=False).analyze(arms, "control", "themes")
+    assert sample_ratio_p({"control": 2_310, "themes": 7_210}, {"control": 0.25, "themes": 0.75}) == pytest.approx(
+        theirs.pvalue
+    )
+    assert theirs.pvalue == pytest.approx(binomtest(2_310, 9_520, 0.25).pvalue, abs=0.005)
+
+
+def test_sample_ratio_counts_all_variants_and_one_without_users() -> None:
+    weights = {"control": 0.5, "a": 0.3, "b": 0.2}
+    assert sample_ratio_p({"control": 500, "a": 300, "b": 200}, weights) == 1.0
+    assert (sample_ratio_p({"control": 500, "a": 300}, weights) or 0) < 1e-40
+    assert sample_ratio_p({}, weights) is None
+
+
+def test_sound_experiment_has_nothing_to_say() -> None:
+    found = result({"control": 10_020, "themes": 9_980}, recomputed=20_000)
+    assert list(invalidations(found, 0.001)) == []
+    assert found.warnings == ()
+    assert found.pages == {"control": {"assigned": 30_060}, "themes": {"assigned": 29_940}}
+
+
+def test_users_who_do_not_split_by_the_weights_invalidate() -> None:
+    [reason] = invalidations(result({"control": 10_500, "themes": 9_500}), 0.001)
+    assert reason.startswith("Users do not split by the weights: 10,500 of control, 9,500 of themes; chance")
+
+
+@pytest.mark.parametrize(("jumpers", "reasons"), [(20, 0), (21, 1)])  # 0.1 % of 20,000
+def test_too_many_jumpers_invalidate(jumpers: int, reasons: int) -> None:
+    found = result({"control": 10_000, "themes": 10_000}, jumpers=jumpers)
+    assert found.jumper_share == jumpers / 20_000
+    assert len(list(invalidations(found, 0.001))) == reasons
+    assert found.warnings == (f"{jumpers} users were assigned to more than one variant; they count for their first.",)
+
+
+@pytest.mark.parametrize(("mismatches", "reasons"), [(5, 0), (6, 1)])  # 0.1 % of 5,000
+def test_too_many_users_with_another_variant_than_configured_invalidate(mismatches: int, reasons: int) -> None:
+    found = result({"control": 10_000, "themes": 10_000}, recomputed=5_000, mismatches=mismatches)
+    assert len(list(invalidations(found, 0.001))) == reasons
+    assert len(found.warnings) == 1
+
+
+def test_pages_that_fell_back_are_shared_out_by_variant() -> None:
+    pages = {
+        ("control", "assigned"): 90,
+        ("control", "fallback"): 10,
+        ("themes", "assigned"): 200,
+        ("themes", "override"): 7,
+        ("", "kill"): 3,
+    }
+    found = result({"control": 50, "themes": 60}, pages=pages, fallbacks={"control": 12})
+    assert found.fallback_share == {"control": 0.12, "themes": 0.0}
+    assert found.pages["themes"] == {"assigned": 200, "override": 7}
+    assert found.warnings == (
+        "Pages fell back unevenly: 12.0% of control, 0.0% of themes."
+        " The variants differ by more than what they should serve.",
+    )
+
+
+def test_variant_with_two_versions_of_a_pinned_model_is_named() -> None:
+    versions = {("control", "3"): 70, ("themes", "7"): 50, ("themes", "8"): 20, ("themes", ""): 1}
+    found = result({"control": 50, "themes": 50}, model_versions=versions)
+    assert found.model_versions == {"control": {"3": 70}, "themes": {"": 1, "7": 50, "8": 20}}
+    assert found.warnings == ("themes was served by model versions 7, 8: its figures mix them.",)
+
+
+def test_model_of_each_night_may_change() -> None:
+    tonight = {key: value for key, value in THEMES.items() if key != "model"}
+    versions = {("themes", "7"): 50, ("themes", "8"): 20}
+    found = health_result(experiment(variants=[CONTROL, tonight]), healthy({"themes": 1}, model_versions=versions))
+    assert found.warnings == ()
+
+
+def test_several_configurations_are_counted() -> None:
+    assert result({}, configuration_shas={"a1": 5, "b2": 6}).warnings == ("Pages were served under 2 configurations.",)
+
+
+def test_interleaved_users_split_by_nothing() -> None:
+    mixed = experiment(type="interleave")
+    found = health_result(mixed, replace(healthy({"interleaved": 40}), jumpers=0))
+    assert found.sample_ratio_p is None
+    assert list(invalidations(found, 0.001)) == []

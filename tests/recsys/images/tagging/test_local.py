@@ -1,0 +1,35 @@
+import pytest
+
+from recsys.errors import InputError
+from recsys.images.settings import ImageSettings
+from recsys.images.tagging.local import photos_below, tag_here
+from tests.helpers.small_photos import own_tagger, write_photo
+
+
+def test_folder_means_all_photos_below_it_and_files_are_as_they_are(tmp_path):
+    for name in ("b/2.JPG", "b/1.bmp", "a.webp", "b/notes.txt", "b/folder.jpg/3.tif"):
+        write_photo(tmp_path / name, (1, 2, 3))
+    found = photos_below(["s3://bucket/x.jpg", str(tmp_path), "/no/such.bmp"])
+    inside = [f"{tmp_path}/{name}" for name in ("a.webp", "b/1.bmp", "b/2.JPG", "b/folder.jpg/3.tif")]
+    assert found == ["s3://bucket/x.jpg", *inside, "/no/such.bmp"]
+
+
+def test_folder_without_photos_is_an_error_that_names_what_photos_end_in(tmp_path):
+    with pytest.raises(InputError, match=rf"{tmp_path} holds no photo: .*\.avif, \.bmp, \.gif, "):
+        photos_below([str(tmp_path)])
+
+
+def test_photos_are_tagged_in_order_or_say_why_not(tmp_path):
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    red = write_photo(tmp_path / "red.bmp", (255, 0, 0))
+    page = tmp_path / "page.jpg"
+    page.write_text("<html></html>")
+    rows = list(tag_here([red, str(page), "/no/such.bmp", red], settings, threads=1))
+    assert [row["photo"] for row in rows] == [red, str(page), "/no/such.bmp", red]
+    assert [row.get("reason") for row in rows] == [None, "not_an_image", "missing", None]
+    assert rows[0]["tags"] == rows[3]["tags"]
+    probabilities = [each["probability"] for each in rows[0]["tags"]]
+    assert len(probabilities) == 5
+    assert sorted(probabilities, reverse=True) == probabilities
+    assert 0 < sum(probabilities) <= 1
+    assert all(each["tag"].startswith("thing ") for each in rows[0]["tags"])

@@ -1,0 +1,240 @@
+"""Photos of one colour, tagged by a network that reads the colour: each row must be its own photo's."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recsys.images.settings import ImageSettings
+from recsys.images.tagging import tagging
+from recsys.images.tagging.files import content_hash
+from recsys.images.tagging.inference import Tagger
+from recsys.images.tagging.tag_store import HASHES, TAGGED
+from recsys.images.tagging.taggers import Preprocessing
+from recsys.images.tagging.tagging import Worker, best_device, hash_photos, tag_photos
+from tests.helpers.small_photos import own_tagger, write_photo
+
+BAD = {b"": "empty", b"<html></html>": "not_an_image", b"\x89PNG\r\n\x1a\n": "not_an_image", b"GIF89a": "not_an_image"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Colours(nn.Module):
+    """Logits and embedding are a photo's mean colours in [0, 1]."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        colours = images.mean((2, 3))
+        return 100 * colours, colours
+
+
+@pytest.fixture
+def colours(monkeypatch) -> None:
+    preparation = Preprocessing(resize=8, crop=8, mean=(0, 0, 0), std=(1, 1, 1))
+    tagger = Tagger(Colours(), ["red", "green", "blue"], preparation)
+    monkeypatch.setattr(tagging, "_loaded", lambda *_: tagger)
+
+
+def images(**tagging_settings) -> ImageSettings:
+    return ImageSettings.model_validate({"tagging": tagging_settings})
+
+
+def batches(pairs: list[tuple[str | None, str]], rows: int = 256) -> list[pa.RecordBatch]:
+    schema = pa.schema([("image_hash", pa.string()), ("image_uri", pa.string())])
+    table = pa.Table.from_pylist([{"image_hash": each, "image_uri": uri} for each, uri in pairs], schema)
+    return table.to_batches(max_chunksize=rows)
+
+
+def tagged(
+    pairs: list[tuple[str | None, str]], settings: ImageSettings, rows: int = 256, threads: int = 1
+) -> list[dict]:
+    found = list(tag_photos(batches(pairs, rows), settings, Worker("cpu", threads)))
+    assert all(batch.schema == TAGGED for batch in found)
+    return [row for batch in found for row in batch.to_pylist()]
+
+
+def hashed(path: Path) -> tuple[str, str]:
+    return content_hash(path.read_bytes()), str(path)
+
+
+@pytest.fixture
+def mixed(tmp_path) -> dict[tuple[str, str], tuple[int, int, int] | str]:
+    """Photos of random colours with bad ones among them, by hash and path: the colour, or why it is bad."""
+    rng, found = np.random.default_rng(0), {}
+    for number in range(50):
+        path = tmp_path / f"{number}.bmp"
+        if number % 3 == 1 or 20 <= number < 30:  # sometimes a whole batch of bad ones
+            content = [*BAD][number % len(BAD)]
+            path.write_bytes(content)
+            found[hashed(path)] = BAD[content]
+        else:
+            colour = tuple(int(level) for level in rng.integers(0, 256, 3))
+            write_photo(path, colour)
+            found[hashed(path)] = colour
+    return found
+
+
+@pytest.mark.parametrize(("batch", "rows", "threads"), [(1, 256, 1), (4, 7, 3), (32, 256, 2), (100, 1, 1)])
+def test_each_row_holds_what_its_own_photo_shows_wherever_bad_photos_lie(mixed, colours, batch, rows, threads):
+    found = tagged([*mixed], images(batch=batch, tags=2), rows, threads)
+    assert [row["image_hash"] for row in found] == [image_hash for image_hash, _ in mixed]
+    for row, expected in zip(found, mixed.values(), strict=True):
+        if isinstance(expected, str):
+            assert (row["reason"], row["tags"], row["embedding"]) == (expected, None, None)
+            assert row["detail"]
+        else:
+            shares = np.array(expected) / 255
+            np.testing.assert_allclose(row["embedding"], shares, rtol=1e-5)
+            best = np.argsort(-shares)[:2]
+            assert row["tags"] == [["red", "green", "blue"][colour] for colour in best]
+            np.testing.assert_allclose(
+                row["probabilities"], np.exp(100 * shares[best]) / np.exp(100 * shares).sum(), rtol=1e-3
+            )
+            assert (row["reason"], row["detail"]) == (None, None)
+
+
+def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    rng = np.random.default_rng(0)
+    for number in range(11):
+        write_photo(tmp_path / f"{number}.bmp", tuple(int(level) for level in rng.integers(0, 256, 3)))
+    pairs = [hashed(tmp_path / f"{number}.bmp") for number in range(11)]
+    expected = {
+        row["image_hash"]: row
+        for row in tagged(pairs, settings.model_copy(update={"tagging": images(batch=1).tagging}))
+    }
+    assert len({tuple(row["tags"]) for row in expected.values()}) > 2
+    for batch, order in ((4, rng.permutation(11)), (32, range(11))):
+        some = settings.model_copy(update={"tagging": images(batch=batch).tagging})
+        for row in tagged([pairs[number] for number in order], some, threads=2):
+            wanted = expected[row["image_hash"]]
+            np.testing.assert_allclose(row["probabilities"], wanted["probabilities"], atol=1e-5)
+            np.testing.assert_allclose(row["embedding"], wanted["embedding"], rtol=1e-5, atol=1e-5)
+            assert row["tags"] == wanted["tags"]
+
+
+def test_photo_that_changed_since_it_was_hashed_is_set_aside_and_never_tagged_under_the_old_hash(tmp_path, colours):
+    path = tmp_path / "a.bmp"
+    write_photo(path, (255, 0, 0))
+    pair = hashed(path)
+    write_photo(path, (0, 0, 255))
+    (row,) = tagged([pair], images())
+    assert (row["image_hash"], row["reason"], row["tags"]) == (pair[0], "missing", None)
+    assert "has changed since it was hashed" in row["detail"]
+    (row,) = tagged([(None, str(path))], images())
+    assert row["tags"][0] == "blue"
+
+
+def test_photo_that_vanished_since_it_was_hashed_is_missing(tmp_path, colours):
+    (row,) = tagged([("0" * 32, str(tmp_path / "none.bmp"))], images())
+    assert (row["reason"], row["tags"]) == ("missing", None)
+
+
+def test_limits_of_the_configuration_hold(tmp_path, colours):
+    pair = hashed(Path(write_photo(tmp_path / "a.bmp", (255, 0, 0), side=100)))
+    for limits, reason in (({"max_megapixels": 0.01}, None), ({"max_megapixels": 0.0099}, "too_large")):
+        assert tagged([pair], images(**limits))[0]["reason"] == reason
+    assert tagged([pair], images(max_megabytes=1e-5))[0]["reason"] == "too_large"
+
+
+def test_no_photos_give_no_rows(colours):
+    assert tagged([], images()) == []
+    assert tagged([("0" * 32, "/no/such.bmp")] * 3, images(batch=2))[2]["reason"] == "missing"
+
+
+def test_tagger_is_loaded_once_a_process(tmp_path):
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    again = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    assert tagging._loaded(settings.tagger, "cpu") is tagging._loaded(again.tagger, "cpu")
+
+
+def test_best_device_is_a_gpu_where_there_is_one(monkeypatch):
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert best_device() == device
+
+
+# Memory.
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, item):
+        with self._lock:
+            self.calls += 1
+        return item
+
+
+def test_results_come_in_order_and_at_most_so_many_ahead():
+    counter, most = Counter(), 0
+    with ThreadPoolExecutor(4) as pool:
+        for taken, item in enumerate(tagging._ahead(pool, counter, range(200), at_once=10)):
+            assert item == taken
+            most = max(most, counter.calls - taken)
+    assert counter.calls == 200
+    assert most <= 10
+
+
+def test_endless_photos_are_decoded_only_as_far_as_they_are_needed(tmp_path, colours, monkeypatch):
+    image_hash, uri = hashed(Path(write_photo(tmp_path / "a.bmp", (255, 0, 0))))
+    counter = Counter()
+    decode = tagging.decode
+    monkeypatch.setattr(tagging, "decode", lambda data, *limits: decode(counter(data), *limits))
+    endless = (batches([(image_hash, uri)] * 3)[0] for _ in count())
+    rows, found = 0, tag_photos(endless, images(batch=5), Worker("cpu", 3))
+    for _ in range(20):
+        rows += next(found).num_rows
+        assert counter.calls <= rows + 5 + 2 * 5  # the batch that is being tagged, and two ahead
+    found.close()
+
+
+# Hashes.
+
+
+def hashes(pairs: list[tuple[str, str | None]], settings: ImageSettings | None = None) -> dict[str, dict]:
+    schema = pa.schema([("image_uri", pa.string()), ("known_stamp", pa.string())])
+    table = pa.Table.from_pylist([{"image_uri": uri, "known_stamp": stamp} for uri, stamp in pairs], schema)
+    found = list(hash_photos(table.to_batches(max_chunksize=2), settings or images()))
+    assert all(batch.schema == HASHES for batch in found)
+    return {row["image_uri"]: row for batch in found for row in batch.to_pylist()}
+
+
+def test_photos_are_hashed_where_they_are_new_or_have_changed(tmp_path):
+    paths = [tmp_path / name for name in ("new.bmp", "same.bmp", "changed.bmp")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    first = hashes([(str(path), None) for path in paths])
+    assert {row["image_hash"] for row in first.values()} == {content_hash(path.name.encode()) for path in paths}
+    paths[2].write_bytes(b"something else")
+    second = hashes([(str(path), first[str(path)]["stamp"] if path != paths[0] else None) for path in paths])
+    assert set(second) == {str(paths[0]), str(paths[2])}
+    assert second[str(paths[2])]["image_hash"] == content_hash(b"something else")
+    assert second[str(paths[2])]["stamp"] != first[str(paths[2])]["stamp"]
+    assert {(row["reason"], row["detail"]) for row in second.values()} == {(None, None)}
+
+
+def test_photo_that_cannot_be_hashed_says_why_and_has_no_stamp_so_that_it_is_tried_again(tmp_path):
+    (tmp_path / "large.bmp").write_bytes(bytes(2000))
+    uris = [str(tmp_path / "none.bmp"), str(tmp_path / "large.bmp")]
+    found = hashes([(uri, "a stamp") for uri in uris], images(max_megabytes=0.001))
+    assert [found[uri]["reason"] for uri in uris] == ["missing", "too_large"]
+    assert {(row["stamp"], row["image_hash"]) for row in found.values()} == {(None, None)}
+    assert found[uris[1]]["detail"] == "more than 0.001 megabytes"
+
+
+def test_hashing_nothing_gives_nothing():
+    assert hashes([]) == {}

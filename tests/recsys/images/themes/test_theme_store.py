@@ -1,0 +1,173 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import ModelError
+from recsys.images.themes.theme_store import read, save, themes_as_of
+from recsys.images.themes.themes import ThemeModel, no_themes
+from recsys.instants import DAY
+
+TAGGER, SETTINGS = "tagger-1", "30 themes"
+
+
+class Shop:
+    """A folder of theme models, and what was asked of the fit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fitted_after: list[str | None] = []
+        self.given: list[ThemeModel | None] = []
+
+    def themes(self, day: float, tagger: str = TAGGER, settings: str = SETTINGS, themes: int = 2) -> str:
+        """The version of the themes to use from a day on; one that is fitted is called by day, tagger and settings."""
+
+        def fit(previous: ThemeModel | None) -> ThemeModel:
+            self.given.append(previous)
+            self.fitted_after.append(previous and previous.version)
+            first = previous.next_id if previous else 1  # every theme is new
+            return ThemeModel(
+                version=f"day {day:02g} {tagger} {settings}",
+                fingerprint=settings,
+                as_of=round(day * DAY),
+                tagger_version=tagger,
+                tags=["pool"],
+                ids=list(range(first, first + themes)),
+                next_id=first + themes,
+                names=[f"theme {number}" for number in range(themes)],
+                components=[[1.0]] * themes,
+                scales=[1.0] * themes,
+                shares=[1 / themes] * themes,
+            )
+
+        return themes_as_of(self.folder, round(day * DAY), tagger, settings, 7, fit).version
+
+    @property
+    def n_fits(self) -> int:
+        return len(self.fitted_after)
+
+
+@pytest.fixture
+def shop(tmp_path) -> Shop:
+    return Shop(tmp_path / "themes")
+
+
+DAY_10 = "day 10 tagger-1 30 themes"
+
+
+def test_first_themes_are_fitted_without_any_before(shop):
+    assert shop.themes(10) == DAY_10
+    assert shop.fitted_after == [None]
+
+
+@pytest.mark.parametrize("later", [0, 1, 6, 6.999])
+def test_themes_are_used_until_they_are_too_old(shop, later):
+    shop.themes(10)
+    assert shop.themes(10 + later) == DAY_10
+    assert shop.n_fits == 1
+
+
+@pytest.mark.parametrize("later", [7, 8, 400])
+def test_old_themes_are_fitted_anew_and_name_the_new_ones(shop, later):
+    shop.themes(10)
+    assert shop.themes(10 + later) == f"day {10 + later} tagger-1 30 themes"
+    assert shop.fitted_after == [None, DAY_10]
+
+
+def test_themes_fitted_as_of_a_later_instant_are_never_used_for_an_earlier_one_nor_name_its_themes(shop):
+    shop.themes(10)
+    assert shop.themes(9) == "day 09 tagger-1 30 themes"
+    assert shop.fitted_after == [None, None]
+    assert shop.given[1] is None
+    assert shop.themes(10) == DAY_10  # still its own
+
+
+def test_run_of_an_earlier_instant_in_between_changes_nothing_for_a_later_one(shop):
+    shop.themes(10)
+    shop.themes(2)
+    assert shop.themes(11) == DAY_10
+    assert shop.themes(3) == "day 02 tagger-1 30 themes"
+    assert shop.n_fits == 2
+
+
+@pytest.mark.parametrize("days", [(1, 5, 9), (9, 5, 1), (5, 1, 9)])
+def test_whatever_the_order_of_runs_no_themes_are_of_the_future_or_too_old(shop, days):
+    for day in days:
+        found = int(shop.themes(day).split()[1])
+        assert day - 7 < found <= day
+
+
+def test_other_settings_fit_their_own_themes_and_leave_the_first(shop):
+    shop.themes(10)
+    assert shop.themes(11, settings="20 themes") == "day 11 tagger-1 20 themes"
+    assert shop.fitted_after == [None, DAY_10]  # named by what there is
+    assert shop.themes(12) == DAY_10
+
+
+def test_last_themes_of_the_same_settings_name_the_new_ones_before_later_ones_of_others(shop):
+    shop.themes(10)
+    shop.themes(11, settings="5 themes")
+    shop.themes(20)
+    assert shop.fitted_after == [None, DAY_10, DAY_10]
+
+
+def test_id_that_themes_of_other_settings_were_given_is_not_given_again(shop):
+    shop.themes(10)  # ids 1, 2
+    shop.themes(11, settings="5 themes", themes=5)  # ids 3 to 7
+    shop.themes(20)
+    assert shop.given[2].next_id == 8
+    assert read(shop.folder / "day 20 tagger-1 30 themes.json").ids == [8, 9]
+
+
+def test_id_that_an_earlier_instant_was_given_later_is_not_given_again(shop):
+    shop.themes(20)  # ids 1, 2
+    shop.themes(5, themes=5)  # knows of none before it: ids 1 to 5
+    shop.themes(30)
+    assert shop.fitted_after[2] == "day 20 tagger-1 30 themes"
+    assert shop.given[2].next_id == 6
+
+
+def test_other_tagger_starts_afresh(shop):
+    shop.themes(10)
+    assert shop.themes(10, tagger="tagger-2") == "day 10 tagger-2 30 themes"
+    assert shop.fitted_after == [None, None]
+    assert shop.themes(11) == DAY_10
+
+
+def test_model_without_themes_is_not_kept(shop):
+    nothing = themes_as_of(shop.folder, 0, TAGGER, SETTINGS, 7, lambda _: no_themes())
+    assert nothing == no_themes()
+    assert not list(shop.folder.glob("*"))
+
+
+def test_half_written_file_is_never_read(shop, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            shop.themes(10)
+    left = [path.name for path in shop.folder.iterdir()]
+    assert left
+    (shop.folder / left[0]).write_text('{"version": "hal')
+    assert shop.themes(10) == DAY_10
+    assert shop.fitted_after == [None, None]
+
+
+def test_saved_model_takes_the_place_of_the_one_before_it_whole(tmp_path):
+    path = tmp_path / "new folder/theme_model.json"
+    for version in ("first, with a long name", "next"):
+        save(replace(no_themes(), version=version), path)
+        assert read(path).version == version
+    assert [each.name for each in path.parent.iterdir()] == ["theme_model.json"]
+
+
+def test_damaged_file_is_an_error_that_names_it(shop):
+    shop.themes(10)
+    path = shop.folder / f"{DAY_10}.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ModelError, match=rf"{path}: the theme model cannot be read \(.*\): remove its file"):
+        shop.themes(11)
+    path.unlink()
+    assert shop.themes(11) == "day 11 tagger-1 30 themes"

@@ -1,0 +1,55 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import StoreError
+from recsys.instants import to_micros
+from recsys.pipeline.night_values import NightValues, keep, kept
+
+FIRST = datetime(2026, 2, 27, tzinfo=UTC)
+
+
+def night(day: int, **changes: object) -> NightValues:
+    values = {"version": "1", "rejected_share": 0.0, "sales_covered": 1.0, "users": 9, "purchases": 3, "pages": 2}
+    return NightValues(as_of=FIRST + timedelta(days=day), **{**values, **changes})
+
+
+def test_nights_are_kept_in_order_and_come_back_equal(tmp_path):
+    third, first = night(2, drift={"a": -0.5}, ndcg=0.25), night(0, problems=("too few",))
+    for each in (third, first, night(9)):
+        keep(each, tmp_path)
+    assert kept(tmp_path) == [first, third, night(9)]
+    assert {path.name for path in (tmp_path / "night_checks").iterdir()} == {
+        f"202603{day}T000000Z.json" for day in ("01", "08")
+    } | {"20260227T000000Z.json"}
+
+
+def test_only_nights_before_an_instant_are_asked_for(tmp_path):
+    for day in (0, 1, 2):
+        keep(night(day), tmp_path)
+    assert kept(tmp_path, before=to_micros(FIRST + timedelta(days=1))) == [night(0)]
+
+
+def test_night_that_is_done_again_replaces_its_values(tmp_path):
+    keep(night(0, users=1), tmp_path)
+    keep(night(0, users=2), tmp_path)
+    assert [each.users for each in kept(tmp_path)] == [2]
+
+
+def test_shop_without_a_night_has_none(tmp_path):
+    assert kept(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"as_of": "2026-03-01"}'])
+def test_damaged_file_is_named(tmp_path, text):
+    path: Path = tmp_path / "night_checks" / "20260301T000000Z.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(StoreError, match=r"20260301T000000Z.json does not hold the values of a night .*: remove it"):
+        kept(tmp_path)
+
+
+def test_worst_drift_is_the_farthest_on_either_side():
+    assert night(0, drift={"a": 0.5, "b": -0.7, "c": 0.1}).worst_drift == ("b", -0.7)
+    assert night(0).worst_drift == ("", 0.0)

@@ -1,0 +1,472 @@
+"""From logged pages and events to sums: small cases by hand, random ones against loops over pages and events."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql.types import StructField, StructType
+
+from recsys.experiments.analysis.outcomes import COLUMNS, Quantities, credit, winsorized
+from recsys.experiments.evidence import ALL, EVERYBODY, TRIGGERED, Evidence
+from recsys.experiments.settings import Experiment
+from recsys.instants import DAY, HOUR, SECOND, from_micros, parse_instant
+from recsys.pipeline import outcomes
+from recsys.pipeline.experiment_health import health
+from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of, whole_users
+from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
+from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES
+from recsys.tables.night import EVENTS, Table
+
+START = parse_instant("2026-03-02")
+AS_OF = START + 12 * DAY
+ATTRIBUTION = 3 * DAY
+LOOKBACK = 2 * DAY
+REVENUE = winsorized("revenue", 0.9)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as it was logged; `at` in hours after START."""
+
+    user: str
+    at: float
+    variant: str | None = "control"
+    reason: str = "assigned"
+    request: str = ""
+    level: str = "none"
+    overlap: float | None = 1.0
+    country: str | None = "DE"
+    sales: Sequence[str] = ()
+    teams: Sequence[str] | None = None
+    model: str = "3"
+    experiment: str = "image-themes"
+    phase: int = 2
+
+    @property
+    def shown_at(self) -> int:
+        return START + int(self.at * HOUR)
+
+    @property
+    def id(self) -> str:
+        return self.request or f"{self.user}@{self.at}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event; `at` in hours after START, `told` when it was recorded, by default at once."""
+
+    user: str
+    at: float
+    kind: str = "visit"
+    sale: str = "s1"
+    revenue: float | None = None
+    told: float | None = None
+    token: str = ""
+
+    @property
+    def occurred_at(self) -> int:
+        return START + round(self.at * HOUR)
+
+    @property
+    def recorded_at(self) -> int:
+        return START + round((self.at if self.told is None else self.told) * HOUR)
+
+
+def experiment(kind: str = "ab", **analysis: Any) -> Experiment:
+    metrics = [
+        {"name": "bought", "type": "mean", "column": "purchases"},
+        {"name": "looked", "type": "mean", "column": "visited"},
+        {"name": "spent", "type": "mean", "column": "revenue", "winsorize": 0.9},
+        {"name": "rate", "type": "ratio", "numerator": "attributed_visits", "denominator": "exposures"},
+        {"name": "fell", "type": "ratio", "numerator": "fallbacks", "denominator": "exposures"},
+    ]
+    return Experiment.model_validate(
+        {
+            "key": "image-themes",
+            "type": kind,
+            "status": "running",
+            "phase": 2,
+            "start": from_micros(START),
+            "end": from_micros(AS_OF),
+            "variants": [{"key": key, "weight": 0.5, "policy": "meta"} for key in ("control", "themes")],
+            "analysis": {
+                "attribution_days": 3,
+                "cuped": {"lookback_days": 2},
+                "segments": ["country"],
+                "primary": metrics,
+                **analysis,
+            },
+        }
+    )
+
+
+def frame(spark: SparkSession, table: Table, rows: Iterable[dict[str, Any]]) -> Any:
+    schema = StructType([StructField(name, kind) for name, kind in table.columns.items()])
+    return spark.createDataFrame([tuple(row.get(name) for name in table.columns) for row in rows], schema)
+
+
+def logged(page: Page) -> dict[str, Any]:
+    return {
+        "event_id": f"{page.user}|{page.id}",
+        "exposed_at": from_micros(page.shown_at),
+        "request_id": page.id,
+        "user_id": page.user,
+        "fallback_level": page.level,
+        "sale_ids": list(page.sales),
+        "attributes": {} if page.country is None else {"country": page.country},
+        "experiment": page.experiment,
+        "phase": page.phase,
+        "variant": page.variant,
+        "reason": page.reason,
+        "configuration_sha": "ab12",
+        "model_version": page.model,
+        "overlap_at_10": page.overlap,
+        "teams": None if page.teams is None else list(page.teams),
+        "day": from_micros(page.shown_at).date(),
+    }
+
+
+def told(event: Event) -> dict[str, Any]:
+    return {
+        "event_id": str(event),
+        "user_id": event.user,
+        "sale_id": event.sale,
+        "kind": event.kind,
+        "occurred_at": from_micros(event.occurred_at),
+        "recorded_at": from_micros(event.recorded_at),
+        "revenue": event.revenue,
+        "attribution_token": event.token,
+        "day": from_micros(event.occurred_at).date(),
+    }
+
+
+@dataclass
+class Gathered:
+    """All that is made of some pages and events."""
+
+    users: dict[str, dict[str, Any]]
+    evidence: Evidence
+
+
+def gather(
+    spark: SparkSession,
+    pages: Iterable[Page],
+    events: Iterable[Event] = (),
+    recorded: Iterable[Event] | None = None,
+    settings: Experiment | None = None,
+    as_of: int = AS_OF,
+) -> Gathered:
+    """Let Spark do it; by default the service was told of what carries a token."""
+    settings, events = settings or experiment(), list(events)
+    recorded = [event for event in events if event.token] if recorded is None else recorded
+    shown = outcomes.pages(frame(spark, COMPACTED_EXPOSURES, map(logged, pages)), settings, as_of).localCheckpoint()
+    happened = outcomes.events(
+        frame(spark, EVENTS, map(told, events)), frame(spark, COMPACTED_EVENTS, map(told, recorded)), settings, as_of
+    )
+    quantities = Quantities.of(settings)
+    users = outcomes.with_segments(outcomes.first_pages(shown), quantities.segments).localCheckpoint()
+    days = outcomes.user_days(shown, users, happened, settings).localCheckpoint()
+    table = EXPERIMENT_USERS.check(outcomes.experiment_users(days, users, settings)).localCheckpoint()
+    sums = EXPERIMENT_SUMS.check(experiment_sums(days, quantities, caps(table, quantities)))
+    found = health(shown, users, lambda ids: np.full(len(ids), "control"))
+    rows = {row["user_id"]: row.asDict() for row in table.collect()}
+    return Gathered(rows, Evidence(sums_of(sums.toArrow()), found))
+
+
+def outcome(gathered: Gathered, user: str, *columns: str) -> tuple[float, ...]:
+    return tuple(gathered.users[user][column] for column in columns)
+
+
+COUNTS = ("visits", "purchases", "revenue")
+ATTRIBUTED = ("attributed_visits", "attributed_purchases", "attributed_revenue")
+PAST = ("pre_visits", "pre_purchases", "pre_revenue")
+
+
+A_SECOND = SECOND / HOUR
+SHOP = [Event("kim", 6, "purchase", revenue=9.0), Event("kim", 7, "purchase", revenue=1.0)]
+PAGES = [
+    *(Page("ann", 5, "themes"), Page("ann", 3), Page("bob", 1, "themes", model="4"), Page("bob", 2, "themes")),
+    *(Page("other", 1 + shift, "themes", reason) for shift, reason in enumerate(("override", "kill", "holdout"))),
+    *(Page("other", 9, None, "fallback"), Page("", 3)),
+    *(Page("cyd", 1, "themes", "fallback"), Page("cyd", 2, "themes", level="popular"), Page("cyd", 3, "themes")),
+    *(Page("dan", 1), Page("dan", 1), Page("dan", 30, request="dan@1"), Page("dan", 2)),
+    *(Page("not1", 1, phase=1), Page("not2", 1, experiment="else"), Page("not3", -1), Page("not4", 12 * 24)),
+    *(Page("eve", 0), Page("eve", 71.9), Page("eve", 72, overlap=0.2)),
+    *(Page("fay", 5), Page("gus", 5), Page("hal", 5), Page("kim", 5, request="k1"), Page("lea", 5, request="l1")),
+    *(Page("ned", 5), Page("visitor", 5, request="v1"), Page("zoe", 6, "themes", request="z1"), Page("una", 5)),
+]
+EVENTS_TOLD = [
+    *(Event("fay", 4.999), Event("fay", 5), Event("fay", 5 + 71.999), Event("fay", 5 + 72), Event("nobody", 6)),
+    *(Event("gus", -43.01), Event("gus", -43), Event("gus", 4.9), Event("gus", 0, "purchase", revenue=7.5)),
+    Event("gus", 6, "purchase", revenue=2.0),
+    *(Event("hal", 6, revenue=100.0), Event("hal", 7, "purchase"), Event("hal", 8, "purchase", revenue=3.5)),
+    *SHOP,
+    *(Event("ned", 6), Event("ned", 6 + 1.001 * A_SECOND), Event("ned", 6, sale="s2"), Event("ned", 6, "purchase")),
+    *(Event("zoe", 7, "purchase", revenue=4.0), Event("zoe", 8)),
+    *(Event("una", 6, "purchase", told=50), Event("una", 7, "purchase")),
+]
+WEBSITE = [
+    replace(SHOP[0], at=6 - 0.5 * A_SECOND, revenue=None, token="k1"),
+    replace(SHOP[1], at=7 + A_SECOND, token="k1"),
+    Event("lea", 6, "purchase", revenue=9.0, token="l1"),
+    *(Event("zoe", 7, "purchase", token="v1"), Event("zoe", 8, token="unknown")),
+]
+
+
+@pytest.fixture(scope="module")
+def gathered(spark) -> Gathered:
+    """What is made of the small cases, all at once: a run of Spark takes seconds."""
+    return gather(spark, PAGES, EVENTS_TOLD, WEBSITE)
+
+
+def test_a_user_belongs_to_the_variant_of_his_first_page(gathered):
+    assert [gathered.users[user]["variant"] for user in ("ann", "bob")] == ["control", "themes"]
+    assert [gathered.users[user]["jumped"] for user in ("ann", "bob")] == [True, False]
+    assert gathered.evidence.health.jumpers == 1
+
+
+def test_pages_of_other_reasons_phases_experiments_and_times_take_nobody_in(gathered):
+    expected = {"ann", "bob", "cyd", "dan", "eve", "fay", "gus", "hal", "kim", "lea", "ned", "visitor", "zoe", "una"}
+    assert gathered.users.keys() == expected
+
+
+def test_a_page_that_fell_back_takes_its_user_in_all_the_same(gathered):
+    assert outcome(gathered, "cyd", "variant", "exposures", "fallbacks") == ("themes", 3, 2)
+
+
+def test_a_page_delivered_twice_counts_once(gathered):
+    assert outcome(gathered, "dan", "exposures") == (2,)
+
+
+def test_pages_count_while_the_attribution_lasts(gathered):
+    assert outcome(gathered, "eve", "exposures", "triggered") == (2, False)
+
+
+def test_events_count_from_the_first_page_until_the_attribution_ends(gathered):
+    assert outcome(gathered, "fay", *COUNTS) == (2, 0, 0)
+
+
+def test_the_past_is_what_happened_in_the_days_before_the_first_page(gathered):
+    assert outcome(gathered, "gus", *PAST) == (2, 1, 7.5)
+    assert outcome(gathered, "gus", *COUNTS) == (0, 1, 2.0)
+
+
+def test_revenue_is_that_of_purchases(gathered):
+    assert outcome(gathered, "hal", *COUNTS) == (1, 2, 3.5)
+
+
+def test_what_is_told_by_shop_and_website_counts_once_and_keeps_its_token(gathered):
+    assert outcome(gathered, "kim", *COUNTS, *ATTRIBUTED) == (0, 2, 10.0, 0, 2, 10.0)
+
+
+def test_what_the_shop_does_not_tell_did_not_happen(gathered):
+    assert outcome(gathered, "lea", *COUNTS) == (0, 0, 0)
+
+
+def test_events_more_than_a_second_apart_or_of_other_sales_are_others(gathered):
+    assert outcome(gathered, "ned", *COUNTS) == (3, 1, 0)
+
+
+def test_a_token_gives_an_event_to_the_user_of_the_page(gathered):
+    assert outcome(gathered, "visitor", *COUNTS, *ATTRIBUTED) == (0, 1, 4.0, 0, 1, 4.0)
+    assert outcome(gathered, "zoe", *COUNTS, *ATTRIBUTED) == (1, 0, 0, 0, 0, 0)
+
+
+def test_what_is_recorded_late_is_unknown_before_and_counts_on_the_day_that_it_was_known(spark):
+    events = [Event("una", 6, "purchase", told=50), Event("una", 7, "purchase")]
+    assert outcome(gather(spark, [Page("una", 5)], events, as_of=START + 50 * HOUR), "una", "purchases") == (1,)
+    evidence = gather(spark, [Page("una", 5)], events).evidence
+    grown = {group.day: each.sums["purchases"] for group, each in evidence.sums.items() if group[:2] == (ALL, "")}
+    assert grown == {date(2026, 3, 2): 1, date(2026, 3, 4): 1}
+
+
+def test_health_counts_each_page_once(gathered):
+    found = gathered.evidence.health
+    assert found.pages == {
+        ("themes", "override"): 1,
+        ("themes", "kill"): 1,
+        ("themes", "holdout"): 1,
+        ("", "fallback"): 1,
+        ("control", "assigned"): 15,
+        ("themes", "assigned"): 6,
+        ("themes", "fallback"): 1,
+    }
+    assert found.fallbacks == {"themes": 2}
+    assert found.configuration_shas == {"ab12": 26}
+    assert found.model_versions[("themes", "4")] == 1
+    assert sum(found.model_versions.values()) == 26
+
+
+def test_health_counts_users_who_were_served_another_variant_than_the_configuration_gives(gathered):
+    found = gathered.evidence.health  # the configuration gives everybody control
+    assert found.users == {"control": 11, "themes": 3}
+    assert (found.recomputed, found.mismatches) == (14, 3)
+
+
+def test_rare_values_are_one_segment_and_absent_ones_another(spark):
+    pages = [Page(f"u{number:02}", 1, country=f"C{number // 2:02}") for number in range(42)]  # 21 countries of two
+    pages += [Page("x", 1, country="C20"), Page("y", 2, country=None), Page("y", 3, country="C00")]
+    users = {group.segment: each.n for group, each in gather(spark, pages).evidence.sums.items() if each.n}
+    assert users.pop(EVERYBODY) == 44
+    assert users.pop("country=C20") == 3
+    assert users == {**{f"country=C{number:02}": 2 for number in range(19)}, "country=other": 3}
+
+
+def interleaved(user: str, at: float, sales: str, teams: Sequence[str], request: str = "") -> Page:
+    return Page(user, at, "interleaved", request=request, sales=list(sales), teams=teams)
+
+
+@pytest.fixture(scope="module")
+def credited(spark) -> Gathered:
+    pages = [
+        interleaved("ann", 1, "abc", ["control", "themes", "control"]),
+        interleaved("ann", 2, "ba", ["control", "themes"]),
+        interleaved("ann", 9, "a", ["control"]),
+        interleaved("bob", 3, "ab", ["control", ""]),
+        interleaved("cyd", 1, "ab", ["themes", "control"], "r1"),
+        interleaved("cyd", 2, "ab", ["control", ""]),
+    ]
+    bought = [("ann", 5, "a"), ("ann", 6, "c"), ("ann", 0.5, "b"), ("bob", 4, "b"), ("bob", 5, "z")]
+    events = [Event(user, at, "purchase", sale) for user, at, sale in bought]
+    events += [Event("ann", 7, "visit", "b"), Event("cyd", 5, "purchase", "a", token="r1")]
+    return gather(spark, pages, events, settings=experiment("interleave"))
+
+
+def test_a_purchase_is_credited_to_the_team_of_the_latest_page_before_that_showed_the_sale(credited):
+    assert outcome(credited, "ann", credit("control"), credit("themes")) == (1, 1)
+    assert outcome(credited, "bob", credit("control"), credit("themes")) == (0, 0)
+
+
+def test_a_purchase_that_names_its_page_is_credited_to_the_team_there(credited):
+    assert outcome(credited, "cyd", credit("control"), credit("themes")) == (0, 1)
+
+
+def test_credits_of_both_teams_are_multiplied_user_by_user(credited):
+    total = credited.evidence.up_to(date(2026, 3, 20), "interleaved")
+    assert total.product(credit("control"), credit("themes")) == 1 * 1
+    assert total.product(credit("themes"), credit("themes")) == 1 + 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_users_stay_whole_however_rows_come(rows):
+    users = "aabbbbbcdde"
+    table = pa.table({"user_id": list(users), "row": range(len(users))})
+    chunks = list(whole_users(table.to_batches(max_chunksize=2), rows))
+    assert pa.concat_tables(chunks) == table.combine_chunks()
+    owners = [set(chunk["user_id"].to_pylist()) for chunk in chunks]
+    assert sum(map(len, owners)) == len(set(users))
+    assert len(chunks) >= 3 or rows > 2
+
+
+Log = tuple[list[Page], list[Event], list[Event]]
+
+
+def random_log(seed: int) -> Log:
+    """Pages and events of a few users, some late, told twice, with foreign tokens or of two variants."""
+    rng = random.Random(seed)
+    users = [f"u{number}" for number in range(9)]
+    pages = [
+        Page(
+            user := rng.choice(users),
+            round(rng.uniform(0, 200), 2),
+            rng.choices([("control", "themes")[int(user[1]) % 2], "themes"], [9, 1])[0],
+            rng.choice(["assigned", "assigned", "fallback", "override"]),
+            f"r{number}",
+            rng.choice(["none", "none", "popular"]),
+            rng.choice([1.0, 1.0, 0.6, None]),
+            rng.choice(["DE", "FR", None]),
+        )
+        for number in range(40)
+    ]
+    events = []
+    for number in range(200):
+        at = round(rng.uniform(-70, 280), 2) + number / 100_000  # no two at the same time
+        kind = rng.choice(["visit", "visit", "purchase"])
+        shown = [page.request for page in pages if page.at < at]
+        token = rng.choice([*shown, "nowhere"]) if rng.random() < 0.4 else ""
+        revenue = round(rng.uniform(1, 90), 2) if kind == "purchase" else None
+        late = at + rng.choice([0, 0, 0.1, 30])
+        events.append(Event(rng.choice(users), at, kind, rng.choice("ab"), revenue, late, token))
+    recorded = [replace(each, at=each.at + rng.choice([0, 0.0001])) for each in events if each.token]
+    return [*pages, *rng.choices(pages, k=9)], [replace(each, token="") for each in events], recorded
+
+
+def user_states(pages: list[Page], events: list[Event], recorded: list[Event], as_of: int) -> dict[str, dict[str, Any]]:
+    """The columns of each user as known at an instant, by loops."""
+    tokens = {(each.user, each.sale, each.kind, each.revenue, round(each.at, 2)): each.token for each in recorded}
+    analysed = sorted(
+        {page for page in pages if page.reason != "override" and page.shown_at < as_of}, key=lambda page: page.shown_at
+    )
+    owners = {page.request: page.user for page in analysed}
+    states: dict[str, dict[str, Any]] = {}
+    for page in analysed:
+        first = {**dict.fromkeys([*COLUMNS, "visited", "pre_visited"], 0.0), "triggered": False}
+        known = {"variant": page.variant, "country": page.country or "(none)", "first": page.shown_at}
+        state = states.setdefault(page.user, {**first, **known})
+        if page.shown_at < state["first"] + ATTRIBUTION:
+            state["exposures"] += 1
+            state["fallbacks"] += page.reason == "fallback" or page.level != "none"
+            state["triggered"] |= page.overlap is not None and page.overlap < 1
+    for each in events:
+        if each.recorded_at >= as_of or each.occurred_at >= as_of:
+            continue
+        token = tokens.get((each.user, each.sale, each.kind, each.revenue, round(each.at, 2)), "")
+        state = states.get(owners.get(token, each.user))
+        if state is None:
+            continue
+        since = each.occurred_at - state["first"]
+        prefixes = ["pre_"] if -LOOKBACK <= since < 0 else ["", "attributed_"] if 0 <= since < ATTRIBUTION else []
+        for prefix in prefixes[: 2 if token in owners else 1]:
+            state[f"{prefix}{each.kind}s"] += 1
+            state[f"{prefix}revenue"] += each.revenue or 0
+    for state in states.values():
+        state["visited"], state["pre_visited"] = float(state["visits"] > 0), float(state["pre_visits"] > 0)
+    return states
+
+
+@pytest.fixture(scope="module", params=range(2))
+def random_case(spark, request) -> tuple[Log, Gathered]:
+    log = random_log(request.param)
+    return log, gather(spark, *log)
+
+
+def test_random_logs_give_each_user_what_loops_give_him(random_case):
+    log, gathered = random_case
+    expected = user_states(*log, AS_OF)
+    assert gathered.users.keys() == expected.keys()
+    for user, state in expected.items():
+        columns = [*COLUMNS, "variant", "triggered"]
+        found = {name: gathered.users[user][name] for name in columns}
+        assert found == pytest.approx({name: state[name] for name in columns}), user
+
+
+def test_sums_up_to_a_day_are_those_of_what_was_known_at_its_end(random_case):
+    log, gathered = random_case
+    evidence = gathered.evidence
+    final = user_states(*log, AS_OF)
+    limits = {name: np.quantile([each[name] for each in final.values()], 0.9) for name in ("revenue", "pre_revenue")}
+    for day in range(-1, 12):
+        states = user_states(*log, START + (day + 1) * DAY)
+        for state in states.values():
+            state |= {winsorized(name, 0.9): min(state[name], limit) for name, limit in limits.items()}
+        for variant in ("control", "themes"):
+            for population, segment in ((ALL, EVERYBODY), (ALL, "country=FR"), (TRIGGERED, EVERYBODY)):
+                mine = [
+                    state
+                    for state in states.values()
+                    if state["variant"] == variant
+                    and segment in (EVERYBODY, f"country={state['country']}")
+                    and (population == ALL or state["triggered"])
+                ]
+                found = evidence.up_to(from_micros(START + day * DAY).date(), variant, population, segment)
+                assert found.n == len(mine)
+                for name, value in found.sums.items():
+                    assert value == pytest.approx(sum(each[name] for each in mine), abs=1e-6), name
+                for (a, b), value in found.products.items():
+                    assert value == pytest.approx(sum(each[a] * each[b] for each in mine), abs=1e-6), (a, b)

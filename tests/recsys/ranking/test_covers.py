@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from recsys.ranking.covers import CHOICES, SAME, Covers
+from recsys.shop.catalogue import Horizon
+from recsys.shop.gallery import Gallery
+
+
+def gallery_of(*sales: list[list[float]]) -> Gallery:
+    """A gallery of each sale's photos by their themes."""
+    photos = [photo for sale in sales for photo in sale]
+    n_themes = max(len(photo) for photo in photos)
+    first = np.cumsum([0, *map(len, sales)])
+    themes = np.array(photos, np.float32)
+    names, uris = [f"theme {number}" for number in range(n_themes)], [f"{number}.jpg" for number in range(len(photos))]
+    return Gallery(first, uris, names, themes, np.zeros((len(sales), n_themes), np.float32))
+
+
+def horizon_of(*sales: int) -> Horizon:
+    return Horizon(0, 1, np.array(sales, np.int32))
+
+
+def chosen(gallery: Gallery, users: list[list[float]], sales: tuple[int, ...] | None = None) -> list[list[int]]:
+    """The photo of each sale of a horizon, all by default, for each user."""
+    sales = tuple(range(len(gallery.first) - 1)) if sales is None else sales
+    columns = np.tile(np.arange(len(sales)), (len(users), 1))
+    return Covers(gallery, horizon_of(*sales)).choose(np.array(users, np.float32), columns).tolist()
+
+
+GALLERY = gallery_of(
+    [[1, 0], [0, 1]],
+    [],  # a sale without photos
+    [[3, 4]],
+    [[0, 2], [0.1, 0], [5, 5]],
+)
+
+
+def test_photo_is_the_one_most_like_the_user() -> None:
+    users = [[1, 0], [0, 9], [2, 2]]
+    assert chosen(GALLERY, users) == [
+        [0, 0, 0, 1],  # its length does not count: 0.1 is as much like him as 1 would be
+        [1, 0, 0, 0],
+        [0, 0, 0, 2],
+    ]
+
+
+def test_user_without_a_profile_gets_the_cover() -> None:
+    assert chosen(GALLERY, [[0, 0]]) == [[0, 0, 0, 0]]
+
+
+def test_cover_wins_where_no_photo_is_like_the_user() -> None:
+    assert chosen(gallery_of([[0, 1, 0], [0, 0, 1]]), [[1, 0, 0]]) == [[0]]
+
+
+def test_photo_that_could_not_be_tagged_is_taken_for_nobody_who_likes_another() -> None:
+    assert chosen(gallery_of([[0, 0], [0, 1]]), [[1, 1], [1, 0]]) == [[1], [0]]
+
+
+def test_sales_are_columns_of_the_horizon_in_any_order() -> None:
+    covers = Covers(GALLERY, horizon_of(0, 3))
+    users = np.array([[1, 0], [0, 9]], np.float32)
+    assert_array_equal(covers.choose(users, np.array([[1, 0], [0, 1]])), [[1, 0], [1, 0]])
+    assert covers.choose(users, np.array([[1], [1]])).dtype == np.uint8
+
+
+def test_photo_is_chosen_among_the_first_ones() -> None:
+    themes = np.eye(CHOICES + 2).tolist()
+    gallery = gallery_of(themes)
+    assert chosen(gallery, [themes[CHOICES - 1]]) == [[CHOICES - 1]]
+    assert chosen(gallery, [themes[CHOICES]]) == [[0]]
+
+
+def test_horizon_none_of_whose_sales_has_a_photo_has_covers() -> None:
+    assert chosen(GALLERY, [[1, 0]], (1,)) == [[0]]
+
+
+@pytest.mark.parametrize("n_users", [1, 2, 7, 64])
+def test_photos_that_are_the_same_are_shown_by_the_first_however_many_users_there_are(n_users: int) -> None:
+    rng = np.random.default_rng(0)
+    photo, other = rng.random((2, 31)).astype(np.float32)
+    gallery = gallery_of(*[[(1 + sale) * photo, other, photo, 7 * photo] for sale in range(40)])
+    users = photo + 0.01 * rng.random((n_users, 31))
+    assert_array_equal(chosen(gallery, users), np.zeros((n_users, 40)))
+
+
+@given(seed=st.integers(0, 10_000))
+def test_photos_agree_with_cosines_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_themes = int(rng.integers(1, 6))
+
+    def some(n_rows: int) -> np.ndarray:
+        return (rng.random((n_rows, n_themes)) * (rng.random((n_rows, n_themes)) < 0.5)).astype(np.float32)
+
+    counts = [*rng.integers(0, CHOICES + 4, 5), 1]
+    photos = [some(count) for count in counts]
+    gallery = Gallery(np.cumsum([0, *counts]), [], ["t"] * n_themes, np.concatenate(photos), np.zeros((6, n_themes)))
+    sales = np.flatnonzero(rng.random(6) < 0.7) if rng.random() < 0.8 else np.array([5])
+    sales = sales if len(sales) else np.array([0])
+    users, columns = some(4), rng.integers(0, len(sales), (4, 3))
+    found = Covers(gallery, horizon_of(*sales)).choose(users, columns)
+    for user, column in np.ndindex(4, 3):
+        of_sale = photos[sales[columns[user, column]]][:CHOICES]
+        cosines = [
+            float(users[user] @ photo / (np.linalg.norm(photo) or 1) / (np.linalg.norm(users[user]) or 1))
+            for photo in of_sale
+        ]
+        # Photos that differ by no more than SAME are equal, give and take the rounding of float32.
+        most = max(cosines, default=0.0)
+        first = {
+            next((n for n, value in enumerate(cosines) if value >= most * (1 - share * SAME)), 0)
+            for share in (0.8, 1.2)
+        }
+        assert found[user, column] in first

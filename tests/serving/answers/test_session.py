@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import SnapshotError
+from recsys.instants import HOUR, to_micros
+from recsys.snapshot.format import Snapshot
+from serving.answers.pages import Visit
+from serving.answers.session import SessionRanker
+from serving.answers.top_sales import TopSales
+from tests.helpers.asking import answered, shown
+from tests.helpers.ranked_shop import RankedShop, Session
+
+TOLERANCE = {"rtol": 2e-5, "atol": 5e-5}
+"""Of scores: the snapshot knows an event's age to a second."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, ranked_shop) -> tuple[TopSales, RankedShop, int]:
+    """What answers from a snapshot with a ranker, the night that made it, and an instant with 12 sales open or more."""
+    root = tmp_path_factory.mktemp("served")
+    top_sales = TopSales(Snapshot.open(root / ranked_shop.write(root)))
+    now = to_micros(top_sales.snapshot.as_of) + 2 * HOUR
+    assert sum(top_sales.open_sales(now).is_open) >= 12
+    return top_sales, ranked_shop, now
+
+
+def best_open(top_sales: TopSales, scores: np.ndarray, now: int) -> list[int]:
+    """The open sales, best first, ties by sale: the brute force of a page."""
+    is_open = top_sales.open_sales(now).is_open
+    return sorted((sale for sale in range(len(scores)) if is_open[sale]), key=lambda sale: (-scores[sale], sale))
+
+
+def assert_is_page_of(response: pb.GetTopSalesResponse, top_sales: TopSales, scores: np.ndarray, now: int) -> None:
+    """A page holds the best sales by these scores, in this order but for what rounding may swap."""
+    position = {sale_id: number for number, sale_id in enumerate(top_sales.sale_ids)}
+    found = [position[sale_id] for sale_id in shown(response)]
+    expected = best_open(top_sales, scores, now)[: len(found)]
+    assert_allclose([sale.score for sale in response.sales], scores[found], **TOLERANCE)
+    assert_allclose(scores[found], scores[expected], **TOLERANCE)
+
+
+def visits(session: Session) -> list[Visit]:
+    return [Visit(*event) for event in session]
+
+
+@pytest.mark.parametrize("policy", ["meta", "collaborative"])
+@given(data=st.data())
+def test_page_with_a_session_is_that_of_the_nights_ranker_on_history_and_session(served, policy, data):
+    top_sales, night, now = served
+    sale_ids = st.sampled_from(night.data.catalogue.sale_ids)  # also of sales that have closed
+    session = data.draw(st.lists(st.tuples(sale_ids, st.booleans()), min_size=1, max_size=8))
+    user_id = data.draw(st.sampled_from(["", "stranger", *night.users]))
+    response = answered(top_sales, now, user_id, policy=policy, n=12, session=visits(session))
+    assert_is_page_of(response, top_sales, night.scores(user_id, session, policy), now)
+    assert (response.uses_session, response.policy) == (True, policy)
+    assert (response.fallback_level, response.fallback_reason) == (pb.FALLBACK_LEVEL_NONE, "")
+
+
+def test_session_changes_the_page_at_once_of_an_anonymous_visitor_too(served):
+    top_sales, night, now = served
+    pages = {}
+    for user_id in ("", night.users[0], night.users[5]):
+        before = answered(top_sales, now, user_id)
+        after = answered(top_sales, now, user_id, session=[Visit(night.data.catalogue.sale_ids[-1])])
+        assert shown(before) != shown(after)
+        pages[user_id] = tuple(shown(after))
+    assert len(set(pages.values())) == 3  # each user's history still counts
+
+
+def test_purchase_counts_as_a_purchase(served):
+    top_sales, night, now = served
+    first, second = (night.data.catalogue.sale_ids[position] for position in (7, 12))
+    expected = [night.scores("", [(first, False), (second, bought)]) for bought in (False, True)]
+    assert abs(expected[0] - expected[1]).max() > 0.01
+    for bought in (False, True):
+        response = answered(top_sales, now, session=[Visit(first), Visit(second, bought)])
+        assert_is_page_of(response, top_sales, expected[bought], now)
+
+
+def test_stored_ranking_is_what_the_ranker_gives_without_a_session(served):
+    top_sales, night, now = served
+    for user_id in night.users:
+        stored = answered(top_sales, now, user_id, n=3)
+        made_anew = answered(top_sales, now, user_id, n=3, explain=True)
+        ranked = [sale for sale in stored.sales if sale.HasField("score")]  # the others fill up the page
+        assert ranked
+        for kept, again in zip(ranked, made_anew.sales, strict=False):
+            assert again.score == pytest.approx(kept.score, rel=1e-4, abs=2e-4)  # 16-bit steps
+            if kept.sale_id == again.sale_id:
+                assert (kept.reason, kept.reason_text, kept.image_uri) == (
+                    again.reason,
+                    again.reason_text,
+                    again.image_uri,
+                )
+        assert not made_anew.uses_session
+
+
+def test_session_of_unknown_sales_says_so(served):
+    top_sales, night, now = served
+    response = answered(top_sales, now, session=[Visit("nowhere"), Visit("")])
+    assert (response.fallback_level, response.uses_session) == (pb.FALLBACK_LEVEL_POPULAR, False)
+    assert response.fallback_reason == (
+        "The snapshot knows neither this user nor a sale of the session. Popular sales are shown."
+    )
+    known = answered(top_sales, now, night.users[2], session=[Visit("nowhere")])
+    assert (known.fallback_level, known.uses_session) == (pb.FALLBACK_LEVEL_NONE, False)
+
+
+def test_unknown_sales_of_a_session_are_passed_over(served):
+    top_sales, night, now = served
+    sale_id = night.data.catalogue.sale_ids[5]
+    plain = answered(top_sales, now, session=[Visit(sale_id)])
+    assert answered(top_sales, now, session=[Visit("nowhere"), Visit(sale_id), Visit("")]) == plain
+
+
+def test_shared_policy_is_the_same_with_a_session(served):
+    top_sales, night, now = served
+    session = [Visit(night.sales[0].sale_id)]
+    response = answered(top_sales, now, policy="popularity", session=session)
+    assert shown(response) == shown(answered(top_sales, now, policy="popularity"))
+    assert not response.uses_session
+
+
+@pytest.mark.parametrize("row", [0, 4, 9])
+def test_contributions_and_the_intercept_add_up_to_the_score_before_it_is_calibrated(served, row):
+    top_sales, night, now = served
+    session = [Visit(night.data.catalogue.sale_ids[3]), Visit(night.data.catalogue.sale_ids[11], True)]
+    response = answered(top_sales, now, night.users[row], n=8, session=session, explain=True)
+    for sale in response.sales:
+        added = {each.feature: each.log_odds for each in sale.contributions}
+        assert set(added) == set(night.ranker.scorer.names)
+        assert list(added.values()) == sorted(added.values(), reverse=True)
+        meta_model = night.ranker.meta_model
+        total = meta_model.calibrated(meta_model.intercept + sum(added.values()))
+        assert total == pytest.approx(sale.score, abs=1e-4)
+        assert sale.probability == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-4)
+        assert sale.reason == max(added, key=added.get)
+
+
+def test_contributions_are_given_only_when_asked_for_and_where_there_is_a_probability(served):
+    top_sales, night, now = served
+    session = [Visit(night.sales[0].sale_id)]
+    for asked in ({"session": session}, {"session": session, "explain": True, "policy": "collaborative"}):
+        response = answered(top_sales, now, night.users[0], **asked)
+        assert not any(sale.contributions for sale in response.sales)
+    popular = answered(top_sales, now, "", explain=True)
+    assert popular.fallback_level == pb.FALLBACK_LEVEL_POPULAR
+    assert not any(sale.contributions for sale in popular.sales)
+
+
+def test_session_shows_the_photos_that_the_ranker_chooses(served):
+    top_sales, night, now = served
+    images = {sale.sale_id: sale.images for sale in night.sales}
+    response = answered(top_sales, now, night.users[1], session=[Visit(night.sales[0].sale_id)])
+    assert all(sale.image_uri in (images[sale.sale_id] or ("",)) for sale in response.sales)
+    assert any(sale.image_uri not in images[sale.sale_id][:1] for sale in response.sales if images[sale.sale_id])
+
+
+def test_session_keeps_to_the_lists_of_the_request(served):
+    top_sales, night, now = served
+    session = [Visit(night.sales[0].sale_id)]
+    first, second, *_ = shown(answered(top_sales, now, session=session))
+    assert first not in shown(answered(top_sales, now, session=session, denied=[first]))
+    assert shown(answered(top_sales, now, session=session, allowed=[second, first])) == [first, second]
+
+
+def test_ranker_of_other_sales_is_refused(tmp_path, ranked_shop):
+    snapshot = Snapshot.open(tmp_path / ranked_shop.write(tmp_path))
+    file = snapshot.path / "sales.json"
+    rows = json.loads(file.read_text())
+    rows[0]["sale_id"] = "aaa"
+    file.write_text(json.dumps(rows))
+    with pytest.raises(SnapshotError, match="its ranker is of other sales"):
+        SessionRanker(Snapshot(snapshot.path, snapshot.manifest))
+
+
+@pytest.mark.parametrize("name", ["ranker.json", "meta_models.json", "collaborative/data.npy", "sales/horizon.npy"])
+def test_damaged_ranker_leaves_the_session_out_and_answers(tmp_path, ranked_shop, name):
+    snapshot = Snapshot.open(tmp_path / ranked_shop.write(tmp_path))
+    (snapshot.file("ranker") / name).write_bytes(b"?")
+    top_sales = TopSales(snapshot)
+    assert "holds no ranker" in top_sales.session_problem
+    now = to_micros(snapshot.as_of) + 2 * HOUR
+    response = answered(top_sales, now, ranked_shop.users[0], session=[Visit(ranked_shop.sales[0].sale_id)])
+    assert list(response.notes) == ["The snapshot cannot rank sessions: see the service's log."]
+    assert len(response.sales) == 10

@@ -1,0 +1,254 @@
+"""Who may call: tokens, certificates, roles and rates, over real connections."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from recommendations.v1 import admin_pb2
+from recommendations.v1 import recommendations_pb2 as pb
+from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
+
+from recsys.config.serving import ServingSettings, TlsSettings
+from recsys.errors import ConfigurationError, RecsysError
+from serving.api.access import Access
+from serving.client import Client
+from serving.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
+from serving.process.server import Server
+from tests.helpers.real_service import PATIENCE, shown
+from tests.helpers.tls_authority import Authority
+
+WEBSITE, ADMIN = "w-token", "a-token"
+
+
+def caller(name: str, role: str, token: str | None = None) -> dict[str, str | None]:
+    return {"name": name, "role": role, "token_sha256": token and hashlib.sha256(token.encode()).hexdigest()}
+
+
+CALLERS = {"callers": [caller("shop", "website", WEBSITE), caller("staff", "admin", ADMIN)]}
+
+
+def shows(token: str | None = None, certificate: str | None = None, **metadata: str) -> SimpleNamespace:
+    """The context of a request whose caller shows a token or a certificate."""
+    entries = [*metadata.items(), *([("authorization", f"Bearer {token}")] if token is not None else [])]
+    identity = {"x509_common_name": [certificate.encode()]} if certificate else {}
+    return SimpleNamespace(invocation_metadata=lambda: entries, auth_context=lambda: identity)
+
+
+def access(callers: Mapping[str, object] = CALLERS, **settings: object) -> Access:
+    return Access(ServingSettings(access=callers), **settings)
+
+
+def test_without_callers_everyone_may_do_everything():
+    assert access({}).admit(shows(), is_admin_method=True).role == "admin"
+    assert access({}).name_of(shows()) == ""
+
+
+@pytest.mark.parametrize(("token", "name", "role"), [(WEBSITE, "shop", "website"), (ADMIN, "staff", "admin")])
+def test_token_tells_the_caller(token, name, role):
+    admitted = access().admit(shows(token), is_admin_method=False)
+    assert (admitted.name, admitted.role) == (name, role)
+    assert access().name_of(shows(token)) == name
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        shows(),
+        shows(""),
+        shows("w-toke"),
+        shows("W-TOKEN"),
+        shows(f" {WEBSITE}"),
+        shows("\udcff"),
+        shows(hashlib.sha256(WEBSITE.encode()).hexdigest()),  # what the configuration holds opens no door
+        shows(authorization=WEBSITE),
+        shows(authorization=f"bearer {WEBSITE}"),
+        shows(certificate="shop"),  # callers with a token need it
+    ],
+)
+def test_no_or_another_token_is_nobody(context):
+    with pytest.raises(UnauthenticatedError, match="token"):
+        access().admit(context, is_admin_method=False)
+
+
+def test_website_may_not_call_admin_methods():
+    with pytest.raises(ForbiddenError, match="role of 'shop' == 'website', must be 'admin' for this method"):
+        access().admit(shows(WEBSITE), is_admin_method=True)
+    assert access().admit(shows(ADMIN), is_admin_method=True).name == "staff"
+
+
+def test_certificate_tells_a_caller_that_has_no_token():
+    by_certificate = access({"callers": [caller("web.shop", "website"), caller("staff", "admin", ADMIN)]})
+    assert by_certificate.admit(shows(certificate="web.shop"), is_admin_method=False).name == "web.shop"
+    for other in ("web.shop.", "staff", "WEB.SHOP"):
+        with pytest.raises(UnauthenticatedError):
+            by_certificate.admit(shows(certificate=other), is_admin_method=False)
+    with pytest.raises(UnauthenticatedError, match="the token is unknown"):  # a wrong token is no slip
+        by_certificate.admit(shows("wrong", certificate="web.shop"), is_admin_method=False)
+
+
+class Seconds:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(4, 4), (2.5, 2), (0.5, 1)])
+def test_each_caller_has_a_second_of_requests_ahead_and_then_his_rate(rate, burst):
+    clock = Seconds()
+    settings = ServingSettings(access=CALLERS, limits={"max_per_second": rate})
+    limited = Access(settings, clock)
+    admitted = []
+    for _ in range(400):  # 40 s, 10 tries a second
+        clock.now += 0.1
+        admitted.append(is_admitted(limited, WEBSITE))
+    assert sum(admitted[:300]) == pytest.approx(30 * rate + burst, abs=1.1)
+    assert is_admitted(limited, ADMIN)  # another caller's bucket is full
+    clock.now += 3600
+    assert [is_admitted(limited, WEBSITE) for _ in range(burst + 1)] == [True] * burst + [False]
+
+
+def is_admitted(limited: Access, token: str) -> bool:
+    try:
+        limited.admit(shows(token), is_admin_method=False)
+    except TooManyRequestsError:
+        return False
+    return True
+
+
+@pytest.fixture
+def server(published) -> Server:
+    return published.serve(access=CALLERS)
+
+
+def code(call, *arguments: object, **options: object) -> str:
+    try:
+        call(*arguments, timeout=PATIENCE, **options)
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def test_status_codes_of_the_doors(server):
+    with Client(server.target) as plain, Client(server.target, token="wrong") as wrong:
+        for client in (plain, wrong):
+            with pytest.raises(UnauthenticatedError):
+                client.top_sales("ann")
+    with grpc.insecure_channel(server.target) as channel:
+        ask = pb_grpc.RecommendationsStub(channel).GetTopSales
+        assert code(ask, pb.GetTopSalesRequest()) == "UNAUTHENTICATED"
+        assert code(ask, pb.GetTopSalesRequest(), metadata=[("authorization", f"Bearer {WEBSITE}")]) == "OK"
+
+
+def test_roles_hold_on_both_ports(server):
+    close = admin_pb2.CloseSaleRequest(sale_id="s00")
+    website = Client(server.target, token=WEBSITE, deadline=PATIENCE, admin_target=server.admin_target)
+    staff = Client(server.target, token=ADMIN, deadline=PATIENCE, admin_target=server.admin_target)
+    with website, staff:
+        with pytest.raises(ForbiddenError):
+            website.admin("CloseSale", close)
+        assert "s00" in shown(website.top_sales("ann"))
+        closed = staff.admin("CloseSale", close)
+        assert (closed.sale_id, closed.by) == ("s00", "staff")
+        assert "s00" not in shown(staff.top_sales("ann"))
+
+
+def test_admin_methods_are_not_on_the_public_port(server):
+    client = Client(server.target, token=ADMIN, deadline=PATIENCE, admin_target=server.target)
+    with client, pytest.raises(RecsysError, match="UNIMPLEMENTED"):
+        client.status()
+
+
+def test_health_is_open_to_probes(server):
+    for target in (server.target, server.admin_target):
+        with grpc.insecure_channel(target) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_rate_above_the_limit_is_resource_exhausted_and_recovers(published):
+    server = published.serve(limits={"max_per_second": 50})
+    with grpc.insecure_channel(server.target) as channel:
+        ask = pb_grpc.RecommendationsStub(channel).GetTopSales
+        codes = [code(ask, pb.GetTopSalesRequest()) for _ in range(500)]
+        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+        assert codes[:50] == ["OK"] * 50
+        while code(ask, pb.GetTopSalesRequest()) != "OK":
+            pass
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
+
+
+def tls(authority: Authority, mutual: bool = False) -> TlsSettings:
+    pair = authority.pair("server")
+    return TlsSettings(
+        certificate=str(pair.certificate), key=str(pair.key), client_authority=str(authority.file) if mutual else None
+    )
+
+
+def is_refused(server: Server, credentials: grpc.ChannelCredentials | None) -> bool:
+    """Tell whether a connection fails before any request, on the public and on the admin port."""
+    with Client(server.target, deadline=PATIENCE, credentials=credentials, admin_target=server.admin_target) as client:
+        for call in (client.top_sales, client.status):
+            with pytest.raises(RecsysError, match="no service at"):
+                call()
+    return True
+
+
+def test_tls_answers_those_who_know_its_authority_only(published, authority, stranger):
+    server = published.serve(tls=tls(authority))
+    with Client(server.target, deadline=PATIENCE, credentials=authority.channel_credentials()) as client:
+        assert shown(client.top_sales("ann", 2)) == ("s00", "s02")
+    assert is_refused(server, stranger.channel_credentials())
+    assert is_refused(server, None)
+
+
+def test_mutual_tls_tells_callers_by_their_certificates(published, authority, stranger):
+    callers = {"callers": [caller("web.shop", "website"), caller("staff", "admin")]}
+    server = published.serve(tls=tls(authority, mutual=True), access=callers)
+
+    def connected(name: str) -> Client:
+        credentials = authority.channel_credentials(authority.pair(name))
+        return Client(server.target, deadline=PATIENCE, credentials=credentials, admin_target=server.admin_target)
+
+    with connected("web.shop") as website, connected("staff") as staff, connected("visitor") as visitor:
+        assert shown(website.top_sales("ann", 2)) == ("s00", "s02")
+        with pytest.raises(ForbiddenError, match=r"role of 'web\.shop' == 'website'"):
+            website.status()
+        assert staff.status().open_sales == 12
+        with pytest.raises(UnauthenticatedError, match="no token or known certificate"):
+            visitor.top_sales("ann")
+    assert is_refused(server, authority.channel_credentials())  # without a certificate
+    assert is_refused(server, authority.channel_credentials(stranger.pair("staff")))  # by another authority
+
+
+@pytest.fixture
+def damaged(authority) -> Path:
+    pair = authority.pair("damaged")
+    pair.certificate.write_text("no certificate")
+    return pair.certificate
+
+
+def test_files_that_cannot_be_used_are_said_by_name(published, authority, stranger, damaged):
+    whole = tls(authority)
+    missing = whole.model_copy(update={"key": "gone.key"})
+    with pytest.raises(ConfigurationError, match=r"serving\.tls\.key == 'gone\.key', must be a readable file"):
+        published.serve(tls=missing)
+    others_key = str(stranger.pair("server").key)
+    for wrong in ({"certificate": str(damaged)}, {"key": others_key}):
+        with pytest.raises(ConfigurationError, match=r"serving\.tls\.certificate == "):
+            published.serve(tls=whole.model_copy(update=wrong))

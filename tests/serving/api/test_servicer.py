@@ -1,0 +1,201 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import ConfigurationError, SnapshotError
+from recsys.instants import HOUR, SECOND
+from serving.errors import STATUS_CODES, NotRecordedError
+from tests.helpers.any_requests import EVENTS, REQUESTS
+from tests.helpers.asking import refusal_of, shown
+from tests.helpers.in_process import Call, InProcess, timestamp
+
+MINUTE = 60 * SECOND
+IN_A_HURRY = "The deadline was near: the session was left out."
+
+
+@pytest.fixture
+def service(shop, night):
+    """A service that can rank sessions, 2 h after `as_of`."""
+    shop.clock.set(2)
+    with InProcess(shop.root.parent, shop.clock) as service:
+        yield service
+
+
+def lines(folder: Path) -> list[dict]:
+    """What the log of events holds at this moment, finished or not."""
+    files = sorted((folder / "recorded_events").glob("*.jsonl*"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def order(response: pb.GetTopSalesResponse) -> list[tuple[str, float]]:
+    return [(sale.sale_id, sale.score) for sale in response.sales]
+
+
+# Pages.
+
+
+def test_answer_has_the_request_id_that_was_given_or_one_of_its_own(service):
+    assert service.ask(request_id="retry-1").request_id == "retry-1"
+    made = {service.ask().request_id for _ in range(50)}
+    assert len(made) == 50
+    assert {len(request_id) for request_id in made} == {24}
+
+
+def test_batch_answers_each_request_in_order_as_if_it_came_alone(service, night):
+    users = ["", *night.users[:3], "stranger"]
+    requests = [pb.GetTopSalesRequest(user_id=user, n=3 + row, request_id=f"r-{row}") for row, user in enumerate(users)]
+    alone = [service.ask(user, n=3 + row, request_id=f"r-{row}") for row, user in enumerate(users)]
+    assert service.batch(requests) == alone
+
+
+def test_batch_names_the_request_that_is_wrong(service):
+    requests = [pb.GetTopSalesRequest(), pb.GetTopSalesRequest(n=101)]
+    with pytest.raises(ConfigurationError, match=r"^requests\[1\]\.n == 101, must be in 1\.\.100"):
+        service.batch(requests)
+    with pytest.raises(ConfigurationError, match=r"^requests\[0\]\.policy == 'metta', must be one of"):
+        service.batch([pb.GetTopSalesRequest(policy="metta")])
+
+
+@pytest.mark.parametrize("count", [0, 501])
+def test_number_of_pages_has_a_range(service, count):
+    with pytest.raises(ConfigurationError, match=rf"^requests has {count} entries, must have 1\.\.500$"):
+        service.batch([pb.GetTopSalesRequest()] * count)
+
+
+def test_largest_batch_is_answered(service):
+    assert len(service.batch([pb.GetTopSalesRequest(n=1)] * 500)) == 500
+
+
+@given(st.lists(REQUESTS, min_size=1, max_size=3))
+def test_any_request_is_answered_or_refused_by_an_error_with_a_code(many_calls, requests):
+    alone = refusal_of(lambda: many_calls.servicer.GetTopSales(requests[0], Call()))
+    together = refusal_of(lambda: many_calls.batch(requests))
+    assert {type(alone), type(together)} <= {type(None), ConfigurationError}
+    assert alone is None or together is not None
+
+
+@given(st.lists(EVENTS, max_size=3))
+def test_any_events_are_recorded_or_refused_by_an_error_with_a_code(many_calls, events):
+    request = pb.RecordEventsRequest(events=events)
+    error = refusal_of(lambda: many_calls.servicer.RecordEvents(request, Call()))
+    assert type(error) in (type(None), ConfigurationError)
+    for event in events:
+        many_calls.ask(event.user_id[:60])
+
+
+@pytest.fixture(scope="module")
+def many_calls(new_shop, ranked_shop, tmp_path_factory):
+    shop = new_shop(tmp_path_factory.mktemp("shop") / "snapshots")
+    shop.point_at(ranked_shop.write(shop.root))
+    shop.clock.set(2)
+    with InProcess(shop.root.parent, shop.clock) as service:
+        yield service
+
+
+# What is recorded.
+
+
+def test_events_are_on_disk_when_the_call_returns(service, shop):
+    shop.clock.set(3)
+    at = shop.clock.micros - HOUR
+    event = pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_PURCHASE, occur_time=timestamp(at), revenue=9.5)
+    event.attribution_token = "r-1"
+    answer = service.servicer.RecordEvents(pb.RecordEventsRequest(events=[event]), Call())
+    assert answer.recorded == 1
+    (line,) = lines(shop.root.parent)
+    assert (line["user_id"], line["sale_id"], line["kind"], line["revenue"]) == ("ann", "s1", "purchase", 9.5)
+    assert (line["occurred_at"], line["recorded_at"]) == (at, shop.clock.micros)
+    assert line["attribution_token"] == "r-1"
+
+
+def test_event_is_recorded_by_the_same_id_however_often_it_is_sent(service, shop):
+    at = shop.clock.micros - MINUTE
+    for _ in range(2):
+        service.record("ann", "s1", "s2", at=at)
+        shop.clock.micros += SECOND
+    first, second, *again = [line["event_id"] for line in lines(shop.root.parent)]
+    assert first != second
+    assert again == [first, second]
+
+
+def test_wrong_event_is_named_and_none_of_its_request_is_recorded(service, shop):
+    good = pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_VISIT)
+    with pytest.raises(ConfigurationError, match=r"^events\[1\]\.kind == 0"):
+        service.servicer.RecordEvents(pb.RecordEventsRequest(events=[good, pb.Event(user_id="a", sale_id="b")]), Call())
+    assert lines(shop.root.parent) == []
+    assert not service.ask("ann").uses_session
+
+
+def test_events_that_cannot_be_written_are_refused_and_change_no_session(shop, night, caplog):
+    shop.clock.set(2)
+    (shop.root.parent / "recorded_events").write_text("a file where the folder should be")
+    with InProcess(shop.root.parent, shop.clock) as service:
+        with pytest.raises(NotRecordedError, match="recorded_events"):
+            service.record("ann", night.sales[1].sale_id)
+        assert STATUS_CODES[NotRecordedError].name == "UNAVAILABLE"
+        assert not service.ask("ann").uses_session
+        (shop.root.parent / "recorded_events").unlink()
+    assert [record.levelno for record in caplog.records if "recorded_events cannot" in record.getMessage()] == [
+        logging.WARNING
+    ]
+
+
+def test_without_snapshot_events_are_recorded_and_pages_refused(shop, tmp_path):
+    with InProcess(tmp_path, shop.clock) as service:
+        service.record("ann", "s1")
+        assert len(lines(tmp_path)) == 1
+        with pytest.raises(SnapshotError, match="no snapshot is loaded"):
+            service.ask("ann")
+
+
+# The shop's rules.
+
+
+def test_rules_are_reloaded_and_a_bad_file_leaves_those_before_in_force(shop, make_sale, tmp_path):
+    shop.publish([make_sale(name) for name in "abc"], {})
+    rules = tmp_path / "rules.yaml"
+    pin = "schema_version: 1\nrules:\n- {kind: pin, name: first, sale_ids: [%s], position: 1}\n"
+    rules.write_text(pin % "a")
+    with InProcess(shop.root.parent, shop.clock, rules) as service:
+
+        def page() -> tuple[list[str], list[str], list[str]]:
+            service.poll()
+            response = service.ask()
+            return shown(response), list(response.rules), [sale.rule for sale in response.sales]
+
+        assert page() == (["a", "c", "b"], ["first"], ["first", "", ""])
+        rules.write_text(pin % "b" + "# b now\n")
+        assert page() == (["b", "c", "a"], ["first"], ["first", "", ""])
+        before = service.rules.fingerprint
+        rules.write_text("schema_version: 1\nrules:\n- {kind: pinn}\n")
+        assert page()[0] == ["b", "c", "a"]
+        (trouble,) = service.troubles.listed()
+        assert trouble.startswith(f"rules: refused: {rules}: 1 wrong:")
+        assert trouble.endswith(f"rules {before} stay in force")
+        rules.unlink()
+        assert page()[0] == ["b", "c", "a"]
+        rules.write_text("schema_version: 1\nrules: []\n")
+        assert page() == (["c", "b", "a"], [], ["", "", ""])
+        assert service.troubles.listed() == []
+
+
+def test_rules_hold_for_the_next_snapshot_and_after_a_rollback(shop, make_sale, tmp_path):
+    sales = [make_sale(name) for name in "abc"]
+    rules = tmp_path / "rules.yaml"
+    pin = "schema_version: 1\nrules:\n- {kind: pin, name: first, sale_ids: [%s], position: 1}\n"
+    rules.write_text(pin % "a")
+    first = shop.publish(sales, {})
+    with InProcess(shop.root.parent, shop.clock, rules) as service:
+        shop.publish(sales, {}, fingerprint="bbbbbbbb")
+        service.poll()
+        assert shown(service.ask()) == ["a", "c", "b"]
+        rules.write_text(pin % "b" + "# b now\n")
+        service.poll()
+        shop.point_at(first)
+        service.poll()
+        assert (service.ask().snapshot, shown(service.ask())) == (first, ["b", "c", "a"])

@@ -1,0 +1,243 @@
+"""The store in a real Redis: what it promises, and what is damaged, pushed twice or fetched at the same time."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import SnapshotError, StoreError
+from recsys.instants import DAY, HOUR, SECOND, to_micros
+from recsys.snapshot.format import Snapshot
+from serving.answers import sentences
+from serving.answers.pages import PageRequest
+from serving.answers.top_sales import TopSales
+from serving.process.watcher import SnapshotWatcher
+from serving.stores.base import SessionEvent, Store
+from serving.stores.redis import RedisStore, push
+from serving.telemetry.troubles import Troubles
+from tests.helpers.real_service import PATIENCE
+from tests.helpers.store_contract import NOON, StoreContract, withdrawn
+
+NAME = "20260301T000000Z-00000000"
+
+
+@pytest.fixture
+def reopened(settings, tmp_path) -> Iterator[Callable[[], RedisStore]]:
+    """Each time as on another machine."""
+    with ExitStack() as stack:
+
+        def opened() -> RedisStore:
+            machine = tmp_path / f"machine-{time.monotonic_ns()}"
+            store = RedisStore(settings, machine, lambda: NOON, poll_seconds=0.01)
+            stack.callback(store.close)
+            return store
+
+        yield opened
+
+
+@pytest.fixture
+def store(reopened) -> Store:
+    return reopened()
+
+
+@pytest.fixture
+def other(reopened) -> Store:
+    return reopened()
+
+
+class TestRedisStore(StoreContract):
+    pass
+
+
+def test_every_key_is_the_shops_own_and_users_and_sessions_expire(server, store, publish, night):
+    publish()
+    store.withdraw(withdrawn("a"))
+    store.add_to_sessions({"ann": [SessionEvent("s", False, NOON)]})
+    keys = {key.decode(): server.ttl(key) for key in server.scan_iter("*")}
+    assert all(key.startswith("shop:") for key in keys)
+    users = {key: seconds for key, seconds in keys.items() if ":user:" in key}
+    assert {key.rpartition(":")[2] for key in users} == set(night.users)
+    week = 7 * DAY // SECOND
+    assert all(week - 60 < seconds <= week for seconds in users.values())
+    assert week - 60 < keys[f"shop:snapshot:{NAME}"] <= week
+    assert 0 < keys["shop:session:ann"] <= DAY // SECOND
+    assert keys["shop:current"] == keys["shop:withdrawn"] == -1
+
+
+@pytest.mark.usefixtures("night")
+def test_second_push_of_a_snapshot_copies_nothing_and_of_another_all(settings, shop, ranked_shop, store):
+    counts = []
+    for fingerprint in ("00000000", "00000000", "11111111", "00000000"):
+        shop.point_at(ranked_shop.write(shop.root, fingerprint))
+        done = []
+        name = push(settings, shop.root, progress=lambda *counted, done=done: done.append(counted))
+        assert store.current() == name == f"20260301T000000Z-{fingerprint}"
+        counts.append(done)
+    n_users = len(ranked_shop.users)
+    assert counts == [[(n_users, n_users)], [], [(n_users, n_users)], []]
+
+
+KILLED_PUSH = """
+import os, signal, sys
+from pathlib import Path
+from recsys.config.serving import StoreSettings
+from serving.stores import redis
+redis._BATCH = 5
+settings = StoreSettings.model_validate_json(sys.argv[1])
+redis.push(settings, Path(sys.argv[2]), lambda done, _: done > 9 and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_push_that_was_killed_halfway_is_never_served_and_is_done_again(
+    settings, shop, night, server, store, publish, own_environment
+):
+    command = [sys.executable, "-c", KILLED_PUSH, settings.model_dump_json(), str(shop.root)]
+    assert subprocess.run(command, env=own_environment, timeout=PATIENCE, check=False).returncode == -9
+    assert len(list(server.scan_iter("*"))) == 10
+    assert store.current() is None
+    with pytest.raises(SnapshotError, match="is not in Redis: push it with 'recsys snapshots push'"):
+        store.open(NAME)
+    publish()
+    assert all(store.open(store.current()).users.find(user) for user in night.users)
+
+
+def test_push_says_what_is_missing(settings, shop, make_sale):
+    with pytest.raises(SnapshotError, match="has no current snapshot: publish one with 'recsys nightly'"):
+        push(settings, shop.root, lambda *_: None)
+    shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]})
+    nowhere = settings.model_copy(update={"url": "redis://127.0.0.1:1/0"})
+    with pytest.raises(StoreError, match=r"redis://127\.0\.0\.1:1/0 is out of reach .* then push again"):
+        push(nowhere, shop.root, lambda *_: None)
+
+
+def test_redis_that_lost_its_data_learns_again_what_staff_closed(server, store, other):
+    for sale_id in ("a", "b"):
+        store.withdraw(withdrawn(sale_id))
+    store.restore("b")
+    other.poll()
+    server.flushall()
+    other.withdraw(withdrawn("c"))
+    store.poll()
+    assert store.withdrawn() == other.withdrawn() == {"a": withdrawn("a"), "c": withdrawn("c")}
+    assert set(server.hkeys("shop:withdrawn")) == {b"a", b"c"}
+
+
+@pytest.mark.usefixtures("night")
+@pytest.mark.parametrize("damage", [b"", b"short", bytes(500)])
+def test_damaged_user_falls_back_and_others_do_not(server, store, publish, ranked_shop, damage):
+    publish()
+    ann, bob = ranked_shop.users[:2]
+    server.set(f"shop:snapshot:{NAME}:user:{ann}", damage)
+    assert page_of(store, ann).fallback_level == pb.FALLBACK_LEVEL_POPULAR
+    assert sentences.DAMAGED_RECORD in page_of(store, ann).fallback_reason
+    assert page_of(store, bob).fallback_level == pb.FALLBACK_LEVEL_NONE
+
+
+@pytest.mark.usefixtures("night")
+def test_each_flipped_bit_of_a_user_is_found_out(server, store, publish, ranked_shop):
+    publish()
+    key = f"shop:snapshot:{NAME}:user:{ranked_shop.users[0]}"
+    users, whole = store.open(NAME).users, server.get(key)
+    for bit in range(0, 8 * len(whole), 97):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        server.set(key, bytes(damaged))
+        with pytest.raises(SnapshotError, match="record is damaged"):
+            users.find(ranked_shop.users[0])
+
+
+@pytest.mark.usefixtures("night")
+def test_key_of_another_type_harms_only_its_user(server, store, publish, ranked_shop):
+    publish()
+    ann, bob = ranked_shop.users[:2]
+    for key in (f"snapshot:{NAME}:user:{ann}", f"session:{ann}"):
+        server.delete(f"shop:{key}")
+        server.hset(f"shop:{key}", "a", "b")
+    assert page_of(store, ann).fallback_level == pb.FALLBACK_LEVEL_POPULAR
+    with pytest.raises(StoreError, match="refuses a command"):
+        store.session(ann, NOON)
+    assert page_of(store, bob).fallback_level == pb.FALLBACK_LEVEL_NONE
+    server.rpush(f"shop:session:{bob}", b"[]")
+    with pytest.raises(StoreError, match="holds no events") as error:
+        store.session(bob, NOON)
+    assert bob not in str(error.value)
+
+
+def page_of(store: Store, user_id: str) -> pb.GetTopSalesResponse:
+    top_sales = TopSales(store.open(NAME))
+    written = top_sales.answer(PageRequest(user_id, "meta"), to_micros(top_sales.snapshot.as_of) + HOUR, "r")[1]
+    return pb.GetTopSalesResponse.FromString(written)
+
+
+@pytest.mark.usefixtures("night")
+def test_damaged_copy_of_a_machine_is_fetched_again(settings, tmp_path, publish):
+    store = RedisStore(settings, tmp_path, lambda: NOON)
+    publish()
+    sales = store.open(NAME).sales
+    file = tmp_path / "redis" / NAME / "sales.json"
+    file.write_bytes(file.read_bytes()[:100])
+    assert store.open(NAME).sales == sales
+    store.close()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from recsys.config.serving import StoreSettings
+from serving.stores.redis import RedisStore
+store = RedisStore(StoreSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), lambda: 0)
+print(flush=True)
+sys.stdin.readline()
+print(len(store.open(store.current()).sales))
+"""
+
+
+@pytest.mark.usefixtures("night")
+def test_processes_of_a_machine_that_fetch_at_the_same_time_all_open_the_snapshot(
+    settings, tmp_path, publish, ranked_shop, own_environment
+):
+    publish()
+    command = [sys.executable, "-c", OPEN, settings.model_dump_json(), str(tmp_path / "machine")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env=own_environment, **pipes) for _ in range(4)]
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:  # now all of them at once
+        process.stdin.write("\n")
+        process.stdin.flush()
+    counts = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    assert counts == [f"{len(ranked_shop.sales)}\n"] * 4
+    assert [path.name for path in (tmp_path / "machine" / "redis").iterdir()] == [NAME]
+
+
+def test_slower_process_takes_the_copy_of_the_faster_one(settings, tmp_path, shop, night, publish, monkeypatch):
+    publish()
+    store, faster = (RedisStore(settings, tmp_path, lambda: NOON) for _ in range(2))
+    fetched = Path.write_bytes
+
+    def overtaken(path: Path, data: bytes) -> int:
+        monkeypatch.undo()
+        faster.open(NAME)
+        return fetched(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", overtaken)
+    assert store.open(NAME).sales == Snapshot.open(shop.root / NAME).sales
+    store.close()
+    faster.close()
+
+
+@pytest.mark.usefixtures("night")
+def test_snapshot_that_could_not_be_fetched_for_a_moment_is_no_refused_one(store, publish, monkeypatch):
+    publish()
+    watcher = SnapshotWatcher(store, TopSales, Troubles(), lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_fetch", lambda *_: (_ for _ in ()).throw(StoreError("out of reach")))
+        watcher.poll()
+    assert watcher.serving() is None
+    watcher.poll()
+    assert watcher.served().snapshot.name == NAME

@@ -1,0 +1,165 @@
+import os
+import signal
+import socket
+from bisect import bisect_left
+from itertools import accumulate
+from math import fsum
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recommendations.v1 import admin_pb2
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.errors import ConfigurationError
+from serving.client import Client, purchase, visit
+from serving.process.server import Server
+from serving.telemetry.metrics import Metrics
+from tests.helpers.real_service import PATIENCE, Load, RealService, wait_until
+from tests.helpers.scraping import answers, scraped
+
+BOUNDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+SECONDS = st.one_of(st.sampled_from(BOUNDS), st.floats(0, 2, allow_subnormal=False))
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+@given(times=st.lists(st.lists(st.tuples(SECONDS, SECONDS), max_size=30), max_size=4))
+def test_histograms_hold_what_one_by_one_observation_would(times):
+    """Each list is what came between two flushes; a bucket counts what is at most its bound."""
+    metrics = Metrics()
+    for some in times:
+        for rank, log in some:
+            metrics.answered(("meta", "none", "", rank, log))
+        metrics.flush()
+    for number, stage in enumerate(("rank", "log")):
+        seconds = [pair[number] for some in times for pair in some]
+        at = [bisect_left(BOUNDS, each) for each in seconds]
+        expected = list(accumulate(at.count(bucket) for bucket in range(len(BOUNDS) + 1)))
+        if not seconds:
+            continue
+        bounds = [*map(float, BOUNDS), float("inf")]
+        found = [bucket_of(metrics, stage, bound) for bound in bounds]
+        assert found == expected
+        assert sample(metrics, "recsys_answer_seconds_count", stage=stage) == len(seconds)
+        assert sample(metrics, "recsys_answer_seconds_sum", stage=stage) == pytest.approx(fsum(seconds))
+
+
+def bucket_of(metrics: Metrics, stage: str, bound: float) -> float | None:
+    text = "+Inf" if bound == float("inf") else str(bound)
+    return sample(metrics, "recsys_answer_seconds_bucket", stage=stage, le=text)
+
+
+def test_answers_are_counted_by_policy_level_and_variant_at_the_flush():
+    metrics = Metrics()
+    for policy, level, variant in [("meta", "none", "a")] * 3 + [("meta", "none", "b"), ("popularity", "popular", "")]:
+        metrics.answered((policy, level, variant, 0.001, 0.001))
+    labels = {"policy": "meta", "fallback": "none", "variant": "a"}
+    assert sample(metrics, "recsys_answers_total", **labels) is None
+    metrics.flush()
+    metrics.flush()
+    assert sample(metrics, "recsys_answers_total", **labels) == 3
+    assert sample(metrics, "recsys_answers_total", **{**labels, "variant": "b"}) == 1
+    popular = {"policy": "popularity", "fallback": "popular", "variant": ""}
+    assert sample(metrics, "recsys_answers_total", **popular) == 1
+
+
+@pytest.fixture
+def server(published) -> Server:
+    return published.serve(metrics_port=0)
+
+
+def test_scraped_counts_are_the_requests_made(published, server):
+    with Client(server.target, deadline=PATIENCE) as client:
+        for user_id, count in (("ann", 7), ("nobody", 3), ("", 2)):
+            for _ in range(count):
+                client.top_sales(user_id)
+        client.batch([pb.GetTopSalesRequest(user_id="bob")] * 5)
+        for _ in range(4):
+            with pytest.raises(ConfigurationError):
+                client.top_sales(n=101)
+        client.record([visit("ann", "s00"), visit("bob", "s00"), purchase("ann", "s02")])
+    expected = {("none", "meta"): 12, ("popular", "popularity"): 5}
+    wait_until(lambda: answers(scraped(server.metrics_port)) == expected)
+    samples = scraped(server.metrics_port)
+    assert samples["recsys_errors_total", "INVALID_ARGUMENT", "GetTopSales"] == 4
+    assert samples["recsys_recorded_events_total", "visit"] == 2
+    assert samples["recsys_recorded_events_total", "purchase"] == 1
+    assert samples["recsys_answer_seconds_count", "rank"] == samples["recsys_answer_seconds_count", "log"] == 17
+    assert 0 < samples["recsys_answer_seconds_sum", "log"] < samples["recsys_answer_seconds_sum", "rank"]
+    wait_until(lambda: scraped(server.metrics_port)["recsys_exposures_written",] == 17)
+
+
+def test_gauges_follow_the_clock_and_what_is_withdrawn(published, server):
+    def gauges() -> list[float]:
+        names = ("snapshot_age_seconds", "snapshot_left_seconds", "open_sales", "withdrawn_sales", "workers")
+        samples = scraped(server.metrics_port)
+        return [samples[f"recsys_{name}",] for name in names]
+
+    wait_until(lambda: gauges() == [0, 36 * 3600, 12, 0, 1])
+    published.clock.set(3)
+    wait_until(lambda: gauges() == [3 * 3600, 33 * 3600, 13, 0, 1])
+    with Client(server.target, deadline=PATIENCE, admin_target=server.admin_target) as client:
+        client.admin("CloseSale", admin_pb2.CloseSaleRequest(sale_id="s00"))
+        client.admin("HideSale", admin_pb2.HideSaleRequest(sale_id="not here"))
+    wait_until(lambda: gauges() == [3 * 3600, 33 * 3600, 12, 2, 1])
+
+
+@pytest.mark.usefixtures("night")
+def test_problems_are_counted_while_they_last(shop):
+    server = shop.serve(metrics_port=0)
+    wait_until(lambda: scraped(server.metrics_port).get(("recsys_problems",)) == 0)
+    shop.clock.set(40)  # beyond the horizon
+    wait_until(lambda: scraped(server.metrics_port)["recsys_problems",] == 1)
+    current = (shop.root / "current").read_text()
+    (shop.root / "current").write_text("../up")
+    wait_until(lambda: scraped(server.metrics_port)["recsys_problems",] == 2)
+    shop.clock.set(1)
+    (shop.root / "current").write_text(current)
+    wait_until(lambda: scraped(server.metrics_port)["recsys_problems",] == 0)
+
+
+def test_refused_snapshots_are_counted_once_each(shop, make_sale):
+    shop.publish([make_sale("a")], {})
+    server = shop.serve(metrics_port=0)
+    for number, fingerprint in enumerate(("bbbbbbbb", "cccccccc"), start=1):
+        bad = shop.write([make_sale("b")], {}, fingerprint=fingerprint)
+        (shop.root / bad / "sales.json").write_text("[]")
+        (shop.root / "current").write_text(bad)
+        wait_until(lambda number=number: refused(server) == number)
+    for _ in range(20):
+        server.watcher.poll()
+    assert refused(server) == 2
+
+
+def refused(server: Server) -> float:
+    return scraped(server.metrics_port)["recsys_snapshots_refused_total",]
+
+
+def test_any_process_tells_the_sums_of_all_and_a_killed_ones_counts_stay(published, tmp_path):
+    with RealService(tmp_path).start() as service:
+        port = service.ready().settings.metrics_port
+        with Load(service.target, users=("ann", "nobody"), threads=8) as load:
+            load.wait_for(300)
+        n_ann = sum(answer.user_id == "ann" for answer in load.answers)
+        made = {("none", "meta"): n_ann, ("popular", "popularity"): len(load.answers) - n_ann}
+        wait_until(lambda: answers(scraped(port)) == made)
+        assert all(answers(scraped(port)) == made for _ in range(10))  # whichever process answers
+        assert scraped(port)["recsys_workers",] == 2
+        victim = service.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in service.workers() and len(service.listening()) == 2)
+        wait_until(lambda: scraped(port)["recsys_workers",] == 2)
+        assert answers(scraped(port)) == made
+        with service.client() as client:
+            client.top_sales("ann")
+        made["none", "meta"] += 1
+        wait_until(lambda: answers(scraped(port)) == made)
+        assert scraped(port)["recsys_snapshot_age_seconds",] > 3600
+
+
+def test_client_of_the_metrics_that_says_nothing_holds_up_nobody(server):
+    with socket.create_connection(("127.0.0.1", server.metrics_port)):
+        assert scraped(server.metrics_port)["recsys_workers",] == 1

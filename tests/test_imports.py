@@ -1,0 +1,87 @@
+"""Imports point one way, between the packages and between the folders in them."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.import_graph import SOURCES, imported_files, importers
+from tests.helpers.paths import ROOT
+
+COMMANDS = Path("cli/commands")
+
+
+@pytest.mark.parametrize(
+    ("package", "others"),
+    [
+        ("recsys", ("cli", "jobs", "serving", "demo_shop")),
+        ("jobs", ("cli", "serving")),
+        ("serving", ("cli", "jobs", "demo_shop")),
+        ("demo_shop", ("cli", "jobs", "serving")),
+    ],
+)
+def test_packages_import_one_way(package, others):
+    for other in others:
+        assert importers(other, package) == set(), other
+
+
+def test_no_two_folders_import_each_other_by_any_way_round():
+    folders: dict[str, set[str]] = {}
+    for path in SOURCES:
+        others = {str(file.parent) for file in imported_files(path)} - {str(path.parent)}
+        folders.setdefault(str(path.parent), set()).update(others)
+    assert len(tuple(TopologicalSorter(folders).static_order())) == len(folders)  # raises CycleError
+
+
+def test_no_two_files_import_each_other_by_any_way_round():
+    assert set(TopologicalSorter({path: imported_files(path) for path in SOURCES}).static_order()) == set(SOURCES)
+
+
+def test_night_does_not_depend_on_the_demo_shop():
+    assert {path.parent for path in importers("demo_shop", "jobs")} == {Path("jobs/backtest")}
+
+
+def test_service_imports_neither_spark_nor_what_trains():
+    for module in ("pyspark", "mlflow", "torch", "sklearn", "pandas", "recsys.pipeline", "recsys.tables"):
+        assert importers(module, "serving") == set(), module
+
+
+def test_one_file_builds_a_spark_session():
+    assert {path for path in SOURCES if "SparkSession.builder" in (ROOT / path).read_text()} == {
+        Path("jobs/engine/session.py")
+    }
+
+
+def test_one_file_talks_to_mlflow():
+    assert importers("mlflow") == {Path("jobs/registry/tracking.py")}
+
+
+def test_library_prints_no_table():
+    assert importers("rich", "recsys") == {Path("recsys/console.py")}
+
+
+def test_library_reads_no_clock_and_no_network():
+    for module in ("time", "socket", "requests", "grpc"):
+        assert importers(module, "recsys") == set(), module
+    # It fetches a tagger's weights, once.
+    assert importers("urllib", "recsys") == {Path("recsys/images/tagging/model_files.py")}
+    assert [path for path in SOURCES if path.is_relative_to("recsys") and ".now(" in (ROOT / path).read_text()] == []
+
+
+def test_spark_is_used_through_frames_alone():
+    for path in SOURCES:
+        text = (ROOT / path).read_text()
+        assert not [word for word in ("_jvm", "_jsc", ".rdd", "sparkContext", "_jdf") if word in text], path
+
+
+def test_importing_a_command_starts_nothing():
+    for path in (ROOT / COMMANDS).glob("*.py"):
+        at_the_top = {name for node in ast.parse(path.read_text()).body for name in _names(node)}
+        assert not {name.split(".")[0] for name in at_the_top} & {"jobs", "serving", "pyspark", "mlflow"}, path
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [str(node.module)] if isinstance(node, ast.ImportFrom) else []
