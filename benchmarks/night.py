@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from benchmarks import machine, synthetic
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.nightly import nightly
 from jobs.registry import tracking
 from recsys.config.pipeline import NightCheckSettings, RawTable, SourceSettings
@@ -71,7 +71,7 @@ def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
     """Make a shop in a folder, and watch its night."""
     settings = made_shop(folder, users, open_sales)
     with machine.watched() as watch:
-        nightly(night(settings, train=False), train=False)
+        nightly(night(settings, trains=False))
     return watch
 
 

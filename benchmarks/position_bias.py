@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from demo_shop.shoppers import Shoppers
-from jobs.engine.run import Run, night, with_inputs
+from jobs.engine.nights import night
+from jobs.engine.run import Run, with_inputs
 from jobs.night.build_training_set import BUILD_TRAINING_SET
 from jobs.night.train_meta_model import examples_of
 from recsys.config.settings import load_settings

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.night import made_shop
-from jobs.engine.run import Step, night, with_inputs
+from jobs.engine.nights import night
+from jobs.engine.run import Step, with_inputs
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_training_set import BUILD_TRAINING_SET
 from jobs.night.nightly import nightly
@@ -30,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="training-set-", ignore_cleanup_errors=True) as folder:
         settings = made_shop(Path(folder), arguments.users, arguments.open_sales)
         start = time.perf_counter()
-        nightly(night(settings, train=False), train=False)
+        nightly(night(settings, trains=False))
         one_night = time.perf_counter() - start
         examples = seconds_of_examples(settings, arguments.days)
     print(

@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from cli.commands import demo, experiments, models, night, photos, service
-from recsys.console import wide_console
+from recsys.console import show_progress, wide_console
 from recsys.errors import RecsysError
 
 app = typer.Typer(
@@ -16,6 +16,15 @@ app = typer.Typer(
     help="Recommends flash sales: Spark jobs by night, a gRPC service by day.\n\n"
     "Start with **recsys demo**; then point **--conf** at a configuration of your own shop.",
 )
+
+
+@app.callback()
+def recsys(context: typer.Context) -> None:
+    """Show on stderr what jobs log; the service has a log of its own."""
+    if context.invoked_subcommand != "serve":
+        show_progress()
+
+
 for command in (
     demo.demo,
     night.validate,

@@ -10,6 +10,8 @@
     ├── ModelError              a registered model is absent or does not match the features
     ├── StoreError              what the service keeps is damaged, or out of reach
     ├── NightCheckError         a night failed its checks and publishes nothing
+    ├── LeakError               a feature knows what comes later
+    ├── StepError               a step of a run failed in Spark
     └── BusyError               another run works on the same folder
 
 Messages say name, value, rule and next step.
@@ -58,6 +60,10 @@ class NightCheckError(RecsysError):
 
 class LeakError(RecsysError):
     """A feature knows what comes later."""
+
+
+class StepError(RecsysError):
+    """A step of a run failed in Spark; the message has what it says first, and names the log."""
 
 
 class BusyError(RecsysError):

@@ -1,5 +1,9 @@
 """The base of every step's settings: typed, frozen and strict."""
 
+import hashlib
+import json
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +13,13 @@ class StepSettings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def digest(value: Any) -> str:
+    """Return a digest of settings, names and instants: plain values, settings and what they nest."""
+    text = json.dumps(value, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cli.commands.demo import build_demo_shop
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.nightly import nightly
 from recsys.config.settings import Settings, load_settings
 from recsys.instants import to_micros

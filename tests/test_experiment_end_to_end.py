@@ -13,7 +13,8 @@ import yaml
 from cli.commands.demo import build_demo_shop
 from cli.commands.experiment_demo import simulate
 from cli.commands.experiments import judge
-from jobs.engine.run import night, with_inputs
+from jobs.engine.nights import night
+from jobs.engine.run import with_inputs
 from jobs.night.build_training_set import BUILD_TRAINING_SET
 from recsys.config.settings import Settings, load_settings
 from recsys.experiments.files import load_experiments

@@ -23,7 +23,7 @@ def demo(
         simulate_experiment(load_settings(conf))
         return
     from cli.tables.results import print_model
-    from jobs.engine.run import night
+    from jobs.engine.nights import night
     from jobs.night.nightly import nightly as do_night
     from jobs.night.train_meta_model import read_model
 

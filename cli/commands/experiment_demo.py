@@ -40,7 +40,7 @@ def simulate(shop: Settings, settings: Settings) -> int:
         shop: The demo shop: its events tell who comes when, its truth what they like.
         settings: The shop of the experiment, which knows no event of the simulated days but what its service is told.
     """
-    from jobs.engine.run import night
+    from jobs.engine.nights import night
     from jobs.night.nightly import nightly
     from serving.client import Client
 
@@ -53,7 +53,7 @@ def simulate(shop: Settings, settings: Settings) -> int:
     clock = _Clock(start)
     coming = [list(day) for _, day in groupby(sessions(later), key=lambda session: session.started_at // DAY)]
     for day, users in enumerate(coming):
-        nightly(night(settings, start + day * DAY, train=not day), train=not day)
+        nightly(night(settings, start + day * DAY, trains=not day))
         with _service(settings, clock) as server, Client(server.target, deadline=10.0) as client:
             pages, events = _live_through(users, client, clock, shoppers, f"Day {day + 1} of {len(coming)}")
         console.print(f"{from_micros(start + day * DAY):%d %B}: {pages:,} pages, {events:,} visits and purchases\n")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
     """Check the source tables and print every rule with PASS or FAIL; rows that break one are set aside."""
     from cli.tables.results import print_rules
-    from jobs.engine.run import night
+    from jobs.engine.nights import night
     from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
 
     run = night(load_settings(conf), *instants(as_of))
@@ -42,14 +42,14 @@ def nightly(
 
     Steps whose inputs, settings and code are unchanged are not done again: after a crash, run the same command.
     """
-    from jobs.engine.run import instant_of, night
+    from jobs.engine.nights import instant_of, night
     from jobs.night.nightly import nightly as do_night
-    from jobs.night.train_meta_model import training_is_due
+    from jobs.registry.retraining import training_is_due
 
     settings = load_settings(conf)
     instant = instant_of(settings, *instants(as_of))
-    train = training_is_due(settings, instant) if train is None else train
-    name = do_night(night(settings, instant, train=train), train)
+    trains = training_is_due(settings, instant) if train is None else train
+    name = do_night(night(settings, instant, trains=trains))
     push_if_shared(settings)
     console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
 

@@ -64,10 +64,10 @@ def show_themes(
     if context.invoked_subcommand:
         return
     from cli.tables.results import print_themes
-    from jobs.engine.run import night
+    from jobs.engine.nights import planned_night
     from jobs.photos.theme_reports import theme_rows
 
-    rows = theme_rows(night(load_settings(conf), *instants(as_of)))
+    rows = theme_rows(planned_night(load_settings(conf), *instants(as_of)))
     print_themes(rows, console)
     if json_file:
         json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
@@ -81,11 +81,11 @@ def choose(
 ) -> None:
     """Compare numbers of themes: what each explains, whether half the photos give the same, how well it reads."""
     from cli.tables.results import print_theme_counts
-    from jobs.engine.run import night
+    from jobs.engine.nights import planned_night
     from jobs.photos.theme_reports import theme_counts
 
     counts = _numbers(numbers, "--numbers")
-    print_theme_counts(theme_counts(night(load_settings(conf), *instants(as_of)), counts), console)
+    print_theme_counts(theme_counts(planned_night(load_settings(conf), *instants(as_of)), counts), console)
 
 
 @themes.command("map")
@@ -98,10 +98,10 @@ def draw_map(
 ) -> None:
     """Write a page that shows the photos in two dimensions, near each other where they look alike."""
     from cli.tables.results import print_treatments
-    from jobs.engine.run import night
+    from jobs.engine.nights import planned_night
     from jobs.photos.theme_reports import write_map
 
-    shown, treatments = write_map(night(load_settings(conf), *instants(as_of)), out, photos, seed)
+    shown, treatments = write_map(planned_night(load_settings(conf), *instants(as_of)), out, photos, seed)
     print_treatments(treatments, console)
     console.print(f"{shown:,} photos in {out}: open it in a browser.")
 
@@ -124,12 +124,12 @@ def attractiveness(
     the day before. For each tag and theme, by month, country and category, with 95 % intervals and counts.
     """
     from cli.tables.photos import print_attractiveness
-    from jobs.engine.run import night
+    from jobs.engine.nights import planned_night
     from jobs.photos.attractiveness import attractiveness_of_photos
     from recsys.images.attractiveness import AttractivenessSettings
     from recsys.images.attractiveness_plot import write_attractiveness_plot
 
-    run = night(load_settings(conf), *instants(as_of))
+    run = planned_night(load_settings(conf), *instants(as_of))
     table = attractiveness_of_photos(run, days, AttractivenessSettings(min_sales=min_sales))
     print_attractiveness(table, console, top, by)
     write_attractiveness_plot(table, plot, top)

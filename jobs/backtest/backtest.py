@@ -1,5 +1,6 @@
 """The backtest: each past day ranked by what was known at its midnight, and measured by what was bought on it."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jobs.backtest.measure_pages import (
     read_costs,
     steps,
 )
-from jobs.engine.run import Run, digest, with_inputs
+from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trained_model
 from jobs.registry import tracking
 from recsys.backtest import slices
@@ -37,10 +38,13 @@ from recsys.meta_model.training import Examples, evaluate
 from recsys.metrics import NDCG
 from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
 from recsys.reports.backtest.writer import write_report
+from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
 
 REPORT = "report.html"
+
+_log = logging.getLogger(__name__)
 
 
 def backtest(
@@ -69,7 +73,7 @@ def backtest(
         ModelError: If a version that is asked for is not there, or knows the window.
     """
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
-    run.console.print(f"Backtest of {len(run.days)} days, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
+    _log.info(f"Backtest of {len(run.days)} days, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _versions(run, versions), Sample(users_sampled, seed, new_only)
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
     rows = PAGE_METRICS.read(run.spark, run.folder).toArrow().to_pandas()
@@ -81,7 +85,7 @@ def backtest(
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
-    run.console.print(f"Report: {report}; kept in MLflow as run {run_id}")
+    _log.info(f"Report: {report}; kept in MLflow as run {run_id}")
     return result
 
 
@@ -221,7 +225,7 @@ def _versions(run: Run, asked: list[str] | None) -> list[str]:
         if problem and asked is not None:
             raise ModelError(problem)
         if problem:
-            run.console.print(f"    left out, {name}: {problem}", style="yellow", markup=False)
+            _log.warning(f"    left out, {name}: {problem}")
         elif version not in found:
             found.append(version)
     return found

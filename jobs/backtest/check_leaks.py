@@ -1,5 +1,6 @@
 """validated tables, tags → whether a feature moves where what is not known yet is changed, deleted or shuffled."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from recsys.instants import compact, from_micros
 from recsys.pipeline.leaks import TOLERANCE, WORLDS, Span, Tables, altered, drawn_users, features, merged, movements
 from recsys.pipeline.shop import Shop
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
+
+_log = logging.getLogger(__name__)
 
 _TABLES = (SALES, EVENTS, IMAGE_TAGS, REJECTED_IMAGES)
 Found = dict[str, dict[str, dict[str, Any]]]
@@ -71,8 +74,8 @@ def _moved(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], s
     for name in WORLDS:
         with _world(run, altered(tables, name, span, seed), [as_of], scratch) as other:
             found[name] = movements(before, features(other, as_of, users), as_of)
-    run.console.print(
-        f"  [bold]{from_micros(as_of):%Y-%m-%d %H:%M}[/bold] {time.monotonic() - start:7.1f} s  {len(users):,} users × "
+    _log.info(
+        f"  {from_micros(as_of):%Y-%m-%d %H:%M} {time.monotonic() - start:7.1f} s  {len(users):,} users × "
         f"{len(shop.horizon(as_of)):,} sales in {len(found)} worlds"
     )
     return found

@@ -1,33 +1,35 @@
-"""A run: steps in order, each done once for the same inputs and settings, nothing half-written ever read."""
+"""A run: steps in order, each done once for what it is made from, nothing half-written ever read."""
 
-import argparse
 import fcntl
-import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from pyspark.sql import SparkSession
-from rich.console import Console
 
+from jobs.engine.code_version import code_version, library_versions
+from jobs.engine.log_file import log_file
 from jobs.engine.session import spark_session
-from recsys.config.settings import Settings, load_settings
+from recsys.config.settings import Settings
 from recsys.console import wide_console
-from recsys.errors import BusyError, ConfigurationError, RecsysError
-from recsys.instants import DAY, compact, parse_instant, to_micros
+from recsys.errors import BusyError, StepError
 from recsys.pipeline.shop import Shop
+from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.settings import digest
 
-CODE = ("recsys", "jobs")
+LOG = "run.log"
+"""The file of a run's folder that keeps what its steps logged."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Step:
     """One arrow of the flow.
 
     `run` writes its outputs into the folder that it is given and returns a line that says what it did; only when it
-    returns are they moved into the run's folder.
+    returns are they moved into the run's folder. `depends_on` returns what the outputs depend on beside those of the
+    inputs: settings, and what lies outside of the run, as it is before the step reads it.
     """
 
     name: str
@@ -58,9 +61,11 @@ class Run:
     the last one's."""
     days: list[int]
     """The instants that are ranked: the night's own, or each midnight of a backtest."""
-    console: Console = field(default_factory=lambda: wide_console(stderr=True))
+    trains: bool = True
+    """Whether a new version of the meta-model is trained."""
     pinned: dict[str, str] = field(default_factory=dict)
     """Versions by the alias that the run has looked up: a promotion meanwhile is for the next run."""
+    _in_progress: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -94,79 +99,98 @@ class Run:
         return self.shop.with_open_sales(self.days) or self.days
 
     def do(self, steps: tuple[Step, ...]) -> None:
-        """Do the steps that are due, in order.
+        """Do the steps that are due, in order; all that they log is kept in the run's folder.
 
         Raises:
             BusyError: If another process works on the same folder.
+            StepError: If Spark fails, with what it says first; the log has the rest.
         """
-        with locked(self.folder):
+        with locked(self.folder), log_file(self.folder / LOG):
             for step in steps:
-                self._do(step)
+                self._do_if_due(step)
 
     def fingerprint(self, step: Step) -> str:
-        """Return a digest of all that the step's outputs depend on: settings, inputs and code."""
-        inputs = [self.fingerprint(earlier) for earlier in step.inputs]
+        """Return the digest of all that a step's outputs were made from, as it was recorded when they were made.
+
+        Of a step in progress it is what will be recorded. It is never computed from the world again: what has changed
+        there since is no part of the outputs.
+
+        Raises:
+            KeyError: If the step was not done.
+        """
+        return self._in_progress.get(step.name) or self._manifest(step)["fingerprint"]
+
+    def _do_if_due(self, step: Step) -> None:
+        fingerprint = self._fingerprint_now(step)
+        done = self._manifest(step)
+        if done.get("fingerprint") == fingerprint:
+            _log.info(f"  {step.name:<20} unchanged  {done['summary']}", extra={"is_dim": True})
+            return
+        _announce(step.name)
+        start = time.monotonic()
+        self._in_progress[step.name] = fingerprint
+        try:
+            summary = self._do(step, fingerprint)
+        except SPARK_ERRORS as error:
+            _log.debug(f"{step.name} failed", exc_info=True)
+            raise StepError(f"{step.name}: {first_line(error)}; the trace is in {self.folder / LOG}") from error
+        except Exception:
+            _log.debug(f"{step.name} failed", exc_info=True)
+            raise
+        finally:
+            del self._in_progress[step.name]
+        _log.info(f"  {step.name:<20} {time.monotonic() - start:7.1f} s  {summary}")
+
+    def _fingerprint_now(self, step: Step) -> str:
+        """Return the fingerprint that the step would have if it were done now, over its inputs as they were made."""
         return digest(
-            {"step": step.name, "depends_on": step.depends_on(self), "inputs": inputs, "code": code_version()}
+            {
+                "step": step.name,
+                "depends_on": step.depends_on(self),
+                "inputs": [self._manifest(each)["fingerprint"] for each in step.inputs],
+                "code": code_version(step.run),
+                "libraries": library_versions(),
+            }
         )
 
-    def _do(self, step: Step) -> None:
-        manifest, fingerprint = self.folder / f"{step.name}.json", self.fingerprint(step)
-        done = json.loads(manifest.read_text()) if manifest.exists() else {}
-        if done.get("fingerprint") == fingerprint:
-            self.console.print(f"  [dim]{step.name:<20} unchanged  {done['summary']}[/dim]")
-            return
-        if self.console.is_terminal:
-            self.console.print(f"  [bold]{step.name:<20}[/bold] …", end="\r")
-        start = time.monotonic()
+    def _do(self, step: Step, fingerprint: str) -> str:
         for left_over in self.folder.glob(".tmp-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         # A name of its own each time: the Java side of a killed run may still be writing into the last one.
         scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{step.name}-", dir=self.folder))
         summary = step.run(self, scratch)
+        manifest = self._manifest_path(step)
         manifest.unlink(missing_ok=True)
         for output in step.outputs:
             shutil.rmtree(self.folder / output, ignore_errors=True)
             (scratch / output).rename(self.folder / output)
         shutil.rmtree(scratch)
         _replace(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
-        self.console.print(f"  [bold]{step.name:<20}[/bold] {time.monotonic() - start:7.1f} s  {summary}")
+        return summary
+
+    def _manifest(self, step: Step) -> dict[str, Any]:
+        """Return what was recorded of a step; empty where it was not done, or cut off while its outputs moved."""
+        path = self._manifest_path(step)
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _manifest_path(self, step: Step) -> Path:
+        return self.folder / f"{step.name}.json"
 
 
-def night(settings: Settings, as_of: int | None = None, today: int | None = None, train: bool = True) -> Run:
-    """Return the run of a night.
-
-    Args:
-        settings: The shop.
-        as_of: The instant; by default the configured one, else `today`.
-        today: Today's midnight UTC, by the clock of whoever asks.
-        train: Whether the meta-model will be trained, on the days before as_of.
-
-    Raises:
-        ConfigurationError: If no instant is given anywhere.
-    """
-    as_of = instant_of(settings, as_of, today)
-    days = settings.meta_model.days if train else 1
-    return Run(
-        settings=settings,
-        folder=Path(settings.folder) / "nights" / compact(as_of),
-        as_of=as_of,
-        training_days=[as_of - day * DAY for day in range(days, 0, -1)],
-        days=[as_of],
-    )
+def with_inputs(step: Step) -> tuple[Step, ...]:
+    """Return the steps that a step needs, in order, and the step itself."""
+    steps: list[Step] = []
+    for needed in [*(each for earlier in step.inputs for each in with_inputs(earlier)), step]:
+        if needed not in steps:
+            steps.append(needed)
+    return tuple(steps)
 
 
-def instant_of(settings: Settings, as_of: int | None = None, today: int | None = None) -> int:
-    """Return the instant of a night; see `night`.
-
-    Raises:
-        ConfigurationError: If no instant is given anywhere.
-    """
-    if as_of is None:
-        as_of = to_micros(settings.as_of) if settings.as_of else today
-    if as_of is None:
-        raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
-    return as_of
+def _announce(name: str) -> None:
+    """Say in a terminal what is being done; the line that says that it is done takes its place."""
+    console = wide_console(stderr=True)
+    if console.is_terminal:
+        console.print(f"  [bold]{name:<20}[/bold] …", end="\r")
 
 
 @contextmanager
@@ -185,28 +209,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@cache
-def code_version(packages: tuple[str, ...] = CODE) -> str:
-    """Return a digest of the project's code, so that changed code redoes its steps."""
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parents[2]
-    for package in packages:
-        for path in sorted((root / package).rglob("*")):
-            if path.suffix in {".py", ".sql"}:
-                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def digest(value: Any) -> str:
-    """Return a digest of settings, names and instants."""
-    text = json.dumps(value, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
-
-
 def _replace(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     with new.open("w") as file:
@@ -214,27 +216,3 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-
-
-def main(step: Step) -> None:
-    """Do one step, and those before it that are due, of the night that the command line names."""
-    parser = argparse.ArgumentParser(
-        description=f"{step.name}: one step of the night, and those before it that are due."
-    )
-    parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
-    parser.add_argument("--as-of", help="the instant of the night, such as 2026-03-01T00:00:00Z")
-    arguments = parser.parse_args()
-    try:
-        run = night(load_settings(arguments.conf), parse_instant(arguments.as_of) if arguments.as_of else None)
-        run.do(with_inputs(step))
-    except RecsysError as error:
-        sys.exit(f"error: {error}")
-
-
-def with_inputs(step: Step) -> tuple[Step, ...]:
-    """Return the steps that a step needs, in order, and the step itself."""
-    steps: list[Step] = []
-    for needed in [*(each for earlier in step.inputs for each in with_inputs(earlier)), step]:
-        if needed not in steps:
-            steps.append(needed)
-    return tuple(steps)

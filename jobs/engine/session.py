@@ -1,19 +1,26 @@
 """The only place that builds a Spark session."""
 
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError
 
 JAVA = 17
-_QUIET = Path(__file__).with_name("log4j2.properties")
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+_LOGGING = Path(__file__).with_name("log4j2.properties")
+_QUERY_LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
+SPARK_LOG = "spark.log"
+"""The file, in the folder where Spark keeps what does not fit into memory, of what its Java side logs."""
 
 
 def spark_session(settings: Settings) -> SparkSession:
@@ -33,7 +40,7 @@ def spark_session(settings: Settings) -> SparkSession:
     options = {
         "spark.master": settings.spark.master,
         "spark.driver.memory": settings.spark.driver_memory,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_QUIET.resolve()} -XX:+UseParallelGC",
+        _JAVA_OPTIONS: _java_options(scratch / SPARK_LOG, settings.spark.conf),
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.sql.session.timeZone": "UTC",
@@ -42,12 +49,20 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.sql.ansi.enabled": "true",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-        **settings.spark.conf,
+        **{name: value for name, value in settings.spark.conf.items() if name != _JAVA_OPTIONS},
     }
+    for name in _QUERY_LOGGERS:  # each would print a query that fails as JSON, with Java's trace, before it is raised
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     builder = SparkSession.builder.appName("recsys")
     for name, value in options.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def _java_options(log: Path, conf: Mapping[str, str]) -> str:
+    """Return the options of the Java side: where it logs, and those of the configuration or else a fast collector."""
+    quoted = (f'"-Dlog4j2.configurationFile={_LOGGING.resolve()}"', f'"-Drecsys.spark.log={log}"')
+    return " ".join((*quoted, conf.get(_JAVA_OPTIONS, "-XX:+UseParallelGC")))
 
 
 def check_java() -> None:

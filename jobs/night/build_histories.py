@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.pipeline.histories import user_histories
 from recsys.tables.night import EVENTS, USER_HISTORIES

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from jobs.engine.run import Run, Step, digest, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.tag_images import TAG_IMAGES, tag_store
 from recsys.images.themes.theme_store import save, themes_as_of
 from recsys.images.themes.themes import (
@@ -20,6 +21,7 @@ from recsys.images.themes.themes import (
     tag_matrix,
 )
 from recsys.instants import HOUR
+from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_THEMES
 

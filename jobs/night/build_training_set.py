@@ -5,7 +5,8 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.compact_exposures import read_exposures
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY

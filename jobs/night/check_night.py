@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pyspark.sql import functions as f
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.build_training_set import examples
 from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS

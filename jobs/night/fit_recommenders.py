@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES
 from recsys.pipeline.fitting import fitted_recommenders

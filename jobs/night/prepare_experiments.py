@@ -1,11 +1,13 @@
 """Experiment files, versions in MLflow → the policies that running experiments need, and the models behind them."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.train_meta_model import TAKE_CHAMPION, read_model
 from jobs.registry import tracking
 from recsys.config.pipeline import RankingSettings
@@ -20,6 +22,8 @@ from recsys.snapshot.format import POPULARITY
 EXPERIMENTS = "experiments"
 """The folder of the step's output; and, below the shop's folder, of what is kept of all experiments."""
 _POLICIES = "policies.json"
+
+_log = logging.getLogger(__name__)
 
 
 def prepare_experiments(run: Run, out: Path) -> str:
@@ -43,7 +47,7 @@ def prepare_experiments(run: Run, out: Path) -> str:
     (folder / PINS).write_text(json.dumps(pins))
     (folder / _POLICIES).write_text(json.dumps(scored))
     for note in notes:
-        run.console.print(f"    {note}", style="yellow", markup=False)
+        _log.warning(f"    {note}")
     running = sum(place.is_pinned for place in found)
     return f"{running} variants run; policies {', '.join(scored) or 'as configured'}"
 

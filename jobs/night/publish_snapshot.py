@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.check_night import CHECK_NIGHT
 from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, ranking_settings
 from jobs.night.rank_segments import RANK_SEGMENTS
@@ -77,7 +78,13 @@ def _rankings(folder: Path) -> Iterator[pa.RecordBatch]:
     return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
 
 
-PUBLISH_SNAPSHOT = Step("publish_snapshot", publish_snapshot, (SNAPSHOT,), inputs=(RANK_SEGMENTS, CHECK_NIGHT))
+PUBLISH_SNAPSHOT = Step(
+    "publish_snapshot",
+    publish_snapshot,
+    (SNAPSHOT,),
+    inputs=(RANK_SEGMENTS, CHECK_NIGHT),
+    depends_on=lambda run: run.settings.mlflow.model_name,
+)
 
 if __name__ == "__main__":
     main(PUBLISH_SNAPSHOT)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from recsys.pipeline.segments import ranked_segments
 from recsys.tables.night import SEGMENT_RANKINGS, USER_HISTORIES, USERS

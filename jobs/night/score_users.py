@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.prepare_experiments import PREPARE_EXPERIMENTS, other_versions, ranking_settings
 from jobs.night.train_meta_model import read_model

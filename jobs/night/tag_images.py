@@ -1,6 +1,7 @@
 """sale_images → image_tags, rejected_images; photos that a tagger has seen before are not tagged again."""
 
 import hashlib
+import logging
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.engine.run import Run, Step, locked, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step, locked
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.files import PhotoFiles
@@ -21,6 +23,8 @@ from recsys.tables.night import IMAGE_TAGS, REJECTED_IMAGES, SALE_IMAGES
 
 PHOTOS = "photos"
 """The folder of a shop that keeps tags from night to night."""
+_log = logging.getLogger(__name__)
+
 _FOUND = ["image_hash", "tags", "probabilities", "reason", "detail"]
 
 
@@ -78,7 +82,7 @@ def _tag_new(run: Run, store: TagStore, engine: Engine, hashes: pd.DataFrame) ->
         if len(photos) > settings.tagging.part_photos:
             done = first + len(part)
             rate = done / (time.monotonic() - start)
-            run.console.print(f"    {done:,} of {len(photos):,} photos tagged, {rate:,.0f} a second")
+            _log.info(f"    {done:,} of {len(photos):,} photos tagged, {rate:,.0f} a second")
     return len(seen) - int(seen.sum())
 
 
@@ -103,20 +107,12 @@ def _depends_on(run: Run) -> list:
     if not sources.has_table(SALE_IMAGES, run.settings.source):
         return []
     tagging = run.settings.images.tagging.model_dump(exclude={"engine", "batch", "part_photos"})
-    return [tagger_files(run.settings.images.tagger).version, tagging, _stamps(run)]
-
-
-def _stamps(run: Run) -> str:
-    """Return a digest of the photos' stamps, taken once a run: each step asks, and photos can be a million."""
-    manifest = run.folder / f"{VALIDATE_TABLES.name}.json"
-    validated = manifest.read_text() if manifest.exists() else ""
-    taken = vars(run).setdefault("photo_stamps", {})
-    if validated and validated not in taken:
-        taken[validated] = _stamped(run.folder, PhotoFiles.of(run.settings.images))
-    return taken.get(validated, "")
+    stamps = _stamped(run.folder, PhotoFiles.of(run.settings.images))
+    return [tagger_files(run.settings.images.tagger).version, tagging, stamps]
 
 
 def _stamped(folder: Path, files: PhotoFiles) -> str:
+    """Return a digest of the names, sizes and times of all photos of the run."""
     uris = pq.read_table(folder / SALE_IMAGES.name, columns=["image_uri"])["image_uri"].unique().to_pylist()
     digest = hashlib.sha256()
     for path in sorted(files.absolute(uri) for uri in uris):

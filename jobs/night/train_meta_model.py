@@ -1,26 +1,32 @@
 """training_examples → a model version in MLflow; the champion → what the night ranks by."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame
 from threadpoolctl import threadpool_limits
 
-from jobs.engine.run import Run, Step, code_version, digest, main
+from jobs.engine.code_version import code_version
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.build_training_set import BUILD_TRAINING_SET
+from jobs.night.validate_tables import VALIDATE_TABLES
 from jobs.registry import tracking
 from jobs.registry.promote_model import NIGHTLY, appoint
-from recsys.config.settings import Settings
 from recsys.images.themes.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.meta_model.training import Examples, evaluate, train
 from recsys.registry.versions import CHAMPION, model_configuration
+from recsys.settings import digest
 from recsys.tables.night import TRAINING_EXAMPLES
 
 TRAINED_MODEL = "trained_model"
 META_MODEL = "meta_model"
+
+_log = logging.getLogger(__name__)
 
 
 def train_meta_model(run: Run, out: Path) -> str:
@@ -34,7 +40,8 @@ def train_meta_model(run: Run, out: Path) -> str:
     lineage = {
         tracking.AS_OF: from_micros(as_of).isoformat(),
         tracking.MADE_BY: NIGHTLY if run.is_night else "backtest",
-        tracking.CODE_VERSION: code_version(),
+        tracking.CODE_VERSION: code_version(train_meta_model),
+        tracking.DATA_FINGERPRINT: run.fingerprint(VALIDATE_TABLES),
         tracking.CONFIGURATION: digest(model_configuration(run.settings)),
     }
     fingerprint = run.fingerprint(TRAIN_META_MODEL)
@@ -44,20 +51,6 @@ def train_meta_model(run: Run, out: Path) -> str:
     alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
     _save(model, version, out / TRAINED_MODEL)
     return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
-
-
-def training_is_due(settings: Settings, as_of: int) -> bool:
-    """Tell whether a night at an instant has no version of its configuration that is young enough.
-
-    A version of the same instant is what this night itself trained before it was cut off: it is due still.
-    """
-    configuration = digest(model_configuration(settings))
-    oldest = as_of - settings.meta_model.retrain_days * DAY
-    return not any(
-        each.as_of is not None and oldest < each.as_of < as_of
-        for each in tracking.versions(settings)
-        if each.made_by == NIGHTLY and each.configuration == configuration
-    )
 
 
 def take_champion(run: Run, out: Path) -> str:
@@ -72,7 +65,7 @@ def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
     """Return a model over the features that the shop has; say which of its own it must do without."""
     features = [recommender.name for recommender in run.shop.recommenders]
     if missing := [feature for feature in model.features if feature not in features]:
-        run.console.print(f"    {name} ranks without {', '.join(missing)}, which the shop has not", style="yellow")
+        _log.warning(f"    {name} ranks without {', '.join(missing)}, which the shop does not have")
     return model.over(features)
 
 

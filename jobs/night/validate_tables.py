@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 from pyspark.sql import DataFrame, Observation, SparkSession
 
-from jobs.engine.run import Run, Step, main
+from jobs.engine.nights import main
+from jobs.engine.run import Run, Step
 from recsys.errors import InputError, RecsysError
 from recsys.pipeline import sources, validation
 from recsys.pipeline.validation import EVENT_RULES, EVENT_UNIQUE, IMAGE_RULES, SALE_RULES, USER_RULES, Rule, RuleCount

@@ -21,7 +21,6 @@ from recsys.config.settings import MlflowSettings, Settings
 from recsys.errors import ModelError
 from recsys.instants import parse_instant
 from recsys.meta_model import MetaModel, meta_model_from_json
-from recsys.pipeline import sources
 from recsys.registry.versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
 from recsys.snapshot.store import locked
 
@@ -30,7 +29,7 @@ MADE_BY = "made_by"
 CODE_VERSION = "code_version"
 CONFIGURATION = "configuration"
 _FINGERPRINT = "fingerprint"
-_DATA_FINGERPRINT = "data_fingerprint"
+DATA_FINGERPRINT = "data_fingerprint"
 _EXAMPLES = "examples"
 _MODEL = "model/model.json"
 _CONFIGURATION_FILE = "model/configuration.json"
@@ -55,7 +54,8 @@ def register(
         metrics: On the training set.
         examples: How many there were.
         fingerprint: Of data, settings and code; a version that has it already is taken again.
-        lineage: AS_OF, an instant, MADE_BY, CODE_VERSION and CONFIGURATION, a digest; each where it is known.
+        lineage: AS_OF, an instant, MADE_BY, CODE_VERSION, CONFIGURATION and DATA_FINGERPRINT, of the validated tables;
+            each where it is known.
         files: Further texts of the version by name, such as its theme model.
 
     Returns:
@@ -65,11 +65,7 @@ def register(
     known = client.search_model_versions(f"name = '{name}' and tags.{_FINGERPRINT} = '{fingerprint}'")
     if known:
         return str(known[0].version)
-    tags = {
-        _FINGERPRINT: fingerprint,
-        _DATA_FINGERPRINT: sources.fingerprint(settings.source, Path(settings.folder)),
-        **lineage,
-    }
+    tags = {_FINGERPRINT: fingerprint, **lineage}
     return _log(client, settings, model, {**metrics, _EXAMPLES: examples}, tags, files)
 
 
@@ -204,7 +200,7 @@ def _described(client: MlflowClient, found: Registered, aliases: Mapping[str, An
         as_of=parse_instant(tags[AS_OF]) if AS_OF in tags else None,
         made_by=tags.get(MADE_BY, ""),
         fingerprint=tags.get(_FINGERPRINT, ""),
-        data_fingerprint=tags.get(_DATA_FINGERPRINT, ""),
+        data_fingerprint=tags.get(DATA_FINGERPRINT, ""),
         configuration=tags.get(CONFIGURATION, ""),
         code_version=tags.get(CODE_VERSION, ""),
         metrics={name: value for name, value in metrics.items() if not name.startswith("strength.")},

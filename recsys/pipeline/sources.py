@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
+from pyspark.errors import PySparkException, PythonException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
@@ -96,8 +96,10 @@ def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return what Spark says first; plans and stack traces follow."""
+    """Return the line of an error of Spark that says what is wrong; plans and traces are beside it."""
     lines = str(error).strip().splitlines()
+    if isinstance(error, PythonException):  # of a worker: the last line of its trace
+        return lines[-1]
     return lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
 
 

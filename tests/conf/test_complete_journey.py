@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.run import Run, night
+from jobs.engine.nights import night
+from jobs.engine.run import Run
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.config.settings import load_settings
 from tests.helpers.paths import ROOT

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.tag_images import tag_store
 from recsys.images.tagging.files import content_hash
 from recsys.images.tagging.tag_store import TAGGED

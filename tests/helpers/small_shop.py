@@ -172,6 +172,6 @@ def random_rows(seed: int, users: int = 40, sales: int = 14, events: int = 600) 
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of each file below a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """A digest of each file below a folder, but of logs."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.nightly import nightly
 from recsys.config.settings import Settings
 from tests.helpers.small_shop import SmallShop, random_rows

@@ -28,9 +28,7 @@ FEATURES = list(WORDS)
 
 
 def run_of(shop: SmallShop) -> Run:
-    run = window(shop.settings(), LAST, LAST)
-    run.console = Console(file=StringIO(), width=120)
-    return run
+    return window(shop.settings(), LAST, LAST)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,23 @@
 import fcntl
+import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from io import StringIO
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 import jobs.engine.run
-from jobs.engine.run import Run, Step, digest, locked, with_inputs
+from jobs.engine.run import LOG, Run, Step, locked, with_inputs
 from recsys.config.settings import Settings
-from recsys.errors import BusyError, InputError
-from tests.helpers.small_shop import SmallShop, contents
+from recsys.errors import BusyError, InputError, StepError
+from recsys.settings import digest
+from tests.helpers.small_shop import contents
 
 
 class Shop:
@@ -25,6 +28,7 @@ class Shop:
         self.done: list[str] = []
         self.fails: str | None = None
         self.days = 5
+        self.source = ""
         self.a = Step("a", self._act("a"), ("table_a",))
         self.b = Step("b", self._act("b", "a"), ("table_b", "more_b"), (self.a,), lambda run: run.settings.history)
         self.c = Step("c", self._act("c", "b"), ("table_c",), inputs=(self.a, self.b))
@@ -45,7 +49,7 @@ class Shop:
     def run(self) -> Run:
         source = {"sql": "sql", "raw": {}}
         settings = Settings.model_validate({"folder": "f", "source": source, "history": {"days": self.days}})
-        return Run(settings, self.folder, 0, [], [], Console(file=StringIO()))
+        return Run(settings, self.folder, 0, [], [])
 
     def do(self) -> list[str]:
         """Do the steps; return the names of those that were not skipped."""
@@ -59,7 +63,7 @@ class Shop:
 
 @pytest.fixture
 def steps(tmp_path, monkeypatch) -> Shop:
-    monkeypatch.setattr(jobs.engine.run, "code_version", lambda: "the same")
+    monkeypatch.setattr(jobs.engine.run, "code_version", lambda step: "the same")
     return Shop(tmp_path / "run")
 
 
@@ -86,15 +90,88 @@ def test_setting_that_is_changed_back_is_a_change_again(steps):
 
 def test_changed_code_redoes_everything(steps, monkeypatch):
     steps.do()
-    monkeypatch.setattr(jobs.engine.run, "code_version", lambda: "changed")
+    monkeypatch.setattr(jobs.engine.run, "code_version", lambda step: "changed")
     assert steps.do() == ["a", "b", "c"]
 
 
-def test_lines_say_what_was_done_and_what_was_unchanged(steps):
+def test_other_version_of_a_library_redoes_everything(steps, monkeypatch):
     steps.do()
+    monkeypatch.setattr(jobs.engine.run, "library_versions", lambda: {"numpy": "9"})
+    assert steps.do() == ["a", "b", "c"]
+
+
+def test_lines_say_what_was_done_and_what_was_unchanged(steps, caplog):
+    steps.do()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        steps.run().do((steps.a,))
+    assert caplog.messages[0].split() == ["a", "unchanged", "summary", "of", "a"]
+
+
+def test_log_of_the_run_keeps_what_was_done_and_the_trace_of_what_failed(steps):
+    steps.fails = "b"
+    with pytest.raises(InputError):
+        steps.do()
+    log = (steps.folder / LOG).read_text()
+    assert re.search(
+        r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO jobs\.engine\.run: +a .* s +summary of a$", log, re.M
+    )
+    assert re.search(r"^\S+ DEBUG jobs\.engine\.run: b failed\nTraceback ", log, re.M)
+    assert log.endswith("recsys.errors.InputError: half-way\n")
+
+
+def test_failure_in_spark_is_one_line_that_names_the_log(steps, spark):
+    def divide(run: Run, out: Path) -> str:
+        return str(spark.sql("select 1 / 0 as x").collect())
+
+    with pytest.raises(StepError) as error:
+        steps.run().do((Step("divide", divide, ()),))
+    said = str(error.value)
+    assert said.startswith("divide: [DIVIDE_BY_ZERO] Division by zero.")
+    assert said.endswith(f"; the trace is in {steps.folder}/run.log")
+    assert "\n" not in said
+    assert "pyspark.errors" in (steps.folder / LOG).read_text()
+
+
+def test_source_that_changes_between_two_steps_of_a_cut_off_run_redoes_both(steps):
+    """b is made of the a that was, and says so: it must not pass for one that is made of the a to come."""
+    a = Step("a", steps._act("a"), ("table_a",), (), lambda run: steps.source)
+    b = Step("b", steps._act("b", "a"), ("table_b", "more_b"), (a,))
+    steps.source = "before"
+    steps.run().do((a,))
+    recorded = steps.run().fingerprint(a)
+
+    def changed_while_b_is_made(run: Run, out: Path) -> str:
+        steps.source = "after"
+        return steps._act("b", "a")(run, out)
+
+    steps.run().do((replace(b, run=changed_while_b_is_made),))
+    assert steps.run().fingerprint(a) == recorded
+    steps.done.clear()
+    steps.run().do((a, b))
+    assert steps.done == ["a", "b"]
+
+
+def test_world_is_asked_once_a_step_and_run(steps):
+    asked: list[str] = []
+    a = Step("a", steps._act("a"), ("table_a",), (), lambda run: asked.append("a"))
+    b = Step("b", steps._act("b", "a"), ("table_b", "more_b"), (a,), lambda run: asked.append("b"))
+    c = Step("c", steps._act("c", "b"), ("table_c",), (a, b), lambda run: asked.append("c"))
+    steps.run().do((a, b, c))
+    assert asked == ["a", "b", "c"]
+
+
+def test_fingerprint_of_a_step_in_progress_is_the_one_that_is_recorded(steps):
+    seen: list[str] = []
+
+    def look(run: Run, out: Path) -> str:
+        seen.append(run.fingerprint(step))
+        return "looked"
+
+    step = Step("look", look, (), (steps.a,))
     run = steps.run()
-    run.do((steps.a,))
-    assert run.console.file.getvalue().split() == ["a", "unchanged", "summary", "of", "a"]
+    run.do((steps.a, step))
+    assert seen == [run.fingerprint(step)] == [json.loads((steps.folder / "look.json").read_text())["fingerprint"]]
 
 
 def test_step_that_raises_leaves_the_old_outputs_and_they_count_as_done(steps):
@@ -184,25 +261,3 @@ def test_digest_tells_values_apart_and_ignores_the_order_of_keys(steps):
     steps.days = 6
     values = [1, "1", [1], {"1": 1}, settings, steps.run().settings, None]
     assert len({digest(value) for value in values}) == len(values)
-
-
-def test_code_version_covers_the_sources_of_the_library_and_the_jobs():
-    everything = jobs.engine.run.code_version()
-    assert everything == jobs.engine.run.code_version(("recsys", "jobs"))
-    assert len({everything, jobs.engine.run.code_version(("recsys",)), jobs.engine.run.code_version(("jobs",))}) == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--conf", "absent.yaml"], "error: absent.yaml does not exist"),
-        (["--conf", "{conf}", "--as-of", "yesterday"], "error: instant 'yesterday', must be a date or an instant"),
-    ],
-)
-def test_job_run_by_itself_ends_with_one_line_for_an_error(tmp_path, monkeypatch, steps, arguments, message):
-    conf = SmallShop(tmp_path).configuration()
-    monkeypatch.setattr(sys, "argv", ["job.py", *(argument.format(conf=conf) for argument in arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        jobs.engine.run.main(steps.a)
-    assert str(exit_.value).startswith(message)
-    assert "\n" not in str(exit_.value)

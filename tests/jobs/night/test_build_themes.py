@@ -1,16 +1,16 @@
 import json
+import logging
 import shutil
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
-from jobs.engine.run import Run, night, with_inputs
+from jobs.engine.nights import night
+from jobs.engine.run import Run, with_inputs
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES, build_themes
 from jobs.night.nightly import nightly
@@ -258,12 +258,12 @@ def test_themes_are_projected_onto_by_the_nights_of_a_week_and_then_fitted_anew_
         assert kept.items() <= dict(zip(first.ids, first.names, strict=True)).items()
 
 
-def test_night_that_is_run_again_redoes_nothing(shop, run):
+def test_night_that_is_run_again_redoes_nothing(shop, run, caplog):
     before = contents(shop.folder)
-    again = replace(night(shop.settings()), console=Console(file=StringIO(), width=200))
-    again.do(with_inputs(BUILD_THEMES))
+    with caplog.at_level(logging.INFO):
+        night(shop.settings()).do(with_inputs(BUILD_THEMES))
     assert contents(shop.folder) == before
-    assert again.console.file.getvalue().count("unchanged") == 3
+    assert caplog.text.count("unchanged") == 3
 
 
 def test_horizon_that_is_longer_fits_its_own_themes(shop, run):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.nightly import nightly
 from jobs.night.train_meta_model import read_model
 from recsys.config.settings import Settings
@@ -116,7 +116,7 @@ def test_night_is_held_to_the_nights_before(shop, values):
 
 
 def test_night_of_a_day_without_purchases_measures_what_there_is(shop):
-    name = nightly(night(shop.settings(), TOMORROW, train=False), train=False)
+    name = nightly(night(shop.settings(), TOMORROW, trains=False))
     _, tomorrow = kept(Path(shop.settings().folder))
     assert (tomorrow.purchases, tomorrow.pages, tomorrow.ndcg, tomorrow.drift) == (0, 0, None, {})
     assert (tomorrow.users, tomorrow.calibration) == (40, None)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.nightly import nightly
 from recsys.errors import ConfigurationError, EmptyInputError, InputError, RecsysError, RejectedRowsError, SchemaError
 from recsys.instants import DAY, SECOND, to_micros
@@ -260,7 +260,7 @@ def test_shop_younger_than_its_training_days_has_a_night(shop):
 
 def test_night_with_the_champion_trains_nothing(shop):
     before = served(shop)
-    name = nightly(night(shop.settings(), to_micros(AS_OF) + DAY, train=False), train=False)
+    name = nightly(night(shop.settings(), to_micros(AS_OF) + DAY, trains=False))
     after = served(shop)
     assert after.name == name != before.name
     assert after.versions == before.versions
@@ -309,4 +309,4 @@ def test_as_of_is_given_or_configured_or_today(tmp_path):
 def test_meta_model_is_trained_on_the_days_before_as_of(tmp_path):
     run = night(SmallShop(tmp_path).settings())
     assert run.training_days == [run.as_of - 3 * DAY, run.as_of - 2 * DAY, run.as_of - DAY]
-    assert night(run.settings, train=False).training_days == [run.as_of - DAY]  # to measure the champion on
+    assert night(run.settings, trains=False).training_days == [run.as_of - DAY]  # to measure the champion on

@@ -107,7 +107,7 @@ PUBLISH_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 import jobs.engine.run
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.publish_snapshot import PUBLISH_SNAPSHOT
 from recsys.snapshot import store as snapshot_store
 from recsys.config.settings import load_settings
@@ -115,7 +115,6 @@ from recsys.snapshot.format import Snapshot
 
 run = night(load_settings(Path(sys.argv[1])))
 root = run.settings.snapshots_folder
-run.fingerprint(PUBLISH_SNAPSHOT)  # looks the champion up once for all children: opening MLflow takes seconds
 status, moment, step = None, int(sys.argv[2]), int(sys.argv[3])
 events = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 while status != 0:
@@ -132,7 +131,7 @@ while status != 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(die)
-        jobs.engine.run.code_version = lambda: str(moment)  # so that each publishes another snapshot
+        jobs.engine.run.code_version = lambda step: str(moment)  # so that each publishes another snapshot
         run.do((PUBLISH_SNAPSHOT,))
         os._exit(0)
     status = os.waitpid(child, 0)[1]

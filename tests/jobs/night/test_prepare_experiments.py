@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.engine.run import Run, night
+from jobs.engine.nights import night
+from jobs.engine.run import Run
 from jobs.night.nightly import nightly
 from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, prepare_experiments, ranking_settings
 from jobs.registry import tracking
@@ -104,7 +105,7 @@ def pins_of(run: Run) -> dict[str, str]:
     return json.loads((run.folder / EXPERIMENTS / PINS).read_text())
 
 
-def test_alias_is_pinned_when_the_phase_begins_and_stays_when_it_moves(prepared, capsys):
+def test_alias_is_pinned_when_the_phase_begins_and_stays_when_it_moves(prepared, caplog):
     prepared.write(
         experiment("themes", {"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "challenger"})
     )
@@ -113,7 +114,7 @@ def test_alias_is_pinned_when_the_phase_begins_and_stays_when_it_moves(prepared,
     prepared.point("challenger", "2")
     assert pins_of(prepared.again()) == pinned
     assert "home/themes/1/side-1 stays with version 1; alias challenger is version 2 now" in " ".join(
-        capsys.readouterr().err.split()
+        caplog.text.split()
     )
 
 
@@ -155,24 +156,24 @@ def test_version_that_the_night_itself_trained_is_scored_once(prepared):
         ({"policy": "colaborative"}, "no such recommender; there are popularity, own_visits"),
     ],
 )
-def test_what_cannot_be_scored_is_named_and_the_night_goes_on(prepared, capsys, side, says):
+def test_what_cannot_be_scored_is_named_and_the_night_goes_on(prepared, caplog, side, says):
     prepared.write(experiment("wrong", {"policy": "popularity"}, side))
     assert ranking_settings(prepared.prepare()).policies == ("meta",)
-    assert says in " ".join(capsys.readouterr().err.split())
+    assert says in " ".join(caplog.text.split())
 
 
-def test_version_of_other_features_is_left_out(prepared, capsys):
+def test_version_of_other_features_is_left_out(prepared, caplog):
     foreign = LogisticModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
     version = prepared.register(foreign, "three")
     prepared.write(experiment("old", {"policy": "popularity"}, {"policy": "meta", "model": version}))
     assert ranking_settings(prepared.prepare()).policies == ("meta",)
-    assert "policy meta@3 of an experiment is left out" in " ".join(capsys.readouterr().err.split())
+    assert "policy meta@3 of an experiment is left out" in " ".join(caplog.text.split())
 
 
-def test_broken_file_is_named_and_the_night_goes_on(prepared, capsys):
+def test_broken_file_is_named_and_the_night_goes_on(prepared, caplog):
     prepared.file.write_text("experiments: [")
     assert ranking_settings(prepared.prepare()).policies == ("meta",)
-    assert "not readable as YAML" in " ".join(capsys.readouterr().err.split())
+    assert "not readable as YAML" in " ".join(caplog.text.split())
 
 
 def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(shop, tmp_path):

@@ -4,7 +4,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.run import Run, night, with_inputs
+from jobs.engine.nights import night
+from jobs.engine.run import Run, with_inputs
 from jobs.night.nightly import nightly
 from jobs.night.rank_segments import RANK_SEGMENTS
 from recsys.instants import to_micros

@@ -1,12 +1,14 @@
 """Nights over a small shop's photos: what is tagged, what is not tagged again, and what is set aside."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs.engine.run import Run, night, with_inputs
+from jobs.engine.nights import night
+from jobs.engine.run import Run, with_inputs
 from jobs.night import tag_images as job
 from jobs.night.tag_images import TAG_IMAGES, tag_images, tag_store
 from recsys.errors import ConfigurationError
@@ -53,7 +56,21 @@ class Night:
     tags: dict[tuple[str, int], dict]
     rejected: dict[tuple[str, int], dict]
     asked: list[str]
-    said: str
+    said: list[str]
+
+
+@contextmanager
+def keeping_messages(messages: list[str]) -> Iterator[None]:
+    """Add what the job logs meanwhile to a list."""
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("jobs.night.tag_images")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @dataclass
@@ -79,14 +96,15 @@ class PhotoShop:
         run, rows = self.run(day, **tagging), [("s1", name, position) for position, name in enumerate(names)]
         write_sale_images(run.folder / "sale_images", rows)
         out, self.engine.asked = run.folder / "out", []
-        with run.console.capture() as said:
+        said: list[str] = []
+        with keeping_messages(said):
             summary = tag_images(run, out)
         return Night(
             summary,
             by_photo(out / "image_tags"),
             by_photo(out / "rejected_images"),
             sorted(self.engine.asked),
-            said.get(),
+            said,
         )
 
 
@@ -258,10 +276,9 @@ def test_large_work_is_saved_in_parts_and_says_how_far_it_is(photo_shop):
     found = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", part_photos=2)
     store = tag_store(photo_shop.run())
     assert len(list((store.folder / "tags" / store.tagger_version).glob("part-*"))) == 2
-    assert "2 of 3 photos tagged" in found.said
-    assert "3 of 3 photos tagged" in found.said
+    assert [line.split(", ")[0].strip() for line in found.said] == ["2 of 3 photos tagged", "3 of 3 photos tagged"]
     write_photo(photo_shop.photos / "red.bmp", GREY)
-    assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).said == ""
+    assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).said == []
 
 
 def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
@@ -332,7 +349,7 @@ import sys, time
 from pathlib import Path
 import torch
 from jobs.night import tag_images as job
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from recsys.config.settings import load_settings
 from recsys.pipeline.photos import ProcessEngine
 

@@ -4,16 +4,27 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.engine.run import code_version, digest, night, with_inputs
+from jobs.engine.code_version import code_version
+from jobs.engine.nights import night
+from jobs.engine.run import with_inputs
 from jobs.night.nightly import nightly
-from jobs.night.train_meta_model import TAKE_CHAMPION, TRAIN_META_MODEL, read_model, read_trained_model, training_is_due
+from jobs.night.train_meta_model import (
+    TAKE_CHAMPION,
+    TRAIN_META_MODEL,
+    read_model,
+    read_trained_model,
+    train_meta_model,
+)
+from jobs.night.validate_tables import VALIDATE_TABLES
 from jobs.registry import tracking
 from jobs.registry.promote_model import Asked, log_of, promote
+from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings
 from recsys.errors import ModelError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.registry.versions import CHALLENGER, CHAMPION, model_configuration
+from recsys.settings import digest
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS
@@ -71,8 +82,9 @@ def test_version_of_a_backtest_or_of_another_configuration_does_not_count(settin
 def test_nights_version_says_where_it_comes_from(published_shop):
     settings = published_shop.settings()
     version = tracking.described(settings, CHAMPION)
-    assert (version.as_of, version.made_by, version.code_version) == (NOW, "nightly", code_version())
+    assert (version.as_of, version.made_by, version.code_version) == (NOW, "nightly", code_version(train_meta_model))
     assert version.configuration == digest(model_configuration(settings))
+    assert version.data_fingerprint == night(settings).fingerprint(VALIDATE_TABLES)
     assert {"examples", "auc", "log_loss", "calibration"} == set(version.metrics)
     assert tracking.read_configuration(settings, version.version) == model_configuration(settings)
     assert log_of(settings).changes()[0].action == "first"
@@ -98,13 +110,14 @@ def test_later_version_is_the_challenger_and_ranks_nothing_until_it_is_promoted(
 
 def test_promotion_in_the_middle_of_a_night_is_for_the_next_one(shop):
     settings = shop.settings()
-    run = night(settings, train=False)
-    assert run.fingerprint(TAKE_CHAMPION) == night(settings, train=False).fingerprint(TAKE_CHAMPION)
-    before = run.fingerprint(TAKE_CHAMPION)
+    run = night(settings, trains=False)
+    run.do((TAKE_CHAMPION,))
     tracking.register(settings, MODEL, {}, 1, "another")
     promote(settings, "2", Asked(AS_OF, "ann", "to see"), force=True)
-    assert run.fingerprint(TAKE_CHAMPION) == before
-    assert night(settings, train=False).fingerprint(TAKE_CHAMPION) != before
+    run.do((TAKE_CHAMPION,))
+    assert read_model(run)[1] == "1"
+    night(settings, trains=False).do((TAKE_CHAMPION,))
+    assert read_model(run)[1] == "2"
 
 
 def test_champion_ranks_on_when_a_recommender_is_added(shop):
@@ -119,7 +132,7 @@ def test_champion_ranks_on_when_a_recommender_is_added(shop):
     assert used == {"popularity", "own_visits"} < set(model.features)
 
 
-def test_champion_ranks_on_without_a_recommender_that_is_gone_and_the_night_says_so(shop, capsys):
+def test_champion_ranks_on_without_a_recommender_that_is_gone_and_the_night_says_so(shop, caplog):
     settings = shop.settings(recommenders={"without": ("own_visits",)})
     run = night(settings)
     nightly(run)
@@ -127,13 +140,13 @@ def test_champion_ranks_on_without_a_recommender_that_is_gone_and_the_night_says
     assert (version, served_version(settings)) == ("1", "1")
     assert "own_visits" not in model.features
     assert model == tracking.champion(settings)[0].over(read_trained_model(run)[0].features)
-    assert "version 1 ranks without own_visits, which the shop has not" in capsys.readouterr().err
+    assert "version 1 ranks without own_visits, which the shop does not have" in caplog.text
 
 
 def test_fresh_shop_without_a_champion_is_told_to_train(shop):
     settings = shop.settings(mlflow={"model_name": "new"})
     with pytest.raises(ModelError, match="model 'new' has no alias 'champion': train one with 'recsys nightly'"):
-        nightly(night(settings, NOW, train=False), train=False)
+        nightly(night(settings, NOW, trains=False))
 
 
 def test_training_alone_needs_no_champion():

@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.run import night
+from jobs.engine.nights import night
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.config.settings import load_settings
 from tests.helpers.paths import ROOT

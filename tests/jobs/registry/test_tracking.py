@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +8,6 @@ from recsys.errors import ModelError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.meta_model.base import BoostedSettings
-from recsys.pipeline import sources
 from recsys.registry.versions import CHALLENGER, CHAMPION
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
@@ -56,14 +54,15 @@ def test_version_carries_where_it_comes_from(settings):
         tracking.MADE_BY: "nightly",
         tracking.CODE_VERSION: "c0de",
         tracking.CONFIGURATION: "c0f",
+        tracking.DATA_FINGERPRINT: "da7a",
     }
     tracking.register(settings, MODEL, {"auc": 0.75}, 120, "with lineage", lineage)
     tracking.point(settings, CHALLENGER, "1")
     found = tracking.described(settings, "challenger")
     assert (found.version, found.aliases, found.as_of) == ("1", ("challenger",), to_micros(AS_OF))
     assert (found.made_by, found.code_version, found.configuration) == ("nightly", "c0de", "c0f")
+    assert found.data_fingerprint == "da7a"
     assert (found.fingerprint, found.metrics) == ("with lineage", {"auc": 0.75, "examples": 120})
-    assert found.data_fingerprint == sources.fingerprint(settings.source, Path(settings.folder))
     assert [found] == tracking.versions(settings)
 
 

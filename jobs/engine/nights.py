@@ -1,0 +1,85 @@
+"""The run of a night, as it was planned, and the command line of one of its steps."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from jobs.engine.run import Run, Step, with_inputs
+from jobs.registry.retraining import training_is_due
+from recsys.config.settings import Settings, load_settings
+from recsys.console import show_progress
+from recsys.errors import ConfigurationError, RecsysError
+from recsys.instants import DAY, compact, parse_instant, to_micros
+
+PLAN = "plan.json"
+"""The file of a night's folder that says whether the night trains, from its first step on."""
+
+
+def night(settings: Settings, as_of: int | None = None, today: int | None = None, trains: bool = True) -> Run:
+    """Return the run of a night.
+
+    Args:
+        settings: The shop.
+        as_of: The instant; by default the configured one, else `today`.
+        today: Today's midnight UTC, by the clock of whoever asks.
+        trains: Whether the meta-model will be trained, on the days before as_of.
+
+    Raises:
+        ConfigurationError: If no instant is given anywhere.
+    """
+    as_of = instant_of(settings, as_of, today)
+    days = settings.meta_model.days if trains else 1
+    return Run(
+        settings=settings,
+        folder=_folder(settings, as_of),
+        as_of=as_of,
+        training_days=[as_of - day * DAY for day in range(days, 0, -1)],
+        days=[as_of],
+        trains=trains,
+    )
+
+
+def planned_night(settings: Settings, as_of: int | None = None, today: int | None = None) -> Run:
+    """Return the run of a night that trains where the night was planned to; see `night`.
+
+    Where none was planned yet, it trains where training is due, as the night itself would. So a step that is done by
+    itself, or a report over a night's tables, does not make them for other days than the night did.
+    """
+    as_of = instant_of(settings, as_of, today)
+    plan = _folder(settings, as_of) / PLAN
+    trains = json.loads(plan.read_text())["trains"] if plan.exists() else training_is_due(settings, as_of)
+    return night(settings, as_of, trains=trains)
+
+
+def instant_of(settings: Settings, as_of: int | None = None, today: int | None = None) -> int:
+    """Return the instant of a night; see `night`.
+
+    Raises:
+        ConfigurationError: If no instant is given anywhere.
+    """
+    if as_of is None:
+        as_of = to_micros(settings.as_of) if settings.as_of else today
+    if as_of is None:
+        raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
+    return as_of
+
+
+def main(step: Step) -> None:
+    """Do one step, and those before it that are due, of the night that the command line names."""
+    parser = argparse.ArgumentParser(
+        description=f"{step.name}: one step of the night, and those before it that are due."
+    )
+    parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
+    parser.add_argument("--as-of", help="the instant of the night, such as 2026-03-01T00:00:00Z")
+    arguments = parser.parse_args()
+    show_progress()
+    try:
+        as_of = parse_instant(arguments.as_of) if arguments.as_of else None
+        planned_night(load_settings(arguments.conf), as_of).do(with_inputs(step))
+    except RecsysError as error:
+        sys.exit(f"error: {error}")
+
+
+def _folder(settings: Settings, as_of: int) -> Path:
+    return Path(settings.folder) / "nights" / compact(as_of)

@@ -1,0 +1,22 @@
+"""When a new version of the model is due."""
+
+from jobs.registry import tracking
+from jobs.registry.promote_model import NIGHTLY
+from recsys.config.settings import Settings
+from recsys.instants import DAY
+from recsys.registry.versions import model_configuration
+from recsys.settings import digest
+
+
+def training_is_due(settings: Settings, as_of: int) -> bool:
+    """Tell whether a night at an instant has no version of its configuration that is young enough.
+
+    A version of the same instant is what this night itself trained before it was cut off: it is due still.
+    """
+    configuration = digest(model_configuration(settings))
+    oldest = as_of - settings.meta_model.retrain_days * DAY
+    return not any(
+        each.as_of is not None and oldest < each.as_of < as_of
+        for each in tracking.versions(settings)
+        if each.made_by == NIGHTLY and each.configuration == configuration
+    )
