@@ -52,7 +52,13 @@ class Impressions:
         user_ids = batch.column("user_id")
         if _PAGES not in batch.schema.names:
             nothing = np.empty(0, np.int64)
-            return cls(user_ids, np.zeros(len(user_ids) + 1, np.int64), nothing, np.zeros(1, np.int64), nothing)
+            return cls(
+                user_ids,
+                np.zeros(len(user_ids) + 1, np.int64),
+                nothing,
+                np.zeros(1, np.int64),
+                nothing.astype(np.int32),
+            )
         pages = batch.column(_PAGES)
         shown_at, sale_ids = pages.flatten().flatten()
         sales = pc.index_in(sale_ids.flatten(), pa.array(catalogue.sale_ids, pa.string()))
