@@ -1,6 +1,6 @@
 """Instants as int64 microseconds since 1970 UTC: the form in which arrays, Spark and Arrow agree."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from recsys.errors import ConfigurationError
 
@@ -44,6 +44,11 @@ def from_micros(micros: int) -> datetime:
 def compact(micros: int) -> str:
     """Return an instant as a name for folders, such as 20260301T000000Z."""
     return f"{from_micros(micros):%Y%m%dT%H%M%SZ}"
+
+
+def dates(start: int, end: int) -> list[date]:
+    """Return each UTC date that an instant of [start, end) has, ascending; microseconds, none where end <= start."""
+    return [from_micros(day * DAY).date() for day in range(start // DAY, -(-end // DAY))] if start < end else []
 
 
 def midnights(first: int, last: int) -> list[int]:

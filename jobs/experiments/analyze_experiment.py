@@ -25,7 +25,7 @@ from recsys.experiments.assignment import assign_all, side_names
 from recsys.experiments.evidence import Evidence
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import Experiment, ExperimentFile, Layer
-from recsys.instants import from_micros, parse_instant
+from recsys.instants import dates, from_micros, parse_instant, to_micros
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import outcomes, sources, validation
 from recsys.pipeline.experiment_health import health
@@ -58,7 +58,8 @@ def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: i
     compact_exposures(settings)
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
     with locked(folder), _scratch(folder) as scratch:
-        pages = outcomes.pages(read_exposures(spark, Path(settings.folder)), experiment, as_of)
+        days = dates(to_micros(experiment.start), as_of)
+        pages = outcomes.pages(read_exposures(spark, Path(settings.folder), days), experiment, as_of)
         events = read_events(spark, settings, experiment, as_of)
         evidence = _evidence(pages, events, experiment, file.layers, scratch)
         if evidence is None:

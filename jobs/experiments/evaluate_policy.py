@@ -1,10 +1,11 @@
 """exposures_compacted, recorded_events_compacted, snapshots → what another policy would have earned on drawn pages."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
@@ -14,10 +15,10 @@ from recsys.errors import InputError, SnapshotError
 from recsys.experiments.off_policy.estimators import Evaluation, evaluate
 from recsys.experiments.off_policy.logged_pages import logged_pages, ranked_pages
 from recsys.experiments.settings import Experiment
-from recsys.instants import from_micros, to_micros
+from recsys.instants import dates, from_micros, to_micros
 from recsys.logs.records import ASSIGNED
 from recsys.snapshot.format import Snapshot
-from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES
+from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, DAY
 
 
 def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, reward: str, as_of: int) -> Evaluation:
@@ -39,8 +40,8 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
     compact_exposures(settings)
     pages = _pages(Path(settings.folder), experiment, as_of)
     snapshots = _snapshots(settings, pages, policy)
-    pages = pages[pages["snapshot"].isin(snapshots.keys())]
-    if pages.empty:
+    pages = pages.filter(pc.is_in(pages["snapshot"], pa.array(snapshots, pa.string())))
+    if not len(pages):
         raise InputError(
             f"no explored page of experiment '{experiment.key}' is of a snapshot that is still there and has policy "
             f"'{policy}': keep more of them by 'snapshots.keep', or name another policy"
@@ -50,40 +51,49 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
     return evaluate(logged, ranked_pages(logged, _ranking_of(pages, snapshots, policy)))
 
 
-def _pages(folder: Path, experiment: Experiment, as_of: int) -> pd.DataFrame:
+def _pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
     path = folder / COMPACTED_EXPOSURES.name
     if not path.exists():
         raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
     wanted = (
-        (pc.field("experiment") == experiment.key)
+        pc.field(DAY).isin(dates(to_micros(experiment.start), as_of))
+        & (pc.field("experiment") == experiment.key)
         & (pc.field("phase") == experiment.phase)
         & (pc.field("reason") == ASSIGNED)
         & (pc.field("exposed_at") < _instant(as_of))
     )
     names = ["request_id", "user_id", "exposed_at", "snapshot", "session_sale_ids", "sale_ids", "propensities"]
-    table = ds.dataset(path, format="parquet", partitioning="hive").to_table(columns=names, filter=wanted)
-    drawn = table.filter(pc.is_valid(table["propensities"])).to_pandas()
-    if drawn.empty:
+    drawn = _read(path, names, wanted & pc.field("propensities").is_valid())
+    if not len(drawn):
         raise InputError(
             f"experiment '{experiment.key}', phase {experiment.phase}, logged no propensities: only a variant with "
             "'exploration' draws pages at random, and without chance nothing tells what another policy would have "
             "earned"
         )
-    return drawn[drawn["session_sale_ids"].map(len) == 0]
+    return drawn.filter(pc.equal(pc.list_value_length(drawn["session_sale_ids"]), 0))
 
 
-def _rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> pd.DataFrame:
+def _rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
     path = folder / COMPACTED_EVENTS.name
     if not path.exists():
         raise InputError(f"{path} does not exist: the service was told of no event, and none has a page's token")
     kind = "visit" if reward == "visits" else "purchase"
-    known = (pc.field("kind") == kind) & (pc.field("recorded_at") < _instant(as_of))
-    names = ["attribution_token", "sale_id", "occurred_at", "revenue"]
-    events = ds.dataset(path, format="parquet", partitioning="hive").to_table(columns=names, filter=known).to_pandas()
     latest = to_micros(experiment.end + experiment.attribution)
-    events = events[events["occurred_at"] < _instant(latest)]
-    earned = events["revenue"].fillna(0.0) if reward == "revenue" else 1.0
-    return events.rename(columns={"attribution_token": "request_id"}).assign(reward=earned)
+    wanted = (
+        (pc.field("kind") == kind)
+        & (pc.field("recorded_at") < _instant(as_of))
+        & (pc.field("occurred_at") < _instant(latest))
+    )
+    events = _read(path, ["attribution_token", "sale_id", "revenue"], wanted)
+    earned = events["revenue"].fill_null(0.0) if reward == "revenue" else pa.array(np.ones(len(events)))
+    columns = [events["attribution_token"], events["sale_id"], earned]
+    return pa.Table.from_arrays(columns, ["request_id", "sale_id", "reward"])
+
+
+def _read(path: Path, columns: list[str], wanted: pc.Expression) -> pa.Table:
+    """Read the wanted rows of a table that is partitioned by day."""
+    days = ds.partitioning(pa.schema([(DAY, pa.date32())]), flavor="hive")
+    return ds.dataset(path, format="parquet", partitioning=days).to_table(columns=columns, filter=wanted)
 
 
 def _instant(micros: int) -> datetime:
@@ -91,9 +101,9 @@ def _instant(micros: int) -> datetime:
     return from_micros(micros).replace(tzinfo=None)
 
 
-def _snapshots(settings: Settings, pages: pd.DataFrame, policy: str) -> dict[str, Snapshot]:
+def _snapshots(settings: Settings, pages: pa.Table, policy: str) -> dict[str, Snapshot]:
     found = {}
-    for name in pages["snapshot"].unique():
+    for name in pages["snapshot"].unique().to_pylist():
         try:
             snapshot = Snapshot.open(settings.snapshots_folder / name)
         except SnapshotError:
@@ -103,21 +113,20 @@ def _snapshots(settings: Settings, pages: pd.DataFrame, policy: str) -> dict[str
     return found
 
 
-def _ranking_of(pages: pd.DataFrame, snapshots: dict[str, Snapshot], policy: str) -> Callable[[str], Sequence[str]]:
+def _ranking_of(pages: pa.Table, snapshots: dict[str, Snapshot], policy: str) -> Callable[[str], Sequence[str]]:
     """Return what ranks the sales that were open when a page was drawn, by its request."""
-    rows = zip(pages["request_id"], pages["user_id"], pages["exposed_at"], pages["snapshot"], strict=True)
-    about = {request_id: (user, shown_at, snapshots[name]) for request_id, user, shown_at, name in rows}
+    shown_at = pages["exposed_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+    names = (pages[name].to_pylist() for name in ("request_id", "user_id", "snapshot"))
+    about = {request_id: page for request_id, *page in zip(*names, shown_at, strict=True)}
+    sale_ids = {name: np.array([sale.sale_id for sale in found.sales], object) for name, found in snapshots.items()}
 
     def ranking_of(request_id: str) -> Sequence[str]:
-        user, exposed_at, snapshot = about[request_id]
-        shown_at = exposed_at.replace(tzinfo=UTC)
-        ranking = snapshot.shared_rankings.get(policy)
+        user_id, name, shown_at = about[request_id]
+        snapshot = snapshots[name]
+        ranking = snapshot.ranking(policy, user_id)
         if ranking is None:
-            found = snapshot.users.find(user)
-            if found is None:
-                return []
-            ranking = found.ranking(policy)
-        sales = (snapshot.sales[position] for position in ranking.sales.tolist())
-        return [sale.sale_id for sale in sales if sale.opens_at <= shown_at < sale.closes_at]
+            return []
+        is_open = (snapshot.opens_at <= shown_at) & (snapshot.closes_at > shown_at)
+        return sale_ids[name][ranking.sales[is_open[ranking.sales]]]
 
     return ranking_of

@@ -1,5 +1,6 @@
 """user_histories, fitted_recommenders, exposures_compacted → training_examples."""
 
+from datetime import date
 from pathlib import Path
 
 from pyspark.sql import DataFrame
@@ -10,7 +11,7 @@ from jobs.engine.run import Run, Step
 from jobs.night.compact_exposures import read_exposures
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
-from recsys.instants import from_micros
+from recsys.instants import dates
 from recsys.pipeline.examples import training_examples
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
@@ -28,18 +29,20 @@ def build_training_set(run: Run, out: Path) -> str:
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Make examples of the purchases of some of the training days."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    exposures = read_exposures(run.spark, Path(run.settings.folder)) if _logged_pages(run) else None
+    exposures = read_exposures(run.spark, Path(run.settings.folder), _dates(as_ofs)) if _logged_pages(run) else None
     return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
 
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
     """Return the files of the training days' pages with their sizes; they are added whole, and never change."""
     folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
-    days = {
-        f"{DAY}={from_micros(moment):%Y-%m-%d}" for start in run.training_days for moment in (start, start + A_DAY - 1)
-    }
-    files = (file for day in sorted(days) for file in sorted((folder / day).glob("*.parquet")))
+    files = (file for day in _dates(run.training_days) for file in sorted((folder / f"{DAY}={day}").glob("*.parquet")))
     return [(file.name, file.stat().st_size) for file in files]
+
+
+def _dates(as_ofs: list[int]) -> list[date]:
+    """Return the dates that the days from some instants touch: two each, unless the instant is a midnight."""
+    return sorted({day for as_of in as_ofs for day in dates(as_of, as_of + A_DAY)})
 
 
 BUILD_TRAINING_SET = Step(

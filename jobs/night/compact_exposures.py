@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
-from pyspark.sql.types import StructField, StructType
 
 from jobs.engine.run import locked
 from jobs.engine.session import spark_session
@@ -68,8 +67,13 @@ def compact_exposures(settings: Settings) -> dict[str, Compacted]:
     return {kind.name: _compact_if_any(settings, folder, kind) for kind in (EXPOSURES, RECORDED_EVENTS)}
 
 
-def read_exposures(spark: SparkSession, folder: Path) -> DataFrame:
-    """Open the compacted log below a shop's folder; a column that a file of an earlier version does not have is null.
+def read_exposures(spark: SparkSession, folder: Path, days: Collection[date]) -> DataFrame:
+    """Open some days of the compacted log; a column that a file of an earlier version does not have is null.
+
+    Args:
+        spark: The session.
+        folder: Of the shop.
+        days: The UTC dates of `exposed_at` that are read; files of others are not opened.
 
     Raises:
         InputError: If no page was logged.
@@ -77,8 +81,7 @@ def read_exposures(spark: SparkSession, folder: Path) -> DataFrame:
     path = folder / COMPACTED_EXPOSURES.name
     if not path.exists():
         raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
-    columns = [StructField(name, kind) for name, kind in COMPACTED_EXPOSURES.columns.items()]
-    return spark.read.schema(StructType(columns)).parquet(str(path))
+    return spark.read.schema(COMPACTED_EXPOSURES.schema).parquet(str(path)).where(f.col(DAY).isin(*days))
 
 
 def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compacted:

@@ -38,7 +38,7 @@ def training_examples(
         shop: Where the recommenders fitted as of each instant are.
         as_ofs: Instants, microseconds.
         settings: How many are drawn, and the seed.
-        exposures: Table `exposures_compacted`, where there is one.
+        exposures: Table `exposures_compacted`, at least the pages of those days, where there is one.
     """
     names = [recommender.name for recommender in shop.recommenders]
     schema = pa.schema(
@@ -57,14 +57,14 @@ def training_examples(
 
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            shown = Impressions.from_batch(batch)
+            shown = Impressions.from_batch(batch, shop.catalogue)
             for block in blocks([batch], len(shop.catalogue), BLOCK_USERS):
                 for as_of in as_ofs:
                     for buyers in buyers_of_day(block, as_of):
                         yield _examples(buyers, shop, as_of, settings, shown, schema)
 
     ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, place int, "
-    rows = histories if exposures is None else with_impressions(histories, exposures, as_ofs)
+    rows = histories if exposures is None else with_impressions(histories, exposures)
     return rows.mapInArrow(make, ddl + features)
 
 
@@ -88,8 +88,8 @@ def _examples(
     block: Block, shop: Shop, as_of: int, settings: MetaModelSettings, shown: Impressions, schema: pa.Schema
 ) -> pa.RecordBatch:
     scorer = shop.scorer(as_of)
-    places = shown.places(block.user_ids, scorer.horizon, shop.catalogue.position)
-    bought, drawn, rates = sample_page(block, shop, as_of, settings, places > 0)
+    positions = shown.positions(block.user_ids, scorer.horizon)
+    bought, drawn, rates = sample_page(block, shop, as_of, settings, positions > 0)
     users, columns = np.nonzero(bought | drawn)
     labels = bought[users, columns]
     histories = block.as_of(as_of, shop.history)
@@ -101,9 +101,9 @@ def _examples(
         block.user_ids.take(pa.array(users)),
         np.asarray(shop.catalogue.sale_ids, object)[scorer.horizon.sales[columns]],
         labels,
-        np.where(labels | (places > 0)[users, columns], 1.0, rates[users]),
+        np.where(labels | (positions > 0)[users, columns], 1.0, rates[users]),
         again[users, columns],
-        places[users, columns],
+        positions[users, columns],
         *features,
     ]
     arrays = [pa.array(value, kind.type) for value, kind in zip(values, schema, strict=True)]

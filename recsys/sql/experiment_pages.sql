@@ -6,7 +6,6 @@ with phase_pages as (
     from {exposures}
     where experiment = :experiment
         and phase = :phase
-        and day >= date_from_unix_date(int(:start div 86400000000))
         and exposed_at >= timestamp_micros(:start)
         and exposed_at < timestamp_micros(:as_of)
     distribute by user_id

@@ -1,11 +1,11 @@
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigurationError
-from recsys.instants import DAY, HOUR, compact, from_micros, midnights, parse_instant, to_micros
+from recsys.instants import DAY, HOUR, compact, dates, from_micros, midnights, parse_instant, to_micros
 
 MARCH_1 = 20_513 * DAY  # 56 years of 365 days, 14 leap days, January and February: 20440 + 14 + 59
 
@@ -58,3 +58,20 @@ def test_midnights_include_both_ends() -> None:
     assert midnights(MARCH_1, MARCH_1 + 2 * DAY) == [MARCH_1, MARCH_1 + DAY, MARCH_1 + 2 * DAY]
     assert midnights(MARCH_1, MARCH_1) == [MARCH_1]
     assert midnights(MARCH_1, MARCH_1 - DAY) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "days"),
+    [
+        (0, DAY, [1]),
+        (0, DAY + 1, [1, 2]),
+        (HOUR, DAY + HOUR, [1, 2]),  # a day that begins at no midnight
+        (DAY - 1, DAY, [1]),
+        (0, 3 * DAY, [1, 2, 3]),
+        (DAY, DAY, []),
+        (HOUR, HOUR, []),
+        (2 * DAY, DAY, []),
+    ],
+)
+def test_dates_are_those_that_some_instant_of_a_half_open_window_has(start: int, end: int, days: list[int]) -> None:
+    assert dates(MARCH_1 + start, MARCH_1 + end) == [date(2026, 3, day) for day in days]

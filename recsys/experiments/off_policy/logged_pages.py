@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.errors import ConfigurationError, InputError
@@ -44,7 +46,7 @@ class CandidatePages(Places):
     """That the policy shows the sale at this place of this page."""
 
 
-def logged_pages(exposures: pd.DataFrame, rewards: pd.DataFrame) -> LoggedPages:
+def logged_pages(exposures: pa.Table, rewards: pa.Table) -> LoggedPages:
     """Read the pages of a variant that explores.
 
     Args:
@@ -56,21 +58,24 @@ def logged_pages(exposures: pd.DataFrame, rewards: pd.DataFrame) -> LoggedPages:
     Raises:
         InputError: If no page has propensities, or one not as many as sales.
     """
-    drawn = exposures[exposures["propensities"].notna()].drop_duplicates("request_id", ignore_index=True)
-    _require_propensities(exposures, drawn)
-    shown = drawn[["request_id", "sale_ids", "propensities"]].assign(page=drawn.index)
-    shown = shown.explode(["sale_ids", "propensities"]).dropna(subset=["sale_ids"])
-    shown = shown.rename(columns={"sale_ids": "sale_id"})
-    earned = rewards.groupby(["request_id", "sale_id"], as_index=False)["reward"].sum()
-    shown = shown.merge(earned, how="left", on=["request_id", "sale_id"])
+    drawn = exposures.filter(pc.is_valid(exposures["propensities"]))
+    drawn = drawn.filter(pa.array(~drawn["request_id"].to_pandas().duplicated())).combine_chunks()
+    sizes = _require_propensities(exposures, drawn)
+    page = np.repeat(np.arange(len(sizes)), sizes)
+    sale_ids = pc.list_flatten(drawn["sale_ids"]).cast(pa.string()).combine_chunks().dictionary_encode()
+    sale, sales = sale_ids.indices.to_numpy(), sale_ids.dictionary
+    of_page = pc.index_in(rewards["request_id"].cast(pa.string()), drawn["request_id"])
+    of_sale = pc.index_in(rewards["sale_id"].cast(pa.string()), sales)
+    spot = pc.add(pc.multiply(of_page.cast(pa.int64()), len(sales)), of_sale)  # null: of no sale of these pages
+    earned = rewards["reward"].to_pandas().groupby(spot.to_pandas()).sum()
     return LoggedPages(
-        shown["page"].to_numpy(np.int64),
-        shown.groupby("page").cumcount().to_numpy().astype(np.int64),
-        shown["sale_id"].to_numpy(object),
-        shown["propensities"].to_numpy(np.float64),
-        shown["reward"].fillna(0).to_numpy(np.float64),
-        drawn["request_id"].to_numpy(object),
-        drawn["user_id"].to_numpy(object),
+        page,
+        np.arange(len(page)) - np.repeat(np.cumsum(sizes) - sizes, sizes),
+        sales.to_numpy(zero_copy_only=False)[sale],
+        pc.list_flatten(drawn["propensities"]).to_numpy(),
+        earned.reindex(page * len(sales) + sale, fill_value=0.0).to_numpy(),
+        drawn["request_id"].to_numpy(),
+        drawn["user_id"].to_numpy(),
     )
 
 
@@ -86,20 +91,8 @@ def ranked_pages(pages: LoggedPages, ranking_of: Callable[[str], Sequence[str]])
     lengths = [len(ranking) for ranking in rankings]
     page = np.repeat(np.arange(len(rankings)), lengths)
     place = np.concatenate([np.arange(length) for length in lengths])
-    sale = np.array([sale for ranking in rankings for sale in ranking], object)
+    sale = np.concatenate([np.asarray(ranking, object) for ranking in rankings])
     return CandidatePages(page, place, sale, np.ones(len(page)))
-
-
-def best_scored_pages(pages: LoggedPages, scores: pd.DataFrame) -> CandidatePages:
-    """Return the pages of a policy that always shows the sales with the highest scores, ties by sale_id.
-
-    Args:
-        pages: What was logged.
-        scores: Columns `request_id`, `sale_id`, `score`: all sales that the policy could show on each page.
-    """
-    ordered = scores.sort_values(["score", "sale_id"], ascending=[False, True])
-    rankings = ordered.groupby("request_id")["sale_id"].agg(list).to_dict()
-    return ranked_pages(pages, lambda request: rankings.get(request, []))
 
 
 def shown_probability(pages: LoggedPages, candidate: CandidatePages) -> NDArray[np.float64]:
@@ -124,19 +117,22 @@ def _spot(places: Places, n_places: int) -> NDArray[np.int64]:
     return places.page * n_places + places.place
 
 
-def _require_propensities(exposures: pd.DataFrame, drawn: pd.DataFrame) -> None:
-    if drawn.empty:
+def _require_propensities(exposures: pa.Table, drawn: pa.Table) -> NDArray[np.int64]:
+    """Return how many sales, each with its propensity, each page has."""
+    if not len(drawn):
         raise InputError(
             f"propensities is missing on all of {len(exposures):,} pages, needed on at least 1: what another policy "
             "would have earned can be told only from pages drawn at random; give a variant 'exploration'"
         )
-    unequal = drawn[drawn["sale_ids"].str.len() != drawn["propensities"].str.len()]
-    if not unequal.empty:
-        page = unequal.iloc[0]
+    sizes, given = (pc.list_value_length(drawn[name]).to_numpy() for name in ("sale_ids", "propensities"))
+    unequal = np.flatnonzero(sizes != given)
+    if len(unequal):
+        page = unequal[0]
         raise InputError(
-            f"page '{page.request_id}' has {len(page.propensities)} propensities and {len(page.sale_ids)} sales, must "
+            f"page '{drawn['request_id'][page]}' has {given[page]} propensities and {sizes[page]} sales, must "
             "have one for each: leave out the pages of the service version that logged them"
         )
+    return sizes.astype(np.int64)
 
 
 def _check_logged(pages: LoggedPages, n_places: int) -> None:

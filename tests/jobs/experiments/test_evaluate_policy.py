@@ -102,6 +102,16 @@ def test_what_came_at_or_after_as_of_is_not_known(settings):
         evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + 2)
 
 
+def test_pages_of_days_after_as_of_are_not_opened(settings):
+    deliver(settings, "exposures", PAGES)
+    deliver(settings, "recorded_events", PURCHASES)
+    expected = evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + HOUR)
+    later = Path(settings.folder) / f"exposures_compacted/day={AS_OF + timedelta(days=3):%Y-%m-%d}"
+    later.mkdir()
+    (later / "part.parquet").write_bytes(b"no Parquet file")
+    assert evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + HOUR) == expected
+
+
 def test_pages_without_propensities_are_refused_with_the_reason(settings):
     deliver(settings, "exposures", [page("r1", "ann", "b", None)])
     with pytest.raises(InputError, match="logged no propensities"):

@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import functions as f
 
 from jobs.engine.run import locked
-from jobs.night.compact_exposures import Compacted, compact, compact_exposures
+from jobs.night.compact_exposures import Compacted, compact, compact_exposures, read_exposures
 from recsys.config.pipeline import SourceSettings
 from recsys.errors import BusyError
 from recsys.instants import DAY, HOUR, from_micros, parse_instant
@@ -232,6 +232,16 @@ def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_p
     assert compacted(spark, tmp_path) == {march(1): Counter({f"r{number}": 1 for number in range(total)})}
     assert all(done[1:3] == (0, 0) for done in [*during, last])
     assert [done.records > 0 for done in during] == [True] * 3
+
+
+def test_only_the_days_asked_for_are_opened(spark, tmp_path):
+    deliver(tmp_path, "a", exposure("r1"), exposure("r2", 24), exposure("r3", 48))
+    compact(spark, tmp_path, EXPOSURES)
+    for file in (tmp_path / "exposures_compacted/day=2026-03-02").glob("*.parquet"):
+        file.write_bytes(b"no Parquet file")
+    found = read_exposures(spark, tmp_path, [march(1), march(3), march(4)]).select("day", "request_id").collect()
+    assert sorted(map(tuple, found)) == [(march(1), "r1"), (march(3), "r3")]
+    assert read_exposures(spark, tmp_path, []).collect() == []
 
 
 def test_two_jobs_do_not_compact_the_same_log(spark, tmp_path):

@@ -1,6 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
@@ -11,55 +13,101 @@ from recsys.pipeline.impressions import Impressions, with_impressions
 from tests.helpers.shops import AS_OF, make_shop, sale
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
-LISTS = ["shown_on", "shown_sales", "shown_places"]
+USERS = ["u0", "u1", "u2", "u3", "u4"]
+SHOP = make_shop([sale("a", closes=3), sale("b", -9, -3), sale("c", closes=3), sale("d", closes=3)], [], USERS)
+"""Sale b is closed, and in no horizon."""
+PAGES = pa.list_(pa.struct([("shown_at", pa.int64()), ("sale_ids", pa.list_(pa.string()))]))
+Page = tuple[int, list[str]]
+"""Microseconds, and the sales from the top on."""
 
 
-def pages(spark: SparkSession, rows: list[tuple[str, float, list[str]]]) -> DataFrame:
-    """Make exposures of user, days after AS_OF, and the sales of the page from the first place on."""
+def exposures_of(spark: SparkSession, rows: list[tuple[str, float, list[str] | None]]) -> DataFrame:
+    """Make exposures of user, days after AS_OF, and the sales of the page from the top on."""
     micros = [(user, AS_OF + round(days * DAY), sales) for user, days, sales in rows]
     frame = spark.createDataFrame(micros, "user_id string, moment long, sale_ids array<string>")
     return frame.withColumn("exposed_at", f.timestamp_micros("moment")).drop("moment")
 
 
-def shown(spark: SparkSession, users: list[str], exposures: DataFrame, as_ofs: list[int]) -> dict[str, list]:
-    histories = spark.createDataFrame([(user,) for user in users], "user_id string")
-    rows = with_impressions(histories, exposures, as_ofs).collect()
-    return {row["user_id"]: [row[name] and list(row[name]) for name in LISTS] for row in rows}
+def batch_of(pages: dict[str, list[Page] | None]) -> pa.RecordBatch:
+    lists = [each and [{"shown_at": moment, "sale_ids": sales} for moment, sales in each] for each in pages.values()]
+    return pa.RecordBatch.from_arrays([pa.array(pages, pa.string()), pa.array(lists, PAGES)], ["user_id", "pages"])
 
 
-def test_sales_are_in_once_a_day_with_their_best_place(spark):
-    exposures = pages(
-        spark,
-        [
-            ("u", 0.0, ["a", "b", "c"]),  # at the instant itself
-            ("u", 0.5, ["c", "d"]),  # c stands higher up
-            ("u", 1.0, ["b"]),  # the next day
-            ("u", -0.001, ["e"]),  # the day before, which is not asked for
-            ("v", 0.2, ["d"]),
-        ],
-    )
-    assert shown(spark, ["u", "v", "w"], exposures, [AS_OF, AS_OF + DAY]) == {
-        "u": [[AS_OF] * 4 + [AS_OF + DAY], ["a", "b", "c", "d", "b"], [1, 2, 1, 2, 1]],
-        "v": [[AS_OF], ["d"], [1]],
-        "w": [None, None, None],
+def positions(batch: pa.RecordBatch, users: list[str], as_of: int = AS_OF) -> np.ndarray:
+    found = Impressions.from_batch(batch, SHOP.catalogue)
+    return found.positions(pa.array(users, pa.string()), SHOP.catalogue.horizon(as_of, 36))
+
+
+def positions_one_by_one(pages: dict[str, list[Page] | None], users: list[str], as_of: int) -> np.ndarray:
+    sale_ids = [SHOP.catalogue.sale_ids[each] for each in SHOP.catalogue.horizon(as_of, 36).sales]
+    rows = []
+    for user in users:
+        shown = [sales for moment, sales in pages.get(user) or [] if as_of <= moment < as_of + DAY]
+        best = {
+            sale_id: min((sales.index(sale_id) + 1 for sales in shown if sale_id in sales), default=0)
+            for sale_id in sale_ids
+        }
+        rows.append([best[sale_id] if shown else -1 for sale_id in sale_ids])
+    return np.array(rows, int).reshape(len(users), len(sale_ids))
+
+
+def test_each_user_has_the_pages_that_showed_sales(spark):
+    histories = spark.createDataFrame([("u",), ("v",), ("w",), ("x",)], "user_id string")
+    pages = [("u", 0.0, ["b", "a"]), ("u", 0.5, ["c"]), ("v", -0.2, ["d", "d"]), ("w", 0.1, []), ("w", 0.1, None)]
+    rows = with_impressions(histories, exposures_of(spark, [*pages, ("unknown", 0.1, ["a"])])).collect()
+    found = {row["user_id"]: row["pages"] and sorted(tuple(page) for page in row["pages"]) for row in rows}
+    assert found == {
+        "u": [(AS_OF, ["b", "a"]), (AS_OF + DAY // 2, ["c"])],
+        "v": [(AS_OF - DAY // 5, ["d", "d"])],
+        "w": None,
+        "x": None,
     }
 
 
-def test_places_are_those_of_the_sales_of_the_horizon():
-    shop = make_shop([sale("a"), sale("b", -9, -3), sale("c"), sale("d")], [], users=["u"])
-    batch = pa.RecordBatch.from_pylist(
-        [
-            {"user_id": "u", LISTS[0]: [AS_OF, AS_OF, AS_OF, AS_OF - DAY], LISTS[1]: ["c", "b", "gone", "d"]}
-            | {LISTS[2]: [2, 1, 3, 1]},
-            {"user_id": "v", LISTS[0]: None, LISTS[1]: None, LISTS[2]: None},
-        ]
-    )
-    found = Impressions.from_batch(batch).places(pa.array(["v", "u", "x"]), shop.horizon(), shop.catalogue.position)
-    np.testing.assert_array_equal(found, [[-1, -1, -1], [0, 2, 0], [-1, -1, -1]])  # a, c, d
+def test_the_best_position_of_the_day_counts_and_the_day_ends_before_the_next_instant():
+    pages = {
+        "u0": [(AS_OF, ["b", "gone", "d", "c"]), (AS_OF + DAY - 1, ["a", "c"])],
+        "u1": [(AS_OF - 1, ["a"]), (AS_OF + DAY, ["c"])],  # the days before and after
+        "u2": [(AS_OF, ["gone", "b"])],
+        "u3": None,
+    }
+    found = positions(batch_of(pages), ["u3", "u2", "u1", "u0", "not in the batch"])
+    np.testing.assert_array_equal(found, [[-1] * 3, [0] * 3, [-1] * 3, [1, 2, 3], [-1] * 3])  # a, c, d
+    np.testing.assert_array_equal(positions(batch_of(pages), ["u0", "u1"], AS_OF + DAY), [[-1] * 3, [0, 1, 0]])
 
 
-def test_batch_without_pages_shows_nobody_anything():
-    assert Impressions.from_batch(pa.RecordBatch.from_pylist([{"user_id": "u"}])) == Impressions({})
+INSTANTS = [AS_OF - DAY, AS_OF]
+page = st.tuples(
+    st.sampled_from([instant + shift for instant in INSTANTS for shift in (-1, 0, 1, DAY // 2, DAY - 1, DAY)]),
+    st.lists(st.sampled_from(["a", "b", "c", "d", "gone", "aa", "z"]), min_size=1, max_size=5),
+)
+
+
+@given(
+    pages=st.lists(st.none() | st.lists(page, max_size=4), min_size=len(USERS), max_size=len(USERS)),
+    asked=st.lists(st.sampled_from([*USERS, "nobody"]), unique=True),
+    cut=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    as_of=st.sampled_from(INSTANTS),
+)
+def test_positions_are_those_of_a_loop_over_pages_also_in_a_part_of_a_batch(pages, asked, cut, as_of):
+    start, length = cut
+    of_users = dict(zip(USERS, pages, strict=True))
+    batch = batch_of(of_users).slice(start, length)
+    in_batch = {user: of_users[user] for user in USERS[start : start + length]}
+    np.testing.assert_array_equal(positions(batch, asked, as_of), positions_one_by_one(in_batch, asked, as_of))
+
+
+def test_a_null_list_shows_nothing_even_where_values_lie_under_it():
+    pages = batch_of({"u0": [(AS_OF, ["a"])], "u1": [(AS_OF, ["c"])], "u2": [(AS_OF, ["d", "c"])]}).column("pages")
+    hidden = pa.ListArray.from_arrays(pages.offsets, pages.values, mask=pa.array([False, True, False]))
+    batch = pa.RecordBatch.from_arrays([pa.array(USERS[:3]), hidden], ["user_id", "pages"])
+    np.testing.assert_array_equal(positions(batch, USERS[:3]), [[1, 0, 0], [-1] * 3, [0, 2, 1]])
+
+
+def test_a_batch_without_pages_shows_nobody_anything():
+    batch = pa.RecordBatch.from_pylist([{"user_id": "u0"}])
+    np.testing.assert_array_equal(positions(batch, ["u0", "u1"]), [[-1] * 3] * 2)
+    assert positions(batch_of({}), []).shape == (0, 3)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +119,7 @@ def both(spark, fitted) -> tuple[list[dict], list[dict], dict]:
     bought = next(row for row in rows if row["bought"])
     others = [each for each in fitted.sale_ids(as_of) if each != bought["sale_id"]][:5]
     sales = [others[0], bought["sale_id"], *others[1:]]
-    exposures = pages(spark, [(bought["user_id"], (as_of - AS_OF) / DAY + 0.3, sales)])
+    exposures = exposures_of(spark, [(bought["user_id"], (as_of - AS_OF) / DAY + 0.3, sales)])
     seen = training_examples(fitted.histories, fitted.shop, [as_of], SETTINGS, exposures)
     shown_rows = [row.asDict() for row in seen.orderBy("user_id", "sale_id").collect()]
     return rows, shown_rows, {"user": bought["user_id"], "sales": sales}

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
@@ -374,13 +375,8 @@ def test_most_clicked_fashion_of_one_half_is_worth_some_click_rate_on_the_other(
 @pytest.mark.real_data
 def test_fashion_without_propensities_is_refused() -> None:
     impressions = fashion_log().head(100)
-    exposures = pd.DataFrame(
-        {
-            "request_id": impressions.index.astype(str),
-            "user_id": impressions.index.astype(str),
-            "sale_ids": [[item] for item in impressions["item_id"]],
-            "propensities": None,
-        }
-    )
+    ids = impressions.index.astype(str).tolist()
+    lists = {"sale_ids": [[str(item)] for item in impressions["item_id"]], "propensities": pa.nulls(len(ids))}
+    exposures = pa.table({"request_id": ids, "user_id": ids, **lists})
     with pytest.raises(InputError, match=r"propensities is missing on all of 100 pages.*'exploration'"):
-        logged_pages(exposures, pd.DataFrame({"request_id": [], "sale_id": [], "reward": []}))
+        logged_pages(exposures, pa.table({"request_id": [], "sale_id": [], "reward": []}))

@@ -1,18 +1,31 @@
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from recsys.errors import ConfigurationError, InputError
 from recsys.experiments.off_policy.logged_pages import (
     CandidatePages,
-    best_scored_pages,
     logged_pages,
     ranked_pages,
     shown_probability,
 )
 
-EXPOSURES = pd.DataFrame(
+PAGES = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("user_id", pa.string()),
+        ("sale_ids", pa.list_(pa.string())),
+        ("propensities", pa.list_(pa.float64())),
+    ]
+)
+
+
+def table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
+
+
+EXPOSURES = table(
     [
         ("r1", "u1", ["a", "b", "c"], [0.5, 0.25, 0.125]),
         ("r2", "u2", ["b", "a"], None),  # a fallback
@@ -21,17 +34,19 @@ EXPOSURES = pd.DataFrame(
         ("r4", "u4", [], []),  # no sale was open
         ("r5", "u5", ["d", "a"], [0.3, 0.6]),
     ],
-    columns=["request_id", "user_id", "sale_ids", "propensities"],
+    PAGES,
 )
-REWARDS = pd.DataFrame(
+REWARDS = table(
     [
         ("r1", "b", 1.0),
         ("r5", "a", 20.0),
         ("r5", "a", 5.0),  # bought twice
         ("r3", "a", 9.0),  # not on this page
         ("r2", "b", 9.0),  # of a page that was not drawn
+        (None, "b", 9.0),  # of no page
+        ("r1", "z", 9.0),  # on no page
     ],
-    columns=["request_id", "sale_id", "reward"],
+    pa.schema([("request_id", pa.string()), ("sale_id", pa.string()), ("reward", pa.float64())]),
 )
 
 
@@ -46,23 +61,30 @@ def test_pages_that_were_drawn_are_read_place_by_place_with_what_they_earned() -
     assert_allclose(pages.reward, [0, 1, 0, 0, 0, 25])
 
 
-def test_pages_of_parquet_lists_are_read_alike() -> None:
-    arrays = EXPOSURES.assign(
-        sale_ids=[np.array(sales, object) for sales in EXPOSURES["sale_ids"]],
-        propensities=[None if each is None else np.array(each) for each in EXPOSURES["propensities"]],
-    )
-    assert_allclose(logged_pages(arrays, REWARDS).propensity, logged_pages(EXPOSURES, REWARDS).propensity)
+def test_pages_in_several_pieces_are_read_as_in_one() -> None:
+    pieces = pa.concat_tables([EXPOSURES.slice(0, 2), EXPOSURES.slice(2, 3), EXPOSURES.slice(5)])
+    whole, found = logged_pages(EXPOSURES, REWARDS), logged_pages(pieces, pa.concat_tables([REWARDS, REWARDS]))
+    assert_array_equal(found.sale, whole.sale)
+    assert_array_equal(found.page, whole.page)
+    assert_allclose(found.propensity, whole.propensity)
+    assert_allclose(found.reward, 2 * whole.reward)
+
+
+def test_pages_without_any_sale_are_read() -> None:
+    pages = logged_pages(EXPOSURES.slice(4, 1), REWARDS)
+    assert pages.request_ids.tolist() == ["r4"]
+    assert [len(column) for column in (pages.page, pages.place, pages.sale, pages.propensity, pages.reward)] == [0] * 5
 
 
 def test_pages_without_any_propensity_are_refused_with_what_to_do() -> None:
     with pytest.raises(InputError, match=r"missing on all of 1 pages, needed on at least 1: .* 'exploration'$"):
-        logged_pages(EXPOSURES.iloc[[1]], REWARDS)
+        logged_pages(EXPOSURES.slice(1, 1), REWARDS)
 
 
 def test_page_with_more_sales_than_propensities_is_refused() -> None:
-    odd = pd.DataFrame([("r9", "u9", ["a", "b"], [0.5])], columns=EXPOSURES.columns)
+    odd = table([("r9", "u9", ["a", "b"], [0.5])], PAGES)
     with pytest.raises(InputError, match="page 'r9' has 1 propensities and 2 sales"):
-        logged_pages(pd.concat([EXPOSURES, odd]), REWARDS)
+        logged_pages(pa.concat_tables([EXPOSURES, odd]), REWARDS)
 
 
 def test_ranking_is_cut_to_the_places_of_the_logged_page() -> None:
@@ -73,15 +95,6 @@ def test_ranking_is_cut_to_the_places_of_the_logged_page() -> None:
         (1, 0, "b", 1),
         *((3, 0, "a", 1), (3, 1, "d", 1)),
     ]
-
-
-def test_best_scores_come_first_and_equal_ones_in_order_of_sales() -> None:
-    scores = pd.DataFrame(
-        [("r5", "b", 0.5), ("r5", "z", 0.1), ("r1", "c", -1), ("r5", "a", 0.5), ("r1", "b", 2), ("r0", "a", 1)],
-        columns=["request_id", "sale_id", "score"],
-    )
-    shown = best_scored_pages(logged_pages(EXPOSURES, REWARDS), scores)
-    assert list(zip(shown.page, shown.sale, strict=True)) == [(0, "b"), (0, "c"), (3, "a"), (3, "b")]
 
 
 def test_shown_probability_is_that_of_the_same_sale_at_the_same_place_of_the_same_page() -> None:
