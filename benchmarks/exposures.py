@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import machine
+from recsys.logs.log_files import finished
 from recsys.logs.records import Assignment, Exposure, encode_exposure
-from recsys.logs.segments import finished
 from serving.telemetry.record_log import RecordLog
 
 SALE_IDS = [f"sale-{number:05d}" for number in range(500)]
@@ -94,7 +94,7 @@ def log_records(folder: Path, records: int, per_second: int) -> Cost:
     before = time.process_time()
     log.close()
     closing = (time.process_time() - before) / records * 1e6
-    size = sum(segment.stat().st_size for segment in finished(folder))
+    size = sum(file.stat().st_size for file in finished(folder))
     print(f"  {size / records:.0f} bytes a record; {log.state().written:,} written, {log.state().lost:,} lost")
     return cost._replace(cpu=cost.cpu + closing)
 

@@ -1,8 +1,8 @@
-"""Move finished segments of the service's logs to a volume that outlives its machine, until SIGTERM.
+"""Move finished log files of the service to a volume that outlives its machine, until SIGTERM.
 
 python deploy/ship_segments.py /var/lib/recsys /logs
 
-A segment never changes once it is finished. One that is shipped twice, since this was killed in between, is the same
+A log file never changes once it is finished. One that is shipped twice, since this was killed in between, is the same
 file; `recsys exposures` keeps each record once in any case.
 """
 
@@ -15,14 +15,14 @@ import sys
 import threading
 from pathlib import Path
 
-from recsys.logs import segments as log_segments
+from recsys.logs import log_files
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
 
 _SECONDS = 10.0
 
 
 def ship(folder: Path, volume: Path, host: str) -> int:
-    """Move what is finished, and return how many segments that were.
+    """Move the finished log files, and return how many they were.
 
     Args:
         folder: The shop's, where the service writes.
@@ -32,16 +32,16 @@ def ship(folder: Path, volume: Path, host: str) -> int:
     count = 0
     for log in (EXPOSURES, RECORDED_EVENTS):
         if (folder / log).is_dir():
-            log_segments.recover(folder / log)
+            log_files.recover(folder / log)
             (volume / log).mkdir(parents=True, exist_ok=True)
-            for file in log_segments.finished(folder / log):
+            for file in log_files.finished(folder / log):
                 _move(file, volume / log / f"{host}-{file.name}")
                 count += 1
     return count
 
 
 def _move(file: Path, target: Path) -> None:
-    """Copy to the disk under another name first: readers never see half a segment."""
+    """Copy to the disk under another name first: readers never see half a file."""
     aside = target.with_name(f"{target.name}.part")
     with file.open("rb") as source, aside.open("wb") as copy:
         shutil.copyfileobj(source, copy)
@@ -53,7 +53,7 @@ def _move(file: Path, target: Path) -> None:
 
 def main() -> None:
     """Ship every ten seconds, and once more at the end; a disk that refuses is tried again."""
-    parser = argparse.ArgumentParser(description="Move finished segments to a volume.")
+    parser = argparse.ArgumentParser(description="Move finished log files to a volume.")
     parser.add_argument("folder", type=Path, help="The shop's folder.")
     parser.add_argument("volume", type=Path, help="Where each log has a folder.")
     asked = parser.parse_args()

@@ -109,7 +109,7 @@ def test_open_ended_table_takes_further_columns_but_misses_none(spark):
 
 @pytest.mark.parametrize("table", ALL, ids=lambda table: table.name)
 def test_declaration_of_a_table_is_sound(table):
-    assert table.grain.startswith("one row a")
+    assert table.grain.startswith("one row ")
     assert set(table.optional) <= set(table.columns)
     assert set(table.partitioned_by) <= set(table.columns)
 
