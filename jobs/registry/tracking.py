@@ -161,11 +161,11 @@ def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None
     tags = {"model_name": settings.mlflow.model_name, **{_tag(version): "1" for version in versions.values()}}
     run_id = client.create_run(_experiment(client, settings.mlflow), run_name=_BACKTEST, tags=tags).info.run_id
     measured = {**result["policies"], **({"oracle": result["oracle"]} if "oracle" in result else {})}
-    numbers = {
-        f"{policy}.{metric.replace('@', '_at_')}".replace("@", " "): value["value"] if isinstance(value, dict) else value
-        for policy, metrics in measured.items()
-        for metric, value in metrics.items()
-    }
+    numbers = {}
+    for policy, metrics in measured.items():
+        for metric, value in metrics.items():
+            name = f"{policy}.{metric.replace('@', '_at_')}".replace("@", " ")
+            numbers[name] = value["value"] if isinstance(value, dict) else value
     _log_values(client, run_id, numbers)
     client.log_dict(run_id, result, _BACKTEST_FILE)
     if report:

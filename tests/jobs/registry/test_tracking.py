@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,13 +142,12 @@ def test_backtest_is_logged_as_a_run_of_its_own(settings):
 def requests(settings, monkeypatch) -> list[str]:
     """Names of the requests that log values, in the order in which MLflow's store answered them."""
     store, answered = tracking._client(settings)._tracking_client.store, []
+
+    def noted(name: str, answer: Callable) -> Callable:
+        return lambda *args, **kwargs: (answered.append(name), answer(*args, **kwargs))[1]
+
     for name in ("log_batch", "log_param", "log_metric", "set_tag"):
-
-        def request(*args, name=name, answer=getattr(store, name), **kwargs):
-            answered.append(name)
-            return answer(*args, **kwargs)
-
-        monkeypatch.setattr(store, name, request)
+        monkeypatch.setattr(store, name, noted(name, getattr(store, name)))
     return answered
 
 
