@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import NMF, non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
@@ -250,8 +251,7 @@ def _factorized(
     with threadpool_limits(1), np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last sweeps move themes by less than can be seen
         model.fit_transform(photo_tags, **given)
-    lengths = np.linalg.norm(model.components_, axis=1, keepdims=True)
-    return model.components_ / np.where(lengths > 0, lengths, 1), float(np.nan_to_num(model.reconstruction_err_))
+    return normalize(model.components_), float(np.nan_to_num(model.reconstruction_err_))
 
 
 def _with_columns(model: ThemeModel, tags: list[str]) -> NDArray[np.float64]:

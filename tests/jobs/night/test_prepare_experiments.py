@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from jobs.engine.nights import night
 from jobs.engine.run import Run
@@ -22,6 +21,7 @@ from recsys.registry.versions import CHAMPION
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
+from tests.helpers.yaml_text import yaml_text
 
 pytestmark = MLFLOW_WARNS
 
@@ -53,7 +53,7 @@ class Prepared:
 
     def write(self, *experiments: dict[str, Any], **changes: object) -> None:
         content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": list(experiments), **changes}
-        self.file.write_text(yaml.safe_dump(content))
+        self.file.write_text(yaml_text(content))
 
     def register(self, model: MetaModel, fingerprint: str) -> str:
         version = tracking.register(self.settings, model, {}, 1, fingerprint)
@@ -185,7 +185,7 @@ def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(shop, tmp_path)
     assert tracking.register(settings, backwards, {}, 1, "backwards") == "2"
     sides = ({"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "2"})
     content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": [experiment("backwards", *sides)]}
-    (conf / "home.yaml").write_text(yaml.safe_dump(content))
+    (conf / "home.yaml").write_text(yaml_text(content))
     nightly(night(settings))
     snapshot = Snapshot.open(settings.snapshots_folder / snapshot_store.current(settings.snapshots_folder))
     assert snapshot.policies == ("meta", "meta@2")
