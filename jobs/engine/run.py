@@ -1,16 +1,11 @@
 """A run: steps in order, each done once for the same inputs and settings, nothing half-written ever read."""
 
 import argparse
-import fcntl
 import hashlib
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,9 +18,10 @@ from rich.console import Console
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings, load_settings
 from recsys.console import wide_console
-from recsys.errors import BusyError, ConfigurationError, RecsysError
+from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros
 from recsys.pipeline.shop import Shop
+from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder, write_whole
 
 CODE = ("recsys", "jobs")
 
@@ -99,7 +95,7 @@ class Run:
         Raises:
             BusyError: If another process works on the same folder.
         """
-        with locked(self.folder):
+        with held(self.folder, wait=False):
             for step in steps:
                 self._do(step)
 
@@ -119,17 +115,13 @@ class Run:
         if self.console.is_terminal:
             self.console.print(f"  [bold]{step.name:<20}[/bold] …", end="\r")
         start = time.monotonic()
-        for left_over in self.folder.glob(".tmp-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        # A name of its own each time: the Java side of a killed run may still be writing into the last one.
-        scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{step.name}-", dir=self.folder))
-        summary = step.run(self, scratch)
-        manifest.unlink(missing_ok=True)
-        for output in step.outputs:
-            shutil.rmtree(self.folder / output, ignore_errors=True)
-            (scratch / output).rename(self.folder / output)
-        shutil.rmtree(scratch)
-        _replace(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
+        with scratch_folder(self.folder) as scratch:
+            summary = step.run(self, scratch)
+            manifest.unlink(missing_ok=True)
+            for output in step.outputs:
+                remove_folder(self.folder / output)
+                put_in_place(scratch / output, self.folder / output)
+        write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
         self.console.print(f"  [bold]{step.name:<20}[/bold] {time.monotonic() - start:7.1f} s  {summary}")
 
 
@@ -169,22 +161,6 @@ def instant_of(settings: Settings, as_of: int | None = None, today: int | None =
     return as_of
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go when the process ends, however it ends.
-
-    Raises:
-        BusyError: If another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(f"another run works in {folder}: wait for it to end, or give another 'folder'") from error
-        yield
-
-
 @cache
 def code_version(packages: tuple[str, ...] = CODE) -> str:
     """Return a digest of the project's code, so that changed code redoes its steps."""
@@ -205,15 +181,6 @@ def digest(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def main(step: Step) -> None:
