@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import redis
@@ -28,6 +27,7 @@ from recsys.instants import DAY, SECOND
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users, read_manifest
 from recsys.snapshot.users import MappedUsers, PackedUser, UserPacking
+from recsys.storage.local import put_in_place, scratch_folder
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
 
@@ -215,16 +215,18 @@ class RedisStore:
             raise SnapshotError(
                 f"{self._key(f'snapshot:{name}')} is not in Redis: push it with 'recsys snapshots push'"
             )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._folder, prefix=".tmp-") as aside, self._refreshing:
+        with scratch_folder(self._folder) as aside, self._refreshing:
             for file, data in files.items():
                 assert isinstance(file, bytes)  # the connection decodes nothing
                 assert isinstance(data, bytes)
-                path = Path(aside) / "snapshot" / file.decode()
+                path = aside / file.decode()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            with suppress(OSError):  # another process of this machine was faster
-                (Path(aside) / "snapshot").rename(folder)
+            try:
+                put_in_place(aside, folder)
+            except OSError:
+                if not folder.exists():  # else another process of this machine was faster
+                    raise
 
 
 class _RedisUsers:
