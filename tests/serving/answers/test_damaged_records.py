@@ -63,7 +63,7 @@ def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
 
 @pytest.mark.parametrize("sale", [40, 70_000, 1 << 31, (1 << 32) - 1])
 def test_event_of_a_sale_that_there_is_not_is_damage(tmp_path, ranked_shop, sale):
-    top_sales = TopSales(Snapshot.open(tmp_path / ranked_shop.write(tmp_path)))
+    top_sales = TopSales.of(Snapshot.open(tmp_path / ranked_shop.write(tmp_path)))
     events = np.memmap(top_sales.snapshot.path / "history_events.bin", EVENTS, "r+")
     events["sales"] = sale
     user_id, session = ranked_shop.users[0], [Visit(ranked_shop.sales[1].sale_id)]
@@ -109,7 +109,7 @@ def damaged(tmp_path_factory, ranked_shop) -> Iterable:
     """A snapshot that is opened, to be damaged afterwards."""
     root = tmp_path_factory.mktemp("damaged")
     snapshot = Snapshot.open(root / ranked_shop.write(root))
-    return TopSales(snapshot), ranked_shop, to_micros(snapshot.as_of)
+    return TopSales.of(snapshot), ranked_shop, to_micros(snapshot.as_of)
 
 
 def overwrite(file, content: bytes) -> None:

@@ -15,7 +15,7 @@ from tests.helpers.asking import refusal_of, shown
 from tests.helpers.in_process import Call, InProcess, timestamp
 
 MINUTE = 60 * SECOND
-IN_A_HURRY = "The deadline was near: the session was left out."
+DEADLINE_NEAR = "The deadline was near: the session was left out."
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ class Followed:
         self.swaps = self.refusals = 0
         self.troubles = Troubles()
         self.store = FolderStore(folder / "snapshots", folder / "serving", clock=lambda: 0)
-        self.watcher = SnapshotWatcher(self.store, self._prepare, self.troubles, self._swapped, self._refused)
+        self.watcher = SnapshotWatcher(
+            self.store, self._prepare, lambda top_sales: top_sales, self.troubles, self._swapped, self._refused
+        )
         self.poll, self.served = self.watcher.poll, self.watcher.served
 
     def name(self) -> str:
@@ -32,7 +34,7 @@ class Followed:
 
     def _prepare(self, snapshot) -> TopSales:
         self.loads.append(snapshot.name)
-        return TopSales(snapshot)
+        return TopSales.of(snapshot)
 
     def _swapped(self) -> None:
         self.swaps += 1
