@@ -9,7 +9,6 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from operator import lt
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -167,7 +166,7 @@ class RankingCodec:
     def __init__(self, layout: RecordLayout, policy: str):
         self._policy = policy
         self._k = k = layout.k
-        self._n_reasons = layout.n_reasons
+        self._reasons = bytes(range(layout.n_reasons))
         self._n_photos = layout.n_photos
         self._most = _MOST_LOG_ODDS if is_meta(policy) else _MOST_FLOAT32
         self._record = struct.Struct(f"<ff{k}H{k}{'H' if len(layout.n_photos) <= 1 << 16 else 'I'}{k}s{k}s")
@@ -179,19 +178,23 @@ class RankingCodec:
         Raises:
             DamagedRecordError: If it holds a sale twice, or a sale, reason, photo or score that there cannot be.
         """
-        k = self._k
-        low, high, *numbers, reasons, covers = self._record.unpack_from(data, start)
-        sales = numbers[k:]
-        if (
-            not -self._most <= low <= high <= self._most  # false for what is no number, too
-            or len(set(sales)) < k
-            or max(sales, default=-1) >= len(self._n_photos)
-            or max(reasons, default=-1) >= self._n_reasons
-            or (any(covers) and not all(map(lt, covers, map(self._n_photos.__getitem__, sales))))
-        ):
+        k, n_photos = self._k, self._n_photos
+        values = self._record.unpack_from(data, start)
+        low, high = values[:2]
+        sales, reasons, covers = values[k + 2 : -2], values[-2], values[-1]
+        try:
+            is_whole = (
+                -self._most <= low <= high <= self._most  # false for what is no number, too
+                and len(set(sales)) == k
+                and not reasons.translate(None, self._reasons)  # what is left of it once all that there are are removed
+                and not [sale for sale, cover in zip(sales, covers, strict=True) if cover >= n_photos[sale]]
+            )
+        except IndexError:  # there is no such sale; asking for each beforehand would cost every page a microsecond
+            is_whole = False
+        if not is_whole:
             raise DamagedRecordError(self._damage(low, high, sales, reasons, covers))
         step = (high - low) / _STEPS
-        scores = (low + level * step for level in numbers[:k])
+        scores = (low + level * step for level in values[2 : k + 2])
         return zip(sales, scores, reasons, covers, strict=True)
 
     def _damage(self, low: float, high: float, sales: Sequence[int], reasons: bytes, covers: bytes) -> str:
@@ -203,8 +206,8 @@ class RankingCodec:
             problem = "a sale twice, must hold each once"
         elif max(sales) >= n_sales:
             problem = f"sale {max(sales)}, must be below {n_sales}"
-        elif max(reasons) >= self._n_reasons:
-            problem = f"reason {max(reasons)}, must be below {self._n_reasons}"
+        elif max(reasons) >= len(self._reasons):
+            problem = f"reason {max(reasons)}, must be below {len(self._reasons)}"
         else:
             sale, cover = next(pair for pair in zip(sales, covers, strict=True) if pair[1] >= self._n_photos[pair[0]])
             problem = f"photo {cover} of sale {sale}, must be below {self._n_photos[sale]}"

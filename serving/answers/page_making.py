@@ -37,7 +37,6 @@ class PageMaker:
         self,
         request: PageRequest,
         ranking: ChosenRanking,
-        second: Iterable[Pick],
         open_sales: OpenSales,
         rules: PageRules | None,
         now: int,
@@ -48,7 +47,6 @@ class PageMaker:
         Args:
             request: What is asked for.
             ranking: What the page is made of.
-            second: The ranking that takes turns with it, if the request says so.
             open_sales: Those of `now`.
             rules: Those of the shop; they apply where the request follows them.
             now: Microseconds since 1970 UTC.
@@ -63,7 +61,7 @@ class PageMaker:
         mixed = NOT_MIXED
         own = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), most))
         if has_chance:
-            allowed_second = list(islice((pick for pick in second if is_allowed[pick[0]]), self._k))
+            allowed_second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), self._k))
             mixed = _mixed(request, own, allowed_second, wanted, Random(request_id))
             own = mixed.picks or own[:wanted]
         if own:

@@ -14,7 +14,7 @@ from serving.answers.session import SessionRanker, SessionRanking
 
 
 class ChosenRanking(NamedTuple):
-    """The ranking that was asked for, as far as it could be had."""
+    """The ranking that was asked for, as far as it could be had, and those that its page is mixed or compared with."""
 
     picks: Iterable[Pick] = ()
     """Best first, open or not; to be read once."""
@@ -22,12 +22,6 @@ class ChosenRanking(NamedTuple):
     """What explains the picks, where they were ranked for the running session."""
     why_not: str = ""
     """Why the ranking is not there, or not with the session."""
-
-
-class Choice(NamedTuple):
-    """All rankings that one page needs."""
-
-    ranking: ChosenRanking
     second: Iterable[Pick] = ()
     """Of the policy that takes turns with the page's own."""
     others: Sequence[Iterable[Pick]] = ()
@@ -48,8 +42,8 @@ class RankingChooser:
         except SnapshotError as error:
             self.session_problem = str(error)
 
-    def choose(self, request: PageRequest, is_urgent: bool) -> Choice:
-        """Choose the rankings for a request.
+    def choose(self, request: PageRequest, is_urgent: bool) -> ChosenRanking:
+        """Choose the ranking for a request.
 
         Args:
             request: Of a policy of the snapshot.
@@ -59,12 +53,12 @@ class RankingChooser:
             DamagedRecordError: If the user's record is damaged.
         """
         ranking = self._ranking(request, is_urgent)
-        second = request.interleaved
-        return Choice(
-            ranking,
-            self._other_picks(second.policy, request, ranking, is_urgent) if second else (),
-            [self._other_picks(side.policy, request, ranking, is_urgent) for side in request.other_sides],
-        )
+        if second := request.interleaved:
+            ranking = ranking._replace(second=self._other_picks(second.policy, request, ranking, is_urgent))
+        if sides := request.other_sides:
+            others = [self._other_picks(side.policy, request, ranking, is_urgent) for side in sides]
+            ranking = ranking._replace(others=others)
+        return ranking
 
     def _ranking(self, request: PageRequest, is_urgent: bool) -> ChosenRanking:
         if request.policy in self._shared:

@@ -16,7 +16,7 @@ from serving.answers.open_sales import Doorkeeper, OpenSales
 from serving.answers.page_making import PageMaker
 from serving.answers.page_writing import PageWriter
 from serving.answers.pages import MODEL, PageRequest, ServedPage
-from serving.answers.ranking_choice import Choice, ChosenRanking, RankingChooser
+from serving.answers.ranking_choice import ChosenRanking, RankingChooser
 from serving.answers.running_experiments import RunningExperiments
 from serving.stores.base import WithdrawnSale
 
@@ -111,26 +111,26 @@ class TopSales:
         open_sales = self.doorkeeper.open_at(now)
         failure: Exception
         try:
-            choice = self.chooser.choose(request, is_urgent)
-            return self._answer(request, choice, open_sales, now, request_id)
+            ranking = self.chooser.choose(request, is_urgent)
+            return self._answer(request, ranking, open_sales, now, request_id)
         except DamagedRecordError as error:
             failure, why_not = error, sentences.DAMAGED_RECORD
         except Exception as error:  # a bug: whoever is told of the answer logs it
             failure, why_not = error, sentences.RANKING_FAILED
-        without_ranking = Choice(ChosenRanking(why_not=why_not))
-        return self._answer(request, without_ranking, open_sales, now, request_id)._replace(failure=failure)
+        return self._answer(request, ChosenRanking(why_not=why_not), open_sales, now, request_id)._replace(
+            failure=failure
+        )
 
-    def _answer(self, request: PageRequest, choice: Choice, open_sales: OpenSales, now: int, request_id: str) -> Answer:
-        ranking, second, others = choice
-        page = self.maker.make(request, ranking, second, open_sales, self.rules, now, request_id)
+    def _answer(
+        self, request: PageRequest, ranking: ChosenRanking, open_sales: OpenSales, now: int, request_id: str
+    ) -> Answer:
+        page = self.maker.make(request, ranking, open_sales, self.rules, now, request_id)
         if ranking.session is not None or len(page.picks) < request.n:
             page = explained(page, request, ranking.session, sum(open_sales.is_open))
-        if others:
+        if ranking.others:
             pages = (
-                self.maker.make(
-                    request.of_side(side), ChosenRanking(picks), (), open_sales, self.rules, now, request_id
-                )
-                for side, picks in zip(request.other_sides, others, strict=True)
+                self.maker.make(request.of_side(side), ChosenRanking(picks), open_sales, self.rules, now, request_id)
+                for side, picks in zip(request.other_sides, ranking.others, strict=True)
             )
             page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in pages))
         return Answer(page, self.writer.write(page, page.assignment(request), now, request_id))

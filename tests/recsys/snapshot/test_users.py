@@ -182,7 +182,7 @@ def test_places_that_no_writer_wrote_are_refused(changes: dict, message: str) ->
 @pytest.mark.parametrize(
     ("file", "kind", "number", "value", "message"),
     [
-        ("user_rows.bin", "<u4", 0, 3, "a user's row == 3, must be below 3"),
+        ("user_rows.bin", "<u4", slice(None), 3, "a user's row == 3, must be below 3"),
         ("history_offsets.bin", "<u8", 1, 4, "events start at 0 and end at 4, must ascend up to 3"),
         ("history_offsets.bin", "<u8", 0, 4, "events start at 4 and end at 3, must ascend up to 3"),
     ],
@@ -190,10 +190,8 @@ def test_places_that_no_writer_wrote_are_refused(changes: dict, message: str) ->
 def test_user_who_lies_outside_of_the_files_is_damage(tmp_path, file, kind, number, value, message):
     path = write(tmp_path)
     np.memmap(path / file, kind, "r+")[number] = value
-    users = MappedUsers(path, LAYOUT)
     with pytest.raises(DamagedRecordError, match=message):
-        for user_id in ("ann", "bob", "eve"):
-            users.find(user_id).history()
+        MappedUsers(path, LAYOUT).find("ann").history()
 
 
 @pytest.mark.parametrize("policies", [CONTENTS.policies, ("meta",)])

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.errors import SnapshotError
+from recsys.errors import DamagedRecordError, SnapshotError
 from recsys.instants import to_micros
 from recsys.snapshot.format import Snapshot
 from recsys.snapshot.users import EVENTS, ranking_type
-from serving.answers.pages import Visit
+from serving.answers.page_writing import PageWriter
+from serving.answers.pages import OtherSide, PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
 
@@ -22,7 +23,7 @@ NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")
 """For scores that are no numbers: numpy says once in the service's log that it met one."""
 
 
-class Damaged:
+class Failing:
     """A user whose record cannot be read."""
 
     def __init__(self, error: Exception):
@@ -32,13 +33,43 @@ class Damaged:
         raise self._error
 
 
-@pytest.mark.parametrize("error", [IndexError("index 9 is out of bounds"), SnapshotError("CRC-32")])
-def test_damaged_record_is_a_fallback_that_says_so(shop, make_sale, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (DamagedRecordError("CRC-32"), "This user's record in the snapshot is damaged."),
+        (IndexError("index 9 is out of bounds"), "This user's ranking failed: the service's log has the stack trace."),
+        (SnapshotError("a file is gone"), "This user's ranking failed: the service's log has the stack trace."),
+    ],
+)
+def test_popular_sales_are_shown_for_a_damaged_record_and_for_a_bug_and_each_is_called_what_it_is(
+    shop, make_sale, monkeypatch, error, why
+):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
-    monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Damaged(error))
-    response = answered(top_sales, shop.clock(), "ann", n=2)
+    monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Failing(error))
+    answer = top_sales.answer(PageRequest("ann", "meta", 2), shop.clock(), "r-1")
+    response = pb.GetTopSalesResponse.FromString(answer.written)
     assert (shown(response), response.fallback_level) == (["b", "a"], POPULAR)
-    assert response.fallback_reason == "This user's record in the snapshot is damaged. Popular sales are shown."
+    assert response.fallback_reason == f"{why} Popular sales are shown."
+    assert answer.failure is error
+
+
+def test_bug_that_spoils_the_popular_page_too_is_no_page(shop, make_sale, monkeypatch):
+    top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]})
+    monkeypatch.setattr(PageWriter, "write", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        top_sales.answer(PageRequest("ann", "meta"), shop.clock(), "r-1")
+
+
+def test_side_that_a_damaged_record_cannot_be_compared_with_is_damage(shop, make_sale):
+    sales, ranking = [make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]}
+    top_sales = shop.load(sales, ranking, policies=("als", "meta"))
+    damage(top_sales.snapshot, "sales", 9)
+    request = PageRequest("ann", "als", 2, other_sides=[OtherSide("meta", True)])
+    answer = top_sales.answer(request, shop.clock(), "r-1")
+    assert isinstance(answer.failure, DamagedRecordError)
+    assert (answer.page.policy, answer.page.overlap_at_10) == ("popularity", None)
+    whole = top_sales.answer(request._replace(other_sides=()), shop.clock(), "r-1")
+    assert (whole.page.policy, whole.failure) == ("als", None)
 
 
 @NOISY
