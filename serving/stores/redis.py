@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -25,8 +26,8 @@ from recsys.config.serving import StoreSettings
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import DAY, SECOND
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users, read_manifest
-from recsys.snapshot.users import MappedUsers, PackedUser, UserPacking
+from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users
+from recsys.snapshot.users import MappedUsers, PackedUser, RecordLayout, UserPacking
 from recsys.storage.local import put_in_place, scratch_folder
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
@@ -204,9 +205,7 @@ class RedisStore:
         time.sleep(3 * self._poll_seconds)
 
     def _opened(self, name: str, folder: Path) -> Snapshot:
-        manifest = read_manifest(folder, with_users=False)
-        packing = UserPacking(manifest.policies, manifest.n_sales, manifest.k)
-        return Snapshot.open(folder, users=_RedisUsers(self, f"snapshot:{name}:user:", packing))
+        return Snapshot.open(folder, users=partial(_RedisUsers, self, f"snapshot:{name}:user:"))
 
     def _fetch(self, name: str, folder: Path) -> None:
         with self._reached():
@@ -232,10 +231,10 @@ class RedisStore:
 class _RedisUsers:
     """The users of a snapshot in Redis."""
 
-    def __init__(self, store: RedisStore, prefix: str, packing: UserPacking):
+    def __init__(self, store: RedisStore, prefix: str, layout: RecordLayout):
         self._store = store
         self._prefix = prefix
-        self._packing = packing
+        self._packing = UserPacking(layout)
 
     def find(self, user_id: str) -> PackedUser | None:
         """Return a user; None for one without a ranking."""
@@ -287,7 +286,7 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
 def _push_users(server: redis.Redis, snapshot: Snapshot, prefix: str, progress: Progress) -> None:
     users = snapshot.users
     assert isinstance(users, MappedUsers)
-    packing = UserPacking(snapshot.policies, len(snapshot.sales), snapshot.k)
+    packing = UserPacking(users.layout)
     for start in range(0, len(users.index), _BATCH):
         rows = range(start, min(start + _BATCH, len(users.index)))
         with server.pipeline(transaction=False) as pipeline:
