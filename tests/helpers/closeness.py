@@ -47,20 +47,21 @@ def assert_close(
 
     Args:
         dtype: By default the coarser of the two types.
-        about: What the message starts with.
+        about: What the message starts with, such as "scores:".
     """
     actual, expected = np.asarray(actual), np.asarray(expected)
     if dtype is None:
         dtype = max(
             (np.result_type(each, np.float16) for each in (actual, expected)), key=lambda each: np.finfo(each).eps
         )
-    assert actual.shape == expected.shape, f"{about}: shapes {actual.shape} and {expected.shape}"
+    assert actual.shape == expected.shape, f"{about} shapes {actual.shape} and {expected.shape}"
     within = np.broadcast_to(rounding(expected, terms, dtype=dtype, scale=scale), expected.shape)
     apart = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     far = ~(apart <= within)  # what is no number is far from everything
     assert not far.any(), (
-        f"{about}: {far.sum()} of {far.size} differ by more than rounding; the first at {tuple(np.argwhere(far)[0].tolist())}: "
-        f"{actual[far][0]!r}, must be within {within[far][0]:.3g} of {expected[far][0]!r}"
+        f"{about} {far.sum()} of {far.size} differ by more than rounding; the first at "
+        f"{tuple(np.argwhere(far)[0].tolist())}: {actual[far][0]!r}, must be within {within[far][0]:.3g} of "
+        f"{expected[far][0]!r}"
     )
 
 
@@ -103,9 +104,9 @@ def assert_same_tags(
     a probability moves by 2 d at most.
     """
     expected_probabilities, expected_embedding = (np.asarray(each) for each in expected)
-    assert_close(embedding, expected_embedding, terms=terms, dtype=np.float32, about="embedding")
+    assert_close(embedding, expected_embedding, terms=terms, dtype=np.float32, about="embedding:")
     size = np.abs(expected_embedding).max(axis=-1, keepdims=True)
     scale = 2 * size * expected_probabilities + np.finfo(np.float32).tiny  # what is below that is rounded to steps
     assert_close(
-        probabilities, expected_probabilities, terms=terms, dtype=np.float32, scale=scale, about="probabilities"
+        probabilities, expected_probabilities, terms=terms, dtype=np.float32, scale=scale, about="probabilities:"
     )
