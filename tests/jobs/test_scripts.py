@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from recsys.snapshot import store as snapshot_store
 from tests.helpers.paths import ROOT
-from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, SmallShop, contents, random_rows
 
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -70,28 +67,6 @@ def test_job_starts_from_any_folder_and_says_what_it_takes(help_texts, script):
 
 def submit(script: str, folder: Path, conf: Path) -> subprocess.CompletedProcess[str]:
     return run_elsewhere([BIN / "spark-submit", ROOT / script, "--conf", conf], folder)
-
-
-@MLFLOW_WARNS
-def test_submitted_job_of_a_night_that_is_done_changes_nothing(published_shop, tmp_path):
-    conf = tmp_path / "shop.yaml"
-    conf.write_text(yaml.safe_dump(published_shop.raw_settings()))
-    before = contents(published_shop.folder)
-    done = submit("jobs/night/publish_snapshot.py", tmp_path, conf)
-    assert done.returncode == 0, done.stderr
-    steps = [line.split()[:2] for line in done.stderr.splitlines() if " unchanged " in line]
-    assert ["score_users", "unchanged"] in steps
-    assert steps[-1] == ["publish_snapshot", "unchanged"]
-    assert contents(published_shop.folder) == before
-
-
-def test_submitted_job_does_the_steps_that_are_due(tmp_path):
-    shop = SmallShop(tmp_path).write(*random_rows(1))
-    done = submit("jobs/night/validate_tables.py", tmp_path, shop.configuration(spark=SMALL_SPARK))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "var/nights/20260301T000000Z/sales").is_dir()
-    assert "validate_tables" in done.stderr
-    assert snapshot_store.current(tmp_path / "var/snapshots") is None
 
 
 def test_submitted_job_that_fails_says_why_in_one_line(tmp_path):
