@@ -1,4 +1,4 @@
-"""Jobs as files: `python jobs/night/score_users.py` and `spark-submit jobs/night/score_users.py`."""
+"""Jobs as files, such as `python jobs/night/score_users.py`."""
 
 import json
 import os
@@ -26,7 +26,6 @@ for path in sys.argv[1:]:
 print(json.dumps(said))
 """
 """One process for all of them: most of a job's start are imports that they share."""
-BIN = Path(sys.executable).parent
 PATIENCE = 300.0
 """Seconds that a busy machine may take for what an idle one does in ten."""
 
@@ -36,8 +35,6 @@ def run_elsewhere(command: list[object], folder: Path) -> subprocess.CompletedPr
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
-        "PYSPARK_PYTHON": sys.executable,
     }
     return subprocess.run(
         list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
@@ -63,14 +60,3 @@ def test_job_starts_from_any_folder_and_says_what_it_takes(help_texts, script):
     text = help_texts[str(ROOT / script)]
     assert f"\n{name}: " in text
     assert "--conf CONF" in text
-
-
-def submit(script: str, folder: Path, conf: Path) -> subprocess.CompletedProcess[str]:
-    return run_elsewhere([BIN / "spark-submit", ROOT / script, "--conf", conf], folder)
-
-
-def test_submitted_job_that_fails_says_why_in_one_line(tmp_path):
-    done = submit("jobs/night/score_users.py", tmp_path, Path("absent.yaml"))
-    assert done.returncode == 1
-    assert "error: absent.yaml does not exist" in done.stderr
-    assert "Traceback" not in done.stderr
