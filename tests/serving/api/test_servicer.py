@@ -47,6 +47,19 @@ def test_answer_has_the_request_id_that_was_given_or_one_of_its_own(service):
     assert {len(request_id) for request_id in made} == {24}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "home_ranker",
+        pytest.param("sea_ranker", marks=pytest.mark.xfail(strict=True, reason="the service looks for home_ranker")),
+    ],
+)
+def test_page_names_the_version_of_the_model_whatever_the_model_is_called(shop, make_sale, name):
+    shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, versions={name: "7"})
+    with InProcess(shop.root.parent, shop.clock) as service:
+        assert (service.ask("ann").policy, service.ask("ann").model_version) == ("meta", "7")
+
+
 def test_batch_answers_each_request_in_order_as_if_it_came_alone(service, night):
     users = ["", *night.users[:3], "stranger"]
     requests = [pb.GetTopSalesRequest(user_id=user, n=3 + row, request_id=f"r-{row}") for row, user in enumerate(users)]
