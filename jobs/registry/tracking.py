@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,7 +22,7 @@ from recsys.errors import ModelError
 from recsys.instants import parse_instant
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.registry.versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
-from recsys.snapshot.store import locked
+from recsys.storage.local import held, put_in_place, scratch_folder
 
 AS_OF = "as_of"
 MADE_BY = "made_by"
@@ -294,14 +293,12 @@ def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
 
 def _database(folder: Path) -> Path:
     """Return MLflow's database; a new one is made aside: one whose making is killed could never be completed."""
-    database, aside = folder / "mlflow.db", folder / ".tmp-mlflow"
-    with locked(folder):
+    database = folder / "mlflow.db"
+    with held(folder):
         if not database.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            MlflowClient(_sqlite(aside / database.name)).search_experiments()
-            (aside / database.name).rename(database)
-            shutil.rmtree(aside)
+            with scratch_folder(folder) as aside:
+                MlflowClient(_sqlite(aside / database.name)).search_experiments()
+                put_in_place(aside / database.name, database)
     return database
 
 

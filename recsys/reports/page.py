@@ -1,7 +1,6 @@
 """What reports have in common: sections of notes, plots and tables, and one page that opens from disk."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -47,10 +46,3 @@ def page(package: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(values)
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file at once: aside, then in the place of the one before."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

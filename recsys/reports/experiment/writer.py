@@ -8,8 +8,9 @@ from pathlib import Path
 from recsys.experiments.analysis.results import Conventions, Result
 from recsys.reports.experiment.sections import Section, sections
 from recsys.reports.experiment.wording import headline, instant, level, meaning
-from recsys.reports.page import Table, page, replace
+from recsys.reports.page import Table, page
 from recsys.reports.wording import percent
+from recsys.storage.local import write_whole
 
 _TYPES = {"ab": "A/B test", "aa": "A/A test: a policy against itself", "interleave": "Interleaving"}
 _DOUBT = "Not to be trusted: the set-up is broken, see above."
@@ -33,12 +34,11 @@ def write_report(result: Result, folder: Path) -> ReportFiles:
         result: What the analysis found.
         folder: Made where it is missing; the files of a report before are replaced, each at once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = ReportFiles(folder / "result.json", folder / "report.md", folder / "report.html")
     parts = sections(result)
-    replace(written.result, result.to_json())
-    replace(written.markdown, _markdown(result, parts))
-    replace(written.html, _page(result, parts))
+    write_whole(written.result, result.to_json())
+    write_whole(written.markdown, _markdown(result, parts))
+    write_whole(written.html, _page(result, parts))
     return written
 
 

@@ -14,12 +14,15 @@ from jobs.engine.run import Run
 from jobs.night.nightly import nightly
 from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, prepare_experiments, ranking_settings
 from jobs.registry import tracking
+from recsys.config.settings import Settings
+from recsys.errors import BusyError
 from recsys.experiments.model_pins import PINS
 from recsys.meta_model import LogisticModel, MetaModel, meta_model_from_json
 from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.registry.versions import CHAMPION
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from recsys.storage.local import held
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 from tests.helpers.yaml_text import yaml_text
 
@@ -103,6 +106,21 @@ def prepared(registered, tmp_path) -> Prepared:
 
 def pins_of(run: Run) -> dict[str, str]:
     return json.loads((run.folder / EXPERIMENTS / PINS).read_text())
+
+
+def test_pins_are_held_against_nights_of_other_days_until_they_are_written(prepared, monkeypatch):
+    prepared.write(experiment("themes", {"policy": "meta", "model": "champion"}, {"policy": "popularity"}))
+    version_of, looked_up = tracking.version_of, []
+
+    def looking(settings: Settings, alias: str) -> str:
+        with pytest.raises(BusyError), held(Path(settings.folder) / EXPERIMENTS, wait=False):
+            pass
+        looked_up.append(alias)
+        return version_of(settings, alias)
+
+    monkeypatch.setattr(tracking, "version_of", looking)
+    prepared.prepare()
+    assert looked_up == ["champion"]
 
 
 def test_alias_is_pinned_when_the_phase_begins_and_stays_when_it_moves(prepared, caplog):

@@ -198,7 +198,7 @@ def test_everything_of_mlflow_lies_below_the_folder(settings, registry, monkeypa
 
 
 def test_database_whose_making_was_killed_is_made_anew(tmp_path):
-    half_made = tmp_path / "shop/var/.tmp-mlflow"
+    half_made = tmp_path / f"shop/var/.tmp-{'0' * 16}"
     half_made.mkdir(parents=True)
     (half_made / "mlflow.db").write_bytes(b"half a database")
     (half_made / "mlflow.db-journal").write_bytes(b"of another")

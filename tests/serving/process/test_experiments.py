@@ -198,6 +198,16 @@ def test_pinned_version_of_the_model_is_served_and_logged(shop, surface, experim
     ]
 
 
+@pytest.mark.xfail(strict=True, reason="the service looks for the name home_ranker, whatever the configuration says")
+def test_pinned_version_of_a_model_by_another_name_is_served(surface, experiment, publish, serve, ask):
+    publish(pins={"home/recency/1/control": "3", "home/recency/1/treatment": "3"}, versions={"sea_ranker": "3"})
+    sides = [variant(CONTROL, model="champion"), variant(TREATMENT, model="champion", rules=False)]
+    surface.write({**experiment, "variants": sides})
+    server = serve()
+    assert problems(server) == ""
+    assert ask(server, "ann").model_version == "3"
+
+
 def test_session_is_ranked_by_the_sides_policy(shop, surface, experiment, ranked_shop, serve, ask):
     shop.clock.micros = ranked_shop.ranker.scorer.horizon.as_of + 3_600_000_000
     shop.point_at(ranked_shop.write(shop.root))
