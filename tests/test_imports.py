@@ -73,7 +73,7 @@ def test_one_file_locks_and_syncs():
     room, log_files = Path("recsys/storage/local.py"), Path("recsys/logs/log_files.py")
     assert imported_files(room) == {Path("recsys/errors.py")}
     assert importers("filelock") == {room}
-    # A segment's writer keeps its file locked, and workers theirs, for as long as it is open.
+    # The writer of a log file keeps it locked, and workers theirs, for as long as it is open.
     assert importers("fcntl") == {log_files, Path("serving/process/workers.py")}
     assert {path for path in SOURCES if "os.fsync(" in (ROOT / path).read_text()} == {room, log_files}
 

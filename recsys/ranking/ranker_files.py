@@ -23,7 +23,7 @@ RANKER = "ranker"
 
 _DESCRIPTION = "ranker.json"
 _META_MODELS = "meta_models.json"
-_REWRITE = "write the snapshot again with 'recsys nightly'"
+_ADVICE = "write the snapshot again with 'recsys nightly'"
 
 
 class _Description(BaseModel):
@@ -82,12 +82,12 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
         names = [recommender.name for recommender in found]
         for features in (description.features, *(each.features for each in meta_models.values())):
             if features != names:
-                raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_REWRITE}")
+                raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_ADVICE}")
         models = [each.load(parts.get(each.name, {}), horizon) for each in found]
         covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
         meta_model = meta_models.pop(META)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise SnapshotError(f"{folder} holds no ranker ({error}): {_REWRITE}") from None
+        raise SnapshotError(f"{folder} holds no ranker ({error}): {_ADVICE}") from None
     return Ranker(Scorer(horizon, found, models), meta_model, covers, meta_models), catalogue
 
 
