@@ -1,4 +1,4 @@
-"""A large shop that is ready to be served: snapshots of many users, with a ranker fitted to some thousands of them."""
+"""A large shop that is ready to be served: snapshots of many users, with a ranker fitted to some thousand users."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ BATCH = 20_000
 
 @dataclass(frozen=True)
 class ServedShop:
-    """A shop's folder, and what its snapshots share."""
+    """The folder of a shop, and the data that its snapshots share."""
 
     folder: Path
     users: int
@@ -45,7 +45,7 @@ class ServedShop:
 
     @classmethod
     def made(cls, folder: Path, users: int, open_sales: int) -> "ServedShop":
-        """Make the sales, and fit a ranker to some users."""
+        """Return a shop with generated sales and a ranker fitted to some users."""
         synthetic.write_shop(folder / "raw", FITTED_USERS, FITTED_USERS * EVENTS_PER_USER, open_sales)
         catalogue = _with_photos(Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet")))
         ranker = _fitted(catalogue, pq.read_table(folder / "raw" / "events"))
@@ -59,7 +59,7 @@ class ServedShop:
         return self.folder / "snapshots"
 
     def write(self, seed: int) -> str:
-        """Write a snapshot in which every user has a random ranking and a random history; return its name."""
+        """Write a snapshot of random rankings and histories, and return its name."""
         scorer = self.ranker.scorer
         contents = SnapshotContents(
             as_of=synthetic.AS_OF,
@@ -85,11 +85,11 @@ class ServedShop:
         return name
 
     def rollback(self) -> str:
-        """Go back to the snapshot before the current one; return its name."""
+        """Make the previous snapshot the current one, and return its name."""
         return snapshot_store.rollback(self.root, datetime.now(UTC))
 
     def some_users(self, count: int) -> list[str]:
-        """Return users from all over the snapshots."""
+        """Return the ids of random users."""
         return [user_id(number) for number in np.random.default_rng(0).integers(0, self.users, count).tolist()]
 
     def open_sale_ids(self) -> list[str]:
@@ -138,12 +138,12 @@ class ServedShop:
 
 
 def user_id(number: int) -> str:
-    """Return a user of every snapshot."""
+    """Return the id of a user, the same in every snapshot."""
     return f"u-{number:09}"
 
 
 def _with_photos(catalogue: Catalogue) -> Catalogue:
-    """Hang photos into every sale; each shows some three themes."""
+    """Return the catalogue with photos of every sale; each photo has about three themes."""
     rng = np.random.default_rng(0)
     first = np.arange(len(catalogue) + 1) * PHOTOS
     uris = [f"https://images.example.com/{each}/{photo}.jpg" for each in catalogue.sale_ids for photo in range(PHOTOS)]
@@ -166,7 +166,7 @@ def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
 
 
 def _histories(catalogue: Catalogue, events: pa.Table) -> Histories:
-    """Return what is known of users whose events lie together, in order of time."""
+    """Return the histories of events that are sorted by user and time."""
     users = events["user_id"].combine_chunks().dictionary_encode()
     occurred_at = events["occurred_at"].cast(pa.int64()).to_numpy()
     block = Block(
