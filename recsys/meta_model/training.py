@@ -16,7 +16,7 @@ from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
 
-FIRST_PLACE = [1.0, 1.0, 1.0]
+FIRST_POSITION = [1.0, 1.0, 1.0]
 """`Examples.positions` of a sale at position 1 of a page. Trees, which learn interactions of position and features, are
 evaluated at this position."""
 
@@ -147,7 +147,7 @@ def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
     rows = np.column_stack([examples.features, examples.again, examples.positions]).astype(np.float32)
     trees = lightgbm.train(parameters, lightgbm.Dataset(rows, examples.bought), boosted.trees)
     means, scales, names = scaler.mean_.tolist(), scaler.scale_.tolist(), list(examples.names)
-    held = FIRST_PLACE if examples.positions.shape[1] else []
+    held = FIRST_POSITION if examples.positions.shape[1] else []
     model = BoostedModel(names, means, scales, names, means, trees.model_to_string(), held, correction=0.0)
     return replace(model, correction=_correction(_log_odds(model, examples), examples))
 

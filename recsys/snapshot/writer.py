@@ -103,7 +103,7 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
     (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
     n_users, k = _write_users(folder, contents, rankings)
     for name, source in contents.files.items():
-        _copy(source, folder / "files" / name)
+        _copy_file_or_folder(source, folder / "files" / name)
     return Manifest(
         format=FORMAT,
         as_of=contents.as_of,
@@ -116,7 +116,7 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         k=k,
         n_users=n_users,
         n_sales=len(contents.sales),
-        files={str(file.relative_to(folder)): describe(file) for file in _files(folder)},
+        files={str(file.relative_to(folder)): describe(file) for file in _written_files(folder)},
     )
 
 
@@ -229,7 +229,7 @@ def _lists_as_matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndar
     return values.to_numpy(zero_copy_only=False).reshape(len(batch), k)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_file_or_folder(source: Path, target: Path) -> None:
     if not source.exists():
         raise InputError(f"file {source} is missing, the snapshot must carry it as {target.name!r}: write it first")
     target.parent.mkdir(exist_ok=True)
@@ -239,5 +239,5 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _written_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
