@@ -82,7 +82,7 @@ class SnapshotContents:
     reasons: Sequence[str]
     """Names of features, at most 256; a detail may follow: `content_images/pool · palm trees`."""
     versions: Mapping[str, str]
-    """Versions of the models that made the snapshot, such as {"home_ranker": "3"}."""
+    """The registered model that ranked, by its name, and its version: {"home_ranker": "3"}; empty without one."""
     fingerprint: str
     """Digest of all inputs and settings; at least 8 letters and digits."""
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -189,6 +189,7 @@ class Snapshot:
         self.policies = manifest.policies
         self.reasons = manifest.reasons
         self.versions = manifest.versions
+        self.model_version = next(iter(manifest.versions.values()), "")
         self.fingerprint = manifest.fingerprint
         self.k = manifest.k
         self.sales = _read_sales(path / SALES)

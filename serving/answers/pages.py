@@ -11,9 +11,6 @@ from recsys.logs.records import ASSIGNED, FALLBACK, Assignment
 HOME = "home"
 """The surface of requests that name none."""
 
-MODEL = "home_ranker"
-"""The registered model whose version a snapshot names."""
-
 UNEXPLAINED = -1
 """The reason of a pick until it is known to be shown."""
 

@@ -12,7 +12,7 @@ from recsys.experiments.model_pins import PINS, Place, default_place, holdout_pl
 from recsys.experiments.settings import ExperimentFile, ExplorationSettings, Variant
 from recsys.logs.records import ASSIGNED, FALLBACK, HOLDOUT, Assignment
 from recsys.snapshot.format import Snapshot
-from serving.answers.pages import MODEL, Interleaved, OtherSide, PageRequest
+from serving.answers.pages import Interleaved, OtherSide, PageRequest
 
 _Side = tuple[str, int, str] | None
 """Experiment or holdout, phase and variant, which tell what is served; None outside of all experiments."""
@@ -140,11 +140,10 @@ def _place(surface: str, file: ExperimentFile, assigned: Assigned) -> Place:
 
 def _versions(snapshot: Snapshot) -> tuple[Mapping[str, str], str]:
     """Return the version of each pinned place, and that of policy `meta`."""
-    own_version = snapshot.versions.get(MODEL, "")
     try:
-        return json.loads(snapshot.file(PINS).read_bytes()), own_version
+        return json.loads(snapshot.file(PINS).read_bytes()), snapshot.model_version
     except SnapshotError:  # one that was made without experiments
-        return {}, own_version
+        return {}, snapshot.model_version
 
 
 def _not_served(assigned: Assignment | None) -> Assignment | None:

@@ -15,7 +15,7 @@ from serving.answers.mixing import overlap
 from serving.answers.open_sales import Doorkeeper, OpenSales
 from serving.answers.page_making import PageMaker
 from serving.answers.page_writing import PageWriter
-from serving.answers.pages import MODEL, PageRequest, ServedPage
+from serving.answers.pages import PageRequest, ServedPage
 from serving.answers.ranking_choice import ChosenRanking, RankingChooser
 from serving.answers.running_experiments import RunningExperiments
 from serving.stores.base import WithdrawnSale
@@ -74,8 +74,7 @@ class TopSales:
         reasons = (*snapshot.reasons, POPULARITY, OPEN_REASON)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         doorkeeper = Doorkeeper(snapshot, open_reason, version, withdrawn)
-        own_version = snapshot.versions.get(MODEL, "")
-        model_versions = {policy: version_in(policy) or own_version for policy in snapshot.all_policies}
+        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.all_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),

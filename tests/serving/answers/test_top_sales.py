@@ -111,7 +111,7 @@ def test_reason_without_a_sentence_of_its_own_still_reads_well(shop, make_sale):
 
 
 def test_model_version_is_empty_for_a_snapshot_without_model(shop, make_sale):
-    top_sales = shop.load([make_sale("a")], {}, versions={"recommenders": "f00"})
+    top_sales = shop.load([make_sale("a")], {}, versions={})
     assert answered(top_sales, shop.clock(), n=1).model_version == ""
 
 

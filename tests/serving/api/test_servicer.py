@@ -47,13 +47,7 @@ def test_answer_has_the_request_id_that_was_given_or_one_of_its_own(service):
     assert {len(request_id) for request_id in made} == {24}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "home_ranker",
-        pytest.param("sea_ranker", marks=pytest.mark.xfail(strict=True, reason="the service looks for home_ranker")),
-    ],
-)
+@pytest.mark.parametrize("name", ["home_ranker", "sea_ranker"])
 def test_page_names_the_version_of_the_model_whatever_the_model_is_called(shop, make_sale, name):
     shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, versions={name: "7"})
     with InProcess(shop.root.parent, shop.clock) as service:

@@ -198,7 +198,6 @@ def test_pinned_version_of_the_model_is_served_and_logged(shop, surface, experim
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the service looks for the name home_ranker, whatever the configuration says")
 def test_pinned_version_of_a_model_by_another_name_is_served(surface, experiment, publish, serve, ask):
     publish(pins={"home/recency/1/control": "3", "home/recency/1/treatment": "3"}, versions={"sea_ranker": "3"})
     sides = [variant(CONTROL, model="champion"), variant(TREATMENT, model="champion", rules=False)]
