@@ -48,7 +48,7 @@ class ServedShop:
         """Return a shop with generated sales and a ranker fitted to some users."""
         synthetic.write_shop(folder / "raw", FITTED_USERS, FITTED_USERS * EVENTS_PER_USER, open_sales)
         catalogue = _with_photos(Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet")))
-        ranker = _fitted(catalogue, pq.read_table(folder / "raw" / "events"))
+        ranker = _fit_ranker(catalogue, pq.read_table(folder / "raw" / "events"))
         (folder / RANKER).mkdir()
         write_ranker(folder / RANKER, ranker, catalogue, RecommenderSettings())
         return cls(folder, users, catalogue, ranker)
@@ -72,7 +72,7 @@ class ServedShop:
             fingerprint=f"{seed:08}",
             files={RANKER: self.folder / RANKER},
         )
-        return write_snapshot(self.root, contents, self._rankings(np.random.default_rng(seed)))
+        return write_snapshot(self.root, contents, self._random_batches(np.random.default_rng(seed)))
 
     def publish(self, name: str) -> None:
         """Make a snapshot the current one."""
@@ -110,30 +110,30 @@ class ServedShop:
             theme=catalogue.gallery.main_theme(position),
         )
 
-    def _rankings(self, rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
+    def _random_batches(self, rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
         for start in range(0, self.users, BATCH):
             count = min(BATCH, self.users - start)
             ids = pa.array([user_id(number) for number in range(start, start + count)])
-            columns = {"user_id": ids} | self._ranking(count, rng) | self._history(count, rng)
+            columns = {"user_id": ids} | self._random_rankings(count, rng) | self._random_histories(count, rng)
             yield pa.RecordBatch.from_pydict(columns)
 
-    def _ranking(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+    def _random_rankings(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
         draws = rng.random((count, len(self.ranker.scorer.horizon)), np.float32)
         shape = count, KEPT
         return {
-            f"{META}_sales": _lists(np.argpartition(draws, KEPT, axis=1)[:, :KEPT].astype(np.int32)),
-            f"{META}_scores": _lists(-np.sort(-rng.normal(-4, 1, shape), axis=1).astype(np.float32)),
-            f"{META}_reasons": _lists(rng.integers(0, len(self.ranker.scorer.reasons), shape, np.uint8)),
-            f"{META}_covers": _lists(rng.integers(0, PHOTOS, shape, np.uint8)),
+            f"{META}_sales": _as_lists(np.argpartition(draws, KEPT, axis=1)[:, :KEPT].astype(np.int32)),
+            f"{META}_scores": _as_lists(-np.sort(-rng.normal(-4, 1, shape), axis=1).astype(np.float32)),
+            f"{META}_reasons": _as_lists(rng.integers(0, len(self.ranker.scorer.reasons), shape, np.uint8)),
+            f"{META}_covers": _as_lists(rng.integers(0, PHOTOS, shape, np.uint8)),
         }
 
-    def _history(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+    def _random_histories(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
         shape = count, EVENTS_PER_USER
         seconds = -np.sort(-rng.integers(1, 90 * DAY // SECOND, shape), axis=1)
         return {
-            "history_sales": _lists(rng.integers(0, len(self.catalogue), shape, np.int32)),
-            "history_ages": _lists(seconds.astype(np.int32)),
-            "history_purchases": _lists(rng.random(shape) < synthetic.PURCHASE_SHARE),
+            "history_sales": _as_lists(rng.integers(0, len(self.catalogue), shape, np.int32)),
+            "history_ages": _as_lists(seconds.astype(np.int32)),
+            "history_purchases": _as_lists(rng.random(shape) < synthetic.PURCHASE_SHARE),
         }
 
 
@@ -154,7 +154,7 @@ def _with_photos(catalogue: Catalogue) -> Catalogue:
     return replace(catalogue, gallery=Gallery(first, uris, names, photo_themes, sale_themes))
 
 
-def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
+def _fit_ranker(catalogue: Catalogue, events: pa.Table) -> Ranker:
     horizon = catalogue.horizon(AS_OF, HORIZON_HOURS)
     known = _histories(catalogue, events)
     found = recommenders(RecommenderSettings(), catalogue)
@@ -181,6 +181,6 @@ def _histories(catalogue: Catalogue, events: pa.Table) -> Histories:
     return block.as_of(AS_OF, HistorySettings())
 
 
-def _lists(values: np.ndarray) -> pa.ListArray:
+def _as_lists(values: np.ndarray) -> pa.ListArray:
     offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))

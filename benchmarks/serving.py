@@ -48,14 +48,14 @@ class Round(NamedTuple):
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = _parse_arguments()
     require_h2load()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit(f"cores == {len(cores)}, must be at least 2, for server and load: allow more by 'taskset'")
     folder = Path(tempfile.mkdtemp(prefix="serving-", dir=arguments.folder))
     try:
-        bench = Bench(_published(folder, arguments), arguments.requests, arguments.rounds, cores)
+        bench = Bench(_publish_shop(folder, arguments), arguments.requests, arguments.rounds, cores)
         os.sched_setaffinity(0, cores[1:])
         for name in arguments.only:
             SECTIONS[name](bench)
@@ -74,7 +74,7 @@ def process(bench: Bench) -> None:
         with peers.echo(bench.shop.folder, bench.server_core, size, SENDERS) as echo:
             plain: Peer = service, service.requests(SENDERS)
             sessions: Peer = service, service.requests(SENDERS, SESSION)
-            found = _in_turns(bench, {OURS: plain, ECHO: echo, WITH_SESSION: sessions})
+            found = _measure_in_turns(bench, {OURS: plain, ECHO: echo, WITH_SESSION: sessions})
         service.check_pages()
         _print_rates(found)
         ratio = _print_ratio(found, OURS, ECHO)
@@ -115,7 +115,7 @@ def json_api(bench: Bench) -> None:
         peers.json_over_redis(bench.shop, bench.server_core, bench.cores[1], users) as peer,
     ):
         name = "FastAPI, Redis"
-        found = _in_turns(bench, {OURS: (service, service.requests(SENDERS)), name: peer})
+        found = _measure_in_turns(bench, {OURS: (service, service.requests(SENDERS)), name: peer})
     _print_rates(found)
     verdict("ours / FastAPI >= 3", _print_ratio(found, OURS, name) >= 3)
     if bench.cores[1] == bench.load_core:
@@ -137,14 +137,14 @@ def mlflow(bench: Bench) -> None:
             WITH_SESSION: (service, service.requests(SENDERS, SESSION)),
             name: peer,
         }
-        found = _in_turns(bench, contenders, fewer={name: 20})
+        found = _measure_in_turns(bench, contenders, fewer={name: 20})
     _print_rates(found)
     verdict("ours / mlflow >= 20", _print_ratio(found, OURS, name) >= 20)
     print("  With a session ours computes the features too, which mlflow receives:")
     _print_ratio(found, WITH_SESSION, name)
 
 
-def _in_turns(bench: Bench, contenders: Mapping[str, Peer], fewer: Mapping[str, int] = {}) -> Figures:
+def _measure_in_turns(bench: Bench, contenders: Mapping[str, Peer], fewer: Mapping[str, int] = {}) -> Figures:
     """Measure one server after the other in several rounds; the first round is a warm-up and does not count."""
     found: dict[str, list[Round]] = {name: [] for name in contenders}
     for number in range(bench.rounds + 1):
@@ -178,7 +178,7 @@ def _require_no_errors(service: Service) -> None:
         raise SystemExit(f"requests that ended in an error == {errors}, must be 0:\n{service.log.read_text()}")
 
 
-def _published(folder: Path, arguments: argparse.Namespace) -> ServedShop:
+def _publish_shop(folder: Path, arguments: argparse.Namespace) -> ServedShop:
     print(machine.describe())
     shop = ServedShop.made(folder, arguments.users, arguments.open_sales)
     start = time.perf_counter()
@@ -189,7 +189,7 @@ def _published(folder: Path, arguments: argparse.Namespace) -> ServedShop:
     return shop
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=1_000_000, help="number of users of a snapshot")
     parser.add_argument("--open-sales", type=int, default=300, help="approximate number of open sales")

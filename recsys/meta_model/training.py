@@ -91,10 +91,10 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"{settings.days} days before as_of, needs at least 1 of each: choose a later --as-of or a larger "
             "meta_model.days"
         )
-    return _boosted(examples, settings) if settings.kind == "boosted" else _logistic(examples, settings)
+    return _train_boosted(examples, settings) if settings.kind == "boosted" else _train_logistic(examples, settings)
 
 
-def _logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
+def _train_logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
     first, again = _weights_of_new_and_repeat(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
@@ -130,7 +130,7 @@ def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModel
     return Weights(coefficients.tolist(), _correction(features @ coefficients, examples))
 
 
-def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
+def _train_boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
     import lightgbm  # here: imported only where trees are trained
 
     scaler, boosted = StandardScaler().fit(examples.features), settings.boosted

@@ -63,7 +63,7 @@ class Taste:
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "TasteModel":
         """Return the model with each feature's share of all events; sales that are not known yet have no features."""
-        values = self._values(self.catalogue.opens_at < horizon.until)
+        values = self._feature_values(self.catalogue.opens_at < horizon.until)
         events = statistics["events"].astype(np.float64)
         shares = (values.T @ events) / max(events.sum(), 1e-9)
         return TasteModel(self.settings, values, shares.astype(np.float32), horizon, self.content.details)
@@ -73,7 +73,7 @@ class Taste:
         values, shares, details = sparse_matrix(arrays), arrays["shares"], self.content.details
         return TasteModel(self.settings, values, shares, horizon, details, arrays.get(DENSE))
 
-    def _values(self, known: NDArray[np.bool_]) -> csr_matrix:
+    def _feature_values(self, known: NDArray[np.bool_]) -> csr_matrix:
         """Return 1 for each attribute or word that a known sale has, or the share of each theme of its photos."""
         counts = (diags_array(known.astype(np.float32)) @ self.content.features.counts).tocsr()
         counts.eliminate_zeros()

@@ -192,12 +192,12 @@ class RankingCodec:
         except IndexError:  # no such sale; a check of each beforehand would cost every page a microsecond
             is_whole = False
         if not is_whole:
-            raise DamagedRecordError(self._damage(low, high, sales, reasons, covers))
+            raise DamagedRecordError(self._damage_message(low, high, sales, reasons, covers))
         step = (high - low) / _STEPS
         scores = (low + level * step for level in values[2 : k + 2])
         return zip(sales, scores, reasons, covers, strict=True)
 
-    def _damage(self, low: float, high: float, sales: Sequence[int], reasons: bytes, covers: bytes) -> str:
+    def _damage_message(self, low: float, high: float, sales: Sequence[int], reasons: bytes, covers: bytes) -> str:
         """Return the message about the first value that breaks a rule."""
         n_sales = len(self._n_photos)
         if not -self._most <= low <= high <= self._most:
