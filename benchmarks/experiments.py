@@ -66,7 +66,7 @@ def compare(folder: Path, pages: int, users: int, events: int) -> None:
         expected = by_pandas(folder)
     check(evidence, expected)
     print(f"  ours    {ours.seconds:6.1f} s, {ours.peak_bytes / 2**30:4.1f} GiB: {len(evidence.sums):,} groups")
-    print(f"  pandas  {peer.seconds:6.1f} s, {peer.peak_bytes / 2**30:4.1f} GiB with ours: {len(expected)} groups")
+    print(f"  pandas  {peer.seconds:6.1f} s, {peer.peak_bytes / 2**30:4.1f} GiB, ours included: {len(expected)} groups")
     print(f"  ours takes {ours.seconds / peer.seconds:.1f} times as long")
 
 
@@ -209,8 +209,9 @@ def check(evidence: Evidence, expected: pd.DataFrame) -> None:
     for variant, row in expected.iterrows():
         sums = evidence.up_to(evidence.days[-1], str(variant))
         found = [sums.n, sums.sums["purchases"], sums.sums["revenue"], sums.product("revenue", "revenue")]
-        # A few events are merged: those of the same user and sale within a second.
-        np.testing.assert_allclose(found, row.to_numpy(float), rtol=1e-3)
+        np.testing.assert_allclose(
+            found, row.to_numpy(float), rtol=1e-3
+        )  # a few events are merged: told within a second
     assert evidence.health.mismatches == 0
 
 

@@ -20,7 +20,7 @@ from recsys.metrics import (
 )
 
 
-def test_best_candidate_has_rank_1_and_sales_not_ranked_have_0() -> None:
+def test_best_candidate_has_rank_1_and_the_others_0() -> None:
     scores = np.array([[0.1, 0.9, 0.5, 0.7], [-3, -1, -2, 5]], np.float32)
     candidates = np.array([[True, False, True, True], [True, True, True, False]])
     assert_array_equal(ranks(scores, candidates), [[3, 0, 2, 1], [3, 1, 2, 0]])
@@ -40,7 +40,7 @@ def test_row_without_a_candidate_has_no_ranks() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_ranks_agree_with_counting_better_sales(seed: int) -> None:
+def test_ranks_agree_with_counting_the_sales_that_score_higher(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(-2, 3, (4, 9)).astype(np.float32)
     candidates = rng.random((4, 9)) < 0.7
@@ -63,7 +63,7 @@ def test_metrics_of_relevant_sales_within_and_beyond_the_page() -> None:
     )
 
 
-def test_first_relevant_sale_counts_for_mrr_at_any_depth() -> None:
+def test_first_relevant_sale_counts_for_mrr_however_deep_it_is() -> None:
     assert ranking_metrics(np.array([40, 11])) == {"recall@10": 0, "ndcg@10": 0, "hit_rate@10": 0, "mrr": 1 / 11}
 
 
@@ -73,7 +73,7 @@ def test_last_position_of_the_page_is_shown() -> None:
     )
 
 
-def test_ndcg_of_a_perfect_page_is_1_even_if_more_sales_are_relevant() -> None:
+def test_ndcg_of_a_full_page_is_1_though_more_sales_are_relevant() -> None:
     perfect = ranking_metrics(np.arange(1, 13))
     assert perfect == pytest.approx({"recall@10": 10 / 12, "ndcg@10": 1, "hit_rate@10": 1, "mrr": 1})
 
@@ -95,7 +95,7 @@ def test_metrics_agree_with_scikit_learn(seed: int, n_sales: int) -> None:
     relevant[0, rng.integers(n_sales)] = True
     found = ranking_metrics(ranks(scores, np.ones(scores.shape, bool))[relevant])
     assert found["ndcg@10"] == pytest.approx(ndcg_score(relevant, scores, k=10))
-    if relevant.sum() == 1:  # with one relevant sale the average precision is the reciprocal rank
+    if relevant.sum() == 1:  # of one relevant sale the average precision is the reciprocal rank
         assert found["mrr"] == pytest.approx(label_ranking_average_precision_score(relevant, scores))
 
 
@@ -117,13 +117,13 @@ def test_gini_is_the_mean_difference_of_two_sales_over_twice_the_mean(times_show
     assert gini(shown) == pytest.approx(differences / (2 * shown.mean()))
 
 
-def test_novelty_is_the_mean_self_information_of_the_sales_shown() -> None:
-    # Known to 4, 1 and 16 of 16 users: 2, 4 and 0 bits, shown 3, 1 and 2 times; the last is never shown.
+def test_novelty_is_the_mean_self_information_of_what_was_shown_in_bits() -> None:
+    # Known to 4, 1 and 16 of 16 users: 2, 4 and 0 bits; shown 3, 1 and 2 times. The last sale is never shown.
     found = novelty(np.array([3, 1, 2, 0]), np.array([4, 1, 16, 2]), 16)
     assert found == pytest.approx((3 * 2 + 1 * 4 + 2 * 0) / 6)
 
 
-def test_sale_without_users_is_as_novel_as_one_with_a_single_user() -> None:
+def test_sale_known_to_no_user_is_as_novel_as_one_known_to_a_single_user() -> None:
     assert novelty(np.array([1, 0]), np.array([0, 5]), 8) == 3
 
 
@@ -178,10 +178,10 @@ def test_paired_interval_is_that_of_the_differences_and_narrower_than_of_two_sam
     assert paired == bootstrap({"m": values - others}, users, seed=3, rounds=500)["m"]
     assert 0 < paired.low < paired.value < paired.high
     apart = [bootstrap({"m": each}, users)["m"] for each in (values, others)]
-    assert apart[0].low < apart[1].high  # unpaired intervals overlap: no difference could be shown
+    assert apart[0].low < apart[1].high  # unpaired, no difference is shown
 
 
-def test_difference_of_a_policy_from_itself_is_0() -> None:
+def test_policy_differs_from_itself_by_nothing() -> None:
     values = {"m": np.random.default_rng(1).random(9)}
     assert paired_bootstrap(values, values, np.arange(9))["m"] == (0, 0, 0)
 
@@ -194,9 +194,9 @@ def test_ratio_is_that_of_the_sums_and_not_the_mean_of_ratios() -> None:
     assert found == (4 / 8, 1 / 4, 3 / 4)
 
 
-def test_samples_with_a_denominator_of_0_are_left_out() -> None:
+def test_bootstrap_draws_with_a_zero_denominator_are_left_out() -> None:
     found = bootstrap_ratio(np.array([1.0, 2.0]), np.array([2.0, 0.0]), np.array(["u", "v"]))
-    assert found == (3 / 2, 1 / 2, 3 / 2)  # u alone, or both; the denominator of v alone is 0
+    assert found == (3 / 2, 1 / 2, 3 / 2)  # u alone or both; v alone has the denominator 0
 
 
 def test_ratio_to_ones_is_the_mean_with_its_interval() -> None:
