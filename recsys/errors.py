@@ -1,4 +1,4 @@
-"""Every error the project raises on purpose.
+"""Every error that the project raises on purpose.
 
     RecsysError                 what a command prints without a stack trace
     ├── ConfigurationError      a configuration file, key or argument breaks a rule
@@ -8,18 +8,18 @@
     ├── EmptyInputError         nothing to learn from: no sale, no event, no purchase
     ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
     ├── ModelError              a registered model is absent or does not match the features
-    ├── StoreError              what the service keeps is damaged, or out of reach
-    ├── NightCheckError         a night failed its checks and publishes nothing
-    ├── LeakError               a feature knows what comes later
+    ├── StoreError              a store of the service is damaged or unreachable
+    ├── NightCheckError         a night fails its checks; no snapshot is published
+    ├── LeakError               a feature uses data from after its as_of
     ├── StepError               a step of a run failed in Spark
-    └── BusyError               another run works on the same folder
+    └── BusyError               another run uses the same folder
 
-Messages say name, value, rule and next step.
+A message states name, value, rule and next step.
 """
 
 
 class RecsysError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all errors raised on purpose."""
 
 
 class ConfigurationError(RecsysError):
@@ -51,20 +51,20 @@ class ModelError(RecsysError):
 
 
 class StoreError(RecsysError):
-    """What the service keeps is damaged, or out of reach."""
+    """A store of the service is damaged or unreachable."""
 
 
 class NightCheckError(RecsysError):
-    """A night failed its checks and publishes nothing."""
+    """A night fails its checks; no snapshot is published."""
 
 
 class LeakError(RecsysError):
-    """A feature knows what comes later."""
+    """A feature uses data from after its as_of."""
 
 
 class StepError(RecsysError):
-    """A step of a run failed in Spark; the message has what it says first, and names the log."""
+    """A step of a run failed in Spark; the message gives the start of Spark's error and names the log file."""
 
 
 class BusyError(RecsysError):
-    """Another run works on the same folder."""
+    """Another run uses the same folder."""
