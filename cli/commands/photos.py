@@ -23,7 +23,7 @@ themes = typer.Typer(
 
 def tag(
     paths: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or fsspec URLs.")],
-    tagger: Annotated[str | None, typer.Option(help="One of the taggers below; efficientnet_lite0 by default.")] = None,
+    tagger: Annotated[str | None, typer.Option(help="One of the taggers above; efficientnet_lite0 by default.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local file of the network's weights.")] = None,
     labels: Annotated[str | None, typer.Option(help="Local file of labels, one per line.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Architecture of the network, for --tagger own.")] = None,

@@ -36,9 +36,8 @@ def _print_page(page: PageChange, console: Console) -> None:
     console.print(Text(f"\n{page.user_id or 'anonymous'}", "bold"))
     table = Table("position", "without rules", "with rules", "rule", box=None, pad_edge=False)
     for change in page.places:
-        table.add_row(
-            str(change.place), *(Text(each or UNKNOWN) for each in (change.before, change.after, change.rule))
-        )
+        cells = (change.before, change.after, change.rule)
+        table.add_row(str(change.place), *(Text(each or UNKNOWN) for each in cells))
     console.print(table)
     for note in page.notes:
         console.print(Text(note, "yellow"))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.metrics import Estimate, bootstrap
+from recsys.metrics import bootstrap
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,6 @@ class Pages:
         return {policy: self.by_policy[policy][name].to_numpy() for policy in policies}
 
 
-def plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Return estimates as plain values for JSON."""
-    return {name: estimate._asdict() for name, estimate in estimates.items()}
-
-
 def estimated(values: Mapping[Any, NDArray[np.float64]], users: NDArray, seed: int) -> dict[Any, dict[str, float]]:
     """Return the mean of each column with its bootstrap interval over users, as plain values for JSON."""
-    return plain(bootstrap(values, users, seed))
+    return {name: estimate._asdict() for name, estimate in bootstrap(values, users, seed).items()}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from recsys.metrics import Estimate
-from recsys.reports.backtest.wording import plain, signed
+from recsys.reports.backtest.wording import format_difference, format_metric
 from recsys.reports.charts import BAD, GOOD, INK, LINE, OPEN, QUIET, Chart, chart, keep_bottom_spine, short
 from recsys.reports.wording import number
 
@@ -46,7 +46,7 @@ def dots(rows: Sequence[Row], series: Sequence[str], unit: str, caption: str, ze
         caption: What the plot shows.
         zero: Whether the estimates are differences, written with a sign and drawn with a line at 0.
     """
-    write = signed if zero else plain
+    write = format_difference if zero else format_metric
     words = "; ".join(f"{row.label}: {_in_words(row, series, write)}" for row in rows)
     return chart(lambda: _dots(rows, series, unit, zero), f"{caption} {words}.", caption)
 
@@ -65,7 +65,7 @@ def bars(rows: Sequence[tuple[str, float, float | None]], series: Sequence[str],
 
 def curve(points: Sequence[tuple[float, Estimate]], unit: str, caption: str) -> Chart:
     """Draw estimates with their intervals over a quantity."""
-    words = "; ".join(f"{x:g}: {plain(each)}" for x, each in points)
+    words = "; ".join(f"{x:g}: {format_metric(each)}" for x, each in points)
     return chart(lambda: _curve(points, unit), f"{caption} {words}.", caption)
 
 

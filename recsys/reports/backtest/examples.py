@@ -9,7 +9,7 @@ from typing import Any, Literal
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.thumbnails import thumbnail
-from recsys.reports.backtest.wording import listed, policy_in_words
+from recsys.reports.backtest.wording import join_names, policy_in_words
 from recsys.reports.wording import plural
 
 SECONDS = 60.0
@@ -131,4 +131,4 @@ def _positions(page: Sequence[str], bought: Sequence[str]) -> str:
         return "shows no bought sale"
     missing = f", {len(bought) - len(positions)} not shown" if len(positions) < len(bought) else ""
     word = "position" if len(positions) == 1 else "positions"
-    return f"bought: {word} {listed([str(position) for position in positions])}{missing}"
+    return f"bought: {word} {join_names([str(position) for position in positions])}{missing}"

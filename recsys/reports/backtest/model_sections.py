@@ -9,7 +9,16 @@ from recsys.metrics import Estimate
 from recsys.reports.backtest.charts import Decile, bars, curve
 from recsys.reports.backtest.charts import calibration as calibration_chart
 from recsys.reports.backtest.sections import Section
-from recsys.reports.backtest.wording import BOOSTED, JOINT, NDCG, decided, difference, estimate_of, listed, plain
+from recsys.reports.backtest.wording import (
+    BOOSTED,
+    JOINT,
+    NDCG,
+    difference,
+    estimate_of,
+    format_finding,
+    format_metric,
+    join_names,
+)
 from recsys.reports.page import Table
 from recsys.reports.wording import UNKNOWN, number, percent, plural
 
@@ -59,10 +68,9 @@ def calibration_finding(result: Mapping[str, Any]) -> str:
     within = sum(row["low"] <= row["predicted"] <= row["high"] for row in judged)
     worst = max(judged, key=lambda row: abs(row["predicted"] / row["made"] - 1))
     excess = worst["predicted"] / worst["made"] - 1
-    side = "high" if excess > 0 else "low"
     return (
         f"Of {plural(len(judged), 'decile')} with at least {FEWEST_PURCHASES} purchases, {within:,} have a predicted"
-        f" probability within the interval; the largest relative error is {percent(abs(excess))} too {side}."
+        f" probability within the interval; the largest relative error is {percent(excess, '+')}."
     )
 
 
@@ -121,7 +129,8 @@ def learning_curve(result: Mapping[str, Any]) -> Iterator[Section]:
         return
     points = [(row["days"], found) for row in rows if (found := estimate_of(row[NDCG]))]
     cells = tuple(
-        (f"{row['days']:,}", f"{row['examples']:,}", plain(found)) for row, (_, found) in zip(rows, points, strict=True)
+        (f"{row['days']:,}", f"{row['examples']:,}", format_metric(found))
+        for row, (_, found) in zip(rows, points, strict=True)
     )
     note = "Meta-models trained on the last n days. If the curve still rises at its end, more training days would help."
     chart = curve(points, "training days", "ndcg@10 of the meta-model by training days, with 95% intervals.")
@@ -135,9 +144,9 @@ def boosted(result: Mapping[str, Any]) -> Iterator[Section]:
     if BOOSTED not in result["policies"]:
         return
     found = difference(result, BOOSTED, META)
-    notes = [f"Boosted trees over the same features minus meta: {NDCG} {decided(found)}."] if found else []
+    notes = [f"Boosted trees over the same features minus meta: {NDCG} {format_finding(found)}."] if found else []
     longer = [f"{number(ratio)} times as long to {verb}" for verb, _, ratio in costs if ratio]
-    notes += [f"They take {listed(longer)}."] if longer else []
+    notes += [f"They take {join_names(longer)}."] if longer else []
     columns = ("Cost", META, BOOSTED)
     table = Table("Cost", columns, tuple(cells for _, cells, _ in costs))
     yield Section("Would boosted trees be better?", tuple(notes), tables=(table,) if costs else ())

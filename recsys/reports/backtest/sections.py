@@ -10,14 +10,14 @@ from recsys.reports import page
 from recsys.reports.backtest.charts import MOST_SERIES, Row, dots
 from recsys.reports.backtest.wording import (
     NDCG,
-    alone,
     difference,
     estimate_of,
-    listed,
-    plain,
-    ranked,
-    shown,
-    signed,
+    finding,
+    format_difference,
+    format_metric,
+    join_names,
+    policies_by_ndcg,
+    single_recommenders,
 )
 from recsys.reports.charts import Chart
 from recsys.reports.page import Table
@@ -56,7 +56,7 @@ class Section(page.Section):
 
 def policies(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the section with the metrics of each policy and how much of the shop it shows."""
-    names, singles = ranked(result), alone(result)
+    names, singles = policies_by_ndcg(result), single_recommenders(result)
     oracle = estimate_of((result.get("oracle") or {}).get(NDCG))
     rows = [Row("oracle", (None, oracle, None))] if oracle is not None else []
     for name in names:
@@ -75,9 +75,9 @@ def policies(result: Mapping[str, Any]) -> Iterator[Section]:
 
 def _metrics_table(result: Mapping[str, Any], names: Sequence[str], oracle: Estimate | None) -> Table:
     measured = result["policies"]
-    rows = [(name, *(plain(estimate_of(measured[name].get(key))) for key in PRINTED_METRICS)) for name in names]
+    rows = [(name, *(format_metric(estimate_of(measured[name].get(key))) for key in PRINTED_METRICS)) for name in names]
     if oracle is not None:
-        rows.insert(0, ("oracle", plain(oracle), *(UNKNOWN,) * (len(PRINTED_METRICS) - 1)))
+        rows.insert(0, ("oracle", format_metric(oracle), *(UNKNOWN,) * (len(PRINTED_METRICS) - 1)))
     return Table("Ranking metrics of each policy", ("Policy", *PRINTED_METRICS), tuple(rows))
 
 
@@ -96,7 +96,7 @@ def _variety_cells(name: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
 
 def differences(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the section with the paired differences of all policies."""
-    names = ranked(result)
+    names = policies_by_ndcg(result)
     found = [(one, other, difference(result, one, other)) for n, one in enumerate(names) for other in names[n + 1 :]]
     pairs = [(one, other, each) for one, other, each in found if each is not None]
     if not pairs and not result.get("differences"):
@@ -105,7 +105,7 @@ def differences(result: Mapping[str, Any]) -> Iterator[Section]:
         "The matrix shows a row's ndcg@10 minus a column's, on the same pages. ▲: the row is better; ▼: the row is"
         " worse; no mark: the interval contains 0, so no difference is shown.",
     )
-    rows = tuple((one, other, signed(each), shown(each)) for one, other, each in pairs)
+    rows = tuple((one, other, format_difference(each), finding(each)) for one, other, each in pairs)
     every = Table(
         "All pairs of policies: ndcg@10 with intervals", ("One", "Other", "One minus other", "Finding"), rows, 2, True
     )
@@ -118,7 +118,8 @@ def _named_table(found: Mapping[str, Any]) -> Iterator[Table]:
     if found:
         metrics = [metric for metric in PRINTED_METRICS if any(metric in each for each in found.values())]
         rows = tuple(
-            (pair, *(signed(estimate_of(each.get(metric))) for metric in metrics)) for pair, each in found.items()
+            (pair, *(format_difference(estimate_of(each.get(metric))) for metric in metrics))
+            for pair, each in found.items()
         )
         yield Table("Named comparisons, all metrics", ("Difference", *metrics), rows)
 
@@ -131,7 +132,7 @@ def _cell(result: Mapping[str, Any], one: str, other: str) -> Cell:
     found = difference(result, one, other)
     if found is None:
         return Cell("" if one == other else UNKNOWN, "self")
-    kind = {"better": "better", "worse": "worse"}.get(shown(found), "none")
+    kind = {"better": "better", "worse": "worse"}.get(finding(found), "none")
     mark = {"better": "▲ ", "worse": "▼ "}.get(kind, "")
     return Cell(f"{mark}{found.value:+.3f}", kind)
 
@@ -148,7 +149,7 @@ def ablation(result: Mapping[str, Any]) -> Iterator[Section]:
         "ndcg@10 by recommender",
         ("Recommender", "Alone", "Added to popularity", "Lost without it", "Needed"),
         tuple(
-            (name, plain(single), signed(added), signed(removed), _needed(removed))
+            (name, format_metric(single), format_difference(added), format_difference(removed), _needed(removed))
             for name, single, added, removed in rows
         ),
     )
@@ -183,17 +184,17 @@ def ablation_finding(result: Mapping[str, Any]) -> str:
     sentences = []
     if spare:
         sentences.append(
-            f"Removing {listed(spare)}, one at a time, shows no loss: the interval of the loss contains 0."
+            f"Removing {join_names(spare)}, one at a time, shows no loss: the interval of the loss contains 0."
         )
     if worse:
-        sentences.append(f"The meta-model is better without {listed(worse)}.")
+        sentences.append(f"The meta-model is better without {join_names(worse)}.")
     return " ".join(sentences) or "Every recommender is needed: the meta-model is worse without any one of them."
 
 
 def _needed(removed: Estimate | None) -> str:
     if removed is None:
         return UNKNOWN
-    return {"better": "yes", "worse": "better without", "no difference shown": "not shown"}[shown(removed)]
+    return {"better": "yes", "worse": "better without", "no difference shown": "not shown"}[finding(removed)]
 
 
 def slices(result: Mapping[str, Any]) -> Iterator[Section]:
@@ -203,7 +204,7 @@ def slices(result: Mapping[str, Any]) -> Iterator[Section]:
             continue
         metric = (result.get("slice_metrics") or {}).get(title, NDCG)
         named = [(_slice_name(title, index, row["name"]), row) for index, row in enumerate(rows)]
-        present = [name for name in ranked(result) if any(name in row["policies"] for row in rows)]
+        present = [name for name in policies_by_ndcg(result) if any(name in row["policies"] for row in rows)]
         yield Section(
             f"By {title}",
             tuple(filter(None, [cold_start_finding(result, title)])),
@@ -214,7 +215,7 @@ def slices(result: Mapping[str, Any]) -> Iterator[Section]:
 
 def _drawn_policies(result: Mapping[str, Any], present: Sequence[str]) -> list[str]:
     """Return the policies in a slice's plot: the meta-model, the baseline, and the best other recommenders."""
-    singles = [name for name in alone(result) if name in present]
+    singles = [name for name in single_recommenders(result) if name in present]
     chosen = [META, *(name for name in (_BASELINE,) if name in singles), *singles]
     return [name for name in dict.fromkeys(chosen) if name in present][:MOST_SERIES]
 
@@ -227,7 +228,7 @@ def _slice_chart(title: str, metric: str, named: Sequence[tuple[str, Mapping]], 
 def _slice_table(metric: str, named: Sequence[tuple[str, Mapping]], present: Sequence[str]) -> Table:
     counted = "pages" if "pages" in named[0][1] else "purchases"
     rows = tuple(
-        (name, f"{row[counted]:,}", *(plain(estimate_of(row["policies"].get(policy))) for policy in present))
+        (name, f"{row[counted]:,}", *(format_metric(estimate_of(row["policies"].get(policy))) for policy in present))
         for name, row in named
     )
     return Table(metric, ("", counted.capitalize(), *present), rows)
@@ -251,8 +252,8 @@ def cold_start_finding(result: Mapping[str, Any], title: str) -> str:
         if _is_cold_start(title, index, row["name"]) and found is not None:
             metric = (result.get("slice_metrics") or {}).get(title, NDCG)
             cases = plural(row["pages"], "page") if "pages" in row else plural(row["purchases"], "purchase")
-            best = _best_single(row["policies"], alone(result))
-            return f"{_COLD_SUBJECTS[title]} ({cases}): {metric} of meta {plain(found)}{best}."
+            best = _best_single(row["policies"], single_recommenders(result))
+            return f"{_COLD_SUBJECTS[title]} ({cases}): {metric} of meta {format_metric(found)}{best}."
     return ""
 
 
@@ -261,4 +262,4 @@ def _best_single(measured: Mapping[str, Any], singles: Sequence[str]) -> str:
     if not known:
         return ""
     name, found = max(known, key=lambda pair: pair[1].value)
-    return f"; of {name}, the best single recommender there, {plain(found)}"
+    return f"; of {name}, the best single recommender there, {format_metric(found)}"

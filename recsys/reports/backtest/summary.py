@@ -12,12 +12,12 @@ from recsys.reports.backtest.wording import (
     BOOSTED,
     NDCG,
     RECALL,
-    alone,
-    decided,
     difference,
     estimate_of,
-    listed,
-    shown,
+    finding,
+    format_finding,
+    join_names,
+    single_recommenders,
 )
 from recsys.reports.wording import percent, plural
 
@@ -58,16 +58,16 @@ def summary(result: Mapping[str, Any]) -> Summary:
 
 
 def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "open"]]:
-    against = {name: found for name in alone(result) if (found := difference(result, META, name))}
+    against = {name: found for name in single_recommenders(result) if (found := difference(result, META, name))}
     if not against:
         return "Measured without a comparison", "open"
-    if all(shown(found) == "better" for found in against.values()):
+    if all(finding(found) == "better" for found in against.values()):
         return "Better than each recommender alone", "good"
-    unbeaten = [name for name, found in against.items() if shown(found) != "better"]
-    stronger = [name for name in unbeaten if shown(against[name]) == "worse"]
+    unbeaten = [name for name, found in against.items() if finding(found) != "better"]
+    stronger = [name for name in unbeaten if finding(against[name]) == "worse"]
     if stronger:
-        return f"Worse than {listed(stronger)}", "bad"
-    return f"Not shown to be better than {listed(unbeaten)}", "open"
+        return f"Worse than {join_names(stronger)}", "bad"
+    return f"Not shown to be better than {join_names(unbeaten)}", "open"
 
 
 def _scope(window: Mapping[str, Any], users: int) -> str:
@@ -92,14 +92,14 @@ def _figures(result: Mapping[str, Any]) -> Iterator[Figure]:
     meta = result["policies"][META]
     yield _key_figure(f"{NDCG} of meta", estimate_of(meta[NDCG]), "1 if the bought sales come first")
     yield _key_figure(f"{RECALL} of meta", estimate_of(meta[RECALL]), "share of the bought sales among the first ten")
-    best = next(iter(alone(result)), None)
+    best = next(iter(single_recommenders(result)), None)
     found = difference(result, META, best) if best else None
     if found:
         yield Figure(
             f"{NDCG} over {best}, the best single recommender",
             f"{found.value:+.4f}",
             f"{found.low:+.4f} to {found.high:+.4f}",
-            f"{shown(found)}, page by page",
+            f"{finding(found)}, page by page",
         )
     oracle = result.get("oracle") or {}
     yield from filter(None, [_oracle_share(estimate_of(oracle.get("share")), estimate_of(oracle.get(NDCG)))])
@@ -134,6 +134,6 @@ def _against_versions(result: Mapping[str, Any]) -> Iterator[str]:
     for other in result["policies"]:
         found = difference(result, META, other)
         if found and version_in(other):
-            yield f"Meta minus version {version_in(other)}: {NDCG} {decided(found)}."
+            yield f"Meta minus version {version_in(other)}: {NDCG} {format_finding(found)}."
         elif found and other == BOOSTED:
-            yield f"Meta minus boosted trees over the same features: {NDCG} {decided(found)}."
+            yield f"Meta minus boosted trees over the same features: {NDCG} {format_finding(found)}."

@@ -24,7 +24,7 @@ def _terms_of_metrics() -> Iterator[tuple[str, str]]:
     yield "mrr", "mean reciprocal rank: 1 divided by the position of the first bought sale, averaged over pages."
     yield (
         "Interval",
-        "95% confidence interval: 95% of intervals made this way contain the true value. Bootstrapped over users.",
+        "the 95% confidence interval: 95% of intervals made this way contain the true value. Bootstrapped over users.",
     )
     yield "Paired", "two policies are compared on the same pages, so that easy and difficult pages cancel out."
     yield (

@@ -9,7 +9,7 @@ from recsys.reports.wording import UNKNOWN
 
 BOOSTED = "meta_boosted"
 RECALL = "recall@10"
-Shown = Literal["better", "worse", "no difference shown"]
+Finding = Literal["better", "worse", "no difference shown"]
 
 JOINT = "\N{NO-BREAK SPACE}"
 """Keeps an interval in one line, below its value in a narrow column."""
@@ -38,36 +38,40 @@ def difference(result: Mapping[str, Any], one: str, other: str) -> Estimate | No
     return found
 
 
-def ranked(result: Mapping[str, Any]) -> list[str]:
+def policies_by_ndcg(result: Mapping[str, Any]) -> list[str]:
     """Return the policies, best ndcg@10 first."""
     return sorted(result["policies"], key=lambda policy: -result["policies"][policy][NDCG]["value"])
 
 
-def alone(result: Mapping[str, Any]) -> list[str]:
+def single_recommenders(result: Mapping[str, Any]) -> list[str]:
     """Return the policies that are a single recommender, best ndcg@10 first."""
-    return [policy for policy in ranked(result) if policy != META and not policy.startswith((f"{META}_", f"{META}@"))]
+    return [
+        policy
+        for policy in policies_by_ndcg(result)
+        if policy != META and not policy.startswith((f"{META}_", f"{META}@"))
+    ]
 
 
-def shown(found: Estimate) -> Shown:
+def finding(found: Estimate) -> Finding:
     """Return what a difference shows: an interval that contains 0 shows no difference."""
     if found.low > 0:
         return "better"
     return "worse" if found.high < 0 else "no difference shown"
 
 
-def plain(found: Estimate | None) -> str:
+def format_metric(found: Estimate | None) -> str:
     """Write a metric with its interval, to four decimals so that the values of a column can be compared."""
     return UNKNOWN if found is None else f"{found.value:.4f} [{found.low:.4f},{JOINT}{found.high:.4f}]"
 
 
-def signed(found: Estimate | None) -> str:
+def format_difference(found: Estimate | None) -> str:
     """Write a difference with its interval, to four decimals and with signs."""
     return UNKNOWN if found is None else f"{found.value:+.4f} [{found.low:+.4f},{JOINT}{found.high:+.4f}]"
 
 
-def decided(found: Estimate) -> str:
+def format_finding(found: Estimate) -> str:
     """Write a difference with its interval and what it shows."""
-    return f"{signed(found)}, {shown(found)}"
+    return f"{format_difference(found)}, {finding(found)}"
 
 
 def policy_in_words(policy: str) -> str:
@@ -75,6 +79,6 @@ def policy_in_words(policy: str) -> str:
     return _POLICIES.get(policy, policy)
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """Write names as a list in a sentence: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

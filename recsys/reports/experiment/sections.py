@@ -30,7 +30,7 @@ _MARKS = "Disc: better, or the guardrail holds. Diamond: worse, or the guardrail
 class Section(page.Section):
     """A part of the report under its own title."""
 
-    tells_differences: bool = False
+    has_differences: bool = False
     """Whether the section is greyed out where the verdict is invalid."""
 
 
@@ -103,8 +103,8 @@ def _daily_section(result: Result) -> Iterator[Section]:
     groups = [list(group) for _, group in groupby(looks, key=lambda look: (look.metric, look.variant))]
     if groups:
         note = (
-            "Each point is the difference by all events until the end of that day. Whoever looks daily may stop by the"
-            " always-valid interval only; the other interval is valid for a single, planned look."
+            "Each point is the difference by all events until the end of that day. To stop on a daily look, use the"
+            " always-valid interval; the other interval is valid for a single, planned look."
         )
         alpha = result.conventions.alpha
         charts = tuple(daily(group, alpha, f"{group[0].metric} of {group[0].variant}, day by day.") for group in groups)

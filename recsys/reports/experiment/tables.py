@@ -177,7 +177,7 @@ def table_of_pages(health: HealthResult) -> Table:
         )
         for variant, counts in health.pages.items()
     )
-    return Table("Pages by reason", ("Variant", *reasons, "Fallbacks"), rows)
+    return Table("Pages by reason", ("Variant", *reasons, "Share of fallbacks"), rows)
 
 
 def tables_of_origins(health: HealthResult) -> tuple[Table, Table]:

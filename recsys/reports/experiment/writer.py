@@ -69,7 +69,7 @@ def _markdown(result: Result, parts: list[Section]) -> str:
         reasons,
     ]
     for part in parts:
-        blocks += _section_blocks(part, result.verdict.name == "invalid" and part.tells_differences)
+        blocks += _section_blocks(part, result.verdict.name == "invalid" and part.has_differences)
     blocks += ["## Glossary", *(f"- **{word}**: {_escaped(text)}" for word, text in _terms(result))]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -131,8 +131,8 @@ def _terms_of_differences(conventions: Conventions) -> Iterator[tuple[str, str]]
     yield "Lift", "the difference as a percentage of control's value; for information, nothing is decided by it."
     yield (
         "Interval",
-        f"confidence interval: {confidence} of intervals made this way contain the true difference. One without 0 shows"
-        " that there is a difference.",
+        f"the {confidence} confidence interval: {confidence} of intervals made this way contain the true difference."
+        " One without 0 shows that there is a difference.",
     )
     yield "p", "the probability of a difference at least this large if there is no true difference."
     yield (

@@ -77,7 +77,7 @@ def test_cover_shows_the_sale_that_is_named_below_it(tmp_path):
 @pytest.mark.parametrize("broken", ["missing.jpg", "http://127.0.0.1:9/cover.jpg", "damaged.jpg", "", None, "."])
 def test_cover_that_cannot_be_shown_is_a_tile_with_the_title(tmp_path, broken):
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8 no photo")
-    sales = {key: {**told, "cover": broken} for key, told in result()["sales"].items()}
+    sales = {key: {**sale, "cover": broken} for key, sale in result()["sales"].items()}
     page = report(tmp_path, sales=sales)
     assert "<image" not in page
     assert '<div class="tile">Spa week 6</div>' in page
@@ -87,7 +87,7 @@ def test_cover_behind_a_url_is_shown(tmp_path):
     write_covers(tmp_path)
     elsewhere = fsspec.filesystem("memory")
     elsewhere.pipe("/cover.jpg", (tmp_path / "photos/1.jpg").read_bytes())
-    sales = {key: {**told, "cover": "memory://cover.jpg"} for key, told in result()["sales"].items()}
+    sales = {key: {**sale, "cover": "memory://cover.jpg"} for key, sale in result()["sales"].items()}
     assert report(tmp_path, sales=sales).count('id="photo-') == 1
 
 
@@ -98,7 +98,7 @@ def test_cover_that_is_not_read_before_the_timeout_is_left_out(tmp_path, monkeyp
         write_covers(tmp_path)
         whole = report(tmp_path).count('id="photo-')
         known = result()["sales"]
-        sales = {key: told | ({"cover": slow} if told["title"] == "Spa week 6" else {}) for key, told in known.items()}
+        sales = {key: sale | ({"cover": slow} if sale["title"] == "Spa week 6" else {}) for key, sale in known.items()}
         start = time.monotonic()
         page = report(tmp_path, sales=sales)
         assert time.monotonic() - start < 10

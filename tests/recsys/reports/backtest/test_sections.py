@@ -143,7 +143,7 @@ def test_recommenders_whose_removal_shows_no_loss_are_named(tmp_path):
     page = report(tmp_path)
     assert page.count("Removing content_text and price_fit, one at a time, shows no loss") == 2
     needed = {row[0]: row[4] for row in rows(page, "ndcg@10 by recommender")}
-    assert [name for name, said in needed.items() if said == "not shown"] == ["content_text", "price_fit"]
+    assert [name for name, finding in needed.items() if finding == "not shown"] == ["content_text", "price_fit"]
     assert needed["own_visits"] == "yes"
 
 
@@ -183,7 +183,7 @@ def test_relative_error_is_given_for_deciles_of_at_least_100_purchases(tmp_path)
 def test_calibration_is_summarised_in_a_sentence(tmp_path):
     text = " ".join(Texts(report(tmp_path)).texts)
     assert "Of 6 deciles with at least 100 purchases, 4 have a predicted probability within the interval" in text
-    assert "the largest relative error is 13.6% too high" in text
+    assert "the largest relative error is +13.6%." in text
     assert "1.07 predicted purchases per observed purchase, AUC 0.8312, log-loss 0.02114" in text
 
 
