@@ -4,7 +4,8 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto benchmarks clean prerequisites
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+.PHONY: help demo test coverage lint format proto benchmarks clean prerequisites
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -13,7 +14,18 @@ demo: $(READY)  ## Build the demo shop, run the night over it, show one home pag
 	@$(BIN)/recsys demo
 
 test: lint  ## Run every test, after the linters
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python $(PYTEST)
+
+# Counts what the tests run in processes of their own too, but what Spark's Python workers run only in part: Spark kills
+# them. The report comes even where a test fails.
+coverage: $(READY)  ## Say by folder how much of the code the tests run; pages in build/coverage/html
+	@rm -rf build/coverage
+	@$(BIN)/coverage run $(PYTEST); failed=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage html --quiet; \
+		for folder in $$(find cli demo_shop jobs recsys serving -name '*.py' | sed 's|/[^/]*$$||' | sort -u); do \
+			total=$$($(BIN)/coverage report --include="$$folder/*" --format=total 2>/dev/null) && \
+				printf '%4s %% %s\n' "$$total" "$$folder"; \
+		done; \
+		printf '%4s %% in all: build/coverage/html/index.html\n' "$$($(BIN)/coverage report --format=total)"; exit $$failed
 
 lint: $(READY)  ## Check format, rules and types
 	@$(BIN)/ruff format --check .

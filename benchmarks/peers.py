@@ -117,7 +117,7 @@ def _shop_json(snapshot: Snapshot) -> dict:
         }
         for sale in snapshot.sales
     }
-    about = {"policy": META, "model_version": snapshot.versions["home_ranker"], "snapshot": snapshot.name}
+    about = {"policy": META, "model_version": snapshot.model_version, "snapshot": snapshot.name}
     return {"sales": sales, "about": about | {"as_of": to_micros(snapshot.as_of)}}
 
 

@@ -1,6 +1,5 @@
 """Build the demo shop and write it as the raw tables of a shop, its truth apart."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from demo_shop.truth import sale_traits, write_truth
 from demo_shop.users import Population, build_population
 from demo_shop.vocabulary import CATEGORIES, PICTURES, REGIONS
 from recsys.config.demo_shop import DemoShopSettings
+from recsys.storage.local import put_in_place, remove_folder, scratch_folder
 
 _PARTS = (photos.FOLDER, "truth", "raw")
 
@@ -51,7 +51,7 @@ def build_shop(
 ) -> ShopSummary:
     """Build the shop and write it under `folder`, replacing `raw`, `truth` and `photos` there.
 
-    All is written into a sibling folder first: nothing half-written is ever seen. Nothing else under
+    All is written into a scratch folder first: nothing half-written is ever seen. Nothing else under
     `folder` is touched.
 
     Args:
@@ -60,18 +60,16 @@ def build_shop(
         progress: Called with the photos painted and the photos in all, after each.
     """
     shop, for_paint = _draw(settings)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for part in _PARTS:
-        (partial / part).mkdir(parents=True)
-    _write_raw(shop, partial / "raw")
-    users, tastes = shop.population.users["user_id"], shop.population.tastes
-    write_truth(partial / "truth", shop.catalogue, users, tastes, _photo_pictures(shop))
-    photos.write_photos(for_paint, shop.mixtures, partial, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in _PARTS:
-        _replace(folder / part, partial / part)
-    shutil.rmtree(partial)
+    with scratch_folder(folder) as scratch:
+        for part in _PARTS:
+            (scratch / part).mkdir()
+        _write_raw(shop, scratch / "raw")
+        users, tastes = shop.population.users["user_id"], shop.population.tastes
+        write_truth(scratch / "truth", shop.catalogue, users, tastes, _photo_pictures(shop))
+        photos.write_photos(for_paint, shop.mixtures, scratch, progress)
+        for part in _PARTS:
+            remove_folder(folder / part)
+            put_in_place(scratch / part, folder / part)
     return _summary(shop, settings)
 
 
@@ -169,16 +167,6 @@ def _photo_pictures(shop: _Shop) -> pd.DataFrame:
 
 def _instants(seconds: pd.Series) -> pd.Series:
     return pd.to_datetime(seconds, unit="s", utc=True).astype("datetime64[us, UTC]")
-
-
-def _replace(target: Path, source: Path) -> None:
-    """Put a complete folder in the place of an older one."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _summary(shop: _Shop, settings: DemoShopSettings) -> ShopSummary:

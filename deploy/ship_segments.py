@@ -7,7 +7,6 @@ file; `recsys exposures` keeps each record once in any case.
 """
 
 import argparse
-import os
 import shutil
 import signal
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from recsys.logs import segments as log_segments
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
+from recsys.storage.local import put_in_place, scratch_folder
 
 _SECONDS = 10.0
 
@@ -33,7 +33,6 @@ def ship(folder: Path, volume: Path, host: str) -> int:
     for log in (EXPOSURES, RECORDED_EVENTS):
         if (folder / log).is_dir():
             log_segments.recover(folder / log)
-            (volume / log).mkdir(parents=True, exist_ok=True)
             for file in log_segments.finished(folder / log):
                 _move(file, volume / log / f"{host}-{file.name}")
                 count += 1
@@ -41,13 +40,9 @@ def ship(folder: Path, volume: Path, host: str) -> int:
 
 
 def _move(file: Path, target: Path) -> None:
-    """Copy to the disk under another name first: readers never see half a segment."""
-    aside = target.with_name(f"{target.name}.part")
-    with file.open("rb") as source, aside.open("wb") as copy:
-        shutil.copyfileobj(source, copy)
-        copy.flush()
-        os.fsync(copy.fileno())
-    aside.replace(target)
+    """Copy first, aside: readers never see half a segment, and it goes only when its copy is on the volume's disk."""
+    with scratch_folder(target.parent) as scratch:
+        put_in_place(shutil.copyfile(file, scratch / target.name), target)
     file.unlink()
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cli.commands.demo import build_demo_shop
 from jobs.engine.nights import night
@@ -16,6 +15,7 @@ from serving.client import top_sales
 from serving.process.server import Server, start_server
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, contents
+from tests.helpers.yaml_text import yaml_text
 
 pytestmark = MLFLOW_WARNS
 
@@ -35,7 +35,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         "images": {"root": str(folder), "themes": {"themes": 8}},
         "demo_shop": {"users": 250, "days": 30, "photos": 60},
     }
-    (folder / "demo.yaml").write_text(yaml.safe_dump(smaller))
+    (folder / "demo.yaml").write_text(yaml_text(smaller))
     return load_settings(folder / "demo.yaml")
 
 

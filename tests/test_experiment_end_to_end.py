@@ -21,6 +21,7 @@ from recsys.experiments.files import load_experiments
 from recsys.instants import DAY, from_micros, to_micros
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS
+from tests.helpers.yaml_text import yaml_text
 
 pytestmark = MLFLOW_WARNS
 
@@ -68,7 +69,7 @@ def _shop(folder: Path) -> Path:
         "images": {"root": str(folder / "shop"), "themes": {"themes": 8}},
         "demo_shop": {"users": 250, "days": 30, "photos": 60},
     }
-    (folder / "shop.yaml").write_text(yaml.safe_dump(smaller))
+    (folder / "shop.yaml").write_text(yaml_text(smaller))
     return folder / "shop.yaml"
 
 
@@ -77,7 +78,7 @@ def _experiment(folder: Path, shop: Settings) -> Path:
     written = yaml.safe_load((ROOT / "conf/demo_experiments/home.yaml").read_text())
     written["experiments"][0] |= {"start": start, "end": shop.as_of - timedelta(days=1)}
     (folder / "experiments").mkdir()
-    (folder / "experiments/home.yaml").write_text(yaml.safe_dump(written))
+    (folder / "experiments/home.yaml").write_text(yaml_text(written))
     changes = {
         "extends": str(folder / "shop.yaml"),
         "folder": str(folder / "experiment"),
@@ -85,7 +86,7 @@ def _experiment(folder: Path, shop: Settings) -> Path:
         "source": {"raw": {"raw_events": {"path": str(folder / "experiment/raw/events.parquet")}}},
         "serving": {"experiments": str(folder / "experiments")},
     }
-    (folder / "experiment.yaml").write_text(yaml.safe_dump(changes))
+    (folder / "experiment.yaml").write_text(yaml_text(changes))
     return folder / "experiment.yaml"
 
 
@@ -194,7 +195,7 @@ def test_diff_counts_users_who_would_leave(recsys, simulated, tmp_path):
     wider = tmp_path / "home.yaml"
     content = yaml.safe_load(simulated.file.read_text())
     content["experiments"][0] |= {"coverage": 0.5}
-    wider.write_text(yaml.safe_dump(content))
+    wider.write_text(yaml_text(content))
     during = f"{content['experiments'][0]['start']:%Y-%m-%d}"
     counts = tmp_path / "diff.json"
     status, _ = recsys("diff", wider, "--as-of", during, "--json", counts)

@@ -69,6 +69,15 @@ def test_library_reads_no_clock_and_no_network():
     assert [path for path in SOURCES if path.is_relative_to("recsys") and ".now(" in (ROOT / path).read_text()] == []
 
 
+def test_one_file_locks_and_syncs():
+    room, segments = Path("recsys/storage/local.py"), Path("recsys/logs/segments.py")
+    assert imported_files(room) == {Path("recsys/errors.py")}
+    assert importers("filelock") == {room}
+    # A segment's writer keeps its file locked, and workers theirs, for as long as it is open.
+    assert importers("fcntl") == {segments, Path("serving/process/workers.py")}
+    assert {path for path in SOURCES if "os.fsync(" in (ROOT / path).read_text()} == {room, segments}
+
+
 def test_spark_is_used_through_frames_alone():
     for path in SOURCES:
         text = (ROOT / path).read_text()

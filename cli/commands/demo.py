@@ -60,6 +60,7 @@ def simulate_experiment(shop: Settings, conf: Path = Path("conf/demo_experiment.
 def build_demo_shop(settings: Settings) -> None:
     """Build the shop that the configuration describes, unless it exists already."""
     from demo_shop.shop import build_shop
+    from recsys.storage.local import write_whole
 
     if settings.demo_shop is None:
         raise ConfigurationError("the configuration has no 'demo_shop': use conf/demo.yaml, or run 'recsys nightly'")
@@ -74,7 +75,7 @@ def build_demo_shop(settings: Settings) -> None:
         shop = build_shop(
             settings.demo_shop, Path(settings.folder), lambda done, _: progress.update(painting, completed=done)
         )
-    built.write_text(wanted)
+    write_whole(built, wanted)
     console.print(
         f"Demo shop in {settings.folder}: {plural(shop.users, 'user')}, {plural(shop.sales, 'sale')} (median "
         f"{shop.median_open_sales:,.0f} open), {plural(shop.photos, 'photo')}, {plural(shop.visits, 'visit')}, "

@@ -272,14 +272,14 @@ def _check_transition(settings: Settings, surface: str, written: ExperimentFile)
 def _check_snapshot(settings: Settings, surface: str, written: ExperimentFile) -> None:
     from recsys.snapshot import store as snapshot_store
     from recsys.snapshot.format import Snapshot
-    from serving.process.experiments import check
+    from serving.answers.running_experiments import check_served
 
     name = snapshot_store.current(settings.snapshots_folder)
     if name is None:
         console.print("  No snapshot is published yet: the policies are not checked.")
         return
     snapshot = Snapshot.open(settings.snapshots_folder / name)
-    check(surface, written, snapshot, snapshot.as_of)
+    check_served(surface, written, snapshot, snapshot.as_of)
 
 
 def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.engine.run import Run, locked, with_inputs
+from jobs.engine.run import Run, with_inputs
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
@@ -20,6 +20,7 @@ from recsys.errors import EmptyInputError
 from recsys.instants import compact, from_micros
 from recsys.pipeline.leaks import TOLERANCE, WORLDS, Span, Tables, altered, drawn_users, features, merged, movements
 from recsys.pipeline.shop import Shop
+from recsys.storage.local import held, scratch_folder
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,11 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
     drawn = {as_of: some for as_of, some in drawn.items() if some}
     if not drawn:
         raise EmptyInputError("0 users have events both before and after a day looked at, must be 1: choose other days")
-    with locked(run.folder), _scratch(run.folder) as scratch, _world(run, tables, list(drawn), scratch) as shop:
+    with (
+        held(run.folder, wait=False),
+        scratch_folder(run.folder) as scratch,
+        _world(run, tables, list(drawn), scratch) as shop,
+    ):
         found = [_moved(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
     return {"window": _window(run, drawn, seed), "features": _rows(found)}
 
@@ -81,12 +86,8 @@ def _moved(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], s
     return found
 
 
-def _scratch(folder: Path) -> TemporaryDirectory[str]:
-    return TemporaryDirectory(dir=folder, prefix=".tmp-leaks-")
-
-
 @contextmanager
-def _world(run: Run, tables: Tables, as_ofs: list[int], folder: str | Path) -> Iterator[Shop]:
+def _world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> Iterator[Shop]:
     """Fit everything to other tables as of some instants, in a folder of its own that knows no earlier themes."""
     with TemporaryDirectory(dir=folder) as name:
         world = replace(

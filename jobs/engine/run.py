@@ -1,14 +1,9 @@
 """A run: steps in order, each done once for what it is made from, nothing half-written ever read."""
 
-import fcntl
 import json
 import logging
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +16,11 @@ from jobs.engine.log_file import log_file
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings
 from recsys.console import wide_console
-from recsys.errors import BusyError, StepError
+from recsys.errors import StepError
 from recsys.pipeline.shop import Shop
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
 from recsys.settings import digest
+from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder, write_whole
 
 LOG = "run.log"
 """The file of a run's folder that keeps what its steps logged."""
@@ -105,7 +101,7 @@ class Run:
             BusyError: If another process works on the same folder.
             StepError: If Spark fails, with what it says first; the log has the rest.
         """
-        with locked(self.folder), log_file(self.folder / LOG):
+        with held(self.folder, wait=False), log_file(self.folder / LOG):
             for step in steps:
                 self._do_if_due(step)
 
@@ -154,18 +150,14 @@ class Run:
         )
 
     def _do(self, step: Step, fingerprint: str) -> str:
-        for left_over in self.folder.glob(".tmp-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        # A name of its own each time: the Java side of a killed run may still be writing into the last one.
-        scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{step.name}-", dir=self.folder))
-        summary = step.run(self, scratch)
-        manifest = self._manifest_path(step)
-        manifest.unlink(missing_ok=True)
-        for output in step.outputs:
-            shutil.rmtree(self.folder / output, ignore_errors=True)
-            (scratch / output).rename(self.folder / output)
-        shutil.rmtree(scratch)
-        _replace(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
+        with scratch_folder(self.folder) as scratch:
+            summary = step.run(self, scratch)
+            manifest = self._manifest_path(step)
+            manifest.unlink(missing_ok=True)
+            for output in step.outputs:
+                remove_folder(self.folder / output)
+                put_in_place(scratch / output, self.folder / output)
+        write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
         return summary
 
     def _manifest(self, step: Step) -> dict[str, Any]:
@@ -191,28 +183,3 @@ def _announce(name: str) -> None:
     console = wide_console(stderr=True)
     if console.is_terminal:
         console.print(f"  [bold]{name:<20}[/bold] …", end="\r")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go when the process ends, however it ends.
-
-    Raises:
-        BusyError: If another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(f"another run works in {folder}: wait for it to end, or give another 'folder'") from error
-        yield
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

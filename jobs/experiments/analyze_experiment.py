@@ -1,11 +1,8 @@
 """exposures_compacted, events, recorded_events_compacted → what is known of an experiment, and its tables."""
 
 import argparse
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +12,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.engine.run import locked
 from jobs.engine.session import spark_session
 from jobs.night.compact_exposures import compact_exposures, read_exposures
 from recsys.config.settings import Settings, load_settings
@@ -30,6 +26,7 @@ from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import outcomes, sources, validation
 from recsys.pipeline.experiment_health import health
 from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
+from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.night import EVENTS, SALES
 
@@ -57,7 +54,7 @@ def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: i
     experiment = file.experiment(key)
     compact_exposures(settings)
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
-    with locked(folder), _scratch(folder) as scratch:
+    with held(folder, wait=False), scratch_folder(folder) as scratch:
         days = dates(to_micros(experiment.start), as_of)
         pages = outcomes.pages(read_exposures(spark, Path(settings.folder), days), experiment, as_of)
         events = read_events(spark, settings, experiment, as_of)
@@ -68,8 +65,8 @@ def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: i
                 f"until {from_micros(as_of):%Y-%m-%d %H:%M} UTC: check its status, targeting and coverage, and the time"
             )
         for table in (EXPERIMENT_USERS, EXPERIMENT_SUMS):
-            shutil.rmtree(folder / table.name, ignore_errors=True)
-            (scratch / table.name).rename(folder / table.name)
+            remove_folder(folder / table.name)
+            put_in_place(scratch / table.name, folder / table.name)
     return evidence
 
 
@@ -129,18 +126,6 @@ def main() -> None:
         print(", ".join(f"{users:,} users of {variant}" for variant, users in evidence.health.users.items()))
     except RecsysError as error:
         sys.exit(f"error: {error}")
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    for left_over in folder.glob(".tmp-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    # A name of its own each time: the Java side of a killed run may still be writing into the last one.
-    scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

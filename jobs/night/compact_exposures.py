@@ -5,12 +5,8 @@ then is known by its event_id, and not put there twice. Files are only added, wh
 """
 
 import argparse
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +15,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
-from jobs.engine.run import locked
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings, load_settings
 from recsys.errors import InputError, RecsysError
 from recsys.logs import segments as log_segments
 from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
-from recsys.snapshot.store import flush
+from recsys.storage.local import held, put_in_place, scratch_folder
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
 
 _PARTS = "*.parquet"
@@ -98,7 +93,7 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
     Raises:
         BusyError: If another process compacts the log.
     """
-    with locked(folder / kind.name):
+    with held(folder / kind.name, wait=False):
         log_segments.recover(folder / kind.name)
         files = log_segments.finished(folder / kind.name)
         if not files:
@@ -121,13 +116,12 @@ def _lines(spark: SparkSession, files: list[Path]) -> DataFrame:
 def _put_in_place(flagged: DataFrame, folder: Path, kind: RecordKind) -> Compacted:
     counts = flagged.groupBy(f.isnull(WHY).alias("is_record"), DAY).count().collect()
     n_rejected = sum(row["count"] for row in counts if not row["is_record"])
-    with _scratch(folder, kind) as scratch:
+    with scratch_folder(folder) as scratch:
         in_place = _files_around(folder / kind.compacted.name, [row[DAY] for row in counts if row["is_record"]])
         kind.compacted.write(_unknown(first_copies(flagged, kind), in_place, ["event_id"]), scratch)
         if n_rejected:
             in_place = list((folder / kind.rejected.name).glob(_PARTS))
             kind.rejected.write(_unknown(rejected_lines(flagged), in_place, ["file", "line"]), scratch)
-        flush(scratch)
         days = [_day(path) for path in (scratch / kind.compacted.name).glob(f"{DAY}=*")]
         n_records = _move(scratch / kind.compacted.name, folder / kind.compacted.name)
         _move(scratch / kind.rejected.name, folder / kind.rejected.name)
@@ -153,40 +147,14 @@ def _unknown(rows: DataFrame, in_place: list[Path], key: list[str]) -> DataFrame
 
 
 def _move(new: Path, table: Path) -> int:
-    """Add a folder's files to a table, each by one rename that is on the disk at the end; return the rows."""
+    """Add a folder's files to a table, each whole; return the rows."""
     rows = 0
-    changed: set[Path] = set()
     for file in sorted(new.rglob(_PARTS)):
         n = pq.read_metadata(file).num_rows
         if n:
-            place = table / file.relative_to(new)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.rename(place)
+            put_in_place(file, table / file.relative_to(new))
             rows += n
-            changed |= {place.parent, table}
-    for folder in changed:
-        _sync(folder)
     return rows
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _scratch(folder: Path, kind: RecordKind) -> Iterator[Path]:
-    for left_over in folder.glob(f".tmp-{kind.name}-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    # A name of its own each time: the Java side of a killed run may still be writing into the last one.
-    scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{kind.name}-", dir=folder))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def main() -> None:

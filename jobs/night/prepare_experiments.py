@@ -18,6 +18,7 @@ from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
 from recsys.snapshot.format import POPULARITY
+from recsys.storage.local import held, write_whole
 
 EXPERIMENTS = "experiments"
 """The folder of the step's output; and, below the shop's folder, of what is kept of all experiments."""
@@ -93,23 +94,21 @@ def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel
 def _pinned(run: Run, found: Iterable[Place], notes: list[str]) -> dict[str, str]:
     """Return the version of each place that names a model; note the aliases that there are not, and that moved."""
     kept = Path(run.settings.folder) / EXPERIMENTS / PINS
-    pins: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
-    for place in found:
-        if place.model is None:
-            continue
-        try:
-            version = tracking.version_of(run.settings, place.model)
-        except ModelError as error:
-            notes.append(f"{place.name} has no model: {error}")
-            continue
-        pinned = pins.setdefault(place.name, version) if place.is_pinned else version
-        if pinned != version:
-            notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
-        pins[place.name] = pinned
-    kept.parent.mkdir(exist_ok=True)
-    fresh = kept.with_suffix(".new")
-    fresh.write_text(json.dumps(pins, indent=1, sort_keys=True))
-    fresh.replace(kept)
+    with held(kept.parent):  # against the runs of other nights: a pin that one of them adds must not be lost
+        pins: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+        for place in found:
+            if place.model is None:
+                continue
+            try:
+                version = tracking.version_of(run.settings, place.model)
+            except ModelError as error:
+                notes.append(f"{place.name} has no model: {error}")
+                continue
+            pinned = pins.setdefault(place.name, version) if place.is_pinned else version
+            if pinned != version:
+                notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
+            pins[place.name] = pinned
+        write_whole(kept, json.dumps(pins, indent=1, sort_keys=True))
     return pins
 
 

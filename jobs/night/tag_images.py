@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.engine.nights import main
-from jobs.engine.run import Run, Step, locked
+from jobs.engine.run import Run, Step
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.files import PhotoFiles
@@ -19,6 +19,7 @@ from recsys.images.tagging.tag_store import TagStore
 from recsys.images.tagging.taggers import tagger_files
 from recsys.pipeline import sources
 from recsys.pipeline.photos import Engine, choose_engine
+from recsys.storage.local import held
 from recsys.tables.night import IMAGE_TAGS, REJECTED_IMAGES, SALE_IMAGES
 
 PHOTOS = "photos"
@@ -37,7 +38,7 @@ def tag_images(run: Run, out: Path) -> str:
     store, settings = tag_store(run), run.settings.images
     engine = choose_engine(settings.tagging.engine, run.spark)
     images["absolute"] = images["image_uri"].map(PhotoFiles.of(settings).absolute)
-    with locked(store.folder):
+    with held(store.folder, wait=False):
         hashes = _hashed(store, engine, sorted(set(images["absolute"])), settings)
         new = _tag_new(run, store, engine, hashes)
     tags = store.tagged().to_pandas().set_index("image_hash")

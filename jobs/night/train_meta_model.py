@@ -120,7 +120,7 @@ TAKE_CHAMPION = Step(
     take_champion,
     (META_MODEL,),
     inputs=(BUILD_THEMES,),
-    depends_on=lambda run: [_champion(run), run.settings.recommenders],
+    depends_on=lambda run: [run.settings.mlflow, _champion(run), run.settings.recommenders],
 )
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from recsys.images.tagging.thumbnails import thumbnail
 from recsys.images.themes.theme_choice import ThemeCount, compare_counts
 from recsys.images.themes.theme_map import MapPhotos, Treatment, map_page, theme_map
 from recsys.images.themes.themes import THEME_MODEL, ThemeModel, embedding_themes, tag_matrix
+from recsys.storage.local import write_whole
 from recsys.tables.night import IMAGE_TAGS, SALE_THEMES
 
 EXAMPLES = 3
@@ -82,7 +83,7 @@ def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, 
         groups=photos["category"].tolist() if photos["category"].any() else None,
     )
     treatments = theme_map(shown, dict(zip(TREATMENTS, features, strict=True)), seed)
-    path.write_text(map_page(shown, treatments, f"Photos by theme, {model.version}"), "utf-8")
+    write_whole(path, map_page(shown, treatments, f"Photos by theme, {model.version}"))
     return len(photos), treatments
 
 

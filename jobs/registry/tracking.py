@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion as Registered
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -22,7 +22,7 @@ from recsys.errors import ModelError
 from recsys.instants import parse_instant
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.registry.versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
-from recsys.snapshot.store import locked
+from recsys.storage.local import held, put_in_place, scratch_folder
 
 AS_OF = "as_of"
 MADE_BY = "made_by"
@@ -156,10 +156,12 @@ def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None
     tags = {"model_name": settings.mlflow.model_name, **{_tag(version): "1" for version in versions.values()}}
     run_id = client.create_run(_experiment(client, settings.mlflow), run_name=_BACKTEST, tags=tags).info.run_id
     measured = {**result["policies"], **({"oracle": result["oracle"]} if "oracle" in result else {})}
+    numbers = {}
     for policy, metrics in measured.items():
         for metric, value in metrics.items():
-            number = value["value"] if isinstance(value, dict) else value
-            client.log_metric(run_id, f"{policy}.{metric.replace('@', '_at_')}".replace("@", " "), number)
+            name = f"{policy}.{metric.replace('@', '_at_')}".replace("@", " ")
+            numbers[name] = value["value"] if isinstance(value, dict) else value
+    _log_values(client, run_id, numbers)
     client.log_dict(run_id, result, _BACKTEST_FILE)
     if report:
         client.log_artifact(run_id, str(report))
@@ -221,14 +223,13 @@ def _log(
         "history": settings.history,
         **{name: getattr(settings.recommenders, name) for name in type(settings.recommenders).model_fields},
     }
-    for name, value in chosen.items():
-        for key, setting in (value.model_dump() if hasattr(value, "model_dump") else {"": value}).items():
-            client.log_param(run_id, f"{name}.{key}".rstrip("."), setting)
+    parameters = {
+        f"{name}.{key}".rstrip("."): setting
+        for name, value in chosen.items()
+        for key, setting in (value.model_dump() if hasattr(value, "model_dump") else {"": value}).items()
+    }
     strengths = {f"strength.{name}": value for name, value in model.strengths.items()}
-    for name, metric in {**metrics, **strengths}.items():
-        client.log_metric(run_id, name, metric)
-    for name, tag in tags.items():
-        client.set_tag(run_id, name, tag)
+    _log_values(client, run_id, {**metrics, **strengths}, parameters, tags)
     client.log_text(run_id, model.to_json(), _MODEL)
     client.log_text(run_id, json.dumps(model_configuration(settings), indent=2), _CONFIGURATION_FILE)
     client.log_text(run_id, _described_for_mlflow(model, run_id), "model/MLmodel")
@@ -237,6 +238,23 @@ def _log(
     client.set_terminated(run_id)
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     return str(client.create_model_version(settings.mlflow.model_name, source, run_id, tags=dict(tags)).version)
+
+
+def _log_values(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Mapping[str, float],
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Log values in one request; MLflow's client splits what is more than a request may hold, and cuts long values."""
+    now = round(1000 * datetime.now(UTC).timestamp())
+    client.log_batch(
+        run_id,
+        [Metric(name, value, now, step=0) for name, value in metrics.items()],
+        [Param(name, str(value)) for name, value in parameters.items()],
+        [RunTag(name, value) for name, value in tags.items()],
+    )
 
 
 def _described_for_mlflow(model: MetaModel, run_id: str) -> str:
@@ -275,14 +293,12 @@ def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
 
 def _database(folder: Path) -> Path:
     """Return MLflow's database; a new one is made aside: one whose making is killed could never be completed."""
-    database, aside = folder / "mlflow.db", folder / ".tmp-mlflow"
-    with locked(folder):
+    database = folder / "mlflow.db"
+    with held(folder):
         if not database.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            MlflowClient(_sqlite(aside / database.name)).search_experiments()
-            (aside / database.name).rename(database)
-            shutil.rmtree(aside)
+            with scratch_folder(folder) as aside:
+                MlflowClient(_sqlite(aside / database.name)).search_experiments()
+                put_in_place(aside / database.name, database)
     return database
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import AwareDatetime, Field, ValidationError
 
 from recsys.config import strict_yaml
@@ -94,7 +93,7 @@ def load_settings(path: Path) -> Settings:
         ConfigurationError: Naming file, key, value and rule of everything that is wrong.
     """
     try:
-        settings = Settings.model_validate(_read(path))
+        settings = Settings.model_validate(_with_base(path))
     except ValidationError as error:
         raise strict_yaml.wrong(path, strict_yaml.problems(error)) from error
     if problems := list(_name_problems(settings)):
@@ -119,21 +118,16 @@ def _name_problems(settings: Settings) -> Iterator[str]:
         yield f"serving.default_policy == {settings.serving.default_policy!r}: must be one of {served}"
 
 
-def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist: name a configuration file such as conf/demo.yaml") from error
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds {type(content).__name__}, must hold keys and values")
+def _with_base(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    content = strict_yaml.read(path, "conf/demo.yaml")
     base = content.pop("extends", None)
     if base is None:
         return content
     if not isinstance(base, str) or path.parent / base in (*extended_by, path):
-        raise ConfigurationError(f"{path}: extends == {base!r}, must name another file, which does not extend this one")
-    return _merge(_read(path.parent / base, (*extended_by, path)), content)
+        raise ConfigurationError(
+            f"{path}: extends == {repr(base)[:200]}, must name another file, which does not extend this one"
+        )
+    return _merge(_with_base(path.parent / base, (*extended_by, path)), content)
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:

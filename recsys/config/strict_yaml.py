@@ -1,14 +1,24 @@
-"""Reads YAML files that people write: strictly, and with all that is wrong in one error."""
+"""Reads every YAML file that people write: strictly, within bounds, and with all that is wrong in one error."""
 
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from recsys.errors import ConfigurationError
 
+MAX_BYTES = 1 << 18
+"""A longer file is refused before it is parsed; one of so many takes two seconds to read."""
+MAX_NESTING = 50
+"""Values may lie in so many lists and mappings at most."""
+MAX_NUMBER = 64
+"""Characters of a number, an instant or a truth value at most: 1:1:1:1 is read in base 60, which takes the square of
+its length."""
+
+_MERGE_KEY = "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -26,7 +36,7 @@ def load(
     Raises:
         ConfigurationError: Naming file, key, value and rule of everything that is wrong.
     """
-    content = _read(path, example)
+    content = read(path, example)
     found: list[str] = []
     loaded = None
     try:
@@ -39,6 +49,34 @@ def load(
     return loaded
 
 
+def read(path: Path, example: str) -> dict[str, Any]:
+    """Read a file as plain keys and values.
+
+    A repeated key is refused, of which YAML would forget the first, be it a legal ban. So are anchors: a few hundred
+    bytes of anchors within anchors stand for billions of values.
+
+    Args:
+        path: The file, UTF-8 with or without a byte-order mark.
+        example: A file such as it should be, for errors.
+
+    Raises:
+        ConfigurationError: In one line, naming file, line, value and rule of the first thing that is wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigurationError(f"{path} has more than {MAX_BYTES:,} bytes: shorten its lists")
+        values = yaml.load(content.decode("utf-8-sig"), _Loader)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} does not exist: name a file such as {example}") from error
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} is not readable as YAML: {_one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} holds {type(values).__name__}, must hold keys and values")
+    return values
+
+
 def wrong(path: Path, problems: list[str]) -> ConfigurationError:
     """Return the error that lists what is wrong with a file."""
     return ConfigurationError(f"{path}: {len(problems)} wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -46,40 +84,70 @@ def wrong(path: Path, problems: list[str]) -> ConfigurationError:
 
 def problems(error: ValidationError) -> list[str]:
     """Return key, value and rule of everything that is wrong."""
-    return [f"{_key(each['loc'])} == {_shown(each)}: {_rule(each)}" for each in error.errors()]
+    return [
+        f"{_key(each['loc'])} == (missing): {_rule(each)}"
+        if each["type"] == "missing"
+        else problem(_key(each["loc"]), each["input"], _rule(each))
+        for each in error.errors()
+    ]
+
+
+def problem(key: str, value: object, rule: str) -> str:
+    """Return a line that names what is wrong: key, value and rule; long values are cut."""
+    return f"{key[:200]} == {repr(value)[:200]}: {rule}"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML would forget the first one, be it a legal ban."""
+    """Refuses what is ambiguous or without bounds, each before it is built."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if event.anchor is not None:
+            _refuse(event, f"anchor {event.anchor[:80]!r} is not allowed: write the value out where it is needed")
+        if self.depth == MAX_NESTING:
+            _refuse(event, f"stands in {MAX_NESTING} lists and mappings, must stand in fewer: nest less")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
+        lines: dict[str, int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
+            if key.tag == _MERGE_KEY:
+                _refuse(key, f"merge key {key.value!r} is not allowed: write the keys out")
+            if key.value in lines:
+                _refuse(key, f"key {key.value[:80]!r} stands twice, first on line {lines[key.value]}: keep one of them")
+            lines[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if isinstance(node, yaml.ScalarNode) and node.tag != _TEXT and len(node.value) > MAX_NUMBER:
+            _refuse(node, f"a number of {len(node.value):,} characters, at most {MAX_NUMBER}: put a text in quotes")
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # such as month 13 of an instant
+            _refuse(node, f"{error}: correct the value")
 
-def _read(path: Path, example: str) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text("utf-8"), _Loader)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist: name a file such as {example}") from error
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds {type(content).__name__}, must hold keys and values")
-    return content
+
+def _refuse(place: Any, rule: str) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=rule, problem_mark=place.start_mark)
+
+
+def _one_line(error: Exception) -> str:
+    """Return line, text and rule of a YAML error; other errors as they are."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    text = (mark.get_snippet() or "").splitlines()[:1]
+    return f"line {mark.line + 1}, {''.join(text).strip()!r}: {error.problem}"
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _shown(problem: Any) -> str:
-    return "(missing)" if problem["type"] == "missing" else repr(problem["input"])[:200]
-
-
-def _rule(problem: Any) -> str:
-    return str(problem["msg"]).removeprefix("Value error, ")
+def _rule(found: Any) -> str:
+    return str(found["msg"]).removeprefix("Value error, ")[:500]

@@ -4,7 +4,6 @@ All processes of a service read the copies: a file that breaks a rule changes no
 no process serves an experiment that another one refused.
 """
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from recsys.errors import ConfigurationError
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
 from recsys.experiments.transition import check_transition
-from recsys.snapshot.store import locked
+from recsys.storage.local import held, write_whole
 
 IN_FORCE = Path("experiments") / "in_force"
 """The folder of the copies, below the shop's."""
@@ -64,7 +63,7 @@ class AcceptedFiles:
             now: Experiments that run then may change in few ways.
             check: Raises ConfigurationError for a file of a surface that cannot be served.
         """
-        with locked(self._accepted):
+        with held(self._accepted):
             surfaces = {path.name for folder in (self._source, self._accepted) for path in folder.glob(_PATTERN)}
             return [problem for name in sorted(surfaces) if (problem := self._taken_over(name, now, check))]
 
@@ -83,14 +82,5 @@ class AcceptedFiles:
         except ConfigurationError as error:
             return str(error) if str(error).startswith(str(written)) else f"{written}: {error}"
         if written.read_bytes() == content:  # else it changed meanwhile: the next look will tell
-            _replace(accepted, content)
+            write_whole(accepted, content)
         return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

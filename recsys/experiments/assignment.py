@@ -4,7 +4,7 @@ Variant i of an experiment has the users whose split lies in [c, c + coverage * 
 raising the coverage moves nobody from one variant to another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +81,14 @@ class Assigner:
             if (bucket := holdout.split.bucket(codes)) < holdout.end:
                 return holdout.assigned(bucket)
         return self._taken_in(running, codes, attributes) or self._default
+
+    def outcomes(self) -> Iterator[Assigned]:
+        """Return everything that `assign` may return, but for the bucket."""
+        yield from (self._default, self._killed)
+        for holdout in self._holdouts:
+            yield holdout.assigned(0)
+        for experiment in self._experiments:
+            yield from experiment.outcomes()
 
     def _taken_in(
         self, running: list["_Experiment"], codes: Sequence[int], attributes: Mapping[str, Value]
@@ -170,6 +178,11 @@ class _Experiment:
         """Return what the users of a bucket are shown."""
         name, page = self._sides[side]
         return self._logged(page, name, bucket, ASSIGNED)
+
+    def outcomes(self) -> Iterator[Assigned]:
+        """Return what the users of each side, and those who override it, are shown."""
+        yield from (self.assigned(side, 0) for side in range(len(self._sides)))
+        yield from self.overrides.values()
 
     def _logged(self, page: Assigned, side: str, bucket: int | None, reason: str) -> Assigned:
         key, phase, sha = self._log

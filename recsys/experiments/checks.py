@@ -4,6 +4,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from itertools import combinations, pairwise
 from typing import Any, TypeVar
 
+from recsys.config.strict_yaml import problem
 from recsys.experiments.assignment import has_of_layer
 from recsys.experiments.evidence import INTERLEAVED
 from recsys.experiments.settings import Experiment, Holdout, Layer, RatioSettings, Variant
@@ -11,11 +12,6 @@ from recsys.experiments.settings import Experiment, Holdout, Layer, RatioSetting
 _Value = TypeVar("_Value", bound=Hashable)
 
 _ROUNDING = 1e-9
-
-
-def problem(key: str, value: Any, rule: str) -> str:
-    """Return key, value and rule as they stand in an error."""
-    return f"{key} == {value!r}: {rule}"
 
 
 def experiment_problems(experiment: Experiment, at: str, layers: Collection[str]) -> Iterator[str]:

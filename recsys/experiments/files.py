@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from recsys.config import strict_yaml
+from recsys.config.strict_yaml import problem
 from recsys.errors import ConfigurationError
-from recsys.experiments.checks import experiment_problems, problem, problems_together
+from recsys.experiments.checks import experiment_problems, problems_together
 from recsys.experiments.model_pins import Place
 from recsys.experiments.settings import Experiment, ExperimentFile, Holdout, Layer
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from recsys.experiments.settings import Experiment, ExperimentFile, Served, Variant
+from recsys.experiments.settings import Experiment, ExperimentFile, Holdout, Served, Variant
 from recsys.meta_model import META, policy_of
 
 PINS = "pins.json"
@@ -46,11 +46,14 @@ def variant_place(surface: str, experiment: Experiment, variant: Variant) -> Pla
     return Place(f"{surface}/{experiment.key}/{experiment.phase}/{variant.key}", variant, is_pinned=True)
 
 
-def fixed_places(surface: str, file: ExperimentFile) -> Iterator[Place]:
-    """Return what users outside of experiments are served."""
-    yield Place(f"{surface}/default", file.default, is_pinned=False)
-    for holdout in file.holdouts:
-        yield Place(f"{surface}/holdouts/{holdout.key}", holdout.serve, is_pinned=False)
+def default_place(surface: str, file: ExperimentFile) -> Place:
+    """Return the place of what users outside of all experiments are served."""
+    return Place(f"{surface}/default", file.default, is_pinned=False)
+
+
+def holdout_place(surface: str, holdout: Holdout) -> Place:
+    """Return the place of a holdout."""
+    return Place(f"{surface}/holdouts/{holdout.key}", holdout.serve, is_pinned=False)
 
 
 def places(files: Mapping[str, ExperimentFile], since: datetime, until: datetime) -> list[Place]:
@@ -64,7 +67,8 @@ def policies(found: Iterable[Place], pins: Mapping[str, str], own_version: str) 
 
 
 def _places(surface: str, file: ExperimentFile, since: datetime, until: datetime) -> Iterator[Place]:
-    yield from fixed_places(surface, file)
+    yield default_place(surface, file)
+    yield from (holdout_place(surface, holdout) for holdout in file.holdouts)
     for experiment in file.experiments:
         if experiment.status == "running" and experiment.start < until and since < experiment.end:
             yield from (variant_place(surface, experiment, variant) for variant in experiment.variants)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from recsys.config.strict_yaml import problem
 from recsys.errors import ConfigurationError
 from recsys.experiments.assignment import has_of_layer
-from recsys.experiments.checks import problem
 from recsys.experiments.settings import Experiment, ExperimentFile, LayerShare
 
 _NOT_OF_THE_VERDICT = {"secondary", "segments", "power"}

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recsys.storage.local import to_disk
+
 _FINISHED = ".jsonl"
 _OPEN = ".jsonl.open"
 
@@ -27,12 +29,12 @@ class Segment:
         """Create the segment in an existing folder; raises FileExistsError where the name was given before."""
         self.size = 0
         self._open_path, self._path = folder / f"{name}{_OPEN}", folder / f"{name}{_FINISHED}"
-        with _locked(folder) as descriptor:  # between its making and its lock a segment looks like a dead writer's
+        with _exclusive(folder):  # between its making and its lock a segment looks like a dead writer's
             if self._path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._path))
             self._file = os.open(self._open_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            os.fsync(descriptor)
+            to_disk(folder)
 
     def write(self, lines: bytes) -> None:
         """Append whole lines, all or none."""
@@ -67,7 +69,7 @@ def finished(folder: Path) -> list[Path]:
 
 def recover(folder: Path) -> None:
     """Finish what dead writers left in an existing folder; those who live are not disturbed."""
-    with _locked(folder):
+    with _exclusive(folder):
         for path in folder.glob(f"*{_OPEN}"):
             try:
                 _recover(path)
@@ -89,11 +91,14 @@ def _settle(open_path: Path, size: int) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Keep others from making or recovering segments of a folder; yields the folder's descriptor."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Keep others from making or recovering segments of a folder.
+
+    The folder itself is locked: a job that compacts its segments holds it, meanwhile, in the sense of `recsys.storage`.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)

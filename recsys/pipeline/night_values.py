@@ -1,12 +1,12 @@
 """What is measured of a night before it is published; kept as `<folder>/night_checks/<as_of>.json`."""
 
-import os
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import StoreError
 from recsys.instants import compact, from_micros, to_micros
+from recsys.storage.local import write_whole
 
 FOLDER = "night_checks"
 
@@ -44,14 +44,7 @@ class NightValues(BaseModel):
 
 def keep(values: NightValues, folder: Path) -> None:
     """Keep the values of a night in the shop's folder; those that the same night had before go."""
-    path = folder / FOLDER / f"{compact(to_micros(values.as_of))}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(values.model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_whole(folder / FOLDER / f"{compact(to_micros(values.as_of))}.json", values.model_dump_json(indent=1))
 
 
 def kept(folder: Path, before: int | None = None) -> list[NightValues]:

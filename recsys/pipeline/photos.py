@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.tag_store import HASHES, TAGGED
+from recsys.storage.local import scratch_folder
 
 HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
 TAGGED_DDL = (
@@ -75,7 +75,7 @@ class SparkEngine:
     def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Path) -> None:
         tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
         # Spark reads the rows from a file: it would send those of a frame made here with every task.
-        with TemporaryDirectory(dir=folder.parent, prefix=".tmp-rows-") as rows_folder:
+        with scratch_folder(folder.parent) as rows_folder:
             pq.write_table(rows, f"{rows_folder}/rows.parquet")
             written = self.spark.read.parquet(f"{rows_folder}/rows.parquet")
             spread = written.repartition(min(tasks, max(1, rows.num_rows)))

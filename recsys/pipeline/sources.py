@@ -12,6 +12,7 @@ from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.tables.logs import COMPACTED_EVENTS
+from recsys.settings import digest
 from recsys.tables.night import Table
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
@@ -78,15 +79,15 @@ def fingerprint(settings: SourceSettings, folder: Path) -> str:
     A catalogue table or a URL is named but not looked into: its settings stand for it. Recorded events count where the
     SQL selects from them.
     """
-    digest = hashlib.sha256(settings.model_dump_json().encode())
+    found = hashlib.sha256(digest(settings).encode())
     for path in sorted(Path(settings.sql).glob("*.sql")):
         text = path.read_bytes()
-        digest.update(path.name.encode() + text)
+        found.update(path.name.encode() + text)
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
-            _add_files(digest, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
-    for raw in settings.raw.values():
-        _add_files(digest, _files(raw))
-    return digest.hexdigest()
+            _add_files(found, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
+    for _, raw in sorted(settings.raw.items()):
+        _add_files(found, _files(raw))
+    return found.hexdigest()
 
 
 def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:

@@ -248,15 +248,16 @@ def sale_profiles(counts: csr_matrix, known: NDArray[np.bool_], min_sales: int =
     Returns:
         Shape (n_sales, n_features), float32.
     """
-    counts = diags_array(known.astype(np.float32)) @ counts
-    counts.eliminate_zeros()
-    frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = np.where(frequencies >= min_sales, np.log((1 + known.sum()) / (1 + frequencies)) + 1, 0)
-    profiles = (counts @ diags_array(idf.astype(np.float32))).tocsr()
-    norms = row_norms(profiles)
-    profiles.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(profiles.indptr))
-    profiles.eliminate_zeros()
-    return profiles
+    from sklearn.feature_extraction.text import TfidfTransformer  # here: the service fits nothing, and starts without
+
+    seen = counts[known]
+    if not seen.nnz:
+        return csr_matrix(counts.shape, dtype=np.float32)
+    frequent = seen.getnnz(axis=0) >= min_sales
+    weighed = (diags_array(known.astype(np.float32)) @ counts @ diags_array(frequent.astype(np.float32))).tocsr()
+    weighed.eliminate_zeros()
+    # Fitted in float64: in float32, log((1 + n) / (1 + n of sales that have it)) + 1 would be rounded at each step.
+    return csr_matrix(TfidfTransformer().fit(seen.astype(np.float64)).transform(weighed))
 
 
 def row_norms(matrix: csr_matrix) -> NDArray[np.float32]:

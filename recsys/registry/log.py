@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from recsys.errors import StoreError
-from recsys.snapshot.store import locked
+from recsys.storage.local import held, to_disk
 
 
 class Evidence(BaseModel):
@@ -91,7 +91,7 @@ class ModelLog:
 
     def changing(self) -> AbstractContextManager[None]:
         """Keep all other changes waiting; the lock of a killed process is free."""
-        return locked(self._folder)
+        return held(self._folder)
 
     def changes(self) -> list[Change]:
         """Return the changes that were done, the oldest first.
@@ -152,21 +152,13 @@ class ModelLog:
         try:
             _drop_half_a_line(descriptor, self._path)
             os.write(descriptor, line.model_dump_json(by_alias=True).encode() + b"\n")
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _to_disk(self._folder)
+        to_disk(self._path)
+        to_disk(self._folder)
 
 
 def _drop_half_a_line(descriptor: int, path: Path) -> None:
     """Remove what a killed writer wrote of a line: nobody has been told that it is there."""
     written = path.read_bytes()
     os.ftruncate(descriptor, written.rfind(b"\n") + 1)
-
-
-def _to_disk(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,6 @@
 """Common parts of the reports: sections of notes, plots and tables, in one HTML file that opens from disk."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -47,10 +46,3 @@ def render(package: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(values)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it over the previous one."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

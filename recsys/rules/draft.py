@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from recsys.rules.filling import fill
-from recsys.rules.tallies import Constraint, Page
+from recsys.rules.tallies import Constraint, UnfilledPage
 
 
 class ArrangedPage(NamedTuple):
@@ -71,7 +71,7 @@ class Draft:
         candidates = [sale for sale in self.candidates if sale not in pinned]
         length = min(self.n, len(candidates) + len(pinned))
         self._close_up(length)
-        page = Page([None] * length, [None] * length, candidates, pinned.union(candidates), self.now)
+        page = UnfilledPage([None] * length, [None] * length, candidates, pinned.union(candidates), self.now)
         for place, (sale, rule) in self.pins.items():
             page.places[place], page.rules[place] = sale, rule
         filling = fill(page, self.constraints)

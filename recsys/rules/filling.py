@@ -6,7 +6,7 @@ Where every sale left breaks one, the later rules give way: a place is never lef
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recsys.rules.tallies import Check, Constraint, Page
+from recsys.rules.tallies import Check, Constraint, UnfilledPage
 
 
 class Filling(NamedTuple):
@@ -18,7 +18,7 @@ class Filling(NamedTuple):
     """A sentence for each rule that the page breaks."""
 
 
-def fill(page: Page, constraints: Sequence[Constraint]) -> Filling:
+def fill(page: UnfilledPage, constraints: Sequence[Constraint]) -> Filling:
     """Fill the free places of a page, of which there must be no more than candidates.
 
     Args:

@@ -35,6 +35,8 @@ class PageRules:
             rules: All rules of the shop.
             sales: The snapshot's sales; pages hold positions in them.
         """
+        self.rule_set = rules
+        """What they were compiled from."""
         compiler = Compiler(sales)
         ordered = sorted(rules.rules, key=_phase)
         compiled = [(rule.surface, _compiled(rule, compiler)) for rule in ordered]

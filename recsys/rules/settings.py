@@ -178,7 +178,8 @@ def load_rules(path: Path) -> RuleSet:
 def _repeated_names(content: dict[str, Any]) -> Iterator[str]:
     rules = content.get("rules")
     seen: dict[Any, int] = {}
-    for index, rule in enumerate(rules if isinstance(rules, list) else []):
-        name = rule.get("name") if isinstance(rule, dict) else None
+    for index, each in enumerate(rules if isinstance(rules, list) else []):
+        name = each.get("name") if isinstance(each, dict) else None
         if isinstance(name, str) and seen.setdefault(name, index) != index:
-            yield f"rules.{index}.name == {name!r}: must be no other rule's name, rules.{seen[name]} has it"
+            rule = f"must be no other rule's name, rules.{seen[name]} has it"
+            yield strict_yaml.problem(f"rules.{index}.name", name, rule)

@@ -16,7 +16,7 @@ _HALF = 0.5 + 1e-9  # 0.29 * 50 is a little less than 14.5
 
 
 @dataclass(slots=True)
-class Page:
+class UnfilledPage:
     """A page whose pinned sales have their places and whose other places are to be filled."""
 
     places: list[int | None]
@@ -82,14 +82,14 @@ class Tally:
         return ()
 
 
-Constraint = Callable[[Page], Tally]
+Constraint = Callable[[UnfilledPage], Tally]
 """Starts the tally of a page."""
 
 
 class AtMost(Tally):
     """At most so many sales of each group."""
 
-    def __init__(self, name: str, groups: Groups, limit: int, _page: Page):
+    def __init__(self, name: str, groups: Groups, limit: int, _page: UnfilledPage):
         super().__init__(name)
         self._groups = groups
         self._limit = limit
@@ -120,7 +120,7 @@ class AtMost(Tally):
 class AtMostInARow(Tally):
     """At most so many sales of one group, one after the other."""
 
-    def __init__(self, name: str, groups: Groups, limit: int, page: Page):
+    def __init__(self, name: str, groups: Groups, limit: int, page: UnfilledPage):
         super().__init__(name)
         self._groups = groups
         self._limit = limit
@@ -161,7 +161,7 @@ class AtMostInARow(Tally):
 class AtLeast(Tally):
     """At least so many sales of each group that candidates have, and of each required one."""
 
-    def __init__(self, name: str, groups: Groups, limit: int, required: Sequence[str], page: Page):
+    def __init__(self, name: str, groups: Groups, limit: int, required: Sequence[str], page: UnfilledPage):
         super().__init__(name)
         self._groups = groups
         self._limit = limit
@@ -210,7 +210,7 @@ class AtLeast(Tally):
 class NewSales(AtLeast):
     """A share of the places for sales that opened at an instant or after it, spread over the page."""
 
-    def __init__(self, name: str, opens_at: Sequence[int], share: float, lifetime: int | None, page: Page):
+    def __init__(self, name: str, opens_at: Sequence[int], share: float, lifetime: int | None, page: UnfilledPage):
         since = page.now - (page.now % DAY if lifetime is None else lifetime)
         new = frozenset([sale for sale in page.sales if opens_at[sale] >= since])
         groups = Groups(dict.fromkeys(new, NEW), {NEW: new})

@@ -19,7 +19,7 @@ bytes, 188 for each policy and 8 for each event.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -31,7 +31,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import SnapshotError
 from recsys.instants import from_micros, to_micros
-from recsys.snapshot.users import MappedUsers, Ranking, Users
+from recsys.snapshot.users import MappedUsers, Ranking, RecordLayout, Users
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -82,7 +82,7 @@ class SnapshotContents:
     reasons: Sequence[str]
     """Kinds of evidence, at most 256; a detail may follow: `content_images/pool · palm trees`."""
     versions: Mapping[str, str]
-    """What made the snapshot, such as {"home_ranker": "3"}."""
+    """The registered model that ranked, by its name, and its version: {"home_ranker": "3"}; empty without one."""
     fingerprint: str
     """Of all inputs and settings; at least 8 letters and digits."""
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -178,7 +178,7 @@ def describe(file: Path) -> FileEntry:
 class Snapshot:
     """One snapshot, memory-mapped and immutable: any number of threads may read it."""
 
-    def __init__(self, path: Path, manifest: Manifest, users: Users | None = None):
+    def __init__(self, path: Path, manifest: Manifest, users: Callable[[RecordLayout], Users] | None = None):
         self.path = path
         self.name = path.name
         self.manifest = manifest
@@ -187,6 +187,7 @@ class Snapshot:
         self.policies = manifest.policies
         self.reasons = manifest.reasons
         self.versions = manifest.versions
+        self.model_version = next(iter(manifest.versions.values()), "")
         self.fingerprint = manifest.fingerprint
         self.k = manifest.k
         self.sales = _read_sales(path / SALES)
@@ -198,16 +199,18 @@ class Snapshot:
             attribute: {value: _ranking(row) for value, row in rows.items()}
             for attribute, rows in shared["segments"].items()
         }
-        self.users: Users = users or MappedUsers(path, manifest.policies, len(self.sales), manifest.k)
+        n_photos = [max(len(sale.images), 1) for sale in self.sales]
+        layout = RecordLayout(manifest.policies, manifest.k, len(manifest.reasons), n_photos)
+        self.users: Users = MappedUsers(path, layout) if users is None else users(layout)
 
     @classmethod
-    def open(cls, path: Path, verify: bool = True, users: Users | None = None) -> "Snapshot":
+    def open(cls, path: Path, verify: bool = True, users: Callable[[RecordLayout], Users] | None = None) -> "Snapshot":
         """Open a snapshot.
 
         Args:
             path: The snapshot's folder.
             verify: Compare the checksum of each file too, which reads all of it.
-            users: Where the users lie, if not in the folder.
+            users: Returns the users whose records have a layout, if they do not lie in the folder.
 
         Raises:
             SnapshotError: If a file is missing, has another size or checksum, or the format is another one.

@@ -3,18 +3,11 @@
     <root>/<name>/          a snapshot; complete, or not there
     <root>/current          the name of the one to serve
     <root>/published.log    a JSON line for each time that `current` changed
-    <root>/.tmp-<random>/   being written or removed; if its writer died, the next write or prune removes it
 
-Readers need no lock: each change is one rename.
+Readers need no lock: each change is seen whole or not at all. The next write or prune removes what killed writers left.
 """
 
-import fcntl
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -24,10 +17,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from recsys.errors import ConfigurationError, SnapshotError
 from recsys.instants import to_micros
 from recsys.snapshot.format import read_manifest
+from recsys.storage.local import held, remove_folder, remove_leftovers, write_whole
 
 _CURRENT = "current"
 _LOG = "published.log"
-_TEMPORARY = ".tmp-"
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
 
 
@@ -84,7 +77,7 @@ def publish(root: Path, name: str, published_at: datetime) -> None:
     """
     if not _NAME.fullmatch(name):
         raise SnapshotError(f"name == {name!r}, must be a snapshot's name: see 'recsys snapshots list'")
-    with locked(root):
+    with held(root):
         read_manifest(root / name)
         if current(root) != name:
             _switch(root, Publication(published_at=_utc(published_at), action="publish", name=name))
@@ -98,7 +91,7 @@ def rollback(root: Path, rolled_back_at: datetime) -> str:
     Raises:
         SnapshotError: If no earlier one is left.
     """
-    with locked(root):
+    with held(root):
         name = _before_current(root)
         if name is None:
             raise SnapshotError(
@@ -149,85 +142,21 @@ def prune(root: Path, keep: int) -> list[str]:
     """
     if keep < 1:
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
-    with locked(root):
+    with held(root):
         remove_leftovers(root)
         needed = {*_names(root)[-keep:], current(root), _before_current(root)}
         removed = [name for name in _names(root) if name not in needed]
         for name in removed:
-            # Out of sight in one step: a reader never finds half a snapshot.
-            gone = root / f"{_TEMPORARY}{secrets.token_hex(8)}"
-            (root / name).rename(gone)
-            shutil.rmtree(gone)
+            remove_folder(root / name)
     return removed
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Keep all other changes of a folder of snapshots waiting; the lock of a killed process is free."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def temporary_folder(root: Path) -> Iterator[Path]:
-    """Make a folder to write a snapshot in, out of readers' sight; what is left of it at the end goes."""
-    folder = root / f"{_TEMPORARY}{secrets.token_hex(8)}"
-    with locked(root):
-        remove_leftovers(root)
-        folder.mkdir()
-        lock = _lock_of(folder).open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        lock.close()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def flush(folder: Path) -> None:
-    """Wait until all files of a folder are on the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        _to_disk(path)
-
-
-def move_into_place(folder: Path, target: Path) -> None:
-    """Give a flushed temporary folder its name, which must be free; the caller holds the lock of the root."""
-    _lock_of(folder).unlink()
-    _to_disk(folder)
-    folder.rename(target)
-    _to_disk(target.parent)
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove what killed writers left; the caller holds the lock of the folder."""
-    for folder in root.glob(f"{_TEMPORARY}*"):
-        if not _is_being_written(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # its writer may be removing it too
-
-
-def _lock_of(folder: Path) -> Path:
-    return folder / ".lock"
-
-
-def _is_being_written(folder: Path) -> bool:
-    if not _lock_of(folder).exists():
-        return False
-    with _lock_of(folder).open("r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _switch(root: Path, publication: Publication) -> None:
     # The log first: after a crash in between, `current` is the truth and _before_current still holds.
     log = root / _LOG
     lines = log.read_text("utf-8") if log.exists() else ""
-    _replace(log, f"{lines}{publication.model_dump_json()}\n")
-    _replace(root / _CURRENT, f"{publication.name}\n")
+    write_whole(log, f"{lines}{publication.model_dump_json()}\n")
+    write_whole(root / _CURRENT, f"{publication.name}\n")
 
 
 def _before_current(root: Path) -> str | None:
@@ -271,19 +200,3 @@ def _names(root: Path) -> list[str]:
 def _utc(instant: datetime) -> datetime:
     to_micros(instant)  # refuses an instant without zone
     return instant.astimezone(UTC)
-
-
-def _replace(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text(text, "utf-8")
-    _to_disk(temporary)
-    temporary.replace(file)
-    _to_disk(file.parent)
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

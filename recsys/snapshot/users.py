@@ -9,14 +9,14 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import SnapshotError
+from recsys.errors import DamagedRecordError
+from recsys.meta_model import is_meta
 
 HASHES = np.dtype("<u8")
 ROWS = np.dtype("<u4")
@@ -26,6 +26,10 @@ EVENTS = np.dtype([("sales", "<u4"), ("ages", "<u4")])
 
 _PURCHASE = np.uint32(1 << 31)
 _STEPS = 65_535
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
+_MOST_LOG_ODDS = 700.0
+"""Beyond it, exp() overflows: a float64 holds no such probability."""
+_ADVICE = "write the snapshot again with 'recsys nightly'"
 
 
 class _RankingArrays(NamedTuple):
@@ -75,15 +79,23 @@ class User(Protocol):
     """One user of a snapshot."""
 
     def places(self, policy: str) -> Iterator[Place]:
-        """Return his ranking by one of the personal policies, best first, unpacked as far as it is read."""
+        """Return the user's ranking by one of the personal policies, best first.
+
+        Raises:
+            DamagedRecordError: If it holds what no writer wrote.
+        """
         ...
 
     def ranking(self, policy: str) -> Ranking:
-        """Return his ranking by one of the personal policies."""
+        """Return the user's ranking by one of the personal policies, not checked."""
         ...
 
     def history(self) -> History:
-        """Return the events that the snapshot holds of him."""
+        """Return the events that the snapshot holds of the user.
+
+        Raises:
+            DamagedRecordError: If they lie where there are none.
+        """
         ...
 
 
@@ -91,7 +103,11 @@ class Users(Protocol):
     """All users of a snapshot; any number of threads may ask."""
 
     def find(self, user_id: str) -> User | None:
-        """Return a user; None for one without a ranking."""
+        """Return a user; None for one without a ranking.
+
+        Raises:
+            DamagedRecordError: If what tells where the user's record lies is damaged.
+        """
         ...
 
     def sample(self, count: int) -> Sequence[str]:
@@ -127,29 +143,75 @@ def unpack_ranking(record: NDArray[np.void] | np.void) -> Ranking:
     return Ranking(record["sales"], scores.astype(np.float32), record["reasons"], record["covers"])
 
 
-class RankingCodec:
-    """Unpacks rankings of k of n sales, scores as far as they are read, without an array."""
+class RecordLayout(NamedTuple):
+    """What the users' records of one snapshot consist of, and what their values may be."""
 
-    def __init__(self, n_sales: int, k: int):
-        self._k = k
-        self._record = struct.Struct(f"<ff{k}H{k}{'H' if n_sales <= 1 << 16 else 'I'}{k}B{k}B")
+    policies: Sequence[str]
+    """Those that rank for each user, in the order of their rankings."""
+    k: int
+    """Sales of each ranking."""
+    n_reasons: int
+    n_photos: Sequence[int]
+    """Of each sale of the snapshot; 1 also for a sale without photos, whose position is 0."""
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """The record of a ranking."""
+        return ranking_type(len(self.n_photos), self.k)
+
+
+class RankingCodec:
+    """Unpacks the rankings of one policy without an array: checked whole, scores worked out as far as they are read."""
+
+    def __init__(self, layout: RecordLayout, policy: str):
+        self._policy = policy
+        self._k = k = layout.k
+        self._reasons = bytes(range(layout.n_reasons))
+        self._n_photos = layout.n_photos
+        self._most = _MOST_LOG_ODDS if is_meta(policy) else _MOST_FLOAT32
+        self._record = struct.Struct(f"<ff{k}H{k}{'H' if len(layout.n_photos) <= 1 << 16 else 'I'}{k}s{k}s")
         self.size = self._record.size
 
     def places(self, data: bytes | memoryview, start: int) -> Iterator[Place]:
         """Return the ranking whose record starts at a byte.
 
         Raises:
-            SnapshotError: If it holds a sale twice, or a score that is no number.
+            DamagedRecordError: If it holds a sale twice, or a sale, reason, photo or score that there cannot be.
         """
-        k = self._k
+        k, n_photos = self._k, self._n_photos
         values = self._record.unpack_from(data, start)
         low, high = values[:2]
-        sales = values[k + 2 : 2 * k + 2]
-        if len(set(sales)) < k or not isfinite(high - low):
-            raise SnapshotError("a user's ranking holds a sale twice, or a score that is no number")
+        sales, reasons, covers = values[k + 2 : -2], values[-2], values[-1]
+        try:
+            is_whole = (
+                -self._most <= low <= high <= self._most  # false for what is no number, too
+                and len(set(sales)) == k
+                and not reasons.translate(None, self._reasons)  # what is left of it once all that there are are removed
+                and not [sale for sale, cover in zip(sales, covers, strict=True) if cover >= n_photos[sale]]
+            )
+        except IndexError:  # there is no such sale; asking for each beforehand would cost every page a microsecond
+            is_whole = False
+        if not is_whole:
+            raise DamagedRecordError(self._damage(low, high, sales, reasons, covers))
         step = (high - low) / _STEPS
         scores = (low + level * step for level in values[2 : k + 2])
-        return zip(sales, scores, values[2 * k + 2 : 3 * k + 2], values[3 * k + 2 :], strict=True)
+        return zip(sales, scores, reasons, covers, strict=True)
+
+    def _damage(self, low: float, high: float, sales: Sequence[int], reasons: bytes, covers: bytes) -> str:
+        """Say which value breaks which rule."""
+        n_sales = len(self._n_photos)
+        if not -self._most <= low <= high <= self._most:
+            problem = f"scores from {low:g} to {high:g}, must ascend within {-self._most:g}..{self._most:g}"
+        elif len(set(sales)) < self._k:
+            problem = "a sale twice, must hold each once"
+        elif max(sales) >= n_sales:
+            problem = f"sale {max(sales)}, must be below {n_sales}"
+        elif max(reasons) >= len(self._reasons):
+            problem = f"reason {max(reasons)}, must be below {len(self._reasons)}"
+        else:
+            sale, cover = next(pair for pair in zip(sales, covers, strict=True) if pair[1] >= self._n_photos[pair[0]])
+            problem = f"photo {cover} of sale {sale}, must be below {self._n_photos[sale]}"
+        return f"a user's ranking by {self._policy} holds {problem}: {_ADVICE}"
 
 
 def pack_history(sales: NDArray[np.integer], ages: NDArray[np.integer], purchases: NDArray[np.bool_]) -> NDArray:
@@ -190,11 +252,17 @@ class UserIndex:
         return len(self._hashes)
 
     def row(self, user_id: bytes) -> int | None:
-        """Return the row of a user; None for a user without one."""
+        """Return the row of a user; None for a user without one.
+
+        Raises:
+            DamagedRecordError: If the index names a row that there is not.
+        """
         wanted = user_hash(user_id)
         position = bisect_left(self._hashes, wanted)
         while position < len(self._hashes) and self._hashes[position] == wanted:
             row = self._rows[position]
+            if row >= len(self):
+                raise DamagedRecordError(f"a user's row == {row}, must be below {len(self)}: {_ADVICE}")
             if self.user_id(row) == user_id:
                 return row
             position += 1
@@ -208,11 +276,11 @@ class UserIndex:
 class MappedUsers:
     """The users in the memory-mapped files of a snapshot."""
 
-    def __init__(self, folder: Path, policies: Sequence[str], n_sales: int, k: int):
+    def __init__(self, folder: Path, layout: RecordLayout):
         self.index = UserIndex(folder)
-        record = ranking_type(n_sales, k)
-        self._codec = RankingCodec(n_sales, k)
-        self._records = {policy: mapped(folder / f"ranking_{policy}.bin", record) for policy in policies}
+        self.layout = layout
+        self._codecs = {policy: RankingCodec(layout, policy) for policy in layout.policies}
+        self._records = {policy: mapped(folder / f"ranking_{policy}.bin", layout.record) for policy in layout.policies}
         self._data = {policy: memoryview(records.view("u1").data) for policy, records in self._records.items()}
         self._offsets = mapped(folder / "history_offsets.bin", OFFSETS)
         self._events = mapped(folder / "history_events.bin", EVENTS)
@@ -233,15 +301,24 @@ class MappedUsers:
 
     def places(self, policy: str, row: int) -> Iterator[Place]:
         """Return the ranking of a row."""
-        return self._codec.places(self._data[policy], row * self._codec.size)
+        codec = self._codecs[policy]
+        return codec.places(self._data[policy], row * codec.size)
 
     def record(self, policy: str, row: int) -> np.void:
         """Return the record of the ranking of a row."""
         return self._records[policy][row]
 
     def events(self, row: int) -> NDArray[np.void]:
-        """Return the records of the events of a row."""
-        return self._events[int(self._offsets[row]) : int(self._offsets[row + 1])]
+        """Return the records of the events of a row.
+
+        Raises:
+            DamagedRecordError: If they lie outside of the file.
+        """
+        start, end = self._offsets[row : row + 2].tolist()
+        if not start <= end <= len(self._events):
+            rule = f"must ascend up to {len(self._events)}"
+            raise DamagedRecordError(f"a user's events start at {start} and end at {end}, {rule}: {_ADVICE}")
+        return self._events[start:end]
 
 
 class MappedUser(NamedTuple):
@@ -251,29 +328,29 @@ class MappedUser(NamedTuple):
     row: int
 
     def places(self, policy: str) -> Iterator[Place]:
-        """Return his ranking by one of the personal policies, unpacked as far as it is read."""
+        """Return the user's ranking by one of the personal policies, best first."""
         return self.users.places(policy, self.row)
 
     def ranking(self, policy: str) -> Ranking:
-        """Return his ranking by one of the personal policies."""
+        """Return the user's ranking by one of the personal policies, not checked."""
         return unpack_ranking(self.users.record(policy, self.row))
 
     def history(self) -> History:
-        """Return the events that the snapshot holds of him."""
+        """Return the events that the snapshot holds of the user."""
         return unpack_history(self.users.events(self.row))
 
 
 class UserPacking:
     """A user of a snapshot as one piece of bytes, for stores that keep users one by one."""
 
-    def __init__(self, policies: Sequence[str], n_sales: int, k: int):
-        self._policies = policies
-        self._record = ranking_type(n_sales, k)
-        self._codec = RankingCodec(n_sales, k)
+    def __init__(self, layout: RecordLayout):
+        self.layout = layout
+        self.record = layout.record
+        self.codecs = [RankingCodec(layout, policy) for policy in layout.policies]
 
     def pack(self, users: MappedUsers, row: int) -> bytes:
         """Return the rankings in the order of the policies, the history, and their CRC-32."""
-        rankings = [users.record(policy, row).tobytes() for policy in self._policies]
+        rankings = [users.record(policy, row).tobytes() for policy in self.layout.policies]
         data = b"".join([*rankings, users.events(row).tobytes()])
         return data + zlib.crc32(data).to_bytes(4, "little")
 
@@ -281,35 +358,36 @@ class UserPacking:
         """Return the user of some bytes.
 
         Raises:
-            SnapshotError: If they are damaged.
+            DamagedRecordError: If they are not those that were packed.
         """
-        start = len(self._policies) * self._record.itemsize
+        start = len(self.layout.policies) * self.record.itemsize
         events, rest = divmod(len(data) - start - 4, EVENTS.itemsize)
         if events < 0 or rest or zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
-            raise SnapshotError("a user's record is damaged: push the snapshot again with 'recsys snapshots push'")
-        return PackedUser(self._policies, self._codec, self._record, data)
+            raise DamagedRecordError("a user's record is damaged: push the snapshot again with 'recsys snapshots push'")
+        return PackedUser(self, data)
 
 
 class PackedUser(NamedTuple):
     """A user in one piece of bytes, which are sound."""
 
-    policies: Sequence[str]
-    codec: RankingCodec
-    record: np.dtype[np.void]
+    packing: UserPacking
     data: bytes
 
     def places(self, policy: str) -> Iterator[Place]:
-        """Return his ranking by one of the personal policies, unpacked as far as it is read."""
-        return self.codec.places(self.data, self.policies.index(policy) * self.codec.size)
+        """Return the user's ranking by one of the personal policies, best first."""
+        number = self.packing.layout.policies.index(policy)
+        codec = self.packing.codecs[number]
+        return codec.places(self.data, number * codec.size)
 
     def ranking(self, policy: str) -> Ranking:
-        """Return his ranking by one of the personal policies."""
-        start = self.policies.index(policy) * self.codec.size
-        return unpack_ranking(np.frombuffer(self.data, self.record, 1, start)[0])
+        """Return the user's ranking by one of the personal policies, not checked."""
+        record = self.packing.record
+        start = self.packing.layout.policies.index(policy) * record.itemsize
+        return unpack_ranking(np.frombuffer(self.data, record, 1, start)[0])
 
     def history(self) -> History:
-        """Return the events that the snapshot holds of him."""
-        start = len(self.policies) * self.codec.size
+        """Return the events that the snapshot holds of the user."""
+        start = len(self.packing.layout.policies) * self.packing.record.itemsize
         count = (len(self.data) - start - 4) // EVENTS.itemsize
         return unpack_history(np.frombuffer(self.data, EVENTS, count, start))
 

@@ -25,7 +25,6 @@ from recsys.snapshot.format import (
     sales_to_json,
     shared_to_json,
 )
-from recsys.snapshot.store import flush, locked, move_into_place, temporary_folder
 from recsys.snapshot.users import (
     EVENTS,
     HASHES,
@@ -37,6 +36,7 @@ from recsys.snapshot.users import (
     pack_rankings,
     user_hash,
 )
+from recsys.storage.local import held, put_in_place, scratch_folder, tree_to_disk
 
 
 def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> str:
@@ -59,11 +59,11 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
         InputError: If a value breaks a rule or a user has two rows.
     """
     check_contents(contents)
-    with temporary_folder(root) as folder:
+    with scratch_folder(root) as folder:
         manifest = _write_files(folder, contents, rankings)
         (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
-        flush(folder)
-        with locked(root):
+        tree_to_disk(folder)  # before the folder is held: nobody waits for the disk
+        with held(root):
             return _settle(folder, root, f"{compact(to_micros(contents.as_of))}-{contents.fingerprint[:8]}")
 
 
@@ -71,7 +71,7 @@ def _settle(folder: Path, root: Path, name: str) -> str:
     for candidate in _candidates(name):
         target = root / candidate
         if not target.exists():
-            move_into_place(folder, target)
+            put_in_place(folder, target)
             return candidate
         if _is_same(target, folder):
             return candidate
@@ -234,4 +234,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / ".lock")
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -10,8 +10,8 @@ from recsys.snapshot.format import POPULARITY, Ranking, Snapshot
 from serving.answers.pages import Pick
 from serving.stores.base import WithdrawnSale
 
-Segment = tuple[str, str]
-"""An attribute and its value."""
+AttributeValue = tuple[str, str]
+"""What the users of a segment share: an attribute and its value."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OpenSales:
     """The open sales of the popularity ranking, best first."""
     unranked: list[Pick]
     """The other open sales, the soonest to close first."""
-    segments: dict[Segment, list[Pick]] = field(default_factory=dict)
+    segments: dict[AttributeValue, list[Pick]] = field(default_factory=dict)
     """The open sales of the segments that were asked for."""
 
 
@@ -59,7 +59,7 @@ class Doorkeeper:
             self._open = found = self._open_at(now, version)
         return found
 
-    def segment(self, segment: Segment, open_sales: OpenSales) -> list[Pick]:
+    def segment(self, segment: AttributeValue, open_sales: OpenSales) -> list[Pick]:
         """Return the open sales of a segment, best first; none for one without a ranking."""
         found = open_sales.segments.get(segment)
         if found is None:

@@ -23,7 +23,7 @@ every request makes some.
 
 
 class Visit(NamedTuple):
-    """What a visitor did in his running session."""
+    """What a visitor did in the running session."""
 
     sale_id: str
     is_purchase: bool = False
@@ -69,8 +69,14 @@ class PageRequest(NamedTuple):
     assignment: Assignment | None = None
     """The side of an experiment that the page is served from."""
 
+    def of_side(self, side: OtherSide) -> "PageRequest":
+        """Return the request as another side of the experiment would serve it, whose page is not shown."""
+        return self._replace(
+            policy=side.policy, follows_rules=side.follows_rules, explain=False, exploration=None, interleaved=None
+        )
 
-class Page(NamedTuple):
+
+class ServedPage(NamedTuple):
     """What is shown."""
 
     policy: str

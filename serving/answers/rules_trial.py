@@ -1,6 +1,7 @@
 """What rules would change on the pages that a snapshot answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from recsys.instants import HOUR
@@ -37,14 +38,14 @@ def rules_trial(
     Raises:
         ConfigurationError: If the snapshot has no such policy.
     """
-    plain, ruled = TopSales(snapshot), TopSales(snapshot)
-    ruled.rules = PageRules(rules, snapshot.sales)
+    plain = TopSales.of(snapshot)
+    ruled = replace(plain, rules=PageRules(rules, snapshot.sales))
     instant = plain.as_of + _MORNING if now is None else now
     changes = []
     for user_id in users:
         request = PageRequest(user_id, kind.policy, kind.n, kind.surface, kind.attributes)
-        before, _ = plain.answer(request, instant, "trial")
-        after, _ = ruled.answer(request, instant, "trial")
+        before = plain.answer(request, instant, "trial").page
+        after = ruled.answer(request, instant, "trial").page
         rule_at = list(after.rule_at) or [None] * len(after.picks)
         arranged = ArrangedPage([pick[0] for pick in after.picks], rule_at, list(after.rules), list(after.notes))
         changes.append(compare(user_id, [pick[0] for pick in before.picks], arranged, plain.sale_ids))

@@ -6,7 +6,7 @@ from itertools import repeat
 
 import numpy as np
 
-from recsys.errors import SnapshotError
+from recsys.errors import DamagedRecordError, SnapshotError
 from recsys.instants import SECOND
 from recsys.ranking.ranker import Scored
 from recsys.ranking.ranker_files import RANKER, read_ranker
@@ -31,7 +31,11 @@ class SessionRanker:
             raise SnapshotError(f"{snapshot.path}: its ranker is of other sales: write it again with 'recsys nightly'")
 
     def rank(self, policy: str, user: User | None, session: Sequence[Visit]) -> "SessionRanking | None":
-        """Rank all sales of the horizon; None where the ranker knows neither a visit of the session nor the user."""
+        """Rank all sales of the horizon; None where the ranker knows neither a visit of the session nor the user.
+
+        Raises:
+            DamagedRecordError: If the user's history cannot be that of a user.
+        """
         position = self._catalogue.position
         known = [(position[sale_id], bought) for sale_id, bought in session if sale_id in position]
         if not known and user is None:
@@ -48,7 +52,9 @@ class SessionRanker:
             return Histories.of_nobody_known(as_of, n_sales)
         sales, ages, purchases = user.history()
         if len(sales) and not 0 <= sales.min() <= sales.max() < n_sales:  # a sparse product would not look
-            raise SnapshotError("a user's history holds a sale that there is not")
+            raise DamagedRecordError(
+                f"a user's history holds sales {sales.min()} to {sales.max()}, must be in 0..{n_sales - 1}"
+            )
         # An event in the second before as_of is none of the session.
         occurred_at = as_of - np.maximum(ages * np.int64(SECOND), 1)
         return Histories(as_of, n_sales, np.array([0, len(sales)]), sales, purchases, occurred_at)

@@ -73,6 +73,7 @@ class SaleWriter:
             ArithmeticError: If a score is no log-odds.
         """
         sales, images, reasons = self._sales, self._images, self._reasons
+        short, n_short = _SHORT, len(_SHORT)  # _varint, without a call for each sale
         parts: list[bytes] = []
         for rank, (sale, score, reason, cover) in enumerate(picks, 1):
             if score is None:
@@ -84,7 +85,8 @@ class SaleWriter:
             if extras:
                 place += extras[rank - 1]
             one, two, three = sales[sale], images[sale][cover], reasons[reason]
-            parts += (_SALES, _varint(len(one) + len(two) + len(three) + len(place)), one, two, three, place)
+            length = len(one) + len(two) + len(three) + len(place)
+            parts += (_SALES, short[length] if length < n_short else _encode(length), one, two, three, place)
         return parts
 
 

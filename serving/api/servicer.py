@@ -104,21 +104,21 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         top_sales = self._served()
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
-            request = top_sales.experiments.request(request, now)
-        hurry = self._store_is_remote and self._is_urgent(context)
-        if request.user_id and not request.session and not hurry:
+            request = top_sales.experiments.assigned_request(request, now)
+        is_urgent = self._store_is_remote and self._is_urgent(context)
+        if request.user_id and not request.session and not is_urgent:
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
-        hurry = hurry or (bool(request.session or request.explain) and self._is_urgent(context))
-        page, written = top_sales.answer(request, now, request_id, hurry)
+        is_urgent = is_urgent or (bool(request.session or request.explain) and self._is_urgent(context))
+        answer = top_sales.answer(request, now, request_id, is_urgent)
         while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
             self._metrics.redone.inc()
             now = sent
-            page, written = top_sales.answer(request, now, request_id, hurry)
-        self._recorder.page(request, page, top_sales, now, request_id, started)
-        return written
+            answer = top_sales.answer(request, now, request_id, is_urgent)
+        self._recorder.answer(request, answer, top_sales, now, request_id, started)
+        return answer.written
 
     def _session(self, user_id: str, now: int, as_of: int) -> Sequence[Visit]:
-        """Return what the user did in the last minutes; what he did before `as_of` is in his history."""
+        """Return what the user did in the last minutes; what they did before `as_of` is in their history."""
         try:
             events = self._store.session(user_id, max(now - self._session_span, as_of))
         except StoreError as error:

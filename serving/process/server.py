@@ -15,7 +15,7 @@ from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.config.serving import ServingSettings
-from recsys.errors import ConfigurationError, SnapshotError, StoreError
+from recsys.errors import ConfigurationError, DamagedRecordError, SnapshotError, StoreError
 from recsys.instants import SECOND, to_micros
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.snapshot.format import Snapshot
@@ -24,7 +24,7 @@ from serving.answers.top_sales import TopSales
 from serving.api.access import Access, credentials
 from serving.api.admin import AdminServicer, Status
 from serving.api.certificates import read_certificate
-from serving.api.guard import Guard
+from serving.api.guard import MethodGuard
 from serving.api.servicer import RecommendationsServicer
 from serving.clocks import Clock, ReplayClock, system_clock
 from serving.process.background import Background
@@ -125,7 +125,12 @@ class _Process:
             Path(settings.experiments) if settings.experiments else None, folder, self.troubles, clock
         )
         self.watcher = SnapshotWatcher(
-            self.store, self._prepared, self.troubles, loaded=self._ready, refused=self.metrics.refused.inc
+            self.store,
+            self._prepared,
+            self._put_in_force,
+            self.troubles,
+            loaded=self._ready,
+            refused=self.metrics.refused.inc,
         )
 
     def start(self) -> Server:
@@ -182,7 +187,7 @@ class _Process:
         settings, most = self.settings, self.settings.limits.max_concurrent
         pool = AnswerThreads(threads, most)
         self.pools.append(pool)
-        guard = Guard(self.access, self.metrics, settings.log, self.tracer, is_admin=service is _ADMIN)
+        guard = MethodGuard(self.access, self.metrics, settings.log, self.tracer, is_admin=service is _ADMIN)
         return grpc.server(
             pool,  # type: ignore[arg-type]  # any executor will do
             handlers=[guard.handler(service, servicer)],
@@ -228,15 +233,14 @@ class _Process:
             )
         if isinstance(self.clock, ReplayClock):
             self.clock.begin(snapshot.as_of)
-        top_sales = TopSales(snapshot, self.store.version, self.store.withdrawn)
-        self.rules.apply(top_sales)
-        self.experiments.apply(top_sales)
+        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn))
         _warm_up(top_sales, default, self.clock())
         return top_sales
 
+    def _put_in_force(self, top_sales: TopSales) -> TopSales:
+        return self.experiments.put_in_force(self.rules.put_in_force(top_sales))
+
     def _ready(self) -> None:
-        self.rules.apply(self.watcher.served())  # a snapshot that is back after a rollback has those of its time
-        self.experiments.apply(self.watcher.served())
         self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
 
     def _set_health(self, status: Any, *services: str) -> None:
@@ -251,8 +255,7 @@ class _Process:
             self.troubles.clear(STORE)
         except StoreError as error:
             self.troubles.note(STORE, str(error))
-        self.rules.poll(self.watcher.serving())
-        self.experiments.poll(self.watcher.serving())
+        self.rules.poll()
         self.watcher.poll()
 
     def _measure(self) -> None:
@@ -281,7 +284,7 @@ class _Process:
         metrics.withdrawn_sales.set(sum(sale.is_withdrawn(now) for sale in self.store.withdrawn().values()))
         late = f"{snapshot.name} holds no sale that opened in the last {-left / 3600:.0f} h: run 'recsys nightly'"
         self._note("horizon", late if left <= 0 else None)
-        self._note("session ranking", top_sales.session_problem or None)
+        self._note("session ranking", top_sales.chooser.session_problem or None)
 
     def _note(self, kind: str, text: str | None) -> None:
         if text:
@@ -317,7 +320,9 @@ def _warm_up(top_sales: TopSales, policy: str, now: int) -> None:
     session = [Visit(sale.sale_id) for sale in top_sales.snapshot.sales[:3]]
     for user_id in ["", *top_sales.snapshot.users.sample(_WARM_UP_PAGES)]:
         for visits in ((), session):
-            top_sales.answer(PageRequest(user_id, policy, session=visits), now, "warm-up")
+            failure = top_sales.answer(PageRequest(user_id, policy, session=visits), now, "warm-up").failure
+            if failure is not None and not isinstance(failure, DamagedRecordError):
+                raise failure
 
 
 def _taken(address: str, key: str) -> ConfigurationError:

@@ -1,9 +1,10 @@
-"""Follows what is published: requests see the old snapshot or rules, or the new ones, never neither."""
+"""Follows what is published: requests see the old snapshot, rules and experiments, or the new ones, never a mixture."""
 
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
@@ -27,8 +28,9 @@ class SnapshotWatcher:
     Args:
         store: Where snapshots are.
         prepare: Makes a snapshot ready to serve; raises SnapshotError to refuse it.
+        put_in_force: Returns what answers with the rules and experiments that are in force now.
         troubles: Told of what is refused.
-        loaded: Called after each swap.
+        loaded: Called after each new snapshot.
         refused: Called for each snapshot that cannot be served.
     """
 
@@ -36,12 +38,14 @@ class SnapshotWatcher:
         self,
         store: Store,
         prepare: Callable[[Snapshot], TopSales],
+        put_in_force: Callable[[TopSales], TopSales],
         troubles: Troubles,
         loaded: Callable[[], object],
         refused: Callable[[], object] = lambda: None,
     ):
         self._store = store
         self._prepare = prepare
+        self._put_in_force = put_in_force
         self._troubles = troubles
         self._loaded = loaded
         self._count_refused = refused
@@ -67,7 +71,9 @@ class SnapshotWatcher:
         return self._served
 
     def poll(self) -> None:
-        """Look once for a newly published snapshot, and load it."""
+        """Look once for changed rules and experiments, and for a newly published snapshot, and swap what answers."""
+        if self._served is not None:
+            self._served = self._put_in_force(self._served)
         name = None
         try:
             name = self._store.current()
@@ -94,12 +100,13 @@ class SnapshotWatcher:
         if stamp == self._refused:
             return
         if self._before is not None and self._before.snapshot.name == name:
-            fresh = self._before
+            fresh = self._put_in_force(self._before)  # it has those of its time
         else:
             self._refused = stamp
             with _giving_way():
                 fresh = self._prepare(self._opened(name))
-        self._before, self._served = self._served, fresh
+        self._before = self._served
+        self._served = fresh
         self._refused = None
         self._troubles.clear(SNAPSHOT)
         self._loaded()
@@ -140,31 +147,26 @@ class RulesWatcher:
         self._troubles = troubles
         self._state: object = None
         self._rules: RuleSet | None = None
-        self._compiled_for: tuple[TopSales, RuleSet] | None = None
 
     @property
     def fingerprint(self) -> str:
         """Of the rules in force; empty where there are none."""
         return self._rules.fingerprint if self._rules else ""
 
-    def poll(self, top_sales: TopSales | None) -> None:
-        """Look once for changed rules, and put them in force."""
-        if self._path is None:
-            return
-        self._read(self._path)
-        if top_sales is not None and self._rules is not None:
-            self.apply(top_sales)
-
-    def apply(self, top_sales: TopSales) -> None:
-        """Compile the rules for a snapshot, once."""
-        if self._rules is None or self._compiled_for == (top_sales, self._rules):
-            return
-        top_sales.rules = PageRules(self._rules, top_sales.snapshot.sales)
-        for note in top_sales.rules.notes:
+    def put_in_force(self, top_sales: TopSales) -> TopSales:
+        """Return what answers with the rules in force; the same where it has them already."""
+        if self._rules is None or (top_sales.rules is not None and top_sales.rules.rule_set is self._rules):
+            return top_sales
+        compiled = PageRules(self._rules, top_sales.snapshot.sales)
+        for note in compiled.notes:
             _log.info("rules: %s", note)
-        self._compiled_for = (top_sales, self._rules)
+        return replace(top_sales, rules=compiled)
 
-    def _read(self, path: Path) -> None:
+    def poll(self) -> None:
+        """Look once for changed rules."""
+        path = self._path
+        if path is None:
+            return
         try:
             stat = path.stat()
             state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)

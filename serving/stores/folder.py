@@ -1,7 +1,5 @@
 """The store in files, for the processes of one machine; the default."""
 
-import fcntl
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from recsys.errors import StoreError
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from recsys.storage.local import held, write_whole
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
 from serving.stores.sessions import SessionFiles
@@ -89,13 +88,12 @@ class FolderStore:
 
     def _change(self, changes: Mapping[str, WithdrawnSale | None]) -> None:
         try:
-            with self._file.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with held(self._file.parent):
                 known = self._read()
                 closed = {sale_id: sale for sale_id, sale in known.items() if sale.closed and changes.get(sale_id)}
                 sales = {**known, **changes, **closed}  # what is closed is not just hidden, whoever was faster
                 known = {sale_id: sale for sale_id, sale in sorted(sales.items()) if sale}
-                self._write(list(known.values()))
+                write_whole(self._file, _WITHDRAWN.dump_json(list(known.values()), indent=1))
                 self._known = known
         except OSError as error:
             raise StoreError(f"{self._file} cannot be written ({error.strerror}): check the disk") from None
@@ -109,11 +107,3 @@ class FolderStore:
         except (OSError, ValidationError) as error:
             raise StoreError(f"{self._file} cannot be read ({error}): correct or remove it") from None
         return {sale.sale_id: sale for sale in sales}
-
-    def _write(self, sales: list[WithdrawnSale]) -> None:
-        aside = self._file.with_suffix(".tmp")
-        with aside.open("wb") as file:
-            file.write(_WITHDRAWN.dump_json(sales, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self._file)

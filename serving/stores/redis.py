@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import redis
@@ -26,8 +26,9 @@ from recsys.config.serving import StoreSettings
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import DAY, SECOND
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users, read_manifest
-from recsys.snapshot.users import MappedUsers, PackedUser, UserPacking
+from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users
+from recsys.snapshot.users import MappedUsers, PackedUser, RecordLayout, UserPacking
+from recsys.storage.local import put_in_place, scratch_folder
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
 
@@ -204,9 +205,7 @@ class RedisStore:
         time.sleep(3 * self._poll_seconds)
 
     def _opened(self, name: str, folder: Path) -> Snapshot:
-        manifest = read_manifest(folder, with_users=False)
-        packing = UserPacking(manifest.policies, manifest.n_sales, manifest.k)
-        return Snapshot.open(folder, users=_RedisUsers(self, f"snapshot:{name}:user:", packing))
+        return Snapshot.open(folder, users=partial(_RedisUsers, self, f"snapshot:{name}:user:"))
 
     def _fetch(self, name: str, folder: Path) -> None:
         with self._reached():
@@ -215,25 +214,27 @@ class RedisStore:
             raise SnapshotError(
                 f"{self._key(f'snapshot:{name}')} is not in Redis: push it with 'recsys snapshots push'"
             )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._folder, prefix=".tmp-") as aside, self._refreshing:
+        with scratch_folder(self._folder) as aside, self._refreshing:
             for file, data in files.items():
                 assert isinstance(file, bytes)  # the connection decodes nothing
                 assert isinstance(data, bytes)
-                path = Path(aside) / "snapshot" / file.decode()
+                path = aside / file.decode()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            with suppress(OSError):  # another process of this machine was faster
-                (Path(aside) / "snapshot").rename(folder)
+            try:
+                put_in_place(aside, folder)
+            except OSError:
+                if not folder.exists():  # else another process of this machine was faster
+                    raise
 
 
 class _RedisUsers:
     """The users of a snapshot in Redis."""
 
-    def __init__(self, store: RedisStore, prefix: str, packing: UserPacking):
+    def __init__(self, store: RedisStore, prefix: str, layout: RecordLayout):
         self._store = store
         self._prefix = prefix
-        self._packing = packing
+        self._packing = UserPacking(layout)
 
     def find(self, user_id: str) -> PackedUser | None:
         """Return a user; None for one without a ranking."""
@@ -285,7 +286,7 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
 def _push_users(server: redis.Redis, snapshot: Snapshot, prefix: str, progress: Progress) -> None:
     users = snapshot.users
     assert isinstance(users, MappedUsers)
-    packing = UserPacking(snapshot.policies, len(snapshot.sales), snapshot.k)
+    packing = UserPacking(users.layout)
     for start in range(0, len(users.index), _BATCH):
         rows = range(start, min(start + _BATCH, len(users.index)))
         with server.pipeline(transaction=False) as pipeline:

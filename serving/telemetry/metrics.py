@@ -46,6 +46,12 @@ class Metrics:
         self.redone = Counter(
             "recsys_pages_redone", "Pages made anew since a sale closed while they were made.", registry=registry
         )
+        self.ranking_failures = Counter(
+            "recsys_ranking_failures",
+            "Pages made without the user's ranking: it is damaged (damaged_record), or the code is (bug).",
+            ["cause"],
+            registry=registry,
+        )
         self.events = Counter("recsys_recorded_events", "Events recorded.", ["kind"], registry=registry)
         self.refused = Counter("recsys_snapshots_refused", "Snapshots that could not be served.", registry=registry)
         self.exposures_lost = self._gauge(

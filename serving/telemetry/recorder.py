@@ -1,12 +1,13 @@
-"""Hands each answer to the log of exposures and to the metrics."""
+"""Hands each answer to the log of exposures, to the metrics, and where its ranking failed to the log."""
 
 from time import perf_counter
 
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.logs.records import Assignment, Exposure
-from serving.answers.pages import Page, PageRequest
-from serving.answers.top_sales import TopSales
+from serving.answers.pages import PageRequest, ServedPage
+from serving.answers.top_sales import Answer, TopSales
+from serving.telemetry.failures import RankingFailures
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record_log import RecordLog
 
@@ -23,16 +24,20 @@ class Recorder:
     def __init__(self, exposures: RecordLog[Exposure] | None, metrics: Metrics):
         self._exposures = exposures
         self._metrics = metrics
+        self._failures = RankingFailures(metrics)
 
-    def page(
-        self, request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, started: float
+    def answer(
+        self, request: PageRequest, answer: Answer, top_sales: TopSales, now: int, request_id: str, started: float
     ) -> None:
-        """Record a page before it is sent.
+        """Record an answer before it is sent.
 
         Raises:
             NotRecordedError: If the log is durable, and cannot be written.
         """
         ranked = perf_counter()
+        page = answer.page
+        if answer.failure is not None:
+            self._failures.note(answer.failure, request.user_id, request_id)
         level = _LEVELS[page.level]
         if self._exposures is not None:
             self._exposures.append(_exposure(request, page, top_sales, now, request_id, level))
@@ -44,7 +49,9 @@ def _variant(assigned: Assignment) -> str:
     return f"{assigned.experiment}/{assigned.variant}"
 
 
-def _exposure(request: PageRequest, page: Page, top_sales: TopSales, now: int, request_id: str, level: str) -> Exposure:
+def _exposure(
+    request: PageRequest, page: ServedPage, top_sales: TopSales, now: int, request_id: str, level: str
+) -> Exposure:
     snapshot = top_sales.snapshot
     return Exposure(
         now,

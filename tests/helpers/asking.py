@@ -16,12 +16,12 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def answered(
-    top_sales: TopSales, now: int, user_id: str = "", *, hurry: bool = False, policy: str = "meta", **asked: object
+    top_sales: TopSales, now: int, user_id: str = "", *, is_urgent: bool = False, policy: str = "meta", **asked: object
 ) -> pb.GetTopSalesResponse:
     """Ask for a page without a network, and read it from the wire."""
-    page, written = top_sales.answer(PageRequest(user_id, policy, **asked), now, "r-1", hurry)
-    response = pb.GetTopSalesResponse.FromString(written)
-    assert [sale.rank for sale in response.sales] == list(range(1, len(page.picks) + 1))
+    answer = top_sales.answer(PageRequest(user_id, policy, **asked), now, "r-1", is_urgent)
+    response = pb.GetTopSalesResponse.FromString(answer.written)
+    assert [sale.rank for sale in response.sales] == list(range(1, len(answer.page.picks) + 1))
     return response
 
 

@@ -49,7 +49,7 @@ class InProcess:
         )
         self.events.start()
         self.rules = RulesWatcher(rules, self.troubles)
-        self.watcher = SnapshotWatcher(self.store, self._prepared, self.troubles, self._ready)
+        self.watcher = SnapshotWatcher(self.store, self._prepared, self.rules.put_in_force, self.troubles, lambda: None)
         self.servicer = RecommendationsServicer(
             self.settings,
             self.watcher.served,
@@ -64,7 +64,7 @@ class InProcess:
         self.poll()
 
     def poll(self) -> None:
-        self.rules.poll(self.watcher.serving())
+        self.rules.poll()
         self.watcher.poll()
 
     def ask(self, user_id: str = "", seconds_left: float | None = None, **fields: object) -> pb.GetTopSalesResponse:
@@ -91,12 +91,7 @@ class InProcess:
         self.close()
 
     def _prepared(self, snapshot: Snapshot) -> TopSales:
-        top_sales = TopSales(snapshot, self.store.version, self.store.withdrawn)
-        self.rules.apply(top_sales)
-        return top_sales
-
-    def _ready(self) -> None:
-        self.rules.apply(self.watcher.served())
+        return self.rules.put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn))
 
     def _status(self) -> Status:
         return Status(self.watcher.serving(), self.rules.fingerprint, self.troubles.listed(), None)

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from mlflow import MlflowClient
 
 from recsys.config.settings import Settings
+from tests.helpers.yaml_text import yaml_text
 
 MLFLOW_WARNS = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 """For tests that use MLflow, which SQLAlchemy 2.1 warns on its first use."""
@@ -134,7 +134,7 @@ class SmallShop:
     def configuration(self, **changes: Any) -> Path:
         """Write the settings as a configuration file."""
         path = self.folder / "shop.yaml"
-        path.write_text(yaml.safe_dump(self.raw_settings(**changes)))
+        path.write_text(yaml_text(self.raw_settings(**changes)))
         return path
 
 

@@ -55,8 +55,8 @@ class StoreContract:
 
     def test_every_user_has_the_same_answer_byte_by_byte_as_from_the_files(self, store, publish, shop, night):
         name = publish()
-        direct = TopSales(Snapshot.open(shop.root / name))
-        through = TopSales(store.open(name), store.version, store.withdrawn)
+        direct = TopSales.of(Snapshot.open(shop.root / name))
+        through = TopSales.of(store.open(name), store.version, store.withdrawn)
         now = to_micros(direct.snapshot.as_of) + HOUR
         session = [Visit(night.sales[0].sale_id), Visit(night.sales[-1].sale_id, True)]
         levels = set()
@@ -64,8 +64,8 @@ class StoreContract:
             for policy in direct.snapshot.all_policies:
                 for visits in ((), session):
                     request = PageRequest(user_id, policy, 100, session=visits, explain=bool(visits))
-                    written = through.answer(request, now, "r-1")[1]
-                    assert written == direct.answer(request, now, "r-1")[1]
+                    written = through.answer(request, now, "r-1").written
+                    assert written == direct.answer(request, now, "r-1").written
                     levels.add(pb.GetTopSalesResponse.FromString(written).fallback_level)
         assert levels == {pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_POPULAR}
 

@@ -117,7 +117,7 @@ class Shop:
 
     def load(self, *arguments: object, **changes: object) -> TopSales:
         """Write a snapshot, and return what answers from it."""
-        return TopSales(Snapshot.open(self.root / self.write(*arguments, **changes)))
+        return TopSales.of(Snapshot.open(self.root / self.write(*arguments, **changes)))
 
     def point_at(self, name: str) -> None:
         snapshot_store.publish(self.root, name, AS_OF)

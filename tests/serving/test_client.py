@@ -1,6 +1,10 @@
+import json
 import socket
 import threading
+from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -8,8 +12,11 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
+from recsys.instants import SECOND
+from recsys.logs.records import RECORDED_EVENTS
 from serving.client import Client, purchase, top_sales, visit
 from tests.helpers.asking import shown
+from tests.helpers.in_process import InProcess
 
 
 class Recorded(pb_grpc.RecommendationsServicer):
@@ -42,8 +49,15 @@ def recorded():
 
 @pytest.fixture
 def target(recorded):
+    with served(recorded) as target:
+        yield target
+
+
+@contextmanager
+def served(servicer: pb_grpc.RecommendationsServicer) -> Iterator[str]:
+    """Listen on a free port."""
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    pb_grpc.add_RecommendationsServicer_to_server(recorded, server)
+    pb_grpc.add_RecommendationsServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"
@@ -186,3 +200,35 @@ def test_many_threads_may_use_one_client(published):
 def test_client_without_admin_port_says_so(target):
     with Client(target) as client, pytest.raises(RecsysError, match="admin_target == None, must be the address"):
         client.status()
+
+
+class LosesTheFirstAnswer(pb_grpc.RecommendationsServicer):
+    """Records events as the service does, but its first answer is lost on the way."""
+
+    def __init__(self, service: InProcess):
+        self._service = service
+        self.answers: list[pb.RecordEventsResponse] = []
+
+    def RecordEvents(self, request, context):  # noqa: N802
+        self.answers.append(self._service.servicer.RecordEvents(request, context))
+        if len(self.answers) == 1:
+            self._service.clock.micros += SECOND
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+        return self.answers[-1]
+
+
+def test_event_with_its_time_that_is_sent_again_after_a_lost_answer_has_the_same_id(published):
+    event = visit("ann", "s00", "r-1")
+    event.occur_time.FromMicroseconds(published.clock() - SECOND)
+    with InProcess(published.root.parent, published.clock) as service:
+        losing = LosesTheFirstAnswer(service)
+        with served(losing) as target, Client(target, deadline=30) as client:
+            assert client.record([event]) == 1
+    first, again = recorded_lines(published.root.parent)
+    assert again["recorded_at"] - first["recorded_at"] == SECOND
+    assert again["event_id"] == first["event_id"] != ""
+
+
+def recorded_lines(folder: Path) -> list[dict]:
+    files = (folder / RECORDED_EVENTS).glob("*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]

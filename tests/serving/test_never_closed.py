@@ -22,7 +22,8 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.instants import HOUR
 from recsys.rules import PageRules
 from serving.answers.open_sales import Doorkeeper, OpenSales
-from serving.answers.top_sales import TopSales
+from serving.answers.page_making import PageMaker
+from serving.answers.pages import PageRequest
 from serving.api.requests import page_request
 from serving.api.servicer import RecommendationsServicer
 from serving.stores.folder import FolderStore
@@ -161,10 +162,10 @@ def look_at_withdrawn_sales_once(monkeypatch) -> None:
 
 
 def show_all_that_is_allowed(monkeypatch) -> None:
-    def admitted(self: TopSales, request: object, is_open: list[bool]) -> list[bool]:
-        return [sale_id in request.allowed for sale_id in self.sale_ids] if request.allowed else is_open
+    def allowed(self: PageMaker, request: PageRequest, is_open: list[bool]) -> list[bool]:
+        return [sale_id in request.allowed for sale_id in self._position] if request.allowed else is_open
 
-    monkeypatch.setattr(TopSales, "_admitted", admitted)
+    monkeypatch.setattr(PageMaker, "_allowed", allowed)
 
 
 def pin_what_is_closed(monkeypatch) -> None:
@@ -175,7 +176,7 @@ def pin_what_is_closed(monkeypatch) -> None:
 
 
 def trust_the_ranking(monkeypatch) -> None:
-    monkeypatch.setattr(TopSales, "_admitted", lambda _, _request, is_open: [True] * len(is_open))
+    monkeypatch.setattr(PageMaker, "_allowed", lambda _, _request, is_open: [True] * len(is_open))
 
 
 LEAKS = [

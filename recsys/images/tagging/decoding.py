@@ -3,10 +3,11 @@
 import io
 import re
 import warnings
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 
 DECODING = 1
 """Part of every tagger's version: a change of what photos are decoded to needs another."""
@@ -15,16 +16,6 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000
 
 _REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 """What Pillow says of odd files would be a line of the log for each; what matters of it is a reason below."""
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""By EXIF orientation."""
 
 
 class PhotoError(Exception):
@@ -103,12 +94,10 @@ def _opened(data: bytes, max_megapixels: float) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # which turns a TIFF upright
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-        turn = _TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    except Exception:  # damaged EXIF: the picture may be whole
-        return image
-    return image if turn is None else image.transpose(turn)
+    with suppress(Exception):  # damaged EXIF: the picture may be whole
+        # In place, a photo stays turned when other tags are so damaged that its EXIF cannot be written back.
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _in_colours(image: Image.Image) -> Image.Image:

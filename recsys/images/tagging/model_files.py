@@ -4,13 +4,13 @@ import hashlib
 import os
 import re
 import shutil
-import uuid
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
 from recsys.errors import ConfigurationError, ModelError
+from recsys.storage.local import put_in_place, scratch_folder, write_whole
 
 _SILENCE = 60
 """A server that says nothing for so many seconds is given up."""
@@ -33,7 +33,6 @@ def fetched(url: str, sha256: str | None) -> Path:
     path = cache_folder() / url.rsplit("/", 1)[-1]
     seal = path.with_name(path.name + ".sha256")
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, path, seal, sha256)
     if sha256 or seal.exists():
         check_hash(path, sha256 or seal.read_text())
@@ -41,20 +40,19 @@ def fetched(url: str, sha256: str | None) -> Path:
 
 
 def _fetch(url: str, path: Path, seal: Path, sha256: str | None) -> None:
-    new = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")  # another process may fetch it too
     try:
-        _download(url, new)
-        if sha256 and hash_of(new) != sha256:
-            raise OSError(f"sha256 == {hash_of(new)}, must be {sha256}")
-        seal.write_text(hash_of(new))
-        new.replace(path)
+        with scratch_folder(path.parent) as scratch:
+            new = scratch / path.name
+            _download(url, new)
+            if sha256 and hash_of(new) != sha256:
+                raise OSError(f"sha256 == {hash_of(new)}, must be {sha256}")
+            write_whole(seal, hash_of(new))
+            put_in_place(new, path)
     except (OSError, HTTPException) as error:
         raise ModelError(
             f"{url} cannot be fetched ({error}): try again, or fetch it by hand and name the file in "
             "images.tagger.weights (or .labels)"
         ) from error
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _download(url: str, path: Path) -> None:

@@ -3,12 +3,11 @@
     <folder>/hashes/<part>/*.parquet               image_uri, stamp, image_hash, or why there is none
              tags/<tagger version>/<part>/*.parquet    a row a content hash: tags, or why it was set aside
 
-A part is written under another name and renamed when it is whole: nothing half-written is read, and a run that is
-killed loses one part. Parts only ever add; of two rows of the same photo either is right, and the later part counts.
+A part is written aside and put in its place when it is whole: nothing half-written is read, and a run that is killed
+loses one part. Parts only ever add; of two rows of the same photo either is right, and the later part counts.
 """
 
-import shutil
-import uuid
+import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from recsys.images.tagging.decoding import PASSING
+from recsys.storage.local import put_in_place, scratch_folder
 
 HASHES = pa.schema(
     [
@@ -89,17 +89,11 @@ class TagStore:
 
 @contextmanager
 def _part(folder: Path) -> Iterator[Path]:
-    for left_over in folder.glob(".tmp-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    # A name of its own each time: the Java side of a killed run may still be writing into the last one.
-    new = folder / f".tmp-{uuid.uuid4().hex[:8]}"
-    new.mkdir(parents=True)
-    yield new
-    if not ds.dataset(new, format="parquet").count_rows():
-        shutil.rmtree(new)
-        return
-    last = max((int(part.name.split("-")[1]) for part in folder.glob("part-*")), default=-1)
-    new.rename(folder / f"part-{last + 1:06d}-{new.name.removeprefix('.tmp-')}")
+    with scratch_folder(folder) as new:
+        yield new
+        if ds.dataset(new, format="parquet").count_rows():
+            last = max((int(part.name.split("-")[1]) for part in folder.glob("part-*")), default=-1)
+            put_in_place(new, folder / f"part-{last + 1:06d}-{secrets.token_hex(4)}")
 
 
 def _read(folder: Path, schema: pa.Schema, columns: list[str], condition: pc.Expression | None = None) -> pa.Table:

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 
 from recsys.errors import EmptyInputError
-from recsys.images.themes.themes import ThemeModel, cosine, fit_themes, projection
+from recsys.images.themes.themes import LEAST_OF_STRONGEST, ThemeModel, cosine, fit_themes, projection
 
 TOP_TAGS = 4
 """Coherence looks at so many of a theme's strongest tags."""
@@ -84,7 +84,8 @@ def co_occurrence(photo_tags: csr_matrix) -> NDArray[np.float64]:
 
 def coherence(theme: NDArray[np.float64], together: NDArray[np.float64], n_photos: int) -> float:
     """Return the mean NPMI of pairs of the theme's strongest tags; 1 where it has a single tag."""
-    strongest = [tag for tag in np.argsort(-theme, kind="stable")[:TOP_TAGS] if theme[tag] > 0]
+    least = LEAST_OF_STRONGEST * theme.max()
+    strongest = [tag for tag in np.argsort(-theme, kind="stable")[:TOP_TAGS] if theme[tag] > least]
     pairs = [_npmi(together[a, b], together[a, a], together[b, b], n_photos) for a, b in combinations(strongest, 2)]
     return float(np.mean(pairs)) if pairs else 1.0
 

@@ -1,6 +1,5 @@
 """The theme models of a shop, a file each: a night takes the last one, or fits the next."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from recsys.errors import ModelError
 from recsys.images.themes.themes import ThemeModel
 from recsys.instants import DAY
+from recsys.storage.local import write_whole
 
 Fit = Callable[[ThemeModel | None], ThemeModel]
 
@@ -44,13 +44,7 @@ def themes_as_of(
 
 def save(model: ThemeModel, path: Path) -> None:
     """Write a model; half a file is never seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(f".{os.getpid()}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(model.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    write_whole(path, model.to_json())
 
 
 def read(path: Path) -> ThemeModel:

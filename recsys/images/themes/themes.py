@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import NMF, non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
@@ -28,6 +29,9 @@ SAME_THEME = 0.5
 NAME_TAGS = 3
 NAMED_SHARE = 0.2
 """A tag is part of a theme's name if it weighs so much of the strongest."""
+LEAST_OF_STRONGEST = 1e-9
+"""A tag that weighs a smaller share of the strongest is not in the theme: the fit left it by rounding, 0 or 1e-22 as
+the processor adds up."""
 FIT_ITERATIONS = 400
 FIT_TOLERANCE = 1e-4
 LEAST_SHARE = 0.01
@@ -250,8 +254,7 @@ def _factorized(
     with threadpool_limits(1), np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last sweeps move themes by less than can be seen
         model.fit_transform(photo_tags, **given)
-    lengths = np.linalg.norm(model.components_, axis=1, keepdims=True)
-    return model.components_ / np.where(lengths > 0, lengths, 1), float(np.nan_to_num(model.reconstruction_err_))
+    return normalize(model.components_), float(np.nan_to_num(model.reconstruction_err_))
 
 
 def _with_columns(model: ThemeModel, tags: list[str]) -> NDArray[np.float64]:
@@ -300,7 +303,8 @@ def theme_name(component: NDArray[np.float64], tags: Sequence[str], taken: Colle
 
     Where the name is taken, further tags of the theme are added, and a number where it has no more.
     """
-    order = [tag for tag in np.argsort(-component, kind="stable") if component[tag] > 0]
+    least = LEAST_OF_STRONGEST * component.max()
+    order = [tag for tag in np.argsort(-component, kind="stable") if component[tag] > least]
     strong = sum(component[tag] >= NAMED_SHARE * component[order[0]] for tag in order)
     lengths = range(min(strong, NAME_TAGS), len(order) + 1)
     names = [" · ".join(tags[tag] for tag in order[:length]) for length in lengths]

@@ -11,7 +11,8 @@ from recsys.reports.backtest.model_sections import boosted, calibration, coeffic
 from recsys.reports.backtest.sections import Section, ablation, differences, policies, slices
 from recsys.reports.backtest.summary import summary
 from recsys.reports.backtest.terms import terms
-from recsys.reports.page import render, write_atomically
+from recsys.reports.page import render
+from recsys.storage.local import write_whole
 
 _PARTS = (policies, differences, ablation, slices, calibration, coefficients, learning_curve, boosted)
 
@@ -27,7 +28,6 @@ def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> N
     sales = (result.get("sales") or {}).values()
     album = Album(photos, (sale["cover"] for sale in sales if sale.get("cover")))
     shown = examples(result, album)
-    file.parent.mkdir(parents=True, exist_ok=True)
     text = render(
         __package__,
         window=result["window"],
@@ -37,7 +37,7 @@ def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> N
         photos=album.photos,
         terms=terms(result),
     )
-    write_atomically(file, text)
+    write_whole(file, text)
 
 
 def _sections(result: Mapping[str, Any]) -> Iterator[Section]:

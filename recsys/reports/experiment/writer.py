@@ -8,8 +8,9 @@ from pathlib import Path
 from recsys.experiments.analysis.results import Conventions, Result
 from recsys.reports.experiment.sections import Section, sections
 from recsys.reports.experiment.wording import headline, instant, level, meaning
-from recsys.reports.page import Table, render, write_atomically
+from recsys.reports.page import Table, render
 from recsys.reports.wording import percent, plural
+from recsys.storage.local import write_whole
 
 _TYPES = {"ab": "A/B test", "aa": "A/A test: a policy against itself", "interleave": "Interleaving"}
 _DOUBT = "Not to be trusted: the set-up is faulty, see above."
@@ -33,12 +34,11 @@ def write_report(result: Result, folder: Path) -> ReportFiles:
         result: The result of the analysis.
         folder: Created if missing; the files of an earlier report are replaced, each atomically.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = ReportFiles(folder / "result.json", folder / "report.md", folder / "report.html")
     parts = sections(result)
-    write_atomically(written.result, result.to_json())
-    write_atomically(written.markdown, _markdown(result, parts))
-    write_atomically(written.html, _html(result, parts))
+    write_whole(written.result, result.to_json())
+    write_whole(written.markdown, _markdown(result, parts))
+    write_whole(written.html, _html(result, parts))
     return written
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from cli.main import main
 from recsys.images.settings import TaggerSettings
 from tests.helpers.small_photos import own_tagger, write_photo
 from tests.helpers.small_shop import MLFLOW_WARNS, SmallShop, random_rows
+from tests.helpers.yaml_text import yaml_text
 
 pytestmark = MLFLOW_WARNS
 
@@ -69,7 +69,7 @@ def configuration(folder, settings, photos) -> Path:
         "themes": {"themes": 4},
     }
     path = folder / "shop.yaml"
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(yaml_text(raw))
     return path
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 import jobs.engine.run
-from jobs.engine.run import LOG, Run, Step, locked, with_inputs
+from jobs.engine.run import LOG, Run, Step, with_inputs
 from recsys.config.settings import Settings
 from recsys.errors import BusyError, InputError, StepError
 from recsys.settings import digest
+from recsys.storage.local import held
 from tests.helpers.small_shop import contents
 
 
@@ -215,15 +216,16 @@ def test_step_killed_while_its_outputs_move_is_redone(steps, monkeypatch):
 
 
 def test_what_a_killed_step_left_is_not_taken_for_its_output(steps):
-    (steps.folder / ".tmp-a/table_a").mkdir(parents=True)
-    (steps.folder / ".tmp-a/table_a/old_part").write_text("left")
+    left = steps.folder / f".tmp-{'0' * 16}/table_a"
+    left.mkdir(parents=True)
+    (left / "old_part").write_text("left")
     steps.do()
     assert [path.name for path in (steps.folder / "table_a").iterdir()] == ["part"]
     assert not list(steps.folder.glob(".tmp-*"))
 
 
 def test_folder_that_another_run_holds_is_busy(steps):
-    with locked(steps.folder), pytest.raises(BusyError) as error:
+    with held(steps.folder), pytest.raises(BusyError) as error:
         steps.do()
     assert str(error.value) == f"another run works in {steps.folder}: wait for it to end, or give another 'folder'"
     assert steps.do() == ["a", "b", "c"]

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.run import locked
 from jobs.experiments.analyze_experiment import gather_evidence, phase_folder
 from recsys.config.settings import Settings
 from recsys.errors import BusyError, ConfigurationError, EmptyInputError, InputError
@@ -17,6 +16,7 @@ from recsys.experiments.evidence import Evidence
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import HOUR, to_micros
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
+from recsys.storage.local import held
 from recsys.tables.experiments import EXPERIMENT_USERS
 from tests.helpers.small_shop import AS_OF, SmallShop, at, event, sale
 
@@ -142,7 +142,7 @@ def test_an_unknown_experiment_is_an_error_that_names_the_known_ones(settings):
 
 def test_a_phase_is_analysed_by_one_process(settings, evidence):
     folder = phase_folder(settings, experiment_file().experiments[0])
-    with locked(folder), pytest.raises(BusyError):
+    with held(folder), pytest.raises(BusyError):
         gather_evidence(settings, experiment_file(), KEY, to_micros(AS_OF))
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from pyspark.sql import functions as f
 
-from jobs.engine.run import locked
 from jobs.night.compact_exposures import Compacted, compact, compact_exposures, read_exposures
 from recsys.config.pipeline import SourceSettings
 from recsys.errors import BusyError
@@ -22,6 +21,7 @@ from recsys.instants import DAY, HOUR, from_micros, parse_instant
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.logs.segments import Segment, finished
 from recsys.pipeline import sources
+from recsys.storage.local import held
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES, RECORDED_EVENTS
 from recsys.tables.night import EVENTS
 from serving.telemetry.record_log import RecordLog
@@ -245,7 +245,7 @@ def test_only_the_days_asked_for_are_opened(spark, tmp_path):
 
 
 def test_two_jobs_do_not_compact_the_same_log(spark, tmp_path):
-    with locked(tmp_path / "exposures"), pytest.raises(BusyError):
+    with held(tmp_path / "exposures"), pytest.raises(BusyError):
         compact(spark, tmp_path, EXPOSURES)
 
 
@@ -295,7 +295,7 @@ def test_a_job_killed_before_any_change_loses_and_doubles_nothing(spark, tmp_pat
         assert finished(folder / "exposures") == []
         if survived:
             break
-    assert step == 5  # a file for each of two days, one of rejected lines, two segments
+    assert step == 6  # a file for each of two days, one of rejected lines, a scratch folder's lock, two segments
 
 
 def test_random_deliveries_give_each_record_once(spark, tmp_path):

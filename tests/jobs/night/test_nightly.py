@@ -277,6 +277,11 @@ def test_snapshot_names_what_made_it(published_shop):
     )
 
 
+def test_night_of_a_model_by_another_name_publishes_its_version_under_that_name(shop):
+    nightly(night(shop.settings(mlflow={"model_name": "sea_ranker"})))
+    assert served(shop).versions == {"sea_ranker": "1"}
+
+
 def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_did(published_shop):
     snapshot = served(published_shop)
     ranker, catalogue = read_ranker(snapshot.file(RANKER))

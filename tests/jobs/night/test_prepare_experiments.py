@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from jobs.engine.nights import night
 from jobs.engine.run import Run
 from jobs.night.nightly import nightly
 from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, prepare_experiments, ranking_settings
 from jobs.registry import tracking
+from recsys.config.settings import Settings
+from recsys.errors import BusyError
 from recsys.experiments.model_pins import PINS
 from recsys.meta_model import LogisticModel, MetaModel, meta_model_from_json
 from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.registry.versions import CHAMPION
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from recsys.storage.local import held
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
+from tests.helpers.yaml_text import yaml_text
 
 pytestmark = MLFLOW_WARNS
 
@@ -53,7 +56,7 @@ class Prepared:
 
     def write(self, *experiments: dict[str, Any], **changes: object) -> None:
         content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": list(experiments), **changes}
-        self.file.write_text(yaml.safe_dump(content))
+        self.file.write_text(yaml_text(content))
 
     def register(self, model: MetaModel, fingerprint: str) -> str:
         version = tracking.register(self.settings, model, {}, 1, fingerprint)
@@ -103,6 +106,21 @@ def prepared(registered, tmp_path) -> Prepared:
 
 def pins_of(run: Run) -> dict[str, str]:
     return json.loads((run.folder / EXPERIMENTS / PINS).read_text())
+
+
+def test_pins_are_held_against_nights_of_other_days_until_they_are_written(prepared, monkeypatch):
+    prepared.write(experiment("themes", {"policy": "meta", "model": "champion"}, {"policy": "popularity"}))
+    version_of, looked_up = tracking.version_of, []
+
+    def looking(settings: Settings, alias: str) -> str:
+        with pytest.raises(BusyError), held(Path(settings.folder) / EXPERIMENTS, wait=False):
+            pass
+        looked_up.append(alias)
+        return version_of(settings, alias)
+
+    monkeypatch.setattr(tracking, "version_of", looking)
+    prepared.prepare()
+    assert looked_up == ["champion"]
 
 
 def test_alias_is_pinned_when_the_phase_begins_and_stays_when_it_moves(prepared, caplog):
@@ -185,7 +203,7 @@ def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(shop, tmp_path)
     assert tracking.register(settings, backwards, {}, 1, "backwards") == "2"
     sides = ({"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "2"})
     content = {"schema_version": 1, "default": {"policy": "meta"}, "experiments": [experiment("backwards", *sides)]}
-    (conf / "home.yaml").write_text(yaml.safe_dump(content))
+    (conf / "home.yaml").write_text(yaml_text(content))
     nightly(night(settings))
     snapshot = Snapshot.open(settings.snapshots_folder / snapshot_store.current(settings.snapshots_folder))
     assert snapshot.policies == ("meta", "meta@2")

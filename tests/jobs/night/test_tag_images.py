@@ -352,6 +352,7 @@ from jobs.night import tag_images as job
 from jobs.engine.nights import night
 from recsys.config.settings import load_settings
 from recsys.pipeline.photos import ProcessEngine
+from recsys.storage.local import held
 
 class SlowEngine(ProcessEngine):
     def tag_photos(self, photos, settings, folder):
@@ -360,7 +361,7 @@ class SlowEngine(ProcessEngine):
 
 run = night(load_settings(Path(sys.argv[1])))
 store, engine, settings = job.tag_store(run), SlowEngine(), run.settings.images
-with job.locked(store.folder):
+with held(store.folder, wait=False):
     hashes = job._hashed(store, engine, sorted(sys.argv[2:]), settings)
     job._tag_new(run, store, engine, hashes)
 """

@@ -27,7 +27,7 @@ from recsys.registry.versions import CHALLENGER, CHAMPION, model_configuration
 from recsys.settings import digest
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
-from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS
+from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, random_rows
 
 pytestmark = MLFLOW_WARNS
 
@@ -118,6 +118,16 @@ def test_promotion_in_the_middle_of_a_night_is_for_the_next_one(shop):
     assert read_model(run)[1] == "1"
     night(settings, trains=False).do((TAKE_CHAMPION,))
     assert read_model(run)[1] == "2"
+
+
+def test_champion_of_another_model_or_registry_is_taken_though_its_version_is_the_same(tmp_path):
+    shop = SmallShop(tmp_path).write(*random_rows(1))
+    found = set()
+    for mlflow in ({}, {"model_name": "sea_ranker"}, {"tracking_uri": "http://elsewhere"}):
+        run = night(shop.settings(mlflow=mlflow))
+        run.pinned[CHAMPION] = "1"
+        found.add(digest(TAKE_CHAMPION.depends_on(run)))
+    assert len(found) == 3
 
 
 def test_champion_ranks_on_when_a_recommender_is_added(shop):

@@ -219,6 +219,7 @@ from mlflow import MlflowClient
 from jobs.registry import tracking
 from jobs.registry.promote_model import Asked, appoint, log_of, promote
 from recsys.registry import log as model_log
+from recsys.storage import local as storage
 from recsys.config.settings import load_settings
 
 settings = load_settings(Path(sys.argv[1]))
@@ -250,7 +251,7 @@ def promote_the_other(moment):
     touched = []
     fakes = vars(os) | {"write": dying(os.write, moment, touched, lambda file, line: os.write(file, line[:40]))}
     fakes["fsync"] = dying(os.fsync, moment, touched)
-    model_log.os = types.SimpleNamespace(**fakes)
+    model_log.os = storage.os = types.SimpleNamespace(**fakes)
     for name in ("set_registered_model_alias", "delete_registered_model_alias"):
         setattr(MlflowClient, name, dying(getattr(MlflowClient, name), moment, touched))
     promote(settings, other, asked, force=True)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 
 import pytest
 import yaml
@@ -136,6 +137,44 @@ def test_backtest_is_logged_as_a_run_of_its_own(settings):
     assert run.data.metrics == {"meta.ndcg_at_10": 0.5, "meta.users": 9, "meta.auc": 0.9, "meta 3.ndcg_at_10": 0.5}
 
 
+@pytest.fixture
+def requests(settings, monkeypatch) -> list[str]:
+    """Names of the requests that log values, in the order in which MLflow's store answered them."""
+    store, answered = tracking._client(settings)._tracking_client.store, []
+
+    def noted(name: str, answer: Callable) -> Callable:
+        return lambda *args, **kwargs: (answered.append(name), answer(*args, **kwargs))[1]
+
+    for name in ("log_batch", "log_param", "log_metric", "set_tag"):
+        monkeypatch.setattr(store, name, noted(name, getattr(store, name)))
+    return answered
+
+
+def test_all_values_of_a_version_and_of_a_backtest_are_one_request_each(settings, requests):
+    tracking.register(settings, MODEL, {"auc": 0.75}, 120, "one request", {tracking.MADE_BY: "nightly"})
+    assert requests == ["log_batch"]
+    tracking.log_backtest(settings, backtest_result("1", "2", "3"))
+    assert requests == ["log_batch", "log_batch"]
+
+
+def test_more_values_than_one_request_holds_are_all_logged(settings, requests):
+    lineage = {f"tag{number}": str(number) for number in range(101)}
+    tracking.register(settings, MODEL, {}, 120, "many tags", lineage)
+    assert requests == ["log_batch", "log_batch"]
+    client = tracking._client(settings)
+    run_id = client.get_model_version(settings.mlflow.model_name, "1").run_id
+    assert client.get_run(run_id).data.tags.items() >= lineage.items()
+
+
+def test_setting_longer_than_mlflow_holds_is_cut_and_not_refused(settings):
+    without = tuple(f"own_visits{number}" for number in range(1_000))
+    long = settings.model_copy(update={"recommenders": settings.recommenders.model_copy(update={"without": without})})
+    tracking.register(long, MODEL, {}, 120, "long")
+    client = tracking._client(settings)
+    run_id = client.get_model_version(settings.mlflow.model_name, "1").run_id
+    assert client.get_run(run_id).data.params["without"] == str(without)[:6_000]
+
+
 def test_last_backtest_is_the_latest_that_holds_all_of_the_versions(settings):
     ids = [
         tracking.log_backtest(settings, backtest_result(*versions, ndcg=ndcg))
@@ -159,7 +198,7 @@ def test_everything_of_mlflow_lies_below_the_folder(settings, registry, monkeypa
 
 
 def test_database_whose_making_was_killed_is_made_anew(tmp_path):
-    half_made = tmp_path / "shop/var/.tmp-mlflow"
+    half_made = tmp_path / f"shop/var/.tmp-{'0' * 16}"
     half_made.mkdir(parents=True)
     (half_made / "mlflow.db").write_bytes(b"half a database")
     (half_made / "mlflow.db-journal").write_bytes(b"of another")

@@ -139,7 +139,7 @@ def test_feature_or_policy_that_does_not_exist_is_refused(refusal, line, problem
 
 
 def test_missing_file_is_named(tmp_path, refusal):
-    with pytest.raises(ConfigurationError, match=r"absent.yaml does not exist: name a configuration file such as"):
+    with pytest.raises(ConfigurationError, match=r"absent.yaml does not exist: name a file such as conf/demo"):
         load_settings(tmp_path / "absent.yaml")
     assert "base.yaml does not exist" in refusal("extends: base.yaml\n" + MINIMAL)
 

@@ -2,7 +2,6 @@ from copy import deepcopy
 from datetime import timedelta
 
 import pytest
-import yaml
 
 from recsys.errors import ConfigurationError
 from recsys.experiments.files import check_known, load_experiments
@@ -10,6 +9,7 @@ from recsys.experiments.model_pins import places
 from recsys.experiments.settings import ExperimentFile
 from tests.helpers.paths import CONF as ALL_CONF
 from tests.helpers.written_experiments import END, PURCHASES, START, experiment_file, written, written_file
+from tests.helpers.yaml_text import yaml_text
 
 CONF = ALL_CONF / "experiments"
 
@@ -23,7 +23,7 @@ CONTENT = {"key": "c", "weight": 0.5, "policy": "content"}
 def load(tmp_path):
     def load_content(content: object) -> ExperimentFile:
         path = tmp_path / "home.yaml"
-        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        path.write_text(content if isinstance(content, str) else yaml_text(content))
         return load_experiments(path)
 
     return load_content
@@ -258,7 +258,7 @@ def test_fingerprint_is_blind_to_comments_layout_defaults_and_zones(load):
     content = written_file(written())
     same = deepcopy(content) | {"kill_switch": False, "unit": "user_id"}
     same["experiments"][0] |= {"coverage": 1.0, "phase": 1, "start": "2026-03-02T01:00:00+01:00"}
-    text = "# a comment\n" + yaml.safe_dump(same, default_flow_style=True).replace("'2026-03", "2026-03").replace(
+    text = "# a comment\n" + yaml_text(same, default_flow_style=True).replace("'2026-03", "2026-03").replace(
         "00'", "00"
     )
     fingerprints = {load(content).fingerprint, load(text).fingerprint}

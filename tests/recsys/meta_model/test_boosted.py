@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 from recsys.meta_model import BoostedModel, MetaModelSettings, meta_model_from_json, probability
 from recsys.meta_model import boosted as module
 from recsys.meta_model.base import BoostedSettings
 from recsys.meta_model.training import Examples, evaluate, predict, train
+from tests.helpers.closeness import assert_close
 
 SETTINGS = MetaModelSettings(kind="boosted", boosted=BoostedSettings(trees=40, leaves=6, min_examples=20))
 
@@ -41,7 +42,7 @@ def raw(model: BoostedModel, features: np.ndarray, again: np.ndarray) -> np.ndar
 def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: BoostedModel, sample: Examples) -> None:
     assert model.correction == pytest.approx(-np.log(4), abs=0.1)  # each sale not bought stands for four
     found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
-    assert_allclose(found, raw(model, sample.features, sample.again) + model.correction, atol=1e-5)
+    assert_close(found, raw(model, sample.features, sample.again) + model.correction, terms=1)  # rounded to float32
     assert found.dtype == np.float32
 
 
@@ -70,7 +71,7 @@ def test_trees_are_held_at_the_first_place_of_a_page(sample: Examples) -> None:
     assert shown.held == [1.0, 1.0, 1.0]
     columns = np.column_stack([sample.features, sample.again, np.ones((3000, 3))]).astype(np.float32)
     found = shown.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
-    assert_allclose(found, shown.booster.predict(columns, raw_score=True) + shown.correction, atol=1e-5)
+    assert_close(found, shown.booster.predict(columns, raw_score=True) + shown.correction, terms=1)
     assert predict(shown, sample) @ (1 / sample.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
@@ -99,7 +100,9 @@ def test_contributions_add_up_to_the_log_odds(model: BoostedModel, sample: Examp
     rows = np.column_stack([sample.features[:12], np.zeros(12)])
     bought_before, expected = model.booster.predict(rows, pred_contrib=True)[:, 3:].T.reshape(2, 4, 3)
     log_odds = model.log_odds(list(values), (4, 3))
-    assert_allclose(added.sum(axis=0) + bought_before + expected + model.correction, log_odds, atol=1e-4)
+    parts = np.concatenate([added, [bought_before, expected, np.full((4, 3), model.correction)]])
+    size = np.abs(parts).sum(axis=0)
+    assert_close(parts.sum(axis=0), log_odds, terms=len(parts), dtype=np.float32, scale=size)
     assert np.abs(added[:2]).max() > 0.2
 
 
@@ -120,7 +123,7 @@ def test_model_over_other_features_has_its_own_at_their_mean_and_leaves_strange_
     a, b = sample.features[:50, :2].T
     found = changed.log_odds([np.full(50, 9, np.float32), b, a], (50,))
     expected = raw(model, np.column_stack([a, b, np.full(50, sample.features[:, 2].mean())]), np.zeros(50))
-    assert_allclose(found, expected + model.correction, atol=1e-5)
+    assert_close(found, expected + model.correction, terms=1)
     assert changed.over(["b", "a"]) == model.over(["b", "a"])
     assert changed.strengths["new"] == 0
     values = np.stack([np.full((1, 4), 9, np.float32), b[None, :4], a[None, :4]])

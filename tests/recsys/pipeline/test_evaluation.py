@@ -7,9 +7,12 @@ import pytest
 from recsys.instants import DAY
 from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, known_users, page_metrics, ranked_pages
 from recsys.shop.histories import Block
+from tests.helpers.closeness import rounding
 from tests.helpers.shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
+TERMS = 12 * 20
+"""A score adds up the events of a history, each times the features of a profile, or the features of a page."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,7 @@ def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = Fa
     found = {}
     for policy, values in scores.items():
         order = sorted(candidates, key=lambda column: (-float(values[column]), column))
+        gaps = np.abs(np.diff(values[order]))
         ranks = sorted(order.index(column) + 1 for column in relevant)
         shown = [rank for rank in ranks if rank <= 10]
         ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(ranks), 10) + 1))
@@ -56,6 +60,7 @@ def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = Fa
             "shown": [fitted.data.catalogue.position[ids[column]] for column in order[:10]],
             "bought": [fitted.data.catalogue.position[ids[column]] for column in sorted(relevant)],
             "ranks": [order.index(column) + 1 for column in sorted(relevant)],
+            "has_near_tie": bool(((gaps > 0) & (gaps <= rounding(values, TERMS, dtype=np.float32))).any()),
         }
     return found
 
@@ -76,7 +81,9 @@ def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_mo
     assert found.keys() == expected.keys()
     assert len({key[:2] for key in expected}) > 8
     assert max(len(row["ranks"]) for row in pages) > 1
-    for key, metrics in expected.items():
+    clear = {key: metrics for key, metrics in expected.items() if not metrics.pop("has_near_tie")}
+    assert len(clear) > 0.9 * len(expected)  # of others, rounding decides the ranks
+    for key, metrics in clear.items():
         for name, value in metrics.items():
             assert found[key][name] == pytest.approx(value), (key, name)
 

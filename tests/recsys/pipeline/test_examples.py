@@ -7,10 +7,13 @@ import pytest
 from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import sample_page, training_examples
+from tests.helpers.closeness import assert_close
 from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
 COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again", "place"]
+TERMS = 12 * 20
+"""A score adds up the events of a history, each times the features of a profile, or the features of a page."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,14 @@ def test_sampling_rate_is_the_share_of_the_users_sales_not_bought_that_was_drawn
 def test_examples_do_not_depend_on_partitions_or_on_the_other_instants(fitted, examples):
     for partitions, instants in ((1, fitted.instants), (5, fitted.instants[1:])):
         frame = training_examples(fitted.histories.repartition(partitions), fitted.shop, instants, SETTINGS)
-        assert collected(frame) == [row for row in examples if row["as_of"] in instants]
+        found, expected = collected(frame), [row for row in examples if row["as_of"] in instants]
+        assert [[row[name] for name in COLUMNS] for row in found] == [
+            [row[name] for name in COLUMNS] for row in expected
+        ]
+        for name in set(expected[0]).difference(COLUMNS):
+            of_expected = np.array([row[name] for row in expected], np.float32)
+            scale = max(1, np.abs(of_expected).max())  # a feature is log(1 + gain * score), or the score itself
+            assert_close([row[name] for row in found], of_expected, terms=TERMS, scale=scale, about=name)
 
 
 def test_another_seed_draws_other_sales_for_the_same_purchases(fitted, examples):

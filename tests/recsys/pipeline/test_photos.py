@@ -11,9 +11,11 @@ import torch
 
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.files import content_hash
+from recsys.images.tagging.inference import load_tagger
 from recsys.images.tagging.tag_store import HASHES, TAGGED, TagStore
 from recsys.pipeline import photos
 from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine, choose_engine
+from tests.helpers.closeness import assert_no_near_ties, assert_same_tags, rounding, terms_of
 from tests.helpers.small_photos import own_tagger, write_photo
 
 
@@ -64,11 +66,14 @@ def test_spark_writes_the_same_rows_as_one_process(spark, uris, tmp_path):
     assert spark_hashes == hashes
     without_numbers = ["image_hash", "reason", "detail", "tags"]
     assert spark_tagged.select(without_numbers) == tagged.select(without_numbers)
-    for column in ("probabilities", "embedding"):
-        for found, expected in zip(spark_tagged[column].to_pylist(), tagged[column].to_pylist(), strict=True):
-            assert (found is None) == (expected is None)
-            if expected is not None:
-                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    terms = terms_of(load_tagger(settings.tagger).network)
+    for found, expected in zip(spark_tagged.to_pylist(), tagged.to_pylist(), strict=True):
+        of_expected = expected["probabilities"], expected["embedding"]
+        assert (found["probabilities"] is None) == (expected["probabilities"] is None)
+        if expected["probabilities"] is not None:
+            near = 2 * rounding(expected["embedding"], terms, dtype=np.float32).item()
+            assert_no_near_ties(np.log(expected["probabilities"]), near)
+            assert_same_tags(found["probabilities"], found["embedding"], of_expected, terms)
 
 
 def test_nothing_to_do_leaves_no_part(spark, tmp_path, uris):

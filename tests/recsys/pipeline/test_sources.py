@@ -211,6 +211,13 @@ def test_fingerprint_sees_each_file_of_a_folder_and_needs_none(tmp_path):
     assert len({absent, one, sources.fingerprint(settings, tmp_path / "absent")}) == 3
 
 
+def test_order_of_keys_in_a_configuration_changes_no_fingerprint():
+    tables = {name: RawTable(table=f"db.{name}", options={"a": "1", name: "2"}) for name in ("sales", "events")}
+    one = SourceSettings(sql="sql", raw=tables)
+    other = SourceSettings(sql="sql", raw=dict(reversed(tables.items())))
+    assert sources.fingerprint(one, Path("absent")) == sources.fingerprint(other, Path("absent"))
+
+
 def test_url_and_table_are_not_looked_into():
     raw = {"a": RawTable(path="s3://bucket/lines"), "b": RawTable(table="lines")}
     assert sources.fingerprint(SourceSettings(sql="sql", raw=raw), Path("absent"))

@@ -13,6 +13,7 @@ from recsys.meta_model import Calibration, LogisticModel, MetaModel
 from recsys.ranking.ranker import Ranker, gathered, top
 from recsys.ranking.scorer import Scorer
 from recsys.shop.histories import Histories
+from tests.helpers.closeness import assert_close
 from tests.helpers.shops import (
     AS_OF,
     ShopData,
@@ -30,6 +31,8 @@ SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38,
 SESSIONS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=5)
 BEFORE_SESSION = ("own_visits", "own_purchases", "own_recency", "own_habit", "activity")
 """Features that count a user's events up to as_of alone."""
+LOG_PRICE = 10.0
+"""No logarithm of a price is larger; a price gap is the difference of two."""
 SHOPS = {seed: with_photos(random_shop(seed, n_users=9, n_sales=10, n_events=150)) for seed in range(6)}
 RANKERS = {seed: fitted_ranker(shop) for seed, shop in SHOPS.items()}
 
@@ -100,7 +103,8 @@ def test_contributions_and_the_intercept_are_the_log_odds(seed):
         is_again = np.array([[(user, sale) in again for sale in row] for user, row in enumerate(best.tolist())])
         assert is_again.any() or len(known) == 1
         intercepts = np.where(is_again, ranker.meta_model.again.intercept, ranker.meta_model.intercept)
-        assert_allclose(added.sum(axis=0) + intercepts, expected, atol=1e-4)
+        size = np.abs(added).sum(axis=0) + np.abs(intercepts)
+        assert_close(added.sum(axis=0) + intercepts, expected, terms=len(added), dtype=np.float32, scale=size)
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,8 @@ def test_session_counts_as_if_it_were_at_as_of(name, seed, user, session):
     before = zip(*(values.tolist() for values in columns), strict=True)
     events = [*before, *((sale, bought, 0.0) for sale, bought in session)]
     scores = ranker.scored(known.with_session(*session_of(session))).scores(name)
-    assert_allclose(scores[0], recomputed(shop, ranker, name, events), rtol=1e-4, atol=1e-5)
+    expected = recomputed(shop, ranker, name, events)
+    assert_close(scores[0], expected, terms=len(shop.event_rows), scale=LOG_PRICE if name == "price_gap" else None)
 
 
 @given(seed=st.sampled_from(list(SHOPS)), user=st.integers(0, 8), session=SESSIONS)
@@ -265,7 +270,8 @@ def test_anonymous_user_with_a_session_is_one_whose_only_events_are_those(seed, 
     best = top(anonymous.scores("meta"), 4)
     for name in ranker.scorer.names:
         expected = ranker.scored(nobody) if name in BEFORE_SESSION else known
-        assert_allclose(anonymous.scores(name), expected.scores(name), rtol=1e-5, atol=1e-6, err_msg=name)
+        scale = LOG_PRICE if name == "price_gap" else None
+        assert_close(anonymous.scores(name), expected.scores(name), terms=1 + len(session), scale=scale, about=name)
     assert_array_equal(anonymous.covers(best), known.covers(best))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from recsys.ranking.scorer import Scorer, pack, unpack
 from recsys.recommenders import OVER_PHOTOS, RecommenderSettings, recommenders
 from recsys.shop.histories import Histories
+from tests.helpers.closeness import assert_close
 from tests.helpers.shops import HISTORY, make_shop, random_shop, sale, visit, with_photos
 
 SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1), visit("v", "c", -1)])
@@ -109,7 +110,8 @@ def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
         alone = scorer.features(shop.block.take(np.array([user])).as_of(horizon.as_of, HISTORY))
         for name, one, all_users in zip(scorer.names, alone, together, strict=True):
             found = np.broadcast_to(one, (1, shape[1]))[0]
-            assert_allclose(found, all_users[user], rtol=1e-5, atol=2e-6, err_msg=name)
+            scale = max(1, np.abs(all_users[user]).max())  # a feature is log(1 + gain * score), or the score itself
+            assert_close(found, all_users[user], terms=len(shop.event_rows), scale=scale, about=name)
 
 
 @dataclass(frozen=True)

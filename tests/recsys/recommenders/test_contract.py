@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from recsys.ranking.scorer import pack, unpack
 from recsys.recommenders import OVER_PHOTOS, Model, Recommender, RecommenderSettings, Statistics, recommenders
 from recsys.shop.histories import Histories
+from tests.helpers.closeness import assert_close
 from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
 
 SETTINGS = RecommenderSettings()
@@ -82,7 +83,7 @@ class TestEveryRecommender:
         assert whole.keys() == one.keys() == other.keys()
         for statistic, values in whole.items():
             assert values.dtype == np.float32
-            assert_allclose(one[statistic] + other[statistic], values, rtol=1e-5, err_msg=statistic)
+            assert_close(one[statistic] + other[statistic], values, terms=len(SHOP.event_rows), about=statistic)
 
     def test_fit_leaves_the_statistics_as_they_are(self, name: str) -> None:
         recommender, horizon = recommender_of(SHOP, name), SHOP.horizon()
@@ -102,7 +103,8 @@ class TestEveryRecommender:
         together = np.broadcast_to(model.score(SHOP.histories()), shape)
         for user in range(31):
             alone = SHOP.block.take(np.array([user])).as_of(AS_OF, HISTORY)
-            assert_allclose(np.broadcast_to(model.score(alone), (1, shape[1]))[0], together[user], rtol=1e-5, atol=1e-6)
+            found = np.broadcast_to(model.score(alone), (1, shape[1]))[0]
+            assert_close(found, together[user], terms=len(SHOP.event_rows))
 
     def test_scores_differ_from_user_to_user_where_it_says_so(self, name: str) -> None:
         users = np.unique(scores(SHOP, name), axis=0)

@@ -139,13 +139,15 @@ def test_crash_between_log_and_pointer_leaves_a_folder_that_works(tmp_path, name
     publish(tmp_path, names[0], at(0))
     publish(tmp_path, names[1], at(1))
 
-    def replace(path: Path, target: Path) -> Path:
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
         if target.name == crash:
             raise KeyboardInterrupt
-        return path.rename(target)
+        return rename(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+        patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             publish(tmp_path, names[2], at(2))
     assert current(tmp_path) == names[1]
@@ -190,8 +192,9 @@ def test_prune_keeps_the_current_one_and_the_one_a_rollback_needs(tmp_path, name
 
 
 def test_prune_removes_what_killed_writers_left(tmp_path, names):
-    (tmp_path / ".tmp-dead" / "files").mkdir(parents=True)
-    (tmp_path / ".tmp-dead" / ".lock").touch()
+    left = tmp_path / f".tmp-{'0' * 16}"
+    (left / "files").mkdir(parents=True)
+    left.with_name(f"{left.name}.lock").touch()
     prune(tmp_path, keep=4)
     assert list(tmp_path.glob(".tmp-*")) == []
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from recsys.errors import InputError, SchemaError, SnapshotError
+from recsys.errors import DamagedRecordError, InputError, SchemaError, SnapshotError
 from recsys.snapshot.format import Snapshot
 from recsys.snapshot.users import (
     MappedUsers,
     Ranking,
     RankingCodec,
+    RecordLayout,
     UserPacking,
     pack_history,
     pack_rankings,
@@ -26,6 +27,8 @@ from tests.helpers.snapshots import ANN, BOB, CONTENTS, EVE, HISTORIES, SALES, b
 
 YEAR = 365 * 24 * 3600
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+LAYOUT = RecordLayout(CONTENTS.policies, 2, len(CONTENTS.reasons), [max(len(sale.images), 1) for sale in SALES])
+"""Of the snapshots that `write` writes."""
 
 
 def rankings_of(scores: np.ndarray, n_sales: int = 1_000) -> Ranking:
@@ -126,7 +129,7 @@ def test_age_above_68_years_is_68_years() -> None:
 def test_places_are_those_of_the_ranking_one_by_one(scores: np.ndarray, n_sales: int) -> None:
     rankings = rankings_of(scores, n_sales)
     records = pack_rankings(rankings, n_sales)
-    codec = RankingCodec(n_sales, scores.shape[1])
+    codec = RankingCodec(RecordLayout(("als",), scores.shape[1], 256, [7] * n_sales), "als")
     assert codec.size == records.itemsize
     for row, record in enumerate(records):
         found, expected = list(codec.places(records.tobytes(), row * codec.size)), unpack_ranking(record)
@@ -135,20 +138,67 @@ def test_places_are_those_of_the_ranking_one_by_one(scores: np.ndarray, n_sales:
             assert_array_equal(values, getattr(expected, name), err_msg=name)
 
 
-def test_places_that_no_writer_wrote_are_refused() -> None:
-    good = rankings_of(np.array([[2.0, 1.0, 0.0]], np.float32))
-    twice = good._replace(sales=np.array([[5, 7, 5]]))
-    endless = pack_rankings(good, 9)
-    endless["high"] = np.inf
-    for records in (pack_rankings(twice, 9), endless):
-        with pytest.raises(SnapshotError, match="holds a sale twice, or a score that is no number"):
-            RankingCodec(9, 3).places(records.tobytes(), 0)
+N_PHOTOS = [1, 2, 3, 1, 1, 1, 1, 1, 1]
+GOOD = {"low": 0, "high": 2, "sales": [2, 7, 1], "reasons": [0, 4, 4], "covers": [2, 0, 1]}
+"""What a writer may have written for a snapshot of nine sales and five reasons."""
+
+
+def places_of(policy: str = "als", **changes: object) -> list:
+    layout = RecordLayout((policy,), 3, 5, N_PHOTOS)
+    record = np.zeros((), layout.record)
+    for name, value in {**GOOD, **changes}.items():
+        record[name] = value
+    return list(RankingCodec(layout, policy).places(record.tobytes(), 0))
+
+
+def test_places_with_the_largest_values_that_there_are_can_be_read() -> None:
+    assert [place[0] for place in places_of()] == [2, 7, 1]
+    assert places_of(sales=[8, 0, 1], reasons=[4, 4, 4], covers=[0, 0, 1])[0] == (8, 0.0, 4, 0)
+    assert places_of(low=-3e38, high=3e38)[0][1] == np.float32(-3e38)
+    assert [places_of("meta", low=low, high=700)[0][1] for low in (-700, 700)] == [-700, 700]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sales": [2, 7, 2]}, "a sale twice, must hold each once"),
+        ({"sales": [2, 9, 1]}, "sale 9, must be below 9"),
+        ({"reasons": [0, 4, 5]}, "reason 5, must be below 5"),
+        ({"covers": [3, 0, 0]}, "photo 3 of sale 2, must be below 3"),
+        ({"covers": [0, 0, 2]}, "photo 2 of sale 1, must be below 2"),
+        ({"low": np.nan}, "scores from nan to 2, must ascend within"),
+        ({"high": np.inf}, "scores from 0 to inf, must ascend within"),
+        ({"low": -np.inf}, "scores from -inf to 2, must ascend within"),
+        ({"low": 3}, "scores from 3 to 2, must ascend within"),
+        ({"policy": "meta", "low": -701}, r"scores from -701 to 2, must ascend within -700\.\.700"),
+        ({"policy": "meta@7", "high": 701}, r"scores from 0 to 701, must ascend within -700\.\.700"),
+    ],
+)
+def test_places_that_no_writer_wrote_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(DamagedRecordError, match=f"a user's ranking by .* holds {message}"):
+        places_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "number", "value", "message"),
+    [
+        ("user_rows.bin", "<u4", slice(None), 3, "a user's row == 3, must be below 3"),
+        ("history_offsets.bin", "<u8", 1, 4, "events start at 0 and end at 4, must ascend up to 3"),
+        ("history_offsets.bin", "<u8", 0, 4, "events start at 4 and end at 3, must ascend up to 3"),
+    ],
+)
+def test_user_who_lies_outside_of_the_files_is_damage(tmp_path, file, kind, number, value, message):
+    path = write(tmp_path)
+    np.memmap(path / file, kind, "r+")[number] = value
+    with pytest.raises(DamagedRecordError, match=message):
+        MappedUsers(path, LAYOUT).find("ann").history()
 
 
 @pytest.mark.parametrize("policies", [CONTENTS.policies, ("meta",)])
 def test_user_in_one_piece_of_bytes_has_the_rankings_and_the_history_of_his_files(tmp_path, policies):
     path = write(tmp_path, policies=policies)
-    users, packing = MappedUsers(path, policies, len(SALES), 2), UserPacking(policies, len(SALES), 2)
+    layout = LAYOUT._replace(policies=policies)
+    users, packing = MappedUsers(path, layout), UserPacking(layout)
     for row in range(3):
         user, found = users.at(row), packing.unpack(packing.pack(users, row))
         for policy in policies:
@@ -160,14 +210,11 @@ def test_user_in_one_piece_of_bytes_has_the_rankings_and_the_history_of_his_file
 
 
 def test_piece_of_bytes_that_is_damaged_is_refused(tmp_path):
-    users, packing = (
-        MappedUsers(write(tmp_path), CONTENTS.policies, len(SALES), 2),
-        UserPacking(CONTENTS.policies, 5, 2),
-    )
+    users, packing = MappedUsers(write(tmp_path), LAYOUT), UserPacking(LAYOUT)
     good = packing.pack(users, 0)
     flipped = (good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good)))
     for damaged in (*flipped, good[:-1], good[:-8], good + bytes(8), b""):
-        with pytest.raises(SnapshotError, match="a user's record is damaged"):
+        with pytest.raises(DamagedRecordError, match="a user's record is damaged"):
             packing.unpack(damaged)
 
 
@@ -240,18 +287,18 @@ def test_snapshot_whose_users_lie_elsewhere_needs_none_of_their_files(tmp_path):
     assert sorted(file.name for file in path.iterdir()) == ["manifest.json", "sales.json", "shared_rankings.json"]
     with pytest.raises(SnapshotError, match="cannot be read"):
         Snapshot.open(path)
-    snapshot = Snapshot.open(path, users=users)
+    snapshot = Snapshot.open(path, users=lambda _: users)
     assert snapshot.ranking("meta", "ann") is None
     assert snapshot.ranking("meta", "eve").sales.tolist() == EVE[1]
     assert snapshot.ranking("popularity", "ann") is not None
     (path / "sales.json").write_text("[]")
     with pytest.raises(SnapshotError, match=r"sales.json has 2 bytes"):
-        Snapshot.open(path, users=users)
+        Snapshot.open(path, users=lambda _: users)
 
 
 def test_users_of_rows_are_those_of_the_index(tmp_path):
     path = write(tmp_path)
-    users = MappedUsers(path, CONTENTS.policies, len(SALES), 2)
+    users = MappedUsers(path, LAYOUT)
     assert [users.index.user_id(row) for row in range(len(users.index))] == [b"ann", b"bob", b"eve"]
     assert users.at(2).ranking("meta").sales.tolist() == EVE[1]
 

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.errors import SnapshotError
+from recsys.errors import DamagedRecordError, SnapshotError
 from recsys.instants import to_micros
 from recsys.snapshot.format import Snapshot
 from recsys.snapshot.users import EVENTS, ranking_type
-from serving.answers.pages import Visit
+from serving.answers.page_writing import PageWriter
+from serving.answers.pages import OtherSide, PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
 
@@ -22,7 +23,7 @@ NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")
 """For scores that are no numbers: numpy says once in the service's log that it met one."""
 
 
-class Damaged:
+class Failing:
     """A user whose record cannot be read."""
 
     def __init__(self, error: Exception):
@@ -32,13 +33,43 @@ class Damaged:
         raise self._error
 
 
-@pytest.mark.parametrize("error", [IndexError("index 9 is out of bounds"), SnapshotError("CRC-32")])
-def test_damaged_record_is_a_fallback_that_says_so(shop, make_sale, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (DamagedRecordError("CRC-32"), "This user's record in the snapshot is damaged."),
+        (IndexError("index 9 is out of bounds"), "This user's ranking failed: the service's log has the stack trace."),
+        (SnapshotError("a file is gone"), "This user's ranking failed: the service's log has the stack trace."),
+    ],
+)
+def test_popular_sales_are_shown_for_a_damaged_record_and_for_a_bug_and_each_is_called_what_it_is(
+    shop, make_sale, monkeypatch, error, why
+):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
-    monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Damaged(error))
-    response = answered(top_sales, shop.clock(), "ann", n=2)
+    monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Failing(error))
+    answer = top_sales.answer(PageRequest("ann", "meta", 2), shop.clock(), "r-1")
+    response = pb.GetTopSalesResponse.FromString(answer.written)
     assert (shown(response), response.fallback_level) == (["b", "a"], POPULAR)
-    assert response.fallback_reason == "This user's record in the snapshot is damaged. Popular sales are shown."
+    assert response.fallback_reason == f"{why} Popular sales are shown."
+    assert answer.failure is error
+
+
+def test_bug_that_spoils_the_popular_page_too_is_no_page(shop, make_sale, monkeypatch):
+    top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]})
+    monkeypatch.setattr(PageWriter, "write", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        top_sales.answer(PageRequest("ann", "meta"), shop.clock(), "r-1")
+
+
+def test_side_that_a_damaged_record_cannot_be_compared_with_is_damage(shop, make_sale):
+    sales, ranking = [make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]}
+    top_sales = shop.load(sales, ranking, policies=("als", "meta"))
+    damage(top_sales.snapshot, "sales", 9)
+    request = PageRequest("ann", "als", 2, other_sides=[OtherSide("meta", True)])
+    answer = top_sales.answer(request, shop.clock(), "r-1")
+    assert isinstance(answer.failure, DamagedRecordError)
+    assert (answer.page.policy, answer.page.overlap_at_10) == ("popularity", None)
+    whole = top_sales.answer(request._replace(other_sides=()), shop.clock(), "r-1")
+    assert (whole.page.policy, whole.failure) == ("als", None)
 
 
 @NOISY
@@ -63,7 +94,7 @@ def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
 
 @pytest.mark.parametrize("sale", [40, 70_000, 1 << 31, (1 << 32) - 1])
 def test_event_of_a_sale_that_there_is_not_is_damage(tmp_path, ranked_shop, sale):
-    top_sales = TopSales(Snapshot.open(tmp_path / ranked_shop.write(tmp_path)))
+    top_sales = TopSales.of(Snapshot.open(tmp_path / ranked_shop.write(tmp_path)))
     events = np.memmap(top_sales.snapshot.path / "history_events.bin", EVENTS, "r+")
     events["sales"] = sale
     user_id, session = ranked_shop.users[0], [Visit(ranked_shop.sales[1].sale_id)]
@@ -98,7 +129,9 @@ def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
     try:
         for user_id in night.users:
             for asked in ({}, {"session": [Visit(night.sales[1].sale_id)]}, {"explain": True}):
-                found = shown(answered(top_sales, now, user_id, **asked))
+                response = answered(top_sales, now, user_id, **asked)
+                assert "stack trace" not in response.fallback_reason  # damage is never taken for a bug
+                found = shown(response)
                 assert len(set(found)) == len(found) == min(10, sum(top_sales.open_sales(now).is_open))
     finally:
         overwrite(file, before)
@@ -109,7 +142,7 @@ def damaged(tmp_path_factory, ranked_shop) -> Iterable:
     """A snapshot that is opened, to be damaged afterwards."""
     root = tmp_path_factory.mktemp("damaged")
     snapshot = Snapshot.open(root / ranked_shop.write(root))
-    return TopSales(snapshot), ranked_shop, to_micros(snapshot.as_of)
+    return TopSales.of(snapshot), ranked_shop, to_micros(snapshot.as_of)
 
 
 def overwrite(file, content: bytes) -> None:

@@ -1,5 +1,7 @@
 """The shop's rules on pages of the service; what rules do is tested with the rules."""
 
+from dataclasses import replace
+
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.rules import PageRules, RuleSet
@@ -9,14 +11,14 @@ from tests.helpers.asking import answered, shown
 NONE = pb.FALLBACK_LEVEL_NONE
 
 
-def put_in_force(top_sales: TopSales, *rules: dict) -> None:
+def ruled(top_sales: TopSales, *rules: dict) -> TopSales:
     named = [{"name": rule["kind"], **rule} for rule in rules]
     rule_set = RuleSet.model_validate({"schema_version": 1, "rules": named})
-    top_sales.rules = PageRules(rule_set, top_sales.snapshot.sales)
+    return replace(top_sales, rules=PageRules(rule_set, top_sales.snapshot.sales))
 
 
 def test_rules_change_the_page_and_are_named(shop, six):
-    put_in_force(six, {"kind": "pin", "sale_ids": ["c"], "position": 1}, {"kind": "filter", "match": {"sale_id": "a"}})
+    six = ruled(six, {"kind": "pin", "sale_ids": ["c"], "position": 1}, {"kind": "filter", "match": {"sale_id": "a"}})
     response = answered(six, shop.clock(), "ann", n=3)
     assert shown(response) == ["c", "d", "f"]
     assert [sale.rule for sale in response.sales] == ["pin", "", ""]
@@ -27,7 +29,7 @@ def test_rules_change_the_page_and_are_named(shop, six):
 
 def test_rule_of_another_surface_or_audience_or_time_changes_nothing(shop, six):
     pin = {"kind": "pin", "sale_ids": ["c"], "position": 1}
-    put_in_force(
+    six = ruled(
         six,
         {**pin, "name": "mail", "surface": "mail"},
         {**pin, "name": "french", "targeting": {"market": "FR"}},
@@ -42,7 +44,7 @@ def test_rule_of_another_surface_or_audience_or_time_changes_nothing(shop, six):
 
 
 def test_rule_cannot_show_a_closed_or_denied_sale_and_says_so(shop, six):
-    put_in_force(six, {"kind": "pin", "sale_ids": ["b", "c"], "position": 1})
+    six = ruled(six, {"kind": "pin", "sale_ids": ["b", "c"], "position": 1})
     response = answered(six, shop.clock(), "ann", n=3)
     assert shown(response) == ["c", "d", "a"]
     assert any("'b'" in note for note in response.notes)
@@ -51,7 +53,7 @@ def test_rule_cannot_show_a_closed_or_denied_sale_and_says_so(shop, six):
 
 
 def test_rule_that_empties_a_page_is_named(shop, six):
-    put_in_force(six, {"kind": "filter", "match": {"sale_id": {"$exists": True}}})
+    six = ruled(six, {"kind": "filter", "match": {"sale_id": {"$exists": True}}})
     response = answered(six, shop.clock(), "ann", n=3)
     assert shown(response) == []
     assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 0."
@@ -59,7 +61,7 @@ def test_rule_that_empties_a_page_is_named(shop, six):
 
 
 def test_boost_reaches_sales_below_the_page(shop, six):
-    put_in_force(six, {"kind": "boost", "match": {"sale_id": "c"}, "places": 3})
+    six = ruled(six, {"kind": "boost", "match": {"sale_id": "c"}, "places": 3})
     response = answered(six, shop.clock(), "ann", n=1)
     assert shown(response) == ["c"]
     assert (response.sales[0].rule, response.shortfall_reason) == ("boost", "")

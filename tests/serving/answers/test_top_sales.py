@@ -111,7 +111,7 @@ def test_reason_without_a_sentence_of_its_own_still_reads_well(shop, make_sale):
 
 
 def test_model_version_is_empty_for_a_snapshot_without_model(shop, make_sale):
-    top_sales = shop.load([make_sale("a")], {}, versions={"recommenders": "f00"})
+    top_sales = shop.load([make_sale("a")], {}, versions={})
     assert answered(top_sales, shop.clock(), n=1).model_version == ""
 
 
@@ -239,17 +239,17 @@ def test_snapshot_without_ranker_leaves_the_session_out_and_says_so(shop, six):
         stranger.fallback_reason == "The snapshot cannot rank sessions: see the service's log. Popular sales are shown."
     )
     assert list(stranger.notes) == []
-    assert "files/ranker is missing" in six.session_problem
+    assert "files/ranker is missing" in six.chooser.session_problem
 
 
-def test_request_in_a_hurry_leaves_the_session_out_and_says_so(shop, night):
-    top_sales = TopSales(Snapshot.open(shop.root / night.write(shop.root)))
+def test_urgent_request_leaves_the_session_out_and_says_so(shop, night):
+    top_sales = TopSales.of(Snapshot.open(shop.root / night.write(shop.root)))
     user_id, session = night.users[0], [Visit(night.sales[0].sale_id)]
     plain = answered(top_sales, shop.clock(), user_id)
-    response = answered(top_sales, shop.clock(), user_id, session=session, hurry=True)
+    response = answered(top_sales, shop.clock(), user_id, session=session, is_urgent=True)
     assert shown(response) == shown(plain)
     assert list(response.notes) == ["The deadline was near: the session was left out."]
-    assert answered(top_sales, shop.clock(), session=session, hurry=True).fallback_level == POPULAR
+    assert answered(top_sales, shop.clock(), session=session, is_urgent=True).fallback_level == POPULAR
     assert answered(top_sales, shop.clock(), user_id, session=session).uses_session
 
 

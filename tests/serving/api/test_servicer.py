@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.errors import ConfigurationError, SnapshotError
+from recsys.errors import ConfigurationError, DamagedRecordError, SnapshotError
 from recsys.instants import HOUR, SECOND
+from serving.answers.ranking_choice import RankingChooser
 from serving.errors import STATUS_CODES, NotRecordedError
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of, shown
 from tests.helpers.in_process import Call, InProcess, timestamp
 
 MINUTE = 60 * SECOND
-IN_A_HURRY = "The deadline was near: the session was left out."
+DEADLINE_NEAR = "The deadline was near: the session was left out."
 
 
 @pytest.fixture
@@ -44,6 +45,13 @@ def test_answer_has_the_request_id_that_was_given_or_one_of_its_own(service):
     made = {service.ask().request_id for _ in range(50)}
     assert len(made) == 50
     assert {len(request_id) for request_id in made} == {24}
+
+
+@pytest.mark.parametrize("name", ["home_ranker", "sea_ranker"])
+def test_page_names_the_version_of_the_model_whatever_the_model_is_called(shop, make_sale, name):
+    shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, versions={name: "7"})
+    with InProcess(shop.root.parent, shop.clock) as service:
+        assert (service.ask("ann").policy, service.ask("ann").model_version) == ("meta", "7")
 
 
 def test_batch_answers_each_request_in_order_as_if_it_came_alone(service, night):
@@ -199,3 +207,23 @@ def test_rules_hold_for_the_next_snapshot_and_after_a_rollback(shop, make_sale, 
         shop.point_at(first)
         service.poll()
         assert (service.ask().snapshot, shown(service.ask())) == (first, ["b", "c", "a"])
+
+
+# A user's ranking that fails.
+
+
+def test_damage_and_bugs_of_a_users_ranking_are_counted_and_logged_and_a_page_is_sent(
+    service, night, monkeypatch, caplog
+):
+    def failing(error: Exception) -> list[str]:
+        monkeypatch.setattr(RankingChooser, "choose", lambda *_: (_ for _ in ()).throw(error))
+        return shown(service.ask(night.users[0]))
+
+    popular = shown(service.ask())
+    assert failing(DamagedRecordError("sale 9, must be below 2")) == failing(ZeroDivisionError()) == popular
+    values = service.metrics.registry.get_sample_value
+    for cause in ("damaged_record", "bug"):
+        assert values("recsys_ranking_failures_total", {"cause": cause}) == 1
+    logged = [record.getMessage() for record in caplog.records if "shows popular sales" in record.getMessage()]
+    assert "sale 9, must be below 2" in logged[0]
+    assert "ranking failed with ZeroDivisionError" in logged[1]

@@ -8,7 +8,7 @@ from recsys.instants import HOUR, SECOND
 from tests.helpers.in_process import InProcess
 
 MINUTE = 60 * SECOND
-IN_A_HURRY = "The deadline was near: the session was left out."
+DEADLINE_NEAR = "The deadline was near: the session was left out."
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_session_is_left_out_when_the_deadline_is_near(service, night, seconds_l
     user_id, session = night.users[0], [night.sales[1].sale_id]
     response = service.ask(user_id, seconds_left, session_sale_ids=session)
     assert response.uses_session is expected
-    assert list(response.notes) == ([] if expected else [IN_A_HURRY])
+    assert list(response.notes) == ([] if expected else [DEADLINE_NEAR])
     assert len(response.sales) == 10
     service.record(user_id, *session)
     assert service.ask(user_id, seconds_left).uses_session is expected

@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import orjson
 import pytest
-import yaml
 from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 
@@ -19,6 +18,7 @@ from recsys.instants import to_micros
 from serving.client import Client
 from serving.process.server import FRESH, Server
 from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown, wait_until
+from tests.helpers.yaml_text import yaml_text
 
 CONTROL, TREATMENT = "control", "treatment"
 RANKINGS = {"ann": [(position, 0.9 - position / 10, 0) for position in range(8)]}
@@ -54,7 +54,7 @@ class Surface:
         default = {"policy": "meta"}
         content = {"schema_version": 1, "default": default, "experiments": list(experiments), **others}
         fresh = self.path.with_suffix(".tmp")
-        fresh.write_text(yaml.safe_dump(content))
+        fresh.write_text(yaml_text(content))
         fresh.replace(self.path)
 
     def side_of(self, user: str, now: int) -> str:
@@ -198,6 +198,15 @@ def test_pinned_version_of_the_model_is_served_and_logged(shop, surface, experim
     ]
 
 
+def test_pinned_version_of_a_model_by_another_name_is_served(surface, experiment, publish, serve, ask):
+    publish(pins={"home/recency/1/control": "3", "home/recency/1/treatment": "3"}, versions={"sea_ranker": "3"})
+    sides = [variant(CONTROL, model="champion"), variant(TREATMENT, model="champion", rules=False)]
+    surface.write({**experiment, "variants": sides})
+    server = serve()
+    assert problems(server) == ""
+    assert ask(server, "ann").model_version == "3"
+
+
 def test_session_is_ranked_by_the_sides_policy(shop, surface, experiment, ranked_shop, serve, ask):
     shop.clock.micros = ranked_shop.ranker.scorer.horizon.as_of + 3_600_000_000
     shop.point_at(ranked_shop.write(shop.root))
@@ -215,7 +224,7 @@ def test_side_may_leave_the_shops_rules_out(tmp_path, surface, experiment, publi
     publish()
     pin = {"name": "pinned", "kind": "pin", "sale_ids": ["s13"], "position": 1}
     rules = tmp_path / "rules.yaml"
-    rules.write_text(yaml.safe_dump({"schema_version": 1, "rules": [pin]}))
+    rules.write_text(yaml_text({"schema_version": 1, "rules": [pin]}))
     sides = [variant(CONTROL), variant(TREATMENT, rules=False)]
     surface.write({**experiment, "variants": sides, "overrides": {"ann": CONTROL, "bob": TREATMENT}})
     server = serve(rules=str(rules))

@@ -1,12 +1,14 @@
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import SnapshotError, StoreError
-from recsys.rules import load_rules
+from recsys.rules import PageRules, RuleSet, load_rules
 from recsys.snapshot.format import FORMAT, read_manifest
 from serving.answers.top_sales import TopSales
 from serving.process.server import FRESH, SERVICE
@@ -24,15 +26,21 @@ class Followed:
         self.swaps = self.refusals = 0
         self.troubles = Troubles()
         self.store = FolderStore(folder / "snapshots", folder / "serving", clock=lambda: 0)
-        self.watcher = SnapshotWatcher(self.store, self._prepare, self.troubles, self._swapped, self._refused)
+        self.watcher = SnapshotWatcher(
+            self.store, self._prepare, self._put_in_force, self.troubles, self._swapped, self._refused
+        )
         self.poll, self.served = self.watcher.poll, self.watcher.served
+        self.put_in_force: Callable[[TopSales], TopSales] = lambda top_sales: top_sales
 
     def name(self) -> str:
         return self.served().snapshot.name
 
     def _prepare(self, snapshot) -> TopSales:
         self.loads.append(snapshot.name)
-        return TopSales(snapshot)
+        return self.put_in_force(TopSales.of(snapshot))
+
+    def _put_in_force(self, top_sales: TopSales) -> TopSales:
+        return self.put_in_force(top_sales)
 
     def _swapped(self) -> None:
         self.swaps += 1
@@ -263,22 +271,23 @@ def test_damaged_snapshot_turns_fresh_off_and_leaves_the_service_healthy(shop, n
 def test_rules_are_compiled_once_for_a_snapshot(shop, make_sale, tmp_path):
     file = tmp_path / "rules.yaml"
     file.write_text("schema_version: 1\nrules: []\n")
-    top_sales = shop.load([make_sale("a")], {})
+    plain = shop.load([make_sale("a")], {})
     watcher = RulesWatcher(file, Troubles())
-    watcher.poll(None)
-    watcher.poll(top_sales)
-    compiled = top_sales.rules
-    for _ in range(2):
-        watcher.poll(top_sales)
-        watcher.apply(top_sales)
-    assert top_sales.rules is compiled is not None
+    assert watcher.put_in_force(plain) is plain
+    watcher.poll()
+    ruled = watcher.put_in_force(plain)
+    assert ruled.rules is not None
+    watcher.poll()
+    assert watcher.put_in_force(ruled) is ruled
+    assert (plain.rules, ruled.snapshot) == (None, plain.snapshot)  # requests that began before see no change
     assert watcher.fingerprint == load_rules(file).fingerprint
 
 
 def test_shop_without_rules_has_none(shop, make_sale):
     top_sales = shop.load([make_sale("a")], {})
     watcher = RulesWatcher(None, Troubles())
-    watcher.poll(top_sales)
+    watcher.poll()
+    assert watcher.put_in_force(top_sales) is top_sales
     assert (top_sales.rules, watcher.fingerprint) == (None, "")
 
 
@@ -286,13 +295,24 @@ def test_rules_that_are_bad_from_the_start_leave_none_in_force(shop, make_sale, 
     file, troubles = tmp_path / "rules.yaml", Troubles()
     top_sales = shop.load([make_sale("a")], {})
     watcher = RulesWatcher(file, troubles)
-    watcher.poll(top_sales)
+    watcher.poll()
     assert troubles.listed()[0].endswith("no rules are in force")
     file.write_text("rules: ]")
-    watcher.poll(top_sales)
-    assert top_sales.rules is None
+    watcher.poll()
+    assert watcher.put_in_force(top_sales).rules is None
     assert "is not readable as YAML" in troubles.listed()[0]
     file.write_text("schema_version: 1\nrules: []\n")
-    watcher.poll(top_sales)
-    assert top_sales.rules is not None
+    watcher.poll()
+    assert watcher.put_in_force(top_sales).rules is not None
     assert troubles.listed() == []
+
+
+def test_snapshot_is_never_served_without_the_rules_of_the_present(shop, make_sale, followed):
+    names = [shop.publish([make_sale("a")], {}, fingerprint=8 * letter) for letter in "ab"]
+    for name in (*names, names[0]):  # new, new, and back again
+        rules = PageRules(RuleSet(schema_version=1, rules=()), ())
+        followed.put_in_force = lambda top_sales, rules=rules: replace(top_sales, rules=rules)
+        shop.point_at(name)
+        followed.poll()
+        assert followed.name() == name
+        assert followed.served().rules is rules

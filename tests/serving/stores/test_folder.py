@@ -75,7 +75,7 @@ def test_disk_that_refuses_is_an_error_and_changes_nothing(store, shop, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("serving.stores.folder.os.fsync", full)
+        patch.setattr("recsys.storage.local.os.fsync", full)
         with pytest.raises(StoreError, match=r"withdrawn\.json cannot be written \(No space left on device\)"):
             store.withdraw(withdrawn("b"))
     assert store.withdrawn() == {"a": withdrawn("a")}

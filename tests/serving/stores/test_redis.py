@@ -11,7 +11,7 @@ import pytest
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import SnapshotError, StoreError
-from recsys.instants import DAY, HOUR, SECOND, to_micros
+from recsys.instants import DAY, HOUR, SECOND
 from recsys.snapshot.format import Snapshot
 from serving.answers import sentences
 from serving.answers.pages import PageRequest
@@ -169,9 +169,9 @@ def test_key_of_another_type_harms_only_its_user(server, store, publish, ranked_
 
 
 def page_of(store: Store, user_id: str) -> pb.GetTopSalesResponse:
-    top_sales = TopSales(store.open(NAME))
-    written = top_sales.answer(PageRequest(user_id, "meta"), to_micros(top_sales.snapshot.as_of) + HOUR, "r")[1]
-    return pb.GetTopSalesResponse.FromString(written)
+    top_sales = TopSales.of(store.open(NAME))
+    answer = top_sales.answer(PageRequest(user_id, "meta"), top_sales.as_of + HOUR, "r")
+    return pb.GetTopSalesResponse.FromString(answer.written)
 
 
 @pytest.mark.usefixtures("night")
@@ -234,7 +234,7 @@ def test_slower_process_takes_the_copy_of_the_faster_one(settings, tmp_path, sho
 @pytest.mark.usefixtures("night")
 def test_snapshot_that_could_not_be_fetched_for_a_moment_is_no_refused_one(store, publish, monkeypatch):
     publish()
-    watcher = SnapshotWatcher(store, TopSales, Troubles(), lambda: None)
+    watcher = SnapshotWatcher(store, TopSales.of, lambda top_sales: top_sales, Troubles(), lambda: None)
     with monkeypatch.context() as patch:
         patch.setattr(store, "_fetch", lambda *_: (_ for _ in ()).throw(StoreError("out of reach")))
         watcher.poll()

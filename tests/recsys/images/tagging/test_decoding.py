@@ -230,6 +230,16 @@ def test_damaged_exif_leaves_the_photo_as_it_is(exif):
         assert_corners(encoded(quadrants(), kind, exif=exif, **options), within=20)
 
 
+def test_photo_is_turned_though_another_tag_of_its_exif_is_damaged():
+    """The camera's maker is a number instead of a text: Pillow reads such EXIF, and cannot write it back."""
+    orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    maker = struct.pack(">HHIf", 0x010F, 11, 1, 2.5)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + maker + orientation + b"\0\0\0\0"
+    turned = quadrants().transpose(Image.Transpose.ROTATE_90)
+    for kind, options in (("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})):
+        assert_corners(encoded(turned, kind, exif=exif, **options), within=20)
+
+
 @pytest.mark.parametrize("value", [0, 9, 77])
 def test_unknown_orientation_leaves_the_photo_as_it_is(value):
     exif = Image.Exif()

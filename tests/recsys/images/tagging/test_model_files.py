@@ -119,7 +119,9 @@ def test_file_of_the_cache_that_changes_later_is_refused_by_its_first_checksum(s
 def test_fetch_that_was_killed_leaves_nothing_that_is_taken_for_the_file(server, cache):
     cache.mkdir(parents=True)
     (cache / "tiny.pth.tar.sha256").write_text("half a check")  # of the run that was killed
-    (cache / ".tiny.pth.tar-01234567").write_bytes(WEIGHTS[:10])
+    left = cache / f".tmp-{'0' * 16}"
+    left.mkdir()
+    (left / "tiny.pth.tar").write_bytes(WEIGHTS[:10])
     assert fetched(server.url, None).read_bytes() == WEIGHTS
     assert fetched(server.url, None).read_bytes() == WEIGHTS
 

@@ -13,6 +13,7 @@ from torch.nn import functional as nnf
 
 from recsys.errors import ConfigurationError, ModelError
 from recsys.images.tagging.networks import ARCHITECTURES, fold_batch_norms, load_network
+from tests.helpers.closeness import assert_close, terms_of
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -182,8 +183,8 @@ def test_resnet_computes_what_its_paper_says(architecture, depths):
     weights = network.state_dict()
     logits, embedding = network(photos())
     by_hand = resnet_by_hand(weights, depths, photos())
-    torch.testing.assert_close(embedding, by_hand, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(logits, by_hand @ weights["fc.weight"].T + weights["fc.bias"], rtol=1e-4, atol=1e-4)
+    assert_close(embedding, by_hand, terms=terms_of(network))
+    assert_close(logits, by_hand @ weights["fc.weight"].T + weights["fc.bias"], terms=terms_of(network))
 
 
 @torch.inference_mode()
@@ -193,8 +194,8 @@ def test_squeezenet_averages_its_leaky_last_convolution():
     logits, embedding = network(photos(side=224))
     assert seen["read"].shape == (2, 512, 13, 13)  # 224 -> 111 -> 55 -> 27 -> 13
     leaky = torch.where(seen["written"] > 0, seen["written"], 0.55 * seen["written"])
-    torch.testing.assert_close(logits, leaky.mean((2, 3)))
-    torch.testing.assert_close(embedding, seen["read"].mean((2, 3)))
+    assert_close(logits, leaky.mean((2, 3)), terms=13 * 13)
+    assert_close(embedding, seen["read"].mean((2, 3)), terms=13 * 13)
 
 
 @pytest.mark.parametrize("architecture", ["efficientnet_lite0", "resnet18", "resnet50", "squeezenet"])
@@ -205,7 +206,7 @@ def test_batch_norms_fold_into_convolutions_without_changing_what_is_computed(ar
     fold_batch_norms(network)
     assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for folded, unfolded in zip(network(photos()), before, strict=True):
-        torch.testing.assert_close(folded, unfolded, rtol=1e-4, atol=1e-4)
+        assert_close(folded, unfolded, terms=terms_of(network))
 
 
 # Files.

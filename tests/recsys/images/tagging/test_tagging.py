@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging import tagging
 from recsys.images.tagging.files import content_hash
-from recsys.images.tagging.inference import Tagger
+from recsys.images.tagging.inference import Tagger, load_tagger
 from recsys.images.tagging.tag_store import HASHES, TAGGED
 from recsys.images.tagging.taggers import Preprocessing
 from recsys.images.tagging.tagging import Worker, best_device, hash_photos, tag_photos
-from tests.helpers.small_photos import own_tagger, write_photo
+from tests.helpers.closeness import assert_close, assert_no_near_ties, assert_same_tags, rounding, terms_of
+from tests.helpers.small_photos import N_LABELS, own_tagger, write_photo
 
 BAD = {b"": "empty", b"<html></html>": "not_an_image", b"\x89PNG\r\n\x1a\n": "not_an_image", b"GIF89a": "not_an_image"}
 
@@ -95,12 +96,12 @@ def test_each_row_holds_what_its_own_photo_shows_wherever_bad_photos_lie(mixed, 
             assert row["detail"]
         else:
             shares = np.array(expected) / 255
-            np.testing.assert_allclose(row["embedding"], shares, rtol=1e-5)
+            assert_close(row["embedding"], shares, terms=8 * 8, dtype=np.float32)
             best = np.argsort(-shares)[:2]
             assert row["tags"] == [["red", "green", "blue"][colour] for colour in best]
-            np.testing.assert_allclose(
-                row["probabilities"], np.exp(100 * shares[best]) / np.exp(100 * shares).sum(), rtol=1e-3
-            )
+            probabilities = np.exp(100 * shares[best]) / np.exp(100 * shares).sum()
+            moved = 2 * 100 * shares.max() * probabilities  # twice as far as the logits, 100 times the shares
+            assert_close(row["probabilities"], probabilities, terms=8 * 8, dtype=np.float32, scale=moved)
             assert (row["reason"], row["detail"]) == (None, None)
 
 
@@ -110,18 +111,21 @@ def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
     for number in range(11):
         write_photo(tmp_path / f"{number}.bmp", tuple(int(level) for level in rng.integers(0, 256, 3)))
     pairs = [hashed(tmp_path / f"{number}.bmp") for number in range(11)]
-    expected = {
-        row["image_hash"]: row
-        for row in tagged(pairs, settings.model_copy(update={"tagging": images(batch=1).tagging}))
-    }
+    one_by_one = settings.model_copy(update={"tagging": images(batch=1, tags=N_LABELS).tagging})
+    expected = {row["image_hash"]: row for row in tagged(pairs, one_by_one)}
+    terms = terms_of(load_tagger(settings.tagger).network)
+    for row in expected.values():
+        assert_no_near_ties(
+            np.log(row["probabilities"]), 2 * rounding(row["embedding"], terms, dtype=np.float32).item()
+        )
     assert len({tuple(row["tags"]) for row in expected.values()}) > 2
     for batch, order in ((4, rng.permutation(11)), (32, range(11))):
-        some = settings.model_copy(update={"tagging": images(batch=batch).tagging})
+        some = settings.model_copy(update={"tagging": images(batch=batch, tags=N_LABELS).tagging})
         for row in tagged([pairs[number] for number in order], some, threads=2):
             wanted = expected[row["image_hash"]]
-            np.testing.assert_allclose(row["probabilities"], wanted["probabilities"], atol=1e-5)
-            np.testing.assert_allclose(row["embedding"], wanted["embedding"], rtol=1e-5, atol=1e-5)
             assert row["tags"] == wanted["tags"]
+            of_wanted = wanted["probabilities"], wanted["embedding"]
+            assert_same_tags(row["probabilities"], row["embedding"], of_wanted, terms)
 
 
 def test_photo_that_changed_since_it_was_hashed_is_set_aside_and_never_tagged_under_the_old_hash(tmp_path, colours):

@@ -97,6 +97,7 @@ def test_ends_of_coherence() -> None:
     assert coherence(np.array([1.0, 0.0, 1.0, 0.0]), together, 3) == -1  # never
     assert coherence(np.array([0.0, 0.0, 1.0, 1.0]), together, 3) == pytest.approx(0)  # as by chance
     assert coherence(np.array([0.0, 0.0, 0.0, 1.0]), together, 3) == 1  # a single tag
+    assert coherence(np.array([1.0, 0.0, 1e-22, 0.0]), together, 3) == 1  # rounding is no tag
     assert coherence(np.array([1.0, 1.0]), np.full((2, 2), 3.0), 3) == 1  # both on all photos
 
 

@@ -13,13 +13,13 @@ from tests.helpers.results_of_a_shop import ATTACK, estimate, result, write_cove
 
 def test_report_is_replaced_atomically(tmp_path, monkeypatch):
     before = report(tmp_path)
-    whole = Path.write_text
+    whole = Path.write_bytes
 
-    def torn(self, text, *args, **kwargs):
-        whole(self, text[: len(text) // 2], *args, **kwargs)
+    def torn(self, content):
+        whole(self, content[: len(content) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_text", torn)
+    monkeypatch.setattr(Path, "write_bytes", torn)
     with pytest.raises(OSError, match="no space"):
         report(tmp_path, examples=None)
     assert (tmp_path / "report.html").read_text("utf-8") == before

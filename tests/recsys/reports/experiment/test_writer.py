@@ -66,13 +66,13 @@ def test_report_is_three_files_and_the_result_can_be_read_again(tmp_path):
 def test_report_is_replaced_atomically(tmp_path, monkeypatch):
     write_report(invalid(), tmp_path)
     before = (tmp_path / "result.json").read_text("utf-8")
-    whole = Path.write_text
+    whole = Path.write_bytes
 
-    def torn(self, text, *args, **kwargs):
-        whole(self, text[: len(text) // 2], *args, **kwargs)
+    def torn(self, content):
+        whole(self, content[: len(content) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_text", torn)
+    monkeypatch.setattr(Path, "write_bytes", torn)
     with pytest.raises(OSError, match="no space"):
         write_report(result(), tmp_path)
     assert (tmp_path / "result.json").read_text("utf-8") == before

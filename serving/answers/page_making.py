@@ -1,0 +1,161 @@
+"""Makes a page of a ranking: as many open sales as were asked for, in the order that chance and rules give them."""
+
+from collections.abc import Iterable
+from itertools import chain, islice
+from random import Random
+
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.rules import ArrangedPage, PageRules
+from recsys.snapshot.format import POPULARITY, Snapshot
+from serving.answers import sentences
+from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved
+from serving.answers.open_sales import Doorkeeper, OpenSales
+from serving.answers.pages import PageRequest, Pick, ServedPage
+from serving.answers.ranking_choice import ChosenRanking
+
+
+class PageMaker:
+    """Makes pages of one snapshot's sales; any number of threads may ask.
+
+    Args:
+        snapshot: Of the rankings.
+        doorkeeper: Knows the open sales of segments.
+        popularity_reason: Position of the reason of popular sales that fill a page up.
+        open_reason: Position of the reason of sales of which nothing is known but that they are open.
+    """
+
+    def __init__(self, snapshot: Snapshot, doorkeeper: Doorkeeper, popularity_reason: int, open_reason: int):
+        self._k = snapshot.k
+        self._attributes = tuple(snapshot.segments)
+        self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
+        self._doorkeeper = doorkeeper
+        self._popularity_reason = popularity_reason
+        self._open_reason = open_reason
+
+    def make(
+        self,
+        request: PageRequest,
+        ranking: ChosenRanking,
+        open_sales: OpenSales,
+        rules: PageRules | None,
+        now: int,
+        request_id: str,
+    ) -> ServedPage:
+        """Make a page, not explained yet.
+
+        Args:
+            request: What is asked for.
+            ranking: What the page is made of.
+            open_sales: Those of `now`.
+            rules: Those of the shop; they apply where the request follows them.
+            now: Microseconds since 1970 UTC.
+            request_id: Seeds chance: the same request is answered with the same page again.
+        """
+        is_allowed = self._allowed(request, open_sales.is_open)
+        if rules is not None and not (request.follows_rules and rules.is_active(request.surface, now)):
+            rules = None
+        wanted = request.n if rules is None else len(is_allowed)
+        has_chance = request.exploration is not None or request.interleaved is not None
+        most = self._k if has_chance else wanted
+        mixed = NOT_MIXED
+        own = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), most))
+        if has_chance:
+            allowed_second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), self._k))
+            mixed = _mixed(request, own, allowed_second, wanted, Random(request_id))
+            own = mixed.picks or own[:wanted]
+        if own:
+            policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
+        else:
+            own, level, why = self._fallback(request, open_sales, is_allowed, ranking.why_not)
+            policy, own = POPULARITY, own[:wanted]
+        picks = own if len(own) == wanted else self._filled_up(own, request, open_sales, is_allowed, wanted)
+        page = ServedPage(
+            policy,
+            level,
+            why,
+            picks,
+            uses_session=ranking.session is not None and ranking.session.visits > 0,
+            notes=[ranking.why_not] if ranking.why_not and not why else [],
+        )
+        if has_chance:
+            page = page._replace(propensities=mixed.propensities_of(picks), teams=mixed.teams_of(picks))
+        if rules is None:
+            return page
+        arranged = rules.arrange(
+            [pick[0] for pick in picks], is_allowed, request.n, request.surface, request.attributes, now
+        )
+        return self._arranged(page, arranged, mixed)
+
+    def _allowed(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
+        """Return for each sale whether the page may show it: it is open, and the request's lists admit it."""
+        if not (request.allowed or request.denied):
+            return is_open
+        at = self._position
+        is_allowed = list(is_open)
+        if request.allowed:
+            is_allowed = [False] * len(is_open)
+            for sale in (at[sale_id] for sale_id in request.allowed if sale_id in at):
+                is_allowed[sale] = is_open[sale]
+        for sale in (at[sale_id] for sale_id in request.denied if sale_id in at):
+            is_allowed[sale] = False
+        return is_allowed
+
+    def _fallback(
+        self, request: PageRequest, open_sales: OpenSales, is_allowed: list[bool], why_not: str
+    ) -> tuple[list[Pick], pb.FallbackLevel, str]:
+        """Return the sales of the nearest ranking that has one to show, its level, and why it is taken."""
+        why = why_not or sentences.NO_SALE_OF_RANKING
+        for attribute, value in self._segments(request):
+            of_segment = self._doorkeeper.segment((attribute, value), open_sales)
+            if found := [pick for pick in of_segment if is_allowed[pick[0]]]:
+                return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
+        if found := [pick for pick in open_sales.popular if is_allowed[pick[0]]]:
+            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
+        unranked = [pick for pick in open_sales.unranked if is_allowed[pick[0]]]
+        return unranked, pb.FALLBACK_LEVEL_ANY_OPEN, sentences.NO_RANKED_OPEN
+
+    def _segments(self, request: PageRequest) -> Iterable[tuple[str, str]]:
+        asked = request.attributes
+        return ((attribute, asked[attribute]) for attribute in self._attributes if attribute in asked)
+
+    def _filled_up(
+        self, own: list[Pick], request: PageRequest, open_sales: OpenSales, is_allowed: list[bool], wanted: int
+    ) -> list[Pick]:
+        """Return the own picks, then as many of the segments' and the popular sales as are wanted."""
+        seen = {pick[0] for pick in own}
+        segments = (self._doorkeeper.segment(segment, open_sales) for segment in self._segments(request))
+        # Scores of another policy have another unit: none is better than one that looks like a probability.
+        popular: Iterable[Pick] = (
+            (sale, None, self._popularity_reason, cover) for sale, _, _, cover in chain(*segments, open_sales.popular)
+        )
+        filled = list(own)
+        for pick in chain(popular, open_sales.unranked):
+            if len(filled) >= wanted:
+                break
+            if is_allowed[pick[0]] and pick[0] not in seen:
+                seen.add(pick[0])
+                filled.append(pick)
+        return filled
+
+    def _arranged(self, page: ServedPage, arranged: ArrangedPage, mixed: Mixed) -> ServedPage:
+        """Return the page in the order that the rules gave it."""
+        known = {pick[0]: pick for pick in page.picks}
+        picks = [known.get(sale) or (sale, None, self._open_reason, 0) for sale in arranged.sales]
+        return page._replace(
+            picks=picks,
+            rule_at=arranged.rules,
+            rules=arranged.applied,
+            notes=[*page.notes, *arranged.notes],
+            propensities=None if arranged.applied else mixed.propensities_of(picks),
+            teams=mixed.teams_of(picks),
+        )
+
+
+def _mixed(request: PageRequest, own: list[Pick], second: list[Pick], wanted: int, random: Random) -> Mixed:
+    """Return a page that chance takes part in; NOT_MIXED where there is nothing to draw from."""
+    if request.interleaved is not None:
+        return interleaved(own, second, wanted, request.interleaved, request.policy, random)
+    if request.exploration is not None and own:
+        return drawn(own, wanted, request.exploration, random)
+    return NOT_MIXED

@@ -1,0 +1,88 @@
+"""Writes pages as `GetTopSalesResponse` bytes, with all that no request changes written when the snapshot is loaded."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from recommendations.v1 import recommendations_pb2 as pb
+
+from recsys.instants import to_micros
+from recsys.logs.records import Assignment
+from recsys.meta_model import is_meta
+from recsys.snapshot.format import Snapshot, SnapshotSale
+from serving.answers import sentences, wire
+from serving.answers.pages import ServedPage
+
+
+class PageWriter:
+    """Writes pages of one snapshot; any number of threads may ask.
+
+    Args:
+        snapshot: Of the sales.
+        reasons: What picks hold positions in, such as `own_visits`.
+        model_versions: Of each policy of the snapshot, the version of the model that it ranks by.
+    """
+
+    def __init__(self, snapshot: Snapshot, reasons: Iterable[str], model_versions: Mapping[str, str]):
+        self._heads = {policy: _head(snapshot, policy, version) for policy, version in model_versions.items()}
+        self._writer = wire.SaleWriter(
+            [_static_part(sale) for sale in snapshot.sales],
+            [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales],
+            [wire.reason(*sentences.reason(name)) for name in reasons],
+        )
+
+    def write(self, page: ServedPage, assignment: Assignment | None, now: int, request_id: str) -> bytes:
+        """Write a page.
+
+        Args:
+            page: Explained.
+            assignment: The side of an experiment that the page counts for.
+            now: Microseconds since 1970 UTC.
+            request_id: The id of the answer.
+        """
+        extras: Sequence[bytes] = ()
+        if page.rules or page.contributions:
+            extras = [_extras(page, place) for place in range(len(page.picks))]
+        sales = self._writer.written(page.picks, is_meta(page.policy), extras)
+        end = wire.end(page.level, request_id, now)
+        if page.why or page.shortfall or page.uses_session or page.rules or page.notes:
+            end += pb.GetTopSalesResponse(
+                fallback_reason=page.why,
+                shortfall_reason=page.shortfall,
+                uses_session=page.uses_session,
+                rules=page.rules,
+                notes=page.notes,
+            ).SerializeToString()
+        if assignment is not None:
+            end += _assignment(assignment)
+        return wire.response([self._heads[page.policy], *sales, end])
+
+
+def _extras(page: ServedPage, place: int) -> bytes:
+    rule = page.rule_at[place] if page.rule_at else None
+    added = page.contributions[place] if page.contributions else {}
+    contributions = [pb.Contribution(feature=feature, log_odds=value) for feature, value in added.items()]
+    return pb.RankedSale(rule=rule or "", contributions=contributions).SerializeToString()
+
+
+def _assignment(assigned: Assignment) -> bytes:
+    experiment, phase, variant, _, reason, _ = assigned
+    side = pb.Assignment(experiment=experiment, phase=phase, variant=variant, reason=reason)
+    return pb.GetTopSalesResponse(assignment=side).SerializeToString()
+
+
+def _static_part(sale: SnapshotSale) -> bytes:
+    entry = pb.RankedSale(sale_id=sale.sale_id, title=sale.title, price=sale.price)
+    _set(entry.open_time, to_micros(sale.opens_at))
+    _set(entry.close_time, to_micros(sale.closes_at))
+    return entry.SerializeToString()
+
+
+def _head(snapshot: Snapshot, policy: str, model_version: str) -> bytes:
+    head = pb.GetTopSalesResponse(policy=policy, model_version=model_version, snapshot=snapshot.name)
+    _set(head.as_of_time, to_micros(snapshot.as_of))
+    return head.SerializeToString()
+
+
+def _set(timestamp: Timestamp, micros: int) -> None:
+    timestamp.seconds, rest = divmod(micros, 1_000_000)
+    timestamp.nanos = rest * 1000

@@ -1,0 +1,151 @@
+"""The experiments in force, compiled for one snapshot: which user's page is served from which side."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from recsys.errors import ConfigurationError, SnapshotError
+from recsys.experiments.assignment import Assigned, Assigner
+from recsys.experiments.files import check_known
+from recsys.experiments.model_pins import PINS, Place, default_place, holdout_place, places, variant_place
+from recsys.experiments.settings import ExperimentFile, ExplorationSettings, Variant
+from recsys.logs.records import ASSIGNED, FALLBACK, HOLDOUT, Assignment
+from recsys.snapshot.format import Snapshot
+from serving.answers.pages import Interleaved, OtherSide, PageRequest
+
+_Side = tuple[str, int, str] | None
+"""Experiment or holdout, phase and variant, which tell what is served; None outside of all experiments."""
+
+
+class _Serving(NamedTuple):
+    """What a side changes of a request."""
+
+    policy: str
+    follows_rules: bool
+    exploration: ExplorationSettings | None
+    interleaved: Interleaved | None
+    other_sides: tuple[OtherSide, ...]
+
+
+class _Surface(NamedTuple):
+    """The file of a surface, compiled."""
+
+    assigner: Assigner
+    sides: Mapping[_Side, _Serving]
+    """What the snapshot can serve; it may lack the policy of a side."""
+
+
+class RunningExperiments:
+    """Assigns by some files, to the policies of one snapshot; immutable, any number of threads may ask.
+
+    Args:
+        files: Checked, by surface.
+        snapshot: Whose policies serve them.
+    """
+
+    def __init__(self, files: Mapping[str, ExperimentFile], snapshot: Snapshot):
+        self.fingerprints = {surface: file.fingerprint for surface, file in files.items()}
+        """Of the files by surface."""
+        self._surfaces = {surface: _compiled(surface, file, snapshot) for surface, file in files.items()}
+
+    def assigned_request(self, request: PageRequest, now: int) -> PageRequest:
+        """Return the request for what the user is to be shown; the same one where no file is for its surface."""
+        surface = self._surfaces.get(request.surface)
+        if surface is None:
+            return request
+        assignment = surface.assigner.assign(request.user_id, request.attributes, now).assignment
+        serving = surface.sides.get(_side(assignment))
+        if serving is None:
+            return request._replace(assignment=_not_served(assignment))
+        policy, follows_rules, exploration, interleaved, other_sides = serving
+        return request._replace(
+            policy=policy,
+            follows_rules=follows_rules,
+            exploration=exploration,
+            interleaved=interleaved,
+            other_sides=other_sides,
+            assignment=assignment,
+        )
+
+
+def check_served(surface: str, file: ExperimentFile, snapshot: Snapshot, now: datetime) -> None:
+    """Check that a snapshot can serve what a file asks for until the snapshot's end.
+
+    Raises:
+        ConfigurationError: Naming everything that it lacks.
+    """
+    try:
+        until = max(snapshot.horizon_end, now)
+        check_known(places({surface: file}, now, until), snapshot.all_policies, *_versions(snapshot))
+    except ConfigurationError as error:
+        wait = "'recsys nightly' scores what running experiments need, and says what it cannot"
+        raise ConfigurationError(f"{surface}: {error}\n  ({snapshot.name}; {wait})") from None
+
+
+def _compiled(surface: str, file: ExperimentFile, snapshot: Snapshot) -> _Surface:
+    pins, own_version = _versions(snapshot)
+
+    def policy_of(place: Place) -> str | None:
+        policy = place.policy(pins, own_version)
+        return policy if policy in snapshot.all_policies else None
+
+    def serving(assigned: Assigned) -> _Serving | None:
+        served, _, experiment, others, teams = assigned
+
+        def policy_of_variant(variant: Variant) -> str | None:
+            assert experiment is not None  # only of one are there other variants
+            return policy_of(variant_place(surface, experiment, variant))
+
+        policy = policy_of(_place(surface, file, assigned))
+        if policy is None:
+            return None
+        interleaved = None
+        if teams:
+            first, second = teams
+            second_policy = policy_of_variant(second)
+            if second_policy is None:
+                return None
+            interleaved = Interleaved(second_policy, (first.key, second.key))
+        compared = [] if served.exploration else [other for other in others if not other.exploration]
+        sides = [(policy_of_variant(other), other.rules) for other in compared]
+        return _Serving(
+            policy,
+            served.rules,
+            served.exploration,
+            interleaved,
+            tuple(OtherSide(other, follows_rules) for other, follows_rules in sides if other is not None),
+        )
+
+    assigner = Assigner(file)
+    found = {_side(assigned.assignment): serving(assigned) for assigned in assigner.outcomes()}
+    return _Surface(assigner, {side: served for side, served in found.items() if served is not None})
+
+
+def _side(assignment: Assignment | None) -> _Side:
+    return assignment and assignment[:3]
+
+
+def _place(surface: str, file: ExperimentFile, assigned: Assigned) -> Place:
+    """Return the place of an experiment file that an assigned user is served from."""
+    served, assignment, experiment, _, _ = assigned
+    if experiment is not None:
+        assert isinstance(served, Variant)
+        return variant_place(surface, experiment, served)
+    if assignment is not None and assignment.reason == HOLDOUT:
+        holdout = next(each for each in file.holdouts if each.key == assignment.experiment)
+        return holdout_place(surface, holdout)
+    return default_place(surface, file)
+
+
+def _versions(snapshot: Snapshot) -> tuple[Mapping[str, str], str]:
+    """Return the version of each pinned place, and that of policy `meta`."""
+    try:
+        return json.loads(snapshot.file(PINS).read_bytes()), snapshot.model_version
+    except SnapshotError:  # one that was made without experiments
+        return {}, snapshot.model_version
+
+
+def _not_served(assigned: Assignment | None) -> Assignment | None:
+    """Return an assignment that says that its side could not be served."""
+    return assigned._replace(reason=FALLBACK) if assigned is not None and assigned.reason == ASSIGNED else assigned

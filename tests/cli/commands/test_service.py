@@ -1,0 +1,334 @@
+"""What staff and operators type while a service runs: each command against a real one on a free port."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys.config.serving import ServingSettings, StoreSettings
+from recsys.instants import to_micros
+from recsys.snapshot import store as snapshot_store
+from serving.client import Client
+from serving.process.server import Server, start_server
+from serving.stores.redis import RedisStore
+from tests.helpers.real_redis import RealRedis
+from tests.helpers.real_service import free_ports
+from tests.helpers.small_shop import SmallShop
+from tests.helpers.snapshots import ANN, AS_OF, BOB, NAME, SALES, batch, with_histories, write
+
+HALF_PAST = to_micros(AS_OF + timedelta(minutes=30))
+"""Sales a, b, c and e are open: ann's page is b of her ranking, then e, c, a of the popular ones."""
+
+
+@pytest.fixture
+def shop(tmp_path) -> SmallShop:
+    """A shop with a published snapshot, and no more."""
+    shop = SmallShop(tmp_path)
+    publish(shop)
+    return shop
+
+
+def publish(shop: SmallShop, **changes: object) -> str:
+    root = shop.folder / "var/snapshots"
+    name = write(root, with_histories(batch(ANN, BOB)), **changes).name
+    snapshot_store.publish(root, name, AS_OF)
+    return name
+
+
+@pytest.fixture
+def serve(shop) -> Iterator[Callable[..., Server]]:
+    """Start services of the shop at half past midnight."""
+    with ExitStack() as stack:
+
+        def started(**settings: object) -> Server:
+            quick = {"port": 0, "admin_port": 0, "metrics_port": None, "workers": 1, "poll_seconds": 0.01}
+            folder = shop.folder / "var"
+            return stack.enter_context(start_server(ServingSettings(**quick | settings), folder, lambda: HALF_PAST))
+
+        yield started
+
+
+def page(server: Server, user: str = "ann", **asked: object) -> list[str]:
+    with Client(server.target, deadline=30) as client:
+        return [sale.sale_id for sale in client.top_sales(user, **asked).sales]
+
+
+def error_of(result: tuple[int, str, str]) -> str:
+    """The message of a command that failed as it should: status 1, no stack trace."""
+    status, out, err = result
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    return err.removeprefix("error: ").strip()
+
+
+# Sales.
+
+
+def test_closed_sale_is_off_the_next_page_and_listed_with_the_reason(run, serve):
+    server = serve()
+    assert page(server) == ["b", "e", "c", "a"]
+    closed = run("sales", "close", "e", "--comment", "sold out", "--target", server.admin_target)
+    assert closed == (0, "Sale e is closed: no page shows it from now on.\n", "")
+    assert page(server) == ["b", "c", "a"]
+    status, out, _ = run("sales", "list", "--target", server.admin_target)
+    assert (status, out.splitlines()[1].split()) == (0, ["e", "closed", "2026-03-01", "00:30", "sold", "out"])
+
+
+def test_hidden_sale_is_off_all_pages_until_it_is_shown(run, serve):
+    server = serve()
+    target = ("--target", server.admin_target)
+    hidden = run("sales", "hide", "b", "--until", "2026-03-01T02:00:00Z", "--comment", "a typo", *target)
+    assert hidden == (0, "Sale b is hidden. Next: recsys sales show b\n", "")
+    assert page(server) == ["e", "c", "a"]
+    listed = run("sales", "list", *target)[1].splitlines()[1]
+    assert listed.split() == ["b", "hidden", "2026-03-01", "00:30", "2026-03-01", "02:00", "a", "typo"]
+    assert run("sales", "show", "b", *target) == (0, "Sale b is shown again while it is open.\n", "")
+    assert page(server) == ["b", "e", "c", "a"]
+    assert run("sales", "list", *target) == (0, "No sale is closed or hidden.\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "a"], "sale 'a' is not hidden: see ListWithdrawnSales"),
+        (["hide", "a", "--until", "2026-02-28T00:00:00Z"], "until_time == 1772236800 s, must be after the present"),
+        (["hide", "a", "--until", "2026-03-02T00:00:00"], "has no zone: write 2026-03-02T00:00:00Z for UTC"),
+        (["close", ""], "sale_id == '', must be a sale"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refused_change_of_a_sale_is_an_error_of_one_line_and_changes_nothing(run, serve, arguments, message):
+    server = serve()
+    assert message in error_of(run("sales", *arguments, "--target", server.admin_target))
+    assert page(server) == ["b", "e", "c", "a"]
+
+
+def test_closing_is_final_and_says_so(run, serve):
+    target = ("--target", serve().admin_target)
+    run("sales", "close", "a", *target)
+    assert "sale 'a' was closed, which is final" in error_of(run("sales", "show", "a", *target))
+
+
+@pytest.mark.parametrize("command", [("close", "a"), ("hide", "a"), ("show", "a"), ("list",)], ids=" ".join)
+def test_sales_of_a_service_that_does_not_run_cannot_be_changed(run, command):
+    (port,) = free_ports(1)
+    message = error_of(run("sales", *command, "--target", f"127.0.0.1:{port}"))
+    assert "start it with 'recsys serve'" in message
+    assert f"127.0.0.1:{port}" in message
+
+
+def test_token_is_taken_from_the_option_or_from_the_environment(run, serve, monkeypatch):
+    digests = {role: hashlib.sha256(role.encode()).hexdigest() for role in ("website", "admin")}
+    callers = [{"name": f"the {role}", "role": role, "token_sha256": digest} for role, digest in digests.items()]
+    target = ("--target", serve(access={"callers": callers}).admin_target)
+    refused = [run("sales", "close", "a", *target), run("sales", "close", "a", *target, "--token", "website")]
+    assert all(error_of(result) for result in refused)
+    monkeypatch.setenv("RECSYS_TOKEN", "admin")
+    assert run("sales", "list", *target)[1] == "No sale is closed or hidden.\n"
+    assert run("sales", "close", "a", *target)[0] == 0
+    assert run("sales", "list", *target)[1].splitlines()[1].split()[-2:] == ["the", "admin"]
+
+
+# Rules.
+
+PIN_B = {"kind": "pin", "name": "b_first", "sale_ids": ["b"], "position": 1}
+NO_FRENCH = {"kind": "filter", "name": "no_french", "match": {"country": "FR"}}
+
+
+def rules_file(folder: Path, *rules: dict) -> Path:
+    path = folder / "rules.yaml"
+    path.write_text(yaml.safe_dump({"schema_version": 1, "rules": list(rules)}))
+    return path
+
+
+def test_file_of_rules_is_validated_with_their_number_and_fingerprint(run, shop, tmp_path):
+    path = rules_file(tmp_path, PIN_B, NO_FRENCH)
+    status, out, _ = run("rules", "validate", path, "--conf", shop.configuration())
+    assert (status, out.rpartition(" ")[0]) == (0, f"{path}: 2 rules, fingerprint")
+    fingerprint = out.split()[-1]
+    configured = shop.configuration(serving={"rules": str(path)})
+    assert run("rules", "validate", "--conf", configured)[1].split()[-1] == fingerprint
+    rules_file(tmp_path, PIN_B)
+    assert run("rules", "validate", "--conf", configured)[1].split()[-1] != fingerprint
+
+
+def test_everything_that_is_wrong_with_rules_is_listed(run, shop, tmp_path):
+    path = rules_file(tmp_path, PIN_B | {"position": 0}, NO_FRENCH | {"kind": "filtre"})
+    message = error_of(run("rules", "validate", path, "--conf", shop.configuration()))
+    assert message.startswith(f"{path}: 2 wrong:\n  rules.0.pin.position == 0: ")
+    assert "'filtre'" in message
+
+
+@pytest.mark.parametrize("command", ["validate", "try"])
+def test_shop_without_rules_has_to_name_the_file(run, shop, command):
+    message = error_of(run("rules", command, "--conf", shop.configuration()))
+    assert message == "serving.rules == None, must be a file of rules: set it, or name the file"
+
+
+def test_trial_of_rules_says_what_would_change_and_writes_it_as_json(run, shop, tmp_path):
+    path, result = rules_file(tmp_path, NO_FRENCH), tmp_path / "trial.json"
+    asked = ("--user", "ann", "--user", "bob", "--n", 2, "--json", result)
+    status, out, _ = run("rules", "try", path, "--conf", shop.configuration(), *asked)
+    assert status == 0
+    # At 10:00, a, b and e are open. ann sees b, e; bob's a is French, so that he sees e, b instead of a, e.
+    assert out.startswith("2 pages, 1 changed by rules (50.0%)\n")
+    trial = json.loads(result.read_text())
+    assert (trial["pages"], trial["rules"], trial["entered"], trial["left"]) == (
+        2,
+        {"no_french": 1},
+        {"b": 1},
+        {"a": 1},
+    )
+    (changed,) = trial["changed"]
+    assert changed["user_id"] == "bob"
+    assert [(each["place"], each["before"], each["after"]) for each in changed["places"]] == [
+        (1, "a", "e"),
+        (2, "e", "b"),
+    ]
+
+
+def test_trial_takes_instant_policy_surface_and_attributes(run, shop, tmp_path):
+    for_whom = {"surface": "mail", "targeting": {"market": "FR"}, "from": AS_OF.replace(hour=5)}
+    path = rules_file(tmp_path, PIN_B | for_whom)
+    rules = ("rules", "try", path, "--conf", shop.configuration(), "--user", "bob", "--policy", "popularity")
+    french_mail = ("--surface", "mail", "--attribute", "market=FR")
+    assert run(*rules, *french_mail)[1].startswith("1 pages, 1 changed")
+    assert run(*rules, *french_mail, "--at", "2026-03-01T04:00:00Z")[1].startswith("1 pages, 0 changed")
+    assert run(*rules, "--attribute", "market=FR")[1].startswith("1 pages, 0 changed")
+    assert run(*rules, "--surface", "mail")[1].startswith("1 pages, 0 changed")
+
+
+def test_trial_takes_all_users_up_to_the_number_that_is_sampled(run, shop, tmp_path):
+    rules = ("rules", "try", rules_file(tmp_path, NO_FRENCH), "--conf", shop.configuration())
+    assert run(*rules)[1].startswith("2 pages, ")
+    assert run(*rules, "--users", 1)[1].startswith("1 pages, ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policy", "metta"], "policy == 'metta', must be one of"),
+        (["--attribute", "market"], "--attribute == 'market', must be NAME=VALUE"),
+        (["--at", "noon"], "instant 'noon', must be a date or an instant"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_trial_of_what_there_is_not_is_an_error_of_one_line(run, shop, tmp_path, options, message):
+    rules = ("rules", "try", rules_file(tmp_path, NO_FRENCH), "--conf", shop.configuration())
+    assert message in error_of(run(*rules, *options))
+
+
+def test_trial_without_a_snapshot_says_how_to_publish_one(run, tmp_path):
+    conf = SmallShop(tmp_path).configuration()
+    message = error_of(run("rules", "try", rules_file(tmp_path, NO_FRENCH), "--conf", conf))
+    assert message == f"{tmp_path}/var/snapshots has no snapshot: publish one with 'recsys nightly'"
+
+
+# Snapshots.
+
+
+def test_rollback_serves_the_snapshot_before_and_the_list_says_so(run, shop):
+    newer = publish(shop, fingerprint="22222222", versions={"home_ranker": "4"})
+    conf = shop.configuration()
+    assert served(run("snapshots", "list", "--conf", conf)) == newer
+    status, out, _ = run("snapshots", "rollback", "--conf", conf)
+    assert (status, out) == (0, f"Now serving {NAME}; running services take it up by themselves.\n")
+    assert served(run("snapshots", "list", "--conf", conf)) == NAME
+
+
+def served(result: tuple[int, str, str]) -> str:
+    status, out, _ = result
+    assert status == 0
+    (line,) = [line for line in out.splitlines() if "served" in line]
+    return line.split()[2]
+
+
+@pytest.fixture
+def redis_server(tmp_path) -> Iterator[RealRedis]:
+    server = RealRedis(tmp_path).start()
+    yield server
+    server.kill()
+
+
+def test_pushed_snapshot_is_what_a_fleet_opens(run, shop, redis_server):
+    store = {"kind": "redis", "url": redis_server.url, "prefix": "shop:", "timeout_seconds": 10}
+    conf = shop.configuration(serving={"store": store})
+    assert run("snapshots", "push", "--conf", conf) == (0, f"Pushed snapshot {NAME} to Redis\n", "")
+    fleet = RedisStore(StoreSettings(**store), shop.folder / "elsewhere", lambda: HALF_PAST)
+    try:
+        opened = fleet.open(fleet.current())
+    finally:
+        fleet.close()
+    assert (opened.name, list(opened.sales)) == (NAME, SALES)
+
+
+def test_push_without_redis_is_an_error_of_one_line(run, shop):
+    assert "serving.store.kind == 'folder', must be 'redis' to push to" in error_of(
+        run("snapshots", "push", "--conf", shop.configuration())
+    )
+    url = f"redis://127.0.0.1:{free_ports(1)[0]}/0"
+    conf = shop.configuration(serving={"store": {"kind": "redis", "url": url}})
+    assert url.removeprefix("redis://").removesuffix("/0") in error_of(run("snapshots", "push", "--conf", conf))
+
+
+# Logs.
+
+
+def test_exposures_gathers_each_page_once(run, spark, shop, serve):
+    conf = shop.configuration()
+    nothing = "0 records of 0 files for no day; 0 duplicates, 0 lines set aside"
+    assert run("exposures", "--conf", conf) == (0, f"exposures: {nothing}\nrecorded_events: {nothing}\n", "")
+    with serve() as server, Client(server.target, deadline=30) as client:
+        for user in ("ann", "bob", "ann"):
+            client.top_sales(user)
+    status, out, _ = run("exposures", "--conf", conf)
+    assert status == 0
+    assert out.splitlines() == [
+        "exposures: 3 records of 1 files for 2026-03-01; 0 duplicates, 0 lines set aside",
+        f"recorded_events: {nothing}",
+    ]
+    assert run("exposures", "--conf", conf)[1].splitlines()[0] == f"exposures: {nothing}"
+
+
+# The doctor.
+
+
+@pytest.fixture
+def running(shop) -> Iterator[Path]:
+    """The configuration of a service that runs by the system's clock, with a snapshot of an hour ago."""
+    later = datetime.now(UTC) - timedelta(hours=1) - AS_OF
+    sales = [replace(sale, opens_at=sale.opens_at + later, closes_at=sale.closes_at + later) for sale in SALES]
+    publish(shop, as_of=AS_OF + later, horizon_end=AS_OF + timedelta(hours=36) + later, sales=sales)
+    port, admin_port = free_ports(2)
+    serving = {"port": port, "admin_port": admin_port, "metrics_port": None, "workers": 1}
+    with start_server(ServingSettings(**serving), shop.folder / "var"):
+        yield shop.configuration(serving=serving)
+
+
+def test_doctor_of_a_service_that_runs_finds_nothing_that_fails(run, running, tmp_path):
+    result = tmp_path / "findings.json"
+    status, out, _ = run("doctor", "--conf", running, "--json", result)
+    findings = {each["name"]: each for each in json.loads(result.read_text())}
+    assert status == 0
+    assert out.endswith(" 0 FAIL\n")
+    assert {each["status"] for each in findings.values()} == {"OK", "WARN"}
+    assert findings["page"]["found"].startswith("3 open sales of snapshot ")
+    assert findings["ranker"]["advice"] == "run 'recsys nightly': until then no session re-ranks"
+
+
+def test_doctor_fails_where_no_service_answers_and_says_what_to_do(run, shop, tmp_path):
+    result, (port,) = tmp_path / "findings.json", free_ports(1)
+    conf = shop.configuration(serving={"metrics_port": None})
+    status, out, _ = run("doctor", "--conf", conf, "--target", f"127.0.0.1:{port}", "--json", result)
+    failed = {each["name"]: each for each in json.loads(result.read_text()) if each["status"] == "FAIL"}
+    assert (status, set(failed)) == (1, {"service", "snapshot"})  # the snapshot is of March
+    assert f"127.0.0.1:{port} is out of reach" in failed["service"]["found"]
+    assert "start it with 'recsys serve'" in " ".join(out.split())
+    assert out.endswith(" 2 FAIL\n")

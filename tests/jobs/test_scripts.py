@@ -1,0 +1,97 @@
+"""Jobs as files, such as `python jobs/night/score_users.py`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys.snapshot import store as snapshot_store
+from tests.helpers.paths import ROOT
+from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, SmallShop, contents, random_rows
+
+BIN = Path(sys.executable).parent
+
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "jobs").rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
+HELP_OF_EACH = """
+import contextlib, io, json, runpy, sys
+said = {}
+for path in sys.argv[1:]:
+    sys.argv, sys.path[0] = [path, "--help"], path.rpartition("/")[0]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        runpy.run_path(path, run_name="__main__")
+    said[path] = out.getvalue()
+print(json.dumps(said))
+"""
+"""One process for all of them: most of a job's start are imports that they share."""
+PATIENCE = 300.0
+"""Seconds that a busy machine may take for what an idle one does in ten."""
+
+
+def run_elsewhere(command: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in another folder than the project's, with what the tests import."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
+        "PYSPARK_PYTHON": sys.executable,
+    }
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+@pytest.fixture(scope="module")
+def help_texts(tmp_path_factory) -> dict[str, str]:
+    paths = [str(ROOT / script) for script in SCRIPTS]
+    done = run_elsewhere([sys.executable, "-c", HELP_OF_EACH, *paths], tmp_path_factory.mktemp("elsewhere"))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_step_of_the_night_is_a_script():
+    assert {"jobs/night/score_users.py", "jobs/night/publish_snapshot.py"} < set(SCRIPTS)
+    assert len(SCRIPTS) >= 14
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_job_starts_from_any_folder_and_says_what_it_takes(help_texts, script):
+    name = Path(script).stem
+    text = help_texts[str(ROOT / script)]
+    assert f"\n{name}: " in text
+    assert "--conf CONF" in text
+
+
+def submit(script: str, folder: Path, conf: Path) -> tuple[int, str]:
+    """Return the exit status of a job under spark-submit, and all that both say: Spark sends what Python says on."""
+    done = run_elsewhere([BIN / "spark-submit", ROOT / script, "--conf", conf], folder)
+    return done.returncode, done.stdout + done.stderr
+
+
+@MLFLOW_WARNS
+def test_submitted_job_of_a_night_that_is_done_changes_nothing(published_shop, tmp_path):
+    conf = tmp_path / "shop.yaml"
+    conf.write_text(yaml.safe_dump(published_shop.raw_settings()))
+    before = contents(published_shop.folder)
+    status, said = submit("jobs/night/publish_snapshot.py", tmp_path, conf)
+    assert status == 0, said
+    unchanged = [line.split()[0] for line in said.splitlines() if " unchanged " in line]
+    assert len(unchanged) >= 10
+    assert unchanged[-1] == "publish_snapshot"
+    assert contents(published_shop.folder) == before
+
+
+def test_submitted_job_does_the_steps_that_are_due(tmp_path):
+    shop = SmallShop(tmp_path).write(*random_rows(1))
+    status, said = submit("jobs/night/validate_tables.py", tmp_path, shop.configuration(spark=SMALL_SPARK))
+    assert status == 0, said
+    assert (tmp_path / "var/nights/20260301T000000Z/sales").is_dir()
+    assert "validate_tables" in said
+    assert snapshot_store.current(tmp_path / "var/snapshots") is None

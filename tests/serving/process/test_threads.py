@@ -1,0 +1,170 @@
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from serving.process import threads as threads_module
+from serving.process.threads import AnswerThreads
+from tests.helpers.asking import wait_until
+
+
+class Held:
+    """Tasks that stay in their threads until they are let go."""
+
+    def __init__(self, threads: AnswerThreads):
+        self._threads = threads
+        self._go = threading.Event()
+        self.began = 0
+        self._lock = threading.Lock()
+
+    def hold(self, count: int) -> None:
+        """Submit so many, without waiting for them to begin."""
+        for _ in range(count):
+            self._threads.submit(self._run)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+    def _run(self) -> None:
+        with self._lock:
+            self.began += 1
+        self._go.wait(30)
+
+
+@pytest.fixture
+def alive() -> Callable[[], int]:
+    """Count the threads that a test's executors have."""
+    before = set(threading.enumerate())
+    return lambda: sum(each.name.startswith("answer-") for each in set(threading.enumerate()) - before)
+
+
+@pytest.fixture
+def start(alive) -> Iterator[Callable[[int, int], AnswerThreads]]:
+    started: list[AnswerThreads] = []
+
+    def starting(count: int, most: int) -> AnswerThreads:
+        started.append(AnswerThreads(count, most))
+        return started[-1]
+
+    yield starting
+    for each in started:
+        each.shutdown()
+    wait_until(lambda: not alive())
+
+
+@contextmanager
+def held(threads: AnswerThreads) -> Iterator[Held]:
+    tasks = Held(threads)
+    try:
+        yield tasks
+    finally:
+        tasks.let_go()
+
+
+def relieved_until(threads: AnswerThreads, condition: Callable[[], bool]) -> None:
+    """Wait, and relieve as the service's background thread does."""
+
+    def looked() -> bool:
+        threads.relieve()
+        return condition()
+
+    wait_until(looked)
+
+
+def test_while_tasks_are_begun_in_time_there_are_no_more_threads(start, alive, monkeypatch):
+    monkeypatch.setattr(threads_module, "_STALL_SECONDS", 60)
+    threads, done, by = start(2, 8), threading.Semaphore(0), set()
+    for _ in range(200):
+        threads.submit(lambda: (by.add(threading.current_thread().name), done.release()))
+        assert done.acquire(timeout=30)
+    assert by <= {"answer-1", "answer-2"}
+    assert alive() == 2
+
+
+def test_arguments_reach_the_task(start):
+    threads, came = start(1, 1), []
+    threads.submit(lambda *values: came.append(values), 1, "two")
+    wait_until(lambda: came == [(1, "two")])
+
+
+def test_task_is_begun_though_all_threads_are_held_up(start, alive):
+    threads, done = start(2, 8), threading.Event()
+    with held(threads) as tasks:
+        tasks.hold(2)
+        wait_until(lambda: tasks.began == 2)
+        threads.submit(done.set)
+        relieved_until(threads, done.is_set)
+        assert alive() > 2
+
+
+def test_no_more_threads_than_the_most_are_added(start, alive):
+    threads, done = start(1, 3), threading.Event()
+    with held(threads) as tasks:
+        tasks.hold(5)
+        relieved_until(threads, lambda: tasks.began == 3)
+        threads.submit(done.set)
+        for _ in range(5):
+            threads.relieve()
+            assert not done.wait(0.03)
+        assert (tasks.began, alive()) == (3, 3)
+    assert done.wait(30)
+    assert tasks.began == 5
+
+
+def test_threads_that_were_added_end_when_nothing_is_held_up_any_more(start, alive):
+    threads, done = start(1, 4), threading.Semaphore(0)
+    with held(threads) as tasks:
+        tasks.hold(4)
+        relieved_until(threads, lambda: tasks.began == 4)
+        assert alive() == 4
+    wait_until(lambda: alive() == 1)
+    threads.submit(done.release)
+    assert done.acquire(timeout=30)
+
+
+def test_threads_stay_while_as_many_are_held_up(start, alive):
+    threads, done = start(1, 4), threading.Semaphore(0)
+    with held(threads) as tasks:
+        tasks.hold(2)
+        relieved_until(threads, lambda: tasks.began == 2)
+        for _ in range(20):
+            threads.submit(done.release)
+            relieved_until(threads, lambda: done.acquire(blocking=False))
+        assert alive() == 3  # two are held up, and one answers
+
+
+def test_task_that_fails_is_logged_and_its_thread_goes_on(start, alive, caplog):
+    threads, told = start(1, 1), []
+    threads.submit(lambda: 1 / 0).add_done_callback(told.append)
+    threads.submit(int).add_done_callback(told.append)
+    wait_until(lambda: len(told) == 2)
+    (record,) = caplog.records
+    assert record.getMessage() == "in an answer"
+    assert record.exc_info[0] is ZeroDivisionError
+    assert alive() == 1
+
+
+def test_who_waits_for_a_task_is_told_once_whether_it_asked_before_or_after(start):
+    threads, early, late = start(1, 1), [], []
+    with held(threads) as tasks:
+        tasks.hold(1)
+        before = threads.submit(int)
+        before.add_done_callback(early.append)
+        assert early == []
+    wait_until(lambda: early == [before])
+    before.add_done_callback(late.append)
+    assert (early, late) == ([before], [before])
+
+
+def test_shutdown_ends_every_thread_once_all_tasks_are_done(start, alive):
+    threads, done = start(2, 4), []
+    with held(threads) as tasks:
+        tasks.hold(3)
+        relieved_until(threads, lambda: tasks.began == 3)
+        for number in range(10):
+            threads.submit(done.append, number)
+        threads.shutdown()
+        assert alive() >= 3
+    wait_until(lambda: not alive())
+    assert sorted(done) == list(range(10))
