@@ -7,7 +7,7 @@
     │   └── RejectedRowsError   more rows break a rule than the configuration allows
     ├── EmptyInputError         nothing to learn from: no sale, no event, no purchase
     ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
-    │   └── DamagedRecordError  one user's record holds what no writer wrote; all others may be whole
+    │   └── DamagedRecordError  one user's record is damaged; all others may be intact
     ├── ModelError              a registered model is absent or does not match the features
     ├── StoreError              a store of the service is damaged or unreachable
     ├── NightCheckError         a night fails its checks; no snapshot is published
@@ -48,7 +48,7 @@ class SnapshotError(RecsysError):
 
 
 class DamagedRecordError(SnapshotError):
-    """One user's record in a snapshot holds what no writer wrote; the records of all others may be whole."""
+    """One user's record in a snapshot is damaged; the records of all others may be intact."""
 
 
 class ModelError(RecsysError):
