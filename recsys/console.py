@@ -29,4 +29,4 @@ class _ProgressHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "dim" if getattr(record, "is_dim", False) else _STYLES.get(record.levelno, "")
-        wide_console(stderr=True).print(Text(record.getMessage(), style))
+        wide_console(stderr=True).print(Text(record.getMessage(), style), soft_wrap=True)
