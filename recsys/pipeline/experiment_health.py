@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as f
 
-from recsys.experiments.evidence import Health
+from recsys.experiments.phase_summary import Health
 
 Assign = Callable[[pa.Array], NDArray[np.str_]]
 """Returns each user's variant by the configuration, empty where it is none."""

@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from recsys.experiments.analysis.outcomes import HAPPENED, Quantities, daily_sums, segment_column
-from recsys.experiments.evidence import Group, Sums
+from recsys.experiments.phase_summary import Group, Sums
 from recsys.tables.experiments import EXPERIMENT_SUMS
 
 CHUNK_ROWS = 200_000

@@ -11,7 +11,7 @@ from recsys.errors import ConfigurationError, SnapshotError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.assignment import Assigned, Assigner
 from recsys.experiments.files import check_known
-from recsys.experiments.model_pins import PINS, fixed_places, places, variant_place
+from recsys.experiments.model_pins import PINS, served_slots, slots_outside_experiments, variant_slot
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros
 from recsys.logs.records import ASSIGNED, FALLBACK, Assignment
@@ -147,7 +147,7 @@ def check(surface: str, file: ExperimentFile, snapshot: Snapshot, now: datetime)
     """
     try:
         until = max(snapshot.horizon_end, now)
-        check_known(places({surface: file}, now, until), snapshot.all_policies, *_versions(snapshot))
+        check_known(served_slots({surface: file}, now, until), snapshot.all_policies, *_versions(snapshot))
     except ConfigurationError as error:
         wait = "'recsys nightly' scores what running experiments need, and says what it cannot"
         raise ConfigurationError(f"{surface}: {error}\n  ({snapshot.name}; {wait})") from None
@@ -155,8 +155,8 @@ def check(surface: str, file: ExperimentFile, snapshot: Snapshot, now: datetime)
 
 def _policies(surface: str, file: ExperimentFile, snapshot: Snapshot) -> Iterator[tuple[int, str]]:
     pins, own_version = _versions(snapshot)
-    of_variants = (variant_place(surface, each, variant) for each in file.experiments for variant in each.variants)
-    for place in (*fixed_places(surface, file), *of_variants):
+    of_variants = (variant_slot(surface, each, variant) for each in file.experiments for variant in each.variants)
+    for place in (*slots_outside_experiments(surface, file), *of_variants):
         policy = place.policy(pins, own_version)
         if policy in snapshot.all_policies:
             yield id(place.served), policy

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from recsys.experiments.analysis.outcomes import COLUMNS, Quantities, credit, winsorized
-from recsys.experiments.evidence import ALL, EVERYBODY, TRIGGERED, Evidence
+from recsys.experiments.phase_summary import ALL, ALL_USERS, TRIGGERED, PhaseSummary
 from recsys.experiments.settings import Experiment
 from recsys.instants import DAY, HOUR, SECOND, from_micros, parse_instant
 from recsys.pipeline import outcomes
@@ -151,7 +151,7 @@ class Gathered:
     """All that is made of some pages and events."""
 
     users: dict[str, dict[str, Any]]
-    evidence: Evidence
+    summary: PhaseSummary
 
 
 def gather(
@@ -176,7 +176,7 @@ def gather(
     sums = EXPERIMENT_SUMS.check(experiment_sums(days, quantities, caps(table, quantities)))
     found = health(shown, users, lambda ids: np.full(len(ids), "control"))
     rows = {row["user_id"]: row.asDict() for row in table.collect()}
-    return Gathered(rows, Evidence(sums_of(sums.toArrow()), found))
+    return Gathered(rows, PhaseSummary(sums_of(sums.toArrow()), found))
 
 
 def outcome(gathered: Gathered, user: str, *columns: str) -> tuple[float, ...]:
@@ -228,7 +228,7 @@ def gathered(spark) -> Gathered:
 def test_a_user_belongs_to_the_variant_of_his_first_page(gathered):
     assert [gathered.users[user]["variant"] for user in ("ann", "bob")] == ["control", "themes"]
     assert [gathered.users[user]["jumped"] for user in ("ann", "bob")] == [True, False]
-    assert gathered.evidence.health.jumpers == 1
+    assert gathered.summary.health.jumpers == 1
 
 
 def test_pages_of_other_reasons_phases_experiments_and_times_take_nobody_in(gathered):
@@ -281,13 +281,13 @@ def test_a_token_gives_an_event_to_the_user_of_the_page(gathered):
 def test_what_is_recorded_late_is_unknown_before_and_counts_on_the_day_that_it_was_known(spark):
     events = [Event("una", 6, "purchase", told=50), Event("una", 7, "purchase")]
     assert outcome(gather(spark, [Page("una", 5)], events, as_of=START + 50 * HOUR), "una", "purchases") == (1,)
-    evidence = gather(spark, [Page("una", 5)], events).evidence
-    grown = {group.day: each.sums["purchases"] for group, each in evidence.sums.items() if group[:2] == (ALL, "")}
+    summary = gather(spark, [Page("una", 5)], events).summary
+    grown = {group.day: each.sums["purchases"] for group, each in summary.sums.items() if group[:2] == (ALL, "")}
     assert grown == {date(2026, 3, 2): 1, date(2026, 3, 4): 1}
 
 
 def test_health_counts_each_page_once(gathered):
-    found = gathered.evidence.health
+    found = gathered.summary.health
     assert found.pages == {
         ("themes", "override"): 1,
         ("themes", "kill"): 1,
@@ -304,7 +304,7 @@ def test_health_counts_each_page_once(gathered):
 
 
 def test_health_counts_users_who_were_served_another_variant_than_the_configuration_gives(gathered):
-    found = gathered.evidence.health  # the configuration gives everybody control
+    found = gathered.summary.health  # the configuration gives everybody control
     assert found.users == {"control": 11, "themes": 3}
     assert (found.recomputed, found.mismatches) == (14, 3)
 
@@ -312,8 +312,8 @@ def test_health_counts_users_who_were_served_another_variant_than_the_configurat
 def test_rare_values_are_one_segment_and_absent_ones_another(spark):
     pages = [Page(f"u{number:02}", 1, country=f"C{number // 2:02}") for number in range(42)]  # 21 countries of two
     pages += [Page("x", 1, country="C20"), Page("y", 2, country=None), Page("y", 3, country="C00")]
-    users = {group.segment: each.n for group, each in gather(spark, pages).evidence.sums.items() if each.n}
-    assert users.pop(EVERYBODY) == 44
+    users = {group.segment: each.n for group, each in gather(spark, pages).summary.sums.items() if each.n}
+    assert users.pop(ALL_USERS) == 44
     assert users.pop("country=C20") == 3
     assert users == {**{f"country=C{number:02}": 2 for number in range(19)}, "country=other": 3}
 
@@ -348,7 +348,7 @@ def test_a_purchase_that_names_its_page_is_credited_to_the_team_there(credited):
 
 
 def test_credits_of_both_teams_are_multiplied_user_by_user(credited):
-    total = credited.evidence.up_to(date(2026, 3, 20), "interleaved")
+    total = credited.summary.up_to(date(2026, 3, 20), "interleaved")
     assert total.product(credit("control"), credit("themes")) == 1 * 1
     assert total.product(credit("themes"), credit("themes")) == 1 + 1
 
@@ -448,7 +448,7 @@ def test_random_logs_give_each_user_what_loops_give_him(random_case):
 
 def test_sums_up_to_a_day_are_those_of_what_was_known_at_its_end(random_case):
     log, gathered = random_case
-    evidence = gathered.evidence
+    summary = gathered.summary
     final = user_states(*log, AS_OF)
     limits = {name: np.quantile([each[name] for each in final.values()], 0.9) for name in ("revenue", "pre_revenue")}
     for day in range(-1, 12):
@@ -456,15 +456,15 @@ def test_sums_up_to_a_day_are_those_of_what_was_known_at_its_end(random_case):
         for state in states.values():
             state |= {winsorized(name, 0.9): min(state[name], limit) for name, limit in limits.items()}
         for variant in ("control", "themes"):
-            for population, segment in ((ALL, EVERYBODY), (ALL, "country=FR"), (TRIGGERED, EVERYBODY)):
+            for population, segment in ((ALL, ALL_USERS), (ALL, "country=FR"), (TRIGGERED, ALL_USERS)):
                 mine = [
                     state
                     for state in states.values()
                     if state["variant"] == variant
-                    and segment in (EVERYBODY, f"country={state['country']}")
+                    and segment in (ALL_USERS, f"country={state['country']}")
                     and (population == ALL or state["triggered"])
                 ]
-                found = evidence.up_to(from_micros(START + day * DAY).date(), variant, population, segment)
+                found = summary.up_to(from_micros(START + day * DAY).date(), variant, population, segment)
                 assert found.n == len(mine)
                 for name, value in found.sums.items():
                     assert value == pytest.approx(sum(each[name] for each in mine), abs=1e-6), name
