@@ -70,7 +70,7 @@ def past_users(settings: Settings, experiment: Experiment, days: int, as_of: int
 
 
 def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:
-    """Return one page per user and hour with a visit within the experiment's period, in the form of `outcomes.pages`."""
+    """Return one page per user and hour with a visit in the experiment's period, in the form of `outcomes.pages`."""
     start, end = to_micros(experiment.start), to_micros(experiment.end)
     visits = events.where(f"kind = 'visit' and occurred_at >= {start} and occurred_at < {end}")
     hours = visits.groupBy("user_id", f.expr(f"occurred_at div {HOUR}")).agg(f.min("occurred_at").alias("shown_at"))
