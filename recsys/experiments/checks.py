@@ -53,7 +53,7 @@ def problems_between(
     """
     keys = {f"holdouts.{index}.key": holdout.key for index, holdout in holdouts.items()}
     keys |= {f"experiments.{index}.key": experiment.key for index, experiment in experiments.items()}
-    yield from _repeated(keys.items())
+    yield from _repeated_values(keys.items())
     yield from _seed_problems(experiments, holdouts, layers)
     sharing = {index: each for index, each in experiments.items() if each.layer and each.status != "stopped"}
     for (_, first), (index, second) in combinations(sharing.items(), 2):
@@ -77,7 +77,7 @@ def _variant_problems(variants: tuple[Variant, ...], at: str) -> Iterator[str]:
     weights = [variant.weight for variant in variants]
     if abs(sum(weights) - 1) > _ROUNDING:
         yield problem(f"{at}.variants.weight", weights, f"must sum to 1, not to {sum(weights):.9g}")
-    yield from _repeated((f"{at}.variants.{index}.key", variant.key) for index, variant in enumerate(variants))
+    yield from _repeated_values((f"{at}.variants.{index}.key", variant.key) for index, variant in enumerate(variants))
     for index, variant in enumerate(variants):
         if variant.key == INTERLEAVED:
             rule = "must be another word: interleaved pages are logged under this one"
@@ -111,11 +111,11 @@ def _analysis_problems(experiment: Experiment, at: str) -> Iterator[str]:
         for role in ("primary", "secondary", "guardrails")
         for index, metric in enumerate(getattr(analysis, role))
     ]
-    yield from _repeated((f"{key}.name", metric.name) for key, metric in metrics)
+    yield from _repeated_values((f"{key}.name", metric.name) for key, metric in metrics)
     for key, metric in metrics:
         if isinstance(metric, RatioSettings) and metric.numerator == metric.denominator:
             yield problem(f"{key}.denominator", metric.denominator, "must not be the numerator: the ratio is always 1")
-    yield from _repeated((f"{at}.segments.{index}", name) for index, name in enumerate(analysis.segments))
+    yield from _repeated_values((f"{at}.segments.{index}", name) for index, name in enumerate(analysis.segments))
     if "" in analysis.segments:
         yield problem(f"{at}.segments", list(analysis.segments), "must be names of attributes")
 
@@ -126,13 +126,13 @@ def _seed_problems(
     seeds = {f"layers.{name}.seed": layer.seed for name, layer in layers.items()}
     seeds |= {f"holdouts.{index}.seed": holdout.seed for index, holdout in holdouts.items()}
     seeds |= {f"experiments.{index}.seed": experiment.hash_seed for index, experiment in experiments.items()}
-    yield from _repeated(seeds.items())
+    yield from _repeated_values(seeds.items())
     for key, seed in seeds.items():
         if not seed.endswith(":"):
             yield problem(key, seed, "must end with ':', or user 11 of seed 'a' is user 1 of seed 'a1'")
 
 
-def _repeated(values: Iterable[tuple[str, _Value]]) -> Iterator[str]:
+def _repeated_values(values: Iterable[tuple[str, _Value]]) -> Iterator[str]:
     """Return a problem for each value that an earlier key has too."""
     first: dict[_Value, str] = {}
     for key, value in values:

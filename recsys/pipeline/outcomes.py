@@ -29,7 +29,7 @@ def pages(exposures: DataFrame, experiment: Experiment, as_of: int) -> DataFrame
         "as_of": as_of,
         "is_interleaved": experiment.type == "interleave",
     }
-    return _select_from_sql("experiment_pages", args, exposures=exposures)
+    return _run_query("experiment_pages", args, exposures=exposures)
 
 
 def events(events: DataFrame, recorded_events: DataFrame, experiment: Experiment, as_of: int) -> DataFrame:
@@ -43,12 +43,12 @@ def events(events: DataFrame, recorded_events: DataFrame, experiment: Experiment
     """
     since = to_micros(experiment.start) - _lookback_micros(experiment)
     args = {"since": since, "as_of": as_of}
-    return _select_from_sql("experiment_events", args, events=events, recorded_events=recorded_events)
+    return _run_query("experiment_events", args, events=events, recorded_events=recorded_events)
 
 
 def first_pages(pages: DataFrame) -> DataFrame:
     """Return the time, variant and attributes of each user's first page of the experiment."""
-    return _select_from_sql("experiment_first_pages", {}, pages=pages)
+    return _run_query("experiment_first_pages", {}, pages=pages)
 
 
 def user_days(pages: DataFrame, users: DataFrame, events: DataFrame, experiment: Experiment) -> DataFrame:
@@ -61,17 +61,15 @@ def user_days(pages: DataFrame, users: DataFrame, events: DataFrame, experiment:
         experiment: Its attribution window and its CUPED lookback are used.
     """
     args = {"lookback": _lookback_micros(experiment), "attribution": _to_micros(experiment.attribution)}
-    outcomes = _select_from_sql("experiment_outcomes", args, pages=pages, users=users, events=events)
+    outcomes = _run_query("experiment_outcomes", args, pages=pages, users=users, events=events)
     parts = [
-        _select_from_sql(
+        _run_query(
             "experiment_page_days", {"attribution": _to_micros(experiment.attribution)}, pages=pages, users=users
         ),
-        _select_from_sql("experiment_outcome_days", {}, outcomes=outcomes),
+        _run_query("experiment_outcome_days", {}, outcomes=outcomes),
     ]
     if experiment.type == "interleave":
-        parts.append(
-            _credit_days(_select_from_sql("experiment_credits", {}, outcomes=outcomes, pages=pages), experiment)
-        )
+        parts.append(_credit_days(_run_query("experiment_credits", {}, outcomes=outcomes, pages=pages), experiment))
     growth = [f.coalesce(f.sum(name), f.lit(0.0)).alias(name) for name in _outcome_columns(experiment)]
     triggered = f.coalesce(f.bool_or("triggered"), f.lit(False)).alias("triggered")
     days = _union_by_name(parts).repartition("user_id").groupBy("user_id", "day").agg(triggered, *growth)
@@ -125,7 +123,7 @@ def _to_micros(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
 
 
-def _select_from_sql(table: str, args: dict[str, Any], **frames: DataFrame) -> DataFrame:
+def _run_query(table: str, args: dict[str, Any], **frames: DataFrame) -> DataFrame:
     spark = next(iter(frames.values())).sparkSession
     query = (files("recsys.sql") / f"{table}.sql").read_text(encoding="utf-8")
     return spark.sql(query, args=args, **frames)

@@ -62,7 +62,7 @@ class PinnedSale(NamedTuple):
     """A sale to pin."""
 
     sale_id: str
-    index: int | None
+    sale: int | None
     """Index in the snapshot's sales; None if the snapshot does not have the sale."""
 
 

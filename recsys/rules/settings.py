@@ -140,7 +140,7 @@ class NewSalesSettings(RuleSettings):
     kind: Literal["new_sales"]
     """The kind of rule: new_sales."""
     share: float = Field(gt=0, le=1)
-    """Share of the positions, rounded to a number of them; new sale k is by position ceil((k - 0.5) / share)."""
+    """Share of the positions, rounded; new sale k is at position ceil((k - 0.5) / share) or above."""
     hours: float | None = Field(None, gt=0)
     """A sale is new for this many hours after it opened; by default if it opened since midnight UTC."""
 

@@ -3,7 +3,7 @@
 -- the same event of the shop.
 -- Two events of the same user, sale and kind are the same event if the later one follows within a second: the website
 -- and the shop's own table record the same purchase with different clocks.
-with told as (
+with all_events as (
     select user_id, sale_id, kind, occurred_at, recorded_at, revenue, null as token, true as is_of_shop
     from {events}
     union all
@@ -20,7 +20,7 @@ with told as (
         revenue,
         token,
         is_of_shop
-    from told
+    from all_events
     where occurred_at >= timestamp_micros(:since)
         and occurred_at < timestamp_micros(:as_of)
         and recorded_at < timestamp_micros(:as_of)

@@ -25,10 +25,10 @@ def health_result(experiment: Experiment, health: Health) -> HealthResult:
         sample_ratio_p=None if experiment.type == "interleave" else sample_ratio_p(health.users, weights),
         jumpers=health.jumpers,
         jumper_share=health.jumpers / users if users else 0.0,
-        pages=_nested(health.pages),
+        pages=_nest_counts(health.pages),
         fallback_share=fallback_share,
         configuration_shas=dict(health.configuration_shas),
-        model_versions=_nested(health.model_versions),
+        model_versions=_nest_counts(health.model_versions),
         recomputed=health.recomputed,
         mismatches=health.mismatches,
         warnings=(*_warnings(experiment, health), *_fallback_warning(fallback_share)),
@@ -76,7 +76,7 @@ def _warnings(experiment: Experiment, health: Health) -> Iterator[str]:
         yield f"Another variant than the configuration gives was served to {users}."
     if len(health.configuration_shas) > 1:
         yield f"Pages were served under {len(health.configuration_shas)} configurations."
-    versions = _nested(health.model_versions)
+    versions = _nest_counts(health.model_versions)
     for variant in experiment.variants:
         seen = sorted(version for version in versions.get(variant.key, {}) if version)
         if variant.model is not None and len(seen) > 1:
@@ -98,7 +98,7 @@ def _fallback_share(health: Health) -> dict[str, float]:
     return {variant: health.fallbacks.get(variant, 0) / n for variant, n in sorted(pages.items()) if n}
 
 
-def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+def _nest_counts(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     nested: dict[str, dict[str, int]] = {}
     for (outer, inner), n in sorted(counts.items()):
         nested.setdefault(outer, {})[inner] = n

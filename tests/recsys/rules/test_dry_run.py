@@ -40,8 +40,8 @@ def trial():
     return summed_up(
         [
             compare("ann", [0, 1], page([3, 0], ["pin", None]), SALE_IDS),
-            compare("bob", [1, 2], page([3, 2], ["pin", "fresh"], "Rule 'q' wants 2."), SALE_IDS),
-            compare("cy", [3, 0], page([3, 0], ["pin", None], "Rule 'q' wants 2."), SALE_IDS),
+            compare("bob", [1, 2], page([3, 2], ["pin", "fresh"], "Rule 'q' is not met."), SALE_IDS),
+            compare("cy", [3, 0], page([3, 0], ["pin", None], "Rule 'q' is not met."), SALE_IDS),
             compare("", [0, 2], page([2, 0], ["fresh", None]), SALE_IDS),
         ]
     )
@@ -52,7 +52,7 @@ def test_trial_counts_pages_rules_sales_and_notes():
     assert list(trial().rules.items()) == [("pin", 3), ("fresh", 2)]
     assert trial().entered == {"s-3": 2}
     assert list(trial().left.items()) == [("s-1", 2)]
-    assert trial().notes == {"Rule 'q' wants 2.": 2}
+    assert trial().notes == {"Rule 'q' is not met.": 2}
 
 
 def test_trial_without_pages_has_no_changes():
@@ -72,7 +72,7 @@ def test_trial_is_printed_with_its_counts_and_the_first_pages(console):
         "pin 3 75.0%",
         "fresh 2 50.0%",
         "s-3 2 50.0%",
-        "Rule 'q' wants 2. 2 50.0%",
+        "Rule 'q' is not met. 2 50.0%",
         "1 s-0 s-3 pin",
         "2 s-1 s-0 –",
     ]:

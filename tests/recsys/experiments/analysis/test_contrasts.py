@@ -166,7 +166,7 @@ def test_variants_without_variance_differ_with_p_0() -> None:
 @pytest.mark.parametrize(
     ("settings", "sums"),
     [
-        (PURCHASES, Sums()),  # nobody
+        (PURCHASES, Sums()),  # no users
         (PURCHASES, sums_of(purchases=[3])),  # one user has no spread
         (VISIT_RATE, sums_of(visits=[0, 0], exposures=[0, 0])),  # a denominator of 0
     ],

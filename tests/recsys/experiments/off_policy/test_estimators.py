@@ -282,11 +282,11 @@ def test_wrong_propensities_show_in_the_support() -> None:
     assert evaluate(replace(pages, propensity=pages.propensity / 2), shown).support.low > 1
 
 
-@pytest.mark.parametrize(("propensity", "told"), [(0.0, "0.0"), (1.5, "1.5"), (-0.1, "-0.1"), (float("nan"), "nan")])
-def test_propensity_beyond_its_range_is_refused(propensity: float, told: str) -> None:
+@pytest.mark.parametrize(("propensity", "shown"), [(0.0, "0.0"), (1.5, "1.5"), (-0.1, "-0.1"), (float("nan"), "nan")])
+def test_propensity_beyond_its_range_is_refused(propensity: float, shown: str) -> None:
     propensities = SMALL_LOG.propensity.copy()
     propensities[3] = propensity
-    with pytest.raises(InputError, match=rf"propensity == {told} of sale 'a' at position 1 of page 'r1'.*in \(0, 1\]"):
+    with pytest.raises(InputError, match=rf"propensity == {shown} of sale 'a' at position 1 of page 'r1'.*in \(0, 1\]"):
         evaluate(replace(SMALL_LOG, propensity=propensities), SMALL_CANDIDATE)
 
 

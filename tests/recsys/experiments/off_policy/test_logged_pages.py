@@ -110,12 +110,12 @@ def test_shown_probability_is_that_of_the_same_sale_at_the_same_position_of_the_
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "told"),
+    ("probabilities", "message"),
     [([0.7, 0.4], "highest sum of probabilities of a position .* == 1.1"), ([-0.1, 0.4], "-0.1")],
 )
-def test_candidate_with_invalid_probabilities_is_refused(probabilities: list[float], told: str) -> None:
+def test_candidate_with_invalid_probabilities_is_refused(probabilities: list[float], message: str) -> None:
     shown = CandidatePages(np.array([0, 0]), np.array([1, 1]), np.array(["a", "b"], object), np.array(probabilities))
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         shown_probability(logged_pages(EXPOSURES, REWARDS), shown)
 
 
