@@ -155,9 +155,9 @@ class RatioSettings(MetricSettings):
     type: Literal["ratio"]
     """The type of the metric: ratio."""
     numerator: OutcomeColumn
-    """The outcome above the line."""
+    """The outcome whose sum is divided."""
     denominator: OutcomeColumn
-    """The outcome below the line."""
+    """The outcome whose sum it is divided by."""
 
 
 Metric = Annotated[MeanSettings | RatioSettings, Field(discriminator="type")]
