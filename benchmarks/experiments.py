@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from benchmarks import machine
 from jobs.engine.session import spark_session
-from jobs.experiments.analyze_experiment import gather_evidence
+from jobs.experiments.analyze_experiment import summarise_phase
 from recsys.config.settings import Settings
-from recsys.experiments.evidence import Evidence
 from recsys.experiments.hashing import buckets
+from recsys.experiments.phase_summary import PhaseSummary
 from recsys.experiments.settings import Experiment, ExperimentFile
 from recsys.instants import DAY, from_micros, parse_instant
 
@@ -61,11 +61,11 @@ def compare(folder: Path, pages: int, users: int, events: int) -> None:
     print(f"{pages:,} pages, {users:,} users, {events:,} events; {settings.spark.master}")
     spark_session(settings).range(10).count()
     with machine.watched() as ours:
-        evidence = gather_evidence(settings, experiment_file(), "image-themes", AS_OF)
+        summary = summarise_phase(settings, experiment_file(), "image-themes", AS_OF)
     with machine.watched() as peer:
         expected = by_pandas(folder)
-    check(evidence, expected)
-    print(f"  ours    {ours.seconds:6.1f} s, {ours.peak_bytes / 2**30:4.1f} GiB: {len(evidence.sums):,} groups")
+    check(summary, expected)
+    print(f"  ours    {ours.seconds:6.1f} s, {ours.peak_bytes / 2**30:4.1f} GiB: {len(summary.sums):,} groups")
     print(f"  pandas  {peer.seconds:6.1f} s, {peer.peak_bytes / 2**30:4.1f} GiB, ours included: {len(expected)} groups")
     print(f"  ours takes {ours.seconds / peer.seconds:.1f} times as long")
 
@@ -205,14 +205,14 @@ def by_pandas(folder: Path) -> pd.DataFrame:
     return users.groupby("variant")[["n", "purchases", "revenue", "square"]].sum()
 
 
-def check(evidence: Evidence, expected: pd.DataFrame) -> None:
+def check(summary: PhaseSummary, expected: pd.DataFrame) -> None:
     for variant, row in expected.iterrows():
-        sums = evidence.up_to(evidence.days[-1], str(variant))
+        sums = summary.up_to(summary.days[-1], str(variant))
         found = [sums.n, sums.sums["purchases"], sums.sums["revenue"], sums.product("revenue", "revenue")]
         np.testing.assert_allclose(
             found, row.to_numpy(float), rtol=1e-3
         )  # a few events are merged: told within a second
-    assert evidence.health.mismatches == 0
+    assert summary.health.mismatches == 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import Settings, load_settings
 from recsys.errors import ConfigurationError
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 
 def demo(

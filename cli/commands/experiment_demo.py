@@ -14,7 +14,7 @@ from cli.commands.options import console
 from demo_shop.shoppers import Session, Shoppers, sessions
 from recsys.config.settings import Settings
 from recsys.instants import DAY, HOUR, from_micros, to_micros
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 if TYPE_CHECKING:
     from serving.client import Client

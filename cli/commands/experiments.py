@@ -20,7 +20,8 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
-from recsys.reports.wording import number, percent, plural
+from recsys.reports.wording import number, percent
+from recsys.wording import plural
 
 experiment = typer.Typer(
     no_args_is_help=True,
@@ -223,13 +224,13 @@ def evaluate(
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
     """Analyse an experiment, print the verdict, write the report, and return the path of its HTML."""
     from cli.tables.experiments import print_result
-    from jobs.experiments.analyze_experiment import gather_evidence, phase_folder
+    from jobs.experiments.analyze_experiment import phase_folder, summarise_phase
     from recsys.experiments.analysis.analyze import analyze as analyzed
     from recsys.reports.experiment.writer import write_report
 
     file = _load_configured(settings, surface)
     chosen = file.experiment(key)
-    result = analyzed(chosen, gather_evidence(settings, file, key, as_of), from_micros(as_of))
+    result = analyzed(chosen, summarise_phase(settings, file, key, as_of), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
     print_result(result, console)
     console.print(f"\nReport: {written.html}")

@@ -12,7 +12,7 @@ from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError, InputError
 from recsys.images.settings import TaggerSettings
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 themes = typer.Typer(
     invoke_without_command=True,

@@ -13,7 +13,7 @@ from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
 from recsys.errors import ConfigurationError
 from recsys.instants import parse_instant
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 Target = Annotated[str, typer.Option("--target", help="Address of the service, HOST:PORT.")]
 AdminTarget = Annotated[str, typer.Option("--target", help="Address of the admin service, HOST:PORT.")]

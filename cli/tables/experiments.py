@@ -19,7 +19,8 @@ from recsys.reports.experiment.wording import (
     stopping,
     tested,
 )
-from recsys.reports.wording import number, percent, plural
+from recsys.reports.wording import number, percent
+from recsys.wording import plural
 
 if TYPE_CHECKING:
     from recsys.experiments.analysis.simulation import Share, Simulation

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 
 def print_leaks(result: Mapping[str, Any], console: Console) -> None:

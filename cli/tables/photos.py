@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.images.attractiveness import ALL, group_visits, percent, strongest_and_weakest, total
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 
 def print_attractiveness(table: pd.DataFrame, console: Console, top: int = 10, by: str | None = None) -> None:

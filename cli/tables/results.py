@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.meta_model import LogisticModel
-from recsys.reports.wording import PRINTED_METRICS, UNKNOWN, plural
+from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
 from recsys.snapshot import store as snapshot_store
+from recsys.wording import plural
 
 if TYPE_CHECKING:
     from recsys.images.themes.theme_choice import ThemeCount

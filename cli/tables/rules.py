@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.reports.wording import UNKNOWN, plural
+from recsys.reports.wording import UNKNOWN
 from recsys.rules import PageChange, Trial
+from recsys.wording import plural
 
 
 def print_trial(trial: Trial, console: Console, shown_pages: int = 3, shown_sales: int = 10) -> None:

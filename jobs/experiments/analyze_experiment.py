@@ -1,4 +1,4 @@
-"""exposures_compacted, events, recorded_events_compacted → what is known of an experiment, and its tables."""
+"""exposures_compacted, events, recorded_events_compacted → the summary of an experiment's phase, and its tables."""
 
 import argparse
 import sys
@@ -18,8 +18,8 @@ from recsys.config.settings import Settings, load_settings
 from recsys.errors import EmptyInputError, RecsysError
 from recsys.experiments.analysis.outcomes import Quantities
 from recsys.experiments.assignment import assign_all, side_names
-from recsys.experiments.evidence import Evidence
 from recsys.experiments.files import load_experiments
+from recsys.experiments.phase_summary import PhaseSummary
 from recsys.experiments.settings import Experiment, ExperimentFile, Layer
 from recsys.instants import dates, from_micros, parse_instant, to_micros
 from recsys.logs.records import RECORDED_EVENTS
@@ -29,26 +29,28 @@ from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
 from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.night import EVENTS, SALES
+from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
-"""The folder of a shop that keeps the tables of its experiments, a folder a phase."""
+"""The folder of a shop with the tables of its experiments, one folder per phase."""
 
 
-def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: int) -> Evidence:
-    """Compact the logs, and sum up what the users of an experiment's present phase did.
+def summarise_phase(settings: Settings, file: ExperimentFile, key: str, as_of: int) -> PhaseSummary:
+    """Compact the logs, and summarise the outcomes of the users in an experiment's current phase.
 
     Tables `experiment_users` and `experiment_sums` are written to the folder of the phase.
 
     Args:
-        settings: The shop.
-        file: The experiment file; assignment is computed again from it.
-        key: The experiment.
-        as_of: Pages and events from this instant on are not known, nor events recorded then; microseconds.
+        settings: The settings of the shop.
+        file: The experiment file; each user's variant is recomputed from it, as a check.
+        key: The experiment's key.
+        as_of: Pages and events at or after this instant are ignored, and events recorded at or after it; microseconds
+            since 1970 UTC.
 
     Raises:
         ConfigurationError: If the file has no such experiment.
         InputError: If no page was ever logged.
-        EmptyInputError: If the experiment took no user in before `as_of`.
+        EmptyInputError: If the experiment included no user before `as_of`.
         BusyError: If another process analyses the same phase, or compacts the logs.
     """
     experiment = file.experiment(key)
@@ -58,25 +60,26 @@ def gather_evidence(settings: Settings, file: ExperimentFile, key: str, as_of: i
         days = dates(to_micros(experiment.start), as_of)
         pages = outcomes.pages(read_exposures(spark, Path(settings.folder), days), experiment, as_of)
         events = read_events(spark, settings, experiment, as_of)
-        evidence = _evidence(pages, events, experiment, file.layers, scratch)
-        if evidence is None:
+        summary = _summarise(pages, events, experiment, file.layers, scratch)
+        if summary is None:
             raise EmptyInputError(
-                f"experiment '{key}', phase {experiment.phase}, took no user in from {experiment.start:%Y-%m-%d %H:%M} "
-                f"until {from_micros(as_of):%Y-%m-%d %H:%M} UTC: check its status, targeting and coverage, and the time"
+                f"experiment '{key}', phase {experiment.phase}, included 0 users from "
+                f"{experiment.start:%Y-%m-%d %H:%M} until {from_micros(as_of):%Y-%m-%d %H:%M} UTC, must be 1 or more: "
+                "check its status, targeting and coverage, and the time"
             )
         for table in (EXPERIMENT_USERS, EXPERIMENT_SUMS):
             remove_folder(folder / table.name)
             put_in_place(scratch / table.name, folder / table.name)
-    return evidence
+    return summary
 
 
 def phase_folder(settings: Settings, experiment: Experiment) -> Path:
-    """Return the folder of an experiment's present phase."""
+    """Return the folder of an experiment's current phase."""
     return Path(settings.folder) / EXPERIMENTS / f"{experiment.key}-{experiment.phase}"
 
 
 def read_events(spark: SparkSession, settings: Settings, experiment: Experiment, as_of: int) -> DataFrame:
-    """Select the shop's valid events, as the night does, with the tokens that the service was told."""
+    """Select the shop's valid events like the night does, with the attribution tokens recorded by the service."""
     raw = sources.read_raw_tables(spark, settings.source, Path(settings.folder))
     sales, events = (sources.select_table(spark, table, settings.source, raw) for table in (SALES, EVENTS))
     valid_sales = validation.usable(validation.flag_sales(sales), validation.SALE_RULES)
@@ -85,12 +88,12 @@ def read_events(spark: SparkSession, settings: Settings, experiment: Experiment,
     return outcomes.events(valid, raw[RECORDED_EVENTS], experiment, as_of)
 
 
-def _evidence(
+def _summarise(
     pages: DataFrame, events: DataFrame, experiment: Experiment, layers: Mapping[str, Layer], folder: Path
-) -> Evidence | None:
-    """Write both tables, and return what they say with the counts of what may be wrong; None without a user.
+) -> PhaseSummary | None:
+    """Write both tables to a folder, and return the sums with the health counts; None without users.
 
-    What is read several times is computed once. Spark does not find cached frames again in SQL over them: with
+    Frames that are read several times are checkpointed. Spark does not reuse cached frames in SQL over them: with
     `cache` it read the pages five times, and took twice as long.
     """
     quantities = Quantities.of(experiment)
@@ -104,26 +107,26 @@ def _evidence(
     limits = caps(EXPERIMENT_USERS.read(pages.sparkSession, folder), quantities)
     EXPERIMENT_SUMS.write(experiment_sums(days, quantities, limits).coalesce(1), folder)
     sums = sums_of(pq.read_table(folder / EXPERIMENT_SUMS.name))
-    return Evidence(sums, health(pages, users, partial(_variants, experiment, layers)))
+    return PhaseSummary(sums, health(pages, users, partial(_variant_names, experiment, layers)))
 
 
-def _variants(experiment: Experiment, layers: Mapping[str, Layer], user_ids: pa.Array) -> NDArray[np.str_]:
-    names = np.array([*side_names(experiment), ""])  # -1, in no variant, is the last
+def _variant_names(experiment: Experiment, layers: Mapping[str, Layer], user_ids: pa.Array) -> NDArray[np.str_]:
+    names = np.array([*side_names(experiment), ""])  # index -1, NO_VARIANT, is the empty name
     return names[assign_all(experiment, user_ids, layers)]
 
 
 def main() -> None:
-    """Gather the evidence of the experiment that the command line names; `recsys experiment analyze` judges it too."""
-    parser = argparse.ArgumentParser(description="analyze_experiment: what is known of an experiment, as tables.")
+    """Summarise an experiment's phase; `recsys experiment analyze` also judges it and writes the report."""
+    parser = argparse.ArgumentParser(description="analyze_experiment: the outcomes of an experiment, as tables.")
     parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/my_shop.yaml")
     parser.add_argument("--file", type=Path, required=True, help="experiment file, such as conf/experiments/home.yaml")
     parser.add_argument("--experiment", required=True, help="the experiment's key")
-    parser.add_argument("--as-of", required=True, help="up to when, such as 2026-03-01T00:00:00Z")
+    parser.add_argument("--as-of", required=True, help="data before this instant, such as 2026-03-01T00:00:00Z")
     given = parser.parse_args()
     try:
         file = load_experiments(given.file)
-        evidence = gather_evidence(load_settings(given.conf), file, given.experiment, parse_instant(given.as_of))
-        print(", ".join(f"{users:,} users of {variant}" for variant, users in evidence.health.users.items()))
+        summary = summarise_phase(load_settings(given.conf), file, given.experiment, parse_instant(given.as_of))
+        print(", ".join(f"{variant}: {plural(users, 'user')}" for variant, users in summary.health.users.items()))
     except RecsysError as error:
         sys.exit(f"error: {error}")
 

@@ -1,4 +1,4 @@
-"""exposures_compacted, recorded_events_compacted, snapshots → what another policy would have earned on drawn pages."""
+"""exposures_compacted, recorded_events_compacted, snapshots → the off-policy evaluation of a policy."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -22,36 +22,38 @@ from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, DAY
 
 
 def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, reward: str, as_of: int) -> Evaluation:
-    """Estimate what a policy would have earned on the pages that the experiment's exploring variants drew.
+    """Estimate the value of a policy on the pages that an experiment's variants with exploration drew.
 
-    Only pages of snapshots that are still there can be looked at again, and none with a running session: the order that
-    a policy gives then is not kept.
+    Only pages of snapshots that still exist are used, and only those without a running session: the order in which a
+    policy would have ranked sales during a session is not stored.
 
     Args:
-        settings: The shop.
-        experiment: Of the present phase.
-        policy: One of the snapshots'.
-        reward: What is earned: `visits`, `purchases` or `revenue`, by the tokens of recorded events.
-        as_of: Pages and events from this instant on are not known; microseconds.
+        settings: The settings of the shop.
+        experiment: The experiment, in its current phase.
+        policy: A policy of the snapshots.
+        reward: The reward of a sale on a page, by the attribution tokens of recorded events: `visits`, `purchases` or
+            `revenue`.
+        as_of: Pages and events at or after this instant are ignored; microseconds since 1970 UTC.
 
     Raises:
-        InputError: If nothing was explored, or what was cannot tell.
+        InputError: If no page was drawn, or the drawn pages do not suffice for an estimate.
     """
     compact_exposures(settings)
-    pages = _pages(Path(settings.folder), experiment, as_of)
-    snapshots = _snapshots(settings, pages, policy)
+    pages = _drawn_pages(Path(settings.folder), experiment, as_of)
+    snapshots = _snapshots_with_policy(settings, pages, policy)
     pages = pages.filter(pc.is_in(pages["snapshot"], pa.array(snapshots, pa.string())))
     if not len(pages):
         raise InputError(
-            f"no explored page of experiment '{experiment.key}' is of a snapshot that is still there and has policy "
-            f"'{policy}': keep more of them by 'snapshots.keep', or name another policy"
+            f"0 drawn pages of experiment '{experiment.key}' are of a snapshot that still exists and has policy "
+            f"'{policy}', must be 1 or more: keep more snapshots by 'snapshots.keep', or name another policy"
         )
-    rewards = _rewards(Path(settings.folder), experiment, reward, as_of)
+    rewards = _read_rewards(Path(settings.folder), experiment, reward, as_of)
     logged = logged_pages(pages, rewards)
     return evaluate(logged, ranked_pages(logged, _ranking_of(pages, snapshots, policy)))
 
 
-def _pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
+def _drawn_pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
+    """Read the experiment's pages that have propensities and no running session."""
     path = folder / COMPACTED_EXPOSURES.name
     if not path.exists():
         raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
@@ -60,48 +62,49 @@ def _pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
         & (pc.field("experiment") == experiment.key)
         & (pc.field("phase") == experiment.phase)
         & (pc.field("reason") == ASSIGNED)
-        & (pc.field("exposed_at") < _instant(as_of))
+        & (pc.field("exposed_at") < _naive_utc(as_of))
     )
     names = ["request_id", "user_id", "exposed_at", "snapshot", "session_sale_ids", "sale_ids", "propensities"]
-    drawn = _read(path, names, wanted & pc.field("propensities").is_valid())
+    drawn = _read_rows(path, names, wanted & pc.field("propensities").is_valid())
     if not len(drawn):
         raise InputError(
             f"experiment '{experiment.key}', phase {experiment.phase}, logged no propensities: only a variant with "
-            "'exploration' draws pages at random, and without chance nothing tells what another policy would have "
-            "earned"
+            "'exploration' draws pages at random, and another policy can be evaluated only on such pages"
         )
     return drawn.filter(pc.equal(pc.list_value_length(drawn["session_sale_ids"]), 0))
 
 
-def _rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
+def _read_rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
+    """Read the rewards of recorded events: columns request_id, sale_id, reward; request_id is the token or null."""
     path = folder / COMPACTED_EVENTS.name
     if not path.exists():
-        raise InputError(f"{path} does not exist: the service was told of no event, and none has a page's token")
+        raise InputError(f"{path} does not exist: no event was recorded by the service; call RecordEvents with tokens")
     kind = "visit" if reward == "visits" else "purchase"
     latest = to_micros(experiment.end + experiment.attribution)
     wanted = (
         (pc.field("kind") == kind)
-        & (pc.field("recorded_at") < _instant(as_of))
-        & (pc.field("occurred_at") < _instant(latest))
+        & (pc.field("recorded_at") < _naive_utc(as_of))
+        & (pc.field("occurred_at") < _naive_utc(latest))
     )
-    events = _read(path, ["attribution_token", "sale_id", "revenue"], wanted)
+    events = _read_rows(path, ["attribution_token", "sale_id", "revenue"], wanted)
     earned = events["revenue"].fill_null(0.0) if reward == "revenue" else pa.array(np.ones(len(events)))
     columns = [events["attribution_token"], events["sale_id"], earned]
     return pa.Table.from_arrays(columns, ["request_id", "sale_id", "reward"])
 
 
-def _read(path: Path, columns: list[str], wanted: pc.Expression) -> pa.Table:
-    """Read the wanted rows of a table that is partitioned by day."""
+def _read_rows(path: Path, columns: list[str], wanted: pc.Expression) -> pa.Table:
+    """Read the rows of a table, partitioned by day, that meet a condition."""
     days = ds.partitioning(pa.schema([(DAY, pa.date32())]), flavor="hive")
     return ds.dataset(path, format="parquet", partitioning=days).to_table(columns=columns, filter=wanted)
 
 
-def _instant(micros: int) -> datetime:
-    """Return an instant as Spark's Parquet files have it: UTC, and without saying so."""
+def _naive_utc(micros: int) -> datetime:
+    """Return an instant as in Spark's Parquet files: in UTC, without a time zone."""
     return from_micros(micros).replace(tzinfo=None)
 
 
-def _snapshots(settings: Settings, pages: pa.Table, policy: str) -> dict[str, Snapshot]:
+def _snapshots_with_policy(settings: Settings, pages: pa.Table, policy: str) -> dict[str, Snapshot]:
+    """Open the pages' snapshots that still exist and have a policy; by name."""
     found = {}
     for name in pages["snapshot"].unique().to_pylist():
         try:
@@ -114,14 +117,14 @@ def _snapshots(settings: Settings, pages: pa.Table, policy: str) -> dict[str, Sn
 
 
 def _ranking_of(pages: pa.Table, snapshots: dict[str, Snapshot], policy: str) -> Callable[[str], Sequence[str]]:
-    """Return what ranks the sales that were open when a page was drawn, by its request."""
+    """Return a function from a request_id to the policy's ranking of the sales that were open for that page."""
     shown_at = pages["exposed_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
     names = (pages[name].to_pylist() for name in ("request_id", "user_id", "snapshot"))
-    about = {request_id: page for request_id, *page in zip(*names, shown_at, strict=True)}
+    page_of_request = {request_id: page for request_id, *page in zip(*names, shown_at, strict=True)}
     sale_ids = {name: np.array([sale.sale_id for sale in found.sales], object) for name, found in snapshots.items()}
 
     def ranking_of(request_id: str) -> Sequence[str]:
-        user_id, name, shown_at = about[request_id]
+        user_id, name, shown_at = page_of_request[request_id]
         snapshot = snapshots[name]
         ranking = snapshot.ranking(policy, user_id)
         if ranking is None:

@@ -1,4 +1,4 @@
-"""events → what an experiment would have found in the past, had every session been one of its pages."""
+"""events → the user-days of a hypothetical past experiment in which every session was one page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jobs.experiments.analyze_experiment import read_events
 from recsys.config.settings import Settings
 from recsys.errors import EmptyInputError
 from recsys.experiments.analysis.outcomes import Quantities, caps, daily_sums
-from recsys.experiments.evidence import ALL, EVERYBODY, Sums
+from recsys.experiments.phase_summary import ALL, ALL_USERS, Sums
 from recsys.experiments.settings import Experiment
 from recsys.instants import DAY, HOUR, from_micros, to_micros
 from recsys.pipeline import outcomes
@@ -23,46 +23,54 @@ from recsys.pipeline import outcomes
 
 @dataclass(frozen=True)
 class PastUsers:
-    """The users who came in some past days, each from his first visit of them on."""
+    """The users of some past days and their outcomes, each user from their first visit of these days on."""
 
     experiment: Experiment
-    """As it would have been then: without layer, coverage and segments."""
+    """The experiment moved to that time, without layer, coverage and segments."""
     user_days: pa.Table
-    """What they did, as `recsys.experiments.outcomes.daily_sums` takes it."""
+    """Their outcomes, as `recsys.experiments.analysis.outcomes.daily_sums` expects them."""
     new_users: Sequence[int]
-    """How many came for the first time on each day."""
+    """The number of users who came for the first time on each day."""
 
     @property
     def sums(self) -> Sums:
-        """Return the sums over all of them, as of the last day."""
+        """The sums over all users, as of the last day."""
         quantities = Quantities.of(self.experiment)
         found = daily_sums(self.user_days, quantities, caps(self.user_days, quantities))
-        return Sums.total(sums for group, sums in found.items() if group[:2] == (ALL, EVERYBODY))
+        return Sums.total(sums for group, sums in found.items() if group[:2] == (ALL, ALL_USERS))
 
 
 def past_users(settings: Settings, experiment: Experiment, days: int, as_of: int) -> PastUsers:
-    """Look at the users of so many days, which end early enough before as_of for all their outcomes to be known.
+    """Return the users of the latest days whose attribution windows are over at `as_of`.
+
+    Args:
+        settings: The settings of the shop.
+        experiment: Its attribution window and its metrics are used.
+        days: Number of days in which the users came.
+        as_of: Events from this instant on are ignored; microseconds since 1970 UTC.
 
     Raises:
-        EmptyInputError: If nobody came.
+        EmptyInputError: If no user came.
     """
     end = from_micros(as_of) - experiment.attribution
     analysis = experiment.analysis.model_copy(update={"segments": ()})
     changes = {"type": "aa", "start": end - timedelta(days=days), "end": end, "coverage": 1.0, "layer": None}
     past = experiment.model_copy(update={**changes, "analysis": analysis})
     events = read_events(spark_session(settings), settings, past, as_of)
-    pages = visits_as_pages(events, past).localCheckpoint()  # a cached frame would be computed again inside SQL
+    pages = visits_as_pages(events, past).localCheckpoint()  # Spark does not reuse a cached frame inside SQL
     users = outcomes.first_pages(pages).localCheckpoint()
     rows = outcomes.user_days(pages, users, events, past).toArrow()
     first_days = users.select(f.expr(f"int(first_shown_at div {DAY})").alias("day")).toArrow()["day"]
     if not rows.num_rows:
-        raise EmptyInputError(f"nobody came from {past.start:%Y-%m-%d} to {past.end:%Y-%m-%d}: give another --as-of")
-    numbers = first_days.to_numpy() - to_micros(past.start) // DAY
-    return PastUsers(past, _sorted(rows), np.bincount(numbers, minlength=days).tolist())
+        raise EmptyInputError(
+            f"0 users came from {past.start:%Y-%m-%d} to {past.end:%Y-%m-%d}, must be 1 or more: give another --as-of"
+        )
+    day_numbers = first_days.to_numpy() - to_micros(past.start) // DAY
+    return PastUsers(past, _sort_by_user_and_day(rows), np.bincount(day_numbers, minlength=days).tolist())
 
 
 def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:
-    """Return the visits of a user within an hour of the experiment's window as one page, as `outcomes.pages` would."""
+    """Return one page per user and hour with a visit in the experiment's period, in the form of `outcomes.pages`."""
     start, end = to_micros(experiment.start), to_micros(experiment.end)
     visits = events.where(f"kind = 'visit' and occurred_at >= {start} and occurred_at < {end}")
     hours = visits.groupBy("user_id", f.expr(f"occurred_at div {HOUR}")).agg(f.min("occurred_at").alias("shown_at"))
@@ -83,6 +91,5 @@ def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:
     )
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
-    """Return the days of each user in order, as sums of them need."""
+def _sort_by_user_and_day(rows: pa.Table) -> pa.Table:
     return rows.take(pc.sort_indices(rows, sort_keys=[("user_id", "ascending"), ("day", "ascending")]))

@@ -13,7 +13,7 @@ from jobs.registry import tracking
 from recsys.config.pipeline import RankingSettings
 from recsys.errors import ModelError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
-from recsys.experiments.model_pins import PINS, Place, places, policies
+from recsys.experiments.model_pins import PINS, ServedSlot, policies, served_slots
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
@@ -74,9 +74,9 @@ def _files(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]]:
     return AcceptedFiles(Path(source), Path(run.settings.folder) / IN_FORCE).as_written()
 
 
-def _places(run: Run, files: Mapping[str, ExperimentFile]) -> list[Place]:
+def _places(run: Run, files: Mapping[str, ExperimentFile]) -> list[ServedSlot]:
     since = from_micros(run.as_of)
-    return places(files, since, since + timedelta(hours=run.settings.horizon_hours))
+    return served_slots(files, since, since + timedelta(hours=run.settings.horizon_hours))
 
 
 def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel], notes: list[str]) -> bool:
@@ -91,7 +91,7 @@ def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel
     return True
 
 
-def _pinned(run: Run, found: Iterable[Place], notes: list[str]) -> dict[str, str]:
+def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str, str]:
     """Return the version of each place that names a model; note the aliases that there are not, and that moved."""
     kept = Path(run.settings.folder) / EXPERIMENTS / PINS
     with held(kept.parent):  # against the runs of other nights: a pin that one of them adds must not be lost
@@ -119,7 +119,7 @@ def _depends_on(run: Run) -> object:
     return [run.settings.mlflow, [(place.name, place.served) for place in found], versions, problems]
 
 
-def _version(run: Run, place: Place) -> str:
+def _version(run: Run, place: ServedSlot) -> str:
     try:
         return tracking.version_of(run.settings, str(place.model))
     except ModelError as error:

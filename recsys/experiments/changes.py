@@ -1,4 +1,4 @@
-"""What another experiment file would change for some users, before it is in force."""
+"""A preview of an experiment file: what it would change for a sample of users once it is in force."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,60 +12,66 @@ _Attributes = Mapping[str, Value]
 
 
 class ExperimentChanges(NamedTuple):
-    """How many users an experiment would analyse, and how many are others than before."""
+    """Numbers of users of the sample whom one experiment analyses, by the old and the new file."""
 
     experiment: str
     before: int
+    """By the old file."""
     after: int
+    """By the new file."""
     entered: int
+    """By the new file only."""
     left: int
+    """By the old file only."""
     moved: int
-    """In both, but in another variant."""
+    """By both files, but in different variants."""
 
 
 class Changes(NamedTuple):
-    """What would change."""
+    """The differences between two experiment files for a sample of users."""
 
     users: int
-    """Of the sample."""
+    """Size of the sample."""
     served_otherwise: int
-    """Users whose page would be made in another way, by an experiment or not."""
+    """Users whose page would be ordered differently, within or outside of experiments."""
     experiments: tuple[ExperimentChanges, ...]
-    """Those of both files, the old one's first."""
+    """The experiments of both files, those of the old one first."""
 
 
 def changes(old: ExperimentFile, new: ExperimentFile, users: Mapping[str, _Attributes], now: int) -> Changes:
-    """Assign a sample of users by both files.
+    """Assign a sample of users by both files, and count the differences.
 
     Args:
         old: The file in force.
-        new: The file that might follow it.
-        users: Attributes by user, as their requests would give them.
+        new: The file that might replace it.
+        users: Attributes by user, as their requests would have them.
         now: Microseconds since 1970 UTC.
     """
-    before, after = _assigned(old, users, now), _assigned(new, users, now)
+    before, after = _assign_users(old, users, now), _assign_users(new, users, now)
     keys = dict.fromkeys(experiment.key for file in (old, new) for experiment in file.experiments)
     return Changes(
         users=len(users),
-        served_otherwise=sum(_pages(before[user]) != _pages(after[user]) for user in users),
-        experiments=tuple(_of_experiment(key, _sides(before, key), _sides(after, key)) for key in keys),
+        served_otherwise=sum(_served_pages(before[user]) != _served_pages(after[user]) for user in users),
+        experiments=tuple(
+            _count_changes(key, _analysed_users(before, key), _analysed_users(after, key)) for key in keys
+        ),
     )
 
 
-def _assigned(file: ExperimentFile, users: Mapping[str, _Attributes], now: int) -> dict[str, Assigned]:
+def _assign_users(file: ExperimentFile, users: Mapping[str, _Attributes], now: int) -> dict[str, Assigned]:
     assigner = Assigner(file)
     return {user: assigner.assign(user, attributes, now) for user, attributes in users.items()}
 
 
-def _sides(assigned: Mapping[str, Assigned], experiment: str) -> dict[str, str]:
-    """Return the variants of an experiment's analysed users."""
+def _analysed_users(assigned: Mapping[str, Assigned], experiment: str) -> dict[str, str]:
+    """Return the variant of each user whom an experiment analyses."""
     logged = ((user, each.assignment) for user, each in assigned.items())
     return {
         user: log.variant for user, log in logged if log and log.experiment == experiment and log.reason == ASSIGNED
     }
 
 
-def _of_experiment(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> ExperimentChanges:
+def _count_changes(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> ExperimentChanges:
     return ExperimentChanges(
         experiment=key,
         before=len(before),
@@ -76,6 +82,6 @@ def _of_experiment(key: str, before: Mapping[str, str], after: Mapping[str, str]
     )
 
 
-def _pages(assigned: Assigned) -> list[Served]:
-    pages = assigned.teams or (assigned.served,)
-    return [page.page if isinstance(page, Variant) else page for page in pages]
+def _served_pages(assigned: Assigned) -> list[Served]:
+    served = assigned.teams or (assigned.served,)
+    return [each.page if isinstance(each, Variant) else each for each in served]

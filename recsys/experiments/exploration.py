@@ -1,4 +1,4 @@
-"""Pages drawn at random around a policy's order, with the probabilities that let other policies be judged by them."""
+"""Draws pages at random around a policy's order, with the propensities that off-policy evaluation needs."""
 
 from bisect import bisect
 from collections.abc import Sequence
@@ -10,69 +10,76 @@ from typing import NamedTuple
 from recsys.experiments.settings import ExplorationSettings
 
 _FADED = 1e-200
-"""Once the best sale left weighs less, against the best of all, weights are taken anew: they would round to 0."""
+"""Once the largest remaining weight is below this, weights are computed anew from the remaining scores: they would
+underflow to 0."""
 
 
 class DrawnPage(NamedTuple):
-    """A page that was drawn, first place first."""
+    """A drawn page, from the first position to the last."""
 
     order: list[int]
-    """Positions in the scores that were drawn from."""
+    """The index in `scores` of the sale at each position."""
     given_before: list[float]
-    """The probability of each sale at its place given those before it; their product is the page's probability."""
+    """The conditional probability of each sale given those before it; their product is the page's probability."""
     propensities: list[float]
-    """What the evaluation of other policies divides by, and what an exposure logs; see `draw_page`."""
+    """The denominators of inverse propensity scores, as logged in an exposure; see `draw_page`."""
 
 
 def draw_page(scores: Sequence[float], n: int, settings: ExplorationSettings, random: Random) -> DrawnPage:
-    """Draw a page, place by place: a sale has probability (1 - floor) * softmax(score / temperature) + floor / left.
+    """Draw a page, one position at a time, from a Plackett-Luce model with a floor.
 
-    A propensity is that probability times the probabilities with which the draw passed the sale over at the places
-    before. Only with these does 1 / propensity, summed over the pages that show a sale at a place, count every page
-    once: a sale that is likely at the top is often gone further down. With the first alone, the value of a candidate
-    came out a third too low on simulated pages of 4 of 12 sales. At the first place both are the same.
+    At each position, each of the n_left sales that are not on the page yet has the conditional probability
+    (1 - floor) * softmax(score / temperature) + floor / n_left.
+
+    A propensity is that probability times the probabilities with which the draw passed the sale over at the positions
+    before. Only with these factors does 1 / propensity, weighted by the probabilities of the pages that show a sale at
+    a position, sum to 1: a sale that is likely at the top has often been used before a lower position. With the
+    conditional probability alone, the value of a candidate policy was estimated a third too low on simulated pages of 4
+    of 12 sales. At the first position the two are equal.
 
     Args:
-        scores: Of the sales to draw from, finite, in any order.
-        n: Places; where there are fewer sales, all are drawn.
+        scores: Finite scores of the sales to draw from, in any order.
+        n: Number of positions; if there are fewer sales, all are drawn.
         settings: Temperature and floor.
-        random: The same state draws the same page.
+        random: The random generator; the same state draws the same page.
 
     Source:
-        Plackett 1975 and Luce 1959; the floor mixes in an even draw. Passed over: the weights of a discrete-time
-        hazard, as in Robins and Rotnitzky 1992.
+        Plackett 1975 and Luce 1959; the floor mixes in a uniform draw. The factors of sales passed over are the weights
+        of a discrete-time hazard, as in Robins and Rotnitzky 1992.
     """
     left, passed_over, page = list(range(len(scores))), [1.0] * len(scores), DrawnPage([], [], [])
     weights: list[float] = []
     for _ in range(min(n, len(scores))):
         if max(weights, default=0) < _FADED:
-            weights = _weights([scores[sale] for sale in left], settings.temperature)
-        chances = _chances(weights, settings.floor)
-        # accumulate ends at 1 but for rounding: a draw beyond it takes the last
-        place = bisect(list(accumulate(chances)), random.random(), 0, len(left) - 1)
-        page.order.append(left[place])
-        page.given_before.append(chances[place])
-        page.propensities.append(chances[place] * passed_over[place])
-        passed_over = [before * (1 - chance) for before, chance in zip(passed_over, chances, strict=True)]
-        del left[place], weights[place], passed_over[place]
+            weights = _softmax_weights([scores[sale] for sale in left], settings.temperature)
+        probabilities = _mix_with_floor(weights, settings.floor)
+        # By rounding, the last sum may be slightly below 1: a draw above it takes the last sale.
+        drawn = bisect(list(accumulate(probabilities)), random.random(), 0, len(left) - 1)
+        page.order.append(left[drawn])
+        page.given_before.append(probabilities[drawn])
+        page.propensities.append(probabilities[drawn] * passed_over[drawn])
+        passed_over = [before * (1 - p) for before, p in zip(passed_over, probabilities, strict=True)]
+        del left[drawn], weights[drawn], passed_over[drawn]
     return page
 
 
 def page_probability(scores: Sequence[float], order: Sequence[int], settings: ExplorationSettings) -> float:
-    """Return the probability that a page is drawn, its sales given as positions in the scores."""
+    """Return the probability that `draw_page` draws a page, given as indices in `scores`."""
     left, probability = list(range(len(scores))), 1.0
     for sale in order:
-        weights = _weights([scores[other] for other in left], settings.temperature)
-        probability *= _chances(weights, settings.floor)[left.index(sale)]
+        weights = _softmax_weights([scores[other] for other in left], settings.temperature)
+        probability *= _mix_with_floor(weights, settings.floor)[left.index(sale)]
         left.remove(sale)
     return probability
 
 
-def _weights(scores: Sequence[float], temperature: float) -> list[float]:
+def _softmax_weights(scores: Sequence[float], temperature: float) -> list[float]:
+    """Return softmax weights that are not normalised: the best score has weight 1."""
     best = max(scores)
     return [exp((score - best) / temperature) for score in scores]
 
 
-def _chances(weights: Sequence[float], floor: float) -> list[float]:
+def _mix_with_floor(weights: Sequence[float], floor: float) -> list[float]:
+    """Return the probabilities of a draw by weight, mixed with a uniform draw of probability `floor`."""
     slope, even = (1 - floor) / sum(weights), floor / len(weights)
     return [slope * weight + even for weight in weights]

@@ -2,8 +2,8 @@
 
     bucket = fnv1a32(decimal(fnv1a32(seed + unit))) mod 10,000
 
-over UTF-16 code units, as JavaScript sees text: a website, SQL or Spark can reproduce a split. The inner hash alone
-would make neighbouring seeds dependent.
+over UTF-16 code units, the characters of JavaScript's strings: a website, SQL or Spark can reproduce a split. With the
+inner hash alone, the splits of similar seeds would be correlated.
 """
 
 import struct
@@ -21,10 +21,10 @@ _HIGHEST_POWER = 10**9  # of ten below 2**32
 
 
 class Column(Protocol):
-    """Texts that are not Python's yet, such as a string array of Arrow; none is null."""
+    """A column of strings without nulls, such as an Arrow array."""
 
     def to_pylist(self) -> list[str]:
-        """Return them as Python's."""
+        """Return the strings as a Python list."""
 
 
 def code_units(text: str) -> Sequence[int]:
@@ -36,14 +36,14 @@ def code_units(text: str) -> Sequence[int]:
 
 
 def fnv1a32(codes: Iterable[int], state: int = _START) -> int:
-    """Return the 32-bit FNV-1a hash of code units, or that of a longer text whose hash so far is `state`."""
+    """Return the 32-bit FNV-1a hash of code units; `state` is the hash of the text before them."""
     for code in codes:
         state = (state ^ code) * _PRIME & _LOW_32_BITS
     return state
 
 
 class Split:
-    """All units, split over 10,000 buckets by a seed."""
+    """A split of all units over 10,000 buckets by a seed."""
 
     __slots__ = ("_state",)
 
@@ -51,7 +51,7 @@ class Split:
         self._state = fnv1a32(code_units(seed))
 
     def bucket(self, codes: Iterable[int]) -> int:
-        """Return the bucket, in 0..9999, of a unit that is given by its code units."""
+        """Return the bucket of a unit, in 0..9999, from the unit's code units."""
         return fnv1a32(b"%d" % fnv1a32(codes, self._state)) % BUCKETS
 
 
@@ -61,28 +61,33 @@ def bucket(seed: str, unit: str) -> int:
 
 
 def buckets(seed: str, units: Sequence[str] | Column) -> NDArray[np.uint16]:
-    """Return the bucket of each unit, as `bucket` does one by one."""
-    inner = _hashes(fnv1a32(code_units(seed)), units if isinstance(units, Sequence) else units.to_pylist())
-    return (_hashes_of_decimals(inner) % BUCKETS).astype(np.uint16)
+    """Return the bucket of each unit, the same as `bucket` of one unit; shape (n_units,)."""
+    inner = _hash_texts(fnv1a32(code_units(seed)), units if isinstance(units, Sequence) else units.to_pylist())
+    return (_hash_decimals(inner) % BUCKETS).astype(np.uint16)
 
 
-def _hashes(state: int, texts: Sequence[str]) -> NDArray[np.uint32]:
-    """Hash texts side by side, the longest first: those that have a k-th code unit are the first so many."""
-    codes, starts, lengths = _joined(texts)
+def _hash_texts(state: int, texts: Sequence[str]) -> NDArray[np.uint32]:
+    """Hash texts in parallel, one code unit at a time.
+
+    Texts are sorted by length, longest first, so that those with a k-th code unit form a prefix.
+    """
+    codes, starts, lengths = _concatenate_code_units(texts)
     order = np.argsort(-lengths, kind="stable")
     starts, ascending = starts[order], lengths[order][::-1]
     hashes = np.full(len(texts), state, np.uint32)
-    for place in range(lengths.max(initial=0)):
-        longer = hashes[: len(texts) - np.searchsorted(ascending, place, side="right")]
-        longer ^= codes[starts[: len(longer)] + place]
+    for k in range(lengths.max(initial=0)):
+        longer = hashes[: len(texts) - np.searchsorted(ascending, k, side="right")]
+        longer ^= codes[starts[: len(longer)] + k]
         longer *= np.uint32(_PRIME)
     result = np.empty_like(hashes)
     result[order] = hashes
     return result
 
 
-def _joined(texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the code units of all texts, and each text's first one and number of them."""
+def _concatenate_code_units(
+    texts: Sequence[str],
+) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the code units of all texts, and the start and the number of each text's code units."""
     text = "".join(texts)
     ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
     if not text.isascii():
@@ -92,8 +97,8 @@ def _joined(texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int64]
     return np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16), ends - lengths, lengths
 
 
-def _hashes_of_decimals(numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Hash numbers as they are written, without leading zeros."""
+def _hash_decimals(numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Hash the decimal digits of numbers, without leading zeros."""
     hashes = np.full(len(numbers), _START, np.uint32)
     power = _HIGHEST_POWER
     while power:

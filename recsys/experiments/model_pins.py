@@ -1,7 +1,8 @@
 """Which policies the night scores for experiments, and which version of the model each variant is served from.
 
-A variant names an alias of the model, which moves; its version is pinned when the phase begins, so that both sides of a
-comparison stay what they are. What users outside of experiments are shown follows its alias from night to night.
+A variant may name an alias of the model, and an alias moves. The version behind it is pinned when the phase begins, so
+that both sides of a comparison stay the same. What users outside of experiments are shown follows its alias from night
+to night.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,27 +13,28 @@ from recsys.experiments.settings import Experiment, ExperimentFile, Holdout, Ser
 from recsys.meta_model import META, policy_of
 
 PINS = "pins.json"
-"""The file of the versions by place: kept for the shop, and carried by each snapshot."""
+"""The file with the model version of each slot: stored for the shop, and carried by each snapshot."""
 
 
-class Place(NamedTuple):
-    """Something of an experiment file that is served."""
+class ServedSlot(NamedTuple):
+    """One part of an experiment file that serves pages: a variant, a holdout or the default."""
 
     name: str
-    """Of the pin: the same as long as the version must stay."""
+    """The key of its pin; the same for as long as the version must stay the same."""
     served: Served
     is_pinned: bool
+    """Whether its version stays for the phase; otherwise it follows the alias."""
 
     @property
     def model(self) -> str | None:
-        """The alias or version that it names; None where it is served from tonight's model or from none."""
+        """The alias or version that it names; None where it uses tonight's model or no model."""
         return self.served.model if self.served.policy == META else None
 
     def policy(self, pins: Mapping[str, str], own_version: str) -> str | None:
-        """Return the policy of a snapshot that serves it; None where its version is not known.
+        """Return the policy of a snapshot that serves this slot; None if its version is unknown.
 
         Args:
-            pins: Versions by place.
+            pins: Model version by slot name.
             own_version: The version of the model that the snapshot's policy `meta` ranks by.
         """
         if self.model is None:
@@ -41,34 +43,34 @@ class Place(NamedTuple):
         return version and (META if version == own_version else policy_of(version))
 
 
-def variant_place(surface: str, experiment: Experiment, variant: Variant) -> Place:
-    """Return the place of a variant."""
-    return Place(f"{surface}/{experiment.key}/{experiment.phase}/{variant.key}", variant, is_pinned=True)
+def variant_slot(surface: str, experiment: Experiment, variant: Variant) -> ServedSlot:
+    """Return the slot of a variant."""
+    return ServedSlot(f"{surface}/{experiment.key}/{experiment.phase}/{variant.key}", variant, is_pinned=True)
 
 
-def default_place(surface: str, file: ExperimentFile) -> Place:
-    """Return the place of what users outside of all experiments are served."""
-    return Place(f"{surface}/default", file.default, is_pinned=False)
+def default_slot(surface: str, file: ExperimentFile) -> ServedSlot:
+    """Return the slot of the users outside of all experiments."""
+    return ServedSlot(f"{surface}/default", file.default, is_pinned=False)
 
 
-def holdout_place(surface: str, holdout: Holdout) -> Place:
-    """Return the place of a holdout."""
-    return Place(f"{surface}/holdouts/{holdout.key}", holdout.serve, is_pinned=False)
+def holdout_slot(surface: str, holdout: Holdout) -> ServedSlot:
+    """Return the slot of a holdout."""
+    return ServedSlot(f"{surface}/holdouts/{holdout.key}", holdout.serve, is_pinned=False)
 
 
-def places(files: Mapping[str, ExperimentFile], since: datetime, until: datetime) -> list[Place]:
-    """Return what experiment files, by surface, may serve in [since, until)."""
-    return [place for surface, file in files.items() for place in _places(surface, file, since, until)]
+def served_slots(files: Mapping[str, ExperimentFile], since: datetime, until: datetime) -> list[ServedSlot]:
+    """Return the slots that experiment files, by surface, may serve in [since, until)."""
+    return [slot for surface, file in files.items() for slot in _slots_of_surface(surface, file, since, until)]
 
 
-def policies(found: Iterable[Place], pins: Mapping[str, str], own_version: str) -> list[str]:
-    """Return the policies that serve some places, each once, in ascending order."""
-    return sorted({policy for place in found if (policy := place.policy(pins, own_version))})
+def policies(slots: Iterable[ServedSlot], pins: Mapping[str, str], own_version: str) -> list[str]:
+    """Return the policies that serve some slots, each once, in ascending order."""
+    return sorted({policy for slot in slots if (policy := slot.policy(pins, own_version))})
 
 
-def _places(surface: str, file: ExperimentFile, since: datetime, until: datetime) -> Iterator[Place]:
-    yield default_place(surface, file)
-    yield from (holdout_place(surface, holdout) for holdout in file.holdouts)
+def _slots_of_surface(surface: str, file: ExperimentFile, since: datetime, until: datetime) -> Iterator[ServedSlot]:
+    yield default_slot(surface, file)
+    yield from (holdout_slot(surface, holdout) for holdout in file.holdouts)
     for experiment in file.experiments:
         if experiment.status == "running" and experiment.start < until and since < experiment.end:
-            yield from (variant_place(surface, experiment, variant) for variant in experiment.variants)
+            yield from (variant_slot(surface, experiment, variant) for variant in experiment.variants)

@@ -1,7 +1,7 @@
-"""What may change in an experiment file while its experiments run.
+"""Checks what changes in an experiment file while its experiments run.
 
-A phase is one comparison: once it has begun, who is in which variant, what a variant serves and what the verdict rests
-on stay what they are, and users are only added. Anything else takes a new phase, which draws its users anew.
+A phase is one comparison. Once it has begun, the variant of each user, the policy of each variant and the primary
+metrics stay the same, and users may only be added. Any other change needs a new phase, which assigns all users anew.
 """
 
 from collections.abc import Iterator
@@ -10,43 +10,47 @@ from typing import Any
 
 from recsys.config.strict_yaml import problem
 from recsys.errors import ConfigurationError
-from recsys.experiments.assignment import has_of_layer
+from recsys.experiments.assignment import layer_mask
 from recsys.experiments.settings import Experiment, ExperimentFile, LayerShare
+from recsys.wording import plural
 
 _NOT_OF_THE_VERDICT = {"secondary", "segments", "power"}
 _NEW_PHASE = "give the experiment a new phase"
 
 
 def check_transition(old: ExperimentFile, new: ExperimentFile, now: datetime) -> None:
-    """Refuse a file that would spoil what runs by the one in force.
+    """Check that a new file does not invalidate the comparisons that run by the file in force.
 
-    Phases may be skipped: a file that was never in force may have had one between.
+    Phase numbers may be skipped: the phases between may have been in files that never came into force.
 
     Args:
         old: The file in force.
-        new: The file that is to follow it; valid by itself.
-        now: A phase whose start lies before may change in few ways.
+        new: The file that is to replace it; valid by itself.
+        now: The current time; a phase that started before it may change in few ways.
 
     Raises:
-        ConfigurationError: Naming key, value and rule of every change that is not allowed.
+        ConfigurationError: If a change is not allowed; the message gives key, value and rule of each.
     """
-    found = [line for experiment in old.experiments for line in _problems(experiment, old, new, now)]
-    if found:
+    problems = [line for experiment in old.experiments for line in _experiment_problems(experiment, old, new, now)]
+    if problems:
         raise ConfigurationError(
-            f"{len(found)} changes that running experiments do not allow:\n" + "\n".join(f"  {line}" for line in found)
+            f"{plural(len(problems), 'change')} not allowed while experiments run:\n"
+            + "\n".join(f"  {line}" for line in problems)
         )
 
 
-def _problems(old: Experiment, old_file: ExperimentFile, new_file: ExperimentFile, now: datetime) -> Iterator[str]:
-    place = next((place for place, each in enumerate(new_file.experiments) if each.key == old.key), None)
+def _experiment_problems(
+    old: Experiment, old_file: ExperimentFile, new_file: ExperimentFile, now: datetime
+) -> Iterator[str]:
+    index = next((index for index, each in enumerate(new_file.experiments) if each.key == old.key), None)
     has_begun = old.status != "draft" and old.start <= now
-    if place is None:
+    if index is None:
         if has_begun and old.status != "stopped" and now < old.end:
             yield problem(
                 "experiments", f"no {old.key}", "must not be left out while it runs: write status stopped first"
             )
         return
-    new, at = new_file.experiments[place], f"experiments.{place}"
+    new, at = new_file.experiments[index], f"experiments.{index}"
     if new.phase < old.phase:
         yield problem(f"{at}.phase", new.phase, f"must not be below {old.phase}, whose users are logged")
     elif new.phase > old.phase:
@@ -59,75 +63,80 @@ def _problems(old: Experiment, old_file: ExperimentFile, new_file: ExperimentFil
 
 
 def _new_phase_problems(old: Experiment, new: Experiment, at: str) -> Iterator[str]:
-    """A phase that splits users as the one before would compare what the former variants have made of them."""
+    """A new phase needs a new seed: with the old one, the effects of the old variants would carry over."""
     if new.hash_seed == old.hash_seed:
-        yield problem(f"{at}.seed", new.seed, f"must not be that of phase {old.phase}: leave it out to draw users anew")
+        rule = f"must not be that of phase {old.phase}: leave it out to assign users anew"
+        yield problem(f"{at}.seed", new.seed, rule)
 
 
 def _status_problems(old: Experiment, new: Experiment, at: str, now: datetime) -> Iterator[str]:
     if old.status == "stopped" and new.status != "stopped":
         yield problem(f"{at}.status", new.status, f"must stay stopped in phase {old.phase}: {_NEW_PHASE}")
     if new.status == "draft":
-        yield problem(f"{at}.status", new.status, "must not be draft again: write paused or stopped")
+        yield problem(f"{at}.status", new.status, "must not return to draft: write paused or stopped")
     if new.start != old.start:
-        yield problem(f"{at}.start", _instant(new.start), f"must stay {_instant(old.start)}, it has passed")
+        rule = f"must stay {_format_instant(old.start)}, it has passed"
+        yield problem(f"{at}.start", _format_instant(new.start), rule)
     if old.end <= now and new.end > old.end:
-        yield problem(f"{at}.end", _instant(new.end), f"must stay {_instant(old.end)}, it has passed: {_NEW_PHASE}")
+        rule = f"must stay {_format_instant(old.end)}, it has passed: {_NEW_PHASE}"
+        yield problem(f"{at}.end", _format_instant(new.end), rule)
 
 
 def _assignment_problems(old: Experiment, new: Experiment, at: str) -> Iterator[str]:
-    """Targeting is fixed too: a user whom another condition leaves out would be served default in the middle."""
-    yield from _fixed(f"{at}.type", old.type, new.type)
-    yield from _fixed(f"{at}.seed", old.hash_seed, new.hash_seed)
-    yield from _fixed(f"{at}.targeting", _condition(old), _condition(new))
-    if [variant.key for variant in new.variants] != [variant.key for variant in old.variants]:
-        yield from _fixed(f"{at}.variants", [each.key for each in old.variants], [each.key for each in new.variants])
+    """Targeting must not change either: a user whom a new condition excludes would get the default in mid-phase."""
+    yield from _require_same(f"{at}.type", old.type, new.type)
+    yield from _require_same(f"{at}.seed", old.hash_seed, new.hash_seed)
+    yield from _require_same(f"{at}.targeting", _targeting_source(old), _targeting_source(new))
+    old_keys, new_keys = ([variant.key for variant in each.variants] for each in (old, new))
+    if new_keys != old_keys:
+        yield from _require_same(f"{at}.variants", old_keys, new_keys)
     else:
-        for place, (before, after) in enumerate(zip(old.variants, new.variants, strict=True)):
-            yield from _fixed_fields(f"{at}.variants.{place}", before.model_dump(), after.model_dump())
+        for index, (before, after) in enumerate(zip(old.variants, new.variants, strict=True)):
+            yield from _require_same_fields(f"{at}.variants.{index}", before.model_dump(), after.model_dump())
     if new.coverage < old.coverage:
-        rule = f"must not be below {old.coverage:g}: users who are in would leave; pause it, or {_NEW_PHASE}"
+        rule = f"must not be below {old.coverage:g}: users in the experiment would leave it; pause it, or {_NEW_PHASE}"
         yield problem(f"{at}.coverage", new.coverage, rule)
 
 
 def _layer_problems(
     old: Experiment, new: Experiment, old_file: ExperimentFile, new_file: ExperimentFile, at: str
 ) -> Iterator[str]:
-    """Say whether a user could leave the experiment with its part of a layer."""
+    """Check that the layer's seed stays, and that the experiment's ranges only grow."""
     before, after = old.layer, new.layer
     if before is None or after is None or before.name != after.name:
-        yield from _fixed(f"{at}.layer", _share(before), _share(after))
+        yield from _require_same(f"{at}.layer", _layer_share(before), _layer_share(after))
         return
     name = before.name
-    yield from _fixed(f"layers.{name}.seed", old_file.layers[name].seed, new_file.layers[name].seed)
-    if (has_of_layer(before) & ~has_of_layer(after)).any():
-        rule = f"must hold all of {_share(before)['ranges']}: users who are in would leave; {_NEW_PHASE}"
-        yield problem(f"{at}.layer.ranges", _share(after)["ranges"], rule)
+    yield from _require_same(f"layers.{name}.seed", old_file.layers[name].seed, new_file.layers[name].seed)
+    if (layer_mask(before) & ~layer_mask(after)).any():
+        ranges = _layer_share(before)["ranges"]
+        rule = f"must contain all of {ranges}: users in the experiment would leave it; {_NEW_PHASE}"
+        yield problem(f"{at}.layer.ranges", _layer_share(after)["ranges"], rule)
 
 
 def _analysis_problems(old: Experiment, new: Experiment, at: str) -> Iterator[str]:
-    """A test that is chosen by looking at its result proves nothing."""
+    """A test that is chosen after seeing its result has no known error rate."""
     before = old.analysis.model_dump(exclude=_NOT_OF_THE_VERDICT)
-    yield from _fixed_fields(at, before, new.analysis.model_dump(exclude=_NOT_OF_THE_VERDICT))
+    yield from _require_same_fields(at, before, new.analysis.model_dump(exclude=_NOT_OF_THE_VERDICT))
 
 
-def _fixed_fields(at: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+def _require_same_fields(at: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     for field, value in old.items():
-        yield from _fixed(f"{at}.{field}", value, new[field])
+        yield from _require_same(f"{at}.{field}", value, new[field])
 
 
-def _fixed(key: str, old: Any, new: Any) -> Iterator[str]:
+def _require_same(key: str, old: Any, new: Any) -> Iterator[str]:
     if new != old:
         yield problem(key, new, f"must stay {old!r} in this phase: {_NEW_PHASE}")
 
 
-def _condition(experiment: Experiment) -> Any:
+def _targeting_source(experiment: Experiment) -> Any:
     return experiment.targeting.source if experiment.targeting else None
 
 
-def _share(share: LayerShare | None) -> dict[str, Any]:
+def _layer_share(share: LayerShare | None) -> dict[str, Any]:
     return {} if share is None else {"name": share.name, "ranges": [list(each) for each in share.ranges]}
 
 
-def _instant(instant: datetime) -> str:
+def _format_instant(instant: datetime) -> str:
     return f"{instant:%FT%TZ}"

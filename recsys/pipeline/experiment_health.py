@@ -1,4 +1,4 @@
-"""Pages of a phase → counts that may tell that something is wrong."""
+"""Pages of a phase → counts that show whether the experiment ran as configured."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -9,38 +9,42 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as f
 
-from recsys.experiments.evidence import Health
+from recsys.experiments.phase_summary import Health
 
 Assign = Callable[[pa.Array], NDArray[np.str_]]
-"""Returns each user's variant by the configuration, empty where it is none."""
+"""Returns each user's variant by the configuration, empty for none."""
 
 
 def health(pages: DataFrame, users: DataFrame, assign: Assign) -> Health:
-    """Count.
+    """Return the health counts of a phase.
 
     Args:
         pages: From `recsys.pipeline.outcomes.pages`.
         users: From `recsys.pipeline.outcomes.first_pages`.
-        assign: Called by Spark's workers.
+        assign: Recomputes the variants; it is called by Spark's workers.
     """
-    counted = pages.groupBy("variant", "reason", "is_analysed", "fell_back", "configuration_sha", "model_version")
-    rows = counted.count().collect()
-    mismatches = users.select("user_id", "variant").mapInArrow(_compared_by(assign), "variant string, differs boolean")
-    by_variant = mismatches.groupBy("variant").agg(f.count("*").alias("users"), f.count_if("differs").alias("differ"))
+    columns = ("variant", "reason", "is_analysed", "fell_back", "configuration_sha", "model_version")
+    rows = pages.groupBy(*columns).count().collect()
+    recomputed = users.select("user_id", "variant").mapInArrow(_compare_with(assign), "variant string, differs boolean")
+    by_variant = recomputed.groupBy("variant").agg(f.count("*").alias("users"), f.count_if("differs").alias("differ"))
     assigned = by_variant.collect()
     return Health(
-        pages=_tally(rows, lambda row: (row["variant"] or "", row["reason"] or "")),
-        fallbacks=_tally((row for row in rows if row["is_analysed"] and row["fell_back"]), lambda row: row["variant"]),
+        pages=_sum_counts(rows, lambda row: (row["variant"] or "", row["reason"] or "")),
+        fallbacks=_sum_counts(
+            (row for row in rows if row["is_analysed"] and row["fell_back"]), lambda row: row["variant"]
+        ),
         users={row["variant"]: row["users"] for row in assigned},
         jumpers=users.where("jumped").count(),
-        configuration_shas=_tally(rows, lambda row: row["configuration_sha"] or ""),
-        model_versions=_tally(rows, lambda row: (row["variant"] or "", row["model_version"] or "")),
+        configuration_shas=_sum_counts(rows, lambda row: row["configuration_sha"] or ""),
+        model_versions=_sum_counts(rows, lambda row: (row["variant"] or "", row["model_version"] or "")),
         recomputed=sum(row["users"] for row in assigned),
         mismatches=sum(row["differ"] for row in assigned),
     )
 
 
-def _compared_by(assign: Assign) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _compare_with(assign: Assign) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return a function for `mapInArrow` that compares each served variant with the recomputed one."""
+
     def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             served = batch["variant"].to_numpy(zero_copy_only=False).astype(str)
@@ -50,8 +54,8 @@ def _compared_by(assign: Assign) -> Callable[[Iterator[pa.RecordBatch]], Iterato
     return compare
 
 
-def _tally(rows: Iterable[Row], key: Callable[[Row], str | tuple[str, str]]) -> dict:
-    tally: Counter = Counter()
+def _sum_counts(rows: Iterable[Row], key: Callable[[Row], str | tuple[str, str]]) -> dict:
+    counts: Counter = Counter()
     for row in rows:
-        tally[key(row)] += row["count"]
-    return dict(tally)
+        counts[key(row)] += row["count"]
+    return dict(counts)

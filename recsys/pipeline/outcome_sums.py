@@ -1,4 +1,4 @@
-"""What users did day by day → table experiment_sums, and back into sums that the statistics read."""
+"""User-days → table experiment_sums, and from the table back to the sums that the statistics use."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -9,12 +9,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from recsys.experiments.analysis.outcomes import HAPPENED, Quantities, daily_sums, segment_column
-from recsys.experiments.evidence import Group, Sums
+from recsys.experiments.phase_summary import Group, Sums
 from recsys.tables.experiments import EXPERIMENT_SUMS
 
 CHUNK_ROWS = 200_000
-"""So many rows are summed at once: some 100 MB of numbers."""
-_ROWS = pa.schema(
+"""Number of rows summed at once: about 100 MB of numbers."""
+_SCHEMA = pa.schema(
     [
         *[("population", pa.string()), ("segment", pa.string()), ("day", pa.date32()), ("variant", pa.string())],
         *[("a", pa.string()), ("b", pa.string()), ("value", pa.float64())],
@@ -23,40 +23,42 @@ _ROWS = pa.schema(
 
 
 def caps(users: DataFrame, quantities: Quantities) -> dict[str, float]:
-    """Return the cap of each winsorised column: its quantile over table `experiment_users`, all variants together."""
+    """Return the limit of each winsorised column: its quantile in table `experiment_users` over all variants."""
     percentiles = []
     for column in quantities.capped:
-        of, _, quantile = column.partition("^")
-        percentiles.append(f.percentile(_last_value(of), float(quantile)).alias(column))
-    found = users.agg(*percentiles).collect()[0].asDict() if percentiles else {}
-    return {column: cap or 0.0 for column, cap in found.items()}  # null where there is no user
+        base, _, quantile = column.partition("^")
+        percentiles.append(f.percentile(_final_value(base), float(quantile)).alias(column))
+    limits = users.agg(*percentiles).collect()[0].asDict() if percentiles else {}
+    return {column: limit or 0.0 for column, limit in limits.items()}  # null without users
 
 
 def experiment_sums(user_days: DataFrame, quantities: Quantities, caps: Mapping[str, float]) -> DataFrame:
     """Return table `experiment_sums`.
 
     Args:
-        user_days: From `recsys.pipeline.outcomes.user_days`, sorted as it is there, with a column a segment.
+        user_days: From `recsys.pipeline.outcomes.user_days`, in its order, with one column per segment attribute.
         quantities: What is summed.
-        caps: Of the winsorised columns.
+        caps: The limits of the winsorised columns.
     """
 
-    def sum_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield _rows(merged(daily_sums(chunk, quantities, caps) for chunk in whole_users(batches)))
+    def sum_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield _to_record_batch(merged(daily_sums(chunk, quantities, caps) for chunk in whole_users(batches)))
 
-    measured = [*quantities.counted, *[segment_column(name) for name in quantities.segments]]
-    needed = user_days.select("user_id", "day", "variant", "triggered", *[f"`{name}`" for name in measured])
+    outcomes_and_segments = [*quantities.counted, *[segment_column(name) for name in quantities.segments]]
+    needed = user_days.select(
+        "user_id", "day", "variant", "triggered", *[f"`{name}`" for name in outcomes_and_segments]
+    )
     columns = ", ".join(f"{name} {kind.simpleString()}" for name, kind in EXPERIMENT_SUMS.columns.items())
     key = [name for name in EXPERIMENT_SUMS.columns if name != "value"]
-    return needed.mapInArrow(sum_up, columns).groupBy(*key).agg(f.sum("value").alias("value"))
+    return needed.mapInArrow(sum_users, columns).groupBy(*key).agg(f.sum("value").alias("value"))
 
 
 def sums_of(rows: pa.Table) -> dict[Group, Sums]:
-    """Read table `experiment_sums`."""
+    """Return the sums in table `experiment_sums` by group."""
     numbers: dict[Group, int] = {}
     sums: dict[Group, dict[str, float]] = {}
     products: dict[Group, dict[tuple[str, str], float]] = {}
-    columns = [rows[name].to_pylist() for name in _ROWS.names]
+    columns = [rows[name].to_pylist() for name in _SCHEMA.names]
     for population, segment, day, variant, a, b, value in zip(*columns, strict=True):
         group = Group(population, segment, day, variant)
         if a is None:
@@ -78,7 +80,7 @@ def merged(parts: Iterable[Mapping[Group, Sums]]) -> dict[Group, Sums]:
 
 
 def whole_users(batches: Iterable[pa.RecordBatch], rows: int = CHUNK_ROWS) -> Iterator[pa.Table]:
-    """Gather rows sorted by user into tables of about as many rows as wanted, each user in one of them."""
+    """Join batches sorted by user into tables of `rows` rows or a few more, with all rows of a user in one table."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)
@@ -95,18 +97,21 @@ def _start_of_last_user(user_ids: pa.Array) -> int:
     return int(np.argmax(pc.equal(user_ids, user_ids[-1]).to_numpy(zero_copy_only=False)))
 
 
-def _rows(sums: Mapping[Group, Sums]) -> pa.RecordBatch:
+def _to_record_batch(sums: Mapping[Group, Sums]) -> pa.RecordBatch:
     rows = [
-        dict(zip(_ROWS.names, (*group, *row), strict=True)) for group, each in sums.items() for row in _values(each)
+        dict(zip(_SCHEMA.names, (*group, *quantity), strict=True))
+        for group, each in sums.items()
+        for quantity in _quantities_with_values(each)
     ]
-    return pa.RecordBatch.from_pylist(rows, schema=_ROWS)
+    return pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
 
 
-def _values(sums: Sums) -> Iterator[tuple[str | None, str | None, float]]:
+def _quantities_with_values(sums: Sums) -> Iterator[tuple[str | None, str | None, float]]:
+    """Yield columns a, b and value of table `experiment_sums`."""
     yield None, None, float(sums.n)
     yield from ((column, None, value) for column, value in sums.sums.items())
     yield from ((a, b, value) for (a, b), value in sums.products.items())
 
 
-def _last_value(column: str) -> Column:
+def _final_value(column: str) -> Column:
     return (f.col(HAPPENED[column]) > 0).cast("double") if column in HAPPENED else f.col(f"`{column}`")

@@ -19,8 +19,3 @@ def number(value: float | None, sign: Literal["", "+"] = "") -> str:
 def percent(value: float | None, sign: Literal["", "+"] = "") -> str:
     """Write a share or a relative change; 0.05 is 5%."""
     return UNKNOWN if value is None else f"{number(100 * value, sign)}%"
-
-
-def plural(count: float, noun: str) -> str:
-    """Write a count with its noun, which takes an s unless the count is 1: "1 day", "0.5 days", "1,234 rows"."""
-    return f"{count:,.12g} {noun}" if count == 1 else f"{count:,.12g} {noun}s"

@@ -1,4 +1,4 @@
-"""Rules that the shop's staff write for home pages: what they say, what they do, what they would change."""
+"""Rules that the shop's staff write for home pages: their settings, their application, and a dry run."""
 
 from recsys.rules.draft import ArrangedPage
 from recsys.rules.dry_run import PageChange, Trial, compare, summed_up

@@ -1,4 +1,4 @@
-"""What rules do to a page, each compiled for one snapshot."""
+"""The actions of rules on a page, each compiled for one snapshot."""
 
 from typing import NamedTuple, Protocol
 
@@ -7,7 +7,7 @@ from recsys.rules.tallies import Constraint
 
 
 class Action(Protocol):
-    """One rule."""
+    """The compiled form of one rule."""
 
     def apply(self, draft: Draft) -> None:
         """Apply the rule to a page."""
@@ -20,7 +20,7 @@ class Filter(NamedTuple):
     sales: frozenset[int]
 
     def apply(self, draft: Draft) -> None:
-        """Take the sales out of the page's reach."""
+        """Remove the sales from the candidates, and prevent pins from adding them."""
         draft.hide(self.sales, self.name)
 
 
@@ -29,18 +29,18 @@ class Boost(NamedTuple):
 
     name: str
     sales: frozenset[int]
-    places: int
+    positions: int
 
     def apply(self, draft: Draft) -> None:
-        """Move each sale up, but never past another one of the rule."""
+        """Move each sale up by a number of positions, but never past another sale of the rule."""
         order = list(draft.candidates)
         moved = []
         last = -1
-        for place in [place for place, sale in enumerate(order) if sale in self.sales]:
-            last = max(place - self.places, last + 1)
-            if last < place:
-                moved.append(order[place])
-                order.insert(last, order.pop(place))
+        for position in [position for position, sale in enumerate(order) if sale in self.sales]:
+            last = max(position - self.positions, last + 1)
+            if last < position:
+                moved.append(order[position])
+                order.insert(last, order.pop(position))
         draft.reorder(order, moved, self.name)
 
 
@@ -62,52 +62,54 @@ class PinnedSale(NamedTuple):
     """A sale to pin."""
 
     sale_id: str
-    position: int | None
-    """None if the snapshot does not have it."""
+    sale: int | None
+    """Index in the snapshot's sales; None if the snapshot does not have the sale."""
 
 
 class Pin(NamedTuple):
-    """Puts sales at fixed places."""
+    """Puts sales at fixed positions."""
 
     name: str
     sales: tuple[PinnedSale, ...]
     first: int
-    """The place of the first sale, counted from 0."""
+    """The position of the first sale, counted from 0."""
 
     def apply(self, draft: Draft) -> None:
-        """Pin the sales that can be shown one after the other, each at the next free place."""
+        """Pin the sales that can be shown at successive positions, skipping those that are taken."""
         wanted = self.first
         for sale_id, sale in self.sales:
-            place = wanted
-            while place in draft.pins:
-                place += 1
-            problem = _problem(sale, place, draft)
-            if sale is None or problem:
-                draft.notes.append(f"Rule {self.name!r} does not pin sale {sale_id!r}: {problem}.")
+            position = wanted
+            while position in draft.pins:
+                position += 1
+            reason = _why_not_pinned(sale, position, draft)
+            if sale is None or reason:
+                draft.notes.append(f"Rule {self.name!r} does not pin sale {sale_id!r}: {reason}.")
                 continue
-            if place > wanted:
-                taken = f"place {wanted + 1} is taken, it is {place + 1} instead"
+            if position > wanted:
+                taken = f"position {wanted + 1} is taken, it is at position {position + 1} instead"
                 draft.notes.append(f"Rule {self.name!r} pins sale {sale_id!r} elsewhere: {taken}.")
-            draft.pins[place] = sale, self.name
-            wanted = place + 1
+            draft.pins[position] = sale, self.name
+            wanted = position + 1
 
 
-def _problem(sale: int | None, place: int, draft: Draft) -> str | None:
-    """Say why a sale cannot be pinned."""
+def _why_not_pinned(sale: int | None, position: int, draft: Draft) -> str | None:
+    """Return the reason why a sale cannot be pinned at a position; None if it can."""
     if sale is None:
         return "it is not in the snapshot"
     if not draft.open_sales[sale]:
         return "it is not open"
-    if rule := draft.hidden_by(sale) or draft.pinned_by(sale):
-        return f"rule {rule!r} has it"
-    return None if place < draft.n else f"place {place + 1} is not on the page"
+    if rule := draft.hidden_by(sale):
+        return f"rule {rule!r} hides it"
+    if rule := draft.pinned_by(sale):
+        return f"rule {rule!r} pins it already"
+    return None if position < draft.n else f"position {position + 1} is not on the page"
 
 
 class Constrain(NamedTuple):
-    """Holds the page to a rule while its places are filled."""
+    """Adds constraints that apply while the positions of a page are filled."""
 
     constraints: tuple[Constraint, ...]
 
     def apply(self, draft: Draft) -> None:
-        """Add what the page is held to."""
+        """Add the constraints to a page."""
         draft.constraints.extend(self.constraints)

@@ -13,33 +13,33 @@ from recsys.snapshot.format import SnapshotSale
 from recsys.targeting import Test
 
 _ORDER = (FilterSettings, BoostSettings, BurySettings, PinSettings)
-"""The kinds in the order in which they are applied; all others come after them, in the order of the file."""
+"""The kinds of rules in the order in which they are applied; the other kinds follow, in the order of the file."""
 
 
 class _CompiledRule(NamedTuple):
     since: int
-    """Microseconds since 1970 UTC, included."""
+    """Microseconds since 1970 UTC, inclusive."""
     until: int
-    """Excluded."""
+    """Microseconds since 1970 UTC, exclusive."""
     targets: Test | None
     action: Action
 
 
 class PageRules:
-    """The rules for one snapshot, immutable: any number of threads may arrange pages."""
+    """The rules compiled for one snapshot; immutable and thread-safe."""
 
     def __init__(self, rules: RuleSet, sales: Sequence[SnapshotSale]):
         """Compile rules.
 
         Args:
             rules: All rules of the shop.
-            sales: The snapshot's sales; pages hold positions in them.
+            sales: The snapshot's sales; pages are made of indices in this sequence.
         """
         self.rule_set = rules
         """What they were compiled from."""
         compiler = Compiler(sales)
-        ordered = sorted(rules.rules, key=_phase)
-        compiled = [(rule.surface, _compiled(rule, compiler)) for rule in ordered]
+        ordered = sorted(rules.rules, key=_order_of_kind)
+        compiled = [(rule.surface, _compile(rule, compiler)) for rule in ordered]
         surfaces = {surface for surface, _ in compiled}
         self._names = [rule.name for rule in rules.rules]
         self._of_surface = {
@@ -47,11 +47,11 @@ class PageRules:
             for surface in surfaces | {None}
         }
         self.notes = tuple(compiler.notes)
-        """A sentence for each rule that names what no sale of the snapshot has."""
+        """A sentence for each rule that no sale of the snapshot matches."""
 
     def is_active(self, surface: str, now: int) -> bool:
-        """Tell whether a page may have rules at an instant, in microseconds since 1970 UTC."""
-        return any(rule.since <= now < rule.until for rule in self._of(surface))
+        """Return whether a surface has any rule at an instant, in microseconds since 1970 UTC."""
+        return any(rule.since <= now < rule.until for rule in self._rules_of(surface))
 
     def arrange(
         self,
@@ -65,38 +65,38 @@ class PageRules:
         """Apply the rules to a page.
 
         Args:
-            ranked: Positions of all candidate sales, best first, each once, all open.
-            open_sales: Whether each sale of the snapshot is open: a pin needs no rank.
-            n: Places of the page, at least 1.
-            surface: What page it is.
-            attributes: What targeting sees of the request.
+            ranked: Indices of all candidate sales, best first, each once, all open.
+            open_sales: Whether each sale of the snapshot is open; a sale that is not ranked can be pinned too.
+            n: Number of positions on the page, at least 1.
+            surface: The name of the page.
+            attributes: The attributes of the request, which targeting conditions refer to.
             now: Microseconds since 1970 UTC.
 
         Returns:
-            n sales, or as many as filters leave; the same for the same arguments.
+            n sales, or fewer if filters hide too many; deterministic.
         """
         draft = Draft(ranked, open_sales, n, now)
-        for since, until, targets, action in self._of(surface):
+        for since, until, targets, action in self._rules_of(surface):
             if since <= now < until and (targets is None or targets(attributes)):
                 action.apply(draft)
         return draft.finished(self._names)
 
-    def _of(self, surface: str) -> tuple[_CompiledRule, ...]:
+    def _rules_of(self, surface: str) -> tuple[_CompiledRule, ...]:
         return self._of_surface.get(surface, self._of_surface[None])
 
 
-def _phase(rule: Rule) -> int:
+def _order_of_kind(rule: Rule) -> int:
     return _ORDER.index(type(rule)) if type(rule) in _ORDER else len(_ORDER)
 
 
-def _compiled(rule: Rule, compiler: Compiler) -> _CompiledRule:
+def _compile(rule: Rule, compiler: Compiler) -> _CompiledRule:
     return _CompiledRule(
-        since=_micros(rule.since, -(1 << 63)),
-        until=_micros(rule.until, 1 << 63),
+        since=_micros_or(rule.since, -(1 << 63)),
+        until=_micros_or(rule.until, 1 << 63),
         targets=rule.targeting.holds if rule.targeting else None,
         action=compiler.action(rule),
     )
 
 
-def _micros(instant: datetime | None, default: int) -> int:
+def _micros_or(instant: datetime | None, default: int) -> int:
     return default if instant is None else to_micros(instant)

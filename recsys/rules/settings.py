@@ -1,8 +1,8 @@
-"""What the shop's staff write: an ordered list of rules for home pages, typed and strict.
+"""The file of rules that the shop's staff write for home pages: an ordered list, typed and strict.
 
-A rule that stands earlier in the list wins where two cannot both be met. Whatever their order, pages are made in
-this one: filters, boosts, buries, pins, and then one pass from the first place to the last for quotas, new sales
-and diversity. Filters and pins are kept; the others give way, and say so, rather than leave a place empty.
+If two rules cannot both be met, the earlier one in the list wins. Whatever the order of the list, rules are applied in
+this order: filters, boosts, buries, pins, and then one pass from the first position to the last for quotas, new sales
+and diversity. Filters and pins are always met; the others are relaxed, with a note, rather than leave a position empty.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class RuleSettings(StepSettings):
-    """What every rule has."""
+    """The settings that all rules have."""
 
     name: str = Field(pattern="^[a-z][a-z0-9_]*$", max_length=60)
-    """What the rule is called in answers and reports; lower-case letters, digits and _."""
+    """Its name in answers and reports: lower-case letters, digits and _."""
     surface: _Text | None = None
     """The page that the rule is for, such as home; every page by default."""
     targeting: Condition | None = None
-    """A condition over the request's attributes, such as {market: France}; every request by default."""
+    """A condition on the request's attributes, such as {market: France}; every request by default."""
     since: AwareDatetime | None = Field(None, alias="from")
-    """The rule holds from this instant on, included; by default it has always held."""
+    """The rule applies from this instant on (inclusive); by default without a start."""
     until: AwareDatetime | None = None
-    """The rule holds up to this instant, excluded; by default it always will."""
+    """The rule applies up to this instant (exclusive); by default without an end."""
 
     @field_validator("until")
     @classmethod
@@ -44,43 +44,43 @@ class RuleSettings(StepSettings):
 
 
 class FilterSettings(RuleSettings):
-    """Sales that are never shown, whatever other rules say, even if places stay empty."""
+    """Hides sales from all pages, whatever other rules say, even if positions stay empty."""
 
     kind: Literal["filter"]
-    """What the rule does: filter."""
+    """The kind of rule: filter."""
     match: Condition
-    """Which sales: a condition over attributes, sale_id, title, price and theme."""
+    """Which sales: a condition on attributes, sale_id, title, price and theme."""
 
 
 class BoostSettings(RuleSettings):
-    """Sales that stand further up: as many places whatever the scores, which differ in scale between policies."""
+    """Moves sales up by a number of positions, independent of scores, whose scale differs between policies."""
 
     kind: Literal["boost"]
-    """What the rule does: boost."""
+    """The kind of rule: boost."""
     match: Condition
-    """Which sales: a condition over attributes, sale_id, title, price and theme."""
+    """Which sales: a condition on attributes, sale_id, title, price and theme."""
     places: int = Field(ge=1)
-    """So many places up; matching sales keep their order, so one never passes another."""
+    """Number of positions up; matching sales stay in order, so one never passes another."""
 
 
 class BurySettings(RuleSettings):
-    """Sales that come after all others, boosted or not: they are shown where nothing else is left."""
+    """Moves sales behind all others, boosted or not: they are shown only if no others are left."""
 
     kind: Literal["bury"]
-    """What the rule does: bury."""
+    """The kind of rule: bury."""
     match: Condition
-    """Which sales: a condition over attributes, sale_id, title, price and theme."""
+    """Which sales: a condition on attributes, sale_id, title, price and theme."""
 
 
 class PinSettings(RuleSettings):
-    """Sales at fixed places; one that is not open, not known or filtered out is skipped and the others close up."""
+    """Puts sales at fixed positions; a closed, unknown or filtered sale is skipped, and the next one moves up."""
 
     kind: Literal["pin"]
-    """What the rule does: pin."""
+    """The kind of rule: pin."""
     sale_ids: tuple[_Text, ...] = Field(strict=False)
-    """The sales, the first at `position` and the others after it; at the next free place where one is taken."""
+    """The sales, the first at `position` and the others after it; a position that is taken is skipped."""
     position: int = Field(ge=1)
-    """The place of the first sale, counted from 1."""
+    """The position of the first sale, counted from 1."""
 
     @field_validator("sale_ids")
     @classmethod
@@ -91,18 +91,18 @@ class PinSettings(RuleSettings):
 
 
 class QuotaSettings(RuleSettings):
-    """How many places of the page a group of sales takes; pinned sales count."""
+    """Limits the number of sales of a group on the page; pinned sales count."""
 
     kind: Literal["quota"]
-    """What the rule does: quota."""
+    """The kind of rule: quota."""
     match: Condition | None = None
-    """The group: a condition over attributes, sale_id, title, price and theme; or give `by`."""
+    """The group: a condition on attributes, sale_id, title, price and theme; give this or `by`."""
     by: _Text | None = None
-    """An attribute, or theme: the sales of each of its values are a group; or give `match`."""
+    """An attribute, or theme: the sales of each of its values are a group; give this or `match`."""
     at_least: int | None = Field(None, ge=1)
-    """So many places at least, the last ones if need be."""
+    """Fewest sales of a group on the page; they get the last positions if their rank is lower."""
     at_most: int | None = Field(None, ge=1)
-    """So many places at most."""
+    """Most sales of a group on the page."""
 
     @model_validator(mode="after")
     def _is_quota(self) -> "QuotaSettings":
@@ -116,33 +116,33 @@ class QuotaSettings(RuleSettings):
 
 
 class DiversitySettings(RuleSettings):
-    """How alike the page may be; sales without a value are alike to none."""
+    """Limits the number of similar sales on the page; sales without a value are not limited."""
 
     kind: Literal["diversity"]
-    """What the rule does: diversity."""
+    """The kind of rule: diversity."""
     by: _Text
-    """An attribute, or theme: sales of the same value are alike."""
+    """An attribute, or theme: sales with the same value are similar."""
     at_most: int | None = Field(None, ge=1)
-    """So many sales of one value on the page."""
+    """Most sales with one value on the page."""
     at_most_in_a_row: int | None = Field(None, ge=1)
-    """So many sales of one value one after the other."""
+    """Most sales with one value at successive positions."""
 
     @model_validator(mode="after")
-    def _limits(self) -> "DiversitySettings":
+    def _has_limit(self) -> "DiversitySettings":
         if self.at_most is None and self.at_most_in_a_row is None:
             raise ValueError("give 'at_most', 'at_most_in_a_row' or both")
         return self
 
 
 class NewSalesSettings(RuleSettings):
-    """Places for sales that have just opened, spread over the page; pinned ones count."""
+    """Reserves positions, spread over the page, for sales that opened recently; pinned sales count."""
 
     kind: Literal["new_sales"]
-    """What the rule does: new_sales."""
+    """The kind of rule: new_sales."""
     share: float = Field(gt=0, le=1)
-    """Share of the places, to the nearest whole one; new sale k stands no later than (k - 0.5) / share, rounded up."""
+    """Share of the positions, rounded; new sale k is at position ceil((k - 0.5) / share) or above."""
     hours: float | None = Field(None, gt=0)
-    """A sale is new for so many hours after it opened; by default if it opened since midnight UTC."""
+    """A sale is new for this many hours after it opened; by default if it opened since midnight UTC."""
 
 
 Rule = Annotated[
@@ -155,13 +155,13 @@ class RuleSet(StepSettings):
     """All rules of a shop."""
 
     schema_version: Literal[1]
-    """The form of the file: 1."""
+    """The version of the file format: 1."""
     rules: tuple[Rule, ...] = Field(strict=False)
-    """The rules; where two cannot both be met, the earlier one wins."""
+    """The rules; if two cannot both be met, the earlier one wins."""
 
     @property
     def fingerprint(self) -> str:
-        """What tells rule sets apart: 12 hexadecimal digits, blind to comments, layout and defaults."""
+        """A hash of the contents, 12 hexadecimal digits, independent of comments, layout and stated defaults."""
         values = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -170,7 +170,7 @@ def load_rules(path: Path) -> RuleSet:
     """Read a file of rules.
 
     Raises:
-        ConfigurationError: Naming file, key, value and rule of everything that is wrong.
+        ConfigurationError: If the file breaks a rule; the message gives file, key, value and rule of each problem.
     """
     return strict_yaml.load(path, RuleSet, "conf/rules/home.yaml", _repeated_names)
 

@@ -1,6 +1,6 @@
-"""What a page is held to while its places are filled: how many sales of a group it has, at most or at least.
+"""Constraints while the positions of a page are filled: how many sales of a group it has, at most or at least.
 
-A group bears the name that notes give it, such as "sales of country 'Italy'"; a sale without a group is free.
+A group has the name that notes use, such as "sales of country 'Italy'"; a sale without a group is not constrained.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -17,20 +17,20 @@ _HALF = 0.5 + 1e-9  # 0.29 * 50 is a little less than 14.5
 
 @dataclass(slots=True)
 class UnfilledPage:
-    """A page whose pinned sales have their places and whose other places are to be filled."""
+    """A page with its pinned sales, whose other positions are to be filled."""
 
-    places: list[int | None]
-    """Positions of the sales; None where a place is free."""
+    sale_at: list[int | None]
+    """By position, the index of the sale in the snapshot; None for a free position."""
     rules: list[str | None]
-    """For each place, the rule that pinned its sale, or for which a better one was passed over."""
+    """By position, the rule that pinned the sale, or for which a better one was passed over."""
     candidates: list[int]
-    """Positions of the sales for the free places, best first."""
+    """Indices of the sales for the free positions, best first."""
     sales: Set[int]
-    """All of them, pinned or not."""
+    """Indices of all sales, pinned or candidates."""
     now: int
     """Microseconds since 1970 UTC."""
     needs: list["AtLeast"] = field(default_factory=list)
-    """The rules that need places, in the order in which they win; each adds itself."""
+    """The rules that need positions, in order of priority; each adds itself."""
 
 
 class Groups(NamedTuple):
@@ -51,43 +51,43 @@ class Groups(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What breaks a rule at one place: sales among some, or all others."""
+    """The sales that break a rule at one position."""
 
     rule: str
     sales: frozenset[int]
     barred: bool
-    """Whether these sales break the rule, or all others do."""
+    """Whether `sales` break the rule; if False, all other sales do."""
 
 
 class Tally:
-    """Holds one page to one rule; this one lets everything pass."""
+    """Checks one page against one rule while it is filled; this base class allows every sale."""
 
     def __init__(self, name: str):
         self.name = name
 
-    def check(self, _place: int, _left: int) -> Check | None:
-        """Return what breaks the rule at the place to be filled next; None if nothing does.
+    def check(self, _position: int, _left: int) -> Check | None:
+        """Return the sales that break the rule at the position to be filled next; None if none does.
 
         Args:
-            place: Counted from 0.
-            left: Free places, this one included.
+            position: Counted from 0.
+            left: Number of free positions, this one included.
         """
         return None
 
-    def add(self, sale: int, place: int) -> None:
-        """Count a sale that has a place."""
+    def add(self, sale: int, position: int) -> None:
+        """Count a sale that was put at a position."""
 
     def notes(self) -> Iterable[str]:
-        """Say where the finished page breaks the rule."""
+        """Return a sentence for each way in which the finished page breaks the rule."""
         return ()
 
 
 Constraint = Callable[[UnfilledPage], Tally]
-"""Starts the tally of a page."""
+"""Returns a new tally for a page."""
 
 
 class AtMost(Tally):
-    """At most so many sales of each group."""
+    """At most `limit` sales of each group."""
 
     def __init__(self, name: str, groups: Groups, limit: int, _page: UnfilledPage):
         super().__init__(name)
@@ -96,11 +96,11 @@ class AtMost(Tally):
         self._counts: dict[str, int] = {}
         self._full: Check | None = None
 
-    def check(self, _place: int, _left: int) -> Check | None:
-        """Bar the groups that have all they may."""
+    def check(self, _position: int, _left: int) -> Check | None:
+        """Bar the groups that have reached the limit."""
         return self._full
 
-    def add(self, sale: int, _place: int) -> None:
+    def add(self, sale: int, _position: int) -> None:
         """Count the sale's group."""
         group = self._groups.of.get(sale)
         if group is not None:
@@ -111,55 +111,56 @@ class AtMost(Tally):
                 self._full = Check(self.name, full, barred=True)
 
     def notes(self) -> Iterator[str]:
-        """Name the groups of which pins or a lack of others left too many."""
+        """Name the groups above the limit, because of pins or a lack of other sales."""
         for group, count in self._counts.items():
             if count > self._limit:
-                yield f"Rule {self.name!r} allows {self._limit} {group}, the page has {count}."
+                yield f"Rule {self.name!r} is not met: the number of {group} is {count}, must be at most {self._limit}."
 
 
 class AtMostInARow(Tally):
-    """At most so many sales of one group, one after the other."""
+    """At most `limit` sales of one group at successive positions."""
 
     def __init__(self, name: str, groups: Groups, limit: int, page: UnfilledPage):
         super().__init__(name)
         self._groups = groups
         self._limit = limit
-        self._filled: list[str | None] = [None] * (len(page.places) + 1)
-        """The group of each place; the last one, also reached as -1, is beyond either end of the page."""
+        self._group_at: list[str | None] = [None] * (len(page.sale_at) + 1)
+        """The group at each position; the last element, also reached as -1, is beyond either end of the page."""
 
-    def check(self, place: int, _left: int) -> Check | None:
-        """Bar the groups that would have too long a row with the place; pinned sales may stand below it."""
-        filled = self._filled
-        above, below = filled[place - 1], filled[place + 1]
-        if below is None and (above is None or place < self._limit or filled[place - self._limit] != above):
+    def check(self, position: int, _left: int) -> Check | None:
+        """Bar the groups that would exceed the limit around the position; pinned sales may be below it."""
+        group_at = self._group_at
+        above, below = group_at[position - 1], group_at[position + 1]
+        if below is None and (above is None or position < self._limit or group_at[position - self._limit] != above):
             return None  # by far the most frequent case
-        n_above, n_below = self._row(place, -1, above), self._row(place, 1, below)
+        n_above, n_below = self._run_length(position, -1, above), self._run_length(position, 1, below)
         if above == below:
             n_above = n_below = n_above + n_below
-        rows = ((above, n_above), (below, n_below))
-        full = [self._groups.members[group] for group, length in rows if group and length >= self._limit]
+        runs = ((above, n_above), (below, n_below))
+        full = [self._groups.members[group] for group, length in runs if group and length >= self._limit]
         return Check(self.name, full[0].union(*full[1:]), barred=True) if full else None
 
-    def add(self, sale: int, place: int) -> None:
-        """Remember the group of the place."""
-        self._filled[place] = self._groups.of.get(sale)
+    def add(self, sale: int, position: int) -> None:
+        """Store the group at the position."""
+        self._group_at[position] = self._groups.of.get(sale)
 
     def notes(self) -> Iterator[str]:
-        """Name the groups of which pins or a lack of others left too many."""
-        for group, row in groupby(self._filled):
-            if group is not None and (length := len(list(row))) > self._limit:
-                yield f"Rule {self.name!r} allows {self._limit} {group} in a row, the page has {length}."
+        """Name the groups above the limit, because of pins or a lack of other sales."""
+        for group, run in groupby(self._group_at):
+            if group is not None and (length := len(list(run))) > self._limit:
+                count = f"the number of {group} in a row is {length}"
+                yield f"Rule {self.name!r} is not met: {count}, must be at most {self._limit}."
 
-    def _row(self, place: int, step: int, group: str | None) -> int:
-        """Count the places from the next one on that have a group."""
+    def _run_length(self, position: int, step: int, group: str | None) -> int:
+        """Return the number of successive positions with a group, next to a position in the direction of `step`."""
         length = 0
-        while group is not None and self._filled[place + step * (length + 1)] == group:
+        while group is not None and self._group_at[position + step * (length + 1)] == group:
             length += 1
         return length
 
 
 class AtLeast(Tally):
-    """At least so many sales of each group that candidates have, and of each required one."""
+    """At least `limit` sales of each group among the page's sales, and of each required group."""
 
     def __init__(self, name: str, groups: Groups, limit: int, required: Sequence[str], page: UnfilledPage):
         super().__init__(name)
@@ -170,12 +171,12 @@ class AtLeast(Tally):
         self._counts = dict.fromkeys([*required, *available], 0)
         self._missing = {group: min(limit, count) for group, count in available.items()}
         self.outstanding = sum(self._missing.values())
-        """Places that the rule still needs."""
+        """Number of positions that the rule still needs."""
         self._before = tuple(page.needs)
         page.needs.append(self)
 
-    def check(self, _place: int, left: int) -> Check | None:
-        """Bar all that help neither this rule nor one before it, once these rules need every place that is left."""
+    def check(self, _position: int, left: int) -> Check | None:
+        """Bar sales that help neither this rule nor an earlier one, once these rules need every free position."""
         needed = self.outstanding
         if not needed:
             return None
@@ -186,11 +187,11 @@ class AtLeast(Tally):
         return Check(self.name, self.helpful().union(*[need.helpful() for need in self._before]), barred=False)
 
     def helpful(self) -> frozenset[int]:
-        """Return the sales that lessen what is outstanding."""
+        """Return the sales of groups that have too few sales yet."""
         short = [self._groups.members[group] for group, count in self._missing.items() if count]
         return short[0].union(*short[1:]) if short else frozenset()
 
-    def add(self, sale: int, _place: int) -> None:
+    def add(self, sale: int, _position: int) -> None:
         """Count the sale's group."""
         group = self._groups.of.get(sale)
         if group is None:
@@ -201,27 +202,36 @@ class AtLeast(Tally):
             self.outstanding -= 1
 
     def notes(self) -> Iterator[str]:
-        """Name the groups that stayed short."""
+        """Name the groups below the limit."""
         for group, count in self._counts.items():
             if count < self._limit:
-                yield f"Rule {self.name!r} wants {self._limit} {group}, the page has {count}."
+                found = f"the number of {group} is {count}"
+                yield f"Rule {self.name!r} is not met: {found}, must be at least {self._limit}."
 
 
 class NewSales(AtLeast):
-    """A share of the places for sales that opened at an instant or after it, spread over the page."""
+    """A share of the positions, spread over the page, for sales that opened recently.
+
+    Args:
+        name: The name of the rule.
+        opens_at: The opening of each sale of the snapshot, microseconds since 1970 UTC.
+        share: Share of the positions, in (0, 1].
+        lifetime: How long a sale is new, in microseconds; None for sales that opened since midnight UTC.
+        page: The page.
+    """
 
     def __init__(self, name: str, opens_at: Sequence[int], share: float, lifetime: int | None, page: UnfilledPage):
         since = page.now - (page.now % DAY if lifetime is None else lifetime)
         new = frozenset([sale for sale in page.sales if opens_at[sale] >= since])
         groups = Groups(dict.fromkeys(new, NEW), {NEW: new})
-        super().__init__(name, groups, int(share * len(page.places) + _HALF), (NEW,), page)
+        super().__init__(name, groups, int(share * len(page.sale_at) + _HALF), (NEW,), page)
         self._share = share
         self._new = Check(name, new, barred=False)
 
-    def check(self, place: int, left: int) -> Check | None:
-        """Bar all others where a new sale is due."""
+    def check(self, position: int, left: int) -> Check | None:
+        """Bar all other sales where a new sale is due."""
         if not self.outstanding:
             return None
-        if self._counts[NEW] < int(self._share * (place + 1) + _HALF):
+        if self._counts[NEW] < int(self._share * (position + 1) + _HALF):
             return self._new
-        return AtLeast.check(self, place, left)  # half as dear as super()
+        return AtLeast.check(self, position, left)  # takes half the time of super()

@@ -1,8 +1,8 @@
--- One row per (sale_id, month) with a visit or a sale-day: what each sale with tagged photos adds to attractiveness.
+-- One row per (sale_id, month) with a visit or a sale-day, for sales with tagged photos: their part in attractiveness.
 -- Days run from midnight to midnight UTC and are numbered since 1970; month is 'YYYY-MM' of the day.
--- visits: its visits on days d of the month. sale_days: the days d of the month such that the sale was open at any
--- instant of the day before, [d - 1, d). Both count the same days d of [:first, :until), microseconds since 1970 UTC:
--- those with a visit of a tagged sale, and with a tagged sale open on the day before; on others there is no share.
+-- visits: the sale's visits on days d of the month. sale_days: the number of days d of the month such that the sale was
+-- open at any instant of the day before, [d - 1, d). Both include only days d of [:first, :until), microseconds since
+-- 1970 UTC, with a visit of a tagged sale and with a tagged sale open on the day before: other days have no share.
 with tagged_sales as (
     select
         sales.sale_id,

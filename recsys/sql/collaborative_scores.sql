@@ -1,4 +1,5 @@
--- One row per (user_id, sale_id) with a score above 0: the user's weights times the similarities of his sales to this one.
+-- One row per (user_id, sale_id) with a score above 0: the sum over the user's sales of weight times similarity to this
+-- sale.
 with collaborative_scores as (
     select user_id, target_id as sale_id, sum(weight * similarity) as score
     from {user_weights}

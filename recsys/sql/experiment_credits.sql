@@ -1,5 +1,5 @@
--- One row per purchase that a variant is credited with: it had placed the sale on a page shown before, of two mixed ones.
--- The page is the one that the purchase names, else the latest one that showed the sale.
+-- One row per purchase credited to a variant: the variant contributed the sale to an interleaved page shown before.
+-- The page is the one that the purchase's token names, else the latest one that showed the sale.
 with placed as (
     select
         outcomes.user_id,
@@ -23,4 +23,4 @@ with placed as (
     from placed
     group by user_id, known_at, sale_id, occurred_at
 )
-select user_id, day, variant from experiment_credits where variant != ''  -- a place that was filled after the draft
+select user_id, day, variant from experiment_credits where variant != ''  -- empty: a position filled after the draft

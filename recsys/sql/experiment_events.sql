@@ -1,8 +1,9 @@
--- One row per event of the shop that occurred in [:since, :as_of) and was known at :as_of, microseconds since 1970 UTC.
--- What happened is what the shop's table of events says. What the service was told of lends its token to the same event.
--- Two events of the same user, sale and kind are the same where the later one follows within a second: the website and
--- the shop's own table tell the same purchase with clocks of their own.
-with told as (
+-- One row per event of the shop that occurred in [:since, :as_of) and was recorded before :as_of, microseconds since
+-- 1970 UTC. Only the shop's table of events decides what happened; an event recorded by the service adds its token to
+-- the same event of the shop.
+-- Two events of the same user, sale and kind are the same event if the later one follows within a second: the website
+-- and the shop's own table record the same purchase with different clocks.
+with all_events as (
     select user_id, sale_id, kind, occurred_at, recorded_at, revenue, null as token, true as is_of_shop
     from {events}
     union all
@@ -19,7 +20,7 @@ with told as (
         revenue,
         token,
         is_of_shop
-    from told
+    from all_events
     where occurred_at >= timestamp_micros(:since)
         and occurred_at < timestamp_micros(:as_of)
         and recorded_at < timestamp_micros(:as_of)

@@ -1,4 +1,4 @@
--- One row per user whom the experiment took in: the variant and the attributes of his first page.
+-- One row per user of the experiment: the variant, time and attributes of the user's first page.
 with experiment_first_pages as (
     select
         user_id,

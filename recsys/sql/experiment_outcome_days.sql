@@ -1,4 +1,4 @@
--- One row per (user_id, day) on which something of the user became known, day in UTC: by how much his columns grow.
+-- One row per (user_id, day) on which an event of the user became known, day in UTC: the growth of the user's columns.
 with valued as (
     select
         user_id,

@@ -1,6 +1,7 @@
 -- One row per event of a user of the experiment in [first page - :lookback, first page + :attribution), microseconds.
--- An event whose token is the request_id of a page belongs to the user of the page, whoever he was when it occurred: a
--- visitor logs in before he pays. Others belong to their user. known_at: when it counts, not before the first page.
+-- An event whose token is the request_id of a page belongs to the user of that page, even if it has another user_id: a
+-- visitor may log in before paying. Other events belong to their own user. known_at is the time from which an event
+-- counts, at the earliest that of the first page.
 with page_owners as (
     select request_id, min(user_id) as user_id from {pages} where is_analysed group by request_id
 ), owned_events as (
@@ -10,7 +11,7 @@ with page_owners as (
         events.* except (user_id)
     from {events} as events
     left join page_owners
-        on page_owners.request_id = coalesce(events.token, events.user_id)  -- no null: all of them would lie in one part
+        on page_owners.request_id = coalesce(events.token, events.user_id)  -- no null: one partition would get all
         and events.token is not null
 ), experiment_outcomes as (
     select

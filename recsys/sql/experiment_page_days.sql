@@ -1,4 +1,4 @@
--- One row per (user_id, day) with a page within :attribution microseconds of the user's first one, day in UTC.
+-- One row per (user_id, day) with a page within :attribution microseconds of the user's first page, day in UTC.
 with experiment_page_days as (
     select
         user_id,

@@ -1,6 +1,6 @@
 -- One row per page of one phase of an experiment (event_id), served in [:start, :as_of), microseconds since 1970 UTC.
--- A page that was delivered twice, more than a day apart, stands twice in the log: the first copy counts. Within a phase
--- user and request are the event_id.
+-- A page that was delivered twice, more than a day apart, is in the log twice: the first copy counts. Within a phase,
+-- user and request identify the event.
 with phase_pages as (
     select *, unix_micros(exposed_at) as shown_at
     from {exposures}
@@ -25,7 +25,7 @@ with phase_pages as (
         configuration_sha,
         model_version,
         attributes,
-        if(:is_interleaved, sale_ids, null) as sale_ids,  -- no file is read for what is not looked at
+        if(:is_interleaved, sale_ids, null) as sale_ids,  -- null, so that Spark does not read the column
         if(:is_interleaved, teams, null) as teams
     from numbered
     where copy = 1

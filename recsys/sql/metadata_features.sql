@@ -1,5 +1,5 @@
 -- One row per (sale_id, feature): an attribute 'key=value', or the price band.
--- A band is named by a number n and holds the prices of [ratio^n, ratio^(n+1)), ratio = :price_band_ratio.
+-- The band of number n holds the prices of [ratio^n, ratio^(n+1)), ratio = :price_band_ratio.
 with attributes as (
     select sale_id, key, value from {sales} lateral view explode(attributes) as key, value
 ), price_bands as (

@@ -1,7 +1,7 @@
--- One row per sale of the targets: how many times the shop's usual rate it is looked at.
--- A rate is events per day open, where an event and a day weigh half after each :half_life_days before :as_of.
--- Few days say little: :prior_days at the rate that a sale's features let expect are added to its own, and as many at
--- the shop's rate to those of a feature.
+-- One row per sale of the targets: its smoothed rate of events, relative to the shop's mean rate.
+-- A rate is events per day open, both with exponential decay: their weight halves every :half_life_days before :as_of.
+-- Shrinkage: :prior_days at the rate expected from its features are added to a sale, and :prior_days at the shop's rate
+-- to a feature.
 with ages as (
     select
         sale_id,

@@ -1,5 +1,5 @@
--- One row per (sale_id, feature): the profile of a sale, of length 1; a feature that few sales have tells more.
--- Only sales that open before :until (microseconds since 1970 UTC) are known; a feature counts once :min_sales have it.
+-- One row per (sale_id, feature): the TF-IDF profile of a sale, scaled to length 1.
+-- Only sales that open before :until (microseconds since 1970 UTC) are used, and features of at least :min_sales sales.
 with known_sales as (
     select sale_id from {sales} where opens_at < timestamp_micros(:until)
 ), known_features as (

@@ -1,7 +1,7 @@
--- One row per (target_id, source_id): how alike two sales are by the users who looked at both, above 0.
+-- One row per (target_id, source_id): the similarity of two sales by the users who looked at both, above 0.
 -- similarity = users of both / (users of the source ^ :source_power * users of the target ^ :target_power
 --     * mean users of a sale ^ (1 - :source_power - :target_power) + :shrinkage).
--- Of each target the :neighbours most similar sources are kept, ties by sale_id.
+-- At most :neighbours sources per target, the most similar ones, ties by sale_id.
 with seen as (
     select distinct user_id, sale_id from {known_events}
 ), sale_users as (

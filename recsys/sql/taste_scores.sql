@@ -1,5 +1,5 @@
--- One row per (user_id, sale_id), for each target and user with an event: how much more of what the sale has the user
--- looks at than all users do; 0 for a sale without features. value is 1 for an attribute or a word.
+-- One row per (user_id, sale_id), for each target and user with an event: how much more than all users the user looks
+-- at sales with the features of this sale; 0 for a sale without features. value is 1 for an attribute or a word.
 with totals as (
     select user_id, sum(weight) as weight from {user_weights} group by all
 ), seen as (

@@ -1,5 +1,5 @@
 -- One row per (user_id, sale_id): the weight of a sale in a user's history, above 0.
--- A visit weighs 1 and a purchase :purchase_weight, half of it after each :half_life_days; several events add up.
+-- A visit weighs 1 and a purchase :purchase_weight, both halved every :half_life_days; the weights of events add up.
 with event_weights as (
     select
         user_id,

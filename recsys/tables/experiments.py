@@ -1,4 +1,4 @@
-"""The tables that an experiment's exposures and outcomes become; see `recsys/experiments/analysis/outcomes.py`."""
+"""The tables of an experiment's users and sums; see `recsys/experiments/analysis/outcomes.py`."""
 
 from pyspark.sql.types import DataType, DateType
 
@@ -9,22 +9,22 @@ _OUTCOMES: dict[str, DataType] = dict.fromkeys(COLUMNS, DOUBLE)
 
 EXPERIMENT_USERS = Table(
     "experiment_users",
-    "one row a user whom the experiment took in: what he did within the attribution window from his first page on",
+    "one row per user of the experiment: the outcomes within the attribution window from the first page on",
     {
         "user_id": STRING,
-        "variant": STRING,  # of his first page
+        "variant": STRING,  # of the user's first page
         "first_exposed_at": TIMESTAMP,
-        "jumped": BOOLEAN,  # pages of several variants
-        "attributes": ATTRIBUTES,  # of the request of his first page
-        "triggered": BOOLEAN,  # another variant's page would have been another one
+        "jumped": BOOLEAN,  # the user saw pages of more than one variant
+        "attributes": ATTRIBUTES,  # of the request for the first page
+        "triggered": BOOLEAN,  # the variants' pages differed at least once
         **_OUTCOMES,
     },
-    open_ended=True,  # a column credit_<variant> a variant where policies are interleaved
+    open_ended=True,  # an interleaving experiment also has a column credit_<variant> per variant
 )
 
 EXPERIMENT_SUMS = Table(
     "experiment_sums",
-    "one row a population, segment, day, variant and quantity; what it grew by on the day, summed over users",
+    "one row per population, segment, day, variant and quantity: its growth on the day, summed over users",
     {
         "population": STRING,
         "segment": STRING,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from recsys.errors import ConfigurationError, SnapshotError
 from recsys.experiments.assignment import Assigned, Assigner
 from recsys.experiments.files import check_known
-from recsys.experiments.model_pins import PINS, Place, default_place, holdout_place, places, variant_place
+from recsys.experiments.model_pins import PINS, ServedSlot, default_slot, holdout_slot, served_slots, variant_slot
 from recsys.experiments.settings import ExperimentFile, ExplorationSettings, Variant
 from recsys.logs.records import ASSIGNED, FALLBACK, HOLDOUT, Assignment
 from recsys.snapshot.format import Snapshot
@@ -77,7 +77,7 @@ def check_served(surface: str, file: ExperimentFile, snapshot: Snapshot, now: da
     """
     try:
         until = max(snapshot.horizon_end, now)
-        check_known(places({surface: file}, now, until), snapshot.all_policies, *_versions(snapshot))
+        check_known(served_slots({surface: file}, now, until), snapshot.all_policies, *_versions(snapshot))
     except ConfigurationError as error:
         wait = "'recsys nightly' scores what running experiments need, and says what it cannot"
         raise ConfigurationError(f"{surface}: {error}\n  ({snapshot.name}; {wait})") from None
@@ -86,8 +86,8 @@ def check_served(surface: str, file: ExperimentFile, snapshot: Snapshot, now: da
 def _compiled(surface: str, file: ExperimentFile, snapshot: Snapshot) -> _Surface:
     pins, own_version = _versions(snapshot)
 
-    def policy_of(place: Place) -> str | None:
-        policy = place.policy(pins, own_version)
+    def policy_of(slot: ServedSlot) -> str | None:
+        policy = slot.policy(pins, own_version)
         return policy if policy in snapshot.all_policies else None
 
     def serving(assigned: Assigned) -> _Serving | None:
@@ -95,9 +95,9 @@ def _compiled(surface: str, file: ExperimentFile, snapshot: Snapshot) -> _Surfac
 
         def policy_of_variant(variant: Variant) -> str | None:
             assert experiment is not None  # only of one are there other variants
-            return policy_of(variant_place(surface, experiment, variant))
+            return policy_of(variant_slot(surface, experiment, variant))
 
-        policy = policy_of(_place(surface, file, assigned))
+        policy = policy_of(_slot_of(surface, file, assigned))
         if policy is None:
             return None
         interleaved = None
@@ -126,20 +126,20 @@ def _side(assignment: Assignment | None) -> _Side:
     return assignment and assignment[:3]
 
 
-def _place(surface: str, file: ExperimentFile, assigned: Assigned) -> Place:
-    """Return the place of an experiment file that an assigned user is served from."""
+def _slot_of(surface: str, file: ExperimentFile, assigned: Assigned) -> ServedSlot:
+    """Return the slot of an experiment file from which an assigned user is served."""
     served, assignment, experiment, _, _ = assigned
     if experiment is not None:
         assert isinstance(served, Variant)
-        return variant_place(surface, experiment, served)
+        return variant_slot(surface, experiment, served)
     if assignment is not None and assignment.reason == HOLDOUT:
         holdout = next(each for each in file.holdouts if each.key == assignment.experiment)
-        return holdout_place(surface, holdout)
-    return default_place(surface, file)
+        return holdout_slot(surface, holdout)
+    return default_slot(surface, file)
 
 
 def _versions(snapshot: Snapshot) -> tuple[Mapping[str, str], str]:
-    """Return the version of each pinned place, and that of policy `meta`."""
+    """Return the version of each pinned slot, and that of policy `meta`."""
     try:
         return json.loads(snapshot.file(PINS).read_bytes()), snapshot.model_version
     except SnapshotError:  # one that was made without experiments

@@ -1,4 +1,4 @@
-"""Experiments to be judged, and sums over users whose every value is known."""
+"""Experiments, and sums over users with given values, as input of the analysis."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys.experiments.evidence import ALL, EVERYBODY, Evidence, Group, Health, Sums
+from recsys.experiments.phase_summary import ALL, ALL_USERS, Group, Health, PhaseSummary, Sums
 from recsys.experiments.settings import Experiment
 
 PURCHASES = {"name": "purchases_per_user", "type": "mean", "column": "purchases"}
@@ -26,7 +26,7 @@ THEMES = {"key": "themes", "weight": 0.5, "policy": "meta", "model": "challenger
 DAY = date(2026, 12, 1)
 RUNNING_AT = datetime(2026, 12, 3, tzinfo=UTC)
 ENDED_AT = datetime(2026, 12, 15, tzinfo=UTC)
-"""The end plus 7 days of attribution."""
+"""The end plus the attribution window of 7 days."""
 
 
 def experiment(
@@ -49,20 +49,20 @@ def experiment(
 
 
 def sums_of(**columns: ArrayLike) -> Sums:
-    """Return the sums over users of columns with a value a user; `pre_` columns and capped ones are named so."""
+    """Return the sums over users of columns with one value per user; the suffix `_capped` stands for `^0.9`."""
     arrays = {name.replace("_capped", "^0.9"): np.asarray(values, float) for name, values in columns.items()}
     names = sorted(arrays)
     products = {(a, b): float(arrays[a] @ arrays[b]) for a in names for b in names if a <= b}
     return Sums(len(arrays[names[0]]), {name: float(arrays[name].sum()) for name in names}, products)
 
 
-def evidence_of(
+def summary_of(
     by_variant: Mapping[str, Sums], day: date = DAY, users: Mapping[str, int] | None = None, **health: Any
-) -> Evidence:
-    """Return what a job would have found, had all users come on one day."""
+) -> PhaseSummary:
+    """Return the summary of a phase in which all users came on one day."""
     found = users or {variant: sums.n for variant, sums in by_variant.items()}
-    sums = {Group(ALL, EVERYBODY, day, variant): each for variant, each in by_variant.items()}
-    return Evidence(sums, healthy(found, **health))
+    sums = {Group(ALL, ALL_USERS, day, variant): each for variant, each in by_variant.items()}
+    return PhaseSummary(sums, healthy(found, **health))
 
 
 def healthy(users: Mapping[str, int], **changes: Any) -> Health:

@@ -94,7 +94,7 @@ HEALTH = HealthResult(
     model_versions={"themes": {"9": 17992, "": 441}},
     recomputed=9990,
     mismatches=2,
-    warnings=("7 users were assigned to more than one variant; they count for their first.",),
+    warnings=("More than one variant was assigned to 7 users; the first one is analysed.",),
 )
 
 

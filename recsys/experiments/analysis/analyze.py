@@ -1,4 +1,4 @@
-"""From what the job found to the result of an experiment."""
+"""Analyses one phase of an experiment: from sums over users to the result."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,28 +21,30 @@ from recsys.experiments.analysis.results import (
     Window,
 )
 from recsys.experiments.analysis.verdict import decide
-from recsys.experiments.evidence import ALL, EVERYBODY, INTERLEAVED, TRIGGERED, Evidence, Group, Sums
+from recsys.experiments.phase_summary import ALL, ALL_USERS, INTERLEAVED, TRIGGERED, Group, PhaseSummary, Sums
 from recsys.experiments.settings import AnalysisSettings, Experiment, Guardrail, Metric, Served
 
 _Totals = Mapping[tuple[str, str], Mapping[str, Sums]]
-"""Sums over all days by population and segment, then by variant."""
+"""Sums over all days, by population and segment, then by variant."""
 
 
-def analyze(experiment: Experiment, evidence: Evidence, as_of: datetime) -> Result:
-    """Judge a phase of an experiment.
+def analyze(experiment: Experiment, summary: PhaseSummary, as_of: datetime) -> Result:
+    """Return the result of one phase of an experiment.
 
     Args:
-        experiment: Its settings; the phase is the one that the evidence is of.
-        evidence: What was known at `as_of`.
-        as_of: Aware; the experiment has ended once the last user's attribution is over.
+        experiment: The settings of the same phase as the summary.
+        summary: The sums and health counts known at `as_of`.
+        as_of: A time with a time zone. The experiment has ended once the last user's attribution window is over.
     """
-    totals = _totals(evidence)
-    window = _window(experiment, evidence, as_of)
-    health = health_result(experiment, evidence.health)
-    is_mixed = experiment.type == "interleave"
-    comparisons = () if is_mixed else corrected(_comparisons(experiment, totals), experiment.analysis.multiplicity)
-    mixed = totals.get((ALL, EVERYBODY), {}).get(INTERLEAVED, Sums())
-    interleaving = preference(experiment, mixed) if is_mixed else None
+    totals = _sum_over_days(summary)
+    window = _window(experiment, summary, as_of)
+    health = health_result(experiment, summary.health)
+    is_interleaved = experiment.type == "interleave"
+    comparisons = (
+        () if is_interleaved else corrected(_compare_all(experiment, totals), experiment.analysis.multiplicity)
+    )
+    interleaved = totals.get((ALL, ALL_USERS), {}).get(INTERLEAVED, Sums())
+    interleaving = preference(experiment, interleaved) if is_interleaved else None
     return Result(
         experiment=experiment.key,
         phase=experiment.phase,
@@ -53,15 +55,15 @@ def analyze(experiment: Experiment, evidence: Evidence, as_of: datetime) -> Resu
         health=health,
         verdict=decide(experiment, window, health, comparisons, interleaving),
         comparisons=comparisons,
-        segments=() if is_mixed else tuple(_segments(experiment, totals)),
-        daily=() if is_mixed else tuple(_looks(experiment, evidence)),
-        triggered=None if is_mixed else _triggered(experiment, totals),
+        segments=() if is_interleaved else tuple(_compare_segments(experiment, totals)),
+        daily=() if is_interleaved else tuple(_daily_looks(experiment, summary)),
+        triggered=None if is_interleaved else _compare_triggered(experiment, totals),
         interleaving=interleaving,
     )
 
 
 def in_words(served: Served) -> str:
-    """Say what is served."""
+    """Describe how pages are ordered, for a reader."""
     exploration = served.exploration
     parts = [
         served.policy,
@@ -72,8 +74,8 @@ def in_words(served: Served) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _window(experiment: Experiment, evidence: Evidence, as_of: datetime) -> Window:
-    last_day = max(evidence.days, default=None)
+def _window(experiment: Experiment, summary: PhaseSummary, as_of: datetime) -> Window:
+    last_day = max(summary.days, default=None)
     ended = as_of >= experiment.end + experiment.attribution
     return Window(experiment.start, experiment.end, as_of, last_day, ended)
 
@@ -90,9 +92,9 @@ def _conventions(analysis: AnalysisSettings) -> Conventions:
     )
 
 
-def _totals(evidence: Evidence) -> _Totals:
+def _sum_over_days(summary: PhaseSummary) -> _Totals:
     parts: dict[tuple[str, str], dict[str, list[Sums]]] = defaultdict(lambda: defaultdict(list))
-    for group, sums in evidence.sums.items():
+    for group, sums in summary.sums.items():
         parts[group.population, group.segment][group.variant].append(sums)
     return {
         users: {variant: Sums.total(days) for variant, days in by_variant.items()}
@@ -100,50 +102,51 @@ def _totals(evidence: Evidence) -> _Totals:
     }
 
 
-def _metrics(analysis: AnalysisSettings) -> Iterator[tuple[Role, Metric | Guardrail]]:
+def _metrics_by_role(analysis: AnalysisSettings) -> Iterator[tuple[Role, Metric | Guardrail]]:
     yield from (("primary", metric) for metric in analysis.primary)
     yield from (("secondary", metric) for metric in analysis.secondary)
     yield from (("guardrail", metric) for metric in analysis.guardrails)
 
 
-def _comparisons(
-    experiment: Experiment, totals: _Totals, population: str = ALL, segment: str = EVERYBODY
+def _compare_all(
+    experiment: Experiment, totals: _Totals, population: str = ALL, segment: str = ALL_USERS
 ) -> list[Comparison]:
+    """Compare each variant with control by each metric."""
     sums = totals.get((population, segment), {})
     control = sums.get(experiment.control.key, Sums())
     return [
         compare(metric, role, variant.key, control, sums.get(variant.key, Sums()), experiment.analysis)
-        for role, metric in _metrics(experiment.analysis)
+        for role, metric in _metrics_by_role(experiment.analysis)
         for variant in experiment.variants[1:]
     ]
 
 
-def _segments(experiment: Experiment, totals: _Totals) -> Iterator[Segment]:
-    for segment in sorted(segment for population, segment in totals if population == ALL and segment != EVERYBODY):
-        comparisons = _comparisons(experiment, totals, segment=segment)
+def _compare_segments(experiment: Experiment, totals: _Totals) -> Iterator[Segment]:
+    for segment in sorted(segment for population, segment in totals if population == ALL and segment != ALL_USERS):
+        comparisons = _compare_all(experiment, totals, segment=segment)
         primary = tuple(each for each in comparisons if each.role == "primary")
-        yield Segment(segment, _users(experiment, totals[ALL, segment]), primary)
+        yield Segment(segment, _users_by_variant(experiment, totals[ALL, segment]), primary)
 
 
-def _triggered(experiment: Experiment, totals: _Totals) -> Triggered | None:
-    """Compare the users who saw a difference; None where nobody did, or it was not logged."""
-    sums = totals.get((TRIGGERED, EVERYBODY))
+def _compare_triggered(experiment: Experiment, totals: _Totals) -> Triggered | None:
+    """Compare the triggered users, whose page depended on the variant; None without such users, or if not logged."""
+    sums = totals.get((TRIGGERED, ALL_USERS))
     if sums is None:
         return None
-    users, everybody = _users(experiment, sums), _users(experiment, totals[ALL, EVERYBODY])
-    share = sum(users.values()) / sum(everybody.values())
-    return Triggered(share, users, tuple(_comparisons(experiment, totals, TRIGGERED)))
+    triggered, analysed = _users_by_variant(experiment, sums), _users_by_variant(experiment, totals[ALL, ALL_USERS])
+    share = sum(triggered.values()) / sum(analysed.values())
+    return Triggered(share, triggered, tuple(_compare_all(experiment, totals, TRIGGERED)))
 
 
-def _users(experiment: Experiment, sums: Mapping[str, Sums]) -> dict[str, int]:
+def _users_by_variant(experiment: Experiment, sums: Mapping[str, Sums]) -> dict[str, int]:
     return {variant.key: sums.get(variant.key, Sums()).n for variant in experiment.variants}
 
 
-def _looks(experiment: Experiment, evidence: Evidence) -> Iterator[Look]:
-    """Return what each day's end told, by metric, variant and day; from the first day that tells anything."""
-    all_days = evidence.days
-    states = {variant.key: _states(evidence, all_days, variant.key) for variant in experiment.variants}
-    for _, metric in _metrics(experiment.analysis):
+def _daily_looks(experiment: Experiment, summary: PhaseSummary) -> Iterator[Look]:
+    """Yield the state at the end of each day, by metric, variant and day, from the first day that can be compared."""
+    all_days = summary.days
+    states = {variant.key: _cumulative_sums(summary, all_days, variant.key) for variant in experiment.variants}
+    for _, metric in _metrics_by_role(experiment.analysis):
         for variant in experiment.variants[1:]:
             days = zip(all_days, states[experiment.control.key], states[variant.key], strict=True)
             for day, control, treatment in days:
@@ -153,7 +156,7 @@ def _looks(experiment: Experiment, evidence: Evidence) -> Iterator[Look]:
                     yield Look(day, metric.name, variant.key, control.n, treatment.n, value, interval, always_valid)
 
 
-def _states(evidence: Evidence, days: Sequence[date], variant: str) -> list[Sums]:
-    """Return a variant's sums as they stood at the end of each day."""
-    growth = [evidence.sums.get(Group(ALL, EVERYBODY, day, variant), Sums()) for day in days]
+def _cumulative_sums(summary: PhaseSummary, days: Sequence[date], variant: str) -> list[Sums]:
+    """Return a variant's sums as of the end of each day."""
+    growth = [summary.sums.get(Group(ALL, ALL_USERS, day, variant), Sums()) for day in days]
     return list(accumulate(growth))

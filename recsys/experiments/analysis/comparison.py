@@ -1,4 +1,4 @@
-"""What a report says of one metric of one variant, and the correction for how many of them there are."""
+"""Compares a variant with control by one metric, and corrects the p values for multiple testing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Literal
 from tea_tasting.experiment import ExperimentResult
 from tea_tasting.multiplicity import adjust_fdr, adjust_fwer
 
-from recsys.experiments.analysis.contrasts import Contrast, contrast, contrast_with_past, value
+from recsys.experiments.analysis.contrasts import Contrast, contrast, cuped_contrast, value
 from recsys.experiments.analysis.results import (
     Comparison,
     CupedDifference,
@@ -18,7 +18,7 @@ from recsys.experiments.analysis.results import (
     GuardState,
     Role,
 )
-from recsys.experiments.evidence import Sums
+from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import AnalysisSettings, Guardrail, MeanGuardrail, Metric, RatioGuardrail
 
 Multiplicity = Literal["holm", "benjamini_hochberg", "none"]
@@ -27,9 +27,18 @@ Multiplicity = Literal["holm", "benjamini_hochberg", "none"]
 def compare(
     metric: Metric | Guardrail, role: Role, variant: str, control: Sums, treatment: Sums, analysis: AnalysisSettings
 ) -> Comparison:
-    """Compare a variant with control by one metric; p values are those of a single comparison."""
+    """Compare a variant with control by one metric, with uncorrected p values.
+
+    Args:
+        metric: What is compared.
+        role: The role of the metric in the experiment.
+        variant: The key of the variant.
+        control: Sums over the users of control.
+        treatment: Sums over the users of the variant.
+        analysis: The settings of the analysis.
+    """
     plain = contrast(metric, control, treatment, analysis.alpha)
-    cuped = contrast_with_past(metric, control, treatment, analysis)
+    cuped = cuped_contrast(metric, control, treatment, analysis)
     decisive = cuped or plain
     return Comparison(
         metric=metric.name,
@@ -42,66 +51,69 @@ def compare(
         variant_value=value(metric, treatment),
         plain=plain and plain.difference,
         lift=decisive and decisive.lift,
-        cuped=_cuped(cuped, plain) if cuped and plain else None,
+        cuped=_cuped_difference(cuped, plain) if cuped and plain else None,
         always_valid=decisive and decisive.always_valid(analysis),
-        detectable=_detectable(decisive.detectable(analysis), value(metric, control)) if decisive else None,
-        guard=_guard_of(metric, decisive),
+        detectable=_detectable_effect(decisive.detectable(analysis), value(metric, control)) if decisive else None,
+        guard=_guard_of_metric(metric, decisive),
     )
 
 
 def guard(difference: Difference, direction: Direction, margin: float) -> Guard:
-    """Say whether a metric got worse by no more than a margin: one-sided at half of alpha, as its interval tells.
+    """Test whether a guardrail metric deteriorated by no more than a margin (a non-inferiority test).
+
+    The test compares the two-sided interval with the margin: it is one-sided at half of alpha.
 
     Args:
-        difference: With its two-sided interval.
-        direction: Which is better.
-        margin: So much worse is still acceptable, included.
+        difference: Treatment minus control, with its two-sided interval.
+        direction: Which direction is better.
+        margin: The largest acceptable deterioration, inclusive.
     """
     low, high = difference.interval.low, difference.interval.high
-    worst, best = (-low, -high) if direction == "higher" else (high, low)  # by how much worse
+    worst, best = (-low, -high) if direction == "higher" else (high, low)  # deteriorations; below 0 is better
     state: GuardState = "holds" if worst <= margin else "violated" if best > margin else "open"
     return Guard(margin, low if direction == "higher" else high, state)
 
 
 def corrected(comparisons: Sequence[Comparison], method: Multiplicity) -> tuple[Comparison, ...]:
-    """Return comparisons with the p values of the primary ones corrected for how many these are."""
-    counted = [each for each in comparisons if each.role == "primary" and each.decisive and each.always_valid]
-    fixed = adjusted_p([each.decisive.p for each in counted if each.decisive], method)
-    sequential = adjusted_p([each.always_valid.p for each in counted if each.always_valid], method)
-    found = {(each.metric, each.variant): ps for each, *ps in zip(counted, fixed, sequential, strict=True)}
+    """Return comparisons with the p values of the primary ones corrected for multiple testing."""
+    primary = [each for each in comparisons if each.role == "primary" and each.decisive and each.always_valid]
+    fixed = adjusted_p([each.decisive.p for each in primary if each.decisive], method)
+    sequential = adjusted_p([each.always_valid.p for each in primary if each.always_valid], method)
+    adjusted = {(each.metric, each.variant): ps for each, *ps in zip(primary, fixed, sequential, strict=True)}
     return tuple(
-        _with_adjusted(each, *found[each.metric, each.variant]) if each in counted else each for each in comparisons
+        _with_adjusted_p(each, *adjusted[each.metric, each.variant]) if each in primary else each
+        for each in comparisons
     )
 
 
 def adjusted_p(ps: Sequence[float], method: Multiplicity) -> list[float]:
-    """Return p values corrected for their number, in the same order."""
+    """Return p values adjusted for their number, in the same order."""
     if method == "none" or not ps:
         return list(ps)
-    results = ExperimentResult({str(place): {"pvalue": p} for place, p in enumerate(ps)})
+    results = ExperimentResult({str(index): {"pvalue": p} for index, p in enumerate(ps)})
     if method == "holm":
-        found = adjust_fwer(results, arbitrary_dependence=True, method="bonferroni")
+        adjusted = adjust_fwer(results, arbitrary_dependence=True, method="bonferroni")
     else:
-        found = adjust_fdr(results, arbitrary_dependence=False)
-    return [min(1.0, float(each["pvalue_adj"])) for each in found.to_dicts()]
+        adjusted = adjust_fdr(results, arbitrary_dependence=False)
+    return [min(1.0, float(each["pvalue_adj"])) for each in adjusted.to_dicts()]
 
 
-def _with_adjusted(comparison: Comparison, fixed: float, sequential: float) -> Comparison:
+def _with_adjusted_p(comparison: Comparison, fixed: float, sequential: float) -> Comparison:
     always_valid = comparison.always_valid and replace(comparison.always_valid, adjusted_p=sequential)
     return replace(comparison, adjusted_p=fixed, always_valid=always_valid)
 
 
-def _cuped(cuped: Contrast, plain: Contrast) -> CupedDifference:
+def _cuped_difference(cuped: Contrast, plain: Contrast) -> CupedDifference:
     reduction = 1 - (cuped.standard_error / plain.standard_error) ** 2 if plain.standard_error else 0.0
     difference = cuped.difference
     return CupedDifference(difference.value, difference.interval, difference.p, reduction)
 
 
-def _detectable(smallest: float, control_value: float | None) -> Detectable:
-    return Detectable(smallest, smallest / abs(control_value) if control_value else None)
+def _detectable_effect(absolute: float, control_value: float | None) -> Detectable:
+    return Detectable(absolute, absolute / abs(control_value) if control_value else None)
 
 
-def _guard_of(metric: Metric | Guardrail, decisive: Contrast | None) -> Guard | None:
+def _guard_of_metric(metric: Metric | Guardrail, decisive: Contrast | None) -> Guard | None:
     if decisive is None or not isinstance(metric, MeanGuardrail | RatioGuardrail):
         return None
     return guard(decisive.difference, metric.direction, metric.margin)

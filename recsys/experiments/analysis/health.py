@@ -1,21 +1,22 @@
-"""Whether an experiment was run as it was meant to be: a lift that its set-up made is none."""
+"""Checks that an experiment ran as configured: sample ratio mismatch, users in several variants, uneven fallbacks."""
 
 from collections.abc import Iterator, Mapping
 
 from scipy.stats import chisquare
 
 from recsys.experiments.analysis.results import HealthResult
-from recsys.experiments.evidence import Health
+from recsys.experiments.phase_summary import Health
 from recsys.experiments.settings import Experiment
+from recsys.wording import plural
 
 MOST_ASTRAY = 0.001
-"""Share of users with more than one variant, or with another than the configuration says, that is still no matter."""
+"""Largest acceptable share of users with more than one variant, or with another one than the configuration gives."""
 _MOST_FALLBACK_GAP = 0.01
-"""Variants whose shares of pages that fell back differ by more compare the fallback too."""
+"""Largest acceptable difference of the variants' fallback shares: above it, the fallback affects the comparison."""
 
 
 def health_result(experiment: Experiment, health: Health) -> HealthResult:
-    """Return what is shown of the counts of a phase."""
+    """Return the health section of a result from the counts of a phase."""
     users = sum(health.users.values())
     weights = {variant.key: variant.weight for variant in experiment.variants}
     fallback_share = _fallback_share(health)
@@ -24,22 +25,22 @@ def health_result(experiment: Experiment, health: Health) -> HealthResult:
         sample_ratio_p=None if experiment.type == "interleave" else sample_ratio_p(health.users, weights),
         jumpers=health.jumpers,
         jumper_share=health.jumpers / users if users else 0.0,
-        pages=_nested(health.pages),
+        pages=_nest_counts(health.pages),
         fallback_share=fallback_share,
         configuration_shas=dict(health.configuration_shas),
-        model_versions=_nested(health.model_versions),
+        model_versions=_nest_counts(health.model_versions),
         recomputed=health.recomputed,
         mismatches=health.mismatches,
-        warnings=(*_warnings(experiment, health), *_gap(fallback_share)),
+        warnings=(*_warnings(experiment, health), *_fallback_warning(fallback_share)),
     )
 
 
 def sample_ratio_p(users: Mapping[str, int], weights: Mapping[str, float]) -> float | None:
-    """Return the p value of chi-squared that users split by their weights; None without users.
+    """Return the p value of the sample ratio test, a chi-squared test; None without users.
 
     Args:
-        users: By variant; one that is missing has none.
-        weights: By variant, summing to 1.
+        users: Number of users by variant; 0 for a missing variant.
+        weights: Expected share by variant, summing to 1.
     """
     observed = [users.get(variant, 0) for variant in weights]
     total = sum(observed)
@@ -47,47 +48,49 @@ def sample_ratio_p(users: Mapping[str, int], weights: Mapping[str, float]) -> fl
 
 
 def invalidations(health: HealthResult, srm_alpha: float) -> Iterator[str]:
-    """Say why no figure can be trusted, a sentence each; nothing where they can."""
+    """Return the reasons why the result is invalid, a sentence each."""
     if health.sample_ratio_p is not None and health.sample_ratio_p < srm_alpha:
         counts = ", ".join(f"{n:,} of {variant}" for variant, n in health.users.items())
         yield (
-            f"Users do not split by the weights: {counts}; chance does so with p {health.sample_ratio_p:.2g},"
+            f"Sample ratio mismatch: users do not split by the weights: {counts}; p {health.sample_ratio_p:.2g} is"
             f" below {srm_alpha:g}. Some users of a variant are lost or counted twice."
         )
     if health.jumper_share > MOST_ASTRAY:
         yield (
-            f"{health.jumpers:,} users ({health.jumper_share:.2%}) were assigned to more than one variant;"
-            f" at most {MOST_ASTRAY:.1%} may be."
+            f"More than one variant was assigned to {plural(health.jumpers, 'user')} ({health.jumper_share:.2%});"
+            f" at most {MOST_ASTRAY:.1%} is acceptable."
         )
     if health.mismatches > MOST_ASTRAY * health.recomputed:
         yield (
-            f"{health.mismatches:,} of {health.recomputed:,} users were served another variant than the configuration"
-            f" says; at most {MOST_ASTRAY:.1%} may be."
+            f"Another variant than the configuration gives was served to {health.mismatches:,} of"
+            f" {plural(health.recomputed, 'user')}; at most {MOST_ASTRAY:.1%} is acceptable."
         )
 
 
 def _warnings(experiment: Experiment, health: Health) -> Iterator[str]:
     if health.jumpers:
-        yield f"{health.jumpers:,} users were assigned to more than one variant; they count for their first."
+        users = plural(health.jumpers, "user")
+        yield f"More than one variant was assigned to {users}; the first one is analysed."
     if health.mismatches:
-        yield f"{health.mismatches:,} users were served another variant than the configuration says."
+        users = plural(health.mismatches, "user")
+        yield f"Another variant than the configuration gives was served to {users}."
     if len(health.configuration_shas) > 1:
         yield f"Pages were served under {len(health.configuration_shas)} configurations."
-    versions = _nested(health.model_versions)
+    versions = _nest_counts(health.model_versions)
     for variant in experiment.variants:
         seen = sorted(version for version in versions.get(variant.key, {}) if version)
         if variant.model is not None and len(seen) > 1:
-            yield f"{variant.key} was served by model versions {', '.join(seen)}: its figures mix them."
+            yield f"{variant.key} was served by model versions {', '.join(seen)}: its results mix them."
 
 
-def _gap(fallback_share: Mapping[str, float]) -> Iterator[str]:
+def _fallback_warning(fallback_share: Mapping[str, float]) -> Iterator[str]:
     if fallback_share and max(fallback_share.values()) - min(fallback_share.values()) > _MOST_FALLBACK_GAP:
         shares = ", ".join(f"{share:.1%} of {variant}" for variant, share in fallback_share.items())
-        yield f"Pages fell back unevenly: {shares}. The variants differ by more than what they should serve."
+        yield f"Shares of pages with a fallback differ: {shares}. The variants differ by more than their policies."
 
 
 def _fallback_share(health: Health) -> dict[str, float]:
-    """Return by variant which share of the pages of its users fell back."""
+    """Return the share of fallback pages among the pages of each variant's users."""
     pages: dict[str, int] = {}
     for (variant, reason), n in health.pages.items():
         if reason in ("assigned", "fallback"):
@@ -95,7 +98,7 @@ def _fallback_share(health: Health) -> dict[str, float]:
     return {variant: health.fallbacks.get(variant, 0) / n for variant, n in sorted(pages.items()) if n}
 
 
-def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+def _nest_counts(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     nested: dict[str, dict[str, int]] = {}
     for (outer, inner), n in sorted(counts.items()):
         nested.setdefault(outer, {})[inner] = n

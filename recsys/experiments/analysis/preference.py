@@ -1,4 +1,4 @@
-"""Which of two policies users buy from where both share each page: a comparison of every user with himself."""
+"""The preference of users between two interleaved policies: a paired comparison within each user."""
 
 import math
 
@@ -7,25 +7,27 @@ from scipy.stats import t as student
 from recsys.experiments.analysis.outcomes import credit
 from recsys.experiments.analysis.results import AlwaysValid, Difference, Interleaving, Interval
 from recsys.experiments.analysis.sequential import always_valid
-from recsys.experiments.evidence import Sums
+from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment
 
 
 def preference(experiment: Experiment, users: Sums) -> Interleaving:
-    """Compare the credits of the two teams by a paired test over users.
+    """Compare the credits of the two teams by a paired t-test over users.
 
     Args:
-        experiment: An interleaving one, with two variants.
-        users: Sums of the credits of all its users.
+        experiment: An interleaving experiment, with two variants.
+        users: Sums of the credits over all its users.
     """
     control, treatment = (variant.key for variant in experiment.variants)
     credits = {key: users.sums.get(credit(key), 0.0) for key in (control, treatment)}
-    difference, sequential = _paired(experiment, users, credit(control), credit(treatment)) or (None, None)
+    difference, sequential = _paired_test(experiment, users, credit(control), credit(treatment)) or (None, None)
     return Interleaving(treatment, users.n, credits, difference, sequential)
 
 
-def _paired(experiment: Experiment, users: Sums, control: str, treatment: str) -> tuple[Difference, AlwaysValid] | None:
-    """Test the mean over users of what treatment's credit is above control's; None with fewer than two users."""
+def _paired_test(
+    experiment: Experiment, users: Sums, control: str, treatment: str
+) -> tuple[Difference, AlwaysValid] | None:
+    """Test the mean over users of treatment's minus control's credits; None with fewer than two users."""
     if users.n < 2:
         return None
     analysis = experiment.analysis
@@ -34,7 +36,7 @@ def _paired(experiment: Experiment, users: Sums, control: str, treatment: str) -
         users.product(treatment, treatment) - 2 * users.product(control, treatment) + users.product(control, control)
     )
     error = math.sqrt(max(0.0, squares / users.n - mean * mean) / (users.n - 1))
-    half = float(student.ppf(1 - analysis.alpha / 2, users.n - 1)) * error
+    half_width = float(student.ppf(1 - analysis.alpha / 2, users.n - 1)) * error
     p = 2 * float(student.sf(abs(mean) / error, users.n - 1)) if error else float(mean == 0)
     sequential = always_valid(mean, error, users.n, analysis.alpha, analysis.sequential.tune_n)
-    return Difference(mean, Interval(mean - half, mean + half), p), sequential
+    return Difference(mean, Interval(mean - half_width, mean + half_width), p), sequential

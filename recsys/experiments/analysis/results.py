@@ -1,7 +1,7 @@
-"""What the analysis of an experiment found: everything that a report shows, as plain values.
+"""The result of an experiment's analysis: everything that a report shows, as plain values.
 
-Differences are treatment minus control in the metric's own unit; a lift of 0.05 is 5 %. None stands for what cannot be
-told: too few users, nothing in the denominator, or not asked for.
+Differences are treatment minus control in the metric's own unit; a lift of 0.05 is 5 %. None means that a value could
+not be computed (too few users, or a denominator of 0) or was not configured.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ VerdictName = Literal["invalid", "running", "ship", "no-ship", "inconclusive"]
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends included."""
+    """An interval with both ends included."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two variants with its interval and the two-sided p value of no difference."""
+    """A difference of two variants with its confidence interval and the two-sided p value of no difference."""
 
     value: float
     interval: Interval
@@ -39,25 +39,25 @@ class Difference:
 
 @dataclass(frozen=True)
 class CupedDifference(Difference):
-    """A difference from which is taken what the same users' past already told."""
+    """A CUPED-adjusted difference."""
 
     variance_reduction: float
-    """Share of the variance of the plain difference that is gone; 0.3 saves 30 % of the users."""
+    """1 - variance / variance of the plain difference; 0.3 saves 30 % of the users."""
 
 
 @dataclass(frozen=True)
 class AlwaysValid:
-    """What may be looked at every day, and stopped by."""
+    """The always-valid interval and p value of a difference, valid for daily looks and early stopping."""
 
     interval: Interval
     p: float
     adjusted_p: float | None = None
-    """Corrected for the number of primary comparisons; None for other metrics."""
+    """p corrected for the number of primary comparisons; None for other metrics."""
 
 
 @dataclass(frozen=True)
 class Lift:
-    """The difference that decides, relative to control, by the logarithm of the ratio; only for show."""
+    """The decisive difference relative to control, with an interval by the log ratio; for information only."""
 
     value: float
     interval: Interval
@@ -65,23 +65,24 @@ class Lift:
 
 @dataclass(frozen=True)
 class Detectable:
-    """The smallest true difference that so many users show with the power of the settings."""
+    """The minimum detectable effect at the configured power."""
 
     absolute: float
+    """In the metric's own unit."""
     relative: float | None
-    """Of control's value."""
+    """Relative to control's value."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Whether a guardrail holds."""
+    """The state of a guardrail."""
 
     margin: float
-    """So much worse is acceptable."""
+    """The largest acceptable deterioration."""
     worst: float
-    """The worst difference that the data allow: the interval's end on the side that is worse."""
+    """The worst difference that the data allow: the end of the interval on the worse side."""
     state: GuardState
-    """`holds`: the whole interval is within the margin; `violated`: the whole interval is beyond it."""
+    """`holds`: the whole interval is within the margin; `violated`: the whole interval is beyond it; else `open`."""
 
 
 @dataclass(frozen=True)
@@ -91,36 +92,36 @@ class Comparison:
     metric: str
     role: Role
     direction: Direction
-    """Which is better."""
+    """Which direction is better."""
     variant: str
     control_users: int
     variant_users: int
     control_value: float | None
     variant_value: float | None
     plain: Difference | None
-    """By Welch's test; of a ratio by the delta method over users."""
+    """By Welch's test; for a ratio by the delta method over users."""
     lift: Lift | None
     cuped: CupedDifference | None
     always_valid: AlwaysValid | None
-    """Of the difference that decides."""
+    """For the decisive difference."""
     detectable: Detectable | None
     adjusted_p: float | None = None
-    """Of a primary metric: corrected for the number of primary comparisons; the verdict rests on it."""
+    """For a primary metric: p corrected for the number of primary comparisons; the verdict rests on it."""
     guard: Guard | None = None
 
     @property
     def decisive(self) -> Difference | None:
-        """What decides: with CUPED where that is set, else plain."""
+        """The difference that decides: CUPED-adjusted if there is one, else plain."""
         return self.cuped or self.plain
 
     def improves(self, difference: float) -> bool:
-        """Tell whether a difference is for the better."""
+        """Return whether a difference is in the better direction."""
         return difference > 0 if self.direction == "higher" else difference < 0
 
 
 @dataclass(frozen=True)
 class Look:
-    """One metric of one variant against control, as it stood at the end of a day."""
+    """One metric of one variant against control, as of the end of a day."""
 
     day: date
     metric: str
@@ -129,13 +130,14 @@ class Look:
     variant_users: int
     difference: float
     interval: Interval
-    """Valid for one look that was planned."""
+    """Valid for a single, planned look."""
     always_valid: Interval
+    """Valid for all looks together."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The primary metrics of the users with one value of an attribute; uncorrected, for understanding."""
+    """The primary metrics of the users with one value of an attribute; exploratory, p values are not corrected."""
 
     name: str
     """Such as country=DE."""
@@ -146,10 +148,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Triggered:
-    """All metrics of the users whose page would have been another one in another variant."""
+    """Triggered analysis: all metrics of the users whose page differed between the variants at least once."""
 
     share: float
-    """Of the analysed users."""
+    """Share of the analysed users."""
     users: Mapping[str, int]
     """By variant."""
     comparisons: tuple[Comparison, ...]
@@ -157,45 +159,46 @@ class Triggered:
 
 @dataclass(frozen=True)
 class Interleaving:
-    """Which of two policies users buy from where both share a page."""
+    """The preference between two interleaved policies."""
 
     variant: str
+    """The key of the variant that is not control."""
     users: int
     credits: Mapping[str, float]
-    """Purchases by the key of the variant that put the sale on the page."""
+    """Purchases by the key of the variant that contributed the sale."""
     difference: Difference | None
-    """Credits a user of the variant minus those of control, paired by user."""
+    """Credits per user of the variant minus those of control, paired by user."""
     always_valid: AlwaysValid | None
 
 
 @dataclass(frozen=True)
 class VariantSummary:
-    """One side, the first is control."""
+    """A variant; the first is control."""
 
     key: str
     weight: float
     serves: str
-    """In words."""
+    """How its pages are ordered, in words."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """When users were taken in, and up to when it is known what they did."""
+    """The period in which users were included, and the time of the analysis."""
 
     start: datetime
     end: datetime
-    """Excluded."""
+    """Exclusive."""
     as_of: datetime
-    """What happened before it is known."""
+    """Pages and events before it are known."""
     last_day: date | None
-    """The last day that anything happened on."""
+    """The last day with a page or an event."""
     ended: bool
-    """Whether the last user's attribution is over."""
+    """Whether the last user's attribution window is over."""
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """The settings that the figures depend on."""
+    """The settings that the results depend on."""
 
     alpha: float
     power: float
@@ -210,45 +213,46 @@ class Conventions:
 
 @dataclass(frozen=True)
 class HealthResult:
-    """What may tell that the figures cannot be trusted."""
+    """Checks of whether the results can be trusted."""
 
     users: Mapping[str, int]
     """Analysed users by variant."""
     sample_ratio_p: float | None
-    """That the weights split the users so unevenly by chance; None when interleaved or without users."""
+    """p value of the sample ratio test; None for interleaving or without users."""
     jumpers: int
     """Users who were assigned to more than one variant."""
     jumper_share: float
+    """Share of the analysed users."""
     pages: Mapping[str, Mapping[str, int]]
     """By variant and reason."""
     fallback_share: Mapping[str, float]
-    """Of a variant's assigned pages, those that fell back from what it should serve."""
+    """Share of a variant's assigned pages for which a fallback was served."""
     configuration_shas: Mapping[str, int]
-    """Pages by configuration."""
+    """Pages by the fingerprint of the configuration."""
     model_versions: Mapping[str, Mapping[str, int]]
     """Pages by variant and model version."""
     recomputed: int
-    """Users whose variant was computed again."""
+    """Users whose variant was recomputed from the configuration."""
     mismatches: int
-    """Of those, the users who were served another."""
+    """The recomputed users who were served another variant."""
     warnings: tuple[str, ...] = ()
-    """What to look at, in sentences."""
+    """Sentences about what to check."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do."""
+    """The recommendation."""
 
     name: VerdictName
     reasons: tuple[str, ...]
-    """Sentences, the weightiest first."""
+    """Sentences, the most important first."""
     variant: str | None = None
-    """Which one to ship."""
+    """The key of the variant to ship."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """All that is known of one phase of an experiment."""
+    """The result of one phase of an experiment."""
 
     experiment: str
     phase: int
@@ -259,7 +263,7 @@ class Result:
     health: HealthResult
     verdict: Verdict
     comparisons: tuple[Comparison, ...] = ()
-    """By metric, as in the settings, then by variant; none when interleaved."""
+    """By metric in the order of the settings, then by variant; none for interleaving."""
     segments: tuple[Segment, ...] = ()
     daily: tuple[Look, ...] = ()
     """By metric, variant and day."""
@@ -268,7 +272,7 @@ class Result:
     format: Literal[1] = 1
 
     def to_json(self) -> str:
-        """Return it as indented JSON that `from_json` reads."""
+        """Return indented JSON that `from_json` reads."""
         return _RESULT.dump_json(self, indent=2).decode() + "\n"
 
     @classmethod

@@ -1,28 +1,28 @@
-"""Says figures of a result in sentences."""
+"""Sentences of a verdict about single comparisons."""
 
 from recsys.experiments.analysis.results import Comparison, Difference, Interleaving, Interval
 from recsys.experiments.settings import AnalysisSettings
 
 
 def difference_sentence(comparison: Comparison) -> str:
-    """Say that a metric is better or worse, and by how much."""
+    """Say whether a metric is better or worse, and by how much."""
     decisive = comparison.decisive
     if decisive is None:
         return unknown_sentence(comparison)
     side = "better" if comparison.improves(decisive.value) else "worse"
     p = decisive.p if comparison.adjusted_p is None else comparison.adjusted_p
-    return f"{_subject(comparison)} is {side}: {_figures(comparison, decisive)}, p {p:.2g}."
+    return f"{_subject(comparison)} is {side}: {_format_difference(comparison, decisive)}, p {p:.2g}."
 
 
-def unseen_sentence(comparison: Comparison, analysis: AnalysisSettings) -> str:
-    """Say that no difference is shown, and which one would have been."""
+def inconclusive_sentence(comparison: Comparison, analysis: AnalysisSettings) -> str:
+    """Say that a difference is not significant, and give the minimum detectable effect."""
     decisive, detectable = comparison.decisive, comparison.detectable
     if decisive is None or detectable is None:
         return unknown_sentence(comparison)
     relative = "" if detectable.relative is None else f" ({detectable.relative:.1%} of control)"
     return (
-        f"{_subject(comparison)}: no difference is shown, {_figures(comparison, decisive)}; one of"
-        f" {detectable.absolute:.3g}{relative} would have been with {analysis.power:.0%} power."
+        f"{_subject(comparison)}: no significant difference, {_format_difference(comparison, decisive)}; minimum"
+        f" detectable effect {detectable.absolute:.3g}{relative} at {analysis.power:.0%} power."
     )
 
 
@@ -36,31 +36,32 @@ def guard_sentence(comparison: Comparison) -> str:
         "violated": f"Guardrail {_subject(comparison)} is violated",
         "open": f"Guardrail {_subject(comparison)} is not shown to hold",
     }
-    return f"{states[guard.state]}: {_figures(comparison, decisive)}, margin {guard.margin:g}."
+    return f"{states[guard.state]}: {_format_difference(comparison, decisive)}, margin {guard.margin:g}."
 
 
-def preference_sentence(found: Interleaving) -> str:
-    """Say whose sales were bought."""
-    counted = ", ".join(f"{n:,.0f} from {key}" for key, n in found.credits.items())
-    if found.difference is None:
-        return f"Purchases: {counted}; too few to compare."
-    interval = _interval(found.difference.interval)
-    return f"Purchases: {counted}; {found.difference.value:+.3g} a user, {interval}, p {found.difference.p:.2g}."
+def preference_sentence(interleaving: Interleaving) -> str:
+    """Say which policy's sales were purchased more."""
+    credits = ", ".join(f"{n:,.0f} from {key}" for key, n in interleaving.credits.items())
+    difference = interleaving.difference
+    if difference is None:
+        return f"Purchases: {credits}; too few to compare."
+    interval = _format_interval(difference.interval)
+    return f"Purchases: {credits}; {difference.value:+.3g} per user, {interval}, p {difference.p:.2g}."
 
 
 def unknown_sentence(comparison: Comparison) -> str:
     """Say that a metric cannot be compared."""
-    return f"{_subject(comparison)} cannot be compared: too few users, or nothing to divide by."
+    return f"{_subject(comparison)} cannot be compared: too few users, or a denominator of 0."
 
 
 def _subject(comparison: Comparison) -> str:
     return f"{comparison.metric} of {comparison.variant}"
 
 
-def _figures(comparison: Comparison, difference: Difference) -> str:
+def _format_difference(comparison: Comparison, difference: Difference) -> str:
     lift = "" if comparison.lift is None else f" ({comparison.lift.value:+.1%})"
-    return f"{difference.value:+.3g}{lift}, {_interval(difference.interval)}"
+    return f"{difference.value:+.3g}{lift}, {_format_interval(difference.interval)}"
 
 
-def _interval(interval: Interval) -> str:
+def _format_interval(interval: Interval) -> str:
     return f"interval {interval.low:+.3g} to {interval.high:+.3g}"

@@ -1,7 +1,7 @@
-"""Intervals that stay valid however often one looks: the asymptotic confidence sequence.
+"""Always-valid intervals: the asymptotic confidence sequence, whose coverage holds over all looks together.
 
-Under attribution windows the users of yesterday go on buying. Their later sums correlate with the earlier ones more
-than those of a martingale would, so that looks differ less than the sequence allows for.
+The theory assumes a martingale, whose increments are uncorrelated. With attribution windows, the outcomes of users
+included earlier still change: successive estimates are correlated more strongly, which makes the sequence conservative.
 
 Source: Waudby-Smith et al. 2021, Time-uniform central limit theory and asymptotic confidence sequences: eq. 9, and the
 choice of rho of its appendix.
@@ -13,34 +13,34 @@ from recsys.experiments.analysis.results import AlwaysValid, Interval
 
 
 def always_valid(difference: float, standard_error: float, n: int, alpha: float, tune_n: int) -> AlwaysValid:
-    """Return the interval that holds at all looks together, and its p value.
+    """Return the always-valid interval and p value of a difference.
 
     Args:
-        difference: Of the two variants.
-        standard_error: Of the difference; at least 0.
-        n: Users of both.
-        alpha: One minus the level.
+        difference: The difference of the two variants.
+        standard_error: Its standard error; at least 0.
+        n: Number of users in both variants.
+        alpha: One minus the confidence level.
         tune_n: The number of users at which the interval is tightest.
     """
-    half = standard_error * critical_value(n, alpha, tune_n)
-    interval = Interval(difference - half, difference + half)
-    return AlwaysValid(interval, _p(difference, standard_error, n * _mixing(alpha, tune_n)))
+    half_width = standard_error * critical_value(n, alpha, tune_n)
+    interval = Interval(difference - half_width, difference + half_width)
+    return AlwaysValid(interval, _p_value(difference, standard_error, n * _rho_squared(alpha, tune_n)))
 
 
 def critical_value(n: int, alpha: float, tune_n: int) -> float:
-    """Return so many standard errors the interval reaches to each side; 1.96 would hold at one look."""
-    spread = n * _mixing(alpha, tune_n)
-    return math.sqrt(2 * (spread + 1) / spread * math.log(math.sqrt(spread + 1) / alpha))
+    """Return the half-width of the interval in standard errors; for a single look it would be 1.96 at alpha 0.05."""
+    n_rho_squared = n * _rho_squared(alpha, tune_n)
+    return math.sqrt(2 * (n_rho_squared + 1) / n_rho_squared * math.log(math.sqrt(n_rho_squared + 1) / alpha))
 
 
-def _mixing(alpha: float, tune_n: int) -> float:
-    """Return rho squared: the variance of the mixture, for the tightest interval at `tune_n`."""
+def _rho_squared(alpha: float, tune_n: int) -> float:
+    """Return rho squared, the variance of the mixing distribution, that makes the interval tightest at `tune_n`."""
     return (-2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))) / tune_n
 
 
-def _p(difference: float, standard_error: float, spread: float) -> float:
-    """Return the alpha at which the interval of this mixture would end at zero."""
+def _p_value(difference: float, standard_error: float, n_rho_squared: float) -> float:
+    """Return the alpha at which the interval with this rho would have an end at zero."""
     if standard_error == 0:
         return float(difference == 0)
     z = difference / standard_error
-    return min(1.0, math.sqrt(spread + 1) * math.exp(-z * z * spread / (2 * (spread + 1))))
+    return min(1.0, math.sqrt(n_rho_squared + 1) * math.exp(-z * z * n_rho_squared / (2 * (n_rho_squared + 1))))

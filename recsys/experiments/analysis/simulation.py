@@ -1,4 +1,4 @@
-"""Hundreds of experiments that compare nothing, on what users really did: does the analysis find as much as it may?"""
+"""A/A simulation: splits real past users at random many times, and measures the analysis's false positive rates."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,17 @@ from recsys.experiments.analysis.analyze import analyze
 from recsys.experiments.analysis.outcomes import Quantities, caps, daily_sums
 from recsys.experiments.analysis.results import Interval, Look, Result
 from recsys.experiments.assignment import assign_all
-from recsys.experiments.evidence import Evidence, Health
+from recsys.experiments.phase_summary import Health, PhaseSummary
 from recsys.experiments.settings import Experiment
+from recsys.wording import plural
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many of the splits, with the interval that chance leaves (95 %, Clopper-Pearson)."""
+    """A share of the splits with its 95 % confidence interval (Clopper-Pearson)."""
 
     of: int
+    """Number of splits."""
     count: int
     interval: Interval
 
@@ -34,29 +36,29 @@ class Share:
 
 @dataclass(frozen=True)
 class MetricSimulation:
-    """How often one metric of one variant seemed to differ."""
+    """The false positive rates of one metric of one variant."""
 
     metric: str
     variant: str
     fixed: Share
-    """Wrong alarms of one look at the end; alpha of them are meant to be."""
+    """False positives with a single look at the end; expected: alpha."""
     peeking: Share
-    """Wrong alarms where somebody looks every day, and stops at the first p value below alpha."""
+    """False positives with daily looks and a stop at the first p value below alpha; expected: above alpha."""
     always_valid: Share
-    """Wrong alarms of the always-valid interval, looked at every day; at most alpha of them are meant to be."""
+    """False positives of the always-valid interval with daily looks; expected: at most alpha."""
     uniformity_p: float
-    """Kolmogorov-Smirnov: that the p values at the end are uniform."""
+    """p value of the Kolmogorov-Smirnov test that the p values at the end are uniform."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What so many splits of the same users gave."""
+    """The false positive rates over many random splits of the same users."""
 
     splits: int
     users: int
     metrics: tuple[MetricSimulation, ...]
     sample_ratio: Share
-    """Alarms of the sample ratio test."""
+    """False positives of the sample ratio test."""
 
 
 def simulate_aa(
@@ -69,31 +71,34 @@ def simulate_aa(
     """Split the same users anew by each seed, and analyse each split as an experiment.
 
     Args:
-        experiment: Its variants' weights and its analysis are taken; not its coverage, layer and segments.
-        user_days: What the users did, as `recsys.experiments.outcomes.daily_sums` takes it; `variant` is not needed.
-        seeds: One a split.
-        as_of: When it was known.
-        watched: Yields the seeds as they are taken, such as a progress bar does.
+        experiment: Its weights and analysis settings are used; its coverage, layer and segments are not.
+        user_days: The users' outcomes, as `recsys.experiments.analysis.outcomes.daily_sums` expects them; column
+            `variant` is not needed.
+        seeds: One seed per split.
+        as_of: The time of the analysis.
+        watched: Wraps the seeds to show progress, such as a progress bar.
 
     Raises:
         EmptyInputError: If there are no users, or too few to compare in any split.
     """
     if not len(user_days):
-        raise EmptyInputError("user_days == 0 rows: nothing to split; take a period in which users came")
+        raise EmptyInputError("user_days has 0 rows, must have 1 or more: take a period with visits")
     analysis = experiment.analysis.model_copy(update={"segments": ()})
     whole = experiment.model_copy(update={"type": "aa", "coverage": 1.0, "layer": None, "analysis": analysis})
-    users = _Users(whole, user_days)
+    users = _UserDays(whole, user_days)
     results = [users.split(seed, as_of) for seed in watched(seeds)]
     return Simulation(
         splits=len(seeds),
         users=len(users.ids),
-        metrics=tuple(_summary(results, place, analysis.alpha) for place in range(len(results[0].comparisons))),
-        sample_ratio=_share([_is_uneven(result) for result in results]),
+        metrics=tuple(
+            _simulated_metric(results, index, analysis.alpha) for index in range(len(results[0].comparisons))
+        ),
+        sample_ratio=_share_of([_has_mismatch(result) for result in results]),
     )
 
 
-class _Users:
-    """What users did, ready to be split."""
+class _UserDays:
+    """The user-days of some users, prepared for repeated splits."""
 
     def __init__(self, experiment: Experiment, user_days: pa.Table):
         encoded = user_days["user_id"].combine_chunks().dictionary_encode()
@@ -113,25 +118,26 @@ class _Users:
         rows = self._rows.drop_columns(["variant"]) if "variant" in self._rows.column_names else self._rows
         sums = daily_sums(rows.append_column("variant", of_row), self._quantities, self._caps)
         users = dict(zip(keys, np.bincount(variants, minlength=len(keys)).tolist(), strict=True))
-        return analyze(experiment, Evidence(sums, _healthy(users)), as_of)
+        return analyze(experiment, PhaseSummary(sums, _health_without_problems(users)), as_of)
 
 
-def _healthy(users: Mapping[str, int]) -> Health:
+def _health_without_problems(users: Mapping[str, int]) -> Health:
     return Health(pages={}, fallbacks={}, users=users, jumpers=0, configuration_shas={}, model_versions={})
 
 
-def _is_uneven(result: Result) -> bool:
+def _has_mismatch(result: Result) -> bool:
     p = result.health.sample_ratio_p
     return p is not None and p < result.conventions.srm_alpha
 
 
-def _summary(results: Sequence[Result], place: int, alpha: float) -> MetricSimulation:
-    """Summarise one comparison, by its place among those of each result."""
-    first = results[0].comparisons[place]
-    found = [result.comparisons[place].decisive for result in results]
-    ps = [each.p for each in found if each is not None]
+def _simulated_metric(results: Sequence[Result], index: int, alpha: float) -> MetricSimulation:
+    """Summarise one comparison over all splits, by its index in `comparisons`."""
+    first = results[0].comparisons[index]
+    decisive = [result.comparisons[index].decisive for result in results]
+    ps = [each.p for each in decisive if each is not None]
     if not ps:
-        raise EmptyInputError(f"{first.metric} cannot be compared in any of {len(results)} splits: take more users")
+        splits = plural(len(results), "split")
+        raise EmptyInputError(f"{first.metric} cannot be compared in any of {splits}: take more users")
     looks = [
         [look for look in result.daily if (look.metric, look.variant) == (first.metric, first.variant)]
         for result in results
@@ -139,17 +145,18 @@ def _summary(results: Sequence[Result], place: int, alpha: float) -> MetricSimul
     return MetricSimulation(
         metric=first.metric,
         variant=first.variant,
-        fixed=_share([p <= alpha for p in ps]),
-        peeking=_share([_alarms(each, "interval") for each in looks]),
-        always_valid=_share([_alarms(each, "always_valid") for each in looks]),
+        fixed=_share_of([p <= alpha for p in ps]),
+        peeking=_share_of([_excludes_zero(each, "interval") for each in looks]),
+        always_valid=_share_of([_excludes_zero(each, "always_valid") for each in looks]),
         uniformity_p=float(kstest(ps, "uniform").pvalue),
     )
 
 
-def _alarms(looks: Sequence[Look], interval: str) -> bool:
+def _excludes_zero(looks: Sequence[Look], interval: str) -> bool:
+    """Return whether an interval of any look excludes zero."""
     return any(0 not in getattr(look, interval) for look in looks)
 
 
-def _share(alarms: Sequence[bool]) -> Share:
-    interval = binomtest(sum(alarms), len(alarms)).proportion_ci(0.95, method="exact")
-    return Share(len(alarms), sum(alarms), Interval(float(interval.low), float(interval.high)))
+def _share_of(positives: Sequence[bool]) -> Share:
+    interval = binomtest(sum(positives), len(positives)).proportion_ci(0.95, method="exact")
+    return Share(len(positives), sum(positives), Interval(float(interval.low), float(interval.high)))

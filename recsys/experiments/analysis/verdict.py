@@ -1,9 +1,9 @@
-"""From figures to what to do.
+"""The verdict of an experiment, from its comparisons and health checks.
 
-invalid: the set-up is broken. running: outcomes are still to come, and no always-valid interval settles it yet.
-ship: at least one primary metric is better, none is worse, and all guardrails hold. no-ship: a primary metric is worse,
-or a guardrail is violated. inconclusive: neither, with what could have been seen. A comparison of a policy with itself
-can ship nothing: where it is sound it ends as inconclusive, and says so.
+invalid: the experiment did not run as configured. running: outcomes are still to come, and no always-valid interval is
+conclusive yet. ship: at least one primary metric is better, none is worse, and all guardrails hold. no-ship: a primary
+metric is worse, or a guardrail is violated. inconclusive: neither; the minimum detectable effect is given. An A/A test
+never ends in ship: if the set-up is sound it ends as inconclusive, and says so.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,14 @@ from recsys.experiments.analysis.results import (
 from recsys.experiments.analysis.sentences import (
     difference_sentence,
     guard_sentence,
+    inconclusive_sentence,
     preference_sentence,
-    unseen_sentence,
 )
 from recsys.experiments.settings import AnalysisSettings, Experiment
+from recsys.wording import plural
 
 FEWEST_USERS = 100
-"""With fewer in a variant nothing is decided: skewed sums of so few users are far from normal."""
+"""Fewest users per variant for a verdict: means of skewed outcomes over fewer users are far from normal."""
 
 
 def decide(
@@ -42,42 +43,43 @@ def decide(
     """Return the verdict.
 
     Args:
-        experiment: Its settings.
-        window: Whether it has ended.
-        health: What may be wrong.
-        comparisons: Those of all users, p values corrected; none when interleaved.
-        interleaving: The preference; None otherwise.
+        experiment: The settings.
+        window: The period and whether it has ended.
+        health: The health checks.
+        comparisons: The comparisons over all users, with corrected p values; none for interleaving.
+        interleaving: The preference of an interleaving experiment; otherwise None.
     """
-    if broken := tuple(invalidations(health, experiment.analysis.srm_alpha)):
-        return Verdict("invalid", (*broken, "No difference can be trusted."))
+    if problems := tuple(invalidations(health, experiment.analysis.srm_alpha)):
+        return Verdict("invalid", (*problems, "No difference can be trusted."))
     if window.ended:
-        return _judged(experiment, comparisons, interleaving)
-    at_any_time = [_at_any_time(each) for each in comparisons]
-    early = _judged(experiment, at_any_time, interleaving and _preference_at_any_time(interleaving))
+        return _judge(experiment, comparisons, interleaving)
+    always_valid = [_with_always_valid(each) for each in comparisons]
+    early = _judge(experiment, always_valid, interleaving and _preference_with_always_valid(interleaving))
     if early.name in ("ship", "no-ship"):
-        return replace(early, reasons=(*early.reasons, "This holds at any time: the experiment may be stopped."))
+        reason = "The always-valid interval is conclusive: the experiment may be stopped."
+        return replace(early, reasons=(*early.reasons, reason))
     over = experiment.end + experiment.attribution
-    users = sum(health.users.values())
-    return Verdict("running", (f"{users:,} users so far; what they do counts until {over:%Y-%m-%d %H:%M} UTC.",))
+    users = plural(sum(health.users.values()), "user")
+    return Verdict("running", (f"{users} so far; their outcomes count until {over:%Y-%m-%d %H:%M} UTC.",))
 
 
-def _judged(experiment: Experiment, comparisons: Sequence[Comparison], interleaving: Interleaving | None) -> Verdict:
+def _judge(experiment: Experiment, comparisons: Sequence[Comparison], interleaving: Interleaving | None) -> Verdict:
     if interleaving is not None:
-        return _of_preference(interleaving, experiment.analysis)
+        return _judge_preference(interleaving, experiment.analysis)
     if experiment.type == "aa":
-        return _of_same(comparisons, experiment.analysis)
+        return _judge_aa(comparisons, experiment.analysis)
     by_variant = [[each for each in comparisons if each.variant == variant.key] for variant in experiment.variants[1:]]
-    return _best([_of_variant(each, experiment.analysis) for each in by_variant])
+    return _combine([_judge_variant(each, experiment.analysis) for each in by_variant])
 
 
-def _of_variant(comparisons: Sequence[Comparison], analysis: AnalysisSettings) -> Verdict:
+def _judge_variant(comparisons: Sequence[Comparison], analysis: AnalysisSettings) -> Verdict:
     primary = [each for each in comparisons if each.role == "primary"]
     guards = [each for each in comparisons if each.role == "guardrail"]
-    if few := _too_few(primary[0].variant, primary[0].control_users, primary[0].variant_users):
+    if few := _too_few_users(primary[0].variant, primary[0].control_users, primary[0].variant_users):
         return few
-    shown = [each for each in primary if _is_shown(each, analysis.alpha)]
-    better = [each for each in shown if each.decisive and each.improves(each.decisive.value)]
-    worse = [each for each in shown if each not in better]
+    significant = [each for each in primary if _is_significant(each, analysis.alpha)]
+    better = [each for each in significant if each.decisive and each.improves(each.decisive.value)]
+    worse = [each for each in significant if each not in better]
     violated = [each for each in guards if each.guard and each.guard.state == "violated"]
     unsure = [each for each in guards if each.guard is None or each.guard.state == "open"]
     if worse or violated:
@@ -85,69 +87,70 @@ def _of_variant(comparisons: Sequence[Comparison], analysis: AnalysisSettings) -
     if better and not unsure:
         holding = (guard_sentence(each) for each in guards)
         return Verdict("ship", (*map(difference_sentence, better), *holding), primary[0].variant)
-    unseen = (unseen_sentence(each, analysis) for each in primary if each not in better)
-    return Verdict("inconclusive", (*map(difference_sentence, better), *unseen, *map(guard_sentence, unsure)))
+    others = (inconclusive_sentence(each, analysis) for each in primary if each not in better)
+    return Verdict("inconclusive", (*map(difference_sentence, better), *others, *map(guard_sentence, unsure)))
 
 
-def _best(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict over all variants: of those that may be shipped, the first in the file."""
+def _combine(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict over all variants; if several may be shipped, the first in the file is."""
     reasons = tuple(reason for each in verdicts for reason in each.reasons)
     shippable = next((each for each in verdicts if each.name == "ship"), None)
     if shippable is not None:
         return replace(shippable, reasons=reasons)
-    is_none_left = all(each.name == "no-ship" for each in verdicts)
-    return Verdict("no-ship" if is_none_left else "inconclusive", reasons)
+    all_worse = all(each.name == "no-ship" for each in verdicts)
+    return Verdict("no-ship" if all_worse else "inconclusive", reasons)
 
 
-def _of_same(comparisons: Sequence[Comparison], analysis: AnalysisSettings) -> Verdict:
-    """Judge a comparison of a policy with itself: any difference is chance, or a fault."""
-    differing = [each for each in comparisons if each.role == "primary" and _is_shown(each, analysis.alpha)]
+def _judge_aa(comparisons: Sequence[Comparison], analysis: AnalysisSettings) -> Verdict:
+    """Judge an A/A test: a significant difference is a false positive, or a fault of the set-up."""
+    differing = [each for each in comparisons if each.role == "primary" and _is_significant(each, analysis.alpha)]
     reasons = tuple(map(difference_sentence, differing))
-    if any(_is_shown(each, analysis.srm_alpha) for each in differing):
-        return Verdict("invalid", (*reasons, "Variants that serve the same must not differ so: the set-up is faulty."))
+    if any(_is_significant(each, analysis.srm_alpha) for each in differing):
+        fault = "Variants that serve the same pages must not differ by this much: the set-up is faulty."
+        return Verdict("invalid", (*reasons, fault))
     if differing:
-        chance = f"{analysis.alpha:.0%} of sound set-ups look so: run it once more."
-        return Verdict("inconclusive", (*reasons, f"The variants serve the same. {chance}"))
+        chance = f"With a sound set-up, this happens in {analysis.alpha:.0%} of A/A tests: run it once more."
+        return Verdict("inconclusive", (*reasons, f"The variants serve the same pages. {chance}"))
     return Verdict("inconclusive", ("The set-up is sound: users split by the weights, and no primary metric differs.",))
 
 
-def _of_preference(found: Interleaving, analysis: AnalysisSettings) -> Verdict:
-    if few := _too_few(found.variant, found.users):
+def _judge_preference(interleaving: Interleaving, analysis: AnalysisSettings) -> Verdict:
+    if few := _too_few_users(interleaving.variant, interleaving.users):
         return few
-    difference, reason = found.difference, preference_sentence(found)
+    difference, reason = interleaving.difference, preference_sentence(interleaving)
     if difference is None or difference.p > analysis.alpha:
         return Verdict("inconclusive", (reason,))
-    return Verdict("ship", (reason,), found.variant) if difference.value > 0 else Verdict("no-ship", (reason,))
+    return Verdict("ship", (reason,), interleaving.variant) if difference.value > 0 else Verdict("no-ship", (reason,))
 
 
-def _is_shown(comparison: Comparison, alpha: float) -> bool:
+def _is_significant(comparison: Comparison, alpha: float) -> bool:
     return comparison.adjusted_p is not None and comparison.adjusted_p <= alpha
 
 
-def _too_few(variant: str, *users: int) -> Verdict | None:
+def _too_few_users(variant: str, *users: int) -> Verdict | None:
     if min(users) >= FEWEST_USERS:
         return None
-    return Verdict(
-        "inconclusive", (f"{variant}: {min(users):,} users are too few; at least {FEWEST_USERS} a variant.",)
-    )
+    reason = f"{variant}: too few users, {min(users):,}; at least {FEWEST_USERS} per variant are needed."
+    return Verdict("inconclusive", (reason,))
 
 
-def _at_any_time(comparison: Comparison) -> Comparison:
-    """Return a comparison that is judged by its always-valid interval."""
+def _with_always_valid(comparison: Comparison) -> Comparison:
+    """Return the comparison with the always-valid interval and p value in place of the fixed ones."""
     decisive, always_valid, guarded = comparison.decisive, comparison.always_valid, comparison.guard
     if decisive is None or always_valid is None:
         return comparison
-    difference = _with_interval(decisive, always_valid)
+    difference = _always_valid_difference(decisive, always_valid)
     if guarded is not None:
         guarded = guard(difference, comparison.direction, guarded.margin)
     return replace(comparison, plain=difference, cuped=None, adjusted_p=always_valid.adjusted_p, guard=guarded)
 
 
-def _preference_at_any_time(found: Interleaving) -> Interleaving:
-    if found.difference is None or found.always_valid is None:
-        return found
-    return replace(found, difference=_with_interval(found.difference, found.always_valid))
+def _preference_with_always_valid(interleaving: Interleaving) -> Interleaving:
+    difference, always_valid = interleaving.difference, interleaving.always_valid
+    if difference is None or always_valid is None:
+        return interleaving
+    return replace(interleaving, difference=_always_valid_difference(difference, always_valid))
 
 
-def _with_interval(difference: Difference, always_valid: AlwaysValid) -> Difference:
+def _always_valid_difference(difference: Difference, always_valid: AlwaysValid) -> Difference:
     return Difference(difference.value, always_valid.interval, always_valid.p)

@@ -10,7 +10,7 @@ from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.thumbnails import thumbnail
 from recsys.reports.backtest.wording import join_names, policy_in_words
-from recsys.reports.wording import plural
+from recsys.wording import plural
 
 SECONDS = 60.0
 """Timeout for reading all covers: a server may never answer."""

@@ -20,7 +20,8 @@ from recsys.reports.backtest.wording import (
     join_names,
 )
 from recsys.reports.page import Table
-from recsys.reports.wording import UNKNOWN, number, percent, plural
+from recsys.reports.wording import UNKNOWN, number, percent
+from recsys.wording import plural
 
 FEWEST_PURCHASES = 100
 """A decile with fewer gives no relative error: chance alone moves it by 20%."""

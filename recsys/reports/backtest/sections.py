@@ -21,7 +21,8 @@ from recsys.reports.backtest.wording import (
 )
 from recsys.reports.charts import Chart
 from recsys.reports.page import Table
-from recsys.reports.wording import PRINTED_METRICS, UNKNOWN, plural
+from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
+from recsys.wording import plural
 
 _VARIETY = ("coverage", "gini", "novelty")
 _BASELINE = "popularity"

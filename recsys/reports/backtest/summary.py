@@ -19,7 +19,8 @@ from recsys.reports.backtest.wording import (
     join_names,
     single_recommenders,
 )
-from recsys.reports.wording import percent, plural
+from recsys.reports.wording import percent
+from recsys.wording import plural
 
 
 @dataclass(frozen=True)

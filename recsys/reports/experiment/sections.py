@@ -20,7 +20,8 @@ from recsys.reports.experiment.tables import (
 )
 from recsys.reports.experiment.wording import Finding, finding, instant, level
 from recsys.reports.page import Table
-from recsys.reports.wording import percent, plural
+from recsys.reports.wording import percent
+from recsys.wording import plural
 
 _CORRECTIONS = {"holm": "Holm", "benjamini_hochberg": "Benjamini–Hochberg", "none": "none"}
 _MARKS = "Disc: better, or the guardrail holds. Diamond: worse, or the guardrail is violated. Grey: not shown."

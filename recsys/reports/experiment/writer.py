@@ -9,8 +9,9 @@ from recsys.experiments.analysis.results import Conventions, Result
 from recsys.reports.experiment.sections import Section, sections
 from recsys.reports.experiment.wording import headline, instant, level, meaning
 from recsys.reports.page import Table, render
-from recsys.reports.wording import percent, plural
+from recsys.reports.wording import percent
 from recsys.storage.local import write_whole
+from recsys.wording import plural
 
 _TYPES = {"ab": "A/B test", "aa": "A/A test: a policy against itself", "interleave": "Interleaving"}
 _DOUBT = "Not to be trusted: the set-up is faulty, see above."

@@ -1,4 +1,4 @@
-"""The evidence of an experiment, gathered from a shop's folder."""
+"""The summary of an experiment's phase, from a shop's folder."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.experiments.analyze_experiment import gather_evidence, phase_folder
+from jobs.experiments.analyze_experiment import phase_folder, summarise_phase
 from recsys.config.settings import Settings
 from recsys.errors import BusyError, ConfigurationError, EmptyInputError, InputError
 from recsys.experiments.assignment import assign_all, side_names
-from recsys.experiments.evidence import Evidence
+from recsys.experiments.phase_summary import PhaseSummary
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import HOUR, to_micros
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
@@ -25,7 +25,7 @@ KEY = "image-themes"
 
 
 def experiment_file(**changes: Any) -> ExperimentFile:
-    """Half of the users of a layer, of whom 6 of 10 are in the experiment."""
+    """Return a file with one experiment in half of a layer, at coverage 0.6."""
     variants = [{"key": key, "weight": 0.5, "policy": "meta"} for key in ("control", "themes")]
     experiment = {
         "key": KEY,
@@ -45,10 +45,10 @@ def experiment_file(**changes: Any) -> ExperimentFile:
 
 
 def assigned(users: Sequence[str], file: ExperimentFile) -> dict[str, str]:
-    """The variant of each user who has one."""
+    """Return the variant of each user in the experiment."""
     (experiment,) = file.experiments
-    places = assign_all(experiment, users, file.layers).tolist()
-    return {user: side_names(experiment)[place] for user, place in zip(users, places, strict=True) if place >= 0}
+    indices = assign_all(experiment, users, file.layers).tolist()
+    return {user: side_names(experiment)[index] for user, index in zip(users, indices, strict=True) if index >= 0}
 
 
 USERS = assigned([f"u{number}" for number in range(60)], experiment_file())
@@ -68,18 +68,18 @@ def deliver(folder: Path, log: str, lines: Sequence[bytes]) -> None:
 
 
 def shop_in(folder: Path) -> Settings:
-    """Each user buys once; the website told of the purchases that users of control made."""
+    """Write a shop in which each user buys once; only purchases of users in control are recorded by the service."""
     shop = SmallShop(folder)
     purchases = [event(user, "s1", -39, "purchase", revenue=5.0) for user in USERS]
     shop.write([sale("s1"), sale("s2")], [*purchases, event("u-else", "s1", -30), event(None, "s1", -30)])
     settings = shop.settings()
     purchased = to_micros(at(-39))
-    told = [
+    recorded = [
         RecordedEvent(user, "s1", "purchase", purchased, purchased + HOUR, 5.0, f"r-{user}")
         for user, variant in USERS.items()
         if variant == "control"
     ]
-    deliver(Path(settings.folder), "recorded_events", [encode_event(each) for each in told])
+    deliver(Path(settings.folder), "recorded_events", [encode_event(each) for each in recorded])
     deliver(Path(settings.folder), "exposures", [page(user, variant) for user, variant in USERS.items()] * 2)
     return settings
 
@@ -90,33 +90,33 @@ def settings(spark, tmp_path_factory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def evidence(settings) -> Evidence:
-    return gather_evidence(settings, experiment_file(), KEY, to_micros(AS_OF))
+def summary(settings) -> PhaseSummary:
+    return summarise_phase(settings, experiment_file(), KEY, to_micros(AS_OF))
 
 
-def test_users_and_purchases_are_summed_by_variant(evidence):
+def test_users_and_purchases_are_summed_by_variant(summary):
     n = {variant: list(USERS.values()).count(variant) for variant in ("control", "themes")}
     assert n["control"] != n["themes"]
     for variant, users in n.items():
-        sums = evidence.up_to(AS_OF.date(), variant)
+        sums = summary.up_to(AS_OF.date(), variant)
         assert (sums.n, sums.sums, sums.products) == (users, {"purchases": users}, {("purchases", "purchases"): users})
-        assert evidence.up_to(AS_OF.date(), variant, segment="country=DE") == sums
+        assert summary.up_to(AS_OF.date(), variant, segment="country=DE") == sums
 
 
-def test_users_are_served_what_the_configuration_gives(evidence):
-    assert evidence.health.recomputed == len(USERS)
-    assert evidence.health.mismatches == 0
-    assert evidence.health.configuration_shas == {"ab12": len(USERS)}
+def test_served_variants_agree_with_the_configuration(summary):
+    assert summary.health.recomputed == len(USERS)
+    assert summary.health.mismatches == 0
+    assert summary.health.configuration_shas == {"ab12": len(USERS)}
 
 
-def test_another_configuration_gives_users_something_else(settings, evidence):
+def test_variants_served_by_another_configuration_are_mismatches(settings, summary):
     other = experiment_file(layer={"name": "home", "ranges": [[0.25, 0.5]]})
-    found = gather_evidence(settings, other, KEY, to_micros(AS_OF)).health
+    found = summarise_phase(settings, other, KEY, to_micros(AS_OF)).health
     assert found.mismatches == len(USERS) - len(assigned(list(USERS), other))
     assert 0 < found.mismatches < len(USERS)
 
 
-def test_users_are_a_table_of_the_phase(settings, evidence):
+def test_users_are_written_to_a_table_of_the_phase(settings, summary):
     folder = phase_folder(settings, experiment_file().experiments[0])
     assert folder == Path(settings.folder) / "experiments/image-themes-3"
     users = pq.read_table(folder / EXPERIMENT_USERS.name).to_pylist()
@@ -125,28 +125,28 @@ def test_users_are_a_table_of_the_phase(settings, evidence):
     assert {path.name for path in folder.iterdir()} == {"experiment_users", "experiment_sums", ".lock"}
 
 
-def test_what_comes_later_is_not_known(settings, evidence):
-    found = gather_evidence(settings, experiment_file(), KEY, to_micros(at(-39)))
+def test_events_after_as_of_are_ignored(settings, summary):
+    found = summarise_phase(settings, experiment_file(), KEY, to_micros(at(-39)))
     assert found.up_to(AS_OF.date(), "control").sums == {"purchases": 0}
 
 
-def test_an_experiment_that_took_nobody_in_is_an_error_that_says_where_to_look(settings, evidence):
-    with pytest.raises(EmptyInputError, match="experiment 'image-themes', phase 4, took no user in from 2026-02-27"):
-        gather_evidence(settings, experiment_file(phase=4), KEY, to_micros(AS_OF))
+def test_experiment_without_users_is_an_error_that_says_what_to_check(settings, summary):
+    with pytest.raises(EmptyInputError, match="experiment 'image-themes', phase 4, included 0 users from 2026-02-27"):
+        summarise_phase(settings, experiment_file(phase=4), KEY, to_micros(AS_OF))
 
 
-def test_an_unknown_experiment_is_an_error_that_names_the_known_ones(settings):
+def test_unknown_experiment_is_an_error_that_names_the_known_ones(settings):
     with pytest.raises(ConfigurationError, match="experiment == 'themes', must be one of the file's: image-themes"):
-        gather_evidence(settings, experiment_file(), "themes", to_micros(AS_OF))
+        summarise_phase(settings, experiment_file(), "themes", to_micros(AS_OF))
 
 
-def test_a_phase_is_analysed_by_one_process(settings, evidence):
+def test_phase_is_analysed_by_one_process_at_a_time(settings, summary):
     folder = phase_folder(settings, experiment_file().experiments[0])
     with held(folder), pytest.raises(BusyError):
-        gather_evidence(settings, experiment_file(), KEY, to_micros(AS_OF))
+        summarise_phase(settings, experiment_file(), KEY, to_micros(AS_OF))
 
 
-def test_a_shop_that_logged_no_page_is_an_error(spark, tmp_path):
+def test_shop_without_logged_pages_is_an_error(spark, tmp_path):
     settings = SmallShop(tmp_path).write([sale("s1")], [event("ann", "s1", -1)]).settings()
     with pytest.raises(InputError, match="no page was logged"):
-        gather_evidence(settings, experiment_file(), KEY, to_micros(AS_OF))
+        summarise_phase(settings, experiment_file(), KEY, to_micros(AS_OF))

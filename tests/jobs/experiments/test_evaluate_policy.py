@@ -1,4 +1,4 @@
-"""What another policy would have earned on pages that were drawn, from a shop's folder."""
+"""Off-policy evaluation of a policy from a shop's folder."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -35,7 +35,7 @@ SALES = ["a", "b", "c", "d", "e"]
 
 
 def page(request: str, user: str, shown: str, propensity: float | None, snapshot: str = NAME) -> bytes:
-    """A page of one sale."""
+    """Return the log line of a page with one sale."""
     assigned = Assignment("explore", 1, "drawn", 17, "assigned", "ab12")
     exposure = Exposure(
         AT,
@@ -74,7 +74,7 @@ def deliver(settings: Settings, log: str, lines: Sequence[bytes]) -> None:
     (folder / "a.jsonl").write_bytes(b"".join(lines))
 
 
-# ann's ranking by meta is d (not open), b; bob's a, e: on pages of one place the policy shows b to ann and a to bob.
+# By meta, ann's ranking is d (not open), b, and bob's a, e: with one position per page, b and a are shown.
 PAGES = [
     page("r1", "ann", "b", 0.5),
     page("r2", "ann", "c", 0.25),
@@ -84,7 +84,7 @@ PAGES = [
 PURCHASES = [purchase("r1", "ann", "b"), purchase("r2", "ann", "c"), purchase("r3", "bob", "a")]
 
 
-def test_pages_on_which_the_policy_agrees_count_by_how_unlikely_they_were(settings):
+def test_matching_pages_are_weighted_by_inverse_propensity(settings):
     deliver(settings, "exposures", PAGES)
     deliver(settings, "recorded_events", PURCHASES)
     found = evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + DAY)
@@ -95,10 +95,10 @@ def test_pages_on_which_the_policy_agrees_count_by_how_unlikely_they_were(settin
     assert revenue.values[IPS].value == pytest.approx(50 * (1 / 0.5 + 1 / 0.2) / 4)
 
 
-def test_what_came_at_or_after_as_of_is_not_known(settings):
+def test_events_recorded_at_or_after_as_of_are_ignored(settings):
     deliver(settings, "exposures", PAGES)
     deliver(settings, "recorded_events", PURCHASES)
-    with pytest.raises(InputError):  # no purchase is known, so nothing was earned
+    with pytest.raises(InputError):  # no purchase is known, so there is no reward
         evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + 2)
 
 
@@ -112,15 +112,15 @@ def test_pages_of_days_after_as_of_are_not_opened(settings):
     assert evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + HOUR) == expected
 
 
-def test_pages_without_propensities_are_refused_with_the_reason(settings):
+def test_pages_without_propensities_are_refused(settings):
     deliver(settings, "exposures", [page("r1", "ann", "b", None)])
     with pytest.raises(InputError, match="logged no propensities"):
         evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + DAY)
 
 
-def test_policy_that_no_kept_snapshot_has_is_refused(settings):
+def test_policy_that_no_existing_snapshot_has_is_refused(settings):
     deliver(settings, "exposures", [*PAGES, page("r5", "ann", "b", 0.5, snapshot="20260101T000000Z-gone0000")])
     deliver(settings, "recorded_events", PURCHASES)
-    with pytest.raises(InputError, match="has policy 'als': keep more of them"):
+    with pytest.raises(InputError, match="has policy 'als', must be 1 or more: keep more"):
         evaluate_policy(settings, EXPERIMENT, "als", "purchases", AT + DAY)
     assert evaluate_policy(settings, EXPERIMENT, "meta", "purchases", AT + DAY).pages == 4

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.experiments.assignment import NOBODY, Assigned, Assigner, assign_all, side_names, side_of_bucket
+from recsys.experiments.assignment import NO_VARIANT, Assigned, Assigner, assign_all, side_names, side_of_bucket
 from recsys.experiments.hashing import bucket, buckets
 from recsys.experiments.settings import Experiment, Layer
 from recsys.instants import to_micros
@@ -27,16 +27,16 @@ def everyone(*experiments: dict, **changes: object) -> dict[str, Assigned]:
 
 
 def logged(assigned: Assigned) -> tuple | None:
-    """Experiment, variant and reason."""
+    """Return experiment, variant and reason of the assignment to log."""
     log = assigned.assignment
     return log and (log.experiment, log.variant, log.reason)
 
 
-def test_variant_is_that_of_the_users_bucket():
+def test_bucket_of_a_user_decides_their_variant():
     """Weights 0.3 and 0.7 at half coverage: [0, 0.15) is control, [0.3, 0.65) is treated."""
     for user, assigned in everyone(written(coverage=0.5)).items():
-        place = bucket("themes:1:", user)
-        expected = "control" if place < 1_500 else "treated" if 3_000 <= place < 6_500 else None
+        own_bucket = bucket("themes:1:", user)
+        expected = "control" if own_bucket < 1_500 else "treated" if 3_000 <= own_bucket < 6_500 else None
         assert (assigned.assignment and assigned.assignment.variant) == expected
         assert assigned.served.policy == {"control": "popularity", "treated": "meta", None: "meta"}[expected]
 
@@ -44,9 +44,9 @@ def test_variant_is_that_of_the_users_bucket():
 def test_assignment_says_all_that_is_logged():
     file = experiment_file(written(phase=2))
     assigned = Assigner(file).assign("user-3", {}, NOW)
-    place = bucket("themes:2:", "user-3")
-    assert place >= 3_000
-    assert assigned.assignment == ("themes", 2, "treated", place, "assigned", file.fingerprint)
+    own_bucket = bucket("themes:2:", "user-3")
+    assert own_bucket >= 3_000
+    assert assigned.assignment == ("themes", 2, "treated", own_bucket, "assigned", file.fingerprint)
     assert assigned.experiment is file.experiments[0]
     assert assigned.served is file.experiments[0].variants[1]
     assert assigned.others == (file.experiments[0].control,)
@@ -61,13 +61,13 @@ def test_experiment_runs_from_start_to_end(now, is_in):
 
 
 @pytest.mark.parametrize("status", ["draft", "paused", "stopped"])
-def test_experiment_that_is_not_running_takes_nobody_in(status):
+def test_experiment_that_is_not_running_includes_no_user(status):
     assert {logged(each) for each in everyone(written(status=status, overrides={USERS[0]: "treated"})).values()} == {
         None
     }
 
 
-def test_targeted_requests_are_taken_in():
+def test_only_targeted_requests_are_included():
     assigner = Assigner(experiment_file(written(targeting={"country": {"$in": ["DE", "FR"]}})))
     assert logged(assigner.assign("user-3", {"country": "FR"}, NOW)) == ("themes", "treated", "assigned")
     assert logged(assigner.assign("user-3", {"country": "IT"}, NOW)) is None
@@ -75,7 +75,7 @@ def test_targeted_requests_are_taken_in():
 
 
 def test_order_of_precedence():
-    """Each line lets the next one through: kill switch, empty unit, override, holdout, layer, coverage."""
+    """The order is kill switch, empty unit, override, holdout, layer, coverage; each line removes the one before."""
     held = next(user for user in USERS if bucket("holdout:h1:", user) < 2_000 and bucket("themes:1:", user) >= 3_000)
     first = written(overrides={held: "control"})
     changes = {"holdouts": [HOLDOUT]}
@@ -95,7 +95,7 @@ def test_override_of_a_later_experiment_wins_over_an_earlier_one_and_over_layer_
     assert [variant.key for variant in assigned.others] == ["control"]
 
 
-def test_kill_switch_serves_default_to_users_who_are_held_out_too():
+def test_kill_switch_serves_the_default_to_users_in_a_holdout_too():
     assert {each.served.policy for each in everyone(written(), holdouts=[HOLDOUT], kill_switch=True).values()} == {
         "meta"
     }
@@ -107,20 +107,20 @@ def test_holdout_serves_its_share_at_any_time():
     assert everyone(holdouts=[HOLDOUT])[held[0]].served.rules is False
 
 
-@pytest.mark.parametrize(("place", "is_held"), [(0, True), (1_999, True), (2_000, False), (9_999, False)])
-def test_holdout_ends_where_its_share_does(place, is_held):
+@pytest.mark.parametrize(("own_bucket", "is_held"), [(0, True), (1_999, True), (2_000, False), (9_999, False)])
+def test_holdout_ends_where_its_share_does(own_bucket, is_held):
     users = [f"user-{number}" for number in range(200_000)]
-    user = users[np.argmax(buckets("holdout:h1:", users) == place)]
-    assert bucket("holdout:h1:", user) == place
+    user = users[np.argmax(buckets("holdout:h1:", users) == own_bucket)]
+    assert bucket("holdout:h1:", user) == own_bucket
     assigned = Assigner(experiment_file(holdouts=[HOLDOUT])).assign(user, {}, NOW)
     assert (assigned.assignment is not None) is is_held
 
 
-def test_first_experiment_that_takes_a_user_in_serves_him():
-    """At coverage 0.4, the first one takes [0, 0.12) and [0.3, 0.58) in."""
+def test_user_is_in_the_first_experiment_that_includes_them():
+    """At coverage 0.4, the first experiment includes [0, 0.12) and [0.3, 0.58)."""
     for user, assigned in everyone(written("first", coverage=0.4), written("second")).items():
-        place = bucket("first:1:", user)
-        assert logged(assigned)[0] == ("first" if place < 1_200 or 3_000 <= place < 5_800 else "second")
+        own_bucket = bucket("first:1:", user)
+        assert logged(assigned)[0] == ("first" if own_bucket < 1_200 or 3_000 <= own_bucket < 5_800 else "second")
 
 
 def test_experiments_of_a_layer_never_share_a_user():
@@ -132,7 +132,7 @@ def test_experiments_of_a_layer_never_share_a_user():
 
 
 def test_layers_are_independent_of_each_other():
-    """A quarter of one layer, and of the rest a half of the other."""
+    """The first experiment has a quarter of one layer, the second half of the other layer, of the remaining users."""
     layers = {"home": {"seed": "layer:home:"}, "other": {"seed": "layer:other:"}}
     first = written("first", layer={"name": "home", "ranges": [[0.0, 0.25]]})
     second = written("second", layer={"name": "other", "ranges": [[0.0, 0.5]]})
@@ -142,7 +142,7 @@ def test_layers_are_independent_of_each_other():
         assert (assigned.assignment and assigned.assignment.experiment) == expected
 
 
-def test_raising_the_coverage_moves_nobody():
+def test_raising_the_coverage_moves_no_user_to_another_variant():
     ramp = [everyone(written(coverage=coverage)) for coverage in (0.1, 0.5, 1.0)]
     for before, after in pairwise(ramp):
         taken = {user: logged(each) for user, each in before.items() if each.assignment}
@@ -150,13 +150,13 @@ def test_raising_the_coverage_moves_nobody():
         assert len(taken) < sum(each.assignment is not None for each in after.values())
 
 
-def test_new_phase_draws_users_anew():
+def test_new_phase_assigns_users_anew():
     sides = [{user: logged(each)[1] for user, each in everyone(written(phase=phase)).items()} for phase in (1, 2)]
     moved = sum(sides[0][user] != sides[1][user] for user in USERS) / len(USERS)
     assert moved == pytest.approx(2 * 0.3 * 0.7, abs=0.02)
 
 
-def test_interleaving_mixes_its_variants_for_everybody():
+def test_interleaving_mixes_its_variants_for_every_user():
     assigned = everyone(written(type="interleave", coverage=0.5, overrides={USERS[0]: "treated"}))
     mixed = [each for each in assigned.values() if each.teams]
     assert {logged(each) for each in mixed} == {("themes", "interleaved", "assigned")}
@@ -182,12 +182,12 @@ _WEIGHTS = st.lists(st.integers(1, 9), min_size=2, max_size=5)
 
 def weighted(weights: list[int]) -> list[dict]:
     parts = enumerate(weights)
-    return [{"key": f"v{place}", "weight": weight / sum(weights), "policy": "meta"} for place, weight in parts]
+    return [{"key": f"v{index}", "weight": weight / sum(weights), "policy": "meta"} for index, weight in parts]
 
 
 @settings(max_examples=40, deadline=None)
 @given(_WEIGHTS, st.floats(0, 1), st.floats(0, 0.9), st.text(LETTERS, min_size=1, max_size=4), st.booleans())
-def test_all_at_once_is_each_alone(weights, coverage, start, prefix, is_mixed):
+def test_assigning_all_users_at_once_agrees_with_one_at_a_time(weights, coverage, start, prefix, is_mixed):
     written_one = written(
         variants=weighted(weights),
         coverage=coverage,
@@ -196,20 +196,22 @@ def test_all_at_once_is_each_alone(weights, coverage, start, prefix, is_mixed):
     )
     units = [f"{prefix}{number}" for number in range(150)] + [""]
     assigner, names = Assigner(experiment_file(written_one)), side_names(experiment(**written_one))
-    places = assign_all(experiment(**written_one), units, LAYERS)
+    indices = assign_all(experiment(**written_one), units, LAYERS)
     alone = [assigner.assign(unit, {}, NOW).assignment for unit in units]
-    assert [names[place] if place != NOBODY else None for place in places] == [log and log.variant for log in alone]
+    assert [names[index] if index != NO_VARIANT else None for index in indices] == [
+        log and log.variant for log in alone
+    ]
 
 
 @given(_WEIGHTS, st.floats(0, 1))
-def test_each_variant_has_its_share_of_the_buckets_to_the_next_one(weights, coverage):
+def test_each_variant_has_its_share_of_the_buckets_rounded(weights, coverage):
     sides = side_of_bucket(experiment(variants=weighted(weights), coverage=coverage))
-    for place, weight in enumerate(weights):
-        assert (sides == place).sum() == pytest.approx(10_000 * coverage * weight / sum(weights), abs=1.001)
+    for index, weight in enumerate(weights):
+        assert (sides == index).sum() == pytest.approx(10_000 * coverage * weight / sum(weights), abs=1.001)
 
 
 def test_growthbook_assigns_the_same_on_100_000_random_pairs():
-    """400 experiments with layer, targeting, coverage and weights drawn, 250 users each, ids beyond ASCII too."""
+    """400 experiments with random layer, targeting, coverage and weights, 250 users each, some ids not ASCII."""
     rng = random.Random(11)
     differing = []
     for number in range(400):
@@ -227,7 +229,7 @@ def test_growthbook_assigns_the_same_on_100_000_random_pairs():
 
 
 def random_experiment(rng: random.Random, number: int) -> tuple:
-    """The same experiment in our words and in GrowthBook's."""
+    """Return the same random experiment in our format and in GrowthBook's."""
     variants = weighted([rng.randint(1, 5) for _ in range(rng.randint(2, 4))])
     start = rng.choice([0.0, 0.25, round(rng.random() * 0.9, 4)])
     coverage = rng.choice([1.0, 0.5, rng.random()])
@@ -249,15 +251,15 @@ def random_experiment(rng: random.Random, number: int) -> tuple:
 
 
 @pytest.fixture
-def hasty_threads():
-    """Let threads change places every 10 µs: shared state is then seen half-way."""
+def frequent_thread_switches():
+    """Switch threads every 10 µs, so that they see shared state half-way through a change."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(interval)
 
 
-def test_8_threads_get_each_of_160_000_requests_right_while_files_are_reloaded(hasty_threads):
+def test_8_threads_assign_160_000_requests_correctly_while_files_are_reloaded(frequent_thread_switches):
     files = [experiment_file(written(phase=phase, coverage=0.6)) for phase in (1, 2)]
     expected = {file.fingerprint: sides_by_hash(file.experiments[0]) for file in files}
     in_force, wrong = [Assigner(files[0])], []
@@ -279,6 +281,6 @@ def test_8_threads_get_each_of_160_000_requests_right_while_files_are_reloaded(h
 
 
 def sides_by_hash(experiment: Experiment) -> dict[str, str]:
-    places = assign_all(experiment, USERS, {})
-    names = [*side_names(experiment), "nobody"]
-    return {user: names[place] for user, place in zip(USERS, places, strict=True)}
+    indices = assign_all(experiment, USERS, {})
+    names = [*side_names(experiment), "none"]
+    return {user: names[index] for user, index in zip(USERS, indices, strict=True)}

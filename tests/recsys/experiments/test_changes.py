@@ -4,7 +4,7 @@ from tests.helpers.written_experiments import NOW, experiment_file, written
 
 USERS = {f"user-{number}": {"country": "DE" if number % 3 else "FR"} for number in range(1_000)}
 BUCKETS = {user: bucket("themes:1:", user) for user in USERS}
-CONTROL = sum(place < 3_000 for place in BUCKETS.values())
+CONTROL = sum(own_bucket < 3_000 for own_bucket in BUCKETS.values())
 
 
 def changed(old: dict, new: dict) -> Changes:
@@ -12,7 +12,7 @@ def changed(old: dict, new: dict) -> Changes:
 
 
 def in_ranges(*ranges: tuple[int, int]) -> int:
-    return sum(any(start <= place < end for start, end in ranges) for place in BUCKETS.values())
+    return sum(any(start <= own_bucket < end for start, end in ranges) for own_bucket in BUCKETS.values())
 
 
 def test_same_file_changes_nothing():
@@ -20,7 +20,7 @@ def test_same_file_changes_nothing():
 
 
 def test_ramp_lets_users_enter_and_moves_none():
-    """Half of it: [0, 0.15) and [0.3, 0.65)."""
+    """At half coverage: [0, 0.15) and [0.3, 0.65)."""
     half = in_ranges((0, 1_500), (3_000, 6_500))
     found = changed({"coverage": 0.5}, {})
     assert found.experiments == (ExperimentChanges("themes", half, 1_000, 1_000 - half, 0, 0),)
@@ -33,12 +33,12 @@ def test_other_weights_move_users():
     assert found.served_otherwise == in_ranges((3_000, 5_000))
 
 
-def test_users_who_are_not_targeted_any_more_leave():
+def test_users_who_are_no_longer_targeted_leave():
     found = changed({}, {"targeting": {"country": "FR"}})
     assert found.experiments == (ExperimentChanges("themes", 1_000, 334, 0, 666, 0),)
 
 
-def test_held_out_and_overridden_users_leave_the_analysis():
+def test_users_in_a_holdout_and_users_with_an_override_are_not_analysed():
     old = experiment_file(written(overrides={"user-1": "control"}))
     holdout = {"key": "h", "seed": "holdout:h:", "share": 0.1, "serve": {"policy": "content"}}
     held = sum(bucket("holdout:h:", user) < 1_000 for user in USERS)
@@ -47,8 +47,8 @@ def test_held_out_and_overridden_users_leave_the_analysis():
     assert found.experiments == (ExperimentChanges("themes", 999, 1_000 - held, 1, held, 0),)
 
 
-def test_experiments_of_either_file_are_listed_and_pages_are_compared_by_what_makes_them():
-    """Control of the new one serves what control of the old one did; its treated are served default's policy."""
+def test_experiments_of_both_files_are_listed_and_pages_are_compared_by_their_settings():
+    """The new control serves the same as the old one; the other variant serves the default's policy."""
     new = written("later", status="running", seed="themes:1:")
     new["variants"][1] = {"key": "b", "weight": 0.7, "policy": "meta"}
     found = changes(experiment_file(written()), experiment_file(new), USERS, NOW)
@@ -59,5 +59,5 @@ def test_experiments_of_either_file_are_listed_and_pages_are_compared_by_what_ma
     assert found.served_otherwise == 1_000 - CONTROL
 
 
-def test_mixed_pages_are_other_pages():
+def test_interleaved_pages_count_as_served_otherwise():
     assert changed({}, {"type": "interleave"}).served_otherwise == 1_000

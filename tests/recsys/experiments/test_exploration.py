@@ -20,19 +20,19 @@ explorations = st.builds(ExplorationSettings, temperature=st.floats(0.01, 100), 
 
 
 def given_before(page: tuple[int, ...], sale: int) -> float:
-    """The probability that a sale comes next, by the probabilities of whole pages; 0 where it is on the page."""
+    """Return the conditional probability of a sale after a page, from those of pages; 0 if it is on the page."""
     if sale in page:
         return 0.0
     return page_probability(SCORES, [*page, sale], EXPLORATION) / page_probability(SCORES, page, EXPLORATION)
 
 
-def test_first_place_is_a_softmax_mixed_with_an_even_draw() -> None:
+def test_first_position_is_a_softmax_mixed_with_a_uniform_draw() -> None:
     settings = ExplorationSettings(temperature=2, floor=0.1)
     expected = 0.9 * exp(3 / 2) / (exp(3 / 2) + exp(1 / 2) + exp(-1 / 2)) + 0.1 / 3
     assert page_probability([1, 3, -1], [1], settings) == pytest.approx(expected)
 
 
-def test_second_place_is_drawn_from_what_the_first_left() -> None:
+def test_second_position_is_drawn_from_the_remaining_sales() -> None:
     settings = ExplorationSettings(temperature=1, floor=0)
     expected = exp(3) / (exp(3) + exp(1) + exp(-1)) * exp(-1) / (exp(1) + exp(-1))
     assert page_probability([1, 3, -1], [1, 2], settings) == pytest.approx(expected)
@@ -54,28 +54,28 @@ def test_pages_are_drawn_as_often_as_their_probability_says() -> None:
 def test_probabilities_of_a_drawn_page_agree_with_those_of_whole_pages(seed: int) -> None:
     page = draw_page(SCORES, 4, EXPLORATION, Random(seed))
     order = tuple(page.order)
-    for place, sale in enumerate(order):
-        passed_over = prod(1 - given_before(order[:before], sale) for before in range(place))
-        assert page.given_before[place] == pytest.approx(given_before(order[:place], sale))
-        assert page.propensities[place] == pytest.approx(given_before(order[:place], sale) * passed_over)
+    for position, sale in enumerate(order):
+        passed_over = prod(1 - given_before(order[:before], sale) for before in range(position))
+        assert page.given_before[position] == pytest.approx(given_before(order[:position], sale))
+        assert page.propensities[position] == pytest.approx(given_before(order[:position], sale) * passed_over)
 
 
-@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("position", range(3))
 @pytest.mark.parametrize("sale", range(4))
-def test_inverse_propensities_count_each_page_once_for_every_sale_at_every_place(sale: int, place: int) -> None:
+def test_inverse_propensities_of_a_sale_at_a_position_have_mean_1_over_pages(sale: int, position: int) -> None:
     counted = naive = 0.0
     for page in PAGES:
-        if page[place] == sale:
-            probability, chance = page_probability(SCORES, page, EXPLORATION), given_before(page[:place], sale)
-            passed_over = prod(1 - given_before(page[:before], sale) for before in range(place))
+        if page[position] == sale:
+            probability, chance = page_probability(SCORES, page, EXPLORATION), given_before(page[:position], sale)
+            passed_over = prod(1 - given_before(page[:before], sale) for before in range(position))
             counted += probability / (chance * passed_over)
             naive += probability / chance
     assert counted == pytest.approx(1)
-    assert naive < 0.95 or place == 0  # what a weight by the probability given those before would count
+    assert naive < 0.95 or position == 0  # a weight of 1 / conditional probability would be biased
 
 
 @given(scores=scores_of_sales, settings=explorations, n=st.integers(0, 15), seed=st.integers(0, 1000))
-def test_page_is_whole_and_its_probabilities_are_in_0_to_1(
+def test_page_is_full_and_its_probabilities_are_in_0_to_1(
     scores: list[float], settings: ExplorationSettings, n: int, seed: int
 ) -> None:
     page = draw_page(scores, n, settings, Random(seed))
@@ -84,20 +84,20 @@ def test_page_is_whole_and_its_probabilities_are_in_0_to_1(
     assert page_probability(scores, page.order, settings) == pytest.approx(prod(page.given_before), rel=1e-6)
 
 
-def test_low_temperature_keeps_the_order_of_scores_however_far_they_are_apart() -> None:
-    scores = [5000.0, 1.0, 3.0, -900.0, 2.0]  # exp(4999 / 0.01) is no float
+def test_low_temperature_preserves_the_order_of_scores_of_any_size() -> None:
+    scores = [5000.0, 1.0, 3.0, -900.0, 2.0]  # exp(4999 / 0.01) overflows
     page = draw_page(scores, 5, ExplorationSettings(temperature=0.01), Random(1))
     assert page.order == [0, 2, 4, 1, 3]
     assert page.propensities == pytest.approx([1] * 5)
 
 
-def test_sales_far_below_the_best_are_drawn_by_their_scores_once_it_is_gone() -> None:
-    page = draw_page([735, 0, 0.5], 3, ExplorationSettings(temperature=1), Random(1))  # exp(-735) has 4 digits left
+def test_sales_far_below_the_best_are_drawn_by_their_scores_after_it() -> None:
+    page = draw_page([735, 0, 0.5], 3, ExplorationSettings(temperature=1), Random(1))  # exp(-735) has 4 digits
     higher = exp(0.5) / (exp(0.5) + exp(0))
     assert page.given_before == pytest.approx([1, higher if page.order[1] == 2 else 1 - higher, 1], rel=1e-12)
 
 
-def test_floor_shows_what_the_policy_never_would() -> None:
+def test_floor_draws_sales_that_the_scores_alone_never_would() -> None:
     settings, random = ExplorationSettings(temperature=0.01, floor=0.3), Random(5)
     drawn = Counter(draw_page([9, 0, 0], 1, settings, random).order[0] for _ in range(6000))
     assert drawn[0] / 6000 == pytest.approx(0.7 + 0.1, abs=0.02)

@@ -5,7 +5,7 @@ import pytest
 
 from recsys.errors import ConfigurationError
 from recsys.experiments.files import check_known, load_experiments
-from recsys.experiments.model_pins import places
+from recsys.experiments.model_pins import served_slots
 from recsys.experiments.settings import ExperimentFile
 from tests.helpers.paths import CONF as ALL_CONF
 from tests.helpers.written_experiments import END, PURCHASES, START, experiment_file, written, written_file
@@ -44,7 +44,7 @@ def refusal(load, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_experiment_file_of_the_project_is_good(path):
+def test_every_experiment_file_of_the_project_is_valid(path):
     load_experiments(path)
 
 
@@ -54,17 +54,17 @@ def test_example_has_every_type_and_changes_nothing():
     assert {experiment.status for experiment in experiments} == {"draft"}
 
 
-def test_file_without_experiments_is_good(load):
+def test_file_without_experiments_is_valid(load):
     assert load("{schema_version: 1, default: {policy: meta}}").experiments == ()
 
 
-def test_good_file_is_what_was_written(load):
+def test_valid_file_is_loaded_as_written(load):
     content = written_file(written(layer=LAYER), written("b", coverage=0.3), holdouts=[HOLDOUT])
     assert load(content) == ExperimentFile.model_validate(content)
 
 
 def variants(*changed: dict) -> dict:
-    return {"variants": [META | {"key": f"v{place}"} | each for place, each in enumerate(changed)]}
+    return {"variants": [META | {"key": f"v{index}"} | each for index, each in enumerate(changed)]}
 
 
 def metrics(**roles: list) -> dict:
@@ -90,7 +90,10 @@ EXPLORED = {"exploration": {"temperature": 1.0}}
         ({"targeting": {"country": False}}, "experiments.0.targeting.country == False: is a boolean, as YAML reads NO"),
         ({"overrides": {"qa": "x"}}, "experiments.0.overrides.qa == 'x': must be a variant: control, treated"),
         ({"seed": "themes"}, "experiments.0.seed == 'themes': must end with ':', or user 11 of seed 'a' is user 1"),
-        ({"seed": "layer:home:"}, "experiments.0.seed == 'layer:home:': must be used once, layers.home.seed has it"),
+        (
+            {"seed": "layer:home:"},
+            "experiments.0.seed == 'layer:home:': must be used once, layers.home.seed has it already",
+        ),
         (
             {"layer": {"name": "hom", "ranges": [[0.0, 1.0]]}},
             "experiments.0.layer.name == 'hom': must be one of the file's layers: home",
@@ -114,16 +117,16 @@ EXPLORED = {"exploration": {"temperature": 1.0}}
         ),
         (
             variants({}, {"policy": "content", "key": "v0"}),
-            "experiments.0.variants.1.key == 'v0': must be used once, experiments.0.variants.0.key has it",
+            "experiments.0.variants.1.key == 'v0': must be used once, experiments.0.variants.0.key has it already",
         ),
         (
             variants({}, {"key": "interleaved", "rules": False}),
-            "experiments.0.variants.1.key == 'interleaved': must be another word: mixed pages are logged so",
+            "experiments.0.variants.1.key == 'interleaved': must be another word: interleaved pages are logged under",
         ),
         (
             variants({}, {"policy": "content", "model": "champion"}),
             "experiments.0.variants.1 == {'key': 'v1', 'model': 'champion', 'policy': 'content', 'weight': 0.5}: "
-            "'model' is for policy meta alone",
+            "'model' is only for policy meta",
         ),
         (
             variants({}, {}),
@@ -154,7 +157,7 @@ EXPLORED = {"exploration": {"temperature": 1.0}}
         (
             metrics(secondary=[RATIO, PURCHASES]),
             "experiments.0.analysis.secondary.1.name == 'purchases_per_user': must be used once, "
-            "experiments.0.analysis.primary.0.name has it",
+            "experiments.0.analysis.primary.0.name has it already",
         ),
         (
             metrics(secondary=[RATIO | {"denominator": "visits"}]),
@@ -183,15 +186,15 @@ def test_broken_experiment_is_refused_with_key_value_and_rule(refusal, changes, 
         ({"experiments": {}}, "experiments == {}: Input should be a valid tuple"),
         (
             {"experiments": [written(), written("b", seed="b:"), written(seed="c:")]},
-            "experiments.2.key == 'themes': must be used once, experiments.0.key has it",
+            "experiments.2.key == 'themes': must be used once, experiments.0.key has it already",
         ),
         (
             {"holdouts": [HOLDOUT | {"key": "themes"}]},
-            "experiments.0.key == 'themes': must be used once, holdouts.0.key has it",
+            "experiments.0.key == 'themes': must be used once, holdouts.0.key has it already",
         ),
         (
             {"holdouts": [HOLDOUT, HOLDOUT | {"key": "h2"}]},
-            "holdouts.1.seed == 'holdout:h1:': must be used once, holdouts.0.seed has it",
+            "holdouts.1.seed == 'holdout:h1:': must be used once, holdouts.0.seed has it already",
         ),
         (
             {"holdouts": [HOLDOUT | {"share": 0.6}]},
@@ -206,8 +209,8 @@ def test_broken_file_is_refused_with_key_value_and_rule(refusal, changes, proble
     assert line.startswith(problem)
 
 
-def test_everything_that_is_wrong_is_said_at_once(refusal):
-    """A broken value of one experiment hides nothing of the others."""
+def test_all_problems_are_listed_at_once(refusal):
+    """An invalid value of one experiment does not hide the problems of the others."""
     broken = written("a", status="on")
     lines = refusal(written_file(broken, written("b", end=START, overrides={"qa": "x"}), written("b", seed="b")))
     keys = [line.split(" == ")[0] for line in lines]
@@ -220,7 +223,7 @@ def test_everything_that_is_wrong_is_said_at_once(refusal):
     ]
 
 
-def test_key_that_stands_twice_is_refused(load, tmp_path):
+def test_duplicate_key_is_refused(load, tmp_path):
     with pytest.raises(ConfigurationError, match="key 'default' stands twice"):
         load("{schema_version: 1, default: {policy: meta}, default: {policy: content}}")
 
@@ -254,7 +257,7 @@ def test_experiments_of_a_layer_that_run_at_the_same_time_share_no_range(load, r
         assert line.endswith("must not overlap those of first, which runs at the same time in the same layer")
 
 
-def test_fingerprint_is_blind_to_comments_layout_defaults_and_zones(load):
+def test_fingerprint_does_not_depend_on_comments_layout_defaults_and_time_zones(load):
     content = written_file(written())
     same = deepcopy(content) | {"kill_switch": False, "unit": "user_id"}
     same["experiments"][0] |= {"coverage": 1.0, "phase": 1, "start": "2026-03-02T01:00:00+01:00"}
@@ -278,18 +281,18 @@ def test_fingerprint_is_blind_to_comments_layout_defaults_and_zones(load):
     ],
     ids=str,
 )
-def test_fingerprint_tells_what_means_something_else_apart(changes):
+def test_fingerprint_differs_where_the_meaning_differs(changes):
     assert experiment_file(written(**changes)).fingerprint != experiment_file(written()).fingerprint
 
 
 def known(file: ExperimentFile, policies: set[str], pins: dict[str, str]) -> None:
-    check_known(places({"home": file}, START, END), policies, pins, own_version="6")
+    check_known(served_slots({"home": file}, START, END), policies, pins, own_version="6")
 
 
 PINS = {"home/themes/1/treated": "7"}
 
 
-def test_file_that_the_snapshot_can_serve_is_good():
+def test_file_that_the_snapshot_can_serve_is_valid():
     known(experiment_file(written()), {"meta", "popularity", "meta@7"}, PINS)
 
 
@@ -310,5 +313,5 @@ def test_pinned_version_must_be_in_the_snapshot():
         known(experiment_file(written()), {"meta", "popularity"}, PINS)
 
 
-def test_drafts_may_name_what_no_snapshot_has():
+def test_drafts_may_name_policies_that_no_snapshot_has():
     known(experiment_file(written(status="draft")), {"meta"}, {})

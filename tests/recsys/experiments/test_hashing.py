@@ -19,12 +19,12 @@ def test_fnv_gives_the_published_hashes(text, expected):
     assert fnv1a32(code_units(text)) == expected
 
 
-def test_bucket_is_the_hash_of_the_hash_in_decimals():
+def test_bucket_is_the_hash_of_the_decimal_digits_of_the_hash():
     inner = fnv1a32(b"seed:user-7")
     assert bucket("seed:", "user-7") == fnv1a32(str(inner).encode()) % 10_000
 
 
-def test_text_beyond_ascii_is_hashed_as_javascript_sees_it():
+def test_text_that_is_not_ascii_is_hashed_by_utf16_code_units():
     assert list(code_units("é🎉")) == [0xE9, 0xD83C, 0xDF89]
 
 
@@ -34,7 +34,7 @@ def test_growthbook_gives_the_same_buckets(seed, unit):
 
 
 @given(st.text(max_size=5), st.lists(st.text(), max_size=12))
-def test_buckets_of_many_are_those_of_each(seed, units):
+def test_buckets_of_many_units_agree_with_one_at_a_time(seed, units):
     assert buckets(seed, units).tolist() == [bucket(seed, unit) for unit in units]
 
 
@@ -46,7 +46,7 @@ def test_arrow_arrays_are_read_too():
 
 
 def test_numbers_of_every_length_are_hashed_without_leading_zeros():
-    """Short inner hashes are rare: so many users hold some of five digits."""
+    """Short inner hashes are rare: 100,000 users are enough for some with five digits."""
     units = [f"user-{number}" for number in range(100_000)]
     inner = [fnv1a32(f"s:{unit}".encode()) for unit in units]
     short = [unit for unit, value in zip(units, inner, strict=True) if value < 10**6]
@@ -58,8 +58,8 @@ def test_compiled_split_is_the_bucket():
     assert Split("layer:home:").bucket(code_units("user-3")) == bucket("layer:home:", "user-3")
 
 
-def test_splits_by_60_neighbouring_seeds_are_independent_in_pairs():
-    """χ² of each of the 1,770 pairs of halves over 20,000 users: some 5 % of them lie beyond the 5 % limit."""
+def test_splits_by_60_similar_seeds_are_independent_in_pairs():
+    """Of the χ² statistics of the 1,770 pairs over 20,000 users, about 5 % must exceed the 5 % critical value."""
     users = [f"user-{number:07d}" for number in range(20_000)]
     sides = np.array([np.where(buckets(f"experiment-{number}:1:", users) < 5_000, 1.0, -1.0) for number in range(60)])
     correlations = np.corrcoef(sides)[np.triu_indices(60, k=1)]

@@ -4,6 +4,7 @@ import pytest
 
 from recsys.errors import ConfigurationError
 from recsys.experiments.transition import check_transition
+from recsys.wording import plural
 from tests.helpers.written_experiments import DURING, END, PURCHASES, REVENUE, START, experiment_file, written
 
 VARIANTS = written()["variants"]
@@ -13,7 +14,7 @@ OLD = {"coverage": 0.5, "layer": LAYER, "targeting": {"country": "DE"}}
 
 
 def problems(old: dict, new: dict, now=DURING, **changes) -> list[str]:
-    """What check_transition says of one experiment that changes."""
+    """Return the problems that check_transition finds when one experiment changes."""
     files = (
         experiment_file(written(**old), layers=LAYERS),
         experiment_file(written(**new), **{"layers": LAYERS} | changes),
@@ -22,7 +23,7 @@ def problems(old: dict, new: dict, now=DURING, **changes) -> list[str]:
         check_transition(*files, now)
     except ConfigurationError as error:
         first, *lines = str(error).splitlines()
-        assert first == f"{len(lines)} changes that running experiments do not allow:"
+        assert first == f"{plural(len(lines), 'change')} not allowed while experiments run:"
         return [line.strip() for line in lines]
     return []
 
@@ -50,7 +51,7 @@ NOT_IN_A_PHASE = [
         {"variants": VARIANTS[::-1]},
         "experiments.0.variants == ['treated', 'control']: must stay ['control', 'treated']",
     ),
-    ({"coverage": 0.4}, "experiments.0.coverage == 0.4: must not be below 0.5: users who are in would leave; pause it"),
+    ({"coverage": 0.4}, "experiments.0.coverage == 0.4: must not be below 0.5: users in the experiment would leave it"),
     ({"layer": None}, "experiments.0.layer == {}: must stay {'name': 'home', 'ranges': [[0.2, 0.5]]} in this phase"),
     (
         {"layer": LAYER | {"name": "other"}},
@@ -58,13 +59,13 @@ NOT_IN_A_PHASE = [
     ),
     (
         {"layer": LAYER | {"ranges": [[0.0, 0.4], [0.45, 1.0]]}},
-        "experiments.0.layer.ranges == [[0.0, 0.4], [0.45, 1.0]]: must hold all of [[0.2, 0.5]]",
+        "experiments.0.layer.ranges == [[0.0, 0.4], [0.45, 1.0]]: must contain all of [[0.2, 0.5]]",
     ),
     (analysis(alpha=0.1), "experiments.0.analysis.alpha == 0.1: must stay 0.05 in this phase"),
     (analysis(primary=[REVENUE]), "experiments.0.analysis.primary == ({'name': 'revenue_per_user'"),
     (analysis(attribution_days=3), "experiments.0.analysis.attribution_days == 3.0: must stay 7"),
     (analysis(guardrails=[REVENUE | {"margin": 1.0}]), "experiments.0.analysis.guardrails == ({'margin': 1.0, 'name'"),
-    ({"status": "draft"}, "experiments.0.status == 'draft': must not be draft again: write paused or stopped"),
+    ({"status": "draft"}, "experiments.0.status == 'draft': must not return to draft: write paused or stopped"),
     (
         {"start": START + timedelta(days=4)},
         "experiments.0.start == '2026-03-06T00:00:00Z': must stay 2026-03-02T00:00:00Z",
@@ -73,7 +74,7 @@ NOT_IN_A_PHASE = [
 
 
 @pytest.mark.parametrize(("change", "problem"), NOT_IN_A_PHASE, ids=lambda value: str(value)[:60])
-def test_running_experiment_does_not_change_so(change, problem):
+def test_running_experiment_does_not_allow_this_change(change, problem):
     (line,) = problems(OLD, OLD | change)
     assert line.startswith(problem)
 
@@ -87,9 +88,9 @@ def test_running_experiment_does_not_change_so(change, problem):
         ({"status": "draft"}, {}, DURING),
         ({}, {}, START - timedelta(seconds=1)),
     ],
-    ids=["a new phase", "a phase after some that were never in force", "a draft", "not begun"],
+    ids=["a new phase", "a new phase that skips numbers", "a draft", "not begun"],
 )
-def test_anything_changes_before_a_phase_begins(change, old, new, now):
+def test_every_change_is_allowed_before_a_phase_begins(change, old, new, now):
     assert problems(OLD | old, OLD | change | new, now) == []
 
 
@@ -107,12 +108,12 @@ def test_anything_changes_before_a_phase_begins(change, old, new, now):
     ],
     ids=str,
 )
-def test_running_experiment_may_change_so(change):
+def test_running_experiment_allows_this_change(change):
     assert problems(OLD, OLD | change) == []
 
 
 @pytest.mark.parametrize("status", ["running", "paused", "stopped"])
-def test_begun_phase_stays_what_it_is_whatever_its_status(status):
+def test_phase_that_has_begun_is_fixed_whatever_its_status(status):
     assert len(problems(OLD | {"status": status}, OLD | {"status": "stopped", "coverage": 0.1})) == 1
 
 
@@ -124,11 +125,11 @@ def test_weights_of_a_running_experiment_stay():
     assert problems(OLD, OLD | {"variants": halves, "phase": 2}) == []
 
 
-def test_paused_experiment_runs_again():
+def test_paused_experiment_may_be_resumed():
     assert problems(OLD | {"status": "paused"}, OLD) == []
 
 
-def test_stopped_experiment_runs_again_in_a_new_phase_alone():
+def test_stopped_experiment_may_be_restarted_in_a_new_phase_only():
     stopped = OLD | {"status": "stopped"}
     (line,) = problems(stopped, OLD)
     assert line.startswith(
@@ -137,7 +138,7 @@ def test_stopped_experiment_runs_again_in_a_new_phase_alone():
     assert problems(stopped, OLD | {"phase": 2}) == []
 
 
-def test_experiment_that_has_ended_takes_nobody_in_again():
+def test_end_of_an_experiment_that_has_ended_cannot_be_postponed():
     (line,) = problems(OLD, OLD | {"end": END + timedelta(days=1)}, now=END)
     assert line.startswith("experiments.0.end == '2026-03-17T00:00:00Z': must stay 2026-03-16T00:00:00Z, it has passed")
 
@@ -150,7 +151,7 @@ def test_phase_does_not_go_down(status):
 
 def test_new_phase_needs_a_new_seed():
     (line,) = problems(OLD | {"seed": "a:"}, OLD | {"seed": "a:", "phase": 2})
-    assert line == "experiments.0.seed == 'a:': must not be that of phase 1: leave it out to draw users anew"
+    assert line == "experiments.0.seed == 'a:': must not be that of phase 1: leave it out to assign users anew"
 
 
 def test_seed_of_a_layer_stays_while_an_experiment_of_it_runs():
@@ -172,7 +173,7 @@ def test_seed_of_a_layer_stays_while_an_experiment_of_it_runs():
     ],
     ids=str,
 )
-def test_running_experiment_is_not_left_out(old, now, is_good):
+def test_running_experiment_must_not_be_left_out(old, now, is_good):
     found = problems(old, {"key": "another"}, now)
     assert found == (
         []
@@ -181,7 +182,7 @@ def test_running_experiment_is_not_left_out(old, now, is_good):
     )
 
 
-def test_all_problems_are_listed_under_their_new_places():
+def test_all_problems_are_listed_under_their_keys_in_the_new_file():
     old = experiment_file(written(**OLD), written("second"))
     new = experiment_file(written("second", coverage=0.5, **analysis(alpha=0.1)), written(**OLD | {"targeting": None}))
     with pytest.raises(ConfigurationError) as error:
@@ -190,5 +191,5 @@ def test_all_problems_are_listed_under_their_new_places():
     assert keys == ["experiments.1.targeting", "experiments.0.coverage", "experiments.0.analysis.alpha"]
 
 
-def test_same_file_follows_itself():
+def test_unchanged_file_has_no_problems():
     assert problems(OLD, OLD) == []

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from recsys.experiments.analysis.outcomes import COLUMNS, Quantities, credit, winsorized
-from recsys.experiments.evidence import ALL, EVERYBODY, TRIGGERED, Evidence
+from recsys.experiments.phase_summary import ALL, ALL_USERS, TRIGGERED, PhaseSummary
 from recsys.experiments.settings import Experiment
 from recsys.instants import DAY, HOUR, SECOND, from_micros, parse_instant
 from recsys.pipeline import outcomes
@@ -59,14 +59,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Event:
-    """An event; `at` in hours after START, `told` when it was recorded, by default at once."""
+    """An event; `at` and `recorded` are its times in hours after START, the latter by default the former."""
 
     user: str
     at: float
     kind: str = "visit"
     sale: str = "s1"
     revenue: float | None = None
-    told: float | None = None
+    recorded: float | None = None
     token: str = ""
 
     @property
@@ -75,7 +75,7 @@ class Event:
 
     @property
     def recorded_at(self) -> int:
-        return START + round((self.at if self.told is None else self.told) * HOUR)
+        return START + round((self.at if self.recorded is None else self.recorded) * HOUR)
 
 
 def experiment(kind: str = "ab", **analysis: Any) -> Experiment:
@@ -111,7 +111,7 @@ def frame(spark: SparkSession, table: Table, rows: Iterable[dict[str, Any]]) -> 
     return spark.createDataFrame([tuple(row.get(name) for name in table.columns) for row in rows], schema)
 
 
-def logged(page: Page) -> dict[str, Any]:
+def exposure_row(page: Page) -> dict[str, Any]:
     return {
         "event_id": f"{page.user}|{page.id}",
         "exposed_at": from_micros(page.shown_at),
@@ -132,7 +132,7 @@ def logged(page: Page) -> dict[str, Any]:
     }
 
 
-def told(event: Event) -> dict[str, Any]:
+def event_row(event: Event) -> dict[str, Any]:
     return {
         "event_id": str(event),
         "user_id": event.user,
@@ -148,10 +148,10 @@ def told(event: Event) -> dict[str, Any]:
 
 @dataclass
 class Gathered:
-    """All that is made of some pages and events."""
+    """The users and the summary computed from some pages and events."""
 
     users: dict[str, dict[str, Any]]
-    evidence: Evidence
+    summary: PhaseSummary
 
 
 def gather(
@@ -162,12 +162,17 @@ def gather(
     settings: Experiment | None = None,
     as_of: int = AS_OF,
 ) -> Gathered:
-    """Let Spark do it; by default the service was told of what carries a token."""
+    """Compute them with Spark; by default, the service recorded the events with a token."""
     settings, events = settings or experiment(), list(events)
     recorded = [event for event in events if event.token] if recorded is None else recorded
-    shown = outcomes.pages(frame(spark, COMPACTED_EXPOSURES, map(logged, pages)), settings, as_of).localCheckpoint()
+    shown = outcomes.pages(
+        frame(spark, COMPACTED_EXPOSURES, map(exposure_row, pages)), settings, as_of
+    ).localCheckpoint()
     happened = outcomes.events(
-        frame(spark, EVENTS, map(told, events)), frame(spark, COMPACTED_EVENTS, map(told, recorded)), settings, as_of
+        frame(spark, EVENTS, map(event_row, events)),
+        frame(spark, COMPACTED_EVENTS, map(event_row, recorded)),
+        settings,
+        as_of,
     )
     quantities = Quantities.of(settings)
     users = outcomes.with_segments(outcomes.first_pages(shown), quantities.segments).localCheckpoint()
@@ -176,7 +181,7 @@ def gather(
     sums = EXPERIMENT_SUMS.check(experiment_sums(days, quantities, caps(table, quantities)))
     found = health(shown, users, lambda ids: np.full(len(ids), "control"))
     rows = {row["user_id"]: row.asDict() for row in table.collect()}
-    return Gathered(rows, Evidence(sums_of(sums.toArrow()), found))
+    return Gathered(rows, PhaseSummary(sums_of(sums.toArrow()), found))
 
 
 def outcome(gathered: Gathered, user: str, *columns: str) -> tuple[float, ...]:
@@ -201,15 +206,15 @@ PAGES = [
     *(Page("fay", 5), Page("gus", 5), Page("hal", 5), Page("kim", 5, request="k1"), Page("lea", 5, request="l1")),
     *(Page("ned", 5), Page("visitor", 5, request="v1"), Page("zoe", 6, "themes", request="z1"), Page("una", 5)),
 ]
-EVENTS_TOLD = [
-    *(Event("fay", 4.999), Event("fay", 5), Event("fay", 5 + 71.999), Event("fay", 5 + 72), Event("nobody", 6)),
+SHOP_EVENTS = [
+    *(Event("fay", 4.999), Event("fay", 5), Event("fay", 5 + 71.999), Event("fay", 5 + 72), Event("not5", 6)),
     *(Event("gus", -43.01), Event("gus", -43), Event("gus", 4.9), Event("gus", 0, "purchase", revenue=7.5)),
     Event("gus", 6, "purchase", revenue=2.0),
     *(Event("hal", 6, revenue=100.0), Event("hal", 7, "purchase"), Event("hal", 8, "purchase", revenue=3.5)),
     *SHOP,
     *(Event("ned", 6), Event("ned", 6 + 1.001 * A_SECOND), Event("ned", 6, sale="s2"), Event("ned", 6, "purchase")),
     *(Event("zoe", 7, "purchase", revenue=4.0), Event("zoe", 8)),
-    *(Event("una", 6, "purchase", told=50), Event("una", 7, "purchase")),
+    *(Event("una", 6, "purchase", recorded=50), Event("una", 7, "purchase")),
 ]
 WEBSITE = [
     replace(SHOP[0], at=6 - 0.5 * A_SECOND, revenue=None, token="k1"),
@@ -221,38 +226,38 @@ WEBSITE = [
 
 @pytest.fixture(scope="module")
 def gathered(spark) -> Gathered:
-    """What is made of the small cases, all at once: a run of Spark takes seconds."""
-    return gather(spark, PAGES, EVENTS_TOLD, WEBSITE)
+    """Return the small cases, computed all at once: a run of Spark takes seconds."""
+    return gather(spark, PAGES, SHOP_EVENTS, WEBSITE)
 
 
-def test_a_user_belongs_to_the_variant_of_his_first_page(gathered):
+def test_user_belongs_to_the_variant_of_their_first_page(gathered):
     assert [gathered.users[user]["variant"] for user in ("ann", "bob")] == ["control", "themes"]
     assert [gathered.users[user]["jumped"] for user in ("ann", "bob")] == [True, False]
-    assert gathered.evidence.health.jumpers == 1
+    assert gathered.summary.health.jumpers == 1
 
 
-def test_pages_of_other_reasons_phases_experiments_and_times_take_nobody_in(gathered):
+def test_pages_of_other_reasons_phases_experiments_and_times_include_no_user(gathered):
     expected = {"ann", "bob", "cyd", "dan", "eve", "fay", "gus", "hal", "kim", "lea", "ned", "visitor", "zoe", "una"}
     assert gathered.users.keys() == expected
 
 
-def test_a_page_that_fell_back_takes_its_user_in_all_the_same(gathered):
+def test_fallback_page_includes_its_user_too(gathered):
     assert outcome(gathered, "cyd", "variant", "exposures", "fallbacks") == ("themes", 3, 2)
 
 
-def test_a_page_delivered_twice_counts_once(gathered):
+def test_page_delivered_twice_counts_once(gathered):
     assert outcome(gathered, "dan", "exposures") == (2,)
 
 
-def test_pages_count_while_the_attribution_lasts(gathered):
+def test_pages_count_within_the_attribution_window(gathered):
     assert outcome(gathered, "eve", "exposures", "triggered") == (2, False)
 
 
-def test_events_count_from_the_first_page_until_the_attribution_ends(gathered):
+def test_events_count_within_the_attribution_window(gathered):
     assert outcome(gathered, "fay", *COUNTS) == (2, 0, 0)
 
 
-def test_the_past_is_what_happened_in_the_days_before_the_first_page(gathered):
+def test_covariates_are_the_outcomes_in_the_lookback_before_the_first_page(gathered):
     assert outcome(gathered, "gus", *PAST) == (2, 1, 7.5)
     assert outcome(gathered, "gus", *COUNTS) == (0, 1, 2.0)
 
@@ -261,33 +266,33 @@ def test_revenue_is_that_of_purchases(gathered):
     assert outcome(gathered, "hal", *COUNTS) == (1, 2, 3.5)
 
 
-def test_what_is_told_by_shop_and_website_counts_once_and_keeps_its_token(gathered):
+def test_event_recorded_by_shop_and_website_counts_once_with_its_token(gathered):
     assert outcome(gathered, "kim", *COUNTS, *ATTRIBUTED) == (0, 2, 10.0, 0, 2, 10.0)
 
 
-def test_what_the_shop_does_not_tell_did_not_happen(gathered):
+def test_event_that_only_the_website_recorded_does_not_count(gathered):
     assert outcome(gathered, "lea", *COUNTS) == (0, 0, 0)
 
 
-def test_events_more_than_a_second_apart_or_of_other_sales_are_others(gathered):
+def test_events_more_than_a_second_apart_or_of_other_sales_are_different(gathered):
     assert outcome(gathered, "ned", *COUNTS) == (3, 1, 0)
 
 
-def test_a_token_gives_an_event_to_the_user_of_the_page(gathered):
+def test_event_with_a_token_belongs_to_the_user_of_the_page(gathered):
     assert outcome(gathered, "visitor", *COUNTS, *ATTRIBUTED) == (0, 1, 4.0, 0, 1, 4.0)
     assert outcome(gathered, "zoe", *COUNTS, *ATTRIBUTED) == (1, 0, 0, 0, 0, 0)
 
 
-def test_what_is_recorded_late_is_unknown_before_and_counts_on_the_day_that_it_was_known(spark):
-    events = [Event("una", 6, "purchase", told=50), Event("una", 7, "purchase")]
+def test_event_recorded_late_counts_from_the_day_of_its_recording(spark):
+    events = [Event("una", 6, "purchase", recorded=50), Event("una", 7, "purchase")]
     assert outcome(gather(spark, [Page("una", 5)], events, as_of=START + 50 * HOUR), "una", "purchases") == (1,)
-    evidence = gather(spark, [Page("una", 5)], events).evidence
-    grown = {group.day: each.sums["purchases"] for group, each in evidence.sums.items() if group[:2] == (ALL, "")}
+    summary = gather(spark, [Page("una", 5)], events).summary
+    grown = {group.day: each.sums["purchases"] for group, each in summary.sums.items() if group[:2] == (ALL, "")}
     assert grown == {date(2026, 3, 2): 1, date(2026, 3, 4): 1}
 
 
 def test_health_counts_each_page_once(gathered):
-    found = gathered.evidence.health
+    found = gathered.summary.health
     assert found.pages == {
         ("themes", "override"): 1,
         ("themes", "kill"): 1,
@@ -303,17 +308,17 @@ def test_health_counts_each_page_once(gathered):
     assert sum(found.model_versions.values()) == 26
 
 
-def test_health_counts_users_who_were_served_another_variant_than_the_configuration_gives(gathered):
-    found = gathered.evidence.health  # the configuration gives everybody control
+def test_health_counts_users_served_another_variant_than_configured(gathered):
+    found = gathered.summary.health  # the configuration gives every user control
     assert found.users == {"control": 11, "themes": 3}
     assert (found.recomputed, found.mismatches) == (14, 3)
 
 
-def test_rare_values_are_one_segment_and_absent_ones_another(spark):
+def test_less_frequent_values_share_a_segment_and_missing_ones_another(spark):
     pages = [Page(f"u{number:02}", 1, country=f"C{number // 2:02}") for number in range(42)]  # 21 countries of two
     pages += [Page("x", 1, country="C20"), Page("y", 2, country=None), Page("y", 3, country="C00")]
-    users = {group.segment: each.n for group, each in gather(spark, pages).evidence.sums.items() if each.n}
-    assert users.pop(EVERYBODY) == 44
+    users = {group.segment: each.n for group, each in gather(spark, pages).summary.sums.items() if each.n}
+    assert users.pop(ALL_USERS) == 44
     assert users.pop("country=C20") == 3
     assert users == {**{f"country=C{number:02}": 2 for number in range(19)}, "country=other": 3}
 
@@ -338,23 +343,23 @@ def credited(spark) -> Gathered:
     return gather(spark, pages, events, settings=experiment("interleave"))
 
 
-def test_a_purchase_is_credited_to_the_team_of_the_latest_page_before_that_showed_the_sale(credited):
+def test_purchase_is_credited_to_the_latest_page_before_that_showed_the_sale(credited):
     assert outcome(credited, "ann", credit("control"), credit("themes")) == (1, 1)
     assert outcome(credited, "bob", credit("control"), credit("themes")) == (0, 0)
 
 
-def test_a_purchase_that_names_its_page_is_credited_to_the_team_there(credited):
+def test_purchase_with_a_token_is_credited_to_the_team_on_that_page(credited):
     assert outcome(credited, "cyd", credit("control"), credit("themes")) == (0, 1)
 
 
-def test_credits_of_both_teams_are_multiplied_user_by_user(credited):
-    total = credited.evidence.up_to(date(2026, 3, 20), "interleaved")
+def test_products_of_credits_are_summed_over_users(credited):
+    total = credited.summary.up_to(date(2026, 3, 20), "interleaved")
     assert total.product(credit("control"), credit("themes")) == 1 * 1
     assert total.product(credit("themes"), credit("themes")) == 1 + 1
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 100])
-def test_users_stay_whole_however_rows_come(rows):
+def test_rows_of_a_user_stay_in_one_chunk(rows):
     users = "aabbbbbcdde"
     table = pa.table({"user_id": list(users), "row": range(len(users))})
     chunks = list(whole_users(table.to_batches(max_chunksize=2), rows))
@@ -368,7 +373,7 @@ Log = tuple[list[Page], list[Event], list[Event]]
 
 
 def random_log(seed: int) -> Log:
-    """Pages and events of a few users, some late, told twice, with foreign tokens or of two variants."""
+    """Return pages, events and recorded events of a few users: some late, repeated, with tokens of other users."""
     rng = random.Random(seed)
     users = [f"u{number}" for number in range(9)]
     pages = [
@@ -386,7 +391,7 @@ def random_log(seed: int) -> Log:
     ]
     events = []
     for number in range(200):
-        at = round(rng.uniform(-70, 280), 2) + number / 100_000  # no two at the same time
+        at = round(rng.uniform(-70, 280), 2) + number / 100_000  # all times differ
         kind = rng.choice(["visit", "visit", "purchase"])
         shown = [page.request for page in pages if page.at < at]
         token = rng.choice([*shown, "nowhere"]) if rng.random() < 0.4 else ""
@@ -398,7 +403,7 @@ def random_log(seed: int) -> Log:
 
 
 def user_states(pages: list[Page], events: list[Event], recorded: list[Event], as_of: int) -> dict[str, dict[str, Any]]:
-    """The columns of each user as known at an instant, by loops."""
+    """Return the columns of each user as known at an instant, computed by loops."""
     tokens = {(each.user, each.sale, each.kind, each.revenue, round(each.at, 2)): each.token for each in recorded}
     analysed = sorted(
         {page for page in pages if page.reason != "override" and page.shown_at < as_of}, key=lambda page: page.shown_at
@@ -436,7 +441,7 @@ def random_case(spark, request) -> tuple[Log, Gathered]:
     return log, gather(spark, *log)
 
 
-def test_random_logs_give_each_user_what_loops_give_him(random_case):
+def test_outcomes_of_random_logs_agree_with_loops(random_case):
     log, gathered = random_case
     expected = user_states(*log, AS_OF)
     assert gathered.users.keys() == expected.keys()
@@ -446,9 +451,9 @@ def test_random_logs_give_each_user_what_loops_give_him(random_case):
         assert found == pytest.approx({name: state[name] for name in columns}), user
 
 
-def test_sums_up_to_a_day_are_those_of_what_was_known_at_its_end(random_case):
+def test_sums_up_to_a_day_agree_with_loops_over_what_was_known(random_case):
     log, gathered = random_case
-    evidence = gathered.evidence
+    summary = gathered.summary
     final = user_states(*log, AS_OF)
     limits = {name: np.quantile([each[name] for each in final.values()], 0.9) for name in ("revenue", "pre_revenue")}
     for day in range(-1, 12):
@@ -456,17 +461,17 @@ def test_sums_up_to_a_day_are_those_of_what_was_known_at_its_end(random_case):
         for state in states.values():
             state |= {winsorized(name, 0.9): min(state[name], limit) for name, limit in limits.items()}
         for variant in ("control", "themes"):
-            for population, segment in ((ALL, EVERYBODY), (ALL, "country=FR"), (TRIGGERED, EVERYBODY)):
-                mine = [
+            for population, segment in ((ALL, ALL_USERS), (ALL, "country=FR"), (TRIGGERED, ALL_USERS)):
+                expected = [
                     state
                     for state in states.values()
                     if state["variant"] == variant
-                    and segment in (EVERYBODY, f"country={state['country']}")
+                    and segment in (ALL_USERS, f"country={state['country']}")
                     and (population == ALL or state["triggered"])
                 ]
-                found = evidence.up_to(from_micros(START + day * DAY).date(), variant, population, segment)
-                assert found.n == len(mine)
+                found = summary.up_to(from_micros(START + day * DAY).date(), variant, population, segment)
+                assert found.n == len(expected)
                 for name, value in found.sums.items():
-                    assert value == pytest.approx(sum(each[name] for each in mine), abs=1e-6), name
+                    assert value == pytest.approx(sum(each[name] for each in expected), abs=1e-6), name
                 for (a, b), value in found.products.items():
-                    assert value == pytest.approx(sum(each[a] * each[b] for each in mine), abs=1e-6), (a, b)
+                    assert value == pytest.approx(sum(each[a] * each[b] for each in expected), abs=1e-6), (a, b)

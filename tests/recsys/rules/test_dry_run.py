@@ -5,7 +5,7 @@ from rich.console import Console
 
 from cli.tables.rules import print_trial
 from recsys.rules import ArrangedPage, compare, summed_up
-from recsys.rules.dry_run import PlaceChange
+from recsys.rules.dry_run import PositionChange
 
 SALE_IDS = ["s-0", "s-1", "s-2", "s-3"]
 
@@ -14,34 +14,34 @@ def page(sales: list[int], rules: list[str | None], *notes: str) -> ArrangedPage
     return ArrangedPage(sales, rules, sorted({rule for rule in rules if rule}), list(notes))
 
 
-def test_comparison_names_the_places_that_changed_and_by_which_rule():
+def test_comparison_lists_the_positions_that_changed_with_their_rules():
     change = compare("u", [0, 1, 2], page([0, 3, 1], [None, "pin", None]), SALE_IDS)
-    assert change.places == (PlaceChange(2, "s-1", "s-3", "pin"), PlaceChange(3, "s-2", "s-1", None))
+    assert change.places == (PositionChange(2, "s-1", "s-3", "pin"), PositionChange(3, "s-2", "s-1", None))
     assert (change.entered, change.left, change.applied) == (("s-3",), ("s-2",), ("pin",))
 
 
-def test_page_that_the_rules_leave_alone_has_no_changes():
+def test_page_that_rules_do_not_change_has_no_changes():
     change = compare("u", [2, 0], page([2, 0], ["pin", None]), SALE_IDS)
     assert (change.places, change.entered, change.left) == ((), (), ())
 
 
-def test_places_that_stay_empty_are_changes_too():
+def test_positions_that_stay_empty_count_as_changed():
     change = compare("u", [0, 1, 2], page([2], [None], "Rule 'f' hides 2 sales."), SALE_IDS)
     assert change.places == (
-        PlaceChange(1, "s-0", "s-2", None),
-        PlaceChange(2, "s-1", None, None),
-        PlaceChange(3, "s-2", None, None),
+        PositionChange(1, "s-0", "s-2", None),
+        PositionChange(2, "s-1", None, None),
+        PositionChange(3, "s-2", None, None),
     )
     assert (change.left, change.notes) == (("s-0", "s-1"), ("Rule 'f' hides 2 sales.",))
-    assert compare("u", [], page([1], ["pin"]), SALE_IDS).places == (PlaceChange(1, None, "s-1", "pin"),)
+    assert compare("u", [], page([1], ["pin"]), SALE_IDS).places == (PositionChange(1, None, "s-1", "pin"),)
 
 
 def trial():
     return summed_up(
         [
             compare("ann", [0, 1], page([3, 0], ["pin", None]), SALE_IDS),
-            compare("bob", [1, 2], page([3, 2], ["pin", "fresh"], "Rule 'q' wants 2."), SALE_IDS),
-            compare("cy", [3, 0], page([3, 0], ["pin", None], "Rule 'q' wants 2."), SALE_IDS),
+            compare("bob", [1, 2], page([3, 2], ["pin", "fresh"], "Rule 'q' is not met."), SALE_IDS),
+            compare("cy", [3, 0], page([3, 0], ["pin", None], "Rule 'q' is not met."), SALE_IDS),
             compare("", [0, 2], page([2, 0], ["fresh", None]), SALE_IDS),
         ]
     )
@@ -52,10 +52,10 @@ def test_trial_counts_pages_rules_sales_and_notes():
     assert list(trial().rules.items()) == [("pin", 3), ("fresh", 2)]
     assert trial().entered == {"s-3": 2}
     assert list(trial().left.items()) == [("s-1", 2)]
-    assert trial().notes == {"Rule 'q' wants 2.": 2}
+    assert trial().notes == {"Rule 'q' is not met.": 2}
 
 
-def test_trial_of_no_page_changed_none():
+def test_trial_without_pages_has_no_changes():
     assert (summed_up([]).changed_share, summed_up([]).rules) == (0.0, {})
 
 
@@ -72,7 +72,7 @@ def test_trial_is_printed_with_its_counts_and_the_first_pages(console):
         "pin 3 75.0%",
         "fresh 2 50.0%",
         "s-3 2 50.0%",
-        "Rule 'q' wants 2. 2 50.0%",
+        "Rule 'q' is not met. 2 50.0%",
         "1 s-0 s-3 pin",
         "2 s-1 s-0 –",
     ]:
@@ -87,7 +87,7 @@ def test_trial_without_changes_is_printed_in_one_line(console):
     assert console.file.getvalue() == "1 page, 0 changed by rules (0.0%)\n"
 
 
-def test_names_are_printed_as_they_are_written(console):
+def test_markup_in_names_is_printed_literally(console):
     print_trial(summed_up([compare("[b]u[/b]", [0], page([1], ["pin"]), ["[red]a", "[x]"])]), console)
     for text in ("[b]u[/b]", "[red]a", "[x]"):
         assert text in console.file.getvalue()

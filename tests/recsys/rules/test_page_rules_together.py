@@ -1,4 +1,4 @@
-"""Rules that meet each other: which one wins, and what is said of the others."""
+"""Several rules on one page: which one wins, and the notes on the others."""
 
 import pytest
 from hypothesis import given
@@ -16,13 +16,13 @@ def pin(*sale_ids: str, position: int = 1, name: str = "pin") -> dict:
     return {"kind": "pin", "name": name, "sale_ids": list(sale_ids), "position": position}
 
 
-def test_filtered_sale_is_not_even_pinned():
+def test_filtered_sale_is_not_pinned():
     page = arranged("i1 s2 f3", pin("i1", "f3", position=1), {"kind": "filter", "match": ITALY})
     assert shown(page, "i1 s2 f3") == "f3 s2"
-    assert "Rule 'pin' does not pin sale 'i1': rule 'filter' has it." in page.notes
+    assert "Rule 'pin' does not pin sale 'i1': rule 'filter' hides it." in page.notes
 
 
-def test_filter_that_does_not_hold_for_the_request_leaves_the_pin_alone():
+def test_filter_for_other_requests_does_not_affect_a_pin():
     rule = {"kind": "filter", "match": ITALY, "targeting": {"market": "Spain"}}
     assert arranged("s2 i1", pin("i1"), rule).sales == [1, 0]
 
@@ -30,30 +30,30 @@ def test_filter_that_does_not_hold_for_the_request_leaves_the_pin_alone():
 def test_pin_beyond_the_page_is_left_out_and_noted():
     page = arranged("s1 s2 s3 i4 i5", pin("i4", "i5", position=3), n=3)
     assert shown(page, "s1 s2 s3 i4 i5") == "s1 s2 i4"
-    assert page.notes == ["Rule 'pin' does not pin sale 'i5': place 4 is not on the page."]
+    assert page.notes == ["Rule 'pin' does not pin sale 'i5': position 4 is not on the page."]
 
 
-def test_pins_of_a_page_that_is_short_of_sales_close_up_in_their_order():
+def test_pins_beyond_the_end_of_a_short_page_move_up_in_their_order():
     page = arranged("s1 i2 f3 x4", pin("f3", "i2", position=7), pin("x4", position=2, name="second"))
     assert shown(page, "s1 i2 f3 x4") == "s1 x4 f3 i2"
     assert page.rules == [None, "second", "pin", "pin"]
     assert page.notes == [
-        "Rule 'pin' pins place 7, the page has 4: it is 3 instead.",
-        "Rule 'pin' pins place 8, the page has 4: it is 4 instead.",
+        "Rule 'pin' pins position 7, the page has 4: it is at position 3 instead.",
+        "Rule 'pin' pins position 8, the page has 4: it is at position 4 instead.",
     ]
 
 
-def test_of_two_pins_at_one_place_the_first_has_it_and_the_second_the_next_free_one():
+def test_second_pin_of_a_position_gets_the_next_free_one():
     page = arranged("s1 s2 i3 i4 f5", pin("i3", "i4"), pin("f5", "s2", name="second"))
     assert shown(page, "s1 s2 i3 i4 f5") == "i3 i4 f5 s2 s1"
     assert page.rules == ["pin", "pin", "second", "second", None]
-    assert page.notes == ["Rule 'second' pins sale 'f5' elsewhere: place 1 is taken, it is 3 instead."]
+    assert page.notes == ["Rule 'second' pins sale 'f5' elsewhere: position 1 is taken, it is at position 3 instead."]
 
 
 def test_sale_that_is_pinned_twice_stays_where_the_first_rule_puts_it():
     page = arranged("s1 i2", pin("i2", position=2), pin("i2", name="second"))
     assert page.sales == [0, 1]
-    assert page.notes == ["Rule 'second' does not pin sale 'i2': rule 'pin' has it."]
+    assert page.notes == ["Rule 'second' does not pin sale 'i2': rule 'pin' pins it already."]
 
 
 def test_pin_wins_over_boost_and_bury():
@@ -63,13 +63,13 @@ def test_pin_wins_over_boost_and_bury():
     assert page.rules == ["pin", "boost", None, "bury"]
 
 
-def test_diversity_counts_pins_wherever_they_are():
+def test_diversity_counts_pins_at_all_positions():
     ranked = "i1 s2 i3 f4 i5"
     page = arranged(ranked, pin("i5", position=3), {"kind": "diversity", "by": "country", "at_most": 1}, n=3)
     assert shown(page, ranked) == "s2 f4 i5"
 
 
-def test_rows_are_counted_through_pins_below():
+def test_sales_in_a_row_are_counted_across_pins():
     ranked = "i1 i2 s3 i4 f5"
     page = arranged(ranked, pin("i4", position=3), {"kind": "diversity", "by": "country", "at_most_in_a_row": 2}, n=4)
     assert shown(page, ranked) == "i1 s3 i4 i2"
@@ -80,8 +80,8 @@ def test_pins_that_break_diversity_stay_and_are_noted():
     page = arranged("s4 i1 i2 i3", *rules)
     assert shown(page, "s4 i1 i2 i3") == "i1 i2 i3 s4"
     assert page.notes == [
-        "Rule 'diversity' allows 2 sales of country 'Italy', the page has 3.",
-        "Rule 'diversity' allows 1 sales of country 'Italy' in a row, the page has 3.",
+        "Rule 'diversity' is not met: the number of sales of country 'Italy' is 3, must be at most 2.",
+        "Rule 'diversity' is not met: the number of sales of country 'Italy' in a row is 3, must be at most 1.",
     ]
 
 
@@ -100,11 +100,16 @@ def test_pins_count_for_quotas_and_new_sales():
 @pytest.mark.parametrize(
     ("first", "second", "expected", "note"),
     [
-        ("limit", "need", "s2 i1 f3", "Rule 'need' wants 2 matching sales, the page has 1."),
-        ("need", "limit", "s2 i1 i4", "Rule 'limit' allows 1 sales of country 'Italy', the page has 2."),
+        ("limit", "need", "s2 i1 f3", "Rule 'need' is not met: the number of matching sales is 1, must be at least 2."),
+        (
+            "need",
+            "limit",
+            "s2 i1 i4",
+            "Rule 'limit' is not met: the number of sales of country 'Italy' is 2, must be at most 1.",
+        ),
     ],
 )
-def test_of_two_rules_that_contradict_each_other_the_earlier_wins(first, second, expected, note):
+def test_earlier_of_two_contradicting_rules_wins(first, second, expected, note):
     rules = {
         "limit": {"kind": "diversity", "name": "limit", "by": "country", "at_most": 1},
         "need": {"kind": "quota", "name": "need", "match": ITALY, "at_least": 2},
@@ -114,7 +119,7 @@ def test_of_two_rules_that_contradict_each_other_the_earlier_wins(first, second,
     assert shown(page, "s2 i1 f3 i4") == expected
 
 
-def test_two_needs_share_the_places_before_it_is_too_late():
+def test_two_quotas_share_the_last_positions():
     ranked = "x1 x2 x3 i4 i5 s6 s7"
     rules = [
         {"kind": "quota", "name": f"q{i}", "match": match, "at_least": 2} for i, match in enumerate([ITALY, SPAIN])
@@ -124,16 +129,16 @@ def test_two_needs_share_the_places_before_it_is_too_late():
     assert page.notes == []
 
 
-def test_of_two_needs_that_do_not_fit_the_earlier_is_met():
+def test_earlier_of_two_quotas_that_do_not_fit_is_met():
     ranked = "i1 i2 i3 s4 s5 s6"
     needs = {"italy": ITALY, "spain": SPAIN}
     for earlier, later in [("italy", "spain"), ("spain", "italy")]:
         rules = [{"kind": "quota", "name": name, "match": needs[name], "at_least": 3} for name in (earlier, later)]
         page = arranged(ranked, *rules, n=4)
-        assert page.notes == [f"Rule '{later}' wants 3 matching sales, the page has 1."]
+        assert page.notes == [f"Rule '{later}' is not met: the number of matching sales is 1, must be at least 3."]
 
 
-def test_share_too_small_for_a_place_helps_no_other_rule():
+def test_new_sales_share_of_less_than_one_position_does_not_affect_other_rules():
     ranked = [sale("x1"), sale("s2", hours_open=1), sale("x3"), sale("i4")]
     rules = [{"kind": "new_sales", "share": 0.1}, {"kind": "quota", "match": ITALY, "at_least": 1}]
     assert arranged(ranked, *rules, n=1).sales == [3]
@@ -176,20 +181,20 @@ def situations(draw: st.DrawFn) -> tuple:
     rules = [{**rule, "name": f"r{index}"} for index, rule in enumerate(draw(st.lists(kinds, max_size=7)))]
     sales = [sale(sale_id, hours_open=draw(st.integers(1, 20))) for sale_id in SALE_IDS]
     is_open = draw(st.lists(st.booleans(), min_size=16, max_size=16))
-    open_sales = [position for position in range(16) if is_open[position]]
+    open_sales = [index for index in range(16) if is_open[index]]
     ranked = draw(st.permutations(open_sales))[: draw(st.integers(0, 16))]
     return rules, sales, is_open, ranked, draw(st.integers(1, 12))
 
 
 @given(situations())
-def test_page_has_open_sales_that_no_filter_hides_each_once_and_is_full(situation):
+def test_page_is_full_of_distinct_open_sales_that_no_filter_hides(situation):
     rules, sales, is_open, ranked, n = situation
     page = PageRules(rule_set(*rules), sales).arrange(ranked, is_open, n, "home", {}, to_micros(NOW))
     assert page == PageRules(rule_set(*rules), sales).arrange(ranked, is_open, n, "home", {}, to_micros(NOW))
-    hidden = {position for rule in rules if rule["kind"] == "filter" for position in range(16) if holds(rule, position)}
+    hidden = {index for rule in rules if rule["kind"] == "filter" for index in range(16) if holds(rule, index)}
     pinned = {sale for sale, name in zip(page.sales, page.rules, strict=True) if name in names(rules, "pin")}
     assert len(set(page.sales)) == len(page.sales) == len(page.rules)
-    assert all(is_open[position] for position in page.sales)
+    assert all(is_open[index] for index in page.sales)
     assert not hidden & set(page.sales)
     assert set(page.sales) <= set(ranked) | pinned
     assert len(page.sales) == min(n, len((set(ranked) - hidden) | pinned))
@@ -197,7 +202,7 @@ def test_page_has_open_sales_that_no_filter_hides_each_once_and_is_full(situatio
 
 
 @given(situations())
-def test_what_is_not_noted_is_met(situation):
+def test_rules_without_a_note_are_met(situation):
     rules, sales, is_open, ranked, n = situation
     page = PageRules(rule_set(*rules), sales).arrange(ranked, is_open, n, "home", {}, to_micros(NOW))
     for rule in rules:
@@ -209,30 +214,30 @@ def names(rules: list[dict], kind: str) -> set[str]:
     return {rule["name"] for rule in rules if rule["kind"] == kind}
 
 
-def country(position: int) -> str | None:
-    return COUNTRIES.get(SALE_IDS[position][0])
+def country(index: int) -> str | None:
+    return COUNTRIES.get(SALE_IDS[index][0])
 
 
-def holds(rule: dict, position: int) -> bool:
-    """The conditions of this file, spelt out."""
+def holds(rule: dict, index: int) -> bool:
+    """Return whether a sale meets the condition of a rule of this file."""
     match = rule["match"]
     if "$not" in match:
-        return country(position) != "Italy"
-    return SALE_IDS[position] in SALE_IDS[:5] if "sale_id" in match else country(position) == match["country"]
+        return country(index) != "Italy"
+    return SALE_IDS[index] in SALE_IDS[:5] if "sale_id" in match else country(index) == match["country"]
 
 
 def is_met(rule: dict, page: ArrangedPage, sales: list) -> bool:
-    countries = [country(position) for position in page.sales]
+    countries = [country(index) for index in page.sales]
     if rule["kind"] == "pin":
         start = rule["position"] - 1
         wanted = [SALE_IDS.index(sale_id) for sale_id in rule["sale_ids"]]
         return [sale for sale in page.sales if sale in wanted] == page.sales[start : start + len(wanted)] == wanted
     if rule["kind"] == "new_sales":
         midnight = to_micros(NOW) // DAY * DAY
-        new = sum(to_micros(sales[position].opens_at) >= midnight for position in page.sales)
+        new = sum(to_micros(sales[index].opens_at) >= midnight for index in page.sales)
         return new >= int(rule["share"] * len(page.sales) + 0.5)
     if "at_least" in rule:
-        return sum(holds(rule, position) for position in page.sales) >= rule["at_least"]
+        return sum(holds(rule, index) for index in page.sales) >= rule["at_least"]
     if "at_most" in rule:
         return all(countries.count(each) <= rule["at_most"] for each in COUNTRIES.values())
     if "at_most_in_a_row" in rule:

@@ -36,17 +36,17 @@ def of(*rules: str) -> str:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "rules").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_file_of_rules_of_the_project_is_good(path):
+def test_every_rules_file_of_the_project_is_valid(path):
     load_rules(path)
 
 
-def test_example_has_every_kind_and_changes_no_page_of_the_demo_shop():
+def test_example_has_every_kind_of_rule_and_changes_no_page_of_the_demo_shop():
     rules = load_rules(CONF / "rules" / "home.yaml").rules
     assert {rule.kind for rule in rules} == KINDS
     assert {rule.surface for rule in rules} == {"example"}
 
 
-def test_no_rules_are_rules(load):
+def test_empty_list_of_rules_is_valid(load):
     assert load("schema_version: 1\nrules: []").rules == ()
 
 
@@ -183,7 +183,7 @@ def test_broken_file_is_refused_with_key_value_and_rule(refusal, text, problem):
     assert line.startswith(problem)
 
 
-def test_everything_that_is_wrong_is_listed_names_that_stand_twice_too(refusal):
+def test_all_problems_are_listed_including_duplicate_names(refusal):
     bury = "{kind: bury, name: a, match: {x: y}}"
     assert refusal(of(bury, "{kind: bury, name: b, match: {x: NO, y: {$gt: z}}}", bury, "{kind: pin, name: b}")) == [
         "rules.1.bury.match.x == False: is a boolean, as YAML reads NO, yes, on and the like; a value is text or a "
@@ -207,7 +207,7 @@ def test_everything_that_is_wrong_is_listed_names_that_stand_twice_too(refusal):
         (of("{kind: filter, name: a, match: {x: {$ne: y, $ne: z}}}"), "key '$ne' stands twice"),
     ],
 )
-def test_text_that_holds_no_keys_or_one_of_them_twice_is_refused(load, tmp_path, text, problem):
+def test_text_without_keys_or_with_a_duplicate_key_is_refused(load, tmp_path, text, problem):
     with pytest.raises(ConfigurationError, match=r"home\.yaml") as error:
         load(text)
     assert problem in str(error.value)
@@ -220,7 +220,7 @@ def test_missing_or_binary_file_is_named(tmp_path):
             load_rules(tmp_path / name)
 
 
-def test_fingerprint_tells_what_rules_say_and_not_how_they_are_laid_out(load):
+def test_fingerprint_depends_on_the_meaning_of_rules_and_not_on_their_layout(load):
     rule, pin = "{kind: bury, name: a, match: {x: y}}", "{kind: pin, name: b, sale_ids: [s], position: 1}"
     first = load(of(rule, pin)).fingerprint
     assert len(first) == 12

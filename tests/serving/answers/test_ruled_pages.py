@@ -57,7 +57,7 @@ def test_rule_that_empties_a_page_is_named(shop, six):
     response = answered(six, shop.clock(), "ann", n=3)
     assert shown(response) == []
     assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 0."
-    assert list(response.notes) == ["Rule 'filter' hides 4 sales: the page fills 0 of 3 places."]
+    assert list(response.notes) == ["Rule 'filter' hides 4 sales: the page fills 0 of 3 positions."]
 
 
 def test_boost_reaches_sales_below_the_page(shop, six):

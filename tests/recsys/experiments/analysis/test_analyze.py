@@ -6,7 +6,7 @@ from scipy.stats import ttest_ind
 
 from recsys.experiments.analysis.analyze import analyze, in_words
 from recsys.experiments.analysis.results import Result
-from recsys.experiments.evidence import ALL, EVERYBODY, TRIGGERED, Evidence, Group, Sums
+from recsys.experiments.phase_summary import ALL, ALL_USERS, TRIGGERED, Group, PhaseSummary, Sums
 from recsys.experiments.settings import Variant
 from tests.helpers.judged_experiments import (
     CONTROL,
@@ -18,15 +18,15 @@ from tests.helpers.judged_experiments import (
     RUNNING_AT,
     THEMES,
     VISIT_RATE,
-    evidence_of,
     experiment,
     healthy,
+    summary_of,
     sums_of,
 )
 
 
 def users(n: int, seed: int, effect: float = 0.0) -> dict[str, np.ndarray]:
-    """Columns of n users; `effect` is by how much more likely each visit is a purchase."""
+    """Return columns of n users; `effect` is added to the probability that a visit leads to a purchase."""
     random = np.random.default_rng(seed)
     exposures = random.integers(1, 12, n)
     taste = random.beta(2, 5, n)
@@ -54,8 +54,8 @@ FULL = {
 
 
 def analyzed(control: dict, treatment: dict, **settings: object) -> Result:
-    evidence = evidence_of({"control": sums_of(**control), "themes": sums_of(**treatment)})
-    return analyze(experiment(**(FULL | settings)), evidence, ENDED_AT)  # type: ignore[arg-type]
+    summary = summary_of({"control": sums_of(**control), "themes": sums_of(**treatment)})
+    return analyze(experiment(**(FULL | settings)), summary, ENDED_AT)  # type: ignore[arg-type]
 
 
 def test_better_variant_ships() -> None:
@@ -75,7 +75,7 @@ def test_worse_variant_does_not_ship() -> None:
     assert analyzed(users(3000, 1), users(3200, 2, effect=-0.1)).verdict.name == "no-ship"
 
 
-def test_variant_that_falls_back_does_not_ship_however_good_it_is() -> None:
+def test_better_variant_with_too_many_fallbacks_does_not_ship() -> None:
     treatment = users(3200, 2, effect=0.1)
     treatment["fallbacks"] = np.random.default_rng(3).binomial(treatment["exposures"], 0.05).astype(float)
     found = analyzed(users(3000, 1), treatment)
@@ -89,36 +89,38 @@ def test_same_variants_are_inconclusive() -> None:
 
 def test_losing_two_percent_of_a_variant_is_invalid() -> None:
     control, treatment = users(100_000, 1), users(100_000, 2)
-    is_kept = np.random.default_rng(3).random(100_000) >= 0.02
-    found = analyzed(control, {name: values[is_kept] for name, values in treatment.items()})
+    is_logged = np.random.default_rng(3).random(100_000) >= 0.02
+    found = analyzed(control, {name: values[is_logged] for name, values in treatment.items()})
     assert analyzed(control, treatment).verdict.name == "inconclusive"
     assert found.verdict.name == "invalid"
-    assert found.verdict.reasons[0].startswith("Users do not split by the weights: 100,000 of control")
+    assert found.verdict.reasons[0].startswith(
+        "Sample ratio mismatch: users do not split by the weights: 100,000 of control"
+    )
 
 
 @pytest.mark.parametrize(("before_end", "ended"), [(timedelta(), True), (timedelta(microseconds=1), False)])
-def test_experiment_ends_with_the_last_attribution(before_end: timedelta, ended: bool) -> None:
-    found = analyze(experiment(), evidence_of({"control": sums_of(purchases=[1, 0])}), ENDED_AT - before_end)
+def test_experiment_ends_with_the_last_attribution_window(before_end: timedelta, ended: bool) -> None:
+    found = analyze(experiment(), summary_of({"control": sums_of(purchases=[1, 0])}), ENDED_AT - before_end)
     assert (found.window.ended, found.window.last_day) == (ended, DAY)
     assert found.verdict.name == ("inconclusive" if ended else "running")
 
 
-def test_before_the_first_page_nothing_is_known() -> None:
-    found = analyze(experiment(cuped={}), Evidence({}, healthy({})), RUNNING_AT)
+def test_phase_without_users_has_an_empty_result() -> None:
+    found = analyze(experiment(cuped={}), PhaseSummary({}, healthy({})), RUNNING_AT)
     assert (found.verdict.name, found.window.last_day, found.daily, found.triggered) == ("running", None, (), None)
     assert (found.comparisons[0].control_value, found.comparisons[0].decisive) == (None, None)
     assert Result.from_json(found.to_json()) == found
 
 
-def by_day(growth: dict[tuple[date, str], Sums]) -> Evidence:
-    sums = {Group(ALL, EVERYBODY, day, variant): each for (day, variant), each in growth.items()}
-    return Evidence(sums, healthy({"control": 5, "themes": 4}))
+def by_day(growth: dict[tuple[date, str], Sums]) -> PhaseSummary:
+    sums = {Group(ALL, ALL_USERS, day, variant): each for (day, variant), each in growth.items()}
+    return PhaseSummary(sums, healthy({"control": 5, "themes": 4}))
 
 
-def test_each_day_tells_what_was_known_at_its_end() -> None:
+def test_daily_looks_are_as_of_the_end_of_each_day() -> None:
     later = DAY + timedelta(days=2)
-    # a user of control who had bought nothing on the first day buys 2 later: his square grows by 4
-    evidence = by_day(
+    # a user of control without purchases on the first day has 2 later: their square grows by 4
+    summary = by_day(
         {
             (DAY, "control"): sums_of(purchases=[0, 1, 3]),
             (DAY, "themes"): sums_of(purchases=[1, 2]),
@@ -126,7 +128,7 @@ def test_each_day_tells_what_was_known_at_its_end() -> None:
             (later, "themes"): sums_of(purchases=[5, 2]),
         }
     )
-    found = analyze(experiment(), evidence, RUNNING_AT)
+    found = analyze(experiment(), summary, RUNNING_AT)
     first, second = found.daily
     expected = ttest_ind([1, 2, 5, 2], [2, 1, 3, 1, 0], equal_var=False)
     assert (first.day, first.control_users, first.variant_users) == (DAY, 3, 2)
@@ -147,28 +149,28 @@ def test_each_day_tells_what_was_known_at_its_end() -> None:
 
 def test_day_without_users_of_a_variant_is_left_out() -> None:
     later = DAY + timedelta(days=1)
-    evidence = by_day(
+    summary = by_day(
         {
             (DAY, "control"): sums_of(purchases=[0, 1, 3]),
             (later, "themes"): sums_of(purchases=[1, 2]),
         }
     )
-    assert [look.day for look in analyze(experiment(), evidence, RUNNING_AT).daily] == [later]
+    assert [look.day for look in analyze(experiment(), summary, RUNNING_AT).daily] == [later]
 
 
-def test_segments_and_triggered_users_are_compared_apart() -> None:
+def test_segments_and_triggered_users_are_compared_separately() -> None:
     parts = {
-        (ALL, EVERYBODY): (users(900, 1), users(700, 2)),
+        (ALL, ALL_USERS): (users(900, 1), users(700, 2)),
         (ALL, "country=FR"): (users(200, 3), users(150, 4)),
         (ALL, "country=DE"): (users(700, 5), users(550, 6)),
-        (TRIGGERED, EVERYBODY): (users(90, 7), users(70, 8)),
+        (TRIGGERED, ALL_USERS): (users(90, 7), users(70, 8)),
     }
     sums = {
         Group(*part, DAY, variant): sums_of(**columns)
         for part, columns_of in parts.items()
         for variant, columns in zip(("control", "themes"), columns_of, strict=True)
     }
-    found = analyze(experiment(**FULL), Evidence(sums, healthy({"control": 900, "themes": 700})), ENDED_AT)
+    found = analyze(experiment(**FULL), PhaseSummary(sums, healthy({"control": 900, "themes": 700})), ENDED_AT)
     assert [(each.name, each.users) for each in found.segments] == [
         ("country=DE", {"control": 700, "themes": 550}),
         ("country=FR", {"control": 200, "themes": 150}),
@@ -179,20 +181,20 @@ def test_segments_and_triggered_users_are_compared_apart() -> None:
     assert found.triggered is not None
     assert (found.triggered.share, found.triggered.users) == (160 / 1600, {"control": 90, "themes": 70})
     assert len(found.triggered.comparisons) == len(found.comparisons) == 4
-    assert found.triggered.comparisons[0].variant_value == parts[TRIGGERED, EVERYBODY][1]["purchases"].mean()
-    assert found.comparisons[0].control_value == parts[ALL, EVERYBODY][0]["purchases"].mean()
+    assert found.triggered.comparisons[0].variant_value == parts[TRIGGERED, ALL_USERS][1]["purchases"].mean()
+    assert found.comparisons[0].control_value == parts[ALL, ALL_USERS][0]["purchases"].mean()
 
 
 def test_primary_metrics_of_all_variants_are_corrected_together() -> None:
     variants = [CONTROL | {"weight": 0.4}, THEMES | {"weight": 0.3}, THEMES | {"key": "covers", "weight": 0.3}]
-    evidence = evidence_of(
+    summary = summary_of(
         {
             "control": sums_of(**users(400, 1)),
             "themes": sums_of(**users(300, 2, 0.08)),
             "covers": sums_of(**users(300, 3)),
         }
     )
-    found = analyze(experiment([PURCHASES, REVENUE], variants=variants), evidence, ENDED_AT)
+    found = analyze(experiment([PURCHASES, REVENUE], variants=variants), summary, ENDED_AT)
     plain = [each.plain.p for each in found.comparisons if each.plain]
     assert [(each.metric, each.variant) for each in found.comparisons] == [
         ("purchases_per_user", "themes"),
@@ -200,7 +202,7 @@ def test_primary_metrics_of_all_variants_are_corrected_together() -> None:
         ("revenue_per_user", "themes"),
         ("revenue_per_user", "covers"),
     ]
-    smallest = min(range(4), key=lambda place: plain[place])
+    smallest = min(range(4), key=lambda index: plain[index])
     assert found.comparisons[smallest].adjusted_p == pytest.approx(4 * plain[smallest])
 
 
@@ -208,7 +210,7 @@ def test_interleaved_experiment_is_judged_by_its_credits() -> None:
     random = np.random.default_rng(7)
     credits = {"credit_control": random.poisson(0.2, 800), "credit_themes": random.poisson(0.4, 800)}
     mixed = experiment(type="interleave")
-    found = analyze(mixed, evidence_of({"interleaved": sums_of(**credits, purchases=np.ones(800))}), ENDED_AT)
+    found = analyze(mixed, summary_of({"interleaved": sums_of(**credits, purchases=np.ones(800))}), ENDED_AT)
     assert (found.verdict.name, found.verdict.variant) == ("ship", "themes")
     assert (found.comparisons, found.daily, found.segments, found.triggered) == ((), (), (), None)
     assert found.interleaving is not None
@@ -219,7 +221,7 @@ def test_interleaved_experiment_is_judged_by_its_credits() -> None:
     assert Result.from_json(found.to_json()) == found
 
 
-def test_result_tells_its_settings() -> None:
+def test_result_contains_its_settings() -> None:
     found = analyzed(users(300, 1), users(320, 2), alpha=0.1, multiplicity="none")
     conventions = found.conventions
     assert (conventions.alpha, conventions.multiplicity, conventions.lookback_days) == (0.1, "none", 28)
@@ -230,7 +232,7 @@ def test_result_tells_its_settings() -> None:
     assert Result.from_json(found.to_json()) == found
 
 
-def test_variant_is_told_in_words() -> None:
+def test_variant_is_described_in_words() -> None:
     variant = {"key": "drawn", "weight": 0.5, "policy": "popularity", "rules": False}
     drawn = Variant.model_validate(variant | {"exploration": {"temperature": 2.0, "floor": 0.1}})
     assert in_words(Variant.model_validate(variant)) == "popularity, without the shop's rules"

@@ -13,16 +13,16 @@ from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, 
 PS = [0.118, 0.0211, 0.0213, 0.00218]
 
 
-def test_holm_is_that_of_the_published_vector() -> None:
+def test_holm_agrees_with_a_published_example() -> None:
     assert adjusted_p(PS, "holm") == pytest.approx([0.118, 0.0633, 0.0633, 0.00872])
 
 
-def test_benjamini_hochberg_is_that_of_the_published_vector() -> None:
+def test_benjamini_hochberg_agrees_with_a_published_example() -> None:
     assert adjusted_p(PS, "benjamini_hochberg") == pytest.approx([0.118, 0.0284, 0.0284, 0.00872])
     assert adjusted_p(PS, "benjamini_hochberg") == pytest.approx(false_discovery_control(PS))
 
 
-def test_without_correction_p_values_stay_and_none_exceeds_one() -> None:
+def test_p_values_stay_without_correction_and_never_exceed_1() -> None:
     assert adjusted_p(PS, "none") == PS
     assert adjusted_p([], "holm") == []
     assert adjusted_p([0.9, 0.7], "holm") == [1.0, 1.0]
@@ -32,7 +32,7 @@ def test_without_correction_p_values_stay_and_none_exceeds_one() -> None:
     ("direction", "low", "high", "worst", "state"),
     [
         ("lower", -0.002, 0.004, 0.004, "holds"),
-        ("lower", -0.002, 0.005, 0.005, "holds"),  # the margin is still acceptable
+        ("lower", -0.002, 0.005, 0.005, "holds"),  # the margin is inclusive
         ("lower", -0.002, 0.006, 0.006, "open"),
         ("lower", 0.006, 0.009, 0.009, "violated"),
         ("higher", -0.004, 0.050, -0.004, "holds"),
@@ -40,7 +40,7 @@ def test_without_correction_p_values_stay_and_none_exceeds_one() -> None:
         ("higher", -0.009, -0.006, -0.009, "violated"),
     ],
 )
-def test_guardrail_holds_where_the_worst_that_the_data_allow_is_within_the_margin(
+def test_guardrail_holds_if_the_worst_end_of_the_interval_is_within_the_margin(
     direction: str, low: float, high: float, worst: float, state: str
 ) -> None:
     found = guard(Difference(0.0, Interval(low, high), 0.5), direction, 0.005)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def compared(**changes: object) -> Comparison:
     return compare(analysis.primary[0], "primary", "themes", *arms, analysis)
 
 
-def test_comparison_says_who_was_compared() -> None:
+def test_comparison_names_metric_variant_and_users() -> None:
     found = compared()
     assert (found.metric, found.role, found.variant, found.direction) == (
         "purchases_per_user",
@@ -72,25 +72,27 @@ def test_comparison_says_who_was_compared() -> None:
     assert found.decisive == found.plain
 
 
-def test_what_the_past_tells_decides_where_it_is_taken_out() -> None:
-    found, plainly = compared(cuped={"lookback_days": 28}), compared()
+def test_cuped_adjusted_difference_is_decisive() -> None:
+    found, unadjusted = compared(cuped={"lookback_days": 28}), compared()
     assert found.cuped is not None
     assert found.decisive == found.cuped
-    assert found.plain == plainly.plain
-    assert found.cuped.variance_reduction == pytest.approx(2 / 3, abs=0.08)  # of variance 2 + 1, 2 are of the past
+    assert found.plain == unadjusted.plain
+    assert found.cuped.variance_reduction == pytest.approx(
+        2 / 3, abs=0.08
+    )  # variance 2 + 1, of which the covariate explains 2
     assert found.always_valid is not None
-    assert plainly.always_valid is not None
+    assert unadjusted.always_valid is not None
     assert found.always_valid.interval.high - found.always_valid.interval.low < (
-        plainly.always_valid.interval.high - plainly.always_valid.interval.low
+        unadjusted.always_valid.interval.high - unadjusted.always_valid.interval.low
     )
     assert found.detectable is not None
-    assert plainly.detectable is not None
+    assert unadjusted.detectable is not None
     assert found.detectable.absolute == pytest.approx(
-        plainly.detectable.absolute * np.sqrt(1 - found.cuped.variance_reduction)
+        unadjusted.detectable.absolute * np.sqrt(1 - found.cuped.variance_reduction)
     )
 
 
-def test_smallest_detectable_difference_is_the_one_of_power_analysis() -> None:
+def test_minimum_detectable_effect_agrees_with_tea_tasting() -> None:
     values = np.repeat([0.0, 1.0, 5.0], [60, 30, 10])
     analysis = experiment(alpha=0.1, power=0.9).analysis
     found = compare(analysis.primary[0], "primary", "themes", *[sums_of(purchases=values)] * 2, analysis)
@@ -99,7 +101,7 @@ def test_smallest_detectable_difference_is_the_one_of_power_analysis() -> None:
     assert found.detectable is not None
     assert found.detectable.absolute == pytest.approx(
         expected.effect_size, rel=1e-3
-    )  # two-sided: the far side is theirs
+    )  # theirs includes rejections on the wrong side
     assert found.detectable.relative == pytest.approx(expected.rel_effect_size, rel=1e-3)
 
 
@@ -115,7 +117,7 @@ def test_guardrail_is_compared_with_its_margin() -> None:
     assert not found.improves(0.95)
 
 
-def test_only_primary_metrics_count_for_the_correction() -> None:
+def test_only_primary_metrics_are_corrected() -> None:
     base = compared()
     assert base.always_valid is not None
     comparisons = [
@@ -139,7 +141,7 @@ def test_only_primary_metrics_count_for_the_correction() -> None:
     assert [each.always_valid and each.always_valid.adjusted_p for each in found] == [0.08, 0.08, None, None]
 
 
-def test_metric_that_cannot_be_compared_counts_for_nothing() -> None:
+def test_metric_that_cannot_be_compared_has_no_values() -> None:
     analysis = experiment([PURCHASES, REVENUE]).analysis
     arms = [sums_of(purchases=[1, 2, 4], revenue=[5, 9, 7]), sums_of(purchases=[3], revenue=[8])]
     found = corrected([compare(each, "primary", "themes", *arms, analysis) for each in analysis.primary], "holm")

@@ -7,14 +7,14 @@ from recsys.experiments.analysis.contrasts import (
     Contrast,
     _aggregates,
     contrast,
-    contrast_with_past,
+    covariate_columns,
+    cuped_contrast,
     decisive_contrast,
-    past_columns,
     user_variance,
     value,
 )
 from recsys.experiments.analysis.results import Difference, Interval
-from recsys.experiments.evidence import Sums
+from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import AnalysisSettings, Metric, RatioSettings
 from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, VISIT_RATE, experiment, sums_of
 
@@ -38,7 +38,7 @@ def found(result: Contrast | None) -> Contrast:
     return result
 
 
-def test_difference_interval_and_p_are_those_of_the_published_vector() -> None:
+def test_difference_interval_and_p_agree_with_a_published_example() -> None:
     control = Sums(3407, {"revenue": 1396.87}, {("revenue", "revenue"): 52377.9767})
     treatment = Sums(3461, {"revenue": 2422.7}, {("revenue", "revenue"): 134698.29})
     difference = found(contrast(metric(REVENUE), control, treatment, 0.05)).difference
@@ -68,13 +68,13 @@ def test_lift_is_the_ratio_of_the_means() -> None:
     assert result.lift.interval.low < 0.5 < result.lift.interval.high
 
 
-def test_ratio_is_compared_by_users_not_by_pages(random: np.random.Generator) -> None:
+def test_variance_of_a_ratio_is_that_between_users_not_pages(random: np.random.Generator) -> None:
     exposures = [random.integers(1, 30, n) for n in (300, 420)]
     visits = [random.binomial(pages, random.beta(1, 3, len(pages))) for pages in exposures]
     sums = [sums_of(visits=v, exposures=e) for v, e in zip(visits, exposures, strict=True)]
     result = found(contrast(metric(VISIT_RATE), *sums, alpha=0.05))
     rates = [v.sum() / e.sum() for v, e in zip(visits, exposures, strict=True)]
-    # the delta method is the plain test of each user's part in the deviation of the ratio
+    # the delta method is the plain test of the linearised values of each user
     parts = [(v - rate * e) / e.mean() for v, e, rate in zip(visits, exposures, rates, strict=True)]
     error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
     assert result.difference.value == pytest.approx(rates[1] - rates[0])
@@ -89,7 +89,7 @@ def correlated(random: np.random.Generator, n: int, correlation: float, effect: 
     return {"revenue": effect + correlation * past + np.sqrt(1 - correlation**2) * noise, "pre_revenue": past}
 
 
-def test_cuped_is_welchs_test_of_what_the_past_does_not_tell(random: np.random.Generator) -> None:
+def test_cuped_is_welchs_test_of_the_adjusted_outcomes(random: np.random.Generator) -> None:
     control, treatment = correlated(random, 400, 0.6, 1.0), correlated(random, 330, 0.6, 1.4)
     revenue, past = (np.concatenate([control[name], treatment[name]]) for name in ("revenue", "pre_revenue"))
     covariance = np.cov(revenue, past)
@@ -97,37 +97,39 @@ def test_cuped_is_welchs_test_of_what_the_past_does_not_tell(random: np.random.G
     left = [arm["revenue"] - theta * (arm["pre_revenue"] - past.mean()) for arm in (control, treatment)]
     expected = ttest_ind(left[1], left[0], equal_var=False)
     revenue_per_user, analysis = with_cuped(REVENUE)
-    result = found(contrast_with_past(revenue_per_user, sums_of(**control), sums_of(**treatment), analysis))
+    result = found(cuped_contrast(revenue_per_user, sums_of(**control), sums_of(**treatment), analysis))
     assert result.difference.value == pytest.approx(left[1].mean() - left[0].mean())
     assert result.difference.p == pytest.approx(expected.pvalue)
     assert result.standard_error == pytest.approx(np.sqrt(sum(arm.var(ddof=1) / len(arm) for arm in left)))
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
-def test_cuped_takes_out_the_square_of_the_correlation(random: np.random.Generator, correlation: float) -> None:
+def test_cuped_reduces_the_variance_by_the_squared_correlation(random: np.random.Generator, correlation: float) -> None:
     revenue, analysis = with_cuped(REVENUE)
     sums = [sums_of(**correlated(random, 20_000, correlation, 1.0)) for _ in range(2)]
     plain = found(contrast(revenue, *sums, alpha=0.05)).standard_error
-    left = found(contrast_with_past(revenue, *sums, analysis=analysis)).standard_error
+    left = found(cuped_contrast(revenue, *sums, analysis=analysis)).standard_error
     assert 1 - (left / plain) ** 2 == pytest.approx(correlation**2, abs=0.02)
-    assert user_variance(revenue, sums[0], past_columns(revenue)) == pytest.approx(4 * (1 - correlation**2), rel=0.05)
+    assert user_variance(revenue, sums[0], covariate_columns(revenue)) == pytest.approx(
+        4 * (1 - correlation**2), rel=0.05
+    )
 
 
-def test_metric_without_a_past_is_decided_plainly() -> None:
+def test_metric_without_a_covariate_is_not_adjusted() -> None:
     rate, analysis = with_cuped(VISIT_RATE)
     sums = [sums_of(visits=[1, 2, 0], exposures=[4, 5, 5]), sums_of(visits=[1, 2, 2, 1], exposures=[4, 5, 6, 2])]
-    assert past_columns(rate) == ()  # pages have none
-    assert contrast_with_past(rate, *sums, analysis=analysis) is None
+    assert covariate_columns(rate) == ()  # the number of pages has none
+    assert cuped_contrast(rate, *sums, analysis=analysis) is None
     assert decisive_contrast(rate, *sums, analysis=analysis) == contrast(rate, *sums, alpha=0.05)
 
 
-def test_standard_error_is_the_one_that_tea_tasting_tests_with(random: np.random.Generator) -> None:
+def test_standard_error_agrees_with_tea_tasting(random: np.random.Generator) -> None:
     sums = [sums_of(**correlated(random, n, 0.7, effect)) for n, effect in ((90, 1.0), (140, 1.2))]
     analysis = with_cuped(REVENUE)[1]
     theirs = Mean("revenue", "pre_revenue").analyze_aggregates(
         *[_aggregates(s, ["revenue", "pre_revenue"]) for s in sums]
     )
-    ours = found(contrast_with_past(metric(REVENUE), *sums, analysis=analysis))
+    ours = found(cuped_contrast(metric(REVENUE), *sums, analysis=analysis))
     assert theirs.effect_size / theirs.statistic == pytest.approx(ours.standard_error)
     ratio = [sums_of(visits=random.integers(0, 5, n), exposures=random.integers(5, 9, n)) for n in (50, 70)]
     theirs = RatioOfMeans("visits", "exposures").analyze_aggregates(
@@ -138,17 +140,17 @@ def test_standard_error_is_the_one_that_tea_tasting_tests_with(random: np.random
     )
 
 
-def test_sums_of_parts_are_compared_as_those_of_the_whole(random: np.random.Generator) -> None:
+def test_added_sums_of_parts_give_the_same_contrast_as_the_whole(random: np.random.Generator) -> None:
     control, treatment = correlated(random, 60, 0.5, 1.0), correlated(random, 45, 0.5, 2.0)
     parts = [sums_of(**{name: values[rows] for name, values in control.items()}) for rows in (slice(13), slice(13, 60))]
     revenue, analysis = with_cuped(REVENUE)
-    whole = found(contrast_with_past(revenue, sums_of(**control), sums_of(**treatment), analysis))
-    added = found(contrast_with_past(revenue, Sums.total(parts), sums_of(**treatment), analysis))
+    whole = found(cuped_contrast(revenue, sums_of(**control), sums_of(**treatment), analysis))
+    added = found(cuped_contrast(revenue, Sums.total(parts), sums_of(**treatment), analysis))
     assert added.difference.value == pytest.approx(whole.difference.value)
     assert added.difference.p == pytest.approx(whole.difference.p)
 
 
-def test_guardrail_that_nobody_touched_does_not_differ() -> None:
+def test_guardrail_that_is_0_for_every_user_does_not_differ() -> None:
     rate = experiment(guardrails=[FALLBACK_RATE]).analysis.guardrails[0]
     sums = [sums_of(fallbacks=[0] * n, exposures=range(1, n + 1)) for n in (5, 8)]
     result = found(contrast(rate, *sums, alpha=0.05))
@@ -156,7 +158,7 @@ def test_guardrail_that_nobody_touched_does_not_differ() -> None:
     assert (result.difference.interval.low, result.difference.interval.high) == (0.0, 0.0)
 
 
-def test_variants_of_which_each_user_is_like_the_next_differ_for_sure() -> None:
+def test_variants_without_variance_differ_with_p_0() -> None:
     result = found(contrast(metric(PURCHASES), sums_of(purchases=[1, 1, 1]), sums_of(purchases=[2, 2]), 0.05))
     assert (result.difference.value, result.difference.p) == (1.0, 0.0)
 
@@ -164,9 +166,9 @@ def test_variants_of_which_each_user_is_like_the_next_differ_for_sure() -> None:
 @pytest.mark.parametrize(
     ("settings", "sums"),
     [
-        (PURCHASES, Sums()),  # nobody
+        (PURCHASES, Sums()),  # no users
         (PURCHASES, sums_of(purchases=[3])),  # one user has no spread
-        (VISIT_RATE, sums_of(visits=[0, 0], exposures=[0, 0])),  # nothing to divide by
+        (VISIT_RATE, sums_of(visits=[0, 0], exposures=[0, 0])),  # a denominator of 0
     ],
 )
 def test_what_cannot_be_compared_is_none(settings: dict, sums: Sums) -> None:
@@ -182,12 +184,12 @@ def test_value_of_a_variant() -> None:
     assert value(metric(VISIT_RATE), Sums()) is None
 
 
-def test_capped_column_is_the_one_that_is_compared() -> None:
+def test_winsorised_column_is_compared() -> None:
     sums = [sums_of(revenue=[1, 2, 90], revenue_capped=[1, 2, 6]), sums_of(revenue=[1, 3], revenue_capped=[1, 3])]
     capped = metric(REVENUE | {"winsorize": 0.9})
     assert value(capped, sums[0]) == 3.0
     assert found(contrast(capped, *sums, alpha=0.05)).difference.value == -1.0
-    assert past_columns(capped) == ("pre_revenue^0.9",)
+    assert covariate_columns(capped) == ("pre_revenue^0.9",)
 
 
 @pytest.mark.parametrize("control", [[-3.0, 3.0, 1.0, -1.0], [-2.0, 1.0, -1.0]])
@@ -197,8 +199,8 @@ def test_mean_at_or_below_zero_has_no_lift(control: list[float]) -> None:
     assert result.difference.value == pytest.approx(7 / 3 - np.mean(control))
 
 
-def test_intervals_of_a_known_effect_cover_it_as_often_as_they_say(random: np.random.Generator) -> None:
-    # revenue of which 85 % is nothing and the rest log-normal, as a shop has it; the treatment sells 10 % more
+def test_coverage_of_the_intervals_is_their_level(random: np.random.Generator) -> None:
+    # revenue is 0 for 85 % of users and log-normal for the others, as in a shop; the treatment sells 10 % more
     rounds, n = 2000, (1500, 1100)
     revenue = metric(REVENUE)
     mean = 0.15 * np.exp(3 + 0.5)
@@ -213,8 +215,8 @@ def test_intervals_of_a_known_effect_cover_it_as_often_as_they_say(random: np.ra
     assert 0.93 <= covered / rounds <= 0.97
 
 
-def test_ratio_that_is_the_same_for_every_user_differs_by_nothing():
-    # 0.1 a page, whatever the pages: sums of products of such numbers are rounded, and a variance may fall below 0
+def test_ratio_that_is_the_same_for_every_user_does_not_differ():
+    # 0.1 per page for every user: sums of products of such numbers are rounded, and a variance may fall below 0
     metric = RatioSettings(name="rate", type="ratio", numerator="visits", denominator="exposures")
     arms = []
     for pages in (range(1, 8), range(1, 12)):

@@ -16,12 +16,12 @@ def result(users: dict[str, int], **changes: object) -> HealthResult:
     return health_result(experiment(), healthy(users, **changes))
 
 
-def test_sample_ratio_is_that_of_the_published_vector() -> None:
+def test_sample_ratio_test_agrees_with_a_published_example() -> None:
     found = sample_ratio_p({"control": 821_588, "themes": 815_482}, HALVES)
     assert found == pytest.approx(1.82e-6, rel=2e-3)
 
 
-def test_sample_ratio_of_two_variants_is_tea_tastings() -> None:
+def test_sample_ratio_test_of_two_variants_agrees_with_tea_tasting() -> None:
     arms = {"control": Aggregates(2_310), "themes": Aggregates(7_210)}
     theirs = SampleRatio(3, method="norm", correction=False).analyze(arms, "control", "themes")
     assert sample_ratio_p({"control": 2_310, "themes": 7_210}, {"control": 0.25, "themes": 0.75}) == pytest.approx(
@@ -30,23 +30,25 @@ def test_sample_ratio_of_two_variants_is_tea_tastings() -> None:
     assert theirs.pvalue == pytest.approx(binomtest(2_310, 9_520, 0.25).pvalue, abs=0.005)
 
 
-def test_sample_ratio_counts_all_variants_and_one_without_users() -> None:
+def test_sample_ratio_test_includes_variants_without_users() -> None:
     weights = {"control": 0.5, "a": 0.3, "b": 0.2}
     assert sample_ratio_p({"control": 500, "a": 300, "b": 200}, weights) == 1.0
     assert (sample_ratio_p({"control": 500, "a": 300}, weights) or 0) < 1e-40
     assert sample_ratio_p({}, weights) is None
 
 
-def test_sound_experiment_has_nothing_to_say() -> None:
+def test_sound_experiment_has_no_invalidations_and_no_warnings() -> None:
     found = result({"control": 10_020, "themes": 9_980}, recomputed=20_000)
     assert list(invalidations(found, 0.001)) == []
     assert found.warnings == ()
     assert found.pages == {"control": {"assigned": 30_060}, "themes": {"assigned": 29_940}}
 
 
-def test_users_who_do_not_split_by_the_weights_invalidate() -> None:
+def test_sample_ratio_mismatch_invalidates() -> None:
     [reason] = invalidations(result({"control": 10_500, "themes": 9_500}), 0.001)
-    assert reason.startswith("Users do not split by the weights: 10,500 of control, 9,500 of themes; chance")
+    assert reason.startswith(
+        "Sample ratio mismatch: users do not split by the weights: 10,500 of control, 9,500 of themes; p "
+    )
 
 
 @pytest.mark.parametrize(("jumpers", "reasons"), [(20, 0), (21, 1)])  # 0.1 % of 20,000
@@ -54,7 +56,7 @@ def test_too_many_jumpers_invalidate(jumpers: int, reasons: int) -> None:
     found = result({"control": 10_000, "themes": 10_000}, jumpers=jumpers)
     assert found.jumper_share == jumpers / 20_000
     assert len(list(invalidations(found, 0.001))) == reasons
-    assert found.warnings == (f"{jumpers} users were assigned to more than one variant; they count for their first.",)
+    assert found.warnings == (f"More than one variant was assigned to {jumpers} users; the first one is analysed.",)
 
 
 @pytest.mark.parametrize(("mismatches", "reasons"), [(5, 0), (6, 1)])  # 0.1 % of 5,000
@@ -64,7 +66,7 @@ def test_too_many_users_with_another_variant_than_configured_invalidate(mismatch
     assert len(found.warnings) == 1
 
 
-def test_pages_that_fell_back_are_shared_out_by_variant() -> None:
+def test_fallback_share_is_that_of_each_variants_assigned_pages() -> None:
     pages = {
         ("control", "assigned"): 90,
         ("control", "fallback"): 10,
@@ -76,19 +78,19 @@ def test_pages_that_fell_back_are_shared_out_by_variant() -> None:
     assert found.fallback_share == {"control": 0.12, "themes": 0.0}
     assert found.pages["themes"] == {"assigned": 200, "override": 7}
     assert found.warnings == (
-        "Pages fell back unevenly: 12.0% of control, 0.0% of themes."
-        " The variants differ by more than what they should serve.",
+        "Shares of pages with a fallback differ: 12.0% of control, 0.0% of themes."
+        " The variants differ by more than their policies.",
     )
 
 
-def test_variant_with_two_versions_of_a_pinned_model_is_named() -> None:
+def test_variant_served_by_two_versions_of_a_pinned_model_is_named() -> None:
     versions = {("control", "3"): 70, ("themes", "7"): 50, ("themes", "8"): 20, ("themes", ""): 1}
     found = result({"control": 50, "themes": 50}, model_versions=versions)
     assert found.model_versions == {"control": {"3": 70}, "themes": {"": 1, "7": 50, "8": 20}}
-    assert found.warnings == ("themes was served by model versions 7, 8: its figures mix them.",)
+    assert found.warnings == ("themes was served by model versions 7, 8: its results mix them.",)
 
 
-def test_model_of_each_night_may_change() -> None:
+def test_variant_without_a_pinned_model_may_change_its_version() -> None:
     tonight = {key: value for key, value in THEMES.items() if key != "model"}
     versions = {("themes", "7"): 50, ("themes", "8"): 20}
     found = health_result(experiment(variants=[CONTROL, tonight]), healthy({"themes": 1}, model_versions=versions))
@@ -99,8 +101,8 @@ def test_several_configurations_are_counted() -> None:
     assert result({}, configuration_shas={"a1": 5, "b2": 6}).warnings == ("Pages were served under 2 configurations.",)
 
 
-def test_interleaved_users_split_by_nothing() -> None:
-    mixed = experiment(type="interleave")
-    found = health_result(mixed, replace(healthy({"interleaved": 40}), jumpers=0))
+def test_interleaving_has_no_sample_ratio_test() -> None:
+    interleaved = experiment(type="interleave")
+    found = health_result(interleaved, replace(healthy({"interleaved": 40}), jumpers=0))
     assert found.sample_ratio_p is None
     assert list(invalidations(found, 0.001)) == []

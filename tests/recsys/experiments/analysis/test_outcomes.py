@@ -1,4 +1,4 @@
-"""Sums over users by day: small cases by hand, random ones against loops that look at each day from scratch."""
+"""Daily sums over users: small cases by hand, random ones against loops that compute each day from all rows."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
@@ -20,7 +20,7 @@ from recsys.experiments.analysis.outcomes import (
     segment_column,
     winsorized,
 )
-from recsys.experiments.evidence import ALL, EVERYBODY, TRIGGERED, Evidence, Group, Health, Sums
+from recsys.experiments.phase_summary import ALL, ALL_USERS, TRIGGERED, Group, Health, PhaseSummary, Sums
 from recsys.experiments.settings import Experiment
 
 DAYS = [date(2026, 3, 1) + timedelta(day) for day in range(4)]
@@ -46,34 +46,34 @@ def sums(rows: Iterable[Row], quantities: Quantities = QUANTITIES, **limits: flo
     return daily_sums(table(rows), quantities, limits or {REVENUE: 100.0})
 
 
-def test_a_day_says_by_how_much_the_state_of_a_user_differs_from_the_day_before():
+def test_sums_of_a_day_are_the_growth_since_the_day_before():
     found = sums([row("ann", 0, visits=2), row("ann", 2, visits=1, purchases=1), row("bob", 1, visits=5)])
-    of_day = {day: found[Group(ALL, EVERYBODY, DAYS[day], "control")] for day in range(3)}
+    of_day = {day: found[Group(ALL, ALL_USERS, DAYS[day], "control")] for day in range(3)}
     assert [each.n for each in of_day.values()] == [1, 1, 0]
     assert [each.sums["visits"] for each in of_day.values()] == [2, 5, 1]
     assert [each.sums["visited"] for each in of_day.values()] == [1, 1, 0]
     assert [each.product("purchases", "visits") for each in of_day.values()] == [0, 0, (2 + 1) * 1]
 
 
-def test_days_up_to_one_add_up_to_the_squares_of_what_users_did_until_then():
+def test_daily_growth_of_squares_adds_up_to_the_squares_of_totals():
     found = sums([row("ann", 0, revenue=3), row("ann", 1, revenue=4), row("bob", 0, revenue=5)])
-    evidence = Evidence(found, Health({}, {}, {}, 0, {}, {}))
-    assert evidence.up_to(DAYS[0], "control").product("revenue", "revenue") == 3**2 + 5**2
-    assert evidence.up_to(DAYS[1], "control").product("revenue", "revenue") == (3 + 4) ** 2 + 5**2
+    summary = PhaseSummary(found, Health({}, {}, {}, 0, {}, {}))
+    assert summary.up_to(DAYS[0], "control").product("revenue", "revenue") == 3**2 + 5**2
+    assert summary.up_to(DAYS[1], "control").product("revenue", "revenue") == (3 + 4) ** 2 + 5**2
 
 
-def test_a_day_on_which_a_state_falls_takes_away():
+def test_growth_is_negative_on_a_day_on_which_a_state_falls():
     found = sums([row("ann", 0, revenue=9), row("ann", 1, revenue=-4)])
-    assert found[Group(ALL, EVERYBODY, DAYS[1], "control")].product("revenue", "revenue") == 5**2 - 9**2
+    assert found[Group(ALL, ALL_USERS, DAYS[1], "control")].product("revenue", "revenue") == 5**2 - 9**2
 
 
 def test_a_capped_column_grows_up_to_the_cap():
     found = sums([row("ann", 0, revenue=6), row("ann", 1, revenue=6), row("ann", 2, revenue=6)], **{REVENUE: 10.0})
-    grown = [found[Group(ALL, EVERYBODY, day, "control")].sums[REVENUE] for day in DAYS[:3]]
+    grown = [found[Group(ALL, ALL_USERS, day, "control")].sums[REVENUE] for day in DAYS[:3]]
     assert grown == [6, 4, 0]
 
 
-def test_a_user_is_in_the_triggered_population_from_his_first_differing_page_on_with_all_that_he_did():
+def test_user_is_triggered_from_their_first_differing_page_on_with_all_earlier_outcomes():
     rows = [row("ann", 0, visits=2), row("ann", 1, visits=3, triggered=True), row("ann", 3, visits=1)]
     found = sums([*rows, row("bob", 1, visits=7), row("cyd", 2, "themes", visits=4, triggered=True)])
     triggered = {group[2:]: (each.n, each.sums["visits"]) for group, each in found.items() if group[0] == TRIGGERED}
@@ -88,19 +88,19 @@ def test_segments_split_the_users_of_a_variant():
     found = sums([row("ann", 0, visits=2), row("bob", 0, country="FR", visits=3), row("cyd", 0, "themes", visits=4)])
     visits = {(group.segment, group.variant): each.sums["visits"] for group, each in found.items()}
     assert visits == {
-        (EVERYBODY, "control"): 5,
-        (EVERYBODY, "themes"): 4,
+        (ALL_USERS, "control"): 5,
+        (ALL_USERS, "themes"): 4,
         ("country=DE", "control"): 2,
         ("country=DE", "themes"): 4,
         ("country=FR", "control"): 3,
     }
 
 
-def test_no_row_is_no_group():
+def test_empty_table_has_no_groups():
     assert daily_sums(table([row("ann", 0)])[:0], QUANTITIES, {REVENUE: 1.0}) == {}
 
 
-def test_the_cap_is_the_quantile_of_last_values_of_all_variants():
+def test_cap_is_the_quantile_of_final_values_over_all_variants():
     rows = [row("ann", 0, revenue=1), row("ann", 1, revenue=9), row("bob", 0, "themes", revenue=30), row("cyd", 0)]
     assert caps(table(rows), QUANTITIES) == {REVENUE: pytest.approx((10 + 30) / 2)}  # 0.75 between 0, 10 and 30
 
@@ -122,13 +122,13 @@ def experiment(**analysis: Any) -> Experiment:
     )
 
 
-def test_a_mean_needs_its_square_and_with_cuped_its_past():
+def test_mean_needs_its_square_and_with_cuped_its_covariate():
     assert Quantities.of(experiment()) == Quantities(("purchases",), (("purchases", "purchases"),))
     squares = (("pre_purchases", "pre_purchases"), ("pre_purchases", "purchases"), ("purchases", "purchases"))
     assert Quantities.of(experiment(cuped={})) == Quantities(("pre_purchases", "purchases"), squares)
 
 
-def test_a_ratio_needs_the_past_of_both_columns_or_of_none():
+def test_ratio_needs_the_covariates_of_both_columns_or_of_neither():
     ratios = [
         {"name": "rate", "type": "ratio", "numerator": "visits", "denominator": "exposures"},
         {"name": "bought", "type": "ratio", "numerator": "purchases", "denominator": "visits"},
@@ -138,7 +138,7 @@ def test_a_ratio_needs_the_past_of_both_columns_or_of_none():
     assert len(both.products) == 4 * 5 / 2
 
 
-def test_winsorising_is_named_by_its_quantile_also_in_the_past():
+def test_winsorised_columns_and_their_covariates_are_named_by_the_quantile():
     mean = {"name": "revenue", "type": "mean", "column": "revenue", "winsorize": 0.999}
     quantities = Quantities.of(experiment(cuped={}, primary=[mean], segments=["country"]))
     assert quantities.columns == quantities.capped == ("pre_revenue^0.999", "revenue^0.999")
@@ -152,12 +152,12 @@ def test_interleaving_needs_the_product_of_both_credits():
 
 
 @pytest.mark.parametrize("column", ["visits", "purchases", "revenue", "visited", "purchased", "revenue^0.99"])
-def test_what_users_do_anyway_has_a_past(column):
+def test_outcomes_that_exist_without_an_experiment_have_a_covariate(column):
     assert covariate(column) == f"pre_{column}"
 
 
 @pytest.mark.parametrize("column", ["exposures", "fallbacks", "attributed_visits"])
-def test_what_an_experiment_brings_has_none(column):
+def test_outcomes_of_the_experiment_itself_have_no_covariate(column):
     assert covariate(column) is None
 
 
@@ -181,7 +181,7 @@ def rows_of(users: Iterable[tuple[str, str, Mapping[int, tuple]]]) -> list[Row]:
 
 
 def states_at_end_of(rows: list[Row], day: date) -> dict[str, dict[str, float]]:
-    """What each user has done until then, added up row by row."""
+    """Return the state of each user at the end of a day, added up row by row."""
     states: dict[str, dict[str, float]] = {}
     for each in rows:
         if each["day"] <= day:
@@ -195,13 +195,13 @@ def states_at_end_of(rows: list[Row], day: date) -> dict[str, dict[str, float]]:
 
 
 def oracle(rows: list[Row], day: date, population: str, segment: str, variant: str) -> tuple[int, list[float]]:
-    """Users, sums and products at the end of a day, from scratch."""
+    """Return users, sums and products at the end of a day, computed from all rows."""
     known = {each["user_id"]: each for each in rows}
     states = [
         state
         for user, state in states_at_end_of(rows, day).items()
         if known[user]["variant"] == variant
-        and segment in (EVERYBODY, known[user][segment_column("country")])
+        and segment in (ALL_USERS, known[user][segment_column("country")])
         and (population == ALL or state["triggered"])
     ]
     sums = [sum(state[name] for state in states) for name in QUANTITIES.columns]
@@ -215,13 +215,13 @@ def flat(sums: Sums) -> tuple[int, list[float]]:
 
 
 @given(users_drawn)
-def test_days_up_to_any_one_give_what_loops_over_users_give(users):
+def test_sums_up_to_any_day_agree_with_loops_over_users(users):
     rows = rows_of(users)
-    evidence = Evidence(sums(rows, **{REVENUE: 50.0}) if rows else {}, Health({}, {}, {}, 0, {}, {}))
+    summary = PhaseSummary(sums(rows, **{REVENUE: 50.0}) if rows else {}, Health({}, {}, {}, 0, {}, {}))
     for day in DAYS:
         for variant in ("control", "themes", "third"):
-            for population, segment in ((ALL, EVERYBODY), (ALL, "country=FR"), (TRIGGERED, EVERYBODY)):
-                n, values = flat(evidence.up_to(day, variant, population, segment))
+            for population, segment in ((ALL, ALL_USERS), (ALL, "country=FR"), (TRIGGERED, ALL_USERS)):
+                n, values = flat(summary.up_to(day, variant, population, segment))
                 expected_n, expected = oracle(rows, day, population, segment, variant)
                 assert n == expected_n
                 assert values == pytest.approx(expected, abs=1e-9)
@@ -240,7 +240,7 @@ def test_sums_of_two_sets_of_users_add_up(users, split):
 
 
 @given(users_drawn.filter(bool))
-def test_the_cap_is_numpys_quantile_of_each_users_total(users):
+def test_cap_agrees_with_the_quantile_of_users_totals(users):
     rows = rows_of(users)
     totals = [state["revenue"] for state in states_at_end_of(rows, DAYS[-1]).values()]
     assert caps(table(rows), QUANTITIES)[REVENUE] == pytest.approx(np.quantile(totals, 0.75))

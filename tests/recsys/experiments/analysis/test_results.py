@@ -65,16 +65,16 @@ RESULT = Result(
 )
 
 
-def test_result_is_read_as_it_was_written() -> None:
+def test_result_survives_a_round_trip_through_json() -> None:
     assert Result.from_json(RESULT.to_json()) == RESULT
 
 
-def test_file_of_another_form_is_refused() -> None:
+def test_file_of_another_format_version_is_refused() -> None:
     with pytest.raises(ValidationError, match="format"):
         Result.from_json(RESULT.to_json().replace('"format": 1', '"format": 2'))
 
 
-def test_difference_that_the_past_explains_decides() -> None:
+def test_cuped_adjusted_difference_is_decisive() -> None:
     assert FULL.decisive == FULL.cuped
     assert BARE.decisive is None
     assert [FULL.improves(0.1), FULL.improves(-0.1), BARE.improves(0.1), BARE.improves(-0.1)] == [
@@ -85,11 +85,11 @@ def test_difference_that_the_past_explains_decides() -> None:
     ]
 
 
-def test_interval_has_its_ends() -> None:
+def test_interval_includes_its_ends() -> None:
     assert [value in Interval(-1.0, 2.0) for value in (-1.1, -1.0, 0, 2.0, 2.1)] == [False, True, True, True, False]
 
 
-def test_reading_a_result_needs_no_statistics() -> None:
+def test_reading_a_result_imports_no_statistics_library() -> None:
     code = "import sys, recsys.experiments.analysis.results; print(*({'scipy', 'tea_tasting'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -12,19 +12,19 @@ from tests.helpers.judged_experiments import CONTROL, DAY, ENDED_AT, REVENUE, TH
 DAYS = 14
 USERS = 1_500
 SPLITS = [f"a-a:{number}:" for number in range(500)]
-LOPSIDED = experiment([REVENUE], variants=[CONTROL | {"weight": 0.4}, THEMES | {"weight": 0.6}])
+UNEQUAL = experiment([REVENUE], variants=[CONTROL | {"weight": 0.4}, THEMES | {"weight": 0.6}])
 
 
 def user_days(n_users: int, seed: int) -> pa.Table:
-    """Users who come over two weeks, come back, and sometimes spend: a few of them a lot."""
+    """Return user-days of two weeks, with repeated visits and rare purchases of skewed revenue."""
     random = np.random.default_rng(seed)
     first = random.integers(0, DAYS, n_users)
     comes = random.random((n_users, DAYS)) < 0.3
     comes[np.arange(n_users), first] = True
     comes &= np.arange(DAYS) >= first[:, None]
     user, day = np.nonzero(comes)
-    rich = random.lognormal(0, 0.5, n_users)[user]
-    revenue = (random.random(len(user)) < 0.1) * rich * random.lognormal(3, 1, len(user))
+    scale = random.lognormal(0, 0.5, n_users)[user]
+    revenue = (random.random(len(user)) < 0.1) * scale * random.lognormal(3, 1, len(user))
     exposures = random.integers(1, 6, len(user))
     columns: dict[str, object] = dict.fromkeys(COLUMNS, np.zeros(len(user)))
     columns |= {
@@ -40,10 +40,10 @@ def user_days(n_users: int, seed: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def simulated() -> Simulation:
-    return simulate_aa(LOPSIDED, user_days(USERS, 8), SPLITS, ENDED_AT)
+    return simulate_aa(UNEQUAL, user_days(USERS, 8), SPLITS, ENDED_AT)
 
 
-def test_one_look_at_the_end_is_wrong_as_often_as_alpha_says(simulated: Simulation) -> None:
+def test_false_positive_rate_of_one_look_at_the_end_is_alpha(simulated: Simulation) -> None:
     [revenue] = simulated.metrics
     assert (revenue.metric, revenue.variant, revenue.fixed.of) == ("revenue_per_user", "themes", 500)
     assert 0.03 <= revenue.fixed.value <= 0.07
@@ -51,31 +51,31 @@ def test_one_look_at_the_end_is_wrong_as_often_as_alpha_says(simulated: Simulati
     assert revenue.uniformity_p > 0.01
 
 
-def test_always_valid_interval_is_wrong_less_often_than_alpha_over_all_looks(simulated: Simulation) -> None:
+def test_false_positive_rate_of_the_always_valid_interval_is_at_most_alpha(simulated: Simulation) -> None:
     [revenue] = simulated.metrics
     assert revenue.always_valid.value <= 0.05
-    assert revenue.peeking.value > 0.1  # what daily looks at the fixed interval do
+    assert revenue.peeking.value > 0.1  # the rate of the fixed interval with daily looks
 
 
-def test_sample_ratio_test_is_silent(simulated: Simulation) -> None:
+def test_sample_ratio_test_has_few_false_positives(simulated: Simulation) -> None:
     assert simulated.sample_ratio.count <= 3  # 0.001 of 500
     assert (simulated.splits, simulated.users) == (500, USERS)
 
 
 def test_same_seeds_give_the_same_splits_and_other_seeds_others() -> None:
     rows = user_days(200, 3)
-    first, again, other = (simulate_aa(LOPSIDED, rows, seeds, ENDED_AT) for seeds in (["a:"], ["a:"], ["b:"]))
-    assert first == again
+    first, repeated, other = (simulate_aa(UNEQUAL, rows, seeds, ENDED_AT) for seeds in (["a:"], ["a:"], ["b:"]))
+    assert first == repeated
     assert first != other
 
 
-def test_only_weights_and_analysis_of_the_experiment_count() -> None:
+def test_only_weights_and_analysis_of_the_experiment_are_used() -> None:
     rows = user_days(200, 3)
-    narrow = LOPSIDED.model_copy(update={"coverage": 0.1, "type": "ab"})
-    expected = simulate_aa(LOPSIDED, rows, SPLITS[:3], ENDED_AT)
+    narrow = UNEQUAL.model_copy(update={"coverage": 0.1, "type": "ab"})
+    expected = simulate_aa(UNEQUAL, rows, SPLITS[:3], ENDED_AT)
     assert simulate_aa(narrow, rows, SPLITS[:3], ENDED_AT) == expected
     assigned = rows.append_column("variant", pa.array(["control"] * len(rows)))
-    assert simulate_aa(LOPSIDED, assigned, SPLITS[:3], ENDED_AT) == expected
+    assert simulate_aa(UNEQUAL, assigned, SPLITS[:3], ENDED_AT) == expected
 
 
 def test_every_metric_of_every_variant_is_simulated() -> None:
@@ -93,11 +93,11 @@ def test_every_metric_of_every_variant_is_simulated() -> None:
     ]
 
 
-def test_nothing_is_split_where_nobody_came() -> None:
-    with pytest.raises(EmptyInputError, match="user_days == 0 rows"):
-        simulate_aa(LOPSIDED, user_days(0, 1), SPLITS[:1], ENDED_AT)
+def test_period_without_users_is_refused() -> None:
+    with pytest.raises(EmptyInputError, match="user_days has 0 rows"):
+        simulate_aa(UNEQUAL, user_days(0, 1), SPLITS[:1], ENDED_AT)
 
 
-def test_metric_that_no_split_can_compare_is_no_simulation() -> None:
+def test_metric_that_no_split_can_compare_is_refused() -> None:
     with pytest.raises(EmptyInputError, match="revenue_per_user cannot be compared in any of 3 splits"):
-        simulate_aa(LOPSIDED, user_days(1, 1), SPLITS[:3], ENDED_AT)
+        simulate_aa(UNEQUAL, user_days(1, 1), SPLITS[:3], ENDED_AT)

@@ -25,7 +25,7 @@ HEALTHY = {"control": 5_000, "themes": 5_000}
 
 BETTER, WORSE, OPEN = Interval(0.02, 0.06), Interval(-0.06, -0.02), Interval(-0.02, 0.06)
 NEVER = Interval(-9.0, 9.0)
-"""An always-valid interval that shows nothing yet."""
+"""An always-valid interval that is not conclusive yet."""
 
 
 def primary(
@@ -36,7 +36,7 @@ def primary(
     always_valid: Interval = NEVER,
     adjusted_p: float | None = None,
 ) -> Comparison:
-    """A comparison whose p values fit its intervals."""
+    """Return a comparison whose p values agree with its intervals."""
     value = (interval.low + interval.high) / 2
     p = 0.2 if 0 in interval else 0.01
     sequential_p = 1.0 if 0 in always_valid else 0.02
@@ -59,7 +59,7 @@ def primary(
 
 
 def guardrail(interval: Interval, always_valid: Interval = NEVER) -> Comparison:
-    """A guardrail, the lower the better, with margin 0.01."""
+    """Return a guardrail for which lower is better, with margin 0.01."""
     base = primary(interval, "fallbacks", direction="lower", always_valid=always_valid)
     assert base.plain is not None
     return replace(base, role="guardrail", adjusted_p=None, guard=guard(base.plain, "lower", 0.01))
@@ -82,13 +82,13 @@ def test_one_better_primary_is_enough_where_none_is_worse() -> None:
     assert verdict(primary(BETTER), primary(OPEN, "revenue")).name == "ship"
 
 
-def test_worse_primary_is_not_shipped_however_good_another_is() -> None:
+def test_worse_primary_is_not_shipped_even_if_another_is_better() -> None:
     found = verdict(primary(BETTER), primary(WORSE, "revenue"))
     assert (found.name, found.variant) == ("no-ship", None)
     assert found.reasons == ("revenue of themes is worse: -0.04 (-10.0%), interval -0.06 to -0.02, p 0.01.",)
 
 
-def test_metric_of_which_less_is_better_is_better_when_it_falls() -> None:
+def test_metric_with_direction_lower_improves_when_it_falls() -> None:
     assert verdict(primary(WORSE, direction="lower")).name == "ship"
     assert verdict(primary(BETTER, direction="lower")).name == "no-ship"
 
@@ -99,7 +99,7 @@ def test_violated_guardrail_is_not_shipped() -> None:
     assert found.reasons[0].startswith("Guardrail fallbacks of themes is violated: +0.025")
 
 
-def test_guardrail_that_is_not_shown_to_hold_leaves_it_open() -> None:
+def test_guardrail_that_is_not_shown_to_hold_is_inconclusive() -> None:
     found = verdict(primary(BETTER), guardrail(Interval(-0.01, 0.02)))
     assert found.name == "inconclusive"
     assert found.reasons[1].startswith("Guardrail fallbacks of themes is not shown to hold")
@@ -107,12 +107,12 @@ def test_guardrail_that_is_not_shown_to_hold_leaves_it_open() -> None:
     assert verdict(primary(BETTER), unknown).name == "inconclusive"
 
 
-def test_without_a_difference_it_says_what_would_have_been_seen() -> None:
+def test_inconclusive_verdict_gives_the_minimum_detectable_effect() -> None:
     found = verdict(primary(OPEN))
     assert found.name == "inconclusive"
     assert found.reasons == (
-        "purchases of themes: no difference is shown, +0.02 (+5.0%), interval -0.02 to +0.06;"
-        " one of 0.03 (7.5% of control) would have been with 80% power.",
+        "purchases of themes: no significant difference, +0.02 (+5.0%), interval -0.02 to +0.06;"
+        " minimum detectable effect 0.03 (7.5% of control) at 80% power.",
     )
 
 
@@ -120,29 +120,30 @@ def test_corrected_p_value_decides() -> None:
     assert verdict(primary(BETTER, adjusted_p=0.06)).name == "inconclusive"
 
 
-def test_too_few_users_decide_nothing() -> None:
+def test_too_few_users_are_inconclusive() -> None:
     assert verdict(replace(primary(BETTER), variant_users=100)).name == "ship"
     found = verdict(replace(primary(BETTER), variant_users=99))
-    assert (found.name, found.reasons) == ("inconclusive", ("themes: 99 users are too few; at least 100 a variant.",))
+    reason = "themes: too few users, 99; at least 100 per variant are needed."
+    assert (found.name, found.reasons) == ("inconclusive", (reason,))
 
 
-def test_running_experiment_goes_on_whatever_the_fixed_interval_says() -> None:
+def test_running_experiment_is_not_decided_by_the_fixed_interval() -> None:
     found = verdict(primary(BETTER), window=RUNNING)
     assert (found.name, found.variant) == ("running", None)
-    assert found.reasons == ("10,000 users so far; what they do counts until 2026-12-15 00:00 UTC.",)
+    assert found.reasons == ("10,000 users so far; their outcomes count until 2026-12-15 00:00 UTC.",)
 
 
-def test_always_valid_interval_may_stop_it() -> None:
+def test_always_valid_interval_may_stop_a_running_experiment() -> None:
     stopped = verdict(primary(BETTER, always_valid=Interval(0.01, 0.07)), window=RUNNING)
     assert (stopped.name, stopped.variant) == ("ship", "themes")
     assert stopped.reasons == (
         "purchases of themes is better: +0.04 (+10.0%), interval +0.01 to +0.07, p 0.02.",
-        "This holds at any time: the experiment may be stopped.",
+        "The always-valid interval is conclusive: the experiment may be stopped.",
     )
     assert verdict(primary(WORSE, always_valid=Interval(-0.07, -0.01)), window=RUNNING).name == "no-ship"
 
 
-def test_guardrails_of_a_running_experiment_are_held_to_the_always_valid_interval() -> None:
+def test_guardrails_of_a_running_experiment_are_judged_by_the_always_valid_interval() -> None:
     better = primary(BETTER, always_valid=Interval(0.01, 0.07))
     within, beyond = Interval(-0.002, 0.001), Interval(0.02, 0.03)
     assert verdict(better, guardrail(within), window=RUNNING).name == "running"
@@ -153,11 +154,11 @@ def test_guardrails_of_a_running_experiment_are_held_to_the_always_valid_interva
     )
 
 
-def test_broken_set_up_is_invalid_however_good_the_figures() -> None:
+def test_broken_set_up_is_invalid_whatever_the_comparisons() -> None:
     for window in (RUNNING, ENDED):
         found = verdict(primary(BETTER, always_valid=BETTER), window=window, jumpers=11)
         assert found.name == "invalid"
-        assert found.reasons[0].startswith("11 users (0.11%) were assigned to more than one variant")
+        assert found.reasons[0].startswith("More than one variant was assigned to 11 users (0.11%)")
         assert found.reasons[-1] == "No difference can be trusted."
 
 
@@ -178,22 +179,22 @@ def test_no_variant_is_shipped_only_where_all_are_refused() -> None:
     assert of_three(primary(WORSE), primary(OPEN, variant="covers")).name == "inconclusive"
 
 
-def of_same(p: float, window: Window = ENDED) -> Verdict:
+def judged_aa(p: float, window: Window = ENDED) -> Verdict:
     return verdict(primary(BETTER, adjusted_p=p), window=window, of=experiment(type="aa"))
 
 
-def test_comparison_of_a_policy_with_itself_says_whether_the_set_up_is_sound() -> None:
-    sound, chance, faulty = of_same(0.3), of_same(0.04), of_same(0.0009)
+def test_aa_test_says_whether_the_set_up_is_sound() -> None:
+    sound, chance, faulty = judged_aa(0.3), judged_aa(0.04), judged_aa(0.0009)
     assert (sound.name, sound.reasons[0]) == (
         "inconclusive",
         "The set-up is sound: users split by the weights, and no primary metric differs.",
     )
     assert (chance.name, chance.reasons[-1]) == (
         "inconclusive",
-        "The variants serve the same. 5% of sound set-ups look so: run it once more.",
+        "The variants serve the same pages. With a sound set-up, this happens in 5% of A/A tests: run it once more.",
     )
     assert faulty.name == "invalid"
-    assert of_same(0.3, RUNNING).name == "running"
+    assert judged_aa(0.3, RUNNING).name == "running"
 
 
 def preferred(
@@ -210,13 +211,13 @@ def test_preferred_policy_ships() -> None:
     found = preferred(0.3, 0.01)
     assert (found.name, found.variant) == ("ship", "themes")
     assert found.reasons == (
-        "Purchases: 310 from control, 390 from themes; +0.3 a user, interval +0.2 to +0.4, p 0.01.",
+        "Purchases: 310 from control, 390 from themes; +0.3 per user, interval +0.2 to +0.4, p 0.01.",
     )
     assert preferred(-0.3, 0.01).name == "no-ship"
     assert preferred(0.3, 0.2).name == "inconclusive"
     assert preferred(0.3, 0.01, users=99).name == "inconclusive"
 
 
-def test_preference_stops_early_by_the_always_valid_interval_alone() -> None:
+def test_preference_is_decided_early_by_the_always_valid_interval_only() -> None:
     assert preferred(0.3, 0.01, RUNNING).name == "running"
     assert preferred(0.3, 0.01, RUNNING, AlwaysValid(Interval(0.1, 0.5), 0.03)).name == "ship"

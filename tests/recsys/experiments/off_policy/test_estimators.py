@@ -14,7 +14,7 @@ from recsys.experiments.off_policy.estimators import DOUBLY_ROBUST, IPS, SNIPS, 
 from recsys.experiments.off_policy.logged_pages import (
     CandidatePages,
     LoggedPages,
-    Places,
+    PagePositions,
     logged_pages,
     shown_probability,
 )
@@ -25,12 +25,12 @@ ESTIMATORS = (IPS, SNIPS, DOUBLY_ROBUST)
 
 
 def log(rows: list[tuple[int, int, str, float, float]], users: list[str]) -> LoggedPages:
-    """Rows of page, place, sale, propensity, reward."""
-    page, place, sale, propensity, reward = map(list, zip(*rows, strict=True))
+    """Return logged pages from rows of (page, position, sale, propensity, reward)."""
+    page, position, sale, propensity, reward = map(list, zip(*rows, strict=True))
     requests = np.array([f"r{number}" for number in range(len(users))], object)
     return LoggedPages(
         np.array(page),
-        np.array(place),
+        np.array(position),
         np.array(sale, object),
         np.array(propensity),
         np.array(reward, float),
@@ -40,8 +40,8 @@ def log(rows: list[tuple[int, int, str, float, float]], users: list[str]) -> Log
 
 
 def candidate(rows: list[tuple[int, int, str, float]]) -> CandidatePages:
-    page, place, sale, probability = map(list, zip(*rows, strict=True))
-    return CandidatePages(np.array(page), np.array(place), np.array(sale, object), np.array(probability, float))
+    page, position, sale, probability = map(list, zip(*rows, strict=True))
+    return CandidatePages(np.array(page), np.array(position), np.array(sale, object), np.array(probability, float))
 
 
 SMALL_LOG = log(
@@ -50,7 +50,7 @@ SMALL_LOG = log(
         (0, 1, "b", 0.4, 0),
         (1, 0, "b", 0.25, 0),
         (1, 1, "a", 0.2, 2),
-        (2, 0, "a", 0.8, 0),  # a page of one place
+        (2, 0, "a", 0.8, 0),  # a page with one position
     ],
     ["u1", "u2", "u3"],
 )
@@ -60,12 +60,12 @@ SMALL_CANDIDATE = candidate(
 WEIGHTS = [0.75 / 0.5, 1 / 0.4, 0, 1 / 0.2, 1 / 0.8]
 
 
-def always(reward: float) -> Callable[[Places], NDArray[np.float64]]:
-    return lambda places: np.full(len(places.page), reward)
+def always(reward: float) -> Callable[[PagePositions], NDArray[np.float64]]:
+    return lambda rows: np.full(len(rows.page), reward)
 
 
-def by_sale(rewards: dict[str, float]) -> Callable[[Places], NDArray[np.float64]]:
-    return lambda places: np.array([rewards[sale] for sale in places.sale])
+def by_sale(rewards: dict[str, float]) -> Callable[[PagePositions], NDArray[np.float64]]:
+    return lambda rows: np.array([rewards[sale] for sale in rows.sale])
 
 
 def test_values_of_a_small_log_by_hand() -> None:
@@ -77,7 +77,7 @@ def test_values_of_a_small_log_by_hand() -> None:
     assert values[DOUBLY_ROBUST].value == pytest.approx((5 * 0.1 + residuals) / 3)
 
 
-def test_what_the_log_can_tell_is_counted() -> None:
+def test_diagnostics_of_a_small_log_by_hand() -> None:
     found = evaluate(SMALL_LOG, SMALL_CANDIDATE, always(0.1), clip=2)
     cut = [1.5, 2, 0, 2, 1.25]
     assert found.values[IPS].value == pytest.approx((1.5 * 1 + 2 * 2) / 3)
@@ -88,7 +88,7 @@ def test_what_the_log_can_tell_is_counted() -> None:
     assert found.logged.value == pytest.approx((1 + 0 + 0 + 2 + 0) / 3)
 
 
-def test_interval_of_a_user_a_page_is_students_with_the_degrees_of_freedom_that_carry_the_variance() -> None:
+def test_interval_with_one_page_per_user_is_students_t_with_effective_degrees_of_freedom() -> None:
     earned = np.array([1.5, 10, 0])
     squares = (earned - earned.mean()) ** 2
     freedom = squares.sum() ** 2 / (squares**2).sum() - 1
@@ -97,41 +97,43 @@ def test_interval_of_a_user_a_page_is_students_with_the_degrees_of_freedom_that_
     assert value[1:] == pytest.approx((earned.mean() - half_width, earned.mean() + half_width))
 
 
-def test_more_pages_that_say_the_same_of_the_same_users_narrow_no_interval() -> None:
+def test_copies_of_the_same_users_pages_do_not_narrow_the_interval() -> None:
     pages, shown, rng = *random_pages(60, seed=8), np.random.default_rng(0)
     predicted = rng.random(99)
-    once = evaluate(pages, shown, lambda places: predicted[places.place])
-    thrice = evaluate(repeated(pages, 3), repeated(shown, 3), lambda places: predicted[places.place])
+    once = evaluate(pages, shown, lambda rows: predicted[rows.position])
+    thrice = evaluate(repeated(pages, 3), repeated(shown, 3), lambda rows: predicted[rows.position])
     for name in ESTIMATORS:
         assert_allclose(thrice.values[name], once.values[name])
         assert_allclose(thrice.differences[name], once.differences[name])
 
 
-def repeated(places: Places, times: int) -> Places:
-    """Each page so many times, of the same user."""
-    n_pages = places.page.max() + 1
-    columns = {name: np.tile(values, times) for name, values in vars(places).items()}
-    page = np.concatenate([places.page + n_pages * copy for copy in range(times)])
-    return type(places)(**columns | {"page": page})
+def repeated(rows: PagePositions, times: int) -> PagePositions:
+    """Return each page `times` times, each copy with the same user."""
+    n_pages = rows.page.max() + 1
+    columns = {name: np.tile(values, times) for name, values in vars(rows).items()}
+    page = np.concatenate([rows.page + n_pages * copy for copy in range(times)])
+    return type(rows)(**columns | {"page": page})
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_values_agree_with_loops_over_places(seed: int) -> None:
+def test_values_agree_with_loops_over_positions(seed: int) -> None:
     pages, shown = random_pages(40, seed)
     expected = {sale: number / 7 for number, sale in enumerate("abcdef")}
-    chance = {row[:3]: row[3] for row in zip(shown.page, shown.place, shown.sale, shown.probability, strict=True)}
-    rows = list(zip(pages.page, pages.place, pages.sale, pages.propensity, pages.reward, strict=True))
-    weighted = [(place, sale, chance.get((page, place, sale), 0) / p, reward) for page, place, sale, p, reward in rows]
+    chance = {row[:3]: row[3] for row in zip(shown.page, shown.position, shown.sale, shown.probability, strict=True)}
+    rows = list(zip(pages.page, pages.position, pages.sale, pages.propensity, pages.reward, strict=True))
+    weighted = [
+        (position, sale, chance.get((page, position, sale), 0) / p, reward) for page, position, sale, p, reward in rows
+    ]
     direct = sum(probability * expected[sale] for (_, _, sale), probability in chance.items())
     corrections = sum(weight * (reward - expected[sale]) for _, sale, weight, reward in weighted)
-    of_places = []
-    for place in range(3):
-        weights, rewards = np.array([(weight, reward) for at, _, weight, reward in weighted if at == place]).T
-        mass = sum(probability for (_, at, _), probability in chance.items() if at == place)
-        of_places.append(mass * (weights @ rewards) / weights.sum())
+    of_positions = []
+    for position in range(3):
+        weights, rewards = np.array([(weight, reward) for at, _, weight, reward in weighted if at == position]).T
+        mass = sum(probability for (_, at, _), probability in chance.items() if at == position)
+        of_positions.append(mass * (weights @ rewards) / weights.sum())
     values = evaluate(pages, shown, by_sale(expected)).values
     assert values[IPS].value == pytest.approx(sum(weight * reward for _, _, weight, reward in weighted) / 40)
-    assert values[SNIPS].value == pytest.approx(sum(of_places) / 40)
+    assert values[SNIPS].value == pytest.approx(sum(of_positions) / 40)
     assert values[DOUBLY_ROBUST].value == pytest.approx((direct + corrections) / 40)
 
 
@@ -139,28 +141,29 @@ def random_pages(n_pages: int, seed: int) -> tuple[LoggedPages, CandidatePages]:
     rng = np.random.default_rng(seed)
     rows, shown = [], []
     for page in range(n_pages):
-        for place, sale in enumerate(rng.permutation(list("abcdef"))[:3]):
-            rows.append((page, place, str(sale), rng.uniform(0.1, 1), float(rng.integers(0, 3))))
+        for position, sale in enumerate(rng.permutation(list("abcdef"))[:3]):
+            rows.append((page, position, str(sale), rng.uniform(0.1, 1), float(rng.integers(0, 3))))
             shown += [
-                (page, place, other, chance) for other, chance in zip("abcdef", rng.dirichlet(np.ones(6)), strict=True)
+                (page, position, other, chance)
+                for other, chance in zip("abcdef", rng.dirichlet(np.ones(6)), strict=True)
             ]
     return log(rows, [f"u{user}" for user in rng.integers(0, n_pages // 2, n_pages)]), candidate(shown)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_spread_of_snips_is_how_far_each_page_moves_it(seed: int) -> None:
+def test_standard_error_of_snips_agrees_with_the_influence_of_each_page(seed: int) -> None:
     pages, everywhere = random_pages(40, seed)
-    kept = (everywhere.place < 2) | (everywhere.page % 3 == 0)  # the third place is often empty
-    shown = CandidatePages(*(column[kept] for column in vars(everywhere).values()))
+    is_filled = (everywhere.position < 2) | (everywhere.page % 3 == 0)  # the third position is often empty
+    shown = CandidatePages(*(column[is_filled] for column in vars(everywhere).values()))
     weight = shown_probability(pages, shown) / pages.propensity
 
     def snips(times: NDArray[np.float64]) -> float:
-        """With each page counted so many times."""
+        """Return the estimate with each page counted `times` times."""
         rates = [
             np.average(pages.reward[at], weights=(weight * times[pages.page])[at])
-            for at in (pages.place == place for place in range(3))
+            for at in (pages.position == position for position in range(3))
         ]
-        return float((shown.probability * times[shown.page]) @ np.array(rates)[shown.place] / times.sum())
+        return float((shown.probability * times[shown.page]) @ np.array(rates)[shown.position] / times.sum())
 
     once, step = np.ones(40), 1e-6
     moves = np.array([(snips(once + step * page) - snips(once - step * page)) / (2 * step) for page in np.eye(40)])
@@ -172,9 +175,9 @@ def test_spread_of_snips_is_how_far_each_page_moves_it(seed: int) -> None:
     assert value.high - value.value == pytest.approx(student_t.ppf(0.975, freedom) * error, rel=1e-5)
 
 
-def test_policy_that_logged_is_worth_what_its_pages_earned() -> None:
+def test_value_of_the_logging_policy_is_the_mean_logged_reward() -> None:
     pages, _ = random_pages(50, seed=4)
-    itself = CandidatePages(pages.page, pages.place, pages.sale, pages.propensity)
+    itself = CandidatePages(pages.page, pages.position, pages.sale, pages.propensity)
     found = evaluate(pages, itself)
     assert found.values[IPS] == pytest.approx(found.logged)
     assert found.differences[IPS] == pytest.approx((0, 0, 0))
@@ -182,7 +185,7 @@ def test_policy_that_logged_is_worth_what_its_pages_earned() -> None:
 
 
 class Shop:
-    """Three kinds of user, 12 sales, pages of 4 places; a sale's purchases depend on user, sale and place alone."""
+    """A shop with 3 kinds of user, 12 sales and pages of 4; rewards depend on user, sale and position only."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(5)
@@ -201,20 +204,20 @@ class Shop:
         kind = user % 3
         order, propensity = draws(self.scores[kind], rng)
         reward = (rng.random((n_pages, 4)) < self.rates[kind[:, None], order, range(4)]).astype(float)
-        page, place = np.repeat(np.arange(n_pages), 4), np.tile(np.arange(4), n_pages)
+        page, position = np.repeat(np.arange(n_pages), 4), np.tile(np.arange(4), n_pages)
         names = np.arange(n_pages).astype(str).astype(object), user.astype(str).astype(object)
-        pages = LoggedPages(page, place, self.sales[order.ravel()], propensity.ravel(), reward.ravel(), *names)
+        pages = LoggedPages(page, position, self.sales[order.ravel()], propensity.ravel(), reward.ravel(), *names)
         best = self.sales[self.candidate[kind].ravel()]
-        return pages, CandidatePages(page, place, best, np.ones(len(page)))
+        return pages, CandidatePages(page, position, best, np.ones(len(page)))
 
-    def rewards(self, pages: LoggedPages) -> Callable[[Places], NDArray[np.float64]]:
-        """What sales are truly expected to earn."""
+    def rewards(self, pages: LoggedPages) -> Callable[[PagePositions], NDArray[np.float64]]:
+        """Return a predictor of the true expected rewards."""
         kind, codes = pages.users.astype(int) % 3, {sale: number for number, sale in enumerate(self.sales)}
-        return lambda places: self.rates[kind[places.page], [codes[sale] for sale in places.sale], places.place]
+        return lambda rows: self.rates[kind[rows.page], [codes[sale] for sale in rows.sale], rows.position]
 
 
 def draws(scores: NDArray[np.float64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Many pages as `draw_page` draws them, temperature 1, floor 0.1: their sales and propensities."""
+    """Draw one page per row like `draw_page` with temperature 1 and floor 0.1; return sales and propensities."""
     left, passed_over = np.ones(scores.shape, bool), np.ones(scores.shape)
     order, propensities = [], []
     for _ in range(4):
@@ -228,28 +231,28 @@ def draws(scores: NDArray[np.float64], rng: np.random.Generator) -> tuple[NDArra
     return np.hstack(order), np.hstack(propensities)
 
 
-def test_intervals_hold_the_truth_in_93_to_97_of_100_logs() -> None:
+def test_coverage_of_the_intervals_is_93_to_97_percent() -> None:
     shop, rng = Shop(), np.random.default_rng(1)
-    held = []
+    covered = []
     for _ in range(1000):
         pages, shown = shop.pages(500, rng)
         values = evaluate(pages, shown, always(0.05)).values
-        held.append([values[name].low <= shop.truth <= values[name].high for name in ESTIMATORS])
-    coverage = np.mean(held, axis=0)
+        covered.append([values[name].low <= shop.truth <= values[name].high for name in ESTIMATORS])
+    coverage = np.mean(covered, axis=0)
     assert np.all((coverage >= 0.93) & (coverage <= 0.97)), coverage
 
 
-def test_candidate_of_pages_drawn_by_rank_is_neither_over_nor_undervalued() -> None:
+def test_estimates_on_drawn_pages_are_unbiased() -> None:
     shop = Shop()
     found = evaluate(*shop.pages(60_000, np.random.default_rng(2)))
     for name in ESTIMATORS:
         assert found.values[name].value == pytest.approx(shop.truth, rel=0.03)
     assert found.support.value == pytest.approx(1, abs=0.01)
-    assert found.logged.value > 1.2 * shop.truth  # what the pages earned is no estimate of it
+    assert found.logged.value > 1.2 * shop.truth  # the mean logged reward is no estimate of it
     assert found.differences[IPS].value == pytest.approx(found.values[IPS].value - found.logged.value)
 
 
-def test_doubly_robust_is_right_where_propensities_or_rewards_are() -> None:
+def test_doubly_robust_is_unbiased_if_propensities_or_predicted_rewards_are_right() -> None:
     shop = Shop()
     pages, shown = shop.pages(60_000, np.random.default_rng(3))
     wrong = replace(pages, propensity=np.minimum(pages.propensity**0.7, 1))
@@ -265,9 +268,9 @@ def test_good_predictions_narrow_the_interval() -> None:
     shop = Shop()
     pages, shown = shop.pages(2000, np.random.default_rng(4))
     expected = shop.rewards(pages)
-    steady = replace(pages, reward=expected(pages))  # chance of a purchase would hide what the predictions tell
-    told, fitted = evaluate(steady, shown, expected).values, evaluate(steady, shown).values
-    assert 4 * width(told[DOUBLY_ROBUST]) < width(fitted[DOUBLY_ROBUST]) < 0.9 * width(fitted[IPS])
+    noiseless = replace(pages, reward=expected(pages))  # the noise of purchases would hide the effect of predictions
+    perfect, fitted = evaluate(noiseless, shown, expected).values, evaluate(noiseless, shown).values
+    assert 4 * width(perfect[DOUBLY_ROBUST]) < width(fitted[DOUBLY_ROBUST]) < 0.9 * width(fitted[IPS])
 
 
 def width(estimate: tuple[float, float, float]) -> float:
@@ -279,31 +282,31 @@ def test_wrong_propensities_show_in_the_support() -> None:
     assert evaluate(replace(pages, propensity=pages.propensity / 2), shown).support.low > 1
 
 
-@pytest.mark.parametrize(("propensity", "told"), [(0.0, "0.0"), (1.5, "1.5"), (-0.1, "-0.1"), (float("nan"), "nan")])
-def test_propensity_beyond_its_range_is_refused(propensity: float, told: str) -> None:
+@pytest.mark.parametrize(("propensity", "shown"), [(0.0, "0.0"), (1.5, "1.5"), (-0.1, "-0.1"), (float("nan"), "nan")])
+def test_propensity_beyond_its_range_is_refused(propensity: float, shown: str) -> None:
     propensities = SMALL_LOG.propensity.copy()
     propensities[3] = propensity
-    with pytest.raises(InputError, match=rf"propensity == {told} of sale 'a' at place 1 of page 'r1'.*in \(0, 1\]"):
+    with pytest.raises(InputError, match=rf"propensity == {shown} of sale 'a' at position 1 of page 'r1'.*in \(0, 1\]"):
         evaluate(replace(SMALL_LOG, propensity=propensities), SMALL_CANDIDATE)
 
 
-def test_log_that_never_showed_the_candidates_sales_is_refused() -> None:
-    with pytest.raises(InputError, match="shown by none of 3 pages at place 0, 1, needs"):
+def test_log_without_overlap_is_refused() -> None:
+    with pytest.raises(InputError, match="shown by none of 3 pages at position 0, 1, needs"):
         evaluate(SMALL_LOG, candidate([(0, 0, "x", 1), (1, 1, "y", 1)]))
-    with pytest.raises(InputError, match="shown by none of 3 pages at place 1, needs"):
+    with pytest.raises(InputError, match="shown by none of 3 pages at position 1, needs"):
         evaluate(SMALL_LOG, candidate([(0, 0, "a", 1), (0, 1, "c", 1)]))
     with pytest.raises(InputError, match="needs 1 page or more"):
         evaluate(SMALL_LOG, CandidatePages(*(values[:0] for values in vars(SMALL_CANDIDATE).values())))
 
 
-def test_log_without_a_reward_that_counts_is_refused() -> None:
+def test_log_without_a_reward_of_the_candidates_sales_is_refused() -> None:
     only_the_unmatched = np.array([0, 0, 5.0, 0, 0])
-    with pytest.raises(InputError, match=r"0 of 4 places .* had a reward"):
+    with pytest.raises(InputError, match="rewarded positions == 0 of 4 at which"):
         evaluate(replace(SMALL_LOG, reward=only_the_unmatched), SMALL_CANDIDATE)
 
 
 def test_log_of_one_user_is_refused() -> None:
-    with pytest.raises(InputError, match="3 pages of 1 user"):
+    with pytest.raises(InputError, match="3 pages of 1 user, needs 2 users or more"):
         evaluate(replace(SMALL_LOG, users=np.array(["u1"] * 3, object)), SMALL_CANDIDATE)
 
 
@@ -321,7 +324,7 @@ def fashion_log() -> pd.DataFrame:
 
 
 def as_pages(impressions: pd.DataFrame) -> LoggedPages:
-    """Each impression as a page of its own, of an unknown user."""
+    """Return each impression as a page of its own, with a user of its own."""
     names = impressions.index.astype(str).to_numpy(object)
     return LoggedPages(
         np.arange(len(impressions)),
@@ -335,17 +338,17 @@ def as_pages(impressions: pd.DataFrame) -> LoggedPages:
 
 
 def even_choice(pages: LoggedPages, choices: dict[int, list[str]]) -> CandidatePages:
-    """A policy that shows each of a position's choices as often."""
-    lists = [choices[position] for position in pages.place.tolist()]
+    """Return the pages of a policy that draws uniformly from each position's choices."""
+    lists = [choices[position] for position in pages.position.tolist()]
     sizes = np.array([len(each) for each in lists])
-    page, place = np.repeat(pages.page, sizes), np.repeat(pages.place, sizes)
+    page, position = np.repeat(pages.page, sizes), np.repeat(pages.position, sizes)
     return CandidatePages(
-        page, place, np.concatenate([np.array(each, object) for each in lists]), np.repeat(1 / sizes, sizes)
+        page, position, np.concatenate([np.array(each, object) for each in lists]), np.repeat(1 / sizes, sizes)
     )
 
 
 @pytest.mark.real_data
-def test_policy_that_logged_fashion_is_worth_its_click_rate() -> None:
+def test_value_of_the_policy_that_logged_fashion_is_its_click_rate() -> None:
     impressions = fashion_log()
     pages = as_pages(impressions)
     everything = sorted(impressions["item_id"].unique())
@@ -358,7 +361,7 @@ def test_policy_that_logged_fashion_is_worth_its_click_rate() -> None:
 
 
 @pytest.mark.real_data
-def test_most_clicked_fashion_of_one_half_is_worth_some_click_rate_on_the_other() -> None:
+def test_value_of_the_most_clicked_fashion_of_one_half_is_plausible_on_the_other() -> None:
     impressions = fashion_log()
     is_later = np.arange(len(impressions)) >= len(impressions) // 2
     clicks = impressions[~is_later].groupby(["position", "item_id"], as_index=False)["click"].mean()

@@ -50,18 +50,18 @@ REWARDS = table(
 )
 
 
-def test_pages_that_were_drawn_are_read_place_by_place_with_what_they_earned() -> None:
+def test_drawn_pages_are_read_with_the_reward_at_each_position() -> None:
     pages = logged_pages(EXPOSURES, REWARDS)
     assert pages.request_ids.tolist() == ["r1", "r3", "r4", "r5"]
     assert pages.users.tolist() == ["u1", "u1", "u4", "u5"]
     assert_array_equal(pages.page, [0, 0, 0, 1, 3, 3])
-    assert_array_equal(pages.place, [0, 1, 2, 0, 0, 1])
+    assert_array_equal(pages.position, [0, 1, 2, 0, 0, 1])
     assert pages.sale.tolist() == ["a", "b", "c", "c", "d", "a"]
     assert_allclose(pages.propensity, [0.5, 0.25, 0.125, 0.75, 0.3, 0.6])
     assert_allclose(pages.reward, [0, 1, 0, 0, 0, 25])
 
 
-def test_pages_in_several_pieces_are_read_as_in_one() -> None:
+def test_table_in_several_chunks_is_read_like_one_in_a_single_chunk() -> None:
     pieces = pa.concat_tables([EXPOSURES.slice(0, 2), EXPOSURES.slice(2, 3), EXPOSURES.slice(5)])
     whole, found = logged_pages(EXPOSURES, REWARDS), logged_pages(pieces, pa.concat_tables([REWARDS, REWARDS]))
     assert_array_equal(found.sale, whole.sale)
@@ -73,31 +73,33 @@ def test_pages_in_several_pieces_are_read_as_in_one() -> None:
 def test_pages_without_any_sale_are_read() -> None:
     pages = logged_pages(EXPOSURES.slice(4, 1), REWARDS)
     assert pages.request_ids.tolist() == ["r4"]
-    assert [len(column) for column in (pages.page, pages.place, pages.sale, pages.propensity, pages.reward)] == [0] * 5
+    assert [len(column) for column in (pages.page, pages.position, pages.sale, pages.propensity, pages.reward)] == [
+        0
+    ] * 5
 
 
-def test_pages_without_any_propensity_are_refused_with_what_to_do() -> None:
-    with pytest.raises(InputError, match=r"missing on all of 1 pages, needed on at least 1: .* 'exploration'$"):
+def test_pages_without_propensities_are_an_error_that_names_the_next_step() -> None:
+    with pytest.raises(InputError, match=r"missing on all of 1 page, needed on at least 1: .* 'exploration'$"):
         logged_pages(EXPOSURES.slice(1, 1), REWARDS)
 
 
 def test_page_with_more_sales_than_propensities_is_refused() -> None:
     odd = table([("r9", "u9", ["a", "b"], [0.5])], PAGES)
-    with pytest.raises(InputError, match="page 'r9' has 1 propensities and 2 sales"):
+    with pytest.raises(InputError, match="page 'r9': number of propensities == 1, must be the number of sales, 2:"):
         logged_pages(pa.concat_tables([EXPOSURES, odd]), REWARDS)
 
 
-def test_ranking_is_cut_to_the_places_of_the_logged_page() -> None:
+def test_ranking_is_cut_to_the_length_of_the_logged_page() -> None:
     rankings = {"r1": ["d", "a"], "r3": ["b", "c"], "r4": ["a"], "r5": ["a", "d", "b"]}
     shown = ranked_pages(logged_pages(EXPOSURES, REWARDS), rankings.__getitem__)
-    assert list(zip(shown.page, shown.place, shown.sale, shown.probability, strict=True)) == [
-        *((0, 0, "d", 1), (0, 1, "a", 1)),  # shorter than the page
+    assert list(zip(shown.page, shown.position, shown.sale, shown.probability, strict=True)) == [
+        *((0, 0, "d", 1), (0, 1, "a", 1)),  # a ranking shorter than the page
         (1, 0, "b", 1),
         *((3, 0, "a", 1), (3, 1, "d", 1)),
     ]
 
 
-def test_shown_probability_is_that_of_the_same_sale_at_the_same_place_of_the_same_page() -> None:
+def test_shown_probability_is_that_of_the_same_sale_at_the_same_position_of_the_same_page() -> None:
     shown = CandidatePages(
         np.array([0, 0, 0, 1, 3, 3]),
         np.array([0, 0, 2, 0, 0, 1]),
@@ -108,25 +110,25 @@ def test_shown_probability_is_that_of_the_same_sale_at_the_same_place_of_the_sam
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "told"),
-    [([0.7, 0.4], "highest sum of probabilities of a place .* == 1.1"), ([-0.1, 0.4], "-0.1")],
+    ("probabilities", "message"),
+    [([0.7, 0.4], "highest sum of probabilities of a position .* == 1.1"), ([-0.1, 0.4], "-0.1")],
 )
-def test_candidate_without_probabilities_is_refused(probabilities: list[float], told: str) -> None:
+def test_candidate_with_invalid_probabilities_is_refused(probabilities: list[float], message: str) -> None:
     shown = CandidatePages(np.array([0, 0]), np.array([1, 1]), np.array(["a", "b"], object), np.array(probabilities))
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         shown_probability(logged_pages(EXPOSURES, REWARDS), shown)
 
 
-def test_two_sales_at_one_place_of_a_logged_page_are_refused() -> None:
+def test_two_sales_at_one_position_of_a_logged_page_are_refused() -> None:
     pages = logged_pages(EXPOSURES, REWARDS)
-    pages.place[1] = 0
+    pages.position[1] = 0
     shown = ranked_pages(pages, lambda _: ["a"])
-    with pytest.raises(InputError, match="two sales at the same place"):
+    with pytest.raises(InputError, match="two sales at the same position"):
         shown_probability(pages, shown)
 
 
-def test_reward_that_is_no_number_is_refused() -> None:
+def test_reward_that_is_not_finite_is_refused() -> None:
     pages = logged_pages(EXPOSURES, REWARDS)
     pages.reward[2] = np.nan
-    with pytest.raises(InputError, match="reward has 1 "):
+    with pytest.raises(InputError, match="reward is not finite in 1 row, must be finite in all"):
         shown_probability(pages, ranked_pages(pages, lambda _: ["a"]))

@@ -1,4 +1,4 @@
-"""What the analysis of an experiment knows: sums over users that add up over days, and counts of what may be wrong."""
+"""The input of an experiment's analysis: sums over users that add up over days, and health counts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,38 +10,41 @@ _Key = TypeVar("_Key")
 ALL, TRIGGERED = "all", "triggered"
 """Populations: every analysed user; those for whom the variants' pages differed at least once."""
 INTERLEAVED = "interleaved"
-"""The variant of every user of an interleaving experiment."""
-EVERYBODY = ""
-"""The segment that all users are in; others are named like 'country=DE'."""
+"""The variant under which every user of an interleaving experiment is logged."""
+ALL_USERS = ""
+"""The segment of all users; others are named like 'country=DE'."""
 
 
 class Group(NamedTuple):
-    """Whose sums."""
+    """The users and the day that some sums are for."""
 
     population: str
+    """`ALL` or `TRIGGERED`."""
     segment: str
+    """`ALL_USERS`, or such as 'country=DE'."""
     day: date
-    """The sums say by how much the state at the end of this day, UTC, differs from that of the day before."""
+    """In UTC; the sums are those at the end of this day minus those at the end of the day before."""
     variant: str
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over users of columns and of products of two columns; add those of days, and they are as of the last day."""
+    """Sums over users of columns and of products of two columns; daily sums, added up, are as of the last day."""
 
     n: int = 0
-    """Users."""
+    """Number of users."""
     sums: Mapping[str, float] = field(default_factory=dict)
+    """By column."""
     products: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """By pair of columns in ascending order; a column with itself is its sum of squares."""
 
     def __add__(self, other: "Sums") -> "Sums":
-        """Return the sums over both."""
-        return Sums(self.n + other.n, _added(self.sums, other.sums), _added(self.products, other.products))
+        """Return the sums of both added up."""
+        return Sums(self.n + other.n, _add_by_key(self.sums, other.sums), _add_by_key(self.products, other.products))
 
     @classmethod
     def total(cls, parts: Iterable["Sums"]) -> "Sums":
-        """Return the sums over all."""
+        """Return the sums of all parts added up."""
         return sum(parts, cls())
 
     def product(self, a: str, b: str) -> float:
@@ -51,40 +54,40 @@ class Sums:
 
 @dataclass(frozen=True)
 class Health:
-    """Counts over the pages of one phase that may tell that something is wrong."""
+    """Counts over the pages of one phase that show whether the experiment ran as configured."""
 
     pages: Mapping[tuple[str, str], int]
     """Pages by variant and reason: assigned, override, holdout, fallback, kill."""
     fallbacks: Mapping[str, int]
-    """Assigned pages by variant that fell back from what the variant should serve."""
+    """Assigned pages by variant for which a fallback was served instead of the variant's policy."""
     users: Mapping[str, int]
     """Analysed users by variant."""
     jumpers: int
-    """Users who were assigned to more than one variant; counted for their first."""
+    """Users who were assigned to more than one variant; they are analysed in their first."""
     configuration_shas: Mapping[str, int]
-    """Pages by the configuration that was in force."""
+    """Pages by the fingerprint of the configuration in force."""
     model_versions: Mapping[tuple[str, str], int]
     """Pages by variant and model version."""
     recomputed: int = 0
-    """Assigned users whose variant was computed again from the configuration."""
+    """Assigned users whose variant was recomputed from the configuration."""
     mismatches: int = 0
-    """Of those, the users who were served another variant."""
+    """The recomputed users who were served another variant."""
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that the job found of one phase."""
+class PhaseSummary:
+    """The sums over users and the health counts of one phase of an experiment."""
 
     sums: Mapping[Group, Sums]
     health: Health
 
     @property
     def days(self) -> list[date]:
-        """The days that anything happened on, ascending."""
+        """The days on which a sum changed, ascending."""
         return sorted({group.day for group in self.sums})
 
-    def up_to(self, day: date, variant: str, population: str = ALL, segment: str = EVERYBODY) -> Sums:
-        """Return a variant's sums as they stood at the end of a day."""
+    def up_to(self, day: date, variant: str, population: str = ALL, segment: str = ALL_USERS) -> Sums:
+        """Return a variant's sums as of the end of a day."""
         return Sums.total(
             sums
             for group, sums in self.sums.items()
@@ -92,5 +95,5 @@ class Evidence:
         )
 
 
-def _added(a: Mapping[_Key, float], b: Mapping[_Key, float]) -> dict[_Key, float]:
+def _add_by_key(a: Mapping[_Key, float], b: Mapping[_Key, float]) -> dict[_Key, float]:
     return {key: a.get(key, 0.0) + b.get(key, 0.0) for key in a.keys() | b.keys()}
