@@ -255,11 +255,12 @@ def sale_profiles(counts: csr_matrix, known: NDArray[np.bool_], min_sales: int =
     seen = counts[known]
     if not seen.nnz:
         return csr_matrix(counts.shape, dtype=np.float32)
-    frequent = seen.getnnz(axis=0) >= min_sales
-    weighed = (diags_array(known.astype(np.float32)) @ counts @ diags_array(frequent.astype(np.float32))).tocsr()
-    weighed.eliminate_zeros()
     # Fitted in float64: in float32, log((1 + n) / (1 + n of sales that have it)) + 1 would be rounded at each step.
-    return csr_matrix(TfidfTransformer().fit(seen.astype(np.float64)).transform(weighed))
+    idf = TfidfTransformer().fit(seen.astype(np.float64)).idf_ * (seen.getnnz(axis=0) >= min_sales)
+    profiles = csr_matrix(diags_array(known.astype(np.float32)) @ counts @ diags_array(idf.astype(np.float32)))
+    profiles.eliminate_zeros()
+    profiles.data /= np.repeat(row_norms(profiles), np.diff(profiles.indptr))  # rounded as the service rounds norms
+    return profiles
 
 
 def row_norms(matrix: csr_matrix) -> NDArray[np.float32]:
