@@ -1,4 +1,4 @@
-"""The base of every step's settings: typed, frozen and strict."""
+"""The base class of settings: typed, frozen and strict."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class StepSettings(BaseModel):
-    """Settings of one step; an unknown key or a value of another type is an error."""
+    """Settings of one step; an unknown key or a value of the wrong type is an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -16,7 +16,7 @@ class StepSettings(BaseModel):
 
 
 def digest(value: Any) -> str:
-    """Return a digest of settings, names and instants: plain values, settings and what they nest."""
+    """Return the SHA-256, in hex, of a value made of plain values and settings, nested in lists and mappings."""
     text = json.dumps(value, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
