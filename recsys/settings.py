@@ -17,9 +17,9 @@ class StepSettings(BaseModel):
 
 def digest(value: Any) -> str:
     """Return the SHA-256, in hex, of a value made of plain values and settings, nested in lists and mappings."""
-    text = json.dumps(value, sort_keys=True, default=_plain)
+    text = json.dumps(value, sort_keys=True, default=_to_plain_value)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _to_plain_value(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

@@ -143,9 +143,9 @@ def drift(
 ) -> None:
     """Show from night to night how inputs, ranking and calibration went."""
     from cli.tables.models import print_nights
-    from recsys.pipeline.night_values import kept
+    from recsys.pipeline.night_values import read_night_values
 
-    found = kept(Path(load_settings(conf).folder))[-nights:]
+    found = read_night_values(Path(load_settings(conf).folder))[-nights:]
     print_nights(found, console)
     if json_file:
         json_file.write_text(json.dumps([each.model_dump(mode="json") for each in found], indent=2) + "\n")

@@ -19,7 +19,7 @@ from recsys.meta_model.training import evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
-from recsys.pipeline.night_values import NightValues, keep, kept
+from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
 from recsys.tables.night import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 
 
@@ -31,8 +31,8 @@ def check_night(run: Run, out: Path) -> str:
     """
     folder = Path(run.settings.folder)
     values = _measured(run, out)
-    found = problems(values, kept(folder, run.as_of), run.settings.night_checks)
-    keep(values.model_copy(update={"problems": found}), folder)
+    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks)
+    write_night_values(values.model_copy(update={"problems": found}), folder)
     if found:
         raise NightCheckError(
             f"the night as of {values.as_of:%Y-%m-%d %H:%M} UTC is not published, the last snapshot serves on: "
@@ -95,7 +95,7 @@ CHECK_NIGHT = Step(
     inputs=(SCORE_USERS,),
     depends_on=lambda run: [
         run.settings.night_checks,
-        [values.model_dump(mode="json") for values in kept(Path(run.settings.folder), run.as_of)],
+        [values.model_dump(mode="json") for values in read_night_values(Path(run.settings.folder), run.as_of)],
     ],
 )
 

@@ -82,7 +82,7 @@ def _clean(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path)
     return _Cleaned(
         counts,
         validation.rejected_rows(aside, table) if "set aside" in actions else None,
-        validation.rejected_rows(validation.kept(flagged, rules), table) if "kept" in actions else None,
+        validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if "kept" in actions else None,
     )
 
 

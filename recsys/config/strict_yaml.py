@@ -85,9 +85,9 @@ def wrong(path: Path, problems: list[str]) -> ConfigurationError:
 def problems(error: ValidationError) -> list[str]:
     """Return a line with key, value and rule for each problem."""
     return [
-        f"{_key(each['loc'])} == (missing): {_rule(each)}"
+        f"{_dotted_key(each['loc'])} == (missing): {_rule_of_error(each)}"
         if each["type"] == "missing"
-        else problem(_key(each["loc"]), each["input"], _rule(each))
+        else problem(_dotted_key(each["loc"]), each["input"], _rule_of_error(each))
         for each in error.errors()
     ]
 
@@ -145,9 +145,9 @@ def _one_line(error: Exception) -> str:
     return f"line {mark.line + 1}, {''.join(text).strip()!r}: {error.problem}"
 
 
-def _key(location: tuple[int | str, ...]) -> str:
+def _dotted_key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _rule(found: Any) -> str:
-    return str(found["msg"]).removeprefix("Value error, ")[:500]
+def _rule_of_error(error: Any) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")[:500]

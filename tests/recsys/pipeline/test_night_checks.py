@@ -65,7 +65,7 @@ def test_good_night_has_no_problem():
             {"sales_covered": 0.05},
             {"sales_covered": 0.049},
             "share of sales in any user's ranking == 4.90%, must be at least 5.00% (night_checks.min_sales_covered): "
-            "'recsys models rollback' takes the champion before",
+            "'recsys models rollback' returns to the previous champion",
         ),
         (
             {"users": 500},

@@ -198,7 +198,7 @@ def test_usable_kept_and_set_aside_rows_are_told_apart_by_the_action_of_their_ru
     )
     users = {
         choose.__name__: {row["user_id"] for row in choose(flagged, EVENT_RULES).collect()}
-        for choose in (validation.usable, validation.kept, validation.set_aside)
+        for choose in (validation.usable, validation.used_despite_rule, validation.set_aside)
     }
     assert users == {"usable": {"good", "early"}, "kept": {"early"}, "set_aside": {"bad"}}
 
