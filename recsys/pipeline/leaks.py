@@ -15,6 +15,7 @@ from recsys.instants import DAY, from_micros
 from recsys.pipeline.shop import Shop
 from recsys.shop.histories import Block
 from recsys.tables.night import USER_HISTORIES
+from recsys.wording import plural
 
 TOLERANCE = 1e-5
 """Largest difference that is not a leak, relative for values above 1: float32 sums depend on the order of summation,
@@ -238,9 +239,9 @@ def refuse_leaks(result: Mapping[str, Any]) -> None:
             leaks.setdefault(row["feature"], []).append(row)
     if leaks:
         raise LeakError(
-            f"{len(leaks)} features know what comes later, none may: "
+            f"{plural(len(leaks), 'feature')} with data that is not known at as_of, must be 0: "
             + "; ".join(_describe_leak(name, rows) for name, rows in leaks.items())
-            + ": look at what they read of events that occurred or were recorded from as_of on, or of later sales"
+            + ": correct their use of events that occurred or were recorded from as_of on, or of later sales"
         )
 
 
@@ -248,7 +249,7 @@ def _describe_leak(feature: str, rows: list[Mapping[str, Any]]) -> str:
     worst = max(rows, key=lambda row: row["largest"])
     example, after = worst["example"], worst["example"]["after"]
     return (
-        f"{feature} where the future is {', '.join(row['world'] for row in rows)}, such as of user "
+        f"{feature} where that data is {', '.join(row['world'] for row in rows)}, for example for user "
         f"{example['user_id']} and sale {example['sale_id']} as of {example['as_of']}: {example['before']:.6g} became "
-        f"{'nothing' if after is None else format(after, '.6g')}"
+        f"{'missing' if after is None else format(after, '.6g')}"
     )

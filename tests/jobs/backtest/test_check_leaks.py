@@ -138,5 +138,5 @@ def test_planted_leak_is_found_and_its_features_named(tmp_path):
     leaks = {row["feature"] for row in rows if row["moved"]}
     assert {"popularity", "collaborative", "content_text", "own_visits", "activity"} <= leaks
     assert leaks.isdisjoint({"hours_open", "hours_left"})
-    assert all(f"{name} where the future is changed" in done.stderr for name in leaks)
+    assert all(f"{name} where that data is changed" in done.stderr for name in leaks)
     assert all(f"{name}, changed: as of" in " ".join(done.stdout.split()) for name in leaks)

@@ -52,7 +52,7 @@ class Project:
         if not zipped:
             with zipfile.ZipFile(self.folder / "code.zip") as file:
                 file.extractall(place)
-        for cached in (module._digest_of, module._parsed, module._modules_of, module._spec):
+        for cached in (module._digest_of, module._parse_module, module._modules_of, module._module_spec):
             cached.cache_clear()
         with self.monkeypatch.context() as patch:
             patch.syspath_prepend(place)

@@ -85,7 +85,7 @@ def refuse(shop: SmallShop, settings: Settings) -> str:
 def test_night_that_fails_a_check_says_why_and_the_last_snapshot_serves_on(shop):
     message = refuse(shop, strict(shop, max_feature_drift=1e-6))
     assert message.startswith(
-        "the night as of 2026-03-01 00:00 UTC is not published, the last snapshot serves on: mean of feature "
+        "the night as of 2026-03-01 00:00 UTC is not published, the last snapshot stays in use: mean of feature "
     )
     assert "must be within 1e-06 (night_checks.max_feature_drift)" in message
     assert message.endswith("; or change the limit in the configuration, and run the night again")

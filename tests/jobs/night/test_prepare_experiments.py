@@ -171,7 +171,7 @@ def test_version_that_the_night_itself_trained_is_scored_once(prepared):
     [
         ({"policy": "meta", "model": "chalenger"}, "has no alias 'chalenger'"),
         ({"policy": "meta", "model": "9"}, "has no version '9'"),
-        ({"policy": "colaborative"}, "no such recommender; there are popularity, own_visits"),
+        ({"policy": "colaborative"}, "no such recommender, must be one of popularity, own_visits"),
     ],
 )
 def test_what_cannot_be_scored_is_named_and_the_night_goes_on(prepared, caplog, side, says):

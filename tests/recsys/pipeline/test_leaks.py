@@ -306,9 +306,10 @@ def test_leak_is_an_error_that_names_every_feature_its_worlds_and_an_example():
     ]
     with pytest.raises(LeakError) as raised:
         refuse_leaks({"features": rows})
-    assert "popularity where the future is changed, deleted, such as of user u and sale c" in str(raised.value)
-    assert "2 became 3.5; price_gap where the future is shuffled" in str(raised.value)
-    assert "2 became nothing: look at" in str(raised.value)
+    assert str(raised.value).startswith("2 features with data that is not known at as_of, must be 0: popularity where")
+    assert "that data is changed, deleted, for example for user u and sale c" in str(raised.value)
+    assert "2 became 3.5; price_gap where that data is shuffled" in str(raised.value)
+    assert "2 became missing: correct their use" in str(raised.value)
     assert "activity" not in str(raised.value)
     refuse_leaks({"features": rows[2:3]})
 
