@@ -160,7 +160,7 @@ def open_at(shop: Shop, sales: NDArray[np.int32], moments: NDArray[np.int64]) ->
 
 
 def user_seeds(user_ids: pa.StringArray, seed: int, as_of: int) -> NDArray[np.uint64]:
-    """Return a number for each user that depends on his id, the seed and the instant alone."""
+    """Return a pseudorandom number for each user that depends only on their id, the seed and the instant."""
     hashes = np.fromiter((zlib.crc32(user_id.encode()) for user_id in user_ids.to_pylist()), np.uint64, len(user_ids))
     return _splitmix64(hashes ^ _splitmix64(np.array([seed, as_of], np.int64).view(np.uint64))[0] ^ np.uint64(as_of))
 

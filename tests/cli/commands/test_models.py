@@ -87,7 +87,7 @@ def test_promote_is_refused_without_evidence_with_the_command_that_gives_it(run,
 
 def test_forced_promotion_needs_a_reason_and_is_in_the_log(run, conf):
     status, _, err = run("models", "promote", 2, "--force", "--conf", conf)
-    assert (status, "--why == '', must say why" in err) == (1, True)
+    assert (status, "--why == '', must give the reason" in err) == (1, True)
     status, out, _ = run("models", "promote", 2, "--force", "--why", "new [own] visits", "--by", "ann", "--conf", conf)
     assert status == 0
     assert "Version 2 is the champion, after version 1. Nothing was measured of both." in out
