@@ -104,7 +104,7 @@ def evidence_of(settings: Settings, version: str, other: str) -> Evidence | None
 
 
 def log_of(settings: Settings) -> ModelLog:
-    """Return the log of the shop's model."""
+    """Return the log of the shop's registered model."""
     return ModelLog(Path(settings.folder), settings.mlflow.model_name)
 
 

@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
         if event.anchor is not None:
             _refuse(event, f"anchor {event.anchor[:80]!r} is not allowed: write the value out where it is needed")
         if self.depth == MAX_NESTING:
-            _refuse(event, f"stands in {MAX_NESTING} lists and mappings, must stand in fewer: nest less")
+            _refuse(event, f"is nested in {MAX_NESTING} lists and mappings, must be in fewer: nest less")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1

@@ -9,6 +9,7 @@ from pyspark.sql import functions as f
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.snapshot.format import MAX_IMAGES
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS, Table
+from recsys.wording import plural
 
 MAX_ID_BYTES = 256
 _EXAMPLES = 3
@@ -55,7 +56,7 @@ SALE_RULES = (
         "price is null or a positive finite number",
         "not (price > 0 and price < double('Infinity'))",
     ),
-    Rule("sale_id_unique", "a sale_id stands once; the sale that opens first is used", "copy > 1"),
+    Rule("sale_id_unique", "sale_id is unique; of duplicates the sale that opens first is used", "copy > 1"),
 )
 
 EVENT_RULES = (
@@ -76,7 +77,7 @@ EVENT_RULES = (
     ),
     Rule(
         "purchase_while_open",
-        "a purchase lies in [opens_at, closes_at) of its sale; another tells taste, but is no training example",
+        "a purchase is in [opens_at, closes_at) of its sale; others are used for taste, but not as training examples",
         "kind = 'purchase' and not (occurred_at >= opens_at and occurred_at < closes_at)",
         "kept",
     ),
@@ -89,14 +90,14 @@ IMAGE_RULES = (
         f"position is in 0..{MAX_IMAGES - 1}, 0 for the cover",
         f"position is null or position < 0 or position >= {MAX_IMAGES}",
     ),
-    Rule("position_unique", "a position stands once a sale; the first image_uri is used", "copy > 1"),
+    Rule("position_unique", "position is unique per sale; of duplicates the first image_uri is used", "copy > 1"),
 )
 EVENT_UNIQUE = Rule(
     "event_unique",
-    "an event (user_id, sale_id, kind, occurred_at) stands once; the first recorded is used",
+    "an event (user_id, sale_id, kind, occurred_at) is unique; of duplicates the first recorded is used",
     "copy > 1",
 )
-USER_RULES = (*_id_rules("user_id"), Rule("user_id_unique", "a user_id stands once", "copy > 1"))
+USER_RULES = (*_id_rules("user_id"), Rule("user_id_unique", "user_id is unique; of duplicates one is used", "copy > 1"))
 
 
 @dataclass(frozen=True)
@@ -238,9 +239,9 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
         if aside > max_rejected_share * rows:
             worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
             raise RejectedRowsError(
-                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, allowed are {max_rejected_share:.2%} "
+                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, must be at most {max_rejected_share:.2%} "
                 f"(source.max_rejected_share); most break '{worst.rule.name}' ({worst.rule.meaning}): "
-                f"{worst.broken:,} rows, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
+                f"{plural(worst.broken, 'row')}, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
                 "allow a larger share"
             )
         unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}

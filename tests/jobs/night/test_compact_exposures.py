@@ -157,11 +157,11 @@ def test_damaged_lines_are_set_aside_once_with_file_and_reason(spark, tmp_path):
         assert done.rejected == 5
         assert done.files == 2
     assert compacted(spark, tmp_path) == {march(1): {"r1": 1}}
-    whole = "no whole JSON record with values of the columns' types"
+    whole = "not a complete JSON record with values of the columns' types"
     assert sorted(rejected(spark, tmp_path)) == sorted(
         [
             ("a.jsonl", "event_id is missing", lost_id.decode().strip()),
-            ("a.jsonl", "exposed_at is no instant from 1970 to 2099", beyond.decode().strip()),
+            ("a.jsonl", "exposed_at is not an instant from 1970 to 2099", beyond.decode().strip()),
             ("a.jsonl", whole, text.decode().strip()),
             ("a.jsonl", whole, torn.decode()),
             ("b.jsonl", whole, torn.decode()),

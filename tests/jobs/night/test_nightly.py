@@ -102,7 +102,7 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
     "sale that closes before it opens": (
         lambda shop: broken_rows(shop, closes_at=at(-300)),
         RejectedRowsError,
-        ["table sales: 14 of 14 rows", "allowed are 50.00%", "sale_closes_after_it_opens", '"sale_id":"s'],
+        ["table sales: 14 of 14 rows", "must be at most 50.00%", "sale_closes_after_it_opens", '"sale_id":"s'],
     ),
     "no event": (without_events, EmptyInputError, ["table events has 0 rows that can be used", "the source has none"]),
     "no sale": (without_sales, EmptyInputError, ["table sales has 0 rows that can be used", "the source has none"]),

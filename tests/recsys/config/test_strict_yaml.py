@@ -57,7 +57,7 @@ NESTED_ANCHORS = "a: &a [x]\n" + "".join(
             "line 3, 'folder: c': key 'folder' stands twice, first on line 1: keep one",
         ),
         (NESTED_ANCHORS, "line 1, 'a: &a [x]': anchor 'a' is not allowed: write the value out where it is needed"),
-        ("a: " + "[" * 100, f"stands in {MAX_NESTING} lists and mappings, must stand in fewer: nest less"),
+        ("a: " + "[" * 100, f"is nested in {MAX_NESTING} lists and mappings, must be in fewer: nest less"),
         ("a: '" + "x" * MAX_BYTES + "'", "has more than 262,144 bytes: shorten its lists"),
     ],
     ids=["repeated key", "nested anchors", "nesting", "size"],
