@@ -53,7 +53,9 @@ def _schema_of_lines(kind: RecordKind) -> StructType:
 
 
 def _why_rejected(kind: RecordKind) -> Column:
-    reasons = f.when(f.expr(f"{_DAMAGED} is not null"), f.lit("not a complete JSON record with values of the columns' types"))
+    reasons = f.when(
+        f.expr(f"{_DAMAGED} is not null"), f.lit("not a complete JSON record with values of the columns' types")
+    )
     reasons = reasons.when(f.expr("coalesce(event_id, '') = ''"), f.lit("event_id is missing"))
     for name in _instant_columns(kind):
         reasons = reasons.when(f.expr(f"not {_is_instant(name)}"), f.lit(f"{name} is not an instant from 1970 to 2099"))

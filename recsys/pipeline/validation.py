@@ -239,8 +239,8 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
         if aside > max_rejected_share * rows:
             worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
             raise RejectedRowsError(
-                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, must be at most {max_rejected_share:.2%} "
-                f"(source.max_rejected_share); most break '{worst.rule.name}' ({worst.rule.meaning}): "
+                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, must be at most "
+                f"{max_rejected_share:.2%} (source.max_rejected_share); most break '{worst.rule.name}' ({worst.rule.meaning}): "
                 f"{plural(worst.broken, 'row')}, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
                 "allow a larger share"
             )
