@@ -93,7 +93,7 @@ def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel
 
 
 def _pinned(run: Run, found: Iterable[Place], notes: list[str]) -> dict[str, str]:
-    """Return the version of each slot with a model; note missing aliases, and aliases that have moved since."""
+    """Return the version of each place that names a model; note the aliases that there are not, and that moved."""
     path = Path(run.settings.folder) / EXPERIMENTS / PINS
     with held(path.parent):  # runs of other nights add pins too, which must not be lost
         pins: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}

@@ -240,9 +240,9 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
             worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
             raise RejectedRowsError(
                 f"table {table.name}: {aside:,} of {rows:,} rows break a rule, must be at most "
-                f"{max_rejected_share:.2%} (source.max_rejected_share); most break '{worst.rule.name}' ({worst.rule.meaning}): "
-                f"{plural(worst.broken, 'row')}, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
-                "allow a larger share"
+                f"{max_rejected_share:.2%} (source.max_rejected_share); most break '{worst.rule.name}' "
+                f"({worst.rule.meaning}): {plural(worst.broken, 'row')}, such as {(worst.examples or ('',))[0][:300]}: "
+                "correct the source, or allow a larger share"
             )
         unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}
         if rows == sum(unusable.values()) and table in (SALES, EVENTS):
