@@ -114,11 +114,11 @@ class Run:
         Raises:
             KeyError: If the step has not been run.
         """
-        return self._in_progress.get(step.name) or self._manifest(step)["fingerprint"]
+        return self._in_progress.get(step.name) or self._read_manifest(step)["fingerprint"]
 
     def _run_if_due(self, step: Step) -> None:
         fingerprint = self._fingerprint_now(step)
-        done = self._manifest(step)
+        done = self._read_manifest(step)
         if done.get("fingerprint") == fingerprint:
             _log.info(f"  {step.name:<20} unchanged  {done['summary']}", extra={"is_dim": True})
             return
@@ -144,7 +144,7 @@ class Run:
             {
                 "step": step.name,
                 "depends_on": step.depends_on(self),
-                "inputs": [self._manifest(each)["fingerprint"] for each in step.inputs],
+                "inputs": [self._read_manifest(each)["fingerprint"] for each in step.inputs],
                 "code": code_version(step.run),
                 "libraries": library_versions(),
             }
@@ -161,7 +161,7 @@ class Run:
         write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
         return summary
 
-    def _manifest(self, step: Step) -> dict[str, Any]:
+    def _read_manifest(self, step: Step) -> dict[str, Any]:
         """Return the record of a step; empty if it was not run, or was killed while its outputs were moved."""
         path = self._manifest_path(step)
         return json.loads(path.read_text()) if path.exists() else {}

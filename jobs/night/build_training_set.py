@@ -32,18 +32,24 @@ def build_training_set(run: Run, out: Path) -> str:
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Return examples of the purchases of the 24 hours from each of the instants on."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    exposures = read_exposures(run.spark, Path(run.settings.folder), _dates(as_ofs)) if _logged_pages(run) else None
+    exposures = (
+        read_exposures(run.spark, Path(run.settings.folder), _dates_touched(as_ofs)) if _logged_pages(run) else None
+    )
     return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
 
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
     """Return the names and sizes of the files with pages of the training days; a file never changes once it exists."""
     folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
-    files = (file for day in _dates(run.training_days) for file in sorted((folder / f"{DAY}={day}").glob("*.parquet")))
+    files = (
+        file
+        for day in _dates_touched(run.training_days)
+        for file in sorted((folder / f"{DAY}={day}").glob("*.parquet"))
+    )
     return [(file.name, file.stat().st_size) for file in files]
 
 
-def _dates(as_ofs: list[int]) -> list[date]:
+def _dates_touched(as_ofs: list[int]) -> list[date]:
     """Return the UTC dates that the 24 hours from each instant touch: two per instant, one if it is a midnight."""
     return sorted({day for as_of in as_ofs for day in dates(as_of, as_of + A_DAY)})
 

@@ -33,20 +33,24 @@ def validate_tables(run: Run, out: Path) -> str:
         RejectedRowsError: If too large a share of a table's rows is set aside.
     """
     selected = _select_tables(run)
-    cleaned = [_clean(SALES, validation.flag_sales(selected[SALES.name]), SALE_RULES, out)]
+    cleaned = [_write_usable_rows(SALES, validation.flag_sales(selected[SALES.name]), SALE_RULES, out)]
     if USERS.name in selected:
-        cleaned.append(_clean(USERS, validation.flag_users(selected[USERS.name]), USER_RULES, out))
+        cleaned.append(_write_usable_rows(USERS, validation.flag_users(selected[USERS.name]), USER_RULES, out))
     else:
         USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
     sales = SALES.read(run.spark, out)
     if SALE_IMAGES.name in selected:
-        cleaned.append(_clean(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out))
+        cleaned.append(
+            _write_usable_rows(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out)
+        )
     else:
         SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
-    cleaned.append(_clean(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out))
+    cleaned.append(
+        _write_usable_rows(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out)
+    )
 
-    REJECTED_ROWS.write(_union(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
-    broken = _union(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
+    REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
+    broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
     (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
     try:
@@ -75,7 +79,7 @@ class _Cleaned(NamedTuple):
     """Rows that break a rule and are used, in the same form; None if there are none."""
 
 
-def _clean(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
+def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
     """Write a table's usable rows; return the number of rows that break each rule, and these rows."""
     observation = Observation(table.name)
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
@@ -110,7 +114,7 @@ def _count_copies(written: int, counts: list[RuleCount]) -> RuleCount:
     return RuleCount(EVENTS.name, EVENT_UNIQUE, counts[0].rows, counts[0].rows - unusable - written)
 
 
-def _union(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
+def _union_all(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
     return reduce(DataFrame.unionByName, [other for other in others if other is not None], rows)
 
 

@@ -40,7 +40,7 @@ def promote(settings: Settings, model: str, asked: Asked, force: bool = False, c
     if force and not asked.why:
         raise ConfigurationError("--why == '', must give the reason where --force overrules the evidence")
     log = log_of(settings)
-    with log.changing():
+    with log.locked():
         _reconcile_log(settings, log, asked.at)
         version, champion = tracking.version_of(settings, model), tracking.version_of(settings, CHAMPION)
         if version == champion:
@@ -48,7 +48,7 @@ def promote(settings: Settings, model: str, asked: Asked, force: bool = False, c
         found = evidence_of(settings, version, champion)
         if not force:
             _require_better(settings, version, champion, found, conf)
-        return _apply_change(settings, log, _change(settings, "promote", asked, champion, version, found, force))
+        return _apply_change(settings, log, _new_change(settings, "promote", asked, champion, version, found, force))
 
 
 def rollback(settings: Settings, asked: Asked) -> Change:
@@ -58,17 +58,17 @@ def rollback(settings: Settings, asked: Asked) -> Change:
         ModelError: If the log has no earlier champion that is still registered.
     """
     log = log_of(settings)
-    with log.changing():
+    with log.locked():
         _reconcile_log(settings, log, asked.at)
         champion = tracking.version_of(settings, CHAMPION)
         registered = {each.version for each in tracking.versions(settings)}
-        earlier = next((version for version in log.before_current() if version in registered), None)
+        earlier = next((version for version in log.rollback_targets() if version in registered), None)
         if earlier is None:
             raise ModelError(
                 f"version {champion} is the first champion that the log knows, a rollback needs an earlier one: "
                 "promote another one of 'recsys models list'"
             )
-        return _apply_change(settings, log, _change(settings, "rollback", asked, champion, earlier))
+        return _apply_change(settings, log, _new_change(settings, "rollback", asked, champion, earlier))
 
 
 def appoint(settings: Settings, version: str, as_of: int, at: datetime) -> str | None:
@@ -81,12 +81,12 @@ def appoint(settings: Settings, version: str, as_of: int, at: datetime) -> str |
         at: The current time.
     """
     log = log_of(settings)
-    with log.changing():
+    with log.locked():
         _reconcile_log(settings, log, at)
         champion = tracking.alias(settings, CHAMPION)
         if champion is None:
             _apply_change(
-                settings, log, _change(settings, "first", Asked(at, NIGHTLY, "the first version"), None, version)
+                settings, log, _new_change(settings, "first", Asked(at, NIGHTLY, "the first version"), None, version)
             )
         if champion in (None, version):
             return CHAMPION
@@ -139,19 +139,19 @@ def _apply_change(settings: Settings, log: ModelLog, change: Change) -> Change:
 
 def _reconcile_log(settings: Settings, log: ModelLog, at: datetime) -> None:
     """Make the log agree with the alias: end an interrupted change, and record an alias that was moved elsewhere."""
-    champion, cut_off = tracking.alias(settings, CHAMPION), log.cut_off()
-    if cut_off is not None:
-        log.end(cut_off, at, "done" if cut_off.after == champion else "abandoned")
+    champion, unfinished = tracking.alias(settings, CHAMPION), log.unfinished_change()
+    if unfinished is not None:
+        log.end(unfinished, at, "done" if unfinished.after == champion else "abandoned")
     done = log.changes()
     known = done[-1].after if done else None
     if champion is not None and champion != known:
         asked = Asked(at, "unknown", "the alias was not moved by 'recsys models'")
-        found = _change(settings, "found", asked, known, champion)
+        found = _new_change(settings, "found", asked, known, champion)
         log.begin(found)
         log.end(found, at, "done")
 
 
-def _change(
+def _new_change(
     settings: Settings,
     action: Literal["first", "promote", "rollback", "found"],
     asked: Asked,

@@ -63,7 +63,7 @@ class Impressions:
         shown_at, sale_ids = pages.flatten().flatten()
         sales = pc.index_in(sale_ids.flatten(), pa.array(catalogue.sale_ids, pa.string()))
         known = sales.fill_null(len(catalogue)).to_numpy()
-        return cls(user_ids, _offsets(pages), shown_at.to_numpy(), _offsets(sale_ids), known)
+        return cls(user_ids, _list_offsets(pages), shown_at.to_numpy(), _list_offsets(sale_ids), known)
 
     def positions(self, user_ids: pa.StringArray, horizon: Horizon) -> NDArray[np.int64]:
         """Return the best position at which each user was shown each sale of the horizon in the 24 hours from its
@@ -93,7 +93,7 @@ class Impressions:
         return best
 
 
-def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+def _list_offsets(lists: pa.ListArray) -> NDArray[np.int64]:
     """Return where each list starts and ends in `lists.flatten()`, in which null lists and sliced-off lists are
     absent."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy()

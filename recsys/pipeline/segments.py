@@ -138,7 +138,7 @@ def _sum_events(histories: DataFrame, users: DataFrame, values: Values, shop: Sh
 
 
 def _count_batches(batches: Iterable[pa.RecordBatch], values: Values, shop: Shop, as_of: int) -> _Sums:
-    popularity, horizon = _popularity(shop), shop.horizon(as_of)
+    popularity, horizon = _popularity_recommender(shop), shop.horizon(as_of)
     sums = _Sums(_Sum)
     for batch in (each for each in batches if each.num_rows):
         block = Block.from_batch(batch, len(shop.catalogue))
@@ -176,7 +176,7 @@ def _add_sums(rows: Iterable[Mapping[str, Any]]) -> _Sums:
 def _rank_segments(
     values: Values, sums: _Sums, shop: Shop, as_of: int, settings: SegmentSettings
 ) -> Iterator[tuple[Segment, Ranking]]:
-    popularity, horizon = _popularity(shop), shop.horizon(as_of)
+    popularity, horizon = _popularity_recommender(shop), shop.horizon(as_of)
     code = [each.name for each in shop.recommenders].index(POPULARITY)
     nobody = Histories.of_nobody_known(as_of, len(shop.catalogue))
     in_shop = sums[EVERYONE].weights
@@ -190,5 +190,5 @@ def _rank_segments(
         yield segment, Ranking(best.astype(np.int32), scores[0][best], np.full(len(best), code, np.uint8))
 
 
-def _popularity(shop: Shop) -> Recommender:
+def _popularity_recommender(shop: Shop) -> Recommender:
     return next(each for each in shop.recommenders if each.name == POPULARITY)

@@ -34,12 +34,12 @@ class Shop:
     @property
     def catalogue(self) -> Catalogue:
         """The catalogue of all sales."""
-        return _opened(self).catalogue
+        return _open_shop(self).catalogue
 
     @property
     def recommenders(self) -> list[Recommender]:
         """The recommenders in use."""
-        return _opened(self).recommenders
+        return _open_shop(self).recommenders
 
     def horizon(self, as_of: int) -> Horizon:
         """Return the sales open at any instant of the horizon from `as_of`, which a night ranks."""
@@ -51,13 +51,13 @@ class Shop:
 
     def scorer(self, as_of: int) -> Scorer:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""
-        return _scorer(self, as_of)
+        return _load_scorer(self, as_of)
 
     def ranker(
         self, as_of: int, meta_model: MetaModel, other_versions: Mapping[str, MetaModel] = MappingProxyType({})
     ) -> Ranker:
         """Return the ranker of the horizon of an instant; it chooses photos too if the shop has any."""
-        return Ranker(self.scorer(as_of), meta_model, _covers(self, as_of), other_versions)
+        return Ranker(self.scorer(as_of), meta_model, _load_covers(self, as_of), other_versions)
 
 
 class _Opened:
@@ -78,18 +78,18 @@ class _Opened:
 
 
 @lru_cache(maxsize=2)
-def _opened(shop: Shop) -> _Opened:
+def _open_shop(shop: Shop) -> _Opened:
     return _Opened(shop)
 
 
 @lru_cache(maxsize=2)
-def _covers(shop: Shop, as_of: int) -> Covers | None:
+def _load_covers(shop: Shop, as_of: int) -> Covers | None:
     gallery = shop.catalogue.gallery
     return Covers(gallery, shop.horizon(as_of)) if gallery else None
 
 
 @lru_cache(maxsize=2)
-def _scorer(shop: Shop, as_of: int) -> Scorer:
+def _load_scorer(shop: Shop, as_of: int) -> Scorer:
     rows = pq.read_table(f"{shop.folder}/fitted_recommenders/as_of={as_of}", partitioning=None).to_pylist()
     arrays = {row["recommender"]: row["arrays"] for row in rows}
     return Scorer.load(shop.recommenders, arrays, shop.horizon(as_of))

@@ -86,7 +86,7 @@ def fingerprint(settings: SourceSettings, folder: Path) -> str:
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
             _add_files(found, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
     for _, raw in sorted(settings.raw.items()):
-        _add_files(found, _files(raw))
+        _add_files(found, _files_of_table(raw))
     return found.hexdigest()
 
 
@@ -104,7 +104,7 @@ def first_line(error: Exception) -> str:
     return lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
 
 
-def _files(raw: RawTable) -> list[Path]:
+def _files_of_table(raw: RawTable) -> list[Path]:
     if raw.path is None or "://" in raw.path:
         return []
     root = Path(raw.path)

@@ -100,7 +100,7 @@ class ModelLog:
         self._path = self._folder / "log.jsonl"
         self._model = model
 
-    def changing(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the log, so that other changes wait; a killed process releases its lock."""
         return held(self._folder)
 
@@ -112,7 +112,7 @@ class ModelLog:
         """
         return [change for change, outcome in self._changes_with_outcome() if outcome == "done"]
 
-    def cut_off(self) -> Change | None:
+    def unfinished_change(self) -> Change | None:
         """Return the change without an end, if any: interrupted if the caller holds the lock, else perhaps in
         progress."""
         return next((change for change, outcome in self._changes_with_outcome() if outcome is None), None)
@@ -122,7 +122,7 @@ class ModelLog:
         first."""
         return next((change for change in reversed(self.changes()) if change.at <= instant), None)
 
-    def before_current(self) -> list[str]:
+    def rollback_targets(self) -> list[str]:
         """Return the earlier champions that a rollback may return to, the latest first.
 
         A rollback undoes the changes after the version that it returned to, so that the next one goes further back.

@@ -129,7 +129,7 @@ def test_failure_in_spark_is_an_error_of_one_line_that_names_the_log(steps, spar
         steps.run().do((Step("divide", divide, ()),))
     said = str(error.value)
     assert said.startswith("divide: [DIVIDE_BY_ZERO] Division by zero.")
-    assert said.endswith(f"; the trace is in {steps.folder}/run.log")
+    assert said.endswith(f"; the stack trace is in {steps.folder}/run.log")
     assert "\n" not in said
     assert "pyspark.errors" in (steps.folder / LOG).read_text()
 

@@ -263,7 +263,7 @@ def check():
     log.changes()
     appoint(settings, champion, 0, asked.at)
     assert log.changes()[-1].after == champion == tracking.alias(settings, "champion"), (champion, log.changes())
-    assert log.cut_off() is None
+    assert log.unfinished_change() is None
     assert "found" not in [each.action for each in log.changes()]
 
 

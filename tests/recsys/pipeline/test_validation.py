@@ -200,7 +200,7 @@ def test_action_of_the_rule_decides_whether_a_row_is_usable_or_set_aside(flag_ev
         choose.__name__: {row["user_id"] for row in choose(flagged, EVENT_RULES).collect()}
         for choose in (validation.usable, validation.used_despite_rule, validation.set_aside)
     }
-    assert users == {"usable": {"good", "early"}, "kept": {"early"}, "set_aside": {"bad"}}
+    assert users == {"usable": {"good", "early"}, "used_despite_rule": {"early"}, "set_aside": {"bad"}}
 
 
 def test_rejected_row_is_the_whole_row_as_json(flag_events):

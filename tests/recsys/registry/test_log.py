@@ -34,7 +34,7 @@ def made(log: ModelLog, *changes: Change) -> None:
 
 
 def test_log_is_empty_before_the_first_change(log, tmp_path):
-    assert (log.changes(), log.cut_off(), log.live_at(day(1)), log.before_current()) == ([], None, None, [])
+    assert (log.changes(), log.unfinished_change(), log.live_at(day(1)), log.rollback_targets()) == ([], None, None, [])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -71,9 +71,9 @@ def test_line_has_time_author_reason_both_versions_evidence_and_force(log, tmp_p
 def test_change_is_listed_only_after_it_is_done(log):
     first = change("1", 0, "first")
     log.begin(first)
-    assert (log.changes(), log.cut_off()) == ([], first)
+    assert (log.changes(), log.unfinished_change()) == ([], first)
     log.end(first, day(0), "done")
-    assert (log.changes(), log.cut_off()) == ([first], None)
+    assert (log.changes(), log.unfinished_change()) == ([first], None)
 
 
 def test_abandoned_change_is_not_listed(log):
@@ -110,7 +110,7 @@ def test_version_live_at_an_instant_is_that_of_the_last_change_at_or_before_it(l
 )
 def test_rollback_goes_to_the_previous_champion_and_the_next_one_further_back(log, steps, may_go_to):
     made(log, *(change(after, at, action) for at, (action, after) in enumerate(steps)))
-    assert log.before_current() == may_go_to
+    assert log.rollback_targets() == may_go_to
 
 
 def test_changes_of_other_models_are_ignored(log, tmp_path):
@@ -119,7 +119,7 @@ def test_changes_of_other_models_are_ignored(log, tmp_path):
     made(other, change("7", 1, "first", model="other"))
     other.begin(change("8", 2, model="other"))
     assert [each.after for each in log.changes()] == ["1"]
-    assert log.cut_off() is None
+    assert log.unfinished_change() is None
     assert log.live_at(day(9)).after == "1"
 
 
@@ -131,7 +131,7 @@ def test_partly_written_line_is_ignored_and_the_next_one_is_complete(log, tmp_pa
     log.begin(change("2", 1))
     half = path.read_bytes()[len(whole) :]
     path.write_bytes(whole + half[: int(len(half) * kept)])
-    assert ([each.after for each in log.changes()], log.cut_off()) == (["1"], None)
+    assert ([each.after for each in log.changes()], log.unfinished_change()) == (["1"], None)
     made(log, change("3", 2))
     assert [each.after for each in log.changes()] == ["1", "3"]
     assert path.read_bytes().startswith(whole)
