@@ -52,7 +52,7 @@ def server(settings: Settings, snapshot: str) -> Iterator[Server]:
         yield server
 
 
-def test_home_page_shows_ten_open_sales_of_the_users_own(server, snapshot, settings):
+def test_home_page_shows_ten_open_sales_ranked_for_the_user(server, snapshot, settings):
     page = top_sales(server.target, "u-00001", timeout=10)
     assert page.snapshot == snapshot
     assert (page.policy, page.fallback_reason) == ("meta", "")
@@ -69,7 +69,7 @@ def test_home_page_shows_ten_open_sales_of_the_users_own(server, snapshot, setti
     assert scores == sorted(scores, reverse=True)
 
 
-def test_users_differ_and_a_stranger_gets_the_popular_sales(server):
+def test_users_get_different_pages_and_an_unknown_user_gets_the_popular_sales(server):
     pages = {
         user: [sale.sale_id for sale in top_sales(server.target, user, timeout=10).sales]
         for user in ("u-00001", "u-00002", "u-00003", "a stranger")
@@ -93,16 +93,16 @@ def test_every_policy_of_the_configuration_is_served(server, settings):
         assert top_sales(server.target, "u-00001", policy=policy, timeout=10).policy == policy
 
 
-def test_night_that_is_run_again_does_nothing_and_publishes_the_same(settings, snapshot, capfd):
+def test_repeated_night_runs_no_step_and_publishes_the_same_snapshot(settings, snapshot, capfd):
     before = contents(settings.snapshots_folder)
     assert nightly(night(settings)) == snapshot
     assert contents(settings.snapshots_folder) == before
     steps = [line.split() for line in capfd.readouterr().err.splitlines() if line.startswith("  ")]
-    # The pages that were served meanwhile are gathered; the SQL of the night would see events, of which there are none.
+    # Pages served since are compacted; the SQL of the night would select recorded events, but there are none.
     assert [step[1] for step in steps if not step[0].endswith(":")] == ["unchanged"] * 13
 
 
-def test_demo_shop_that_is_there_is_not_built_again(settings, snapshot, capsys):
+def test_existing_demo_shop_is_not_rebuilt(settings, snapshot, capsys):
     before = contents(Path(settings.folder) / "raw")
     build_demo_shop(settings)
     assert contents(Path(settings.folder) / "raw") == before

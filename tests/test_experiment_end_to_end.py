@@ -1,4 +1,4 @@
-"""An experiment from its file to a verdict: users of a small demo shop live through two days of it."""
+"""An experiment from its file to a verdict, with two days of simulated users of a small demo shop."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ DAYS = 2
 
 
 class Simulated:
-    """The shop of the experiment after its days, and the configuration that names it."""
+    """The shop after the days of the experiment, and its configuration."""
 
     def __init__(self, conf: Path, end: int):
         self.conf = conf
@@ -92,7 +92,7 @@ def _experiment(folder: Path, shop: Settings) -> Path:
 
 @pytest.fixture
 def recsys(simulated, run) -> Callable[..., tuple[int, str]]:
-    """Run `recsys experiment …` for the shop; return exit status and what it says."""
+    """Run `recsys experiment …` for the shop; return the exit status and the output."""
 
     def run_experiment(*arguments: object) -> tuple[int, str]:
         status, out, err = run("experiment", *arguments, "--conf", simulated.conf)
@@ -107,7 +107,7 @@ def exposures(simulated: Simulated) -> list[dict]:
     return [{**row, "exposed_at": row["exposed_at"].replace(tzinfo=UTC)} for row in rows]
 
 
-def test_report_counts_what_was_shown_and_bought(simulated, tmp_path):
+def test_report_counts_exposures_and_purchases(simulated, tmp_path):
     report = judge(simulated.settings, "home", KEY, simulated.end, tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     assert "<html" in report.read_text()
@@ -144,7 +144,7 @@ def test_report_counts_what_was_shown_and_bought(simulated, tmp_path):
     assert primary["variant_value"] == pytest.approx(counted["personal"] / health["users"]["personal"])
 
 
-def test_each_side_was_shown_its_policy_or_says_that_it_fell_back(simulated):
+def test_each_variant_was_shown_its_policy_or_reports_a_fallback(simulated):
     pages = [page for page in exposures(simulated) if page["experiment"] == KEY]
     assert {(page["variant"], page["policy"], page["reason"]) for page in pages} <= {
         ("popular", "popularity", "assigned"),
@@ -156,7 +156,7 @@ def test_each_side_was_shown_its_policy_or_says_that_it_fell_back(simulated):
     assert {page["policy"] for page in outside} <= {"meta", "popularity"}
 
 
-def test_training_after_the_experiment_knows_which_sales_its_pages_showed_and_where(simulated):
+def test_training_after_the_experiment_uses_the_positions_of_shown_sales(simulated):
     run = night(simulated.settings, simulated.end)
     run.do(with_inputs(BUILD_TRAINING_SET))
     best: dict[tuple[int, str, str], int] = {}
@@ -182,7 +182,7 @@ def test_analyze_prints_the_verdict_and_where_the_report_is(recsys, simulated):
     assert "purchases_per_user" in said
 
 
-def test_validate_passes_what_runs_and_refuses_what_would_spoil_it(recsys, simulated, tmp_path):
+def test_validate_accepts_the_running_file_and_refuses_an_invalid_one(recsys, simulated, tmp_path):
     status, said = recsys("validate")
     assert (status, "PASS" in said) == (0, True)
     spoilt = tmp_path / "home.yaml"
@@ -191,7 +191,7 @@ def test_validate_passes_what_runs_and_refuses_what_would_spoil_it(recsys, simul
     assert (status, "nobody_knows" in said) == (1, True)
 
 
-def test_diff_counts_users_who_would_leave(recsys, simulated, tmp_path):
+def test_diff_counts_users_who_would_leave_the_experiment(recsys, simulated, tmp_path):
     wider = tmp_path / "home.yaml"
     content = yaml.safe_load(simulated.file.read_text())
     content["experiments"][0] |= {"coverage": 0.5}
@@ -205,13 +205,13 @@ def test_diff_counts_users_who_would_leave(recsys, simulated, tmp_path):
     assert (found["entered"], found["moved"]) == (0, 0)
 
 
-def test_assign_says_what_the_log_says(recsys, simulated):
+def test_assign_agrees_with_the_log(recsys, simulated):
     page = next(page for page in exposures(simulated) if page["experiment"] == KEY)
     _, said = recsys("assign", page["user_id"], "--as-of", f"{page['exposed_at']:%Y-%m-%d}")
     assert f"{KEY}, phase 1: {page['variant']} (assigned, bucket {page['bucket']})" in said
 
 
-def test_plan_and_simulation_look_at_the_shops_own_past(recsys, tmp_path):
+def test_plan_and_simulation_use_the_shops_own_past(recsys, tmp_path):
     plans, alarms = tmp_path / "plan.json", tmp_path / "aa.json"
     assert recsys("plan", KEY, "--effect", "0.1", "--effect", "0.2", "--days", "7", "--json", plans)[0] == 0
     small, large = json.loads(plans.read_text())["purchases_per_user"]
@@ -223,12 +223,12 @@ def test_plan_and_simulation_look_at_the_shops_own_past(recsys, tmp_path):
     assert {metric["metric"] for metric in result["metrics"]} >= {"purchases_per_user", "revenue_per_user"}
 
 
-def test_evaluation_of_pages_that_were_not_drawn_is_refused(recsys, simulated):
+def test_evaluation_of_pages_without_exploration_is_refused(recsys, simulated):
     status, said = recsys("evaluate", KEY, "--policy", "meta", "--as-of", simulated.as_of)
     assert status == 1
     assert "logged no propensities: only a variant with 'exploration' draws pages at random" in said
 
 
-def test_unknown_experiment_is_an_error_that_lists_those_there_are(recsys):
+def test_unknown_experiment_is_an_error_that_lists_the_existing_ones(recsys):
     status, said = recsys("analyze", "nothing")
     assert (status, "must be one of the file's: personal-page" in said) == (1, True)

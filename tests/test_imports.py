@@ -26,7 +26,7 @@ def test_packages_import_one_way(package, others):
         assert importers(other, package) == set(), other
 
 
-def test_no_two_folders_import_each_other_by_any_way_round():
+def test_imports_between_folders_have_no_circles():
     folders: dict[str, set[str]] = {}
     for path in SOURCES:
         others = {str(file.parent) for file in imported_files(path)} - {str(path.parent)}
@@ -34,7 +34,7 @@ def test_no_two_folders_import_each_other_by_any_way_round():
     assert len(tuple(TopologicalSorter(folders).static_order())) == len(folders)  # raises CycleError
 
 
-def test_no_two_files_import_each_other_by_any_way_round():
+def test_imports_between_files_have_no_circles():
     assert set(TopologicalSorter({path: imported_files(path) for path in SOURCES}).static_order()) == set(SOURCES)
 
 
@@ -42,7 +42,7 @@ def test_night_does_not_depend_on_the_demo_shop():
     assert {path.parent for path in importers("demo_shop", "jobs")} == {Path("jobs/backtest")}
 
 
-def test_service_imports_neither_spark_nor_what_trains():
+def test_service_imports_neither_spark_nor_training_libraries():
     for module in ("pyspark", "mlflow", "torch", "sklearn", "pandas", "recsys.pipeline", "recsys.tables"):
         assert importers(module, "serving") == set(), module
 

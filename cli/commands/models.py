@@ -144,9 +144,9 @@ def drift(
 ) -> None:
     """Show inputs, ranking quality and calibration of each night."""
     from cli.tables.models import print_nights
-    from recsys.pipeline.night_values import kept
+    from recsys.pipeline.night_values import read_night_values
 
-    found = kept(Path(load_settings(conf).folder))[-nights:]
+    found = read_night_values(Path(load_settings(conf).folder))[-nights:]
     print_nights(found, console)
     if json_file:
         json_file.write_text(json.dumps([each.model_dump(mode="json") for each in found], indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The backtest: each past day ranked by what was known at its midnight, and measured by what was bought on it."""
+"""The backtest: each past day is ranked by data known at its midnight, and measured by the purchases of that day."""
 
 import logging
 from pathlib import Path
@@ -41,6 +41,7 @@ from recsys.reports.backtest.writer import write_report
 from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
+from recsys.wording import plural
 
 REPORT = "report.html"
 
@@ -50,46 +51,47 @@ _log = logging.getLogger(__name__)
 def backtest(
     run: Run, users_sampled: float = 1.0, seed: int = 0, versions: list[str] | None = None, new_only: bool = False
 ) -> dict[str, Any]:
-    """Measure the meta-model, registered versions of it, and each recommender alone on the run's days.
+    """Measure the meta-model, registered versions of it, and each recommender alone on the days of the run.
 
     Args:
         run: From `window`.
-        users_sampled: Share of the users looked at on each day, in (0, 1].
-        seed: Seed of that sample, of the intervals and of the users shown.
-        versions: Registered versions or their aliases; by default champion and challenger, where they know nothing of
+        users_sampled: Share of the users sampled on each day, in (0, 1].
+        seed: Seed of that sample, of the bootstrap and of the example pages.
+        versions: Registered versions or their aliases; by default champion and challenger if their data ends before
             the window.
-        new_only: Neither rank nor count as relevant what a user had bought before.
+        new_only: Leave out repeat purchases: sales that a user bought before are neither ranked nor relevant.
 
     Returns:
-        Plain JSON. "window" says what was measured; "policies" has for each policy its metrics, an estimate being
-        {"value", "low", "high"}, coverage, gini, novelty in bits and users, for `meta` also auc, log_loss and
-        calibration on all sales open at a purchase. "differences" has pairs of interest in each metric, a shop with
-        photos `meta - meta_without_images`, and "paired_ndcg@10" every two policies. The rest explains: "oracle" on a
-        generated shop, "ablation", "learning_curve", "slices" with their "slice_metrics", "calibration",
-        "coefficients", "training", "examples" and the "sales" that they name; see `recsys/backtest`.
+        Plain JSON. "window" describes the backtest; "policies" has the metrics of each policy, with an estimate as
+        {"value", "low", "high"}: also coverage, gini, novelty in bits and number of users, and for `meta` auc,
+        log_loss and calibration on all sales open at a purchase. "differences" has the differences of selected pairs
+        in each metric, in a shop with photos including `meta - meta_without_images`; "paired_ndcg@10" those of all
+        pairs of policies. For explanation: "oracle" on a generated shop, "ablation", "learning_curve", "slices" with
+        their "slice_metrics", "calibration", "coefficients", "training", "examples" and their "sales"; see
+        `recsys/backtest`.
 
     Raises:
-        EmptyInputError: If nobody bought anything in the window.
-        ModelError: If a version that is asked for is not there, or knows the window.
+        EmptyInputError: If there is no purchase of an open sale in the window.
+        ModelError: If a given version does not exist, or its data does not end before the window.
     """
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
-    _log.info(f"Backtest of {len(run.days)} days, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
-    further, sample = _versions(run, versions), Sample(users_sampled, seed, new_only)
+    _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
+    further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
     rows = PAGE_METRICS.read(run.spark, run.folder).toArrow().to_pandas()
     if rows.empty:
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
-    result = _result(run, Pages.of(rows), sample, further)
+    result = _build_result(run, Pages.of(rows), sample, further)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
-    _log.info(f"Report: {report}; kept in MLflow as run {run_id}")
+    _log.info(f"Report: {report}; stored in MLflow as run {run_id}")
     return result
 
 
-def _result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[str, Any]:
+def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[str, Any]:
     model, version = read_trained_model(run)
     registered = [policy_of(each) for each in further]
     mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
@@ -98,21 +100,21 @@ def _result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[
     versions_of = {META: version, **dict(zip(registered, further, strict=True))}
     cut = slices.slices(pages, shown, catalogue, seed)
     return {
-        "window": _window(run, pages, sample) | {"versions": versions_of},
-        "policies": _policies(run, pages, shown, seed, evaluate(model, measured)),
-        "differences": differences(pages, _compared(shown, registered), seed),
+        "window": _describe_window(run, pages, sample) | {"versions": versions_of},
+        "policies": _metrics_by_policy(run, pages, shown, seed, evaluate(model, measured)),
+        "differences": differences(pages, _compared_pairs(shown, registered), seed),
         f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
-        **_oracle(run, pages, seed),
-        **_trained(run, pages, model, seed),
+        **_oracle_result(run, pages, seed),
+        **_compare_variants(run, pages, model, seed),
         "slices": cut,
         "slice_metrics": {title: slices.SLICE_METRICS[title] for title in cut},
         "calibration": calibration(model, measured),
         "coefficients": coefficients(model),
-        **_examples(run, pages, seed),
+        **_draw_examples(run, pages, seed),
     }
 
 
-def _window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
+def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     _, version = read_trained_model(run)
     return {
@@ -129,7 +131,7 @@ def _window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _policies(
+def _metrics_by_policy(
     run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
     known = KNOWN_USERS.read(run.spark, run.folder).toArrow().to_pandas()
@@ -138,22 +140,22 @@ def _policies(
     return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
 
 
-def _compared(shown: list[str], registered: list[str]) -> list[tuple[str, str]]:
-    """Return the pairs of interest: the meta-model and others, and one version and another."""
+def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, str]]:
+    """Return the pairs to compare: the meta-model with its variants and versions, and the versions with each other."""
     others = [each for each in (META_WITHOUT_IMAGES, META_BOOSTED) if each in shown]
     versions = [(later, earlier) for earlier, later in pairs(registered).values()]
     return [*((META, other) for other in (*others, *registered)), *versions]
 
 
-def _oracle(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
+def _oracle_result(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
     if not knows_truth(run):
         return {}
     found = oracle(pages, ORACLE_PAGES.read(run.spark, run.folder).toArrow().to_pandas(), seed)
     return {ORACLE: found} if found else {}
 
 
-def _trained(run: Run, pages: Pages, model: MetaModel, seed: int) -> dict[str, Any]:
-    """Return what the models say that were trained for this backtest alone."""
+def _compare_variants(run: Run, pages: Pages, model: MetaModel, seed: int) -> dict[str, Any]:
+    """Return the results of the models that were trained only for this backtest."""
     costs, n_days = read_costs(run), len(run.open_training_days)
     curve = [(of_last_days(days), days) for days in learning_days(n_days) if of_last_days(days) in costs]
     compared = {META: costs[of_last_days(n_days)], META_BOOSTED: costs[META_BOOSTED]}
@@ -172,14 +174,14 @@ def _window_examples(run: Run, new_only: bool) -> Examples:
     return examples.where(~examples.again) if new_only else examples
 
 
-def _examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
+def _draw_examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
     drawn, catalogue = example_pages(pages, seed), run.shop.catalogue
-    found = examples(drawn, pages, _block(run, drawn), catalogue, run.settings.history) if len(drawn) else []
+    found = examples(drawn, pages, _read_histories(run, drawn), catalogue, run.settings.history) if len(drawn) else []
     return {"examples": found, "sales": named_sales(found, catalogue)}
 
 
-def _block(run: Run, drawn: pd.DataFrame) -> Block:
-    """Read the histories of the users of some pages."""
+def _read_histories(run: Run, drawn: pd.DataFrame) -> Block:
+    """Return the histories of the users of the drawn pages."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
     table = histories.where(f.col("user_id").isin(drawn["user_id"].to_list())).toArrow()
     return Block.from_batch(table.combine_chunks().to_batches()[0], len(run.shop.catalogue))
@@ -190,13 +192,13 @@ def window(settings: Settings, first: int, last: int, days_sampled: int | None =
 
     Args:
         settings: The shop.
-        first: Midnight that starts the first day.
-        last: Midnight that starts the last day.
-        days_sampled: Look at so many days of the window, drawn by the seed; all by default.
-        seed: Seed of that draw.
+        first: Midnight at the start of the first day, microseconds UTC.
+        last: Midnight at the start of the last day, microseconds UTC.
+        days_sampled: Number of days of the window to sample; all days by default.
+        seed: Seed of that sample.
 
     Raises:
-        ConfigurationError: If the window ends before it starts, or has fewer days than are to be drawn.
+        ConfigurationError: If the window ends before it starts, or has fewer days than `days_sampled`.
     """
     if last < first:
         raise ConfigurationError(f"--to {from_micros(last):%Y-%m-%d} is before --from {from_micros(first):%Y-%m-%d}")
@@ -212,8 +214,12 @@ def window(settings: Settings, first: int, last: int, days_sampled: int | None =
     return Run(settings, Path(settings.folder) / "backtests" / name, last + DAY, training_days, days)
 
 
-def _versions(run: Run, asked: list[str] | None) -> list[str]:
-    """Return the registered versions that know nothing of the window; those that are asked for must not."""
+def _measurable_versions(run: Run, asked: list[str] | None) -> list[str]:
+    """Return the numbers of the versions whose data ends before the window.
+
+    Raises:
+        ModelError: If that is not true of a version that was asked for.
+    """
     wanted = [CHAMPION, CHALLENGER] if asked is None else asked
     known = {each.version: each.as_of for each in tracking.versions(run.settings)}
     found: list[str] = []
@@ -221,7 +227,7 @@ def _versions(run: Run, asked: list[str] | None) -> list[str]:
         if asked is None and tracking.alias(run.settings, name) is None:
             continue
         version = tracking.version_of(run.settings, name)
-        problem = _why_not(version, known[version], run.days[0])
+        problem = _why_not_measurable(version, known[version], run.days[0])
         if problem and asked is not None:
             raise ModelError(problem)
         if problem:
@@ -231,8 +237,8 @@ def _versions(run: Run, asked: list[str] | None) -> list[str]:
     return found
 
 
-def _why_not(version: str, as_of: int | None, first_day: int) -> str | None:
-    """Say why a version cannot be measured on a window, if it cannot."""
+def _why_not_measurable(version: str, as_of: int | None, first_day: int) -> str | None:
+    """Return why a version cannot be measured on a window; None if it can."""
     if as_of is None:
         return f"version {version} has no as_of, must have one to be measured: train it again with 'recsys nightly'"
     if as_of <= first_day:

@@ -1,4 +1,4 @@
-"""validated tables, tags → whether a feature moves where what is not known yet is changed, deleted or shuffled."""
+"""Validated tables, tags → which features change when data that is not known yet is changed, deleted or shuffled."""
 
 import logging
 import time
@@ -22,79 +22,85 @@ from recsys.pipeline.leaks import TOLERANCE, WORLDS, Span, Tables, altered, draw
 from recsys.pipeline.shop import Shop
 from recsys.storage.local import held, scratch_folder
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
+from recsys.wording import plural
 
 _log = logging.getLogger(__name__)
 
 _TABLES = (SALES, EVENTS, IMAGE_TAGS, REJECTED_IMAGES)
 Found = dict[str, dict[str, dict[str, Any]]]
-"""Movements by world and feature."""
+"""Result of `movements` by world and feature."""
 
 
 def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) -> dict[str, Any]:
-    """Compute features as the tables are and again in each altered world, by the steps of the pipeline.
+    """Compute features by the steps of the pipeline, from the tables as they are and from each altered world.
 
     Args:
         run: From `window`.
-        instants: So many of the run's instants are looked at: the first, and others drawn by the seed.
-        users: At most so many users are drawn at each, and scored with all sales of the horizon.
-        seed: Of the draws and of the worlds.
+        instants: Number of the run's instants to check: the first one, and a random sample of the others.
+        users: Maximum number of users sampled at each instant; each is scored with all sales of the horizon.
+        seed: Seed of the samples and of the worlds.
 
     Returns:
         {"window": {...}, "features": [{"feature", "world", "compared", "moved", "largest", "example"}, ...]}, see
         `movements`.
 
     Raises:
-        EmptyInputError: If no user has events both before and after any of the instants.
+        EmptyInputError: If no user has both known and unknown events at any of the instants.
     """
     run.do(with_inputs(TAG_IMAGES))
     tables = Tables(*(table.read(run.spark, run.folder) for table in _TABLES))
-    drawn = {as_of: drawn_users(tables.events, as_of, users, seed) for as_of in _drawn(_instants(run), instants, seed)}
+    drawn = {
+        as_of: drawn_users(tables.events, as_of, users, seed)
+        for as_of in _sample_instants(_fitted_instants(run), instants, seed)
+    }
     drawn = {as_of: some for as_of, some in drawn.items() if some}
     if not drawn:
-        raise EmptyInputError("0 users have events both before and after a day looked at, must be 1: choose other days")
+        raise EmptyInputError(
+            "0 users have events both before and after a checked instant, must be at least 1: choose other days"
+        )
     with (
         held(run.folder, wait=False),
         scratch_folder(run.folder) as scratch,
-        _world(run, tables, list(drawn), scratch) as shop,
+        _fitted_world(run, tables, list(drawn), scratch) as shop,
     ):
-        found = [_moved(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
-    return {"window": _window(run, drawn, seed), "features": _rows(found)}
+        found = [_compare_worlds(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
+    return {"window": _describe_window(run, drawn, seed), "features": _rows_of_features(found)}
 
 
-def _instants(run: Run) -> list[int]:
-    """Return the instants that recommenders are fitted as of; themes are those of the first."""
+def _fitted_instants(run: Run) -> list[int]:
+    """Return the instants as of which recommenders are fitted; themes are built as of the first."""
     return sorted({*run.open_training_days, *run.open_days})
 
 
-def _drawn(instants: list[int], most: int, seed: int) -> list[int]:
+def _sample_instants(instants: list[int], most: int, seed: int) -> list[int]:
     first, *others = instants
     return sorted([first, *np.random.default_rng(seed).permutation(others)[: most - 1].tolist()])
 
 
-def _moved(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], seed: int) -> Found:
-    """Say what moves in each world that is altered as of an instant."""
+def _compare_worlds(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], seed: int) -> Found:
+    """Return how far each feature changes in each world that is altered as of an instant."""
     start, before = time.monotonic(), features(shop, as_of, users)
     span, scratch = Span(as_of, shop.horizon(as_of).until, run.as_of), Path(shop.folder).parent
     found: Found = {}
     for name in WORLDS:
-        with _world(run, altered(tables, name, span, seed), [as_of], scratch) as other:
+        with _fitted_world(run, altered(tables, name, span, seed), [as_of], scratch) as other:
             found[name] = movements(before, features(other, as_of, users), as_of)
     _log.info(
-        f"  {from_micros(as_of):%Y-%m-%d %H:%M} {time.monotonic() - start:7.1f} s  {len(users):,} users × "
-        f"{len(shop.horizon(as_of)):,} sales in {len(found)} worlds"
+        f"  {from_micros(as_of):%Y-%m-%d %H:%M} {time.monotonic() - start:7.1f} s  {plural(len(users), 'user')} × "
+        f"{plural(len(shop.horizon(as_of)), 'sale')} in {plural(len(found), 'world')}"
     )
     return found
 
 
 @contextmanager
-def _world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> Iterator[Shop]:
-    """Fit everything to other tables as of some instants, in a folder of its own that knows no earlier themes."""
+def _fitted_world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> Iterator[Shop]:
+    """Fit themes and recommenders to given tables as of some instants, in a new folder without earlier themes."""
     with TemporaryDirectory(dir=folder) as name:
         world = replace(
             run,
             settings=run.settings.model_copy(update={"folder": name}),
             folder=Path(name),
-            training_days=_instants(run)[:1],
+            training_days=_fitted_instants(run)[:1],
             days=as_ofs,
         )
         for table, rows in zip(_TABLES, tables, strict=True):
@@ -104,7 +110,7 @@ def _world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> Iterato
         yield world.shop
 
 
-def _window(run: Run, drawn: dict[int, list[str]], seed: int) -> dict[str, Any]:
+def _describe_window(run: Run, drawn: dict[int, list[str]], seed: int) -> dict[str, Any]:
     return {
         "from": f"{from_micros(run.days[0]):%Y-%m-%d}",
         "to": f"{from_micros(run.days[-1]):%Y-%m-%d}",
@@ -115,7 +121,7 @@ def _window(run: Run, drawn: dict[int, list[str]], seed: int) -> dict[str, Any]:
     }
 
 
-def _rows(found: list[Found]) -> list[dict[str, Any]]:
+def _rows_of_features(found: list[Found]) -> list[dict[str, Any]]:
     return [
         {"feature": feature, "world": world, **merged(each[world][feature] for each in found)}
         for feature in found[0]["deleted"]

@@ -1,4 +1,4 @@
-"""The steps of a backtest: further models on the same examples, and each page of the window ranked by all of them."""
+"""The steps of a backtest: variants of the model trained on the same examples, and metrics of all on each page."""
 
 import time
 from pathlib import Path
@@ -29,6 +29,7 @@ from recsys.pipeline.evaluation import known_users, page_metrics
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
+from recsys.wording import plural
 
 META_WITHOUT_IMAGES = "meta_without_images"
 META_BOOSTED = "meta_boosted"
@@ -36,77 +37,80 @@ WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXA
 ORACLE_PAGES = Table("oracle_pages", PAGE_METRICS.grain, PAGE_METRICS.columns)
 VARIANTS = "variants"
 _MODELS, _TRAINING = "models.json", "training.json"
-_SCORED = 50_000  # examples whose scoring is timed
+_TIMED_EXAMPLES = 50_000  # number of examples whose scoring is timed
 
 
 class Sample(NamedTuple):
-    """Which pages are measured."""
+    """The sample of pages that is measured."""
 
     users: float
-    """Share of the users looked at on each day, in (0, 1]."""
+    """Share of the users sampled on each day, in (0, 1]."""
     seed: int
     """Seed of that sample."""
     new_only: bool
-    """Leave out what the user had bought before."""
+    """Whether repeat purchases are left out: sales that the user bought before."""
 
 
 class Cost(NamedTuple):
-    """What a meta-model took that was trained for a backtest alone."""
+    """Cost of a meta-model that was trained only for a backtest."""
 
     examples: int
+    """Number of training examples."""
     seconds: float
-    """To train it, on one core."""
+    """Training time on one core, in seconds."""
     microseconds_per_score: float
-    """To score one sale for one user, on one core, the features given."""
+    """Time to score one sale for one user on one core with given features, in microseconds."""
 
 
 _COSTS = TypeAdapter(dict[str, Cost])
 
 
 def train_variants(run: Run, out: Path) -> str:
-    """Train boosted trees, and models without images, for the ablation and for the learning curve."""
+    """Train boosted trees, a model without images, and the models of the ablation and of the learning curve."""
     table, settings = TRAINING_EXAMPLES.read(run.spark, run.folder), run.settings.meta_model
     examples, days = examples_of(table), run.open_training_days
     others = [name for name in examples.names if name not in OVER_PHOTOS]
-    learnt_from = {META_WITHOUT_IMAGES: examples.over(others)} if others != examples.names else {}
-    learnt_from[META_BOOSTED] = examples
+    training_sets = {META_WITHOUT_IMAGES: examples.over(others)} if others != examples.names else {}
+    training_sets[META_BOOSTED] = examples
     for n_days in learning_days(len(days)):
         latest = examples_of(table.where(f.col("as_of") >= days[-n_days]))
-        if 0 < latest.bought.sum() < len(latest.bought):  # else nothing to learn from
-            learnt_from[of_last_days(n_days)] = latest
+        if 0 < latest.bought.sum() < len(latest.bought):  # a model needs both classes
+            training_sets[of_last_days(n_days)] = latest
     draw = drawn(examples, settings.seed)
-    learnt_from |= {policy: draw.over(features) for policy, features in ablated_features(examples.names).items()}
-    with threadpool_limits(1, "blas"):  # matrices so narrow make threads wait for each other: 20 s of CPU instead of 3
-        trained = {policy: _trained(each, _settings(policy, run)) for policy, each in learnt_from.items()}
+    training_sets |= {policy: draw.over(features) for policy, features in ablated_features(examples.names).items()}
+    with threadpool_limits(1, "blas"):  # with matrices this narrow, threads mostly wait: 20 s of CPU time instead of 3
+        trained = {
+            policy: _train_and_time(each, _settings_of_variant(policy, run)) for policy, each in training_sets.items()
+        }
     (out / VARIANTS).mkdir()
     models = {policy: model for policy, (model, _) in trained.items()}
     (out / VARIANTS / _MODELS).write_text(meta_models_to_json(models))
     (out / VARIANTS / _TRAINING).write_bytes(_COSTS.dump_json({policy: cost for policy, (_, cost) in trained.items()}))
-    return f"{len(models)} models: boosted trees, and without some features or days"
+    return f"{plural(len(models), 'model')}: boosted trees, and models with fewer features or days"
 
 
-def _settings(policy: str, run: Run) -> MetaModelSettings:
+def _settings_of_variant(policy: str, run: Run) -> MetaModelSettings:
     settings = run.settings.meta_model
     return settings.model_copy(update={"kind": "boosted"}) if policy == META_BOOSTED else settings
 
 
-def _trained(examples: Examples, settings: MetaModelSettings) -> tuple[MetaModel, Cost]:
+def _train_and_time(examples: Examples, settings: MetaModelSettings) -> tuple[MetaModel, Cost]:
     start = time.perf_counter()
     model = train(examples, settings)
     trained = time.perf_counter()
-    some = examples.where(np.arange(len(examples.bought)) < _SCORED)
+    some = examples.where(np.arange(len(examples.bought)) < _TIMED_EXAMPLES)
     predict(model, some)
     per_score = (time.perf_counter() - trained) / len(some.bought) * 1e6
     return model, Cost(len(examples.bought), round(trained - start, 3), round(per_score, 4))
 
 
 def read_variants(run: Run) -> dict[str, MetaModel]:
-    """Return the models that were trained for this backtest alone, by the name of their policy."""
+    """Return the models that were trained only for this backtest, by the name of their policy."""
     return meta_models_from_json((run.folder / VARIANTS / _MODELS).read_bytes())
 
 
 def read_costs(run: Run) -> dict[str, Cost]:
-    """Return what the training and the scores of these models took."""
+    """Return the cost of these models, by the name of their policy."""
     return _COSTS.validate_json((run.folder / VARIANTS / _TRAINING).read_bytes())
 
 
@@ -121,23 +125,23 @@ def meta_models(run: Run, versions: list[str]) -> dict[str, MetaModel]:
 
 
 def steps(run: Run, sample: Sample, versions: list[str]) -> tuple[Step, ...]:
-    """Return the steps that a backtest needs beside those of a night; a generated shop's truth is one of them."""
+    """Return the steps of a backtest in addition to those of a night; on a generated shop including the oracle."""
     oracle = (_measure_oracle(sample),) if knows_truth(run) else ()
     return (TRAIN_VARIANTS, _measure_pages(sample, versions), BUILD_WINDOW_EXAMPLES, COUNT_KNOWN_USERS, *oracle)
 
 
 def knows_truth(run: Run) -> bool:
-    """Tell whether the shop is a generated one, with the taste of its users beside it."""
+    """Return whether the shop is a generated one that comes with the true tastes of its users."""
     return run.settings.demo_shop is not None and (Path(run.settings.folder) / "truth").exists()
 
 
 def _measure_pages(sample: Sample, versions: list[str]) -> Step:
     def measure_pages(run: Run, out: Path) -> str:
-        """Rank the pages of the window by each policy."""
+        """Measure each policy on the pages of the window."""
         histories = USER_HISTORIES.read(run.spark, run.folder)
         PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, meta_models(run, versions), *sample), out)
         pages = PAGE_METRICS.read(run.spark, out)
-        return f"{pages.where(pages['policy'] == META).count():,} pages"
+        return plural(pages.where(pages["policy"] == META).count(), "page")
 
     return Step(
         "measure_pages",
@@ -150,10 +154,10 @@ def _measure_pages(sample: Sample, versions: list[str]) -> Step:
 
 def _measure_oracle(sample: Sample) -> Step:
     def measure_oracle(run: Run, out: Path) -> str:
-        """Rank the same pages by the true taste of the generated shop's users."""
+        """Measure the ranking of the same pages by the true tastes of the generated shop's users."""
         histories = USER_HISTORIES.read(run.spark, run.folder)
         ORACLE_PAGES.write(oracle_pages(histories, run.shop, run.open_days, Path(run.settings.folder), *sample), out)
-        return f"{ORACLE_PAGES.rows(out):,} pages ranked by the truth"
+        return f"{plural(ORACLE_PAGES.rows(out), 'page')} ranked by true taste"
 
     return Step(
         "measure_oracle",
@@ -167,12 +171,12 @@ def _measure_oracle(sample: Sample) -> Step:
 def _build_window_examples(run: Run, out: Path) -> str:
     histories = USER_HISTORIES.read(run.spark, run.folder)
     WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, run.settings.meta_model), out)
-    return f"{WINDOW_EXAMPLES.rows(out):,} examples, to measure probabilities on"
+    return f"{plural(WINDOW_EXAMPLES.rows(out), 'example')} to measure probabilities on"
 
 
 def _count_known_users(run: Run, out: Path) -> str:
     KNOWN_USERS.write(known_users(USER_HISTORIES.read(run.spark, run.folder), run.shop, run.open_days), out)
-    return f"{KNOWN_USERS.rows(out):,} sales and days of which anybody knew"
+    return f"{plural(KNOWN_USERS.rows(out), 'pair')} of sale and day with a known event"
 
 
 TRAIN_VARIANTS = Step(

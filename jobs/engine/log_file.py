@@ -1,4 +1,4 @@
-"""Keeps what jobs and the library log in a file."""
+"""Logging of jobs and library to a file."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ _LOGGERS = ("jobs", "recsys")
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Append all that is logged meanwhile to a file, with times in UTC, names and traces."""
+    """Append everything that is logged in the context to a file, with times in UTC, logger names and stack traces."""
     handler = logging.FileHandler(path, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime

@@ -1,4 +1,4 @@
-"""The run of a night, as it was planned, and the command line of one of its steps."""
+"""The run of a night, and the command line of a single step of it."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros
 
 PLAN = "plan.json"
-"""The file of a night's folder that says whether the night trains, from its first step on."""
+"""File in a night's folder that records whether the night trains; written by its first step."""
 
 
 def night(settings: Settings, as_of: int | None = None, today: int | None = None, trains: bool = True) -> Run:
@@ -21,18 +21,18 @@ def night(settings: Settings, as_of: int | None = None, today: int | None = None
 
     Args:
         settings: The shop.
-        as_of: The instant; by default the configured one, else `today`.
-        today: Today's midnight UTC, by the clock of whoever asks.
-        trains: Whether the meta-model will be trained, on the days before as_of.
+        as_of: The instant, microseconds UTC; by default the configured one, otherwise `today`.
+        today: Today's midnight UTC, microseconds, by the caller's clock.
+        trains: Whether the meta-model is trained, on the days before as_of.
 
     Raises:
-        ConfigurationError: If no instant is given anywhere.
+        ConfigurationError: If there is no instant: neither configured nor given as an argument.
     """
     as_of = instant_of(settings, as_of, today)
     days = settings.meta_model.days if trains else 1
     return Run(
         settings=settings,
-        folder=_folder(settings, as_of),
+        folder=_folder_of_night(settings, as_of),
         as_of=as_of,
         training_days=[as_of - day * DAY for day in range(days, 0, -1)],
         days=[as_of],
@@ -41,13 +41,13 @@ def night(settings: Settings, as_of: int | None = None, today: int | None = None
 
 
 def planned_night(settings: Settings, as_of: int | None = None, today: int | None = None) -> Run:
-    """Return the run of a night that trains where the night was planned to; see `night`.
+    """Return the run of a night that trains if its plan says so; see `night`.
 
-    Where none was planned yet, it trains where training is due, as the night itself would. So a step that is done by
-    itself, or a report over a night's tables, does not make them for other days than the night did.
+    Without a plan it trains if training is due, as the night itself would. So a single step, or a report over a night's
+    tables, uses the same training days as the night.
     """
     as_of = instant_of(settings, as_of, today)
-    plan = _folder(settings, as_of) / PLAN
+    plan = _folder_of_night(settings, as_of) / PLAN
     trains = json.loads(plan.read_text())["trains"] if plan.exists() else training_is_due(settings, as_of)
     return night(settings, as_of, trains=trains)
 
@@ -56,7 +56,7 @@ def instant_of(settings: Settings, as_of: int | None = None, today: int | None =
     """Return the instant of a night; see `night`.
 
     Raises:
-        ConfigurationError: If no instant is given anywhere.
+        ConfigurationError: If there is no instant: neither configured nor given as an argument.
     """
     if as_of is None:
         as_of = to_micros(settings.as_of) if settings.as_of else today
@@ -66,12 +66,14 @@ def instant_of(settings: Settings, as_of: int | None = None, today: int | None =
 
 
 def main(step: Step) -> None:
-    """Do one step, and those before it that are due, of the night that the command line names."""
+    """Run one step of the night given on the command line, after the steps before it that are due."""
     parser = argparse.ArgumentParser(
-        description=f"{step.name}: one step of the night, and those before it that are due."
+        description=f"{step.name}: run this step of the night, after the steps before it that are due."
     )
     parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
-    parser.add_argument("--as-of", help="the instant of the night, such as 2026-03-01T00:00:00Z")
+    parser.add_argument(
+        "--as-of", help="instant of the night, such as 2026-03-01T00:00:00Z; the configured one by default"
+    )
     arguments = parser.parse_args()
     show_progress()
     try:
@@ -81,5 +83,5 @@ def main(step: Step) -> None:
         sys.exit(f"error: {error}")
 
 
-def _folder(settings: Settings, as_of: int) -> Path:
+def _folder_of_night(settings: Settings, as_of: int) -> Path:
     return Path(settings.folder) / "nights" / compact(as_of)

@@ -1,4 +1,4 @@
-"""A run: steps in order, each done once for what it is made from, nothing half-written ever read."""
+"""Runs of steps: each step is run only if its inputs, settings or code have changed, and its outputs are atomic."""
 
 import json
 import logging
@@ -23,18 +23,18 @@ from recsys.settings import digest
 from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder, write_whole
 
 LOG = "run.log"
-"""The file of a run's folder that keeps what its steps logged."""
+"""File in a run's folder with the log of its steps."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One arrow of the flow.
+    """One step of the pipeline.
 
-    `run` writes its outputs into the folder that it is given and returns a line that says what it did; only when it
-    returns are they moved into the run's folder. `depends_on` returns what the outputs depend on beside those of the
-    inputs: settings, and what lies outside of the run, as it is before the step reads it.
+    `run` writes the outputs into the folder that it is given and returns a summary of one line; the outputs are moved
+    into the run's folder after it has returned. `depends_on` returns what the outputs depend on apart from the inputs:
+    settings, and the state of data outside of the run before the step reads it.
     """
 
     name: str
@@ -46,26 +46,26 @@ class Step:
 
 @dataclass
 class Run:
-    """The steps of one night or backtest share this: configuration, instants, and the folder of their tables."""
+    """One night or backtest: the configuration, the instants and the folder of tables that its steps share."""
 
     settings: Settings
     folder: Path
     as_of: int
-    """Data is known up to this instant, microseconds UTC."""
+    """Data is known if it occurred and was recorded before this instant, microseconds UTC."""
     training_days: list[int]
-    """The meta-model learns from the day from each of these instants; without training, the champion is measured on
-    the last one's."""
+    """The meta-model is trained on the 24 hours from each of these instants on; without training, the champion is
+    measured on those of the last one."""
     days: list[int]
-    """The instants that are ranked: the night's own, or each midnight of a backtest."""
+    """Instants as of which rankings are made: the night's own, or each midnight of a backtest."""
     trains: bool = True
     """Whether a new version of the meta-model is trained."""
     pinned: dict[str, str] = field(default_factory=dict)
-    """Versions by the alias that the run has looked up: a promotion meanwhile is for the next run."""
+    """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
     _in_progress: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def spark(self) -> SparkSession:
-        """The Spark session, started when a step needs it."""
+        """The Spark session, started on first use."""
         return spark_session(self.settings)
 
     @property
@@ -81,55 +81,55 @@ class Run:
 
     @property
     def is_night(self) -> bool:
-        """Whether this run publishes: a night ranks by all that is known, a backtest looks back."""
+        """Whether this run is a night, which ranks as of its end; a backtest ranks as of earlier instants."""
         return self.days == [self.as_of]
 
     @property
     def open_training_days(self) -> list[int]:
-        """The training days on which a sale was open; a young shop has fewer than are asked for."""
+        """The training days on which a sale was open; a young shop has fewer than configured."""
         return self.shop.with_open_sales(self.training_days)
 
     @property
     def open_days(self) -> list[int]:
-        """The days on which a sale was open, or all where none was: fitting then says so."""
+        """The days on which a sale was open; all days if there is none, so that fitting raises the error."""
         return self.shop.with_open_sales(self.days) or self.days
 
     def do(self, steps: tuple[Step, ...]) -> None:
-        """Do the steps that are due, in order; all that they log is kept in the run's folder.
+        """Run the steps that are due, in order; their log is appended to LOG in the run's folder.
 
         Raises:
-            BusyError: If another process works on the same folder.
-            StepError: If Spark fails, with what it says first; the log has the rest.
+            BusyError: If another process runs steps in the same folder.
+            StepError: If Spark fails; with the cause, the stack trace is in the log.
         """
         with held(self.folder, wait=False), log_file(self.folder / LOG):
             for step in steps:
-                self._do_if_due(step)
+                self._run_if_due(step)
 
     def fingerprint(self, step: Step) -> str:
-        """Return the digest of all that a step's outputs were made from, as it was recorded when they were made.
+        """Return the digest of everything that a step's outputs were made from, as recorded when they were made.
 
-        Of a step in progress it is what will be recorded. It is never computed from the world again: what has changed
-        there since is no part of the outputs.
+        For a step in progress it is the digest that will be recorded. It is not computed anew: later changes of
+        settings or data are not in the outputs.
 
         Raises:
-            KeyError: If the step was not done.
+            KeyError: If the step has not been run.
         """
-        return self._in_progress.get(step.name) or self._manifest(step)["fingerprint"]
+        return self._in_progress.get(step.name) or self._read_manifest(step)["fingerprint"]
 
-    def _do_if_due(self, step: Step) -> None:
+    def _run_if_due(self, step: Step) -> None:
         fingerprint = self._fingerprint_now(step)
-        done = self._manifest(step)
+        done = self._read_manifest(step)
         if done.get("fingerprint") == fingerprint:
             _log.info(f"  {step.name:<20} unchanged  {done['summary']}", extra={"is_dim": True})
             return
-        _announce(step.name)
+        _show_step_in_progress(step.name)
         start = time.monotonic()
         self._in_progress[step.name] = fingerprint
         try:
-            summary = self._do(step, fingerprint)
+            summary = self._run_step(step, fingerprint)
         except SPARK_ERRORS as error:
             _log.debug(f"{step.name} failed", exc_info=True)
-            raise StepError(f"{step.name}: {first_line(error)}; the trace is in {self.folder / LOG}") from error
+            raise StepError(f"{step.name}: {first_line(error)}; the stack trace is in {self.folder / LOG}") from error
         except Exception:
             _log.debug(f"{step.name} failed", exc_info=True)
             raise
@@ -138,18 +138,19 @@ class Run:
         _log.info(f"  {step.name:<20} {time.monotonic() - start:7.1f} s  {summary}")
 
     def _fingerprint_now(self, step: Step) -> str:
-        """Return the fingerprint that the step would have if it were done now, over its inputs as they were made."""
+        """Return the fingerprint that the step would have if it were run now, with the recorded fingerprints of its
+        inputs."""
         return digest(
             {
                 "step": step.name,
                 "depends_on": step.depends_on(self),
-                "inputs": [self._manifest(each)["fingerprint"] for each in step.inputs],
+                "inputs": [self._read_manifest(each)["fingerprint"] for each in step.inputs],
                 "code": code_version(step.run),
                 "libraries": library_versions(),
             }
         )
 
-    def _do(self, step: Step, fingerprint: str) -> str:
+    def _run_step(self, step: Step, fingerprint: str) -> str:
         with scratch_folder(self.folder) as scratch:
             summary = step.run(self, scratch)
             manifest = self._manifest_path(step)
@@ -160,8 +161,8 @@ class Run:
         write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
         return summary
 
-    def _manifest(self, step: Step) -> dict[str, Any]:
-        """Return what was recorded of a step; empty where it was not done, or cut off while its outputs moved."""
+    def _read_manifest(self, step: Step) -> dict[str, Any]:
+        """Return the record of a step; empty if it was not run, or was killed while its outputs were moved."""
         path = self._manifest_path(step)
         return json.loads(path.read_text()) if path.exists() else {}
 
@@ -170,7 +171,7 @@ class Run:
 
 
 def with_inputs(step: Step) -> tuple[Step, ...]:
-    """Return the steps that a step needs, in order, and the step itself."""
+    """Return all steps that a step depends on, in order, and the step itself."""
     steps: list[Step] = []
     for needed in [*(each for earlier in step.inputs for each in with_inputs(earlier)), step]:
         if needed not in steps:
@@ -178,8 +179,8 @@ def with_inputs(step: Step) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _announce(name: str) -> None:
-    """Say in a terminal what is being done; the line that says that it is done takes its place."""
+def _show_step_in_progress(name: str) -> None:
+    """Print the step's name to a terminal; the line with its result overwrites it."""
     console = wide_console(stderr=True)
     if console.is_terminal:
         console.print(f"  [bold]{name:<20}[/bold] …", end="\r")

@@ -1,4 +1,4 @@
-"""The only place that builds a Spark session."""
+"""Creation of the Spark session."""
 
 import logging
 import os
@@ -20,11 +20,11 @@ _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 _QUERY_LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 SPARK_LOG = "spark.log"
-"""The file, in the folder where Spark keeps what does not fit into memory, of what its Java side logs."""
+"""Log file of Spark's Java side, in the folder of Spark's temporary files."""
 
 
 def spark_session(settings: Settings) -> SparkSession:
-    """Return the running session, or start one.
+    """Return the running Spark session, or start one.
 
     Raises:
         ConfigurationError: If there is no Java of version 17 or later.
@@ -51,7 +51,9 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         **{name: value for name, value in settings.spark.conf.items() if name != _JAVA_OPTIONS},
     }
-    for name in _QUERY_LOGGERS:  # each would print a query that fails as JSON, with Java's trace, before it is raised
+    for (
+        name
+    ) in _QUERY_LOGGERS:  # each would print the error of a query as JSON with Java's stack trace, before it is raised
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     builder = SparkSession.builder.appName("recsys")
     for name, value in options.items():
@@ -60,16 +62,17 @@ def spark_session(settings: Settings) -> SparkSession:
 
 
 def _java_options(log: Path, conf: Mapping[str, str]) -> str:
-    """Return the options of the Java side: where it logs, and those of the configuration or else a fast collector."""
+    """Return the options of the Java side: its log file, and the configured ones or a garbage collector for
+    throughput."""
     quoted = (f'"-Dlog4j2.configurationFile={_LOGGING.resolve()}"', f'"-Drecsys.spark.log={log}"')
     return " ".join((*quoted, conf.get(_JAVA_OPTIONS, "-XX:+UseParallelGC")))
 
 
 def check_java() -> None:
-    """Check that Spark finds a Java that it runs on.
+    """Check that a Java is installed that Spark runs on.
 
     Raises:
-        ConfigurationError: If it does not, with the command that installs one.
+        ConfigurationError: If not; names the command that installs one.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")

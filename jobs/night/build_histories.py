@@ -7,12 +7,13 @@ from jobs.engine.run import Run, Step
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.pipeline.histories import user_histories
 from recsys.tables.night import EVENTS, USER_HISTORIES
+from recsys.wording import plural
 
 
 def build_histories(run: Run, out: Path) -> str:
-    """Gather each user's events into one row."""
+    """Write one row per user with the user's events."""
     USER_HISTORIES.write(user_histories(EVENTS.read(run.spark, run.folder), run.shop.catalogue), out)
-    return f"{USER_HISTORIES.rows(out):,} users"
+    return plural(USER_HISTORIES.rows(out), "user")
 
 
 BUILD_HISTORIES = Step("build_histories", build_histories, ("user_histories",), inputs=(VALIDATE_TABLES,))

@@ -15,33 +15,42 @@ from recsys.instants import dates
 from recsys.pipeline.examples import training_examples
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.wording import plural
 
 
 def build_training_set(run: Run, out: Path) -> str:
-    """Make examples of the purchases of the training days, with what pages showed on them where pages were logged."""
+    """Write examples of the purchases of the training days, including sales shown and not bought if pages were
+    logged."""
     TRAINING_EXAMPLES.write(examples(run, run.open_training_days), out)
-    counted = ("bought", "not bought", "not bought and place > 0")
-    written = TRAINING_EXAMPLES.read(run.spark, out).agg(*(f.count_if(f.expr(what)) for what in counted))
+    conditions = ("bought", "not bought", "not bought and place > 0")
+    written = TRAINING_EXAMPLES.read(run.spark, out).agg(*(f.count_if(f.expr(each)) for each in conditions))
     purchases, not_bought, shown = written.collect()[0]
-    return f"{purchases:,} purchases, {not_bought:,} sales not bought" + (f", {shown:,} of them shown" if shown else "")
+    summary = f"{plural(purchases, 'purchase')}, {plural(not_bought, 'sale')} not bought"
+    return summary + (f", {shown:,} of them shown" if shown else "")
 
 
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
-    """Make examples of the purchases of some of the training days."""
+    """Return examples of the purchases of the 24 hours from each of the instants on."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    exposures = read_exposures(run.spark, Path(run.settings.folder), _dates(as_ofs)) if _logged_pages(run) else None
+    exposures = (
+        read_exposures(run.spark, Path(run.settings.folder), _dates_touched(as_ofs)) if _logged_pages(run) else None
+    )
     return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
 
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
-    """Return the files of the training days' pages with their sizes; they are added whole, and never change."""
+    """Return the names and sizes of the files with pages of the training days; a file never changes once it exists."""
     folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
-    files = (file for day in _dates(run.training_days) for file in sorted((folder / f"{DAY}={day}").glob("*.parquet")))
+    files = (
+        file
+        for day in _dates_touched(run.training_days)
+        for file in sorted((folder / f"{DAY}={day}").glob("*.parquet"))
+    )
     return [(file.name, file.stat().st_size) for file in files]
 
 
-def _dates(as_ofs: list[int]) -> list[date]:
-    """Return the dates that the days from some instants touch: two each, unless the instant is a midnight."""
+def _dates_touched(as_ofs: list[int]) -> list[date]:
+    """Return the UTC dates that the 24 hours from each instant touch: two per instant, one if it is a midnight."""
     return sorted({day for as_of in as_ofs for day in dates(as_of, as_of + A_DAY)})
 
 

@@ -1,4 +1,4 @@
-"""rankings, yesterday's purchases → values of the night, kept; and a refusal to publish where they break a limit."""
+"""rankings, yesterday's purchases → the values of the night; a night that breaks a limit is not published."""
 
 import json
 from pathlib import Path
@@ -19,30 +19,32 @@ from recsys.meta_model.training import evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
-from recsys.pipeline.night_values import NightValues, keep, kept
+from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
 from recsys.tables.night import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.wording import plural
 
 
 def check_night(run: Run, out: Path) -> str:
-    """Measure the night and keep what was found; a night that breaks a limit goes no further.
+    """Measure the night and store its values in the shop's folder.
 
     Raises:
-        NightCheckError: Naming each value, its limit and what to do; the last good snapshot serves on.
+        NightCheckError: If a value breaks a limit; names value, limit and next step of each. The service continues with
+            the last snapshot.
     """
     folder = Path(run.settings.folder)
-    values = _measured(run, out)
-    found = problems(values, kept(folder, run.as_of), run.settings.night_checks)
-    keep(values.model_copy(update={"problems": found}), folder)
+    values = _measure_night(run, out)
+    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks)
+    write_night_values(values.model_copy(update={"problems": found}), folder)
     if found:
         raise NightCheckError(
-            f"the night as of {values.as_of:%Y-%m-%d %H:%M} UTC is not published, the last snapshot serves on: "
+            f"the night as of {values.as_of:%Y-%m-%d %H:%M} UTC is not published, the last snapshot stays in use: "
             + "; ".join(found)
             + "; or change the limit in the configuration, and run the night again"
         )
-    return _summary(values)
+    return _summarise(values)
 
 
-def _measured(run: Run, out: Path) -> NightValues:
+def _measure_night(run: Run, out: Path) -> NightValues:
     model, version = read_model(run)
     policies = ranking_settings(run).policies
     policy = META if META in policies else policies[0]
@@ -56,11 +58,14 @@ def _measured(run: Run, out: Path) -> NightValues:
         purchases=0,
         pages=0,
     )
-    return values.model_copy(update=_of_yesterday(run, model, out))
+    return values.model_copy(update=_measure_yesterday(run, model, out))
 
 
-def _of_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
-    """Measure the champion on the day before as_of, which it may have been trained on; nothing on a closed day."""
+def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
+    """Return the values of the champion on the day before as_of; empty if no sale was open.
+
+    The champion may have been trained on that day, so ndcg is comparable between nights, but no unbiased estimate.
+    """
     yesterday = run.as_of - DAY
     if yesterday not in run.open_training_days:
         return {}
@@ -78,13 +83,13 @@ def _of_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
     }
 
 
-def _summary(values: NightValues) -> str:
+def _summarise(values: NightValues) -> str:
     feature, drift = values.worst_drift
     parts = [f"{values.rejected_share:.2%} rejected", f"{values.sales_covered:.0%} of sales covered"]
     if values.ndcg is not None:
-        parts.append(f"yesterday's ndcg@10 {values.ndcg:.4f} on {values.pages:,} pages")
+        parts.append(f"yesterday's ndcg@10 {values.ndcg:.4f} on {plural(values.pages, 'page')}")
     if feature:
-        parts.append(f"most drift {drift:+.2f} sd of {feature}")
+        parts.append(f"largest drift {drift:+.2f} standard deviations, of {feature}")
     return ", ".join(parts)
 
 
@@ -95,7 +100,7 @@ CHECK_NIGHT = Step(
     inputs=(SCORE_USERS,),
     depends_on=lambda run: [
         run.settings.night_checks,
-        [values.model_dump(mode="json") for values in kept(Path(run.settings.folder), run.as_of)],
+        [values.model_dump(mode="json") for values in read_night_values(Path(run.settings.folder), run.as_of)],
     ],
 )
 

@@ -22,30 +22,31 @@ from recsys.logs import log_files
 from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
 from recsys.storage.local import held, put_in_place, scratch_folder
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
+from recsys.wording import plural
 
 _PARTS = "*.parquet"
 
 
 class Compacted(NamedTuple):
-    """What a compaction did with the lines of one log."""
+    """Counts of the compaction of one log."""
 
     records: int
-    """Records put in place."""
+    """Number of records added to the table."""
     duplicates: int
-    """Copies of these, or of records that were in place."""
+    """Number of copies of these records, or of records that were in the table before."""
     rejected: int
-    """Lines that are no records, set aside."""
+    """Number of lines that are not valid records, set aside."""
     files: int
     """Log files taken away."""
     days: tuple[date, ...]
-    """The days that got records, ascending."""
+    """Days to which records were added, ascending."""
 
     def __str__(self) -> str:
         """Return the counts in one line."""
         days = ", ".join(map(str, self.days)) or "no day"
         return (
-            f"{self.records:,} records of {self.files:,} files for {days}; "
-            f"{self.duplicates:,} duplicates, {self.rejected:,} lines set aside"
+            f"{plural(self.records, 'record')} of {plural(self.files, 'file')} for {days}; "
+            f"{plural(self.duplicates, 'duplicate')}, {plural(self.rejected, 'line')} set aside"
         )
 
 
@@ -53,7 +54,7 @@ NOTHING_TO_COMPACT = Compacted(0, 0, 0, 0, ())
 
 
 def compact_exposures(settings: Settings) -> dict[str, Compacted]:
-    """Compact both logs of a shop, and return what was done by the log's name.
+    """Compact both logs of a shop, and return the counts by the log's name.
 
     Raises:
         BusyError: If another process compacts them.
@@ -63,12 +64,12 @@ def compact_exposures(settings: Settings) -> dict[str, Compacted]:
 
 
 def read_exposures(spark: SparkSession, folder: Path, days: Collection[date]) -> DataFrame:
-    """Open some days of the compacted log; a column that a file of an earlier version does not have is null.
+    """Return the given days of the compacted exposures; columns that a file of an earlier version lacks are null.
 
     Args:
         spark: The session.
-        folder: Of the shop.
-        days: The UTC dates of `exposed_at` that are read; files of others are not opened.
+        folder: The shop's folder.
+        days: The UTC dates of `exposed_at` to read; files of other days are not opened.
 
     Raises:
         InputError: If no page was logged.
@@ -88,7 +89,7 @@ def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compa
 def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
     """Compact the finished files of one log below a shop's folder; the service may write others meanwhile.
 
-    Copies of a record are known within their day, the day before and the day after.
+    Duplicates of a record are found on its day, the day before and the day after.
 
     Raises:
         BusyError: If another process compacts the log.
@@ -98,9 +99,9 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
         files = log_files.finished(folder / kind.name)
         if not files:
             return NOTHING_TO_COMPACT
-        flagged = flagged_lines(_lines(spark, files), kind).cache()
+        flagged = flagged_lines(_read_lines(spark, files), kind).cache()
         try:
-            done = _put_in_place(flagged, folder, kind)
+            done = _add_to_tables(flagged, folder, kind)
         finally:
             flagged.unpersist()
         for file in files:
@@ -108,46 +109,46 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
         return done._replace(files=len(files))
 
 
-def _lines(spark: SparkSession, files: list[Path]) -> DataFrame:
+def _read_lines(spark: SparkSession, files: list[Path]) -> DataFrame:
     lines = spark.read.text([str(file) for file in files], lineSep="\n")
     return lines.select(f.col("_metadata.file_name").alias("file"), f.col("value").alias("line"))
 
 
-def _put_in_place(flagged: DataFrame, folder: Path, kind: RecordKind) -> Compacted:
+def _add_to_tables(flagged: DataFrame, folder: Path, kind: RecordKind) -> Compacted:
     counts = flagged.groupBy(f.isnull(WHY).alias("is_record"), DAY).count().collect()
     n_rejected = sum(row["count"] for row in counts if not row["is_record"])
     with scratch_folder(folder) as scratch:
-        in_place = _files_around(folder / kind.compacted.name, [row[DAY] for row in counts if row["is_record"]])
-        kind.compacted.write(_unknown(first_copies(flagged, kind), in_place, ["event_id"]), scratch)
+        existing = _files_around(folder / kind.compacted.name, [row[DAY] for row in counts if row["is_record"]])
+        kind.compacted.write(_without_existing(first_copies(flagged, kind), existing, ["event_id"]), scratch)
         if n_rejected:
-            in_place = list((folder / kind.rejected.name).glob(_PARTS))
-            kind.rejected.write(_unknown(rejected_lines(flagged), in_place, ["file", "line"]), scratch)
-        days = [_day(path) for path in (scratch / kind.compacted.name).glob(f"{DAY}=*")]
-        n_records = _move(scratch / kind.compacted.name, folder / kind.compacted.name)
-        _move(scratch / kind.rejected.name, folder / kind.rejected.name)
+            existing = list((folder / kind.rejected.name).glob(_PARTS))
+            kind.rejected.write(_without_existing(rejected_lines(flagged), existing, ["file", "line"]), scratch)
+        days = [_day_of_folder(path) for path in (scratch / kind.compacted.name).glob(f"{DAY}=*")]
+        n_records = _add_files(scratch / kind.compacted.name, folder / kind.compacted.name)
+        _add_files(scratch / kind.rejected.name, folder / kind.rejected.name)
     n_lines = sum(row["count"] for row in counts)
     return Compacted(n_records, n_lines - n_rejected - n_records, n_rejected, 0, tuple(sorted(days)))
 
 
 def _files_around(table: Path, days: list[date]) -> list[Path]:
-    """Return a table's files of some days, the days before and the days after."""
+    """Return a table's files of the given days, the days before and the days after."""
     around = {day + timedelta(days=shift) for day in days for shift in (-1, 0, 1)}
     return [file for day in sorted(around) for file in (table / f"{DAY}={day}").glob(_PARTS)]
 
 
-def _day(folder: Path) -> date:
+def _day_of_folder(folder: Path) -> date:
     return date.fromisoformat(folder.name.removeprefix(f"{DAY}="))
 
 
-def _unknown(rows: DataFrame, in_place: list[Path], key: list[str]) -> DataFrame:
-    if not in_place:
+def _without_existing(rows: DataFrame, existing: list[Path], key: list[str]) -> DataFrame:
+    if not existing:
         return rows
-    known = rows.sparkSession.read.parquet(*map(str, in_place)).select(key)
+    known = rows.sparkSession.read.parquet(*map(str, existing)).select(key)
     return rows.join(known, on=key, how="left_anti").select(rows.columns)
 
 
-def _move(new: Path, table: Path) -> int:
-    """Add a folder's files to a table, each whole; return the rows."""
+def _add_files(new: Path, table: Path) -> int:
+    """Add the files of a folder to a table, each atomically, and return the number of rows."""
     rows = 0
     for file in sorted(new.rglob(_PARTS)):
         n = pq.read_metadata(file).num_rows
@@ -158,8 +159,10 @@ def _move(new: Path, table: Path) -> int:
 
 
 def main() -> None:
-    """Compact the logs of the shop that the command line names."""
-    parser = argparse.ArgumentParser(description="compact_exposures: the service's logs as tables, each record once.")
+    """Compact the logs of the shop given on the command line."""
+    parser = argparse.ArgumentParser(
+        description="compact_exposures: write the service's logs as tables, each record once."
+    )
     parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
     try:
         for name, done in compact_exposures(load_settings(parser.parse_args().conf)).items():

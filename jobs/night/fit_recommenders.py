@@ -1,4 +1,4 @@
-"""user_histories, sales, sale_themes → fitted_recommenders, for each instant that is trained on or ranked."""
+"""user_histories, sales, sale_themes → fitted_recommenders, for each instant that is used for training or ranking."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.tables.night import FITTED_RECOMMENDERS, USER_HISTORIES
+from recsys.wording import plural
 
 
 def fit_recommenders(run: Run, out: Path) -> str:
@@ -15,7 +16,7 @@ def fit_recommenders(run: Run, out: Path) -> str:
     histories = USER_HISTORIES.read(run.spark, run.folder)
     instants = sorted({*run.open_training_days, *run.open_days})
     FITTED_RECOMMENDERS.write(fitted_recommenders(histories, run.shop, instants), out)
-    return f"{len(run.shop.recommenders)} recommenders as of {len(instants)} instants"
+    return f"{plural(len(run.shop.recommenders), 'recommender')} as of {plural(len(instants), 'instant')}"
 
 
 FIT_RECOMMENDERS = Step(

@@ -1,4 +1,4 @@
-"""The night: every step that is due, in order, for one instant."""
+"""The night: all steps up to the published snapshot, for one instant."""
 
 import logging
 
@@ -13,9 +13,9 @@ _log = logging.getLogger(__name__)
 
 
 def nightly(run: Run) -> str:
-    """Do the night, and return the name of the published snapshot.
+    """Run the steps of a night that are due, in order, and return the name of the published snapshot.
 
-    Where the run trains, a new version is trained first; the champion is what the night ranks by in any case.
+    If the run trains, a new version of the meta-model is trained first; the night ranks by the champion in any case.
 
     Args:
         run: From `night`.

@@ -1,4 +1,4 @@
-"""Experiment files, versions in MLflow → the policies that running experiments need, and the models behind them."""
+"""Experiment files, versions in MLflow → the policies that running experiments need, and their models."""
 
 import json
 import logging
@@ -19,21 +19,22 @@ from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
 from recsys.snapshot.format import POPULARITY
 from recsys.storage.local import held, write_whole
+from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
-"""The folder of the step's output; and, below the shop's folder, of what is kept of all experiments."""
+"""Name of the step's output folder, and of the folder in the shop's folder with the data of all experiments."""
 _POLICIES = "policies.json"
 
 _log = logging.getLogger(__name__)
 
 
 def prepare_experiments(run: Run, out: Path) -> str:
-    """Pin the versions of the variants whose phase begins, and fetch the models that the night must score.
+    """Pin the model versions of variants whose phase begins, and fetch the models that the night must score.
 
-    What cannot be had is left out and named: the service refuses an experiment without its policies, and a night
-    without an experiment is better than none.
+    A policy that cannot be scored is left out with a warning: the service then refuses the experiment, which is better
+    than a night without rankings.
     """
-    files, notes = _files(run)
+    files, notes = _read_experiments(run)
     model, own_version = read_model(run)
     found = _places(run, files)
     pins = _pinned(run, found, notes)
@@ -50,11 +51,11 @@ def prepare_experiments(run: Run, out: Path) -> str:
     for note in notes:
         _log.warning(f"    {note}")
     running = sum(place.is_pinned for place in found)
-    return f"{running} variants run; policies {', '.join(scored) or 'as configured'}"
+    return f"{plural(running, 'variant')} in running experiments; policies {', '.join(scored) or 'as configured'}"
 
 
 def ranking_settings(run: Run) -> RankingSettings:
-    """Return what the night ranks: the configured policies, and those that experiments need."""
+    """Return the settings of the rankings with the configured policies and those that experiments need."""
     configured = run.settings.rankings
     needed = json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())
     further = [policy for policy in needed if policy not in (*configured.policies, POPULARITY)]
@@ -62,12 +63,12 @@ def ranking_settings(run: Run) -> RankingSettings:
 
 
 def other_versions(run: Run) -> dict[str, MetaModel]:
-    """Return the further versions of the meta-model by the policy that ranks by them."""
+    """Return the other versions of the meta-model that experiments need, by their policy."""
     files = sorted((run.folder / EXPERIMENTS).glob(f"{META}@*.json"))
     return {file.stem: meta_model_from_json(file.read_text()) for file in files}
 
 
-def _files(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]]:
+def _read_experiments(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]]:
     source = run.settings.serving.experiments
     if source is None:
         return {}, []
@@ -84,7 +85,7 @@ def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel
         if policy in models:
             models[policy].require_features(model.features)
         elif policy not in (META, POPULARITY, *model.features):
-            raise ModelError(f"no such recommender; there are {', '.join(model.features)}")
+            raise ModelError(f"no such recommender, must be one of {', '.join(model.features)}")
     except ModelError as error:
         notes.append(f"policy {policy} of an experiment is left out: {error}")
         return False
@@ -93,9 +94,9 @@ def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel
 
 def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str, str]:
     """Return the version of each place that names a model; note the aliases that there are not, and that moved."""
-    kept = Path(run.settings.folder) / EXPERIMENTS / PINS
-    with held(kept.parent):  # against the runs of other nights: a pin that one of them adds must not be lost
-        pins: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+    path = Path(run.settings.folder) / EXPERIMENTS / PINS
+    with held(path.parent):  # runs of other nights add pins too, which must not be lost
+        pins: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         for place in found:
             if place.model is None:
                 continue
@@ -108,12 +109,12 @@ def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str
             if pinned != version:
                 notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
             pins[place.name] = pinned
-        write_whole(kept, json.dumps(pins, indent=1, sort_keys=True))
+        write_whole(path, json.dumps(pins, indent=1, sort_keys=True))
     return pins
 
 
 def _depends_on(run: Run) -> object:
-    files, problems = _files(run)
+    files, problems = _read_experiments(run)
     found = _places(run, files)
     versions = {place.name: _version(run, place) for place in found if place.model is not None}
     return [run.settings.mlflow, [(place.name, place.served) for place in found], versions, problems]

@@ -1,4 +1,4 @@
-"""rankings, segment_rankings, sales, the meta-model, a night that held to its checks → a published snapshot."""
+"""rankings, segment_rankings, sales, the meta-model, a night that passed its checks → a published snapshot."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,11 +28,11 @@ SNAPSHOT = "snapshot"
 
 
 def publish_snapshot(run: Run, out: Path) -> str:
-    """Write the night's snapshot, make it the current one, and remove those too old to go back to."""
+    """Write the night's snapshot, make it the current one, and remove the oldest beyond `snapshots.keep`."""
     root = run.settings.snapshots_folder
     with TemporaryDirectory(dir=out) as folder:
-        contents = _contents(run, Path(folder))
-        name = write_snapshot(root, contents, _rankings(run.folder / "rankings"))
+        contents = _snapshot_contents(run, Path(folder))
+        name = write_snapshot(root, contents, _read_rankings(run.folder / "rankings"))
     snapshot_store.publish(root, name, datetime.now(UTC))
     snapshot_store.prune(root, run.settings.snapshots.keep)
     (out / SNAPSHOT).mkdir()
@@ -40,7 +40,7 @@ def publish_snapshot(run: Run, out: Path) -> str:
     return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
 
 
-def _contents(run: Run, ranker_folder: Path) -> SnapshotContents:
+def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     model, version = read_model(run)
     ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
     scorer = ranker.scorer
@@ -48,7 +48,7 @@ def _contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
-        sales=list(_sales(catalogue, scorer.horizon)),
+        sales=list(_snapshot_sales(catalogue, scorer.horizon)),
         policies=ranking_settings(run).policies,
         shared_rankings={POPULARITY: ranker.shared_ranking(POPULARITY, len(catalogue))},
         reasons=scorer.reasons,
@@ -59,7 +59,7 @@ def _contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     )
 
 
-def _sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
+def _snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
     for sale in horizon.sales:
         price = float(catalogue.prices[sale])
         yield SnapshotSale(
@@ -74,7 +74,7 @@ def _sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
         )
 
 
-def _rankings(folder: Path) -> Iterator[pa.RecordBatch]:
+def _read_rankings(folder: Path) -> Iterator[pa.RecordBatch]:
     return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
 
 

@@ -7,6 +7,7 @@ from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from recsys.pipeline.segments import ranked_segments
 from recsys.tables.night import SEGMENT_RANKINGS, USER_HISTORIES, USERS
+from recsys.wording import plural
 
 
 def rank_segments(run: Run, out: Path) -> str:
@@ -16,7 +17,7 @@ def rank_segments(run: Run, out: Path) -> str:
     rows = ranked_segments(histories, users, run.shop, run.as_of, settings)
     SEGMENT_RANKINGS.write_rows(rows, out)
     counts = [f"{(rows['attribute'] == attribute).sum()} by {attribute}" for attribute in settings.attributes]
-    return f"{len(rows)} segments: {', '.join(counts) or 'no attribute is configured'}"
+    return f"{plural(len(rows), 'segment')}: {', '.join(counts) or 'no attribute is configured'}"
 
 
 RANK_SEGMENTS = Step(

@@ -1,4 +1,4 @@
-"""user_histories, fitted_recommenders, the meta-model, what experiments need → rankings."""
+"""user_histories, fitted_recommenders, the meta-model, policies of experiments → rankings."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from recsys.errors import ConfigurationError
 from recsys.meta_model import is_meta
 from recsys.pipeline.rankings import rankings
 from recsys.tables.night import RANKINGS, USER_HISTORIES
+from recsys.wording import plural
 
 
 def score_users(run: Run, out: Path) -> str:
@@ -23,12 +24,16 @@ def score_users(run: Run, out: Path) -> str:
     _require_policies(settings.policies, names)
     histories = USER_HISTORIES.read(run.spark, run.folder)
     RANKINGS.write(rankings(histories, shop, as_of, model, settings, other_versions(run)), out)
-    users = RANKINGS.rows(out)
-    return f"{users:,} users against {len(shop.horizon(as_of)):,} sales of the next {shop.horizon_hours:g} hours"
+    sales = plural(len(shop.horizon(as_of)), "sale")
+    return f"{plural(RANKINGS.rows(out), 'user')} and {sales} of the next {shop.horizon_hours:g} hours"
 
 
 def _require_policies(policies: tuple[str, ...], names: list[str]) -> None:
-    """Check what the configuration alone cannot tell: a shop without photos has no recommender over them."""
+    """Check that the shop has the policies' recommenders; those over photos exist only in a shop with photos.
+
+    Raises:
+        ConfigurationError: If it has not.
+    """
     for policy in {each for each in policies if not is_meta(each)}.difference(names):
         raise ConfigurationError(
             f"rankings.policies == {policy!r}, but the shop has no such recommender, as no photo shows a theme: remove "

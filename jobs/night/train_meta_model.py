@@ -1,4 +1,4 @@
-"""training_examples → a model version in MLflow; the champion → what the night ranks by."""
+"""training_examples → a model version in MLflow; the champion → the model that the night ranks by."""
 
 import logging
 from datetime import UTC, datetime
@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 
 
 def train_meta_model(run: Run, out: Path) -> str:
-    """Fit the meta-model and register it; the version that the same data and settings gave before is taken again."""
+    """Train the meta-model and register it, unless a version of the same data, settings and code exists."""
     examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
-    with threadpool_limits(1, "blas"):  # matrices so narrow make threads wait for each other
+    with threadpool_limits(1, "blas"):  # with matrices this narrow, threads mostly wait
         model = train(examples, run.settings.meta_model)
     metrics = evaluate(model, examples)
     themes = (run.folder / THEME_MODEL).read_text("utf-8")
@@ -49,20 +49,20 @@ def train_meta_model(run: Run, out: Path) -> str:
         run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
     )
     alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
-    _save(model, version, out / TRAINED_MODEL)
+    _save_model(model, version, out / TRAINED_MODEL)
     return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
 
 
 def take_champion(run: Run, out: Path) -> str:
-    """Take the champion, over the features that the shop has now, as what the night ranks by."""
-    version = _champion(run)
+    """Write the champion, limited to the features that the shop has now, as the model that the night ranks by."""
+    version = _pinned_champion(run)
     model = as_the_shop_is_now(run, tracking.read_version(run.settings, version), f"version {version}")
-    _save(model, version, out / META_MODEL)
+    _save_model(model, version, out / META_MODEL)
     return f"{run.settings.mlflow.model_name} version {version}, the champion"
 
 
 def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
-    """Return a model over the features that the shop has; say which of its own it must do without."""
+    """Return a model limited to the features that the shop has now; log a warning for those that are missing."""
     features = [recommender.name for recommender in run.shop.recommenders]
     if missing := [feature for feature in model.features if feature not in features]:
         _log.warning(f"    {name} ranks without {', '.join(missing)}, which the shop does not have")
@@ -70,7 +70,7 @@ def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
 
 
 def examples_of(table: DataFrame) -> Examples:
-    """Read rows of table `training_examples` into memory."""
+    """Return table `training_examples` in memory, ordered by its key."""
     frame = table.orderBy("as_of", "user_id", "sale_id").toPandas()
     names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
     return Examples(
@@ -82,26 +82,26 @@ def examples_of(table: DataFrame) -> Examples:
 
 def read_model(run: Run) -> tuple[MetaModel, str]:
     """Return the model that a night ranks by, and its version."""
-    return _read(run.folder / META_MODEL)
+    return _read_saved_model(run.folder / META_MODEL)
 
 
 def read_trained_model(run: Run) -> tuple[MetaModel, str]:
     """Return the model that the run trained, and its version."""
-    return _read(run.folder / TRAINED_MODEL)
+    return _read_saved_model(run.folder / TRAINED_MODEL)
 
 
-def _read(folder: Path) -> tuple[MetaModel, str]:
+def _read_saved_model(folder: Path) -> tuple[MetaModel, str]:
     return meta_model_from_json((folder / "model.json").read_text()), (folder / "version").read_text()
 
 
-def _champion(run: Run) -> str:
-    """Return the champion that the run saw first."""
+def _pinned_champion(run: Run) -> str:
+    """Return the version that was the champion when the run first looked."""
     if CHAMPION not in run.pinned:
         run.pinned[CHAMPION] = tracking.version_of(run.settings, CHAMPION)
     return run.pinned[CHAMPION]
 
 
-def _save(model: MetaModel, version: str, folder: Path) -> None:
+def _save_model(model: MetaModel, version: str, folder: Path) -> None:
     folder.mkdir()
     (folder / "model.json").write_text(model.to_json())
     (folder / "version").write_text(version)
@@ -120,7 +120,7 @@ TAKE_CHAMPION = Step(
     take_champion,
     (META_MODEL,),
     inputs=(BUILD_THEMES,),
-    depends_on=lambda run: [run.settings.mlflow, _champion(run), run.settings.recommenders],
+    depends_on=lambda run: [run.settings.mlflow, _pinned_champion(run), run.settings.recommenders],
 )
 
 if __name__ == "__main__":

@@ -16,29 +16,41 @@ from recsys.errors import InputError, RecsysError
 from recsys.pipeline import sources, validation
 from recsys.pipeline.validation import EVENT_RULES, EVENT_UNIQUE, IMAGE_RULES, SALE_RULES, USER_RULES, Rule, RuleCount
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
+from recsys.wording import plural
 
 RULE_COUNTS = "rule_counts.json"
 REFUSED_RULE_COUNTS = "refused_rule_counts.json"
-"""The counts of a source that was refused; those of the tables that are in use stay beside them."""
+"""Counts of a refused source, in the run's folder; those of the tables in use are in RULE_COUNTS beside it."""
 
 
 def validate_tables(run: Run, out: Path) -> str:
-    """Write the rows that can be used and, apart, those that break a rule; the counts stay even where that stops."""
+    """Write the usable rows of each table, the rows that break a rule, and the number of rows that break each rule.
+
+    The counts of a refused source are written too, to REFUSED_RULE_COUNTS.
+
+    Raises:
+        EmptyInputError: If table sales or events has no usable row.
+        RejectedRowsError: If too large a share of a table's rows is set aside.
+    """
     selected = _select_tables(run)
-    cleaned = [_clean(SALES, validation.flag_sales(selected[SALES.name]), SALE_RULES, out)]
+    cleaned = [_write_usable_rows(SALES, validation.flag_sales(selected[SALES.name]), SALE_RULES, out)]
     if USERS.name in selected:
-        cleaned.append(_clean(USERS, validation.flag_users(selected[USERS.name]), USER_RULES, out))
+        cleaned.append(_write_usable_rows(USERS, validation.flag_users(selected[USERS.name]), USER_RULES, out))
     else:
         USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
     sales = SALES.read(run.spark, out)
     if SALE_IMAGES.name in selected:
-        cleaned.append(_clean(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out))
+        cleaned.append(
+            _write_usable_rows(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out)
+        )
     else:
         SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
-    cleaned.append(_clean(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out))
+    cleaned.append(
+        _write_usable_rows(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out)
+    )
 
-    REJECTED_ROWS.write(_union(_nothing(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
-    broken = _union(REJECTED_ROWS.read(run.spark, out), [each.kept for each in cleaned])
+    REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
+    broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
     (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
     try:
@@ -47,7 +59,8 @@ def validate_tables(run: Run, out: Path) -> str:
         shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
         raise
     aside = sum(count.broken for count in counts if count.rule.action == "set aside")
-    return f"{SALES.rows(out):,} sales, {EVENTS.rows(out):,} events; {aside:,} rows set aside"
+    sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
+    return f"{sales_and_events}; {plural(aside, 'row')} set aside"
 
 
 def _select_tables(run: Run) -> dict[str, DataFrame]:
@@ -61,16 +74,16 @@ def _select_tables(run: Run) -> dict[str, DataFrame]:
 class _Cleaned(NamedTuple):
     counts: list[RuleCount]
     aside: DataFrame | None
-    """Rows of table `rejected_rows`, if there are any."""
-    kept: DataFrame | None
-    """The same of the rows that break a rule and are used."""
+    """Rows that are set aside, as rows of table `rejected_rows`; None if there are none."""
+    used: DataFrame | None
+    """Rows that break a rule and are used, in the same form; None if there are none."""
 
 
-def _clean(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
-    """Write a table's usable rows; return how many broke each rule, and those that did."""
+def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
+    """Write a table's usable rows; return the number of rows that break each rule, and these rows."""
     observation = Observation(table.name)
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
-    _write(table, validation.first_copies(usable) if table is EVENTS else usable.select(*table.columns), out)
+    _write_table(table, validation.first_copies(usable) if table is EVENTS else usable.select(*table.columns), out)
     written = table.rows(out)
     counts = validation.rule_counts(table, rules, flagged, observation, written)
     aside = validation.set_aside(flagged, rules)
@@ -82,11 +95,11 @@ def _clean(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path)
     return _Cleaned(
         counts,
         validation.rejected_rows(aside, table) if "set aside" in actions else None,
-        validation.rejected_rows(validation.kept(flagged, rules), table) if "kept" in actions else None,
+        validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if "kept" in actions else None,
     )
 
 
-def _write(table: Table, rows: DataFrame, out: Path) -> None:
+def _write_table(table: Table, rows: DataFrame, out: Path) -> None:
     try:
         table.write(rows, out)
     except sources.SPARK_ERRORS as error:  # a value that the source's SQL cannot cast, a damaged file
@@ -101,11 +114,11 @@ def _count_copies(written: int, counts: list[RuleCount]) -> RuleCount:
     return RuleCount(EVENTS.name, EVENT_UNIQUE, counts[0].rows, counts[0].rows - unusable - written)
 
 
-def _union(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
+def _union_all(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
     return reduce(DataFrame.unionByName, [other for other in others if other is not None], rows)
 
 
-def _nothing(spark: SparkSession, table: Table) -> DataFrame:
+def _empty_frame(spark: SparkSession, table: Table) -> DataFrame:
     columns = ", ".join(f"{name} {kind.simpleString()}" for name, kind in table.columns.items())
     return spark.createDataFrame([], columns)
 

@@ -1,4 +1,4 @@
-"""A version → the champion: by evidence, by force, or back; each change is in the log before and after it is made."""
+"""Changes of the champion: promotion with or without evidence, and rollback; the log records each before and after."""
 
 import secrets
 from datetime import datetime
@@ -16,7 +16,7 @@ NIGHTLY = "nightly"
 
 
 class Asked(NamedTuple):
-    """Who asks for a change, when and why."""
+    """Time, author and reason of a change."""
 
     at: datetime
     by: str
@@ -24,68 +24,70 @@ class Asked(NamedTuple):
 
 
 def promote(settings: Settings, model: str, asked: Asked, force: bool = False, conf: str = "") -> Change:
-    """Make a version the champion, where the last backtest of both shows that it is better.
+    """Make a version the champion if the last backtest of both versions shows that it is better.
 
     Args:
         settings: The shop.
-        model: A version or an alias of one.
-        asked: By whom.
-        force: Do without evidence; the log says so.
-        conf: The shop's configuration file, for the command that a refusal names.
+        model: A version, or an alias of one.
+        asked: Time, author and reason.
+        force: Promote without evidence; the log records it.
+        conf: The shop's configuration file, for the command in the error message.
 
     Raises:
-        ConfigurationError: If force is not explained.
-        ModelError: If there is no such version, it is the champion, or nothing shows that it is better.
+        ConfigurationError: If `force` is given without a reason.
+        ModelError: If there is no such version, it is the champion, or no backtest shows that it is better.
     """
     if force and not asked.why:
-        raise ConfigurationError("--why == '', must say why where --force overrules the evidence")
+        raise ConfigurationError("--why == '', must give the reason where --force overrules the evidence")
     log = log_of(settings)
-    with log.changing():
-        _settle(settings, log, asked.at)
+    with log.locked():
+        _reconcile_log(settings, log, asked.at)
         version, champion = tracking.version_of(settings, model), tracking.version_of(settings, CHAMPION)
         if version == champion:
             raise ModelError(f"version {version} is the champion already: name another one of 'recsys models list'")
         found = evidence_of(settings, version, champion)
         if not force:
             _require_better(settings, version, champion, found, conf)
-        return _make(settings, log, _change(settings, "promote", asked, champion, version, found, force))
+        return _apply_change(settings, log, _new_change(settings, "promote", asked, champion, version, found, force))
 
 
 def rollback(settings: Settings, asked: Asked) -> Change:
-    """Make the version that was the champion before this one the champion; the next time goes one further back.
+    """Make the previous champion the champion again; each further call goes one champion back.
 
     Raises:
-        ModelError: If the log has no earlier one that is still registered.
+        ModelError: If the log has no earlier champion that is still registered.
     """
     log = log_of(settings)
-    with log.changing():
-        _settle(settings, log, asked.at)
+    with log.locked():
+        _reconcile_log(settings, log, asked.at)
         champion = tracking.version_of(settings, CHAMPION)
         registered = {each.version for each in tracking.versions(settings)}
-        earlier = next((version for version in log.before_current() if version in registered), None)
+        earlier = next((version for version in log.rollback_targets() if version in registered), None)
         if earlier is None:
             raise ModelError(
                 f"version {champion} is the first champion that the log knows, a rollback needs an earlier one: "
                 "promote another one of 'recsys models list'"
             )
-        return _make(settings, log, _change(settings, "rollback", asked, champion, earlier))
+        return _apply_change(settings, log, _new_change(settings, "rollback", asked, champion, earlier))
 
 
 def appoint(settings: Settings, version: str, as_of: int, at: datetime) -> str | None:
-    """Give a night's version its alias, and return it: the first is the champion, a later one the challenger.
+    """Set the alias of a version that a night trained, and return it: champion for the first, challenger for others.
 
     Args:
         settings: The shop.
-        version: What the night trained.
-        as_of: Up to when it knows its data: what knows less than the champion becomes nothing.
-        at: Now.
+        version: The version.
+        as_of: Instant of its data, microseconds UTC; a version with older data than the champion gets no alias.
+        at: The current time.
     """
     log = log_of(settings)
-    with log.changing():
-        _settle(settings, log, at)
+    with log.locked():
+        _reconcile_log(settings, log, at)
         champion = tracking.alias(settings, CHAMPION)
         if champion is None:
-            _make(settings, log, _change(settings, "first", Asked(at, NIGHTLY, "the first version"), None, version))
+            _apply_change(
+                settings, log, _new_change(settings, "first", Asked(at, NIGHTLY, "the first version"), None, version)
+            )
         if champion in (None, version):
             return CHAMPION
         known = tracking.described(settings, champion).as_of
@@ -96,13 +98,13 @@ def appoint(settings: Settings, version: str, as_of: int, at: datetime) -> str |
 
 
 def evidence_of(settings: Settings, version: str, other: str) -> Evidence | None:
-    """Return what the last backtest that ranked by both versions says; None without one."""
+    """Return the result of the last backtest of both versions; None without one."""
     found = tracking.last_backtest(settings, (version, other))
     return evidence(*found, version, other) if found else None
 
 
 def log_of(settings: Settings) -> ModelLog:
-    """Return the log of the shop's model."""
+    """Return the log of the shop's registered model."""
     return ModelLog(Path(settings.folder), settings.mlflow.model_name)
 
 
@@ -121,41 +123,41 @@ def _require_better(settings: Settings, version: str, champion: str, found: Evid
 
 
 def _backtest_command(settings: Settings, version: str, champion: str, conf: str) -> str:
-    """Return the command that compares two versions on the first week that neither knows anything of."""
+    """Return the command that compares two versions on the first week after the data of both."""
     known = max(tracking.described(settings, each).as_of or 0 for each in (version, champion))
     first = -(-known // DAY) * DAY
     days = f"--from {from_micros(first):%Y-%m-%d} --to {from_micros(first + 6 * DAY):%Y-%m-%d}"
     return f"recsys backtest {days} --versions {champion},{version}" + (f" --conf {conf}" if conf else "")
 
 
-def _make(settings: Settings, log: ModelLog, change: Change) -> Change:
+def _apply_change(settings: Settings, log: ModelLog, change: Change) -> Change:
     log.begin(change)
     tracking.point(settings, CHAMPION, change.after)
     log.end(change, change.at, "done")
     return change
 
 
-def _settle(settings: Settings, log: ModelLog, at: datetime) -> None:
-    """Let the log agree with the alias: end a change that was cut off, and note an alias that was moved elsewhere."""
-    champion, cut_off = tracking.alias(settings, CHAMPION), log.cut_off()
-    if cut_off is not None:
-        log.end(cut_off, at, "done" if cut_off.after == champion else "abandoned")
+def _reconcile_log(settings: Settings, log: ModelLog, at: datetime) -> None:
+    """Make the log agree with the alias: end an interrupted change, and record an alias that was moved elsewhere."""
+    champion, unfinished = tracking.alias(settings, CHAMPION), log.unfinished_change()
+    if unfinished is not None:
+        log.end(unfinished, at, "done" if unfinished.after == champion else "abandoned")
     done = log.changes()
     known = done[-1].after if done else None
     if champion is not None and champion != known:
         asked = Asked(at, "unknown", "the alias was not moved by 'recsys models'")
-        found = _change(settings, "found", asked, known, champion)
+        found = _new_change(settings, "found", asked, known, champion)
         log.begin(found)
         log.end(found, at, "done")
 
 
-def _change(
+def _new_change(
     settings: Settings,
     action: Literal["first", "promote", "rollback", "found"],
     asked: Asked,
     before: str | None,
     after: str,
-    shown: Evidence | None = None,
+    found: Evidence | None = None,
     forced: bool = False,
 ) -> Change:
     return Change(
@@ -167,6 +169,6 @@ def _change(
         why=asked.why,
         before=before,
         after=after,
-        evidence=shown,
+        evidence=found,
         forced=forced,
     )

@@ -1,4 +1,4 @@
-"""When a new version of the model is due."""
+"""Decides when a new version of the meta-model is trained."""
 
 from jobs.registry import tracking
 from jobs.registry.promote_model import NIGHTLY
@@ -9,9 +9,9 @@ from recsys.settings import digest
 
 
 def training_is_due(settings: Settings, as_of: int) -> bool:
-    """Tell whether a night at an instant has no version of its configuration that is young enough.
+    """Return whether no nightly version of this configuration is younger than `meta_model.retrain_days` at an instant.
 
-    A version of the same instant is what this night itself trained before it was cut off: it is due still.
+    A version of the same instant does not count: this night trained it itself before it was interrupted.
     """
     configuration = digest(model_configuration(settings))
     oldest = as_of - settings.meta_model.retrain_days * DAY

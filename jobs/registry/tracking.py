@@ -1,4 +1,4 @@
-"""The only place in the jobs that talks to MLflow."""
+"""Versions and backtests in MLflow; no other module of the jobs calls it."""
 
 import json
 import logging
@@ -46,27 +46,27 @@ def register(
     lineage: Mapping[str, str] = MappingProxyType({}),
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Log a trained model and register it; which version is the champion stays.
+    """Log a trained model and register it; aliases are unchanged.
 
     Args:
-        settings: Logged as parameters, and those that make the model what it is as a file.
-        model: Logged as JSON with its signature, and what its features weigh as metrics.
-        metrics: On the training set.
-        examples: How many there were.
-        fingerprint: Of data, settings and code; a version that has it already is taken again.
-        lineage: AS_OF, an instant, MADE_BY, CODE_VERSION, CONFIGURATION and DATA_FINGERPRINT, of the validated tables;
-            each where it is known.
-        files: Further texts of the version by name, such as its theme model.
+        settings: The settings; logged as parameters, and those that determine the model as a file.
+        model: The model; logged as JSON with its signature, and the weights of its features as metrics.
+        metrics: Metrics on the training set.
+        examples: Number of training examples.
+        fingerprint: Digest of data, settings and code; if a version has it already, that version is returned.
+        lineage: AS_OF (an instant), MADE_BY, CODE_VERSION, CONFIGURATION and DATA_FINGERPRINT (of the validated
+            tables), each if known.
+        files: Contents of further files of the version by name, such as its theme model.
 
     Returns:
-        The version's number.
+        The number of the version.
     """
     client, name = _client(settings), settings.mlflow.model_name
     known = client.search_model_versions(f"name = '{name}' and tags.{_FINGERPRINT} = '{fingerprint}'")
     if known:
         return str(known[0].version)
     tags = {_FINGERPRINT: fingerprint, **lineage}
-    return _log(client, settings, model, {**metrics, _EXAMPLES: examples}, tags, files)
+    return _log_and_register(client, settings, model, {**metrics, _EXAMPLES: examples}, tags, files)
 
 
 def champion(settings: Settings) -> tuple[MetaModel, str]:
@@ -80,7 +80,7 @@ def champion(settings: Settings) -> tuple[MetaModel, str]:
 
 
 def version_of(settings: Settings, model: str) -> str:
-    """Return the version that an alias stands for; a version stands for itself.
+    """Return the version of an alias; a version is returned as it is.
 
     Raises:
         ModelError: If there is no such alias or version.
@@ -100,13 +100,13 @@ def version_of(settings: Settings, model: str) -> str:
 
 
 def alias(settings: Settings, name: str) -> str | None:
-    """Return the version that an alias stands for; None where it stands for none."""
+    """Return the version of an alias; None if the alias is not set."""
     found = _client(settings).get_registered_model(settings.mlflow.model_name).aliases
     return str(found[name]) if name in found else None
 
 
 def point(settings: Settings, alias: str, version: str) -> None:
-    """Let an alias stand for a version; the champion is nobody's challenger."""
+    """Set an alias to a version; a version that becomes the champion is no longer the challenger."""
     client, name = _client(settings), settings.mlflow.model_name
     client.set_registered_model_alias(name, alias, version)
     challenger = client.get_registered_model(name).aliases.get(CHALLENGER)
@@ -115,46 +115,50 @@ def point(settings: Settings, alias: str, version: str) -> None:
 
 
 def versions(settings: Settings) -> list[ModelVersion]:
-    """Return all versions, the newest first."""
+    """Return the metadata of all versions, newest first."""
     client, name = _client(settings), settings.mlflow.model_name
     aliases = client.get_registered_model(name).aliases
     found = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
-    return [_described(client, each, aliases) for each in found]
+    return [_to_model_version(client, each, aliases) for each in found]
 
 
 def described(settings: Settings, model: str) -> ModelVersion:
-    """Return what is known of a version, or of the one that an alias stands for.
+    """Return the metadata of a version, or of the version of an alias.
 
     Raises:
         ModelError: If there is no such alias or version.
     """
     client, name = _client(settings), settings.mlflow.model_name
     found = client.get_model_version(name, version_of(settings, model))
-    return _described(client, found, client.get_registered_model(name).aliases)
+    return _to_model_version(client, found, client.get_registered_model(name).aliases)
 
 
 def read_version(settings: Settings, version: str) -> MetaModel:
-    """Return a version of the registered model."""
-    return meta_model_from_json(_text(settings, version, _MODEL))
+    """Return the model of a version."""
+    return meta_model_from_json(_read_artifact(settings, version, _MODEL))
 
 
 def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
-    """Return the configuration that a version was trained with; empty where it has none."""
+    """Return the configuration that a version was trained with; empty if it has none."""
     try:
-        return json.loads(_text(settings, version, _CONFIGURATION_FILE))
-    except (MlflowException, FileNotFoundError, OSError):  # an earlier project registered it
+        return json.loads(_read_artifact(settings, version, _CONFIGURATION_FILE))
+    except (MlflowException, FileNotFoundError, OSError):  # registered before versions had this file
         return {}
 
 
 def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None = None) -> str:
-    """Log the metrics of a backtest, and its report, as a run of its own, and return its id.
+    """Log the metrics and the report of a backtest as an MLflow run, and return the run's id.
 
-    One of pages without repeats is no evidence for a version: the product ranks all sales.
+    A backtest without repeat purchases is not tagged with its versions, so it is no evidence for a promotion: the
+    service ranks all sales.
     """
     client, window = _client(settings), result["window"]
     versions = {} if window.get("new_only") else window.get("versions", {})
-    tags = {"model_name": settings.mlflow.model_name, **{_tag(version): "1" for version in versions.values()}}
-    run_id = client.create_run(_experiment(client, settings.mlflow), run_name=_BACKTEST, tags=tags).info.run_id
+    tags = {
+        "model_name": settings.mlflow.model_name,
+        **{_tag_of_version(version): "1" for version in versions.values()},
+    }
+    run_id = client.create_run(_experiment_id(client, settings.mlflow), run_name=_BACKTEST, tags=tags).info.run_id
     measured = {**result["policies"], **({"oracle": result["oracle"]} if "oracle" in result else {})}
     numbers = {}
     for policy, metrics in measured.items():
@@ -170,12 +174,12 @@ def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None
 
 
 def last_backtest(settings: Settings, versions: Iterable[str]) -> tuple[str, dict[str, Any]] | None:
-    """Return the id and the result of the last backtest that ranked by all of these versions; None without one."""
+    """Return the run id and the result of the last backtest of all these versions; None without one."""
     client, kind = _client(settings), f"tags.mlflow.runName = '{_BACKTEST}' and attributes.status = 'FINISHED'"
     of_model = f"tags.model_name = '{settings.mlflow.model_name}'"
-    query = " and ".join([kind, of_model, *(f"tags.{_tag(version)} = '1'" for version in versions)])
+    query = " and ".join([kind, of_model, *(f"tags.{_tag_of_version(version)} = '1'" for version in versions)])
     runs = client.search_runs(
-        [_experiment(client, settings.mlflow)], query, max_results=1, order_by=["attributes.start_time DESC"]
+        [_experiment_id(client, settings.mlflow)], query, max_results=1, order_by=["attributes.start_time DESC"]
     )
     if not runs:
         return None
@@ -183,17 +187,17 @@ def last_backtest(settings: Settings, versions: Iterable[str]) -> tuple[str, dic
     return run_id, json.loads(Path(client.download_artifacts(run_id, _BACKTEST_FILE)).read_text())
 
 
-def _tag(version: str) -> str:
+def _tag_of_version(version: str) -> str:
     return f"version_{version}"
 
 
-def _text(settings: Settings, version: str, file: str) -> str:
+def _read_artifact(settings: Settings, version: str, file: str) -> str:
     client = _client(settings)
     run_id = client.get_model_version(settings.mlflow.model_name, version).run_id
     return Path(client.download_artifacts(str(run_id), file)).read_text()
 
 
-def _described(client: MlflowClient, found: Registered, aliases: Mapping[str, Any]) -> ModelVersion:
+def _to_model_version(client: MlflowClient, found: Registered, aliases: Mapping[str, Any]) -> ModelVersion:
     tags, metrics = found.tags, client.get_run(str(found.run_id)).data.metrics
     return ModelVersion(
         version=str(found.version),
@@ -209,7 +213,7 @@ def _described(client: MlflowClient, found: Registered, aliases: Mapping[str, An
     )
 
 
-def _log(
+def _log_and_register(
     client: MlflowClient,
     settings: Settings,
     model: MetaModel,
@@ -217,7 +221,7 @@ def _log(
     tags: Mapping[str, str],
     files: Mapping[str, str],
 ) -> str:
-    run_id = client.create_run(_experiment(client, settings.mlflow), run_name="train_meta_model").info.run_id
+    run_id = client.create_run(_experiment_id(client, settings.mlflow), run_name="train_meta_model").info.run_id
     chosen = {
         "meta_model": settings.meta_model,
         "history": settings.history,
@@ -232,7 +236,7 @@ def _log(
     _log_values(client, run_id, {**metrics, **strengths}, parameters, tags)
     client.log_text(run_id, model.to_json(), _MODEL)
     client.log_text(run_id, json.dumps(model_configuration(settings), indent=2), _CONFIGURATION_FILE)
-    client.log_text(run_id, _described_for_mlflow(model, run_id), "model/MLmodel")
+    client.log_text(run_id, _mlmodel_file(model, run_id), "model/MLmodel")
     for file, text in files.items():
         client.log_text(run_id, text, f"model/{file}")
     client.set_terminated(run_id)
@@ -247,7 +251,8 @@ def _log_values(
     parameters: Mapping[str, Any] = MappingProxyType({}),
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Log values in one request; MLflow's client splits what is more than a request may hold, and cuts long values."""
+    """Log values in one call; MLflow's client splits them into requests of the allowed size and truncates long
+    values."""
     now = round(1000 * datetime.now(UTC).timestamp())
     client.log_batch(
         run_id,
@@ -257,8 +262,8 @@ def _log_values(
     )
 
 
-def _described_for_mlflow(model: MetaModel, run_id: str) -> str:
-    """Return the file by which MLflow knows a model: its features in order, and what it returns."""
+def _mlmodel_file(model: MetaModel, run_id: str) -> str:
+    """Return the content of MLflow's file MLmodel: the features in order, and the output."""
     signature = ModelSignature(
         Schema([*(ColSpec("float", name) for name in model.features), ColSpec("boolean", "bought_before")]),
         Schema([ColSpec("double", "probability")]),
@@ -266,7 +271,8 @@ def _described_for_mlflow(model: MetaModel, run_id: str) -> str:
     return Model(artifact_path="model", run_id=run_id, signature=signature).to_yaml()
 
 
-def _experiment(client: MlflowClient, settings: MlflowSettings) -> str:
+def _experiment_id(client: MlflowClient, settings: MlflowSettings) -> str:
+    """Return the id of the configured experiment, created if absent."""
     experiment = client.get_experiment_by_name(settings.experiment)
     return experiment.experiment_id if experiment else client.create_experiment(settings.experiment)
 
@@ -281,7 +287,7 @@ def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    client = MlflowClient(settings.tracking_uri or _sqlite(_database(folder)))
+    client = MlflowClient(settings.tracking_uri or _sqlite_uri(_create_database(folder)))
     if settings.tracking_uri is None and client.get_experiment_by_name(settings.experiment) is None:
         client.create_experiment(settings.experiment, artifact_location=(folder / "mlartifacts").as_uri())
     try:
@@ -291,16 +297,16 @@ def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
     return client
 
 
-def _database(folder: Path) -> Path:
-    """Return MLflow's database; a new one is made aside: one whose making is killed could never be completed."""
+def _create_database(folder: Path) -> Path:
+    """Return MLflow's SQLite file, created atomically if absent: a partly created one could not be completed later."""
     database = folder / "mlflow.db"
     with held(folder):
         if not database.exists():
-            with scratch_folder(folder) as aside:
-                MlflowClient(_sqlite(aside / database.name)).search_experiments()
-                put_in_place(aside / database.name, database)
+            with scratch_folder(folder) as scratch:
+                MlflowClient(_sqlite_uri(scratch / database.name)).search_experiments()
+                put_in_place(scratch / database.name, database)
     return database
 
 
-def _sqlite(database: Path) -> str:
+def _sqlite_uri(database: Path) -> str:
     return f"sqlite:///{database}"

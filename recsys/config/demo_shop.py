@@ -1,4 +1,4 @@
-"""What the size and the character of the demo shop depend on."""
+"""Settings of the demo shop: its size, and how its users behave."""
 
 from datetime import UTC, datetime
 
@@ -8,37 +8,38 @@ from recsys.settings import StepSettings
 
 
 class DemoShopSettings(StepSettings):
-    """Settings of the demo shop; the same settings always build the same shop."""
+    """Settings of the demo shop; equal settings always build the same shop."""
 
     seed: int = Field(7, ge=0)
-    """Where every random draw starts: another seed is another shop."""
+    """Seed of every random draw; another seed builds another shop."""
 
     users: int = Field(5_000, ge=20)
-    """Users who come at least once in the period."""
+    """Number of users; each has at least one session in the period."""
 
     days: int = Field(120, ge=7)
-    """Days of visits and purchases, ending at `ends_at`."""
+    """Length of the period of visits and purchases that ends at `ends_at`, in days."""
 
     ends_at: AwareDatetime = datetime(2026, 3, 1, tzinfo=UTC)
-    """The instant of the night: no event at or after it, but sales planned for the three days that follow."""
+    """As_of of the shop's night: events occur strictly before it; sales are planned for the three days from it on."""
 
     open_sales: int = Field(130, ge=20)
-    """Sales open at once, on average over the year."""
+    """Number of sales open at the same time, on average over the year."""
 
     sessions_per_week: float = Field(1.4, gt=0, le=28)
-    """Mean sessions a week of a user who comes back; half of these users come far less."""
+    """Mean sessions per week of a returning user; the median is far lower than the mean."""
 
     one_time_share: float = Field(1 / 3, ge=0, lt=1)
-    """Share of the users who come in one session and never again."""
+    """Share of the users who have exactly one session, in [0, 1)."""
 
     purchases_per_visit: float = Field(0.06, gt=0, lt=0.5)
-    """Share of the visits that lead to a wish to buy; some wishes come too late or repeat a purchase."""
+    """Share of the visits after which the user decides to buy, in (0, 0.5); fewer become purchases, as some sales close
+    before and some decisions repeat a purchase."""
 
     picture_taste_share: float = Field(1 / 3, ge=0, le=1)
-    """Share of the variance of taste that lies in what a sale's pictures show; 0 switches it off."""
+    """Share of the variance of taste that is due to what a sale's photos show, in [0, 1]; 0 for none."""
 
     photos: int = Field(1_200, ge=60)
-    """Different photos in the shop; a hotel that is sold again shows some of them again."""
+    """Number of distinct photos; several sales of the same hotel share some of theirs."""
 
     late_share: float = Field(0.02, ge=0, le=1)
-    """Share of the events that are recorded minutes to hours after they occurred."""
+    """Share of the events that are recorded minutes to hours after they occurred, in [0, 1]."""

@@ -1,4 +1,4 @@
-"""What the pipeline's steps depend on; importing it starts no Spark."""
+"""Settings of the source, the rankings and the checks of a night; importing them does not import Spark."""
 
 from typing import Annotated, Literal
 
@@ -9,19 +9,19 @@ from recsys.settings import StepSettings
 
 
 class RawTable(StepSettings):
-    """Where one raw table lies: files at `path`, or `table` of a catalogue."""
+    """Location of one raw table: either files at `path`, or `table` of a catalogue."""
 
     path: str | None = None
-    """File, folder or URL; relative to the working directory."""
+    """File, folder or URL of the table; a relative path starts at the working directory."""
     format: Literal["parquet", "csv", "json", "orc", "avro", "delta", "iceberg"] = "parquet"
-    """The format of the files, as Spark names it."""
+    """Format of the files, by Spark's name for it."""
     options: dict[str, str] = {}
-    """Options of Spark's reader, such as header: 'true'."""
+    """Options of Spark's reader for this format, such as header: 'true' for CSV."""
     table: str | None = None
-    """A table of Spark's catalogue, instead of a path."""
+    """Name of a table in Spark's catalogue; an alternative to `path`."""
 
     @model_validator(mode="after")
-    def _one_place(self) -> "RawTable":
+    def _has_one_location(self) -> "RawTable":
         if (self.path is None) == (self.table is None):
             raise ValueError("give 'path' or 'table', one of the two")
         return self
@@ -31,64 +31,71 @@ class SourceSettings(StepSettings):
     """A shop's raw tables and the SQL that selects our columns from them."""
 
     sql: str
-    """Folder of sales.sql, events.sql and, where there are any, users.sql and sale_images.sql."""
+    """Folder of the SQL files: sales.sql and events.sql, optionally users.sql and sale_images.sql."""
     raw: dict[str, RawTable]
-    """The raw tables by the names that the SQL files call them, {name}."""
+    """Raw tables by name; the SQL files select from them as {name}."""
     max_rejected_share: float = Field(0.01, ge=0, le=1)
-    """A run stops where a larger share of a table's rows breaks a rule."""
+    """Maximum share of a table's rows that may be set aside for breaking a rule, in [0, 1]; above it the run stops."""
 
 
 class SegmentSettings(StepSettings):
-    """Rankings for a user of whom nothing is known but an attribute, such as his country or how he came."""
+    """Rankings for users without events of whom an attribute is known, such as their country or channel."""
 
     attributes: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), strict=False)
-    """Attributes of table users: each of their values is a segment; none by default."""
+    """Attributes of table users whose values define segments, one segment per value; none by default."""
     kept: int = Field(100, ge=10)
-    """Sales kept for each segment."""
+    """Maximum number of sales in a segment's ranking, at least 10."""
     min_events: int = Field(1000, ge=1)
-    """A segment whose users have fewer events gets no ranking: it would be the whole shop's once more."""
+    """Minimum number of events of a segment's users; with fewer, its ranking would hardly differ from the whole shop's,
+    and the segment gets none."""
     max_values: int = Field(100, ge=1)
-    """So many values of an attribute get a ranking: those that most users have."""
+    """Maximum number of segments per attribute: the values with the most users."""
     prior_events: float = Field(5000.0, ge=0)
-    """The whole shop's popularity weighs as much as so many visits of this instant by the segment's own users."""
-    # Of 300 to 30,000, 5,000 put most of the next day's purchases into the top 10 of the demo shop's markets: over 60
-    # days 1.5 % more than the whole shop's popularity; 300 put 2.6 % less. Log-loss is flat from 5,000 to 10,000.
+    """Weight of the whole shop's popularity as prior for a segment, in visits at as_of by the segment's users; 0 for no
+    shrinkage."""
+    # Of the values from 300 to 30,000, 5,000 puts the most purchases of the next day into the top 10 of the demo shop's
+    # markets: over 60 days 1.5 % more than the whole shop's popularity; 300 puts 2.6 % fewer. Log-loss is flat from
+    # 5,000 to 10,000.
 
     @field_validator("attributes")
     @classmethod
-    def _once(cls, attributes: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_distinct(cls, attributes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(attributes)) < len(attributes):
             raise ValueError("must name each attribute once")
         return attributes
 
 
 class RankingSettings(StepSettings):
-    """What the night keeps for each user and each segment of users."""
+    """Rankings that the night computes for each user and each segment of users."""
 
     kept: int = Field(30, ge=10, le=255)
-    """Sales kept for each user and policy: some close, some are not open yet."""
+    """Maximum number of sales per user and policy, in 10..255; more than a page shows, as some of them will have closed
+    or not have opened yet when it is served."""
     policies: tuple[str, ...] = Field((META,), strict=False)
-    """Policies of a user's own: 'meta' or the name of a recommender."""
+    """Policies that rank for each user: 'meta' or the name of a recommender."""
     history_events: int = Field(1000, ge=0)
-    """A user's latest so many events go along, 8 bytes each: a running session adds to them."""
+    """Maximum number of a user's latest events in the snapshot, 8 bytes each; the service adds those of the running
+    session to them. 0 for none."""
     segments: SegmentSettings = SegmentSettings()
 
 
 class NightCheckSettings(StepSettings):
-    """What a night must hold to before it publishes; a night that does not publishes nothing."""
+    """Limits that a night is checked against before it is published; a night that breaks one is not published."""
 
     max_rejected_times: float = Field(5.0, ge=1)
-    """The share of rows set aside may be so many times the mean of the last nights; source.max_rejected_share holds
-    too."""
+    """Maximum ratio of the share of rows set aside to its mean over the last nights; source.max_rejected_share applies
+    as well."""
     max_feature_drift: float = Field(1.0, gt=0)
-    """A feature's mean over yesterday's examples may differ by so many of its standard deviations from training."""
+    """Maximum difference of a feature's mean over yesterday's examples from its mean in training, in standard
+    deviations in training."""
     min_sales_covered: float = Field(0.05, ge=0, le=1)
-    """Of the sales of the horizon at least this share must be in some user's ranking."""
+    """Minimum share of the sales of the horizon that are in at least one user's ranking, in [0, 1]."""
     min_users_share: float = Field(0.5, ge=0, le=1)
-    """Against the night before, at least this share of users must be ranked."""
+    """Minimum number of ranked users as a share of that of the night before, in [0, 1]."""
     min_ndcg_share: float = Field(0.5, ge=0, le=1)
-    """Against the mean of the last nights, at least this share of ndcg@10 must be reached on yesterday's pages."""
+    """Minimum ndcg@10 on yesterday's pages as a share of its mean over the last nights, in [0, 1]."""
     nights: int = Field(7, ge=1)
-    """So many earlier nights are the last nights."""
+    """Number of published nights that the means are over, the latest ones."""
     min_cases: int = Field(100, ge=1)
-    """A value over fewer purchases, pages or users is kept and shown, and stops no night."""
+    """Minimum number of purchases, pages or users behind a value for it to be checked; with fewer it is only
+    recorded."""

@@ -1,4 +1,4 @@
-"""What the service depends on."""
+"""Settings of the service."""
 
 from typing import Literal
 
@@ -8,45 +8,49 @@ from recsys.settings import StepSettings
 
 
 class StoreSettings(StepSettings):
-    """Where the service finds snapshots, closed sales and running sessions."""
+    """Storage of snapshots, closed sales and running sessions."""
 
     kind: Literal["folder", "redis"] = "folder"
-    """`folder`: files below the shop's folder, for one machine; `redis`: a server that a fleet shares."""
+    """`folder`: files below the shop's folder, for one machine; `redis`: a Redis server that several machines share."""
 
     url: str = "redis://127.0.0.1:6379/0"
-    """The Redis server."""
+    """URL of the Redis server; used if `kind` is redis."""
 
     prefix: str = "recsys:"
-    """Every key starts with it: several shops may share a server."""
+    """Prefix of every key in Redis, so that several shops can share a server."""
 
     timeout_seconds: float = Field(0.05, gt=0)
-    """A request that waits longer for Redis is answered without it."""
+    """Timeout of a call to Redis, in seconds; after it the request is answered without Redis."""
 
 
 class SessionSettings(StepSettings):
-    """The running session of a visitor."""
+    """The running session of a user."""
 
     minutes: float = Field(30.0, gt=0)
-    """Recorded visits of so many minutes re-rank the next page, where the website sends no session itself."""
+    """Age up to which recorded visits belong to the running session and re-rank the next page, in minutes; used if the
+    website does not send the session itself."""
 
     max_sales: int = Field(100, ge=1)
-    """The latest so many sales of a session count."""
+    """Maximum number of sales of a session that are used, the latest ones."""
 
 
 class ExposureSettings(StepSettings):
-    """The log of what was shown."""
+    """The log of exposures: which pages were served to whom."""
 
     enabled: bool = True
-    """Whether answers are logged."""
+    """Whether served pages are logged."""
 
     flush_seconds: float = Field(1.0, gt=0)
-    """A killed process loses at most the answers of so many seconds."""
+    """Interval at which logged pages are written to disk, in seconds; a killed process loses at most those of one
+    interval."""
 
     durable: bool = False
-    """Answer only once the log is on disk: nothing is lost, and each answer waits for the disk."""
+    """Whether a page is answered only after its log record is on disk: no record is lost, but every answer waits for
+    the disk."""
 
     max_queued: int = Field(100_000, ge=1)
-    """Answers that wait for the disk; of more, a fair sample is kept and the rest counted."""
+    """Maximum number of log records that wait for the disk; above it a uniform sample is kept and the others are
+    counted as lost."""
 
     segment_megabytes: float = Field(64.0, gt=0)
     """A log file is finished at this size."""
@@ -56,144 +60,150 @@ class ExposureSettings(StepSettings):
 
 
 class LimitSettings(StepSettings):
-    """What one request, and one caller, may ask for."""
+    """Limits of one request, and of one caller."""
 
     max_n: int = Field(100, ge=10, le=100)
-    """Sales of a page."""
+    """Maximum number of sales on a page, in 10..100."""
 
     max_sale_ids: int = Field(1000, ge=1)
-    """Entries of the list of allowed, or of denied, sales."""
+    """Maximum length of the list of allowed sales, and of that of denied sales."""
 
     max_attributes: int = Field(32, ge=0)
-    """Attributes of a request."""
+    """Maximum number of attributes in a request."""
 
     max_text_bytes: int = Field(256, ge=16)
-    """Bytes of each id, attribute and name."""
+    """Maximum length of each id, attribute and name, in bytes of UTF-8."""
 
     max_batch: int = Field(500, ge=1)
-    """Pages, or events, of one request."""
+    """Maximum number of pages, or of events, in one batch request."""
 
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024)
-    """Bytes of one request."""
+    """Maximum size of a request, in bytes; 4 MiB by default."""
 
     max_concurrent: int = Field(256, ge=1)
-    """Requests that a process holds at the same time; more are refused with RESOURCE_EXHAUSTED."""
+    """Maximum number of concurrent requests per process, running or waiting; others are refused with
+    RESOURCE_EXHAUSTED."""
 
     max_per_second: float | None = Field(None, gt=0)
-    """Requests a second that one caller may send to a process; more are refused with RESOURCE_EXHAUSTED."""
+    """Maximum rate of requests per caller and process, in requests per second; others are refused with
+    RESOURCE_EXHAUSTED. No limit by default."""
 
 
 class TlsSettings(StepSettings):
-    """Encryption, by files in PEM format."""
+    """TLS, with files in PEM format."""
 
     certificate: str
-    """The service's certificate, with those that it depends on."""
+    """File of the service's certificate, followed by its intermediate certificates."""
 
     key: str
-    """Its private key."""
+    """File of the private key of that certificate."""
 
     client_authority: str | None = None
-    """Certificates that callers' own must depend on: then each caller needs one (mutual TLS)."""
+    """File of the certificate authorities that sign the callers' certificates; if set, every caller needs one (mutual
+    TLS)."""
 
 
 class Caller(StepSettings):
-    """Who may call, and what."""
+    """One caller and its role."""
 
     name: str = Field(min_length=1)
-    """Shown in the log; for a caller with a certificate, its common name."""
+    """Name of the caller in the log; for a caller with a client certificate, the certificate's common name."""
 
     role: Literal["website", "admin"]
-    """`website` may ask for pages and record events; `admin` may also close and hide sales."""
+    """`website` may request pages and record events; `admin` may also close and hide sales."""
 
     token_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the token, in hex (`printf %s TOKEN | sha256sum`): the token itself is in no file."""
+    """SHA-256 of the caller's token, 64 hex digits (`printf %s TOKEN | sha256sum`); the token itself is not stored."""
 
 
 class AccessSettings(StepSettings):
-    """Who may call; where no caller is named, everyone who reaches the port may do everything."""
+    """Access control; without any caller, everyone who reaches the port may do everything."""
 
     callers: tuple[Caller, ...] = Field((), strict=False)
-    """Callers with a token, or with a client certificate of that common name."""
+    """Callers, identified by their token or by the common name of their client certificate."""
 
 
 class TracingSettings(StepSettings):
     """OpenTelemetry traces; needs `pip install 'flash-sale-recsys[tracing]'`."""
 
     endpoint: str
-    """The collector, such as http://127.0.0.1:4317."""
+    """URL of the collector, such as http://127.0.0.1:4317."""
 
     share: float = Field(0.01, ge=0, le=1)
-    """This share of the requests is traced, and those whose caller traces them."""
+    """Share of the requests that are traced, in [0, 1]; requests that their caller traces are always traced."""
 
 
 class LogSettings(StepSettings):
     """The service's log."""
 
     format: Literal["text", "json"] = "text"
-    """`json` writes one object a line."""
+    """Format of the log; `json` writes one object per line."""
 
     requests: bool = False
-    """Whether each request is logged."""
+    """Whether every request is logged."""
 
     user_ids: bool = False
-    """Whether the log may name users."""
+    """Whether the log may contain ids of users; personal data, so not by default."""
 
 
 class ServingSettings(StepSettings):
     """Settings of the gRPC service."""
 
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 for all: then set `tls` and `access`."""
+    """Address to listen on; 0.0.0.0 for all addresses: then set `tls` and `access`."""
 
     port: int = Field(50051, ge=0, le=65535)
-    """The port to listen on; 0 for any free one."""
+    """Port to listen on; 0 for any free port."""
 
     admin_port: int | None = Field(50052, ge=0, le=65535)
-    """The port for staff and `recsys doctor`; 0 for any free one, null for none."""
+    """Port for staff and `recsys doctor`; 0 for any free port, null for none."""
 
     metrics_port: int | None = Field(9464, ge=0, le=65535)
-    """The port of the Prometheus metrics, by HTTP; 0 for any free one, null for none."""
+    """HTTP port of the Prometheus metrics; 0 for any free port, null for none."""
 
     workers: int = Field(2, ge=1)
-    """Processes that share the ports; one a core is best. One that dies is replaced."""
+    """Number of processes that share the ports, best one per core; a process that dies is replaced."""
 
-    # An answer waits for nothing, so threads only compete: 2 answer 4,800 requests/s on 2 cores, 8 answer 3,000.
+    # Answering a request is bound by the processor, so threads compete: 2 answer 4,800 requests/s on 2 cores, 8 answer
+    # 3,000.
     threads: int = Field(2, ge=1)
-    """Requests that a process answers at the same time; the others wait."""
+    """Number of requests that a process answers at the same time; the others wait."""
 
     default_policy: str = "meta"
-    """The policy of requests that name none; a snapshot without it is refused."""
+    """Policy of requests that do not name one; a snapshot without it is refused."""
 
     rules: str | None = None
-    """File of the rules that staff write, such as conf/rules/home.yaml."""
+    """File of merchandising rules written by staff, such as conf/rules/home.yaml; none by default."""
 
     experiments: str | None = None
-    """Folder of the A/B experiments, such as conf/experiments: home.yaml in it is for surface home."""
+    """Folder of the A/B experiments, one file per surface, such as conf/experiments with home.yaml; none by default."""
 
     clock: Literal["system", "replay"] = "system"
-    """What time it is: the system's, or a replay of the hours after a snapshot's `as_of`."""
+    """Clock of the service: that of the system, or a replay of the hours after the `as_of` of a snapshot."""
 
     replay_start_hours: float = Field(10.0, ge=0)
-    """A replay starts so many hours after the `as_of` of the first snapshot, and runs on from there."""
+    """Start of a replay, in hours after the `as_of` of the first snapshot."""
 
     poll_seconds: float = Field(0.2, gt=0)
-    """How often to look for a newly published snapshot and for changed rules."""
+    """Interval at which the service looks for a new snapshot and for changed rules, in seconds."""
 
     connection_minutes: float = Field(10.0, gt=0)
-    """A caller is asked to connect anew after so long: connections stay with one process, new ones are spread."""
+    """Maximum age of a connection, in minutes, after which the caller must reconnect: a connection stays with one
+    process, and new connections are spread over all processes."""
 
     drain_seconds: float = Field(5.0, ge=0)
-    """On SIGTERM, running requests have so long to end."""
+    """Time that running requests have to finish after SIGTERM, in seconds."""
 
     spare_milliseconds: float = Field(5.0, ge=0)
-    """A request whose deadline is nearer is answered without its session and without Redis."""
+    """Minimum time before a request's deadline, in milliseconds; with less left, the request is answered without its
+    session and without Redis."""
 
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
     exposures: ExposureSettings = ExposureSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings | None = None
-    """Encryption; none by default."""
+    """TLS; none by default."""
 
     access: AccessSettings = AccessSettings()
     tracing: TracingSettings | None = None
@@ -202,7 +212,7 @@ class ServingSettings(StepSettings):
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
-    def _shared_port(self) -> "ServingSettings":
+    def _workers_can_share_ports(self) -> "ServingSettings":
         if self.workers > 1 and 0 in (self.port, self.admin_port, self.metrics_port):
             raise ValueError("port 0 is any free one, which several workers cannot share: name the ports, or 1 worker")
         return self

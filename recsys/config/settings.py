@@ -23,49 +23,50 @@ from recsys.snapshot.format import POPULARITY
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 _NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)
-"""Has every recommender, also those that only a shop with photos has."""
+"""A catalogue for which every recommender exists, also those that only a shop with photos has."""
 
 
 class SparkSettings(StepSettings):
-    """The Spark session; under spark-submit its own options win."""
+    """The Spark session; the options of spark-submit take precedence."""
 
     master: str = "local[*]"
-    """Where the jobs run: local[*] is this machine with all its cores."""
+    """Spark's master URL; local[*] runs the jobs on this machine with all its cores."""
     driver_memory: str = "4g"
-    """Memory of the Java side; on one machine that is all there is."""
+    """Heap of the Java side, such as 4g; with a local master the driver is its only process."""
     conf: dict[str, str] = {}
-    """Further settings of Spark by their own names."""
+    """Further settings of Spark by Spark's names for them."""
 
 
 class MlflowSettings(StepSettings):
-    """Where model versions live."""
+    """The MLflow registry of model versions."""
 
     tracking_uri: str | None = None
-    """MLflow's server or database; a SQLite file in `folder` by default."""
+    """URI of MLflow's server or database; by default a SQLite file in `folder`."""
     experiment: str = "home_page"
-    """The experiment that runs are logged to."""
+    """MLflow experiment to which runs are logged."""
     model_name: str = "home_ranker"
-    """The registered model."""
+    """Name of the registered model."""
 
 
 class SnapshotSettings(StepSettings):
     """Published snapshots."""
 
     keep: int = Field(3, ge=2)
-    """So many snapshots stay: the current one and those to roll back to."""
+    """Number of snapshots that are retained, at least 2: the current one and those to roll back to."""
 
 
 class Settings(StepSettings):
-    """Everything that a shop configures."""
+    """The configuration of a shop."""
 
     folder: str
-    """All that is written goes below it; Spark's workers must see it too."""
+    """Folder of all files that are written; Spark's workers must have access to it."""
     note: str = ""
-    """Shown beside every result: what a reader must know of this data."""
+    """Note on the data, shown beside every result."""
     as_of: AwareDatetime | None = None
-    """The instant of the night where none is given; without it, today's midnight UTC."""
+    """Instant of the night if the command does not give one; by default today's midnight UTC."""
     horizon_hours: float = Field(36.0, ge=24)
-    """The night ranks every sale open within so many hours after as_of."""
+    """Length of the horizon, in hours, at least 24: the night ranks every sale that is open at any instant of it. The
+    default leaves 12 hours for a night that is late."""
     source: SourceSettings
     images: ImageSettings = ImageSettings()
     history: HistorySettings = HistorySettings()
@@ -78,19 +79,21 @@ class Settings(StepSettings):
     mlflow: MlflowSettings = MlflowSettings()
     serving: ServingSettings = ServingSettings()
     demo_shop: DemoShopSettings | None = None
-    """The generated shop that `recsys demo` builds; absent for a real one."""
+    """The generated shop that `recsys demo` builds; absent for a real shop."""
 
     @property
     def snapshots_folder(self) -> Path:
-        """The folder of snapshots that the service reads."""
+        """Folder of the published snapshots."""
         return Path(self.folder) / "snapshots"
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a configuration file; `extends: other.yaml` names one, beside it, whose keys it overrides.
+    """Return the settings of a configuration file; with `extends: other.yaml` its keys override those of that file.
+
+    The path of the other file is relative to the folder of this one.
 
     Raises:
-        ConfigurationError: Naming file, key, value and rule of everything that is wrong.
+        ConfigurationError: If a key, a value or a name is wrong; lists file, key, value and rule of all of them.
     """
     try:
         settings = Settings.model_validate(_with_base(path))
@@ -102,7 +105,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def _name_problems(settings: Settings) -> Iterator[str]:
-    """Say which features and policies are named that there are not."""
+    """Yield a line for each name of a recommender or a policy that does not exist, or is repeated."""
     everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES)]
     without, policies = settings.recommenders.without, settings.rankings.policies
     optional = [name for name in everything if name != POPULARITY]

@@ -1,4 +1,4 @@
-"""Reads every YAML file that people write: strictly, within bounds, and with all that is wrong in one error."""
+"""Reads YAML files that people write: strictly, within limits, with everything that is wrong in one error."""
 
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ValidationError
 from recsys.errors import ConfigurationError
 
 MAX_BYTES = 1 << 18
-"""A longer file is refused before it is parsed; one of so many takes two seconds to read."""
+"""Maximum length of a file; a longer one is refused before it is parsed, as this one takes two seconds to parse."""
 MAX_NESTING = 50
-"""Values may lie in so many lists and mappings at most."""
+"""Maximum number of lists and mappings around a value."""
 MAX_NUMBER = 64
-"""Characters of a number, an instant or a truth value at most: 1:1:1:1 is read in base 60, which takes the square of
-its length."""
+"""Maximum number of characters of a number, an instant or a truth value: YAML reads 1:1:1:1 in base 60, in time
+quadratic in its length."""
 
 _MERGE_KEY = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
@@ -25,16 +25,16 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def load(
     path: Path, model: type[_Model], example: str, problems_of: Callable[[dict[str, Any]], Iterable[str]] = lambda _: ()
 ) -> _Model:
-    """Read a file as a model.
+    """Return the content of a file as a model.
 
     Args:
         path: The file.
-        model: What it must hold.
-        example: A file such as it should be, for errors.
-        problems_of: Says what is wrong with the content beyond what the model tells.
+        model: The model that the content must satisfy.
+        example: Path of a correct file, named in errors.
+        problems_of: Returns a line for each problem of the content that the model does not find.
 
     Raises:
-        ConfigurationError: Naming file, key, value and rule of everything that is wrong.
+        ConfigurationError: If anything is wrong; lists file, key, value and rule of every problem.
     """
     content = read(path, example)
     found: list[str] = []
@@ -50,17 +50,17 @@ def load(
 
 
 def read(path: Path, example: str) -> dict[str, Any]:
-    """Read a file as plain keys and values.
+    """Return the content of a file as plain keys and values.
 
-    A repeated key is refused, of which YAML would forget the first, be it a legal ban. So are anchors: a few hundred
-    bytes of anchors within anchors stand for billions of values.
+    Repeated keys are refused: YAML would silently drop the first, which may be a legal ban. Anchors are refused: a few
+    hundred bytes of nested anchors can expand to billions of values.
 
     Args:
         path: The file, UTF-8 with or without a byte-order mark.
-        example: A file such as it should be, for errors.
+        example: Path of a correct file, named in errors.
 
     Raises:
-        ConfigurationError: In one line, naming file, line, value and rule of the first thing that is wrong.
+        ConfigurationError: In one line, naming file, line, value and rule of the first problem.
     """
     try:
         with path.open("rb") as file:
@@ -83,22 +83,22 @@ def wrong(path: Path, problems: list[str]) -> ConfigurationError:
 
 
 def problems(error: ValidationError) -> list[str]:
-    """Return key, value and rule of everything that is wrong."""
+    """Return a line with key, value and rule for each problem."""
     return [
-        f"{_key(each['loc'])} == (missing): {_rule(each)}"
+        f"{_dotted_key(each['loc'])} == (missing): {_rule_of_error(each)}"
         if each["type"] == "missing"
-        else problem(_key(each["loc"]), each["input"], _rule(each))
+        else problem(_dotted_key(each["loc"]), each["input"], _rule_of_error(each))
         for each in error.errors()
     ]
 
 
 def problem(key: str, value: object, rule: str) -> str:
-    """Return a line that names what is wrong: key, value and rule; long values are cut."""
+    """Return a line with key, value and rule of a problem; long values are cut off."""
     return f"{key[:200]} == {repr(value)[:200]}: {rule}"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what is ambiguous or without bounds, each before it is built."""
+    """Refuses what is ambiguous or unbounded before it is built."""
 
     depth = 0
 
@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
         if event.anchor is not None:
             _refuse(event, f"anchor {event.anchor[:80]!r} is not allowed: write the value out where it is needed")
         if self.depth == MAX_NESTING:
-            _refuse(event, f"stands in {MAX_NESTING} lists and mappings, must stand in fewer: nest less")
+            _refuse(event, f"is nested in {MAX_NESTING} lists and mappings, must be in fewer: nest less")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -132,12 +132,12 @@ class _Loader(yaml.SafeLoader):
             _refuse(node, f"{error}: correct the value")
 
 
-def _refuse(place: Any, rule: str) -> NoReturn:
-    raise yaml.MarkedYAMLError(problem=rule, problem_mark=place.start_mark)
+def _refuse(node: Any, rule: str) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=rule, problem_mark=node.start_mark)
 
 
 def _one_line(error: Exception) -> str:
-    """Return line, text and rule of a YAML error; other errors as they are."""
+    """Return line, text and rule of a YAML error, or the text of any other error, in one line."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
     mark = error.problem_mark
@@ -145,9 +145,9 @@ def _one_line(error: Exception) -> str:
     return f"line {mark.line + 1}, {''.join(text).strip()!r}: {error.problem}"
 
 
-def _key(location: tuple[int | str, ...]) -> str:
+def _dotted_key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _rule(found: Any) -> str:
-    return str(found["msg"]).removeprefix("Value error, ")[:500]
+def _rule_of_error(error: Any) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")[:500]

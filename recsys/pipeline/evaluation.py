@@ -1,4 +1,4 @@
-"""user_histories, fitted_recommenders, a meta-model → page_metrics: how well each policy ranked each page."""
+"""user_histories, fitted_recommenders, a meta-model → page_metrics: ranking quality of each policy on each page."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from recsys.shop.histories import Block, blocks
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS
 
 SHOWN = 10
-"""Sales of a page that are looked at, as the names of the metrics say."""
+"""Number of sales at the top of a page that the metrics use, as in ndcg@10."""
 
 Policies = Callable[[Block, int], Mapping[str, NDArray]]
 """Scores by policy, each of shape (n_users, n_horizon), for the users of a block as of an instant."""
@@ -36,13 +36,13 @@ def page_metrics(
     seed: int = 0,
     new_only: bool = False,
 ) -> DataFrame:
-    """Measure meta-models, by the name of their policy, and each recommender alone; see `ranked_pages`.
+    """Measure meta-models, given by the name of their policy, and each recommender alone; see `ranked_pages`.
 
-    Models were trained on earlier days, on all features or some.
+    The meta-models must have been trained on earlier days; they may use a subset of the features.
     """
 
     def score(block: Block, as_of: int) -> Mapping[str, NDArray]:
-        return _policies(shop.scorer(as_of), block, shop, meta_models)
+        return _scores_by_policy(shop.scorer(as_of), block, shop, meta_models)
 
     return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only)
 
@@ -56,19 +56,20 @@ def ranked_pages(
     seed: int = 0,
     new_only: bool = False,
 ) -> DataFrame:
-    """Measure policies on the purchases of the day from each instant.
+    """Measure policies on the purchases of the 24 hours from each instant on, one page per user and instant.
 
-    For each user who bought on that day, the sales open at his first purchase are ranked by what was known at the
-    instant; relevant are those of them that he bought on that day. A user who bought none of them is left out.
+    The page of a user who bought on that day ranks the sales that were open at the user's first purchase, by data known
+    at the instant; relevant are those that the user bought on that day. Users without a relevant sale have no page.
 
     Args:
         histories: Table `user_histories`.
-        shop: Where the recommenders fitted as of each instant are.
-        as_ofs: Instants, microseconds.
-        policies: What is measured.
-        users_sampled: Share of the users looked at on each day, in (0, 1].
+        shop: The shop, with recommenders fitted as of each instant.
+        as_ofs: Instants, microseconds UTC.
+        policies: Returns the scores of the policies to measure.
+        users_sampled: Share of the users sampled on each day, in (0, 1].
         seed: Seed of that sample.
-        new_only: Neither rank nor count as relevant what the user had bought before the instant.
+        new_only: Leave out repeat purchases: sales that the user bought before the instant are neither ranked nor
+            relevant.
 
     Returns:
         Table `page_metrics`.
@@ -80,27 +81,31 @@ def ranked_pages(
             for as_of in as_ofs:
                 for buyers in buyers_of_day(block, as_of):
                     sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
-                    rows = _measure(buyers.take(np.flatnonzero(sampled)), shop, as_of, policies, new_only)
+                    rows = _measure_pages(buyers.take(np.flatnonzero(sampled)), shop, as_of, policies, new_only)
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return histories.mapInArrow(measure, PAGE_METRICS.schema)
 
 
-def _measure(block: Block, shop: Shop, as_of: int, policies: Policies, new_only: bool) -> list[dict]:
+def _measure_pages(block: Block, shop: Shop, as_of: int, policies: Policies, new_only: bool) -> list[dict]:
     if not len(block):
         return []
     candidates, relevant = candidates_and_relevant(block, shop, as_of, new_only)
-    pages = _pages(block, shop, as_of, relevant)
+    pages = _pages_of_users(block, shop, as_of, relevant)
     sales = shop.horizon(as_of).sales
     rows = []
     for policy, scores in policies(block, as_of).items():
         ranked = ranks(scores, candidates)
-        rows += [page | {"policy": policy, **_ranking(ranked[user], page["bought"], sales)} for user, page in pages]
+        rows += [
+            page | {"policy": policy, **_measure_ranking(ranked[user], page["bought"], sales)} for user, page in pages
+        ]
     return rows
 
 
-def _pages(block: Block, shop: Shop, as_of: int, relevant: NDArray[np.bool_]) -> list[tuple[int, dict[str, Any]]]:
-    """Return the row in the block of each user with a page, and what all policies' rows of it share."""
+def _pages_of_users(
+    block: Block, shop: Shop, as_of: int, relevant: NDArray[np.bool_]
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return, for each user with a page, their row in the block and the columns that are the same for all policies."""
     user_ids, known = block.user_ids.to_pylist(), np.diff(block.as_of(as_of, shop.history).offsets).tolist()
     sales = shop.horizon(as_of).sales
     return [
@@ -117,8 +122,8 @@ def _pages(block: Block, shop: Shop, as_of: int, relevant: NDArray[np.bool_]) ->
     ]
 
 
-def _ranking(ranked: NDArray[np.int64], bought: list[int], sales: NDArray[np.int32]) -> dict[str, Any]:
-    """Return how well a page is ranked, what it shows and where what was bought stands."""
+def _measure_ranking(ranked: NDArray[np.int64], bought: list[int], sales: NDArray[np.int32]) -> dict[str, Any]:
+    """Return the metrics of a ranked page, the sales at its top and the ranks of those that were bought."""
     of_bought = ranked[np.searchsorted(sales, bought)]
     shown = np.flatnonzero((ranked > 0) & (ranked <= SHOWN))
     best_first = sales[shown[np.argsort(ranked[shown])]]
@@ -126,7 +131,7 @@ def _ranking(ranked: NDArray[np.int64], bought: list[int], sales: NDArray[np.int
 
 
 def known_users(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
-    """Count who had visited or bought each sale as of each instant, as table `known_users`."""
+    """Count the users with a known event of each sale as of each instant, as table `known_users`."""
     schema = to_arrow_schema(KNOWN_USERS.schema)
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -144,16 +149,17 @@ def known_users(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFram
 def candidates_and_relevant(
     block: Block, shop: Shop, as_of: int, new_only: bool = False
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which sales of the horizon are ranked on each user's page, and which of them he bought on that day.
+    """Return which sales of the horizon are candidates of each user's page, and which of these are relevant.
 
     Args:
-        block: Users who bought on the day from the instant.
+        block: Users who bought in the 24 hours from the instant on.
         shop: The shop.
-        as_of: The instant, microseconds.
-        new_only: Leave out what the user had bought before the instant, however long ago.
+        as_of: The instant, microseconds UTC.
+        new_only: Leave out sales that the user bought before the instant, however long ago.
 
     Returns:
-        Two arrays of shape (n_users, n_horizon).
+        Two arrays of shape (n_users, n_horizon): open at the user's first purchase of the day; and of these, bought on
+        that day.
     """
     horizon = shop.horizon(as_of)
     candidates = open_at(shop, horizon.sales, first_purchases(block, as_of))
@@ -165,13 +171,14 @@ def candidates_and_relevant(
 
 
 def first_purchases(block: Block, as_of: int) -> NDArray[np.int64]:
-    """Return the moment of each user's first purchase of the day from an instant, shape (n_users,)."""
+    """Return the time of each user's first purchase in the 24 hours from an instant on, microseconds, shape
+    (n_users,)."""
     users, events = block.purchases_between(as_of, as_of + DAY)
     _, first = np.unique(users, return_index=True)
     return block.occurred_at[events[first]]
 
 
-def _policies(
+def _scores_by_policy(
     scorer: Scorer, block: Block, shop: Shop, meta_models: Mapping[str, MetaModel]
 ) -> dict[str, NDArray[np.float32]]:
     histories = block.as_of(scorer.horizon.as_of, shop.history)

@@ -1,4 +1,4 @@
-"""user_histories, fitted_recommenders → training_examples: purchases, and sales open then and not bought."""
+"""user_histories, fitted_recommenders → training_examples: purchases, and sales that were open but not bought."""
 
 import zlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from recsys.shop.histories import Block, blocks
 
 BLOCK_USERS = 8192
 PAGE_USERS = 128
-"""So many users' pages are scored together: the features of a large shop stay in the processor's cache."""
+"""Number of users that are scored together; few enough for the features of a large shop to stay in the CPU cache."""
 
 
 def training_examples(
@@ -27,18 +27,19 @@ def training_examples(
     settings: MetaModelSettings,
     exposures: DataFrame | None = None,
 ) -> DataFrame:
-    """Make examples of the purchases in the day from each instant, with features as of that instant.
+    """Return examples of the purchases in the 24 hours from each instant on, with features as of that instant.
 
-    Each purchase of a sale while it is open is an example, and so are `negatives` sales that were open at that moment
-    and that the user did not buy on that day. Which ones depends on seed, user, instant and sale alone. Where a page
-    of that day showed him sales that he did not buy, all of these are examples: he saw them, and they say more.
+    Positive examples are purchases of open sales. Negative examples are sales that the user did not buy on that day:
+    for each purchase at most `negatives` sales, sampled from those open at that moment, and all sales open at that
+    moment that a page of the day showed to the user, as a rejected sale says more than one that was not seen. The
+    sample depends only on seed, user, instant and sale.
 
     Args:
         histories: Table `user_histories`.
-        shop: Where the recommenders fitted as of each instant are.
-        as_ofs: Instants, microseconds.
-        settings: How many are drawn, and the seed.
-        exposures: Table `exposures_compacted`, at least the pages of those days, where there is one.
+        shop: The shop, with recommenders fitted as of each instant.
+        as_ofs: Instants, microseconds UTC.
+        settings: The number of negatives, and the seed.
+        exposures: Table `exposures_compacted` with at least the pages of those days; None without a log of exposures.
     """
     names = [recommender.name for recommender in shop.recommenders]
     schema = pa.schema(
@@ -55,21 +56,21 @@ def training_examples(
     )
     features = ", ".join(f"{name} float" for name in names)
 
-    def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def make_examples(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             shown = Impressions.from_batch(batch, shop.catalogue)
             for block in blocks([batch], len(shop.catalogue), BLOCK_USERS):
                 for as_of in as_ofs:
                     for buyers in buyers_of_day(block, as_of):
-                        yield _examples(buyers, shop, as_of, settings, shown, schema)
+                        yield _examples_of_block(buyers, shop, as_of, settings, shown, schema)
 
     ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, place int, "
     rows = histories if exposures is None else with_impressions(histories, exposures)
-    return rows.mapInArrow(make, ddl + features)
+    return rows.mapInArrow(make_examples, ddl + features)
 
 
 def buyers_of_day(block: Block, as_of: int) -> Iterator[Block]:
-    """Return, page by page, the users of a block who bought anything in the day from an instant."""
+    """Yield the users of a block with a purchase in the 24 hours from an instant on, at most PAGE_USERS at a time."""
     users, _ = block.purchases_between(as_of, as_of + DAY)
     buyers = np.unique(users)
     for start in range(0, len(buyers), PAGE_USERS):
@@ -77,14 +78,14 @@ def buyers_of_day(block: Block, as_of: int) -> Iterator[Block]:
 
 
 def bought_in_day(block: Block, as_of: int, n_sales: int) -> NDArray[np.bool_]:
-    """Tell which sales of the catalogue each user bought in the day from an instant, shape (n_users, n_sales)."""
+    """Return which sales each user bought in the 24 hours from an instant on, shape (n_users, n_sales)."""
     users, events = block.purchases_between(as_of, as_of + DAY)
     bought = np.zeros((len(block), n_sales), bool)
     bought[users, block.sales[events]] = True
     return bought
 
 
-def _examples(
+def _examples_of_block(
     block: Block, shop: Shop, as_of: int, settings: MetaModelSettings, shown: Impressions, schema: pa.Schema
 ) -> pa.RecordBatch:
     scorer = shop.scorer(as_of)
@@ -117,18 +118,19 @@ def sample_page(
     settings: MetaModelSettings,
     shown: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
-    """Choose the examples of each user of a block for the day from an instant.
+    """Sample the examples of each user of a block for the 24 hours from an instant on.
 
     Args:
         block: Users who bought on the day.
         shop: The shop.
-        as_of: The instant, microseconds.
-        settings: How many sales are drawn for each purchase, and the seed.
-        shown: Which sales of the horizon a page of the day showed to each user, (n_users, n_horizon).
+        as_of: The instant, microseconds UTC.
+        settings: The number of negatives per purchase, and the seed.
+        shown: Which sales of the horizon a page of the day showed to each user, shape (n_users, n_horizon).
 
     Returns:
-        Sales bought while open, and sales not bought: all that were shown, and those drawn from the others, both
-        (n_users, n_horizon); and of each user the share of the others that was drawn, (n_users,).
+        Positive examples, sales bought while open, shape (n_users, n_horizon); negative examples, of the same shape:
+        open sales that were shown and not bought, and a sample of those neither shown nor bought; and each user's
+        sampling rate, the share of the latter that was sampled, shape (n_users,).
     """
     horizon = shop.horizon(as_of)
     users, columns, moments = _purchases_while_open(block, shop, as_of)
@@ -152,21 +154,21 @@ def sample_page(
 
 
 def open_at(shop: Shop, sales: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which of the sales are open at each moment, shape (n_moments, n_sales)."""
+    """Return which of the sales are open at each moment (microseconds), shape (n_moments, n_sales)."""
     opens, closes = shop.catalogue.opens_at[sales], shop.catalogue.closes_at[sales]
     return (opens <= moments[:, None]) & (closes > moments[:, None])
 
 
 def user_seeds(user_ids: pa.StringArray, seed: int, as_of: int) -> NDArray[np.uint64]:
-    """Return a number for each user that depends on his id, the seed and the instant alone."""
+    """Return a pseudorandom number for each user that depends only on their id, the seed and the instant."""
     hashes = np.fromiter((zlib.crc32(user_id.encode()) for user_id in user_ids.to_pylist()), np.uint64, len(user_ids))
-    return _mix(hashes ^ _mix(np.array([seed, as_of], np.int64).view(np.uint64))[0] ^ np.uint64(as_of))
+    return _splitmix64(hashes ^ _splitmix64(np.array([seed, as_of], np.int64).view(np.uint64))[0] ^ np.uint64(as_of))
 
 
 def _purchases_while_open(
     block: Block, shop: Shop, as_of: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return user row, column of the horizon and moment of the day's purchases of sales open at that moment."""
+    """Return the user's row, the column of the horizon and the moment of each purchase of an open sale on the day."""
     horizon_sales = shop.horizon(as_of).sales
     users, events = block.purchases_between(as_of, as_of + DAY)
     sales, moments = block.sales[events], block.occurred_at[events]
@@ -175,13 +177,13 @@ def _purchases_while_open(
 
 
 def _random_keys(seeds: NDArray[np.uint64], columns: NDArray[np.int64], sales: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """Return a random number for each purchase and sale, shape (n_purchases, n_sales)."""
-    purchases = _mix(seeds + columns.astype(np.uint64))
-    return _mix(purchases[:, None] ^ _mix(sales.astype(np.uint64))[None, :])
+    """Return a pseudorandom number for each purchase and sale, shape (n_purchases, n_sales)."""
+    purchases = _splitmix64(seeds + columns.astype(np.uint64))
+    return _splitmix64(purchases[:, None] ^ _splitmix64(sales.astype(np.uint64))[None, :])
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64-bit numbers: splitmix64, Steele et al. 2014."""
+def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hash 64-bit numbers by splitmix64, Steele et al. 2014."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -15,9 +15,10 @@ from recsys.tables.night import FITTED_RECOMMENDERS
 
 BLOCK_USERS = 8192
 PART_BYTES = 4 << 20
-"""Statistics travel in parts of this size before compression: Spark holds and sorts whole rows."""
+"""Size in bytes, before compression, of the parts in which statistics are exchanged: Spark holds and sorts whole
+rows."""
 STATISTICS_BYTES = 512 << 20
-"""A worker holds the statistics of as many instants as fit into this."""
+"""Memory in bytes for the statistics in one worker; it limits the number of instants per pass."""
 
 _PARTS = pa.schema(
     [
@@ -31,18 +32,18 @@ _PARTS = pa.schema(
 )
 _PARTS_DDL = "as_of long, recommender string, statistic string, shape array<long>, start long, data binary"
 _MODELS = pa.schema([("as_of", pa.int64()), ("recommender", pa.string()), ("arrays", pa.binary())])
-_CODEC = "lz4"  # counts are mostly zeros: a tenth of the bytes for a tenth of the time that moving them takes
+_CODEC = "lz4"  # counts are mostly zeros: a tenth of the bytes, in a tenth of the time that sending them takes
 
 Sums = dict[tuple[int, str], Statistics]
 
 
 def fitted_recommenders(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
-    """Fit every recommender as of each instant.
+    """Return every recommender fitted as of each instant, as table `fitted_recommenders`.
 
-    Each worker sums the statistics of its users; the sums travel as rows of compressed parts, and one worker an
-    instant and statistic adds them up and fits the models.
+    Each worker sums the statistics of its users; the sums are exchanged in compressed parts, and for each instant and
+    kind of statistics one worker adds them up and fits the recommenders.
     """
-    frames = [_fit(histories, shop, some) for some in in_memory_groups(shop, as_ofs)]
+    frames = [_fit_group(histories, shop, some) for some in in_memory_groups(shop, as_ofs)]
     result = frames[0]
     for frame in frames[1:]:
         result = result.unionByName(frame)
@@ -50,7 +51,7 @@ def fitted_recommenders(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> 
 
 
 def in_memory_groups(shop: Shop, as_ofs: list[int]) -> list[list[int]]:
-    """Split instants into runs whose statistics fit into a worker's memory together, at least one each."""
+    """Split instants into groups of at least one, such that the statistics of a group fit into a worker's memory."""
     groups: list[list[int]] = []
     size = 0
     for as_of in as_ofs:
@@ -63,18 +64,18 @@ def in_memory_groups(shop: Shop, as_ofs: list[int]) -> list[list[int]]:
     return groups
 
 
-def _fit(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
+def _fit_group(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from _parts(_statistics(batches, shop, as_ofs))
+        yield from _cut_into_parts(_count_statistics(batches, shop, as_ofs))
 
     def fit(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield _fit_counted(batches, shop)
+        yield _fit_from_parts(batches, shop)
 
     counted = histories.mapInArrow(count, _PARTS_DDL)
     return counted.groupBy("as_of", "recommender").applyInArrow(fit, "as_of long, recommender string, arrays binary")
 
 
-def _statistics(batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: list[int]) -> Sums:
+def _count_statistics(batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: list[int]) -> Sums:
     horizons = [shop.horizon(as_of) for as_of in as_ofs]
     counting = {each.counted_by: each for each in shop.recommenders}
     sums: Sums = {(as_of, name): {} for as_of in as_ofs for name in counting}
@@ -82,11 +83,11 @@ def _statistics(batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: list[int]
         for horizon in horizons:
             histories = block.as_of(horizon.as_of, shop.history)
             for name, recommender in counting.items():
-                _add(sums[horizon.as_of, name], recommender.count(histories, horizon))
+                _add_statistics(sums[horizon.as_of, name], recommender.count(histories, horizon))
     return sums
 
 
-def _add(total: Statistics, more: Statistics) -> None:
+def _add_statistics(total: Statistics, more: Statistics) -> None:
     for name, values in more.items():
         if name in total:
             total[name] += values
@@ -94,8 +95,8 @@ def _add(total: Statistics, more: Statistics) -> None:
             total[name] = values
 
 
-def _parts(sums: Sums) -> Iterator[pa.RecordBatch]:
-    """Cut statistics into parts; a recommender without any gets one empty part, to be fitted too."""
+def _cut_into_parts(sums: Sums) -> Iterator[pa.RecordBatch]:
+    """Yield statistics in parts; a recommender without statistics gets one empty part, so that it is fitted too."""
     step = PART_BYTES // 4
     for (as_of, recommender), statistics in sums.items():
         for statistic, values in (statistics or {"": np.zeros(0, np.float32)}).items():
@@ -108,7 +109,7 @@ def _parts(sums: Sums) -> Iterator[pa.RecordBatch]:
                 )
 
 
-def _fit_counted(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordBatch:
+def _fit_from_parts(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordBatch:
     as_of, name = 0, ""
     statistics: dict[str, NDArray[np.float64]] = {}
     for row in (row for batch in batches for row in batch.to_pylist()):
@@ -126,7 +127,7 @@ def _fit_counted(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordBatc
 
 
 def _add_part(statistics: dict[str, NDArray[np.float64]], row: dict) -> None:
-    # Parts arrive in any order: in float64 their sum, rounded, does not depend on it.
+    # Parts arrive in any order; the float64 sum, rounded to float32, does not depend on it.
     total = statistics.setdefault(row["statistic"], np.zeros(row["shape"])).reshape(-1)
     length = min(PART_BYTES // 4, len(total) - row["start"])
     part = pa.decompress(row["data"], 4 * length, _CODEC)

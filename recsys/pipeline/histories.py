@@ -1,4 +1,4 @@
-"""events → user_histories: one row a user, so that everything after needs no exchange between users."""
+"""events → user_histories: one row per user, so that no later step needs to exchange events between workers."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -7,7 +7,7 @@ from recsys.shop.catalogue import Catalogue
 
 
 def user_histories(events: DataFrame, catalogue: Catalogue) -> DataFrame:
-    """Gather each user's events in order of time; sales by their position in the catalogue.
+    """Return each user's events in order of time, as table `user_histories`; sales by their position in the catalogue.
 
     Ties in time are broken by sale and kind, so that the same events give the same row.
     """

@@ -1,4 +1,4 @@
-"""Worlds that differ in nothing that is known at an instant: a feature that moves in one has seen the future."""
+"""Detection of leaks: data not known at an instant is altered; a feature whose value changes has used it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,19 +15,22 @@ from recsys.instants import DAY, from_micros
 from recsys.pipeline.shop import Shop
 from recsys.shop.histories import Block
 from recsys.tables.night import USER_HISTORIES
+from recsys.wording import plural
 
 TOLERANCE = 1e-5
-"""A larger difference has moved, of a value above 1 a larger share of it: sums of float32 come in an order that other
-users change. `popularity` moved by 2e-7 at most so, `taste_text`, a sum of many words, from -9.18539 to -9.18542."""
+"""Largest difference that is not a leak, relative for values above 1: float32 sums depend on the order of summation,
+which other users' events change. `popularity` changed by at most 2e-7 for this reason; `taste_text`, a sum over many
+words, from -9.18539 to -9.18542."""
 WORLDS = ("changed", "deleted", "shuffled")
+"""The ways in which data that is not known yet is altered."""
 PART_ROWS = 1 << 20
-"""Rows are shuffled in parts of about so many: a shop's later events do not fit into one task."""
+"""Mean number of rows that are shuffled together: the later events of a large shop do not fit into one task."""
 _RECENT = 7 * DAY
-"""An event that is changed to have occurred earlier did so within so long, where it would weigh most."""
+"""Maximum age of an event that is changed to have occurred before as_of: recent events have the largest weights."""
 
 
 class Tables(NamedTuple):
-    """What every feature is made of: validated tables, and what photos show."""
+    """The tables that features are computed from: validated tables and the tags of photos."""
 
     sales: DataFrame
     events: DataFrame
@@ -36,15 +39,17 @@ class Tables(NamedTuple):
 
 
 class Span(NamedTuple):
-    """An instant, the end of its horizon and that of the events, microseconds."""
+    """An instant and the periods after it, microseconds UTC."""
 
     as_of: int
     until: int
+    """End of the horizon."""
     end: int
+    """End of the events."""
 
 
 class _Layout(NamedTuple):
-    """The key of a table, and which columns are shuffled together, apart from the other groups."""
+    """The key of a table, and groups of columns: those of a group are shuffled together."""
 
     key: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
@@ -62,14 +67,14 @@ _LAYOUTS = {
 
 
 def is_known(as_of: int) -> Column:
-    """Tell of an event whether it occurred and was recorded before an instant."""
+    """Return the condition that an event occurred and was recorded before an instant."""
     return (f.unix_micros("occurred_at") < as_of) & (f.unix_micros("recorded_at") < as_of)
 
 
 def unknown_sales(tables: Tables, span: Span) -> DataFrame:
-    """Return `sale_id` of the sales that open from the horizon's end on and of which no event is known.
+    """Return the `sale_id` of sales that open at or after the horizon's end and have no known event.
 
-    Who looks at a sale before it opens has seen its price: such a sale is known.
+    A sale with a visit before it opens is known: its user has seen its price.
     """
     later = tables.sales.where(f.unix_micros("opens_at") >= span.until)
     visited = tables.events.where(is_known(span.as_of))
@@ -77,7 +82,7 @@ def unknown_sales(tables: Tables, span: Span) -> DataFrame:
 
 
 def altered(tables: Tables, world: str, span: Span, seed: int) -> Tables:
-    """Return the tables of one of WORLDS: what is known stays as it is, all else is altered."""
+    """Return the tables of one of WORLDS: known rows are unchanged, all others are altered."""
     unknown = f.broadcast(unknown_sales(tables, span))
     parts = {
         name: (rows.join(unknown, on="sale_id", how="left_anti"), rows.join(unknown, on="sale_id", how="left_semi"))
@@ -85,22 +90,24 @@ def altered(tables: Tables, world: str, span: Span, seed: int) -> Tables:
     }
     known = is_known(span.as_of)
     parts["events"] = (tables.events.where(known), tables.events.where(~known))
-    return Tables(*(kept.unionByName(_altered(rows, name, world, span, seed)) for name, (kept, rows) in parts.items()))
+    return Tables(
+        *(same.unionByName(_alter_rows(rows, name, world, span, seed)) for name, (same, rows) in parts.items())
+    )
 
 
-def _altered(rows: DataFrame, table: str, world: str, span: Span, seed: int) -> DataFrame:
+def _alter_rows(rows: DataFrame, table: str, world: str, span: Span, seed: int) -> DataFrame:
     if world == "deleted":
         return rows.limit(0)
     layout = _LAYOUTS[table]
-    shuffled = _shuffled(rows, layout, seed)
+    shuffled = _shuffle_rows(rows, layout, seed)
     draw = f.pmod(f.xxhash64(f.lit(seed), *layout.key), f.lit(1 << 48))
-    return shuffled if world == "shuffled" else shuffled.withColumns(_changes(table, span, draw))
+    return shuffled if world == "shuffled" else shuffled.withColumns(_changed_columns(table, span, draw))
 
 
-def _shuffled(rows: DataFrame, layout: _Layout, seed: int) -> DataFrame:
-    """Deal each group of columns out anew among the rows; columns of no group stay together."""
+def _shuffle_rows(rows: DataFrame, layout: _Layout, seed: int) -> DataFrame:
+    """Permute each group of columns independently among the rows; columns outside of groups are not permuted."""
 
-    def deal(part: pa.Table) -> pa.Table:
+    def permute(part: pa.Table) -> pa.Table:
         part = part.select(names).sort_by([(name, "ascending") for name in layout.key])
         rng = np.random.default_rng(seed)
         for group in layout.groups:
@@ -111,18 +118,18 @@ def _shuffled(rows: DataFrame, layout: _Layout, seed: int) -> DataFrame:
 
     names = rows.columns
     parts = f.lit(1 + rows.count() // PART_ROWS)
-    return rows.groupBy(f.pmod(f.xxhash64(*layout.key), parts)).applyInArrow(deal, rows.schema)
+    return rows.groupBy(f.pmod(f.xxhash64(*layout.key), parts)).applyInArrow(permute, rows.schema)
 
 
-def _changes(table: str, span: Span, draw: Column) -> dict[str, Column]:
-    """Return what becomes of columns of a table; `draw` is a random number of at least 0."""
+def _changed_columns(table: str, span: Span, draw: Column) -> dict[str, Column]:
+    """Return new values of columns of a table; `draw` is a random integer of at least 0."""
     if table == "events":
         return {"kind": f.when(f.col("kind") == "visit", "purchase").otherwise("visit"), **_changed_times(span, draw)}
     if table == "sales":
         return _changed_sales(draw)
     if table == "image_tags":
         return {
-            "image_hash": f.concat(f.lit("changed "), "image_hash"),  # else another sale's photo would show this too
+            "image_hash": f.concat(f.lit("changed "), "image_hash"),  # otherwise a known sale's photo would change too
             "tags": f.transform("tags", lambda tag: f.concat(f.lit("changed "), tag)),
             "probabilities": f.reverse("probabilities"),
         }
@@ -130,10 +137,10 @@ def _changes(table: str, span: Span, draw: Column) -> dict[str, Column]:
 
 
 def _changed_times(span: Span, draw: Column) -> dict[str, Column]:
-    """Return times of which at least one is not before the instant.
+    """Return new times of occurrence and recording, of which at least one is not before the instant.
 
-    Each of the eight pairs of occurred and recorded earlier, at the instant and later, but for both earlier: a check of
-    one of the two that is missing, or takes the instant itself in, is not hidden by the other.
+    Each can be before, at or after the instant; all eight combinations occur except both before. So the leak of a
+    feature that does not check one of the two times, or includes the instant itself, is not hidden by the other check.
     """
     pair = 1 + f.pmod(draw, f.lit(8))
     times = f.array(
@@ -146,7 +153,7 @@ def _changed_times(span: Span, draw: Column) -> dict[str, Column]:
 
 
 def _changed_sales(draw: Column) -> dict[str, Column]:
-    """Return other words, prices and attributes, and later times."""
+    """Return other titles, prices and attributes, no description, and later times."""
     later = f.pmod(draw, f.lit(5 * DAY))
     return {
         "opens_at": f.timestamp_micros(f.unix_micros("opens_at") + later),
@@ -159,7 +166,7 @@ def _changed_sales(draw: Column) -> dict[str, Column]:
 
 
 def drawn_users(events: DataFrame, as_of: int, most: int, seed: int) -> list[str]:
-    """Draw users of whom some events are known at an instant and some are not."""
+    """Return a random sample of at most `most` users who have both known and unknown events at an instant."""
     known = is_known(as_of)
     users = events.groupBy("user_id").agg(f.bool_or(known).alias("before"), f.bool_or(~known).alias("after"))
     drawn = users.where("before and after").orderBy(f.xxhash64(f.lit(seed), "user_id"), "user_id").limit(most)
@@ -167,7 +174,7 @@ def drawn_users(events: DataFrame, as_of: int, most: int, seed: int) -> list[str
 
 
 def features(shop: Shop, as_of: int, users: list[str]) -> dict[str, pd.DataFrame]:
-    """Return each feature as of an instant by its name, a row a user and a column a sale of the horizon."""
+    """Return each feature as of an instant by its name: one row per user, one column per sale of the horizon."""
     rows = pq.read_table(f"{shop.folder}/{USER_HISTORIES.name}", filters=[("user_id", "in", users)])
     batch = rows.sort_by("user_id").combine_chunks().to_batches()[0]
     scorer = shop.scorer(as_of)
@@ -183,15 +190,16 @@ def features(shop: Shop, as_of: int, users: list[str]) -> dict[str, pd.DataFrame
 def movements(
     before: Mapping[str, pd.DataFrame], after: Mapping[str, pd.DataFrame], as_of: int
 ) -> dict[str, dict[str, Any]]:
-    """Compare each feature of each user and sale; what is missing afterwards has moved.
+    """Return how far each feature has changed for the same users and sales; a missing value counts as changed.
 
     Returns:
-        By feature: values `compared` and `moved`, the `largest` difference, and an `example` of it where any moved.
+        By feature: the numbers of values `compared` and `moved` (changed by more than TOLERANCE), the `largest`
+        difference, and an `example` of it; None if none moved.
     """
-    return {name: _movement(values, after.get(name, pd.DataFrame()), as_of) for name, values in before.items()}
+    return {name: _compare_feature(values, after.get(name, pd.DataFrame()), as_of) for name, values in before.items()}
 
 
-def _movement(before: pd.DataFrame, after: pd.DataFrame, as_of: int) -> dict[str, Any]:
+def _compare_feature(before: pd.DataFrame, after: pd.DataFrame, as_of: int) -> dict[str, Any]:
     after = after.reindex(index=before.index, columns=before.columns)
     old, new = before.to_numpy(np.float64), after.to_numpy(np.float64)
     differences = np.abs(new - old)
@@ -213,17 +221,17 @@ def _movement(before: pd.DataFrame, after: pd.DataFrame, as_of: int) -> dict[str
 
 
 def merged(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up movements of the same feature at several instants; the example is that of the largest."""
+    """Return the sums of `movements` of one feature at several instants, with the example of the largest difference."""
     rows = sorted(found, key=lambda each: (each["example"] is not None, each["largest"]))
     sums = {name: sum(each[name] for each in rows) for name in ("compared", "moved")}
     return {**sums, "largest": max(each["largest"] for each in rows), "example": rows[-1]["example"]}
 
 
 def refuse_leaks(result: Mapping[str, Any]) -> None:
-    """Raise an error where any feature moved.
+    """Raise an error if any feature has changed with data that was not known.
 
     Raises:
-        LeakError: Naming each such feature, its worlds and an example.
+        LeakError: If so; names each such feature, the worlds and an example.
     """
     leaks: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["features"]:
@@ -231,17 +239,17 @@ def refuse_leaks(result: Mapping[str, Any]) -> None:
             leaks.setdefault(row["feature"], []).append(row)
     if leaks:
         raise LeakError(
-            f"{len(leaks)} features know what comes later, none may: "
-            + "; ".join(_described(name, rows) for name, rows in leaks.items())
-            + ": look at what they read of events that occurred or were recorded from as_of on, or of later sales"
+            f"{plural(len(leaks), 'feature')} with data that is not known at as_of, must be 0: "
+            + "; ".join(_describe_leak(name, rows) for name, rows in leaks.items())
+            + ": correct their use of events that occurred or were recorded from as_of on, or of later sales"
         )
 
 
-def _described(feature: str, rows: list[Mapping[str, Any]]) -> str:
+def _describe_leak(feature: str, rows: list[Mapping[str, Any]]) -> str:
     worst = max(rows, key=lambda row: row["largest"])
     example, after = worst["example"], worst["example"]["after"]
     return (
-        f"{feature} where the future is {', '.join(row['world'] for row in rows)}, such as of user "
+        f"{feature} where that data is {', '.join(row['world'] for row in rows)}, for example for user "
         f"{example['user_id']} and sale {example['sale_id']} as of {example['as_of']}: {example['before']:.6g} became "
-        f"{'nothing' if after is None else format(after, '.6g')}"
+        f"{'missing' if after is None else format(after, '.6g')}"
     )

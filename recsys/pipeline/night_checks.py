@@ -1,4 +1,4 @@
-"""What a night must hold to before it publishes."""
+"""The checks of a night before it is published."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from recsys.meta_model.training import Examples
 from recsys.pipeline.night_values import NightValues
 
 _FEWEST_NIGHTS = 3
-"""A mean over fewer nights is no measure of what is usual."""
+"""Minimum number of published nights for a mean that tonight's value is compared with."""
 _FEW_REJECTED = 0.001
-"""Where fewer rows were rejected, a few more are no change."""
+"""Smallest usual share of rejected rows: below it, a few rows more would already be a multiple."""
 
 
 def rejected_share(counts: Iterable[Mapping[str, Any]]) -> float:
-    """Return the share of all rows of the source's tables that were set aside.
+    """Return the share of the rows of all source tables that were set aside.
 
     Args:
-        counts: As in `rule_counts.json`.
+        counts: The content of `rule_counts.json`.
     """
     counts = list(counts)
     rows = {count["table"]: count["rows"] for count in counts}
@@ -31,11 +31,11 @@ def rejected_share(counts: Iterable[Mapping[str, Any]]) -> float:
 
 
 def feature_drift(model: MetaModel, examples: Examples) -> dict[str, float]:
-    """Return how far the mean of each feature is from that in training, in standard deviations there.
+    """Return the drift of each feature: its mean minus its mean in training, in standard deviations in training.
 
     Args:
-        model: Features that count nothing in it are left out.
-        examples: Drawn as those that it was trained on.
+        model: The model; features that it does not use are left out.
+        examples: Examples that were sampled like those that the model was trained on.
     """
     if not len(examples.bought):
         return {}
@@ -45,38 +45,41 @@ def feature_drift(model: MetaModel, examples: Examples) -> dict[str, float]:
 
 
 def sales_covered(rankings: DataFrame, policy: str, n_sales: int) -> float:
-    """Return the share of the horizon's sales that are in some user's ranking.
+    """Return the catalogue coverage: the share of the horizon's sales that are in at least one user's ranking.
 
     Args:
         rankings: Table `rankings`.
-        policy: Whose rankings are looked at.
-        n_sales: In the horizon. Where rankings have room for fewer, the share of those that there is room for.
+        policy: The policy whose rankings are used.
+        n_sales: Number of sales in the horizon. If all rankings together are shorter, the share is relative to their
+            total length.
     """
     sales = f.explode(f"{policy}_sales").alias("sale")
-    shown, room = rankings.select(sales).agg(f.countDistinct("sale"), f.count("sale")).collect()[0]
-    return shown / max(min(n_sales, room), 1)
+    distinct, total = rankings.select(sales).agg(f.countDistinct("sale"), f.count("sale")).collect()[0]
+    return distinct / max(min(n_sales, total), 1)
 
 
 def problems(tonight: NightValues, earlier: Sequence[NightValues], settings: NightCheckSettings) -> tuple[str, ...]:
-    """Say which checks a night does not hold to: value, rule and what to do.
+    """Return a line for each check that a night fails: value, limit and next step.
 
     Args:
-        tonight: What was measured.
-        earlier: The nights before, the latest last; those that were not published count for nothing.
+        tonight: Values of the night.
+        earlier: Values of the nights before, latest last; those that were not published are ignored.
         settings: The limits.
     """
     published = [night for night in earlier if not night.problems][-settings.nights :]
     found = (
-        _rejected(tonight, published, settings),
-        _drifted(tonight, settings),
-        _covered(tonight, settings),
-        _fewer_users(tonight, published, settings),
-        _worse_than_usual(tonight, published, settings),
+        _problem_of_rejected_rows(tonight, published, settings),
+        _problem_of_drift(tonight, settings),
+        _problem_of_coverage(tonight, settings),
+        _problem_of_users(tonight, published, settings),
+        _problem_of_ndcg(tonight, published, settings),
     )
     return tuple(problem for problem in found if problem)
 
 
-def _rejected(tonight: NightValues, published: Sequence[NightValues], settings: NightCheckSettings) -> str | None:
+def _problem_of_rejected_rows(
+    tonight: NightValues, published: Sequence[NightValues], settings: NightCheckSettings
+) -> str | None:
     if len(published) < _FEWEST_NIGHTS:
         return None
     usual = max(float(np.mean([night.rejected_share for night in published])), _FEW_REJECTED)
@@ -89,7 +92,7 @@ def _rejected(tonight: NightValues, published: Sequence[NightValues], settings: 
     )
 
 
-def _drifted(tonight: NightValues, settings: NightCheckSettings) -> str | None:
+def _problem_of_drift(tonight: NightValues, settings: NightCheckSettings) -> str | None:
     (feature, drift), limit = tonight.worst_drift, settings.max_feature_drift
     if tonight.purchases < settings.min_cases or abs(drift) <= limit:
         return None
@@ -100,17 +103,19 @@ def _drifted(tonight: NightValues, settings: NightCheckSettings) -> str | None:
     )
 
 
-def _covered(tonight: NightValues, settings: NightCheckSettings) -> str | None:
+def _problem_of_coverage(tonight: NightValues, settings: NightCheckSettings) -> str | None:
     share, limit = tonight.sales_covered, settings.min_sales_covered
     if tonight.users < settings.min_cases or share >= limit:
         return None
     return (
         f"share of sales in any user's ranking == {share:.2%}, must be at least {limit:.2%} "
-        "(night_checks.min_sales_covered): 'recsys models rollback' takes the champion before"
+        "(night_checks.min_sales_covered): 'recsys models rollback' returns to the previous champion"
     )
 
 
-def _fewer_users(tonight: NightValues, published: Sequence[NightValues], settings: NightCheckSettings) -> str | None:
+def _problem_of_users(
+    tonight: NightValues, published: Sequence[NightValues], settings: NightCheckSettings
+) -> str | None:
     before, limit = published[-1].users if published else 0, settings.min_users_share
     if before < settings.min_cases or tonight.users >= limit * before:
         return None
@@ -120,7 +125,7 @@ def _fewer_users(tonight: NightValues, published: Sequence[NightValues], setting
     )
 
 
-def _worse_than_usual(
+def _problem_of_ndcg(
     tonight: NightValues, published: Sequence[NightValues], settings: NightCheckSettings
 ) -> str | None:
     usual = [night.ndcg for night in published if night.ndcg is not None and night.pages >= settings.min_cases]

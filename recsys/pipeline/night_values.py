@@ -1,4 +1,4 @@
-"""What is measured of a night before it is published; kept as `<folder>/night_checks/<as_of>.json`."""
+"""The values that a night is checked by, stored as `<folder>/night_checks/<as_of>.json`."""
 
 from pathlib import Path
 
@@ -12,52 +12,56 @@ FOLDER = "night_checks"
 
 
 class NightValues(BaseModel):
-    """What was measured of a night before it was published, or was not."""
+    """The values of one night, measured before it is published or refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_of: AwareDatetime
     version: str
-    """The champion that ranked."""
+    """Version of the champion, which ranked."""
     rejected_share: float
+    """Share of the source's rows that were set aside, in [0, 1]."""
     sales_covered: float
-    """Of the sales of the horizon, or where users are fewer of those that their rankings have room for."""
+    """Share of the horizon's sales that are in at least one user's ranking, in [0, 1]; relative to the total length of
+    the rankings if that is less."""
     users: int
+    """Number of ranked users."""
     purchases: int
-    """Of the day before as_of, while the sale was open."""
+    """Number of purchases of open sales on the day before as_of."""
     pages: int
-    """Of that day: users who bought a sale that was open."""
+    """Number of pages of that day: one per user who bought an open sale."""
     ndcg: float | None = None
-    """ndcg@10 of the champion on these pages."""
+    """Mean ndcg@10 of the champion on these pages; None without pages."""
     calibration: float | None = None
-    """Purchases predicted per purchase made."""
+    """Ratio of predicted to observed purchases; 1 for a calibrated model."""
     drift: dict[str, float] = {}
-    """Of each feature the mean over the day's examples minus that in training, in standard deviations there."""
+    """For each feature, its mean over the day's examples minus its mean in training, in standard deviations in
+    training."""
     problems: tuple[str, ...] = ()
-    """Why the night was not published."""
+    """Why the night was not published; empty if it was."""
 
     @property
     def worst_drift(self) -> tuple[str, float]:
-        """The feature that drifted most, and how far; a name is empty where nothing was measured."""
+        """The feature with the largest absolute drift, and its drift; an empty name and 0 if none was measured."""
         return max(self.drift.items(), key=lambda item: abs(item[1]), default=("", 0.0))
 
 
-def keep(values: NightValues, folder: Path) -> None:
-    """Keep the values of a night in the shop's folder; those that the same night had before go."""
+def write_night_values(values: NightValues, folder: Path) -> None:
+    """Write the values of a night into the shop's folder, replacing earlier ones of the same night."""
     write_whole(folder / FOLDER / f"{compact(to_micros(values.as_of))}.json", values.model_dump_json(indent=1))
 
 
-def kept(folder: Path, before: int | None = None) -> list[NightValues]:
-    """Return the values of all nights before an instant, the latest last.
+def read_night_values(folder: Path, before: int | None = None) -> list[NightValues]:
+    """Return the values of all nights, or of those before an instant (microseconds UTC), latest last.
 
     Raises:
         StoreError: If a file is damaged.
     """
-    nights = [_read(path) for path in sorted((folder / FOLDER).glob("*.json"))]
+    nights = [_read_file(path) for path in sorted((folder / FOLDER).glob("*.json"))]
     return [night for night in nights if before is None or night.as_of < from_micros(before)]
 
 
-def _read(path: Path) -> NightValues:
+def _read_file(path: Path) -> NightValues:
     try:
         return NightValues.model_validate_json(path.read_text())
     except (ValidationError, ValueError) as error:

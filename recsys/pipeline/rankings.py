@@ -1,4 +1,4 @@
-"""user_histories, fitted_recommenders, a meta-model → rankings: every user against every sale of the horizon."""
+"""user_histories, fitted_recommenders, a meta-model → rankings: the best sales of the horizon for every user."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -16,7 +16,8 @@ from recsys.ranking.ranker import Ranker
 from recsys.shop.histories import Histories, blocks
 
 PAGE_CELLS = 200_000
-"""Users times sales scored together: the arrays of a page stay in the processor's cache."""
+"""Number of users times number of sales that are scored together: few enough for the arrays to stay in the CPU
+cache."""
 
 _RANKING = {
     "sales": ("int", pa.int32()),
@@ -39,17 +40,17 @@ def rankings(
 
     Args:
         histories: Table `user_histories`.
-        shop: Where the recommenders fitted as of the instant are.
-        as_of: Microseconds.
-        meta_model: What policy `meta` ranks by.
-        settings: Their policies may name other versions of the meta-model.
-        other_versions: These versions by policy.
+        shop: The shop, with recommenders fitted as of the instant.
+        as_of: The instant, microseconds UTC.
+        meta_model: The model that policy `meta` ranks by.
+        settings: Policies and lengths of the lists; policies may include other versions of the meta-model.
+        other_versions: The other versions, by their policy.
 
     Returns:
-        One row a user; for each policy lists `<policy>_sales` (positions in the horizon), `<policy>_scores` (log-odds
-        for `meta`), `<policy>_reasons` (numbers in `Scorer.reasons`) and `<policy>_covers` (which of the sale's photos
-        to show), best first, ties by sale; and his latest events, the latest last, as `history_sales` (positions in the
-        catalogue), `history_ages` (seconds before as_of, rounded up) and `history_purchases`.
+        One row per user. For each policy the lists `<policy>_sales` (positions in the horizon), `<policy>_scores`
+        (log-odds for `meta`), `<policy>_reasons` (indices into `Scorer.reasons`) and `<policy>_covers` (number of the
+        photo to show), best first, ties by sale. The user's latest events, latest last, as `history_sales` (positions
+        in the catalogue), `history_ages` (seconds before as_of, rounded up) and `history_purchases`.
     """
     columns = [(f"{policy}_{name}", *kinds) for policy in settings.policies for name, kinds in _RANKING.items()]
     columns += [(f"history_{name}", *kinds) for name, kinds in _HISTORY.items()]
@@ -74,28 +75,29 @@ def rankings(
 
 
 def ranked_lists(ranker: Ranker, histories: Histories, settings: RankingSettings) -> Iterator[pa.ListArray]:
-    """Yield for each policy the lists of sales, scores, reasons and photos to show."""
+    """Yield four arrays per policy: the lists of sales, scores, reasons and photos to show, one list per user."""
     scored = ranker.scored(histories)
     for policy in settings.policies:
         best, scores = scored.best(policy, settings.kept)
-        yield _lists(best.astype(np.int32))
-        yield _lists(scores)
-        yield _lists(scored.reasons(policy, best))
-        yield _lists(scored.covers(best))
+        yield _rows_to_lists(best.astype(np.int32))
+        yield _rows_to_lists(scores)
+        yield _rows_to_lists(scored.reasons(policy, best))
+        yield _rows_to_lists(scored.covers(best))
 
 
 def history_lists(histories: Histories, most: int) -> Iterator[pa.ListArray]:
-    """Yield the lists of sales, ages and kinds of each user's latest events."""
+    """Yield the sales, the ages (seconds) and whether they are purchases of each user's latest events, at most
+    `most`."""
     lengths = np.diff(histories.offsets)
     from_last = np.repeat(histories.offsets[1:], lengths) - np.arange(len(histories.sales))
-    kept = from_last <= most
+    is_recent = from_last <= most
     offsets = np.concatenate(([0], np.cumsum(np.minimum(lengths, most)))).astype(np.int32)
-    # Rounded up: an event less than a second before as_of would else look like one of a running session.
-    ages = -((histories.occurred_at[kept] - histories.as_of) // SECOND).astype(np.int32)
-    for values in (histories.sales[kept], ages, histories.purchases[kept]):
+    # Rounded up: with age 0, an event less than a second before as_of would look like one of a running session.
+    ages = -((histories.occurred_at[is_recent] - histories.as_of) // SECOND).astype(np.int32)
+    for values in (histories.sales[is_recent], ages, histories.purchases[is_recent]):
         yield pa.ListArray.from_arrays(offsets, pa.array(values))
 
 
-def _lists(values: NDArray) -> pa.ListArray:
+def _rows_to_lists(values: NDArray) -> pa.ListArray:
     offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, np.ascontiguousarray(values).ravel())

@@ -1,4 +1,4 @@
-"""user_histories, users → segment_rankings: what is popular among the users of whom an attribute has a value."""
+"""user_histories, users → segment_rankings: popularity among the users with a given value of an attribute."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,26 +29,28 @@ _SUMS = pa.schema(
 _SUMS_DDL = "attribute string, value string, events long, weights binary"
 
 Values = Mapping[str, list[str]]
-"""The values of each attribute that are segments."""
+"""The values of each attribute that define segments."""
 
 
 class Segment(NamedTuple):
-    """The users of whom an attribute has a value."""
+    """The users with a given value of an attribute."""
 
     attribute: str
     value: str
 
 
 EVERYONE = Segment("", "")
-"""The whole shop, users without attributes included."""
+"""All users of the shop, including those without attributes."""
 
 
 @dataclass
 class _Sum:
-    """How many events some users have, and the decayed weight of those of each sale."""
+    """Number of events of a group of users, and the sum of their decayed weights per sale."""
 
     events: int = 0
-    weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))  # (n_sales,) once anything was added
+    weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.zeros(1)
+    )  # shape (n_sales,) after the first addition
 
     def add(self, events: int, weights: NDArray[np.floating[Any]]) -> None:
         self.events += events
@@ -61,39 +63,40 @@ _Sums = defaultdict[Segment, _Sum]
 def ranked_segments(
     histories: DataFrame, users: DataFrame, shop: Shop, as_of: int, settings: SegmentSettings
 ) -> pd.DataFrame:
-    """Rank the sales of the horizon for each segment by the popularity among its users.
+    """Rank the sales of the horizon for each segment by their popularity among its users.
 
-    Their events of a sale are shrunk towards the shop's before they become a rate:
-    events(j) + prior_events * the shop's events(j) / all of the shop's events, each event decayed as in `Popularity`.
+    The events of a segment are shrunk towards those of the shop before rates are computed; sale j gets
+    events(j) + prior_events * shop_events(j) / sum of shop_events, each event decayed as in `Popularity`.
 
     Args:
         histories: Table `user_histories`.
-        users: Table `users`; it has no instants, so that attributes count as known at any.
+        users: Table `users`; it has no times, so attributes are taken as known at any instant.
         shop: The run's tables.
-        as_of: Only events known before it count, microseconds.
-        settings: Which segments, and how much is kept.
+        as_of: The instant, microseconds UTC; only events known before it are used.
+        settings: The segments, the prior and the length of the rankings.
 
     Returns:
-        Rows of table `segment_rankings`: attributes in the order of the settings, the value of most users first.
+        Rows of table `segment_rankings`: attributes in the order of the settings, values with the most users first.
 
     Source:
         Zhai & Lafferty 2004, sec. 2, Dirichlet prior; the segment is the document, the shop the collection. Unlike
-        theirs the shrunk counts go into rates a day open, smoothed towards the attributes of the sales.
+        there, the shrunk counts are turned into rates per day open, which are smoothed towards those of the sales'
+        attributes.
     """
     values = frequent_values(users, settings)
-    sums = _summed(histories, users, values, shop, as_of) if values else _Sums(_Sum)
+    sums = _sum_events(histories, users, values, shop, as_of) if values else _Sums(_Sum)
     rows = [
         {**segment._asdict(), "events": sums[segment].events, **ranking._asdict()}
-        for segment, ranking in _rankings(values, sums, shop, as_of, settings)
+        for segment, ranking in _rank_segments(values, sums, shop, as_of, settings)
     ]
     return pd.DataFrame(rows, columns=list(SEGMENT_RANKINGS.columns))
 
 
 def segment_rankings(folder: Path) -> dict[str, dict[str, Ranking]]:
-    """Read table `segment_rankings` from a run's folder.
+    """Return table `segment_rankings` of a run's folder as rankings by attribute and value.
 
     Returns:
-        For each attribute that has any, in the order configured, the ranking of each value; sales by their position
+        For each attribute with a ranking, in the configured order, the ranking of each value; sales by their position
         in the horizon.
     """
     found: dict[str, dict[str, Ranking]] = {}
@@ -105,54 +108,57 @@ def segment_rankings(folder: Path) -> dict[str, dict[str, Ranking]]:
 
 
 def frequent_values(users: DataFrame, settings: SegmentSettings) -> dict[str, list[str]]:
-    """Return the values of each attribute that most users have, most first, ties by value; an empty one is none."""
+    """Return each attribute's values with the most users, at most `max_values`, most first, ties by value.
+
+    Empty values are ignored; attributes without values are left out.
+    """
     if not settings.attributes:
         return {}
     exploded = users.select(f.explode("attributes").alias("attribute", "value"))
     wanted = exploded.where(f.col("attribute").isin(*settings.attributes) & (f.col("value") != ""))
-    place = f.row_number().over(Window.partitionBy("attribute").orderBy(f.desc("count"), "value"))
-    counted = wanted.groupBy("attribute", "value").count().withColumn("place", place)
-    rows = counted.where(f.col("place") <= settings.max_values).orderBy("place").collect()
+    number = f.row_number().over(Window.partitionBy("attribute").orderBy(f.desc("count"), "value"))
+    counted = wanted.groupBy("attribute", "value").count().withColumn("number", number)
+    rows = counted.where(f.col("number") <= settings.max_values).orderBy("number").collect()
     values = {name: [row["value"] for row in rows if row["attribute"] == name] for name in settings.attributes}
     return {name: some for name, some in values.items() if some}
 
 
-def _summed(histories: DataFrame, users: DataFrame, values: Values, shop: Shop, as_of: int) -> _Sums:
+def _sum_events(histories: DataFrame, users: DataFrame, values: Values, shop: Shop, as_of: int) -> _Sums:
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield _rows(_counted(batches, values, shop, as_of))
+        yield _sums_to_batch(_count_batches(batches, values, shop, as_of))
 
     def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield _rows(_added(row for batch in batches for row in batch.to_pylist()))
+        yield _sums_to_batch(_add_sums(row for batch in batches for row in batch.to_pylist()))
 
     columns = [f.try_element_at("attributes", f.lit(name)).alias(f"value_{n}") for n, name in enumerate(values)]
     joined = histories.join(users.select("user_id", *columns), on="user_id", how="left")
     parts = joined.mapInArrow(count, _SUMS_DDL)
     whole = parts.groupBy("attribute", "value").applyInArrow(add, _SUMS_DDL)
-    return _added(row.asDict() for row in whole.collect())
+    return _add_sums(row.asDict() for row in whole.collect())
 
 
-def _counted(batches: Iterable[pa.RecordBatch], values: Values, shop: Shop, as_of: int) -> _Sums:
-    popularity, horizon = _popularity(shop), shop.horizon(as_of)
+def _count_batches(batches: Iterable[pa.RecordBatch], values: Values, shop: Shop, as_of: int) -> _Sums:
+    popularity, horizon = _popularity_recommender(shop), shop.horizon(as_of)
     sums = _Sums(_Sum)
     for batch in (each for each in batches if each.num_rows):
         block = Block.from_batch(batch, len(shop.catalogue))
-        for segment, rows in _members(batch, values):
+        for segment, rows in _rows_by_segment(batch, values):
             known = block.take(rows).as_of(as_of, shop.history)
             sums[segment].add(len(known.sales), popularity.count(known, horizon)["events"])
     return sums
 
 
-def _members(batch: pa.RecordBatch, values: Values) -> Iterator[tuple[Segment, NDArray[np.int64]]]:
-    """Yield each segment that has users in a batch, and their rows."""
+def _rows_by_segment(batch: pa.RecordBatch, values: Values) -> Iterator[tuple[Segment, NDArray[np.int64]]]:
+    """Yield each segment with users in a batch, and the rows of these users."""
     yield EVERYONE, np.arange(batch.num_rows)
     for number, (attribute, known) in enumerate(values.items()):
         column = batch.column(f"value_{number}")
-        places = pc.index_in(column, pa.array(known, column.type)).fill_null(-1).to_numpy(zero_copy_only=False)
-        for place in np.unique(places[places >= 0]):
-            yield Segment(attribute, known[place]), np.flatnonzero(places == place)
+        codes = pc.index_in(column, pa.array(known, column.type)).fill_null(-1).to_numpy(zero_copy_only=False)
+        for code in np.unique(codes[codes >= 0]):
+            yield Segment(attribute, known[code]), np.flatnonzero(codes == code)
 
 
-def _rows(sums: _Sums) -> pa.RecordBatch:
+def _sums_to_batch(sums: _Sums) -> pa.RecordBatch:
     rows = [
         {**segment._asdict(), "events": each.events, "weights": each.weights.tobytes()}
         for segment, each in sums.items()
@@ -160,17 +166,17 @@ def _rows(sums: _Sums) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, _SUMS)
 
 
-def _added(rows: Iterable[Mapping[str, Any]]) -> _Sums:
+def _add_sums(rows: Iterable[Mapping[str, Any]]) -> _Sums:
     sums = _Sums(_Sum)
     for row in rows:
         sums[Segment(row["attribute"], row["value"])].add(row["events"], np.frombuffer(row["weights"]))
     return sums
 
 
-def _rankings(
+def _rank_segments(
     values: Values, sums: _Sums, shop: Shop, as_of: int, settings: SegmentSettings
 ) -> Iterator[tuple[Segment, Ranking]]:
-    popularity, horizon = _popularity(shop), shop.horizon(as_of)
+    popularity, horizon = _popularity_recommender(shop), shop.horizon(as_of)
     code = [each.name for each in shop.recommenders].index(POPULARITY)
     nobody = Histories.of_nobody_known(as_of, len(shop.catalogue))
     in_shop = sums[EVERYONE].weights
@@ -184,5 +190,5 @@ def _rankings(
         yield segment, Ranking(best.astype(np.int32), scores[0][best], np.full(len(best), code, np.uint8))
 
 
-def _popularity(shop: Shop) -> Recommender:
+def _popularity_recommender(shop: Shop) -> Recommender:
     return next(each for each in shop.recommenders if each.name == POPULARITY)

@@ -1,4 +1,4 @@
-"""What Python workers need to know of a shop, found by path and kept between their tasks."""
+"""The tables of a run for Spark's Python workers, opened by path and cached between tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,45 +22,47 @@ from recsys.shop.histories import HistorySettings
 
 @dataclass(frozen=True)
 class Shop:
-    """The settings and the folder of a run's tables; the folder is one that every Spark worker can read."""
+    """The settings and the folder of a run's tables; every Spark worker must be able to read the folder."""
 
     folder: str
     version: str
-    """Differs whenever the tables differ: workers keep what they opened."""
+    """Digest that changes with the tables; workers cache what they opened by it."""
     history: HistorySettings
     recommender_settings: RecommenderSettings
     horizon_hours: float
 
     @property
     def catalogue(self) -> Catalogue:
-        """All sales."""
-        return _opened(self).catalogue
+        """The catalogue of all sales."""
+        return _open_shop(self).catalogue
 
     @property
     def recommenders(self) -> list[Recommender]:
         """The recommenders in use."""
-        return _opened(self).recommenders
+        return _open_shop(self).recommenders
 
     def horizon(self, as_of: int) -> Horizon:
-        """Return the sales that a night at an instant ranks."""
+        """Return the sales open at any instant of the horizon from `as_of`, which a night ranks."""
         return self.catalogue.horizon(as_of, self.horizon_hours)
 
     def with_open_sales(self, as_ofs: list[int]) -> list[int]:
-        """Return the instants at which a night has anything to rank: a shop was once closed, or not yet open."""
+        """Return the instants whose horizon has an open sale; a shop may have been closed, or not have opened yet."""
         return self.catalogue.with_open_sales(as_ofs, self.horizon_hours)
 
     def scorer(self, as_of: int) -> Scorer:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""
-        return _scorer(self, as_of)
+        return _load_scorer(self, as_of)
 
     def ranker(
         self, as_of: int, meta_model: MetaModel, other_versions: Mapping[str, MetaModel] = MappingProxyType({})
     ) -> Ranker:
-        """Return what ranks the sales of the horizon of an instant, with photos where the shop has any."""
-        return Ranker(self.scorer(as_of), meta_model, _covers(self, as_of), other_versions)
+        """Return the ranker of the horizon of an instant; it chooses photos too if the shop has any."""
+        return Ranker(self.scorer(as_of), meta_model, _load_covers(self, as_of), other_versions)
 
 
 class _Opened:
+    """The tables of a shop, read on first use."""
+
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
 
@@ -76,32 +78,32 @@ class _Opened:
 
 
 @lru_cache(maxsize=2)
-def _opened(shop: Shop) -> _Opened:
+def _open_shop(shop: Shop) -> _Opened:
     return _Opened(shop)
 
 
 @lru_cache(maxsize=2)
-def _covers(shop: Shop, as_of: int) -> Covers | None:
+def _load_covers(shop: Shop, as_of: int) -> Covers | None:
     gallery = shop.catalogue.gallery
     return Covers(gallery, shop.horizon(as_of)) if gallery else None
 
 
 @lru_cache(maxsize=2)
-def _scorer(shop: Shop, as_of: int) -> Scorer:
+def _load_scorer(shop: Shop, as_of: int) -> Scorer:
     rows = pq.read_table(f"{shop.folder}/fitted_recommenders/as_of={as_of}", partitioning=None).to_pylist()
     arrays = {row["recommender"]: row["arrays"] for row in rows}
     return Scorer.load(shop.recommenders, arrays, shop.horizon(as_of))
 
 
 def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
-    """Read the photos and their themes from a run's folder; None for a shop without photos.
+    """Return the photos and their themes from a run's folder; None for a shop without photos.
 
-    None also where they are of other sales: a run whose sales have changed finds the last ones there until its themes
-    are built, and the steps before need none.
+    Also None if they belong to other sales: when the sales have changed, the folder holds earlier photos until the
+    step that builds themes has run, and the steps before it do not use them.
 
     Args:
-        folder: Of the run.
-        position: Of each sale in the catalogue.
+        folder: The run's folder.
+        position: Position of each sale in the catalogue, by its id.
     """
     path = folder / THEME_MODEL
     tables = [folder / "image_themes", folder / "sale_themes"]

@@ -1,4 +1,4 @@
-"""A shop's raw tables → our tables: SQL files at the edge, the only place that knows raw names."""
+"""A shop's raw tables → our tables, by the shop's SQL files: the only place that knows names of raw columns."""
 
 import hashlib
 from pathlib import Path
@@ -16,25 +16,25 @@ from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
-"""What Spark raises; the latter, such as of a damaged file, have no class of their own in Python."""
+"""Errors that Spark raises; those without a class in Python, such as of a damaged file, are Py4JJavaError."""
 
 
 def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path) -> dict[str, DataFrame]:
-    """Open every raw table, and `recorded_events`: what the service was told of, empty where it was of nothing.
+    """Open every raw table, and `recorded_events`: the events that the service recorded, empty if there are none.
 
     Args:
         spark: The session.
-        settings: Of the source.
-        folder: The shop's.
+        settings: Settings of the source.
+        folder: The shop's folder.
 
     Raises:
-        InputError: If one cannot be read.
+        InputError: If a table cannot be read.
     """
     raw = {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
-    return {RECORDED_EVENTS: _recorded_events(spark, folder), **raw}
+    return {RECORDED_EVENTS: _read_recorded_events(spark, folder), **raw}
 
 
-def _recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
+def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
     if (folder / COMPACTED_EVENTS.name).exists():
         return COMPACTED_EVENTS.read(spark, folder)
     columns = [StructField(name, kind) for name, kind in COMPACTED_EVENTS.columns.items()]
@@ -42,7 +42,7 @@ def _recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
 
 
 def select_table(spark: SparkSession, table: Table, settings: SourceSettings, raw: dict[str, DataFrame]) -> DataFrame:
-    """Run a table's SQL file over the raw tables; optional columns that it leaves out become null.
+    """Return a table, selected from the raw tables by its SQL file; optional columns that it leaves out become null.
 
     Raises:
         InputError: If the file is missing or Spark refuses it.
@@ -54,12 +54,12 @@ def select_table(spark: SparkSession, table: Table, settings: SourceSettings, ra
     known = f"raw tables are {', '.join(sorted(raw))}"
     try:
         selected = spark.sql(path.read_text(), None, **raw)
-        selected.schema  # noqa: B018  Spark looks at the query only now
+        selected.schema  # noqa: B018  Spark analyses the query only now
     except SPARK_ERRORS as error:
         raise InputError(f"{path}: {first_line(error)}; {known}") from error
     except KeyError as error:
         raise InputError(f"{path}: {{{error.args[0]}}} is no raw table; {known}") from error
-    except (ValueError, IndexError) as error:  # what Python's formatter says of other braces
+    except (ValueError, IndexError) as error:  # of Python's formatter, about other braces
         raise InputError(f"{path}: {error}; {known}: braces name one, others are written {{{{ and }}}}") from error
     table.check(selected, str(path))
     for name in table.optional:
@@ -69,15 +69,15 @@ def select_table(spark: SparkSession, table: Table, settings: SourceSettings, ra
 
 
 def has_table(table: Table, settings: SourceSettings) -> bool:
-    """Tell whether the source has an optional table."""
+    """Return whether the source has an optional table: an SQL file of its name."""
     return (Path(settings.sql) / f"{table.name}.sql").exists()
 
 
 def fingerprint(settings: SourceSettings, folder: Path) -> str:
-    """Return a digest of the SQL files and of the raw files' names, sizes and times.
+    """Return a digest of the settings, the SQL files, and the names, sizes and modification times of the raw files.
 
-    A catalogue table or a URL is named but not looked into: its settings stand for it. Recorded events count where the
-    SQL selects from them.
+    Of a catalogue table or a URL only the settings are included, not its content. The files of recorded events are
+    included if the SQL selects from them.
     """
     found = hashlib.sha256(digest(settings).encode())
     for path in sorted(Path(settings.sql).glob("*.sql")):
@@ -86,7 +86,7 @@ def fingerprint(settings: SourceSettings, folder: Path) -> str:
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
             _add_files(found, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
     for _, raw in sorted(settings.raw.items()):
-        _add_files(found, _files(raw))
+        _add_files(found, _files_of_table(raw))
     return found.hexdigest()
 
 
@@ -97,14 +97,14 @@ def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the line of an error of Spark that says what is wrong; plans and traces are beside it."""
+    """Return the line of Spark's error that states the cause; the others are query plans and stack traces."""
     lines = str(error).strip().splitlines()
-    if isinstance(error, PythonException):  # of a worker: the last line of its trace
+    if isinstance(error, PythonException):  # in a worker: the last line of its stack trace
         return lines[-1]
     return lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
 
 
-def _files(raw: RawTable) -> list[Path]:
+def _files_of_table(raw: RawTable) -> list[Path]:
     if raw.path is None or "://" in raw.path:
         return []
     root = Path(raw.path)
@@ -114,7 +114,7 @@ def _files(raw: RawTable) -> list[Path]:
 
 
 def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
-    place = raw.table or raw.path
+    location = raw.table or raw.path
     if raw.path and "://" not in raw.path and not Path(raw.path).exists():
         raise InputError(f"raw table '{name}': {raw.path} does not exist: correct source.raw.{name}.path")
     try:
@@ -122,11 +122,11 @@ def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
             spark.table(raw.table) if raw.table else spark.read.format(raw.format).options(**raw.options).load(raw.path)
         )
     except SPARK_ERRORS as error:
-        raise InputError(f"raw table '{name}' at {place}: {first_line(error)}") from error
+        raise InputError(f"raw table '{name}' at {location}: {first_line(error)}") from error
 
 
 def check_settings(settings: SourceSettings) -> None:
-    """Check what can be checked without Spark.
+    """Check that the folder of SQL files exists, without Spark.
 
     Raises:
         ConfigurationError: If the folder of SQL files is missing.

@@ -1,4 +1,4 @@
-"""Rules for source rows: those that break one are set aside with its name, or kept and counted."""
+"""Rules for rows of the source: a row that breaks one is set aside with the rule's name, or used and counted."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,19 +9,25 @@ from pyspark.sql import functions as f
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.snapshot.format import MAX_IMAGES
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS, Table
+from recsys.wording import plural
 
 MAX_ID_BYTES = 256
 _EXAMPLES = 3
+"""Number of example rows that are shown for each broken rule."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition, in SQL, that is true of the rows that break the rule."""
+    """A rule for the rows of a table."""
 
     name: str
     meaning: str
+    """The rule in words."""
     broken: str
+    """Condition in SQL that is true for rows that break the rule."""
     action: Literal["set aside", "kept", "not yet"] = "set aside"
+    """What happens to a row that breaks the rule: it is moved to table `rejected_rows`, used and counted, or left out
+    because it is not known yet."""
 
 
 def _id_rules(column: str) -> tuple[Rule, ...]:
@@ -50,7 +56,7 @@ SALE_RULES = (
         "price is null or a positive finite number",
         "not (price > 0 and price < double('Infinity'))",
     ),
-    Rule("sale_id_unique", "a sale_id stands once; the sale that opens first is used", "copy > 1"),
+    Rule("sale_id_unique", "sale_id is unique; of duplicates the sale that opens first is used", "copy > 1"),
 )
 
 EVENT_RULES = (
@@ -71,7 +77,7 @@ EVENT_RULES = (
     ),
     Rule(
         "purchase_while_open",
-        "a purchase lies in [opens_at, closes_at) of its sale; another tells taste, but is no training example",
+        "a purchase is in [opens_at, closes_at) of its sale; others are used for taste, but not as training examples",
         "kind = 'purchase' and not (occurred_at >= opens_at and occurred_at < closes_at)",
         "kept",
     ),
@@ -84,67 +90,70 @@ IMAGE_RULES = (
         f"position is in 0..{MAX_IMAGES - 1}, 0 for the cover",
         f"position is null or position < 0 or position >= {MAX_IMAGES}",
     ),
-    Rule("position_unique", "a position stands once a sale; the first image_uri is used", "copy > 1"),
+    Rule("position_unique", "position is unique per sale; of duplicates the first image_uri is used", "copy > 1"),
 )
 EVENT_UNIQUE = Rule(
     "event_unique",
-    "an event (user_id, sale_id, kind, occurred_at) stands once; the first recorded is used",
+    "an event (user_id, sale_id, kind, occurred_at) is unique; of duplicates the first recorded is used",
     "copy > 1",
 )
-USER_RULES = (*_id_rules("user_id"), Rule("user_id_unique", "a user_id stands once", "copy > 1"))
+USER_RULES = (*_id_rules("user_id"), Rule("user_id_unique", "user_id is unique; of duplicates one is used", "copy > 1"))
 
 
 @dataclass(frozen=True)
 class RuleCount:
-    """How many rows of a table broke a rule, with examples."""
+    """Number of rows of a table that broke a rule, with examples."""
 
     table: str
     rule: Rule
     rows: int
+    """Number of rows of the table."""
     broken: int
+    """Number of rows that break the rule and no earlier one."""
     examples: tuple[str, ...] = ()
+    """A few of these rows, as JSON."""
 
     @property
     def passed(self) -> bool:
-        """Tell whether no row broke the rule; an event that is not known yet breaks nothing."""
+        """Whether no row broke the rule; an event that is not known yet is not an error."""
         return self.broken == 0 or self.rule.action == "not yet"
 
 
 def flag_sales(sales: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
     first = ("opens_at", "closes_at", "title", "description", "price")
-    return _flag_copies(_flag(sales, SALE_RULES[:-1]), "sale_id", first, SALE_RULES[-1])
+    return _flag_copies(_flag_rows(sales, SALE_RULES[:-1]), "sale_id", first, SALE_RULES[-1])
 
 
 def flag_users(users: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
-    return _flag_copies(_flag(users, USER_RULES[:-1]), "user_id", (f.to_json("attributes"),), USER_RULES[-1])
+    return _flag_copies(_flag_rows(users, USER_RULES[:-1]), "user_id", (f.to_json("attributes"),), USER_RULES[-1])
 
 
 def flag_images(images: DataFrame, sales: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
     known = images.join(f.broadcast(sales.select("sale_id", "opens_at")), on="sale_id", how="left")
-    flagged = _flag(known, IMAGE_RULES[:-1]).select(*SALE_IMAGES.columns, "rule")
+    flagged = _flag_rows(known, IMAGE_RULES[:-1]).select(*SALE_IMAGES.columns, "rule")
     return _flag_copies(flagged, ("sale_id", "position"), ("image_uri",), IMAGE_RULES[-1])
 
 
 def flag_events(events: DataFrame, sales: DataFrame, as_of: int) -> DataFrame:
-    """Add `rule`, the name of the first rule that a row breaks or null, and `recorded_at` where it is missing.
+    """Add `rule`, the name of the first rule that a row breaks or null; a missing `recorded_at` becomes `occurred_at`.
 
-    Duplicates are not looked for here: see `first_copies`.
+    Duplicates are not flagged here: see `first_copies` and `later_copies`.
     """
     windows = f.broadcast(sales.select("sale_id", "opens_at", "closes_at"))
     rules = [
         Rule(rule.name, rule.meaning, rule.broken.replace(":as_of", str(as_of)), rule.action) for rule in EVENT_RULES
     ]
     known = events.withColumn("recorded_at", f.coalesce("recorded_at", "occurred_at"))
-    return _flag(known.join(windows, on="sale_id", how="left"), rules).select(*EVENTS.columns, "rule")
+    return _flag_rows(known.join(windows, on="sale_id", how="left"), rules).select(*EVENTS.columns, "rule")
 
 
 def first_copies(events: DataFrame) -> DataFrame:
-    """Keep of each event the copy recorded first; the greatest revenue where copies differ.
+    """Return one row per event, with the earliest `recorded_at` and the largest revenue of its copies.
 
-    Users are brought together first, so that the sums need no second exchange.
+    Rows are partitioned by user first, so that later steps, which group by user, need no second exchange.
     """
     key = ["user_id", "sale_id", "kind", "occurred_at"]
     copies = events.repartition("user_id").groupBy(*key)
@@ -154,29 +163,29 @@ def first_copies(events: DataFrame) -> DataFrame:
 
 
 def later_copies(events: DataFrame) -> DataFrame:
-    """Return the copies that `first_copies` leaves out."""
+    """Return the duplicates that `first_copies` leaves out: all but the first recorded copy of each event."""
     order = Window.partitionBy("user_id", "sale_id", "kind", "occurred_at").orderBy("recorded_at", f.desc("revenue"))
     later = events.withColumn("copy", f.row_number().over(order)).where("copy > 1").drop("copy")
     return later.withColumn("rule", f.lit(EVENT_UNIQUE.name))
 
 
 def usable(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
-    """Return the rows that break no rule, or one whose rows are kept."""
-    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(_names(rules, "kept")))
+    """Return the rows that are used: they break no rule, or one with action "kept"."""
+    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(_names_of_rules(rules, "kept")))
 
 
 def set_aside(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
-    """Return the rows that break a rule whose rows are set aside."""
-    return flagged.where(f.col("rule").isin(_names(rules, "set aside")))
+    """Return the rows that break a rule with action "set aside"."""
+    return flagged.where(f.col("rule").isin(_names_of_rules(rules, "set aside")))
 
 
-def kept(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
-    """Return the rows that break a rule whose rows are kept."""
-    return flagged.where(f.col("rule").isin(_names(rules, "kept")))
+def used_despite_rule(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
+    """Return the rows that break a rule with action "kept": they are used all the same."""
+    return flagged.where(f.col("rule").isin(_names_of_rules(rules, "kept")))
 
 
 def rejected_rows(flagged: DataFrame, table: Table) -> DataFrame:
-    """Return rows of table `rejected_rows`: the rule's name and the row as JSON."""
+    """Return flagged rows of a table as rows of table `rejected_rows`: the rule's name and the row as JSON."""
     row = f.to_json(
         f.struct(*[name for name in table.columns if name in flagged.columns]), {"ignoreNullFields": "false"}
     )
@@ -184,25 +193,26 @@ def rejected_rows(flagged: DataFrame, table: Table) -> DataFrame:
 
 
 def observed_rules(flagged: DataFrame, rules: tuple[Rule, ...], observation: Observation) -> DataFrame:
-    """Return the same rows, counted by rule into the observation while they are written."""
-    return flagged.observe(observation, *_tallies(rules))
+    """Return the same rows; when they are written, the observation gets the number that break each rule."""
+    return flagged.observe(observation, *_count_columns(rules))
 
 
 def rule_counts(
     table: Table, rules: tuple[Rule, ...], flagged: DataFrame, observation: Observation, written: int
 ) -> list[RuleCount]:
-    """Return what the observation counted; where no row was written, Spark may have skipped it: count again."""
-    seen = observation.get if written else flagged.agg(*_tallies(rules)).collect()[0].asDict()
+    """Return the counts of the observation; if no row was written, Spark may have skipped it, so count the rows
+    again."""
+    seen = observation.get if written else flagged.agg(*_count_columns(rules)).collect()[0].asDict()
     return [RuleCount(table.name, rule, seen["rows"], seen[rule.name]) for rule in rules]
 
 
-def _tallies(rules: tuple[Rule, ...]) -> list[Column]:
+def _count_columns(rules: tuple[Rule, ...]) -> list[Column]:
     broken = [f.count_if(f.col("rule") == rule.name).alias(rule.name) for rule in rules]
     return [f.count(f.lit(1)).alias("rows"), *broken]
 
 
 def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]:
-    """Add to each count a few of the rows that break its rule, given as rows of table `rejected_rows`."""
+    """Return the counts with a few of the rows that break each rule, from rows of table `rejected_rows`."""
     if all(count.passed for count in counts):
         return counts
     order = Window.partitionBy("table", "rule").orderBy(f.xxhash64("row"), "row")
@@ -214,7 +224,7 @@ def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]
 
 
 def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
-    """Check that enough rows are left.
+    """Check that enough rows of each table can be used.
 
     Raises:
         EmptyInputError: If table sales or events has no usable row.
@@ -229,10 +239,10 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
         if aside > max_rejected_share * rows:
             worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
             raise RejectedRowsError(
-                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, allowed are {max_rejected_share:.2%} "
-                f"(source.max_rejected_share); most break '{worst.rule.name}' ({worst.rule.meaning}): "
-                f"{worst.broken:,} rows, such as {(worst.examples or ('',))[0][:300]}: correct the source, or "
-                "allow a larger share"
+                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, must be at most "
+                f"{max_rejected_share:.2%} (source.max_rejected_share); most break '{worst.rule.name}' "
+                f"({worst.rule.meaning}): {plural(worst.broken, 'row')}, such as {(worst.examples or ('',))[0][:300]}: "
+                "correct the source, or allow a larger share"
             )
         unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}
         if rows == sum(unusable.values()) and table in (SALES, EVENTS):
@@ -243,11 +253,11 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
             )
 
 
-def _names(rules: tuple[Rule, ...], action: str) -> list[str]:
+def _names_of_rules(rules: tuple[Rule, ...], action: str) -> list[str]:
     return [rule.name for rule in rules if rule.action == action]
 
 
-def _flag(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
+def _flag_rows(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
     flag = f.lit(None).cast("string")
     for rule in reversed(rules):
         flag = f.when(f.expr(rule.broken), f.lit(rule.name)).otherwise(flag)
@@ -257,7 +267,7 @@ def _flag(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
 def _flag_copies(
     flagged: DataFrame, key: str | tuple[str, ...], order: tuple[str | Column, ...], unique: Rule
 ) -> DataFrame:
-    """Flag all but the first of the rows of a key that break no other rule."""
+    """Flag all but the first of the rows with equal keys that break no other rule."""
     usable_first = Window.partitionBy(*([key] if isinstance(key, str) else key)).orderBy(
         f.col("rule").isNotNull(), *order
     )

@@ -1,4 +1,4 @@
-"""Versions of the registered model: what each carries, in what two differ, what a backtest says of two."""
+"""Versions of the registered model: their metadata, how two differ in configuration, and in a backtest."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -14,27 +14,32 @@ CHALLENGER = "challenger"
 
 
 class ModelVersion(NamedTuple):
-    """What is known of a version without reading its files."""
+    """Metadata of a version, known without reading its files."""
 
     version: str
     aliases: tuple[str, ...]
+    """Aliases of the version, ascending, such as champion."""
     created_at: datetime
+    """When it was registered."""
     as_of: int | None
-    """Trained on what was known up to this instant, microseconds; None where an earlier project registered it."""
+    """Instant before which all data it was trained on was known, microseconds UTC; None if it was registered
+    without."""
     made_by: str
-    """`nightly` or `backtest`."""
+    """What trained it: `nightly` or `backtest`."""
     fingerprint: str
-    """Of data, settings and code."""
+    """Digest of data, settings and code."""
     data_fingerprint: str
+    """Digest of the validated tables."""
     configuration: str
-    """A digest of `model_configuration`."""
+    """Digest of `model_configuration`."""
     code_version: str
+    """Digest of the code that trained it."""
     metrics: Mapping[str, float]
-    """On its training set; and how many examples that had."""
+    """Metrics on the training set, and the number of its examples."""
 
 
 def model_configuration(settings: Settings) -> dict[str, Any]:
-    """Return the settings that make a model what it is, as plain values."""
+    """Return the settings that determine a model, as plain values."""
     return {
         "meta_model": settings.meta_model.model_dump(mode="json"),
         "history": settings.history.model_dump(mode="json"),
@@ -45,27 +50,35 @@ def model_configuration(settings: Settings) -> dict[str, Any]:
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return each setting that two configurations have differently, by its dotted name; None where one has none."""
-    first, second = dict(_flat(one)), dict(_flat(other))
+    """Return (dotted name, value, other value) of each setting that differs, by name; None for a setting that is
+    absent."""
+    first, second = dict(_flatten(one)), dict(_flatten(other))
     names = sorted(first.keys() | second.keys())
     return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{before}{name}", value
+            yield f"{prefix}{name}", value
 
 
 def pairs(policies: list[str]) -> dict[str, tuple[str, str]]:
-    """Return every two of the policies by the name that a backtest gives their difference."""
+    """Return all pairs of policies by the name of their difference in a backtest's result."""
     return {f"{one} - {other}": (one, other) for one, other in combinations(policies, 2)}
 
 
 def evidence(run_id: str, backtest: Mapping[str, Any], version: str, champion: str) -> Evidence | None:
-    """Return what a backtest says of a version against the champion; None where it does not hold both."""
+    """Return the difference of a version and the champion in a backtest; None if it did not measure both.
+
+    Args:
+        run_id: The backtest's run in MLflow.
+        backtest: Its result; see `jobs.backtest`.
+        version: Number of the version.
+        champion: Number of the champion.
+    """
     window, differences = backtest["window"], backtest.get(f"paired_{NDCG}", {})
     policies = {number: policy for policy, number in window.get("versions", {}).items()}
     if version not in policies or champion not in policies:

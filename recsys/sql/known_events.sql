@@ -1,5 +1,5 @@
--- One row per event that is known at :as_of: of each user the latest :max_events of the last :days.
--- Known is what occurred and was recorded strictly before :as_of (microseconds since 1970 UTC).
+-- One row per event that is known at :as_of, at most the latest :max_events per user of the last :days.
+-- An event is known if it occurred and was recorded strictly before :as_of (microseconds since 1970 UTC).
 with known as (
     select *
     from {events}

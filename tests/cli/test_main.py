@@ -128,7 +128,7 @@ def test_validate_of_a_refused_source_prints_the_rules_and_fails(run, spark, sho
     status, out, err = run("validate", "--conf", shop.configuration(source=strict))
     assert status == 1
     assert "price_valid" in out
-    assert "table sales: 1 of 15 rows break a rule, allowed are 0.00% (source.max_rejected_share)" in err
+    assert "table sales: 1 of 15 rows break a rule, must be at most 0.00% (source.max_rejected_share)" in err
     shop.write(sales, [])
     status, out, err = run("validate", "--conf", shop.configuration())
     assert "table events has 0 rows that can be used" in error_of((status, out, err))

@@ -30,13 +30,13 @@ for path in sys.argv[1:]:
     said[path] = out.getvalue()
 print(json.dumps(said))
 """
-"""One process for all of them: most of a job's start are imports that they share."""
+"""One process for all jobs: most of a job's start-up time is for imports that they share."""
 PATIENCE = 300.0
-"""Seconds that a busy machine may take for what an idle one does in ten."""
+"""Timeout in seconds; an idle machine needs ten."""
 
 
 def run_elsewhere(command: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in another folder than the project's, with what the tests import."""
+    """Run a command outside of the project's folder, with the path from which the tests import."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
@@ -62,7 +62,7 @@ def test_every_step_of_the_night_is_a_script():
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_job_starts_from_any_folder_and_says_what_it_takes(help_texts, script):
+def test_job_starts_in_any_folder_and_explains_its_options(help_texts, script):
     name = Path(script).stem
     text = help_texts[str(ROOT / script)]
     assert f"\n{name}: " in text
@@ -70,13 +70,13 @@ def test_job_starts_from_any_folder_and_says_what_it_takes(help_texts, script):
 
 
 def submit(script: str, folder: Path, conf: Path) -> tuple[int, str]:
-    """Return the exit status of a job under spark-submit, and all that both say: Spark sends what Python says on."""
+    """Return the exit status and the output of a job under spark-submit; Spark's output includes that of Python."""
     done = run_elsewhere([BIN / "spark-submit", ROOT / script, "--conf", conf], folder)
     return done.returncode, done.stdout + done.stderr
 
 
 @MLFLOW_WARNS
-def test_submitted_job_of_a_night_that_is_done_changes_nothing(published_shop, tmp_path):
+def test_submitted_job_of_a_finished_night_changes_nothing(published_shop, tmp_path):
     conf = tmp_path / "shop.yaml"
     conf.write_text(yaml.safe_dump(published_shop.raw_settings()))
     before = contents(published_shop.folder)
@@ -88,7 +88,7 @@ def test_submitted_job_of_a_night_that_is_done_changes_nothing(published_shop, t
     assert contents(published_shop.folder) == before
 
 
-def test_submitted_job_does_the_steps_that_are_due(tmp_path):
+def test_submitted_job_runs_the_steps_that_are_due(tmp_path):
     shop = SmallShop(tmp_path).write(*random_rows(1))
     status, said = submit("jobs/night/validate_tables.py", tmp_path, shop.configuration(spark=SMALL_SPARK))
     assert status == 0, said

@@ -10,7 +10,7 @@ from jobs.registry import tracking
 from jobs.registry.promote_model import appoint
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
-from recsys.pipeline.night_values import NightValues, keep
+from recsys.pipeline.night_values import NightValues, write_night_values
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 pytestmark = MLFLOW_WARNS
@@ -87,7 +87,7 @@ def test_promotion_without_evidence_is_refused_with_the_command_that_gives_it(ru
 
 def test_forced_promotion_needs_a_reason_and_is_in_the_log(run, conf):
     status, _, err = run("models", "promote", 2, "--force", "--conf", conf)
-    assert (status, "--why == '', must say why" in err) == (1, True)
+    assert (status, "--why == '', must give the reason" in err) == (1, True)
     status, out, _ = run("models", "promote", 2, "--force", "--why", "new [own] visits", "--by", "ann", "--conf", conf)
     assert status == 0
     assert "Version 2 is the champion, instead of version 1. No backtest has measured both." in out
@@ -119,7 +119,7 @@ def test_drift_shows_the_nights_in_order(run, conf, shop, tmp_path):
     values = {"version": "1", "rejected_share": 0.01, "sales_covered": 0.5, "users": 4000, "purchases": 9, "pages": 8}
     for day, further in enumerate(({"ndcg": 0.25, "drift": {"price": -0.5}}, {"problems": ("broken",)})):
         night = NightValues(as_of=AS_OF + timedelta(days=day), calibration=1.25, **values, **further)
-        keep(night, Path(shop.settings().folder))
+        write_night_values(night, Path(shop.settings().folder))
     file = tmp_path / "drift.json"
     _, out, _ = run("models", "drift", "--conf", conf, "--json", file)
     assert "2026-03-01 00:00 1 1.00% 50% 4,000 0.2500 1.25 -0.50 price passed" in out

@@ -291,7 +291,7 @@ def test_exposures_gathers_each_page_once(run, spark, shop, serve):
     status, out, _ = run("exposures", "--conf", conf)
     assert status == 0
     assert out.splitlines() == [
-        "exposures: 3 records of 1 files for 2026-03-01; 0 duplicates, 0 lines set aside",
+        "exposures: 3 records of 1 file for 2026-03-01; 0 duplicates, 0 lines set aside",
         f"recorded_events: {nothing}",
     ]
     assert run("exposures", "--conf", conf)[1].splitlines()[0] == f"exposures: {nothing}"

@@ -41,7 +41,7 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
 
 @pytest.fixture(scope="module")
 def measured(shop) -> tuple[dict, pd.DataFrame]:
-    """The result and its pages, before another backtest of the same window replaces them."""
+    """The result and its pages, read before another backtest of the same window replaces them."""
     run = window(shop.settings(), FIRST, LAST)
     return backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
 
@@ -71,7 +71,7 @@ def test_result_has_its_stable_shape(result):
             assert 0 <= metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"] <= 1
 
 
-def test_window_says_what_was_measured(result):
+def test_window_describes_the_backtest(result):
     found = result["window"]
     assert (found["from"], found["to"], found["days"]) == ("2026-02-27", "2026-02-28", 2)
     assert found["trained_on"] == "3 days before 2026-02-27"
@@ -98,13 +98,13 @@ def test_meta_model_is_trained_on_days_before_the_window_only(result, shop):
     assert set(measured["as_of"]) == {FIRST, LAST}
 
 
-def test_same_window_gives_the_same_result_without_doing_anything_again(result, shop, monkeypatch):
+def test_repeated_window_gives_the_same_result_without_rerunning_a_step(result, shop, monkeypatch):
     for name in ("page_metrics", "training_examples", "known_users", "train"):
         monkeypatch.setattr(measure_pages, name, None)
     assert backtest(window(shop.settings(), FIRST, LAST)) == result
 
 
-def test_sampled_users_are_fewer_and_those_of_the_seed(shop, result):
+def test_sample_of_users_is_smaller_and_depends_on_the_seed(shop, result):
     results = [backtest(window(shop.settings(), FIRST, LAST), 0.5, seed) for seed in (1, 2, 1)]
     users = [each["policies"]["meta"]["users"] for each in results]
     assert results[0]["policies"] == results[2]["policies"] != results[1]["policies"]
@@ -121,18 +121,18 @@ def test_model_of_a_backtest_does_not_become_the_champion(result, shop, publishe
     assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
 
 
-# What explains the figures, computed again in plain Python from the pages.
+# Explanations of the metrics, computed in plain Python from the pages.
 
 
 def mean(pages: pd.DataFrame, policy: str, metric: str = "ndcg@10") -> float:
     return float(pages.loc[pages["policy"] == policy, metric].mean())
 
 
-def test_ablation_has_a_row_a_feature_that_says_what_the_pages_say(result, pages):
+def test_ablation_has_one_row_per_feature_that_agrees_with_the_pages(result, pages):
     features = [row["feature"] for row in result["coefficients"]]
     assert [row["feature"] for row in result["ablation"]] == features
     whole, alone = mean(pages, "ablation: all features"), mean(pages, "ablation: popularity only")
-    assert whole == mean(pages, "meta")  # so few examples are not drawn from
+    assert whole == mean(pages, "meta")  # with so few examples, all are used
     for row in result["ablation"][1:]:
         name = row["feature"]
         assert row["alone"] == result["policies"][name]["ndcg@10"]
@@ -141,7 +141,7 @@ def test_ablation_has_a_row_a_feature_that_says_what_the_pages_say(result, pages
     assert len({row["removed"]["value"] for row in result["ablation"]}) > 3
 
 
-def test_learning_curve_ends_with_the_product_itself(result, shop, pages):
+def test_learning_curve_ends_with_the_meta_model_itself(result, shop, pages):
     run = window(shop.settings(), FIRST, LAST)
     examples = pq.read_table(run.folder / "training_examples").to_pandas()
     assert [point["days"] for point in result["learning_curve"]] == [1, 2, 3]
@@ -216,7 +216,7 @@ def test_calibration_and_coefficients_are_those_of_the_model(result, shop):
     assert [row["first"] for row in result["coefficients"]] == model.coefficients
 
 
-def test_examples_show_users_as_the_pages_know_them(result, pages, shop):
+def test_examples_agree_with_the_pages(result, pages, shop):
     run = window(shop.settings(), FIRST, LAST)
     ids = run.shop.catalogue.sale_ids
     histories = {row["user_id"]: row for row in pq.read_table(run.folder / "user_histories").to_pylist()}
@@ -239,7 +239,7 @@ def test_examples_show_users_as_the_pages_know_them(result, pages, shop):
         assert named <= set(result["sales"])
 
 
-def test_pages_of_new_sales_leave_out_what_was_bought_before_and_are_no_evidence(shop, result):
+def test_backtest_of_new_sales_leaves_out_repeat_purchases_and_is_no_evidence(shop, result):
     found = backtest(window(shop.settings(), FIRST, LAST), versions=[], new_only=True)
     assert (found["window"]["new_only"], result["window"]["new_only"]) == (True, False)
     assert found["window"]["pages"] < result["window"]["pages"]
@@ -251,12 +251,12 @@ def test_pages_of_new_sales_leave_out_what_was_bought_before_and_are_no_evidence
     assert tracking.last_backtest(shop.settings(), [version])[1]["window"]["new_only"] is False
 
 
-# A generated shop knows the truth.
+# A generated shop, whose true tastes are known.
 
 
 @pytest.fixture
 def generated(shop, result, tmp_path) -> SmallShop:
-    """A copy of the shop with a truth beside it, as if it were generated: all users like the last sales best."""
+    """A copy of the shop with true tastes, as if it were generated: all users like the last sales best."""
     shutil.copytree(shop.folder, tmp_path / "shop")
     copy = SmallShop(tmp_path / "shop", {"demo_shop": {}})
     truth = Path(copy.settings().folder) / "truth"
@@ -270,7 +270,7 @@ def generated(shop, result, tmp_path) -> SmallShop:
     return copy
 
 
-def test_generated_shop_says_what_the_truth_reaches_on_the_same_pages(generated):
+def test_oracle_of_a_generated_shop_is_measured_on_the_same_pages(generated):
     run = window(generated.settings(), FIRST, LAST)
     found = backtest(run, versions=[])
     assert list(found) == [*KEYS[:4], "oracle", *KEYS[4:]]
@@ -283,7 +283,7 @@ def test_generated_shop_says_what_the_truth_reaches_on_the_same_pages(generated)
     assert "oracle" not in found["policies"]
 
 
-def test_champion_that_has_seen_the_answers_is_left_out_by_default(result, caplog, shop):
+def test_champion_whose_data_overlaps_the_window_is_left_out_by_default(result, caplog, shop):
     assert list(result["window"]["versions"]) == ["meta"]
     backtest(window(shop.settings(), FIRST, LAST))
     said = " ".join(caplog.text.split())
@@ -323,7 +323,7 @@ def test_windows_with_other_days_have_other_folders(tmp_path):
         ((FIRST, LAST, 3), "--days-sampled == 3, must be in 1..2, the days of the window"),
     ],
 )
-def test_window_that_makes_no_sense_is_refused(tmp_path, arguments, message):
+def test_invalid_window_is_refused(tmp_path, arguments, message):
     with pytest.raises(ConfigurationError) as error:
         window(SmallShop(tmp_path).settings(), *arguments)
     assert str(error.value) == message

@@ -32,7 +32,7 @@ def register(settings, model: MetaModel, as_of: int | None) -> str:
 
 @pytest.fixture(scope="module")
 def registered(published_shop, tmp_path_factory) -> tuple[SmallShop, str, str]:
-    """A shop with two versions that know nothing of the window; the second ranks backwards and narrower."""
+    """A shop with two versions whose data ends before the window; the second ranks in reverse, by fewer features."""
     folder = tmp_path_factory.mktemp("versions") / "shop"
     shutil.copytree(published_shop.folder, folder)
     shop = SmallShop(folder)
@@ -47,7 +47,7 @@ def result_with_versions(registered) -> dict:
     return backtest(window(shop.settings(), FIRST, LAST), versions=[one, other])
 
 
-def test_versions_rank_the_same_pages_as_the_models_that_they_are(result_with_versions, registered, spark):
+def test_versions_rank_the_same_pages_by_their_own_models(result_with_versions, registered, spark):
     shop, one, other = registered
     policies = result_with_versions["policies"]
     assert list(policies)[:4] == ["meta", "meta_boosted", f"meta@{one}", f"meta@{other}"]
@@ -65,7 +65,7 @@ def test_versions_rank_the_same_pages_as_the_models_that_they_are(result_with_ve
     assert policies[f"meta@{one}"]["ndcg@10"] != policies[f"meta@{other}"]["ndcg@10"]
 
 
-def test_every_two_policies_have_their_difference_with_an_interval_over_users(result_with_versions, registered):
+def test_each_pair_of_policies_has_a_difference_with_an_interval_over_users(result_with_versions, registered):
     shop, one, other = registered
     policies, differences = list(result_with_versions["policies"]), result_with_versions["paired_ndcg@10"]
     assert len(differences) == len(policies) * (len(policies) - 1) / 2
@@ -79,7 +79,7 @@ def test_every_two_policies_have_their_difference_with_an_interval_over_users(re
     assert f"meta@{other} - meta@{one}" in result_with_versions["differences"]
 
 
-def test_backtest_is_the_evidence_for_its_versions(result_with_versions, registered):
+def test_backtest_is_evidence_for_its_versions(result_with_versions, registered):
     shop, one, other = registered
     found, difference = evidence_of(shop.settings(), other, one), result_with_versions["paired_ndcg@10"]
     assert found.value == -difference[f"meta@{one} - meta@{other}"]["value"]
@@ -107,7 +107,7 @@ def test_champion_and_challenger_are_measured_by_default(registered):
         (None, "has no as_of, must have one to be measured: train it again with 'recsys nightly'"),
     ],
 )
-def test_version_that_may_know_the_window_is_refused_before_anything_is_done(registered, monkeypatch, as_of, says):
+def test_version_whose_data_overlaps_the_window_is_refused_before_any_step(registered, monkeypatch, as_of, says):
     shop, one, _ = registered
     version = register(shop.settings(), MODEL, as_of)
     monkeypatch.setattr(Run, "do", None)
@@ -116,7 +116,7 @@ def test_version_that_may_know_the_window_is_refused_before_anything_is_done(reg
     assert str(error.value) == f"version {version} {says}"
 
 
-def test_version_is_measured_as_a_night_would_rank_by_it_without_the_features_that_are_gone(registered, caplog):
+def test_version_is_measured_without_features_that_the_shop_no_longer_has(registered, caplog):
     shop, _, other = registered
     settings = shop.settings()
     richer = LogisticModel(["gone", "popularity", "own_visits"], [5.0, 0.0, 0.0], [1.0] * 3, [9.0, -1.0, -2.0], -3.0)

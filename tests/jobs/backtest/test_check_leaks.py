@@ -43,14 +43,14 @@ def result(spark, shop) -> dict:
     return check_leaks(run_of(shop), instants=2, users=7, seed=3)
 
 
-def test_no_feature_moves_with_what_is_not_known_yet(result):
+def test_no_feature_changes_with_data_that_is_not_known_yet(result):
     rows = result["features"]
     assert [(row["feature"], row["world"]) for row in rows] == [(name, world) for name in FEATURES for world in WORLDS]
     assert {(row["moved"], row["example"]) for row in rows} == {(0, None)}
     assert max(row["largest"] for row in rows) < 1e-6
 
 
-def test_first_training_day_is_looked_at_and_others_of_training_and_window(result, shop):
+def test_first_training_day_and_a_sample_of_other_days_are_checked(result, shop):
     instants = list(result["window"]["users"])
     assert len(instants) == 2
     assert instants[0] == compact(TRAINED[0])
@@ -58,7 +58,7 @@ def test_first_training_day_is_looked_at_and_others_of_training_and_window(resul
     assert set(result["window"]["users"].values()) == {7}
 
 
-def test_every_user_drawn_is_compared_with_every_sale_of_the_horizon(result, shop):
+def test_every_sampled_user_is_compared_with_every_sale_of_the_horizon(result, shop):
     catalogue = run_of(shop).shop.catalogue
     horizons = [
         len(catalogue.horizon(as_of, 36)) for as_of in (*TRAINED, LAST) if compact(as_of) in result["window"]["users"]
@@ -66,7 +66,7 @@ def test_every_user_drawn_is_compared_with_every_sale_of_the_horizon(result, sho
     assert {row["compared"] for row in result["features"]} == {7 * sum(horizons)}
 
 
-def test_nothing_is_left_behind(result, shop):
+def test_no_temporary_file_is_left(result, shop):
     run = run_of(shop)
     assert not list(run.folder.glob(".tmp-*"))
     written = {path.name for path in run.folder.iterdir()}
@@ -84,7 +84,7 @@ def test_result_is_data_and_a_table(result):
     assert "became" not in text
 
 
-def test_shop_without_events_on_both_sides_of_a_day_is_refused(spark, tmp_path):
+def test_shop_without_events_before_and_after_an_instant_is_refused(spark, tmp_path):
     shop = SmallShop(tmp_path).write([sale("a", -300, 60)], [event("u", "a", -1), event("v", "a", -290)])
     with pytest.raises(EmptyInputError, match="0 users have events both before and after a day looked at"):
         check_leaks(run_of(shop))
@@ -117,7 +117,7 @@ def planted(folder: Path, path: str, line: str, leaking: str) -> Path:
     return folder
 
 
-def test_planted_leak_is_found_and_its_features_named(tmp_path):
+def test_planted_leak_is_found_and_its_features_are_named(tmp_path):
     shop = SmallShop(tmp_path / "shop").write(SALES, EVENTS)
     conf = shop.configuration(meta_model={"days": 1}, spark=SMALL_SPARK)
     code = planted(tmp_path / "code", "recsys/shop/histories.py", " & (self.recorded_at < instant)", "")
@@ -138,5 +138,5 @@ def test_planted_leak_is_found_and_its_features_named(tmp_path):
     leaks = {row["feature"] for row in rows if row["moved"]}
     assert {"popularity", "collaborative", "content_text", "own_visits", "activity"} <= leaks
     assert leaks.isdisjoint({"hours_open", "hours_left"})
-    assert all(f"{name} where the future is changed" in done.stderr for name in leaks)
+    assert all(f"{name} where that data is changed" in done.stderr for name in leaks)
     assert all(f"{name}, changed: as of" in " ".join(done.stdout.split()) for name in leaks)

@@ -15,7 +15,7 @@ from made_up.chosen import first
 from made_up.chosen.deeper import VALUE
 
 def step(run, out):
-    """Do it."""
+    """Run it."""
     import made_up.late
     return first() + VALUE
 '''
@@ -44,18 +44,18 @@ class Project:
         monkeypatch.setattr(module, "PROJECT", ("made_up",))
 
     def version(self, changed: dict[str, str] | None = None, zipped: bool = False) -> str:
-        """The version of a step of the project with some files changed, in a folder or in a zip."""
-        place = self.folder / ("code.zip" if zipped else "code")
+        """Return the version of a step of the project with some files changed, in a folder or in a zip file."""
+        path = self.folder / ("code.zip" if zipped else "code")
         with zipfile.ZipFile(self.folder / "code.zip", "w") as file:
             for name, text in (FILES | (changed or {})).items():
                 file.writestr(name, text)
         if not zipped:
             with zipfile.ZipFile(self.folder / "code.zip") as file:
-                file.extractall(place)
-        for cached in (module._digest_of, module._parsed, module._modules_of, module._spec):
+                file.extractall(path)
+        for cached in (module._digest_of, module._parse_module, module._modules_of, module._module_spec):
             cached.cache_clear()
         with self.monkeypatch.context() as patch:
-            patch.syspath_prepend(place)
+            patch.syspath_prepend(path)
             importlib.invalidate_caches()
             return code_version(of_made_up)
 
@@ -76,24 +76,24 @@ def project(tmp_path, monkeypatch) -> Project:
     ],
     ids=lambda value: value if value.endswith(".py") else "",
 )
-def test_other_code_in_what_a_step_imports_is_another_version(project, file, text):
+def test_changed_code_in_an_imported_module_changes_the_version(project, file, text):
     assert project.version({file: text}) != project.version()
 
 
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("made_up/step.py", STEP.replace("Do it.", "Do what is to be done.")),
+        ("made_up/step.py", STEP.replace("Run it.", "Run the step.")),
         ("made_up/chosen/deeper.py", '"""A value."""\n\nimport numpy\n\nVALUE = 2\n"""Two."""\n'),
         ("made_up/not_imported.py", "VALUE = 1"),
     ],
     ids=["docstring", "comment and docstrings", "module that it does not import"],
 )
-def test_what_computes_nothing_is_no_part_of_the_version(project, file, text):
+def test_docstrings_comments_and_other_modules_are_not_part_of_the_version(project, file, text):
     assert project.version({file: text}) == project.version()
 
 
-def test_version_is_the_same_from_a_zip(project):
+def test_version_is_the_same_in_a_zip_file(project):
     assert project.version(zipped=True) == project.version()
     assert project.version({"made_up/late.py": "x = 1"}, zipped=True) == project.version({"made_up/late.py": "x = 1"})
 
@@ -102,20 +102,20 @@ def test_step_has_the_version_of_its_own_imports():
     assert code_version(score_users) != code_version(validate_tables)
 
 
-def test_job_that_is_run_by_its_path_has_the_version_of_its_module():
+def test_job_run_as_a_script_has_the_version_of_its_module():
     names: dict = {"__name__": "__main__"}
     exec(compile("def score_users(run, out): ...", ROOT / "jobs/night/score_users.py", "exec"), names)
     assert code_version(names["score_users"]) == code_version(score_users)
 
 
-def test_comments_of_queries_are_no_part_of_the_version(monkeypatch, tmp_path):
+def test_comments_in_sql_files_are_not_part_of_the_version(monkeypatch, tmp_path):
     versions = []
     for text in ("-- one row\nselect 1\n", "select 1\n", "select 2\n"):
         (tmp_path / "query.sql").write_text(text)
         monkeypatch.setattr(module, "files", lambda package: tmp_path)
-        module._queries.cache_clear()
-        versions.append(module._queries())
-    module._queries.cache_clear()
+        module._digest_of_queries.cache_clear()
+        versions.append(module._digest_of_queries())
+    module._digest_of_queries.cache_clear()
     assert versions[0] == versions[1] != versions[2]
 
 

@@ -14,7 +14,7 @@ from tests.helpers.small_shop import SmallShop
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch) -> Settings:
-    """Training is due whatever MLflow holds."""
+    """Settings of a shop in which training is due, without asking MLflow."""
     monkeypatch.setattr("jobs.engine.nights.training_is_due", lambda settings, as_of: True)
     return SmallShop(tmp_path).settings()
 
@@ -27,14 +27,14 @@ def test_night_stays_as_it_was_planned(settings, trains):
     assert planned_night(settings) == night(settings, trains=trains)
 
 
-def test_night_that_nobody_planned_trains_where_it_is_due(settings, monkeypatch):
+def test_night_without_a_plan_trains_if_training_is_due(settings, monkeypatch):
     assert planned_night(settings).trains
     monkeypatch.setattr("jobs.engine.nights.training_is_due", lambda settings, as_of: False)
     run = planned_night(settings)
     assert (run.trains, run.training_days) == (False, [run.as_of - DAY])
 
 
-def test_job_run_by_itself_looks_at_the_days_that_the_night_was_planned_for(tmp_path, settings, monkeypatch):
+def test_single_job_uses_the_training_days_of_the_planned_night(tmp_path, settings, monkeypatch):
     night(settings, trains=False).do((PLAN_NIGHT,))
     seen: list[Run] = []
 
@@ -54,7 +54,7 @@ def test_job_run_by_itself_looks_at_the_days_that_the_night_was_planned_for(tmp_
         (["--conf", "{conf}", "--as-of", "yesterday"], "error: instant 'yesterday', must be a date or an instant"),
     ],
 )
-def test_job_run_by_itself_ends_with_one_line_for_an_error(tmp_path, monkeypatch, arguments, message):
+def test_single_job_reports_an_error_in_one_line(tmp_path, monkeypatch, arguments, message):
     conf = SmallShop(tmp_path).configuration()
     monkeypatch.setattr(sys, "argv", ["job.py", *(argument.format(conf=conf) for argument in arguments)])
     with pytest.raises(SystemExit) as exit_:

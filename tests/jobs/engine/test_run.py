@@ -22,7 +22,7 @@ from tests.helpers.small_shop import contents
 
 
 class Shop:
-    """Three steps a → b → c, of which b depends on a setting; each copies its input and adds its name."""
+    """Three steps a → b → c; b depends on a setting; each copies its input and appends its name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Shop:
         return Run(settings, self.folder, 0, [], [])
 
     def do(self) -> list[str]:
-        """Do the steps; return the names of those that were not skipped."""
+        """Run the steps; return the names of those that were not skipped."""
         self.done.clear()
         self.run().do((self.a, self.b, self.c))
         return self.done
@@ -68,40 +68,40 @@ def steps(tmp_path, monkeypatch) -> Shop:
     return Shop(tmp_path / "run")
 
 
-def test_step_whose_inputs_and_settings_are_unchanged_is_not_redone(steps):
+def test_step_with_unchanged_inputs_and_settings_is_not_rerun(steps):
     assert steps.do() == ["a", "b", "c"]
     before = contents(steps.folder)
     assert steps.do() == []
     assert contents(steps.folder) == before
 
 
-def test_changed_setting_redoes_its_step_and_those_after_it_only(steps):
+def test_changed_setting_reruns_only_its_step_and_those_after_it(steps):
     steps.do()
     steps.days = 6
     assert steps.do() == ["b", "c"]
     assert (steps.read("table_a"), steps.read("table_c")) == ("a5", "a5b6c6")
 
 
-def test_setting_that_is_changed_back_is_a_change_again(steps):
+def test_setting_that_is_changed_back_reruns_its_step(steps):
     steps.do()
     for steps.days in (6, 5):
         assert steps.do() == ["b", "c"]
     assert steps.read("table_c") == "a5b5c5"
 
 
-def test_changed_code_redoes_everything(steps, monkeypatch):
+def test_changed_code_reruns_all_steps(steps, monkeypatch):
     steps.do()
     monkeypatch.setattr(jobs.engine.run, "code_version", lambda step: "changed")
     assert steps.do() == ["a", "b", "c"]
 
 
-def test_other_version_of_a_library_redoes_everything(steps, monkeypatch):
+def test_other_version_of_a_library_reruns_all_steps(steps, monkeypatch):
     steps.do()
     monkeypatch.setattr(jobs.engine.run, "library_versions", lambda: {"numpy": "9"})
     assert steps.do() == ["a", "b", "c"]
 
 
-def test_lines_say_what_was_done_and_what_was_unchanged(steps, caplog):
+def test_log_says_which_steps_were_run_and_which_were_unchanged(steps, caplog):
     steps.do()
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -109,7 +109,7 @@ def test_lines_say_what_was_done_and_what_was_unchanged(steps, caplog):
     assert caplog.messages[0].split() == ["a", "unchanged", "summary", "of", "a"]
 
 
-def test_log_of_the_run_keeps_what_was_done_and_the_trace_of_what_failed(steps):
+def test_log_file_has_the_steps_and_the_stack_trace_of_a_failure(steps):
     steps.fails = "b"
     with pytest.raises(InputError):
         steps.do()
@@ -121,7 +121,7 @@ def test_log_of_the_run_keeps_what_was_done_and_the_trace_of_what_failed(steps):
     assert log.endswith("recsys.errors.InputError: half-way\n")
 
 
-def test_failure_in_spark_is_one_line_that_names_the_log(steps, spark):
+def test_failure_in_spark_is_an_error_of_one_line_that_names_the_log(steps, spark):
     def divide(run: Run, out: Path) -> str:
         return str(spark.sql("select 1 / 0 as x").collect())
 
@@ -129,13 +129,13 @@ def test_failure_in_spark_is_one_line_that_names_the_log(steps, spark):
         steps.run().do((Step("divide", divide, ()),))
     said = str(error.value)
     assert said.startswith("divide: [DIVIDE_BY_ZERO] Division by zero.")
-    assert said.endswith(f"; the trace is in {steps.folder}/run.log")
+    assert said.endswith(f"; the stack trace is in {steps.folder}/run.log")
     assert "\n" not in said
     assert "pyspark.errors" in (steps.folder / LOG).read_text()
 
 
-def test_source_that_changes_between_two_steps_of_a_cut_off_run_redoes_both(steps):
-    """b is made of the a that was, and says so: it must not pass for one that is made of the a to come."""
+def test_source_that_changes_between_two_steps_of_an_interrupted_run_reruns_both(steps):
+    """b records that it was made from the old a, so it is not taken for one that was made from the new a."""
     a = Step("a", steps._act("a"), ("table_a",), (), lambda run: steps.source)
     b = Step("b", steps._act("b", "a"), ("table_b", "more_b"), (a,))
     steps.source = "before"
@@ -153,7 +153,7 @@ def test_source_that_changes_between_two_steps_of_a_cut_off_run_redoes_both(step
     assert steps.done == ["a", "b"]
 
 
-def test_world_is_asked_once_a_step_and_run(steps):
+def test_dependencies_are_evaluated_once_per_step_and_run(steps):
     asked: list[str] = []
     a = Step("a", steps._act("a"), ("table_a",), (), lambda run: asked.append("a"))
     b = Step("b", steps._act("b", "a"), ("table_b", "more_b"), (a,), lambda run: asked.append("b"))
@@ -175,7 +175,7 @@ def test_fingerprint_of_a_step_in_progress_is_the_one_that_is_recorded(steps):
     assert seen == [run.fingerprint(step)] == [json.loads((steps.folder / "look.json").read_text())["fingerprint"]]
 
 
-def test_step_that_raises_leaves_the_old_outputs_and_they_count_as_done(steps):
+def test_step_that_raises_leaves_the_old_outputs_valid(steps):
     steps.do()
     before = {name: text for name, text in contents(steps.folder).items() if not name.startswith(".tmp-")}
     steps.days, steps.fails = 6, "b"
@@ -187,7 +187,7 @@ def test_step_that_raises_leaves_the_old_outputs_and_they_count_as_done(steps):
     assert steps.do() == []
 
 
-def test_first_try_that_raises_leaves_no_output_and_steps_before_it_are_not_redone(steps):
+def test_first_run_that_raises_leaves_no_output_and_earlier_steps_are_not_rerun(steps):
     steps.fails = "b"
     with pytest.raises(InputError):
         steps.do()
@@ -196,12 +196,12 @@ def test_first_try_that_raises_leaves_no_output_and_steps_before_it_are_not_redo
     assert steps.do() == ["b", "c"]
 
 
-def test_step_killed_while_its_outputs_move_is_redone(steps, monkeypatch):
+def test_step_killed_while_its_outputs_are_moved_is_rerun(steps, monkeypatch):
     steps.do()
     rename = Path.rename
 
     def killed(path: Path, target: Path) -> Path:
-        if target.name == "more_b":  # table_b is in its place already
+        if target.name == "more_b":  # table_b has been moved already
             raise KeyboardInterrupt
         return rename(path, target)
 
@@ -211,11 +211,11 @@ def test_step_killed_while_its_outputs_move_is_redone(steps, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             steps.do()
     steps.days = 5
-    assert steps.do() == ["b"]  # c's outputs were made of what b gives again
+    assert steps.do() == ["b"]  # c's outputs were made from what b writes again
     assert (steps.read("table_b"), steps.read("more_b")) == ("a5b5", "a5b5")
 
 
-def test_what_a_killed_step_left_is_not_taken_for_its_output(steps):
+def test_files_of_a_killed_step_are_not_used_as_its_output(steps):
     left = steps.folder / f".tmp-{'0' * 16}/table_a"
     left.mkdir(parents=True)
     (left / "old_part").write_text("left")
@@ -224,14 +224,14 @@ def test_what_a_killed_step_left_is_not_taken_for_its_output(steps):
     assert not list(steps.folder.glob(".tmp-*"))
 
 
-def test_folder_that_another_run_holds_is_busy(steps):
+def test_folder_locked_by_another_run_is_busy(steps):
     with held(steps.folder), pytest.raises(BusyError) as error:
         steps.do()
     assert str(error.value) == f"another run works in {steps.folder}: wait for it to end, or give another 'folder'"
     assert steps.do() == ["a", "b", "c"]
 
 
-def test_killed_process_lets_go_of_its_folder(steps):
+def test_killed_process_releases_its_lock(steps):
     steps.folder.mkdir()
     hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
     command = [sys.executable, "-c", hold, str(steps.folder / ".lock")]
@@ -253,11 +253,11 @@ def test_lock_is_held_until_the_last_step_has_ended(steps):
     steps.run().do((Step("lock", try_lock, ()),))
 
 
-def test_inputs_come_before_the_steps_that_need_them_and_once(steps):
+def test_each_input_comes_once_before_the_steps_that_need_it(steps):
     assert [step.name for step in with_inputs(steps.c)] == ["a", "b", "c"]
 
 
-def test_digest_tells_values_apart_and_ignores_the_order_of_keys(steps):
+def test_digest_differs_between_values_and_ignores_the_order_of_keys(steps):
     settings = steps.run().settings
     assert digest({"a": 1, "b": [settings]}) == digest({"b": [settings], "a": 1})
     steps.days = 6

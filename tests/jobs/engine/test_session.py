@@ -16,17 +16,17 @@ def java_home(tmp_path, monkeypatch) -> Path:
 
 
 def install(java_home: Path, version: str) -> None:
-    """Put a `java` there that says this version."""
+    """Write a `java` that prints this version."""
     java = java_home / "bin/java"
     java.write_text(f"#!/bin/sh\necho '{version}' >&2\n")
     java.chmod(0o755)
 
 
-def test_running_session_is_taken(spark, tmp_path):
+def test_running_session_is_reused(spark, tmp_path):
     assert spark_session(SmallShop(tmp_path).settings()) is spark
 
 
-def test_missing_java_is_named_with_the_command_that_installs_it(java_home, monkeypatch, tmp_path):
+def test_missing_java_is_an_error_with_the_command_that_installs_it(java_home, monkeypatch, tmp_path):
     for change in (lambda: None, lambda: monkeypatch.delenv("JAVA_HOME")):
         change()
         monkeypatch.setenv("PATH", str(tmp_path))
@@ -37,7 +37,7 @@ def test_missing_java_is_named_with_the_command_that_installs_it(java_home, monk
 
 
 @pytest.mark.parametrize("version", ['openjdk version "11.0.22" 2024-01-16', 'java version "1.8.0_392"', "oops"])
-def test_too_old_java_is_named_with_its_version_and_the_command_that_installs_another(java_home, version):
+def test_too_old_java_is_an_error_with_its_version_and_the_command_that_installs_another(java_home, version):
     install(java_home, version)
     with pytest.raises(ConfigurationError) as error:
         check_java()
@@ -45,6 +45,6 @@ def test_too_old_java_is_named_with_its_version_and_the_command_that_installs_an
 
 
 @pytest.mark.parametrize("version", ['openjdk version "17.0.1"', 'java version "21" 2023-09-19 LTS'])
-def test_java_of_17_or_later_is_taken(java_home, version):
+def test_java_17_or_later_is_accepted(java_home, version):
     install(java_home, version)
     check_java()

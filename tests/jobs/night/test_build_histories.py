@@ -10,16 +10,16 @@ EVENTS = [event("ann", "m", -3), event("bob", "z", -2)]
 
 
 def visited(run: Run) -> dict[str, list[str]]:
-    """The sales that each user's history names, by their position in the run's table of sales."""
+    """Return the sales in each user's history, by their position in the run's table of sales."""
     sale_ids, rows = run.shop.catalogue.sale_ids, USER_HISTORIES.read(run.spark, run.folder).collect()
     return {row["user_id"]: [sale_ids[position] for position in row["sales"]] for row in rows}
 
 
-def test_raw_table_that_changes_while_a_night_is_cut_off_and_repeated_gives_histories_of_its_own_sales(spark, tmp_path):
+def test_raw_table_that_changes_before_an_interrupted_night_is_repeated_gives_consistent_histories(spark, tmp_path):
     shop = SmallShop(tmp_path).write(SALES, EVENTS)
     night(shop.settings()).do((VALIDATE_TABLES,))
-    shop.write([sale("a"), *SALES], EVENTS)  # what was at position 0 is at 1 now
-    night(shop.settings()).do((BUILD_HISTORIES,))  # the night goes on, and is cut off after this step
+    shop.write([sale("a"), *SALES], EVENTS)  # the sale that was at position 0 is at 1 now
+    night(shop.settings()).do((BUILD_HISTORIES,))  # the night continues, and is interrupted after this step
     repeated = night(shop.settings())
     repeated.do(with_inputs(BUILD_HISTORIES))
     assert repeated.shop.catalogue.sale_ids == ["a", "m", "z"]

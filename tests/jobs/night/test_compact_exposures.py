@@ -1,4 +1,4 @@
-"""Compaction of the service's logs: each record once, whatever was delivered and wherever the job was killed."""
+"""Compaction of the service's logs: each record once, with any deliveries and wherever the job was killed."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ Days = dict[date, Counter]
 
 
 def exposure(request: str, hours: float = 0.0, user: str = "ann", **others: Any) -> bytes:
-    """A page of three sales, served some hours after 1 March."""
+    """Return the line of a page of three sales, served some hours after 1 March."""
     at = MARCH_1 + int(hours * HOUR)
     shown = [(2, 0.5), (0, 0.25), (1, None)]
     return encode_exposure(
@@ -54,7 +54,7 @@ def deliver(folder: Path, name: str, *lines: bytes, log: str = "exposures") -> P
 
 
 def compacted(spark, folder: Path) -> Days:
-    """How often each request is in each day."""
+    """Return the number of records of each request on each day."""
     days: Days = {}
     for row in COMPACTED_EXPOSURES.read(spark, folder).select("day", "request_id").collect():
         days.setdefault(row["day"], Counter())[row["request_id"]] += 1
@@ -114,7 +114,7 @@ def test_every_value_arrives(spark, tmp_path):
     }
 
 
-def test_a_record_delivered_often_is_there_once(spark, tmp_path):
+def test_a_record_delivered_several_times_is_stored_once(spark, tmp_path):
     lines = [exposure("r1"), exposure("r2", 30)]
     for name in ("a", "b"):
         deliver(tmp_path, name, *lines, lines[0])
@@ -124,7 +124,7 @@ def test_a_record_delivered_often_is_there_once(spark, tmp_path):
     assert compacted(spark, tmp_path) == {march(1): {"r1": 1}, march(2): {"r2": 1, "r3": 1}}
 
 
-def test_of_copies_that_differ_the_first_stays_also_over_midnight(spark, tmp_path):
+def test_first_of_differing_copies_is_stored_even_across_midnight(spark, tmp_path):
     first, again = exposure("r1", 23.99), exposure("r1", 24.01)
     deliver(tmp_path, "a", again, first)
     deliver(tmp_path, "b", exposure("r2", 24.02))
@@ -157,11 +157,11 @@ def test_damaged_lines_are_set_aside_once_with_file_and_reason(spark, tmp_path):
         assert done.rejected == 5
         assert done.files == 2
     assert compacted(spark, tmp_path) == {march(1): {"r1": 1}}
-    whole = "no whole JSON record with values of the columns' types"
+    whole = "not a complete JSON record with values of the columns' types"
     assert sorted(rejected(spark, tmp_path)) == sorted(
         [
             ("a.jsonl", "event_id is missing", lost_id.decode().strip()),
-            ("a.jsonl", "exposed_at is no instant from 1970 to 2099", beyond.decode().strip()),
+            ("a.jsonl", "exposed_at is not an instant from 1970 to 2099", beyond.decode().strip()),
             ("a.jsonl", whole, text.decode().strip()),
             ("a.jsonl", whole, torn.decode()),
             ("b.jsonl", whole, torn.decode()),
@@ -178,12 +178,12 @@ def test_no_line_stops_the_job(spark, tmp_path, line):
 
 
 @pytest.mark.parametrize("instant", [-1, 2**62, -(2**62), 4_102_444_800_000_000])
-def test_an_instant_far_off_is_set_aside(spark, tmp_path, instant):
+def test_a_record_with_an_impossible_instant_is_set_aside(spark, tmp_path, instant):
     deliver(tmp_path, "a", exposure("r1").replace(str(MARCH_1).encode(), str(instant).encode()), exposure("r2"))
     assert compact(spark, tmp_path, EXPOSURES)[:3] == (1, 0, 1)
 
 
-def test_nothing_logged_is_nothing_done(spark, tmp_path):
+def test_compaction_without_logs_does_nothing(spark, tmp_path):
     nothing = Compacted(records=0, duplicates=0, rejected=0, files=0, days=())
     assert compact(spark, tmp_path / "new", EXPOSURES) == nothing
     (tmp_path / "exposures").mkdir()
@@ -234,7 +234,7 @@ def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_p
     assert [done.records > 0 for done in during] == [True] * 3
 
 
-def test_only_the_days_asked_for_are_opened(spark, tmp_path):
+def test_only_the_requested_days_are_read(spark, tmp_path):
     deliver(tmp_path, "a", exposure("r1"), exposure("r2", 24), exposure("r3", 48))
     compact(spark, tmp_path, EXPOSURES)
     for file in (tmp_path / "exposures_compacted/day=2026-03-02").glob("*.parquet"):
@@ -250,11 +250,11 @@ def test_two_jobs_do_not_compact_the_same_log(spark, tmp_path):
 
 
 class Killed(BaseException):
-    """What no code of the job can catch by mistake."""
+    """An error that no code of the job catches by mistake."""
 
 
 def killed_at(monkeypatch, step: int) -> None:
-    """Let the job die just before its n-th change of a file, the first one being 0."""
+    """Make the job die just before its n-th change of a file, counted from 0."""
     left = step
 
     def dying(change: Any) -> Any:

@@ -30,18 +30,18 @@ def night_folder(shop: SmallShop) -> Path:
 
 
 def tables_of(shop: SmallShop) -> dict[str, str]:
-    """All files of the night but what a step that failed left aside."""
+    """Return all files of the night except those that a failed step left."""
     aside = (".tmp-", "refused_")
     return {name: text for name, text in contents(night_folder(shop)).items() if not name.startswith(aside)}
 
 
 def counts_of(folder: Path) -> dict[str, int]:
-    """How many rows broke each rule, where any did."""
+    """Return the number of rows that broke each rule, without rules that no row broke."""
     counts = json.loads((folder / "rule_counts.json").read_text())
     return {count["rule"]["name"]: count["broken"] for count in counts if count["broken"]}
 
 
-# What stops a night: each changes a shop whose snapshot is served.
+# Reasons why a night stops: each function changes a shop whose snapshot is served.
 
 
 def broken_rows(shop: SmallShop, **changes: object) -> None:
@@ -102,7 +102,7 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
     "sale that closes before it opens": (
         lambda shop: broken_rows(shop, closes_at=at(-300)),
         RejectedRowsError,
-        ["table sales: 14 of 14 rows", "allowed are 50.00%", "sale_closes_after_it_opens", '"sale_id":"s'],
+        ["table sales: 14 of 14 rows", "must be at most 50.00%", "sale_closes_after_it_opens", '"sale_id":"s'],
     ),
     "no event": (without_events, EmptyInputError, ["table events has 0 rows that can be used", "the source has none"]),
     "no sale": (without_sales, EmptyInputError, ["table sales has 0 rows that can be used", "the source has none"]),
@@ -135,7 +135,7 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_night_that_must_stop_says_why_and_leaves_the_last_snapshot_serving(shop, stop):
+def test_night_that_stops_says_why_and_the_last_snapshot_stays_in_use(shop, stop):
     change, kind, parts = STOPS[stop]
     snapshots = contents(shop.settings().snapshots_folder)
     change(shop)
@@ -147,7 +147,7 @@ def test_night_that_must_stop_says_why_and_leaves_the_last_snapshot_serving(shop
     assert len(snapshots) > 5
 
 
-def test_night_that_stops_at_its_first_step_leaves_its_tables_as_they_were(shop):
+def test_night_that_stops_at_its_first_step_leaves_its_tables_unchanged(shop):
     before = tables_of(shop)
     broken_rows(shop, price=-1.0)
     with pytest.raises(RejectedRowsError):
@@ -163,7 +163,7 @@ ODD_SALES = ["é 'sale' \"1\"", "a/b\\c", "🏝"]
 
 @pytest.fixture(scope="module")
 def odd_shop(spark, tmp_path_factory) -> SmallShop:
-    """A night over everything odd that is allowed, beside a shop like any other."""
+    """A shop after a night, with unusual but allowed rows beside usual ones."""
     sales, events = random_rows(2)
     sales += [sale(sale_id, attributes={"country": "é=\"'\\"}) for sale_id in ODD_SALES]
     sales += [sale(ODD_SALES[0], -30, title="opens later")]
@@ -195,7 +195,7 @@ def test_ids_too_long_or_with_control_characters_are_set_aside(odd_shop):
     assert snapshot.ranking("meta", "x" * 10_240) is None
 
 
-def test_of_duplicate_sales_the_first_to_open_is_published(odd_shop):
+def test_first_to_open_of_duplicate_sales_is_published(odd_shop):
     (found,) = [sale for sale in served(odd_shop).sales if sale.sale_id == ODD_SALES[0]]
     assert (found.title, found.opens_at) == (f"Title of {ODD_SALES[0]}", at(-48))
     assert counts_of(night_folder(odd_shop))["sale_id_unique"] == 1
@@ -210,7 +210,7 @@ def test_duplicate_event_is_set_aside_and_the_copy_recorded_first_is_used(odd_sh
     assert [row["recorded_at"] for row in copies if row["user_id"] == "twice"] == ["2026-02-28T22:00:00.000Z"]
 
 
-def test_events_at_or_after_as_of_are_counted_and_not_known(odd_shop):
+def test_events_at_or_after_as_of_are_counted_but_not_used(odd_shop):
     assert counts_of(night_folder(odd_shop))["known_as_of"] == 2
     events = pq.read_table(night_folder(odd_shop) / "events")
     assert max(events["occurred_at"].to_pylist()) < AS_OF.replace(tzinfo=None)
@@ -218,7 +218,7 @@ def test_events_at_or_after_as_of_are_counted_and_not_known(odd_shop):
     assert served(odd_shop).ranking("meta", "later") is None
 
 
-def test_purchase_outside_its_sales_window_is_kept_and_counted_but_no_example(odd_shop):
+def test_purchase_outside_its_sales_window_is_used_and_counted_but_is_not_an_example(odd_shop):
     folder = night_folder(odd_shop)
     assert counts_of(folder)["purchase_while_open"] >= 1
     events = pq.read_table(folder / "events").to_pylist()
@@ -239,7 +239,7 @@ def test_every_rule_that_rows_break_shows_some_of_them(odd_shop):
 
 def test_one_open_sale_is_enough(shop):
     sales, events = random_rows(1)
-    only = "s01"  # open from the first day on; of the others some close before as_of and the rest never open
+    only = "s01"  # open from the first day on; the others close before as_of or never open
     others = [row for row in sales if row["sale_id"] != only and row["opens_at"] < at(-2)]
     closed = [{**row, "closes_at": min(row["closes_at"], at(-1))} for row in others]
     shop.write([next(row for row in sales if row["sale_id"] == only), *closed], events)
@@ -250,7 +250,7 @@ def test_one_open_sale_is_enough(shop):
     assert list(snapshot.ranking("popularity", "anybody").sales) == [0]
 
 
-def test_shop_younger_than_its_training_days_has_a_night(shop):
+def test_shop_younger_than_its_training_days_can_run_a_night(shop):
     sales, events = random_rows(1)
     young = [{**row, "opens_at": max(row["opens_at"], at(-30))} for row in sales if row["closes_at"] > at(-20)]
     shop.write(young, [row for row in events if row["occurred_at"] > at(-30)])
@@ -267,7 +267,7 @@ def test_night_with_the_champion_trains_nothing(shop):
     assert not (night(shop.settings(), to_micros(AS_OF) + DAY).folder / "training_examples").exists()
 
 
-def test_snapshot_names_what_made_it(published_shop):
+def test_snapshot_names_model_version_and_fingerprint(published_shop):
     snapshot = served(published_shop)
     assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
     assert snapshot.policies == ("meta",)

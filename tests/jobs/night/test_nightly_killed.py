@@ -24,11 +24,11 @@ from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SMALL_SPARK, SmallShop
 pytestmark = MLFLOW_WARNS
 
 SEED = int(os.environ.get("KILL_SEED", "5"))
-"""Of the moments."""
+"""Seed of the moments."""
 
 
 class Reader:
-    """Opens the served snapshot, and all others of the folder, over and over, as the service does."""
+    """Opens the served snapshot, and all others in the folder, again and again, as the service does."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -60,7 +60,7 @@ class Reader:
             try:
                 Snapshot.open(path)
             except RecsysError:
-                if path.exists():  # else it was removed meanwhile
+                if path.exists():  # it may have been removed meanwhile
                     raise
 
 
@@ -84,7 +84,7 @@ def publish_yesterdays_snapshot(root: Path) -> str:
 
 @contextmanager
 def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
-    """A process in a session of its own, of which nothing is left at the end."""
+    """Run a process in a session of its own, and kill the whole session at the end."""
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent, start_new_session=True)
         try:
@@ -96,7 +96,7 @@ def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
 
 
 def kill_when(process: subprocess.Popen, log: Path, said: str, seconds: float) -> None:
-    """Kill a process some seconds after it said something; or let it end."""
+    """Kill a process some seconds after a text is in its log, or let it end if it ends before."""
     while said not in log.read_text() and process.poll() is None:
         time.sleep(0.02)
     time.sleep(seconds)
@@ -124,7 +124,7 @@ while status != 0:
     if not child:
         touched, within = 0, str(root)
 
-        def die(event, arguments):  # just before the file system is touched for the so-many-th time
+        def die(event, arguments):  # just before the n-th change of the file system
             global touched
             if event in events and str(arguments[0]).startswith(within):
                 touched += 1
@@ -166,8 +166,8 @@ def test_night_killed_at_random_moments_and_run_again_publishes_the_same_and_is_
     assert_same_rankings(served(shop), served(published_shop))
 
 
-def test_publication_killed_at_any_touch_of_the_file_system_leaves_whole_snapshots(shop, published_shop, tmp_path):
-    """At every third; KILL_SEED says which."""
+def test_publication_killed_at_any_change_of_the_file_system_leaves_complete_snapshots(shop, published_shop, tmp_path):
+    """At every third change; KILL_SEED chooses which."""
     root, log = shop.settings().snapshots_folder, tmp_path / "log"
     command = [sys.executable, "-c", PUBLISH_AND_DIE, str(shop.configuration()), str(SEED % 3 - 2), "3"]
     with Reader(root) as reader, running(command, log) as process:

@@ -1,4 +1,4 @@
-"""What a night prepares for experiments: pinned versions, and the policies that it must score."""
+"""Preparation of a night for experiments: pinned versions, and the policies that it must score."""
 
 import json
 import shutil
@@ -89,7 +89,7 @@ class Prepared:
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory) -> Path:
-    """A shop of two versions; making its database takes seconds, so tests change copies of it."""
+    """A shop with two versions; creating its database takes seconds, so tests change copies of it."""
     folder = tmp_path_factory.mktemp("registered")
     made = Prepared(folder)
     assert [made.register(OTHER, "one"), made.register(MODEL, "two")] == ["1", "2"]
@@ -108,7 +108,7 @@ def pins_of(run: Run) -> dict[str, str]:
     return json.loads((run.folder / EXPERIMENTS / PINS).read_text())
 
 
-def test_pins_are_held_against_nights_of_other_days_until_they_are_written(prepared, monkeypatch):
+def test_pins_are_locked_against_other_nights_until_they_are_written(prepared, monkeypatch):
     prepared.write(experiment("themes", {"policy": "meta", "model": "champion"}, {"policy": "popularity"}))
     version_of, looked_up = tracking.version_of, []
 
@@ -136,7 +136,7 @@ def test_alias_is_pinned_when_the_phase_begins_and_stays_when_it_moves(prepared,
     )
 
 
-def test_next_phase_is_pinned_anew(prepared):
+def test_next_phase_gets_a_new_pin(prepared):
     sides = ({"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "challenger"})
     prepared.write(experiment("themes", *sides))
     prepared.prepare()
@@ -145,7 +145,7 @@ def test_next_phase_is_pinned_anew(prepared):
     assert pins_of(prepared.again())["home/themes/2/side-1"] == "2"
 
 
-def test_night_scores_what_running_experiments_need_and_nothing_else(prepared):
+def test_night_scores_only_policies_that_running_experiments_need(prepared):
     later = {"start": AS_OF + timedelta(days=3)}
     prepared.write(
         experiment("themes", {"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "challenger"}),
@@ -171,7 +171,7 @@ def test_version_that_the_night_itself_trained_is_scored_once(prepared):
     [
         ({"policy": "meta", "model": "chalenger"}, "has no alias 'chalenger'"),
         ({"policy": "meta", "model": "9"}, "has no version '9'"),
-        ({"policy": "colaborative"}, "no such recommender; there are popularity, own_visits"),
+        ({"policy": "colaborative"}, "no such recommender, must be one of popularity, own_visits"),
     ],
 )
 def test_what_cannot_be_scored_is_named_and_the_night_goes_on(prepared, caplog, side, says):

@@ -26,7 +26,7 @@ SEGMENTS = {"attributes": ["market"], "kept": 11, "min_events": 1, "prior_events
 
 @pytest.fixture
 def segmented(spark, tmp_path) -> SmallShop:
-    """A shop of two markets, of which the night has not come yet."""
+    """A shop with two markets, before its night."""
     shop = SmallShop(tmp_path, {"rankings": {"kept": 10, "segments": SEGMENTS}}).write(*random_rows(2))
     shop.write_sql("users", USERS)
     return shop
@@ -55,7 +55,7 @@ def test_night_ranks_the_segments_of_the_configured_attributes(segmented):
     assert summary(folder) == "2 segments: 2 by market"
 
 
-def test_market_that_looks_at_one_sale_alone_has_it_first(segmented):
+def test_market_that_visits_only_one_sale_has_it_first(segmented):
     sales = [sale("s1"), sale("s2"), sale("s3", 10)]
     events = [event(f"u{number}", "s1", -5) for number in range(20, 29)] + [event("u01", "s2", -5, "purchase")]
     run = done(segmented.write(sales, events), prior_events=0.1)
@@ -65,7 +65,7 @@ def test_market_that_looks_at_one_sale_alone_has_it_first(segmented):
     assert best == {"north": "s2", "south": "s1"}
 
 
-def test_step_is_done_again_where_its_own_settings_change_and_only_then(segmented):
+def test_step_is_rerun_only_if_its_own_settings_change(segmented):
     folder = done(segmented).folder
     written = (folder / "rank_segments.json").read_text()
     assert done(segmented).folder == folder
@@ -76,7 +76,7 @@ def test_step_is_done_again_where_its_own_settings_change_and_only_then(segmente
     assert (folder / "validate_tables.json").read_text() == validated
 
 
-def test_shop_without_users_or_attributes_has_a_night_and_an_empty_table(published_shop, segmented):
+def test_shop_without_users_or_attributes_gets_an_empty_table(published_shop, segmented):
     folder = night(published_shop.settings()).folder
     assert segment_rankings(folder) == {}
     assert summary(folder) == "0 segments: no attribute is configured"

@@ -1,4 +1,4 @@
-"""When a night trains, what becomes of the version, and which one it ranks by."""
+"""When a night trains, which alias the version gets, and which version the night ranks by."""
 
 from datetime import timedelta
 
@@ -36,7 +36,7 @@ MODEL = LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
 
 
 def register(settings: Settings, days: float, made_by: str = "nightly", **changes: str) -> str:
-    """A version that knows its data up to so many days before AS_OF."""
+    """Register a version whose as_of is some days before AS_OF; return its number."""
     lineage = {
         tracking.AS_OF: (AS_OF - timedelta(days=days)).isoformat(),
         tracking.MADE_BY: made_by,
@@ -50,25 +50,25 @@ def test_first_night_trains(settings):
 
 
 @pytest.mark.parametrize(("days", "is_due"), [(0.01, False), (1, False), (6.99, False), (7, True), (30, True)])
-def test_night_trains_where_the_newest_version_is_a_week_old(settings, days, is_due):
+def test_night_trains_if_the_newest_version_is_a_week_old(settings, days, is_due):
     register(settings, days)
     register(settings, 40)
     assert training_is_due(settings, NOW) is is_due
 
 
-def test_how_old_is_configured(settings):
+def test_maximum_age_of_a_version_is_configurable(settings):
     register(settings, 2)
     daily = {"meta_model": settings.meta_model.model_copy(update={"retrain_days": 1})}
     assert training_is_due(settings.model_copy(update=daily), NOW)
     assert not training_is_due(settings, NOW)
 
 
-def test_night_that_was_killed_after_training_finds_training_due_still(settings):
+def test_training_is_still_due_for_a_night_that_was_killed_after_training(settings):
     register(settings, 0)
     assert training_is_due(settings, NOW)
 
 
-def test_past_night_does_not_look_at_later_versions(settings):
+def test_past_night_ignores_later_versions(settings):
     register(settings, -1)
     assert training_is_due(settings, NOW)
 
@@ -79,7 +79,7 @@ def test_version_of_a_backtest_or_of_another_configuration_does_not_count(settin
     assert training_is_due(settings, NOW)
 
 
-def test_nights_version_says_where_it_comes_from(published_shop):
+def test_version_of_a_night_has_its_lineage(published_shop):
     settings = published_shop.settings()
     version = tracking.described(settings, CHAMPION)
     assert (version.as_of, version.made_by, version.code_version) == (NOW, "nightly", code_version(train_meta_model))
@@ -95,7 +95,7 @@ def served_version(settings: Settings) -> str:
     return Snapshot.open(root / snapshot_store.current(root)).versions["home_ranker"]
 
 
-def test_later_version_is_the_challenger_and_ranks_nothing_until_it_is_promoted(shop):
+def test_later_version_is_the_challenger_and_does_not_rank_until_it_is_promoted(shop):
     settings = shop.settings(meta_model={"days": 2})
     assert training_is_due(settings, NOW)  # as the configuration is another one
     run = night(settings)
@@ -108,7 +108,7 @@ def test_later_version_is_the_challenger_and_ranks_nothing_until_it_is_promoted(
     assert [each.version for each in tracking.versions(settings)] == ["2", "1"]  # it was not trained again
 
 
-def test_promotion_in_the_middle_of_a_night_is_for_the_next_one(shop):
+def test_promotion_during_a_night_affects_only_the_next_one(shop):
     settings = shop.settings()
     run = night(settings, trains=False)
     run.do((TAKE_CHAMPION,))
@@ -120,7 +120,7 @@ def test_promotion_in_the_middle_of_a_night_is_for_the_next_one(shop):
     assert read_model(run)[1] == "2"
 
 
-def test_champion_of_another_model_or_registry_is_taken_though_its_version_is_the_same(tmp_path):
+def test_champion_of_another_model_or_registry_is_read_even_with_an_equal_version(tmp_path):
     shop = SmallShop(tmp_path).write(*random_rows(1))
     found = set()
     for mlflow in ({}, {"model_name": "sea_ranker"}, {"tracking_uri": "http://elsewhere"}):
@@ -130,7 +130,7 @@ def test_champion_of_another_model_or_registry_is_taken_though_its_version_is_th
     assert len(found) == 3
 
 
-def test_champion_ranks_on_when_a_recommender_is_added(shop):
+def test_champion_still_ranks_when_a_recommender_is_added(shop):
     settings = shop.settings()
     narrow = LogisticModel(["own_visits", "popularity"], [0.5, 1.0], [2.0, 1.0], [0.25, 1.5], -4.5)
     promote(settings, tracking.register(settings, narrow, {}, 1, "narrow"), Asked(AS_OF, "ann", "so"), force=True)
@@ -142,7 +142,7 @@ def test_champion_ranks_on_when_a_recommender_is_added(shop):
     assert used == {"popularity", "own_visits"} < set(model.features)
 
 
-def test_champion_ranks_on_without_a_recommender_that_is_gone_and_the_night_says_so(shop, caplog):
+def test_champion_still_ranks_without_a_removed_recommender_and_the_night_warns(shop, caplog):
     settings = shop.settings(recommenders={"without": ("own_visits",)})
     run = night(settings)
     nightly(run)
@@ -153,7 +153,7 @@ def test_champion_ranks_on_without_a_recommender_that_is_gone_and_the_night_says
     assert "version 1 ranks without own_visits, which the shop does not have" in caplog.text
 
 
-def test_fresh_shop_without_a_champion_is_told_to_train(shop):
+def test_night_without_training_fails_in_a_shop_without_a_champion(shop):
     settings = shop.settings(mlflow={"model_name": "new"})
     with pytest.raises(ModelError, match="model 'new' has no alias 'champion': train one with 'recsys nightly'"):
         nightly(night(settings, NOW, trains=False))

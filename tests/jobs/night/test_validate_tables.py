@@ -26,7 +26,7 @@ def validated(shop: SmallShop) -> Path:
     return run.folder
 
 
-def test_usable_rows_are_written_and_the_others_apart_with_rule_and_row(spark, small):
+def test_usable_rows_are_written_and_rejected_rows_separately_with_their_rule(spark, small):
     folder = validated(small)
     assert pq.read_table(folder / "sales")["sale_id"].to_pylist() == ["s1"]
     events = pq.read_table(folder / "events")
@@ -43,7 +43,7 @@ def test_usable_rows_are_written_and_the_others_apart_with_rule_and_row(spark, s
     assert rejected["events", "sale_known"]["user_id"] == "u2"
 
 
-def test_counts_have_examples_of_what_is_set_aside_and_of_what_is_kept(spark, small):
+def test_counts_have_examples_of_rows_set_aside_and_of_rows_used_despite_a_rule(spark, small):
     counts = json.loads((validated(small) / "rule_counts.json").read_text())
     examples = {count["rule"]["name"]: count["examples"] for count in counts if count["examples"]}
     assert {name: json.loads(rows[0]).get("user_id") for name, rows in examples.items()} == {
@@ -54,7 +54,7 @@ def test_counts_have_examples_of_what_is_set_aside_and_of_what_is_kept(spark, sm
     }
 
 
-def test_users_are_written_where_the_source_has_them_and_empty_where_not(spark, small):
+def test_users_are_empty_if_the_source_has_none(spark, small):
     assert pq.read_table(validated(small) / "users").num_rows == 0
     small.write_sql("users", "select user_id, map('country', 'FR') as attributes from {raw_events} group by user_id")
     users = pq.read_table(validated(small) / "users").to_pylist()
@@ -80,6 +80,6 @@ def test_online_retail_has_exactly_these_rows_that_break_a_rule(compiled, tmp_pa
         (count["table"], count["rule"]["name"]): count["broken"]
         for count in json.loads((run.folder / "rule_counts.json").read_text())
     }
-    assert counts["events", "user_id_present"] == 135_080  # lines without a customer
+    assert counts["events", "user_id_present"] == 135_080  # lines without a user
     assert counts["events", "kind_known"] == 8_945  # returns and gifts
     assert pq.read_table(run.folder / "sales").num_rows == 3_665

@@ -1,4 +1,4 @@
-"""Which version becomes the champion, and what is left of a change that was killed."""
+"""Promotion, rollback, and the state after a change was killed."""
 
 import os
 import subprocess
@@ -28,13 +28,13 @@ def asked(day: int = 0, why: str = "") -> Asked:
 
 
 def register(settings: Settings, as_of: int) -> str:
-    """A version that knows its data up to so many hours after AS_OF."""
+    """Register a version whose as_of is some hours after AS_OF; return its number."""
     known = from_micros(to_micros(AS_OF) + as_of * HOUR).isoformat()
     return tracking.register(settings, MODEL, {}, 1, f"as of {as_of}", {tracking.AS_OF: known})
 
 
 def train(settings: Settings, as_of: int, day: int = 0) -> str | None:
-    """What a night does with the version that it has trained."""
+    """Register and appoint a version as a night does; return its alias."""
     version = register(settings, as_of)
     return appoint(settings, version, to_micros(AS_OF) + as_of * HOUR, asked(day).at)
 
@@ -54,7 +54,7 @@ def measure(settings: Settings, low: float, *versions: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory) -> SmallShop:
-    """A shop whose database of models the tests of this module share; each names a model of its own."""
+    """A shop whose database of models the tests of this module share; each test uses a model name of its own."""
     return SmallShop(tmp_path_factory.mktemp("registry"))
 
 
@@ -93,18 +93,18 @@ def test_later_version_is_the_challenger_instead(settings):
     assert aliases(settings) == ("1", "3")
 
 
-def test_night_that_is_done_again_leaves_the_aliases(settings):
+def test_repeated_night_leaves_the_aliases(settings):
     assert (train(settings, 0), train(settings, 30)) == (CHAMPION, CHALLENGER)
     assert aliases(settings) == ("1", "2")
     assert len(log_of(settings).changes()) == 1
 
 
-def test_version_that_knows_less_than_the_champion_is_not_its_challenger(settings):
+def test_version_with_older_data_than_the_champion_is_not_its_challenger(settings):
     assert train(settings, -24) is None
     assert aliases(settings) == ("1", "2")
 
 
-def test_version_that_is_shown_to_be_better_is_promoted(settings):
+def test_version_with_evidence_is_promoted(settings):
     run_id = measure(settings, 0.001, "1", "2")
     change = promote(settings, "challenger", asked(1, "more photos"))
     assert aliases(settings) == ("2", None)
@@ -115,7 +115,7 @@ def test_version_that_is_shown_to_be_better_is_promoted(settings):
 
 
 @pytest.mark.parametrize("low", [0.0, -0.005, -0.03])
-def test_version_that_is_not_shown_to_be_better_is_refused_with_the_interval_and_the_command(settings, low):
+def test_version_without_evidence_is_refused_with_the_interval_and_the_command(settings, low):
     run_id = measure(settings, low, "1", "2")
     message = refusal(settings, "2")
     assert message == (
@@ -136,7 +136,7 @@ def test_version_that_was_never_measured_beside_the_champion_is_refused_with_the
     )
 
 
-def test_last_backtest_counts_and_no_better_one_before(settings):
+def test_only_the_last_backtest_is_used(settings):
     measure(settings, 0.5, "1", "2")
     measure(settings, -0.5, "1", "2")
     measure(settings, 0.5, "2", "7")
@@ -144,18 +144,18 @@ def test_last_backtest_counts_and_no_better_one_before(settings):
     assert evidence_of(settings, "2", "1").low == -0.5
 
 
-def test_champion_that_is_better_speaks_against_the_challenger(settings):
+def test_backtest_in_which_the_champion_is_better_refuses_the_challenger(settings):
     measure(settings, 0.02, "2", "1")
     assert "-0.0400 to -0.0200" in refusal(settings, "2")
 
 
-def test_champion_cannot_be_promoted_not_by_force_either(settings):
+def test_champion_cannot_be_promoted_even_by_force(settings):
     for force in (False, True):
         with pytest.raises(ModelError, match="version 1 is the champion already: name another one"):
             promote(settings, "champion", asked(why="why not"), force)
 
 
-def test_version_that_there_is_not_is_refused(settings):
+def test_unknown_version_is_refused(settings):
     assert "has no version '9': name one that 'recsys models list' shows" in refusal(settings, "9", force=False)
 
 
@@ -167,8 +167,8 @@ def test_force_overrules_and_is_logged_with_the_evidence_against(settings):
     assert aliases(settings) == ("2", None)
 
 
-def test_force_must_be_explained(settings):
-    with pytest.raises(ConfigurationError, match="--why == '', must say why where --force overrules"):
+def test_force_requires_a_reason(settings):
+    with pytest.raises(ConfigurationError, match="--why == '', must give the reason where --force overrules"):
         promote(settings, "2", asked(), force=True)
     assert aliases(settings) == ("1", "2")
 
@@ -185,7 +185,7 @@ def test_rollback_goes_back_and_then_further_back(settings):
     assert [log_of(settings).live_at(asked(day).at).after for day in range(6)] == ["1", "2", "3", "2", "1", "1"]
 
 
-def test_rollback_passes_over_versions_that_are_gone(settings):
+def test_rollback_skips_versions_that_are_no_longer_registered(settings):
     train(settings, 40)
     for day, version in ((1, "2"), (2, "3")):
         promote(settings, version, asked(day, "so"), force=True)
@@ -202,7 +202,7 @@ def test_alias_that_was_moved_in_mlflow_is_found_and_logged(settings):
     assert rollback(settings, asked(2)).after == "2"
 
 
-def test_registry_without_a_log_starts_one_with_what_is_there(registry):
+def test_log_of_a_registry_with_a_champion_starts_with_that_champion(registry):
     settings = registry.settings(mlflow={"model_name": "older than the log"})
     tracking.point(settings, CHAMPION, register(settings, 0))
     assert train(settings, 30) == CHALLENGER
@@ -227,7 +227,7 @@ asked = Asked(datetime(2026, 3, 10, tzinfo=UTC), "ann", "so")
 
 
 def dying(call, moment, touched, half=None):
-    # Killed before the so-many-th call, or in the middle of it.
+    # Killed before the n-th call, or in the middle of it.
     def counted(*arguments):
         touched.append(call)
         if len(touched) == moment:
@@ -258,16 +258,16 @@ def promote_the_other(moment):
 
 
 def check():
-    # The next one to change anything lets log and alias agree, whatever the killed one had done.
+    # The next change makes log and alias agree, wherever the previous one was killed.
     champion, log = tracking.alias(settings, "champion"), log_of(settings)
     log.changes()
     appoint(settings, champion, 0, asked.at)
     assert log.changes()[-1].after == champion == tracking.alias(settings, "champion"), (champion, log.changes())
-    assert log.cut_off() is None
+    assert log.unfinished_change() is None
     assert "found" not in [each.action for each in log.changes()]
 
 
-tracking.alias(settings, "champion")  # opens the database, and without a pool closes it: children are then quick
+tracking.alias(settings, "champion")  # opens the database; without a pool it is closed, so forked children are fast
 status, moment = None, 0
 while status != 0:
     moment += 1
@@ -278,7 +278,7 @@ print("killed", moment - 1, "times")
 """
 
 
-def test_promotion_killed_at_any_moment_leaves_log_and_alias_agreeing(tmp_path):
+def test_log_and_alias_agree_after_a_promotion_is_killed_at_any_moment(tmp_path):
     shop = SmallShop(tmp_path)
     settings = shop.settings()
     for as_of in (0, 30):

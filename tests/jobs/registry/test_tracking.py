@@ -18,7 +18,7 @@ MODEL = LogisticModel(["popularity", "own_visits"], [0.5, 1.0], [2.0, 1.0], [0.2
 OTHER = LogisticModel(["popularity"], [0.0], [1.0], [1.0], 0.0)
 
 
-def test_registered_model_reads_back_equal_and_is_nobodys_choice_yet(settings):
+def test_registered_model_reads_back_equal_and_has_no_alias(settings):
     version = tracking.register(settings, MODEL, {"auc": 0.75}, 120, "first")
     assert (version, tracking.read_version(settings, version)) == ("1", MODEL)
     assert tracking.alias(settings, CHAMPION) is None
@@ -30,7 +30,7 @@ def test_same_fingerprint_is_registered_once(settings):
     assert [each.version for each in tracking.versions(settings)] == ["2", "1"]
 
 
-def test_alias_stands_for_one_version_at_a_time(settings):
+def test_alias_has_one_version_at_a_time(settings):
     for fingerprint in ("one", "two"):
         tracking.point(settings, CHAMPION, tracking.register(settings, OTHER, {}, 120, fingerprint))
     assert tracking.champion(settings) == (OTHER, "2")
@@ -38,7 +38,7 @@ def test_alias_stands_for_one_version_at_a_time(settings):
     assert tracking.version_of(settings, "champion") == tracking.alias(settings, "champion") == "1"
 
 
-def test_challenger_that_becomes_the_champion_is_no_challenger_any_more(settings):
+def test_challenger_that_becomes_the_champion_is_no_longer_the_challenger(settings):
     for fingerprint in ("one", "two", "three"):
         tracking.register(settings, MODEL, {}, 120, fingerprint)
     tracking.point(settings, CHAMPION, "1")
@@ -49,7 +49,7 @@ def test_challenger_that_becomes_the_champion_is_no_challenger_any_more(settings
     assert tracking.alias(settings, CHALLENGER) is None
 
 
-def test_version_carries_where_it_comes_from(settings):
+def test_version_has_its_lineage(settings):
     lineage = {
         tracking.AS_OF: AS_OF.isoformat(),
         tracking.MADE_BY: "nightly",
@@ -67,7 +67,7 @@ def test_version_carries_where_it_comes_from(settings):
     assert [found] == tracking.versions(settings)
 
 
-def test_version_keeps_its_configuration_and_its_signature(settings):
+def test_version_has_its_configuration_and_its_signature(settings):
     tracking.register(settings, MODEL, {}, 120, "with files", files={"theme_model.json": "{}"})
     configuration = tracking.read_configuration(settings, "1")
     assert configuration["meta_model"] == {
@@ -80,14 +80,14 @@ def test_version_keeps_its_configuration_and_its_signature(settings):
         "boosted": BoostedSettings().model_dump(),
     }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
-    inputs = yaml.safe_load(tracking._text(settings, "1", "model/MLmodel"))["signature"]["inputs"]
+    inputs = yaml.safe_load(tracking._read_artifact(settings, "1", "model/MLmodel"))["signature"]["inputs"]
     assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits", "bought_before"]
-    assert tracking._text(settings, "1", "model/theme_model.json") == "{}"
+    assert tracking._read_artifact(settings, "1", "model/theme_model.json") == "{}"
 
 
-def test_version_of_an_earlier_project_is_listed_without_what_it_does_not_carry(settings):
+def test_version_without_lineage_is_listed(settings):
     client, name = tracking._client(settings), settings.mlflow.model_name
-    run = client.create_run(tracking._experiment(client, settings.mlflow)).info
+    run = client.create_run(tracking._experiment_id(client, settings.mlflow)).info
     client.log_text(run.run_id, MODEL.to_json(), "model/model.json")
     client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id)
     (found,) = tracking.versions(settings)
@@ -104,7 +104,7 @@ def test_model_without_champion_is_an_error_with_the_next_step(settings):
     )
 
 
-def test_run_carries_parameters_metrics_coefficients_and_fingerprint(settings):
+def test_run_has_parameters_metrics_coefficients_and_fingerprint(settings):
     tracking.register(settings, MODEL, {"auc": 0.75}, 120, "logged")
     client = tracking._client(settings)
     version = client.get_model_version(settings.mlflow.model_name, "1")
@@ -139,7 +139,7 @@ def test_backtest_is_logged_as_a_run_of_its_own(settings):
 
 @pytest.fixture
 def requests(settings, monkeypatch) -> list[str]:
-    """Names of the requests that log values, in the order in which MLflow's store answered them."""
+    """Names of the requests that log values, in the order in which MLflow's store received them."""
     store, answered = tracking._client(settings)._tracking_client.store, []
 
     def noted(name: str, answer: Callable) -> Callable:
@@ -150,7 +150,7 @@ def requests(settings, monkeypatch) -> list[str]:
     return answered
 
 
-def test_all_values_of_a_version_and_of_a_backtest_are_one_request_each(settings, requests):
+def test_all_values_of_a_version_and_of_a_backtest_are_logged_in_one_request_each(settings, requests):
     tracking.register(settings, MODEL, {"auc": 0.75}, 120, "one request", {tracking.MADE_BY: "nightly"})
     assert requests == ["log_batch"]
     tracking.log_backtest(settings, backtest_result("1", "2", "3"))
@@ -166,7 +166,7 @@ def test_more_values_than_one_request_holds_are_all_logged(settings, requests):
     assert client.get_run(run_id).data.tags.items() >= lineage.items()
 
 
-def test_setting_longer_than_mlflow_holds_is_cut_and_not_refused(settings):
+def test_setting_longer_than_mlflow_stores_is_truncated(settings):
     without = tuple(f"own_visits{number}" for number in range(1_000))
     long = settings.model_copy(update={"recommenders": settings.recommenders.model_copy(update={"without": without})})
     tracking.register(long, MODEL, {}, 120, "long")
@@ -175,7 +175,7 @@ def test_setting_longer_than_mlflow_holds_is_cut_and_not_refused(settings):
     assert client.get_run(run_id).data.params["without"] == str(without)[:6_000]
 
 
-def test_last_backtest_is_the_latest_that_holds_all_of_the_versions(settings):
+def test_last_backtest_is_the_latest_of_all_the_versions(settings):
     ids = [
         tracking.log_backtest(settings, backtest_result(*versions, ndcg=ndcg))
         for versions, ndcg in ((("1", "2"), 0.1), (("1", "2", "12"), 0.2), (("1",), 0.3), (("12", "3"), 0.4))
@@ -185,19 +185,19 @@ def test_last_backtest_is_the_latest_that_holds_all_of_the_versions(settings):
     assert tracking.last_backtest(settings, ("2", "3")) is None
 
 
-def test_backtest_of_another_model_is_not_this_ones(settings, registry):
+def test_backtest_of_another_model_is_ignored(settings, registry):
     tracking.log_backtest(registry.settings(mlflow={"model_name": "another"}), backtest_result("1", "2"))
     assert tracking.last_backtest(settings, ("1", "2")) is None
 
 
-def test_everything_of_mlflow_lies_below_the_folder(settings, registry, monkeypatch, tmp_path):
+def test_all_files_of_mlflow_are_in_the_folder(settings, registry, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     tracking.register(settings, MODEL, {}, 120, "placed")
     assert not list(tmp_path.iterdir())
     assert {path.name for path in (registry.folder / "var").iterdir()} <= {"mlflow.db", "mlartifacts", ".lock"}
 
 
-def test_database_whose_making_was_killed_is_made_anew(tmp_path):
+def test_database_whose_creation_was_killed_is_created_again(tmp_path):
     half_made = tmp_path / f"shop/var/.tmp-{'0' * 16}"
     half_made.mkdir(parents=True)
     (half_made / "mlflow.db").write_bytes(b"half a database")

@@ -18,6 +18,6 @@ def test_settings_are_read_from_yaml():
     "values",
     [{"user": 100}, {"users": "100"}, {"picture_taste_share": 1.1}, {"ends_at": datetime(2026, 3, 1)}],
 )
-def test_an_unknown_key_a_wrong_type_and_a_local_time_are_errors(values):
+def test_unknown_key_wrong_type_and_instant_without_zone_are_errors(values):
     with pytest.raises(ValidationError):
         DemoShopSettings(**values)

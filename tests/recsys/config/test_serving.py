@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from recsys.config.serving import ServingSettings
 
 
-def test_service_listens_on_this_machine_alone_by_default():
+def test_service_listens_only_on_the_local_machine_by_default():
     assert (ServingSettings().host, ServingSettings().port) == ("127.0.0.1", 50051)
 
 

@@ -14,7 +14,7 @@ MINIMAL = "folder: var/shop\nsource: {sql: sql, raw: {lines: {path: lines.parque
 
 @pytest.fixture
 def load(tmp_path) -> Callable[..., Settings]:
-    """Load `shop.yaml` of a text; further files by name."""
+    """Load a text as `shop.yaml`; the texts of further files by name."""
 
     def load_text(text: str, **files: str) -> Settings:
         for name, content in {"shop": text, **files}.items():
@@ -26,7 +26,7 @@ def load(tmp_path) -> Callable[..., Settings]:
 
 @pytest.fixture
 def refusal(load) -> Callable[..., str]:
-    """Return the message by which a text is refused."""
+    """Return the message of the error that a text raises."""
 
     def message(text: str, **files: str) -> str:
         with pytest.raises(ConfigurationError) as error:
@@ -43,12 +43,12 @@ def test_everything_but_folder_and_source_has_a_default(load):
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_configuration_of_the_project_is_good(path):
+def test_every_configuration_of_the_project_is_valid(path):
     if path.name != "base.yaml":  # it has neither folder nor source: the others extend it
         load_settings(path)
 
 
-def test_configuration_overrides_the_keys_that_it_names_of_the_one_it_extends(load):
+def test_extending_configuration_overrides_only_the_keys_that_it_names(load):
     base = "history: {days: 30, max_events: 9}\nhorizon_hours: 48.0\nmlflow: {experiment: base}\n"
     settings = load(
         "extends: middle.yaml\n" + MINIMAL + "history: {days: 60}\n",
@@ -66,7 +66,7 @@ def test_as_of_is_an_instant_with_a_zone(load, refusal):
     )
 
 
-def test_everything_that_is_wrong_is_named_with_file_key_value_and_rule(refusal, tmp_path):
+def test_all_problems_are_listed_with_file_key_value_and_rule(refusal, tmp_path):
     message = refusal(
         "source: {sql: sql, raw: {}}\n"
         "histroy: {days: 5}\n"
@@ -109,9 +109,9 @@ def test_value_of_the_wrong_type_or_size_is_refused(refusal, line, problem):
     assert problem in refusal(MINIMAL + line)
 
 
-def test_raw_table_lies_in_one_place(refusal):
-    for places in ("{}", "{path: a, table: b}"):
-        message = refusal(f"folder: f\nsource: {{sql: sql, raw: {{lines: {places}}}}}")
+def test_raw_table_has_either_a_path_or_a_table_name(refusal):
+    for location in ("{}", "{path: a, table: b}"):
+        message = refusal(f"folder: f\nsource: {{sql: sql, raw: {{lines: {location}}}}}")
         assert "source.raw.lines" in message
         assert "give 'path' or 'table', one of the two" in message
 
@@ -145,12 +145,12 @@ def test_missing_file_is_named(tmp_path, refusal):
 
 
 @pytest.mark.parametrize("base", ["shop.yaml", "other.yaml", "[other.yaml]", "5"])
-def test_extends_that_leads_in_a_circle_or_to_no_file_name_is_refused(refusal, base):
+def test_circular_extends_or_one_without_a_file_name_is_refused(refusal, base):
     assert "must name another file" in refusal(f"extends: {base}\n" + MINIMAL, other="extends: shop.yaml\n")
 
 
 @pytest.mark.parametrize("text", ["a: [", "\tb: 1", "a: b: c", "\0"])
-def test_text_that_is_no_yaml_is_refused(refusal, text):
+def test_text_that_is_not_yaml_is_refused(refusal, text):
     assert "is not readable as YAML" in refusal(text)
 
 
@@ -182,7 +182,7 @@ def settings_classes(kind: type[StepSettings]) -> Iterator[type[StepSettings]]:
     sorted((each for each in settings_classes(StepSettings) if "recsys" in each.__module__), key=str),
     ids=lambda kind: kind.__name__,
 )
-def test_every_setting_that_is_no_group_has_a_sentence_that_explains_it(kind):
+def test_every_setting_except_groups_has_a_docstring_of_a_sentence(kind):
     for name, field in kind.model_fields.items():
         is_group = isinstance(field.annotation, type) and issubclass(field.annotation, StepSettings)
         assert is_group or (field.description or "").endswith("."), f"{kind.__name__}.{name}"

@@ -30,7 +30,7 @@ def read(path) -> Callable[[str | bytes], dict[str, Any]]:
 
 @pytest.fixture
 def refusal(read, path) -> Callable[[str | bytes], str]:
-    """Return what is said of a content that is refused, in one line, after the file's name."""
+    """Return the one-line message of the error that a content raises, without the file's name."""
 
     def message(content: str | bytes) -> str:
         with pytest.raises(ConfigurationError) as error:
@@ -57,12 +57,12 @@ NESTED_ANCHORS = "a: &a [x]\n" + "".join(
             "line 3, 'folder: c': key 'folder' stands twice, first on line 1: keep one",
         ),
         (NESTED_ANCHORS, "line 1, 'a: &a [x]': anchor 'a' is not allowed: write the value out where it is needed"),
-        ("a: " + "[" * 100, f"stands in {MAX_NESTING} lists and mappings, must stand in fewer: nest less"),
+        ("a: " + "[" * 100, f"is nested in {MAX_NESTING} lists and mappings, must be in fewer: nest less"),
         ("a: '" + "x" * MAX_BYTES + "'", "has more than 262,144 bytes: shorten its lists"),
     ],
     ids=["repeated key", "nested anchors", "nesting", "size"],
 )
-def test_every_file_that_people_write_is_read_within_the_same_bounds(path, load, text, problem):
+def test_every_yaml_file_that_people_write_is_read_within_the_same_limits(path, load, text, problem):
     path.write_text(text)
     with pytest.raises(ConfigurationError) as error:
         load(path)
@@ -71,7 +71,7 @@ def test_every_file_that_people_write_is_read_within_the_same_bounds(path, load,
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_what_is_refused_for_its_size_is_never_built(refusal):
+def test_content_refused_for_its_size_is_never_built(refusal):
     start = time.process_time()
     for content in (NESTED_ANCHORS, "a: " + "[" * 200_000, "a: " + "1" + ":1" * 100_000, "{a: " * 50_000):
         refusal(content)
@@ -95,17 +95,17 @@ def test_what_is_refused_for_its_size_is_never_built(refusal):
         ("- a", "holds list, must hold keys and values"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line_with_its_place(refusal, text, problem):
+def test_problem_is_named_in_one_line_with_its_line_number(refusal, text, problem):
     assert problem in refusal(text)
 
 
-def test_long_line_is_named_by_the_part_around_what_is_wrong(refusal):
+def test_long_line_is_shown_only_around_the_problem(refusal):
     message = refusal("a: [" + "x, " * 1_000 + "b: c: d]")
     assert "x, x, b: c: d]': " in message
     assert len(message) < 200
 
 
-def test_values_at_the_bounds_are_read(read):
+def test_values_at_the_limits_are_read(read):
     nested: Any = 1
     for _ in range(MAX_NESTING - 2):  # the file's mapping and the number itself count too
         nested = [nested]
@@ -114,15 +114,15 @@ def test_values_at_the_bounds_are_read(read):
     assert read(text) == {"a": nested, "b": int("9" * MAX_NUMBER), "c": "x" * 5_000, "<<": "quoted"}
 
 
-def test_byte_order_mark_is_no_part_of_the_first_key(read):
+def test_byte_order_mark_is_not_part_of_the_first_key(read):
     assert read("\ufeffnote: Île\n".encode()) == {"note": "Île"}
 
 
-def test_same_key_in_two_mappings_is_no_repeated_key(read):
+def test_equal_keys_in_two_mappings_are_not_repeated_keys(read):
     assert read("{a: {c: 1}, b: [{c: 2}, {c: 3}]}") == {"a": {"c": 1}, "b": [{"c": 2}, {"c": 3}]}
 
 
-def test_words_that_yaml_reads_as_truth_values_and_times_keep_their_meaning(read):
+def test_unquoted_truth_values_and_base_60_numbers_are_read_as_yaml_defines(read):
     assert read("a: [NO, on]\nb: 12:30\nc: 'NO'") == {"a": [False, True], "b": 750, "c": "NO"}
 
 
@@ -131,7 +131,7 @@ class _Note(BaseModel):
     note: int
 
 
-def test_key_value_and_rule_of_any_length_are_cut_in_the_message(path):
+def test_long_keys_and_values_are_cut_off_in_the_message(path):
     long = "x" * 50_000
     path.write_text(f"note: {long}\n? {long}\n: {long}\n")
     with pytest.raises(ConfigurationError) as error:
@@ -142,5 +142,5 @@ def test_key_value_and_rule_of_any_length_are_cut_in_the_message(path):
     assert max(map(len, lines)) < 500
 
 
-def test_number_too_long_to_be_written_in_decimals_is_refused_and_no_crash(refusal):
+def test_number_too_long_for_decimal_notation_is_refused_without_a_crash(refusal):
     assert "a number of 9,002 characters" in refusal("a: 0x" + "f" * 9_000)

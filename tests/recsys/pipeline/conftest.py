@@ -1,4 +1,4 @@
-"""A random shop in a folder as the pipeline's steps find it, and all of it in memory as the oracle's input."""
+"""A random shop, both in a folder for the steps of the pipeline and in memory as input of the oracles."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class FittedShop:
         return self.data.block.user_ids.to_pylist()
 
     def known(self, user: str, as_of: int) -> Histories:
-        """What was known of one user, who is scored alone."""
+        """Return the known history of one user, to score the user alone."""
         return self.data.block.take(np.array([self.users.index(user)])).as_of(as_of, HISTORY)
 
     def scorer(self, as_of: int) -> Scorer:

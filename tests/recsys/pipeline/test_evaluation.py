@@ -12,7 +12,7 @@ from tests.helpers.shops import AS_OF, log_odds_one_by_one, make_shop, purchase,
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
 TERMS = 12 * 20
-"""A score adds up the events of a history, each times the features of a profile, or the features of a page."""
+"""Largest number of terms of a score: events of a history times features of a profile, or features of a page."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def collected(frame) -> list[dict]:
 
 
 def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = False) -> dict[str, dict]:
-    """What is measured of each policy for a user's page, from the rows of the tables; empty if there is none."""
+    """Return the metrics of each policy on a user's page, from the rows of the tables; empty without a page."""
     sales = {row["sale_id"]: row for row in fitted.data.sale_rows}
     purchases = [row for row in fitted.data.event_rows if row["user_id"] == user and row["kind"] == "purchase"]
     today = [row for row in purchases if as_of <= row["occurred_at"] < as_of + DAY]
@@ -82,13 +82,13 @@ def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_mo
     assert len({key[:2] for key in expected}) > 8
     assert max(len(row["ranks"]) for row in pages) > 1
     clear = {key: metrics for key, metrics in expected.items() if not metrics.pop("has_near_tie")}
-    assert len(clear) > 0.9 * len(expected)  # of others, rounding decides the ranks
+    assert len(clear) > 0.9 * len(expected)  # on the others, rounding decides the ranks
     for key, metrics in clear.items():
         for name, value in metrics.items():
             assert found[key][name] == pytest.approx(value), (key, name)
 
 
-def test_every_policy_is_measured_on_the_same_pages(fitted, pages):
+def test_all_policies_are_measured_on_the_same_pages(fitted, pages):
     by_policy: dict[str, set] = {}
     for row in pages:
         by_policy.setdefault(row["policy"], set()).add((row["as_of"], row["user_id"]))
@@ -96,7 +96,7 @@ def test_every_policy_is_measured_on_the_same_pages(fitted, pages):
     assert len({frozenset(users) for users in by_policy.values()}) == 1
 
 
-def test_sampled_users_depend_on_the_seed_alone(fitted, meta_model, pages):
+def test_sampled_users_depend_only_on_the_seed(fitted, meta_model, pages):
     def sampled(share: float, seed: int, partitions: int) -> set[tuple[int, str]]:
         frame = page_metrics(
             fitted.histories.repartition(partitions), fitted.shop, fitted.instants, {"meta": meta_model}, share, seed
@@ -111,7 +111,7 @@ def test_sampled_users_depend_on_the_seed_alone(fitted, meta_model, pages):
     assert len(some) > 0.2 * len(everybody)
 
 
-def test_first_purchase_of_the_day_is_its_earliest_whatever_else_there_is():
+def test_first_purchase_is_the_earliest_of_the_day():
     block: Block = make_shop(
         [sale("a"), sale("b")],
         [
@@ -126,9 +126,7 @@ def test_first_purchase_of_the_day_is_its_earliest_whatever_else_there_is():
     assert first_purchases(block, AS_OF).tolist() == [AS_OF + round(0.4 * DAY), AS_OF]
 
 
-def test_user_whose_first_purchase_is_of_a_closed_sale_is_ranked_by_what_else_he_bought(
-    fitted_shop, meta_model, fitted
-):
+def test_first_purchase_of_a_closed_sale_sets_the_time_of_the_page_but_is_not_relevant(fitted_shop, meta_model, fitted):
     sales = [sale("closed", -3, 0.1), sale("open", -3, 2), sale("other", -3, 2)]
     data = make_shop(
         [*sales, *fitted.data.sale_rows[:5]],
@@ -151,7 +149,7 @@ def test_sale_bought_before_is_neither_ranked_nor_relevant_on_a_page_of_new_ones
     data = make_shop(
         sales,
         [
-            purchase("u", "again", -50),  # longer ago than histories go back
+            purchase("u", "again", -50),  # before the window of histories
             purchase("u", "again", 0.3),
             visit("u", "new", -0.5),  # a visit is no purchase
             purchase("u", "new", 0.3),
@@ -177,7 +175,7 @@ def test_day_without_a_purchase_has_no_page(fitted, meta_model):
     assert collected(page_metrics(fitted.histories, fitted.shop, [later], {"meta": meta_model})) == []
 
 
-def test_known_users_are_those_whose_history_holds_the_sale(fitted):
+def test_known_users_are_those_with_the_sale_in_their_history(fitted):
     rows = known_users(fitted.histories, fitted.shop, fitted.instants).collect()
     found = {(row["as_of"], row["sale"]): row["users"] for row in rows}
     assert len(found) == len(rows)

@@ -13,7 +13,7 @@ from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, r
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
 COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again", "place"]
 TERMS = 12 * 20
-"""A score adds up the events of a history, each times the features of a profile, or the features of a page."""
+"""Largest number of terms of a score: events of a history times features of a profile, or features of a page."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def collected(frame) -> list[dict]:
 
 
 class Day:
-    """What a user bought on the day from an instant, and what else he could have, by the rows of the tables."""
+    """The sales that a user bought in the 24 hours from an instant, and the other candidates, from the tables."""
 
     def __init__(self, data: ShopData, user: str, as_of: int) -> None:
         sales = {row["sale_id"]: row for row in data.sale_rows}
@@ -47,7 +47,7 @@ class Day:
         return set().union(*self.candidates)
 
 
-def test_purchases_while_open_are_ones_and_sales_open_then_and_not_bought_that_day_zeros(fitted, examples):
+def test_positives_are_purchases_of_open_sales_and_negatives_open_sales_not_bought_that_day(fitted, examples):
     found = defaultdict(lambda: {True: set(), False: set()})
     for row in examples:
         assert row["sale_id"] not in found[row["as_of"], row["user_id"]][row["bought"]]
@@ -66,7 +66,7 @@ def test_purchases_while_open_are_ones_and_sales_open_then_and_not_bought_that_d
     assert set(found) >= {(as_of, user) for as_of in fitted.instants for user in fitted.users if found[as_of, user]}
 
 
-def test_sampling_rate_is_the_share_of_the_users_sales_not_bought_that_was_drawn(fitted, examples):
+def test_sampling_rate_is_the_share_of_the_users_candidates_that_was_sampled(fitted, examples):
     drawn = defaultdict(int)
     for row in examples:
         drawn[row["as_of"], row["user_id"]] += not row["bought"]
@@ -77,7 +77,7 @@ def test_sampling_rate_is_the_share_of_the_users_sales_not_bought_that_was_drawn
         assert 0 < row["sampling_rate"] <= 1
 
 
-def test_examples_do_not_depend_on_partitions_or_on_the_other_instants(fitted, examples):
+def test_examples_do_not_depend_on_partitions_or_other_instants(fitted, examples):
     for partitions, instants in ((1, fitted.instants), (5, fitted.instants[1:])):
         frame = training_examples(fitted.histories.repartition(partitions), fitted.shop, instants, SETTINGS)
         found, expected = collected(frame), [row for row in examples if row["as_of"] in instants]
@@ -104,7 +104,7 @@ def test_another_seed_draws_other_sales_for_the_same_purchases(fitted, examples)
     assert not_bought[0] != not_bought[1]
 
 
-def test_features_are_those_of_the_user_scored_alone(fitted, examples):
+def test_features_equal_those_of_the_user_scored_alone(fitted, examples):
     assert len(examples) > 60
     for row in examples:
         features = fitted.features(row["user_id"], row["as_of"])
@@ -117,12 +117,12 @@ def test_features_are_those_of_the_user_scored_alone(fitted, examples):
             assert row[name] == pytest.approx(float(values[column]), rel=1e-4, abs=1e-5), name
 
 
-def test_some_examples_are_of_sales_bought_before_and_some_of_new_ones(examples):
+def test_some_examples_are_repeat_purchases_and_some_are_not(examples):
     kinds = {(row["again"], row["bought"]) for row in examples}
     assert kinds == {(again, bought) for again in (False, True) for bought in (False, True)}
 
 
-def test_every_candidate_is_drawn_equally_often(fitted):
+def test_candidates_are_sampled_uniformly(fitted):
     sales = [sale(f"s{number}") for number in range(8)]
     data = make_shop(sales, [purchase("u", "s3", 0.5)])
     shop = FakeShop(data)
@@ -136,14 +136,14 @@ def test_every_candidate_is_drawn_equally_often(fitted):
     assert np.abs(others - expected).max() < 5 * np.sqrt(rounds * 3 / 7 * 4 / 7)
 
 
-def test_users_draw_independently_of_each_other(fitted):
+def test_samples_of_users_are_independent(fitted):
     data = make_shop([sale(f"s{number}") for number in range(8)], [purchase(f"u{n}", "s3", 0.5) for n in range(200)])
     drawn = sample_page(data.block, FakeShop(data), AS_OF, SETTINGS)[1]
     assert len({row.tobytes() for row in drawn}) > 30  # of 35 ways to choose 3 of 7
 
 
 class FakeShop:
-    """The part of a shop that drawing needs, without a folder."""
+    """The part of a shop that sampling needs, without a folder."""
 
     def __init__(self, data: ShopData) -> None:
         self.catalogue = data.catalogue
@@ -151,7 +151,7 @@ class FakeShop:
 
 
 def page(sales: list[dict], events: list[dict], negatives: int = 5) -> tuple[list[str], list[str], float]:
-    """The sales bought and drawn of the only user, and his sampling rate."""
+    """Return the sales bought and sampled of the only user, and the user's sampling rate."""
     data = make_shop(sales, events)
     settings = MetaModelSettings(negatives=negatives)
     bought, drawn, rates = sample_page(data.block, FakeShop(data), AS_OF, settings)
@@ -159,7 +159,7 @@ def page(sales: list[dict], events: list[dict], negatives: int = 5) -> tuple[lis
     return list(ids[bought[0]]), list(ids[drawn[0]]), float(rates[0])
 
 
-def test_only_sales_open_at_the_moment_of_the_purchase_are_drawn():
+def test_only_sales_open_at_the_time_of_the_purchase_are_sampled():
     sales = [
         sale("bought"),
         sale("closes then", closes=0.5),
@@ -170,18 +170,18 @@ def test_only_sales_open_at_the_moment_of_the_purchase_are_drawn():
     assert page(sales, [purchase("u", "bought", 0.5)]) == (["bought"], ["closes after", "opens then"], 1.0)
 
 
-def test_purchase_before_its_sale_opens_or_at_its_close_is_no_example():
+def test_purchase_before_its_sale_opens_or_at_its_close_is_not_an_example():
     sales = [sale("early", opens=0.6), sale("late", closes=0.4), sale("open")]
     assert page(sales, [purchase("u", "early", 0.5), purchase("u", "late", 0.4)]) == ([], [], 0.0)
 
 
-def test_purchase_at_as_of_is_of_the_day_and_one_a_day_later_is_not():
+def test_purchase_at_as_of_is_an_example_and_one_24_hours_later_is_not():
     sales = [sale("a", closes=3), sale("b", closes=3)]
     assert page(sales, [purchase("u", "a", 0)])[0] == ["a"]
     assert page(sales, [purchase("u", "a", 1)])[0] == []
 
 
-def test_sale_bought_later_that_day_is_not_drawn_for_an_earlier_purchase():
+def test_sale_bought_later_that_day_is_not_sampled_for_an_earlier_purchase():
     sales = [sale("a"), sale("b"), sale("c")]
     events = [purchase("u", "a", 0.1), purchase("u", "b", 0.9)]
     assert page(sales, events) == (["a", "b"], ["c"], 1.0)
@@ -191,11 +191,11 @@ def test_sale_bought_twice_is_one_example():
     assert page([sale("a"), sale("b")], [purchase("u", "a", 0.1), purchase("u", "a", 0.2)]) == (["a"], ["b"], 1.0)
 
 
-def test_the_only_open_sale_leaves_nothing_to_draw():
+def test_only_open_sale_leaves_no_negative():
     assert page([sale("a")], [purchase("u", "a", 0.1)]) == (["a"], [], 0.0)
 
 
-# No feature may know the future.
+# Features use no future data.
 
 
 def hidden(row: dict, as_of: int) -> bool:
@@ -242,7 +242,7 @@ def test_changing_adding_or_deleting_an_event_at_or_after_as_of_changes_no_featu
             np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-7, err_msg=recommender.name)
 
 
-def test_future_changes_no_feature_of_the_examples_that_stay(fitted, fitted_shop, examples):
+def test_future_changes_no_feature_of_unchanged_examples(fitted, fitted_shop, examples):
     as_of = fitted.instants[1]
     events = []
     for row in fitted.data.event_rows:
@@ -260,7 +260,7 @@ def test_future_changes_no_feature_of_the_examples_that_stay(fitted, fitted_shop
 
 
 def test_changing_a_known_event_does_change_features(fitted):
-    """Else the tests above would pass for features that see nothing."""
+    """Without this, the tests above would pass for features that use no event at all."""
     as_of = fitted.instants[-1]
     changed = make_shop(fitted.data.sale_rows, fitted.data.event_rows[::2], fitted.users)
     known = changed.block.as_of(as_of, fitted.shop.history)

@@ -58,26 +58,30 @@ def test_statistics_cut_into_many_parts_in_any_order_fit_the_same_model(fitted, 
     batch = fitted.histories.toArrow().combine_chunks().to_batches()[0]
     as_of = fitted.instants[-1]
     halves = (batch.slice(0, 11), batch.slice(11))
-    parts = [part for half in halves for part in fitting._parts(fitting._statistics([half], fitted.shop, [as_of]))]
+    parts = [
+        part
+        for half in halves
+        for part in fitting._cut_into_parts(fitting._count_statistics([half], fitted.shop, [as_of]))
+    ]
     assert len(parts) > 50
     order = np.random.default_rng(0).permutation(len(parts))
     found: Models = {}
     for name in {recommender.counted_by for recommender in fitted.shop.recommenders}:
         own = [parts[n] for n in order if parts[n].column("recommender")[0].as_py() == name]
-        for row in fitting._fit_counted(own, fitted.shop).to_pylist():
+        for row in fitting._fit_from_parts(own, fitted.shop).to_pylist():
             found[row["as_of"], row["recommender"]] = unpack(row["arrays"])
     assert_equal(found, in_one_block(fitted, [as_of]))
 
 
-def test_what_several_recommenders_are_fitted_to_is_counted_once(fitted):
+def test_statistics_shared_by_several_recommenders_are_counted_once(fitted):
     batch = fitted.histories.toArrow().combine_chunks().to_batches()[0]
-    sums = fitting._statistics([batch], fitted.shop, fitted.instants[:1])
+    sums = fitting._count_statistics([batch], fitted.shop, fitted.instants[:1])
     names = [name for _, name in sums]
     assert names.count("collaborative") == 1
     assert not {"collaborative_conditional", "collaborative_lift"} & set(names)
 
 
-def test_recommender_is_fitted_without_the_one_that_counts_the_same(fitted_shop):
+def test_recommender_is_fitted_without_the_one_that_it_shares_statistics_with(fitted_shop):
     data = random_shop(2, n_users=9, n_sales=12, n_events=90)
     shop = fitted_shop(data)
     alone = replace(shop.shop, recommender_settings=RecommenderSettings(without=("collaborative",)))

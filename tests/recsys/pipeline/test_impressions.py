@@ -15,7 +15,7 @@ from tests.helpers.shops import AS_OF, make_shop, sale
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
 USERS = ["u0", "u1", "u2", "u3", "u4"]
 SHOP = make_shop([sale("a", closes=3), sale("b", -9, -3), sale("c", closes=3), sale("d", closes=3)], [], USERS)
-"""Sale b is closed, and in no horizon."""
+"""Sale b is closed and in no horizon."""
 PAGES = pa.list_(pa.struct([("shown_at", pa.int64()), ("sale_ids", pa.list_(pa.string()))]))
 Page = tuple[int, list[str]]
 """Microseconds, and the sales from the top on."""
@@ -51,7 +51,7 @@ def positions_one_by_one(pages: dict[str, list[Page] | None], users: list[str], 
     return np.array(rows, int).reshape(len(users), len(sale_ids))
 
 
-def test_each_user_has_the_pages_that_showed_sales(spark):
+def test_each_user_has_their_pages_with_sales(spark):
     histories = spark.createDataFrame([("u",), ("v",), ("w",), ("x",)], "user_id string")
     pages = [("u", 0.0, ["b", "a"]), ("u", 0.5, ["c"]), ("v", -0.2, ["d", "d"]), ("w", 0.1, []), ("w", 0.1, None)]
     rows = with_impressions(histories, exposures_of(spark, [*pages, ("unknown", 0.1, ["a"])])).collect()
@@ -64,7 +64,7 @@ def test_each_user_has_the_pages_that_showed_sales(spark):
     }
 
 
-def test_the_best_position_of_the_day_counts_and_the_day_ends_before_the_next_instant():
+def test_best_position_of_the_24_hours_is_returned():
     pages = {
         "u0": [(AS_OF, ["b", "gone", "d", "c"]), (AS_OF + DAY - 1, ["a", "c"])],
         "u1": [(AS_OF - 1, ["a"]), (AS_OF + DAY, ["c"])],  # the days before and after
@@ -89,7 +89,7 @@ page = st.tuples(
     cut=st.tuples(st.integers(0, 5), st.integers(0, 5)),
     as_of=st.sampled_from(INSTANTS),
 )
-def test_positions_are_those_of_a_loop_over_pages_also_in_a_part_of_a_batch(pages, asked, cut, as_of):
+def test_positions_equal_those_of_a_loop_over_pages_also_in_a_slice_of_a_batch(pages, asked, cut, as_of):
     start, length = cut
     of_users = dict(zip(USERS, pages, strict=True))
     batch = batch_of(of_users).slice(start, length)
@@ -97,14 +97,14 @@ def test_positions_are_those_of_a_loop_over_pages_also_in_a_part_of_a_batch(page
     np.testing.assert_array_equal(positions(batch, asked, as_of), positions_one_by_one(in_batch, asked, as_of))
 
 
-def test_a_null_list_shows_nothing_even_where_values_lie_under_it():
+def test_null_list_has_no_pages_even_if_values_are_stored_under_it():
     pages = batch_of({"u0": [(AS_OF, ["a"])], "u1": [(AS_OF, ["c"])], "u2": [(AS_OF, ["d", "c"])]}).column("pages")
     hidden = pa.ListArray.from_arrays(pages.offsets, pages.values, mask=pa.array([False, True, False]))
     batch = pa.RecordBatch.from_arrays([pa.array(USERS[:3]), hidden], ["user_id", "pages"])
     np.testing.assert_array_equal(positions(batch, USERS[:3]), [[1, 0, 0], [-1] * 3, [0, 2, 1]])
 
 
-def test_a_batch_without_pages_shows_nobody_anything():
+def test_users_of_a_batch_without_pages_have_no_page():
     batch = pa.RecordBatch.from_pylist([{"user_id": "u0"}])
     np.testing.assert_array_equal(positions(batch, ["u0", "u1"]), [[-1] * 3] * 2)
     assert positions(batch_of({}), []).shape == (0, 3)
@@ -112,7 +112,7 @@ def test_a_batch_without_pages_shows_nobody_anything():
 
 @pytest.fixture(scope="module")
 def both(spark, fitted) -> tuple[list[dict], list[dict], dict]:
-    """Examples without pages, with pages, and a buyer's page: he was shown what he bought, and five other sales."""
+    """Examples without pages, with pages, and a buyer's page: it shows the sales bought and five others."""
     as_of = fitted.instants[-1]
     plain = training_examples(fitted.histories, fitted.shop, [as_of], SETTINGS)
     rows = [row.asDict() for row in plain.orderBy("user_id", "sale_id").collect()]
@@ -125,7 +125,7 @@ def both(spark, fitted) -> tuple[list[dict], list[dict], dict]:
     return rows, shown_rows, {"user": bought["user_id"], "sales": sales}
 
 
-def test_every_sale_that_was_shown_and_open_and_not_bought_is_an_example_with_its_place(both):
+def test_every_open_sale_that_was_shown_and_not_bought_is_an_example_with_its_position(both):
     _, rows, page = both
     own = {row["sale_id"]: row for row in rows if row["user_id"] == page["user"]}
     found = {sale_id: own[sale_id]["place"] for sale_id in page["sales"] if sale_id in own}
@@ -138,7 +138,7 @@ def test_every_sale_that_was_shown_and_open_and_not_bought_is_an_example_with_it
     assert all(0 < row["sampling_rate"] < 1 for row in drawn)
 
 
-def test_users_who_saw_no_page_have_the_examples_that_they_have_without_a_log(both):
+def test_users_without_pages_have_the_same_examples_as_without_a_log(both):
     rows, seen, page = both
     assert [row for row in seen if row["user_id"] != page["user"]] == [
         row for row in rows if row["user_id"] != page["user"]

@@ -29,17 +29,17 @@ SALE_ROWS, EVENT_ROWS = random_rows(3, users=25, sales=40, events=900)
 
 
 def tables_of(spark, sales: list, events: list) -> Tables:
-    """Tables of a shop; each sale has a photo that all have, one of its own and one that cannot be read."""
+    """Return tables of a shop; each sale has a photo that all sales share, one of its own and one that is rejected."""
     tags = [
         (
             row["sale_id"],
-            place,
-            f"{row['sale_id']}-{place}.jpg",
-            f"hash {row['sale_id']}" if place else "shared",
+            position,
+            f"{row['sale_id']}-{position}.jpg",
+            f"hash {row['sale_id']}" if position else "shared",
             ["pool", "sea"],
         )
         for row in sales
-        for place in range(2)
+        for position in range(2)
     ]
     photos = [(*row, [0.5 + number / 1000, 0.1]) for number, row in enumerate(tags)]
     rejected = [(row["sale_id"], 2, "x.jpg", "missing", f"detail of {row['sale_id']}") for row in sales]
@@ -74,7 +74,7 @@ def _key(row: dict) -> tuple:
 
 @pytest.fixture(scope="module")
 def worlds(tables) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The rows of each table of each world, and of the tables as they are."""
+    """The rows of each table in each world, and of the unaltered tables."""
     return {"as it is": rows_of(tables), **{world: rows_of(altered(tables, world, SPAN, 0)) for world in WORLDS}}
 
 
@@ -92,20 +92,20 @@ def is_known(row: dict) -> bool:
 
 
 def later_sales(rows: dict[str, list[dict]]) -> set[str]:
-    """The sales that nothing is known of, found row by row."""
+    """Return the sales that are not known, found row by row."""
     visited = {row["sale_id"] for row in rows["events"] if is_known(row)}
     return {row["sale_id"] for row in rows["sales"] if row["opens_at"] >= at(UNTIL).replace(tzinfo=None)} - visited
 
 
 def split(rows: dict[str, list[dict]], table: str, later: set[str]) -> tuple[list[dict], list[dict]]:
-    """The rows of a table that are known, and those that are not."""
+    """Return the known rows of a table, and the others."""
     known = [is_known(row) if table == "events" else row["sale_id"] not in later for row in rows[table]]
     return tuple(
         [row for row, one in zip(rows[table], known, strict=True) if one is wanted] for wanted in (True, False)
     )
 
 
-def test_fixture_has_events_and_sales_of_both_sides_and_events_that_are_recorded_too_late(worlds):
+def test_fixture_has_known_and_unknown_events_and_sales_and_late_records(worlds):
     rows = worlds["as it is"]
     known, unknown = split(rows, "events", set())
     assert min(len(known), len(unknown)) > 100
@@ -116,7 +116,7 @@ def test_fixture_has_events_and_sales_of_both_sides_and_events_that_are_recorded
 
 @pytest.mark.parametrize("table", Tables._fields)
 @pytest.mark.parametrize("world", WORLDS)
-def test_what_is_known_stays_as_it_is_in_every_world(worlds, world, table):
+def test_known_rows_are_unchanged_in_every_world(worlds, world, table):
     later = later_sales(worlds["as it is"])
     known, _ = split(worlds["as it is"], table, later)
     found, _ = split(worlds[world], table, later)
@@ -124,13 +124,13 @@ def test_what_is_known_stays_as_it_is_in_every_world(worlds, world, table):
 
 
 @pytest.mark.parametrize("table", Tables._fields)
-def test_deleted_rows_are_all_that_are_not_known(worlds, table):
+def test_deleted_rows_are_all_unknown_rows(worlds, table):
     assert split(worlds["deleted"], table, later_sales(worlds["as it is"]))[1] == []
 
 
 @pytest.mark.parametrize("world", ["changed", "shuffled"])
 @pytest.mark.parametrize("table", Tables._fields)
-def test_other_worlds_have_as_many_rows(worlds, world, table):
+def test_other_worlds_have_the_same_number_of_rows(worlds, world, table):
     assert len(worlds[world][table]) == len(worlds["as it is"][table])
 
 
@@ -145,7 +145,7 @@ def test_other_worlds_have_as_many_rows(worlds, world, table):
         ("image_tags", [("sale_id", "position", "image_uri"), ("image_hash", "tags", "probabilities")]),
     ],
 )
-def test_shuffled_rows_hold_the_same_values_in_other_places(worlds, table, groups):
+def test_shuffled_rows_have_the_same_values_in_other_rows(worlds, table, groups):
     later = later_sales(worlds["as it is"])
     _, before = split(worlds["as it is"], table, later)
     _, after = split(worlds["shuffled"], table, later)
@@ -155,7 +155,7 @@ def test_shuffled_rows_hold_the_same_values_in_other_places(worlds, table, group
         assert counted(after, *one, *other) != counted(before, *one, *other)
 
 
-def test_changed_event_is_of_the_other_kind_and_at_one_of_eight_pairs_of_times(worlds):
+def test_changed_event_has_the_other_kind_and_one_of_eight_pairs_of_times(worlds):
     _, before = split(worlds["as it is"], "events", set())
     _, after = split(worlds["changed"], "events", set())
     kinds, changed = (Counter(row["kind"] for row in rows) for rows in (before, after))
@@ -170,7 +170,7 @@ def test_changed_event_is_of_the_other_kind_and_at_one_of_eight_pairs_of_times(w
     assert not counted(after) & counted(before)
 
 
-def test_changed_sale_has_other_words_price_attributes_and_times_and_opens_no_earlier(worlds):
+def test_changed_sale_has_another_title_price_attributes_and_times_and_opens_no_earlier(worlds):
     later = later_sales(worlds["as it is"])
     before, after = (
         {row["sale_id"]: row for row in split(worlds[world], "sales", later)[1]} for world in ("as it is", "changed")
@@ -193,7 +193,7 @@ def test_changed_photo_has_tags_and_content_that_no_known_photo_has(worlds):
     assert all(row["probabilities"][0] == pytest.approx(0.1) for row in changed)
 
 
-def test_world_depends_on_the_seed_alone(tables, worlds):
+def test_world_depends_only_on_the_seed(tables, worlds):
     again, other = (rows_of(altered(tables, "shuffled", SPAN, seed))["events"] for seed in (0, 1))
     assert counted(again) == counted(worlds["shuffled"]["events"]) != counted(other)
 
@@ -205,7 +205,7 @@ def test_rows_are_shuffled_in_parts_without_loss(tables, worlds, monkeypatch):
     assert counted(found, "user_id") == counted(worlds["shuffled"]["events"], "user_id")
 
 
-def test_sale_that_is_looked_at_before_it_opens_is_known_and_one_that_opens_as_the_horizon_ends_is_not(spark):
+def test_sale_visited_before_it_opens_is_known_and_one_that_opens_at_the_horizons_end_is_not(spark):
     sales = [
         sale("in", UNTIL - 1 / 3600),  # opens a second before the horizon's end
         sale("at end", UNTIL),
@@ -223,7 +223,7 @@ def test_sale_that_is_looked_at_before_it_opens_is_known_and_one_that_opens_as_t
     assert {row["sale_id"] for row in found} == {"at end", "visited too late", "recorded too late", "never visited"}
 
 
-def test_users_are_drawn_who_have_events_on_both_sides(spark):
+def test_sampled_users_have_known_and_unknown_events(spark):
     events = [
         *(event(f"both {number}", "a", hours) for number in range(6) for hours in (BEFORE - 1, BEFORE)),
         event("before", "a", BEFORE - 1),
@@ -252,12 +252,12 @@ def moved(after: pd.DataFrame) -> dict[str, Any]:
     return movements({"popularity": BEFORE_VALUES}, {"popularity": after}, MIDNIGHT)["popularity"]
 
 
-def test_values_in_other_places_are_compared_by_user_and_sale():
+def test_values_in_another_order_are_compared_by_user_and_sale():
     shuffled = BEFORE_VALUES.loc[["v", "u"], ["c", "a", "b"]]
     assert moved(shuffled) == {"compared": 6, "moved": 0, "largest": 0.0, "example": None}
 
 
-def test_values_that_move_are_counted_and_the_largest_is_the_example():
+def test_changed_values_are_counted_and_the_largest_difference_is_the_example():
     after = BEFORE_VALUES.copy()
     after.loc["v", "a"], after.loc["u", "c"] = 2.5, 3.5
     after.loc["u", "b"] += np.float32(9e-6)  # rounding
@@ -269,7 +269,7 @@ def test_values_that_move_are_counted_and_the_largest_is_the_example():
     }
 
 
-def test_user_sale_or_feature_that_is_missing_has_moved():
+def test_missing_user_sale_or_feature_counts_as_changed():
     assert moved(BEFORE_VALUES.loc[["u"]])["moved"] == 3
     without = moved(BEFORE_VALUES[["a", "c"]])
     assert (without["moved"], without["largest"]) == (2, 0.0)
@@ -283,14 +283,14 @@ def test_user_sale_or_feature_that_is_missing_has_moved():
     assert movements({"popularity": BEFORE_VALUES}, {}, MIDNIGHT)["popularity"]["moved"] == 6
 
 
-def test_movements_of_several_instants_add_up_with_the_example_of_the_largest():
+def test_movements_of_several_instants_are_added_with_the_example_of_the_largest():
     none = {"compared": 6, "moved": 0, "largest": 2e-6, "example": None}
     one, other = ({"compared": 5, "moved": 2, "largest": size, "example": {"before": size}} for size in (0.5, 0.7))
     assert merged([none, none]) == {**none, "compared": 12}
     assert merged([one, none, other]) == {"compared": 16, "moved": 4, "largest": 0.7, "example": {"before": 0.7}}
 
 
-def test_leak_is_an_error_that_names_every_feature_its_worlds_and_an_example():
+def test_leak_is_an_error_with_each_feature_its_worlds_and_an_example():
     example = {"as_of": "2026-02-24T00:00:00Z", "user_id": "u", "sale_id": "c", "before": 2.0, "after": 3.5}
     rows = [
         {"feature": "popularity", "world": "changed", "moved": 1, "largest": 1.5, "example": example},
@@ -306,9 +306,10 @@ def test_leak_is_an_error_that_names_every_feature_its_worlds_and_an_example():
     ]
     with pytest.raises(LeakError) as raised:
         refuse_leaks({"features": rows})
-    assert "popularity where the future is changed, deleted, such as of user u and sale c" in str(raised.value)
-    assert "2 became 3.5; price_gap where the future is shuffled" in str(raised.value)
-    assert "2 became nothing: look at" in str(raised.value)
+    assert str(raised.value).startswith("2 features with data that is not known at as_of, must be 0: popularity where")
+    assert "that data is changed, deleted, for example for user u and sale c" in str(raised.value)
+    assert "2 became 3.5; price_gap where that data is shuffled" in str(raised.value)
+    assert "2 became missing: correct their use" in str(raised.value)
     assert "activity" not in str(raised.value)
     refuse_leaks({"features": rows[2:3]})
 
@@ -322,7 +323,7 @@ def test_leak_is_an_error_that_names_every_feature_its_worlds_and_an_example():
         (0.5, 0.50003, 1),
     ],
 )
-def test_value_above_1_has_moved_by_a_share_of_it(before: float, after: float, moved: int) -> None:
+def test_tolerance_is_relative_for_values_above_1(before: float, after: float, moved: int) -> None:
     old, new = (pd.DataFrame([[value, 0.25]], index=["u"], columns=["a", "b"]) for value in (before, after))
     found = movements({"taste_text": old}, {"taste_text": new}, MIDNIGHT)["taste_text"]
     assert (found["compared"], found["moved"]) == (2, moved)

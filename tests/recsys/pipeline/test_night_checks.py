@@ -1,4 +1,4 @@
-"""What stops a night, each limit from both sides; and what the values are."""
+"""The checks of a night, each limit from both sides, and the values that are checked."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +27,7 @@ GOOD = NightValues(
 
 
 def nights(*changes: dict) -> list[NightValues]:
-    """Nights before GOOD, the latest last."""
+    """Return nights before GOOD, latest last."""
     return [
         GOOD.model_copy(update={"as_of": GOOD.as_of - timedelta(days=len(changes) - number), **change})
         for number, change in enumerate(changes)
@@ -65,7 +65,7 @@ def test_good_night_has_no_problem():
             {"sales_covered": 0.05},
             {"sales_covered": 0.049},
             "share of sales in any user's ranking == 4.90%, must be at least 5.00% (night_checks.min_sales_covered): "
-            "'recsys models rollback' takes the champion before",
+            "'recsys models rollback' returns to the previous champion",
         ),
         (
             {"users": 500},
@@ -82,7 +82,7 @@ def test_good_night_has_no_problem():
     ],
     ids=["rejected", "drift", "sales", "users", "ndcg"],
 )
-def test_limit_holds_up_to_its_value_and_says_what_to_do_beyond(at_the_limit, beyond, says):
+def test_value_at_a_limit_passes_and_one_beyond_it_fails_with_the_next_step(at_the_limit, beyond, says):
     assert found(*USUAL, **at_the_limit) == ()
     assert found(*USUAL, **beyond) == (says,)
 
@@ -102,38 +102,38 @@ def test_all_problems_are_named_at_once():
     ],
     ids=["purchases", "users", "pages", "closed day"],
 )
-def test_values_over_too_few_cases_stop_no_night(few):
+def test_values_of_too_few_cases_are_not_checked(few):
     before = nights(*[{"users": 99}] * 3) if few.pop("few_before", False) else USUAL
     assert found(*before, **few) == ()
 
 
-def test_young_shop_is_not_measured_against_two_nights():
+def test_two_earlier_nights_are_too_few_to_compare_with():
     assert found(*USUAL[1:], ndcg=0.0, rejected_share=0.9) == ()
 
 
-def test_nights_over_too_few_pages_are_no_usual_ones():
+def test_nights_with_too_few_pages_are_not_part_of_the_mean():
     assert found(*nights({"pages": 99}, {}, {}), ndcg=0.0) == ()
 
 
-def test_nights_that_were_refused_do_not_lower_the_bar():
+def test_refused_nights_are_not_part_of_the_mean():
     refused = {"ndcg": 0.01, "users": 200, "rejected_share": 0.9, "problems": ("broken",)}
     earlier = nights({}, {}, {}, refused, refused)
     assert len(found(*earlier, ndcg=0.01, users=200, rejected_share=0.9)) == 3
 
 
-def test_only_the_last_nights_count():
+def test_only_the_configured_number_of_nights_is_part_of_the_mean():
     earlier = nights(*[{"ndcg": 0.9}] * 5, {"ndcg": 0.3}, {"ndcg": 0.3}, {"ndcg": 0.3})
     assert found(*earlier, ndcg=0.2, settings=NightCheckSettings(nights=3)) == ()
     assert len(found(*earlier, ndcg=0.2, settings=NightCheckSettings(nights=8))) == 1
 
 
-def test_few_rejected_rows_more_are_no_change():
+def test_a_few_more_rejected_rows_are_not_a_problem():
     none_before = nights(*[{"rejected_share": 0.0}] * 3)
     assert found(*none_before, rejected_share=0.005) == ()
     assert len(found(*none_before, rejected_share=0.0051)) == 1
 
 
-def test_rejected_rows_are_those_set_aside_of_all_tables():
+def test_rejected_rows_are_rows_set_aside_in_all_tables():
     def count(table: str, rows: int, broken: int, action: str = "set aside") -> dict:
         return {"table": table, "rows": rows, "broken": broken, "rule": {"action": action}}
 
@@ -161,7 +161,7 @@ def test_drift_is_the_difference_of_means_in_standard_deviations_of_training():
     assert feature_drift(model, nobody) == {}
 
 
-def test_drift_finds_features_by_name():
+def test_drift_matches_features_by_name():
     model = LogisticModel(["b", "a"], [10.0, 1.0], [5.0, 2.0], [1.0, 1.0], 0.0)
     examples = Examples(
         ["a", "b"],
@@ -183,7 +183,7 @@ def test_drift_finds_features_by_name():
         ([], 4, 0.0),
     ],
 )
-def test_sales_covered_are_those_in_any_ranking(spark, rankings, n_sales, covered):
+def test_sales_covered_are_those_in_at_least_one_ranking(spark, rankings, n_sales, covered):
     rows = [(f"u{number}", sales, [9, 9]) for number, sales in enumerate(rankings)]
     table = spark.createDataFrame(rows, "user_id string, meta_sales array<int>, other_sales array<int>")
     assert sales_covered(table, "meta", n_sales) == covered

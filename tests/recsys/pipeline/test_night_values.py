@@ -5,7 +5,7 @@ import pytest
 
 from recsys.errors import StoreError
 from recsys.instants import to_micros
-from recsys.pipeline.night_values import NightValues, keep, kept
+from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
 
 FIRST = datetime(2026, 2, 27, tzinfo=UTC)
 
@@ -15,30 +15,30 @@ def night(day: int, **changes: object) -> NightValues:
     return NightValues(as_of=FIRST + timedelta(days=day), **{**values, **changes})
 
 
-def test_nights_are_kept_in_order_and_come_back_equal(tmp_path):
+def test_values_are_read_back_equal_and_in_order_of_nights(tmp_path):
     third, first = night(2, drift={"a": -0.5}, ndcg=0.25), night(0, problems=("too few",))
     for each in (third, first, night(9)):
-        keep(each, tmp_path)
-    assert kept(tmp_path) == [first, third, night(9)]
+        write_night_values(each, tmp_path)
+    assert read_night_values(tmp_path) == [first, third, night(9)]
     assert {path.name for path in (tmp_path / "night_checks").iterdir()} == {
         f"202603{day}T000000Z.json" for day in ("01", "08")
     } | {"20260227T000000Z.json"}
 
 
-def test_only_nights_before_an_instant_are_asked_for(tmp_path):
+def test_only_nights_before_an_instant_are_read(tmp_path):
     for day in (0, 1, 2):
-        keep(night(day), tmp_path)
-    assert kept(tmp_path, before=to_micros(FIRST + timedelta(days=1))) == [night(0)]
+        write_night_values(night(day), tmp_path)
+    assert read_night_values(tmp_path, before=to_micros(FIRST + timedelta(days=1))) == [night(0)]
 
 
-def test_night_that_is_done_again_replaces_its_values(tmp_path):
-    keep(night(0, users=1), tmp_path)
-    keep(night(0, users=2), tmp_path)
-    assert [each.users for each in kept(tmp_path)] == [2]
+def test_repeated_night_replaces_its_values(tmp_path):
+    write_night_values(night(0, users=1), tmp_path)
+    write_night_values(night(0, users=2), tmp_path)
+    assert [each.users for each in read_night_values(tmp_path)] == [2]
 
 
 def test_shop_without_a_night_has_none(tmp_path):
-    assert kept(tmp_path / "absent") == []
+    assert read_night_values(tmp_path / "absent") == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"as_of": "2026-03-01"}'])
@@ -47,9 +47,9 @@ def test_damaged_file_is_named(tmp_path, text):
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(StoreError, match=r"20260301T000000Z.json does not hold the values of a night .*: remove it"):
-        kept(tmp_path)
+        read_night_values(tmp_path)
 
 
-def test_worst_drift_is_the_farthest_on_either_side():
+def test_worst_drift_is_the_largest_in_absolute_value():
     assert night(0, drift={"a": 0.5, "b": -0.7, "c": 0.1}).worst_drift == ("b", -0.7)
     assert night(0).worst_drift == ("", 0.0)

@@ -31,7 +31,7 @@ from tests.helpers.shops import (
 
 POLICIES = ("meta", "collaborative", "own_visits")
 TERMS = 12 * 20
-"""A score adds up the events of a history, each times the features of a profile, or the features of a page."""
+"""Largest number of terms of a score: events of a history times features of a profile, or features of a page."""
 
 
 def ranked(frame) -> dict[str, dict]:
@@ -100,7 +100,7 @@ def test_users_without_a_known_event_in_the_history_window_are_absent(fitted, fo
     assert len(expected) < len(fitted.users)
 
 
-def test_history_is_that_of_each_users_latest_events_the_latest_last(fitted, meta_model, found):
+def test_history_has_the_users_latest_events_latest_last(fitted, meta_model, found):
     start, most = AS_OF - fitted.shop.history.days * DAY, 5
     settings = RankingSettings(kept=10, history_events=most)
     fewer = ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, settings))
@@ -148,7 +148,7 @@ def test_ages_are_rounded_up_so_that_no_event_looks_like_one_of_a_running_sessio
 
 
 @pytest.mark.parametrize("most", [0, 1, 2])
-def test_of_long_histories_the_latest_events_go_along(most):
+def test_long_history_is_limited_to_the_latest_events(most):
     events = [visit("u", name, day) for name, day in (("a", -3), ("b", -2), ("c", -1))] + [purchase("v", "c", -1)]
     known = make_shop([sale("a"), sale("b"), sale("c")], events, users=["t", "w"]).histories()
     sales, ages, purchases = lists_of(known, most)
@@ -162,7 +162,7 @@ def test_partitions_change_nothing(fitted, meta_model, found):
     assert again == found
 
 
-def test_all_sales_are_kept_where_the_horizon_has_fewer_than_asked_for(fitted, meta_model):
+def test_ranking_has_all_sales_if_the_horizon_has_fewer_than_configured(fitted, meta_model):
     row = next(
         iter(ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, RankingSettings(kept=255))).values())
     )
@@ -171,7 +171,7 @@ def test_all_sales_are_kept_where_the_horizon_has_fewer_than_asked_for(fitted, m
     assert sorted(row["meta_sales"]) == list(range(n_sales))
 
 
-def test_shop_in_which_no_user_is_known_has_no_ranking(fitted_shop, meta_model):
+def test_shop_without_known_users_has_no_ranking(fitted_shop, meta_model):
     data = make_shop([sale("a", -3, 3), sale("b", -5, 3)], [visit("u", "a", -1, recorded=0), visit("v", "a", -50)])
     shop = fitted_shop(data)
     assert ranked(rankings(shop.histories, shop.shop, AS_OF, meta_model, RankingSettings())) == {}
@@ -198,7 +198,7 @@ def illustrated(fitted, spark, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model_with_images(illustrated) -> MetaModel:
-    """A model that looks at photos more than at anything else."""
+    """A model in which photos have the largest coefficient."""
     names = [recommender.name for recommender in illustrated.shop.recommenders]
     weights = [3.0 if name == "content_images" else 0.2 for name in names]
     return LogisticModel(names, [0.0] * len(names), [1.0] * len(names), weights, -3.0)
@@ -210,7 +210,9 @@ def found_with_images(illustrated, model_with_images) -> dict[str, dict]:
     return ranked(rankings(illustrated.histories, illustrated.shop, AS_OF, model_with_images, settings))
 
 
-def test_reason_that_is_the_photos_names_the_theme_that_adds_most(illustrated, model_with_images, found_with_images):
+def test_reason_by_photos_names_the_theme_with_the_largest_contribution(
+    illustrated, model_with_images, found_with_images
+):
     scorer = illustrated.scorer(AS_OF)
     images = scorer.models[scorer.names.index("content_images")]
     profiles = images.profiles.toarray()[scorer.horizon.sales]
@@ -240,7 +242,7 @@ def scorer_theme(name: str) -> int:
     return int(name.removeprefix("theme "))
 
 
-def test_policy_by_photos_alone_gives_themes_as_reasons_where_there_are_any(illustrated, found_with_images):
+def test_reasons_of_a_policy_by_photos_alone_are_themes(illustrated, found_with_images):
     scorer = illustrated.scorer(AS_OF)
     for row in found_with_images.values():
         for score, reason in zip(row["content_images_scores"], row["content_images_reasons"], strict=True):
@@ -248,7 +250,7 @@ def test_policy_by_photos_alone_gives_themes_as_reasons_where_there_are_any(illu
             assert (name, bool(theme)) == ("content_images", score > 0)
 
 
-def test_photo_that_is_shown_is_most_like_the_user(illustrated, found_with_images):
+def test_shown_photo_is_the_most_similar_to_the_users_taste(illustrated, found_with_images):
     scorer, gallery = illustrated.scorer(AS_OF), illustrated.data.catalogue.gallery
     images = scorer.models[scorer.names.index("content_images")]
     counts = np.diff(gallery.first)[scorer.horizon.sales]
@@ -268,7 +270,7 @@ def test_photo_that_is_shown_is_most_like_the_user(illustrated, found_with_image
     assert len(set(shown)) > 4
 
 
-def test_user_who_looked_at_no_photos_is_shown_the_covers(illustrated, found_with_images):
+def test_user_without_visits_of_photos_is_shown_the_covers(illustrated, found_with_images):
     scorer, unknown = illustrated.scorer(AS_OF), 0
     images = scorer.models[scorer.names.index("content_images")]
     for user, row in found_with_images.items():

@@ -1,4 +1,4 @@
-"""The fast path must equal the published SQL formulation, on shops with everything that is hard."""
+"""The implementations that the jobs use equal the reference in SQL, on shops with all special cases."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ RECOMMENDERS = RecommenderSettings(
 
 
 class Reference:
-    """Both formulations of one shop: the SQL's frames, and the fast path from the same events through Spark."""
+    """Input of both implementations for one shop: frames for the SQL, and histories that Spark built from them."""
 
     def __init__(self, spark: SparkSession, shop: ShopData) -> None:
         self.spark = spark
@@ -70,7 +70,7 @@ def both(spark: SparkSession) -> Reference:
 
 
 def matrix(frame: DataFrame, rows: tuple[str, list], columns: tuple[str, list], value: str) -> NDArray[np.float64]:
-    """Spread a frame of one row a cell; a cell without a row is 0, one with two rows fails."""
+    """Return a frame of one row per cell as a matrix; a cell without a row is 0, one with two rows fails."""
     table = frame.select(rows[0], columns[0], value).toArrow().to_pylist()
     cells = {(row[rows[0]], row[columns[0]]): row[value] for row in table}
     assert len(cells) == len(table), "two rows of one key"

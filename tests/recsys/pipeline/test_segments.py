@@ -26,7 +26,7 @@ Attributes = dict[str, dict[str, str | None] | None]
 
 @dataclass(frozen=True)
 class SegmentedShop:
-    """A shop in a folder, as the step finds it."""
+    """A shop in a folder, as input of the step."""
 
     data: ShopData
     shop: Shop
@@ -94,7 +94,7 @@ def summed(random: SegmentedShop, users: list[str], as_of: int) -> tuple[int, np
 
 
 @pytest.mark.parametrize(("partitions", "as_of"), [(1, AS_OF), (4, AS_OF), (3, AS_OF - 2 * DAY)])
-def test_each_segment_is_ranked_as_by_loops_over_its_users_and_the_shop(random, partitions, as_of):
+def test_rankings_equal_those_of_loops_over_users(random, partitions, as_of):
     found = random.ranked(ATTRIBUTES, as_of, partitions, attributes=("channel", "market"), prior_events=7, kept=11)
     assert list(zip(found["attribute"], found["value"], strict=True)) == [
         ("channel", "search"),  # in the order configured, the value of most users first
@@ -113,7 +113,7 @@ def test_each_segment_is_ranked_as_by_loops_over_its_users_and_the_shop(random, 
         assert row.scores.tolist() == pytest.approx([rates[position] for position in row.sales], rel=1e-4)
 
 
-def test_segment_of_everybody_is_ranked_as_the_shop_whatever_the_prior(random):
+def test_segment_of_all_users_is_ranked_like_the_shop_with_any_prior(random):
     everybody: Attributes = {user: {"market": "FR"} for user in random.data.block.user_ids.to_pylist()}
     _, in_shop = summed(random, list(everybody), AS_OF)
     rates = random.popularity(in_shop)
@@ -124,7 +124,7 @@ def test_segment_of_everybody_is_ranked_as_the_shop_whatever_the_prior(random):
         assert row.scores.tolist() == pytest.approx([rates[number] for number in order], rel=1e-4)
 
 
-def test_greater_prior_draws_a_segment_towards_the_shop(random):
+def test_larger_prior_shrinks_a_segment_towards_the_shop(random):
     _, in_shop = summed(random, random.data.block.user_ids.to_pylist(), AS_OF)
     shop_rates = np.array(random.popularity(in_shop))
     distances = []
@@ -169,14 +169,14 @@ ANNE: Attributes = {"anne": {"market": "FR"}}
 @pytest.mark.parametrize(
     ("prior_events", "events", "order"),
     [
-        (0, [1, 0], [0, 1]),  # two visits, each of which weighs half after two days
-        (1, [1 + 1 * 1 / 4, 0 + 1 * 3 / 4], [0, 1]),  # of the shop's events a quarter is of a
+        (0, [1, 0], [0, 1]),  # two visits, each of weight 1/2 after two days
+        (1, [1 + 1 * 1 / 4, 0 + 1 * 3 / 4], [0, 1]),  # a quarter of the shop's events is of a
         (4, [1 + 4 * 1 / 4, 0 + 4 * 3 / 4], [1, 0]),
     ],
 )
 def test_events_are_shrunk_towards_the_shares_of_the_shop(segmented, prior_events, events, order):
     (row,) = segmented(make_shop(TWO_SALES, VISITS)).ranked(ANNE, prior_events=prior_events).itertuples()
-    days = 2 / log(2) * (1 - 1 / 2)  # each was open, decayed alike
+    days = 2 / log(2) * (1 - 1 / 2)  # each was open for two days, decayed like events
     rate = sum(events) / (days + days + 0.5)
     scores = [(own + 0.5 * rate) / (days + 0.5) / rate for own in events]
     assert (row.attribute, row.value, row.events) == ("market", "FR", 2)
@@ -184,7 +184,7 @@ def test_events_are_shrunk_towards_the_shares_of_the_shop(segmented, prior_event
     assert row.scores.tolist() == pytest.approx([scores[number] for number in order], rel=1e-5)
 
 
-def test_sale_that_opens_tomorrow_is_ranked_by_what_the_segment_makes_of_its_attributes(segmented):
+def test_sale_that_opens_tomorrow_is_ranked_by_the_segments_rates_of_its_attributes(segmented):
     sales = [sale("a", category="ski"), sale("b", category="spa"), sale("c", 0.5, 2, category="spa")]
     events = [visit(f"u{n}", "a", -0.5) for n in range(30)] + [visit("anne", "b", -0.5) for _ in range(4)]
     shop = segmented(make_shop(sales, [*events, visit("anne", "a", -0.6)]))
@@ -194,7 +194,7 @@ def test_sale_that_opens_tomorrow_is_ranked_by_what_the_segment_makes_of_its_att
     assert italian["sales"].tolist()[0] == 0
 
 
-def test_ties_go_to_the_smaller_sale_id_and_no_more_than_asked_for_are_kept(segmented):
+def test_ties_are_broken_by_sale_id_and_the_length_is_limited(segmented):
     sales = [sale(f"s{number:02d}", -2, 1) for number in reversed(range(14))]
     shop = segmented(make_shop(sales, [visit("anne", "s05", -1), visit("ben", "s08", -1)]))
     row = shop.ranked({"anne": {"market": "FR"}, "ben": {"market": "FR"}}, kept=10).iloc[0]
@@ -202,14 +202,14 @@ def test_ties_go_to_the_smaller_sale_id_and_no_more_than_asked_for_are_kept(segm
     assert len(row["scores"]) == len(row["reasons"]) == 10
 
 
-def test_segment_with_as_many_events_as_the_least_is_ranked_and_with_one_fewer_left_out(segmented):
+def test_segment_with_the_minimum_number_of_events_is_ranked_and_one_with_fewer_is_left_out(segmented):
     shop = segmented(make_shop(TWO_SALES, VISITS))
     markets: Attributes = {"anne": {"market": "FR"}, **{f"other {n}": {"market": "IT"} for n in range(6)}}
     ranked = {least: shop.ranked(markets, min_events=least)["value"].tolist() for least in (2, 3)}
     assert ranked == {2: ["IT", "FR"], 3: ["IT"]}
 
 
-def test_events_that_weigh_nothing_leave_no_favourite(segmented):
+def test_events_of_weight_zero_give_a_ranking_without_preference(segmented):
     shop = segmented(make_shop(TWO_SALES, [purchase("anne", "b", -44)]))
     weightless = RecommenderSettings.model_validate({"popularity": {"purchase_weight": 0.0}})
     silent = replace(shop, shop=replace(shop.shop, version="2", recommender_settings=weightless))
@@ -226,7 +226,7 @@ def values(spark, attributes_of: Attributes, **settings) -> dict[str, list[str]]
     return frequent_values(spark.createDataFrame(list(attributes_of.items()), USERS), chosen)
 
 
-def test_values_are_those_of_most_users_ties_by_value(spark):
+def test_values_with_the_most_users_are_used_ties_by_value(spark):
     markets = ["IT", "FR", "FR", "DE", "IT", "ES"]
     users: Attributes = {f"u{number}": {"market": market} for number, market in enumerate(markets)}
     users["u0"] = {"market": "IT", "channel": "search"}
@@ -235,7 +235,7 @@ def test_values_are_those_of_most_users_ties_by_value(spark):
     assert values(spark, users, max_values=4) == {"market": ["FR", "IT", "DE", "ES"], "channel": ["search"]}
 
 
-def test_attributes_that_nobody_has_and_empty_values_make_no_segment(spark):
+def test_absent_attributes_and_empty_values_are_not_segments(spark):
     users: Attributes = {"u1": {"market": "", "age": "30"}, "u2": {"market": None}, "u3": None, "u4": {}}
     assert values(spark, users) == {}
     assert values(spark, {"u1": {"market": "FR"}}, attributes=("country", "market")) == {"market": ["FR"]}
@@ -280,7 +280,7 @@ def test_table_is_read_as_rankings_by_attribute_and_value(spark, random, tmp_pat
     ("settings", "problem"),
     [
         ({"attributes": ["market", "channel", "market"]}, "must name each attribute once"),
-        ({"attributes": [False]}, "valid string"),  # what YAML makes of NO
+        ({"attributes": [False]}, "valid string"),  # YAML reads NO as false
         ({"attributes": [""]}, "at least 1 character"),
         ({"attributes": "market"}, "valid tuple"),
         ({"kept": 9}, "greater than or equal to 10"),
@@ -290,6 +290,6 @@ def test_table_is_read_as_rankings_by_attribute_and_value(spark, random, tmp_pat
         ({"prior": 1.0}, "Extra inputs"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, problem):
+def test_invalid_settings_are_refused(settings, problem):
     with pytest.raises(ValidationError, match=problem):
         SegmentSettings.model_validate(settings)

@@ -21,12 +21,12 @@ from recsys.shop.histories import Histories
 from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit, with_photos, write_photos
 
 
-def test_catalogue_is_that_of_the_folder(fitted):
+def test_catalogue_is_read_from_the_folder(fitted):
     assert fitted.shop.catalogue.sale_ids == fitted.data.catalogue.sale_ids
     assert fitted.shop.catalogue is replace(fitted.shop).catalogue  # kept between tasks of a worker
 
 
-def test_other_version_is_read_again(fitted_shop):
+def test_changed_version_is_read_again(fitted_shop):
     shop = fitted_shop(make_shop([sale("a", -9, 9)], [visit("u", "a", -1)])).shop
     assert shop.catalogue.sale_ids == ["a"]
     pq.write_table(make_shop([sale("b", -9, 9)], []).sales, f"{shop.folder}/sales/part.parquet")
@@ -76,7 +76,7 @@ def names_of(shop: Shop) -> list[str]:
     return [recommender.name for recommender in shop.recommenders]
 
 
-def test_gallery_is_that_of_the_folder(illustrated):
+def test_gallery_is_read_from_the_folder(illustrated):
     found, expected = illustrated.catalogue.gallery, DATA.catalogue.gallery
     assert (found.uris, found.theme_names) == (expected.uris, expected.theme_names)
     for name in ("first", "photo_themes", "sale_themes"):
@@ -93,7 +93,7 @@ NOTHING_WEIGHS = LogisticModel([], [], [], [], 0.0)
 def ranker_of(shop: Shop) -> Ranker:
     """The ranker of the night at AS_OF, from a table written without Spark."""
     horizon = shop.horizon(AS_OF)
-    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))  # models that learnt nothing will do
+    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))  # models fitted to no events are enough
     rows = [
         {"recommender": each.name, "arrays": pack(each.fit(each.count(nobody, horizon), horizon).arrays())}
         for each in shop.recommenders
@@ -120,14 +120,14 @@ def test_shop_whose_theme_model_is_empty_has_no_gallery(illustrated):
     assert_has_no_photos(illustrated)
 
 
-def test_themes_of_sales_that_are_gone_are_not_read(illustrated):
+def test_themes_of_removed_sales_are_not_read(illustrated):
     fewer = make_shop(DATA.sale_rows[:-1], [])
     gone = DATA.sale_rows[-1]["sale_id"]
     assert DATA.catalogue.gallery.photos(DATA.catalogue.position[gone])
     assert_has_no_photos(shop_in(Path(illustrated.folder), fewer, "2"))
 
 
-def test_themes_are_read_where_sales_without_photos_have_come(illustrated):
+def test_themes_are_read_if_sales_without_photos_were_added(illustrated):
     more = make_shop([*DATA.sale_rows, sale("zz", -1, 1)], [])
     shop = shop_in(Path(illustrated.folder), more, "2")
     assert shop.catalogue.gallery.photos(shop.catalogue.position["zz"]) == ()
@@ -135,7 +135,7 @@ def test_themes_are_read_where_sales_without_photos_have_come(illustrated):
 
 
 @pytest.mark.parametrize("lost", [THEME_MODEL, "image_themes", "sale_themes"])
-def test_themes_whose_files_were_not_all_moved_are_not_read(illustrated, lost):
+def test_incomplete_files_of_themes_are_not_read(illustrated, lost):
     path = Path(illustrated.folder) / lost
     path.unlink() if path.is_file() else shutil.rmtree(path)
     assert_has_no_photos(illustrated)

@@ -20,7 +20,7 @@ def shop(tmp_path) -> SmallShop:
 
 @pytest.fixture
 def select(spark, shop):
-    """Select a table of the shop by a text of SQL."""
+    """Select a table of the shop by an SQL text."""
 
     def selected(table, text: str):
         shop.write_sql(table.name, text)
@@ -32,7 +32,7 @@ def select(spark, shop):
 
 @pytest.fixture
 def refusal(select):
-    """Return the message by which a text of SQL is refused."""
+    """Return the message of the error that an SQL text raises."""
 
     def message(table, text: str, kind: type[Exception] = InputError) -> str:
         with pytest.raises(kind) as error:
@@ -42,7 +42,7 @@ def refusal(select):
     return message
 
 
-def test_columns_come_in_the_order_of_the_table_and_optional_ones_are_null_where_left_out(select):
+def test_columns_are_in_the_order_of_the_table_and_absent_optional_ones_are_null(select):
     sales = select(SALES, "select title, closes_at, opens_at, sale_id from {raw_sales}")
     assert sales.columns == list(SALES.columns)
     assert {(row["sale_id"], row["price"], row["attributes"]) for row in sales.collect()} == {
@@ -106,7 +106,7 @@ def test_missing_sql_file_is_named_with_the_columns_it_must_select(spark, shop):
         ("select * from {raw_sales} where title = '{'", "braces name one, others are written {{ and }}"),
     ],
 )
-def test_sql_that_is_refused_is_named_with_what_spark_says_and_the_raw_tables(refusal, shop, text, problem):
+def test_invalid_sql_is_an_error_with_sparks_message_and_the_raw_tables(refusal, shop, text, problem):
     message = refusal(SALES, text)
     assert message.startswith(f"{shop.folder / 'sql/sales.sql'}: ")
     assert problem in message
@@ -152,7 +152,7 @@ def test_raw_table_may_be_csv_or_json_or_a_table_of_the_catalogue(spark, tmp_pat
 RECORDED = "select user_id, sale_id, kind, occurred_at from {recorded_events}"
 
 
-def test_what_the_service_was_told_of_is_a_raw_table_and_empty_until_it_was(spark, shop, tmp_path):
+def test_recorded_events_are_a_raw_table_that_is_empty_at_first(spark, shop, tmp_path):
     settings = shop.settings().source
     shop.write_sql("events", RECORDED)
     before = sources.fingerprint(settings, tmp_path)
@@ -175,12 +175,12 @@ def test_users_are_optional(shop):
     assert sources.has_table(USERS, shop.settings().source)
 
 
-def test_folder_of_sql_that_does_not_exist_is_named():
+def test_missing_folder_of_sql_files_is_named():
     with pytest.raises(ConfigurationError, match=r"source.sql == 'absent', must be a folder of SQL files"):
         sources.check_settings(SourceSettings(sql="absent", raw={}))
 
 
-def test_fingerprint_changes_with_sql_raw_files_and_settings_alone(shop):
+def test_fingerprint_changes_only_with_sql_raw_files_and_settings(shop):
     seen = [sources.fingerprint(shop.settings().source, Path("absent"))]
 
     def is_new() -> bool:
@@ -199,7 +199,7 @@ def test_fingerprint_changes_with_sql_raw_files_and_settings_alone(shop):
     assert not is_new()
 
 
-def test_fingerprint_sees_each_file_of_a_folder_and_needs_none(tmp_path):
+def test_fingerprint_includes_each_file_of_a_folder_and_works_without_files(tmp_path):
     settings = SourceSettings(sql="sql", raw={"lines": RawTable(path=str(tmp_path / "lines"))})
     absent = sources.fingerprint(settings, tmp_path / "absent")
     (tmp_path / "lines/day=1").mkdir(parents=True)
@@ -211,18 +211,18 @@ def test_fingerprint_sees_each_file_of_a_folder_and_needs_none(tmp_path):
     assert len({absent, one, sources.fingerprint(settings, tmp_path / "absent")}) == 3
 
 
-def test_order_of_keys_in_a_configuration_changes_no_fingerprint():
+def test_fingerprint_does_not_depend_on_the_order_of_keys():
     tables = {name: RawTable(table=f"db.{name}", options={"a": "1", name: "2"}) for name in ("sales", "events")}
     one = SourceSettings(sql="sql", raw=tables)
     other = SourceSettings(sql="sql", raw=dict(reversed(tables.items())))
     assert sources.fingerprint(one, Path("absent")) == sources.fingerprint(other, Path("absent"))
 
 
-def test_url_and_table_are_not_looked_into():
+def test_content_behind_a_url_or_a_table_is_not_part_of_the_fingerprint():
     raw = {"a": RawTable(path="s3://bucket/lines"), "b": RawTable(table="lines")}
     assert sources.fingerprint(SourceSettings(sql="sql", raw=raw), Path("absent"))
 
 
-def test_every_sql_file_of_the_project_says_what_a_row_is():
+def test_every_sql_file_of_the_project_states_its_grain():
     for path in (CONF / "sources").rglob("*.sql"):
         assert path.read_text().startswith("-- One row per "), path

@@ -126,17 +126,17 @@ def test_every_rule_has_a_case_that_breaks_it():
     assert cases == {rule.name for rule in SALE_RULES + EVENT_RULES} - {"sale_id_unique"}
 
 
-def test_of_sales_with_the_same_id_the_one_that_opens_first_is_used(rules_of_sales):
+def test_first_to_open_of_sales_with_the_same_id_is_used(rules_of_sales):
     rows = [sale("s1", -2, title="third"), sale("s1", -9, title="first"), sale("s1", -5, title="second")]
     assert rules_of_sales(rows) == {"first": None, "second": "sale_id_unique", "third": "sale_id_unique"}
 
 
-def test_copy_that_breaks_another_rule_does_not_cost_the_good_copy(rules_of_sales):
+def test_valid_copy_is_used_if_the_other_copy_breaks_a_rule(rules_of_sales):
     rows = [sale("s1", -2, title="good"), sale("s1", -9, title="free", price=0.0), sale("s1", None, title="undated")]
     assert rules_of_sales(rows) == {"good": None, "free": "price_valid", "undated": "sale_instants_present"}
 
 
-def test_of_users_with_the_same_id_one_is_used(spark):
+def test_one_of_several_users_with_the_same_id_is_used(spark):
     users = spark.createDataFrame(
         [("u1", {"market": "fr"}), ("u1", {"market": "de"}), ("u2", None), ("", None), (LONG, None), ("a\rb", None)],
         "user_id string, attributes map<string, string>",
@@ -153,13 +153,13 @@ def test_event_at_the_close_of_its_sale_is_outside_its_window(frame):
     )
 
 
-def test_odd_user_ids_pass_unchanged(flag_events):
+def test_unusual_user_ids_are_unchanged(flag_events):
     ids = {"Zoë d'Arc", 'a "quoted" id', "slash/back\\slash", "日本語🏖", " spaces ", "%2F", "${env}", "'; drop--"}
     rows = flag_events([event(user_id, "s1", -1) for user_id in ids]).collect()
     assert {(row["user_id"], row["rule"]) for row in rows} == {(user_id, None) for user_id in ids}
 
 
-def test_recorded_at_is_occurred_at_where_it_is_missing(flag_events):
+def test_missing_recorded_at_becomes_occurred_at(flag_events):
     rows = [event("u1", "s1", -2), event("u2", "s1", -2, recorded_at=at(-1))]
     assert {row["user_id"]: row["recorded_at"] for row in flag_events(rows).collect()} == {
         "u1": at(-2).replace(tzinfo=None),
@@ -167,7 +167,7 @@ def test_recorded_at_is_occurred_at_where_it_is_missing(flag_events):
     }
 
 
-def test_copy_of_an_event_recorded_first_is_used_and_the_others_are_set_aside(frame):
+def test_first_recorded_copy_of_an_event_is_used_and_the_others_are_set_aside(frame):
     events = frame(
         "events",
         [
@@ -187,7 +187,7 @@ def test_copy_of_an_event_recorded_first_is_used_and_the_others_are_set_aside(fr
     assert {row["rule"] for row in later} == {"event_unique"}
 
 
-def test_usable_kept_and_set_aside_rows_are_told_apart_by_the_action_of_their_rule(flag_events):
+def test_action_of_the_rule_decides_whether_a_row_is_usable_or_set_aside(flag_events):
     flagged = flag_events(
         [
             event("good", "s1", -1),
@@ -198,9 +198,9 @@ def test_usable_kept_and_set_aside_rows_are_told_apart_by_the_action_of_their_ru
     )
     users = {
         choose.__name__: {row["user_id"] for row in choose(flagged, EVENT_RULES).collect()}
-        for choose in (validation.usable, validation.kept, validation.set_aside)
+        for choose in (validation.usable, validation.used_despite_rule, validation.set_aside)
     }
-    assert users == {"usable": {"good", "early"}, "kept": {"early"}, "set_aside": {"bad"}}
+    assert users == {"usable": {"good", "early"}, "used_despite_rule": {"early"}, "set_aside": {"bad"}}
 
 
 def test_rejected_row_is_the_whole_row_as_json(flag_events):
@@ -217,7 +217,7 @@ def test_rejected_row_is_the_whole_row_as_json(flag_events):
     }
 
 
-def test_each_broken_rule_gets_at_most_three_examples_the_same_every_time(flag_events):
+def test_each_broken_rule_has_at_most_three_examples_that_are_always_the_same(flag_events):
     rows = [event(f"u{number}", "s1", -1, "refund") for number in range(9)] + [event("u1", "s9", -1)]
     flagged = flag_events(rows)
     counts = [
@@ -237,7 +237,7 @@ def counts_of(table: str, rows: int, broken: dict[str, int], rules: tuple[Rule, 
     return [RuleCount(table, rule, rows, broken.get(rule.name, 0), ('{"a": 1}',)) for rule in rules]
 
 
-def test_share_of_rejected_rows_may_reach_the_limit_but_not_pass_it():
+def test_share_of_rejected_rows_may_equal_the_limit_but_not_exceed_it():
     counts = counts_of("sales", 200, {"price_valid": 2, "title_present": 1}, SALE_RULES)
     check_counts(counts, 0.015)
     with pytest.raises(RejectedRowsError) as error:
@@ -246,7 +246,7 @@ def test_share_of_rejected_rows_may_reach_the_limit_but_not_pass_it():
         assert part in str(error.value)
 
 
-def test_message_names_the_rule_that_most_rows_break_and_shows_a_row():
+def test_message_names_the_rule_with_the_most_broken_rows_and_shows_one():
     counts = counts_of("events", 1000, {"sale_known": 30, "kind_known": 40, "known_as_of": 900}, EVENT_RULES)
     with pytest.raises(
         RejectedRowsError, match=r"70 of 1,000 .* most break 'kind_known' \(kind is visit or purchase\)"

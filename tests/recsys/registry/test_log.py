@@ -1,4 +1,4 @@
-"""The log of champions: what is in it after crashes, and what it says of an instant."""
+"""The log of champions: its content after crashes, and the champion at an instant."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,11 +34,11 @@ def made(log: ModelLog, *changes: Change) -> None:
 
 
 def test_log_is_empty_before_the_first_change(log, tmp_path):
-    assert (log.changes(), log.cut_off(), log.live_at(day(1)), log.before_current()) == ([], None, None, [])
+    assert (log.changes(), log.unfinished_change(), log.live_at(day(1)), log.rollback_targets()) == ([], None, None, [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_line_says_when_who_why_from_to_evidence_and_force(log, tmp_path):
+def test_line_has_time_author_reason_both_versions_evidence_and_force(log, tmp_path):
     evidence = Evidence(run_id="r1", first_day="2026-03-01", last_day="2026-03-07", value=0.02, low=0.01, high=0.03)
     said = change("6", 0).model_copy(
         update={"before": "5", "why": "better photos", "evidence": evidence, "forced": True}
@@ -68,15 +68,15 @@ def test_line_says_when_who_why_from_to_evidence_and_force(log, tmp_path):
     assert end == {"ends": said.id, "at": "2026-03-01T00:00:00Z", "outcome": "done"}
 
 
-def test_change_counts_once_it_is_done(log):
+def test_change_is_listed_only_after_it_is_done(log):
     first = change("1", 0, "first")
     log.begin(first)
-    assert (log.changes(), log.cut_off()) == ([], first)
+    assert (log.changes(), log.unfinished_change()) == ([], first)
     log.end(first, day(0), "done")
-    assert (log.changes(), log.cut_off()) == ([first], None)
+    assert (log.changes(), log.unfinished_change()) == ([first], None)
 
 
-def test_abandoned_change_never_was(log):
+def test_abandoned_change_is_not_listed(log):
     made(log, change("1", 0, "first"))
     given_up = change("2", 1)
     log.begin(given_up)
@@ -88,7 +88,7 @@ def test_abandoned_change_never_was(log):
 @pytest.mark.parametrize(
     ("at", "live"), [(-0.001, None), (0, "1"), (0.999, "1"), (1, "2"), (2.5, "1"), (3, "3"), (99, "3")]
 )
-def test_version_live_at_an_instant_is_that_of_the_last_change_up_to_it(log, at, live):
+def test_version_live_at_an_instant_is_that_of_the_last_change_at_or_before_it(log, at, live):
     made(log, change("1", 0, "first"), change("2", 1), change("1", 2, "rollback"), change("3", 3))
     found = log.live_at(day(at))
     assert (found.after if found else None) == live
@@ -104,40 +104,40 @@ def test_version_live_at_an_instant_is_that_of_the_last_change_up_to_it(log, at,
         ([("first", "1"), ("promote", "2"), ("promote", "3"), ("rollback", "2")], ["1"]),
         ([("first", "1"), ("promote", "2"), ("rollback", "1"), ("promote", "3")], ["1"]),
         ([("first", "1"), ("promote", "2"), ("promote", "1")], ["2"]),
-        ([("first", "1"), ("promote", "2"), ("promote", "3"), ("rollback", "1")], []),  # 2 is gone
+        ([("first", "1"), ("promote", "2"), ("promote", "3"), ("rollback", "1")], []),  # 2 was rolled back
         ([("found", "4"), ("promote", "2")], ["4"]),
     ],
 )
-def test_rollback_goes_to_the_champion_before_and_again_one_further(log, steps, may_go_to):
+def test_rollback_goes_to_the_previous_champion_and_the_next_one_further_back(log, steps, may_go_to):
     made(log, *(change(after, at, action) for at, (action, after) in enumerate(steps)))
-    assert log.before_current() == may_go_to
+    assert log.rollback_targets() == may_go_to
 
 
-def test_another_models_changes_are_passed_over(log, tmp_path):
+def test_changes_of_other_models_are_ignored(log, tmp_path):
     made(log, change("1", 0, "first"))
     other = ModelLog(tmp_path, "other")
     made(other, change("7", 1, "first", model="other"))
     other.begin(change("8", 2, model="other"))
     assert [each.after for each in log.changes()] == ["1"]
-    assert log.cut_off() is None
+    assert log.unfinished_change() is None
     assert log.live_at(day(9)).after == "1"
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
-def test_line_that_was_cut_off_is_no_line_and_the_next_one_is_whole(log, tmp_path, kept):
+def test_partly_written_line_is_ignored_and_the_next_one_is_complete(log, tmp_path, kept):
     path = tmp_path / "models/log.jsonl"
     made(log, change("1", 0, "first"))
     whole = path.read_bytes()
     log.begin(change("2", 1))
     half = path.read_bytes()[len(whole) :]
     path.write_bytes(whole + half[: int(len(half) * kept)])
-    assert ([each.after for each in log.changes()], log.cut_off()) == (["1"], None)
+    assert ([each.after for each in log.changes()], log.unfinished_change()) == (["1"], None)
     made(log, change("3", 2))
     assert [each.after for each in log.changes()] == ["1", "3"]
     assert path.read_bytes().startswith(whole)
 
 
-def test_lines_are_only_ever_added(log, tmp_path):
+def test_log_is_append_only(log, tmp_path):
     path, before = tmp_path / "models/log.jsonl", b""
     for number in range(4):
         made(log, change(str(number), number))
@@ -155,6 +155,6 @@ def test_damaged_line_is_named(log, tmp_path, line):
 
 
 @pytest.mark.parametrize(("low", "is_better"), [(1e-9, True), (0.0, False), (-0.01, False)])
-def test_better_is_an_interval_that_lies_above_zero(low, is_better):
+def test_version_is_better_if_the_confidence_interval_is_above_zero(low, is_better):
     evidence = Evidence(run_id="r", first_day="a", last_day="b", value=0.1, low=low, high=0.2)
     assert evidence.is_better == is_better

@@ -12,17 +12,17 @@ def backtest() -> dict:
     return {"window": WINDOW, "paired_ndcg@10": {"meta@5 - meta@6": ESTIMATE, "meta - meta@5": ESTIMATE}}
 
 
-def test_every_two_policies_are_a_pair_once():
+def test_each_pair_of_policies_is_listed_once():
     assert pairs(["a", "b", "c"]) == {"a - b": ("a", "b"), "a - c": ("a", "c"), "b - c": ("b", "c")}
 
 
-def test_evidence_is_the_first_version_minus_the_champion_whichever_way_it_was_measured():
+def test_evidence_is_version_minus_champion_in_either_order_of_the_backtest():
     days = {"run_id": "r", "first_day": "2026-03-01", "last_day": "2026-03-07"}
     assert evidence("r", backtest(), "5", "6") == Evidence(**days, value=0.02, low=-0.01, high=0.04)
     assert evidence("r", backtest(), "6", "5") == Evidence(**days, value=-0.02, low=-0.04, high=0.01)
 
 
-def test_backtests_own_model_is_a_version_too():
+def test_model_that_the_backtest_trained_is_a_version_too():
     assert evidence("r", backtest(), "9", "5").low == -0.01
 
 
@@ -31,18 +31,18 @@ def test_without_both_versions_or_their_difference_there_is_no_evidence(versions
     assert evidence("r", backtest(), *versions) is None
 
 
-def test_backtest_of_an_earlier_project_is_no_evidence():
+def test_backtest_without_versions_is_no_evidence():
     assert evidence("r", {"window": {"from": "", "to": ""}}, "5", "6") is None
 
 
-def test_settings_that_differ_are_named_with_both_values():
+def test_differing_settings_are_listed_with_both_values():
     one = {"a": {"x": 1, "y": [1, 2]}, "b": True, "only": {"here": 3}}
     other = {"a": {"x": 1, "y": [2, 1]}, "b": False}
     assert differing(one, other) == [("a.y", [1, 2], [2, 1]), ("b", True, False), ("only.here", 3, None)]
     assert differing(one, one) == []
 
 
-def test_how_often_to_train_and_where_photos_lie_make_no_other_configuration(tmp_path):
+def test_training_interval_and_location_of_photos_are_not_part_of_the_configuration(tmp_path):
     shop = SmallShop(tmp_path)
     usual = model_configuration(shop.settings())
     same = shop.settings(meta_model={"days": 3, "retrain_days": 2}, images={"root": "elsewhere"}, note="Mind this.")
@@ -60,6 +60,6 @@ def test_how_often_to_train_and_where_photos_lie_make_no_other_configuration(tmp
         {"images": {"themes": {"themes": 12}}},
     ],
 )
-def test_what_makes_a_model_another_one_makes_another_configuration(tmp_path, changes):
+def test_settings_that_change_a_model_change_its_configuration(tmp_path, changes):
     shop = SmallShop(tmp_path)
     assert model_configuration(shop.settings(**changes)) != model_configuration(shop.settings())

@@ -35,7 +35,7 @@ def ready():
 """
 HOLD = "with held(folder):\n    ready()"
 WRITE = "with scratch_folder(folder) as scratch:\n    (scratch / 'half').write_text('ha')\n    ready()"
-# Killed when the new content is on the disk and its name not there yet.
+# Killed after the new content is on disk and before it is renamed.
 REPLACE = "os.fsync = lambda descriptor: ready()\nwrite_whole(folder / 'current', 'new')"
 FORK = "with held(folder):\n    os.fork() or (print(flush=True), sys.stdin.read(), os._exit(0))\n    time.sleep(60)"
 
@@ -66,7 +66,7 @@ def scratch_names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def synced(monkeypatch) -> list[Path]:
-    """The paths that were synced, in order, as they were named then."""
+    """The paths that were synced, in order, by their names at that time."""
     found: list[Path] = []
     fsync = os.fsync
 
@@ -78,7 +78,7 @@ def synced(monkeypatch) -> list[Path]:
     return found
 
 
-def test_folder_that_another_process_holds_is_busy_until_it_is_killed(tmp_path):
+def test_folder_locked_by_another_process_is_busy_until_that_is_killed(tmp_path):
     with running(HOLD, tmp_path):
         with pytest.raises(BusyError) as error, held(tmp_path, wait=False):
             pass
@@ -89,7 +89,7 @@ def test_folder_that_another_process_holds_is_busy_until_it_is_killed(tmp_path):
         pass
 
 
-def test_forked_child_that_outlives_its_killed_parent_holds_nothing(tmp_path):
+def test_forked_child_that_outlives_its_killed_parent_holds_no_lock(tmp_path):
     with running(FORK, tmp_path) as parent:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -97,7 +97,7 @@ def test_forked_child_that_outlives_its_killed_parent_holds_nothing(tmp_path):
             pass
 
 
-def test_who_waits_gets_the_folder_when_its_holder_lets_go(tmp_path):
+def test_waiting_thread_gets_the_lock_when_it_is_released(tmp_path):
     order = []
 
     def wait() -> None:
@@ -113,7 +113,7 @@ def test_who_waits_gets_the_folder_when_its_holder_lets_go(tmp_path):
     assert order == ["first", "waited"]
 
 
-def test_folder_is_made_and_let_go_of_after_an_error(tmp_path):
+def test_folder_is_created_and_its_lock_is_released_after_an_error(tmp_path):
     folder = tmp_path / "new" / "folder"
     with pytest.raises(ZeroDivisionError), held(folder):
         _ = 1 / len(names(folder)[1:])
@@ -121,13 +121,13 @@ def test_folder_is_made_and_let_go_of_after_an_error(tmp_path):
         pass
 
 
-def test_thread_that_would_wait_for_itself_is_told(tmp_path):
+def test_thread_that_locks_a_folder_twice_gets_an_error(tmp_path):
     with held(tmp_path), pytest.raises(RuntimeError, match="already held"), held(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("content", ["Zürich\n", "Zürich\n".encode()])
-def test_file_is_written_in_place_of_the_one_before(tmp_path, content):
+def test_file_is_replaced(tmp_path, content):
     path = tmp_path / "new" / "current"
     write_whole(path, "old and longer")
     write_whole(path, content)
@@ -135,7 +135,7 @@ def test_file_is_written_in_place_of_the_one_before(tmp_path, content):
     assert names(path.parent) == ["current"]
 
 
-def test_file_and_its_folder_are_on_the_disk_in_this_order(tmp_path, synced):
+def test_content_is_synced_before_the_folder(tmp_path, synced):
     write_whole(tmp_path / "new" / "current", "text")
     made, content, name = synced
     assert made == tmp_path  # it holds the name of the new folder
@@ -144,7 +144,7 @@ def test_file_and_its_folder_are_on_the_disk_in_this_order(tmp_path, synced):
     assert name == tmp_path / "new"
 
 
-def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_content_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     path = tmp_path / "current"
     write_whole(path, "old")
     seen = []
@@ -159,7 +159,7 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert seen == [(False, "old"), (True, "new")]
 
 
-def test_writer_killed_before_the_new_name_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path):
+def test_writer_killed_before_renaming_leaves_the_old_file_and_the_next_writer_cleans_up(tmp_path):
     path = tmp_path / "current"
     path.write_text("old")
     killed(REPLACE, tmp_path)
@@ -174,7 +174,7 @@ def refuse(*_: object) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "mkdir", "rename"])
-def test_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, call):
+def test_full_disk_leaves_the_old_file_and_no_scratch_folder(tmp_path, monkeypatch, call):
     path = tmp_path / "current"
     path.write_text("old")
     monkeypatch.setattr(os, call, refuse)
@@ -183,7 +183,7 @@ def test_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, call
     assert (path.read_text(), names(tmp_path)) == ("old", ["current"])
 
 
-def test_file_that_is_cut_off_by_a_limit_leaves_the_old_one_and_no_litter(tmp_path):
+def test_write_stopped_by_a_file_size_limit_leaves_the_old_file_and_no_scratch_folder(tmp_path):
     path = tmp_path / "current"
     path.write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -196,7 +196,7 @@ def test_file_that_is_cut_off_by_a_limit_leaves_the_old_one_and_no_litter(tmp_pa
     assert (path.read_text(), names(tmp_path)) == ("old", ["current"])
 
 
-def test_threads_that_write_one_file_at_once_leave_one_of_their_texts_and_no_litter(tmp_path):
+def test_concurrent_writers_of_one_file_leave_one_of_their_texts_and_no_scratch_folder(tmp_path):
     path = tmp_path / "current"
     texts = [str(number) * 100_000 for number in range(4)]
     threads = [threading.Thread(target=write_whole, args=(path, text)) for text in texts]
@@ -208,7 +208,7 @@ def test_threads_that_write_one_file_at_once_leave_one_of_their_texts_and_no_lit
     assert names(tmp_path) == ["current"]
 
 
-def test_scratch_folder_is_new_empty_and_gone_at_the_end(tmp_path):
+def test_scratch_folder_is_new_and_empty_and_removed_at_the_end(tmp_path):
     parent = tmp_path / "new"
     with scratch_folder(parent) as first, scratch_folder(parent) as second:
         assert first != second
@@ -218,7 +218,7 @@ def test_scratch_folder_is_new_empty_and_gone_at_the_end(tmp_path):
     assert names(parent) == []
 
 
-def test_scratch_folder_of_a_writer_that_fails_is_gone(tmp_path):
+def test_scratch_folder_of_a_failing_writer_is_removed(tmp_path):
     with pytest.raises(FileNotFoundError), scratch_folder(tmp_path) as scratch:
         put_in_place(scratch / "never written", tmp_path / "part")
     assert names(tmp_path) == []
@@ -230,7 +230,9 @@ def cleans_by_itself(parent: Path) -> None:
 
 
 @pytest.mark.parametrize("clean", [remove_leftovers, cleans_by_itself])
-def test_leftovers_of_the_killed_go_and_what_the_living_write_stays(tmp_path, clean: Callable[[Path], None]):
+def test_scratch_folders_of_killed_processes_are_removed_and_those_of_running_ones_stay(
+    tmp_path, clean: Callable[[Path], None]
+):
     killed(WRITE, tmp_path)
     dead = scratch_names(tmp_path)
     with running(WRITE, tmp_path), scratch_folder(tmp_path) as own:
@@ -246,14 +248,14 @@ def test_leftovers_of_the_killed_go_and_what_the_living_write_stays(tmp_path, cl
 
 
 @pytest.mark.parametrize("left", ["folder", "lock"])
-def test_leftover_without_its_lock_goes_and_so_does_a_lock_without_its_folder(tmp_path, left):
+def test_scratch_folder_without_a_lock_and_lock_without_a_folder_are_removed(tmp_path, left):
     path = tmp_path / f".tmp-{'0' * 16}"
     path.mkdir() if left == "folder" else path.with_name(f"{path.name}.lock").touch()
     remove_leftovers(tmp_path)
     assert names(tmp_path) == []
 
 
-def test_what_others_named_alike_stays(tmp_path):
+def test_folders_with_similar_names_stay(tmp_path):
     for name in (".tmp-of-theirs", f".tmp-{'0' * 17}", f"x.tmp-{'0' * 16}"):
         (tmp_path / name).mkdir()
     before = names(tmp_path)
@@ -261,7 +263,7 @@ def test_what_others_named_alike_stays(tmp_path):
     assert names(tmp_path) == before
 
 
-def test_folder_is_on_the_disk_with_all_below_it_before_it_has_its_name(tmp_path, synced):
+def test_folder_is_synced_with_its_content_before_it_is_renamed(tmp_path, synced):
     with scratch_folder(tmp_path) as scratch:
         (scratch / "part" / "day").mkdir(parents=True)
         (scratch / "part" / "day" / "rows").write_text("rows")
@@ -281,7 +283,7 @@ def test_scratch_folder_itself_can_be_put_in_place(tmp_path):
     assert names(tmp_path / "part") == ["rows"]
 
 
-def test_folder_that_has_the_name_stays_as_it_is(tmp_path):
+def test_existing_folder_is_not_replaced(tmp_path):
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "rows").write_text("old")
     with scratch_folder(tmp_path) as scratch:
@@ -292,7 +294,7 @@ def test_folder_that_has_the_name_stays_as_it_is(tmp_path):
     assert (tmp_path / "part" / "rows").read_text() == "old"
 
 
-def test_folder_is_out_of_sight_before_any_of_it_is_removed(tmp_path, monkeypatch):
+def test_folder_is_hidden_before_any_of_its_content_is_removed(tmp_path, monkeypatch):
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "rows").write_text("old")
     with monkeypatch.context() as patch:
@@ -304,7 +306,7 @@ def test_folder_is_out_of_sight_before_any_of_it_is_removed(tmp_path, monkeypatc
     assert names(tmp_path) == []
 
 
-def test_folder_is_removed_where_there_is_one(tmp_path):
+def test_removing_an_absent_folder_does_nothing(tmp_path):
     (tmp_path / "part" / "day").mkdir(parents=True)
     remove_folder(tmp_path / "part")
     remove_folder(tmp_path / "part")
