@@ -136,7 +136,7 @@ def bombard(channels: Sequence[grpc.Channel], requests: Sequence[tuple[int, str,
     return codes
 
 
-def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(service):
+def test_ten_thousand_malformed_requests_cause_no_error_and_no_stack_trace(service):
     random, valid = Random(5), valid_messages()
     methods = 8 * [method for method in valid if method.startswith(PUBLIC)] + [m for m in valid if m.startswith(ADMIN)]
     chosen = [random.choice(methods) for _ in range(10_000)]
@@ -157,7 +157,7 @@ def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(servic
 
 
 @pytest.mark.parametrize("method", list(extreme_messages()))
-def test_value_that_is_far_off_is_refused_with_its_rule(published, method):
+def test_extreme_value_is_refused_with_its_rule(published, method):
     server = published.serve()
     target = server.target if method.startswith(PUBLIC) else server.admin_target
     with grpc.insecure_channel(target) as channel:
@@ -204,7 +204,7 @@ def test_message_above_the_limit_is_resource_exhausted(published):
         assert send(channel, PUBLIC + "GetTopSales", b"\xff" * 10_000) == "INVALID_ARGUMENT"
 
 
-def test_more_requests_at_a_time_than_the_limit_are_resource_exhausted(published, monkeypatch):
+def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(published, monkeypatch):
     server = published.serve(limits={"max_concurrent": 5})
     free, answer = threading.Event(), TopSales.answer
 
@@ -235,7 +235,7 @@ def answered_within(target: str, seconds: float, count: int = 20) -> bool:
     return sorted(times)[count // 2] < seconds
 
 
-def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobody(service):
+def test_client_with_a_thousand_idle_connections_blocks_no_other(service):
     process = psutil.Process(service.workers()[0])
     before = process.num_fds()
     with ExitStack() as stack:
@@ -250,7 +250,7 @@ def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobo
 
 
 @pytest.mark.parametrize("kind", ["half", "unread"])
-def test_slow_clients_hold_up_nobody(service, kind):
+def test_slow_clients_block_no_other(service, kind):
     batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest(n=100)] * 500).SerializeToString()
     attack: dict[str, Callable] = {
         "half": lambda: half_request(service.target, PUBLIC + "GetTopSales"),

@@ -39,7 +39,7 @@ def silent() -> str:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_node_client_gets_pages_sends_events_and_meets_errors(shop, night, client, silent):
+def test_node_client_gets_pages_sends_events_and_receives_errors(shop, night, client, silent):
     shop.clock.set(2)
     user_id, sale_id = night.users[0], night.data.catalogue.sale_ids[7]
     server = shop.serve()

@@ -21,7 +21,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.instants import HOUR
 from recsys.rules import PageRules
-from serving.answers.open_sales import Doorkeeper, OpenSales
+from serving.answers.open_sales import OpenSalesFinder, OpenSales
 from serving.answers.page_making import PageMaker
 from serving.answers.pages import PageRequest
 from serving.api.requests import page_request
@@ -44,7 +44,7 @@ def test_no_closed_sale_at_any_edge_by_any_path(any_shop):
     search_edges(any_shop)
 
 
-def test_no_closed_sale_when_the_clock_steps_over_an_edge_while_the_answer_is_made(any_shop):
+def test_no_closed_sale_when_the_clock_passes_an_edge_while_the_answer_is_made(any_shop):
     search_steps(any_shop)
 
 
@@ -130,15 +130,15 @@ def test_no_closed_sale_on_any_day(day):
 # Leaks that somebody might build in.
 
 
-def answer_as_of(monkeypatch: pytest.MonkeyPatch, other: Callable[[Doorkeeper, int], int]) -> None:
+def answer_as_of(monkeypatch: pytest.MonkeyPatch, other: Callable[[OpenSalesFinder, int], int]) -> None:
     """Take the sales that are open at another instant for those of the present."""
-    open_at = Doorkeeper._open_at
+    open_at = OpenSalesFinder._open_at
 
-    def leaking(self: Doorkeeper, now: int, version: int) -> OpenSales:
+    def leaking(self: OpenSalesFinder, now: int, version: int) -> OpenSales:
         right, wrong = (open_at(self, instant, version) for instant in (now, other(self, now)))
         return replace(wrong, since=right.since, until=right.until)
 
-    monkeypatch.setattr(Doorkeeper, "_open_at", leaking)
+    monkeypatch.setattr(OpenSalesFinder, "_open_at", leaking)
 
 
 def keep_the_first_answer(monkeypatch) -> None:
@@ -204,6 +204,6 @@ def test_search_finds_an_answer_that_is_sent_after_an_edge(tmp_path, ranked_shop
         self._clock()  # as much later as the answer took
         return page
 
-    monkeypatch.setattr(RecommendationsServicer, "_page", answer_once)
+    monkeypatch.setattr(RecommendationsServicer, "_answer_page", answer_once)
     with closing(Shop(tmp_path, ranked_shop)) as shop, pytest.raises(AssertionError):
         search_steps(shop)

@@ -41,7 +41,7 @@ class Failing:
         (SnapshotError("a file is gone"), "This user's ranking failed: the service's log has the stack trace."),
     ],
 )
-def test_popular_sales_are_shown_for_a_damaged_record_and_for_a_bug_and_each_is_called_what_it_is(
+def test_damaged_record_and_bug_lead_to_popular_sales_with_the_reason(
     shop, make_sale, monkeypatch, error, why
 ):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
@@ -53,14 +53,14 @@ def test_popular_sales_are_shown_for_a_damaged_record_and_for_a_bug_and_each_is_
     assert answer.failure is error
 
 
-def test_bug_that_spoils_the_popular_page_too_is_no_page(shop, make_sale, monkeypatch):
+def test_bug_that_breaks_the_popular_page_too_is_raised(shop, make_sale, monkeypatch):
     top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]})
     monkeypatch.setattr(PageWriter, "write", lambda *_: [][0])
     with pytest.raises(IndexError):
         top_sales.answer(PageRequest("ann", "meta"), shop.clock(), "r-1")
 
 
-def test_side_that_a_damaged_record_cannot_be_compared_with_is_damage(shop, make_sale):
+def test_record_that_is_damaged_for_a_compared_variant_is_damage(shop, make_sale):
     sales, ranking = [make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]}
     top_sales = shop.load(sales, ranking, policies=("als", "meta"))
     damage(top_sales.snapshot, "sales", 9)
@@ -93,7 +93,7 @@ def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
 
 
 @pytest.mark.parametrize("sale", [40, 70_000, 1 << 31, (1 << 32) - 1])
-def test_event_of_a_sale_that_there_is_not_is_damage(tmp_path, ranked_shop, sale):
+def test_event_of_a_sale_that_does_not_exist_is_damage(tmp_path, ranked_shop, sale):
     top_sales = TopSales.of(Snapshot.open(tmp_path / ranked_shop.write(tmp_path)))
     events = np.memmap(top_sales.snapshot.path / "history_events.bin", EVENTS, "r+")
     events["sales"] = sale
@@ -115,7 +115,7 @@ def damage(snapshot: Snapshot, field: str, value: float) -> None:
 @NOISY
 @settings(max_examples=150)
 @given(st.data())
-def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
+def test_any_damage_to_the_files_of_users_leaves_a_complete_page(damaged, data):
     top_sales, night, now = damaged
     names = sorted(file.name for file in top_sales.snapshot.path.glob("*.bin"))
     file = top_sales.snapshot.path / data.draw(st.sampled_from(names))

@@ -51,7 +51,7 @@ def visits(session: Session) -> list[Visit]:
 
 @pytest.mark.parametrize("policy", ["meta", "collaborative"])
 @given(data=st.data())
-def test_page_with_a_session_is_that_of_the_nights_ranker_on_history_and_session(served, policy, data):
+def test_page_with_a_session_equals_the_nights_ranker_on_history_and_session(served, policy, data):
     top_sales, night, now = served
     sale_ids = st.sampled_from(night.data.catalogue.sale_ids)  # also of sales that have closed
     session = data.draw(st.lists(st.tuples(sale_ids, st.booleans()), min_size=1, max_size=8))
@@ -62,7 +62,7 @@ def test_page_with_a_session_is_that_of_the_nights_ranker_on_history_and_session
     assert (response.fallback_level, response.fallback_reason) == (pb.FALLBACK_LEVEL_NONE, "")
 
 
-def test_session_changes_the_page_at_once_of_an_anonymous_visitor_too(served):
+def test_session_changes_the_page_at_once_also_of_an_anonymous_visitor(served):
     top_sales, night, now = served
     pages = {}
     for user_id in ("", night.users[0], night.users[5]):
@@ -83,7 +83,7 @@ def test_purchase_counts_as_a_purchase(served):
         assert_is_page_of(response, top_sales, expected[bought], now)
 
 
-def test_stored_ranking_is_what_the_ranker_gives_without_a_session(served):
+def test_stored_ranking_equals_the_rankers_without_a_session(served):
     top_sales, night, now = served
     for user_id in night.users:
         stored = answered(top_sales, now, user_id, n=3)
@@ -113,14 +113,14 @@ def test_session_of_unknown_sales_says_so(served):
     assert (known.fallback_level, known.uses_session) == (pb.FALLBACK_LEVEL_NONE, False)
 
 
-def test_unknown_sales_of_a_session_are_passed_over(served):
+def test_unknown_sales_of_a_session_are_ignored(served):
     top_sales, night, now = served
     sale_id = night.data.catalogue.sale_ids[5]
     plain = answered(top_sales, now, session=[Visit(sale_id)])
     assert answered(top_sales, now, session=[Visit("nowhere"), Visit(sale_id), Visit("")]) == plain
 
 
-def test_shared_policy_is_the_same_with_a_session(served):
+def test_session_does_not_change_a_policy_that_all_users_share(served):
     top_sales, night, now = served
     session = [Visit(night.sales[0].sale_id)]
     response = answered(top_sales, now, policy="popularity", session=session)
@@ -144,7 +144,7 @@ def test_contributions_and_the_intercept_add_up_to_the_score_before_it_is_calibr
         assert sale.reason == max(added, key=added.get)
 
 
-def test_contributions_are_given_only_when_asked_for_and_where_there_is_a_probability(served):
+def test_contributions_are_given_only_on_request_and_where_there_is_a_probability(served):
     top_sales, night, now = served
     session = [Visit(night.sales[0].sale_id)]
     for asked in ({"session": session}, {"session": session, "explain": True, "policy": "collaborative"}):
@@ -163,7 +163,7 @@ def test_session_shows_the_photos_that_the_ranker_chooses(served):
     assert any(sale.image_uri not in images[sale.sale_id][:1] for sale in response.sales if images[sale.sale_id])
 
 
-def test_session_keeps_to_the_lists_of_the_request(served):
+def test_page_with_a_session_follows_the_lists_of_the_request(served):
     top_sales, night, now = served
     session = [Visit(night.sales[0].sale_id)]
     first, second, *_ = shown(answered(top_sales, now, session=session))
@@ -177,7 +177,7 @@ def test_ranker_of_other_sales_is_refused(tmp_path, ranked_shop):
     rows = json.loads(file.read_text())
     rows[0]["sale_id"] = "aaa"
     file.write_text(json.dumps(rows))
-    with pytest.raises(SnapshotError, match="its ranker is of other sales"):
+    with pytest.raises(SnapshotError, match="its ranker is for other sales"):
         SessionRanker(Snapshot(snapshot.path, snapshot.manifest))
 
 

@@ -114,7 +114,7 @@ def problems(server: Server) -> str:
     return " ".join(problem for problem in status_of(server).problems if problem.startswith("experiments:"))
 
 
-def test_each_user_is_served_his_sides_policy_and_told_so(shop, surface, experiment, publish, serve, ask):
+def test_each_user_is_served_the_policy_of_their_variant_and_the_answer_names_it(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write(experiment)
     server = serve()
@@ -145,7 +145,7 @@ def test_anonymous_visitor_and_request_that_names_its_policy_are_in_no_experimen
     assert not ask(server, USERS[0], surface="mail").HasField("assignment")
 
 
-def test_exposure_tells_side_configuration_and_overlap(shop, surface, experiment, publish, serve, ask):
+def test_exposure_holds_variant_configuration_and_overlap(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write(experiment)
     server = serve()
@@ -161,7 +161,7 @@ def test_exposure_tells_side_configuration_and_overlap(shop, surface, experiment
     assert line["overlap_at_10"] == 0.0
 
 
-def test_overlap_is_1_where_the_sides_show_the_same_page(shop, surface, experiment, publish, serve, ask):
+def test_overlap_is_1_where_the_variants_show_the_same_page(shop, surface, experiment, publish, serve, ask):
     publish(policies=("meta", "collaborative"))  # both rank alike
     surface.write({**experiment, "variants": [variant(CONTROL), variant(TREATMENT, "collaborative")]})
     server = serve()
@@ -170,7 +170,7 @@ def test_overlap_is_1_where_the_sides_show_the_same_page(shop, surface, experime
     assert line["overlap_at_10"] == 1.0
 
 
-def test_user_without_ranking_counts_as_a_fallback_of_his_side(shop, surface, experiment, publish, serve, ask):
+def test_user_without_ranking_counts_as_a_fallback_of_their_variant(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write({**experiment, "variants": [variant(CONTROL), variant(TREATMENT, rules=False)]})
     server = serve()
@@ -207,7 +207,7 @@ def test_pinned_version_of_a_model_by_another_name_is_served(surface, experiment
     assert ask(server, "ann").model_version == "3"
 
 
-def test_session_is_ranked_by_the_sides_policy(shop, surface, experiment, ranked_shop, serve, ask):
+def test_session_is_ranked_by_the_variants_policy(shop, surface, experiment, ranked_shop, serve, ask):
     shop.clock.micros = ranked_shop.ranker.scorer.horizon.as_of + 3_600_000_000
     shop.point_at(ranked_shop.write(shop.root))
     sides = [variant(CONTROL, "collaborative"), variant(TREATMENT)]
@@ -220,7 +220,7 @@ def test_session_is_ranked_by_the_sides_policy(shop, surface, experiment, ranked
         assert shown(by_side[user]) == shown(ask(server, user, session=session, policy=policy))
 
 
-def test_side_may_leave_the_shops_rules_out(tmp_path, surface, experiment, publish, serve, ask):
+def test_variant_may_ignore_the_shops_rules(tmp_path, surface, experiment, publish, serve, ask):
     publish()
     pin = {"name": "pinned", "kind": "pin", "sale_ids": ["s13"], "position": 1}
     rules = tmp_path / "rules.yaml"
@@ -250,7 +250,7 @@ def test_explored_page_is_logged_with_its_propensities_and_a_retry_gets_the_same
         assert line["overlap_at_10"] is None
 
 
-def test_interleaved_page_names_the_team_of_each_place(shop, surface, experiment, publish, serve, ask):
+def test_interleaved_page_names_the_team_of_each_position(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write({**experiment, "type": "interleave"})
     server = serve()
@@ -263,7 +263,7 @@ def test_interleaved_page_names_the_team_of_each_place(shop, surface, experiment
     assert abs(line["teams"].count(CONTROL) - line["teams"].count(TREATMENT)) <= 1
 
 
-def test_holdout_and_kill_switch_serve_what_they_say(shop, surface, experiment, publish, serve, ask):
+def test_holdout_and_kill_switch_serve_the_configured_policy(shop, surface, experiment, publish, serve, ask):
     publish()
     everybody = {"key": "held", "seed": "holdout:held:", "share": 0.5, "serve": {"policy": "popularity"}}
     both_meta = [variant(CONTROL), variant(TREATMENT, rules=False)]
@@ -312,7 +312,7 @@ def test_health_says_that_a_file_is_refused(shop, surface, experiment, ranked_sh
     wait_until(lambda: check_health(server.target, FRESH) == SERVING)
 
 
-def test_change_that_a_running_experiment_must_not_see_is_refused(surface, experiment, running, ask):
+def test_forbidden_change_of_a_running_experiment_is_refused(surface, experiment, running, ask):
     before = [ask(running, user).policy for user in USERS]
     surface.write({**experiment, "seed": "another:"})
     wait_until(lambda: "seed" in problems(running))
@@ -322,7 +322,7 @@ def test_change_that_a_running_experiment_must_not_see_is_refused(surface, exper
     assert {ask(running, user).assignment.phase for user in USERS} == {2}
 
 
-def test_broken_file_does_not_stop_a_service_that_starts_anew(surface, experiment, running, serve, ask):
+def test_broken_file_does_not_stop_a_service_that_restarts(surface, experiment, running, serve, ask):
     before = [ask(running, user).policy for user in USERS]
     surface.path.write_text("experiments: [")
     again = serve()

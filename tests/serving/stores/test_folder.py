@@ -43,7 +43,7 @@ class TestFolderStore(StoreContract):
     """Of two stores in one process one may have sessions: an LMDB file is opened once a process."""
 
 
-def test_stamp_changes_when_a_damaged_snapshot_is_mended(store, shop, night):
+def test_stamp_changes_when_a_damaged_snapshot_is_repaired(store, shop, night):
     name = store.current()
     file = shop.root / name / "sales.json"
     whole = file.read_bytes()
@@ -67,7 +67,7 @@ def test_damaged_list_of_withdrawn_sales_is_an_error_that_names_the_file(store, 
         reopened().withdrawn()
 
 
-def test_disk_that_refuses_is_an_error_and_changes_nothing(store, shop, monkeypatch):
+def test_disk_that_cannot_be_written_is_an_error_and_changes_nothing(store, shop, monkeypatch):
     store.withdraw(withdrawn("a"))
     version = store.version()
 

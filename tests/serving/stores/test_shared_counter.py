@@ -56,7 +56,7 @@ def test_processes_that_count_at_the_same_time_lose_no_step(path, opened, own_en
     assert steps in (2000, 2001)
 
 
-def test_killed_process_leaves_a_counter_that_others_go_on_with(path, opened, own_environment):
+def test_killed_process_leaves_a_counter_that_others_can_use(path, opened, own_environment):
     command = [sys.executable, "-c", COUNT, str(path), "1000000000"]
     with subprocess.Popen(command, env=own_environment, stdout=subprocess.PIPE) as process:
         process.stdout.readline()

@@ -27,7 +27,7 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 @given(times=st.lists(st.lists(st.tuples(SECONDS, SECONDS), max_size=30), max_size=4))
-def test_histograms_hold_what_one_by_one_observation_would(times):
+def test_histograms_equal_those_of_single_observations(times):
     """Each list is what came between two flushes; a bucket counts what is at most its bound."""
     metrics = Metrics()
     for some in times:
@@ -92,7 +92,7 @@ def test_scraped_counts_are_the_requests_made(published, server):
     wait_until(lambda: scraped(server.metrics_port)["recsys_exposures_written",] == 17)
 
 
-def test_gauges_follow_the_clock_and_what_is_withdrawn(published, server):
+def test_gauges_follow_the_clock_and_the_withdrawn_sales(published, server):
     def gauges() -> list[float]:
         names = ("snapshot_age_seconds", "snapshot_left_seconds", "open_sales", "withdrawn_sales", "workers")
         samples = scraped(server.metrics_port)
@@ -138,7 +138,7 @@ def refused(server: Server) -> float:
     return scraped(server.metrics_port)["recsys_snapshots_refused_total",]
 
 
-def test_any_process_tells_the_sums_of_all_and_a_killed_ones_counts_stay(published, tmp_path):
+def test_any_process_returns_the_sums_of_all_and_the_counts_of_a_killed_one_stay(published, tmp_path):
     with RealService(tmp_path).start() as service:
         port = service.ready().settings.metrics_port
         with Load(service.target, users=("ann", "nobody"), threads=8) as load:
@@ -160,6 +160,6 @@ def test_any_process_tells_the_sums_of_all_and_a_killed_ones_counts_stay(publish
         assert scraped(port)["recsys_snapshot_age_seconds",] > 3600
 
 
-def test_client_of_the_metrics_that_says_nothing_holds_up_nobody(server):
+def test_metrics_client_that_sends_nothing_blocks_no_other(server):
     with socket.create_connection(("127.0.0.1", server.metrics_port)):
         assert scraped(server.metrics_port)["recsys_workers",] == 1
