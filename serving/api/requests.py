@@ -70,7 +70,7 @@ def check_count(name: str, count: int, most: int) -> None:
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
     """Check and return the id of a sale."""
     if not sale_id:
-        raise ConfigurationError("sale_id == '', must be the id of a sale")
+        raise ConfigurationError("sale_id == '', must be a sale id")
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
 
 

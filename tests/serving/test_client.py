@@ -20,7 +20,7 @@ from tests.helpers.in_process import InProcess
 
 
 class Recorded(pb_grpc.RecommendationsServicer):
-    """A service that keeps what it was asked, and fails as often as it is told to."""
+    """A service that records its requests, and fails a given number of times."""
 
     def __init__(self) -> None:
         self.requests: list = []
@@ -203,7 +203,7 @@ def test_client_without_admin_target_is_an_error(target):
 
 
 class LosesTheFirstAnswer(pb_grpc.RecommendationsServicer):
-    """Records events as the service does, but its first answer is lost on the way."""
+    """Records events as the service does, but its first answer is lost."""
 
     def __init__(self, service: InProcess):
         self._service = service

@@ -1,4 +1,4 @@
-"""Memory that decays after the checksums were compared: a page comes all the same."""
+"""Records that are damaged after the checksums were compared: a page is answered all the same."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from tests.helpers.asking import answered, shown
 
 POPULAR = pb.FALLBACK_LEVEL_POPULAR
 NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")
-"""For scores that are no numbers: numpy says once in the service's log that it met one."""
+"""For scores that are NaN: numpy warns of them once in the service's log."""
 
 
 class Failing:
@@ -41,9 +41,7 @@ class Failing:
         (SnapshotError("a file is gone"), "This user's ranking failed: the service's log has the stack trace."),
     ],
 )
-def test_damaged_record_and_bug_lead_to_popular_sales_with_the_reason(
-    shop, make_sale, monkeypatch, error, why
-):
+def test_damaged_record_and_bug_lead_to_popular_sales_with_the_reason(shop, make_sale, monkeypatch, error, why):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
     monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Failing(error))
     answer = top_sales.answer(PageRequest("ann", "meta", 2), shop.clock(), "r-1")
@@ -120,8 +118,8 @@ def test_any_damage_to_the_files_of_users_leaves_a_complete_page(damaged, data):
     names = sorted(file.name for file in top_sales.snapshot.path.glob("*.bin"))
     file = top_sales.snapshot.path / data.draw(st.sampled_from(names))
     before = file.read_bytes()
-    places = st.integers(0, len(before) - 1)
-    flips = data.draw(st.dictionaries(places, st.integers(1, 255), min_size=1, max_size=40)).items()
+    offsets = st.integers(0, len(before) - 1)
+    flips = data.draw(st.dictionaries(offsets, st.integers(1, 255), min_size=1, max_size=40)).items()
     after = bytearray(before)
     for position, mask in flips:
         after[position] ^= mask
@@ -130,7 +128,7 @@ def test_any_damage_to_the_files_of_users_leaves_a_complete_page(damaged, data):
         for user_id in night.users:
             for asked in ({}, {"session": [Visit(night.sales[1].sale_id)]}, {"explain": True}):
                 response = answered(top_sales, now, user_id, **asked)
-                assert "stack trace" not in response.fallback_reason  # damage is never taken for a bug
+                assert "stack trace" not in response.fallback_reason  # damage is never reported as a bug
                 found = shown(response)
                 assert len(set(found)) == len(found) == min(10, sum(top_sales.open_sales(now).is_open))
     finally:
@@ -139,7 +137,7 @@ def test_any_damage_to_the_files_of_users_leaves_a_complete_page(damaged, data):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory, ranked_shop) -> Iterable:
-    """A snapshot that is opened, to be damaged afterwards."""
+    """A snapshot that is opened first and damaged afterwards."""
     root = tmp_path_factory.mktemp("damaged")
     snapshot = Snapshot.open(root / ranked_shop.write(root))
     return TopSales.of(snapshot), ranked_shop, to_micros(snapshot.as_of)

@@ -11,7 +11,7 @@ OPEN_REASON = 4
 
 
 class Withdrawn:
-    """The withdrawn sales, as a store keeps them."""
+    """Withdrawn sales with a version, as in a store."""
 
     def __init__(self) -> None:
         self.sales: dict[str, WithdrawnSale] = {}

@@ -1,4 +1,4 @@
-"""What each side is served from; which pages that makes is tested through the service."""
+"""The policy that each variant is served from; the resulting pages are tested through the service."""
 
 import json
 from datetime import timedelta
@@ -15,7 +15,7 @@ CHAMPION = {"policy": "meta", "model": "champion"}
 
 @pytest.fixture
 def assigned(shop, make_sale, tmp_path):
-    """Return what users' requests become by one experiment, which user `u` overrides."""
+    """Return the requests of users with the assignments of one experiment, which user `u` overrides."""
 
     def assigned(user_ids: list[str], variants: list[dict], pins: dict[str, str], overridden: str = "", **file: object):
         (tmp_path / "pins.json").write_text(json.dumps(pins))
@@ -55,7 +55,7 @@ def test_variant_is_compared_with_the_others_that_the_snapshot_can_serve(assigne
     assert (request.policy, request.follows_rules) == ("popularity", True)
     assert request.other_sides == (OtherSide("meta", False),)
     [lacking] = assigned(["u"], variants, {}, "v2")
-    assert (lacking.policy, lacking.other_sides) == ("popularity", ())  # as it was asked for
+    assert (lacking.policy, lacking.other_sides) == ("popularity", ())  # the requested policy
 
 
 def test_interleaved_variant_names_both_teams_and_is_not_served_where_one_is_missing(assigned):

@@ -17,12 +17,12 @@ from tests.helpers.asking import answered, shown
 from tests.helpers.ranked_shop import RankedShop, Session
 
 TOLERANCE = {"rtol": 2e-5, "atol": 5e-5}
-"""Of scores: the snapshot knows an event's age to a second."""
+"""Tolerance of scores: the snapshot rounds an event's age to seconds."""
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, ranked_shop) -> tuple[TopSales, RankedShop, int]:
-    """What answers from a snapshot with a ranker, the night that made it, and an instant with 12 sales open or more."""
+    """A snapshot with a ranker, the data that it was made from, and an instant with at least 12 open sales."""
     root = tmp_path_factory.mktemp("served")
     top_sales = TopSales.of(Snapshot.open(root / ranked_shop.write(root)))
     now = to_micros(top_sales.snapshot.as_of) + 2 * HOUR
@@ -31,13 +31,13 @@ def served(tmp_path_factory, ranked_shop) -> tuple[TopSales, RankedShop, int]:
 
 
 def best_open(top_sales: TopSales, scores: np.ndarray, now: int) -> list[int]:
-    """The open sales, best first, ties by sale: the brute force of a page."""
+    """The open sales, best first, ties by sale: a page by brute force."""
     is_open = top_sales.open_sales(now).is_open
     return sorted((sale for sale in range(len(scores)) if is_open[sale]), key=lambda sale: (-scores[sale], sale))
 
 
 def assert_is_page_of(response: pb.GetTopSalesResponse, top_sales: TopSales, scores: np.ndarray, now: int) -> None:
-    """A page holds the best sales by these scores, in this order but for what rounding may swap."""
+    """Check that a page holds the best sales by these scores, in their order up to rounding."""
     position = {sale_id: number for number, sale_id in enumerate(top_sales.sale_ids)}
     found = [position[sale_id] for sale_id in shown(response)]
     expected = best_open(top_sales, scores, now)[: len(found)]
@@ -53,7 +53,7 @@ def visits(session: Session) -> list[Visit]:
 @given(data=st.data())
 def test_page_with_a_session_equals_the_nights_ranker_on_history_and_session(served, policy, data):
     top_sales, night, now = served
-    sale_ids = st.sampled_from(night.data.catalogue.sale_ids)  # also of sales that have closed
+    sale_ids = st.sampled_from(night.data.catalogue.sale_ids)  # including sales that have closed
     session = data.draw(st.lists(st.tuples(sale_ids, st.booleans()), min_size=1, max_size=8))
     user_id = data.draw(st.sampled_from(["", "stranger", *night.users]))
     response = answered(top_sales, now, user_id, policy=policy, n=12, session=visits(session))
@@ -88,16 +88,16 @@ def test_stored_ranking_equals_the_rankers_without_a_session(served):
     for user_id in night.users:
         stored = answered(top_sales, now, user_id, n=3)
         made_anew = answered(top_sales, now, user_id, n=3, explain=True)
-        ranked = [sale for sale in stored.sales if sale.HasField("score")]  # the others fill up the page
+        ranked = [sale for sale in stored.sales if sale.HasField("score")]  # the others fill the page up
         assert ranked
-        for kept, again in zip(ranked, made_anew.sales, strict=False):
-            assert again.score == pytest.approx(kept.score, rel=1e-4, abs=2e-4)  # 16-bit steps
-            most, second, *_ = sorted((each.log_odds for each in again.contributions), reverse=True)
-            if kept.sale_id == again.sale_id and most - second > TOLERANCE["atol"]:  # else two reasons are as good
-                assert (kept.reason, kept.reason_text, kept.image_uri) == (
-                    again.reason,
-                    again.reason_text,
-                    again.image_uri,
+        for stored_sale, sale in zip(ranked, made_anew.sales, strict=False):
+            assert sale.score == pytest.approx(stored_sale.score, rel=1e-4, abs=2e-4)  # 16-bit steps
+            most, second, *_ = sorted((each.log_odds for each in sale.contributions), reverse=True)
+            if stored_sale.sale_id == sale.sale_id and most - second > TOLERANCE["atol"]:  # otherwise two reasons tie
+                assert (stored_sale.reason, stored_sale.reason_text, stored_sale.image_uri) == (
+                    sale.reason,
+                    sale.reason_text,
+                    sale.image_uri,
                 )
         assert not made_anew.uses_session
 

@@ -68,7 +68,7 @@ def test_unknown_policy_is_refused_with_a_list_of_the_policies(shop, make_sale):
         answered(top_sales, shop.clock(), policy="metta")
 
 
-# What each sale says.
+# The fields of each sale.
 
 
 @pytest.mark.parametrize("score", [-12.5, -1.0, 0.0, 0.25, 3.0])
@@ -145,7 +145,7 @@ def test_unknown_user_gets_the_sales_of_their_segment_or_else_the_popular_ones(s
         "market IT are shown."
     )  # as the snapshot has them
     assert shown(page(channel="mail", market="IT")) == ["b"]
-    assert shown(page(market="FR", channel="mail")) == ["c"]  # of FR nothing is open yet
+    assert shown(page(market="FR", channel="mail")) == ["c"]  # no sale of FR is open yet
     for attributes in ({}, {"market": "FR"}, {"market": "DE"}, {"planet": "FR"}):
         response = page(**attributes)
         assert (shown(response), response.fallback_level) == (["c"], POPULAR)
@@ -225,7 +225,7 @@ def test_user_whose_ranking_holds_no_allowed_sale_gets_the_other_allowed_ones(sh
     assert response.fallback_reason.startswith("No sale of this user's ranking may be shown now.")
 
 
-# The session, where there is nothing to rank it with, or no time.
+# The session without a ranker, or near the deadline.
 
 
 def test_snapshot_without_ranker_leaves_the_session_out_and_says_so(shop, six):
@@ -253,7 +253,7 @@ def test_urgent_request_leaves_the_session_out_and_says_so(shop, night):
     assert answered(top_sales, shop.clock(), user_id, session=session).uses_session
 
 
-# All of it, on random shops.
+# Everything together, on random shops.
 
 
 @st.composite
@@ -272,11 +272,13 @@ def shops(draw):
 @pytest.mark.parametrize("policy", ["meta", "popularity"])
 @settings(max_examples=60)
 @given(case=shops())
-def test_page_holds_no_closed_sale_no_duplicate_and_n_sales_if_enough_are_open(new_shop, make_sale, tmp_path_factory, policy, case):
+def test_page_holds_no_closed_sale_no_duplicate_and_n_sales_if_enough_are_open(
+    new_shop, make_sale, tmp_path_factory, policy, case
+):
     windows, ranked, popular, instants, n = case
     sales = [make_sale(f"s{position}", *window) for position, window in enumerate(windows)]
     shop = new_shop(tmp_path_factory.mktemp("shop") / "snapshots")
-    rankings = {"ann": [(position, 1 / (2 + place), 0) for place, position in enumerate(ranked)]}
+    rankings = {"ann": [(position, 1 / (2 + rank), 0) for rank, position in enumerate(ranked)]}
     top_sales = shop.load(sales, rankings, popularity=[(position, 1.0, 2) for position in popular])
     for hours, micros in instants:
         shop.clock.set(hours, micros)

@@ -9,7 +9,7 @@ from serving.answers import wire
 
 FLOATS = st.floats(-500, 500, width=32)
 LENGTHS = [0, 1, 126, 127, 128, 129, 4095, 4096, 16_383, 16_384, 70_000]
-"""Around those at which a length takes another byte, or another way."""
+"""Lengths around those that need another byte, or another branch of the code."""
 
 SALES = [
     pb.RankedSale(sale_id="s1", title="Alps"),
@@ -35,7 +35,7 @@ EXTRAS = [
 
 
 def message(rank: int, pick: tuple, is_log_odds: bool, extra: pb.RankedSale) -> pb.RankedSale:
-    """Make the sale at a place of a page by protobuf."""
+    """Make the sale at a position of a page by protobuf."""
     sale, score, reason, cover = pick
     expected = pb.RankedSale(rank=rank, score=score)
     for part in (SALES[sale], IMAGES[sale][cover], REASONS[reason], extra):
@@ -50,8 +50,8 @@ def test_written_sales_equal_the_messages_of_protobuf(picks, is_log_odds, data):
     extras = data.draw(st.lists(st.sampled_from(EXTRAS), min_size=len(picks), max_size=len(picks)) | st.just([]))
     parts = WRITER.written(picks, is_log_odds, [extra.SerializeToString() for extra in extras])
     found = pb.GetTopSalesResponse.FromString(wire.response(parts))
-    places = enumerate(zip(picks, extras or [EXTRAS[0]] * len(picks), strict=True), 1)
-    assert list(found.sales) == [message(rank, pick, is_log_odds, extra) for rank, (pick, extra) in places]
+    positions = enumerate(zip(picks, extras or [EXTRAS[0]] * len(picks), strict=True), 1)
+    assert list(found.sales) == [message(rank, pick, is_log_odds, extra) for rank, (pick, extra) in positions]
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Who may call: tokens, certificates, roles and rates, over real connections."""
+"""Authentication, roles and rate limits, over real connections."""
 
 import hashlib
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CALLERS = {"callers": [caller("shop", "website", WEBSITE), caller("staff", "admi
 
 
 def shows(token: str | None = None, certificate: str | None = None, **metadata: str) -> SimpleNamespace:
-    """The context of a request whose caller shows a token or a certificate."""
+    """The context of a request whose caller presents a token or a certificate."""
     entries = [*metadata.items(), *([("authorization", f"Bearer {token}")] if token is not None else [])]
     identity = {"x509_common_name": [certificate.encode()]} if certificate else {}
     return SimpleNamespace(invocation_metadata=lambda: entries, auth_context=lambda: identity)
@@ -63,10 +63,10 @@ def test_token_identifies_the_caller(token, name, role):
         shows("W-TOKEN"),
         shows(f" {WEBSITE}"),
         shows("\udcff"),
-        shows(hashlib.sha256(WEBSITE.encode()).hexdigest()),  # what the configuration holds opens no door
+        shows(hashlib.sha256(WEBSITE.encode()).hexdigest()),  # the sum of a token is not a token
         shows(authorization=WEBSITE),
         shows(authorization=f"bearer {WEBSITE}"),
-        shows(certificate="shop"),  # callers with a token need it
+        shows(certificate="shop"),  # a caller with a configured token must send it
     ],
 )
 def test_missing_or_unknown_token_is_unauthenticated(context):
@@ -86,7 +86,7 @@ def test_certificate_identifies_a_caller_without_a_token():
     for other in ("web.shop.", "staff", "WEB.SHOP"):
         with pytest.raises(UnauthenticatedError):
             by_certificate.admit(shows(certificate=other), is_admin_method=False)
-    with pytest.raises(UnauthenticatedError, match="the token is unknown"):  # a wrong token is no slip
+    with pytest.raises(UnauthenticatedError, match="the token is unknown"):  # even with a valid certificate
         by_certificate.admit(shows("wrong", certificate="web.shop"), is_admin_method=False)
 
 
@@ -105,7 +105,7 @@ def test_each_caller_may_send_one_second_of_requests_at_once_and_then_the_rate(r
     settings = ServingSettings(access=CALLERS, limits={"max_per_second": rate})
     limited = Access(settings, clock)
     admitted = []
-    for _ in range(400):  # 40 s, 10 tries a second
+    for _ in range(400):  # 40 s, 10 attempts per second
         clock.now += 0.1
         admitted.append(is_admitted(limited, WEBSITE))
     assert sum(admitted[:300]) == pytest.approx(30 * rate + burst, abs=1.1)

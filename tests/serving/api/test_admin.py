@@ -159,7 +159,7 @@ def test_damaged_file_is_a_problem_and_the_last_known_sales_stay_withdrawn(servi
     file.write_text(good[:-9])
     with pytest.raises(StoreError, match=rf"(?s){WITHDRAWN} cannot be read .*: correct or remove it"):
         service.store.poll()
-    for hours, expected in [(1, "db"), (12, "dba"), (-1, "db")]:  # each time the open sales are looked at anew
+    for hours, expected in [(1, "db"), (12, "dba"), (-1, "db")]:  # each time the open sales are computed again
         shop.clock.set(hours)
         assert shown(service.ask()) == shown(other.ask()) == list(expected)
     other.close()

@@ -119,7 +119,7 @@ def test_request_id_of_letters_and_digits_is_accepted(request_id):
 
 @pytest.mark.parametrize("request_id", [" ", "a b", "é", "x" * 65, "a\n", "\n", "a/b", "a\x00", "１"])
 def test_other_request_id_is_refused(request_id):
-    assert refusal(request_id=request_id).endswith(", must be 1 to 64 of 0-9 A-Z a-z _ -")
+    assert refusal(request_id=request_id).endswith(", must be 1 to 64 characters of 0-9 A-Z a-z _ -")
 
 
 @given(REQUESTS)
@@ -138,7 +138,7 @@ def test_any_request_is_accepted_within_the_limits_or_refused_with_a_rule(reques
 def assert_is_short_rule(error: RecsysError) -> None:
     assert isinstance(error, ConfigurationError)
     assert ", must " in str(error)
-    assert len(str(error)) < 200  # whatever was sent, it does not come back whole
+    assert len(str(error)) < 200  # a long value is not returned in full
 
 
 # Events.
@@ -174,7 +174,7 @@ def test_clock_of_a_caller_may_be_a_minute_ahead(ahead):
 )
 def test_event_of_the_future_or_before_1970_is_refused(time):
     assert event_refusal(occur_time=time).startswith("events[1].occur_time == ")
-    assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until a minute after the present")
+    assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until one minute after the present")
 
 
 @pytest.mark.parametrize("name", ["user_id", "sale_id"])
@@ -220,7 +220,7 @@ def test_any_event_can_be_logged_or_is_refused_with_a_rule(events):
 
 def test_id_of_a_sale_is_checked():
     assert check_sale_id("s1", LIMITS) == "s1"
-    with pytest.raises(ConfigurationError, match="sale_id == '', must be a sale"):
+    with pytest.raises(ConfigurationError, match="sale_id == '', must be a sale id"):
         check_sale_id("", LIMITS)
     with pytest.raises(ConfigurationError, match="has 257 bytes, must have at most 256"):
         check_sale_id(LONG, LIMITS)

@@ -28,7 +28,7 @@ def service(shop, night):
 
 
 def lines(folder: Path) -> list[dict]:
-    """What the log of events holds at this moment, finished or not."""
+    """The records in the log of events at this moment, in finished and unfinished segments."""
     files = sorted((folder / "recorded_events").glob("*.jsonl*"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -105,7 +105,7 @@ def many_calls(new_shop, ranked_shop, tmp_path_factory):
         yield service
 
 
-# What is recorded.
+# Recorded events.
 
 
 def test_events_are_on_disk_when_the_call_returns(service, shop):
@@ -209,7 +209,7 @@ def test_rules_apply_to_the_next_snapshot_and_after_a_rollback(shop, make_sale, 
         assert (service.ask().snapshot, shown(service.ask())) == (first, ["b", "c", "a"])
 
 
-# A user's ranking that fails.
+# Failures of a user's ranking.
 
 
 def test_damage_and_bugs_of_a_users_ranking_are_counted_and_logged_and_a_page_is_sent(

@@ -1,4 +1,4 @@
-"""The running session: what a visitor did a moment ago re-ranks his next page."""
+"""The running session: a user's recent events re-rank their next page."""
 
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb

@@ -1,4 +1,4 @@
-"""Each check of `recsys doctor` in its good and its bad case."""
+"""Each check of `recsys doctor`, passing and failing."""
 
 import hashlib
 import io
@@ -53,7 +53,7 @@ def settings_of(shop, tracking_uri: str | None = None, **serving: object) -> Set
 
 
 def served(shop, **serving: object) -> Settings:
-    """The settings of a service that runs."""
+    """The settings of a running service."""
     server = shop.serve(**{"metrics_port": 0, **serving})
     admin_port = int(server.admin_target.rpartition(":")[2])
     ports = {"port": server.port, "admin_port": admin_port, "metrics_port": server.metrics_port}
@@ -74,7 +74,7 @@ def statuses(findings: dict[str, Finding], status: str) -> set[str]:
 
 @pytest.fixture
 def patient(monkeypatch) -> None:
-    """A busy machine's answers are quick enough."""
+    """Accept the latency of a busy machine."""
     monkeypatch.setattr(service_checks, "_SLOW_SECONDS", 10.0)
 
 
@@ -364,7 +364,7 @@ def test_logs_must_be_collected_each_day(shop, log):
 
 
 def age(file: Path, hours: float) -> None:
-    """Make a file that was last written so many hours ago."""
+    """Make a file that was last written some hours ago."""
     file.touch()
     at = datetime.now(UTC).timestamp() - 3600 * hours
     os.utime(file, (at, at))
@@ -372,7 +372,7 @@ def age(file: Path, hours: float) -> None:
 
 @pytest.fixture
 def redis_url(tmp_path) -> Iterator[str]:
-    """A Redis server of the test's own."""
+    """A Redis server for this test alone."""
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server: apt-get install redis-server")
     port = free_port()
@@ -402,7 +402,10 @@ def test_redis_must_serve_what_was_published_here(shop, make_sale, redis_url):
     assert installation_checks.redis(settings, 0) == Finding("redis", "OK", f"serves {first}")
     second = shop.publish([make_sale("b")], {}, fingerprint="bbbbbbbb")
     finding = installation_checks.redis(settings, 0)
-    assert (finding.status, finding.found) == ("WARN", f"serves {first}, but the current snapshot on this machine is {second}")
+    assert (finding.status, finding.found) == (
+        "WARN",
+        f"serves {first}, but the current snapshot on this machine is {second}",
+    )
 
 
 def test_redis_that_is_out_of_reach_or_hangs_fails(shop, monkeypatch):

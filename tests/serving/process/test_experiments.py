@@ -1,4 +1,4 @@
-"""Experiments through the service: who is served what, what is logged, and which files are in force."""
+"""Experiments through the service: the served variants, the exposure log, and the files in force."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def variant(key: str, policy: str = "meta", **others: object) -> dict[str, Any]:
 
 @pytest.fixture
 def experiment(shop) -> dict[str, Any]:
-    """An experiment of all users that runs from an hour before `as_of` on."""
+    """An experiment with all users that starts an hour before `as_of`."""
     return {
         "key": "recency",
         "status": "running",
@@ -96,7 +96,7 @@ def ask() -> Callable[..., pb.GetTopSalesResponse]:
 
 
 def logged(shop, server: Server) -> list[dict[str, Any]]:
-    """Stop the service, and return what it logged."""
+    """Stop the service, and return its exposures."""
     server.stop()
     lines = [
         line for file in (shop.root.parent / "exposures").glob("*.jsonl*") for line in file.read_bytes().splitlines()
@@ -110,11 +110,13 @@ def status_of(server: Server) -> admin_pb2.GetStatusResponse:
 
 
 def problems(server: Server) -> str:
-    """What is wrong with the experiments."""
+    """The problems of the experiments."""
     return " ".join(problem for problem in status_of(server).problems if problem.startswith("experiments:"))
 
 
-def test_each_user_is_served_the_policy_of_their_variant_and_the_answer_names_it(shop, surface, experiment, publish, serve, ask):
+def test_each_user_is_served_the_policy_of_their_variant_and_the_answer_names_it(
+    shop, surface, experiment, publish, serve, ask
+):
     publish()
     surface.write(experiment)
     server = serve()
@@ -157,12 +159,12 @@ def test_exposure_holds_variant_configuration_and_overlap(shop, surface, experim
     assert line["configuration_sha"] == load_experiments(surface.path).fingerprint
     assert line["request_id"] == page.request_id
     assert line["attributes"] == {"country": "FR"}
-    # treatment: s00..s07, then s19, s18; control: s19, s18, ..., s10: no place shows the same sale
+    # treatment: s00..s07, then s19, s18; control: s19, s18, ..., s10: no position shows the same sale
     assert line["overlap_at_10"] == 0.0
 
 
 def test_overlap_is_1_where_the_variants_show_the_same_page(shop, surface, experiment, publish, serve, ask):
-    publish(policies=("meta", "collaborative"))  # both rank alike
+    publish(policies=("meta", "collaborative"))  # both rank the same
     surface.write({**experiment, "variants": [variant(CONTROL), variant(TREATMENT, "collaborative")]})
     server = serve()
     ask(server, "ann")
@@ -355,7 +357,7 @@ def test_rolled_back_snapshot_without_the_policy_serves_the_default_and_logs_fal
     shop.point_at(lacking)
     wait_until(lambda: ask(server, user).policy == "meta")
     assert ask(server, user).assignment.reason == "fallback"
-    assert "in force, but not served" in problems(server)
+    assert "in force, but cannot be served" in problems(server)
 
 
 def test_services_of_one_folder_agree_on_the_file_in_force(surface, experiment, running, serve, ask):

@@ -285,7 +285,7 @@ def test_snapshot_after_a_rollback_has_the_present_rules(shop, make_sale, tmp_pa
     wait_until(lambda: server.watcher.served().snapshot.name == names[0])
     rules.write_text(pin % "b" + "# b now\n")
     wait_until(lambda: shown(shop.ask(server, "ann")) == ["b", "a"])
-    monkeypatch.setattr(RulesWatcher, "poll", lambda *_: None)  # it comes a moment later: too late for a request
+    monkeypatch.setattr(RulesWatcher, "poll", lambda *_: None)  # it polls a moment later: too late for a request
     shop.point_at(names[1])
     wait_until(lambda: server.watcher.served().snapshot.name == names[1])
     assert shown(shop.ask(server, "ann")) == ["b", "a"]

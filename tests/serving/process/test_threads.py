@@ -10,7 +10,7 @@ from tests.helpers.asking import wait_until
 
 
 class Held:
-    """Tasks that stay in their threads until they are let go."""
+    """Tasks that block their threads until they are released."""
 
     def __init__(self, threads: AnswerThreads):
         self._threads = threads
@@ -19,7 +19,7 @@ class Held:
         self._lock = threading.Lock()
 
     def hold(self, count: int) -> None:
-        """Submit so many, without waiting for them to begin."""
+        """Submit a number of tasks, without waiting for them to begin."""
         for _ in range(count):
             self._threads.submit(self._run)
 
@@ -34,7 +34,7 @@ class Held:
 
 @pytest.fixture
 def alive() -> Callable[[], int]:
-    """Count the threads that a test's executors have."""
+    """Count the threads of a test's executors."""
     before = set(threading.enumerate())
     return lambda: sum(each.name.startswith("answer-") for each in set(threading.enumerate()) - before)
 
@@ -131,7 +131,7 @@ def test_added_threads_stay_while_others_are_blocked(start, alive):
         for _ in range(20):
             threads.submit(done.release)
             relieved_until(threads, lambda: done.acquire(blocking=False))
-        assert alive() == 3  # two are held up, and one answers
+        assert alive() == 3  # two are blocked, and one answers
 
 
 def test_task_that_fails_is_logged_and_its_thread_continues(start, alive, caplog):

@@ -19,7 +19,7 @@ from tests.helpers.asking import NOT_SERVING, SERVING, check_health, wait_until
 
 
 class Followed:
-    """A watcher, and what it did."""
+    """A watcher, and a record of what it did."""
 
     def __init__(self, folder: Path):
         self.loads: list[str] = []
@@ -83,7 +83,7 @@ def test_rollback_serves_the_snapshot_that_is_still_open(shop, make_sale, follow
     before = followed.served()
     shop.point_at(names[0])
     shutil.rmtree(shop.root / names[0] / "files", ignore_errors=True)
-    (shop.root / names[0] / "sales.json").write_bytes(b"")  # nothing of it is read again
+    (shop.root / names[0] / "sales.json").write_bytes(b"")  # it is not read again
     followed.poll()
     assert followed.name() == names[0]
     shop.root.joinpath("current").write_text(names[1])
@@ -172,7 +172,7 @@ def test_damaged_snapshot_is_refused_once_and_the_previous_one_is_served(shop, m
     assert followed.troubles.listed() == [record.getMessage()]
 
     shutil.rmtree(shop.root / bad, ignore_errors=True)
-    aside.rename(shop.root / bad)  # mended
+    aside.rename(shop.root / bad)  # repaired
     followed.poll()
     assert followed.name() == bad
     assert followed.troubles.listed() == []
@@ -195,7 +195,7 @@ def test_snapshot_that_is_replaced_while_it_is_read_is_refused(shop, make_sale, 
         followed.poll()
     assert followed.name() == good
     followed.poll()
-    assert followed.name() == name  # whole again, though of other content
+    assert followed.name() == name  # complete again, though with other content
 
 
 def test_snapshot_that_arrives_after_its_pointer_is_loaded_once_it_is_complete(shop, make_sale, followed, tmp_path):
@@ -250,7 +250,7 @@ def test_unreachable_store_refuses_no_snapshot(shop, make_sale, followed, monkey
         followed.poll()
     assert followed.refusals == 0
     followed.poll()
-    assert followed.name() == name  # its files have not changed, it is looked at again all the same
+    assert followed.name() == name  # tried again although its files have not changed
 
 
 def test_damaged_snapshot_makes_the_service_not_fresh_but_leaves_it_ready(shop, night):
@@ -279,7 +279,7 @@ def test_rules_are_compiled_once_for_a_snapshot(shop, make_sale, tmp_path):
     assert ruled.rules is not None
     watcher.poll()
     assert watcher.put_in_force(ruled) is ruled
-    assert (plain.rules, ruled.snapshot) == (None, plain.snapshot)  # requests that began before see no change
+    assert (plain.rules, ruled.snapshot) == (None, plain.snapshot)  # requests that began earlier see no change
     assert watcher.fingerprint == load_rules(file).fingerprint
 
 

@@ -1,4 +1,4 @@
-"""Processes that are killed, stopped and replaced, for real, while pages are asked for."""
+"""Real processes that are killed, stopped and replaced under load."""
 
 import os
 import re
@@ -148,7 +148,7 @@ def taken_port(service: RealService, key: str) -> int:
 
 
 def test_worker_that_dies_at_once_is_started_again_with_growing_delays(start, tmp_path):
-    """Delays of 0.05, 0.15, 0.35, 0.75 s: at most 5 starts in the first 1.3 s, and the service mends itself."""
+    """Delays of 0.05, 0.15, 0.35, 0.75 s: at most 5 starts in the first 1.3 s, and the service recovers by itself."""
     broken = tmp_path / "broken"
     fails = "import os, serving.process.server as s; start = s.start_server"
     fails += f"\ns.start_server = lambda *a, **k: os._exit(7) if os.path.exists({str(broken)!r}) else start(*a, **k)"

@@ -1,4 +1,4 @@
-"""The store in a real Redis: what it promises, and what is damaged, pushed twice or fetched at the same time."""
+"""The store in a real Redis: damaged data, repeated and interrupted pushes, and concurrent fetches."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ NAME = "20260301T000000Z-00000000"
 
 @pytest.fixture
 def reopened(settings, tmp_path) -> Iterator[Callable[[], RedisStore]]:
-    """Each time as on another machine."""
+    """Open a store as a new machine does, with an empty folder."""
     with ExitStack() as stack:
 
         def opened() -> RedisStore:

@@ -1,4 +1,4 @@
-"""Services of several machines at one Redis, which is frozen, killed and started again while pages are asked for."""
+"""Services of several machines with one Redis, which is frozen, killed and restarted under load."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.helpers.real_service import PATIENCE, Load, shown, wait_until
 
 @pytest.mark.usefixtures("night")
 class TestFleet:
-    """Services of several machines, each with a folder of its own, at one Redis."""
+    """Services of several machines, each with its own folder, with one Redis."""
 
     @pytest.fixture
     def start(self, settings, new_shop, publish, tmp_path) -> Iterator[Callable[..., Server]]:

@@ -48,7 +48,7 @@ def test_all_counters_of_a_file_see_a_change_at_once(opened):
 
 
 def test_processes_that_count_at_the_same_time_lose_no_step(path, opened, own_environment):
-    """Each goes on until 2000 is reached, so steps that are lost would be too many lines."""
+    """Each process counts until 2000 is reached, so lost increments would show as additional lines."""
     command = [sys.executable, "-c", COUNT, str(path), "2000"]
     processes = [subprocess.Popen(command, env=own_environment, stdout=subprocess.PIPE) for _ in range(2)]
     steps = sum(process.communicate(timeout=60)[0].count(b"\n") for process in processes)

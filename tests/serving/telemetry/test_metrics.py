@@ -28,7 +28,7 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 @given(times=st.lists(st.lists(st.tuples(SECONDS, SECONDS), max_size=30), max_size=4))
 def test_histograms_equal_those_of_single_observations(times):
-    """Each list is what came between two flushes; a bucket counts what is at most its bound."""
+    """Each list holds the seconds between two flushes; a bucket counts values up to and including its bound."""
     metrics = Metrics()
     for some in times:
         for rank, log in some:
@@ -146,7 +146,7 @@ def test_any_process_returns_the_sums_of_all_and_the_counts_of_a_killed_one_stay
         n_ann = sum(answer.user_id == "ann" for answer in load.answers)
         made = {("none", "meta"): n_ann, ("popular", "popularity"): len(load.answers) - n_ann}
         wait_until(lambda: answers(scraped(port)) == made)
-        assert all(answers(scraped(port)) == made for _ in range(10))  # whichever process answers
+        assert all(answers(scraped(port)) == made for _ in range(10))  # from whatever process
         assert scraped(port)["recsys_workers",] == 2
         victim = service.workers()[0]
         os.kill(victim, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The log of a process: nothing lost that need not be, and what must be lost is drawn fairly."""
+"""The log of a process: it loses records only where it must, and then a uniform random sample stays."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def records(*segments: Path) -> list:
 
 
 def written(folder: Path) -> list:
-    """What lies in the finished segments of a folder."""
+    """The records in the finished segments of a folder."""
     return records(*finished(folder))
 
 
@@ -65,7 +65,7 @@ def started() -> Iterator[Callable[..., RecordLog]]:
 
 
 class Disk:
-    """Segments on a disk that a test can break or halt; it remembers what was asked of it."""
+    """A disk whose segments a test can break or halt; it counts the calls."""
 
     def __init__(self) -> None:
         self.broken: dict[str, OSError] = {}
@@ -100,7 +100,7 @@ class Disk:
 
 
 class Memory(Segment):
-    """Keeps what was written last."""
+    """A segment that stores what was written last."""
 
     lines = b""
 
@@ -182,31 +182,31 @@ def test_an_idle_segment_is_finished_at_its_age(tmp_path, started):
     assert log.state().segments == 2
 
 
-def chi_square(kept: Counter[int], runs: int) -> float:
-    """How far 50 records are from having stayed equally often, where 20 of them stay a run.
+def chi_square(counts: Counter[int], runs: int) -> float:
+    """The chi-square statistic of how often each of 50 records stayed, where 20 of them stay per run.
 
-    With 49 degrees of freedom 85.4 is passed once in 1,000 times. Draws without replacement vary by 1 - 20 / 50 of what
-    independent ones do.
+    With 49 degrees of freedom, 85.4 is exceeded once in 1,000 times. The variance of draws without replacement is
+    1 - 20 / 50 of that of independent ones.
     """
-    assert kept.total() == 20 * runs
+    assert counts.total() == 20 * runs
     expected = 20 * runs / 50
-    return sum((kept[number] - expected) ** 2 / expected for number in range(50)) / (1 - 20 / 50)
+    return sum((counts[number] - expected) ** 2 / expected for number in range(50)) / (1 - 20 / 50)
 
 
 def test_overflow_retains_every_record_with_the_same_probability(tmp_path):
-    kept: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
     for seed in range(2000):
         log = log_of(tmp_path, max_queued=20, seed=seed, new_segment=Memory)
         for number in range(50):
             log.append(number)
         assert log.state()[:3] == (20, 0, 30)
         log.close()
-        kept.update(json.loads(each) for each in Memory.lines.splitlines())
-    assert chi_square(kept, 2000) < 85.4
+        counts.update(json.loads(each) for each in Memory.lines.splitlines())
+    assert chi_square(counts, 2000) < 85.4
 
 
 def test_the_sample_begins_again_when_the_queue_was_emptied(tmp_path):
-    kept: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
     for seed in range(200):
         disk = Disk()
         log = log_of(tmp_path / str(seed), max_queued=20, seed=seed, flush_seconds=0.001, new_segment=disk.new_segment)
@@ -220,8 +220,8 @@ def test_the_sample_begins_again_when_the_queue_was_emptied(tmp_path):
         assert log.state()[:3] == (40, 0, 80)
         disk.gate.set()
         log.close()
-        kept.update(number for number in written(tmp_path / str(seed)) if number != "before")
-    assert chi_square(kept, 200) < 85.4
+        counts.update(number for number in written(tmp_path / str(seed)) if number != "before")
+    assert chi_square(counts, 200) < 85.4
 
 
 def test_a_record_that_cannot_be_encoded_is_lost_alone(tmp_path, caplog):
@@ -299,9 +299,9 @@ def test_a_folder_that_was_removed_is_created_again(tmp_path, started):
     wait_until(lambda: log.state().written == 1)
     being_written(folder)[0].unlink()
     folder.rmdir()
-    log.append("kept")
+    log.append("counts")
     log.close()
-    assert written(folder) == ["kept"]
+    assert written(folder) == ["counts"]
 
 
 def test_a_path_that_is_not_a_folder_is_a_problem_until_it_is_one(tmp_path, started):
@@ -316,9 +316,9 @@ def test_a_path_that_is_not_a_folder_is_a_problem_until_it_is_one(tmp_path, star
 
 @contextmanager
 def limited_files() -> Iterator[None]:
-    """No file may grow beyond 4,000 bytes: the system writes a part, then refuses, as a full disk does.
+    """Limit files to 4,000 bytes: the system writes a part and then fails, as with a full disk.
 
-    Around the writes alone: the test run's own output may be a longer file.
+    Use it only around the writes: the test run's own output may be a longer file.
     """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
@@ -483,7 +483,7 @@ finally:
 
 
 def run_writer(folder: Path, mode: str, end: signal.Signals) -> tuple[float, dict[int, float]]:
-    """Run a process that logs numbers; end it, and return when, and when it had logged which number."""
+    """Run a process that logs numbers and end it; return the instant of its end, and that of each logged number."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), mode], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:

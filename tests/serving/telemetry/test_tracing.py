@@ -20,7 +20,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps what it is sent."""
+    """A collector that stores the spans it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -51,7 +51,7 @@ def traced(published, collector) -> Callable[[float], Server]:
 
 
 def ask(server: Server, times: int, *metadata: tuple[str, str], **fields: object) -> list[grpc.StatusCode | None]:
-    """Send requests, then stop the server: what it traced is with the collector."""
+    """Send requests, then stop the server, so that all spans have reached the collector."""
     codes = []
     with server, grpc.insecure_channel(server.target) as channel:
         stub = pb_grpc.RecommendationsStub(channel)
@@ -79,7 +79,7 @@ def test_every_request_is_traced_where_all_are(traced, collector):
 
 
 def test_configured_share_of_the_requests_is_traced(traced, collector):
-    """Of 400 requests at 0.25, 100 are expected with a standard deviation of 8.7: 50 to 150 is 5.7 of them away."""
+    """Of 400 requests at 0.25, 100 are expected with a standard deviation of 8.7; 50 and 150 are 5.7 of these away."""
     ask(traced(0.25), 400)
     assert 50 < len(collector.spans) < 150
 
