@@ -157,9 +157,7 @@ def ranker(settings: Settings, now: int) -> Finding:  # noqa: ARG001
             return ok("ranker", "not checked: no snapshot on this machine")
         SessionRanker(current)
     except SnapshotError as error:
-        return warn(
-            "ranker", str(error).rpartition(": ")[0], "run 'recsys nightly': until then, sessions do not re-rank pages"
-        )
+        return warn("ranker", str(error).rpartition(": ")[0], "run 'recsys nightly': until then no session re-ranks")
     return ok("ranker", "sessions re-rank pages")
 
 

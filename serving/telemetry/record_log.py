@@ -139,7 +139,7 @@ class RecordLog(Generic[Record]):
         self._drop_unwritten()
 
     def _overflow(self, record: Record) -> None:
-        """Put a record in the place of a random queued one, or drop it: a reservoir sample of the records.
+        """Replace a random queued record by a new one, or drop the new one, so that a uniform random sample stays.
 
         Source:
             Algorithm R of Vitter 1985: of n records since the queue was last emptied, each is among the k that stay

@@ -31,7 +31,7 @@ class Recorded(pb_grpc.RecommendationsServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         if self.failures:
-            context.abort(self.failures.pop(0), "as told")
+            context.abort(self.failures.pop(0), "as requested")
 
     def GetTopSales(self, request, context):  # noqa: N802
         self._keep(request, context)
@@ -152,7 +152,7 @@ def test_unavailable_service_is_retried(recorded, target):
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL])
 def test_busy_or_failing_service_is_not_retried(recorded, target, code):
     recorded.failures = [code]
-    with Client(target, deadline=10) as client, pytest.raises(RecsysError, match=f"answered {code.name}: as told"):
+    with Client(target, deadline=10) as client, pytest.raises(RecsysError, match=f"answered {code.name}: as requested"):
         client.top_sales("ann")
     assert len(recorded.requests) == 1
 

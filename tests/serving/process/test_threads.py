@@ -135,10 +135,10 @@ def test_added_threads_stay_while_others_are_blocked(start, alive):
 
 
 def test_task_that_fails_is_logged_and_its_thread_continues(start, alive, caplog):
-    threads, told = start(1, 1), []
-    threads.submit(lambda: 1 / 0).add_done_callback(told.append)
-    threads.submit(int).add_done_callback(told.append)
-    wait_until(lambda: len(told) == 2)
+    threads, done = start(1, 1), []
+    threads.submit(lambda: 1 / 0).add_done_callback(done.append)
+    threads.submit(int).add_done_callback(done.append)
+    wait_until(lambda: len(done) == 2)
     (record,) = caplog.records
     assert record.getMessage() == "an answer failed"
     assert record.exc_info[0] is ZeroDivisionError

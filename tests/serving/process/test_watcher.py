@@ -221,9 +221,9 @@ def test_unexpected_error_is_logged_with_its_trace_and_polling_continues(
         patch.setattr(followed.store, "open", lambda _: 1 / 0)
         followed.poll()
     assert followed.name() == first
-    traced, told = warnings(caplog)
+    traced, brief = warnings(caplog)
     assert traced.exc_info[0] is ZeroDivisionError
-    assert told.getMessage().endswith(f"unexpected ZeroDivisionError; still serving {first}")
+    assert brief.getMessage().endswith(f"unexpected ZeroDivisionError; still serving {first}")
     third = shop.publish([make_sale("c")], {}, fingerprint="cccccccc")
     followed.poll()
     assert followed.name() == third

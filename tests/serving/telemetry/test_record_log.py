@@ -299,9 +299,9 @@ def test_a_folder_that_was_removed_is_created_again(tmp_path, started):
     wait_until(lambda: log.state().written == 1)
     being_written(folder)[0].unlink()
     folder.rmdir()
-    log.append("counts")
+    log.append("written")
     log.close()
-    assert written(folder) == ["counts"]
+    assert written(folder) == ["written"]
 
 
 def test_a_path_that_is_not_a_folder_is_a_problem_until_it_is_one(tmp_path, started):
