@@ -118,7 +118,7 @@ def test_second_parent_is_refused(start):
     service = start().ready()
     second = start()
     assert second.process.wait(PATIENCE) == 1
-    message = f"BusyError: .* is served by process {service.process.pid} already: stop that one first"
+    message = f"BusyError: .* is already served by process {service.process.pid}: stop that process first"
     assert re.search(message, service.log())
     assert len(service.listening()) == 2
 
