@@ -1,4 +1,4 @@
-"""A client of the service for Python: deadlines, retries, and a page of one's own where there is no answer.
+"""A Python client of the service, with deadlines, retries and a fallback page.
 
 client = Client("recsys.internal:50051", deadline=0.1, fallback=last_good_page)
 page = client.top_sales("u-01879", session=["s-005194"])
@@ -28,22 +28,22 @@ _RETRIES = {
     "backoffMultiplier": 3,
     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
-"""Every method is safe to retry. A process that ends answers CANCELLED to what reaches it in its last moment.
-RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is busy."""
+"""Every method is safe to retry. A process that shuts down answers CANCELLED to requests that arrive too late.
+RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is overloaded."""
 
 Fallback = Callable[[pb.GetTopSalesRequest, RecsysError], pb.GetTopSalesResponse]
 
 
 class Client:
-    """Keeps one connection; any number of threads may use it.
+    """A client with one connection; safe for concurrent use by threads.
 
     Args:
-        target: Where the service listens, host:port.
-        deadline: Seconds that a caller waits for a page, retries included.
-        token: Where the service asks for one.
-        credentials: For an encrypted connection; `grpc.ssl_channel_credentials()` trusts the usual authorities.
-        fallback: Returns the page to show where there is no answer; without it, the error is raised.
-        admin_target: Where the admin service listens.
+        target: The address of the service, host:port.
+        deadline: Seconds to wait for each answer, retries included.
+        token: The caller's token, if the service requires one.
+        credentials: For a TLS connection; `grpc.ssl_channel_credentials()` trusts the usual certificate authorities.
+        fallback: Returns the page to show when a request for a page fails; without it, the error is raised.
+        admin_target: The address of the admin service, host:port.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Client:
         explain: bool = False,
         request_id: str = "",
     ) -> pb.GetTopSalesResponse:
-        """Ask for a page; the arguments are the fields of `GetTopSalesRequest`.
+        """Request a page; the arguments are the fields of `GetTopSalesRequest`.
 
         Raises:
-            RecsysError: If there is no answer and no fallback; of the class that the service raised, where it did.
+            RecsysError: If the request fails and there is no fallback; of the same class as the service's own error.
         """
         request = pb.GetTopSalesRequest(
             user_id=user_id,
-            n=_int32(n),
+            n=_clamp_to_int32(n),
             policy=policy,
             session_sale_ids=session,
             attributes=attributes or {},
@@ -104,18 +104,18 @@ class Client:
             return self._fallback(request, error)
 
     def batch(self, requests: Iterable[pb.GetTopSalesRequest]) -> list[pb.GetTopSalesResponse]:
-        """Ask for many pages at once; returns them in the same order.
+        """Request many pages at once; returns them in the same order.
 
         Raises:
-            RecsysError: If there is no answer, or a request breaks a rule.
+            RecsysError: If the call fails, or one of the requests is invalid.
         """
         return list(self._call(self._stub.BatchGetTopSales, pb.BatchGetTopSalesRequest(requests=requests)).responses)
 
     def record(self, events: Iterable[pb.Event]) -> int:
-        """Record visits and purchases; returns how many.
+        """Record visits and purchases; returns their number.
 
         Raises:
-            RecsysError: If they are not on the service's disk.
+            RecsysError: If they were not written to the service's disk.
         """
         return self._call(self._stub.RecordEvents, pb.RecordEventsRequest(events=events)).recorded
 
@@ -123,15 +123,15 @@ class Client:
         """Call a method of the admin service, such as `CloseSale`.
 
         Raises:
-            RecsysError: If it fails.
+            RecsysError: If the call fails.
         """
         if self._admin_target is None:
-            raise RecsysError("admin_target == None, must be the address of the admin port")
+            raise RecsysError("admin_target == None, must be the address of the admin port: pass it to Client")
         with _channel(self._admin_target, self._credentials) as channel:
             return self._call(getattr(admin_pb2_grpc.AdminStub(channel), method), request)
 
     def status(self) -> admin_pb2.GetStatusResponse:
-        """Ask the admin service how it is."""
+        """Return the status of the service, as reported by its admin service."""
         return self.admin("GetStatus", admin_pb2.GetStatusRequest())
 
     def close(self) -> None:
@@ -150,21 +150,21 @@ class Client:
         try:
             return method(request, timeout=self._deadline, metadata=self._metadata)
         except grpc.RpcError as error:
-            _raise(error, self.target, self._deadline)
+            _raise_recsys_error(error, self.target, self._deadline)
 
 
 def trusting(authority: Path | None) -> grpc.ChannelCredentials | None:
-    """Return what encrypts a connection to a service whose certificate depends on a PEM file; None for no file."""
+    """Return credentials that trust the certificate authority of a PEM file; None without a file."""
     return grpc.ssl_channel_credentials(authority.read_bytes()) if authority else None
 
 
 def visit(user_id: str, sale_id: str, token: str = "") -> pb.Event:
-    """Return a visit, that the page of that request id led to."""
+    """Return a visit; the token is the request id of the page that led to it."""
     return pb.Event(user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_VISIT, attribution_token=token)
 
 
 def purchase(user_id: str, sale_id: str, token: str = "", revenue: float | None = None) -> pb.Event:
-    """Return a purchase, that the page of that request id led to."""
+    """Return a purchase; the token is the request id of the page that led to it."""
     return pb.Event(
         user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_PURCHASE, attribution_token=token, revenue=revenue
     )
@@ -173,18 +173,18 @@ def purchase(user_id: str, sale_id: str, token: str = "", revenue: float | None 
 def top_sales(
     target: str, user_id: str, n: int = 0, policy: str | None = None, timeout: float = 2.0, session: Sequence[str] = ()
 ) -> pb.GetTopSalesResponse:
-    """Ask a service for one page, on a connection of its own.
+    """Request one page, over a new connection.
 
     Args:
-        target: Where it listens, host:port.
-        user_id: Whose page; empty for an anonymous visit.
-        n: How many sales, in 1..100, or 0 for the service's default.
-        policy: What orders the sales; None for the service's default.
+        target: The address of the service, host:port.
+        user_id: The user; empty for an anonymous visitor.
+        n: The number of sales, in 1..100, or 0 for the service's default.
+        policy: The policy that orders the sales; None for the service's default.
         timeout: Seconds to wait for the answer.
-        session: Sales that the visitor looked at a moment ago.
+        session: The ids of the sales that the user looked at in the running session.
 
     Raises:
-        RecsysError: If there is no answer; of the class that the service raised, where it did.
+        RecsysError: If the request fails; of the same class as the service's own error.
     """
     with Client(target, deadline=timeout) as client:
         return client.top_sales(user_id, n, policy=policy or "", session=session)
@@ -195,21 +195,21 @@ def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.C
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{"name": [{"service": "recommendations.v1.Recommendations"}], "retryPolicy": _RETRIES}],
     }
-    # A connection of one's own: else all clients of a process would share one, and with it one worker of the service.
-    alone = ("grpc.use_local_subchannel_pool", 1)
-    # A connection that a process took in its last moment fails: the next one is tried before the retries are spent.
-    soon = ("grpc.initial_reconnect_backoff_ms", 100)
-    options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), alone, soon]
+    # Otherwise all clients of a process would share one connection, and with it one worker of the service.
+    own_connection = ("grpc.use_local_subchannel_pool", 1)
+    # A connection to a process that is shutting down fails: reconnect before the retries are used up.
+    quick_reconnect = ("grpc.initial_reconnect_backoff_ms", 100)
+    options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), own_connection, quick_reconnect]
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)
 
 
-def _int32(n: int) -> int:
-    return max(min(n, (1 << 31) - 1), -(1 << 31))  # the service says what is wrong with it
+def _clamp_to_int32(n: int) -> int:
+    return max(min(n, (1 << 31) - 1), -(1 << 31))  # the service then names the rule that it breaks
 
 
-def _raise(error: grpc.RpcError, target: str, timeout: float) -> NoReturn:
+def _raise_recsys_error(error: grpc.RpcError, target: str, timeout: float) -> NoReturn:
     metadata = {entry.key: entry.value for entry in error.trailing_metadata() or ()}
     kind = _ERRORS.get(str(metadata.get(ERROR_KEY)))
     if kind is not None:
@@ -218,6 +218,6 @@ def _raise(error: grpc.RpcError, target: str, timeout: float) -> NoReturn:
         raise RecsysError(f"no service at {target}: start it with 'recsys serve'") from None
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         raise RecsysError(
-            f"no answer from {target} within {timeout} s: see the service's log, or wait longer"
+            f"no answer from {target} within {timeout} s: see the service's log, or set a longer deadline"
         ) from None
     raise RecsysError(f"{target} answered {error.code().name}: {error.details()}") from None

@@ -1,4 +1,4 @@
-"""What time it is for the service."""
+"""Clocks of the service: the system's time, or a replay of the past."""
 
 import time
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from recsys.errors import SnapshotError
 from recsys.instants import HOUR, to_micros
 
 Clock = Callable[[], int]
-"""Returns the present instant as microseconds since 1970 UTC."""
+"""Returns the present instant in microseconds since 1970 UTC."""
 
 
 def system_clock() -> int:
-    """Return the system's time."""
+    """Return the system's time in microseconds since 1970 UTC."""
     return time.time_ns() // 1000
 
 
 class ReplayClock:
-    """Replays the hours after a snapshot's `as_of` at real speed, for shops whose data lies in the past."""
+    """Replays the hours after a snapshot's `as_of` in real time, for shops whose data lies in the past."""
 
     def __init__(self, start_hours: float, elapsed: Callable[[], int] = time.monotonic_ns):
         self._start_hours = start_hours
@@ -25,7 +25,7 @@ class ReplayClock:
         self._shift: int | None = None
 
     def begin(self, as_of: datetime) -> None:
-        """Start at the configured hour after `as_of`; a clock that runs is left alone."""
+        """Start the replay at the configured hour after `as_of`; no effect on a clock that has started."""
         if self._shift is None:
             self._shift = to_micros(as_of) + int(self._start_hours * HOUR) - self._elapsed() // 1000
 
@@ -33,8 +33,8 @@ class ReplayClock:
         """Return the replayed time.
 
         Raises:
-            SnapshotError: If no snapshot has begun the replay.
+            SnapshotError: If the replay has not begun, since no snapshot is loaded.
         """
         if self._shift is None:
-            raise SnapshotError("no snapshot is loaded, the replay of its hours needs one: run 'recsys nightly'")
+            raise SnapshotError("no snapshot is loaded, the replay clock needs one: run 'recsys nightly'")
         return self._shift + self._elapsed() // 1000

@@ -1,4 +1,4 @@
-"""Errors of the service's own, and the one table that says which status code each error becomes."""
+"""The service's own errors, and the table that maps each error to a status code."""
 
 import grpc
 
@@ -15,7 +15,7 @@ from recsys.errors import (
 
 
 class UnauthenticatedError(RecsysError):
-    """The caller shows no valid token or certificate."""
+    """The caller presents no valid token or certificate."""
 
 
 class ForbiddenError(RecsysError):
@@ -23,19 +23,19 @@ class ForbiddenError(RecsysError):
 
 
 class TooManyRequestsError(RecsysError):
-    """The caller sends more requests a second than it may."""
+    """The caller exceeds its rate limit."""
 
 
 class NotFoundError(RecsysError):
-    """There is no such thing to change."""
+    """The object to change does not exist."""
 
 
 class NotRecordedError(RecsysError):
-    """A durable log could not write a record in time; it may still do so later."""
+    """A durable log did not write a record before the timeout; it may still write it later."""
 
 
 class FinalError(RecsysError):
-    """What was done cannot be undone."""
+    """The state is final and cannot be changed."""
 
 
 STATUS_CODES: dict[type[RecsysError], grpc.StatusCode] = {
@@ -54,7 +54,7 @@ STATUS_CODES: dict[type[RecsysError], grpc.StatusCode] = {
     BusyError: grpc.StatusCode.UNAVAILABLE,
     RecsysError: grpc.StatusCode.INTERNAL,
 }
-"""An error has the code of the nearest of its bases in here."""
+"""The status code of each error class; a class that is not listed has the code of its nearest listed base class."""
 
 ERROR_KEY = "recsys-error"
-"""Trailing metadata: the name of the error's class in this table, so that a client can raise the same."""
+"""Key of the trailing metadata that names the error's class in this table, so that a client can raise it too."""

@@ -1,4 +1,4 @@
-"""Explains a page: reasons and photos that a session's ranking lacks, contributions, and why places are empty."""
+"""Adds explanations to a page: reasons, photos, contributions, and why it holds fewer sales than requested."""
 
 from recommendations.v1 import recommendations_pb2 as pb
 
@@ -8,13 +8,13 @@ from serving.answers.session import SessionRanking
 
 
 def explained(page: ServedPage, request: PageRequest, session: SessionRanking | None, n_open: int) -> ServedPage:
-    """Return a page with all that it says of itself.
+    """Return a page with its explanations.
 
     Args:
-        page: As it was made.
-        request: What was asked for.
-        session: What ranked the page, if a session's ranking did.
-        n_open: How many sales of the snapshot are open, whatever the request admits.
+        page: The page as `PageMaker` returns it.
+        request: The request that it answers.
+        session: The session's ranking, where it ranked the page.
+        n_open: The number of open sales of the snapshot, including those that the request excludes.
     """
     if session is not None:
         page = page._replace(picks=session.explained(page.picks))

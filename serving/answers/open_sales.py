@@ -1,4 +1,4 @@
-"""Which sales are open: the one place that decides, for every path that shows a sale."""
+"""Decides which sales are open, for every path that shows a sale."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,29 +11,36 @@ from serving.answers.pages import Pick
 from serving.stores.base import WithdrawnSale
 
 AttributeValue = tuple[str, str]
-"""What the users of a segment share: an attribute and its value."""
+"""A segment of users: an attribute and its value."""
 
 
 @dataclass(frozen=True)
 class OpenSales:
-    """The sales that are open, and not withdrawn, at every instant of [since, until)."""
+    """The sales that are open, and neither closed nor hidden by staff, at every instant of [since, until)."""
 
     since: int
     until: int
     version: int
-    """Of the withdrawn sales."""
+    """The version of the withdrawn sales that this was computed from."""
     is_open: list[bool]
-    """By position in the snapshot's sales."""
+    """For each of the snapshot's sales whether it is open."""
     popular: list[Pick]
     """The open sales of the popularity ranking, best first."""
     unranked: list[Pick]
-    """The other open sales, the soonest to close first."""
+    """The other open sales, in the order of their closing."""
     segments: dict[AttributeValue, list[Pick]] = field(default_factory=dict)
-    """The open sales of the segments that were asked for."""
+    """The open sales of each segment requested so far, best first."""
 
 
-class Doorkeeper:
-    """Tells which sales of a snapshot are open at an instant; any number of threads may ask."""
+class OpenSalesFinder:
+    """Finds the open sales of a snapshot at an instant; safe for concurrent use by threads.
+
+    Args:
+        snapshot: Its sales.
+        unranked_reason: Position of the reason of sales that no ranking holds.
+        version: Returns a number that changes whenever `withdrawn` does.
+        withdrawn: Returns the withdrawn sales by id.
+    """
 
     def __init__(
         self,
@@ -46,33 +53,33 @@ class Doorkeeper:
         self._version = version
         self._withdrawn = withdrawn
         self._popular = picks(snapshot.shared_rankings[POPULARITY])
-        self._unranked = _unranked(snapshot, unranked_reason)
+        self._unranked = _unranked_sales(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
         self._open = self._open_at(int(snapshot.opens_at.min()), version())
 
     def open_at(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""
-        # Sales open and close some hundred times a day: in between, every request shares one list.
+        # Sales open and close a few hundred times a day: in between, all requests share one list.
         found, version = self._open, self._version()
         if not found.since <= now < found.until or found.version != version:
             self._open = found = self._open_at(now, version)
         return found
 
     def segment(self, segment: AttributeValue, open_sales: OpenSales) -> list[Pick]:
-        """Return the open sales of a segment, best first; none for one without a ranking."""
+        """Return the open sales of a segment, best first; empty for a segment without a ranking."""
         found = open_sales.segments.get(segment)
         if found is None:
             attribute, value = segment
             ranking = self._snapshot.segments.get(attribute, {}).get(value)
             if ranking is None:
-                return []  # not kept: a request may name any value
+                return []  # not cached: a request may name any value, and the cache must not grow without limit
             found = open_sales.segments[segment] = [pick for pick in picks(ranking) if open_sales.is_open[pick[0]]]
         return found
 
     def _open_at(self, now: int, version: int) -> OpenSales:
         opens_at, closes_at = self._snapshot.opens_at, self._snapshot.closes_at
-        withdrawn = self._withdrawn()  # after its version was read: what changes meanwhile is looked at again
+        withdrawn = self._withdrawn()  # read after its version: a change in between is noticed at the next request
         is_open: NDArray[np.bool_] = (opens_at <= now) & (now < closes_at)
         edges = set(self._edges)
         for sale_id, sale in withdrawn.items():
@@ -97,7 +104,7 @@ def picks(ranking: Ranking) -> list[Pick]:
     return list(zip(sales.tolist(), scores.tolist(), reasons.tolist(), covers.tolist(), strict=True))
 
 
-def _unranked(snapshot: Snapshot, reason: int) -> list[Pick]:
+def _unranked_sales(snapshot: Snapshot, reason: int) -> list[Pick]:
     popular = snapshot.shared_rankings[POPULARITY].sales
     others: NDArray[np.int64] = np.setdiff1d(np.arange(len(snapshot.sales)), popular)
     soonest: Iterable[int] = others[np.argsort(snapshot.closes_at[others], kind="stable")].tolist()

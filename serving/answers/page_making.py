@@ -1,4 +1,4 @@
-"""Makes a page of a ranking: as many open sales as were asked for, in the order that chance and rules give them."""
+"""Makes a page from a ranking: at most n open sales, ordered by the ranking, the experiment and the shop's rules."""
 
 from collections.abc import Iterable
 from itertools import chain, islice
@@ -10,26 +10,26 @@ from recsys.rules import ArrangedPage, PageRules
 from recsys.snapshot.format import POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved
-from serving.answers.open_sales import Doorkeeper, OpenSales
+from serving.answers.open_sales import OpenSales, OpenSalesFinder
 from serving.answers.pages import PageRequest, Pick, ServedPage
 from serving.answers.ranking_choice import ChosenRanking
 
 
 class PageMaker:
-    """Makes pages of one snapshot's sales; any number of threads may ask.
+    """Makes pages of one snapshot's sales; safe for concurrent use by threads.
 
     Args:
-        snapshot: Of the rankings.
-        doorkeeper: Knows the open sales of segments.
+        snapshot: The snapshot that holds the rankings.
+        finder: Finds the open sales of segments.
         popularity_reason: Position of the reason of popular sales that fill a page up.
-        open_reason: Position of the reason of sales of which nothing is known but that they are open.
+        open_reason: Position of the reason of open sales that no ranking holds.
     """
 
-    def __init__(self, snapshot: Snapshot, doorkeeper: Doorkeeper, popularity_reason: int, open_reason: int):
+    def __init__(self, snapshot: Snapshot, finder: OpenSalesFinder, popularity_reason: int, open_reason: int):
         self._k = snapshot.k
         self._attributes = tuple(snapshot.segments)
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
-        self._doorkeeper = doorkeeper
+        self._finder = finder
         self._popularity_reason = popularity_reason
         self._open_reason = open_reason
 
@@ -42,15 +42,15 @@ class PageMaker:
         now: int,
         request_id: str,
     ) -> ServedPage:
-        """Make a page, not explained yet.
+        """Return a page without its explanations.
 
         Args:
-            request: What is asked for.
-            ranking: What the page is made of.
-            open_sales: Those of `now`.
-            rules: Those of the shop; they apply where the request follows them.
+            request: The validated request.
+            ranking: The ranking that was chosen for it.
+            open_sales: The sales that are open at `now`.
+            rules: The shop's rules; ignored where the request does not follow them.
             now: Microseconds since 1970 UTC.
-            request_id: Seeds chance: the same request is answered with the same page again.
+            request_id: The seed of a randomised page, so that a retry of a request is answered with the same page.
         """
         is_allowed = self._allowed(request, open_sales.is_open)
         if rules is not None and not (request.follows_rules and rules.is_active(request.surface, now)):
@@ -62,7 +62,7 @@ class PageMaker:
         own = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), most))
         if has_chance:
             allowed_second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), self._k))
-            mixed = _mixed(request, own, allowed_second, wanted, Random(request_id))
+            mixed = _mix(request, own, allowed_second, wanted, Random(request_id))
             own = mixed.picks or own[:wanted]
         if own:
             policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
@@ -88,7 +88,7 @@ class PageMaker:
         return self._arranged(page, arranged, mixed)
 
     def _allowed(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
-        """Return for each sale whether the page may show it: it is open, and the request's lists admit it."""
+        """Return for each sale whether the page may show it: it is open, and the request's lists allow it."""
         if not (request.allowed or request.denied):
             return is_open
         at = self._position
@@ -104,11 +104,11 @@ class PageMaker:
     def _fallback(
         self, request: PageRequest, open_sales: OpenSales, is_allowed: list[bool], why_not: str
     ) -> tuple[list[Pick], pb.FallbackLevel, str]:
-        """Return the sales of the nearest ranking that has one to show, its level, and why it is taken."""
+        """Return the sales of the first fallback that has any to show, its level, and the reason."""
         why = why_not or sentences.NO_SALE_OF_RANKING
         for attribute, value in self._segments(request):
-            of_segment = self._doorkeeper.segment((attribute, value), open_sales)
-            if found := [pick for pick in of_segment if is_allowed[pick[0]]]:
+            popular = self._finder.segment((attribute, value), open_sales)
+            if found := [pick for pick in popular if is_allowed[pick[0]]]:
                 return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
         if found := [pick for pick in open_sales.popular if is_allowed[pick[0]]]:
             return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
@@ -122,10 +122,10 @@ class PageMaker:
     def _filled_up(
         self, own: list[Pick], request: PageRequest, open_sales: OpenSales, is_allowed: list[bool], wanted: int
     ) -> list[Pick]:
-        """Return the own picks, then as many of the segments' and the popular sales as are wanted."""
+        """Return the page's own picks, filled up with the segments' and the popular sales to at most `wanted`."""
         seen = {pick[0] for pick in own}
-        segments = (self._doorkeeper.segment(segment, open_sales) for segment in self._segments(request))
-        # Scores of another policy have another unit: none is better than one that looks like a probability.
+        segments = (self._finder.segment(segment, open_sales) for segment in self._segments(request))
+        # Scores of another policy have another unit: no score is better than one that looks like a probability.
         popular: Iterable[Pick] = (
             (sale, None, self._popularity_reason, cover) for sale, _, _, cover in chain(*segments, open_sales.popular)
         )
@@ -139,7 +139,7 @@ class PageMaker:
         return filled
 
     def _arranged(self, page: ServedPage, arranged: ArrangedPage, mixed: Mixed) -> ServedPage:
-        """Return the page in the order that the rules gave it."""
+        """Return the page as the rules arranged it."""
         known = {pick[0]: pick for pick in page.picks}
         picks = [known.get(sale) or (sale, None, self._open_reason, 0) for sale in arranged.sales]
         return page._replace(
@@ -152,8 +152,8 @@ class PageMaker:
         )
 
 
-def _mixed(request: PageRequest, own: list[Pick], second: list[Pick], wanted: int, random: Random) -> Mixed:
-    """Return a page that chance takes part in; NOT_MIXED where there is nothing to draw from."""
+def _mix(request: PageRequest, own: list[Pick], second: list[Pick], wanted: int, random: Random) -> Mixed:
+    """Return an interleaved or explored page; NOT_MIXED where there is nothing to draw from."""
     if request.interleaved is not None:
         return interleaved(own, second, wanted, request.interleaved, request.policy, random)
     if request.exploration is not None and own:

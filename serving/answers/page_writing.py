@@ -1,4 +1,4 @@
-"""Writes pages as `GetTopSalesResponse` bytes, with all that no request changes written when the snapshot is loaded."""
+"""Serialises pages as `GetTopSalesResponse` bytes; parts that all requests share are serialised once per snapshot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,12 +14,12 @@ from serving.answers.pages import ServedPage
 
 
 class PageWriter:
-    """Writes pages of one snapshot; any number of threads may ask.
+    """Serialises pages of one snapshot; safe for concurrent use by threads.
 
     Args:
-        snapshot: Of the sales.
-        reasons: What picks hold positions in, such as `own_visits`.
-        model_versions: Of each policy of the snapshot, the version of the model that it ranks by.
+        snapshot: Its sales.
+        reasons: The names that picks refer to by position, such as `own_visits`.
+        model_versions: For each policy of the snapshot, the version of the model that it ranks by.
     """
 
     def __init__(self, snapshot: Snapshot, reasons: Iterable[str], model_versions: Mapping[str, str]):
@@ -31,17 +31,17 @@ class PageWriter:
         )
 
     def write(self, page: ServedPage, assignment: Assignment | None, now: int, request_id: str) -> bytes:
-        """Write a page.
+        """Return a page as a serialised `GetTopSalesResponse`.
 
         Args:
-            page: Explained.
-            assignment: The side of an experiment that the page counts for.
+            page: With its reasons and photos.
+            assignment: The experiment and variant that the page counts for.
             now: Microseconds since 1970 UTC.
             request_id: The id of the answer.
         """
         extras: Sequence[bytes] = ()
         if page.rules or page.contributions:
-            extras = [_extras(page, place) for place in range(len(page.picks))]
+            extras = [_extras(page, index) for index in range(len(page.picks))]
         sales = self._writer.written(page.picks, is_meta(page.policy), extras)
         end = wire.end(page.level, request_id, now)
         if page.why or page.shortfall or page.uses_session or page.rules or page.notes:
@@ -57,10 +57,11 @@ class PageWriter:
         return wire.response([self._heads[page.policy], *sales, end])
 
 
-def _extras(page: ServedPage, place: int) -> bytes:
-    rule = page.rule_at[place] if page.rule_at else None
-    added = page.contributions[place] if page.contributions else {}
-    contributions = [pb.Contribution(feature=feature, log_odds=value) for feature, value in added.items()]
+def _extras(page: ServedPage, index: int) -> bytes:
+    """Serialise the fields that few requests need: the rule and the contributions of one sale of the page."""
+    rule = page.rule_at[index] if page.rule_at else None
+    log_odds = page.contributions[index] if page.contributions else {}
+    contributions = [pb.Contribution(feature=feature, log_odds=value) for feature, value in log_odds.items()]
     return pb.RankedSale(rule=rule or "", contributions=contributions).SerializeToString()
 
 

@@ -1,4 +1,4 @@
-"""What is asked for, and what is shown: the words of the answering code."""
+"""The types of the answering code: a requested page and a served page."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,43 +9,43 @@ from recsys.experiments.settings import ExplorationSettings
 from recsys.logs.records import ASSIGNED, FALLBACK, Assignment
 
 HOME = "home"
-"""The surface of requests that name none."""
+"""The surface of a request that names none."""
 
 UNEXPLAINED = -1
-"""The reason of a pick until it is known to be shown."""
+"""The reason of a pick that has none yet: a session's ranking computes reasons only for the sales on the page."""
 
 
 Pick = tuple[int, float | None, int, int]
-"""A sale that may be shown: its position in the snapshot's sales; what the policy thinks of it, None where it did not
-rank it; the position of its reason, or UNEXPLAINED; the position of the photo in its images. No named tuple, since
-every request makes some.
+"""A sale that may be shown: its position in the snapshot's sales; its score, None where the policy did not rank it; the
+position of its reason, or UNEXPLAINED; the position of the photo in its images. A plain tuple rather than a named one,
+since every request creates several.
 """
 
 
 class Visit(NamedTuple):
-    """What a visitor did in the running session."""
+    """A visit or purchase of the running session."""
 
     sale_id: str
     is_purchase: bool = False
 
 
 class Interleaved(NamedTuple):
-    """A second policy that takes turns with the first."""
+    """A second policy, interleaved with the page's own."""
 
     policy: str
     teams: tuple[str, str]
-    """What the policies are called in the log, the page's own first."""
+    """The names of the two policies in the log, the page's own first."""
 
 
 class OtherSide(NamedTuple):
-    """What another variant of an experiment serves."""
+    """Another variant of the experiment, which the page is compared with."""
 
     policy: str
     follows_rules: bool
 
 
 class PageRequest(NamedTuple):
-    """A page that is asked for, checked."""
+    """A validated request for a page."""
 
     user_id: str
     """Empty for an anonymous visitor."""
@@ -61,47 +61,47 @@ class PageRequest(NamedTuple):
     follows_rules: bool = True
     """Whether the shop's rules apply."""
     exploration: ExplorationSettings | None = None
-    """Draws the page at random; None puts the best sales first."""
+    """Draws the order of the page at random; None puts the best sales first."""
     interleaved: Interleaved | None = None
-    """Mixes a second policy into the page."""
+    """Interleaves a second policy; None for a page of one policy."""
     other_sides: Sequence[OtherSide] = ()
-    """What the page is compared with, to tell users for whom an experiment makes no difference."""
+    """The variants that the page is compared with, to identify users for whom an experiment makes no difference."""
     assignment: Assignment | None = None
-    """The side of an experiment that the page is served from."""
+    """The experiment and variant that the page is served for."""
 
     def of_side(self, side: OtherSide) -> "PageRequest":
-        """Return the request as another side of the experiment would serve it, whose page is not shown."""
+        """Return the request as another variant of the experiment would serve it, for a page that is only compared."""
         return self._replace(
             policy=side.policy, follows_rules=side.follows_rules, explain=False, exploration=None, interleaved=None
         )
 
 
 class ServedPage(NamedTuple):
-    """What is shown."""
+    """A page to show."""
 
     policy: str
     level: pb.FallbackLevel
     why: str
-    """Why the answer fell back."""
+    """Why a fallback was used; empty without one."""
     picks: list[Pick]
     uses_session: bool = False
     shortfall: str = ""
     rules: Sequence[str] = ()
     """Names of the rules that changed the page."""
     rule_at: Sequence[str | None] = ()
-    """For each place the rule that filled it; empty where no rule is in force."""
+    """For each position, the rule that filled it, if any; empty where no rules apply."""
     notes: Sequence[str] = ()
     contributions: Sequence[Mapping[str, float]] = ()
-    """For each place what each feature adds to the log-odds; empty unless asked for."""
+    """For each position, the contribution of each feature to the log-odds; empty unless requested."""
     propensities: list[float] | None = None
-    """For each place the probability of its sale there, where the page was drawn and no rule changed it."""
+    """For each position, the probability of its sale there; None unless the page was drawn and no rule changed it."""
     teams: list[str] | None = None
-    """For each place the team that filled it, empty for none; None where no policies take turns."""
+    """For each position, the team that filled it, empty for none; None unless the page is interleaved."""
     overlap_at_10: float | None = None
-    """Share of the first 10 places at which another side shows the same sale; of several, of the one least alike."""
+    """The share of the first 10 positions at which another variant shows the same sale; the minimum over several."""
 
     def assignment(self, request: PageRequest) -> Assignment | None:
-        """Return the side of an experiment that the page counts for; it says so where it could not be served."""
+        """Return the page's assignment, with reason `fallback` where its variant could not be served."""
         assigned = request.assignment
         if assigned is not None and assigned.reason == ASSIGNED and self.policy != request.policy:
             return assigned._replace(reason=FALLBACK)

@@ -1,4 +1,4 @@
-"""Chooses the ranking that a page is made of: the only stage that reads a user's record."""
+"""Chooses the ranking that a page is made from: the only stage that reads a user's record."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,29 +14,29 @@ from serving.answers.session import SessionRanker, SessionRanking
 
 
 class ChosenRanking(NamedTuple):
-    """The ranking that was asked for, as far as it could be had, and those that its page is mixed or compared with."""
+    """The requested ranking, empty where it is unavailable, and the rankings to interleave or compare with."""
 
     picks: Iterable[Pick] = ()
-    """Best first, open or not; to be read once."""
+    """All ranked sales, best first, including sales that are not open; can be iterated once only."""
     session: SessionRanking | None = None
-    """What explains the picks, where they were ranked for the running session."""
+    """The session's ranking, which can explain the picks; None where they were not ranked for a session."""
     why_not: str = ""
-    """Why the ranking is not there, or not with the session."""
+    """Why the ranking is missing, or does not include the session; empty otherwise."""
     second: Iterable[Pick] = ()
-    """Of the policy that takes turns with the page's own."""
+    """The ranking of the second policy of an interleaved page."""
     others: Sequence[Iterable[Pick]] = ()
-    """Of each other side that the page is compared with."""
+    """The ranking of each other variant that the page is compared with."""
 
 
 class RankingChooser:
-    """Chooses among the rankings of one snapshot; any number of threads may ask."""
+    """Chooses among the rankings of one snapshot; safe for concurrent use by threads."""
 
     def __init__(self, snapshot: Snapshot):
         self._users = snapshot.users
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
         self._session_ranker: SessionRanker | None = None
         self.session_problem = ""
-        """Why sessions cannot be ranked; empty where they can."""
+        """Why running sessions cannot be ranked; empty where they can."""
         try:
             self._session_ranker = SessionRanker(snapshot)
         except SnapshotError as error:
@@ -46,8 +46,8 @@ class RankingChooser:
         """Choose the ranking for a request.
 
         Args:
-            request: Of a policy of the snapshot.
-            is_urgent: Whether little time is left: the session, which takes long, is left out.
+            request: With a policy that the snapshot holds.
+            is_urgent: Whether the deadline is near: then the session, which takes longest to rank, is ignored.
 
         Raises:
             DamagedRecordError: If the user's record is damaged.
@@ -88,7 +88,7 @@ class RankingChooser:
     def _other_picks(
         self, policy: str, request: PageRequest, ranking: ChosenRanking, is_urgent: bool
     ) -> Iterable[Pick]:
-        """Return the ranking of another policy for the same request; of a session, the features are shared."""
+        """Return the ranking of another policy for the same request; a session's features are computed only once."""
         if ranking.session is not None and policy not in self._shared:
             return replace(ranking.session, policy=policy).picks()
         return self._ranking(request._replace(policy=policy, explain=False), is_urgent).picks

@@ -1,4 +1,4 @@
-"""What rules would change on the pages that a snapshot answers."""
+"""Shows how rules would change the pages of a snapshot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ _MORNING = 10 * HOUR
 
 
 class PageKind(NamedTuple):
-    """Which pages are looked at."""
+    """The pages that are compared with and without rules."""
 
     policy: str
     n: int
@@ -26,14 +26,14 @@ class PageKind(NamedTuple):
 def rules_trial(
     snapshot: Snapshot, rules: RuleSet, users: Sequence[str], kind: PageKind, now: int | None = None
 ) -> Trial:
-    """Answer users' pages with and without rules, as the service would.
+    """Compare users' pages with and without rules, made as the service makes them.
 
     Args:
-        snapshot: What answers.
-        rules: What is tried.
-        users: Whose pages.
-        kind: Which pages.
-        now: Instant of the pages; 10 hours after the snapshot's `as_of` by default.
+        snapshot: The snapshot to answer from.
+        rules: The rules to try.
+        users: The ids of the users.
+        kind: The policy, length, surface and attributes of the pages.
+        now: The instant of the pages, in microseconds since 1970 UTC; by default 10 hours after the snapshot's `as_of`.
 
     Raises:
         ConfigurationError: If the snapshot has no such policy.

@@ -1,4 +1,4 @@
-"""The experiments in force, compiled for one snapshot: which user's page is served from which side."""
+"""The experiments in force, compiled for one snapshot: which variant each user's page is served from."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from recsys.snapshot.format import Snapshot
 from serving.answers.pages import Interleaved, OtherSide, PageRequest
 
 _Side = tuple[str, int, str] | None
-"""Experiment or holdout, phase and variant, which tell what is served; None outside of all experiments."""
+"""Key of what is served: experiment or holdout, phase and variant; None outside all experiments and holdouts."""
 
 
 class _Serving(NamedTuple):
-    """What a side changes of a request."""
+    """The fields of a request that a variant sets."""
 
     policy: str
     follows_rules: bool
@@ -29,28 +29,28 @@ class _Serving(NamedTuple):
 
 
 class _Surface(NamedTuple):
-    """The file of a surface, compiled."""
+    """The compiled experiment file of a surface."""
 
     assigner: Assigner
     sides: Mapping[_Side, _Serving]
-    """What the snapshot can serve; it may lack the policy of a side."""
+    """What is served to each side; sides whose policy the snapshot lacks are missing."""
 
 
 class RunningExperiments:
-    """Assigns by some files, to the policies of one snapshot; immutable, any number of threads may ask.
+    """Assigns users to variants that one snapshot serves; immutable, safe for concurrent use by threads.
 
     Args:
-        files: Checked, by surface.
-        snapshot: Whose policies serve them.
+        files: Validated experiment files, by surface.
+        snapshot: The snapshot whose policies serve the variants.
     """
 
     def __init__(self, files: Mapping[str, ExperimentFile], snapshot: Snapshot):
         self.fingerprints = {surface: file.fingerprint for surface, file in files.items()}
-        """Of the files by surface."""
-        self._surfaces = {surface: _compiled(surface, file, snapshot) for surface, file in files.items()}
+        """The fingerprint of each file, by surface."""
+        self._surfaces = {surface: _compile_surface(surface, file, snapshot) for surface, file in files.items()}
 
     def assigned_request(self, request: PageRequest, now: int) -> PageRequest:
-        """Return the request for what the user is to be shown; the same one where no file is for its surface."""
+        """Return the request with the user's assignment applied; unchanged where its surface has no experiment file."""
         surface = self._surfaces.get(request.surface)
         if surface is None:
             return request
@@ -70,20 +70,20 @@ class RunningExperiments:
 
 
 def check_served(surface: str, file: ExperimentFile, snapshot: Snapshot, now: datetime) -> None:
-    """Check that a snapshot can serve what a file asks for until the snapshot's end.
+    """Check that a snapshot can serve everything that a file needs until the end of the snapshot's horizon.
 
     Raises:
-        ConfigurationError: Naming everything that it lacks.
+        ConfigurationError: Naming everything that the snapshot lacks.
     """
     try:
         until = max(snapshot.horizon_end, now)
         check_known(served_slots({surface: file}, now, until), snapshot.all_policies, *_versions(snapshot))
     except ConfigurationError as error:
-        wait = "'recsys nightly' scores what running experiments need, and says what it cannot"
+        wait = "'recsys nightly' scores what running experiments need, and reports what it cannot score"
         raise ConfigurationError(f"{surface}: {error}\n  ({snapshot.name}; {wait})") from None
 
 
-def _compiled(surface: str, file: ExperimentFile, snapshot: Snapshot) -> _Surface:
+def _compile_surface(surface: str, file: ExperimentFile, snapshot: Snapshot) -> _Surface:
     pins, own_version = _versions(snapshot)
 
     def policy_of(slot: ServedSlot) -> str | None:
@@ -94,7 +94,7 @@ def _compiled(surface: str, file: ExperimentFile, snapshot: Snapshot) -> _Surfac
         served, _, experiment, others, teams = assigned
 
         def policy_of_variant(variant: Variant) -> str | None:
-            assert experiment is not None  # only of one are there other variants
+            assert experiment is not None  # only an experiment has other variants
             return policy_of(variant_slot(surface, experiment, variant))
 
         policy = policy_of(_slot_of(surface, file, assigned))
@@ -127,7 +127,7 @@ def _side(assignment: Assignment | None) -> _Side:
 
 
 def _slot_of(surface: str, file: ExperimentFile, assigned: Assigned) -> ServedSlot:
-    """Return the slot of an experiment file from which an assigned user is served."""
+    """Return the slot (variant, holdout or default) of an experiment file from which an assigned user is served."""
     served, assignment, experiment, _, _ = assigned
     if experiment is not None:
         assert isinstance(served, Variant)
@@ -139,13 +139,13 @@ def _slot_of(surface: str, file: ExperimentFile, assigned: Assigned) -> ServedSl
 
 
 def _versions(snapshot: Snapshot) -> tuple[Mapping[str, str], str]:
-    """Return the version of each pinned slot, and that of policy `meta`."""
+    """Return the pinned model version of each slot, and the version of policy `meta`."""
     try:
         return json.loads(snapshot.file(PINS).read_bytes()), snapshot.model_version
-    except SnapshotError:  # one that was made without experiments
+    except SnapshotError:  # a snapshot that was made without experiments
         return {}, snapshot.model_version
 
 
 def _not_served(assigned: Assignment | None) -> Assignment | None:
-    """Return an assignment that says that its side could not be served."""
+    """Return the assignment with reason `fallback`, since its variant could not be served."""
     return assigned._replace(reason=FALLBACK) if assigned is not None and assigned.reason == ASSIGNED else assigned

@@ -1,4 +1,4 @@
-"""What the service says in plain English."""
+"""The sentences of answers: reasons for the website's visitors, and explanations for its developers."""
 
 REASONS = {
     "own_visits": "You looked at this sale",
@@ -10,23 +10,23 @@ REASONS = {
     "collaborative_lift": "Like sales you looked at",
     "als": "Liked by people with your taste",
     "content_metadata": "Matches your taste in places and categories",
-    "content_text": "Reads like sales you looked at",
+    "content_text": "Described like sales you looked at",
     "content_images": "Looks like sales you looked at",
     "taste_metadata": "Matches your taste in places and categories",
-    "taste_text": "Reads like sales you looked at",
+    "taste_text": "Described like sales you looked at",
     "taste_images": "Looks like sales you looked at",
     "popularity": "Popular right now",
     "popularity_day": "Popular today",
-    "popularity_month": "Popular these weeks",
+    "popularity_month": "Popular in recent weeks",
     "hours_open": "Just opened",
     "hours_left": "Closes soon",
     "price_gap": "In the price range you look at",
     "open": "Open now",
 }
-"""What the website shows for the kind of evidence that speaks most for a sale."""
+"""The sentence that the website shows for each kind of evidence."""
 
 OTHER_REASON = "Chosen for you"
-"""For evidence without a sentence of its own."""
+"""The sentence for evidence that has none of its own."""
 
 ANONYMOUS = "No user_id was given."
 UNKNOWN_USER = "The snapshot has no ranking for this user."
@@ -38,22 +38,22 @@ DEADLINE_NEAR = "The deadline was near: the session was left out."
 NO_SESSION_RANKER = "The snapshot cannot rank sessions: see the service's log."
 UNKNOWN_SESSION = "The snapshot knows neither this user nor a sale of the session."
 POPULAR_SHOWN = "Popular sales are shown."
-NO_RANKED_OPEN = "No ranking holds a sale that may be shown now: what is open is shown, the soonest to close first."
+NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
 
 
 def reason(name: str) -> tuple[str, str]:
-    """Return the kind of evidence and the sentence of a reason, such as `popularity` or `content_images/pool`."""
+    """Split a reason, such as `popularity` or `content_images/pool`, into the kind of evidence and its sentence."""
     kind, _, detail = name.partition("/")
     return kind, f"Because you looked at {detail}" if detail else REASONS.get(kind, OTHER_REASON)
 
 
 def popular_with(attribute: str, value: str) -> str:
-    """Say which segment's sales are shown."""
+    """Return the sentence that names the segment whose popular sales are shown."""
     return f"Sales popular with {attribute} {value} are shown."
 
 
 def shortfall(shown: int, n_open: int, restricted: bool) -> str:
-    """Say why fewer sales than asked for are shown."""
+    """Return the sentence that explains why fewer sales than requested are shown."""
     if n_open == 0:
         return "No sale is open."
     opened = "Only 1 sale is open" if n_open == 1 else f"Only {n_open} sales are open"

@@ -1,4 +1,4 @@
-"""Ranks for a visitor's running session, by the code and the arrays that the night ranked with."""
+"""Ranks sales for a user's running session, with the code and the arrays that the nightly run ranked with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from serving.answers.pages import UNEXPLAINED, Pick, Visit
 
 
 class SessionRanker:
-    """Joins a session to the user's history, and scores all sales of the horizon anew."""
+    """Adds a session to the user's history and scores all sales of the horizon again."""
 
     def __init__(self, snapshot: Snapshot):
         """Read the ranker of a snapshot.
 
         Raises:
-            SnapshotError: If it carries none, a damaged one, or one of other sales.
+            SnapshotError: If the snapshot has no ranker, a damaged one, or one for different sales.
         """
         self._ranker, self._catalogue = read_ranker(snapshot.file(RANKER))
         ranked = [self._catalogue.sale_ids[sale] for sale in self._ranker.scorer.horizon.sales]
         if ranked != [sale.sale_id for sale in snapshot.sales]:
-            raise SnapshotError(f"{snapshot.path}: its ranker is of other sales: write it again with 'recsys nightly'")
+            raise SnapshotError(f"{snapshot.path}: its ranker is for other sales: write it again with 'recsys nightly'")
 
     def rank(self, policy: str, user: User | None, session: Sequence[Visit]) -> "SessionRanking | None":
-        """Rank all sales of the horizon; None where the ranker knows neither a visit of the session nor the user.
+        """Rank all sales of the horizon; None where the ranker knows neither the user nor a sale of the session.
 
         Raises:
-            DamagedRecordError: If the user's history cannot be that of a user.
+            DamagedRecordError: If the user's history holds sales that do not exist.
         """
         position = self._catalogue.position
         known = [(position[sale_id], bought) for sale_id, bought in session if sale_id in position]
@@ -51,31 +51,31 @@ class SessionRanker:
         if user is None:
             return Histories.of_nobody_known(as_of, n_sales)
         sales, ages, purchases = user.history()
-        if len(sales) and not 0 <= sales.min() <= sales.max() < n_sales:  # a sparse product would not look
+        if len(sales) and not 0 <= sales.min() <= sales.max() < n_sales:  # a sparse product would not check its indices
             raise DamagedRecordError(
                 f"a user's history holds sales {sales.min()} to {sales.max()}, must be in 0..{n_sales - 1}"
             )
-        # An event in the second before as_of is none of the session.
+        # At least 1 us before as_of: an event of the last second before it must not count as one of the session.
         occurred_at = as_of - np.maximum(ages * np.int64(SECOND), 1)
         return Histories(as_of, n_sales, np.array([0, len(sales)]), sales, purchases, occurred_at)
 
 
 @dataclass(frozen=True)
 class SessionRanking:
-    """One user's ranking; what is only shown to people is computed for the sales that are shown."""
+    """One user's ranking; reasons, photos and contributions are computed only for the sales on the page."""
 
     policy: str
     scored: Scored
     visits: int
-    """Of the session, of sales that the ranker knows."""
+    """Number of events of the session whose sales the ranker knows."""
 
     def picks(self) -> Iterator[Pick]:
-        """Return all sales of the horizon, best first, unexplained."""
+        """Return all sales of the horizon, best first, without reasons."""
         best, scores = self.scored.best(self.policy)
         return zip(best[0].tolist(), scores[0].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)
 
     def explained(self, picks: Sequence[Pick]) -> list[Pick]:
-        """Return picks with reasons and photos, where they lack them."""
+        """Return the picks, with reasons and photos added where they are missing."""
         best = np.array([[sale for sale, _, reason, _ in picks if reason == UNEXPLAINED]], np.int64)
         if not best.size:
             return list(picks)
@@ -84,7 +84,7 @@ class SessionRanking:
         return [(*pick[:2], *next(whys)) if pick[2] == UNEXPLAINED else pick for pick in picks]
 
     def contributions(self, picks: Sequence[Pick]) -> list[Mapping[str, float]]:
-        """Return for each pick what each feature adds to the log-odds, the most first; nothing for a recommender."""
+        """Return each pick's contributions to the log-odds by feature, in descending order; empty for a recommender."""
         ranker = self.scored.ranker
         meta_model = ranker.meta_model_of(self.policy)
         if meta_model is None:

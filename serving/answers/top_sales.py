@@ -12,7 +12,7 @@ from recsys.snapshot.format import POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.explanation import explained
 from serving.answers.mixing import overlap
-from serving.answers.open_sales import Doorkeeper, OpenSales
+from serving.answers.open_sales import OpenSales, OpenSalesFinder
 from serving.answers.page_making import PageMaker
 from serving.answers.page_writing import PageWriter
 from serving.answers.pages import PageRequest, ServedPage
@@ -24,38 +24,38 @@ OPEN_REASON = "open"
 
 
 class Answer(NamedTuple):
-    """A page, and how it came about."""
+    """A page, as a value and as bytes."""
 
     page: ServedPage
     written: bytes
-    """The `GetTopSalesResponse` that tells it."""
+    """The page as a serialised `GetTopSalesResponse`."""
     failure: Exception | None = None
-    """Why the page is not made of the user's ranking: DamagedRecordError, else a bug."""
+    """Why the page is not made from the user's ranking: DamagedRecordError, or any other exception for a bug."""
 
 
 @dataclass(frozen=True)
 class TopSales:
-    """All that a request is answered from: a snapshot, what is prepared from it, rules and experiments in force.
+    """Everything that requests are answered from: a snapshot, what is derived from it, rules and experiments in force.
 
     Immutable, so that a request sees one state from start to end; a change is another value, made by
-    `dataclasses.replace`. Any number of threads may ask.
+    `dataclasses.replace`. Safe for concurrent use by threads.
     """
 
     snapshot: Snapshot
     as_of: int
     """Microseconds since 1970 UTC."""
     sale_ids: list[str]
-    """By position in the snapshot's sales."""
+    """The id of each sale, in the order of the snapshot's sales."""
     model_versions: Mapping[str, str]
-    """Of each policy, the version of the model that it ranks by."""
-    doorkeeper: Doorkeeper
+    """For each policy, the version of the model that it ranks by."""
+    finder: OpenSalesFinder
     chooser: RankingChooser
     maker: PageMaker
     writer: PageWriter
     rules: PageRules | None = None
-    """Compiled for the snapshot; None for a shop without rules."""
+    """The rules, compiled for the snapshot; None for a shop without rules."""
     experiments: RunningExperiments | None = None
-    """Compiled for the snapshot; None for a shop without experiments."""
+    """The experiments, compiled for the snapshot; None for a shop without experiments."""
 
     @classmethod
     def of(
@@ -67,39 +67,39 @@ class TopSales:
         """Prepare a snapshot, without rules and experiments.
 
         Args:
-            snapshot: Checked.
-            version: Changes whenever `withdrawn` does.
+            snapshot: A snapshot whose files were verified.
+            version: Returns a number that changes whenever `withdrawn` does.
             withdrawn: Returns the withdrawn sales by id.
         """
         reasons = (*snapshot.reasons, POPULARITY, OPEN_REASON)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
-        doorkeeper = Doorkeeper(snapshot, open_reason, version, withdrawn)
+        finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
         model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.all_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),
             sale_ids=[sale.sale_id for sale in snapshot.sales],
             model_versions=model_versions,
-            doorkeeper=doorkeeper,
+            finder=finder,
             chooser=RankingChooser(snapshot),
-            maker=PageMaker(snapshot, doorkeeper, popularity_reason, open_reason),
+            maker=PageMaker(snapshot, finder, popularity_reason, open_reason),
             writer=PageWriter(snapshot, reasons, model_versions),
         )
 
     def open_sales(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""
-        return self.doorkeeper.open_at(now)
+        return self.finder.open_at(now)
 
     def answer(self, request: PageRequest, now: int, request_id: str, is_urgent: bool = False) -> Answer:
         """Return the page at an instant.
 
-        Where the user's ranking fails, by damage or by a bug, the page is the one of a user without a ranking.
+        Where the user's ranking fails, because of a damaged record or a bug, the user gets the page of an unknown user.
 
         Args:
-            request: What is asked for.
+            request: The validated request.
             now: Microseconds since 1970 UTC.
             request_id: The id of the answer.
-            is_urgent: Whether little time is left: the session, which takes long, is left out.
+            is_urgent: Whether the deadline is near: then the session, which takes longest to rank, is ignored.
 
         Raises:
             ConfigurationError: If the snapshot has no such policy.
@@ -107,14 +107,14 @@ class TopSales:
         if request.policy not in self.model_versions:
             listed = ", ".join(sorted(self.model_versions))
             raise ConfigurationError(f"policy == {request.policy!r}, must be one of {listed}")
-        open_sales = self.doorkeeper.open_at(now)
+        open_sales = self.finder.open_at(now)
         failure: Exception
         try:
             ranking = self.chooser.choose(request, is_urgent)
             return self._answer(request, ranking, open_sales, now, request_id)
         except DamagedRecordError as error:
             failure, why_not = error, sentences.DAMAGED_RECORD
-        except Exception as error:  # a bug: whoever is told of the answer logs it
+        except Exception as error:  # a bug: the recorder of the answer logs it
             failure, why_not = error, sentences.RANKING_FAILED
         return self._answer(request, ChosenRanking(why_not=why_not), open_sales, now, request_id)._replace(
             failure=failure

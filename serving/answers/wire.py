@@ -1,7 +1,7 @@
-"""Writes answers in protobuf's wire format, from parts that were written when the snapshot was loaded.
+"""Writes answers in protobuf's wire format, from parts that were serialised when the snapshot was loaded.
 
-Protobuf merges the fields of messages that are written one after the other, in any order: so a sale is its own part,
-its reason, its photo, and what only this page knows.
+The concatenation of serialised messages parses as their merge, with fields in any order. A sale on a page is therefore
+the concatenation of its static part, its reason, its photo, and the fields that differ from page to page.
 """
 
 import struct
@@ -13,7 +13,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from serving.answers.pages import Pick
 
-# Tags are field number * 8 + wire type: 0 varint, 2 length, 5 four bytes.
+# A tag is field number * 8 + wire type: 0 varint, 2 length-delimited, 5 four bytes.
 _RANK = 2 * 8
 _SCORE = 3 * 8 + 5
 _PROBABILITY = 11 * 8 + 5
@@ -29,7 +29,7 @@ _WITH_PROBABILITY = struct.Struct("<BBBfBf").pack
 
 
 def end(level: int, request_id: str, now: int) -> bytes:
-    """Write what every `GetTopSalesResponse` has of its own: fallback level, request id of 1..64 bytes, answer time."""
+    """Write the fields that differ between responses: fallback level, request id of 1..64 bytes, answer time."""
     seconds, micros = divmod(now, 1_000_000)
     instant = _second(seconds) + (b"\x10" + _varint(micros * 1000) if micros else b"")
     name = request_id.encode()
@@ -42,16 +42,16 @@ def end(level: int, request_id: str, now: int) -> bytes:
 
 
 def response(parts: Iterable[bytes]) -> bytes:
-    """Write a `GetTopSalesResponse` of its parts."""
+    """Join the parts of a `GetTopSalesResponse`."""
     return b"".join(parts)
 
 
 class SaleWriter:
-    """Writes the `RankedSale`s of pages, from parts that were written before.
+    """Writes the `RankedSale`s of pages from parts that are already serialised.
 
     Args:
-        sales: What each sale always shows.
-        images: The photos of each sale, at least one part.
+        sales: The static part of each sale.
+        images: The photos of each sale, at least one part per sale.
         reasons: Each reason.
     """
 
@@ -61,32 +61,32 @@ class SaleWriter:
         self._reasons = reasons
 
     def written(self, picks: Iterable[Pick], is_log_odds: bool, extras: Sequence[bytes] = ()) -> list[bytes]:
-        """Return the parts that list a page's sales, each behind its tag and length.
+        """Return the parts of a page's sales, each sale preceded by its tag and length.
 
         Args:
             picks: The sales, best first, at most 127.
             is_log_odds: Whether scores are the log-odds of a probability.
-            extras: What else to say of each sale.
+            extras: Further serialised fields of each sale; empty for none.
 
         Raises:
             IndexError: If there is no such sale, reason or photo.
-            ArithmeticError: If a score is no log-odds.
+            ArithmeticError: If a score is not a valid log-odds.
         """
         sales, images, reasons = self._sales, self._images, self._reasons
-        short, n_short = _SHORT, len(_SHORT)  # _varint, without a call for each sale
+        short, n_short = _SHORT, len(_SHORT)  # _varint, inlined to save a call per sale
         parts: list[bytes] = []
         for rank, (sale, score, reason, cover) in enumerate(picks, 1):
             if score is None:
-                place = _UNSCORED(_RANK, rank)
+                own = _UNSCORED(_RANK, rank)
             elif is_log_odds:
-                place = _WITH_PROBABILITY(_RANK, rank, _SCORE, score, _PROBABILITY, 1 / (1 + exp(-score)))
+                own = _WITH_PROBABILITY(_RANK, rank, _SCORE, score, _PROBABILITY, 1 / (1 + exp(-score)))
             else:
-                place = _SCORED(_RANK, rank, _SCORE, score)
+                own = _SCORED(_RANK, rank, _SCORE, score)
             if extras:
-                place += extras[rank - 1]
-            one, two, three = sales[sale], images[sale][cover], reasons[reason]
-            length = len(one) + len(two) + len(three) + len(place)
-            parts += (_SALES, short[length] if length < n_short else _encode(length), one, two, three, place)
+                own += extras[rank - 1]
+            static, image, why = sales[sale], images[sale][cover], reasons[reason]
+            length = len(static) + len(image) + len(why) + len(own)
+            parts += (_SALES, short[length] if length < n_short else _encode(length), static, image, why, own)
         return parts
 
 

@@ -1,4 +1,4 @@
-"""Who calls, and what he may do."""
+"""Authentication, authorisation and rate limits of callers."""
 
 import hashlib
 import threading
@@ -18,7 +18,7 @@ _ANYONE = Caller(name="anyone", role="admin")
 
 
 class Access:
-    """Tells callers apart by token or certificate, and holds each to its role and its rate."""
+    """Identifies callers by token or certificate, and enforces their roles and rate limits."""
 
     def __init__(self, settings: ServingSettings, clock: Callable[[], float] = time.monotonic):
         callers = settings.access.callers
@@ -30,12 +30,12 @@ class Access:
         self._buckets: dict[str, _Bucket] = {}
 
     def admit(self, context: grpc.ServicerContext, is_admin_method: bool) -> Caller:
-        """Return who calls.
+        """Return the caller of a request.
 
         Raises:
-            UnauthenticatedError: If it shows no valid token or certificate, where callers are named.
-            ForbiddenError: If its role may not call the method.
-            TooManyRequestsError: If it calls too often.
+            UnauthenticatedError: If callers are configured, and this one presents no valid token or certificate.
+            ForbiddenError: If the caller's role may not call the method.
+            TooManyRequestsError: If the caller exceeds its rate limit.
         """
         caller = _ANYONE if self._is_open else self._caller(context)
         if is_admin_method and caller.role != "admin":
@@ -47,7 +47,7 @@ class Access:
         return caller
 
     def name_of(self, context: grpc.ServicerContext) -> str:
-        """Return the name of an admitted caller; empty where none is named."""
+        """Return the name of an admitted caller; empty where no callers are configured."""
         return "" if self._is_open else self._caller(context).name
 
     def _caller(self, context: grpc.ServicerContext) -> Caller:
@@ -55,7 +55,7 @@ class Access:
         if token is not None:
             caller = self._by_token.get(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest())
             if caller is None:
-                raise UnauthenticatedError("the token is unknown: ask for one that 'serving.access.callers' names")
+                raise UnauthenticatedError("the token is unknown: use one that is listed in 'serving.access.callers'")
             return caller
         names = context.auth_context().get("x509_common_name", ()) if self._by_certificate else ()
         for name in names:
@@ -67,7 +67,7 @@ class Access:
 
 
 class _Bucket:
-    """Fills by the rate, up to what one second brings."""
+    """A token bucket that holds at most the tokens of one second."""
 
     def __init__(self, rate: float, now: float):
         self._rate = rate
@@ -77,7 +77,7 @@ class _Bucket:
         self._lock = threading.Lock()
 
     def take(self, now: float) -> bool:
-        """Take one, if there is one."""
+        """Take a token; tell whether there was one."""
         with self._lock:
             self._left = min(self._most, self._left + (now - self._at) * self._rate)
             self._at = now
@@ -88,13 +88,13 @@ class _Bucket:
 
 
 def credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    """Read certificate and key.
+    """Read the service's certificate and key, and the authority of its callers' certificates, if there is one.
 
     Raises:
         ConfigurationError: If a file cannot be read.
     """
-    key, certificate = _read("key", tls.key), _read("certificate", tls.certificate)
-    authority = _read("client_authority", tls.client_authority) if tls.client_authority else None
+    key, certificate = _read_pem("key", tls.key), _read_pem("certificate", tls.certificate)
+    authority = _read_pem("client_authority", tls.client_authority) if tls.client_authority else None
     return grpc.ssl_server_credentials(
         [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
     )
@@ -107,7 +107,7 @@ def _token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     return None
 
 
-def _read(name: str, path: str) -> bytes:
+def _read_pem(name: str, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:

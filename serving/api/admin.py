@@ -20,11 +20,11 @@ from serving.errors import FinalError, NotFoundError
 from serving.stores.base import Store, WithdrawnSale
 from serving.telemetry.record_log import LogState
 
-_YEAR_10000 = 253_402_300_800 * SECOND  # where protobuf's instants end
+_YEAR_10000 = 253_402_300_800 * SECOND  # the end of protobuf's range of timestamps
 
 
 class Status(NamedTuple):
-    """What a process says of itself."""
+    """The parts of a process's status that other parts of the process know."""
 
     top_sales: TopSales | None
     rules: str
@@ -33,7 +33,7 @@ class Status(NamedTuple):
 
 
 class AdminServicer(pb_grpc.AdminServicer):
-    """Changes what the store keeps, which every process looks at."""
+    """Closes, hides and shows sales through the store, which all processes read, and reports the status."""
 
     def __init__(
         self, settings: ServingSettings, store: Store, access: Access, clock: Clock, status: Callable[[], Status]
@@ -46,14 +46,14 @@ class AdminServicer(pb_grpc.AdminServicer):
         self._started = system_clock()
 
     def CloseSale(self, request: pb.CloseSaleRequest, context: grpc.ServicerContext) -> pb.WithdrawnSale:  # noqa: N802
-        """End a sale now."""
+        """Close a sale, which is final."""
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
         return self._withdraw(sale_id, True, None, request.comment, context)
 
     def HideSale(self, request: pb.HideSaleRequest, context: grpc.ServicerContext) -> pb.WithdrawnSale:  # noqa: N802
-        """Take a sale off all pages; one that was closed stays closed."""
+        """Hide a sale from all pages; a closed sale is refused."""
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
-        until = _until(request, self._clock())
+        until = _check_until(request, self._clock())
         known = self._store.withdrawn().get(sale_id)
         if known is not None and known.closed:
             raise FinalError(f"sale {sale_id!r} is closed, which is final: it is on no page")
@@ -79,17 +79,17 @@ class AdminServicer(pb_grpc.AdminServicer):
         request: pb.ListWithdrawnSalesRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ListWithdrawnSalesResponse:
-        """List the sales that are closed or hidden."""
+        """List the closed and the hidden sales."""
         now = self._clock()
         sales = [sale for _, sale in sorted(self._store.withdrawn().items()) if sale.is_withdrawn(now)]
-        return pb.ListWithdrawnSalesResponse(sales=map(_message, sales))
+        return pb.ListWithdrawnSalesResponse(sales=map(_withdrawn_message, sales))
 
     def GetStatus(  # noqa: N802
         self,
         request: pb.GetStatusRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.GetStatusResponse:
-        """Tell how this process is."""
+        """Return the status of this process."""
         top_sales, rules, problems, exposures = self._status()
         now = self._clock()
         response = pb.GetStatusResponse(
@@ -123,10 +123,10 @@ class AdminServicer(pb_grpc.AdminServicer):
             by=self._access.name_of(context),
         )
         self._store.withdraw(sale)
-        return _message(sale)
+        return _withdrawn_message(sale)
 
 
-def _until(request: pb.HideSaleRequest, now: int) -> int | None:
+def _check_until(request: pb.HideSaleRequest, now: int) -> int | None:
     if not request.HasField("until_time"):
         return None
     seconds = request.until_time.seconds
@@ -136,7 +136,7 @@ def _until(request: pb.HideSaleRequest, now: int) -> int | None:
     return until
 
 
-def _message(sale: WithdrawnSale) -> pb.WithdrawnSale:
+def _withdrawn_message(sale: WithdrawnSale) -> pb.WithdrawnSale:
     message = pb.WithdrawnSale(
         sale_id=sale.sale_id, closed=sale.closed, comment=sale.comment, by=sale.by, since_time=_timestamp(sale.since)
     )

@@ -1,4 +1,4 @@
-"""Reads what the service's certificate says of itself, by the means of Python's own TLS."""
+"""Reads and checks the service's certificate, with Python's own TLS."""
 
 import ssl
 from contextlib import suppress
@@ -10,35 +10,35 @@ from recsys.instants import SECOND
 
 
 class Certificate(NamedTuple):
-    """What a certificate says."""
+    """The expiry and the host names of a certificate."""
 
     expires_at: int
     """Microseconds since 1970 UTC."""
     names: tuple[str, ...]
-    """The hosts that it is for."""
+    """The host names and IP addresses that it is valid for."""
 
 
 def read_certificate(tls: TlsSettings) -> Certificate:
-    """Read a certificate by a handshake with itself, in memory: so its key is known to fit, and that it holds today.
+    """Read a certificate by a TLS handshake in memory, which checks that it is valid now and matches its key.
 
     Raises:
-        ConfigurationError: If a file cannot be read, the key is another's, or the certificate has expired.
+        ConfigurationError: If a file cannot be read, the key does not match, or the certificate is not valid now.
     """
     try:
-        told = _told(tls)
+        certificate = _certificate_of_handshake(tls)
     except (ssl.SSLError, OSError) as error:
         why = getattr(error, "verify_message", None) or error.strerror or error
         raise ConfigurationError(
-            f"serving.tls.certificate == {tls.certificate!r}, must hold today and have the key {tls.key!r}, but {why}: "
-            "put a valid pair there, and start the service again"
+            f"serving.tls.certificate == {tls.certificate!r}, must be valid today and match the key {tls.key!r}, "
+            f"but {why}: install a valid pair, and restart the service"
         ) from None
-    names = tuple(str(value) for kind, value in told.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
-    return Certificate(ssl.cert_time_to_seconds(told["notAfter"]) * SECOND, names)
+    names = tuple(str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
+    return Certificate(ssl.cert_time_to_seconds(certificate["notAfter"]) * SECOND, names)
 
 
-def _told(tls: TlsSettings) -> dict[str, Any]:
+def _certificate_of_handshake(tls: TlsSettings) -> dict[str, Any]:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(tls.certificate, tls.key, password=lambda: "")  # without it, a locked key asks the terminal
+    server.load_cert_chain(tls.certificate, tls.key, password=lambda: "")  # or an encrypted key would prompt
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.load_verify_locations(tls.certificate)

@@ -1,4 +1,4 @@
-"""What happens around every request: who calls, what is logged and traced, and which status an error becomes."""
+"""Wraps every method: access control, logs, traces, and the status codes of errors."""
 
 import logging
 import time
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class MethodGuard:
-    """Admits callers to the methods of one service, and answers each error with its status code and message.
+    """Checks the callers of one service's methods, and answers each error with its status code and message.
 
-    Wraps the methods once, where grpc's interceptors would be asked for each request: that costs 8 us less, and methods
-    that are not registered by name 15 us less again.
+    Wraps the methods once, instead of grpc's interceptors, which run for each request: that saves 8 us per request. A
+    generic handler, instead of methods registered by name, saves another 15 us.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class MethodGuard:
         self._is_admin = is_admin
 
     def handler(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-        """Return what answers the methods of a service, each the servicer's method of its name."""
+        """Return a handler that calls the servicer's method of the same name for each method of a service."""
         methods = {method.name: self._wrapped(method, getattr(servicer, method.name)) for method in service.methods}
         return grpc.method_handlers_generic_handler(service.full_name, methods)
 
@@ -57,33 +57,29 @@ class MethodGuard:
             started, request = time.perf_counter(), None
             try:
                 self._access.admit(context, self._is_admin)
-                request = _parsed(parse, data)
+                request = _parse_request(parse, data)
                 if self._traces:
                     with self._tracer.span(name, context):
                         response = behaviour(request, context)
                 else:
                     response = behaviour(request, context)
             except RecsysError as error:
-                code = self._note_error(error, name, request, started)
+                code = STATUS_CODES[_listed_base(error)]
+                self._count_and_log(name, code, request, started)
                 _abort(error, code, context)
             except Exception as error:
-                # Frames and type only: the message of an unexpected error may hold a user's id.
+                # Stack frames and type only: the message of an unexpected error may contain a user's id.
                 frames = "".join(traceback.format_tb(error.__traceback__))
                 _log.error("%s failed with %s\n%s", name, type(error).__name__, frames)
-                self._note(name, grpc.StatusCode.INTERNAL, request, started)
+                self._count_and_log(name, grpc.StatusCode.INTERNAL, request, started)
                 context.abort(grpc.StatusCode.INTERNAL, _UNEXPECTED)
             if self._log.requests:
-                self._note(name, grpc.StatusCode.OK, request, started)
+                self._count_and_log(name, grpc.StatusCode.OK, request, started)
             return response if isinstance(response, bytes) else response.SerializeToString()
 
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
-    def _note_error(self, error: RecsysError, method: str, request: Any, started: float) -> grpc.StatusCode:
-        code = STATUS_CODES[_kind(error)]
-        self._note(method, code, request, started)
-        return code
-
-    def _note(self, method: str, code: grpc.StatusCode, request: Any, started: float) -> None:
+    def _count_and_log(self, method: str, code: grpc.StatusCode, request: Any, started: float) -> None:
         if code is not grpc.StatusCode.OK:
             self._metrics.errors.labels(method, code.name).inc()
         if self._log.requests:
@@ -95,17 +91,19 @@ class MethodGuard:
             _log.info(" ".join(f"{name}={value}" for name, value in fields.items()), extra=fields)
 
 
-def _kind(error: RecsysError) -> type[RecsysError]:
+def _listed_base(error: RecsysError) -> type[RecsysError]:
     return next(base for base in type(error).__mro__ if base in STATUS_CODES)
 
 
 def _abort(error: RecsysError, code: grpc.StatusCode, context: grpc.ServicerContext) -> NoReturn:
-    context.set_trailing_metadata(((ERROR_KEY, _kind(error).__name__),))
+    context.set_trailing_metadata(((ERROR_KEY, _listed_base(error).__name__),))
     context.abort(code, str(error))
 
 
-def _parsed(parse: Callable[[bytes], Any], data: bytes) -> Any:
+def _parse_request(parse: Callable[[bytes], Any], data: bytes) -> Any:
     try:
         return parse(data)
     except DecodeError:
-        raise ConfigurationError(f"{len(data)} bytes are no such message: generate the client from the proto") from None
+        raise ConfigurationError(
+            f"request == {len(data)} bytes, must be the method's request message: generate the client from the proto"
+        ) from None

@@ -1,4 +1,4 @@
-"""Checks what callers send: every value that breaks a rule is refused with its rule."""
+"""Validates requests: a value that breaks a rule is refused with an error that names the rule."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,19 @@ _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
 
 
 def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: LimitSettings) -> PageRequest:
-    """Check a request for a page.
+    """Validate a request for a page.
 
     Raises:
-        ConfigurationError: Naming the value and the rule that it breaks.
+        ConfigurationError: If a value breaks a rule; names both.
     """
     user_id, policy, surface = request.user_id, request.policy, request.surface
-    if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # else none can have too many bytes
+    if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # otherwise none of them can be too long
         for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
             _check_text(name, text, limits.max_text_bytes)
     if request.request_id and not _REQUEST_ID.fullmatch(request.request_id):
-        raise ConfigurationError(f"request_id == {_shown(request.request_id)}, must be 1 to 64 of 0-9 A-Z a-z _ -")
+        raise ConfigurationError(
+            f"request_id == {_quote_start(request.request_id)}, must be 1 to 64 characters of 0-9 A-Z a-z _ -"
+        )
     attributes = request.attributes
     return PageRequest(
         user_id,
@@ -45,25 +47,30 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
 
 
 def recorded_events(request: pb.RecordEventsRequest, now: int, limits: LimitSettings) -> list[RecordedEvent]:
-    """Check events.
+    """Validate the events of a request.
+
+    Args:
+        request: Visits and purchases.
+        now: Microseconds since 1970 UTC.
+        limits: The service's limits.
 
     Raises:
-        ConfigurationError: Naming the event, the value and the rule that it breaks.
+        ConfigurationError: If a value breaks a rule; names the event, the value and the rule.
     """
     check_count("events", len(request.events), limits.max_batch)
     return [_event(event, f"events[{number}].", now, limits) for number, event in enumerate(request.events)]
 
 
 def check_count(name: str, count: int, most: int) -> None:
-    """Check the length of a list that must not be empty."""
+    """Check that a list has 1 to `most` entries."""
     if not 1 <= count <= most:
         raise ConfigurationError(f"{name} has {count} entries, must have 1..{most}")
 
 
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
-    """Check the id of a sale."""
+    """Check and return the id of a sale."""
     if not sale_id:
-        raise ConfigurationError("sale_id == '', must be a sale")
+        raise ConfigurationError("sale_id == '', must be a sale id")
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
 
 
@@ -95,7 +102,9 @@ def _occurred_at(event: pb.Event, name: str, now: int) -> int:
     occurred_at = event.occur_time.seconds * SECOND + event.occur_time.nanos // 1000
     if not 0 <= occurred_at <= now + _AHEAD:
         seconds = event.occur_time.seconds
-        raise ConfigurationError(f"{name}occur_time == {seconds} s, must be from 1970 until a minute after the present")
+        raise ConfigurationError(
+            f"{name}occur_time == {seconds} s, must be from 1970 until one minute after the present"
+        )
     return occurred_at
 
 
@@ -122,7 +131,7 @@ def _checked_attributes(attributes: Mapping[str, str], limits: LimitSettings) ->
         raise ConfigurationError(f"attributes has {len(attributes)} entries, must have at most {limits.max_attributes}")
     for name, value in attributes.items():
         _check_text("attributes", name, limits.max_text_bytes)
-        _check_text(f"attributes[{_shown(name)}]", value, limits.max_text_bytes)
+        _check_text(f"attributes[{_quote_start(name)}]", value, limits.max_text_bytes)
     return dict(attributes)
 
 
@@ -131,9 +140,10 @@ def _check_text(name: str, text: str, most: int) -> str:
         return text
     length = len(text.encode("utf-8", "surrogatepass"))
     if length > most:
-        raise ConfigurationError(f"{name} == {_shown(text)} has {length} bytes, must have at most {most}")
+        raise ConfigurationError(f"{name} == {_quote_start(text)} has {length} bytes, must have at most {most}")
     return text
 
 
-def _shown(text: str) -> str:
+def _quote_start(text: str) -> str:
+    """Quote a text, or its first 20 characters."""
     return repr(text if len(text) <= 20 else text[:20] + "…")

@@ -28,17 +28,17 @@ SESSIONS = "sessions"
 
 
 class RecommendationsServicer(pb_grpc.RecommendationsServicer):
-    """Answers from the snapshot that is served at the moment of the request.
+    """Answers requests from the snapshot that is served at that moment.
 
     Args:
-        settings: Of the service.
-        served: Returns what answers now; raises SnapshotError while there is nothing.
-        clock: What time it is.
-        store: Keeps running sessions.
-        recorder: Of pages.
-        events: The log of recorded events; durable.
-        metrics: Of the process.
-        troubles: Of the process.
+        settings: The service's settings.
+        served: Returns the state to answer from; raises SnapshotError while no snapshot is loaded.
+        clock: Returns the present time.
+        store: The store of running sessions.
+        recorder: Records the answers.
+        events: The durable log of recorded events.
+        metrics: The metrics of the process.
+        troubles: The current problems of the process.
     """
 
     def __init__(
@@ -61,20 +61,20 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._metrics = metrics
         self._troubles = troubles
         self._store_is_remote = settings.store.kind != "folder"
-        self._random = Random()  # made after the fork: no two processes draw the same
+        self._random = Random()  # created after the fork: each process draws other numbers
         self._session_span = int(settings.session.minutes * 60 * SECOND)
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
-        """Return one page, written."""
-        return self._page(request, context)
+        """Return one page as bytes."""
+        return self._answer_page(request, context)
 
     def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
-        """Return many pages, written."""
+        """Return many pages as bytes."""
         check_count("requests", len(request.requests), self._settings.limits.max_batch)
         pages = []
         for number, each in enumerate(request.requests):
             try:
-                pages.append(self._page(each, context))
+                pages.append(self._answer_page(each, context))
             except ConfigurationError as error:
                 raise ConfigurationError(f"requests[{number}].{error}") from None
         return wire.batch(pages)
@@ -93,11 +93,11 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._metrics.events.labels(event.kind).inc()
         try:
             self._store.add_to_sessions(sessions)
-        except StoreError as error:  # they are logged for the night; a page without the session is still a page
+        except StoreError as error:  # the events are logged for the nightly run; only the session is lost
             self._troubles.note(SESSIONS, str(error))
         return pb.RecordEventsResponse(recorded=len(events))
 
-    def _page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
+    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
         started = perf_counter()
         request = page_request(message, self._settings.default_policy, self._settings.limits)
         request_id = message.request_id = message.request_id or self._new_request_id()
@@ -110,7 +110,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
         is_urgent = is_urgent or (bool(request.session or request.explain) and self._is_urgent(context))
         answer = top_sales.answer(request, now, request_id, is_urgent)
-        while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale closed, or opened, meanwhile
+        while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
             self._metrics.redone.inc()
             now = sent
             answer = top_sales.answer(request, now, request_id, is_urgent)
@@ -118,7 +118,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         return answer.written
 
     def _session(self, user_id: str, now: int, as_of: int) -> Sequence[Visit]:
-        """Return what the user did in the last minutes; what they did before `as_of` is in their history."""
+        """Return the user's recent events since `as_of`; earlier ones are in their history."""
         try:
             events = self._store.session(user_id, max(now - self._session_span, as_of))
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""Checks a whole installation, from its disk to its answers: `recsys doctor`."""
+"""Checks an installation, from its disk to its answers: `recsys doctor`."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from serving.diagnosis.service_checks import service_findings
 
 __all__ = ["Finding", "diagnose", "print_findings"]
 
-_HERE: tuple[Callable[[Settings, int], Finding], ...] = (
+_INSTALLATION_CHECKS: tuple[Callable[[Settings, int], Finding], ...] = (
     here.configuration,
     here.doors,
     here.certificate,
@@ -29,20 +29,20 @@ _HERE: tuple[Callable[[Settings, int], Finding], ...] = (
 def diagnose(
     settings: Settings, target: str | None = None, token: str | None = None, clock: Clock = system_clock
 ) -> list[Finding]:
-    """Check an installation from a machine of it, the service included; takes seconds, whatever hangs.
+    """Check an installation, including its running service, from one of its machines; timeouts limit it to seconds.
 
     Args:
-        settings: Of the shop.
-        target: Where the service listens, host:port; the configured address by default.
-        token: Where the service asks for one; an admin's sees more.
-        clock: What time it is here.
+        settings: The shop's settings.
+        target: The address of the service, host:port; the configured address by default.
+        token: A caller's token, if the service requires one; the status needs an admin's.
+        clock: Returns the present time of this machine.
     """
-    findings = [_done(check, settings, clock()) for check in _HERE]
+    findings = [_run_check(check, settings, clock()) for check in _INSTALLATION_CHECKS]
     return [*findings, *service_findings(settings.serving, target, token, clock)]
 
 
-def _done(check: Callable[[Settings, int], Finding], settings: Settings, now: int) -> Finding:
+def _run_check(check: Callable[[Settings, int], Finding], settings: Settings, now: int) -> Finding:
     try:
         return check(settings, now)
-    except Exception as error:  # a check that breaks must not keep the others from being made
+    except Exception as error:  # a check that fails itself must not prevent the others
         return fail(check.__name__, f"{type(error).__name__}: {error}", "the check itself failed: report it")

@@ -1,4 +1,4 @@
-"""What a check of an installation found, and what to do about it."""
+"""The results of the checks of an installation."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -16,35 +16,40 @@ class Finding(NamedTuple):
 
     name: str
     status: Status
-    """`WARN`: pages are answered, but not as they should be, or not for long; `FAIL`: they are not, or data is lost."""
+    """`WARN`: pages are answered, but degraded, or not for long; `FAIL`: pages are not answered, or data is lost."""
     found: str
     advice: str = ""
-    """What to do; empty for OK."""
+    """The next step; empty for OK."""
 
 
 def ok(name: str, found: str) -> Finding:
-    """Return what needs nobody."""
+    """Return a finding that needs no action."""
     return Finding(name, "OK", found)
 
 
 def warn(name: str, found: str, advice: str) -> Finding:
-    """Return what needs somebody today."""
+    """Return a finding that needs action today."""
     return Finding(name, "WARN", found, advice)
 
 
 def fail(name: str, found: str, advice: str) -> Finding:
-    """Return what needs somebody now."""
+    """Return a finding that needs action now."""
     return Finding(name, "FAIL", found, advice)
 
 
 def fail_as(name: str, error: Exception) -> Finding:
-    """Return an error raised on purpose: its message ends with the next step, after the last colon."""
+    """Return the failure that an error describes, whose message ends with the next step after the last colon."""
     found, colon, advice = str(error).rpartition(": ")
     return fail(name, found, advice) if colon else fail(name, advice, "see the service's log")
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun, such as "1 day" or "2 days"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Print a row a finding with what to do below it, and how many of them need somebody."""
+    """Print one row per finding with its next step below it, and the number of findings by status."""
     table = Table("", "check", "found", box=None, pad_edge=False)
     for finding in findings:
         found = Text(finding.found)

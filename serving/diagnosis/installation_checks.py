@@ -1,6 +1,6 @@
-"""What can be checked without asking the service: its configuration, its files, and what it depends on.
+"""The checks that do not call the service: its configuration, its files, and the services that it depends on.
 
-Each check takes the settings and the present, microseconds since 1970 UTC, and returns one finding.
+Each check takes the settings and the present instant, in microseconds since 1970 UTC, and returns one finding.
 """
 
 import os
@@ -23,25 +23,25 @@ from serving.answers.running_experiments import check_served
 from serving.answers.session import SessionRanker
 from serving.api.certificates import read_certificate
 from serving.clocks import system_clock
-from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
+from serving.diagnosis.findings import Finding, fail, fail_as, ok, plural, warn
 from serving.stores.redis import RedisStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EXPOSURE_BYTES = 840
-"""A page of ten sales of the demo shop in the log: 107,489 lines have 839 bytes on average."""
+"""Bytes per logged page of ten sales: in the demo shop, 107,489 lines have 839 bytes on average."""
 _LITTLE_BYTES = 1 << 30
 _LATE_HOURS = 6
-"""With a horizon of 36 hours, a night that is so near its end is six hours late."""
+"""With a horizon of 36 hours, a snapshot with 6 hours left shows that the nightly run is 6 hours late."""
 _WAITING = 26 * HOUR
-"""A day and the time that the night may take."""
+"""One day, and 2 hours for the nightly run."""
 _EXPIRES_SOON = 14 * DAY
 _TIMEOUT_SECONDS = 1.0
 
 
 def configuration(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Say what is served from where; a file that breaks a rule was refused before."""
+    """Summarise the configuration, which was validated when it was loaded; warn of a replay clock."""
     serving = settings.serving
-    found = f"{serving.workers} workers, store {serving.store.kind}, policy {serving.default_policy}"
+    found = f"{plural(serving.workers, 'worker')}, store {serving.store.kind}, policy {serving.default_policy}"
     if serving.clock == "replay":
         advice = "set 'serving.clock: system', unless the data lies in the past"
         return warn("configuration", f"{found}; the clock replays the hours after a snapshot", advice)
@@ -49,7 +49,7 @@ def configuration(settings: Settings, now: int) -> Finding:  # noqa: ARG001
 
 
 def doors(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether whoever reaches the machine may do everything, or read along."""
+    """Check that a service that other machines can reach requires authentication and encryption."""
     serving = settings.serving
     if serving.host in LOOPBACK:
         return ok("doors", f"listens on {serving.host} only")
@@ -57,26 +57,26 @@ def doors(settings: Settings, now: int) -> Finding:  # noqa: ARG001
     if missing:
         keys = " and ".join(f"'serving.{key}'" for key in missing)
         return warn("doors", f"listens on {serving.host} without {keys}", f"set {keys}, or listen on 127.0.0.1")
-    return ok("doors", f"listens on {serving.host}, encrypted, for {len(serving.access.callers)} callers")
+    return ok("doors", f"listens on {serving.host}, encrypted, for {plural(len(serving.access.callers), 'caller')}")
 
 
 def certificate(settings: Settings, now: int) -> Finding:
-    """Tell until when the certificate holds, and that the key is its own."""
+    """Check that the certificate is valid for another two weeks, and that the key belongs to it."""
     tls = settings.serving.tls
     if tls is None:
-        return ok("certificate", "none: answers without encryption")
+        return ok("certificate", "none: the service is not encrypted")
     try:
         left = read_certificate(tls).expires_at - now
     except ConfigurationError as error:
         return fail_as("certificate", error)
-    found = f"{tls.certificate} expires in {left / DAY:.0f} days"
+    found = f"{tls.certificate} expires in {plural(round(left / DAY), 'day')}"
     if left <= _EXPIRES_SOON:
-        return warn("certificate", found, "put a new one in its place, and start the service again")
+        return warn("certificate", found, "replace it with a new one, and restart the service")
     return ok("certificate", found)
 
 
 def folder(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether the shop's folder can be written."""
+    """Check that the shop's folder can be written."""
     path = Path(settings.folder)
     if not path.is_dir():
         return fail("folder", f"{path} is no folder", "correct 'folder' in the configuration, or make it")
@@ -84,16 +84,16 @@ def folder(settings: Settings, now: int) -> Finding:  # noqa: ARG001
         with tempfile.TemporaryFile(dir=path):
             return ok("folder", f"{path} can be written")
     except OSError as error:
-        return fail("folder", f"{path}: {error.strerror}", f"give user {os.getuid()} the right to write there")
+        return fail("folder", f"{path}: {error.strerror}", f"give user {os.getuid()} write permission")
 
 
 def disk(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether there is room for another snapshot, and for an hour of exposures at the highest rate allowed."""
+    """Check that there is room for another snapshot, and for one hour of exposures at the highest permitted rate."""
     path = Path(settings.folder)
     if not path.is_dir():
         return fail("disk", f"{path} is no folder", "correct 'folder' in the configuration, or make it")
     free, needed = shutil.disk_usage(path).free, _LITTLE_BYTES + _snapshot_bytes(settings) + _exposure_bytes(settings)
-    found = f"{free / 1e9:,.1f} GB free, should be {needed / 1e9:,.1f}"
+    found = f"{free / 1e9:,.1f} GB free, should be {needed / 1e9:,.1f} GB"
     if free < _LITTLE_BYTES:
         return fail("disk", found, f"make room on the disk of {path}: exposures and snapshots will be lost")
     return ok("disk", found) if free >= needed else warn("disk", found, f"make room on the disk of {path}")
@@ -117,76 +117,76 @@ def _exposure_bytes(settings: Settings) -> int:
 
 
 def snapshot(settings: Settings, now: int) -> Finding:
-    """Check the current snapshot as the service does, checksums included, and against the present."""
+    """Check the current snapshot as the service does, including checksums, and that its horizon covers the present."""
     try:
-        current = _current(settings, verify=True)
+        current = _open_current(settings, verify=True)
     except SnapshotError as error:
         return fail_as("snapshot", error)
     if current is None:
-        return _no_snapshot(settings)
+        return _missing_finding(settings)
     default = settings.serving.default_policy
     if default not in current.all_policies:
         has = f"{current.name} has {', '.join(current.all_policies)}, not {default}"
         return fail("snapshot", has, "choose another 'serving.default_policy', or 'rankings.policies' for the night")
     if settings.serving.clock == "replay":
-        return ok("snapshot", f"{current.name}, whole")
-    return _dated(current, now)
+        return ok("snapshot", f"{current.name}, intact")
+    return _age_finding(current, now)
 
 
-def _dated(current: Snapshot, now: int) -> Finding:
+def _age_finding(current: Snapshot, now: int) -> Finding:
     age, left = now - to_micros(current.as_of), to_micros(current.horizon_end) - now
-    found = f"{current.name}, whole; {age / HOUR:.0f} h old, serves {left / HOUR:.0f} h more"
+    found = f"{current.name}, intact; {age / HOUR:.0f} h old, {left / HOUR:.0f} h left of its horizon"
     if left <= 0:
-        return fail("snapshot", found, "run 'recsys nightly': sales that opened since are on no page")
+        return fail("snapshot", found, "run 'recsys nightly': sales that opened since then are on no page")
     if left <= _LATE_HOURS * HOUR:
-        return warn("snapshot", found, "the night is late: see its log, and run 'recsys nightly'")
+        return warn("snapshot", found, "the nightly run is late: see its log, and run 'recsys nightly'")
     return ok("snapshot", found)
 
 
-def _no_snapshot(settings: Settings) -> Finding:
+def _missing_finding(settings: Settings) -> Finding:
     if settings.serving.store.kind == "redis":
-        return ok("snapshot", "none on this machine: the service takes it from Redis")
-    return fail("snapshot", f"{settings.snapshots_folder} has no current one", "publish one with 'recsys nightly'")
+        return ok("snapshot", "none on this machine: the service reads it from Redis")
+    return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", "publish one with 'recsys nightly'")
 
 
 def ranker(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether running sessions can re-rank pages."""
+    """Check that running sessions can re-rank pages."""
     try:
-        current = _current(settings, verify=False)
+        current = _open_current(settings, verify=False)
         if current is None:
-            return ok("ranker", "no snapshot here to look into")
+            return ok("ranker", "not checked: no snapshot on this machine")
         SessionRanker(current)
     except SnapshotError as error:
         return warn("ranker", str(error).rpartition(": ")[0], "run 'recsys nightly': until then no session re-ranks")
     return ok("ranker", "sessions re-rank pages")
 
 
-def _current(settings: Settings, verify: bool) -> Snapshot | None:
+def _open_current(settings: Settings, verify: bool) -> Snapshot | None:
     name = snapshot_store.current(settings.snapshots_folder)
     return Snapshot.open(settings.snapshots_folder / name, verify) if name else None
 
 
 def rules(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether the file of rules would be taken up."""
+    """Check that the file of rules is valid."""
     path = settings.serving.rules
     if path is None:
         return ok("rules", "none")
     try:
         found = load_rules(Path(path))
     except (ConfigurationError, OSError) as error:
-        return fail("rules", str(error), f"correct {path}: 'recsys rules validate' lists what is wrong")
-    return ok("rules", f"{len(found.rules)} in {path}, fingerprint {found.fingerprint}")
+        return fail("rules", str(error), f"correct {path}: 'recsys rules validate' lists the errors")
+    return ok("rules", f"{plural(len(found.rules), 'rule')} in {path}, fingerprint {found.fingerprint}")
 
 
 def experiments(settings: Settings, now: int) -> Finding:
-    """Tell whether the experiment files are good, in force, and can be served."""
+    """Check that the experiment files are valid, in force, and can be served."""
     if settings.serving.experiments is None:
         return ok("experiments", "none")
     files = AcceptedFiles(Path(settings.serving.experiments), Path(settings.folder) / IN_FORCE)
     written, broken = files.as_written()
     if broken:
-        return fail("experiments", "; ".join(broken), "correct it: 'recsys experiment validate' lists what is wrong")
-    if current := _current(settings, verify=False):
+        return fail("experiments", "; ".join(broken), "correct it: 'recsys experiment validate' lists the errors")
+    if current := _open_current(settings, verify=False):
         try:
             for surface, file in written.items():
                 check_served(surface, file, current, from_micros(now))
@@ -196,45 +196,48 @@ def experiments(settings: Settings, now: int) -> Finding:
         found = f"{', '.join(map(str, waiting))} is not in force"
         return warn("experiments", found, "start the service, or see in its log and status why it refuses the file")
     running = [each.key for file in written.values() for each in file.experiments if each.status == "running"]
-    return ok("experiments", f"{len(written)} files in force; running: {', '.join(running) or 'none'}")
+    return ok("experiments", f"{plural(len(written), 'file')} in force; running: {', '.join(running) or 'none'}")
 
 
 def logs(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether finished files of the two logs wait to be gathered."""
+    """Check that finished log files of the two logs are collected each day."""
     folders = [Path(settings.folder) / name for name in (EXPOSURES, RECORDED_EVENTS)]
     waiting = [path for each in folders for path in finished(each)]
     if not waiting:
         return ok("logs", "no log file waits")
-    # The system's time, as files have it: the service may replay another.
+    # The system's time, as in file stamps: the service may replay another.
     oldest = system_clock() - int(min(path.stat().st_mtime for path in waiting) * SECOND)
-    count = "1 log file waits" if len(waiting) == 1 else f"{len(waiting)} log files wait"
-    found = f"{count}, the oldest for {oldest / HOUR:.0f} h"
+    found = f"{plural(len(waiting), 'log file')} waiting, the oldest for {oldest / HOUR:.0f} h"
     if oldest > _WAITING:
-        return warn("logs", found, "run 'recsys exposures', each night before 'recsys nightly'")
+        return warn("logs", found, "run 'recsys exposures' each night before 'recsys nightly'")
     return ok("logs", found)
 
 
 def redis(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether Redis answers, and serves the snapshot that was published here."""
+    """Check that Redis answers and serves the snapshot that was published on this machine."""
     store = settings.serving.store
     if store.kind != "redis":
         return ok("redis", "not configured")
-    patient = RedisStore(store.model_copy(update={"timeout_seconds": _TIMEOUT_SECONDS}), Path(), system_clock)
+    store_client = RedisStore(store.model_copy(update={"timeout_seconds": _TIMEOUT_SECONDS}), Path(), system_clock)
     try:
-        there, here = patient.current(), snapshot_store.current(settings.snapshots_folder)
+        there, here = store_client.current(), snapshot_store.current(settings.snapshots_folder)
     except (StoreError, SnapshotError) as error:
         return fail_as("redis", error)
     finally:
-        patient.close()
+        store_client.close()
     if there is None:
         return fail("redis", f"{store.prefix}current is empty", "push a snapshot with 'recsys snapshots push'")
     if here not in (None, there):
-        return warn("redis", f"serves {there}, here is {here}", "push it with 'recsys snapshots push'")
+        return warn(
+            "redis",
+            f"serves {there}, but the current snapshot on this machine is {here}",
+            "push it with 'recsys snapshots push'",
+        )
     return ok("redis", f"serves {there}")
 
 
 def mlflow(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether MLflow's server accepts connections; the night needs it, the service does not."""
+    """Check that MLflow's server accepts connections; the nightly run needs it, the service does not."""
     address = urlsplit(settings.mlflow.tracking_uri or "")
     if address.scheme not in ("http", "https") or not address.hostname:
         return ok("mlflow", "no server configured")
@@ -242,5 +245,5 @@ def mlflow(settings: Settings, now: int) -> Finding:  # noqa: ARG001
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname, port), timeout=_TIMEOUT_SECONDS).close()
     except (OSError, ValueError) as error:
-        return warn("mlflow", f"{address.hostname} is out of reach ({error})", "start it before the night trains")
+        return warn("mlflow", f"{address.hostname} is unreachable ({error})", "start it before the next training")
     return ok("mlflow", f"{address.hostname} accepts connections")

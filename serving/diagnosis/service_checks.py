@@ -1,4 +1,4 @@
-"""What a running service says when it is asked: its health, its status, pages, their time, its clock, its metrics."""
+"""The checks that call the running service: its health, status, pages, latency, clock and metrics."""
 
 import time
 import urllib.request
@@ -20,11 +20,11 @@ from recsys.instants import SECOND
 from serving.api.access import AUTHORIZATION
 from serving.api.certificates import read_certificate
 from serving.clocks import Clock
-from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
+from serving.diagnosis.findings import Finding, fail, fail_as, ok, plural, warn
 from serving.diagnosis.installation_checks import LOOPBACK
 
 SURFACE = "doctor"
-"""The surface of the pages asked for here, so that whoever reads exposures can leave them out."""
+"""The surface of the pages requested here, so that analyses of exposures can exclude them."""
 _SERVICE = pb.DESCRIPTOR.services_by_name["Recommendations"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _TIMEOUT_SECONDS = 2.0
@@ -34,7 +34,7 @@ _CLOCKS_APART = 1 * SECOND
 
 
 class Service(NamedTuple):
-    """Where a service listens, and how to speak to it."""
+    """The address of a service, and how to call it."""
 
     settings: ServingSettings
     host: str
@@ -43,17 +43,17 @@ class Service(NamedTuple):
 
     @property
     def admin_target(self) -> str:
-        """Where its admin service listens."""
+        """The address of its admin service, host:port."""
         return f"{self.host}:{self.settings.admin_port}"
 
     @contextmanager
     def stub(self, kind: Any, target: str) -> Iterator[Any]:
-        """Connect to a port."""
+        """Connect to a port, and return the stub of one of its services."""
         with _channel(self.settings, target, self.host) as channel:
             yield kind(channel)
 
     def call(self, method: Any, request: Any) -> Any:
-        """Send a request, as the holder of the token."""
+        """Send a request with the token."""
         metadata = [(AUTHORIZATION, f"Bearer {self.token}")] if self.token else None
         return method(request, timeout=_TIMEOUT_SECONDS, metadata=metadata)
 
@@ -61,39 +61,39 @@ class Service(NamedTuple):
 def service_findings(
     settings: ServingSettings, target: str | None, token: str | None, clock: Clock
 ) -> Iterator[Finding]:
-    """Ask a service; what it does not answer is one finding, whatever would have been asked after it."""
-    host = (target or "").rpartition(":")[0] or _reachable(settings.host)
+    """Check a running service; a call that it does not answer gives one finding and ends that group of checks."""
+    host = (target or "").rpartition(":")[0] or _reachable_host(settings.host)
     service = Service(settings, host, target or f"{host}:{settings.port}", token)
-    yield from _answered("service", service.target, _asked(service, clock))
-    yield _metrics(service)
+    yield from _until_unanswered("service", service.target, _all_findings(service, clock))
+    yield _metrics_finding(service)
 
 
-def _asked(service: Service, clock: Clock) -> Iterator[Finding]:
-    health = _health(service)
+def _all_findings(service: Service, clock: Clock) -> Iterator[Finding]:
+    health = _health_finding(service)
     yield health
     if health.status != "FAIL":
-        yield from _answered("page", service.target, _pages(service))
+        yield from _until_unanswered("page", service.target, _page_findings(service))
     if service.settings.admin_port is None:
         yield ok("status", "not asked: 'serving.admin_port' is null")
     else:
-        yield from _answered("status", service.admin_target, _status(service, clock))
+        yield from _until_unanswered("status", service.admin_target, _status_findings(service, clock))
 
 
-def _answered(name: str, target: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _until_unanswered(name: str, target: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from findings
     except grpc.RpcError as error:
-        yield _unanswered(name, target, error)
+        yield _unanswered_finding(name, target, error)
     except ConfigurationError as error:  # the certificate cannot be read
         yield fail_as(name, error)
 
 
-def _reachable(host: str) -> str:
+def _reachable_host(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::", *LOOPBACK) else host
 
 
 def _channel(settings: ServingSettings, target: str, host: str) -> grpc.Channel:
-    """Connect; where the service is encrypted, by its own pair, whatever name it is reached by."""
+    """Connect; to a service with TLS, by trusting its own certificate, whatever host name it is reached by."""
     tls = settings.tls
     if tls is None:
         return grpc.insecure_channel(target)
@@ -104,7 +104,7 @@ def _channel(settings: ServingSettings, target: str, host: str) -> grpc.Channel:
     return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate, *own), options)
 
 
-def _health(service: Service) -> Finding:
+def _health_finding(service: Service) -> Finding:
     with service.stub(health_pb2_grpc.HealthStub, service.target) as stub:
         states = [
             service.call(stub.Check, health_pb2.HealthCheckRequest(service=name)).status == _SERVING
@@ -113,11 +113,11 @@ def _health(service: Service) -> Finding:
     if not states[0]:
         return fail("health", f"{service.target} answers, but is not ready", "publish a snapshot with 'recsys nightly'")
     if not states[1]:
-        return warn("health", f"{service.target} is ready, but something is wrong", "see the problems below")
-    return ok("health", f"{service.target} is ready, and nothing is wrong")
+        return warn("health", f"{service.target} is ready, but has problems", "see the problems below")
+    return ok("health", f"{service.target} is ready, without problems")
 
 
-def _pages(service: Service) -> Iterator[Finding]:
+def _page_findings(service: Service) -> Iterator[Finding]:
     seconds = []
     request = pb.GetTopSalesRequest(surface=SURFACE)
     with service.stub(pb_grpc.RecommendationsStub, service.target) as stub:
@@ -126,14 +126,14 @@ def _pages(service: Service) -> Iterator[Finding]:
             started = time.perf_counter()
             service.call(stub.GetTopSales, request)
             seconds.append(time.perf_counter() - started)
-    yield _page(page)
+    yield _page_finding(page)
     median = sorted(seconds)[_PAGES // 2]
-    found = f"median {median * 1000:.1f} ms, worst {max(seconds) * 1000:.1f} ms of {_PAGES} pages"
-    busy = "see whether the machine is busy, or set more 'serving.workers', one a core"
+    found = f"median {median * 1000:.1f} ms, maximum {max(seconds) * 1000:.1f} ms of {_PAGES} pages"
+    busy = "check the load of the machine, or raise 'serving.workers' up to one per core"
     yield warn("latency", found, busy) if median > _SLOW_SECONDS else ok("latency", found)
 
 
-def _page(page: pb.GetTopSalesResponse) -> Finding:
+def _page_finding(page: pb.GetTopSalesResponse) -> Finding:
     now = page.answer_time.ToNanoseconds()
     closed = [
         sale.sale_id
@@ -142,47 +142,50 @@ def _page(page: pb.GetTopSalesResponse) -> Finding:
     ]
     if closed:
         return fail("page", f"shows {', '.join(closed)}, not open", "stop the service, and report it")
-    found = f"{len(page.sales)} open sales of snapshot {page.snapshot}"
+    found = f"{plural(len(page.sales), 'open sale')} of snapshot {page.snapshot}"
     if page.shortfall_reason:
-        return warn("page", f"{found}: {page.shortfall_reason}", "see whether the shop has so few open sales")
+        return warn("page", f"{found}: {page.shortfall_reason}", "check whether the shop really has so few open sales")
     return ok("page", found)
 
 
-def _status(service: Service, clock: Clock) -> Iterator[Finding]:
+def _status_findings(service: Service, clock: Clock) -> Iterator[Finding]:
     with service.stub(admin_pb2_grpc.AdminStub, service.admin_target) as stub:
         before = clock()
         status = service.call(stub.GetStatus, admin_pb2.GetStatusRequest())
         after = clock()
-    yield _problems(status)
-    yield _lost(status)
-    yield _clock(service.settings, status.present_time.ToMicroseconds(), before, after)
+    yield _problems_finding(status)
+    yield _exposures_finding(status)
+    yield _clock_finding(service.settings, status.present_time.ToMicroseconds(), before, after)
 
 
-def _problems(status: admin_pb2.GetStatusResponse) -> Finding:
+def _problems_finding(status: admin_pb2.GetStatusResponse) -> Finding:
     if status.problems:
-        return warn("status", "; ".join(status.problems), "do what each of them says")
-    return ok("status", f"process {status.process_id} of {status.workers}, {status.open_sales} open sales, no problem")
+        return warn("status", "; ".join(status.problems), "follow the next step of each")
+    return ok(
+        "status",
+        f"process {status.process_id} of {status.workers}, {plural(status.open_sales, 'open sale')}, no problem",
+    )
 
 
-def _lost(status: admin_pb2.GetStatusResponse) -> Finding:
+def _exposures_finding(status: admin_pb2.GetStatusResponse) -> Finding:
     found = f"{status.exposures_queued} queued, {status.exposures_lost} lost since the process started"
     if status.exposures_lost:
-        advice = "make room on the disk, correct its permissions, or set a higher 'serving.exposures.max_queued'"
+        advice = "make room on the disk, correct its permissions, or raise 'serving.exposures.max_queued'"
         return fail("exposures", found, advice)
     return ok("exposures", found)
 
 
-def _clock(settings: ServingSettings, there: int, before: int, after: int) -> Finding:
+def _clock_finding(settings: ServingSettings, there: int, before: int, after: int) -> Finding:
     if settings.clock == "replay":
         return ok("clock", "not compared: the service replays the past")
     apart = max(before - there, there - after, 0)
-    found = f"the service's and this machine's are {apart / SECOND:.1f} s apart"
+    found = f"the service's clock and this machine's are {apart / SECOND:.1f} s apart"
     if apart > _CLOCKS_APART:
-        return warn("clock", found, "set both by NTP: sales close by the service's clock")
+        return warn("clock", found, "synchronise both by NTP: sales open and close by the service's clock")
     return ok("clock", found)
 
 
-def _metrics(service: Service) -> Finding:
+def _metrics_finding(service: Service) -> Finding:
     settings = service.settings
     if settings.metrics_port is None:
         return ok("metrics", "not asked: 'serving.metrics_port' is null")
@@ -192,18 +195,18 @@ def _metrics(service: Service) -> Finding:
             families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
         workers = sum(sample.value for sample in families["recsys_workers"].samples)
     except (OSError, ValueError, KeyError) as error:
-        return warn("metrics", f"{url}: {error}", "see whether the service runs and nothing else has the port")
-    found = f"{url} answers for {workers:.0f} of {settings.workers} workers"
+        return warn("metrics", f"{url}: {error}", "check that the service runs and that no other process has the port")
+    found = f"{url} answers for {workers:.0f} of {plural(settings.workers, 'worker')}"
     if workers < settings.workers:
         return warn("metrics", found, "see in the service's log why workers end")
     return ok("metrics", found)
 
 
-def _unanswered(name: str, target: str, error: grpc.RpcError) -> Finding:
+def _unanswered_finding(name: str, target: str, error: grpc.RpcError) -> Finding:
     code = error.code()
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        return fail(name, f"{target}: {error.details()}", "give the token of an admin as RECSYS_TOKEN")
+        return fail(name, f"{target}: {error.details()}", "set RECSYS_TOKEN to the token of an admin")
     if code is grpc.StatusCode.UNAVAILABLE:
-        start = "start it with 'recsys serve', or see its log; with TLS, see that its certificate is the configured one"
+        start = "start it with 'recsys serve', or see its log; with TLS, check that it uses the configured certificate"
         return fail(name, f"{target} is out of reach: {error.details()}", start)
     return fail(name, f"{target} answered {code.name}: {error.details()}", "see the service's log")

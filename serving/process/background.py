@@ -1,4 +1,4 @@
-"""One thread for all that a process does beside answering."""
+"""The background thread of a process, for everything except answering requests."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 class Background:
-    """Calls functions again and again; one that fails is logged, and called again."""
+    """Calls functions periodically; one that fails is logged and called again in the next round."""
 
     def __init__(self, tasks: Sequence[Callable[[], None]], seconds: float):
         self._tasks = tasks
@@ -19,11 +19,11 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the present round, and wait for it."""
+        """Stop after the current round, and wait for its end."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -34,10 +34,10 @@ class Background:
             try:
                 task()
             except Exception:
-                _log.exception("in the background")
+                _log.exception("a background task failed")
 
     def _run(self) -> None:
-        with suppress(OSError):  # where threads have priorities: to read a snapshot can wait, an answer cannot
+        with suppress(OSError):  # where the system has thread priorities: answers take precedence
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while not self._stopped.wait(self._seconds):
             self.once()

@@ -1,4 +1,4 @@
-"""Follows the experiment files that people write: which are in force, compiled for the snapshot that is served."""
+"""Watches the experiment files, and compiles those in force for the snapshot that is served."""
 
 import logging
 from dataclasses import replace
@@ -19,13 +19,13 @@ _log = logging.getLogger(__name__)
 
 
 class ExperimentsWatcher:
-    """Takes up changed experiment files, and what a new snapshot means for them.
+    """Puts changed experiment files in force, and compiles them again for each new snapshot.
 
     Args:
-        source: The folder that people write to; None for a shop without experiments.
-        folder: The shop's.
-        troubles: Told of what is refused.
-        clock: What time it is.
+        source: The folder that experiment files are written to; None for a shop without experiments.
+        folder: The shop's folder.
+        troubles: Receives the reasons for refused files.
+        clock: Returns the present time.
     """
 
     def __init__(self, source: Path | None, folder: Path, troubles: Troubles, clock: Clock):
@@ -34,12 +34,12 @@ class ExperimentsWatcher:
         self._clock = clock
         self._state: object = None
         self._compiled: RunningExperiments | None = None
-        """Of the files in that state, for the snapshot that was last given."""
+        """The files in that state, compiled for the last snapshot."""
 
     def put_in_force(self, top_sales: TopSales) -> TopSales:
-        """Return what answers with the experiments in force; the same where it has them already.
+        """Return the state with the experiments in force; the same object where nothing has changed.
 
-        Files that can be served from its snapshot are put in force first.
+        New files that its snapshot can serve are put in force first.
         """
         if self._files is None:
             return top_sales
@@ -54,7 +54,7 @@ class ExperimentsWatcher:
             try:
                 check_served(surface, file, snapshot, now)
             except ConfigurationError as error:
-                problems.append(f"in force, but not served: {error}")
+                problems.append(f"in force, but cannot be served: {error}")
         self._compiled = RunningExperiments(files, snapshot)
         if problems:
             self._troubles.note(EXPERIMENTS, "; ".join(problems))
@@ -66,6 +66,6 @@ class ExperimentsWatcher:
     def _in_force(self, accepted: AcceptedFiles, problems: list[str]) -> dict[str, ExperimentFile]:
         try:
             return accepted.in_force()
-        except ConfigurationError as error:  # a copy is damaged: pages are served all the same
+        except ConfigurationError as error:  # a copy is damaged: pages are served without experiments
             problems.append(f"no experiment runs: {error}")
             return {}

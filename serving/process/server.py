@@ -43,7 +43,7 @@ _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
 SERVICE = _RECOMMENDATIONS.full_name
 ADMIN = _ADMIN.full_name
 FRESH = f"{SERVICE}/fresh"
-"""The health check that says SERVING while nothing is wrong: the newest snapshot is served, and covers the present."""
+"""The health check that is SERVING while there is no problem: the newest snapshot is served and covers the present."""
 STORE = "store"
 _WARM_UP_PAGES = 50
 
@@ -56,7 +56,7 @@ class Server:
 
     port: int
     target: str
-    """Where clients connect: host:port."""
+    """The address for clients, host:port."""
     admin_target: str | None
     metrics_port: int | None
     watcher: SnapshotWatcher
@@ -66,7 +66,7 @@ class Server:
     drain_seconds: float
 
     def stop(self) -> None:
-        """Refuse new requests, finish the running ones, write what is logged, and stop."""
+        """Drain and stop: refuse new requests, finish the running ones, and write the logs."""
         self.health.enter_graceful_shutdown()
         self.grpc_server.stop(self.drain_seconds).wait()
         self.resources.close()
@@ -83,23 +83,23 @@ class Server:
 def start_server(
     settings: ServingSettings, folder: Path, clock: Clock | None = None, shares_ports: bool = False
 ) -> Server:
-    """Start the service, load the current snapshot if there is one, and answer some pages before it is ready.
+    """Start the service: load the current snapshot, if there is one, and warm up before it reports that it is ready.
 
     Args:
-        settings: Port 0 takes any free port; the returned server says which.
-        folder: The shop's: snapshots are read from it, logs and state written to it.
-        clock: Instead of the one that the settings name.
-        shares_ports: Whether other processes of the same service listen on the ports too.
+        settings: The service's settings; port 0 takes any free port, which the returned server names.
+        folder: The shop's folder: snapshots are read from it, logs and state written to it.
+        clock: Replaces the clock that the settings name.
+        shares_ports: Whether other processes of the same service listen on the same ports.
 
     Raises:
-        ConfigurationError: If an address cannot be listened on.
+        ConfigurationError: If it cannot listen on an address.
     """
     with ExitStack() as stack:
         return _Process(settings, folder, clock or _clock(settings), stack, shares_ports).start()
 
 
 class _Process:
-    """Everything that a process is made of, put together."""
+    """The parts of one process of the service, and how they are connected."""
 
     def __init__(
         self, settings: ServingSettings, folder: Path, clock: Clock, stack: ExitStack, shares_ports: bool = False
@@ -126,15 +126,15 @@ class _Process:
         )
         self.watcher = SnapshotWatcher(
             self.store,
-            self._prepared,
+            self._prepare,
             self._put_in_force,
             self.troubles,
-            loaded=self._ready,
+            loaded=self._mark_ready,
             refused=self.metrics.refused.inc,
         )
 
     def start(self) -> Server:
-        """Listen, load, and begin to answer."""
+        """Listen, load the current snapshot, and begin to answer."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING, "", SERVICE, ADMIN, FRESH)
         self._start_log(self.events)
         if self.exposures is not None:
@@ -142,7 +142,7 @@ class _Process:
         public, port = self._public_server()
         admin, admin_port = self._admin_server()
         metrics_port = self._metrics_server()
-        background = Background([self._poll, self._measure], self.settings.poll_seconds)
+        background = Background([self._poll, self._update_metrics], self.settings.poll_seconds)
         background.once()
         public.start()
         if admin:
@@ -189,14 +189,14 @@ class _Process:
         self.pools.append(pool)
         guard = MethodGuard(self.access, self.metrics, settings.log, self.tracer, is_admin=service is _ADMIN)
         return grpc.server(
-            pool,  # type: ignore[arg-type]  # any executor will do
+            pool,  # type: ignore[arg-type]  # grpc accepts any executor
             handlers=[guard.handler(service, servicer)],
             maximum_concurrent_rpcs=most,
             options=[
-                # Else a second service on the port would start without a word.
+                # Otherwise a second service on the port would start without an error.
                 ("grpc.so_reuseport", int(self.shares_ports)),
                 ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
-                # A connection stays with the process that took it: ending it now and then spreads callers anew.
+                # A connection stays with one process; a limited age distributes callers again.
                 ("grpc.max_connection_age_ms", int(settings.connection_minutes * 60_000)),
                 ("grpc.max_connection_age_grace_ms", int(settings.drain_seconds * 1000)),
             ],
@@ -210,8 +210,8 @@ class _Process:
             return server.add_secure_port(address, credentials(tls)) if tls else server.add_insecure_port(address)
         except RuntimeError:
             if tls:
-                read_certificate(tls)  # if that is what is wrong, it says so
-            raise _taken(address, key) from None
+                read_certificate(tls)  # raises if the certificate is the cause
+            raise _cannot_listen(address, key) from None
 
     def _metrics_server(self) -> int | None:
         if self.settings.metrics_port is None:
@@ -220,11 +220,11 @@ class _Process:
         try:
             server = MetricsServer(self.metrics, host, port, shared=self.shares_ports)
         except OSError:
-            raise _taken(f"{host}:{port}", "metrics_port") from None
+            raise _cannot_listen(f"{host}:{port}", "metrics_port") from None
         self.stack.callback(server.close)
         return server.port
 
-    def _prepared(self, snapshot: Snapshot) -> TopSales:
+    def _prepare(self, snapshot: Snapshot) -> TopSales:
         default = self.settings.default_policy
         if default not in snapshot.all_policies:
             raise SnapshotError(
@@ -240,7 +240,7 @@ class _Process:
     def _put_in_force(self, top_sales: TopSales) -> TopSales:
         return self.experiments.put_in_force(self.rules.put_in_force(top_sales))
 
-    def _ready(self) -> None:
+    def _mark_ready(self) -> None:
         self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
 
     def _set_health(self, status: Any, *services: str) -> None:
@@ -258,7 +258,7 @@ class _Process:
         self.rules.poll()
         self.watcher.poll()
 
-    def _measure(self) -> None:
+    def _update_metrics(self) -> None:
         metrics, top_sales = self.metrics, self.watcher.serving()
         metrics.flush()
         if self.exposures is not None:
@@ -266,27 +266,27 @@ class _Process:
             metrics.exposures_queued.set(state.queued)
             metrics.exposures_lost.set(state.lost)
             metrics.exposures_written.set(state.written)
-            self._note(EXPOSURES, state.problem)
+            self._set_problem(EXPOSURES, state.problem)
         if top_sales is not None:
-            self._measure_snapshot(top_sales)
+            self._update_snapshot_metrics(top_sales)
         troubles = self.troubles.listed()
         metrics.problems.set(len(troubles))
         fresh = top_sales is not None and not troubles
         code = health_pb2.HealthCheckResponse
         self._set_health(code.SERVING if fresh else code.NOT_SERVING, FRESH)
 
-    def _measure_snapshot(self, top_sales: TopSales) -> None:
+    def _update_snapshot_metrics(self, top_sales: TopSales) -> None:
         metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot
         left = (to_micros(snapshot.horizon_end) - now) / SECOND
         metrics.snapshot_age.set((now - to_micros(snapshot.as_of)) / SECOND)
         metrics.snapshot_left.set(left)
         metrics.open_sales.set(sum(top_sales.open_sales(now).is_open))
         metrics.withdrawn_sales.set(sum(sale.is_withdrawn(now) for sale in self.store.withdrawn().values()))
-        late = f"{snapshot.name} holds no sale that opened in the last {-left / 3600:.0f} h: run 'recsys nightly'"
-        self._note("horizon", late if left <= 0 else None)
-        self._note("session ranking", top_sales.chooser.session_problem or None)
+        late = f"{snapshot.name} lacks the sales that opened in the last {-left / 3600:.0f} h: run 'recsys nightly'"
+        self._set_problem("horizon", late if left <= 0 else None)
+        self._set_problem("session ranking", top_sales.chooser.session_problem or None)
 
-    def _note(self, kind: str, text: str | None) -> None:
+    def _set_problem(self, kind: str, text: str | None) -> None:
         if text:
             self.troubles.note(kind, text)
         else:
@@ -316,7 +316,7 @@ def _exposures(settings: ServingSettings, folder: Path) -> RecordLog[Exposure]:
 
 
 def _warm_up(top_sales: TopSales, policy: str, now: int) -> None:
-    """Answer some pages: the first ones would be slow, and a snapshot that cannot answer is found out here."""
+    """Answer sample pages: the first ones are slow, and a snapshot that cannot be served must fail here."""
     session = [Visit(sale.sale_id) for sale in top_sales.snapshot.sales[:3]]
     for user_id in ["", *top_sales.snapshot.users.sample(_WARM_UP_PAGES)]:
         for visits in ((), session):
@@ -325,7 +325,7 @@ def _warm_up(top_sales: TopSales, policy: str, now: int) -> None:
                 raise failure
 
 
-def _taken(address: str, key: str) -> ConfigurationError:
+def _cannot_listen(address: str, key: str) -> ConfigurationError:
     return ConfigurationError(
         f"cannot listen on {address}, must be an address of this machine that nothing else listens on: "
         f"stop the other service, or set 'serving.host' and 'serving.{key}'"

@@ -1,4 +1,4 @@
-"""The threads that answer: few, since they compete for the interpreter, and more only while all of them are held up."""
+"""The threads that answer: few, since they compete for the interpreter lock; more only while all are blocked."""
 
 import logging
 import queue
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Task:
-    """A task, of which grpc wants to know when it is done: so it counts the requests that it holds."""
+    """A task with completion callbacks, by which grpc counts the requests in progress."""
 
     __slots__ = ("_callbacks", "_is_done", "_run")
 
@@ -28,31 +28,31 @@ class _Task:
     def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
         self._callbacks.append(callback)
         if self._is_done:
-            self._tell()
+            self._notify()
 
     def run(self) -> None:
         try:
             self._run()
         except Exception:
-            _log.exception("in an answer")
+            _log.exception("an answer failed")
         self._is_done = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        with suppress(IndexError):  # the other thread was faster
+    def _notify(self) -> None:
+        with suppress(IndexError):  # another thread has already called it
             self._callbacks.pop()(self)
 
 
 class AnswerThreads(futures.Executor):
-    """Runs tasks whose results nobody waits for.
+    """A thread pool for tasks whose results are not needed.
 
-    A request holds its thread from its headers to its last byte: callers that send half a request would hold all of
-    them. So threads are added when nothing was begun for 20 ms though something waits, and stay while as many are held
-    up. With tasks that are no futures a request costs a tenth less than with `ThreadPoolExecutor`.
+    A request occupies its thread from its headers to its last byte, so callers that send incomplete requests could
+    block all threads. Therefore threads are added when tasks wait and none was begun for 20 ms; an added thread ends
+    once enough others are free. Without futures, a request costs a tenth less than with `ThreadPoolExecutor`.
 
     Args:
-        count: Threads that are always there.
-        most: Threads at most.
+        count: Minimum number of threads.
+        most: Maximum number of threads.
     """
 
     def __init__(self, count: int, most: int):
@@ -61,14 +61,14 @@ class AnswerThreads(futures.Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._begun_at = time.monotonic()
         self._running: dict[int, float] = {}
-        """Since when each thread runs its task."""
+        """By thread, the start of its task, in seconds of the monotonic clock."""
         self._alive = 0
         self._lock = threading.Lock()
         for _ in range(count):
             self._add()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_: Any) -> Any:
-        """Run a task soon; return what tells when it is done."""
+        """Queue a task; return an object that calls back when the task is done."""
         task = _Task(partial(fn, *args))
         self._tasks.put(task)
         if time.monotonic() - self._begun_at > _STALL_SECONDS and self._tasks.qsize():
@@ -76,13 +76,13 @@ class AnswerThreads(futures.Executor):
         return task
 
     def relieve(self) -> None:
-        """Add a thread for each task that waits, if all threads are held up."""
+        """Add a thread for each waiting task, if all threads are blocked."""
         if time.monotonic() - self._begun_at > _STALL_SECONDS:
             for _ in range(min(self._tasks.qsize(), self._most - self._alive)):
                 self._add()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """End the threads once all tasks are done."""
+        """End the threads once all queued tasks are done."""
         for _ in range(self._alive):
             self._tasks.put(None)
 
@@ -97,7 +97,7 @@ class AnswerThreads(futures.Executor):
         while (task := self._tasks.get()) is not None:
             self._begun_at = self._running[me] = time.monotonic()
             task.run()
-            del task, self._running[me]  # or it would live until the next task
+            del task, self._running[me]  # otherwise the task would live until the next one
             if self._alive > self._count and self._is_spare():
                 return
         with self._lock:
@@ -106,8 +106,8 @@ class AnswerThreads(futures.Executor):
     def _is_spare(self) -> bool:
         with self._lock:
             since = time.monotonic() - _STALL_SECONDS
-            held_up = sum(begun < since for begun in self._running.copy().values())
-            if self._alive - held_up <= self._count:
+            blocked = sum(begun < since for begun in self._running.copy().values())
+            if self._alive - blocked <= self._count:
                 return False
             self._alive -= 1
             return True

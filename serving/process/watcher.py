@@ -1,4 +1,4 @@
-"""Follows what is published: requests see the old snapshot, rules and experiments, or the new ones, never a mixture."""
+"""Watches snapshots, rules and experiments; each request sees either the old state or the new one, never a mixture."""
 
 import logging
 import sys
@@ -21,17 +21,17 @@ _log = logging.getLogger(__name__)
 
 
 class SnapshotWatcher:
-    """Loads what is published; a snapshot that cannot be served is refused, and the one before it stays.
+    """Loads newly published snapshots; one that cannot be served is refused, and the one before stays in service.
 
-    The snapshot served before stays open, so that a rollback takes no time.
+    The previous snapshot stays open, so that a rollback takes effect at once.
 
     Args:
-        store: Where snapshots are.
+        store: The store of snapshots.
         prepare: Makes a snapshot ready to serve; raises SnapshotError to refuse it.
-        put_in_force: Returns what answers with the rules and experiments that are in force now.
-        troubles: Told of what is refused.
+        put_in_force: Returns the state with the present rules and experiments.
+        troubles: Receives the reasons for refused snapshots.
         loaded: Called after each new snapshot.
-        refused: Called for each snapshot that cannot be served.
+        refused: Called for each refused snapshot.
     """
 
     def __init__(
@@ -54,24 +54,24 @@ class SnapshotWatcher:
         self._refused: object = None
 
     def served(self) -> TopSales:
-        """Return what answers requests now.
+        """Return the state that requests are answered from.
 
         Raises:
             SnapshotError: If no snapshot is loaded yet.
         """
         if self._served is None:
             raise SnapshotError(
-                "no snapshot is loaded, the service needs one: publish it with 'recsys nightly', or see in "
-                "the service's log why the published one was refused"
+                "no snapshot is loaded, the service needs one: publish it with 'recsys nightly', or see in the "
+                "service's log why the published one was refused"
             )
         return self._served
 
     def serving(self) -> TopSales | None:
-        """Return what answers requests now; None while nothing does."""
+        """Return the state that requests are answered from; None before the first snapshot."""
         return self._served
 
     def poll(self) -> None:
-        """Look once for changed rules and experiments, and for a newly published snapshot, and swap what answers."""
+        """Look once for changed rules and experiments and for a newly published snapshot, and swap the state."""
         if self._served is not None:
             self._served = self._put_in_force(self._served)
         name = None
@@ -83,28 +83,28 @@ class SnapshotWatcher:
                 self._refused = None
                 self._troubles.clear(SNAPSHOT)
         except StoreError as error:
-            self._troubles.note(SNAPSHOT, f"not looked for: {error}; {self._meanwhile()}")
+            self._troubles.note(SNAPSHOT, f"cannot be looked up: {error}; {self._describe_served()}")
         except SnapshotError as error:
             self._refuse(f"refused: {error}")
-        except Exception as error:  # a bug in one snapshot must not end the watch
-            _log.exception("snapshot %s", name)
+        except Exception as error:  # a bug in one snapshot must not end the polling
+            _log.exception("snapshot %s cannot be loaded", name)
             self._refuse(f"refused {name}: unexpected {type(error).__name__}")
 
     def _refuse(self, why: str) -> None:
-        self._troubles.note(SNAPSHOT, f"{why}; {self._meanwhile()}")
+        self._troubles.note(SNAPSHOT, f"{why}; {self._describe_served()}")
         self._count_refused()
 
     def _load(self, name: str) -> None:
-        # Checksums read all of a snapshot: a refused one is read again only when its files have changed.
+        # Checksums read the whole snapshot: a refused one is read again only after its files have changed.
         stamp = self._store.stamp(name)
         if stamp == self._refused:
             return
         if self._before is not None and self._before.snapshot.name == name:
-            fresh = self._put_in_force(self._before)  # it has those of its time
+            fresh = self._put_in_force(self._before)  # it holds the rules and experiments of its time
         else:
             self._refused = stamp
-            with _giving_way():
-                fresh = self._prepare(self._opened(name))
+            with _short_switch_interval():
+                fresh = self._prepare(self._open(name))
         self._before = self._served
         self._served = fresh
         self._refused = None
@@ -112,22 +112,22 @@ class SnapshotWatcher:
         self._loaded()
         _log.info("serving snapshot %s", name)
 
-    def _opened(self, name: str) -> Snapshot:
+    def _open(self, name: str) -> Snapshot:
         try:
             return self._store.open(name)
-        except StoreError:  # out of reach for a moment: that says nothing of the snapshot
+        except StoreError:  # temporarily unreachable, which says nothing about the snapshot
             self._refused = None
             raise
 
-    def _meanwhile(self) -> str:
+    def _describe_served(self) -> str:
         return f"still serving {self._served.snapshot.name}" if self._served else "no snapshot is served"
 
 
 @contextmanager
-def _giving_way() -> Iterator[None]:
-    """Let other threads have the interpreter ten times as often: a load must not hold up an answer for 5 ms."""
+def _short_switch_interval() -> Iterator[None]:
+    """Switch threads ten times as often: loading a snapshot must not delay answers by the usual 5 ms."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(before / 10)  # always, it would cost each request 15 us
+    sys.setswitchinterval(before / 10)  # permanently, it would cost each request 15 us
     try:
         yield
     finally:
@@ -135,11 +135,11 @@ def _giving_way() -> Iterator[None]:
 
 
 class RulesWatcher:
-    """Loads the rules that staff write; a file that breaks a rule is refused, and the rules before it stay.
+    """Loads the rules that staff write; an invalid file is refused, and the rules before it stay in force.
 
     Args:
-        path: The file; None for a shop without rules.
-        troubles: Told of what is refused.
+        path: The file of rules; None for a shop without rules.
+        troubles: Receives the reasons for refused files.
     """
 
     def __init__(self, path: Path | None, troubles: Troubles):
@@ -150,11 +150,11 @@ class RulesWatcher:
 
     @property
     def fingerprint(self) -> str:
-        """Of the rules in force; empty where there are none."""
+        """The fingerprint of the rules in force; empty where there are none."""
         return self._rules.fingerprint if self._rules else ""
 
     def put_in_force(self, top_sales: TopSales) -> TopSales:
-        """Return what answers with the rules in force; the same where it has them already."""
+        """Return the state with the rules in force; the same object where it has them already."""
         if self._rules is None or (top_sales.rules is not None and top_sales.rules.rule_set is self._rules):
             return top_sales
         compiled = PageRules(self._rules, top_sales.snapshot.sales)
@@ -163,7 +163,7 @@ class RulesWatcher:
         return replace(top_sales, rules=compiled)
 
     def poll(self) -> None:
-        """Look once for changed rules."""
+        """Look once for changed rules, and load them."""
         path = self._path
         if path is None:
             return

@@ -1,10 +1,11 @@
-"""Runs the service: a parent that keeps worker processes alive, and never answers itself.
+"""Runs the service: a parent process that supervises worker processes, and does not answer requests itself.
 
 The parent imports everything before it forks, so that the workers share that memory, and it never starts a thread or a
-connection, so that it can fork again. Workers listen on the same ports (SO_REUSEPORT): the system spreads connections.
+connection, so that it can fork at any time. Workers listen on the same ports (SO_REUSEPORT): the kernel distributes
+connections among them.
 
-A parent that is killed leaves its workers answering. The next parent on the same folder starts workers of its own, and
-once these are ready the orphans finish their requests and end: no request fails in between.
+If the parent is killed, its workers go on answering. The next parent on the same folder starts workers of its own; once
+these are ready, the orphaned workers finish their requests and end: no request fails in between.
 """
 
 import fcntl
@@ -40,25 +41,25 @@ def serve(settings: ServingSettings, folder: Path) -> None:
     """Run the service until SIGTERM or SIGINT; in the main thread only.
 
     Args:
-        settings: Of the service.
-        folder: The shop's.
+        settings: The service's settings.
+        folder: The shop's folder.
 
     Raises:
-        ConfigurationError: If an address cannot be listened on.
-        BusyError: If a service runs on the folder already.
+        ConfigurationError: If it cannot listen on an address.
+        BusyError: If another service already runs on the folder.
     """
     logs.configure(settings.log)
     state = folder / "serving"
     state.mkdir(parents=True, exist_ok=True)
-    threadpool_limits(1)  # products of matrices are small here: threads of the linear algebra would wait for each other
+    threadpool_limits(1)  # matrices are small here: with more threads, the linear algebra would wait for itself
     os.environ[FOLDER_VARIABLE] = str(state / "metrics")
-    with _the_only_parent(state), (state / "workers.lock").open("w") as workers:
+    with _parent_lock(state), (state / "workers.lock").open("w") as workers:
         if not _has_orphans(workers):
             _require_free_ports(settings)
         clean(state / "metrics")
-        import serving.process.server  # noqa: F401  here: it must find the folder of metrics set
+        import serving.process.server  # noqa: F401  not earlier: the folder of metrics must be set first
 
-        _warn_of_open_doors(settings)
+        _warn_if_unprotected(settings)
         _Parent(settings, folder, SharedCounter(state / "generation")).run()
 
 
@@ -67,26 +68,26 @@ class _Parent:
         self._settings = settings
         self._folder = folder
         self._generation = generation
-        self._mine = generation.value() + 1
+        self._own_generation = generation.value() + 1
         self._workers: dict[int, float] = {}
         self._stopping = False
         self._quick_deaths = 0
 
     def run(self) -> None:
-        """Start the workers, replace those that die, and end with them."""
+        """Start the workers, replace those that end, and return when all have stopped."""
         for number in _STOP:
             signal.signal(number, self._stop)
         gc.collect()
-        gc.freeze()  # what is imported is never garbage: no worker looks through it again, or writes to its pages
+        gc.freeze()  # imported code is never garbage: workers need not scan it, nor write to its shared memory pages
         ready = all(_is_ready(pipe) for pipe in [self._start_worker() for _ in range(self._settings.workers)])
         if ready:
-            self._generation.increase()  # orphans of a killed parent may go
+            self._generation.increase()  # tells the orphans of a killed parent to end
         else:
             self._stop()
         while self._workers:
-            self._replace_dead_one()
+            self._replace_ended_worker()
         if not ready:
-            raise ConfigurationError("the service cannot start, see its log above: correct what it says")
+            raise ConfigurationError("the service cannot start: see the errors logged above, and correct them")
         _log.info("stopped")
 
     def _stop(self, *_: object) -> None:
@@ -95,15 +96,15 @@ class _Parent:
             os.kill(worker, signal.SIGTERM)
 
     def _start_worker(self) -> int:
-        """Start a worker, and return what becomes readable when it is ready, or dead."""
+        """Start a worker; return a pipe that becomes readable when the worker is ready, or has ended."""
         reading, writing = os.pipe()
-        # One that comes before the worker is known here, or listens for it, would not end it.
+        # A signal before the worker is registered here, or has its handler, would not end it.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
         parent = os.getpid()
         worker = os.fork()
         if worker == 0:
             os.close(reading)
-            _be_a_worker(self._settings, self._folder, self._generation, self._mine, parent, writing)
+            _run_worker(self._settings, self._folder, self._generation, self._own_generation, parent, writing)
         os.close(writing)
         self._workers[worker] = time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
@@ -111,7 +112,7 @@ class _Parent:
             os.kill(worker, signal.SIGTERM)
         return reading
 
-    def _replace_dead_one(self) -> None:
+    def _replace_ended_worker(self) -> None:
         try:
             worker, status = os.wait()
         except InterruptedError:
@@ -120,38 +121,38 @@ class _Parent:
         forget_gauges(self._folder / "serving" / "metrics", worker)
         if started is None or self._stopping:
             return
-        _log.warning("worker %d ended with %d: starting another", worker, os.waitstatus_to_exitcode(status))
+        _log.warning("worker %d ended with exit code %d: starting another", worker, os.waitstatus_to_exitcode(status))
         self._quick_deaths = self._quick_deaths + 1 if time.monotonic() - started < 1 else 0
         time.sleep(min(0.05 * 2**self._quick_deaths - 0.05, _SLOWEST_RESTART_SECONDS))
         if not self._stopping:
             os.close(self._start_worker())
 
 
-def _be_a_worker(
-    settings: ServingSettings, folder: Path, generation: SharedCounter, mine: int, parent: int, ready: int
+def _run_worker(
+    settings: ServingSettings, folder: Path, generation: SharedCounter, own_generation: int, parent: int, ready: int
 ) -> None:
-    """Answer until SIGTERM, or until another parent's workers are there; never return."""
+    """Answer until SIGTERM, or until the workers of another parent are ready; end the process."""
     from serving.process.server import start_server
 
     stopped = threading.Event()
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on as SIGTERM
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent forwards it as SIGTERM
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
-        gc.set_threshold(50_000, 20, 100)  # answers make no cycles
+        gc.set_threshold(50_000, 20, 100)  # answers create no reference cycles
         with start_server(settings, folder, shares_ports=True) as server:
             _log.info("listening on %s", server.target)
-            with suppress(BrokenPipeError):  # nobody waits for one that replaces another
+            with suppress(BrokenPipeError):  # the parent does not wait for a replacement
                 os.write(ready, b"1")
             os.close(ready)
             is_orphan = False
             while not stopped.wait(_WATCH_SECONDS):
                 if not is_orphan and os.getppid() != parent:
-                    _log.warning("the parent is gone: answering until the service is started again")
+                    _log.warning("the parent process has ended: answering until the service is started again")
                     is_orphan = True
-                # A parent that died before all its workers were ready leaves none: the next one has the same number.
-                if generation.value() > mine or (is_orphan and generation.value() < mine):
+                # Orphans of a parent that died before it was ready end: the next parent has the same generation.
+                if generation.value() > own_generation or (is_orphan and generation.value() < own_generation):
                     break
         code = 0
     except RecsysError as error:
@@ -161,25 +162,25 @@ def _be_a_worker(
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # nothing of the parent's is to be cleaned up here
+        os._exit(code)  # skip the cleanup handlers inherited from the parent
 
 
 def _is_ready(pipe: int) -> bool:
-    """Wait until a worker is ready; one that died has said why."""
+    """Wait until a worker is ready or has ended; tell whether it is ready. One that ended has logged why."""
     with os.fdopen(pipe, "rb") as reading:
         return bool(reading.read(1))
 
 
 @contextmanager
-def _the_only_parent(state: Path) -> Iterator[None]:
+def _parent_lock(state: Path) -> Iterator[None]:
     lock: IO[str]
     with (state / "parent.lock").open("a+") as lock:
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by process: workers do not inherit it
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a lock of the process: workers do not inherit it
         except OSError:
             lock.seek(0)
             raise BusyError(
-                f"{state.parent} is served by process {lock.read().strip() or '?'} already: stop that one first"
+                f"{state.parent} is already served by process {lock.read().strip() or '?'}: stop that process first"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -188,7 +189,7 @@ def _the_only_parent(state: Path) -> Iterator[None]:
 
 
 def _has_orphans(workers: IO[str]) -> bool:
-    """Tell whether a killed parent's workers are there, and hold the lock for as long as this one's will be."""
+    """Tell whether workers of a killed parent run; hold the lock from then on, shared with the workers to come."""
     try:
         fcntl.flock(workers, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -196,11 +197,11 @@ def _has_orphans(workers: IO[str]) -> bool:
     else:
         return False
     finally:
-        fcntl.flock(workers, fcntl.LOCK_SH)  # by open file: workers inherit it
+        fcntl.flock(workers, fcntl.LOCK_SH)  # a lock of the open file: workers inherit it
 
 
 def _require_free_ports(settings: ServingSettings) -> None:
-    """Check that no other service listens: ours would share its ports, and callers get either's pages."""
+    """Check that no other service listens: the two would share the ports, and callers would reach either of them."""
     for key in ("port", "admin_port", "metrics_port"):
         port = getattr(settings, key)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -215,9 +216,9 @@ def _require_free_ports(settings: ServingSettings) -> None:
                 ) from None
 
 
-def _warn_of_open_doors(settings: ServingSettings) -> None:
+def _warn_if_unprotected(settings: ServingSettings) -> None:
     is_local = settings.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and not settings.access.callers:
-        _log.warning("%s is open to everyone who reaches it: set 'serving.access.callers'", settings.host)
+        _log.warning("%s accepts requests from everyone: set 'serving.access.callers'", settings.host)
     if not is_local and settings.tls is None:
-        _log.warning("%s answers without encryption: set 'serving.tls'", settings.host)
+        _log.warning("%s is not encrypted: set 'serving.tls'", settings.host)

@@ -1,4 +1,4 @@
-"""Where the service keeps what outlives a process."""
+"""Stores: the state of the service that outlives a process."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ def open_store(settings: StoreSettings, folder: Path, clock: Clock, poll_seconds
     """Open the store that the settings name.
 
     Args:
-        settings: Of the store.
-        folder: The shop's.
-        clock: What time it is.
-        poll_seconds: How often `poll` is called.
+        settings: The store's settings.
+        folder: The shop's folder.
+        clock: Returns the present time.
+        poll_seconds: The interval between calls of `poll`.
     """
     if settings.kind == "redis":
         from serving.stores.redis import RedisStore

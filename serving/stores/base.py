@@ -1,4 +1,4 @@
-"""What the service keeps outside its processes: one small interface, whatever keeps it."""
+"""The interface of stores: the state of the service outside its processes, in files or in Redis."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -9,28 +9,28 @@ from recsys.snapshot.format import Snapshot
 
 
 class WithdrawnSale(BaseModel):
-    """A sale that is on no page, whatever its window."""
+    """A sale that staff closed or hid: it is on no page, even within its window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sale_id: str
     closed: bool
-    """Whether it was closed, which is final, rather than hidden."""
+    """Whether the sale is closed, which is final; otherwise it is hidden."""
     since: int
-    """Microseconds since 1970 UTC."""
+    """The instant at which it was closed or hidden, in microseconds since 1970 UTC."""
     until: int | None = None
-    """The instant from which it is shown again."""
+    """The instant from which, included, it is shown again, in microseconds since 1970 UTC; None where there is none."""
     comment: str = ""
     by: str = ""
-    """Who asked."""
+    """The name of the caller who closed or hid it; empty where the service requires no authentication."""
 
     def is_withdrawn(self, now: int) -> bool:
-        """Tell whether it is on no page at an instant."""
+        """Tell whether the sale is closed or hidden at an instant."""
         return self.until is None or now < self.until
 
 
 class SessionEvent(NamedTuple):
-    """What a visitor did a moment ago."""
+    """A visit or purchase of a running session."""
 
     sale_id: str
     is_purchase: bool
@@ -39,9 +39,9 @@ class SessionEvent(NamedTuple):
 
 
 class Store(Protocol):
-    """Snapshots, withdrawn sales and running sessions; any number of threads may ask.
+    """Snapshots, withdrawn (closed or hidden) sales and running sessions; safe for concurrent use by threads.
 
-    A method raises StoreError where what it asks for is damaged or out of reach, unless it says otherwise.
+    Unless stated otherwise, a method raises StoreError where the data is damaged or the store is unreachable.
     """
 
     def current(self) -> str | None:
@@ -49,23 +49,23 @@ class Store(Protocol):
         ...
 
     def open(self, name: str) -> Snapshot:
-        """Open a snapshot, checked.
+        """Open a snapshot and verify its files.
 
         Raises:
-            SnapshotError: If it is absent or damaged.
+            SnapshotError: If it is missing or damaged.
         """
         ...
 
     def stamp(self, name: str) -> object:
-        """Return what changes when a snapshot's files do: a damaged one is looked at again once it is mended."""
+        """Return a value that changes when a snapshot's files do, so that a repaired snapshot is tried again."""
         ...
 
     def poll(self) -> None:
-        """Look for what others changed; called some times a second."""
+        """Look for changes by other processes; called several times a second."""
         ...
 
     def version(self) -> int:
-        """Return a number that changes whenever `withdrawn` does: cheap enough for each request; never raises."""
+        """Return a number that changes whenever `withdrawn` does; cheap enough for each request; never raises."""
         ...
 
     def withdrawn(self) -> Mapping[str, WithdrawnSale]:
@@ -73,24 +73,24 @@ class Store(Protocol):
         ...
 
     def withdraw(self, sale: WithdrawnSale) -> None:
-        """Add a withdrawn sale: every request that begins after this one has returned knows of it.
+        """Close or hide a sale; takes effect for every request that begins after this call has returned.
 
-        A sale that is closed already stays as it was closed.
+        A sale that is already closed stays unchanged.
         """
         ...
 
     def restore(self, sale_id: str) -> None:
-        """Remove a withdrawn sale, if it is one."""
+        """Show a hidden sale again; no effect on a sale that is not withdrawn."""
         ...
 
     def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:
-        """Return what a user did from an instant on, at most a day ago, the latest last."""
+        """Return a user's events from an instant on, at most a day ago, in the order in which they were added."""
         ...
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add what some users did."""
+        """Add events to users' sessions."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...

@@ -18,11 +18,11 @@ _WITHDRAWN = TypeAdapter(list[WithdrawnSale])
 
 
 class FolderStore:
-    """Snapshots as the night publishes them; the rest in a folder of the service's own.
+    """Reads snapshots where the nightly run publishes them, and keeps the rest in the service's own folder.
 
     <folder>/withdrawn.json   closed and hidden sales
-             changes          counts how often these changed; mapped into every process
-             sessions/        what visitors did, a file a day
+             changes          number of changes of withdrawn.json, mapped into the memory of every process
+             sessions/        events of running sessions, one LMDB file per day
     """
 
     def __init__(self, snapshots: Path, folder: Path, clock: Clock):
@@ -37,61 +37,61 @@ class FolderStore:
         return snapshot_store.current(self._snapshots)
 
     def open(self, name: str) -> Snapshot:
-        """Open a snapshot, checked."""
+        """Open a snapshot and verify its files."""
         return Snapshot.open(self._snapshots / name)
 
     def stamp(self, name: str) -> object:
-        """Return what changes when a snapshot's files do."""
+        """Return a value that changes when a snapshot's files do."""
         try:
             files = sorted((self._snapshots / name).rglob("*"))
             return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        except FileNotFoundError:  # removed at this very moment
+        except FileNotFoundError:  # removed in the meantime
             return name
 
     def poll(self) -> None:
-        """See whether the withdrawn sales can be read; that they changed is in shared memory."""
-        self._known = self._read()
+        """Check that the withdrawn sales can be read; their changes are announced by the shared counter."""
+        self._known = self._read_withdrawn()
 
     def version(self) -> int:
         """Return a number that changes whenever `withdrawn` does."""
         return self._changes.value()
 
     def withdrawn(self) -> Mapping[str, WithdrawnSale]:
-        """Return the withdrawn sales by id; while their file is damaged, those that were last known."""
+        """Return the withdrawn sales by id; while their file is damaged, the last ones that could be read."""
         try:
-            self._known = self._read()
+            self._known = self._read_withdrawn()
         except StoreError:
             if self._known is None:
                 raise
         return self._known
 
     def withdraw(self, sale: WithdrawnSale) -> None:
-        """Add a withdrawn sale."""
+        """Close or hide a sale."""
         self._change({sale.sale_id: sale})
 
     def restore(self, sale_id: str) -> None:
-        """Remove a withdrawn sale, if it is one."""
+        """Show a hidden sale again; no effect on a sale that is not withdrawn."""
         self._change({sale_id: None})
 
     def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:
-        """Return what a user did from an instant on, the latest last."""
+        """Return a user's events from an instant on, in the order in which they were added."""
         return self._sessions.get(user_id, since)
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add what some users did."""
+        """Add events to users' sessions."""
         self._sessions.add(events)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._sessions.close()
         self._changes.close()
 
     def _change(self, changes: Mapping[str, WithdrawnSale | None]) -> None:
         try:
             with held(self._file.parent):
-                known = self._read()
+                known = self._read_withdrawn()
                 closed = {sale_id: sale for sale_id, sale in known.items() if sale.closed and changes.get(sale_id)}
-                sales = {**known, **changes, **closed}  # what is closed is not just hidden, whoever was faster
+                sales = {**known, **changes, **closed}  # closing is final: a concurrent hide must not replace it
                 known = {sale_id: sale for sale_id, sale in sorted(sales.items()) if sale}
                 write_whole(self._file, _WITHDRAWN.dump_json(list(known.values()), indent=1))
                 self._known = known
@@ -99,7 +99,7 @@ class FolderStore:
             raise StoreError(f"{self._file} cannot be written ({error.strerror}): check the disk") from None
         self._changes.increase()
 
-    def _read(self) -> Mapping[str, WithdrawnSale]:
+    def _read_withdrawn(self) -> Mapping[str, WithdrawnSale]:
         try:
             sales = _WITHDRAWN.validate_json(self._file.read_bytes())
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which users did something lately: a table in shared memory that says no without a look into the session files."""
+"""A table in shared memory of the users with recent events: it saves most reads of the session files."""
 
 import mmap
 from pathlib import Path
@@ -11,9 +11,9 @@ _BYTES = 4 * _SLOTS
 
 
 class RecentUsers:
-    """Holds, by hash of the user, the second of the latest event; users with the same hash share a place.
+    """Holds, by hash of the user, the second of the latest event; users with the same hash share a slot.
 
-    A look into LMDB costs more, and lets other threads have the interpreter: most users did nothing lately.
+    Most users have no recent events. A read of LMDB costs more, and releases the interpreter to other threads.
     """
 
     def __init__(self, path: Path):
@@ -24,15 +24,15 @@ class RecentUsers:
         self._seconds = memoryview(self._memory).cast("I")
 
     def note(self, key: bytes, instant: int) -> None:
-        """Note an event of a user."""
+        """Record the instant of a user's event, in microseconds since 1970 UTC."""
         slot = crc32(key) % _SLOTS
         self._seconds[slot] = max(self._seconds[slot], instant // SECOND + 1)
 
     def may_have_events(self, key: bytes, since: int) -> bool:
-        """Tell whether a user may have an event at an instant or later; always right when it says no."""
+        """Tell whether a user may have an event at an instant or later; False is always right, True may be wrong."""
         return self._seconds[crc32(key) % _SLOTS] > since // SECOND
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._seconds.release()
         self._memory.close()

@@ -1,13 +1,13 @@
-"""The store in Redis, for a fleet: one place for users' rankings, withdrawn sales and running sessions.
+"""The store in Redis, which the machines of a fleet share: users' rankings, withdrawn sales and running sessions.
 
-    <prefix>current                     the name of the snapshot to serve
-    <prefix>snapshot:<name>             a hash of its files but those of users, by name; written last
-    <prefix>snapshot:<name>:user:<id>   a user's rankings in the order of the policies, his history, and their CRC-32
-    <prefix>withdrawn                   a hash of closed and hidden sales by id
-    <prefix>withdrawn:version           counts how often these changed
-    <prefix>session:<id>                what a visitor did, the latest last
+    <prefix>current                     name of the snapshot to serve
+    <prefix>snapshot:<name>             hash of the snapshot's files by name, without those of users; written last
+    <prefix>snapshot:<name>:user:<id>   a user's rankings in the order of the policies, their history, and a CRC-32
+    <prefix>withdrawn                   hash of the closed and hidden sales by id
+    <prefix>withdrawn:version           number of changes of the withdrawn sales
+    <prefix>session:<id>                list of a user's events, the latest last
 
-A process keeps the files in a folder of its own, and maps them into memory; users are asked for one by one.
+Each machine copies the snapshot's files to its own disk and maps them into memory; users are fetched one by one.
 """
 
 import shutil
@@ -33,28 +33,28 @@ from serving.clocks import Clock
 from serving.stores.base import SessionEvent, WithdrawnSale
 
 _EXPIRY = 7 * DAY // SECOND
-"""Seconds that a snapshot's users stay: as long as anybody rolls back."""
+"""Seconds after which a snapshot expires: no rollback goes further back."""
 _BATCH = 1000
-_MOST = 100  # events kept of a session
+_MAX_EVENTS = 100  # stored per session
 _PAUSE_SECONDS = 1.0
 
 _WITHDRAW = """
 local known = redis.call('hget', KEYS[1], ARGV[1])
 if not known or not cjson.decode(known).closed then redis.call('hset', KEYS[1], ARGV[1], ARGV[2]) end
 """
-"""What is closed is not just hidden, whoever was faster."""
+"""Closing is final: a concurrent hide must not replace it."""
 
 Progress = Callable[[int, int], object]
 
 
 class RedisStore:
-    """Asks a Redis server; while it is out of reach, a request waits for it at most once a second.
+    """Reads and writes a Redis server; while it is unreachable, at most one attempt per second waits for a timeout.
 
     Args:
-        settings: Address, prefix and time limit.
-        folder: Where the files of snapshots are kept.
-        clock: What time it is.
-        poll_seconds: How often processes look for withdrawn sales.
+        settings: Address, prefix and timeout.
+        folder: The folder for copies of the snapshots' files.
+        clock: Returns the present time.
+        poll_seconds: The interval at which processes look for changes of the withdrawn sales.
     """
 
     def __init__(self, settings: StoreSettings, folder: Path, clock: Clock, poll_seconds: float = 0.2):
@@ -76,54 +76,56 @@ class RedisStore:
         return name.decode() if name else None
 
     def open(self, name: str) -> Snapshot:
-        """Fetch the files of a snapshot, and open it, checked."""
+        """Fetch the files of a snapshot, open it and verify its files."""
         folder = self._folder / name
         if folder.exists():
             try:
-                return self._opened(name, folder)
-            except SnapshotError:  # the copy is damaged, what is in Redis may be whole
+                return self._open_copy(name, folder)
+            except SnapshotError:  # the local copy is damaged, the one in Redis may be intact
                 shutil.rmtree(folder, ignore_errors=True)
         self._fetch(name, folder)
-        return self._opened(name, folder)
+        return self._open_copy(name, folder)
 
     def stamp(self, name: str) -> object:
-        """Return what changes when a snapshot is pushed again."""
-        with self._reached():
+        """Return a value that changes when a snapshot is pushed again."""
+        with self._store_errors():
             return name, self._server.hget(self._key(f"snapshot:{name}"), MANIFEST)
 
     def poll(self) -> None:
-        """Learn of withdrawn sales."""
-        with self._polling:  # else what one thread read first could replace what another read later
+        """Read the withdrawn sales, if they have changed."""
+        with self._polling:  # an older read of one thread must not replace a newer one of another
             began = time.monotonic()
             version = int(self._get("withdrawn:version") or 0)
-            if version < self._version:  # it lost its data: what staff closed must not open again
+            if version < self._version:  # Redis lost its data: closed sales must not open again
                 version = self._write_back()
             if version != self._version:
-                self._learn(version)
+                self._read_withdrawn(version)
             self._polled_at = began
 
     def _write_back(self) -> int:
-        """Write what is known, where it is missing, and return the version that comes of it."""
-        with self._reached(), self._server.pipeline(transaction=True) as pipeline:
+        """Write the known withdrawn sales where Redis lacks them, and return the new version."""
+        with self._store_errors(), self._server.pipeline(transaction=True) as pipeline:
             for sale_id, sale in self._withdrawn.items():
                 pipeline.hsetnx(self._key("withdrawn"), sale_id, sale.model_dump_json())
             pipeline.set(self._key("withdrawn:version"), self._version + 1)
             pipeline.execute()
         return self._version + 1
 
-    def _learn(self, version: int) -> None:
-        with self._reached():
+    def _read_withdrawn(self, version: int) -> None:
+        with self._store_errors():
             found = self._server.hgetall(self._key("withdrawn"))
         try:
             sales = [WithdrawnSale.model_validate_json(text) for text in found.values()]
         except ValidationError as error:
-            raise StoreError(f"{self._key('withdrawn')} holds no sale ({error}): remove the field") from None
+            raise StoreError(
+                f"{self._key('withdrawn')} holds an entry that is not a sale ({error}): remove that field of the hash"
+            ) from None
         self._withdrawn = {sale.sale_id: sale for sale in sales}
         self._version = version
 
     def version(self) -> int:
         """Return a number that changes whenever `withdrawn` does."""
-        # The thread that polls may be loading a snapshot: then the requests look for themselves.
+        # The polling thread may be busy loading a snapshot: then requests poll.
         if time.monotonic() - self._polled_at > 2 * self._poll_seconds:
             with suppress(StoreError):
                 self.poll()
@@ -134,33 +136,35 @@ class RedisStore:
         return self._withdrawn
 
     def withdraw(self, sale: WithdrawnSale) -> None:
-        """Add a withdrawn sale."""
-        with self._changing() as pipeline:
+        """Close or hide a sale."""
+        with self._withdrawn_change() as pipeline:
             pipeline.eval(_WITHDRAW, 1, self._key("withdrawn"), sale.sale_id, sale.model_dump_json())
 
     def restore(self, sale_id: str) -> None:
-        """Remove a withdrawn sale, if it is one."""
-        with self._changing() as pipeline:
+        """Show a hidden sale again; no effect on a sale that is not withdrawn."""
+        with self._withdrawn_change() as pipeline:
             pipeline.hdel(self._key("withdrawn"), sale_id)
 
     def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:
-        """Return what a user did from an instant on, the latest last."""
-        with self._reached():
+        """Return a user's events from an instant on, in the order in which they were added."""
+        with self._store_errors():
             rows = self._server.lrange(self._key("session:") + user_id, 0, -1)
         try:
             events = [SessionEvent(*orjson.loads(row)) for row in rows]
         except (ValueError, TypeError):
-            raise StoreError(f"a key of {self._key('session:')}* holds no events: it is gone in a day") from None
-        # An event that is delivered again is the same event.
+            raise StoreError(
+                f"a key of {self._key('session:')}* holds no events: remove it, or wait until it expires within a day"
+            ) from None
+        # An event that is delivered twice counts once.
         return [event for event in dict.fromkeys(events) if event.occurred_at >= since]
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add what some users did."""
-        with self._reached(), self._server.pipeline() as pipeline:
+        """Add events to users' sessions."""
+        with self._store_errors(), self._server.pipeline() as pipeline:
             for user_id, of_user in events.items():
                 key = self._key("session:") + user_id
                 pipeline.rpush(key, *(orjson.dumps(list(event)) for event in of_user))
-                pipeline.ltrim(key, -_MOST, -1)
+                pipeline.ltrim(key, -_MAX_EVENTS, -1)
                 pipeline.expire(key, DAY // SECOND)
             pipeline.execute()
 
@@ -169,11 +173,11 @@ class RedisStore:
         self._server.close()
 
     def user(self, key: str) -> bytes | None:
-        """Return what is kept of a user."""
+        """Return the stored record of a user; None for one without a ranking."""
         return self._get(key)
 
     def _get(self, key: str) -> bytes | None:
-        with self._reached():
+        with self._store_errors():
             found = self._server.get(self._key(key))
         assert not isinstance(found, str)  # the connection decodes nothing
         return found
@@ -182,33 +186,34 @@ class RedisStore:
         return self._settings.prefix + name
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
+        """Raise errors of Redis as StoreError; fail at once for a second after Redis was unreachable."""
         if time.monotonic() < self._down_until:
             raise StoreError(self._why)
         try:
             yield
-        except redis.ResponseError as error:  # one key is of another type, or Redis is full: it answers
-            raise StoreError(f"{self._address} refuses a command ({error}): see its configuration") from None
+        except redis.ResponseError as error:  # Redis is reachable, but a key has another type, or memory is full
+            raise StoreError(f"{self._address} refuses a command ({error}): check its configuration") from None
         except redis.RedisError as error:
-            self._why = f"{self._address} is out of reach ({error}): see that Redis runs"
+            self._why = f"{self._address} is out of reach ({error}): check that Redis runs"
             self._down_until = time.monotonic() + _PAUSE_SECONDS
             raise StoreError(self._why) from None
 
     @contextmanager
-    def _changing(self) -> Iterator[redis.client.Pipeline]:
-        """Change the withdrawn sales, and return when every process of the fleet has had the time to look."""
-        with self._reached(), self._server.pipeline(transaction=True) as pipeline:
+    def _withdrawn_change(self) -> Iterator[redis.client.Pipeline]:
+        """Change the withdrawn sales in a transaction, then wait until every process of the fleet has polled."""
+        with self._store_errors(), self._server.pipeline(transaction=True) as pipeline:
             yield pipeline
             pipeline.incr(self._key("withdrawn:version"))
             pipeline.execute()
         self.poll()
         time.sleep(3 * self._poll_seconds)
 
-    def _opened(self, name: str, folder: Path) -> Snapshot:
+    def _open_copy(self, name: str, folder: Path) -> Snapshot:
         return Snapshot.open(folder, users=partial(_RedisUsers, self, f"snapshot:{name}:user:"))
 
     def _fetch(self, name: str, folder: Path) -> None:
-        with self._reached():
+        with self._store_errors():
             files = self._server.hgetall(self._key(f"snapshot:{name}"))
         if not files:
             raise SnapshotError(
@@ -224,7 +229,7 @@ class RedisStore:
             try:
                 put_in_place(aside, folder)
             except OSError:
-                if not folder.exists():  # else another process of this machine was faster
+                if not folder.exists():  # otherwise another process of this machine fetched it first
                     raise
 
 
@@ -242,23 +247,23 @@ class _RedisUsers:
         return None if data is None else self._packing.unpack(data)
 
     def sample(self, count: int) -> Sequence[str]:  # noqa: ARG002
-        """Return nobody: asking for some would read through all keys."""
+        """Return no users: Redis could only find some by a scan of all keys."""
         return []
 
 
 def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
-    """Copy the current snapshot into Redis, and make it the one that the fleet serves; return its name.
+    """Copy the current snapshot to Redis, make it the one that the fleet serves, and return its name.
 
-    What is there already is not copied again; a push that was killed is done again by the same call.
+    Idempotent: a snapshot that is already in Redis is not copied again, and an interrupted push can be repeated.
 
     Args:
-        settings: Of the store.
+        settings: The store's settings.
         snapshots: The folder of snapshots.
-        progress: Called with the users done, and all of them.
+        progress: Called with the number of users copied so far and in all.
 
     Raises:
-        SnapshotError: If there is no current snapshot, or a damaged one.
-        StoreError: If Redis is out of reach.
+        SnapshotError: If there is no current snapshot, or it is damaged.
+        StoreError: If Redis is unreachable.
     """
     name = snapshot_store.current(snapshots)
     if name is None:
@@ -276,7 +281,7 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
         server.set(f"{settings.prefix}current", name)
     except redis.RedisError as error:
         raise StoreError(
-            f"{without_password(settings.url)} is out of reach ({error}): see that Redis runs, then push again"
+            f"{without_password(settings.url)} is out of reach ({error}): check that Redis runs, then push again"
         ) from None
     finally:
         server.close()
@@ -303,6 +308,6 @@ def _connect(settings: StoreSettings, timeout: float | None = None) -> redis.Red
 
 
 def without_password(url: str) -> str:
-    """Return an address as it may be shown."""
+    """Return an address without its user name and password."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,4 +1,4 @@
-"""Running sessions in LMDB: one memory-mapped file a day, which all processes of a machine share."""
+"""Running sessions in LMDB: one memory-mapped file per day, shared by all processes of a machine."""
 
 import shutil
 import threading
@@ -15,15 +15,15 @@ from serving.clocks import Clock
 from serving.stores.base import SessionEvent
 from serving.stores.recent_users import RecentUsers
 
-_MAP_BYTES = 1 << 36  # a limit of the address space, not of the disk
-_MOST = 100  # events kept of a user and day
+_MAP_BYTES = 1 << 36  # address space that LMDB reserves, not disk space
+_MAX_EVENTS = 100  # stored per user and day
 
 
 class SessionFiles:
-    """What users did today and yesterday; days before are removed.
+    """Users' events of today and yesterday; files of earlier days are removed.
 
-    A killed process loses nothing, a machine that loses its power may lose a session: the night learns of events from
-    the log.
+    Events survive the end of a process but not always a power failure: files are not synced, since the nightly run
+    reads events from the durable log.
     """
 
     def __init__(self, folder: Path, clock: Clock):
@@ -34,7 +34,7 @@ class SessionFiles:
         self._opening = threading.Lock()
 
     def get(self, user_id: str, since: int) -> list[SessionEvent]:
-        """Return what a user did from an instant on, the latest last."""
+        """Return a user's events from an instant on, in the order in which they were added."""
         key = encode_user(user_id)
         found: list[SessionEvent] = []
         if not self._recent.may_have_events(key, since):
@@ -42,20 +42,20 @@ class SessionFiles:
         today = self._clock() // DAY
         try:
             for day in range(max(since // DAY, today - 1), today + 1):
-                with self._file(day).begin() as transaction:
+                with self._day_file(day).begin() as transaction:
                     found += _events(transaction.get(key))
         except (lmdb.Error, ValueError) as error:
             raise StoreError(f"{self._folder} cannot be read ({error}): check the disk, or remove it") from None
         return [event for event in found if event.occurred_at >= since]
 
     def add(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add what some users did, all or nothing."""
+        """Add events to users' sessions, all or none of them."""
         try:
-            with self._file(self._clock() // DAY).begin(write=True) as transaction:
+            with self._day_file(self._clock() // DAY).begin(write=True) as transaction:
                 for user_id, of_user in events.items():
                     key = encode_user(user_id)
-                    # An event that is delivered again is the same event.
-                    known = list(dict.fromkeys([*_events(transaction.get(key)), *of_user]))[-_MOST:]
+                    # An event that is delivered twice counts once.
+                    known = list(dict.fromkeys([*_events(transaction.get(key)), *of_user]))[-_MAX_EVENTS:]
                     transaction.put(key, orjson.dumps(known, default=tuple))
                     self._recent.note(key, max(event.occurred_at for event in of_user))
         except lmdb.Error as error:
@@ -67,10 +67,10 @@ class SessionFiles:
             file.close()
         self._recent.close()
 
-    def _file(self, day: int) -> lmdb.Environment:
-        return self._days.get(day) or self._opened(day)
+    def _day_file(self, day: int) -> lmdb.Environment:
+        return self._days.get(day) or self._open_day(day)
 
-    def _opened(self, day: int) -> lmdb.Environment:
+    def _open_day(self, day: int) -> lmdb.Environment:
         with self._opening:
             if day not in self._days:
                 self._remove_before(day - 1)
@@ -80,7 +80,7 @@ class SessionFiles:
                     file = lmdb.open(str(path), map_size=_MAP_BYTES, sync=False, max_readers=2048)
                 except lmdb.Error as error:
                     raise StoreError(f"{path} cannot be opened ({error}): check the disk, or remove it") from None
-                file.reader_check()  # frees the places of killed processes
+                file.reader_check()  # frees the reader slots of killed processes
                 self._days[day] = file
             return self._days[day]
 
@@ -88,7 +88,7 @@ class SessionFiles:
         for path in self._folder.glob("[0-9]*"):
             if int(path.name) < day:
                 shutil.rmtree(path, ignore_errors=True)
-        for old in [known for known in self._days if known < day - 1]:  # nobody reads these any more
+        for old in [known for known in self._days if known < day - 1]:  # no longer read by any thread
             self._days.pop(old).close()
 
 

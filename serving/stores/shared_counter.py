@@ -1,4 +1,4 @@
-"""A number in a file that all processes of a machine see change at once."""
+"""A counter in shared memory, whose changes all processes of a machine see at once."""
 
 import mmap
 import struct
@@ -10,7 +10,7 @@ _NUMBER = struct.Struct("<Q")
 
 
 class SharedCounter:
-    """Counts up in shared memory: reading takes no system call."""
+    """Counts in a memory-mapped file; reading it takes no system call."""
 
     def __init__(self, path: Path):
         self._folder = path.parent
@@ -29,5 +29,5 @@ class SharedCounter:
             _NUMBER.pack_into(self._memory, 0, self.value() + 1)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._memory.close()

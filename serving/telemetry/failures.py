@@ -1,4 +1,4 @@
-"""Pages that are not made of the user's ranking though they should be: counted, and logged without flooding the log."""
+"""Counts and logs, at a limited rate, the pages that could not be made from the user's ranking."""
 
 import logging
 import traceback
@@ -8,17 +8,17 @@ from recsys.errors import DamagedRecordError
 from serving.telemetry.metrics import Metrics
 
 _MOST_USERS = 10_000
-"""Users who are remembered; after so many, each is logged again."""
+"""Number of users remembered as logged; when it is reached, they are forgotten and may be logged again."""
 _SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 class RankingFailures:
-    """One for the process; any number of threads may note.
+    """The ranking failures of one process; safe for concurrent use by threads.
 
-    A damaged record is logged once for each user, a bug with its stack trace once a minute for each place in the code.
-    No entry names a user: the log of exposures tells by the request id who it was.
+    A damaged record is logged once per user; a bug, with its stack trace, at most once a minute per line of code.
+    No entry names a user: the request id identifies the exposure, which does.
     """
 
     def __init__(self, metrics: Metrics):
@@ -27,7 +27,7 @@ class RankingFailures:
         self._logged_at: dict[object, float] = {}
 
     def note(self, failure: Exception, user_id: str, request_id: str) -> None:
-        """Count and log why a page is not made of the user's ranking."""
+        """Count and log why a page is not made from the user's ranking."""
         if isinstance(failure, DamagedRecordError):
             self._count.labels("damaged_record").inc()
             self._log_damage(failure, user_id, request_id)
@@ -45,11 +45,11 @@ class RankingFailures:
 
     def _log_bug(self, failure: Exception, request_id: str) -> None:
         frames = traceback.extract_tb(failure.__traceback__)
-        place = (type(failure), frames[-1].filename, frames[-1].lineno)
+        origin = (type(failure), frames[-1].filename, frames[-1].lineno)
         now = monotonic()
-        if now - self._logged_at.get(place, -_SECONDS) < _SECONDS:
+        if now - self._logged_at.get(origin, -_SECONDS) < _SECONDS:
             return
-        self._logged_at[place] = now
-        # Frames and type only: the message of an unexpected error may hold a user's id.
+        self._logged_at[origin] = now
+        # Stack frames and type only: the message of an unexpected error may contain a user's id.
         trace = "".join(frames.format())
         _log.error("page %s shows popular sales: ranking failed with %s\n%s", request_id, type(failure).__name__, trace)

@@ -1,4 +1,4 @@
-"""The service's log: text for people, or one JSON object a line for machines."""
+"""The service's log: text for people, or one JSON object per line for machines."""
 
 import logging
 import time
@@ -12,10 +12,10 @@ _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "ta
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, process, logger, message, and whatever `extra` a record carries."""
+    """Formats a record as JSON: time, level, process, logger, message, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line of JSON."""
+        """Return a record as one line of JSON."""
         line: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(settings: LogSettings) -> None:
-    """Send the log of this process to standard error."""
+    """Configure this process to log to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter()

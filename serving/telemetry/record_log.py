@@ -1,8 +1,8 @@
 """Writes records to log files in the background, so that requests never wait for a disk.
 
-`append` puts a record into a queue. One thread encodes what is queued and writes it, at least every `flush_seconds`:
-a process that is killed loses no more than that. While the disk refuses, records wait; once `max_queued` wait, the ones
-that stay are drawn so that each had the same chance. A durable log makes its caller wait for the disk instead.
+`append` puts a record into a queue. One thread encodes and writes the queued records at least every `flush_seconds`:
+a process that is killed loses no more than that. While the disk cannot be written, records wait; if more than
+`max_queued` wait, a uniform random sample of them stays. A durable log makes its callers wait for the disk instead.
 """
 
 import logging
@@ -21,7 +21,7 @@ from recsys.logs.log_files import LogFile
 from serving.errors import NotRecordedError
 
 Record = TypeVar("Record")
-# Encoding holds the interpreter, writing lets go of it: 64 records keep a request waiting for 0.4 ms at most.
+# Encoding holds the interpreter lock, writing releases it: 64 records delay a request by at most 0.4 ms.
 _CHUNK = 64
 _MAX_BACKOFF_SECONDS = 2.0
 
@@ -29,34 +29,34 @@ _log = logging.getLogger(__name__)
 
 
 class LogState(NamedTuple):
-    """How a log does."""
+    """The state of a log."""
 
     queued: int
     """Records that wait to be written."""
     written: int
     lost: int
-    """Records that found no room, could not be encoded, or were refused by the disk until the log was closed."""
+    """Records that found no room in the queue, could not be encoded, or were not written when the log was closed."""
     files: int
-    """Log files begun."""
+    """Number of log files begun."""
     problem: str | None
-    """Why records wait; None while they are written."""
+    """Why records cannot be written; None while they can."""
 
 
 class RecordLog(Generic[Record]):
-    """A log of one process; any number of threads may append.
+    """A log of one process; safe for concurrent use by threads.
 
     Args:
-        folder: Where the log files go; it is made when the first record is written.
-        name: What the names of log files begin with.
-        encode: Returns a record as one JSON line, with its line feed.
-        flush_seconds: A record is handed to the system within this time.
-        durable: Whether `append` waits until the record is on the disk; those who wait together share one flush.
+        folder: The folder of the log files, created with the first record.
+        name: The prefix of the log files' names.
+        encode: Returns a record as one JSON line, including the line feed.
+        flush_seconds: The time within which a record is passed to the operating system.
+        durable: Whether `append` waits until the record is on disk; concurrent callers share one sync.
         timeout_seconds: How long a durable `append` waits.
-        max_queued: Records that may wait; as many again may be on their way to the disk.
-        file_bytes: A log file is finished when it has reached this size,
-        file_seconds: or this age.
-        seed: Of the draw of records that stay when there is no room for all.
-        new_file: Creates a log file of a name in a folder.
+        max_queued: Maximum length of the queue; up to the same number of records may be in the course of being written.
+        file_bytes: The size at which a log file is finished.
+        file_seconds: The age at which a log file is finished.
+        seed: Seed of the sample of records that stay when there is no room for all.
+        new_file: Creates a log file with a given name in a folder.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RecordLog(Generic[Record]):
         self._thread: threading.Thread | None = None
 
         self._queue: deque[Any] = deque()  # records, or lines where the log is durable
-        self._overflowed = 0  # records that found no room since the queue was last taken
+        self._overflowed = 0  # records that found no room since the queue was last emptied
         self._taken: deque[Any] = deque()
         self._chunk: list[bytes] = []
         self._file: LogFile | None = None
@@ -97,7 +97,7 @@ class RecordLog(Generic[Record]):
         """Log a record.
 
         Raises:
-            NotRecordedError: If the log is durable and the record is not on the disk in time, or there is no room.
+            NotRecordedError: If the log is durable, and the record is not on disk before the timeout or finds no room.
         """
         if self._durable:
             self._append_durably([self._encode(record)])
@@ -107,7 +107,7 @@ class RecordLog(Generic[Record]):
             self._overflow(record)
 
     def append_all(self, records: Sequence[Record]) -> None:
-        """Log some records; a durable log takes all or none, and waits once for all of them.
+        """Log several records; a durable log accepts all or none of them, and waits once for all.
 
         Raises:
             NotRecordedError: As `append`.
@@ -119,42 +119,42 @@ class RecordLog(Generic[Record]):
                 self.append(record)
 
     def state(self) -> LogState:
-        """Return how the log does."""
+        """Return the state of the log."""
         queued = len(self._queue) + len(self._taken) + len(self._chunk)
         return LogState(queued, self._written, self._lost, self._files, self._problem)
 
     def start(self) -> None:
-        """Write in the background until closed; to be called after the last fork."""
+        """Start the writing thread; call it after the last fork."""
         self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Write all that is queued, and finish the log file; what the disk refuses then, or comes later, is lost."""
+        """Write all queued records and finish the log file; records that fail then, or are appended later, are lost."""
         self._max_queued, self._file_seconds = 0, 0.0
         self._closed.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
         self._flush()
-        self._give_up()
+        self._drop_unwritten()
 
     def _overflow(self, record: Record) -> None:
-        """Keep a record instead of another one, or lose it.
+        """Replace a random queued record by a new one, or drop the new one, so that a uniform random sample stays.
 
         Source:
-            Algorithm R of Vitter 1985: of n records since the queue was taken, each is among the k that stay with
-            probability k / n.
+            Algorithm R of Vitter 1985: of n records since the queue was last emptied, each is among the k that stay
+            with probability k / n.
         """
         with self._lock:
             room = len(self._queue)
-            if room < self._max_queued:  # it was taken meanwhile
+            if room < self._max_queued:  # the queue was emptied meanwhile
                 self._queue.append(record)
                 return
             self._lost += 1
             self._overflowed += 1
-            place = self._random.randrange(room + self._overflowed)
-            if place < room:
-                self._queue[place] = record
+            index = self._random.randrange(room + self._overflowed)
+            if index < room:
+                self._queue[index] = record
 
     def _append_durably(self, lines: Sequence[bytes]) -> None:
         with self._lock:
@@ -187,16 +187,16 @@ class RecordLog(Generic[Record]):
         try:
             self._write_queued()
             self._finish_file(self._file_seconds)
-        except Exception as error:  # nothing may end the thread: what was not written is tried again
+        except Exception as error:  # the thread must not end: what was not written is retried
             self._fail(error)
         else:
             if self._problem is not None:
-                _log.info("%s are written again", self._name)
+                _log.info("%s can be written again", self._name)
             self._problem, self._backoff = None, 0.0
 
     def _write_queued(self) -> None:
         self._write_taken()
-        # All at once: a part of the queue would not be a fair draw of those that found no room.
+        # The whole queue at once: a part of it would not be a uniform sample.
         with self._lock:
             self._overflowed = 0
             self._taken.extend([self._queue.popleft() for _ in range(len(self._queue))])
@@ -216,16 +216,18 @@ class RecordLog(Generic[Record]):
                 self._finish_file()
 
     def _fill_chunk(self) -> bool:
-        """Encode the next records, unless some are still to be written, and tell whether there are any."""
+        """Encode the next chunk unless one is still to be written; tell whether there is anything to write."""
         while self._taken and not self._chunk:
             records = [self._taken.popleft() for _ in range(min(_CHUNK, len(self._taken)))]
-            self._chunk = records if self._durable else [line for record in records if (line := self._line(record))]
+            self._chunk = (
+                records if self._durable else [line for record in records if (line := self._encode_or_drop(record))]
+            )
         return bool(self._chunk)
 
-    def _line(self, record: Record) -> bytes:
+    def _encode_or_drop(self, record: Record) -> bytes:
         try:
             return self._encode(record)
-        except Exception:  # one record that cannot be encoded must not hold up the others
+        except Exception:  # one such record must not block the others
             if not self._unencodable:
                 _log.exception("%s: a record cannot be encoded and is lost; further ones are only counted", self._name)
             with self._lock:
@@ -247,7 +249,7 @@ class RecordLog(Generic[Record]):
             log_file.finish()
 
     def _fail(self, error: Exception) -> None:
-        with suppress(OSError):  # its lines are whole, so others may have it; the next try begins a new one
+        with suppress(OSError):  # its lines are complete, so it can be read; the next attempt begins a new one
             self._finish_file()
         problem = f"{self._name} cannot be written to {self._folder} ({error}): make room, or correct its permissions"
         if self._problem is None:
@@ -255,10 +257,10 @@ class RecordLog(Generic[Record]):
         self._problem = problem
         self._backoff = min(2 * self._backoff or self._flush_seconds, _MAX_BACKOFF_SECONDS)
 
-    def _give_up(self) -> None:
+    def _drop_unwritten(self) -> None:
         left = self.state().queued
         if left:
             self._lost += left
-            _log.error("%d records are lost: %s", left, self._problem)
+            _log.error("records lost: %d (%s)", left, self._problem)
         for records in (self._queue, self._taken, self._chunk):
             records.clear()

@@ -1,4 +1,4 @@
-"""Hands each answer to the log of exposures, to the metrics, and where its ranking failed to the log."""
+"""Passes each answer to the exposure log and the metrics, and a failed ranking to the service's log."""
 
 from time import perf_counter
 
@@ -15,11 +15,11 @@ _LEVELS = {
     value.number: value.name.removeprefix("FALLBACK_LEVEL_").lower() for value in pb.FallbackLevel.DESCRIPTOR.values
 }
 
-_NOTHING: dict[str, str] = {}
+_NO_ATTRIBUTES: dict[str, str] = {}
 
 
 class Recorder:
-    """One for the process; any number of threads may record."""
+    """Records the answers of one process; safe for concurrent use by threads."""
 
     def __init__(self, exposures: RecordLog[Exposure] | None, metrics: Metrics):
         self._exposures = exposures
@@ -32,7 +32,7 @@ class Recorder:
         """Record an answer before it is sent.
 
         Raises:
-            NotRecordedError: If the log is durable, and cannot be written.
+            NotRecordedError: If the exposure log is durable and cannot be written.
         """
         ranked = perf_counter()
         page = answer.page
@@ -41,11 +41,11 @@ class Recorder:
         level = _LEVELS[page.level]
         if self._exposures is not None:
             self._exposures.append(_exposure(request, page, top_sales, now, request_id, level))
-        variant = _variant(request.assignment) if request.assignment else ""
+        variant = _variant_label(request.assignment) if request.assignment else ""
         self._metrics.answered((page.policy, level, variant, ranked - started, perf_counter() - ranked))
 
 
-def _variant(assigned: Assignment) -> str:
+def _variant_label(assigned: Assignment) -> str:
     return f"{assigned.experiment}/{assigned.variant}"
 
 
@@ -65,7 +65,7 @@ def _exposure(
         request.n,
         page.picks,
         top_sales.sale_ids,
-        dict(request.attributes) if request.attributes else _NOTHING,
+        dict(request.attributes) if request.attributes else _NO_ATTRIBUTES,
         tuple(visit.sale_id for visit in request.session) if page.uses_session else (),
         tuple(page.rules),
         page.assignment(request),

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, where they are configured."""
+"""OpenTelemetry traces, if they are configured."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -8,25 +8,25 @@ import grpc
 from recsys.config.serving import TracingSettings
 from recsys.errors import ConfigurationError
 
-_EXPORT_SECONDS = 2  # a collector that is down holds up the end of the service for so long
-_NOTHING: AbstractContextManager[Any] = nullcontext()
+_EXPORT_SECONDS = 2  # the longest that a collector that is down delays the shutdown
+_NO_SPAN: AbstractContextManager[Any] = nullcontext()
 
 
 class Tracer:
-    """Traces nothing."""
+    """The tracer of a service without tracing."""
 
     is_on = False
 
     def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:  # noqa: ARG002
-        """Trace a request."""
-        return _NOTHING
+        """Return a context that traces nothing."""
+        return _NO_SPAN
 
     def close(self) -> None:
-        """Send what is left."""
+        """Do nothing."""
 
 
 class OpenTelemetryTracer(Tracer):
-    """Sends a share of the requests, and those that their callers trace, to a collector.
+    """Sends to a collector a sample of the requests, and those whose callers trace them.
 
     Raises:
         ConfigurationError: If OpenTelemetry is not installed.
@@ -60,17 +60,17 @@ class OpenTelemetryTracer(Tracer):
         self._kind = SpanKind.SERVER
 
     def span(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Any]:
-        """Trace a request, within its caller's trace where it sends one."""
+        """Trace a request, as part of its caller's trace if the caller sends one."""
         metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
         parent = self._propagator.extract(metadata)
         attributes = {"rpc.system": "grpc", "rpc.method": method}
         return self._tracer.start_as_current_span(method, parent, kind=self._kind, attributes=attributes)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
 
 def make_tracer(settings: TracingSettings | None) -> Tracer:
-    """Return what traces requests."""
+    """Return the tracer for the settings; one that traces nothing without settings."""
     return Tracer() if settings is None else OpenTelemetryTracer(settings)

@@ -45,7 +45,7 @@ def test_instants_are_timestamps_whose_names_end_in_time(file):
 
 
 @pytest.mark.parametrize("file", [recommendations_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR], ids=lambda file: file.name)
-def test_numbers_of_fields_have_no_gap(file):
+def test_field_numbers_have_no_gap(file):
     for message in file.message_types_by_name.values():
         numbers = sorted(field.number for field in message.fields)
         assert numbers == list(range(1, len(numbers) + 1)), message.name

@@ -34,7 +34,7 @@ KINDS = {"sales": pa.int32(), "scores": pa.float32(), "reasons": pa.uint8(), "co
 
 
 class FakeClock:
-    """Stands still until a test moves it."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.micros = to_micros(AS_OF)
@@ -48,7 +48,7 @@ class FakeClock:
 
 
 def sale(sale_id: str, opens: float = -1, closes: float = 24, **others: object) -> SnapshotSale:
-    """A sale open from and until some hours after `as_of`."""
+    """A sale whose window is given in hours after `as_of`."""
     window = (AS_OF + timedelta(hours=opens), AS_OF + timedelta(hours=closes))
     return SnapshotSale(sale_id, f"Title of {sale_id}", *window, **others)
 
@@ -116,14 +116,14 @@ class Shop:
         return name
 
     def load(self, *arguments: object, **changes: object) -> TopSales:
-        """Write a snapshot, and return what answers from it."""
+        """Write a snapshot, and return the state that answers from it."""
         return TopSales.of(Snapshot.open(self.root / self.write(*arguments, **changes)))
 
     def point_at(self, name: str) -> None:
         snapshot_store.publish(self.root, name, AS_OF)
 
     def serve(self, clock: Callable[[], int] | None = None, **settings: object) -> Server:
-        """Start a service on a free port, with the shop's clock, that looks for snapshots all the time."""
+        """Start a service on a free port, with the shop's clock, that polls for snapshots every 10 ms."""
         defaults = {"port": 0, "admin_port": 0, "metrics_port": None, "workers": 1, "poll_seconds": 0.01, "threads": 4}
         settings = ServingSettings(**{**defaults, **settings})
         return self.services.enter_context(start_server(settings, self.root.parent, clock or self.clock))
@@ -140,13 +140,13 @@ def shop(tmp_path) -> Iterator[Shop]:
 
 @pytest.fixture(scope="session")
 def ranked_shop(tmp_path_factory) -> RankedShop:
-    """What a night knew of 22 users and 40 sales; it writes snapshots that can rank sessions."""
+    """The data of a nightly run with 22 users and 40 sales; it writes snapshots that can rank sessions."""
     return RankedShop.made(tmp_path_factory.mktemp("night") / "ranker")
 
 
 @pytest.fixture
 def night(shop, ranked_shop) -> RankedShop:
-    """The same, and its snapshot is the shop's current one."""
+    """The same data, whose snapshot is the shop's current one."""
     shop.point_at(ranked_shop.write(shop.root))
     return ranked_shop
 
@@ -159,7 +159,7 @@ def new_shop() -> Callable[[Path], Shop]:
 
 @pytest.fixture(scope="session")
 def make_sale() -> Callable[..., SnapshotSale]:
-    """Make a sale that is open from and until some hours after `as_of`."""
+    """Make a sale whose window is given in hours after `as_of`."""
     return sale
 
 

@@ -1,4 +1,4 @@
-"""What nobody sends who means well: malformed, huge, half and too many requests."""
+"""Hostile clients: malformed, huge, incomplete and too many requests."""
 
 import threading
 import time
@@ -26,12 +26,12 @@ USER = "a-very-secret-user"
 EXPECTED = {"OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "NOT_FOUND", "FAILED_PRECONDITION"}
 MEGABYTE = 1 << 20
 _POISON = [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\xc3\x28"]
-"""The largest number, one without an end, a length of 2 GB, and a byte sequence that is no UTF-8."""
+"""The largest varint, one without an end, a length of 2 GB, and bytes that are not UTF-8."""
 
 
 @pytest.fixture
 def service(published, tmp_path) -> Iterator[RealService]:
-    """One process, so that its memory can be watched, whose log names each request."""
+    """A service with one process, so that its memory can be measured, which logs each request."""
     with RealService(
         tmp_path, workers=1, poll_seconds=0.2, log={"requests": True, "format": "json"}
     ).start() as service:
@@ -39,7 +39,7 @@ def service(published, tmp_path) -> Iterator[RealService]:
 
 
 def send(channel: grpc.Channel, method: str, data: bytes, **options: object) -> str:
-    """Send bytes as they are, and return the status code's name."""
+    """Send raw bytes, and return the name of the status code."""
     try:
         channel.unary_unary(method)(data, timeout=PATIENCE, **options)
     except grpc.RpcError as error:
@@ -53,7 +53,7 @@ def answers_well(service: RealService) -> bool:
 
 
 def valid_messages() -> dict[str, list[bytes]]:
-    """Requests that hold every field there is; those that change something name a sale that is not there."""
+    """Requests with every field set; those that change something name a sale that does not exist."""
     ids = [f"s{number:02d}" for number in range(5)]
     page = pb.GetTopSalesRequest(
         user_id=USER, n=7, policy="meta", session_sale_ids=ids, attributes={"market": "FR", "channel": "mail"},
@@ -74,7 +74,7 @@ def valid_messages() -> dict[str, list[bytes]]:
 
 
 def extreme_messages() -> dict[str, list[bytes]]:
-    """Requests whose values are as far off as the wire allows."""
+    """Requests with the most extreme values that the wire format allows."""
     numbers = (-(1 << 31), -1, 101, (1 << 31) - 1)
     texts = ("x" * 257, "é" * 200, "\0" * 300, "x" * 100_000)
     pages = [pb.GetTopSalesRequest(user_id=USER, n=n) for n in numbers]
@@ -104,25 +104,25 @@ def extreme_messages() -> dict[str, list[bytes]]:
 
 
 def mutated(random: Random, message: bytes) -> bytes:
-    """Flip, cut, repeat or put in some bytes; or take none of the message at all."""
+    """Flip, cut, repeat or insert some bytes, or replace the whole message."""
     data = bytearray(message)
     for _ in range(random.randint(1, 3)):
-        place, change = random.randrange(len(data) + 1), random.random()
+        offset, change = random.randrange(len(data) + 1), random.random()
         if change < 0.6:
-            data[place : place + 1] = random.randbytes(1)
+            data[offset : offset + 1] = random.randbytes(1)
         elif change < 0.7:
-            del data[place:]
+            del data[offset:]
         elif change < 0.8:
-            data[place:place] = data[:place]
+            data[offset:offset] = data[:offset]
         elif change < 0.9:
-            data[place:place] = random.choice(_POISON)
+            data[offset:offset] = random.choice(_POISON)
         else:
             data = bytearray(random.randbytes(random.randrange(300)))
     return bytes(data[:10_000])
 
 
 def bombard(channels: Sequence[grpc.Channel], requests: Sequence[tuple[int, str, bytes]]) -> Counter[str]:
-    """Send requests, each on the channel of its number, from four threads; return how often each code came."""
+    """Send requests from four threads, spread over the channels; return the number of answers by status code."""
     codes: Counter[str] = Counter()
 
     def work(first: int) -> None:
@@ -136,7 +136,7 @@ def bombard(channels: Sequence[grpc.Channel], requests: Sequence[tuple[int, str,
     return codes
 
 
-def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(service):
+def test_ten_thousand_malformed_requests_cause_no_error_and_no_stack_trace(service):
     random, valid = Random(5), valid_messages()
     methods = 8 * [method for method in valid if method.startswith(PUBLIC)] + [m for m in valid if m.startswith(ADMIN)]
     chosen = [random.choice(methods) for _ in range(10_000)]
@@ -149,7 +149,7 @@ def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(servic
         grown = process.memory_info().rss - before
     assert codes.keys() <= EXPECTED
     assert codes["INVALID_ARGUMENT"] > 3000
-    assert codes["OK"] > 300  # mutations that a message survives
+    assert codes["OK"] > 300  # mutations that leave a valid message
     assert grown < 8 * MEGABYTE, f"{grown / MEGABYTE:.1f} MB"
     assert answers_well(service)
     assert USER not in service.log()
@@ -157,7 +157,7 @@ def test_ten_thousand_malformed_requests_break_nothing_and_leave_no_trace(servic
 
 
 @pytest.mark.parametrize("method", list(extreme_messages()))
-def test_value_that_is_far_off_is_refused_with_its_rule(published, method):
+def test_extreme_value_is_refused_with_its_rule(published, method):
     server = published.serve()
     target = server.target if method.startswith(PUBLIC) else server.admin_target
     with grpc.insecure_channel(target) as channel:
@@ -176,7 +176,7 @@ TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200
 
 @pytest.fixture(scope="module")
 def answering(new_shop, make_sale, tmp_path_factory) -> Iterator[grpc.Channel]:
-    """A connection to a service that asks for tokens where they are sent."""
+    """A connection to a service of one sale."""
     shop = new_shop(tmp_path_factory.mktemp("shop") / "snapshots")
     shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]})
     with shop.services, grpc.insecure_channel(shop.serve().target) as channel:
@@ -204,7 +204,7 @@ def test_message_above_the_limit_is_resource_exhausted(published):
         assert send(channel, PUBLIC + "GetTopSales", b"\xff" * 10_000) == "INVALID_ARGUMENT"
 
 
-def test_more_requests_at_a_time_than_the_limit_are_resource_exhausted(published, monkeypatch):
+def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(published, monkeypatch):
     server = published.serve(limits={"max_concurrent": 5})
     free, answer = threading.Event(), TopSales.answer
 
@@ -221,11 +221,11 @@ def test_more_requests_at_a_time_than_the_limit_are_resource_exhausted(published
         assert Counter(call.code().name for call in running) == {"OK": 5, "RESOURCE_EXHAUSTED": 35}
         assert [send(channel, PUBLIC + "GetTopSales", b"") for _ in range(10)] == [
             "OK"
-        ] * 10  # none is counted for ever
+        ] * 10  # none is counted permanently
 
 
 def answered_within(target: str, seconds: float, count: int = 20) -> bool:
-    """Tell whether most new connections and their requests are answered in time."""
+    """Tell whether most requests over new connections are answered in time."""
     times = []
     for _ in range(count):
         began = time.monotonic()
@@ -235,7 +235,7 @@ def answered_within(target: str, seconds: float, count: int = 20) -> bool:
     return sorted(times)[count // 2] < seconds
 
 
-def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobody(service):
+def test_client_with_a_thousand_idle_connections_blocks_no_other(service):
     process = psutil.Process(service.workers()[0])
     before = process.num_fds()
     with ExitStack() as stack:
@@ -250,7 +250,7 @@ def test_client_that_opens_a_thousand_connections_and_does_nothing_holds_up_nobo
 
 
 @pytest.mark.parametrize("kind", ["half", "unread"])
-def test_slow_clients_hold_up_nobody(service, kind):
+def test_slow_clients_block_no_other(service, kind):
     batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest(n=100)] * 500).SerializeToString()
     attack: dict[str, Callable] = {
         "half": lambda: half_request(service.target, PUBLIC + "GetTopSales"),
@@ -259,6 +259,6 @@ def test_slow_clients_hold_up_nobody(service, kind):
     with ExitStack() as stack:
         connections = [stack.enter_context(attack[kind]()) for _ in range(40)]
         assert answered_within(service.target, 0.1)
-        assert not any(is_closed(connection) for connection in connections)  # else they were no attack
+        assert not any(is_closed(connection) for connection in connections)  # otherwise they were no attack
     assert answers_well(service)
     assert service.stop() == 0

@@ -20,7 +20,7 @@ from tests.helpers.in_process import InProcess
 
 
 class Recorded(pb_grpc.RecommendationsServicer):
-    """A service that keeps what it was asked, and fails as often as it is told to."""
+    """A service that records its requests, and fails a given number of times."""
 
     def __init__(self) -> None:
         self.requests: list = []
@@ -31,7 +31,7 @@ class Recorded(pb_grpc.RecommendationsServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         if self.failures:
-            context.abort(self.failures.pop(0), "as told")
+            context.abort(self.failures.pop(0), "as requested")
 
     def GetTopSales(self, request, context):  # noqa: N802
         self._keep(request, context)
@@ -70,12 +70,12 @@ def nowhere() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def test_no_service_is_an_error_that_says_how_to_start_one(nowhere):
+def test_missing_service_is_an_error_that_names_the_command(nowhere):
     with pytest.raises(RecsysError, match=f"no service at {nowhere}: start it with 'recsys serve'"):
         top_sales(nowhere, "ann", timeout=10)
 
 
-def test_service_that_does_not_answer_is_an_error_that_says_how_long_it_was_waited_for():
+def test_service_that_does_not_answer_is_an_error_that_names_the_deadline():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(RecsysError, match=rf"no answer from {target} within 0\.1 s"):
@@ -88,7 +88,7 @@ def test_errors_of_the_service_come_back_as_the_same_class(published):
         top_sales(server.target, "ann", n=101, timeout=10)
 
 
-def test_service_without_snapshot_is_told_from_no_service(shop):
+def test_service_without_snapshot_is_distinguished_from_no_service(shop):
     with pytest.raises(SnapshotError, match="no snapshot is loaded"):
         top_sales(shop.serve().target, "ann", timeout=10)
 
@@ -140,7 +140,7 @@ def test_events_carry_the_token_of_their_page(recorded, target):
     assert (third.attribution_token, third.HasField("revenue")) == ("", False)
 
 
-def test_unavailable_service_is_asked_again(recorded, target):
+def test_unavailable_service_is_retried(recorded, target):
     recorded.failures = [grpc.StatusCode.UNAVAILABLE] * 2
     with Client(target, deadline=10) as client:
         assert client.top_sales("ann").policy == "meta"
@@ -150,14 +150,14 @@ def test_unavailable_service_is_asked_again(recorded, target):
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL])
-def test_busy_or_failing_service_is_not_asked_again(recorded, target, code):
+def test_busy_or_failing_service_is_not_retried(recorded, target, code):
     recorded.failures = [code]
-    with Client(target, deadline=10) as client, pytest.raises(RecsysError, match=f"answered {code.name}: as told"):
+    with Client(target, deadline=10) as client, pytest.raises(RecsysError, match=f"answered {code.name}: as requested"):
         client.top_sales("ann")
     assert len(recorded.requests) == 1
 
 
-def test_token_goes_with_each_call(recorded, target):
+def test_token_is_sent_with_each_call(recorded, target):
     with Client(target, deadline=10, token="secret") as client:
         client.top_sales()
         client.record([visit("ann", "s1")])
@@ -166,7 +166,7 @@ def test_token_goes_with_each_call(recorded, target):
     assert [metadata.get("authorization") for metadata in recorded.metadata] == ["Bearer secret"] * 2 + [None]
 
 
-def test_page_of_ones_own_is_shown_where_there_is_no_answer(nowhere):
+def test_fallback_page_is_returned_where_there_is_no_answer(nowhere):
     seen = []
 
     def last_good_page(request: pb.GetTopSalesRequest, error: RecsysError) -> pb.GetTopSalesResponse:
@@ -197,13 +197,13 @@ def test_many_threads_may_use_one_client(published):
     assert pages == [["s00", "s02"]] * 8
 
 
-def test_client_without_admin_port_says_so(target):
+def test_client_without_admin_target_is_an_error(target):
     with Client(target) as client, pytest.raises(RecsysError, match="admin_target == None, must be the address"):
         client.status()
 
 
 class LosesTheFirstAnswer(pb_grpc.RecommendationsServicer):
-    """Records events as the service does, but its first answer is lost on the way."""
+    """Records events as the service does, but its first answer is lost."""
 
     def __init__(self, service: InProcess):
         self._service = service
@@ -217,7 +217,7 @@ class LosesTheFirstAnswer(pb_grpc.RecommendationsServicer):
         return self.answers[-1]
 
 
-def test_event_with_its_time_that_is_sent_again_after_a_lost_answer_has_the_same_id(published):
+def test_event_with_a_time_that_is_retried_after_a_lost_answer_has_the_same_id(published):
     event = visit("ann", "s00", "r-1")
     event.occur_time.FromMicroseconds(published.clock() - SECOND)
     with InProcess(published.root.parent, published.clock) as service:

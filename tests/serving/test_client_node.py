@@ -1,4 +1,4 @@
-"""A website in another language: a Node client that knows the .proto file and nothing else of the project."""
+"""A website in another language: a Node client that uses only the .proto file of the project."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ INSTALL = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory) -> Path:
-    """The client beside the packages that it needs."""
+    """The folder of the client with the packages that it needs."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: install Node 18 or later to test the Node client")
@@ -34,12 +34,12 @@ def client(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def silent() -> str:
-    """Where something listens, and never answers."""
+    """The address of a server that listens but never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_node_client_gets_pages_sends_events_and_meets_errors(shop, night, client, silent):
+def test_node_client_gets_pages_sends_events_and_receives_errors(shop, night, client, silent):
     shop.clock.set(2)
     user_id, sale_id = night.users[0], night.data.catalogue.sale_ids[7]
     server = shop.serve()

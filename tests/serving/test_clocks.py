@@ -14,7 +14,7 @@ def test_system_clock_counts_microseconds():
     assert abs(system_clock() - time.time() * 1e6) < 1e6
 
 
-def test_replay_runs_from_some_hours_after_as_of_at_real_speed():
+def test_replay_runs_from_some_hours_after_as_of_in_real_time():
     elapsed = [5_000_000_000]
     clock = ReplayClock(10.5, lambda: elapsed[0])
     clock.begin(AS_OF)
@@ -23,13 +23,13 @@ def test_replay_runs_from_some_hours_after_as_of_at_real_speed():
     assert clock() == to_micros(AS_OF) + 10.5 * HOUR + 3
 
 
-def test_replay_that_runs_is_not_started_again():
+def test_running_replay_is_not_started_again():
     clock = ReplayClock(0.0, lambda: 0)
     clock.begin(AS_OF)
     clock.begin(datetime(2030, 1, 1, tzinfo=UTC))
     assert clock() == to_micros(AS_OF)
 
 
-def test_replay_must_have_begun():
+def test_replay_needs_a_snapshot():
     with pytest.raises(SnapshotError, match="no snapshot is loaded"):
         ReplayClock(0.0)()

@@ -11,6 +11,6 @@ def test_every_error_has_a_status_code():
     assert all(any(base in STATUS_CODES for base in kind.__mro__) for kind in kinds)
 
 
-def test_the_caller_is_blamed_only_for_what_he_sent():
+def test_invalid_argument_is_only_for_errors_of_the_caller():
     blamed = {kind for kind, code in STATUS_CODES.items() if code == grpc.StatusCode.INVALID_ARGUMENT}
     assert blamed == {errors.ConfigurationError, errors.InputError}

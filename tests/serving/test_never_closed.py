@@ -1,4 +1,4 @@
-"""A closed sale is never shown: searched for on random shops and days; leaks are planted, and each is found."""
+"""A closed sale is never shown: a search on random shops and days, which finds each planted leak."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -21,7 +21,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.instants import HOUR
 from recsys.rules import PageRules
-from serving.answers.open_sales import Doorkeeper, OpenSales
+from serving.answers.open_sales import OpenSales, OpenSalesFinder
 from serving.answers.page_making import PageMaker
 from serving.answers.pages import PageRequest
 from serving.api.requests import page_request
@@ -44,12 +44,12 @@ def test_no_closed_sale_at_any_edge_by_any_path(any_shop):
     search_edges(any_shop)
 
 
-def test_no_closed_sale_when_the_clock_steps_over_an_edge_while_the_answer_is_made(any_shop):
+def test_no_closed_sale_when_the_clock_passes_an_edge_while_the_answer_is_made(any_shop):
     search_steps(any_shop)
 
 
 class Day(RuleBasedStateMachine):
-    """A day of a shop: time goes on and back, sales are closed, hidden and shown, snapshots and processes change."""
+    """A day of a shop: the clock moves both ways; sales are closed, hidden and shown; snapshots and workers change."""
 
     night: RankedShop
     folders: Iterator[Path]
@@ -70,7 +70,7 @@ class Day(RuleBasedStateMachine):
         close(self.shop, data.draw(st.sampled_from(sorted(self.shop.windows))))
 
     @precondition(lambda self: any(until is not None for until in self.choices().values()))
-    @rule(data=st.data(), hours=st.integers(5, 30))  # the clock may step by hours while it is asked to hide
+    @rule(data=st.data(), hours=st.integers(5, 30))  # the clock may advance by hours during the call
     def hide_a_sale(self, data: st.DataObject, hours: int) -> None:
         choices = [sale_id for sale_id, until in self.choices().items() if until is not None]
         until = data.draw(st.sampled_from([self.shop.clock.micros + hours * HOUR, 1 << 52]))
@@ -127,18 +127,18 @@ def test_no_closed_sale_on_any_day(day):
     run_state_machine_as_test(day, settings=settings(max_examples=20, stateful_step_count=20, deadline=None))
 
 
-# Leaks that somebody might build in.
+# Planted leaks.
 
 
-def answer_as_of(monkeypatch: pytest.MonkeyPatch, other: Callable[[Doorkeeper, int], int]) -> None:
-    """Take the sales that are open at another instant for those of the present."""
-    open_at = Doorkeeper._open_at
+def answer_as_of(monkeypatch: pytest.MonkeyPatch, other: Callable[[OpenSalesFinder, int], int]) -> None:
+    """Use the sales that are open at another instant."""
+    open_at = OpenSalesFinder._open_at
 
-    def leaking(self: Doorkeeper, now: int, version: int) -> OpenSales:
+    def leaking(self: OpenSalesFinder, now: int, version: int) -> OpenSales:
         right, wrong = (open_at(self, instant, version) for instant in (now, other(self, now)))
         return replace(wrong, since=right.since, until=right.until)
 
-    monkeypatch.setattr(Doorkeeper, "_open_at", leaking)
+    monkeypatch.setattr(OpenSalesFinder, "_open_at", leaking)
 
 
 def keep_the_first_answer(monkeypatch) -> None:
@@ -201,9 +201,9 @@ def test_search_finds_a_planted_leak(tmp_path, ranked_shop, monkeypatch, plant):
 def test_search_finds_an_answer_that_is_sent_after_an_edge(tmp_path, ranked_shop, monkeypatch):
     def answer_once(self: RecommendationsServicer, message: pb.GetTopSalesRequest, context: Call) -> bytes:
         page = self._served().answer(page_request(message, "meta", self._settings.limits), self._clock(), "r-1")[1]
-        self._clock()  # as much later as the answer took
+        self._clock()  # advance by the time that the answer took
         return page
 
-    monkeypatch.setattr(RecommendationsServicer, "_page", answer_once)
+    monkeypatch.setattr(RecommendationsServicer, "_answer_page", answer_once)
     with closing(Shop(tmp_path, ranked_shop)) as shop, pytest.raises(AssertionError):
         search_steps(shop)

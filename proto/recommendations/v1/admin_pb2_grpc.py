@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminStub:
-    """Takes sales off all pages, and tells how the service is.
+    """Closes, hides and shows sales, and reports the status of the service.
     """
 
     def __init__(self, channel):
@@ -63,11 +63,12 @@ class AdminStub:
 
 
 class AdminServicer:
-    """Takes sales off all pages, and tells how the service is.
+    """Closes, hides and shows sales, and reports the status of the service.
     """
 
     def CloseSale(self, request, context):
-        """Ends a sale now, before its time, in every process, before this call returns; survives restarts.
+        """Closes a sale before the end of its window. Takes effect in every process before this call returns, and survives
+        restarts. Final.
 
         Errors: INVALID_ARGUMENT for an empty sale_id.
         """
@@ -76,16 +77,17 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HideSale(self, request, context):
-        """Takes a sale off all pages, in every process, before this call returns; survives restarts.
+        """Hides a sale from all pages. Takes effect in every process before this call returns, and survives restarts.
 
-        Errors: INVALID_ARGUMENT for an empty sale_id or a `until_time` that is past.
+        Errors: INVALID_ARGUMENT for an empty sale_id or an `until_time` in the past; FAILED_PRECONDITION for a sale that
+        is closed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ShowSale(self, request, context):
-        """Shows a hidden sale again, if it is open.
+        """Makes a hidden sale visible again while it is open.
 
         Errors: NOT_FOUND for a sale that is not hidden; FAILED_PRECONDITION for one that was closed, which is final.
         """
@@ -94,14 +96,14 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWithdrawnSales(self, request, context):
-        """Lists the sales that are closed or hidden.
+        """Lists the closed and the hidden sales.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Tells how the process that answers is.
+        """Returns the status of the process that answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +146,7 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin:
-    """Takes sales off all pages, and tells how the service is.
+    """Closes, hides and shows sales, and reports the status of the service.
     """
 
     @staticmethod

@@ -59,9 +59,9 @@ class RecommendationsServicer:
     def GetTopSales(self, request, context):
         """Returns the open sales that the user is most likely to buy, best first.
 
-        Answers whatever fails behind it: an unknown user, a late snapshot or a deadline that is nearly spent lower the
-        `fallback_level`, and never fail the request. Safe to retry; give a `request_id` so that a retry is not counted as
-        another page.
+        Degrades instead of failing: an unknown user, an outdated snapshot or a deadline that is almost reached leads to a
+        fallback, which `fallback_level` names, and never to an error. Safe to retry; give a `request_id` so that a retry
+        is not counted as another page.
         Errors: INVALID_ARGUMENT for an `n` out of range or a policy that the snapshot does not have;
         UNAVAILABLE while no snapshot is loaded.
         """
@@ -70,21 +70,21 @@ class RecommendationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetTopSales(self, request, context):
-        """Returns the pages of many users at once, such as for a mail. Each is right at its own `answer_time`.
+        """Returns the pages of many users at once, for example for a mailing. Each page is correct at its own `answer_time`.
 
-        Errors: as GetTopSales, naming the request that is wrong; then no page is returned.
+        Errors: those of GetTopSales; the message names the invalid request, and no page is returned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordEvents(self, request, context):
-        """Records visits and purchases: for the coming night, for the user's next page (within the running session), and for
-        the page that led to them. Answers when they are on disk. Safe to retry where `occur_time` is given: the same event
-        is counted once.
+        """Records visits and purchases: for the next nightly run, for the user's next page (within the running session), and
+        for the page that led to them. Answers once the events are on disk. Safe to retry where `occur_time` is given: the
+        same event is counted once.
 
-        Errors: INVALID_ARGUMENT naming the event that is wrong, then none is recorded; UNAVAILABLE where they cannot be
-        written: retry.
+        Errors: INVALID_ARGUMENT, naming the invalid event, where no event is recorded; UNAVAILABLE where the events cannot
+        be written: retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""Memory that decays after the checksums were compared: a page comes all the same."""
+"""Records that are damaged after the checksums were compared: a page is answered all the same."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from tests.helpers.asking import answered, shown
 
 POPULAR = pb.FALLBACK_LEVEL_POPULAR
 NOISY = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")
-"""For scores that are no numbers: numpy says once in the service's log that it met one."""
+"""For scores that are NaN: numpy warns of them once in the service's log."""
 
 
 class Failing:
@@ -41,9 +41,7 @@ class Failing:
         (SnapshotError("a file is gone"), "This user's ranking failed: the service's log has the stack trace."),
     ],
 )
-def test_popular_sales_are_shown_for_a_damaged_record_and_for_a_bug_and_each_is_called_what_it_is(
-    shop, make_sale, monkeypatch, error, why
-):
+def test_damaged_record_and_bug_lead_to_popular_sales_with_the_reason(shop, make_sale, monkeypatch, error, why):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
     monkeypatch.setattr(top_sales.snapshot.users, "find", lambda _: Failing(error))
     answer = top_sales.answer(PageRequest("ann", "meta", 2), shop.clock(), "r-1")
@@ -53,14 +51,14 @@ def test_popular_sales_are_shown_for_a_damaged_record_and_for_a_bug_and_each_is_
     assert answer.failure is error
 
 
-def test_bug_that_spoils_the_popular_page_too_is_no_page(shop, make_sale, monkeypatch):
+def test_bug_that_breaks_the_popular_page_too_is_raised(shop, make_sale, monkeypatch):
     top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]})
     monkeypatch.setattr(PageWriter, "write", lambda *_: [][0])
     with pytest.raises(IndexError):
         top_sales.answer(PageRequest("ann", "meta"), shop.clock(), "r-1")
 
 
-def test_side_that_a_damaged_record_cannot_be_compared_with_is_damage(shop, make_sale):
+def test_record_that_is_damaged_for_a_compared_variant_is_damage(shop, make_sale):
     sales, ranking = [make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.25, 0)]}
     top_sales = shop.load(sales, ranking, policies=("als", "meta"))
     damage(top_sales.snapshot, "sales", 9)
@@ -93,7 +91,7 @@ def test_record_that_names_a_sale_twice_is_damage(shop, make_sale):
 
 
 @pytest.mark.parametrize("sale", [40, 70_000, 1 << 31, (1 << 32) - 1])
-def test_event_of_a_sale_that_there_is_not_is_damage(tmp_path, ranked_shop, sale):
+def test_event_of_a_sale_that_does_not_exist_is_damage(tmp_path, ranked_shop, sale):
     top_sales = TopSales.of(Snapshot.open(tmp_path / ranked_shop.write(tmp_path)))
     events = np.memmap(top_sales.snapshot.path / "history_events.bin", EVENTS, "r+")
     events["sales"] = sale
@@ -115,13 +113,13 @@ def damage(snapshot: Snapshot, field: str, value: float) -> None:
 @NOISY
 @settings(max_examples=150)
 @given(st.data())
-def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
+def test_any_damage_to_the_files_of_users_leaves_a_complete_page(damaged, data):
     top_sales, night, now = damaged
     names = sorted(file.name for file in top_sales.snapshot.path.glob("*.bin"))
     file = top_sales.snapshot.path / data.draw(st.sampled_from(names))
     before = file.read_bytes()
-    places = st.integers(0, len(before) - 1)
-    flips = data.draw(st.dictionaries(places, st.integers(1, 255), min_size=1, max_size=40)).items()
+    offsets = st.integers(0, len(before) - 1)
+    flips = data.draw(st.dictionaries(offsets, st.integers(1, 255), min_size=1, max_size=40)).items()
     after = bytearray(before)
     for position, mask in flips:
         after[position] ^= mask
@@ -130,7 +128,7 @@ def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
         for user_id in night.users:
             for asked in ({}, {"session": [Visit(night.sales[1].sale_id)]}, {"explain": True}):
                 response = answered(top_sales, now, user_id, **asked)
-                assert "stack trace" not in response.fallback_reason  # damage is never taken for a bug
+                assert "stack trace" not in response.fallback_reason  # damage is never reported as a bug
                 found = shown(response)
                 assert len(set(found)) == len(found) == min(10, sum(top_sales.open_sales(now).is_open))
     finally:
@@ -139,7 +137,7 @@ def test_any_damage_to_the_files_of_users_leaves_a_whole_page(damaged, data):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory, ranked_shop) -> Iterable:
-    """A snapshot that is opened, to be damaged afterwards."""
+    """A snapshot that is opened first and damaged afterwards."""
     root = tmp_path_factory.mktemp("damaged")
     snapshot = Snapshot.open(root / ranked_shop.write(root))
     return TopSales.of(snapshot), ranked_shop, to_micros(snapshot.as_of)

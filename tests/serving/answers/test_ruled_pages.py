@@ -1,4 +1,4 @@
-"""The shop's rules on pages of the service; what rules do is tested with the rules."""
+"""The shop's rules on pages of the service; the rules themselves are tested in tests/recsys/rules."""
 
 from dataclasses import replace
 

@@ -28,7 +28,7 @@ def test_rules_that_change_nothing_change_no_page(snapshot):
     assert (trial.pages, trial.changed, trial.rules, trial.entered, trial.left) == (2, (), {}, {}, {})
 
 
-def test_pages_with_and_without_rules_are_compared_place_by_place(snapshot):
+def test_pages_with_and_without_rules_are_compared_position_by_position(snapshot):
     trial = rules_trial(snapshot, rules(PIN_C, NO_D), ["ann"], HOME)
     (page,) = trial.changed  # d, a, f without rules; a, c, f with them
     assert page.user_id == "ann"
@@ -37,7 +37,7 @@ def test_pages_with_and_without_rules_are_compared_place_by_place(snapshot):
     assert set(page.applied) == {"pin", "filter"}
 
 
-def test_counts_are_of_all_the_users_asked_for_known_or_not(snapshot):
+def test_counts_are_of_all_requested_users_known_or_not(snapshot):
     trial = rules_trial(snapshot, rules(NO_D), ["ann", "stranger", ""], PageKind("meta", 2, "home", {}))
     # ann: d, a → a, f; the others: f, d → f, c.
     assert (trial.pages, len(trial.changed), trial.changed_share) == (3, 3, 1.0)
@@ -55,7 +55,7 @@ def test_instant_is_ten_hours_after_the_snapshot_unless_it_is_given(snapshot):
     assert len(rules_trial(snapshot, until_ten, ["ann"], HOME, nine).changed) == 1
 
 
-def test_surface_and_attributes_of_the_pages_are_those_asked_for(snapshot):
+def test_pages_have_the_requested_surface_and_attributes(snapshot):
     french_mail = rules(NO_D | {"surface": "mail", "targeting": {"market": "FR"}})
     changed = [
         len(rules_trial(snapshot, french_mail, ["ann"], PageKind("meta", 3, surface, attributes)).changed)
@@ -64,7 +64,7 @@ def test_surface_and_attributes_of_the_pages_are_those_asked_for(snapshot):
     assert changed == [1, 0, 0]
 
 
-def test_what_could_not_be_met_is_counted(snapshot):
+def test_rules_that_could_not_be_met_are_counted(snapshot):
     closed = rules(PIN_C | {"sale_ids": ["b"]})
     trial = rules_trial(snapshot, closed, ["ann", "bob"], HOME)
     assert trial.changed == ()

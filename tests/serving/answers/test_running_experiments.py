@@ -1,4 +1,4 @@
-"""What each side is served from; which pages that makes is tested through the service."""
+"""The policy that each variant is served from; the resulting pages are tested through the service."""
 
 import json
 from datetime import timedelta
@@ -15,7 +15,7 @@ CHAMPION = {"policy": "meta", "model": "champion"}
 
 @pytest.fixture
 def assigned(shop, make_sale, tmp_path):
-    """Return what users' requests become by one experiment, which user `u` overrides."""
+    """Return the requests of users with the assignments of one experiment, which user `u` overrides."""
 
     def assigned(user_ids: list[str], variants: list[dict], pins: dict[str, str], overridden: str = "", **file: object):
         (tmp_path / "pins.json").write_text(json.dumps(pins))
@@ -39,7 +39,7 @@ def assigned(shop, make_sale, tmp_path):
     return assigned
 
 
-def test_sides_that_are_written_alike_are_each_served_from_their_own_pin(assigned):
+def test_variants_of_the_same_policy_are_each_served_from_their_own_pinned_version(assigned):
     holdout = {"key": "held", "seed": "holdout:held:", "share": 0.5, "serve": CHAMPION}
     pins = {"home/default": "3", "home/holdouts/held": "7", "home/themes/1/v0": "8", "home/themes/1/v1": "3"}
     users = ["", *(f"user-{number}" for number in range(20))]
@@ -48,17 +48,17 @@ def test_sides_that_are_written_alike_are_each_served_from_their_own_pin(assigne
     assert policies == {None: "meta", "holdout": "meta@7", "v0": "meta@8", "v1": "meta"}
 
 
-def test_side_names_what_the_others_show_as_far_as_the_snapshot_has_it(assigned):
+def test_variant_is_compared_with_the_others_that_the_snapshot_can_serve(assigned):
     variants = [{"policy": "popularity"}, {"policy": "meta", "rules": False}, {"policy": "als"}]
     variants = [{**each, "weight": weight} for each, weight in zip(variants, (0.5, 0.25, 0.25), strict=True)]
     [request] = assigned(["u"], variants, {}, "v0")
     assert (request.policy, request.follows_rules) == ("popularity", True)
     assert request.other_sides == (OtherSide("meta", False),)
     [lacking] = assigned(["u"], variants, {}, "v2")
-    assert (lacking.policy, lacking.other_sides) == ("popularity", ())  # as it was asked for
+    assert (lacking.policy, lacking.other_sides) == ("popularity", ())  # the requested policy
 
 
-def test_interleaved_side_names_both_teams_and_is_not_served_where_one_is_missing(assigned):
+def test_interleaved_variant_names_both_teams_and_is_not_served_where_one_is_missing(assigned):
     mixed = {"experiment": {"type": "interleave"}}
     [request] = assigned(["ann"], [{"policy": "meta"}, {"policy": "popularity"}], {}, **mixed)
     assert (request.policy, request.interleaved) == ("meta", Interleaved("popularity", ("v0", "v1")))
@@ -66,7 +66,7 @@ def test_interleaved_side_names_both_teams_and_is_not_served_where_one_is_missin
     assert (request.policy, request.interleaved, request.assignment.reason) == ("popularity", None, "fallback")
 
 
-def test_surface_without_a_file_is_left_as_it_is(shop, six):
+def test_request_for_a_surface_without_a_file_is_unchanged(shop, six):
     running = RunningExperiments({}, six.snapshot)
     request = PageRequest("ann", "meta")
     assert running.assigned_request(request, shop.clock()) is request

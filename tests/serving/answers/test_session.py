@@ -17,12 +17,12 @@ from tests.helpers.asking import answered, shown
 from tests.helpers.ranked_shop import RankedShop, Session
 
 TOLERANCE = {"rtol": 2e-5, "atol": 5e-5}
-"""Of scores: the snapshot knows an event's age to a second."""
+"""Tolerance of scores: the snapshot rounds an event's age to seconds."""
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, ranked_shop) -> tuple[TopSales, RankedShop, int]:
-    """What answers from a snapshot with a ranker, the night that made it, and an instant with 12 sales open or more."""
+    """A snapshot with a ranker, the data that it was made from, and an instant with at least 12 open sales."""
     root = tmp_path_factory.mktemp("served")
     top_sales = TopSales.of(Snapshot.open(root / ranked_shop.write(root)))
     now = to_micros(top_sales.snapshot.as_of) + 2 * HOUR
@@ -31,13 +31,13 @@ def served(tmp_path_factory, ranked_shop) -> tuple[TopSales, RankedShop, int]:
 
 
 def best_open(top_sales: TopSales, scores: np.ndarray, now: int) -> list[int]:
-    """The open sales, best first, ties by sale: the brute force of a page."""
+    """The open sales, best first, ties by sale: a page by brute force."""
     is_open = top_sales.open_sales(now).is_open
     return sorted((sale for sale in range(len(scores)) if is_open[sale]), key=lambda sale: (-scores[sale], sale))
 
 
 def assert_is_page_of(response: pb.GetTopSalesResponse, top_sales: TopSales, scores: np.ndarray, now: int) -> None:
-    """A page holds the best sales by these scores, in this order but for what rounding may swap."""
+    """Check that a page holds the best sales by these scores, in their order up to rounding."""
     position = {sale_id: number for number, sale_id in enumerate(top_sales.sale_ids)}
     found = [position[sale_id] for sale_id in shown(response)]
     expected = best_open(top_sales, scores, now)[: len(found)]
@@ -51,9 +51,9 @@ def visits(session: Session) -> list[Visit]:
 
 @pytest.mark.parametrize("policy", ["meta", "collaborative"])
 @given(data=st.data())
-def test_page_with_a_session_is_that_of_the_nights_ranker_on_history_and_session(served, policy, data):
+def test_page_with_a_session_equals_the_nights_ranker_on_history_and_session(served, policy, data):
     top_sales, night, now = served
-    sale_ids = st.sampled_from(night.data.catalogue.sale_ids)  # also of sales that have closed
+    sale_ids = st.sampled_from(night.data.catalogue.sale_ids)  # including sales that have closed
     session = data.draw(st.lists(st.tuples(sale_ids, st.booleans()), min_size=1, max_size=8))
     user_id = data.draw(st.sampled_from(["", "stranger", *night.users]))
     response = answered(top_sales, now, user_id, policy=policy, n=12, session=visits(session))
@@ -62,7 +62,7 @@ def test_page_with_a_session_is_that_of_the_nights_ranker_on_history_and_session
     assert (response.fallback_level, response.fallback_reason) == (pb.FALLBACK_LEVEL_NONE, "")
 
 
-def test_session_changes_the_page_at_once_of_an_anonymous_visitor_too(served):
+def test_session_changes_the_page_at_once_also_of_an_anonymous_visitor(served):
     top_sales, night, now = served
     pages = {}
     for user_id in ("", night.users[0], night.users[5]):
@@ -83,21 +83,21 @@ def test_purchase_counts_as_a_purchase(served):
         assert_is_page_of(response, top_sales, expected[bought], now)
 
 
-def test_stored_ranking_is_what_the_ranker_gives_without_a_session(served):
+def test_stored_ranking_equals_the_rankers_without_a_session(served):
     top_sales, night, now = served
     for user_id in night.users:
         stored = answered(top_sales, now, user_id, n=3)
         made_anew = answered(top_sales, now, user_id, n=3, explain=True)
-        ranked = [sale for sale in stored.sales if sale.HasField("score")]  # the others fill up the page
+        ranked = [sale for sale in stored.sales if sale.HasField("score")]  # the others fill the page up
         assert ranked
-        for kept, again in zip(ranked, made_anew.sales, strict=False):
-            assert again.score == pytest.approx(kept.score, rel=1e-4, abs=2e-4)  # 16-bit steps
-            most, second, *_ = sorted((each.log_odds for each in again.contributions), reverse=True)
-            if kept.sale_id == again.sale_id and most - second > TOLERANCE["atol"]:  # else two reasons are as good
-                assert (kept.reason, kept.reason_text, kept.image_uri) == (
-                    again.reason,
-                    again.reason_text,
-                    again.image_uri,
+        for stored_sale, sale in zip(ranked, made_anew.sales, strict=False):
+            assert sale.score == pytest.approx(stored_sale.score, rel=1e-4, abs=2e-4)  # 16-bit steps
+            most, second, *_ = sorted((each.log_odds for each in sale.contributions), reverse=True)
+            if stored_sale.sale_id == sale.sale_id and most - second > TOLERANCE["atol"]:  # otherwise two reasons tie
+                assert (stored_sale.reason, stored_sale.reason_text, stored_sale.image_uri) == (
+                    sale.reason,
+                    sale.reason_text,
+                    sale.image_uri,
                 )
         assert not made_anew.uses_session
 
@@ -113,14 +113,14 @@ def test_session_of_unknown_sales_says_so(served):
     assert (known.fallback_level, known.uses_session) == (pb.FALLBACK_LEVEL_NONE, False)
 
 
-def test_unknown_sales_of_a_session_are_passed_over(served):
+def test_unknown_sales_of_a_session_are_ignored(served):
     top_sales, night, now = served
     sale_id = night.data.catalogue.sale_ids[5]
     plain = answered(top_sales, now, session=[Visit(sale_id)])
     assert answered(top_sales, now, session=[Visit("nowhere"), Visit(sale_id), Visit("")]) == plain
 
 
-def test_shared_policy_is_the_same_with_a_session(served):
+def test_session_does_not_change_a_policy_that_all_users_share(served):
     top_sales, night, now = served
     session = [Visit(night.sales[0].sale_id)]
     response = answered(top_sales, now, policy="popularity", session=session)
@@ -144,7 +144,7 @@ def test_contributions_and_the_intercept_add_up_to_the_score_before_it_is_calibr
         assert sale.reason == max(added, key=added.get)
 
 
-def test_contributions_are_given_only_when_asked_for_and_where_there_is_a_probability(served):
+def test_contributions_are_given_only_on_request_and_where_there_is_a_probability(served):
     top_sales, night, now = served
     session = [Visit(night.sales[0].sale_id)]
     for asked in ({"session": session}, {"session": session, "explain": True, "policy": "collaborative"}):
@@ -163,7 +163,7 @@ def test_session_shows_the_photos_that_the_ranker_chooses(served):
     assert any(sale.image_uri not in images[sale.sale_id][:1] for sale in response.sales if images[sale.sale_id])
 
 
-def test_session_keeps_to_the_lists_of_the_request(served):
+def test_page_with_a_session_follows_the_lists_of_the_request(served):
     top_sales, night, now = served
     session = [Visit(night.sales[0].sale_id)]
     first, second, *_ = shown(answered(top_sales, now, session=session))
@@ -177,7 +177,7 @@ def test_ranker_of_other_sales_is_refused(tmp_path, ranked_shop):
     rows = json.loads(file.read_text())
     rows[0]["sale_id"] = "aaa"
     file.write_text(json.dumps(rows))
-    with pytest.raises(SnapshotError, match="its ranker is of other sales"):
+    with pytest.raises(SnapshotError, match="its ranker is for other sales"):
         SessionRanker(Snapshot(snapshot.path, snapshot.manifest))
 
 

@@ -14,7 +14,7 @@ from tests.helpers.asking import answered, shown
 
 NONE, SEGMENT = pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_SEGMENT
 POPULAR, ANY_OPEN = pb.FALLBACK_LEVEL_POPULAR, pb.FALLBACK_LEVEL_ANY_OPEN
-NO_RANKED_OPEN = "No ranking holds a sale that may be shown now: what is open is shown, the soonest to close first."
+NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
 
 
 # The sales of a page, and their order.
@@ -29,7 +29,7 @@ def test_sales_that_fill_up_a_page_have_no_score(shop, make_sale):
     assert [sale.reason for sale in response.sales] == ["collaborative", "popularity", "popularity"]
 
 
-def test_page_fills_up_with_the_segments_sales_then_popular_ones_then_any_open_one(shop, make_sale):
+def test_page_is_filled_up_with_the_segments_sales_then_popular_ones_then_any_open_ones(shop, make_sale):
     sales = [make_sale(f"s{position}", closes=20 - position) for position in range(7)]
     segments = {"market": {"FR": [(5, 9.0, 2), (0, 8.0, 2), (2, 7.0, 2)]}}
     popular = [(5, 3.0, 2), (1, 2.0, 2)]
@@ -42,7 +42,7 @@ def test_page_fills_up_with_the_segments_sales_then_popular_ones_then_any_open_o
     assert shown(answered(top_sales, shop.clock(), "ann", n=2)) == ["s0", "s5"]
 
 
-def test_sales_that_no_ranking_holds_come_last_the_soonest_to_close_first(shop, make_sale):
+def test_sales_in_no_ranking_come_last_in_the_order_of_their_closing(shop, make_sale):
     sales = [make_sale("a"), make_sale("b", -1, 9), make_sale("c", -1, 3), make_sale("d"), make_sale("e", -1, 9)]
     top_sales = shop.load(sales, {"ann": [(2, 0.5, 0)]}, popularity=[(3, 1.0, 2)])
     response = answered(top_sales, shop.clock(), "ann", n=5)
@@ -52,7 +52,7 @@ def test_sales_that_no_ranking_holds_come_last_the_soonest_to_close_first(shop, 
     assert shown(answered(top_sales, shop.clock(), n=5)) == ["d", "c", "b", "e", "a"]
 
 
-def test_shared_policy_is_asked_for_and_is_no_fallback(shop, make_sale):
+def test_requested_popularity_is_not_a_fallback(shop, make_sale):
     top_sales = shop.load([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0)]})
     for user_id in ("ann", "", "nobody"):
         response = answered(top_sales, shop.clock(), user_id, policy="popularity", n=2)
@@ -62,17 +62,17 @@ def test_shared_policy_is_asked_for_and_is_no_fallback(shop, make_sale):
         assert not any(sale.HasField("probability") for sale in response.sales)
 
 
-def test_unknown_policy_is_refused_with_those_that_there_are(shop, make_sale):
+def test_unknown_policy_is_refused_with_a_list_of_the_policies(shop, make_sale):
     top_sales = shop.load([make_sale("a")], {}, policies=("meta", "als"))
     with pytest.raises(ConfigurationError, match=r"policy == 'metta', must be one of als, meta, popularity$"):
         answered(top_sales, shop.clock(), policy="metta")
 
 
-# What each sale says.
+# The fields of each sale.
 
 
 @pytest.mark.parametrize("score", [-12.5, -1.0, 0.0, 0.25, 3.0])
-def test_probability_is_the_sigmoid_of_the_score_of_the_meta_model_alone(shop, make_sale, score):
+def test_probability_is_the_sigmoid_of_the_score_and_only_for_the_meta_model(shop, make_sale, score):
     ranking = {"ann": [(0, score, 0)]}
     top_sales = shop.load([make_sale("a")], ranking, policies=("meta", "als"))
     (sale,) = answered(top_sales, shop.clock(), "ann", n=1).sales
@@ -96,7 +96,7 @@ def test_sales_of_no_ranking_show_their_cover(shop, make_sale):
     assert [sale.image_uri for sale in answered(top_sales, shop.clock(), n=3).sales] == ["a0.jpg", "", "c0.jpg"]
 
 
-def test_photo_of_a_popularity_ranking_is_shown_wherever_its_sales_are(shop, make_sale):
+def test_photo_of_the_popularity_ranking_is_shown_also_for_sales_that_fill_a_page_up(shop, make_sale):
     sales = [make_sale("a", images=("a0.jpg", "a1.jpg")), make_sale("b")]
     top_sales = shop.load(sales, {"ann": [(1, 0.5, 0)]}, popularity=[(0, 1.0, 2, 1)])
     assert [sale.image_uri for sale in answered(top_sales, shop.clock(), "ann", n=2).sales] == ["", "a1.jpg"]
@@ -104,7 +104,7 @@ def test_photo_of_a_popularity_ranking_is_shown_wherever_its_sales_are(shop, mak
     assert answered(top_sales, shop.clock(), "ann", n=1, policy="popularity").sales[0].image_uri == "a1.jpg"
 
 
-def test_reason_without_a_sentence_of_its_own_still_reads_well(shop, make_sale):
+def test_reason_without_a_sentence_of_its_own_has_a_general_one(shop, make_sale):
     top_sales = shop.load([make_sale("a")], {"ann": [(0, 0.5, 0)]}, reasons=("moon_phase", "own_visits", "popularity"))
     (sale,) = answered(top_sales, shop.clock(), "ann", n=1).sales
     assert (sale.reason, sale.reason_text) == ("moon_phase", "Chosen for you")
@@ -130,7 +130,7 @@ def test_user_whose_sales_are_all_closed_gets_the_popular_ones(shop, make_sale):
 @pytest.mark.parametrize(
     ("user_id", "why"), [("", "No user_id was given."), ("eve", "The snapshot has no ranking for this user.")]
 )
-def test_stranger_gets_the_sales_of_his_segment_else_the_popular_ones(shop, make_sale, user_id, why):
+def test_unknown_user_gets_the_sales_of_their_segment_or_else_the_popular_ones(shop, make_sale, user_id, why):
     segments = {"market": {"FR": [(0, 9.0, 0)], "IT": [(1, 8.0, 2), (0, 7.0, 2)]}, "channel": {"mail": [(2, 1.0, 2)]}}
     top_sales = shop.load([make_sale("a", 5), make_sale("b"), make_sale("c")], {}, segments=segments)
 
@@ -145,7 +145,7 @@ def test_stranger_gets_the_sales_of_his_segment_else_the_popular_ones(shop, make
         "market IT are shown."
     )  # as the snapshot has them
     assert shown(page(channel="mail", market="IT")) == ["b"]
-    assert shown(page(market="FR", channel="mail")) == ["c"]  # of FR nothing is open yet
+    assert shown(page(market="FR", channel="mail")) == ["c"]  # no sale of FR is open yet
     for attributes in ({}, {"market": "FR"}, {"market": "DE"}, {"planet": "FR"}):
         response = page(**attributes)
         assert (shown(response), response.fallback_level) == (["c"], POPULAR)
@@ -213,19 +213,19 @@ def test_lists_that_leave_nothing_say_so(shop, six):
     assert (response.fallback_level, response.fallback_reason) == (ANY_OPEN, NO_RANKED_OPEN)
 
 
-def test_lists_that_leave_enough_are_no_shortfall(shop, six):
+def test_lists_that_leave_enough_sales_cause_no_shortfall(shop, six):
     assert answered(six, shop.clock(), "ann", n=3, denied=["d"]).shortfall_reason == ""
     response = answered(six, shop.clock(), "ann", n=4, denied=["d"])
     assert response.shortfall_reason == "Only 4 sales are open; the request's lists and the shop's rules leave 3."
 
 
-def test_user_of_whom_no_sale_is_allowed_gets_the_other_allowed_ones(shop, six):
+def test_user_whose_ranking_holds_no_allowed_sale_gets_the_other_allowed_ones(shop, six):
     response = answered(six, shop.clock(), "ann", n=2, allowed=["f", "b"])
     assert (shown(response), response.fallback_level) == (["f"], POPULAR)
     assert response.fallback_reason.startswith("No sale of this user's ranking may be shown now.")
 
 
-# The session, where there is nothing to rank it with, or no time.
+# The session without a ranker, or near the deadline.
 
 
 def test_snapshot_without_ranker_leaves_the_session_out_and_says_so(shop, six):
@@ -253,7 +253,7 @@ def test_urgent_request_leaves_the_session_out_and_says_so(shop, night):
     assert answered(top_sales, shop.clock(), user_id, session=session).uses_session
 
 
-# All of it, on random shops.
+# Everything together, on random shops.
 
 
 @st.composite
@@ -272,11 +272,13 @@ def shops(draw):
 @pytest.mark.parametrize("policy", ["meta", "popularity"])
 @settings(max_examples=60)
 @given(case=shops())
-def test_no_closed_sale_no_duplicate_and_as_many_as_are_open(new_shop, make_sale, tmp_path_factory, policy, case):
+def test_page_holds_no_closed_sale_no_duplicate_and_n_sales_if_enough_are_open(
+    new_shop, make_sale, tmp_path_factory, policy, case
+):
     windows, ranked, popular, instants, n = case
     sales = [make_sale(f"s{position}", *window) for position, window in enumerate(windows)]
     shop = new_shop(tmp_path_factory.mktemp("shop") / "snapshots")
-    rankings = {"ann": [(position, 1 / (2 + place), 0) for place, position in enumerate(ranked)]}
+    rankings = {"ann": [(position, 1 / (2 + rank), 0) for rank, position in enumerate(ranked)]}
     top_sales = shop.load(sales, rankings, popularity=[(position, 1.0, 2) for position in popular])
     for hours, micros in instants:
         shop.clock.set(hours, micros)

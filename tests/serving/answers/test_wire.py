@@ -9,7 +9,7 @@ from serving.answers import wire
 
 FLOATS = st.floats(-500, 500, width=32)
 LENGTHS = [0, 1, 126, 127, 128, 129, 4095, 4096, 16_383, 16_384, 70_000]
-"""Around those at which a length takes another byte, or another way."""
+"""Lengths around those that need another byte, or another branch of the code."""
 
 SALES = [
     pb.RankedSale(sale_id="s1", title="Alps"),
@@ -35,7 +35,7 @@ EXTRAS = [
 
 
 def message(rank: int, pick: tuple, is_log_odds: bool, extra: pb.RankedSale) -> pb.RankedSale:
-    """Make the sale at a place of a page by protobuf."""
+    """Make the sale at a position of a page by protobuf."""
     sale, score, reason, cover = pick
     expected = pb.RankedSale(rank=rank, score=score)
     for part in (SALES[sale], IMAGES[sale][cover], REASONS[reason], extra):
@@ -46,12 +46,12 @@ def message(rank: int, pick: tuple, is_log_odds: bool, extra: pb.RankedSale) -> 
 
 
 @given(st.lists(PICKS, max_size=100), st.booleans(), st.data())
-def test_written_sales_are_the_messages_that_protobuf_makes(picks, is_log_odds, data):
+def test_written_sales_equal_the_messages_of_protobuf(picks, is_log_odds, data):
     extras = data.draw(st.lists(st.sampled_from(EXTRAS), min_size=len(picks), max_size=len(picks)) | st.just([]))
     parts = WRITER.written(picks, is_log_odds, [extra.SerializeToString() for extra in extras])
     found = pb.GetTopSalesResponse.FromString(wire.response(parts))
-    places = enumerate(zip(picks, extras or [EXTRAS[0]] * len(picks), strict=True), 1)
-    assert list(found.sales) == [message(rank, pick, is_log_odds, extra) for rank, (pick, extra) in places]
+    positions = enumerate(zip(picks, extras or [EXTRAS[0]] * len(picks), strict=True), 1)
+    assert list(found.sales) == [message(rank, pick, is_log_odds, extra) for rank, (pick, extra) in positions]
 
 
 @given(
@@ -59,7 +59,7 @@ def test_written_sales_are_the_messages_that_protobuf_makes(picks, is_log_odds, 
     st.text("abcXYZ019-_", min_size=1, max_size=64),
     st.integers(0, 4_000_000_000_000_000) | st.sampled_from([0, 999_999, 1_000_000, 127_000_000, 128_000_001]),
 )
-def test_written_end_is_the_message_that_protobuf_makes(level, request_id, now):
+def test_written_end_equals_the_message_of_protobuf(level, request_id, now):
     expected = pb.GetTopSalesResponse(fallback_level=level, request_id=request_id)
     expected.answer_time.FromMicroseconds(now)
     assert pb.GetTopSalesResponse.FromString(wire.end(level, request_id, now)) == expected
@@ -72,12 +72,12 @@ def test_photo_of_each_position_can_be_written():
 
 
 @pytest.mark.parametrize("pick", [(3, 0.5, 0, 0), (0, 0.5, 2, 0), (0, 0.5, 0, 2), (1, None, 0, 1)])
-def test_position_that_there_is_not_is_an_error(pick):
+def test_position_out_of_range_is_an_error(pick):
     with pytest.raises(IndexError):
         WRITER.written([(0, 0.5, 0, 0), pick], False)
 
 
-def test_score_that_is_no_log_odds_is_an_error():
+def test_score_that_is_not_a_log_odds_is_an_error():
     with pytest.raises(ArithmeticError):
         WRITER.written([(0, -1e9, 0, 0)], True)
     WRITER.written([(0, -1e9, 0, 0)], False)
@@ -104,7 +104,7 @@ def test_hundred_sales_are_ranked_without_gaps():
     assert [sale.rank for sale in found.sales] == list(range(1, 101))
 
 
-def test_parts_of_sales_are_written_as_protobuf_does():
+def test_parts_of_sales_are_encoded_as_protobuf_encodes_them():
     assert pb.RankedSale.FromString(wire.image("ü b.jpg")) == pb.RankedSale(image_uri="ü b.jpg")
     assert pb.RankedSale.FromString(wire.reason("open", "Open now")) == pb.RankedSale(
         reason="open", reason_text="Open now"

@@ -1,4 +1,4 @@
-"""Who may call: tokens, certificates, roles and rates, over real connections."""
+"""Authentication, roles and rate limits, over real connections."""
 
 import hashlib
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CALLERS = {"callers": [caller("shop", "website", WEBSITE), caller("staff", "admi
 
 
 def shows(token: str | None = None, certificate: str | None = None, **metadata: str) -> SimpleNamespace:
-    """The context of a request whose caller shows a token or a certificate."""
+    """The context of a request whose caller presents a token or a certificate."""
     entries = [*metadata.items(), *([("authorization", f"Bearer {token}")] if token is not None else [])]
     identity = {"x509_common_name": [certificate.encode()]} if certificate else {}
     return SimpleNamespace(invocation_metadata=lambda: entries, auth_context=lambda: identity)
@@ -48,7 +48,7 @@ def test_without_callers_everyone_may_do_everything():
 
 
 @pytest.mark.parametrize(("token", "name", "role"), [(WEBSITE, "shop", "website"), (ADMIN, "staff", "admin")])
-def test_token_tells_the_caller(token, name, role):
+def test_token_identifies_the_caller(token, name, role):
     admitted = access().admit(shows(token), is_admin_method=False)
     assert (admitted.name, admitted.role) == (name, role)
     assert access().name_of(shows(token)) == name
@@ -63,13 +63,13 @@ def test_token_tells_the_caller(token, name, role):
         shows("W-TOKEN"),
         shows(f" {WEBSITE}"),
         shows("\udcff"),
-        shows(hashlib.sha256(WEBSITE.encode()).hexdigest()),  # what the configuration holds opens no door
+        shows(hashlib.sha256(WEBSITE.encode()).hexdigest()),  # the sum of a token is not a token
         shows(authorization=WEBSITE),
         shows(authorization=f"bearer {WEBSITE}"),
-        shows(certificate="shop"),  # callers with a token need it
+        shows(certificate="shop"),  # a caller with a configured token must send it
     ],
 )
-def test_no_or_another_token_is_nobody(context):
+def test_missing_or_unknown_token_is_unauthenticated(context):
     with pytest.raises(UnauthenticatedError, match="token"):
         access().admit(context, is_admin_method=False)
 
@@ -80,13 +80,13 @@ def test_website_may_not_call_admin_methods():
     assert access().admit(shows(ADMIN), is_admin_method=True).name == "staff"
 
 
-def test_certificate_tells_a_caller_that_has_no_token():
+def test_certificate_identifies_a_caller_without_a_token():
     by_certificate = access({"callers": [caller("web.shop", "website"), caller("staff", "admin", ADMIN)]})
     assert by_certificate.admit(shows(certificate="web.shop"), is_admin_method=False).name == "web.shop"
     for other in ("web.shop.", "staff", "WEB.SHOP"):
         with pytest.raises(UnauthenticatedError):
             by_certificate.admit(shows(certificate=other), is_admin_method=False)
-    with pytest.raises(UnauthenticatedError, match="the token is unknown"):  # a wrong token is no slip
+    with pytest.raises(UnauthenticatedError, match="the token is unknown"):  # even with a valid certificate
         by_certificate.admit(shows("wrong", certificate="web.shop"), is_admin_method=False)
 
 
@@ -100,12 +100,12 @@ class Seconds:
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(4, 4), (2.5, 2), (0.5, 1)])
-def test_each_caller_has_a_second_of_requests_ahead_and_then_his_rate(rate, burst):
+def test_each_caller_may_send_one_second_of_requests_at_once_and_then_the_rate(rate, burst):
     clock = Seconds()
     settings = ServingSettings(access=CALLERS, limits={"max_per_second": rate})
     limited = Access(settings, clock)
     admitted = []
-    for _ in range(400):  # 40 s, 10 tries a second
+    for _ in range(400):  # 40 s, 10 attempts per second
         clock.now += 0.1
         admitted.append(is_admitted(limited, WEBSITE))
     assert sum(admitted[:300]) == pytest.approx(30 * rate + burst, abs=1.1)
@@ -135,7 +135,7 @@ def code(call, *arguments: object, **options: object) -> str:
     return "OK"
 
 
-def test_status_codes_of_the_doors(server):
+def test_status_codes_of_refused_callers(server):
     with Client(server.target) as plain, Client(server.target, token="wrong") as wrong:
         for client in (plain, wrong):
             with pytest.raises(UnauthenticatedError):
@@ -146,7 +146,7 @@ def test_status_codes_of_the_doors(server):
         assert code(ask, pb.GetTopSalesRequest(), metadata=[("authorization", f"Bearer {WEBSITE}")]) == "OK"
 
 
-def test_roles_hold_on_both_ports(server):
+def test_roles_are_enforced_on_both_ports(server):
     close = admin_pb2.CloseSaleRequest(sale_id="s00")
     website = Client(server.target, token=WEBSITE, deadline=PATIENCE, admin_target=server.admin_target)
     staff = Client(server.target, token=ADMIN, deadline=PATIENCE, admin_target=server.admin_target)
@@ -165,7 +165,7 @@ def test_admin_methods_are_not_on_the_public_port(server):
         client.status()
 
 
-def test_health_is_open_to_probes(server):
+def test_health_checks_need_no_token(server):
     for target in (server.target, server.admin_target):
         with grpc.insecure_channel(target) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
@@ -209,7 +209,7 @@ def is_refused(server: Server, credentials: grpc.ChannelCredentials | None) -> b
     return True
 
 
-def test_tls_answers_those_who_know_its_authority_only(published, authority, stranger):
+def test_tls_answers_only_clients_that_trust_its_authority(published, authority, stranger):
     server = published.serve(tls=tls(authority))
     with Client(server.target, deadline=PATIENCE, credentials=authority.channel_credentials()) as client:
         assert shown(client.top_sales("ann", 2)) == ("s00", "s02")
@@ -217,7 +217,7 @@ def test_tls_answers_those_who_know_its_authority_only(published, authority, str
     assert is_refused(server, None)
 
 
-def test_mutual_tls_tells_callers_by_their_certificates(published, authority, stranger):
+def test_mutual_tls_identifies_callers_by_their_certificates(published, authority, stranger):
     callers = {"callers": [caller("web.shop", "website"), caller("staff", "admin")]}
     server = published.serve(tls=tls(authority, mutual=True), access=callers)
 
@@ -243,7 +243,7 @@ def damaged(authority) -> Path:
     return pair.certificate
 
 
-def test_files_that_cannot_be_used_are_said_by_name(published, authority, stranger, damaged):
+def test_certificate_files_that_cannot_be_used_are_named(published, authority, stranger, damaged):
     whole = tls(authority)
     missing = whole.model_copy(update={"key": "gone.key"})
     with pytest.raises(ConfigurationError, match=r"serving\.tls\.key == 'gone\.key', must be a readable file"):

@@ -65,7 +65,7 @@ def test_closing_twice_changes_nothing_more(service):
     assert [sale.sale_id for sale in listed(service)] == ["c"]
 
 
-def test_hidden_sale_is_shown_again_when_it_is_asked_for(service):
+def test_hidden_sale_is_shown_again_on_request(service):
     hide(service, "c")
     assert shown(service.ask()) == ["d", "b", "a"]
     show(service, "c")
@@ -89,14 +89,14 @@ def test_hidden_sale_can_be_closed(service, shop):
 
 
 @pytest.mark.parametrize("micros", [-HOUR, -1, 0])
-def test_sale_cannot_be_hidden_until_the_past(service, shop, micros):
+def test_sale_cannot_be_hidden_until_an_instant_in_the_past(service, shop, micros):
     with pytest.raises(ConfigurationError, match=r"until_time == \d+ s, must be after the present"):
         hide(service, "c", shop.clock() + micros)
     assert listed(service) == []
 
 
 @pytest.mark.parametrize("seconds", [-(2**63), -1, 0, 253_402_300_800, 2**63 - 1])
-def test_sale_cannot_be_hidden_until_an_instant_that_there_is_not(service, seconds):
+def test_sale_cannot_be_hidden_until_an_instant_out_of_range(service, seconds):
     request = pb.HideSaleRequest(sale_id="c", until_time={"seconds": seconds})
     with pytest.raises(ConfigurationError, match=f"until_time == {seconds} s, must be .* before the year 10000"):
         service.admin.HideSale(request, Call())
@@ -114,7 +114,7 @@ def test_sale_is_kept_off_later_snapshots(service, shop, make_sale):
     assert shown(service.ask()) == ["d", "c", "b", "a"]
 
 
-def test_list_says_what_was_done_and_when(service, shop):
+def test_list_names_what_was_done_and_when(service, shop):
     shop.clock.set(1)
     hide(service, "d", shop.clock() + HOUR)
     answer = close(service, "b", "sold out")
@@ -127,7 +127,7 @@ def test_list_says_what_was_done_and_when(service, shop):
     assert second.until_time.ToMicroseconds() == shop.clock() + HOUR
 
 
-def test_long_comment_is_cut(service):
+def test_long_comment_is_truncated(service):
     assert len(close(service, "a", "é" * 5_000).comment) == 1_000
 
 
@@ -159,7 +159,7 @@ def test_damaged_file_is_a_problem_and_the_last_known_sales_stay_withdrawn(servi
     file.write_text(good[:-9])
     with pytest.raises(StoreError, match=rf"(?s){WITHDRAWN} cannot be read .*: correct or remove it"):
         service.store.poll()
-    for hours, expected in [(1, "db"), (12, "dba"), (-1, "db")]:  # each time the open sales are looked at anew
+    for hours, expected in [(1, "db"), (12, "dba"), (-1, "db")]:  # each time the open sales are computed again
         shop.clock.set(hours)
         assert shown(service.ask()) == shown(other.ask()) == list(expected)
     other.close()
@@ -179,7 +179,7 @@ def test_service_without_last_known_sales_does_not_start_on_a_damaged_file(servi
         assert "withdrawn.json cannot be read" in restarted.troubles.listed()[0]
 
 
-def test_file_is_written_whole_and_can_be_read_by_people(service, shop):
+def test_file_is_written_atomically_and_is_readable(service, shop):
     hide(service, "a")
     (entry,) = json.loads((shop.root.parent / WITHDRAWN).read_text())
     assert (entry["sale_id"], entry["closed"]) == ("a", False)
@@ -188,7 +188,7 @@ def test_file_is_written_whole_and_can_be_read_by_people(service, shop):
 
 @pytest.mark.parametrize("method", [close, hide, show])
 @pytest.mark.parametrize("sale_id", ["", "x" * 257])
-def test_id_that_is_none_is_refused(service, method, sale_id):
+def test_invalid_sale_id_is_refused(service, method, sale_id):
     with pytest.raises(ConfigurationError, match="sale_id == "):
         method(service, sale_id)
 
@@ -227,7 +227,7 @@ def many_calls(new_shop, make_sale, tmp_path_factory):
 # The status, and the port.
 
 
-def test_status_says_what_is_served(shop, make_sale, tmp_path):
+def test_status_names_what_is_served(shop, make_sale, tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text("schema_version: 1\nrules: []\n")
     name = shop.publish([make_sale("a"), make_sale("b", 5, 6), make_sale("c")], {})

@@ -67,7 +67,7 @@ def test_every_field_reaches_the_page():
 
 
 @pytest.mark.parametrize(("n", "expected"), [(0, 10), (1, 1), (100, 100)])
-def test_n_in_range_is_taken(n, expected):
+def test_n_in_range_is_accepted(n, expected):
     assert checked(n=n).n == expected
 
 
@@ -76,14 +76,14 @@ def test_n_out_of_range_is_refused(n):
     assert refusal(n=n) == f"n == {n}, must be in 1..100, or 0 for 10"
 
 
-def test_most_sales_of_a_page_can_be_configured():
+def test_largest_n_can_be_configured():
     with pytest.raises(ConfigurationError, match=r"n == 21, must be in 1\.\.20"):
         page_request(pb.GetTopSalesRequest(n=21), "meta", LimitSettings(max_n=20))
 
 
 @pytest.mark.parametrize("name", ["user_id", "policy", "surface"])
 @pytest.mark.parametrize("text", ["x" * 256, "é" * 128, "🏖" * 64])
-def test_text_of_256_bytes_is_taken(name, text):
+def test_text_of_256_bytes_is_accepted(name, text):
     assert getattr(checked(**{name: text}), name) == text
 
 
@@ -97,14 +97,14 @@ def test_longer_text_is_refused_with_its_length(name, text):
 @pytest.mark.parametrize(
     ("name", "most"), [("session_sale_ids", 100), ("allowed_sale_ids", 1000), ("denied_sale_ids", 1000)]
 )
-def test_lists_have_a_longest_length_and_longest_entries(name, most):
+def test_lists_have_a_maximum_length_and_maximum_entries(name, most):
     checked(**{name: ["x" * 256] * most})
     assert refusal(**{name: ["x"] * (most + 1)}) == f"{name} has {most + 1} entries, must have at most {most}"
     assert refusal(**{name: ["x", LONG]}).endswith("has 257 bytes, must have at most 256")
     assert refusal(**{name: ["x", LONG]}).startswith(f"{name} == 'ééé")
 
 
-def test_attributes_have_a_largest_number_and_longest_entries():
+def test_attributes_have_a_maximum_number_and_maximum_lengths():
     checked(attributes={f"{number:02d}" + "x" * 254: "y" * 256 for number in range(32)})
     attributes = {str(number): "" for number in range(33)}
     assert refusal(attributes=attributes) == "attributes has 33 entries, must have at most 32"
@@ -113,17 +113,17 @@ def test_attributes_have_a_largest_number_and_longest_entries():
 
 
 @pytest.mark.parametrize("request_id", ["a", "A-9_z", "x" * 64])
-def test_request_id_of_letters_and_digits_is_taken(request_id):
+def test_request_id_of_letters_and_digits_is_accepted(request_id):
     checked(request_id=request_id)
 
 
 @pytest.mark.parametrize("request_id", [" ", "a b", "é", "x" * 65, "a\n", "\n", "a/b", "a\x00", "１"])
 def test_other_request_id_is_refused(request_id):
-    assert refusal(request_id=request_id).endswith(", must be 1 to 64 of 0-9 A-Z a-z _ -")
+    assert refusal(request_id=request_id).endswith(", must be 1 to 64 characters of 0-9 A-Z a-z _ -")
 
 
 @given(REQUESTS)
-def test_any_request_is_taken_within_the_limits_or_refused_with_a_rule(request):
+def test_any_request_is_accepted_within_the_limits_or_refused_with_a_rule(request):
     if (error := refusal_of(lambda: page_request(request, "meta", LIMITS))) is not None:
         assert_is_short_rule(error)
         return
@@ -138,18 +138,18 @@ def test_any_request_is_taken_within_the_limits_or_refused_with_a_rule(request):
 def assert_is_short_rule(error: RecsysError) -> None:
     assert isinstance(error, ConfigurationError)
     assert ", must " in str(error)
-    assert len(str(error)) < 200  # whatever was sent, it does not come back whole
+    assert len(str(error)) < 200  # a long value is not returned in full
 
 
 # Events.
 
 
-def test_event_is_read_with_the_present_where_it_says_no_time():
+def test_event_without_a_time_occurs_at_present():
     (found,) = recorded(event(attribution_token="r-1"))
     assert found == RecordedEvent("ann", "s1", "visit", NOW, NOW, None, "r-1")
 
 
-def test_purchase_keeps_its_time_and_its_revenue():
+def test_purchase_has_its_time_and_its_revenue():
     purchase = event(kind=pb.EVENT_KIND_PURCHASE, occur_time={"seconds": 1_700_000_000, "nanos": 1_999}, revenue=0.0)
     (found,) = recorded(purchase)
     assert (found.kind, found.occurred_at, found.revenue) == ("purchase", 1_700_000_000_000_001, 0.0)
@@ -174,7 +174,7 @@ def test_clock_of_a_caller_may_be_a_minute_ahead(ahead):
 )
 def test_event_of_the_future_or_before_1970_is_refused(time):
     assert event_refusal(occur_time=time).startswith("events[1].occur_time == ")
-    assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until a minute after the present")
+    assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until one minute after the present")
 
 
 @pytest.mark.parametrize("name", ["user_id", "sale_id"])
@@ -188,13 +188,13 @@ def test_event_with_a_long_text_is_refused(name):
 
 
 @pytest.mark.parametrize("kind", [0, 3, -1])
-def test_event_of_no_known_kind_is_refused(kind):
+def test_event_of_unknown_kind_is_refused(kind):
     rule = f"events[1].kind == {kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE"
     assert event_refusal(kind=kind) == rule
 
 
 @pytest.mark.parametrize("revenue", [-0.01, math.inf, -math.inf, math.nan])
-def test_revenue_that_is_no_amount_is_refused(revenue):
+def test_revenue_that_is_not_an_amount_is_refused(revenue):
     assert event_refusal(revenue=revenue) == f"events[1].revenue == {revenue}, must be a number of at least 0"
 
 
@@ -220,7 +220,7 @@ def test_any_event_can_be_logged_or_is_refused_with_a_rule(events):
 
 def test_id_of_a_sale_is_checked():
     assert check_sale_id("s1", LIMITS) == "s1"
-    with pytest.raises(ConfigurationError, match="sale_id == '', must be a sale"):
+    with pytest.raises(ConfigurationError, match="sale_id == '', must be a sale id"):
         check_sale_id("", LIMITS)
     with pytest.raises(ConfigurationError, match="has 257 bytes, must have at most 256"):
         check_sale_id(LONG, LIMITS)

@@ -28,7 +28,7 @@ def service(shop, night):
 
 
 def lines(folder: Path) -> list[dict]:
-    """What the log of events holds at this moment, finished or not."""
+    """The records in the log of events at this moment, in finished and unfinished segments."""
     files = sorted((folder / "recorded_events").glob("*.jsonl*"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -40,7 +40,7 @@ def order(response: pb.GetTopSalesResponse) -> list[tuple[str, float]]:
 # Pages.
 
 
-def test_answer_has_the_request_id_that_was_given_or_one_of_its_own(service):
+def test_answer_has_the_request_id_of_the_request_or_a_new_one(service):
     assert service.ask(request_id="retry-1").request_id == "retry-1"
     made = {service.ask().request_id for _ in range(50)}
     assert len(made) == 50
@@ -54,14 +54,14 @@ def test_page_names_the_version_of_the_model_whatever_the_model_is_called(shop, 
         assert (service.ask("ann").policy, service.ask("ann").model_version) == ("meta", "7")
 
 
-def test_batch_answers_each_request_in_order_as_if_it_came_alone(service, night):
+def test_batch_answers_each_request_in_order_as_if_it_were_sent_alone(service, night):
     users = ["", *night.users[:3], "stranger"]
     requests = [pb.GetTopSalesRequest(user_id=user, n=3 + row, request_id=f"r-{row}") for row, user in enumerate(users)]
     alone = [service.ask(user, n=3 + row, request_id=f"r-{row}") for row, user in enumerate(users)]
     assert service.batch(requests) == alone
 
 
-def test_batch_names_the_request_that_is_wrong(service):
+def test_batch_names_the_invalid_request(service):
     requests = [pb.GetTopSalesRequest(), pb.GetTopSalesRequest(n=101)]
     with pytest.raises(ConfigurationError, match=r"^requests\[1\]\.n == 101, must be in 1\.\.100"):
         service.batch(requests)
@@ -105,7 +105,7 @@ def many_calls(new_shop, ranked_shop, tmp_path_factory):
         yield service
 
 
-# What is recorded.
+# Recorded events.
 
 
 def test_events_are_on_disk_when_the_call_returns(service, shop):
@@ -121,7 +121,7 @@ def test_events_are_on_disk_when_the_call_returns(service, shop):
     assert line["attribution_token"] == "r-1"
 
 
-def test_event_is_recorded_by_the_same_id_however_often_it_is_sent(service, shop):
+def test_event_has_the_same_id_however_often_it_is_sent(service, shop):
     at = shop.clock.micros - MINUTE
     for _ in range(2):
         service.record("ann", "s1", "s2", at=at)
@@ -131,7 +131,7 @@ def test_event_is_recorded_by_the_same_id_however_often_it_is_sent(service, shop
     assert again == [first, second]
 
 
-def test_wrong_event_is_named_and_none_of_its_request_is_recorded(service, shop):
+def test_invalid_event_is_named_and_no_event_of_its_request_is_recorded(service, shop):
     good = pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_VISIT)
     with pytest.raises(ConfigurationError, match=r"^events\[1\]\.kind == 0"):
         service.servicer.RecordEvents(pb.RecordEventsRequest(events=[good, pb.Event(user_id="a", sale_id="b")]), Call())
@@ -164,7 +164,7 @@ def test_without_snapshot_events_are_recorded_and_pages_refused(shop, tmp_path):
 # The shop's rules.
 
 
-def test_rules_are_reloaded_and_a_bad_file_leaves_those_before_in_force(shop, make_sale, tmp_path):
+def test_rules_are_reloaded_and_an_invalid_file_leaves_the_previous_ones_in_force(shop, make_sale, tmp_path):
     shop.publish([make_sale(name) for name in "abc"], {})
     rules = tmp_path / "rules.yaml"
     pin = "schema_version: 1\nrules:\n- {kind: pin, name: first, sale_ids: [%s], position: 1}\n"
@@ -192,7 +192,7 @@ def test_rules_are_reloaded_and_a_bad_file_leaves_those_before_in_force(shop, ma
         assert service.troubles.listed() == []
 
 
-def test_rules_hold_for_the_next_snapshot_and_after_a_rollback(shop, make_sale, tmp_path):
+def test_rules_apply_to_the_next_snapshot_and_after_a_rollback(shop, make_sale, tmp_path):
     sales = [make_sale(name) for name in "abc"]
     rules = tmp_path / "rules.yaml"
     pin = "schema_version: 1\nrules:\n- {kind: pin, name: first, sale_ids: [%s], position: 1}\n"
@@ -209,7 +209,7 @@ def test_rules_hold_for_the_next_snapshot_and_after_a_rollback(shop, make_sale, 
         assert (service.ask().snapshot, shown(service.ask())) == (first, ["b", "c", "a"])
 
 
-# A user's ranking that fails.
+# Failures of a user's ranking.
 
 
 def test_damage_and_bugs_of_a_users_ranking_are_counted_and_logged_and_a_page_is_sent(

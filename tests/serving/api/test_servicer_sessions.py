@@ -1,4 +1,4 @@
-"""The running session: what a visitor did a moment ago re-ranks his next page."""
+"""The running session: a user's recent events re-rank their next page."""
 
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb
@@ -46,7 +46,7 @@ def test_recorded_purchase_counts_as_a_purchase(service, night):
             assert sale.score == pytest.approx(expected[bought][position[sale.sale_id]], rel=1e-5, abs=1e-5)
 
 
-def test_session_that_the_website_sends_takes_the_place_of_the_recorded_one(service, night):
+def test_session_that_the_website_sends_replaces_the_recorded_one(service, night):
     service.record("visitor", night.sales[1].sale_id)
     sent = service.ask("visitor", session_sale_ids=[night.sales[5].sale_id])
     assert order(sent) == order(service.ask("other", session_sale_ids=[night.sales[5].sale_id]))
@@ -69,7 +69,7 @@ def test_session_ends_after_the_configured_minutes(shop, night):
             assert service.ask("visitor").uses_session is expected
 
 
-def test_session_goes_on_over_midnight(service, shop, night):
+def test_session_continues_over_midnight(service, shop, night):
     shop.clock.set(23.9)
     service.record("visitor", night.sales[1].sale_id)
     shop.clock.set(24.1)

@@ -1,4 +1,4 @@
-"""Each check of `recsys doctor` in its good and its bad case."""
+"""Each check of `recsys doctor`, passing and failing."""
 
 import hashlib
 import io
@@ -53,7 +53,7 @@ def settings_of(shop, tracking_uri: str | None = None, **serving: object) -> Set
 
 
 def served(shop, **serving: object) -> Settings:
-    """The settings of a service that runs."""
+    """The settings of a running service."""
     server = shop.serve(**{"metrics_port": 0, **serving})
     admin_port = int(server.admin_target.rpartition(":")[2])
     ports = {"port": server.port, "admin_port": admin_port, "metrics_port": server.metrics_port}
@@ -74,25 +74,25 @@ def statuses(findings: dict[str, Finding], status: str) -> set[str]:
 
 @pytest.fixture
 def patient(monkeypatch) -> None:
-    """A busy machine's answers are quick enough."""
+    """Accept the latency of a busy machine."""
     monkeypatch.setattr(service_checks, "_SLOW_SECONDS", 10.0)
 
 
-def test_installation_that_is_well_has_nothing_to_do(shop, night, patient):
+def test_healthy_installation_has_only_ok_findings(shop, night, patient):
     findings = findings_of(shop, served(shop))
     assert statuses(findings, "OK") == set(findings) >= SERVICE_CHECKS
     assert "10 open sales" in findings["page"].found
-    assert "for 1 of 1 workers" in findings["metrics"].found
+    assert "for 1 of 1 worker" in findings["metrics"].found
 
 
-def test_target_of_the_command_wins_over_the_configured_port(published):
+def test_target_of_the_command_overrides_the_configured_port(published):
     running, elsewhere = served(published), free_port()
     settings = running.model_copy(update={"serving": running.serving.model_copy(update={"port": elsewhere})})
     assert findings_of(published, settings)["service"].status == "FAIL"
     assert findings_of(published, settings, f"localhost:{running.serving.port}")["health"].status != "FAIL"
 
 
-def test_service_that_does_not_run_is_said_once(published):
+def test_service_that_does_not_run_is_one_finding(published):
     findings = findings_of(published, settings_of(published, metrics_port=free_port()))
     assert statuses(findings, "FAIL") == {"service"}
     assert not SERVICE_CHECKS - {"metrics"} & set(findings)
@@ -100,13 +100,13 @@ def test_service_that_does_not_run_is_said_once(published):
     assert findings["metrics"].status == "WARN"
 
 
-def test_ports_that_are_switched_off_are_not_asked(published):
+def test_ports_that_are_switched_off_are_not_checked(published):
     findings = findings_of(published, settings_of(published, port=served(published).serving.port))
     assert "not asked" in findings["status"].found
     assert "not asked" in findings["metrics"].found
 
 
-def test_service_that_hangs_is_given_up_soon(published, monkeypatch):
+def test_service_that_hangs_is_a_failure_after_the_timeout(published, monkeypatch):
     monkeypatch.setattr(service_checks, "_TIMEOUT_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
@@ -121,7 +121,7 @@ def test_service_without_a_snapshot_is_not_ready_and_says_so_once(shop):
     assert findings["status"].found.endswith("0 open sales, no problem")
 
 
-def test_problems_of_the_service_are_told(shop, night):
+def test_problems_of_the_service_are_reported(shop, night):
     shop.clock.set(36)
     settings = served(shop)
     findings = findings_of(shop, settings)
@@ -138,7 +138,7 @@ def test_lost_exposures_fail(published):
     assert "0 lost" not in finding.found
 
 
-def test_clock_that_is_two_seconds_off_is_told_unless_it_is_replayed(shop, published):
+def test_clock_that_is_two_seconds_off_is_reported_unless_it_is_a_replay(shop, published):
     settings = served(published)
     ahead = {each.name: each for each in diagnose(settings, clock=lambda: shop.clock() + 2 * SECOND)}
     behind = {each.name: each for each in diagnose(settings, clock=lambda: shop.clock() - 2 * SECOND)}
@@ -149,14 +149,14 @@ def test_clock_that_is_two_seconds_off_is_told_unless_it_is_replayed(shop, publi
     assert "not compared" in findings_of(shop, replayed)["clock"].found
 
 
-def test_workers_that_are_missing_are_told(published):
+def test_missing_workers_are_reported(published):
     running = served(published)
     settings = running.model_copy(update={"serving": running.serving.model_copy(update={"workers": 3})})
     finding = findings_of(published, settings)["metrics"]
     assert (finding.status, finding.found.partition(" answers ")[2]) == ("WARN", "for 1 of 3 workers")
 
 
-def test_slow_pages_are_told(published, monkeypatch):
+def test_slow_pages_are_reported(published, monkeypatch):
     monkeypatch.setattr(service_checks, "_SLOW_SECONDS", 0.0)
     assert findings_of(published, served(published))["latency"].status == "WARN"
 
@@ -187,14 +187,14 @@ def test_sale_that_is_not_open_fails(published):
     assert (finding.status, finding.found) == ("FAIL", "shows closes, not open")
 
 
-def test_page_with_few_sales_says_why(shop, make_sale):
+def test_page_with_few_sales_names_the_reason(shop, make_sale):
     shop.publish([make_sale("a")], {})
     finding = findings_of(shop, served(shop))["page"]
     assert finding.status == "WARN"
-    assert finding.found.startswith("1 open sales of snapshot")
+    assert finding.found.startswith("1 open sale of snapshot")
 
 
-def test_token_is_needed_where_callers_are_named(published):
+def test_token_is_required_where_callers_are_configured(published):
     settings = served(published, access=AccessSettings(callers=(ADMIN,)))
     without = findings_of(published, settings)
     assert statuses(without, "FAIL") == {"page", "status"}
@@ -212,7 +212,7 @@ def test_token_is_needed_where_callers_are_named(published):
         ("0.0.0.0", ("access", "tls"), ()),
     ],
 )
-def test_doors_are_closed_or_named(shop, host, secured, missing):
+def test_missing_access_control_or_encryption_is_reported(shop, host, secured, missing):
     secure = {"access": AccessSettings(callers=(ADMIN,)), "tls": TlsSettings(certificate="c", key="k")}
     settings = settings_of(shop, host=host, **{key: secure[key] for key in secured})
     finding = installation_checks.doors(settings, 0)
@@ -221,7 +221,7 @@ def test_doors_are_closed_or_named(shop, host, secured, missing):
 
 
 @pytest.mark.parametrize(("days", "expected"), [(30, "OK"), (13.9, "WARN"), (-1, "FAIL")])
-def test_certificate_is_told_before_it_expires(shop, tmp_path, days, expected):
+def test_certificate_is_reported_before_it_expires(shop, tmp_path, days, expected):
     settings = settings_of(shop, tls=tls_pair(tmp_path / "tls", days))
     finding = installation_checks.certificate(settings, now_here())
     assert finding.status == expected
@@ -237,7 +237,7 @@ def test_certificate_without_its_key_or_file_fails(shop, tmp_path):
 
 
 @pytest.mark.parametrize(("mutual", "signed_by"), [(False, "recsys.test"), (False, "authority"), (True, "recsys.test")])
-def test_encrypted_service_is_asked_by_its_own_certificate(published, tmp_path, mutual, signed_by):
+def test_service_with_tls_is_checked_by_its_own_certificate(published, tmp_path, mutual, signed_by):
     tls = tls_pair(tmp_path / "tls", 30, signed_by)
     tls = tls.model_copy(update={"client_authority": tls.certificate if mutual else None})
     findings = findings_of(published, served(published, tls=tls, access=AccessSettings(callers=(ADMIN,))), token=TOKEN)
@@ -273,12 +273,12 @@ def test_disk_must_have_room_for_an_hour_of_exposures(shop, monkeypatch, free, e
     monkeypatch.setattr(installation_checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free)))
     finding = installation_checks.disk(settings, 0)
     assert finding.status == expected
-    assert finding.found.endswith("should be 1.3")
+    assert finding.found.endswith("should be 1.3 GB")
 
 
 def test_disk_must_have_room_for_another_snapshot(shop, make_sale):
     shop.publish([make_sale("a", images=("x" * 100_000_000,))], {})
-    assert installation_checks.disk(settings_of(shop), 0).found.endswith("should be 1.2")
+    assert installation_checks.disk(settings_of(shop), 0).found.endswith("should be 1.2 GB")
 
 
 @pytest.mark.parametrize(("hours", "expected"), [(0, "OK"), (29.9, "OK"), (30, "WARN"), (35.9, "WARN"), (36, "FAIL")])
@@ -304,7 +304,7 @@ def test_snapshot_without_the_default_policy_fails(shop, make_sale):
     assert (finding.status, "has collaborative, popularity, not meta" in finding.found) == ("FAIL", True)
 
 
-def test_snapshot_without_a_ranker_is_told(shop, make_sale):
+def test_snapshot_without_a_ranker_is_reported(shop, make_sale):
     shop.publish([make_sale("a")], {})
     assert installation_checks.ranker(settings_of(shop), 0).status == "WARN"
 
@@ -330,7 +330,7 @@ experiments:
 """
 
 
-def test_experiments_must_be_good_servable_and_in_force(shop, make_sale, tmp_path):
+def test_experiments_must_be_valid_servable_and_in_force(shop, make_sale, tmp_path):
     shop.publish([make_sale("a")], {})
     source, in_force = tmp_path / "conf" / "home.yaml", shop.root.parent / "experiments" / "in_force" / "home.yaml"
     source.parent.mkdir()
@@ -347,24 +347,24 @@ def test_experiments_must_be_good_servable_and_in_force(shop, make_sale, tmp_pat
     assert (status, "is not in force" in text) == ("WARN", True)
     in_force.parent.mkdir(parents=True)
     in_force.write_text(EXPERIMENTS)
-    assert found(EXPERIMENTS) == ("OK", "1 files in force; running: recency")
+    assert found(EXPERIMENTS) == ("OK", "1 file in force; running: recency")
 
 
 @pytest.mark.parametrize("log", ["exposures", "recorded_events"])
-def test_logs_must_be_gathered_each_day(shop, log):
+def test_logs_must_be_collected_each_day(shop, log):
     folder = shop.root.parent / log
     folder.mkdir(parents=True)
     assert installation_checks.logs(settings_of(shop), 0).found == "no log file waits"
     for name, hours in (("old.jsonl", 25), ("new.jsonl", 1), ("being_written.jsonl.open", 99)):
         age(folder / name, hours)
     found = installation_checks.logs(settings_of(shop), 0)
-    assert (found.status, found.found) == ("OK", "2 log files wait, the oldest for 25 h")
+    assert (found.status, found.found) == ("OK", "2 log files waiting, the oldest for 25 h")
     age(folder / "old.jsonl", 26.1)
     assert installation_checks.logs(settings_of(shop), 0).status == "WARN"
 
 
 def age(file: Path, hours: float) -> None:
-    """Make a file that was last written so many hours ago."""
+    """Make a file that was last written some hours ago."""
     file.touch()
     at = datetime.now(UTC).timestamp() - 3600 * hours
     os.utime(file, (at, at))
@@ -372,7 +372,7 @@ def age(file: Path, hours: float) -> None:
 
 @pytest.fixture
 def redis_url(tmp_path) -> Iterator[str]:
-    """A Redis server of the test's own."""
+    """A Redis server for this test alone."""
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server: apt-get install redis-server")
     port = free_port()
@@ -402,7 +402,10 @@ def test_redis_must_serve_what_was_published_here(shop, make_sale, redis_url):
     assert installation_checks.redis(settings, 0) == Finding("redis", "OK", f"serves {first}")
     second = shop.publish([make_sale("b")], {}, fingerprint="bbbbbbbb")
     finding = installation_checks.redis(settings, 0)
-    assert (finding.status, finding.found) == ("WARN", f"serves {first}, here is {second}")
+    assert (finding.status, finding.found) == (
+        "WARN",
+        f"serves {first}, but the current snapshot on this machine is {second}",
+    )
 
 
 def test_redis_that_is_out_of_reach_or_hangs_fails(shop, monkeypatch):
@@ -413,7 +416,7 @@ def test_redis_that_is_out_of_reach_or_hangs_fails(shop, monkeypatch):
             assert installation_checks.redis(settings_of(shop, store=store), 0).status == "FAIL"
 
 
-def test_mlflow_is_asked_only_where_it_is_a_server(shop):
+def test_mlflow_is_checked_only_where_it_is_a_server(shop):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         assert "accepts connections" in installation_checks.mlflow(settings_of(shop, address), 0).found
@@ -426,14 +429,14 @@ def test_mlflow_is_asked_only_where_it_is_a_server(shop):
         assert installation_checks.mlflow(settings_of(shop, uri), 0).status == expected
 
 
-def test_check_that_breaks_does_not_keep_the_others_from_being_made(shop, monkeypatch):
+def test_check_that_fails_itself_does_not_prevent_the_others(shop, monkeypatch):
     monkeypatch.setattr(installation_checks.snapshot_store, "current", lambda _: 1 / 0)
     findings = findings_of(shop, settings_of(shop))
     assert statuses(findings, "FAIL") == {"disk", "snapshot", "ranker", "service"}
     assert "ZeroDivisionError" in findings["snapshot"].found
 
 
-def test_findings_are_printed_with_what_to_do():
+def test_findings_are_printed_with_their_next_steps():
     console = Console(file=io.StringIO(), width=80)
     findings = [Finding("disk", "OK", "79.8 GB free [bold]"), Finding("rules", "FAIL", "broken", "correct them")]
     print_findings(findings, console)

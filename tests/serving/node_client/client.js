@@ -1,4 +1,4 @@
-// Asks a service for pages from its .proto file alone; prints what it got as one JSON object.
+// Requests pages from a service with only its .proto file; prints the results as one JSON object.
 //
 //     node client.js PROTO_FOLDER TARGET SILENT_TARGET USER SESSION_SALE
 

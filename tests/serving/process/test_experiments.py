@@ -1,4 +1,4 @@
-"""Experiments through the service: who is served what, what is logged, and which files are in force."""
+"""Experiments through the service: the served variants, the exposure log, and the files in force."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def variant(key: str, policy: str = "meta", **others: object) -> dict[str, Any]:
 
 @pytest.fixture
 def experiment(shop) -> dict[str, Any]:
-    """An experiment of all users that runs from an hour before `as_of` on."""
+    """An experiment with all users that starts an hour before `as_of`."""
     return {
         "key": "recency",
         "status": "running",
@@ -96,7 +96,7 @@ def ask() -> Callable[..., pb.GetTopSalesResponse]:
 
 
 def logged(shop, server: Server) -> list[dict[str, Any]]:
-    """Stop the service, and return what it logged."""
+    """Stop the service, and return its exposures."""
     server.stop()
     lines = [
         line for file in (shop.root.parent / "exposures").glob("*.jsonl*") for line in file.read_bytes().splitlines()
@@ -110,11 +110,13 @@ def status_of(server: Server) -> admin_pb2.GetStatusResponse:
 
 
 def problems(server: Server) -> str:
-    """What is wrong with the experiments."""
+    """The problems of the experiments."""
     return " ".join(problem for problem in status_of(server).problems if problem.startswith("experiments:"))
 
 
-def test_each_user_is_served_his_sides_policy_and_told_so(shop, surface, experiment, publish, serve, ask):
+def test_each_user_is_served_the_policy_of_their_variant_and_the_answer_names_it(
+    shop, surface, experiment, publish, serve, ask
+):
     publish()
     surface.write(experiment)
     server = serve()
@@ -145,7 +147,7 @@ def test_anonymous_visitor_and_request_that_names_its_policy_are_in_no_experimen
     assert not ask(server, USERS[0], surface="mail").HasField("assignment")
 
 
-def test_exposure_tells_side_configuration_and_overlap(shop, surface, experiment, publish, serve, ask):
+def test_exposure_holds_variant_configuration_and_overlap(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write(experiment)
     server = serve()
@@ -157,12 +159,12 @@ def test_exposure_tells_side_configuration_and_overlap(shop, surface, experiment
     assert line["configuration_sha"] == load_experiments(surface.path).fingerprint
     assert line["request_id"] == page.request_id
     assert line["attributes"] == {"country": "FR"}
-    # treatment: s00..s07, then s19, s18; control: s19, s18, ..., s10: no place shows the same sale
+    # treatment: s00..s07, then s19, s18; control: s19, s18, ..., s10: no position shows the same sale
     assert line["overlap_at_10"] == 0.0
 
 
-def test_overlap_is_1_where_the_sides_show_the_same_page(shop, surface, experiment, publish, serve, ask):
-    publish(policies=("meta", "collaborative"))  # both rank alike
+def test_overlap_is_1_where_the_variants_show_the_same_page(shop, surface, experiment, publish, serve, ask):
+    publish(policies=("meta", "collaborative"))  # both rank the same
     surface.write({**experiment, "variants": [variant(CONTROL), variant(TREATMENT, "collaborative")]})
     server = serve()
     ask(server, "ann")
@@ -170,7 +172,7 @@ def test_overlap_is_1_where_the_sides_show_the_same_page(shop, surface, experime
     assert line["overlap_at_10"] == 1.0
 
 
-def test_user_without_ranking_counts_as_a_fallback_of_his_side(shop, surface, experiment, publish, serve, ask):
+def test_user_without_ranking_counts_as_a_fallback_of_their_variant(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write({**experiment, "variants": [variant(CONTROL), variant(TREATMENT, rules=False)]})
     server = serve()
@@ -207,7 +209,7 @@ def test_pinned_version_of_a_model_by_another_name_is_served(surface, experiment
     assert ask(server, "ann").model_version == "3"
 
 
-def test_session_is_ranked_by_the_sides_policy(shop, surface, experiment, ranked_shop, serve, ask):
+def test_session_is_ranked_by_the_variants_policy(shop, surface, experiment, ranked_shop, serve, ask):
     shop.clock.micros = ranked_shop.ranker.scorer.horizon.as_of + 3_600_000_000
     shop.point_at(ranked_shop.write(shop.root))
     sides = [variant(CONTROL, "collaborative"), variant(TREATMENT)]
@@ -220,7 +222,7 @@ def test_session_is_ranked_by_the_sides_policy(shop, surface, experiment, ranked
         assert shown(by_side[user]) == shown(ask(server, user, session=session, policy=policy))
 
 
-def test_side_may_leave_the_shops_rules_out(tmp_path, surface, experiment, publish, serve, ask):
+def test_variant_may_ignore_the_shops_rules(tmp_path, surface, experiment, publish, serve, ask):
     publish()
     pin = {"name": "pinned", "kind": "pin", "sale_ids": ["s13"], "position": 1}
     rules = tmp_path / "rules.yaml"
@@ -250,7 +252,7 @@ def test_explored_page_is_logged_with_its_propensities_and_a_retry_gets_the_same
         assert line["overlap_at_10"] is None
 
 
-def test_interleaved_page_names_the_team_of_each_place(shop, surface, experiment, publish, serve, ask):
+def test_interleaved_page_names_the_team_of_each_position(shop, surface, experiment, publish, serve, ask):
     publish()
     surface.write({**experiment, "type": "interleave"})
     server = serve()
@@ -263,7 +265,7 @@ def test_interleaved_page_names_the_team_of_each_place(shop, surface, experiment
     assert abs(line["teams"].count(CONTROL) - line["teams"].count(TREATMENT)) <= 1
 
 
-def test_holdout_and_kill_switch_serve_what_they_say(shop, surface, experiment, publish, serve, ask):
+def test_holdout_and_kill_switch_serve_the_configured_policy(shop, surface, experiment, publish, serve, ask):
     publish()
     everybody = {"key": "held", "seed": "holdout:held:", "share": 0.5, "serve": {"policy": "popularity"}}
     both_meta = [variant(CONTROL), variant(TREATMENT, rules=False)]
@@ -312,7 +314,7 @@ def test_health_says_that_a_file_is_refused(shop, surface, experiment, ranked_sh
     wait_until(lambda: check_health(server.target, FRESH) == SERVING)
 
 
-def test_change_that_a_running_experiment_must_not_see_is_refused(surface, experiment, running, ask):
+def test_forbidden_change_of_a_running_experiment_is_refused(surface, experiment, running, ask):
     before = [ask(running, user).policy for user in USERS]
     surface.write({**experiment, "seed": "another:"})
     wait_until(lambda: "seed" in problems(running))
@@ -322,7 +324,7 @@ def test_change_that_a_running_experiment_must_not_see_is_refused(surface, exper
     assert {ask(running, user).assignment.phase for user in USERS} == {2}
 
 
-def test_broken_file_does_not_stop_a_service_that_starts_anew(surface, experiment, running, serve, ask):
+def test_broken_file_does_not_stop_a_service_that_restarts(surface, experiment, running, serve, ask):
     before = [ask(running, user).policy for user in USERS]
     surface.path.write_text("experiments: [")
     again = serve()
@@ -355,7 +357,7 @@ def test_rolled_back_snapshot_without_the_policy_serves_the_default_and_logs_fal
     shop.point_at(lacking)
     wait_until(lambda: ask(server, user).policy == "meta")
     assert ask(server, user).assignment.reason == "fallback"
-    assert "in force, but not served" in problems(server)
+    assert "in force, but cannot be served" in problems(server)
 
 
 def test_services_of_one_folder_agree_on_the_file_in_force(surface, experiment, running, serve, ask):

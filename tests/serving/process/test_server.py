@@ -21,7 +21,7 @@ from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown, wait
 HOUR = 3_600_000_000
 
 
-def test_user_gets_ten_open_sales_his_own_first(published):
+def test_user_gets_ten_open_sales_those_of_their_ranking_first(published):
     response = published.ask(published.serve(), "ann")
     assert shown(response) == ["s00", "s02", "s04", "s05", "s13", "s12", "s11", "s10", "s09", "s08"]
     assert [sale.rank for sale in response.sales] == list(range(1, 11))
@@ -35,7 +35,7 @@ def test_user_gets_ten_open_sales_his_own_first(published):
     assert (response.fallback_reason, response.shortfall_reason) == ("", "")
 
 
-def test_each_sale_says_what_the_website_shows(published):
+def test_each_sale_has_what_the_website_shows(published):
     first = published.ask(published.serve(), "ann").sales[0]
     assert (first.title, first.price) == ("Title of s00", 9.5)
     assert first.open_time.ToJsonString() == "2026-02-28T23:00:00Z"
@@ -87,7 +87,7 @@ def test_new_and_anonymous_users_get_the_popular_sales(published):
         assert why in response.fallback_reason
 
 
-def test_popularity_can_be_asked_for_and_is_no_fallback_then(published):
+def test_popularity_can_be_requested_and_is_then_not_a_fallback(published):
     response = published.ask(published.serve(), "ann", n=2, policy="popularity")
     assert shown(response) == ["s13", "s12"]
     assert response.fallback_level == pb.FALLBACK_LEVEL_NONE
@@ -147,7 +147,7 @@ def test_health_follows_the_first_snapshot(shop, make_sale):
     assert shown(shop.ask(server, "ann")) == ["a"]
 
 
-def test_fresh_is_healthy_only_while_nothing_is_wrong(shop, night):
+def test_fresh_is_serving_only_while_there_is_no_problem(shop, night):
     server = shop.serve()
     wait_until(lambda: check_health(server.target, FRESH) == SERVING)
     shop.clock.set(36)  # the end of the horizon: sales that open from now on are missing
@@ -262,7 +262,7 @@ def test_expected_errors_leave_no_trace_in_the_log(published, caplog):
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-def test_port_in_use_is_an_error_that_says_so(shop):
+def test_port_in_use_is_an_error_that_names_the_address(shop):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"cannot listen on 127\.0\.0\.1:{port}, must be"):
@@ -275,7 +275,7 @@ def test_two_services_cannot_share_a_port(shop):
         shop.serve(port=port)
 
 
-def test_snapshot_that_is_back_has_the_rules_of_the_present(shop, make_sale, tmp_path, monkeypatch):
+def test_snapshot_after_a_rollback_has_the_present_rules(shop, make_sale, tmp_path, monkeypatch):
     rules = tmp_path / "rules.yaml"
     pin = "schema_version: 1\nrules:\n- {kind: pin, name: first, sale_ids: [%s], position: 1}\n"
     rules.write_text(pin % "a")
@@ -285,13 +285,13 @@ def test_snapshot_that_is_back_has_the_rules_of_the_present(shop, make_sale, tmp
     wait_until(lambda: server.watcher.served().snapshot.name == names[0])
     rules.write_text(pin % "b" + "# b now\n")
     wait_until(lambda: shown(shop.ask(server, "ann")) == ["b", "a"])
-    monkeypatch.setattr(RulesWatcher, "poll", lambda *_: None)  # it comes a moment later: too late for a request
+    monkeypatch.setattr(RulesWatcher, "poll", lambda *_: None)  # it polls a moment later: too late for a request
     shop.point_at(names[1])
     wait_until(lambda: server.watcher.served().snapshot.name == names[1])
     assert shown(shop.ask(server, "ann")) == ["b", "a"]
 
 
-def test_replay_starts_some_hours_after_as_of_and_runs_on_through_a_swap(shop, make_sale):
+def test_replay_starts_some_hours_after_as_of_and_continues_after_a_swap(shop, make_sale):
     sales = [make_sale("early", -1, 12), make_sale("late", 12.5, 20)]
     shop.publish(sales, {})
     settings = ServingSettings(

@@ -10,7 +10,7 @@ from tests.helpers.asking import wait_until
 
 
 class Held:
-    """Tasks that stay in their threads until they are let go."""
+    """Tasks that block their threads until they are released."""
 
     def __init__(self, threads: AnswerThreads):
         self._threads = threads
@@ -19,7 +19,7 @@ class Held:
         self._lock = threading.Lock()
 
     def hold(self, count: int) -> None:
-        """Submit so many, without waiting for them to begin."""
+        """Submit a number of tasks, without waiting for them to begin."""
         for _ in range(count):
             self._threads.submit(self._run)
 
@@ -34,7 +34,7 @@ class Held:
 
 @pytest.fixture
 def alive() -> Callable[[], int]:
-    """Count the threads that a test's executors have."""
+    """Count the threads of a test's executors."""
     before = set(threading.enumerate())
     return lambda: sum(each.name.startswith("answer-") for each in set(threading.enumerate()) - before)
 
@@ -72,7 +72,7 @@ def relieved_until(threads: AnswerThreads, condition: Callable[[], bool]) -> Non
     wait_until(looked)
 
 
-def test_while_tasks_are_begun_in_time_there_are_no_more_threads(start, alive, monkeypatch):
+def test_no_threads_are_added_while_tasks_begin_in_time(start, alive, monkeypatch):
     monkeypatch.setattr(threads_module, "_STALL_SECONDS", 60)
     threads, done, by = start(2, 8), threading.Semaphore(0), set()
     for _ in range(200):
@@ -88,7 +88,7 @@ def test_arguments_reach_the_task(start):
     wait_until(lambda: came == [(1, "two")])
 
 
-def test_task_is_begun_though_all_threads_are_held_up(start, alive):
+def test_task_begins_although_all_threads_are_blocked(start, alive):
     threads, done = start(2, 8), threading.Event()
     with held(threads) as tasks:
         tasks.hold(2)
@@ -98,7 +98,7 @@ def test_task_is_begun_though_all_threads_are_held_up(start, alive):
         assert alive() > 2
 
 
-def test_no_more_threads_than_the_most_are_added(start, alive):
+def test_threads_are_added_up_to_the_maximum(start, alive):
     threads, done = start(1, 3), threading.Event()
     with held(threads) as tasks:
         tasks.hold(5)
@@ -112,7 +112,7 @@ def test_no_more_threads_than_the_most_are_added(start, alive):
     assert tasks.began == 5
 
 
-def test_threads_that_were_added_end_when_nothing_is_held_up_any_more(start, alive):
+def test_added_threads_end_when_none_is_blocked_any_more(start, alive):
     threads, done = start(1, 4), threading.Semaphore(0)
     with held(threads) as tasks:
         tasks.hold(4)
@@ -123,7 +123,7 @@ def test_threads_that_were_added_end_when_nothing_is_held_up_any_more(start, ali
     assert done.acquire(timeout=30)
 
 
-def test_threads_stay_while_as_many_are_held_up(start, alive):
+def test_added_threads_stay_while_others_are_blocked(start, alive):
     threads, done = start(1, 4), threading.Semaphore(0)
     with held(threads) as tasks:
         tasks.hold(2)
@@ -131,21 +131,21 @@ def test_threads_stay_while_as_many_are_held_up(start, alive):
         for _ in range(20):
             threads.submit(done.release)
             relieved_until(threads, lambda: done.acquire(blocking=False))
-        assert alive() == 3  # two are held up, and one answers
+        assert alive() == 3  # two are blocked, and one answers
 
 
-def test_task_that_fails_is_logged_and_its_thread_goes_on(start, alive, caplog):
-    threads, told = start(1, 1), []
-    threads.submit(lambda: 1 / 0).add_done_callback(told.append)
-    threads.submit(int).add_done_callback(told.append)
-    wait_until(lambda: len(told) == 2)
+def test_task_that_fails_is_logged_and_its_thread_continues(start, alive, caplog):
+    threads, done = start(1, 1), []
+    threads.submit(lambda: 1 / 0).add_done_callback(done.append)
+    threads.submit(int).add_done_callback(done.append)
+    wait_until(lambda: len(done) == 2)
     (record,) = caplog.records
-    assert record.getMessage() == "in an answer"
+    assert record.getMessage() == "an answer failed"
     assert record.exc_info[0] is ZeroDivisionError
     assert alive() == 1
 
 
-def test_who_waits_for_a_task_is_told_once_whether_it_asked_before_or_after(start):
+def test_callback_of_a_task_runs_once_whether_it_was_added_before_or_after_the_end(start):
     threads, early, late = start(1, 1), [], []
     with held(threads) as tasks:
         tasks.hold(1)

@@ -19,7 +19,7 @@ from tests.helpers.asking import NOT_SERVING, SERVING, check_health, wait_until
 
 
 class Followed:
-    """A watcher, and what it did."""
+    """A watcher, and a record of what it did."""
 
     def __init__(self, folder: Path):
         self.loads: list[str] = []
@@ -75,7 +75,7 @@ def test_nothing_is_served_before_the_first_snapshot(followed):
     assert followed.troubles.listed() == []
 
 
-def test_rollback_takes_the_snapshot_that_is_still_open(shop, make_sale, followed):
+def test_rollback_serves_the_snapshot_that_is_still_open(shop, make_sale, followed):
     names = [shop.publish([make_sale("a")], {}, fingerprint=8 * letter) for letter in "ab"]
     for name in (names[0], names[1]):
         shop.point_at(name)
@@ -83,7 +83,7 @@ def test_rollback_takes_the_snapshot_that_is_still_open(shop, make_sale, followe
     before = followed.served()
     shop.point_at(names[0])
     shutil.rmtree(shop.root / names[0] / "files", ignore_errors=True)
-    (shop.root / names[0] / "sales.json").write_bytes(b"")  # nothing of it is read again
+    (shop.root / names[0] / "sales.json").write_bytes(b"")  # it is not read again
     followed.poll()
     assert followed.name() == names[0]
     shop.root.joinpath("current").write_text(names[1])
@@ -105,7 +105,7 @@ def test_rollback_takes_no_time_however_long_a_snapshot_takes_to_load(shop, make
     assert time.monotonic() - started < 1
 
 
-def test_third_snapshot_takes_the_place_of_the_first_one(shop, make_sale, followed):
+def test_third_snapshot_replaces_the_first_one(shop, make_sale, followed):
     names = [shop.write([make_sale("a")], {}, fingerprint=8 * letter) for letter in "abc"]
     for row in (0, 1, 2, 0, 1):
         shop.point_at(names[row])
@@ -154,7 +154,7 @@ DAMAGES = [truncated, bit_flipped, half_copied, without_manifest, of_another_for
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damaged_snapshot_is_refused_once_and_the_old_one_serves(shop, make_sale, followed, caplog, damage):
+def test_damaged_snapshot_is_refused_once_and_the_previous_one_is_served(shop, make_sale, followed, caplog, damage):
     sales = [make_sale("a"), make_sale("b")]
     good = shop.publish(sales, {"ann": [(0, 0.5, 0)]})
     followed.poll()
@@ -172,7 +172,7 @@ def test_damaged_snapshot_is_refused_once_and_the_old_one_serves(shop, make_sale
     assert followed.troubles.listed() == [record.getMessage()]
 
     shutil.rmtree(shop.root / bad, ignore_errors=True)
-    aside.rename(shop.root / bad)  # mended
+    aside.rename(shop.root / bad)  # repaired
     followed.poll()
     assert followed.name() == bad
     assert followed.troubles.listed() == []
@@ -195,10 +195,10 @@ def test_snapshot_that_is_replaced_while_it_is_read_is_refused(shop, make_sale, 
         followed.poll()
     assert followed.name() == good
     followed.poll()
-    assert followed.name() == name  # whole again, though of other content
+    assert followed.name() == name  # complete again, though with other content
 
 
-def test_snapshot_that_arrives_after_its_pointer_is_loaded_when_it_is_whole(shop, make_sale, followed, tmp_path):
+def test_snapshot_that_arrives_after_its_pointer_is_loaded_once_it_is_complete(shop, make_sale, followed, tmp_path):
     name = shop.publish([make_sale("a")], {})
     shutil.move(shop.root / name, tmp_path / name)
     followed.poll()
@@ -211,7 +211,7 @@ def test_snapshot_that_arrives_after_its_pointer_is_loaded_when_it_is_whole(shop
     assert followed.refusals == 2
 
 
-def test_unexpected_error_is_logged_with_its_trace_and_the_watch_goes_on(
+def test_unexpected_error_is_logged_with_its_trace_and_polling_continues(
     shop, make_sale, followed, monkeypatch, caplog
 ):
     first = shop.publish([make_sale("a")], {})
@@ -221,15 +221,15 @@ def test_unexpected_error_is_logged_with_its_trace_and_the_watch_goes_on(
         patch.setattr(followed.store, "open", lambda _: 1 / 0)
         followed.poll()
     assert followed.name() == first
-    traced, told = warnings(caplog)
+    traced, brief = warnings(caplog)
     assert traced.exc_info[0] is ZeroDivisionError
-    assert told.getMessage().endswith(f"unexpected ZeroDivisionError; still serving {first}")
+    assert brief.getMessage().endswith(f"unexpected ZeroDivisionError; still serving {first}")
     third = shop.publish([make_sale("c")], {}, fingerprint="cccccccc")
     followed.poll()
     assert followed.name() == third
 
 
-def test_damaged_pointer_leaves_the_old_snapshot_and_is_told_once(shop, make_sale, followed, caplog):
+def test_damaged_pointer_leaves_the_old_snapshot_and_is_logged_once(shop, make_sale, followed, caplog):
     name = shop.publish([make_sale("a")], {})
     followed.poll()
     (shop.root / "current").write_text("")
@@ -240,7 +240,7 @@ def test_damaged_pointer_leaves_the_old_snapshot_and_is_told_once(shop, make_sal
     assert "must be a snapshot's name" in record.getMessage()
 
 
-def test_store_out_of_reach_says_nothing_of_the_snapshot(shop, make_sale, followed, monkeypatch):
+def test_unreachable_store_refuses_no_snapshot(shop, make_sale, followed, monkeypatch):
     def fail(_: str) -> None:
         raise StoreError("out of reach")
 
@@ -250,10 +250,10 @@ def test_store_out_of_reach_says_nothing_of_the_snapshot(shop, make_sale, follow
         followed.poll()
     assert followed.refusals == 0
     followed.poll()
-    assert followed.name() == name  # its files have not changed, it is looked at again all the same
+    assert followed.name() == name  # tried again although its files have not changed
 
 
-def test_damaged_snapshot_turns_fresh_off_and_leaves_the_service_healthy(shop, night):
+def test_damaged_snapshot_makes_the_service_not_fresh_but_leaves_it_ready(shop, night):
     server = shop.serve()
     wait_until(lambda: check_health(server.target, FRESH) == SERVING)
     bad = night.write(shop.root, fingerprint="bbbbbbbb")
@@ -279,7 +279,7 @@ def test_rules_are_compiled_once_for_a_snapshot(shop, make_sale, tmp_path):
     assert ruled.rules is not None
     watcher.poll()
     assert watcher.put_in_force(ruled) is ruled
-    assert (plain.rules, ruled.snapshot) == (None, plain.snapshot)  # requests that began before see no change
+    assert (plain.rules, ruled.snapshot) == (None, plain.snapshot)  # requests that began earlier see no change
     assert watcher.fingerprint == load_rules(file).fingerprint
 
 
@@ -291,7 +291,7 @@ def test_shop_without_rules_has_none(shop, make_sale):
     assert (top_sales.rules, watcher.fingerprint) == (None, "")
 
 
-def test_rules_that_are_bad_from_the_start_leave_none_in_force(shop, make_sale, tmp_path):
+def test_rules_that_are_invalid_from_the_start_leave_none_in_force(shop, make_sale, tmp_path):
     file, troubles = tmp_path / "rules.yaml", Troubles()
     top_sales = shop.load([make_sale("a")], {})
     watcher = RulesWatcher(file, troubles)
@@ -307,7 +307,7 @@ def test_rules_that_are_bad_from_the_start_leave_none_in_force(shop, make_sale, 
     assert troubles.listed() == []
 
 
-def test_snapshot_is_never_served_without_the_rules_of_the_present(shop, make_sale, followed):
+def test_snapshot_is_never_served_without_the_present_rules(shop, make_sale, followed):
     names = [shop.publish([make_sale("a")], {}, fingerprint=8 * letter) for letter in "ab"]
     for name in (*names, names[0]):  # new, new, and back again
         rules = PageRules(RuleSet(schema_version=1, rules=()), ())

@@ -1,4 +1,4 @@
-"""Processes that are killed, stopped and replaced, for real, while pages are asked for."""
+"""Real processes that are killed, stopped and replaced under load."""
 
 import os
 import re
@@ -87,7 +87,7 @@ def test_killed_parent_leaves_workers_that_answer_until_a_new_one_takes_over(sta
     assert successor.stop() == 0
 
 
-def test_parent_that_is_killed_while_it_starts_leaves_nobody(start):
+def test_parent_that_is_killed_while_it_starts_leaves_no_process(start):
     killed = "import os, signal, serving.process.workers as w"
     killed += "\nw._is_ready = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     service = start(first=killed)
@@ -118,13 +118,13 @@ def test_second_parent_is_refused(start):
     service = start().ready()
     second = start()
     assert second.process.wait(PATIENCE) == 1
-    message = f"BusyError: .* is served by process {service.process.pid} already: stop that one first"
+    message = f"BusyError: .* is already served by process {service.process.pid}: stop that process first"
     assert re.search(message, service.log())
     assert len(service.listening()) == 2
 
 
 @pytest.mark.parametrize("key", ["port", "admin_port", "metrics_port"])
-def test_taken_port_is_said_once_a_worker_and_ends_the_service(start, key):
+def test_port_in_use_is_logged_once_per_worker_and_ends_the_service(start, key):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         service = start(**{key: taken.getsockname()[1]})
         assert service.process.wait(PATIENCE) == 1
@@ -148,7 +148,7 @@ def taken_port(service: RealService, key: str) -> int:
 
 
 def test_worker_that_dies_at_once_is_started_again_with_growing_delays(start, tmp_path):
-    """Delays of 0.05, 0.15, 0.35, 0.75 s: at most 5 starts in the first 1.3 s, and the service mends itself."""
+    """Delays of 0.05, 0.15, 0.35, 0.75 s: at most 5 starts in the first 1.3 s, and the service recovers by itself."""
     broken = tmp_path / "broken"
     fails = "import os, serving.process.server as s; start = s.start_server"
     fails += f"\ns.start_server = lambda *a, **k: os._exit(7) if os.path.exists({str(broken)!r}) else start(*a, **k)"
@@ -156,7 +156,7 @@ def test_worker_that_dies_at_once_is_started_again_with_growing_delays(start, tm
     broken.touch()
     os.kill(service.workers()[0], signal.SIGKILL)
     began = time.monotonic()
-    wait_until(lambda: service.log().count("ended with 7: starting another") >= 4)
+    wait_until(lambda: service.log().count("ended with exit code 7: starting another") >= 4)
     assert time.monotonic() - began > 0.05 + 0.15 + 0.35 - 0.05
     broken.unlink()
     service.ready()

@@ -1,4 +1,4 @@
-"""A real Redis for the tests that want one, emptied before each."""
+"""A real Redis for the tests that need one, emptied before each test."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from tests.helpers.real_redis import RealRedis
 
 @pytest.fixture
 def own_environment() -> dict[str, str]:
-    """For a process that imports what the tests import."""
+    """The environment of a process that imports the same modules as the tests."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -27,7 +27,7 @@ def real_redis(tmp_path_factory) -> Iterator[RealRedis]:
 
 @pytest.fixture
 def server(real_redis) -> Iterator[redis.Redis]:
-    """The server, empty, as somebody else sees it."""
+    """A client of the empty server, independent of the store under test."""
     with real_redis.connection() as connection:
         connection.flushall()
         yield connection

@@ -40,10 +40,10 @@ def publish(shop) -> Callable[[], str]:
 
 
 class TestFolderStore(StoreContract):
-    """Of two stores in one process one may have sessions: an LMDB file is opened once a process."""
+    """Make a store; only one of those in a process may use sessions, since LMDB opens a file once per process."""
 
 
-def test_stamp_changes_when_a_damaged_snapshot_is_mended(store, shop, night):
+def test_stamp_changes_when_a_damaged_snapshot_is_repaired(store, shop, night):
     name = store.current()
     file = shop.root / name / "sales.json"
     whole = file.read_bytes()
@@ -62,12 +62,12 @@ def test_damaged_list_of_withdrawn_sales_is_an_error_that_names_the_file(store, 
     (shop.root.parent / "serving" / "withdrawn.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"(?s)withdrawn\.json cannot be read .*: correct or remove it"):
         store.poll()
-    assert store.withdrawn() == {"a": withdrawn("a")}  # as it was last known
+    assert store.withdrawn() == {"a": withdrawn("a")}  # the last ones that could be read
     with pytest.raises(StoreError, match="correct or remove it"):
         reopened().withdrawn()
 
 
-def test_disk_that_refuses_is_an_error_and_changes_nothing(store, shop, monkeypatch):
+def test_disk_that_cannot_be_written_is_an_error_and_changes_nothing(store, shop, monkeypatch):
     store.withdraw(withdrawn("a"))
     version = store.version()
 

@@ -1,4 +1,4 @@
-"""The store in a real Redis: what it promises, and what is damaged, pushed twice or fetched at the same time."""
+"""The store in a real Redis: damaged data, repeated and interrupted pushes, and concurrent fetches."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ NAME = "20260301T000000Z-00000000"
 
 @pytest.fixture
 def reopened(settings, tmp_path) -> Iterator[Callable[[], RedisStore]]:
-    """Each time as on another machine."""
+    """Open a store as a new machine does, with an empty folder."""
     with ExitStack() as stack:
 
         def opened() -> RedisStore:
@@ -54,7 +54,7 @@ class TestRedisStore(StoreContract):
     pass
 
 
-def test_every_key_is_the_shops_own_and_users_and_sessions_expire(server, store, publish, night):
+def test_every_key_has_the_shops_prefix_and_users_and_sessions_expire(server, store, publish, night):
     publish()
     store.withdraw(withdrawn("a"))
     store.add_to_sessions({"ann": [SessionEvent("s", False, NOON)]})
@@ -93,7 +93,7 @@ redis.push(settings, Path(sys.argv[2]), lambda done, _: done > 9 and os.kill(os.
 """
 
 
-def test_push_that_was_killed_halfway_is_never_served_and_is_done_again(
+def test_interrupted_push_is_never_served_and_can_be_repeated(
     settings, shop, night, server, store, publish, own_environment
 ):
     command = [sys.executable, "-c", KILLED_PUSH, settings.model_dump_json(), str(shop.root)]
@@ -106,7 +106,7 @@ def test_push_that_was_killed_halfway_is_never_served_and_is_done_again(
     assert all(store.open(store.current()).users.find(user) for user in night.users)
 
 
-def test_push_says_what_is_missing(settings, shop, make_sale):
+def test_push_names_what_is_missing(settings, shop, make_sale):
     with pytest.raises(SnapshotError, match="has no current snapshot: publish one with 'recsys nightly'"):
         push(settings, shop.root, lambda *_: None)
     shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]})
@@ -115,7 +115,7 @@ def test_push_says_what_is_missing(settings, shop, make_sale):
         push(nowhere, shop.root, lambda *_: None)
 
 
-def test_redis_that_lost_its_data_learns_again_what_staff_closed(server, store, other):
+def test_closed_sales_are_written_back_to_a_redis_that_lost_its_data(server, store, other):
     for sale_id in ("a", "b"):
         store.withdraw(withdrawn(sale_id))
     store.restore("b")
@@ -139,7 +139,7 @@ def test_damaged_user_falls_back_and_others_do_not(server, store, publish, ranke
 
 
 @pytest.mark.usefixtures("night")
-def test_each_flipped_bit_of_a_user_is_found_out(server, store, publish, ranked_shop):
+def test_each_flipped_bit_of_a_user_is_detected(server, store, publish, ranked_shop):
     publish()
     key = f"shop:snapshot:{NAME}:user:{ranked_shop.users[0]}"
     users, whole = store.open(NAME).users, server.get(key)
@@ -152,7 +152,7 @@ def test_each_flipped_bit_of_a_user_is_found_out(server, store, publish, ranked_
 
 
 @pytest.mark.usefixtures("night")
-def test_key_of_another_type_harms_only_its_user(server, store, publish, ranked_shop):
+def test_key_of_another_type_affects_only_its_user(server, store, publish, ranked_shop):
     publish()
     ann, bob = ranked_shop.users[:2]
     for key in (f"snapshot:{NAME}:user:{ann}", f"session:{ann}"):
@@ -215,7 +215,7 @@ def test_processes_of_a_machine_that_fetch_at_the_same_time_all_open_the_snapsho
     assert [path.name for path in (tmp_path / "machine" / "redis").iterdir()] == [NAME]
 
 
-def test_slower_process_takes_the_copy_of_the_faster_one(settings, tmp_path, shop, night, publish, monkeypatch):
+def test_slower_process_uses_the_copy_of_the_faster_one(settings, tmp_path, shop, night, publish, monkeypatch):
     publish()
     store, faster = (RedisStore(settings, tmp_path, lambda: NOON) for _ in range(2))
     fetched = Path.write_bytes
@@ -232,7 +232,7 @@ def test_slower_process_takes_the_copy_of_the_faster_one(settings, tmp_path, sho
 
 
 @pytest.mark.usefixtures("night")
-def test_snapshot_that_could_not_be_fetched_for_a_moment_is_no_refused_one(store, publish, monkeypatch):
+def test_snapshot_that_could_not_be_fetched_for_a_moment_is_not_refused(store, publish, monkeypatch):
     publish()
     watcher = SnapshotWatcher(store, TopSales.of, lambda top_sales: top_sales, Troubles(), lambda: None)
     with monkeypatch.context() as patch:

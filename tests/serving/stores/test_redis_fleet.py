@@ -1,4 +1,4 @@
-"""Services of several machines at one Redis, which is frozen, killed and started again while pages are asked for."""
+"""Services of several machines with one Redis, which is frozen, killed and restarted under load."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.helpers.real_service import PATIENCE, Load, shown, wait_until
 
 @pytest.mark.usefixtures("night")
 class TestFleet:
-    """Services of several machines, each with a folder of its own, at one Redis."""
+    """Services of several machines, each with its own folder, with one Redis."""
 
     @pytest.fixture
     def start(self, settings, new_shop, publish, tmp_path) -> Iterator[Callable[..., Server]]:
@@ -31,7 +31,7 @@ class TestFleet:
 
             yield started
 
-    def test_session_recorded_at_one_machine_reranks_the_page_of_another(self, start, night):
+    def test_session_recorded_at_one_machine_re_ranks_the_page_of_another(self, start, night):
         one, other = start("one"), start("other")
         user, seen = night.users[0], [sale.sale_id for sale in night.sales[:2]]
         with Client(one.target, deadline=PATIENCE) as here, Client(other.target, deadline=PATIENCE) as there:
@@ -54,7 +54,7 @@ class TestFleet:
         assert not [answer for answer in load.answers if answer.began > instant and closed in shown(answer.page)]
 
     @pytest.mark.parametrize("outage", ["frozen", "killed"])
-    def test_pages_go_on_while_redis_is_gone_and_are_whole_again_when_it_is_back(
+    def test_pages_are_answered_without_redis_and_are_complete_again_when_it_is_back(
         self, start, real_redis, publish, night, caplog, outage
     ):
         server = start("one", timeout_seconds=0.2)

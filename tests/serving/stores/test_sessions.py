@@ -72,7 +72,7 @@ def sales(sessions: SessionFiles, user_id: str) -> list[str]:
     return [event.sale_id for event in sessions.get(user_id, 0)]
 
 
-def test_killed_writer_loses_nothing_that_it_acknowledged_and_holds_up_nobody(opened, folder, clock, own_environment):
+def test_killed_writer_loses_no_acknowledged_event_and_blocks_no_other_process(opened, folder, clock, own_environment):
     with writer(folder, "u", 1_000_000, clock.now, own_environment) as process:
         for line in process.stdout:
             if int(line) == 200:
@@ -94,7 +94,7 @@ def test_two_processes_that_write_the_same_user_lose_nothing(opened, folder, clo
     assert sorted(sales(sessions, "both")) == sorted(f"{name}{number}" for name in "ab" for number in range(45))
 
 
-def test_session_goes_on_over_midnight(opened, clock):
+def test_session_continues_over_midnight(opened, clock):
     sessions = opened()
     clock.now = MIDNIGHT - SECOND
     sessions.add({"ann": [SessionEvent("before", False, clock.now)]})
@@ -104,7 +104,7 @@ def test_session_goes_on_over_midnight(opened, clock):
     assert [event.sale_id for event in sessions.get("ann", MIDNIGHT)] == ["after"]
 
 
-def test_what_was_done_two_days_ago_is_gone_from_answers_and_from_the_disk(opened, folder, clock):
+def test_events_of_two_days_ago_are_gone_from_answers_and_from_the_disk(opened, folder, clock):
     sessions = opened()
     for day in range(4):
         clock.now = MIDNIGHT + day * DAY + HOUR
@@ -113,7 +113,7 @@ def test_what_was_done_two_days_ago_is_gone_from_answers_and_from_the_disk(opene
     assert sorted(path.name for path in folder.glob("2*")) == ["20002", "20003"]
 
 
-def test_old_days_go_at_the_start_too_and_other_folders_stay(opened, folder, clock):
+def test_old_days_are_removed_at_the_start_too_and_other_folders_stay(opened, folder, clock):
     for name in ("notes", "19000"):
         (folder / name).mkdir(parents=True)
     opened().add({"ann": [SessionEvent("a", False, clock.now)]})
@@ -129,7 +129,7 @@ def test_sessions_survive_a_restart(opened, clock):
 
 
 @pytest.mark.parametrize("call", ["get", "add"])
-def test_damaged_file_is_an_error_that_says_what_to_do(opened, folder, clock, call):
+def test_damaged_file_is_an_error_with_the_next_step(opened, folder, clock, call):
     event = SessionEvent("a", False, clock.now)
     before = opened()
     before.add({"ann": [event]})
@@ -140,10 +140,10 @@ def test_damaged_file_is_an_error_that_says_what_to_do(opened, folder, clock, ca
         sessions.get("ann", 0) if call == "get" else sessions.add({"ann": [event]})
 
 
-def test_damaged_record_is_an_error_that_says_what_to_do(opened, folder, clock):
+def test_damaged_record_is_an_error_with_the_next_step(opened, folder, clock):
     sessions = opened()
     sessions.add({"ann": [SessionEvent("a", False, clock.now)]})
-    with sessions._file(20_000).begin(write=True) as transaction:
+    with sessions._day_file(20_000).begin(write=True) as transaction:
         transaction.put(b"ann", b"[[no json")
     with pytest.raises(StoreError, match=r"sessions cannot be read .*: check the disk, or remove it"):
         sessions.get("ann", 0)

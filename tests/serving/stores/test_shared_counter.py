@@ -48,7 +48,7 @@ def test_all_counters_of_a_file_see_a_change_at_once(opened):
 
 
 def test_processes_that_count_at_the_same_time_lose_no_step(path, opened, own_environment):
-    """Each goes on until 2000 is reached, so steps that are lost would be too many lines."""
+    """Each process counts until 2000 is reached, so lost increments would show as additional lines."""
     command = [sys.executable, "-c", COUNT, str(path), "2000"]
     processes = [subprocess.Popen(command, env=own_environment, stdout=subprocess.PIPE) for _ in range(2)]
     steps = sum(process.communicate(timeout=60)[0].count(b"\n") for process in processes)
@@ -56,7 +56,7 @@ def test_processes_that_count_at_the_same_time_lose_no_step(path, opened, own_en
     assert steps in (2000, 2001)
 
 
-def test_killed_process_leaves_a_counter_that_others_go_on_with(path, opened, own_environment):
+def test_killed_process_leaves_a_counter_that_others_can_use(path, opened, own_environment):
     command = [sys.executable, "-c", COUNT, str(path), "1000000000"]
     with subprocess.Popen(command, env=own_environment, stdout=subprocess.PIPE) as process:
         process.stdout.readline()

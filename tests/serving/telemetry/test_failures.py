@@ -38,7 +38,7 @@ def test_damage_is_counted_for_each_page_and_logged_once_for_each_user(metrics, 
 def test_users_who_are_remembered_are_bounded_in_number(metrics, caplog, monkeypatch):
     monkeypatch.setattr(failures, "_MOST_USERS", 3)
     noted = RankingFailures(metrics)
-    for user_id in ("a", "b", "c", "d", "d", "a"):  # when d comes, the three before are forgotten
+    for user_id in ("a", "b", "c", "d", "d", "a"):  # at d, the first three are forgotten
         noted.note(DamagedRecordError("damaged"), user_id, user_id)
     assert [record.getMessage().split()[1] for record in caplog.records] == ["a", "b", "c", "d", "a"]
 

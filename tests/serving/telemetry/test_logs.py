@@ -37,7 +37,7 @@ def test_line_holds_time_level_process_logger_and_message():
     }
 
 
-def test_line_holds_extra_fields_whatever_they_are(tmp_path):
+def test_line_holds_extra_fields_of_any_type(tmp_path):
     line = formatted("x", request_id="r-1", milliseconds=0.125, folder=tmp_path)
     assert (line["request_id"], line["milliseconds"], line["folder"]) == ("r-1", 0.125, str(tmp_path))
 
@@ -51,7 +51,7 @@ def test_line_of_an_error_holds_its_stack():
 
 
 @pytest.mark.parametrize("user_ids", [False, True])
-def test_log_of_a_service_is_json_with_request_ids_and_users_only_where_asked_for(published, tmp_path, user_ids):
+def test_log_of_a_service_is_json_with_request_ids_and_users_only_if_configured(published, tmp_path, user_ids):
     log = {"format": "json", "requests": True, "user_ids": user_ids}
     with RealService(tmp_path, log=log, workers=1).start() as service:
         with service.ready().client() as client:

@@ -1,4 +1,4 @@
-"""The log of a process: nothing lost that need not be, and what must be lost is drawn fairly."""
+"""The log of a process: it loses records only where it must, and then a uniform random sample stays."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def records(*files: Path) -> list:
 
 
 def written(folder: Path) -> list:
-    """What lies in the finished log files of a folder."""
+    """The records in the finished log files of a folder."""
     return records(*finished(folder))
 
 
@@ -65,7 +65,7 @@ def started() -> Iterator[Callable[..., RecordLog]]:
 
 
 class Disk:
-    """Log files on a disk that a test can break or halt; it remembers what was asked of it."""
+    """A disk whose log files a test can break or halt; it counts the calls."""
 
     def __init__(self) -> None:
         self.broken: dict[str, OSError] = {}
@@ -100,7 +100,7 @@ class Disk:
 
 
 class Memory(LogFile):
-    """Keeps what was written last."""
+    """A segment that stores what was written last."""
 
     lines = b""
 
@@ -129,12 +129,12 @@ def test_closing_writes_everything_in_order_and_finishes_the_log_file(tmp_path):
     assert being_written(tmp_path / "logs") == []
 
 
-def test_nothing_logged_leaves_no_file(tmp_path, started):
+def test_log_without_records_creates_no_file(tmp_path, started):
     started(tmp_path / "logs").close()
     assert not (tmp_path / "logs").exists()
 
 
-def test_records_are_handed_to_the_system_within_the_interval(tmp_path, started):
+def test_records_are_passed_to_the_system_within_the_interval(tmp_path, started):
     log = started(tmp_path, flush_seconds=0.4)
     log.append("early")
     start = time.monotonic()
@@ -182,31 +182,31 @@ def test_an_idle_log_file_is_finished_at_its_age(tmp_path, started):
     assert log.state().files == 2
 
 
-def chi_square(kept: Counter[int], runs: int) -> float:
-    """How far 50 records are from having stayed equally often, where 20 of them stay a run.
+def chi_square(counts: Counter[int], runs: int) -> float:
+    """The chi-square statistic of how often each of 50 records stayed, where 20 of them stay per run.
 
-    With 49 degrees of freedom 85.4 is passed once in 1,000 times. Draws without replacement vary by 1 - 20 / 50 of what
-    independent ones do.
+    With 49 degrees of freedom, 85.4 is exceeded once in 1,000 times. The variance of draws without replacement is
+    1 - 20 / 50 of that of independent ones.
     """
-    assert kept.total() == 20 * runs
+    assert counts.total() == 20 * runs
     expected = 20 * runs / 50
-    return sum((kept[number] - expected) ** 2 / expected for number in range(50)) / (1 - 20 / 50)
+    return sum((counts[number] - expected) ** 2 / expected for number in range(50)) / (1 - 20 / 50)
 
 
-def test_overflow_keeps_every_record_with_the_same_chance(tmp_path):
-    kept: Counter[int] = Counter()
+def test_overflow_retains_every_record_with_the_same_probability(tmp_path):
+    counts: Counter[int] = Counter()
     for seed in range(2000):
         log = log_of(tmp_path, max_queued=20, seed=seed, new_file=Memory)
         for number in range(50):
             log.append(number)
         assert log.state()[:3] == (20, 0, 30)
         log.close()
-        kept.update(json.loads(each) for each in Memory.lines.splitlines())
-    assert chi_square(kept, 2000) < 85.4
+        counts.update(json.loads(each) for each in Memory.lines.splitlines())
+    assert chi_square(counts, 2000) < 85.4
 
 
-def test_the_draw_begins_again_when_the_queue_was_taken(tmp_path):
-    kept: Counter[int] = Counter()
+def test_the_sample_begins_again_when_the_queue_was_emptied(tmp_path):
+    counts: Counter[int] = Counter()
     for seed in range(200):
         disk = Disk()
         log = log_of(tmp_path / str(seed), max_queued=20, seed=seed, flush_seconds=0.001, new_file=disk.new_file)
@@ -220,8 +220,8 @@ def test_the_draw_begins_again_when_the_queue_was_taken(tmp_path):
         assert log.state()[:3] == (40, 0, 80)
         disk.gate.set()
         log.close()
-        kept.update(number for number in written(tmp_path / str(seed)) if number != "before")
-    assert chi_square(kept, 200) < 85.4
+        counts.update(number for number in written(tmp_path / str(seed)) if number != "before")
+    assert chi_square(counts, 200) < 85.4
 
 
 def test_a_record_that_cannot_be_encoded_is_lost_alone(tmp_path, caplog):
@@ -235,7 +235,7 @@ def test_a_record_that_cannot_be_encoded_is_lost_alone(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("error", [FULL, DAMAGED])
-def test_records_wait_while_the_disk_refuses(tmp_path, started, caplog, error):
+def test_records_wait_while_the_disk_cannot_be_written(tmp_path, started, caplog, error):
     disk = Disk()
     log = started(tmp_path, new_file=disk.new_file, max_queued=50)
     log.append("before")
@@ -257,7 +257,7 @@ def test_records_wait_while_the_disk_refuses(tmp_path, started, caplog, error):
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
-def test_a_disk_in_trouble_is_asked_less_and_less_often(tmp_path, started):
+def test_a_failing_disk_is_retried_with_growing_delays(tmp_path, started):
     disk = Disk()
     disk.broken = {"open": FULL}
     log = started(tmp_path, new_file=disk.new_file, flush_seconds=0.01)
@@ -288,23 +288,23 @@ def test_a_log_closed_on_a_broken_disk_counts_what_is_lost(tmp_path, caplog):
     log.close()
     log.append("too late")
     assert log.state()[:3] == (0, 0, 3)
-    assert "2 records are lost" in caplog.text
+    assert "records lost: 2 " in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_vanished_is_made_again(tmp_path, started):
+def test_a_folder_that_was_removed_is_created_again(tmp_path, started):
     folder = tmp_path / "logs"
     log = started(folder)
     log.append("gone")
     wait_until(lambda: log.state().written == 1)
     being_written(folder)[0].unlink()
     folder.rmdir()
-    log.append("kept")
+    log.append("written")
     log.close()
-    assert written(folder) == ["kept"]
+    assert written(folder) == ["written"]
 
 
-def test_a_place_that_is_no_folder_is_a_problem_until_it_is_one(tmp_path, started):
+def test_a_path_that_is_not_a_folder_is_a_problem_until_it_is_one(tmp_path, started):
     (tmp_path / "logs").write_text("a file")
     log = started(tmp_path / "logs")
     log.append("a")
@@ -316,9 +316,9 @@ def test_a_place_that_is_no_folder_is_a_problem_until_it_is_one(tmp_path, starte
 
 @contextmanager
 def limited_files() -> Iterator[None]:
-    """No file may grow beyond 4,000 bytes: the system writes a part, then refuses, as a full disk does.
+    """Limit files to 4,000 bytes: the system writes a part and then fails, as with a full disk.
 
-    Around the writes alone: the test run's own output may be a longer file.
+    Use it only around the writes: the test run's own output may be a longer file.
     """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
@@ -328,7 +328,7 @@ def limited_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_line_that_was_written_in_part_is_undone(tmp_path):
+def test_a_partly_written_line_is_undone(tmp_path):
     log_file = LogFile(tmp_path, "a")
     with limited_files():
         log_file.write(b"x" * 2999 + b"\n")
@@ -339,7 +339,7 @@ def test_a_line_that_was_written_in_part_is_undone(tmp_path):
     assert [len(part) for part in finished(tmp_path)[0].read_bytes().split(b"\n")] == [2999, 999, 0]
 
 
-def test_a_log_goes_on_in_another_file_where_one_cannot_grow(tmp_path, started):
+def test_a_log_continues_in_another_segment_where_one_cannot_grow(tmp_path, started):
     with limited_files():
         log = started(tmp_path)
         for number in range(64 * 5):
@@ -350,7 +350,7 @@ def test_a_log_goes_on_in_another_file_where_one_cannot_grow(tmp_path, started):
     assert [len(records(file)) for file in finished(tmp_path)] == [128, 128, 64]
 
 
-def test_a_full_file_system_loses_nothing_and_leaves_whole_lines(tmp_path, started):
+def test_a_full_file_system_loses_nothing_and_leaves_complete_lines(tmp_path, started):
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
@@ -376,7 +376,7 @@ def test_a_full_file_system_loses_nothing_and_leaves_whole_lines(tmp_path, start
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_durable_record_is_on_the_disk_when_append_returns(tmp_path, started):
+def test_a_durable_record_is_on_disk_when_append_returns(tmp_path, started):
     disk = Disk()
     log = started(tmp_path, durable=True, new_file=disk.new_file, flush_seconds=60)
     log.append("a")
@@ -384,7 +384,7 @@ def test_a_durable_record_is_on_the_disk_when_append_returns(tmp_path, started):
     assert disk.calls["sync"] == 1
 
 
-def test_those_who_wait_together_share_a_flush(tmp_path, started):
+def test_callers_that_wait_at_the_same_time_share_a_sync(tmp_path, started):
     disk = Disk()
     disk.gate.clear()
     log = started(tmp_path, durable=True, new_file=disk.new_file)
@@ -403,7 +403,7 @@ def test_those_who_wait_together_share_a_flush(tmp_path, started):
 
 
 @pytest.mark.parametrize("what", ["open", "write", "sync"])
-def test_a_durable_record_that_cannot_be_written_is_an_error_and_may_come_later(tmp_path, started, what):
+def test_a_durable_record_that_cannot_be_written_is_an_error_and_may_be_written_later(tmp_path, started, what):
     disk = Disk()
     disk.broken = {what: FULL}
     log = started(tmp_path, durable=True, timeout_seconds=0.2, new_file=disk.new_file)
@@ -416,7 +416,7 @@ def test_a_durable_record_that_cannot_be_written_is_an_error_and_may_come_later(
     assert list(dict.fromkeys(written(tmp_path))) == ["a", "b"]
 
 
-def test_a_durable_log_without_room_or_closed_says_so_at_once(tmp_path):
+def test_a_durable_log_that_is_full_or_closed_fails_at_once(tmp_path):
     log = log_of(tmp_path, durable=True, max_queued=1, timeout_seconds=0.0)
     with pytest.raises(NotRecordedError, match=r"not on the disk within 0.0 s: send it again later"):
         log.append("a")
@@ -436,7 +436,7 @@ def test_a_durable_record_that_cannot_be_encoded_is_the_callers_error(tmp_path, 
     assert log.state()[:3] == (0, 1, 0)
 
 
-def test_recovery_finishes_the_files_of_dead_writers_only(tmp_path):
+def test_recovery_takes_only_the_log files_of_dead_processes(tmp_path):
     living = LogFile(tmp_path, "living")
     living.write(b"1\n")
     (tmp_path / "dead.jsonl.open").write_bytes(b'2\n"torn')
@@ -483,7 +483,7 @@ finally:
 
 
 def run_writer(folder: Path, mode: str, end: signal.Signals) -> tuple[float, dict[int, float]]:
-    """Run a process that logs numbers; end it, and return when, and when it had logged which number."""
+    """Run a process that logs numbers and end it; return the instant of its end, and that of each logged number."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), mode], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -505,7 +505,7 @@ def test_a_killed_process_loses_what_it_logged_in_the_last_interval_at_most(tmp_
     assert all(ended - logged[number] <= 0.3 for number in logged if number >= len(found))
 
 
-def test_a_process_that_ends_in_peace_loses_nothing(tmp_path):
+def test_a_process_that_shuts_down_loses_nothing(tmp_path):
     _, logged = run_writer(tmp_path, "fast", signal.SIGTERM)
     assert being_written(tmp_path) == []
     assert written(tmp_path) in (list(range(len(logged))), list(range(len(logged) + 1)))  # logged, not yet said

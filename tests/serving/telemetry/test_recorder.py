@@ -12,7 +12,7 @@ from tests.helpers.real_service import PATIENCE, exposed, shown, wait_until
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def test_exposure_says_who_saw_what_when_and_why(shop, night, tmp_path):
+def test_exposure_holds_user_sales_time_and_policy(shop, night, tmp_path):
     server = shop.serve()
     shop.clock.set(1)
     user, seen = night.users[0], night.sales[0].sale_id
@@ -53,7 +53,7 @@ def test_request_id_of_the_caller_is_the_exposures(published, tmp_path):
     assert len({line["event_id"] for line in exposed(tmp_path)}) == 1  # a retry counts once
 
 
-def test_refused_request_is_no_exposure_and_none_is_written_where_the_log_is_off(published, tmp_path):
+def test_refused_request_is_no_exposure_and_none_is_written_where_the_log_is_disabled(published, tmp_path):
     for settings in ({}, {"exposures": {"enabled": False}}):
         server = published.serve(**settings)
         with Client(server.target, deadline=PATIENCE) as client:
@@ -78,7 +78,7 @@ def test_page_whose_exposure_cannot_be_made_durable_is_not_sent(published, monke
             client.top_sales("ann")
 
 
-def test_full_disk_is_a_problem_of_the_service_and_pages_go_on(published, tmp_path):
+def test_full_disk_is_a_problem_of_the_service_and_pages_are_still_answered(published, tmp_path):
     (tmp_path / "exposures").write_text("no folder")  # nothing can be written below it
     server = published.serve(exposures={"flush_seconds": 0.05})
     with Client(server.target, deadline=PATIENCE, admin_target=server.admin_target) as client:

@@ -20,7 +20,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps what it is sent."""
+    """A collector that stores the spans it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -51,7 +51,7 @@ def traced(published, collector) -> Callable[[float], Server]:
 
 
 def ask(server: Server, times: int, *metadata: tuple[str, str], **fields: object) -> list[grpc.StatusCode | None]:
-    """Send requests, then stop the server: what it traced is with the collector."""
+    """Send requests, then stop the server, so that all spans have reached the collector."""
     codes = []
     with server, grpc.insecure_channel(server.target) as channel:
         stub = pb_grpc.RecommendationsStub(channel)
@@ -78,8 +78,8 @@ def test_every_request_is_traced_where_all_are(traced, collector):
     assert "secret" not in str(collector.spans)
 
 
-def test_share_of_the_requests_is_traced(traced, collector):
-    """Of 400 requests at 0.25, 100 are expected with a standard deviation of 8.7: 50 to 150 is 5.7 of them away."""
+def test_configured_share_of_the_requests_is_traced(traced, collector):
+    """Of 400 requests at 0.25, 100 are expected with a standard deviation of 8.7; 50 and 150 are 5.7 of these away."""
     ask(traced(0.25), 400)
     assert 50 < len(collector.spans) < 150
 
@@ -96,7 +96,7 @@ def test_request_that_its_caller_chose_not_to_trace_is_not(traced, collector):
 
 
 @pytest.mark.parametrize("header", ["", "00", "00-x-y-01", f"ff-{TRACE}-{PARENT}-01", "é".encode().hex() * 100])
-def test_damaged_traceparent_is_passed_over(traced, collector, header):
+def test_damaged_traceparent_is_ignored(traced, collector, header):
     assert ask(traced(1.0), 1, ("traceparent", header)) == [None]
     assert [span.parent_span_id for span in collector.spans] == [b""]
 
@@ -108,7 +108,7 @@ def test_request_that_fails_is_traced_with_its_error(traced, collector):
     assert "n == 101" in span.status.message
 
 
-def test_collector_that_is_down_holds_up_neither_answers_nor_the_end(published):
+def test_collector_that_is_down_delays_neither_answers_nor_the_shutdown(published):
     (port,) = free_ports(1)
     server = published.serve(tracing={"endpoint": f"http://127.0.0.1:{port}", "share": 1.0})
     began = time.monotonic()

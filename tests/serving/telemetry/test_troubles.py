@@ -12,7 +12,7 @@ def troubles(caplog) -> Troubles:
     return Troubles()
 
 
-def test_trouble_is_said_once_and_listed_as_long_as_it_lasts(troubles, caplog):
+def test_problem_is_logged_once_and_listed_while_it_lasts(troubles, caplog):
     for _ in range(3):
         troubles.note("store", "is gone")
         assert troubles.listed() == ["store: is gone"]
@@ -20,23 +20,23 @@ def test_trouble_is_said_once_and_listed_as_long_as_it_lasts(troubles, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_change_for_the_worse_is_said_too(troubles, caplog):
+def test_changed_problem_is_logged_again(troubles, caplog):
     troubles.note("store", "is slow")
     troubles.note("store", "is gone")
     assert troubles.listed() == ["store: is gone"]
     assert caplog.messages == ["store: is slow", "store: is gone"]
 
 
-def test_end_is_said_once_and_what_comes_back_again(troubles, caplog):
+def test_recovery_is_logged_once_and_so_is_a_problem_that_returns(troubles, caplog):
     for _ in range(2):
         troubles.note("store", "is gone")
         troubles.clear("store")
         troubles.clear("store")
     assert troubles.listed() == []
-    assert caplog.messages == ["store: is gone", "store: well again"] * 2
+    assert caplog.messages == ["store: is gone", "store: recovered"] * 2
 
 
-def test_kinds_are_apart_and_listed_in_their_order(troubles):
+def test_kinds_are_independent_and_listed_in_alphabetical_order(troubles):
     for kind in ("snapshot", "exposures", "rules"):
         troubles.note(kind, "!")
     troubles.clear("rules")
