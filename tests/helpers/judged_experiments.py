@@ -1,4 +1,4 @@
-"""Experiments to be judged, and sums over users whose every value is known."""
+"""Experiments, and sums over users with known values, for tests of the analysis."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -49,7 +49,7 @@ def experiment(
 
 
 def sums_of(**columns: ArrayLike) -> Sums:
-    """Return the sums over users of columns with a value a user; `pre_` columns and capped ones are named so."""
+    """Return the sums over users of columns with one value per user; names may start with pre_ or end with _capped."""
     arrays = {name.replace("_capped", "^0.9"): np.asarray(values, float) for name, values in columns.items()}
     names = sorted(arrays)
     products = {(a, b): float(arrays[a] @ arrays[b]) for a in names for b in names if a <= b}
@@ -59,10 +59,10 @@ def sums_of(**columns: ArrayLike) -> Sums:
 def evidence_of(
     by_variant: Mapping[str, Sums], day: date = DAY, users: Mapping[str, int] | None = None, **health: Any
 ) -> Evidence:
-    """Return what a job would have found, had all users come on one day."""
-    found = users or {variant: sums.n for variant, sums in by_variant.items()}
+    """Return the evidence of an experiment whose users all came on one day."""
+    n_users = users or {variant: sums.n for variant, sums in by_variant.items()}
     sums = {Group(ALL, EVERYBODY, day, variant): each for variant, each in by_variant.items()}
-    return Evidence(sums, healthy(found, **health))
+    return Evidence(sums, healthy(n_users, **health))
 
 
 def healthy(users: Mapping[str, int], **changes: Any) -> Health:

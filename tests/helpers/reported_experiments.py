@@ -1,4 +1,4 @@
-"""Results to be reported: every figure is another one, so that none can stand for another."""
+"""Results of experiments for tests of reports; all numbers are distinct, so that a mix-up is detected."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -134,12 +134,12 @@ def interleaved(difference: Difference | None = PREFERENCE) -> Result:
 
 
 def untold() -> Result:
-    """Nobody came, and nothing can be told."""
-    nobody = HealthResult({"control": 0, "themes": 0}, None, 0, 0.0, {}, {}, {}, {}, 0, 0)
+    """Return the result of an experiment without users, in which nothing can be estimated."""
+    no_users = HealthResult({"control": 0, "themes": 0}, None, 0, 0.0, {}, {}, {}, {}, 0, 0)
     window = replace(result().window, last_day=None, ended=False)
     unknown = replace(UNKNOWN, variant_value=None, control_users=0, variant_users=0, role="primary")
     return result(
-        health=nobody,
+        health=no_users,
         window=window,
         verdict=Verdict("running", ("0 users so far.",)),
         comparisons=(unknown,),
