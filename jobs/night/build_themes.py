@@ -33,9 +33,7 @@ THEMES = "themes"
 def build_themes(run: Run, out: Path) -> str:
     """Fit themes, or use the latest fit if it is recent enough, and project the photos of all sales onto them."""
     photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
-    photos = photos.sort_values(
-        ["sale_id", "position"]
-    )  # the row order of Spark varies, and sums of floats depend on it
+    photos = photos.sort_values(["sale_id", "position"])  # Spark's row order varies, and sums of floats depend on it
     rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
     catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
     model = _themes_of_run(run, photos, catalogue) if len(photos) else no_themes()

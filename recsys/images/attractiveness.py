@@ -10,6 +10,7 @@ from scipy.stats import t as student_t
 
 from recsys.errors import ConfigurationError, EmptyInputError, InputError
 from recsys.settings import StepSettings
+from recsys.wording import plural
 
 ALL = "all"
 """The value of a dimension in a row that is a total over it."""
@@ -86,8 +87,8 @@ def _check_input(sale_months: pd.DataFrame, features: pd.DataFrame) -> None:
             )
     if not features["sale_id"].isin(sale_months["sale_id"]).any():
         raise EmptyInputError(
-            f"table sale_features has {len(features):,} rows, none of a sale that was visited or open, needs at "
-            "least 1: tag the photos of these sales, or lower the threshold from which a photo shows a tag or theme"
+            f"table sale_features has {plural(len(features), 'row')}, none of a sale that was visited or open, needs "
+            "at least 1: tag the photos of these sales, or lower the threshold from which a photo shows a tag or theme"
         )
     for name in DIMENSIONS:
         if (sale_months[name] == ALL).any():

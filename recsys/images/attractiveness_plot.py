@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.images.attractiveness import ALL, group_visits, percent, strongest_and_weakest, total
+from recsys.wording import plural
 
 MAP_FAMILY = "theme"
 """The family that is shown by month and country; there are too many tags to show."""
@@ -59,8 +60,8 @@ def _draw_figure(table: pd.DataFrame, top: int) -> Figure:
     overall = total(table).dropna(subset=["attractiveness"])
     if overall.empty:
         raise EmptyInputError(
-            f"table attractiveness has {len(table):,} rows, none with a value because of too few sales, needs at "
-            "least 1 for the plot: choose more days, or lower attractiveness.min_sales"
+            f"table attractiveness has {plural(len(table), 'row')}, none with a value because of too few sales, needs "
+            "at least 1 for the plot: choose more days, or lower attractiveness.min_sales"
         )
     families = {str(family): rows for family, rows in overall.groupby("family")}
     map_features = _map_features(families[MAP_FAMILY]) if MAP_FAMILY in families else []

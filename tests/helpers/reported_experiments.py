@@ -99,7 +99,7 @@ HEALTH = HealthResult(
 
 
 def result(**changes: Any) -> Result:
-    whole = Result(
+    complete = Result(
         experiment="image-themes",
         phase=2,
         type="ab",
@@ -119,7 +119,7 @@ def result(**changes: Any) -> Result:
         daily=LOOKS,
         triggered=Triggered(0.617, {"control": 3101, "themes": 3089}, (replace(PURCHASES, control_value=0.777),)),
     )
-    return replace(whole, **changes)
+    return replace(complete, **changes)
 
 
 def invalid() -> Result:

@@ -94,8 +94,8 @@ def by_loops(sales: pd.DataFrame, features: pd.DataFrame, min_sales: int) -> dic
         if n_with:
             visits, days = (sum(row[n] for row in counts) for n in (1, 2))
             visits_with, days_with = (sum(row[n] for row in counts if row[0]) for n in (1, 2))
-            told = n_with >= min_sales and visits > 0 and days_with > 0
-            measured = jackknife(counts, n_with) if told else (np.nan,) * 3
+            is_defined = n_with >= min_sales and visits > 0 and days_with > 0
+            measured = jackknife(counts, n_with) if is_defined else (np.nan,) * 3
             found[(family, feature, *group)] = (*measured, visits, visits_with, days, days_with, n_with)
     return found
 
@@ -227,7 +227,7 @@ def test_order_of_rows_and_duplicates_change_nothing():
             BEACH[:0],
             "sale_features has 0 rows, none of a sale that was visited or open, needs at least 1: tag",
         ),
-        (SALES, tags("gone beach"), "sale_features has 1 rows, none of a sale"),
+        (SALES, tags("gone beach"), "sale_features has 1 row, none of a sale"),
     ],
 )
 def test_nothing_to_measure_is_an_error_that_says_what_to_do(sales, features, message):
