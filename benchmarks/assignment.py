@@ -1,9 +1,9 @@
-"""Assignment to experiments: what a request costs, beside GrowthBook's SDK in the same run.
+"""Assignment to experiments: time per request, compared with GrowthBook's SDK in the same run.
 
     python -m benchmarks.assignment [--requests 20000]
 
-Each experiment has a layer, targeting and two variants. Of one experiment every user is taken in; of ten, which share
-the layer out, the users are spread, or else, with a coverage of 0, every request asks all of them in vain.
+Each experiment has a layer, targeting and two variants. Three cases: one experiment that assigns every user; ten that
+divide the layer among them; ten with a coverage of 0, so that every request is checked against all of them.
 """
 
 import argparse
@@ -38,20 +38,20 @@ def main() -> None:
     tenths = [(number / 10, (number + 1) / 10) for number in range(10)]
     report("one experiment", users, [(0.0, 1.0)], coverage=1.0)
     report("ten experiments", users, tenths, coverage=1.0)
-    report("ten, none takes the user in", users, [(0.0, 1.0)] * 10, coverage=0.0)
-    report_all_at_once(users * (1_000_000 // len(users)))
+    report("ten, none assigns the user", users, [(0.0, 1.0)] * 10, coverage=0.0)
+    report_vectorized(users * (1_000_000 // len(users)))
 
 
 def report(name: str, users: list[str], ranges: list[Range], coverage: float) -> None:
     ours = microseconds(users, assigner(ranges, coverage))
     theirs = microseconds(users, growthbook_sdk(ranges, coverage))
-    print(f"  {name:<28} {ours:6.2f} µs a request, GrowthBook {theirs:7.2f} µs: {ours / theirs:.2f} of it")
+    print(f"  {name:<28} {ours:6.2f} µs per request, GrowthBook {theirs:7.2f} µs: ratio {ours / theirs:.2f}")
 
 
-def report_all_at_once(users: list[str]) -> None:
+def report_vectorized(users: list[str]) -> None:
     file = experiment_file([(0.0, 1.0)], 1.0)
     seconds = best(lambda: assign_all(file.experiments[0], users, file.layers))
-    print(f"  all at once, {len(users):,} users: {seconds:.2f} s, {seconds / len(users) * 1e6:.2f} µs a user")
+    print(f"  vectorised, {len(users):,} users: {seconds:.2f} s, {seconds / len(users) * 1e6:.2f} µs per user")
 
 
 def assigner(ranges: list[Range], coverage: float) -> Assign:
@@ -60,7 +60,7 @@ def assigner(ranges: list[Range], coverage: float) -> Assign:
 
 
 def experiment_file(ranges: list[Range], coverage: float) -> ExperimentFile:
-    variants = [{"key": f"v{place}", "weight": weight, "policy": f"p{place}"} for place, weight in enumerate(WEIGHTS)]
+    variants = [{"key": f"v{index}", "weight": weight, "policy": f"p{index}"} for index, weight in enumerate(WEIGHTS)]
     experiments = [
         {
             "key": f"experiment-{number}",
@@ -80,7 +80,7 @@ def experiment_file(ranges: list[Range], coverage: float) -> ExperimentFile:
 
 
 def growthbook_sdk(ranges: list[Range], coverage: float) -> Assign:
-    """As its manual has it: an object a request, which is asked for each experiment until one takes the user in."""
+    """Return assignment as in GrowthBook's manual: one object per request, until an experiment assigns the user."""
     experiments = [
         growthbook.Experiment(
             key=f"experiment-{number}",
@@ -103,7 +103,7 @@ def growthbook_sdk(ranges: list[Range], coverage: float) -> Assign:
 
 
 def microseconds(users: list[str], assign: Assign) -> float:
-    """Return what one request takes."""
+    """Return the mean time per request, in microseconds."""
     return best(lambda: [assign(user) for user in users]) / len(users) * 1e6
 
 

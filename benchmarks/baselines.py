@@ -1,4 +1,4 @@
-"""What people would pick instead: popularity and the models of library `implicit`, each with a grid of settings."""
+"""Baselines: popularity and the models of the library `implicit`, each with a grid of settings."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 Scores = Callable[[csr_matrix], NDArray[np.float32]]
-"""Users' counts of events, shape (n_users, n_sales) → scores of that shape."""
+"""Number of events of each user and sale, shape (n_users, n_sales) → scores of the same shape."""
 
 ITEM_ITEM = {"cosine": CosineRecommender, "TF-IDF": TFIDFRecommender, "BM25": BM25Recommender}
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -24,27 +24,27 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "BM25": {"days": (30, 60, 400), "K": (200,), "K1": (1.2, 100), "B": (0.2, 0.5)},
     "ALS": {"days": (60, 400), "factors": (32, 128), "regularization": (0.1, 10)},
 }
-"""Every combination is tried. `days`: how far back the model and the users' histories go; the rest is `implicit`'s."""
+"""Every combination is tried. `days` is the window of events of model and histories; the others are `implicit`'s."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A kind of model with its settings; equal ones are fitted once."""
+    """A kind of model with its settings; equal baselines are fitted once."""
 
     kind: str
     settings: tuple[tuple[str, float], ...]
 
     @property
     def days(self) -> int:
-        """Only events of so many days before as_of are known to it."""
+        """Length of the window of events before as_of, in days."""
         return int(dict(self.settings)["days"])
 
     def __str__(self) -> str:
-        """Kind and settings, for people."""
+        """Return kind and settings as text."""
         return f"{self.kind} ({', '.join(f'{name} {value:g}' for name, value in self.settings)})"
 
     def fit(self, counts: csr_matrix) -> Scores:
-        """Fit to how often each user visited or bought each sale, shape (n_users, n_sales)."""
+        """Return scores fitted to the number of events of each user and sale, shape (n_users, n_sales)."""
         own = {name: value for name, value in self.settings if name != "days"}
         if self.kind == "popularity":
             return fit_popularity(counts)
@@ -52,28 +52,28 @@ class Baseline:
 
 
 def grid(kind: str) -> Iterator[Baseline]:
-    """Return the baselines of a kind, one a combination of its settings."""
+    """Return the baselines of a kind, one per combination of its settings."""
     for values in product(*GRIDS[kind].values()):
         yield Baseline(kind, tuple(zip(GRIDS[kind], values, strict=True)))
 
 
 def fit_popularity(counts: csr_matrix) -> Scores:
-    """Score each sale by its events, for all users alike."""
+    """Return scores by a sale's number of events, the same for all users."""
     events = np.asarray(counts.sum(axis=0), np.float32)
     return lambda users: np.repeat(events, users.shape[0], axis=0)
 
 
 def fit_item_item(counts: csr_matrix, kind: str, settings: Mapping[str, Any]) -> Scores:
-    """Score each sale by its similarity to those of the user; a sale is similar to itself, so repeats rank high."""
+    """Return scores by similarity to the user's sales; a sale is similar to itself, so repeat purchases rank high."""
     model = ITEM_ITEM[kind](**settings)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ParameterWarning)  # of a matrix that `implicit` makes itself
+        warnings.simplefilter("ignore", ParameterWarning)  # about a matrix that `implicit` makes itself
         model.fit(counts, show_progress=False)
     return lambda users: (users @ model.similarity).toarray().astype(np.float32)
 
 
 def fit_als(counts: csr_matrix, settings: Mapping[str, Any]) -> Scores:
-    """Score each sale by the product of its factors and those of the user's counts."""
+    """Return scores by the inner product of the factors of user and sale."""
     model = AlternatingLeastSquares(**settings, random_state=0)
     model.fit(counts, show_progress=False)
 

@@ -1,10 +1,10 @@
-"""The sums of an experiment's analysis on Spark, beside plain pandas on the same files.
+"""The sums of an experiment's analysis on Spark, compared with plain pandas on the same files.
 
     python -m benchmarks.experiments [--pages 5000000] [--users 2000000] [--events 6000000]
 
-Both give users, sums and squares by variant as of the last day, which are compared. Ours does more: it drops pages that
-were delivered twice, merges events that shop and website both told, attributes by token, and gives all of it by day, by
-segment, for the triggered users and with CUPED's products. Pandas holds all rows in memory.
+Both give users, sums and squares by variant as of the last day; these are compared. Ours does more: it drops duplicate
+deliveries of a page, merges events that both shop and website reported, attributes by token, and gives all sums by day,
+by segment, for triggered users, and with CUPED's products. Pandas holds all rows in memory.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def experiment_file() -> ExperimentFile:
 
 
 def write_shop(folder: Path, pages: int, users: int, events: int, rng: np.random.Generator) -> None:
-    """Write logs and raw tables; users come and buy as unevenly as people do."""
+    """Write logs and raw tables; the numbers of pages per user are skewed."""
     for name in ("raw", "sql"):
         (folder / name).mkdir()
     names = np.char.add("user-", np.char.zfill(np.arange(users).astype(str), 8))
@@ -138,15 +138,15 @@ def write_pages(
     }
     table, days = pa.table(columns), at // DAY
     for day in np.unique(days):
-        place = folder / f"exposures_compacted/day={from_micros(int(day) * DAY):%Y-%m-%d}"
-        place.mkdir(parents=True)
-        pq.write_table(table.filter(days == day), place / "part-0.parquet")
+        day_folder = folder / f"exposures_compacted/day={from_micros(int(day) * DAY):%Y-%m-%d}"
+        day_folder.mkdir(parents=True)
+        pq.write_table(table.filter(days == day), day_folder / "part-0.parquet")
 
 
 def write_events(
     folder: Path, names: np.ndarray, who: np.ndarray, at: np.ndarray, n: int, rng: np.random.Generator
 ) -> None:
-    """Half of the events follow a page within three days, a third of these told with its token; the rest is past."""
+    """Write events: half follow a page within three days, a third of these with its token; the rest came before."""
     page = rng.integers(0, len(who), n)
     follows = rng.random(n) < 0.5
     after = at[page] + (3 * DAY * rng.random(n) ** 3).astype(np.int64) + 1
@@ -166,17 +166,18 @@ def write_events(
     write_recorded(folder, events, page, occurred_at, follows & (rng.random(n) < 1 / 3))
 
 
-def write_recorded(folder: Path, events: pa.Table, page: np.ndarray, at: np.ndarray, told: np.ndarray) -> None:
-    requests = request_ids(page[told])
-    recorded = events.filter(told).append_column("recorded_at", pa.array(at[told], pa.int64()).cast(INSTANT))
+def write_recorded(folder: Path, events: pa.Table, page: np.ndarray, at: np.ndarray, is_recorded: np.ndarray) -> None:
+    """Write the events that the website reported to the service, with the token of their page."""
+    requests, at = request_ids(page[is_recorded]), at[is_recorded]
+    recorded = events.filter(is_recorded).append_column("recorded_at", pa.array(at, pa.int64()).cast(INSTANT))
     recorded = recorded.append_column("attribution_token", pa.array(requests)).append_column(
         "event_id", pa.array(requests)
     )
-    days = at[told] // DAY
+    days = at // DAY
     for day in np.unique(days):
-        place = folder / f"recorded_events_compacted/day={from_micros(int(day) * DAY):%Y-%m-%d}"
-        place.mkdir(parents=True)
-        pq.write_table(recorded.filter(days == day), place / "part-0.parquet")
+        day_folder = folder / f"recorded_events_compacted/day={from_micros(int(day) * DAY):%Y-%m-%d}"
+        day_folder.mkdir(parents=True)
+        pq.write_table(recorded.filter(days == day), day_folder / "part-0.parquet")
 
 
 def request_ids(numbers: np.ndarray) -> np.ndarray:
@@ -192,7 +193,7 @@ def write_sales(folder: Path) -> None:
 
 
 def by_pandas(folder: Path) -> pd.DataFrame:
-    """Return users, sums and squares by variant: each user's events within 7 days from his first page."""
+    """Return users, sums and squares by variant: each user's events within 7 days of the user's first page."""
     pages = pd.read_parquet(folder / "exposures_compacted", columns=["user_id", "exposed_at", "variant"])
     first = pages.sort_values("exposed_at").groupby("user_id").first()
     events = pd.read_parquet(folder / "raw/events.parquet").merge(first, left_on="user_id", right_index=True)

@@ -1,9 +1,9 @@
-"""The log of exposures: what a record costs, beside the standard library's logging.
+"""The log of exposures: CPU time per record, compared with the standard library's logging.
 
     python -m benchmarks.exposures [--records 200000] [--per-second 5000]
 
-CPU is that of the whole process: appending, encoding and writing, at a steady rate of records. A record is a page of
-ten sales in an experiment.
+CPU time is that of the whole process: appending, encoding and writing, at a constant rate of records. A record is a
+page of ten sales in an experiment.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import machine
+from recsys.logs.log_files import finished
 from recsys.logs.records import Assignment, Exposure, encode_exposure
-from recsys.logs.segments import finished
 from serving.telemetry.record_log import RecordLog
 
 SALE_IDS = [f"sale-{number:05d}" for number in range(500)]
@@ -28,11 +28,11 @@ THREADS = 8
 
 
 class Cost(NamedTuple):
-    """Microseconds a record."""
+    """Times in microseconds per record."""
 
     cpu: float
     append: float
-    """What the thread of the request waits, the median."""
+    """Median time that the request's thread waits."""
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--per-second", type=int, default=5_000)
     arguments = parser.parse_args()
-    print(f"{arguments.records:,} exposures of 10 sales, {arguments.per_second:,} a second; {machine.describe()}")
+    print(f"{arguments.records:,} exposures of 10 sales, {arguments.per_second:,} per second; {machine.describe()}")
     with tempfile.TemporaryDirectory() as folder:
         paced = (arguments.records, arguments.per_second)
         report("nothing", measure(lambda _: None, *paced))
@@ -48,7 +48,7 @@ def main() -> None:
         report("RecordLog", ours)
         peer = log_by_logging(Path(folder) / "peer.log", *paced)
         report("logging.FileHandler, json.dumps", peer)
-        print(f"  ours takes {ours.cpu / peer.cpu:.2f} of the CPU")
+        print(f"  CPU of RecordLog / CPU of logging: {ours.cpu / peer.cpu:.2f}")
         log_durably(Path(folder) / "durable", 4_000)
 
 
@@ -71,7 +71,7 @@ def exposure(number: int) -> Exposure:
 
 
 def measure(append: Callable[[Exposure], None], records: int, per_second: int) -> Cost:
-    """Append at a rate, a hundred times a second; making the records is not counted."""
+    """Append at a constant rate, in 100 batches per second; creating the records is not counted."""
     batch, waits, cpu = per_second // 100, [], 0.0
     start = time.perf_counter()
     for first in range(0, records, batch):
@@ -94,13 +94,13 @@ def log_records(folder: Path, records: int, per_second: int) -> Cost:
     before = time.process_time()
     log.close()
     closing = (time.process_time() - before) / records * 1e6
-    size = sum(segment.stat().st_size for segment in finished(folder))
-    print(f"  {size / records:.0f} bytes a record; {log.state().written:,} written, {log.state().lost:,} lost")
+    size = sum(file.stat().st_size for file in finished(folder))
+    print(f"  {size / records:.0f} bytes per record; {log.state().written:,} written, {log.state().lost:,} lost")
     return cost._replace(cpu=cost.cpu + closing)
 
 
 def log_by_logging(path: Path, records: int, per_second: int) -> Cost:
-    """Log the same fields by a logger of its own, encoded and written by the thread of the request."""
+    """Log the same fields with the standard library: encoded and written by the request's thread."""
     logger, handler = logging.getLogger("peer"), logging.FileHandler(path)
     logger.propagate = False
     logger.setLevel(logging.INFO)
@@ -119,7 +119,7 @@ def log_by_logging(path: Path, records: int, per_second: int) -> Cost:
 
 
 def log_durably(folder: Path, records: int) -> None:
-    """Let threads append durably, and print how many records a flush to the disk serves."""
+    """Append durably from several threads, and print records per second and the wait for each."""
     log = RecordLog(folder, "exposures", encode_exposure, durable=True)
     log.start()
     share = records // THREADS
@@ -135,11 +135,11 @@ def log_durably(folder: Path, records: int) -> None:
     seconds = time.perf_counter() - start
     log.close()
     each = seconds / share * 1000
-    print(f"  durable, {THREADS} threads: {records / seconds:,.0f} records/s, {each:.2f} ms to wait for each")
+    print(f"  durable, {THREADS} threads: {records / seconds:,.0f} records/s, {each:.2f} ms wait per record")
 
 
 def report(name: str, cost: Cost) -> None:
-    print(f"  {name:<34} {cost.cpu:6.2f} µs of CPU a record, of which the request's thread waits {cost.append:6.2f}")
+    print(f"  {name:<34} {cost.cpu:6.2f} µs of CPU per record; the request's thread waits {cost.append:6.2f} µs")
 
 
 if __name__ == "__main__":

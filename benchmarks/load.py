@@ -1,7 +1,7 @@
-"""Load by h2load: written in C, it takes little of the core that it runs on.
+"""Load generation by h2load, which is written in C and needs little CPU.
 
-It knows HTTP alone. What gRPC says in its trailers is to be counted on the server's side, and answers are to be read by
-a client beside.
+h2load sees HTTP statuses only. gRPC errors, which are in the trailers, must be counted by the server, and answers must
+be checked by another client.
 """
 
 import shutil
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 IN_FLIGHT = 4
-"""Requests that a sender has under way at most, where it sends as fast as it is answered."""
+"""Maximum number of requests in flight per sender, if it sends as fast as it is answered."""
 _OK = 200
 _GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
 
 
 class Request(NamedTuple):
-    """What a sender sends again and again."""
+    """The request that a sender repeats."""
 
     url: str
     body: bytes | None = None
@@ -33,44 +33,45 @@ class Request(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What came back."""
+    """The answers to all requests."""
 
     began: NDArray[np.int64]
     """When each request was sent, microseconds since 1970."""
     took: NDArray[np.int64]
-    """Microseconds until the end of each answer."""
+    """Latency of each answer, in microseconds."""
     failures: int
-    """Requests without an answer, or with another HTTP status than 200."""
+    """Number of requests without an answer or with an HTTP status other than 200."""
     together: tuple[int, int]
-    """When all senders were at work, from and until, microseconds since 1970."""
+    """The interval in which all senders were active, microseconds since 1970."""
 
     @property
     def rate(self) -> float:
-        """Answers a second while all senders were at work.
+        """Answers per second while all senders were active.
 
         Raises:
-            SystemExit: If that was too short a time.
+            SystemExit: If less than a fifth of the answers came in that time.
         """
         since, until = self.together
         ended = self.began + self.took
         answered = int(((ended > since) & (ended <= until)).sum())
         if answered < len(ended) / 5:
-            raise SystemExit("the senders were hardly at work at the same time: ask for more by '--requests'")
+            rule = f"must be at least {len(ended) // 5}: give a larger '--requests'"
+            raise SystemExit(f"answers while all senders were active == {answered}, {rule}")
         return answered / (until - since) * 1e6
 
     def milliseconds(self, percentile: float) -> float:
-        """Return how long such a share of the answers took at most."""
+        """Return a percentile of the latency, in milliseconds."""
         return float(np.percentile(self.took, percentile)) / 1000
 
 
 class Load:
-    """Senders that are at work; leaving its context waits for them.
+    """Running senders; leaving the context waits for them.
 
     Args:
-        requests: One a sender.
-        count: Requests that each sends.
-        core: Where the senders run.
-        gaps: Milliseconds before each request, shape (n_senders, count); without it, they send as fast as they are
+        requests: One per sender.
+        count: Number of requests of each sender.
+        core: The core that all senders run on.
+        gaps: Milliseconds before each request, shape (n_senders, count); if None, they send as fast as they are
             answered.
     """
 
@@ -97,44 +98,44 @@ class Load:
         self._folder.cleanup()
 
     def answers(self) -> Answers:
-        """Wait until all is sent and answered.
+        """Wait until all requests are answered, and return the answers.
 
         Raises:
-            SystemExit: If a sender got no answer at all.
+            SystemExit: If a sender got no answer.
         """
         for sender in self._senders:
             sender.wait()
         if not all(log.exists() and log.stat().st_size for log in self._logs):
-            raise SystemExit("h2load got no answer: see what it says above")
-        return _read(self._logs, self._count)
+            raise SystemExit("h2load got no answer: see its output above")
+        return _read_logs(self._logs, self._count)
 
 
 def require_h2load() -> None:
-    """Check that h2load is there.
+    """Check that h2load is installed.
 
     Raises:
-        SystemExit: If it is not.
+        SystemExit: If it is not on the PATH.
     """
     if shutil.which("h2load") is None:
         raise SystemExit("h2load is not on the PATH: sudo apt-get install nghttp2-client, or brew install nghttp2")
 
 
 def saturate(requests: Sequence[Request], count: int, core: int) -> Answers:
-    """Send so many requests altogether, each sender as fast as it is answered."""
+    """Send `count` requests in total, each sender as fast as it is answered, and return the answers."""
     with Load(requests, max(1, count // len(requests)), core) as load:
         return load.answers()
 
 
 def paced(requests: Sequence[Request], rate: float, count: int, core: int) -> Load:
-    """Begin to send so many requests altogether, at random instants, about `rate` a second (a Poisson process)."""
+    """Start to send `count` requests in total as a Poisson process of about `rate` requests per second."""
     shape = len(requests), max(1, count // len(requests))
     gaps = np.random.default_rng(0).exponential(1000 * len(requests) / rate, shape)
-    # h2load waits whole milliseconds between two requests, on average half of one too long.
+    # h2load rounds gaps up to whole milliseconds, half a millisecond on average.
     return Load(requests, shape[1], core, np.maximum(gaps - 0.5, 0))
 
 
 def grpc_request(target: str, method: str, message: bytes) -> Request:
-    """Return the request that calls a method, `/package.Service/Method`."""
+    """Return the request that calls a gRPC method, named `/package.Service/Method`."""
     body = struct.pack(">BI", 0, len(message)) + message
     return Request(f"http://{target}{method}", body, _GRPC_HEADERS, is_http2=True)
 
@@ -155,7 +156,7 @@ def _h2load(request: Request, count: int, log: Path, gaps: NDArray[np.float64] |
     return [*command, *in_flight, request.url]
 
 
-def _read(logs: Sequence[Path], count: int) -> Answers:
+def _read_logs(logs: Sequence[Path], count: int) -> Answers:
     rows = [np.loadtxt(log, dtype=np.int64, ndmin=2) for log in logs]
     since = max(int(each[:, 0].min()) for each in rows)
     until = min(int((each[:, 0] + each[:, 2]).max()) for each in rows)

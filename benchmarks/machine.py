@@ -1,4 +1,4 @@
-"""What a benchmark says of the machine, and how it watches time and memory."""
+"""A line that describes the machine, and a context that measures time and peak memory."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ import psutil
 
 @dataclass
 class Watch:
-    """Seconds that a block took, and the peak memory of this process and all that it started."""
+    """Wall-clock seconds of a block, and the peak memory in bytes of this process and its descendants."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -23,9 +23,13 @@ class Watch:
 
 @contextmanager
 def watched(interval: float = 0.5) -> Iterator[Watch]:
-    """Watch a block; memory is the sum of proportional set sizes, so that shared pages count once."""
+    """Measure a block; memory is the sum of proportional set sizes, so that shared pages count once.
+
+    Args:
+        interval: Seconds between two samples of memory.
+    """
     watch = Watch()
-    thread = threading.Thread(target=_sample, args=(watch, interval), daemon=True)
+    thread = threading.Thread(target=_sample_memory, args=(watch, interval), daemon=True)
     thread.start()
     start = time.perf_counter()
     try:
@@ -37,15 +41,15 @@ def watched(interval: float = 0.5) -> Iterator[Watch]:
 
 
 def describe() -> str:
-    """Return a line that names the machine."""
+    """Return one line about the machine: cores, memory, Python version, architecture."""
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {platform.machine()}"
 
 
-def _sample(watch: Watch, interval: float) -> None:
-    me = psutil.Process()
+def _sample_memory(watch: Watch, interval: float) -> None:
+    own = psutil.Process()
     while not watch._stop.wait(interval):
-        total = sum(_proportional_set_size(process.pid) for process in [me, *me.children(recursive=True)])
+        total = sum(_proportional_set_size(process.pid) for process in [own, *own.children(recursive=True)])
         watch.peak_bytes = max(watch.peak_bytes, total)
 
 

@@ -1,10 +1,10 @@
-"""A published table by our own metric code: leave-one-out on MovieLens-1M, as in NCF, with TopPopular and EASE.
+"""Reproduction of a published table by our metrics: leave-one-out on MovieLens-1M, with TopPopular and EASE.
 
-    python -m benchmarks.movielens FOLDER        # of ml-1m.train.rating, .test.rating and .test.negative
+    python -m benchmarks.movielens FOLDER        # with ml-1m.train.rating, .test.rating and .test.negative
 
 The files are those of He et al. 2017, "Neural Collaborative Filtering": each user's latest rating is the test, ranked
-among 99 movies that he did not rate. Published by Ferrari Dacrema et al., "A Troubling Analysis of Reproducibility and
-Progress in Recommender Systems Research", TOIS 2021, additional material, tables 55 to 59.
+among 99 movies that the user did not rate. Published by Ferrari Dacrema et al., "A Troubling Analysis of
+Reproducibility and Progress in Recommender Systems Research", TOIS 2021, additional material, tables 55 to 59.
 """
 
 import argparse
@@ -26,7 +26,7 @@ EASE_L2 = 1320.0
 
 
 class LeaveOneOut(NamedTuple):
-    """What is known of each user, and what is ranked for him."""
+    """The training ratings of each user, and the candidates that are ranked for the user."""
 
     train: csr_matrix  # (n_users, n_movies), 1 where the user rated the movie
     candidates: NDArray[np.int64]  # (n_users, 100), the movie left out first
@@ -35,7 +35,7 @@ class LeaveOneOut(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--name", default="ml-1m", help="what the files' names start with")
+    parser.add_argument("--name", default="ml-1m", help="prefix of the files' names")
     arguments = parser.parse_args()
     data = read(arguments.folder, arguments.name)
     table = Table("model", "HR@10", "published", "NDCG@10", "published", box=None, pad_edge=False)
@@ -47,10 +47,11 @@ def main() -> None:
 
 
 def read(folder: Path, name: str) -> LeaveOneOut:
-    """Read the three files of the protocol.
+    """Return the content of the three files of the protocol.
 
     A line of `.train.rating` and `.test.rating` is user, movie, rating, seconds; one of `.test.negative` is
-    `(user,movie)` and the 99 movies that the user did not rate, in the order of `.test.rating`. Separated by tabs.
+    `(user,movie)` and the 99 movies that the user did not rate, in the order of `.test.rating`. Columns are separated
+    by tabs.
     """
     users, movies = np.loadtxt(folder / f"{name}.train.rating", np.int64, usecols=(0, 1), unpack=True, ndmin=2)
     tests = np.loadtxt(folder / f"{name}.test.rating", np.int64, usecols=(0, 1), ndmin=2)
@@ -63,7 +64,7 @@ def read(folder: Path, name: str) -> LeaveOneOut:
 
 
 def measure(data: LeaveOneOut, scores: NDArray[np.float32]) -> tuple[float, float]:
-    """Return HR@10 and NDCG@10 of scores of shape (n_users, n_movies), or (1, n_movies) for all users alike."""
+    """Return HR@10 and NDCG@10 of scores of shape (n_users, n_movies), or (1, n_movies) if all users have the same."""
     users = np.arange(len(data.candidates))[:, None]
     scores = np.broadcast_to(scores, data.train.shape)
     candidates = np.zeros(data.train.shape, bool)
@@ -74,12 +75,12 @@ def measure(data: LeaveOneOut, scores: NDArray[np.float32]) -> tuple[float, floa
 
 
 def top_popular(train: csr_matrix) -> NDArray[np.float32]:
-    """Score each movie by its ratings."""
+    """Return each movie's number of ratings, shape (1, n_movies)."""
     return np.asarray(train.sum(axis=0), np.float32)
 
 
 def ease(train: csr_matrix, l2: float = EASE_L2) -> NDArray[np.float32]:
-    """Score by the linear model of movies by movies with a zero diagonal; Steck 2019, eq. 8."""
+    """Return the scores of the linear item-item model with a zero diagonal; Steck 2019, eq. 8."""
     gram = (train.T @ train).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += l2
     inverse = inv(gram, overwrite_a=True, check_finite=False)

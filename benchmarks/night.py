@@ -1,8 +1,8 @@
-"""The whole night without training: time and memory for a growing number of users.
+"""The whole night without training: time and memory for growing numbers of users.
 
     python -m benchmarks.night [--users 250000 500000 1000000]
 
-The peer is the same night over a quarter of the users: time and memory must grow no faster than users do.
+Each night is compared with the first, smallest one: time and memory should grow no faster than the number of users.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     print(machine.describe())
     first: Night | None = None
     for users in arguments.users:
-        # A process of its own each: Spark keeps what it has.
+        # One process per night: Spark does not give memory back.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             night_of_users = pool.apply(measure, (users, arguments.open_sales))
         first = first or night_of_users
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 class Night(NamedTuple):
-    """What a night took."""
+    """Time and peak memory of a night."""
 
     users: int
     seconds: float
@@ -51,7 +51,7 @@ class Night(NamedTuple):
 
 
 def describe(night: Night, first: Night, open_sales: int) -> str:
-    """Return a line that sets a night beside the first."""
+    """Return one line that compares a night with the first one."""
     users, seconds, peak = (this / that for this, that in zip(night, first, strict=True))
     return (
         f"{night.users:>9,} users, {night.users * EVENTS_PER_USER:>11,} events, {open_sales} open sales: "
@@ -61,14 +61,14 @@ def describe(night: Night, first: Night, open_sales: int) -> str:
 
 
 def measure(users: int, open_sales: int) -> Night:
-    """Make a shop, register a model, and watch one night that scores with it."""
+    """Generate a shop, register a model, and return time and memory of one night."""
     with tempfile.TemporaryDirectory(prefix="night-", ignore_cleanup_errors=True) as folder:
         watch = watched_night(Path(folder), users, open_sales)
     return Night(users, watch.seconds, watch.peak_bytes)
 
 
 def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
-    """Make a shop in a folder, and watch its night."""
+    """Generate a shop in a folder, and measure its night."""
     settings = made_shop(folder, users, open_sales)
     with machine.watched() as watch:
         nightly(night(settings, trains=False))
@@ -76,7 +76,7 @@ def watched_night(folder: Path, users: int, open_sales: int) -> machine.Watch:
 
 
 def made_shop(folder: Path, users: int, open_sales: int) -> Settings:
-    """Make a shop in a folder, register a champion for it, and return its settings."""
+    """Generate a shop in a folder, register a champion for it, and return its settings."""
     synthetic.write_shop(folder / "raw", users, users * EVENTS_PER_USER, open_sales)
     settings = Settings(
         folder=str(folder / "var"),

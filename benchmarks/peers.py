@@ -1,4 +1,4 @@
-"""What the service is compared with, each as a server of its own."""
+"""The peers that the service is compared with, each in a server of its own."""
 
 import json
 import os
@@ -23,15 +23,15 @@ from recsys.snapshot.format import Snapshot
 from serving.answers import sentences
 
 REDIS_USERS = 20_000
-"""Redis holds so many: it finds a key as fast among millions, in gigabytes."""
+"""Number of users in Redis: a look-up takes as long with millions, which would need gigabytes."""
 
 Peer = tuple[Running, list[Request]]
-"""A server, and what to ask it."""
+"""A server, and the requests to send to it."""
 
 
 @contextmanager
 def echo(folder: Path, core: int, size: int, senders: int) -> Iterator[Peer]:
-    """Start a gRPC server that answers so many bytes."""
+    """Start a gRPC server that answers every request with `size` bytes."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "benchmarks.serving_peers.echo", f"--port={port}", f"--bytes={size}"]
     with Running(command, [core], folder / "echo.log") as server:
@@ -41,7 +41,7 @@ def echo(folder: Path, core: int, size: int, senders: int) -> Iterator[Peer]:
 
 @contextmanager
 def json_over_redis(shop: ServedShop, core: int, redis_core: int, users: Sequence[str]) -> Iterator[Peer]:
-    """Start FastAPI on one core and Redis on another, with the current snapshot's rankings as JSON."""
+    """Start FastAPI on one core and Redis on another, with rankings of the current snapshot as JSON."""
     redis_port, port = free_ports(2)
     command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     url = f"redis://127.0.0.1:{redis_port}"
@@ -49,7 +49,7 @@ def json_over_redis(shop: ServedShop, core: int, redis_core: int, users: Sequenc
     uvicorn = [sys.executable, "-m", "uvicorn", f"{json_api.__name__}:app", f"--port={port}", "--no-access-log"]
     with Running(command, [redis_core], shop.folder / "redis.log") as redis:
         redis.wait_for(redis_port)
-        _fill(url, shop, users)
+        _fill_redis(url, shop, users)
         with Running(uvicorn, [core], shop.folder / "json_api.log", environment) as server:
             server.wait_for(port)
             yield server, [Request(f"http://127.0.0.1:{port}/top-sales/{user}") for user in users]
@@ -57,7 +57,7 @@ def json_over_redis(shop: ServedShop, core: int, redis_core: int, users: Sequenc
 
 @contextmanager
 def mlflow_server(folder: Path, core: int, features: int, rows: int, senders: int) -> Iterator[Peer]:
-    """Register a logistic regression, and start `mlflow models serve` on it; a request scores a page's sales."""
+    """Register a logistic regression, and start `mlflow models serve` with it; a request scores all sales of a page."""
     (port,) = free_ports(1)
     bin_folder = str(Path(sys.executable).parent)
     environment = {
@@ -80,23 +80,23 @@ def mlflow_server(folder: Path, core: int, features: int, rows: int, senders: in
     with Running(serve, [core], folder / "mlflow.log", environment) as server:
         server.wait_for(port)
         page = np.round(np.random.default_rng(0).normal(size=(rows, features)), 6).tolist()
-        body = json.dumps({"inputs": page}).encode()  # the fastest of the formats that it takes
+        body = json.dumps({"inputs": page}).encode()  # the fastest of the formats that mlflow accepts
         request = Request(f"http://127.0.0.1:{port}/invocations", body, ["content-type: application/json"])
         yield server, [request] * senders
 
 
 def uvicorn_parts() -> str:
-    """Return what uvicorn runs on here."""
+    """Return the event loop and the HTTP parser that uvicorn uses here."""
     loop = "uvloop" if find_spec("uvloop") else "asyncio"
     return f"{loop}, {'httptools' if find_spec('httptools') else 'h11'}"
 
 
 def missing_redis() -> str:
-    """Return what to do where redis-server is not there; empty where it is."""
+    """Return how to install redis-server if it is missing; empty if it is installed."""
     return "" if which("redis-server") else "redis-server is not on the PATH: sudo apt-get install redis-server"
 
 
-def _fill(url: str, shop: ServedShop, asked: Sequence[str]) -> None:
+def _fill_redis(url: str, shop: ServedShop, asked: Sequence[str]) -> None:
     snapshot = Snapshot.open(shop.root / shop.current(), verify=False)
     ranked = _ranking_json(snapshot)
     with Redis.from_url(url) as redis, redis.pipeline(transaction=False) as pipeline:
@@ -122,7 +122,7 @@ def _shop_json(snapshot: Snapshot) -> dict:
 
 
 def _ranking_json(snapshot: Snapshot) -> Callable[[str], str]:
-    """Return what writes a user's ranking with all that his page shows of his own."""
+    """Return a function that returns a user's ranking as JSON, with all of the page's data that is the user's own."""
     reasons = [sentences.reason(name) for name in snapshot.reasons]
 
     def ranked(user: str) -> str:

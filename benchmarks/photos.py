@@ -1,11 +1,11 @@
-"""Photos: from JPEG files to written tags, beside a plain loop over the same photos in the same run.
+"""Tagging of photos, from JPEG files to written tags, compared with a plain loop over the same photos in the same run.
 
     python -m benchmarks.photos [--photos FOLDER] [--tagger NAME --weights FILE --labels FILE]
                                 [--rounds 3] [--memory 20000] [--themes 100000]
 
-The plain loop opens, resizes, crops and tags one photo after the other in one process, with all cores for the network.
-Without a folder, photos are drawn as the demo shop draws them. Where there is a GPU, its share of decoding, transfer
-and network is measured too, and its tags are compared with the CPU's.
+The plain loop opens, resizes, crops and tags one photo after the other in one process; the network uses all cores.
+Without a folder, photos are painted as for the demo shop. With a GPU, the throughput of decoding, transfer and network
+is measured separately too, and its tags are compared with the CPU's.
 """
 
 import argparse
@@ -47,13 +47,13 @@ CORES = os.cpu_count() or 1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", help="folder of photos; drawn ones by default")
+    parser.add_argument("--photos", help="folder of photos; painted ones by default")
     parser.add_argument("--tagger", default="efficientnet_lite0")
     parser.add_argument("--weights")
     parser.add_argument("--labels")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory", type=int, default=0, help="tag so many photos and print memory as they pass")
-    parser.add_argument("--themes", type=int, default=0, help="fit themes to so many synthetic photos")
+    parser.add_argument("--memory", type=int, default=0, help="number of photos to tag while printing memory")
+    parser.add_argument("--themes", type=int, default=0, help="number of synthetic photos to fit themes to")
     arguments = parser.parse_args()
     print(machine.describe())
     tagger = TaggerSettings(name=arguments.tagger, weights=arguments.weights, labels=arguments.labels)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def drawn(folder: Path, photos: int = 400) -> str:
-    """Draw photos as the demo shop does."""
+    """Paint photos as for the demo shop, and return their folder."""
     from demo_shop.shop import build_shop
     from recsys.config.demo_shop import DemoShopSettings
 
@@ -79,7 +79,7 @@ def drawn(folder: Path, photos: int = 400) -> str:
 
 
 def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Path) -> None:
-    """Time the loop, one process and Spark, in turns, and print the median photos a second of each."""
+    """Measure the loop, one process and Spark in turns, and print the median photos per second of each."""
     spark = spark_session(Settings(folder=str(folder / "var"), source=SourceSettings(sql="", raw={})))
     found = tagger_files(settings.tagger)
     network = load_network(found.architecture, len(found.labels), found.weights).eval()
@@ -94,7 +94,7 @@ def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Pat
             out = Path(tempfile.mkdtemp(dir=folder))
             start = time.perf_counter()
             way(out)
-            if number:  # the first round loads networks and starts workers
+            if number:  # the first round, which loads networks and starts workers, does not count
                 rates[name].append(len(photos) / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(f"{settings.tagger.name}, {len(photos)} photos, JPEG to written tags, {best_device()}:")
@@ -103,7 +103,7 @@ def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Pat
 
 
 def night(engine: Engine, photos: list[str], settings: ImageSettings, out: Path) -> None:
-    """Do what a night does with photos that are all new: hash them, tag them, write both."""
+    """Process photos as a night does if all are new: hash them, tag them, write both."""
     hashes, tags = out / "hashes", out / "tags"
     hashes.mkdir()
     tags.mkdir()
@@ -112,16 +112,16 @@ def night(engine: Engine, photos: list[str], settings: ImageSettings, out: Path)
     engine.tag_photos(pq.read_table(hashes).select(["image_hash", "image_uri"]), settings, tags)
     tagged = len(photos) - pq.read_table(tags, columns=["tags"])["tags"].null_count
     if tagged < len(photos):
-        raise SystemExit(f"{tagged} of {len(photos)} photos tagged: nothing to compare")
+        raise SystemExit(f"photos tagged == {tagged}, must be all {len(photos)}: correct or remove the others")
 
 
 def rows_of(photos: list[str]) -> pa.Table:
-    """Return rows to tag whatever their content."""
+    """Return rows for tagging, without hashes, so that equal photos are all tagged."""
     return pa.table({"image_hash": pa.nulls(len(photos), pa.string()), "image_uri": photos})
 
 
 def plain_loop(photos: list[str], network: nn.Module, tagger: TaggerFiles, out: Path) -> None:
-    """Tag as one would write it down first."""
+    """Tag photos by the simplest code."""
     torch.set_num_threads(CORES)
     shape = tagger.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (shape.mean, shape.std))
@@ -147,7 +147,7 @@ def plain_loop(photos: list[str], network: nn.Module, tagger: TaggerFiles, out: 
 def gpu_shares(
     photos: list[str], settings: ImageSettings, device: str = "cuda", total: int = 20_000, seconds: float = 10.0
 ) -> None:
-    """Print what bounds a GPU: decoding alone, network alone, both; and how far its tags are from the CPU's."""
+    """Print the throughput of decoding, of the network and of both on a GPU, and how its tags differ from the CPU's."""
     on_gpu, on_cpu = load_tagger(settings.tagger, device), load_tagger(settings.tagger)
     size = ON_GPU * settings.tagging.batch
     pixels = np.stack(decoded(photos[:size]))
@@ -195,7 +195,7 @@ def batches_a_second(work: Callable[[], object], seconds: float) -> float:
 
 
 def memory(photos: list[str], settings: ImageSettings, total: int) -> None:
-    """Tag many photos in one process and print its memory on the way: it must not grow."""
+    """Tag many photos in one process and print its memory meanwhile: it must not grow."""
     rows = rows_of(list(islice(repeat_all(photos), total)))
     batches = tag_photos(rows.to_batches(max_chunksize=256), settings, Worker(best_device(), CORES))
     done, step = 0, max(1, total // 10)
@@ -220,7 +220,7 @@ def themes(photos: int, tags: int = 365, kinds: int = 40) -> None:
     model.activations(matrix[:10_000])
     print(
         f"{photos:,} photos x {tags} tags: 30 themes in {fitted - start:.1f} s; "
-        f"a projected photo {(time.perf_counter() - fitted) / 10:.3f} ms"
+        f"projection {(time.perf_counter() - fitted) / 10:.3f} ms per photo"
     )
 
 

@@ -1,10 +1,10 @@
-"""Training on logged pages, with and without their places, after the simulated A/B test.
+"""Position bias: training on the logged pages of the simulated A/B test, with and without positions.
 
     recsys demo && recsys demo --experiment && python -m benchmarks.position_bias
 
 The shoppers of the simulation read a page from its top and stop somewhere. Each model ranks the sales open at noon of
-the day after for every user with a history; measured is the discounted sum of the true chances that he buys what the
-model shows on a page of ten, as a share of the best page's.
+the following day for every user with a history. The metric is the discounted sum of the true purchase probabilities of
+the ten sales shown, as a share of that of the best page.
 """
 
 import argparse
@@ -38,8 +38,10 @@ DISCOUNT = 1 / np.log2(np.arange(2, PAGE + 2))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conf", type=Path, default=Path("conf/demo_experiment.yaml"), help="of the simulation")
-    parser.add_argument("--shop", type=Path, default=Path("conf/demo.yaml"), help="of the shop that was simulated")
+    parser.add_argument(
+        "--conf", type=Path, default=Path("conf/demo_experiment.yaml"), help="the simulation's settings"
+    )
+    parser.add_argument("--shop", type=Path, default=Path("conf/demo.yaml"), help="the simulated shop's settings")
     arguments = parser.parse_args()
     print(machine.describe())
     shop = load_settings(arguments.shop)
@@ -50,28 +52,28 @@ def main() -> None:
     shares: dict[str, NDArray[np.float64]] = {}
     for name, examples in training_sets(run):
         shares[name] = judge.share(train(examples, run.settings.meta_model))
-        gain = shares[name] - next(iter(shares.values()))
+        lead = shares[name] - next(iter(shares.values()))
         print(
-            f"  {name:<62} {shares[name].mean():.4f}  {gain.mean():+.4f} ± {1.96 * gain.std() / np.sqrt(len(gain)):.4f}"
+            f"  {name:<62} {shares[name].mean():.4f}  {lead.mean():+.4f} ± {1.96 * lead.std() / np.sqrt(len(lead)):.4f}"
         )
     print(f"  {judge.users:,} users, {len(run.training_days)} days of training")
 
 
 def training_sets(run: Run) -> Iterator[tuple[str, Examples]]:
-    """Return what models may be trained on, the first being what there is without a log."""
+    """Return the training sets with their names; the first one needs no log."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
     drawn = training_examples(histories, run.shop, run.open_training_days, run.settings.meta_model)
-    yield "all days, purchases and drawn sales alone", examples_of(drawn)
+    yield "all days, purchases and drawn sales only", examples_of(drawn)
     all_days = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
     logged = all_days.where(all_days.place >= 0)
-    yield "logged days, what was shown as well, places not told", replace(logged, place=np.full_like(logged.place, -1))
-    yield "logged days, what was shown as well", logged
-    yield "logged days, what was shown alone", logged.where((logged.place > 0) | logged.bought)
-    yield "all days, what was shown as well: what the night trains on", all_days
+    yield "logged days, shown sales too, without positions", replace(logged, place=np.full_like(logged.place, -1))
+    yield "logged days, shown sales too", logged
+    yield "logged days, shown sales only", logged.where((logged.place > 0) | logged.bought)
+    yield "all days, shown sales too, as in the night", all_days
 
 
 class Judge:
-    """Knows the true chances of every sale open at noon."""
+    """Evaluates models by the true purchase probabilities of the sales open at noon."""
 
     def __init__(self, run: Run, shop: Path):
         self._scorer = run.shop.scorer(run.as_of)
@@ -85,21 +87,22 @@ class Judge:
         shoppers = Shoppers(shop, run.shop.catalogue.sale_ids, seed=0)
         chances = shoppers.chances(block.user_ids.to_pylist())[:, sales]
         shown = np.repeat(open_at(run.shop, sales, np.array([run.as_of + 12 * HOUR])), len(block), axis=0)
-        shown[self._again] = False  # nobody buys a sale twice
+        shown[self._again] = False  # no user buys a sale twice
         self._chances = np.where(shown, chances, -np.inf)
-        self._best = self._worth(self._chances)
+        self._best = self._page_values(self._chances)
 
     @property
     def users(self) -> int:
-        """Those with a history."""
+        """Number of users with a history."""
         return len(self._known)
 
     def share(self, model: MetaModel) -> NDArray[np.float64]:
-        """Return for each user the worth of the model's page as a share of the best."""
+        """Return for each user the value of the model's page as a share of that of the best page."""
         log_odds = model.log_odds(self._features, self._chances.shape, self._again)
-        return self._worth(np.where(np.isfinite(self._chances), log_odds, -np.inf)) / self._best
+        return self._page_values(np.where(np.isfinite(self._chances), log_odds, -np.inf)) / self._best
 
-    def _worth(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    def _page_values(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the discounted sum of the true probabilities of the ten sales with the highest scores."""
         page = np.argsort(-scores, axis=1, kind="stable")[:, :PAGE]
         return np.take_along_axis(self._chances, page, axis=1) @ DISCOUNT
 

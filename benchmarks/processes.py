@@ -1,4 +1,4 @@
-"""Servers that a benchmark starts on cores of their own, and ends."""
+"""Servers that a benchmark starts on given cores and stops."""
 
 import os
 import signal
@@ -14,17 +14,17 @@ from typing import Self
 import psutil
 
 PATIENCE = 120.0
-"""Seconds that a server may take to begin, or to end."""
+"""Timeout of the start and of the stop of a server, in seconds."""
 
 
 class Running:
-    """A process and all that it starts, pinned to some cores; leaving its context ends them.
+    """A process and its descendants, pinned to some cores; leaving the context stops them.
 
     Args:
-        command: To run.
+        command: The command to run.
         cores: Numbers of the cores.
-        log: File of its output.
-        environment: Added to this process' own.
+        log: File for its output.
+        environment: Variables in addition to those of this process.
     """
 
     def __init__(self, command: Sequence[str], cores: Sequence[int], log: Path, environment: Mapping[str, str] = {}):
@@ -43,32 +43,32 @@ class Running:
         return [process, *process.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all of them, in user and in kernel mode."""
+        """Return the CPU seconds of all processes, in user and in kernel mode."""
         return sum(sum(member.cpu_times()[:2]) for member in self.members())
 
     def wait_for(self, port: int) -> None:
-        """Wait until something listens on a port.
+        """Wait until a process listens on a port.
 
         Raises:
-            SystemExit: If the process ends, or takes too long.
+            SystemExit: If the process ends, or does not listen within the timeout.
         """
         while time.monotonic() < self.began + PATIENCE and self._process.poll() is None:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
             time.sleep(0.01)
-        raise SystemExit(f"nothing listens on port {port}, it should be {self._command}:\n{self.log.read_text()}")
+        raise SystemExit(f"nothing listens on port {port}, must be {self._command}:\n{self.log.read_text()}")
 
     def finish(self) -> None:
-        """Wait until the process has done its work.
+        """Wait until the process ends.
 
         Raises:
-            SystemExit: If it failed.
+            SystemExit: If its exit status is not 0.
         """
         if self._process.wait(PATIENCE):
             raise SystemExit(f"{self._command} failed:\n{self.log.read_text()}")
 
     def stop(self) -> None:
-        """Ask the process to end, and kill what is left of its group."""
+        """Terminate the process, and kill the rest of its group."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE)
@@ -86,20 +86,20 @@ class Running:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
+    """Return ports that no process listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
 
 
 def age(pid: int) -> float:
-    """Return the seconds since a process was started."""
+    """Return the seconds since a process started."""
     ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def forget_pages(folder: Path) -> None:
-    """Drop the files of a folder from the page cache, so that they are read from the disk next time."""
+    """Drop the files of a folder from the page cache, so that they are next read from the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)

@@ -1,10 +1,10 @@
-"""Quality on real purchases: the meta-model and its recommenders beside popularity and `implicit`'s models.
+"""Ranking quality on real purchases: the meta-model and its recommenders against popularity and `implicit`'s models.
 
     python -m benchmarks.quality [--shops online_retail complete_journey] [--days-sampled 12] [--seed 0]
 
-All rank the same sales for the same users on the same days: once every open sale, once those that the user had not
-bought before. Baselines are refitted for every day, as ours are, with the settings of a grid that were best on days
-before the window, for each of the two cases.
+All rank the same sales for the same users on the same days, in two cases: all open sales, and those that the user had
+not bought before. Baselines are refitted for every day, as ours are; for each case, their settings are those of a grid
+that were best on days before the window.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TUNING_DAYS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shops", nargs="+", choices=WINDOWS, default=list(WINDOWS))
-    parser.add_argument("--days-sampled", type=int, default=12, help="days of the window, drawn by the seed")
+    parser.add_argument("--days-sampled", type=int, default=12, help="number of days drawn from the window")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console = wide_console()
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def compare(run: Run, seed: int, console: Console) -> None:
-    """Print for each case how well every policy ranks, and by how much the meta-model is better than the best."""
+    """Print for each case the metrics of every policy, and the meta-model's lead over the best baseline."""
     start = time.monotonic()
     run.do(with_inputs(TRAIN_META_MODEL))
     ours = our_pages(run)
     tuning_days = sorted(np.random.default_rng(seed).choice(run.training_days, TUNING_DAYS, replace=False).tolist())
     everyone = whole_block(run)
-    with threadpool_limits(1, "blas"):  # `implicit` runs threads of its own
+    with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
         chosen = best_settings(run, everyone, tuning_days)
         theirs = baseline_pages(run, everyone, run.days, {each for best in chosen.values() for each in best})
     print_days(run, tuning_days, seed, console)
@@ -64,11 +64,11 @@ def compare(run: Run, seed: int, console: Console) -> None:
         baselines = [str(each) for each in best]
         pages = pd.concat([ours, theirs[theirs["policy"].isin(baselines)]])
         print_case(case, pages[pages["case"] == case], baselines, seed, console)
-    console.print(f"{time.monotonic() - start:.0f} s in all\n")
+    console.print(f"{time.monotonic() - start:.0f} s in total\n")
 
 
 def our_pages(run: Run) -> pd.DataFrame:
-    """Measure the meta-model and each recommender alone, in the form of `baseline_pages`."""
+    """Return the metrics of the meta-model and of each recommender alone, in the format of `baseline_pages`."""
     model, _ = read_trained_model(run)
     histories = USER_HISTORIES.read(run.spark, run.folder)
     return pd.concat(
@@ -78,14 +78,14 @@ def our_pages(run: Run) -> pd.DataFrame:
 
 
 def print_days(run: Run, tuning_days: list[int], seed: int, console: Console) -> None:
-    """Print what was measured on what."""
+    """Print the days of evaluation, tuning and training."""
     measured, tuned = (", ".join(f"{from_micros(day):%m-%d}" for day in days) for days in (run.days, tuning_days))
     console.print(f"\n[bold]{Path(run.settings.folder).name}[/bold]: {len(run.days)} days, seed {seed}: {measured}")
     console.print(f"baselines tuned on {tuned}; meta-model trained on {len(run.training_days)} days before the window")
 
 
 def print_case(case: str, pages: pd.DataFrame, baselines: list[str], seed: int, console: Console) -> None:
-    """Print a row a policy, best first, and the meta-model's lead over the best baseline of each metric."""
+    """Print one row per policy, best first, and for each metric the meta-model's lead over the best baseline."""
     pages = pages.sort_values(["as_of", "user_id"])
     by_policy = {str(policy): rows for policy, rows in pages.groupby("policy", sort=False)}
     means = pages.groupby("policy")[list(METRICS)].mean()
@@ -110,7 +110,7 @@ def estimates(pages: pd.DataFrame, seed: int) -> dict[str, Estimate]:
 
 
 def difference(pages: pd.DataFrame, others: pd.DataFrame, seed: int) -> dict[str, Estimate]:
-    """Return by how much one policy is better than another on the same pages, in the same order."""
+    """Return the paired difference of each metric between two policies on the same pages, in the same order."""
     values, other_values = ({name: rows[name].to_numpy() for name in METRICS} for rows in (pages, others))
     return paired_bootstrap(values, other_values, pages["user_id"].to_numpy(), seed)
 

@@ -1,4 +1,4 @@
-"""How well baselines rank the pages of a backtest, repeats allowed and new to the user, and which settings are best."""
+"""Metrics of baselines on the pages of a backtest, with repeat purchases or without, and their best settings."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,7 +26,7 @@ def whole_block(run: Run) -> Block:
 
 
 def best_settings(run: Run, everyone: Block, as_ofs: list[int]) -> dict[str, list[Baseline]]:
-    """Return for each case the baseline of each kind with the highest mean ndcg@10 on the days from some instants."""
+    """Return for each case and kind the baseline with the highest mean ndcg@10 on the days from some instants."""
     pages = pd.concat(baseline_pages(run, everyone, as_ofs, grid(kind)) for kind in GRIDS)
     means = pages.groupby(["case", "policy"], sort=False)["ndcg@10"].mean()
     return {
@@ -35,10 +35,10 @@ def best_settings(run: Run, everyone: Block, as_ofs: list[int]) -> dict[str, lis
 
 
 def baseline_pages(run: Run, everyone: Block, as_ofs: list[int], baselines: Iterable[Baseline]) -> pd.DataFrame:
-    """Measure baselines, each refitted as of each instant, on the purchases of the day from it.
+    """Return the metrics of baselines on the purchases of the day from each instant, each refitted as of that instant.
 
     Returns:
-        A row for each case, policy and page, as of `page_metrics`: case, policy, as_of, user_id, metrics.
+        One row per case, policy and page, as from `page_metrics`: case, policy, as_of, user_id, metrics.
     """
     baselines = list(baselines)
     rows = (row for as_of in as_ofs for baseline in baselines for row in _pages_of_day(run, everyone, as_of, baseline))
@@ -46,10 +46,10 @@ def baseline_pages(run: Run, everyone: Block, as_ofs: list[int], baselines: Iter
 
 
 def _pages_of_day(run: Run, everyone: Block, as_of: int, baseline: Baseline) -> Iterator[dict[str, Any]]:
-    score = baseline.fit(_counts(run, everyone, as_of, baseline))
+    score = baseline.fit(_event_counts(run, everyone, as_of, baseline))
     sales = run.shop.horizon(as_of).sales
     for buyers in buyers_of_day(everyone, as_of):
-        scores = score(_counts(run, buyers, as_of, baseline))[:, sales]
+        scores = score(_event_counts(run, buyers, as_of, baseline))[:, sales]
         for case, new_only in CASES.items():
             candidates, relevant = candidates_and_relevant(buyers, run.shop, as_of, new_only)
             ranked, ids = ranks(scores, candidates), buyers.user_ids.to_pylist()
@@ -58,8 +58,8 @@ def _pages_of_day(run: Run, everyone: Block, as_of: int, baseline: Baseline) -> 
                 yield {"case": case, "policy": str(baseline), "as_of": as_of, "user_id": ids[user], **metrics}
 
 
-def _counts(run: Run, users: Block, as_of: int, baseline: Baseline) -> csr_matrix:
-    """Return how often each user visited or bought each sale in the days that a baseline looks back."""
+def _event_counts(run: Run, users: Block, as_of: int, baseline: Baseline) -> csr_matrix:
+    """Return the number of events of each user and sale in the window of a baseline."""
     histories = users.as_of(as_of, run.settings.history.model_copy(update={"days": baseline.days}))
     counts = histories.matrix(np.ones(len(histories.sales), np.float32)).copy()  # sum_duplicates sorts in place
     counts.sum_duplicates()

@@ -1,9 +1,9 @@
-"""Scoring: from histories to written rankings, beside the published SQL formulation.
+"""Scoring, from histories to written rankings, compared with the published SQL formulation.
 
     python -m benchmarks.scoring [--users 200000] [--open-sales 300] [--sql-users 2000]
 
-Every feature, top 30 kept, both on Spark. The SQL joins give the collaborative and the metadata score alone, and one
-window over them: less than half of the work.
+Both run on Spark with top_k 30. Ours computes every feature; the SQL joins compute the collaborative and the metadata
+score only, and one window over them: less than half of the work.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compare(folder: Path, users: int, open_sales: int, sql_users: int) -> None:
-    """Make and fit a shop, then time both ways of ranking."""
+    """Generate and fit a shop, then measure both ways of ranking."""
     synthetic.write_shop(folder / "raw", users, users * EVENTS_PER_USER, open_sales)
     spark = spark_session(Settings(folder=str(folder), source=SourceSettings(sql="", raw={})))
     shop = fitted_shop(spark, folder)
@@ -66,14 +66,14 @@ def compare(folder: Path, users: int, open_sales: int, sql_users: int) -> None:
 
     sql = rank_by_sql(spark, folder, shop, sql_users)
 
-    print(f"{len(names)} features, {len(shop.horizon(AS_OF))} sales of {len(shop.catalogue):,}, top 30 kept, written")
+    print(f"{len(names)} features, {len(shop.horizon(AS_OF))} sales of {len(shop.catalogue):,}, top 30, written")
     print(f"  ours           {n_users:>9,} users {ours:7.1f} s  {n_users / ours:>9,.0f} users/s")
     print(f"  SQL, 2 scores  {sql_users:>9,} users {sql:7.1f} s  {sql_users / sql:>9,.0f} users/s")
-    print(f"  ours is {(n_users / ours) / (sql_users / sql):.0f} x as fast a user")
+    print(f"  users/s of ours / users/s of the SQL: {(n_users / ours) / (sql_users / sql):.0f}")
 
 
 def fitted_shop(spark: SparkSession, folder: Path) -> Shop:
-    """Write what scoring starts from: sales, user_histories and fitted_recommenders."""
+    """Write the inputs of scoring: sales, user_histories and fitted_recommenders."""
     (folder / "sales").mkdir()
     shutil.copy(folder / "raw" / "sales.parquet", folder / "sales")
     catalogue = Catalogue.from_table(pq.read_table(folder / "sales"))
@@ -89,7 +89,7 @@ def fitted_shop(spark: SparkSession, folder: Path) -> Shop:
 def rank_by_sql(spark: SparkSession, folder: Path, shop: Shop, users: int) -> float:
     """Rank by the sum of two scores for some of the users, write the ranking, and return the seconds.
 
-    The similarities and profiles are made beforehand and cached, as they are for the fast way.
+    Similarities and profiles are computed beforehand and cached, as they are for ours.
     """
     settings = shop.recommender_settings
     sales = spark.read.parquet(str(folder / "sales"))

@@ -1,4 +1,4 @@
-"""A large shop that is ready to be served: snapshots of many users, with a ranker fitted to some thousands of them."""
+"""A large shop that is ready to be served: snapshots of many users, with a ranker fitted to some thousand users."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ BATCH = 20_000
 
 @dataclass(frozen=True)
 class ServedShop:
-    """A shop's folder, and what its snapshots share."""
+    """The folder of a shop, and the data that its snapshots share."""
 
     folder: Path
     users: int
@@ -45,10 +45,10 @@ class ServedShop:
 
     @classmethod
     def made(cls, folder: Path, users: int, open_sales: int) -> "ServedShop":
-        """Make the sales, and fit a ranker to some users."""
+        """Return a shop with generated sales and a ranker fitted to some users."""
         synthetic.write_shop(folder / "raw", FITTED_USERS, FITTED_USERS * EVENTS_PER_USER, open_sales)
         catalogue = _with_photos(Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet")))
-        ranker = _fitted(catalogue, pq.read_table(folder / "raw" / "events"))
+        ranker = _fit_ranker(catalogue, pq.read_table(folder / "raw" / "events"))
         (folder / RANKER).mkdir()
         write_ranker(folder / RANKER, ranker, catalogue, RecommenderSettings())
         return cls(folder, users, catalogue, ranker)
@@ -59,7 +59,7 @@ class ServedShop:
         return self.folder / "snapshots"
 
     def write(self, seed: int) -> str:
-        """Write a snapshot in which every user has a random ranking and a random history; return its name."""
+        """Write a snapshot of random rankings and histories, and return its name."""
         scorer = self.ranker.scorer
         contents = SnapshotContents(
             as_of=synthetic.AS_OF,
@@ -72,7 +72,7 @@ class ServedShop:
             fingerprint=f"{seed:08}",
             files={RANKER: self.folder / RANKER},
         )
-        return write_snapshot(self.root, contents, self._rankings(np.random.default_rng(seed)))
+        return write_snapshot(self.root, contents, self._random_batches(np.random.default_rng(seed)))
 
     def publish(self, name: str) -> None:
         """Make a snapshot the current one."""
@@ -85,11 +85,11 @@ class ServedShop:
         return name
 
     def rollback(self) -> str:
-        """Go back to the snapshot before the current one; return its name."""
+        """Make the previous snapshot the current one, and return its name."""
         return snapshot_store.rollback(self.root, datetime.now(UTC))
 
     def some_users(self, count: int) -> list[str]:
-        """Return users from all over the snapshots."""
+        """Return the ids of random users."""
         return [user_id(number) for number in np.random.default_rng(0).integers(0, self.users, count).tolist()]
 
     def open_sale_ids(self) -> list[str]:
@@ -110,40 +110,40 @@ class ServedShop:
             theme=catalogue.gallery.main_theme(position),
         )
 
-    def _rankings(self, rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
+    def _random_batches(self, rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
         for start in range(0, self.users, BATCH):
             count = min(BATCH, self.users - start)
             ids = pa.array([user_id(number) for number in range(start, start + count)])
-            columns = {"user_id": ids} | self._ranking(count, rng) | self._history(count, rng)
+            columns = {"user_id": ids} | self._random_rankings(count, rng) | self._random_histories(count, rng)
             yield pa.RecordBatch.from_pydict(columns)
 
-    def _ranking(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+    def _random_rankings(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
         draws = rng.random((count, len(self.ranker.scorer.horizon)), np.float32)
         shape = count, KEPT
         return {
-            f"{META}_sales": _lists(np.argpartition(draws, KEPT, axis=1)[:, :KEPT].astype(np.int32)),
-            f"{META}_scores": _lists(-np.sort(-rng.normal(-4, 1, shape), axis=1).astype(np.float32)),
-            f"{META}_reasons": _lists(rng.integers(0, len(self.ranker.scorer.reasons), shape, np.uint8)),
-            f"{META}_covers": _lists(rng.integers(0, PHOTOS, shape, np.uint8)),
+            f"{META}_sales": _as_lists(np.argpartition(draws, KEPT, axis=1)[:, :KEPT].astype(np.int32)),
+            f"{META}_scores": _as_lists(-np.sort(-rng.normal(-4, 1, shape), axis=1).astype(np.float32)),
+            f"{META}_reasons": _as_lists(rng.integers(0, len(self.ranker.scorer.reasons), shape, np.uint8)),
+            f"{META}_covers": _as_lists(rng.integers(0, PHOTOS, shape, np.uint8)),
         }
 
-    def _history(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+    def _random_histories(self, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
         shape = count, EVENTS_PER_USER
         seconds = -np.sort(-rng.integers(1, 90 * DAY // SECOND, shape), axis=1)
         return {
-            "history_sales": _lists(rng.integers(0, len(self.catalogue), shape, np.int32)),
-            "history_ages": _lists(seconds.astype(np.int32)),
-            "history_purchases": _lists(rng.random(shape) < synthetic.PURCHASE_SHARE),
+            "history_sales": _as_lists(rng.integers(0, len(self.catalogue), shape, np.int32)),
+            "history_ages": _as_lists(seconds.astype(np.int32)),
+            "history_purchases": _as_lists(rng.random(shape) < synthetic.PURCHASE_SHARE),
         }
 
 
 def user_id(number: int) -> str:
-    """Return a user of every snapshot."""
+    """Return the id of a user, the same in every snapshot."""
     return f"u-{number:09}"
 
 
 def _with_photos(catalogue: Catalogue) -> Catalogue:
-    """Hang photos into every sale; each shows some three themes."""
+    """Return the catalogue with photos of every sale; each photo has about three themes."""
     rng = np.random.default_rng(0)
     first = np.arange(len(catalogue) + 1) * PHOTOS
     uris = [f"https://images.example.com/{each}/{photo}.jpg" for each in catalogue.sale_ids for photo in range(PHOTOS)]
@@ -154,7 +154,7 @@ def _with_photos(catalogue: Catalogue) -> Catalogue:
     return replace(catalogue, gallery=Gallery(first, uris, names, photo_themes, sale_themes))
 
 
-def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
+def _fit_ranker(catalogue: Catalogue, events: pa.Table) -> Ranker:
     horizon = catalogue.horizon(AS_OF, HORIZON_HOURS)
     known = _histories(catalogue, events)
     found = recommenders(RecommenderSettings(), catalogue)
@@ -166,7 +166,7 @@ def _fitted(catalogue: Catalogue, events: pa.Table) -> Ranker:
 
 
 def _histories(catalogue: Catalogue, events: pa.Table) -> Histories:
-    """Return what is known of users whose events lie together, in order of time."""
+    """Return the histories of events that are sorted by user and time."""
     users = events["user_id"].combine_chunks().dictionary_encode()
     occurred_at = events["occurred_at"].cast(pa.int64()).to_numpy()
     block = Block(
@@ -181,6 +181,6 @@ def _histories(catalogue: Catalogue, events: pa.Table) -> Histories:
     return block.as_of(AS_OF, HistorySettings())
 
 
-def _lists(values: np.ndarray) -> pa.ListArray:
+def _as_lists(values: np.ndarray) -> pa.ListArray:
     offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))

@@ -1,4 +1,4 @@
-"""The service as `recsys serve` starts it, on the snapshots of a shop."""
+"""The service as started by `recsys serve`, on the snapshots of a shop."""
 
 import json
 import sys
@@ -22,17 +22,17 @@ from serving.client import Client
 METHOD = "/recommendations.v1.Recommendations/GetTopSales"
 PAGE = 10
 CLOCK = AS_OF + HOUR
-"""What time it is for the service when it starts."""
+"""The instant of the service's clock at its start."""
 
 
 class Service(Running):
-    """A parent and its workers; ready when constructed.
+    """The service's parent process and its workers; ready when constructed.
 
     Args:
         shop: With a current snapshot.
-        workers: Processes that answer.
-        cores: Where they run.
-        name: Of its files in the shop's folder.
+        workers: Number of processes that answer.
+        cores: The cores that they run on.
+        name: Prefix of its files in the shop's folder.
     """
 
     def __init__(self, shop: ServedShop, workers: int, cores: Sequence[int], name: str = "service"):
@@ -66,7 +66,7 @@ class Service(Running):
         return self.members()[1:]
 
     def requests(self, count: int, session: int = 0) -> list[Request]:
-        """Return requests of so many users, each with a session of so many sales."""
+        """Return requests for the pages of `count` users, each with a session of `session` sales."""
         sales = self.shop.open_sale_ids()
         return [
             self.request(user, sales[7 * number :][:session]) for number, user in enumerate(self.shop.some_users(count))
@@ -78,20 +78,20 @@ class Service(Running):
         return grpc_request(self.target, METHOD, message.SerializeToString())
 
     def errors(self) -> int:
-        """Return how many requests ended in an error, by the service's own count."""
+        """Return the number of requests that ended in an error, by the service's own metrics."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics") as response:
             lines = response.read().decode().splitlines()
         return int(sum(float(line.split()[-1]) for line in lines if line.startswith("recsys_errors_total{")))
 
     def statuses(self, count: int) -> "Statuses":
-        """Connect to the admin port of each of so many workers."""
+        """Connect to the admin port of each of `count` workers."""
         return Statuses(f"127.0.0.1:{self._admin_port}", count)
 
     def check_pages(self, count: int = 200) -> None:
-        """Compare pages with what the snapshot that they name ranks for their users.
+        """Compare `count` pages with the rankings of the snapshot that they name.
 
         Raises:
-            SystemExit: If one is wrong.
+            SystemExit: If a page is wrong.
         """
         expected = Expected(self.shop.root)
         with Client(self.target, deadline=PATIENCE) as client:
@@ -101,14 +101,14 @@ class Service(Running):
 
 
 class Expected:
-    """What pages must show, read from the snapshots."""
+    """The expected pages, read from the snapshots."""
 
     def __init__(self, root: Path):
         self._root = root
         self._snapshots: dict[str, Snapshot] = {}
 
     def problem(self, user: str, page: pb.GetTopSalesResponse) -> str:
-        """Return what is wrong with a user's page; empty where nothing is."""
+        """Return the problem of a user's page; empty if it is as expected."""
         snapshot = self._snapshot(page.snapshot)
         ranking, now = (
             snapshot.ranking(META, user),
@@ -118,7 +118,7 @@ class Expected:
         is_open = (snapshot.opens_at <= now) & (now < snapshot.closes_at)
         wanted = [snapshot.sales[sale].sale_id for sale in ranking.sales.tolist() if is_open[sale]][:PAGE]
         shown = [sale.sale_id for sale in page.sales]
-        return "" if shown == wanted else f"{user} was shown {shown}, snapshot {page.snapshot} says {wanted}"
+        return "" if shown == wanted else f"{user} was shown {shown}, must be {wanted} by snapshot {page.snapshot}"
 
     def _snapshot(self, name: str) -> Snapshot:
         if name not in self._snapshots:
@@ -127,7 +127,7 @@ class Expected:
 
 
 class Statuses:
-    """A connection to each worker, found by connecting until all have answered."""
+    """One connection to each worker; connections are opened until every worker has answered one."""
 
     def __init__(self, target: str, count: int):
         self._by_worker: dict[int, admin_pb2_grpc.AdminStub] = {}
@@ -139,7 +139,7 @@ class Statuses:
             self._by_worker[self._status(stub).process_id] = stub
 
     def snapshots(self) -> set[str]:
-        """Return what the workers answer from."""
+        """Return the names of the snapshots that the workers answer from."""
         return {self._status(stub).snapshot for stub in self._by_worker.values()}
 
     def close(self) -> None:

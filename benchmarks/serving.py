@@ -1,17 +1,18 @@
-"""The service: every headline figure beside its peers, measured in the same run.
+"""The service: every headline figure, compared with peers measured in the same run.
 
     python -m benchmarks.serving [--users 1000000] [--requests 20000] [--soak 1000000] [--only process,latency,...]
 
-One process of `recsys serve` on a core of its own answers GetTopSales from a snapshot, exposures and metrics on; h2load
-asks from another core. Needs Linux, two cores or more, h2load (Debian: nghttp2-client) and redis-server.
+One process of `recsys serve` on a core of its own answers GetTopSales from a snapshot, with exposures and metrics on;
+h2load sends from another core. Needs Linux, at least two cores, h2load (Debian: nghttp2-client) and redis-server.
 
-    process    throughput and CPU a request, beside a gRPC server that echoes as many bytes; with sessions
-    latency    at half of the highest throughput; two processes beside one, on three cores or more
-    json_api   throughput beside FastAPI over Redis
-    mlflow     throughput beside `mlflow models serve` with the meta-model's kind of model, a page a request
-    snapshot   bytes a user, seconds until a worker answers, memory of a second process
-    swap       a snapshot published and rolled back under load
-    soak       memory and failures of many requests
+    process    throughput and CPU per request, compared with a gRPC server that answers the same number of bytes;
+               with sessions too
+    latency    at half of the maximum throughput; two processes compared with one, on at least three cores
+    json_api   throughput compared with FastAPI over Redis
+    mlflow     throughput compared with `mlflow models serve` for a logistic regression, one page per request
+    snapshot   bytes per user, seconds until a worker answers, memory of a second process
+    swap       a snapshot is published and rolled back under load
+    soak       memory and failures over many requests
 """
 
 import argparse
@@ -38,23 +39,23 @@ Figures = Mapping[str, "list[Round]"]
 
 
 class Round(NamedTuple):
-    """What one server did in one round."""
+    """The throughput of a server in one round."""
 
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     cpu: float
-    """Microseconds of CPU a request."""
+    """Microseconds of CPU per request."""
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = _parse_arguments()
     require_h2load()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise SystemExit("one core is allowed, server and load need one each: allow another by 'taskset'")
+        raise SystemExit(f"cores == {len(cores)}, must be at least 2, for server and load: allow more by 'taskset'")
     folder = Path(tempfile.mkdtemp(prefix="serving-", dir=arguments.folder))
     try:
-        bench = Bench(_published(folder, arguments), arguments.requests, arguments.rounds, cores)
+        bench = Bench(_publish_shop(folder, arguments), arguments.requests, arguments.rounds, cores)
         os.sched_setaffinity(0, cores[1:])
         for name in arguments.only:
             SECTIONS[name](bench)
@@ -65,15 +66,15 @@ def main() -> None:
 
 
 def process(bench: Bench) -> None:
-    """Compare one process with an echo."""
+    """Compare one process with an echo server."""
     with Service(bench.shop, 1, [bench.server_core]) as service:
         service.check_pages()
         size = service.answer_bytes
-        bench.title(f"One process on one core, {size:,} bytes an answer")
+        bench.title(f"One process on one core, {size:,} bytes per answer")
         with peers.echo(bench.shop.folder, bench.server_core, size, SENDERS) as echo:
             plain: Peer = service, service.requests(SENDERS)
             sessions: Peer = service, service.requests(SENDERS, SESSION)
-            found = _in_turns(bench, {OURS: plain, ECHO: echo, WITH_SESSION: sessions})
+            found = _measure_in_turns(bench, {OURS: plain, ECHO: echo, WITH_SESSION: sessions})
         service.check_pages()
         _print_rates(found)
         ratio = _print_ratio(found, OURS, ECHO)
@@ -84,8 +85,8 @@ def process(bench: Bench) -> None:
 
 
 def latency(bench: Bench) -> None:
-    """Measure how long answers take at half of the highest throughput."""
-    bench.title("Latency of one process at half of its highest throughput")
+    """Measure the latency at half of the maximum throughput."""
+    bench.title("Latency of one process at half of its maximum throughput")
     with Service(bench.shop, 1, [bench.server_core]) as service:
         one = highest_rate(bench, service)
         with paced(service.requests(SENDERS), one / 2, bench.requests, bench.load_core) as load:
@@ -96,7 +97,7 @@ def latency(bench: Bench) -> None:
     print("  " + "   ".join(f"p{name} {value:.2f} ms" for name, value in times.items()))
     verdict("p99 <= 5 ms", times[99] <= 5)
     if len(bench.cores) < 3:
-        print(f"  two processes beside one: not measured, {len(bench.cores)} cores are too few for them and the load")
+        print(f"  two processes: not measured, cores == {len(bench.cores)}, must be at least 3")
         return
     with Service(bench.shop, 2, bench.cores[:2]) as service:
         two = highest_rate(bench, service)
@@ -114,7 +115,7 @@ def json_api(bench: Bench) -> None:
         peers.json_over_redis(bench.shop, bench.server_core, bench.cores[1], users) as peer,
     ):
         name = "FastAPI, Redis"
-        found = _in_turns(bench, {OURS: (service, service.requests(SENDERS)), name: peer})
+        found = _measure_in_turns(bench, {OURS: (service, service.requests(SENDERS)), name: peer})
     _print_rates(found)
     verdict("ours / FastAPI >= 3", _print_ratio(found, OURS, name) >= 3)
     if bench.cores[1] == bench.load_core:
@@ -125,7 +126,7 @@ def mlflow(bench: Bench) -> None:
     """Compare with `mlflow models serve`."""
     scorer = bench.shop.ranker.scorer
     features, rows = len(scorer.names), len(scorer.horizon)
-    bench.title(f"mlflow models serve, logistic regression, {features} features of {rows} sales a request, same core")
+    bench.title(f"mlflow models serve, logistic regression, {features} features of {rows} sales per request, same core")
     with (
         Service(bench.shop, 1, [bench.server_core]) as service,
         peers.mlflow_server(bench.shop.folder, bench.server_core, features, rows, SENDERS) as peer,
@@ -136,15 +137,15 @@ def mlflow(bench: Bench) -> None:
             WITH_SESSION: (service, service.requests(SENDERS, SESSION)),
             name: peer,
         }
-        found = _in_turns(bench, contenders, fewer={name: 20})
+        found = _measure_in_turns(bench, contenders, fewer={name: 20})
     _print_rates(found)
     verdict("ours / mlflow >= 20", _print_ratio(found, OURS, name) >= 20)
-    print("  With a session we compute the features too, which mlflow is handed:")
+    print("  With a session ours computes the features too, which mlflow receives:")
     _print_ratio(found, WITH_SESSION, name)
 
 
-def _in_turns(bench: Bench, contenders: Mapping[str, Peer], fewer: Mapping[str, int] = {}) -> Figures:
-    """Load one server after the other, several times; the first round warms up."""
+def _measure_in_turns(bench: Bench, contenders: Mapping[str, Peer], fewer: Mapping[str, int] = {}) -> Figures:
+    """Measure one server after the other in several rounds; the first round is a warm-up and does not count."""
     found: dict[str, list[Round]] = {name: [] for name in contenders}
     for number in range(bench.rounds + 1):
         for name, (server, requests) in contenders.items():
@@ -160,24 +161,24 @@ def _print_rates(found: Figures) -> None:
         rates = sorted(each.rate for each in rounds)
         spread = f"({rates[0]:,.0f} to {rates[-1]:,.0f})"
         cpu = median(each.cpu for each in rounds)
-        print(f"  {name:<26} {median(rates):>8,.0f} requests/s {spread:<18} {cpu:>7,.0f} µs of CPU a request")
+        print(f"  {name:<26} {median(rates):>8,.0f} requests/s {spread:<18} {cpu:>7,.0f} µs of CPU per request")
 
 
 def _print_ratio(found: Figures, ours: str, peer: str) -> float:
-    """Print how many times as much ours answers, and what CPU it takes, round by round; return the first's median."""
+    """Print the medians over rounds of the ratios of throughput and of CPU per request, and return the former."""
     ratios = sorted(mine.rate / other.rate for mine, other in zip(found[ours], found[peer], strict=True))
     middle = median(ratios)
     cpu = median(mine.cpu / other.cpu for mine, other in zip(found[ours], found[peer], strict=True))
-    print(f"  {ours} / {peer}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}), CPU a request {cpu:.2f}")
+    print(f"  {ours} / {peer}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}), CPU per request {cpu:.2f}")
     return middle
 
 
 def _require_no_errors(service: Service) -> None:
     if errors := service.errors():
-        raise SystemExit(f"{errors} requests ended in an error:\n{service.log.read_text()}")
+        raise SystemExit(f"requests that ended in an error == {errors}, must be 0:\n{service.log.read_text()}")
 
 
-def _published(folder: Path, arguments: argparse.Namespace) -> ServedShop:
+def _publish_shop(folder: Path, arguments: argparse.Namespace) -> ServedShop:
     print(machine.describe())
     shop = ServedShop.made(folder, arguments.users, arguments.open_sales)
     start = time.perf_counter()
@@ -188,22 +189,22 @@ def _published(folder: Path, arguments: argparse.Namespace) -> ServedShop:
     return shop
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=1_000_000, help="of a snapshot")
-    parser.add_argument("--open-sales", type=int, default=300, help="about")
-    parser.add_argument("--requests", type=int, default=20_000, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="of each comparison; the median counts")
-    parser.add_argument("--soak", type=int, default=0, help="send so many requests, and print memory as they pass")
-    parser.add_argument("--folder", help="where temporary files go; the system's place by default")
-    parser.add_argument("--only", type=_names, default=list(SECTIONS), help=f"some of {','.join(SECTIONS)}, or none")
+    parser.add_argument("--users", type=int, default=1_000_000, help="number of users of a snapshot")
+    parser.add_argument("--open-sales", type=int, default=300, help="approximate number of open sales")
+    parser.add_argument("--requests", type=int, default=20_000, help="number of requests per measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds per comparison; medians are printed")
+    parser.add_argument("--soak", type=int, default=0, help="number of requests to send while printing memory")
+    parser.add_argument("--folder", help="folder for temporary files; the system's by default")
+    parser.add_argument("--only", type=_sections, default=list(SECTIONS), help=f"some of {','.join(SECTIONS)}, or none")
     return parser.parse_args()
 
 
-def _names(text: str) -> list[str]:
+def _sections(text: str) -> list[str]:
     names = [name for name in text.split(",") if name and name != "none"]
     if unknown := sorted(set(names).difference(SECTIONS)):
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r}, must be of {', '.join(SECTIONS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}, must be one of {', '.join(SECTIONS)}")
     return names
 
 

@@ -1,9 +1,9 @@
-"""Item-item similarity: our fit on Spark, beside the SQL self-join on Spark and `implicit` in one process.
+"""Item-item similarity: our fit on Spark, compared with the SQL self-join on Spark and `implicit` in one process.
 
     python -m benchmarks.similarities [--users 100000] [--events 1500000] [--sales 3000]
 
 All three find the most similar sales of every sale from the same events. Ours and the SQL give the same shrunk cosine,
-and are compared here; `implicit` gives the plain cosine and starts from a matrix that lies in memory already.
+and their results are compared; `implicit` gives the plain cosine and starts from a matrix in memory.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def compare(folder: Path, users: int, events: int, n_sales: int) -> None:
-    """Make events, time the three ways in turn, and compare what ours and the SQL give."""
+    """Generate events, measure the three ways in turn, and compare the results of ours and of the SQL."""
     user, sale = make_events(users, events, n_sales)
     write_tables(folder, user, sale, n_sales)
     source = SourceSettings(sql="", raw={})
@@ -74,21 +74,19 @@ def compare(folder: Path, users: int, events: int, n_sales: int) -> None:
     _, implicit_fit = timed(lambda: fit_implicit(matrix))
     sql, sql_whole = timed(lambda: sql_similarities(spark, folder))
 
-    print(f"{users:,} users, {len(user):,} events, {n_sales:,} sales, {SETTINGS.neighbours} neighbours a sale")
+    print(f"{users:,} users, {len(user):,} events, {n_sales:,} sales, {SETTINGS.neighbours} neighbours per sale")
     print("From the events on disk:")
-    print(f"  SQL self-join on Spark     {sql_whole:7.2f} s   {sql_whole / whole:5.1f} x ours")
+    print(f"  SQL self-join on Spark     {sql_whole:7.2f} s   SQL / ours: {sql_whole / whole:.1f}")
     print(f"  ours                       {whole:7.2f} s")
-    print(f"  implicit                   {implicit_whole:7.2f} s   ours takes {whole / implicit_whole:.1f} x that")
-    print("From what the night has at that point, one row a user, or a matrix in memory:")
-    print(
-        f"  ours                       {from_histories:7.2f} s   the SQL takes {sql_whole / from_histories:.1f} x that"
-    )
-    print(f"  implicit                   {implicit_fit:7.2f} s   ours takes {from_histories / implicit_fit:.1f} x it")
-    print(f"  ours and SQL: {len(ours):,} and {len(sql):,} pairs, greatest difference {difference(ours, sql):.1e}")
+    print(f"  implicit                   {implicit_whole:7.2f} s   ours / implicit: {whole / implicit_whole:.1f}")
+    print("From histories, one row per user, as in the night; from a matrix in memory:")
+    print(f"  ours                       {from_histories:7.2f} s   SQL / ours: {sql_whole / from_histories:.1f}")
+    print(f"  implicit                   {implicit_fit:7.2f} s   ours / implicit: {from_histories / implicit_fit:.1f}")
+    print(f"  ours and SQL: {len(ours):,} and {len(sql):,} pairs, maximum difference {difference(ours, sql):.1e}")
 
 
 def make_events(users: int, events: int, n_sales: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw events: popular sales by a power law, users with a heavy tail."""
+    """Draw events: the popularity of sales follows a power law, the activity of users a gamma distribution."""
     rng = np.random.default_rng(0)
     activity = rng.gamma(0.7, 1, users)
     user = rng.choice(users, events, p=activity / activity.sum())
@@ -97,7 +95,7 @@ def make_events(users: int, events: int, n_sales: int) -> tuple[np.ndarray, np.n
 
 
 def write_tables(folder: Path, user: np.ndarray, sale: np.ndarray, n_sales: int) -> None:
-    """Write tables sales, all of them open, and events."""
+    """Write the tables sales, all of them open, and events."""
     instant = pa.timestamp("us", tz="UTC")
     ids = [f"s-{number:05}" for number in range(n_sales)]
     sales = {
@@ -125,7 +123,7 @@ def write_tables(folder: Path, user: np.ndarray, sale: np.ndarray, n_sales: int)
 
 
 def fit(spark: SparkSession, folder: Path, shop: Shop, histories_done: bool = False) -> pd.DataFrame:
-    """Return our similarities, from the events or from the histories of an earlier call."""
+    """Return our similarities, fitted to the events or to the histories of an earlier call."""
     histories = str(folder / "user_histories")
     if not histories_done:
         events = spark.read.parquet(str(folder / "events"))
@@ -135,7 +133,7 @@ def fit(spark: SparkSession, folder: Path, shop: Shop, histories_done: bool = Fa
 
 
 def as_pairs(catalogue: Catalogue, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Return fitted arrays as target, source, similarity."""
+    """Return fitted arrays as rows of target, source and similarity."""
     ids = np.asarray(catalogue.sale_ids)
     target = np.repeat(ids, np.diff(arrays["offsets"]))
     return pd.DataFrame({"target_id": target, "source_id": ids[arrays["sources"]], "similarity": arrays["data"]})
@@ -149,13 +147,13 @@ def sql_similarities(spark: SparkSession, folder: Path) -> pd.DataFrame:
 
 
 def difference(ours: pd.DataFrame, sql: pd.DataFrame) -> float:
-    """Return the greatest difference of a similarity; one that is missing counts as 0."""
+    """Return the maximum difference of a similarity; a missing one counts as 0."""
     both = ours.merge(sql, on=["target_id", "source_id"], how="outer", suffixes=("_ours", "_sql")).fillna(0)
     return float((both["similarity_ours"] - both["similarity_sql"]).abs().max())
 
 
 def read_matrix(folder: Path) -> csr_matrix:
-    """Read the events as `implicit` wants them: which user saw which sale."""
+    """Return the events in the format of `implicit`: 1 where a user saw a sale, shape (n_users, n_sales)."""
     events = pd.read_parquet(folder / "events", columns=["user_id", "sale_id"])
     user, users = pd.factorize(events["user_id"])
     sale, sales = pd.factorize(events["sale_id"])
@@ -165,14 +163,14 @@ def read_matrix(folder: Path) -> csr_matrix:
 
 
 def fit_implicit(matrix: csr_matrix) -> CosineRecommender:
-    """Fit `implicit`'s cosine."""
+    """Return `implicit`'s cosine model, fitted."""
     model = CosineRecommender(K=SETTINGS.neighbours)
     model.fit(matrix, show_progress=False)
     return model
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """Return what an action returns and the seconds of its second run: at first Java compiles what it runs."""
+    """Return the result of an action and the seconds of its second run; in the first one Java compiles its code."""
     action()
     start = time.perf_counter()
     return action(), time.perf_counter() - start

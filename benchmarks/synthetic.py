@@ -1,4 +1,4 @@
-"""A large shop in our own columns, made by numpy: tastes by category, a heavy tail, sales of three days."""
+"""A large generated shop in the columns of our tables: tastes by category, skewed activity, sales of three days."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,9 @@ def write_shop(folder: Path, users: int, events: int, open_sales: int = 300, day
     Args:
         folder: Made if absent.
         users: Number of users, each with at least one event.
-        events: Number of events, about.
-        open_sales: Sales open at once.
-        days: Days of events before `AS_OF`; sales go on for two days after it.
+        events: Approximate number of events.
+        open_sales: Number of sales open at the same time.
+        days: Days of events before `AS_OF`; the last sales open two days after it.
         seed: Of all draws.
     """
     rng = np.random.default_rng(seed)

@@ -1,9 +1,9 @@
-"""Examples of the purchases of 30 past days, each as of its own midnight, beside one night of the same shop.
+"""The training set of 30 past days, each as of its own midnight, compared with one night of the same shop.
 
     python -m benchmarks.training_set [--users 250000] [--days 30]
 
-The night is the one that trains nothing: its tables are there before the examples are made, so that what is timed is
-fitting every recommender as of 30 instants, and the features of those days' buyers.
+The night does not train. Histories exist before the measurement of the training set, which covers fitting every
+recommender as of 30 instants and computing the features of those days' buyers.
 """
 
 import argparse
@@ -35,13 +35,13 @@ def main() -> None:
         one_night = time.perf_counter() - start
         examples = seconds_of_examples(settings, arguments.days)
     print(
-        f"{arguments.users:,} users: one night {one_night:.1f} s; examples of {arguments.days} days {examples:.1f} s, "
-        f"{examples / one_night:.2f} x a night"
+        f"{arguments.users:,} users: one night {one_night:.1f} s; training set of {arguments.days} days "
+        f"{examples:.1f} s, {examples / one_night:.2f} x a night"
     )
 
 
 def seconds_of_examples(settings: Settings, days: int) -> float:
-    """Return how long the examples of so many days take once there are histories."""
+    """Return the seconds that the training set of `days` days takes, once histories exist."""
     model = settings.meta_model.model_copy(update={"days": days})
     run = night(settings.model_copy(update={"meta_model": model}))
     run.do(with_inputs(BUILD_HISTORIES))
@@ -51,7 +51,7 @@ def seconds_of_examples(settings: Settings, days: int) -> float:
 
 
 def steps_between(done: Step, last: Step) -> tuple[Step, ...]:
-    """Return the steps that the last one needs after those that are done."""
+    """Return the steps that `last` needs, without those that are done."""
     return tuple(step for step in with_inputs(last) if step not in with_inputs(done))
 
 

@@ -1,4 +1,4 @@
-"""The `recsys` command."""
+"""The `recsys` command, and the table of its commands."""
 
 import sys
 
@@ -14,13 +14,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Recommends flash sales: Spark jobs by night, a gRPC service by day.\n\n"
-    "Start with **recsys demo**; then point **--conf** at a configuration of your own shop.",
+    "Start with **recsys demo**; then give **--conf** the configuration file of your own shop.",
 )
 
 
 @app.callback()
 def recsys(context: typer.Context) -> None:
-    """Show on stderr what jobs log; the service has a log of its own."""
+    """Print the log messages of jobs on stderr; the service has a log of its own."""
     if context.invoked_subcommand != "serve":
         show_progress()
 
@@ -50,7 +50,7 @@ for name, group in (
 
 
 def main() -> None:
-    """Run the command; an error raised on purpose, or by the disk, is one line and exit status 1."""
+    """Run the command; an error raised on purpose, or by the disk, is printed in one line, with exit status 1."""
     try:
         app(standalone_mode=True)
     except (RecsysError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A flash-sale shop that behaves like one, drawn from a seed.
+"""A simulated flash-sale shop, generated from a seed.
 
 `shop.build_shop` writes it; `truth.true_utilities` is for evaluation alone. Nothing is imported here, so that
 reading the settings does not load the generator.

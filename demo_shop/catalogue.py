@@ -1,4 +1,4 @@
-"""The sales: when they open and close, what they are, what they cost and what their pictures show."""
+"""The sales of the demo shop: opening hours, region, category, price, amenities and pictures."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ _MORNING_SHARE = 0.88
 _MEDIAN_PRICE, _PRICE_SPREAD = 260.0, 0.4
 _MEDIAN_DISCOUNT, _DISCOUNT_SPREAD = 53.0, 10.0
 _DISCOUNT_QUALITY, _HIDDEN_QUALITY = 0.25, 0.4
-# A sale shows two or three kinds of picture; its category explains only a small part of which.
+# A sale shows two or three kinds of picture, which depend only weakly on its category.
 _PICTURE_CONCENTRATION, _CATEGORY_PICTURES = 4.0, 0.25
 
 
@@ -35,35 +35,35 @@ class Catalogue(NamedTuple):
 
     sales: pd.DataFrame
     """sale_id, opens_at and closes_at (seconds since 1970), region, category (positions in the vocabulary),
-    price (euros a person), discount (percent), nights."""
+    price (euros per person), discount (percent), nights."""
     amenities: NDArray[np.bool_]
     """Shape (n_sales, n_amenities)."""
     pictures: NDArray[np.float64]
-    """Shape (n_sales, n_picture_kinds); a row sums to 1. As drawn, what photos are wanted; once they are chosen,
-    what they show."""
+    """Shape (n_sales, n_picture_kinds); a row sums to 1. First the shares that are wanted; once photos are chosen, the
+    shares that they show."""
     quality: NDArray[np.float64]
-    """What all users find better or worse about the sale, partly its discount."""
+    """The part of a sale's utility that is the same for all users, partly due to its discount; shape (n_sales,)."""
 
 
 def build_catalogue(rng: np.random.Generator, settings: DemoShopSettings) -> Catalogue:
-    """Draw every sale open at some instant of the period or opening in the three days after it."""
-    windows = _windows(rng, settings)
+    """Draw all sales that are open at any instant of the period or open in the three days after it."""
+    windows = _sale_windows(rng, settings)
     n_sales = len(windows)
-    category = _categories(rng, windows["opens_at"].to_numpy() // DAY)
-    region = _regions(rng, category)
+    category = _draw_categories(rng, windows["opens_at"].to_numpy() // DAY)
+    region = _draw_regions(rng, category)
     discount = np.rint(np.clip(rng.normal(_MEDIAN_DISCOUNT, _DISCOUNT_SPREAD, n_sales), 20, 80))
     shortest, longest = np.array([c.nights for c in CATEGORIES])[category].T
     sales = windows.assign(
         sale_id=[f"s-{number:06d}" for number in range(1, n_sales + 1)],
         region=region,
         category=category,
-        price=_prices(rng, region, category),
+        price=_draw_prices(rng, region, category),
         discount=discount.astype(np.int64),
         nights=rng.integers(shortest, longest, endpoint=True),
     )
     hidden = rng.normal(0, _HIDDEN_QUALITY, n_sales)
     quality = hidden + _DISCOUNT_QUALITY * (discount - _MEDIAN_DISCOUNT) / _DISCOUNT_SPREAD
-    return Catalogue(sales, _amenities(rng, n_sales), _pictures(rng, region, category), quality)
+    return Catalogue(sales, _draw_amenities(rng, n_sales), _draw_pictures(rng, region, category), quality)
 
 
 def period(settings: DemoShopSettings) -> tuple[int, int]:
@@ -73,7 +73,7 @@ def period(settings: DemoShopSettings) -> tuple[int, int]:
 
 
 def possible_pictures(region: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell what can be photographed in each of the regions: shape (len(region), n_picture_kinds)."""
+    """Return which kinds of picture can be taken in each of some regions, shape (len(region), n_picture_kinds)."""
     possible = [
         [kind not in PICTURE_LANDSCAPES or bool(PICTURE_LANDSCAPES[kind] & r.landscapes) for kind in PICTURES]
         for r in REGIONS
@@ -81,9 +81,9 @@ def possible_pictures(region: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.array(possible)[region]
 
 
-def _windows(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFrame:
+def _sale_windows(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFrame:
     starts_at, ends_at = period(settings)
-    # The first day of the period shows sales that opened up to a whole life before it.
+    # Sales open on the first day of the period opened up to the longest life before it.
     days = np.arange(starts_at // DAY - len(_LIFE_SHARES), ends_at // DAY + PLANNED_DAYS)
     planned = settings.open_sales / _MEAN_LIFE * rhythm.openings(days) * rng.lognormal(0, 0.06, len(days))
     day = np.repeat(days, np.floor(planned + rng.random(len(days))).astype(np.int64))
@@ -97,36 +97,40 @@ def _windows(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFra
     return windows.sort_values(["opens_at", "closes_at"], kind="stable", ignore_index=True)
 
 
-def _pick(rng: np.random.Generator, weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Draw one column of each row, in proportion to the row's weights."""
+def _draw_columns(rng: np.random.Generator, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Draw one column of each row, with probabilities in proportion to the row's weights."""
     cumulated = np.cumsum(weights, axis=1)
     return (rng.random((len(weights), 1)) * cumulated[:, -1:] >= cumulated).sum(axis=1)
 
 
-def _categories(rng: np.random.Generator, days: NDArray[np.int64]) -> NDArray[np.int64]:
+def _draw_categories(rng: np.random.Generator, days: NDArray[np.int64]) -> NDArray[np.int64]:
     weights = [c.weight * np.exp(c.swing * rhythm.season(days, c.peak_day)) for c in CATEGORIES]
-    return _pick(rng, np.stack(weights, axis=1))
+    return _draw_columns(rng, np.stack(weights, axis=1))
 
 
-def _regions(rng: np.random.Generator, category: NDArray[np.int64]) -> NDArray[np.int64]:
+def _draw_regions(rng: np.random.Generator, category: NDArray[np.int64]) -> NDArray[np.int64]:
     popularity = rng.lognormal(0, 0.4, len(REGIONS))
     offered = np.array([[bool(c.landscapes & r.landscapes) for r in REGIONS] for c in CATEGORIES])
-    return _pick(rng, (offered * popularity)[category])
+    return _draw_columns(rng, (offered * popularity)[category])
 
 
-def _prices(rng: np.random.Generator, region: NDArray[np.int64], category: NDArray[np.int64]) -> NDArray[np.float64]:
+def _draw_prices(
+    rng: np.random.Generator, region: NDArray[np.int64], category: NDArray[np.int64]
+) -> NDArray[np.float64]:
     country_factor = np.array([COUNTRIES[r.country] for r in REGIONS])[region]
     category_factor = np.array([c.price_factor for c in CATEGORIES])[category]
     factor = country_factor * category_factor * rng.lognormal(0, _PRICE_SPREAD, len(region))
     return np.rint(_MEDIAN_PRICE * factor)
 
 
-def _amenities(rng: np.random.Generator, n_sales: int) -> NDArray[np.bool_]:
+def _draw_amenities(rng: np.random.Generator, n_sales: int) -> NDArray[np.bool_]:
     rank = rng.random((n_sales, len(AMENITIES))).argsort(axis=1).argsort(axis=1)
     return rank < rng.integers(2, 5, (n_sales, 1))
 
 
-def _pictures(rng: np.random.Generator, region: NDArray[np.int64], category: NDArray[np.int64]) -> NDArray[np.float64]:
+def _draw_pictures(
+    rng: np.random.Generator, region: NDArray[np.int64], category: NDArray[np.int64]
+) -> NDArray[np.float64]:
     usual = np.array([[kind in c.pictures for kind in PICTURES] for c in CATEGORIES], dtype=np.float64)
     usual /= usual.sum(axis=1, keepdims=True)
     expected = _CATEGORY_PICTURES * usual + (1 - _CATEGORY_PICTURES) / len(PICTURES)

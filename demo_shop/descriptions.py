@@ -1,6 +1,6 @@
-"""Titles and descriptions in plain English; their words tell place, kind of stay and amenities.
+"""Titles and descriptions in English; their words name region, kind of stay and amenities.
 
-Pictures are hardly put into words: what they show must be learnt from the photos.
+They seldom say what the photos show: that must be learnt from the photos.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ _PICTURE_SENTENCE_SHARE = 0.25
 
 
 def describe(rng: np.random.Generator, catalogue: Catalogue) -> pd.DataFrame:
-    """Write the title and the description of every sale, in the order of the catalogue."""
+    """Return the title and the description of every sale, in the order of the catalogue."""
     sales = catalogue.sales
-    # One uniform draw for each choice of words.
+    # One uniform draw per choice of words.
     draws = rng.random((len(sales), 6))
     rows = zip(
         sales["region"],
@@ -33,10 +33,10 @@ def describe(rng: np.random.Generator, catalogue: Catalogue) -> pd.DataFrame:
         draws,
         strict=True,
     )
-    return pd.DataFrame([_texts(*row) for row in rows], columns=["title", "description"])
+    return pd.DataFrame([_title_and_description(*row) for row in rows], columns=["title", "description"])
 
 
-def _texts(
+def _title_and_description(
     region: int,
     category: int,
     nights: int,

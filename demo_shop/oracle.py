@@ -1,4 +1,4 @@
-"""What ranking by the true taste reaches on a generated shop; no model and no feature ever sees that truth."""
+"""The oracle of a generated shop: metrics of ranking by the users' true tastes, which no model and no feature sees."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,16 +28,16 @@ def oracle_pages(
     seed: int = 0,
     new_only: bool = False,
 ) -> DataFrame:
-    """Measure ranking by the true utilities, as `page_metrics` measures other policies.
+    """Return the metrics of ranking by the true utilities, as `page_metrics` does for other policies.
 
     Args:
-        histories: Table `user_histories`; users whom the truth does not know, who came to the service, are left out.
+        histories: Table `user_histories`; users without true tastes, who came to the service only, are left out.
         shop: Its sales.
-        as_ofs: Instants, microseconds.
-        folder: Of the generated shop.
-        users_sampled: As for `ranked_pages`, and so are the others.
-        seed: The same.
-        new_only: The same.
+        as_ofs: Instants, microseconds since 1970 UTC.
+        folder: The folder of the generated shop.
+        users_sampled: As for `ranked_pages`.
+        seed: As for `ranked_pages`.
+        new_only: As for `ranked_pages`.
     """
 
     def score(block: Block, as_of: int) -> Mapping[str, NDArray]:
@@ -50,15 +50,15 @@ def oracle_pages(
 
 
 def oracle(pages: Pages, rows: pd.DataFrame, seed: int) -> dict[str, Any] | None:
-    """Return the oracle's ndcg@10, and which share of it the meta-model reaches on the same pages.
+    """Return the oracle's ndcg@10, and the share of it that the meta-model reaches on the same pages.
 
     Args:
         pages: The pages.
         rows: Of `oracle_pages`, collected.
-        seed: Of the intervals, both over users.
+        seed: Of the bootstrap intervals, both over users.
 
     Returns:
-        None where the oracle has no page, or gains nothing on any.
+        None if the oracle has no page, or its ndcg@10 is 0 on all.
     """
     of_meta = pages.by_policy[META][["as_of", "user_id", NDCG]]
     both = of_meta.merge(rows[["as_of", "user_id", NDCG]], on=["as_of", "user_id"], suffixes=("", "_true"))

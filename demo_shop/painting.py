@@ -1,4 +1,4 @@
-"""One photo from a mixture over the kinds of picture."""
+"""Paints one photo from a mixture over the kinds of picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,9 @@ from demo_shop.scenes.kind import Kind
 from demo_shop.scenes.light import draw_light
 from demo_shop.vocabulary import PICTURES
 
-# A photo is painted larger than it is: what is cut off at its edges and the smooth reduction are free.
+# A photo is painted larger than its final size: it is cropped at random, and scaled down smoothly.
 _PAINTED, _SIZE = (352, 264), (320, 240)
-_SMALLEST_CUT = 0.86
+_SMALLEST_CROP = 0.86
 _PORTRAIT_SHARE = 0.25
 KINDS = {
     "swimming_pool": Kind(shores.swimming_pool, near=shores.swimming_pool_near),
@@ -31,10 +31,10 @@ KINDS = {
 
 
 def draw_photo(rng: np.random.Generator, mixture: NDArray[np.float64], *, portrait: bool | None = None) -> Image.Image:
-    """Paint the kind with the largest share of the mixture and work the next one, if any, into it.
+    """Paint the kind with the largest share of the mixture, with the second largest, if any, worked into it.
 
     Args:
-        rng: Decides on everything but the kinds.
+        rng: Decides on everything except the kinds.
         mixture: Shape (n_picture_kinds,), in the order of the vocabulary.
         portrait: Whether the photo is higher than wide; drawn if None.
 
@@ -48,27 +48,28 @@ def draw_photo(rng: np.random.Generator, mixture: NDArray[np.float64], *, portra
     main, light = KINDS[names[ranked[0]]], draw_light(rng)
     canvas = Canvas(rng, _PAINTED[::-1] if is_portrait else _PAINTED, light.indoors() if main.is_room else light)
     paint(canvas, main, second)
-    return _cut(canvas.finished(), rng, _SIZE[::-1] if is_portrait else _SIZE)
+    return _crop(canvas.finished(), rng, _SIZE[::-1] if is_portrait else _SIZE)
 
 
 def paint(canvas: Canvas, main: Kind, second: Kind | None) -> None:
     """Paint a kind with a second one behind it, seen through its window, or in front of it."""
-    if second is not None and second.near is not None and _comes_near(canvas, main, second):
+    if second is not None and second.near is not None and _is_in_front(canvas, main, second):
         main.scene(canvas, None)
         second.near(canvas)
     else:
         main.scene(canvas, second)
 
 
-def _comes_near(canvas: Canvas, main: Kind, second: Kind) -> bool:
+def _is_in_front(canvas: Canvas, main: Kind, second: Kind) -> bool:
     if main.is_room or second.is_room:
         return second.is_room
     return second.far is None or canvas.chance(0.5)
 
 
-def _cut(picture: Image.Image, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    share = rng.uniform(_SMALLEST_CUT, 1)
+def _crop(picture: Image.Image, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Return a random crop of a picture, scaled to a size and mirrored in half of the cases."""
+    share = rng.uniform(_SMALLEST_CROP, 1)
     width, height = share * picture.width, share * picture.height
     left, top = rng.random(2) * [picture.width - width, picture.height - height]
-    cut = picture.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
-    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cut
+    cropped = picture.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+    return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cropped

@@ -1,4 +1,4 @@
-"""From visits to purchases: who buys at once, who sleeps on it, and when the shop learns of it."""
+"""Visits → events: purchases at once or after a return visit, and when the shop records them."""
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,12 @@ def events(
     purchases_per_visit: float,
     late_share: float,
 ) -> pd.DataFrame:
-    """Add to the visits the visits of users who come back, and the purchases.
+    """Return all events: the visits, the return visits of users who come back, and the purchases.
 
     Returns:
-        One row per event, in order of time: user and sale (positions), is_purchase, occurred_at and
-        recorded_at (seconds since 1970, before `ends_at`), revenue (euros; missing for a visit). A
-        purchase follows a visit of the same sale, and a user buys a sale once and leaves it then.
+        One row per event, in order of time: user and sale (indices), is_purchase, occurred_at and recorded_at (seconds
+        since 1970, before `ends_at`), revenue (euros; missing for a visit). A purchase follows a visit of the same
+        sale; a user buys a sale at most once and has no later events of it.
     """
     visitor = users.iloc[visits["user"]].reset_index(drop=True)
     logits = _PURCHASE_SHARPNESS * visits["utility"] + visitor["propensity"]
@@ -36,11 +36,11 @@ def events(
     buys = rng.random(len(visits)) < chances
     at_once = rng.random(len(visits)) < _AT_ONCE_SHARE
     comes_back = np.where(buys, ~at_once, rng.random(len(visits)) < _COMES_BACK_SHARE) & ~visitor["one_time"]
-    again = _come_back(rng, visits[comes_back])
+    returns = _return_visits(rng, visits[comes_back])
 
-    bought = pd.concat([visits[buys & at_once], again[buys[comes_back]]])
-    bought = bought.assign(occurred_at=bought["occurred_at"] + _hesitation(rng, len(bought)))
-    looked = pd.concat([visits, again]).assign(is_purchase=False)
+    bought = pd.concat([visits[buys & at_once], returns[buys[comes_back]]])
+    bought = bought.assign(occurred_at=bought["occurred_at"] + _seconds_until_purchase(rng, len(bought)))
+    looked = pd.concat([visits, returns]).assign(is_purchase=False)
     happened = pd.concat([looked, bought.assign(is_purchase=True)], ignore_index=True)
     closes_at = sales["closes_at"].to_numpy()[happened["sale"]]
     happened = happened[happened["occurred_at"] < np.minimum(closes_at, ends_at)]
@@ -56,7 +56,7 @@ def events(
 
 
 def _shifted_to_mean(logits: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """Turn logits into probabilities of the given mean, by adding one constant to all (bisection)."""
+    """Return probabilities of the given mean, by adding a constant to all logits (found by bisection)."""
     low, high = -40.0, 40.0
     for _ in range(50):
         middle = (low + high) / 2
@@ -65,16 +65,16 @@ def _shifted_to_mean(logits: NDArray[np.float64], mean: float) -> NDArray[np.flo
     return 1 / (1 + np.exp(-logits - low))
 
 
-def _come_back(rng: np.random.Generator, visits: pd.DataFrame) -> pd.DataFrame:
-    """Repeat visits some hours later or, at about the same hour, on one of the next days."""
+def _return_visits(rng: np.random.Generator, visits: pd.DataFrame) -> pd.DataFrame:
+    """Return a second visit of each sale, some hours later or at about the same hour of one of the next days."""
     hours_later = HOUR + rng.exponential(2 * HOUR, len(visits))
     days_later = rng.geometric(0.7, len(visits)) * DAY + rng.normal(0, HOUR, len(visits))
     delay = np.where(rng.random(len(visits)) < _SAME_DAY_SHARE, hours_later, days_later)
     return visits.assign(occurred_at=visits["occurred_at"] + np.maximum(delay, HOUR).astype(np.int64))
 
 
-def _hesitation(rng: np.random.Generator, n_purchases: int) -> Seconds:
-    """Draw the seconds from visit to purchase: a median of 8 minutes, at least one, at most 60."""
+def _seconds_until_purchase(rng: np.random.Generator, n_purchases: int) -> Seconds:
+    """Draw the seconds from visit to purchase: 1 to 60 minutes, with a median of 8 minutes."""
     return np.clip(rng.lognormal(np.log(480), 0.8, n_purchases), 60, HOUR).astype(np.int64)
 
 
@@ -84,7 +84,7 @@ def _until_first_purchase(happened: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recorded_at(rng: np.random.Generator, occurred_at: Seconds, ends_at: int, late_share: float) -> Seconds:
-    """Delay a few events; one that would only be known after the end is taken as recorded at once."""
+    """Return when each event was recorded: a share of them late, unless that would be after the end."""
     lateness = np.maximum(rng.lognormal(np.log(_MEDIAN_LATENESS), 1.0, len(occurred_at)), 60).astype(np.int64)
     late = (rng.random(len(occurred_at)) < late_share) & (occurred_at + lateness < ends_at)
     return occurred_at + lateness * late

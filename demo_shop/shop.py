@@ -1,4 +1,4 @@
-"""Build the demo shop and write it as the raw tables of a shop, its truth apart."""
+"""Builds the demo shop and writes its raw tables and photos, and its truth separately."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,18 +22,18 @@ _PARTS = (photos.FOLDER, "truth", "raw")
 
 
 class ShopSummary(NamedTuple):
-    """What was built."""
+    """Counts of a built shop."""
 
     users: int
     sales: int
-    """Planned sales included."""
+    """Including planned sales."""
     visits: int
     purchases: int
     median_open_sales: int
-    """Median over the days of the sales open at noon UTC."""
+    """Median over the days of the number of sales open at noon UTC."""
     one_time_users: int
     photos: int
-    """Different ones."""
+    """Number of different photos."""
 
 
 class _Shop(NamedTuple):
@@ -51,15 +51,15 @@ def build_shop(
 ) -> ShopSummary:
     """Build the shop and write it under `folder`, replacing `raw`, `truth` and `photos` there.
 
-    All is written into a scratch folder first: nothing half-written is ever seen. Nothing else under
-    `folder` is touched.
+    Everything is written into a scratch folder first: no reader sees half-written data. Other files under `folder` stay
+    as they are.
 
     Args:
         settings: The shop to build.
-        folder: Where it goes.
-        progress: Called with the photos painted and the photos in all, after each.
+        folder: Where it is written.
+        progress: Called after each photo with the number painted and the number in all.
     """
-    shop, for_paint = _draw(settings)
+    shop, for_paint = _draw_shop(settings)
     with scratch_folder(folder) as scratch:
         for part in _PARTS:
             (scratch / part).mkdir()
@@ -70,19 +70,19 @@ def build_shop(
         for part in _PARTS:
             remove_folder(folder / part)
             put_in_place(scratch / part, folder / part)
-    return _summary(shop, settings)
+    return _summarize(shop, settings)
 
 
-def _draw(settings: DemoShopSettings) -> tuple[_Shop, np.random.Generator]:
-    # A generator for each part: a change in how one is drawn leaves the draws of the others alone.
+def _draw_shop(settings: DemoShopSettings) -> tuple[_Shop, np.random.Generator]:
+    # One generator per part: a change to one part leaves the draws of the others as they are.
     generators = np.random.default_rng(settings.seed).spawn(9)
     for_sales, for_texts, for_users, for_sessions, for_visits, for_purchases = generators[:6]
     for_photos, for_galleries, for_paint = generators[6:]
     starts_at, ends_at = period(settings)
     catalogue = build_catalogue(for_sales, settings)
     mixtures = photos.draw_mixtures(for_photos, settings.photos)
-    galleries = photos.hang(for_galleries, catalogue, mixtures)
-    catalogue = catalogue._replace(pictures=photos.shown(galleries, mixtures))
+    galleries = photos.draw_galleries(for_galleries, catalogue, mixtures)
+    catalogue = catalogue._replace(pictures=photos.mean_mixtures(galleries, mixtures))
     traits = sale_traits(catalogue)
     population = build_population(for_users, settings, traits)
     tastes = population.tastes[traits.columns].to_numpy()
@@ -117,8 +117,8 @@ def _raw_sales(shop: _Shop) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "offer_id": sales["sale_id"],
-            "starts": _instants(sales["opens_at"]),
-            "ends": _instants(sales["closes_at"]),
+            "starts": _to_instants(sales["opens_at"]),
+            "ends": _to_instants(sales["closes_at"]),
             "headline": shop.texts["title"],
             "body_text": shop.texts["description"],
             "country": [REGIONS[region].country for region in sales["region"]],
@@ -137,8 +137,8 @@ def _raw_events(shop: _Shop) -> pd.DataFrame:
             "member_id": shop.population.users["user_id"].to_numpy()[events["user"]],
             "offer_id": shop.catalogue.sales["sale_id"].to_numpy()[events["sale"]],
             "action": np.where(events["is_purchase"], "booking", "view"),
-            "happened_at": _instants(events["occurred_at"]),
-            "logged_at": _instants(events["recorded_at"]),
+            "happened_at": _to_instants(events["occurred_at"]),
+            "logged_at": _to_instants(events["recorded_at"]),
             "amount_eur": events["revenue"],
         }
     )
@@ -154,7 +154,7 @@ def _raw_sale_images(shop: _Shop) -> pd.DataFrame:
         {
             "offer_id": shop.catalogue.sales["sale_id"].to_numpy()[galleries["sale"]],
             "photo": paths[galleries["photo"]],
-            "place_in_gallery": galleries["place"] + 1,
+            "place_in_gallery": galleries["position"] + 1,
         }
     )
 
@@ -165,11 +165,11 @@ def _photo_pictures(shop: _Shop) -> pd.DataFrame:
     return pictures
 
 
-def _instants(seconds: pd.Series) -> pd.Series:
+def _to_instants(seconds: pd.Series) -> pd.Series:
     return pd.to_datetime(seconds, unit="s", utc=True).astype("datetime64[us, UTC]")
 
 
-def _summary(shop: _Shop, settings: DemoShopSettings) -> ShopSummary:
+def _summarize(shop: _Shop, settings: DemoShopSettings) -> ShopSummary:
     starts_at, ends_at = period(settings)
     noons = np.arange(starts_at // DAY * DAY + DAY // 2, ends_at, DAY)
     sales = shop.catalogue.sales

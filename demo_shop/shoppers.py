@@ -1,4 +1,4 @@
-"""Users of the demo shop in front of a home page: what they look at, and what they buy, by their true taste."""
+"""Simulated users of the demo shop: what they look at on a home page, and what they buy, by their true tastes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from demo_shop.truth import true_utilities
 from recsys.instants import SECOND
 
-_SEEN_AT_PLACE = 0.9
-"""Share of those who saw a place of the page that see the next one too."""
+_CONTINUATION = 0.9
+"""Probability that a user who saw a position of the page sees the next one too."""
 _LOOK_SHARPNESS, _BUY_SHARPNESS = 0.9, 0.6
 _LOOK, _BUY = -2.0, -4.0
-"""Log-odds that the mean user looks at the mean sale that he sees, and buys it once he looks."""
+"""Log-odds that the mean user looks at the mean sale that they see, and that they buy it once they look."""
 _SESSION_GAP = 30 * 60 * SECOND
 
 
 class Session(NamedTuple):
-    """Somebody comes to the shop."""
+    """A user's visit of the shop."""
 
     user_id: str
     started_at: int
@@ -29,20 +29,22 @@ class Session(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A user looks at a sale of his page, and perhaps buys it."""
+    """A user's visit of a sale on their page, and perhaps a purchase."""
 
     sale_id: str
     occurred_at: int
+    """Microseconds since 1970 UTC, as is `bought_at`."""
     bought_at: int | None
+    """None if the user does not buy the sale."""
 
 
 class Shoppers:
-    """The users of a shop; a sale that somebody bought is none for him any more.
+    """The users of a shop; a user ignores sales that they have bought.
 
     Args:
-        folder: The demo shop's.
+        folder: The demo shop's folder.
         sale_ids: The sales that pages may hold.
-        seed: Where the draws start.
+        seed: Of all draws.
     """
 
     def __init__(self, folder: Path, sale_ids: Sequence[str], seed: int):
@@ -57,35 +59,35 @@ class Shoppers:
         self._bought: dict[str, set[str]] = defaultdict(set)
 
     def looks(self, session: Session, sale_ids: Sequence[str]) -> Iterator[Look]:
-        """Draw what a user does with a page, from its top to where he stops reading."""
+        """Draw a user's looks at a page, from its top to where the user stops reading."""
         utilities = self._utilities[self._user[session.user_id], [self._sale[sale] for sale in sale_ids]]
-        sees = self._rng.random(len(sale_ids)) < _SEEN_AT_PLACE
+        sees = self._rng.random(len(sale_ids)) < _CONTINUATION
         seen = np.logical_and.accumulate(sees)
-        looks = seen & self._happens(_LOOK + _LOOK_SHARPNESS * utilities)
-        buys = self._rng.random(len(sale_ids)) < _chances(utilities)
+        looks = seen & self._draw_true(_LOOK + _LOOK_SHARPNESS * utilities)
+        buys = self._rng.random(len(sale_ids)) < _purchase_probabilities(utilities)
         seconds = np.cumsum(self._rng.integers(5, 60, len(sale_ids)))
-        for place in np.flatnonzero(looks).tolist():
-            sale_id, at = sale_ids[place], session.started_at + int(seconds[place]) * SECOND
+        for position in np.flatnonzero(looks).tolist():
+            sale_id, at = sale_ids[position], session.started_at + int(seconds[position]) * SECOND
             if sale_id in self._bought[session.user_id]:
                 continue
-            if buys[place]:
+            if buys[position]:
                 self._bought[session.user_id].add(sale_id)
-            yield Look(sale_id, at, at + 90 * SECOND if buys[place] else None)
+            yield Look(sale_id, at, at + 90 * SECOND if buys[position] else None)
 
     def chances(self, user_ids: Sequence[str]) -> NDArray[np.float64]:
-        """Return how likely each user buys each sale once he looks at it, shape (n_users, n_sales)."""
-        return _chances(self._utilities[[self._user[user_id] for user_id in user_ids]])
+        """Return the probability that each user buys each sale once they look at it, shape (n_users, n_sales)."""
+        return _purchase_probabilities(self._utilities[[self._user[user_id] for user_id in user_ids]])
 
-    def _happens(self, log_odds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _draw_true(self, log_odds: NDArray[np.float64]) -> NDArray[np.bool_]:
         return self._rng.random(len(log_odds)) < 1 / (1 + np.exp(-log_odds))
 
 
-def _chances(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def _purchase_probabilities(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-(_BUY + _BUY_SHARPNESS * utilities)))
 
 
 def sessions(events: pd.DataFrame) -> list[Session]:
-    """Return who came when, in order of time: a user's raw events with less than half an hour between them."""
+    """Return the sessions in order of time: a user's raw events with gaps of at most half an hour."""
     events = events.sort_values(["member_id", "happened_at"], kind="stable")
     instants = events["happened_at"].astype("datetime64[us, UTC]").astype("int64")
     users = events["member_id"]

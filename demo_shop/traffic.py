@@ -1,4 +1,4 @@
-"""Sessions and visits: who comes when, and which of the open sales he looks at."""
+"""Sessions and visits: when users come, and which of the open sales they look at."""
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,10 @@ from demo_shop import rhythm
 from demo_shop.rhythm import DAY, Seconds
 
 _MEAN_VISITS, _MAX_VISITS = 5.0, 20
-_SECONDS_A_VISIT = 70.0
-# Taste decides less about a look than about a purchase: looking is free.
+_SECONDS_PER_VISIT = 70.0
+# Log-odds of a visit per unit of utility.
 _VISIT_SHARPNESS = 0.9
-# The page shows all users the same order: what the merchandisers push, and what has just opened.
+# All users see the same order of sales: it favours those that the merchandisers push, and new ones.
 _PUSHED, _FRESH = 0.6, 0.8
 
 
@@ -37,7 +37,7 @@ def visits(
     """Draw the visits of every session, day by day.
 
     Args:
-        rng: Where the draws come from.
+        rng: The generator of all draws.
         session_user: Shape (n_sessions,).
         session_start: Shape (n_sessions,), ascending.
         sales: With opens_at and closes_at.
@@ -45,7 +45,7 @@ def visits(
         traits: Shape (n_sales, n_traits); tastes @ traits.T are utilities.
 
     Returns:
-        One row per visit: user and sale (positions), occurred_at (seconds since 1970) and utility.
+        One row per visit: user and sale (indices), occurred_at (seconds since 1970) and utility.
     """
     opens_at, closes_at = sales["opens_at"].to_numpy(), sales["closes_at"].to_numpy()
     pushed = rng.normal(0, _PUSHED, len(sales))
@@ -60,7 +60,7 @@ def visits(
         age_days = np.maximum(start[:, None] - opens_at[live], 0) / DAY
         appeal = _VISIT_SHARPNESS * utility + pushed[live] + _FRESH * np.exp(-age_days)
         is_open = (opens_at[live] <= start[:, None]) & (start[:, None] < closes_at[live])
-        session, column, seconds = _looks(rng, np.where(is_open, appeal, -np.inf), lengths[rows])
+        session, column, seconds = _draw_visits(rng, np.where(is_open, appeal, -np.inf), lengths[rows])
         parts.append(
             pd.DataFrame(
                 {
@@ -75,25 +75,25 @@ def visits(
     return drawn[drawn["occurred_at"] < closes_at[drawn["sale"]]].reset_index(drop=True)
 
 
-def _looks(
+def _draw_visits(
     rng: np.random.Generator, appeal: NDArray[np.float64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Seconds]:
-    """Draw each session's sales without replacement, in proportion to exp(appeal), best chances first.
+    """Draw the sales of each session without replacement, with probabilities in proportion to exp(appeal).
 
     Returns:
-        Session (row), sale (column) and seconds since the session's start of every look.
+        Session (row), sale (column) and seconds since the session's start of every visit.
 
     Source:
         Vieira 2014, "Gumbel-max trick and weighted reservoir sampling".
     """
     perturbed = appeal + rng.gumbel(size=appeal.shape)
-    n_looks = min(_MAX_VISITS, appeal.shape[1])
-    top = np.argpartition(-perturbed, n_looks - 1, axis=1)[:, :n_looks]
+    n_visits = min(_MAX_VISITS, appeal.shape[1])
+    top = np.argpartition(-perturbed, n_visits - 1, axis=1)[:, :n_visits]
     order = np.argsort(-np.take_along_axis(perturbed, top, axis=1), axis=1)
     top = np.take_along_axis(top, order, axis=1)
-    pauses = rng.exponential(_SECONDS_A_VISIT, top.shape) + 1
+    pauses = rng.exponential(_SECONDS_PER_VISIT, top.shape) + 1
     seconds = np.cumsum(pauses, axis=1) - pauses[:, :1]
-    kept = np.arange(n_looks) < lengths[:, None]
-    kept &= np.isfinite(np.take_along_axis(appeal, top, axis=1))
-    session = np.nonzero(kept)[0]
-    return session, top[kept], seconds[kept].astype(np.int64)
+    is_visited = np.arange(n_visits) < lengths[:, None]
+    is_visited &= np.isfinite(np.take_along_axis(appeal, top, axis=1))
+    session = np.nonzero(is_visited)[0]
+    return session, top[is_visited], seconds[is_visited].astype(np.int64)

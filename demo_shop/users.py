@@ -1,4 +1,4 @@
-"""The users: where they come from, how often they come and what they like."""
+"""The users of the demo shop: market, channel, activity and tastes."""
 
 from typing import NamedTuple
 
@@ -10,31 +10,31 @@ from demo_shop.truth import CONSTANT, QUALITY
 from demo_shop.vocabulary import CHANNELS, MARKETS
 from recsys.config.demo_shop import DemoShopSettings
 
-# Standard deviation of a user's utility over the sales, in logits: sets how well an oracle can do.
+# Standard deviation of a user's utility over the sales, in logits: it sets the oracle's ndcg@10.
 _TASTE_STRENGTH = 1.9
-# How the part of taste that pictures do not explain divides, by variance.
+# Shares, by variance, of the part of taste that pictures do not explain.
 _METADATA_SHARES = {"country": 0.15, "region": 0.2, "category": 0.35, "amenity": 0.15, "price": 0.15}
-# How a taste for a place, a kind of stay or an amenity divides into what all users share, what the users of
-# one persona share, and his own.
+# Shares of a taste for a region, a category or an amenity that are common to all users and to those of one persona; the
+# rest is the user's own.
 _PERSONAS = 10
 _COMMON_SHARE, _PERSONA_SHARE = 0.15, 0.4
 _HOME_COUNTRY = 0.8
-# Of the log price, around the shop's median.
+# Standard deviation of users' budgets, in log price, around the shop's median price.
 _BUDGET_SPREAD = 0.5
 _ACTIVITY_SPREAD = 1.1
 _NEWCOMER_SHARE = 0.35
-_MAX_SESSIONS_A_DAY = 4
+_MAX_SESSIONS_PER_DAY = 4
 
 
 class Population(NamedTuple):
     """All users; row i of every part is the same user."""
 
     users: pd.DataFrame
-    """user_id, market, channel, sessions (count in the period), joins (share of the period's traffic that
-    has passed when he may first come), one_time (whether he comes in one session only), propensity (to buy,
-    in logits)."""
+    """user_id, market, channel, sessions (count in the period), joins (share of the period's traffic that has passed
+    before the user may first come), one_time (whether the user has one session only), propensity (to buy, in
+    logits)."""
     tastes: pd.DataFrame
-    """Weights over the traits of a sale: a column each, named as in the traits."""
+    """Weights over the traits of a sale: one column per trait, with the same names."""
 
 
 def build_population(rng: np.random.Generator, settings: DemoShopSettings, traits: pd.DataFrame) -> Population:
@@ -49,22 +49,22 @@ def build_population(rng: np.random.Generator, settings: DemoShopSettings, trait
             "propensity": rng.normal(0, 0.5, n_users),
         }
     )
-    return Population(users.join(_activity(rng, settings)), _tastes(rng, settings, market, traits))
+    return Population(users.join(_draw_activity(rng, settings)), _draw_tastes(rng, settings, market, traits))
 
 
-def _activity(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFrame:
+def _draw_activity(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFrame:
     n_users = settings.users
     one_time = rng.random(n_users) < settings.one_time_share
     newcomer = ~one_time & (rng.random(n_users) < _NEWCOMER_SHARE)
     joins = np.where(newcomer, rng.random(n_users), 0.0)
-    # A log-normal of mean 1: most come seldom, a few almost every day.
+    # A log-normal of mean 1: most users come seldom, a few almost daily.
     activity = rng.lognormal(-(_ACTIVITY_SPREAD**2) / 2, _ACTIVITY_SPREAD, n_users)
     expected = settings.sessions_per_week * settings.days / 7 * (1 - joins) * activity
-    sessions = np.clip(rng.poisson(expected), 2, _MAX_SESSIONS_A_DAY * settings.days)
+    sessions = np.clip(rng.poisson(expected), 2, _MAX_SESSIONS_PER_DAY * settings.days)
     return pd.DataFrame({"sessions": np.where(one_time, 1, sessions), "joins": joins, "one_time": one_time})
 
 
-def _tastes(
+def _draw_tastes(
     rng: np.random.Generator, settings: DemoShopSettings, market: NDArray[np.str_], traits: pd.DataFrame
 ) -> pd.DataFrame:
     persona = rng.integers(0, _PERSONAS, settings.users)
@@ -73,11 +73,11 @@ def _tastes(
     for family, share in _family_shares(settings).items():
         names = [name for name in traits.columns if name.startswith(f"{family}=")]
         if family == "price":
-            raw = _budget_tastes(rng, settings.users)
+            raw = _draw_price_tastes(rng, settings.users)
         elif family == "picture":
             raw = rng.dirichlet(np.ones(len(names)), settings.users)
         else:
-            raw = _persona_tastes(rng, persona, len(names))
+            raw = _draw_persona_tastes(rng, persona, len(names))
         if family == "country":
             raw += _HOME_COUNTRY * (np.array([f"country={m}" for m in market])[:, None] == np.array(names))
         weights, mean = _standardized(raw, traits[names].to_numpy())
@@ -93,8 +93,8 @@ def _family_shares(settings: DemoShopSettings) -> dict[str, float]:
     return {**shares, "picture": settings.picture_taste_share}
 
 
-def _persona_tastes(rng: np.random.Generator, persona: NDArray[np.int64], n_names: int) -> NDArray[np.float64]:
-    """Draw tastes that users partly share: some sales please most, and some users resemble each other."""
+def _draw_persona_tastes(rng: np.random.Generator, persona: NDArray[np.int64], n_names: int) -> NDArray[np.float64]:
+    """Draw tastes that are partly common to all users and partly to those of a persona."""
     common = rng.standard_normal(n_names)
     shared = rng.standard_normal((_PERSONAS, n_names))[persona]
     own = rng.standard_normal((len(persona), n_names))
@@ -102,8 +102,8 @@ def _persona_tastes(rng: np.random.Generator, persona: NDArray[np.int64], n_name
     return np.sqrt(_COMMON_SHARE) * common + np.sqrt(_PERSONA_SHARE) * shared + np.sqrt(own_share) * own
 
 
-def _budget_tastes(rng: np.random.Generator, n_users: int) -> NDArray[np.float64]:
-    """Write -(log price - budget)² / 2, less its constant, as weights of the log price and of its square."""
+def _draw_price_tastes(rng: np.random.Generator, n_users: int) -> NDArray[np.float64]:
+    """Return -(log price - budget)² / 2, without its constant, as weights of the log price and of its square."""
     budget = rng.normal(0, _BUDGET_SPREAD, n_users)
     return np.column_stack([budget, np.full(n_users, -0.5)])
 
@@ -111,10 +111,10 @@ def _budget_tastes(rng: np.random.Generator, n_users: int) -> NDArray[np.float64
 def _standardized(
     weights: NDArray[np.float64], traits: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scale weights so that a user's utility has variance 1 over the sales, on average over the users.
+    """Return weights scaled so that the mean variance of a user's utility over the sales is 1.
 
     Returns:
-        The weights, and each user's mean utility under them.
+        The weights, and each user's mean utility by them.
     """
     covariance = np.cov(traits, rowvar=False)
     variance = np.einsum("uf,fg,ug->u", weights, covariance, weights, optimize=True)

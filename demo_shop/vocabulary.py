@@ -1,15 +1,15 @@
-"""The places, kinds of stay, comforts and pictures that the demo shop sells, and the words for them."""
+"""The regions, categories, amenities and kinds of picture of the demo shop, and the words for them."""
 
 from typing import NamedTuple
 
 
 class Region(NamedTuple):
-    """A place that sales lie in."""
+    """A region that sales are in."""
 
     country: str
     name: str
     place: str
-    """The name after its preposition, as in 'on the Amalfi Coast'."""
+    """The name with its preposition, such as 'on the Amalfi Coast'."""
     landscapes: frozenset[str]
 
 
@@ -20,25 +20,25 @@ class Category(NamedTuple):
     landscapes: frozenset[str]
     """A region offers this kind of stay if it has one of these."""
     weight: float
-    """Share of the sales before seasons, up to a common factor."""
+    """Share of the sales without seasons, up to a common factor."""
     peak_day: int
     """Day of the year on which most of these sales open."""
     swing: float
     """Log-ratio of the peak to the yearly middle."""
     price_factor: float
     phrases: tuple[str, ...]
-    """Ways to name it in a title; each starts with its article."""
+    """Names for it in a title; each starts with its article."""
     sentence: str
     pictures: tuple[str, ...]
-    """The kinds of picture that are a little more usual for it."""
+    """The kinds of picture that are slightly more frequent for it."""
     nights: tuple[int, int] = (2, 7)
-    """Its shortest and longest stay."""
+    """Minimum and maximum number of nights."""
 
 
 MARKETS = {"France": 0.35, "Italy": 0.2, "United Kingdom": 0.18, "Spain": 0.15, "Germany": 0.12}
 CHANNELS = {"newsletter": 0.4, "search": 0.3, "friend": 0.2, "advertisement": 0.1}
 
-# Price of a stay in the country against one in Italy.
+# Price of a stay in the country relative to one in Italy.
 COUNTRIES = {
     "Italy": 1.0,
     "France": 1.05,
@@ -54,7 +54,7 @@ COUNTRIES = {
     "Maldives": 2.6,
 }
 
-# Most sold first within a country: 'place | landscapes'.
+# Within a country: 'region with its preposition | landscapes'.
 _REGIONS = {
     "Italy": (
         "in Tuscany | country city",
@@ -188,7 +188,7 @@ AMENITIES = (
     "live music",
 )
 
-# The kinds of picture, and how a text speaks of one on the rare occasions that it does.
+# The kinds of picture, and the sentence that a quarter of the texts have about theirs.
 PICTURES = {
     "swimming_pool": "The pool is long enough for serious swimmers.",
     "beach": "The shore is a short walk away.",
@@ -203,10 +203,10 @@ PICTURES = {
     "harbour": "Fishing boats come and go below the windows.",
     "castle": "The walls are five hundred years old.",
 }
-# All other kinds can be seen anywhere.
+# All other kinds can be photographed in any region.
 PICTURE_LANDSCAPES = {"beach": _SEA, "harbour": _SEA, "snowy_mountain": _SNOW | _MOUNTAIN}
 
-# What else a photo of a kind may show: behind it, through its window or before it.
+# Second kinds that a photo of a kind may show: behind it, through its window or in front of it.
 PICTURE_COMPANIONS = {
     "swimming_pool": ("garden", "modern_architecture", "forest", "beach", "snowy_mountain", "old_town", "restaurant"),
     "beach": ("harbour", "forest", "old_town", "castle", "modern_architecture", "restaurant", "swimming_pool"),

@@ -1,8 +1,8 @@
-"""Move finished segments of the service's logs to a volume that outlives the machine, until SIGTERM.
+"""Move finished log files of the service to a volume that outlives the machine, until SIGTERM.
 
 python deploy/ship_segments.py /var/lib/recsys /logs
 
-Finished segments never change. If this program is killed between copying and deleting, the segment is shipped again
+Finished log files never change. If this program is killed between copying and deleting, the file is shipped again
 under the same name; `recsys exposures` removes duplicate records in any case.
 """
 
@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from recsys.logs import segments as log_segments
+from recsys.logs import log_files
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
 from recsys.storage.local import put_in_place, scratch_folder
 
@@ -22,7 +22,7 @@ _INTERVAL_SECONDS = 10.0
 
 
 def ship(folder: Path, volume: Path, host: str) -> int:
-    """Move the finished segments and return their number.
+    """Move the finished log files and return their number.
 
     Args:
         folder: The shop's folder, in which the service writes.
@@ -32,8 +32,8 @@ def ship(folder: Path, volume: Path, host: str) -> int:
     count = 0
     for log in (EXPOSURES, RECORDED_EVENTS):
         if (folder / log).is_dir():
-            log_segments.recover(folder / log)
-            for file in log_segments.finished(folder / log):
+            log_files.recover(folder / log)
+            for file in log_files.finished(folder / log):
                 _move(file, volume / log / f"{host}-{file.name}")
                 count += 1
     return count
@@ -48,7 +48,7 @@ def _move(file: Path, target: Path) -> None:
 
 def main() -> None:
     """Ship every 10 seconds and once at the end; retry after errors of the file system."""
-    parser = argparse.ArgumentParser(description="Move finished segments to a volume.")
+    parser = argparse.ArgumentParser(description="Move finished log files to a volume.")
     parser.add_argument("folder", type=Path, help="The shop's folder.")
     parser.add_argument("volume", type=Path, help="Target volume; it gets one folder per log.")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A console for progress and results."""
+"""The terminal: consoles for results, and progress of jobs on stderr."""
 
 import logging
 
@@ -10,13 +10,13 @@ _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 
 
 def wide_console(stderr: bool = False) -> Console:
-    """Return a console that is as wide as the terminal, or 120 columns where there is none."""
+    """Return a console as wide as the terminal, or 120 columns wide where the output is no terminal."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=120)
 
 
 def show_progress() -> None:
-    """Show on stderr what jobs and the library log from now on; a second call changes nothing."""
+    """Print the log messages of jobs and library on stderr from now on; idempotent."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.DEBUG)
@@ -25,8 +25,8 @@ def show_progress() -> None:
 
 
 class _ProgressHandler(logging.Handler):
-    """Prints messages without time and trace; a file has both."""
+    """Prints messages without time and stack trace; the log file has both."""
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "dim" if getattr(record, "is_dim", False) else _STYLES.get(record.levelno, "")
-        wide_console(stderr=True).print(Text(record.getMessage(), style))
+        wide_console(stderr=True).print(Text(record.getMessage(), style), soft_wrap=True)

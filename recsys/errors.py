@@ -1,4 +1,4 @@
-"""Every error the project raises on purpose.
+"""Every error that the project raises on purpose.
 
     RecsysError                 what a command prints without a stack trace
     ├── ConfigurationError      a configuration file, key or argument breaks a rule
@@ -7,20 +7,20 @@
     │   └── RejectedRowsError   more rows break a rule than the configuration allows
     ├── EmptyInputError         nothing to learn from: no sale, no event, no purchase
     ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
-    │   └── DamagedRecordError  one user's record holds what no writer wrote; all others may be whole
+    │   └── DamagedRecordError  one user's record is damaged; all others may be intact
     ├── ModelError              a registered model is absent or does not match the features
-    ├── StoreError              what the service keeps is damaged, or out of reach
-    ├── NightCheckError         a night failed its checks and publishes nothing
-    ├── LeakError               a feature knows what comes later
+    ├── StoreError              a store of the service is damaged or unreachable
+    ├── NightCheckError         a night fails its checks; no snapshot is published
+    ├── LeakError               a feature uses data from after its as_of
     ├── StepError               a step of a run failed in Spark
-    └── BusyError               another run works on the same folder
+    └── BusyError               another run uses the same folder
 
-Messages say name, value, rule and next step.
+A message states name, value, rule and next step.
 """
 
 
 class RecsysError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all errors raised on purpose."""
 
 
 class ConfigurationError(RecsysError):
@@ -48,7 +48,7 @@ class SnapshotError(RecsysError):
 
 
 class DamagedRecordError(SnapshotError):
-    """One user's record in a snapshot holds what no writer wrote; the records of all others may be whole."""
+    """One user's record in a snapshot is damaged; the records of all others may be intact."""
 
 
 class ModelError(RecsysError):
@@ -56,20 +56,20 @@ class ModelError(RecsysError):
 
 
 class StoreError(RecsysError):
-    """What the service keeps is damaged, or out of reach."""
+    """A store of the service is damaged or unreachable."""
 
 
 class NightCheckError(RecsysError):
-    """A night failed its checks and publishes nothing."""
+    """A night fails its checks; no snapshot is published."""
 
 
 class LeakError(RecsysError):
-    """A feature knows what comes later."""
+    """A feature uses data from after its as_of."""
 
 
 class StepError(RecsysError):
-    """A step of a run failed in Spark; the message has what it says first, and names the log."""
+    """A step of a run failed in Spark; the message gives the start of Spark's error and names the log file."""
 
 
 class BusyError(RecsysError):
-    """Another run works on the same folder."""
+    """Another run uses the same folder."""

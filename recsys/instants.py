@@ -1,4 +1,4 @@
-"""Instants as int64 microseconds since 1970 UTC: the form in which arrays, Spark and Arrow agree."""
+"""Instants as int64 microseconds since 1970-01-01 UTC, the form that numpy, Spark and Arrow share."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -11,10 +11,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_micros(instant: datetime) -> int:
-    """Return an aware instant as microseconds since 1970 UTC.
+    """Return a time-zone-aware instant as microseconds since 1970-01-01 UTC.
 
     Raises:
-        ConfigurationError: If the instant has no zone.
+        ConfigurationError: If the instant has no time zone.
     """
     if instant.tzinfo is None:
         raise ConfigurationError(f"instant {instant.isoformat()} has no zone: write {instant.isoformat()}Z for UTC")
@@ -22,10 +22,10 @@ def to_micros(instant: datetime) -> int:
 
 
 def parse_instant(text: str) -> int:
-    """Read a date, its midnight UTC, or an instant with a zone, such as 2026-03-01 or 2026-03-01T02:30:00Z.
+    """Return an instant such as 2026-03-01T02:30:00Z, or a date's midnight UTC, as microseconds since 1970-01-01 UTC.
 
     Raises:
-        ConfigurationError: If it is neither.
+        ConfigurationError: If the text is neither, or the instant has no time zone.
     """
     try:
         instant = datetime.fromisoformat(text)
@@ -37,20 +37,20 @@ def parse_instant(text: str) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """Return microseconds since 1970 as an aware UTC instant."""
+    """Return microseconds since 1970-01-01 UTC as a time-zone-aware instant in UTC."""
     return _EPOCH + timedelta(microseconds=int(micros))
 
 
 def compact(micros: int) -> str:
-    """Return an instant as a name for folders, such as 20260301T000000Z."""
+    """Return an instant as a folder name, such as 20260301T000000Z."""
     return f"{from_micros(micros):%Y%m%dT%H%M%SZ}"
 
 
 def dates(start: int, end: int) -> list[date]:
-    """Return each UTC date that an instant of [start, end) has, ascending; microseconds, none where end <= start."""
+    """Return the UTC dates of [start, end), in microseconds, ascending; none where end <= start."""
     return [from_micros(day * DAY).date() for day in range(start // DAY, -(-end // DAY))] if start < end else []
 
 
 def midnights(first: int, last: int) -> list[int]:
-    """Return each instant from first to last, both included, in steps of a day."""
+    """Return the instants from first to last, both included, in steps of 24 hours."""
     return list(range(first, last + 1, DAY))

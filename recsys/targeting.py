@@ -1,12 +1,12 @@
-"""Conditions over named values: whom a rule is for, which sales it means.
+"""Conditions over named values: the users that a rule or an experiment is for, the sales that a rule matches.
 
     {market: France}                                       equal
-    {market: {$in: [France, Italy]}, visits: {$gte: 3}}    several keys: all hold
-    {$or: [{market: France}, {$not: {channel: search}}]}   any holds; its opposite
+    {market: {$in: [France, Italy]}, visits: {$gte: 3}}    several keys: all must hold
+    {$or: [{market: France}, {$not: {channel: search}}]}   at least one holds; negation
 
-Operators are $eq, $ne, $in, $nin, $exists, $gt, $gte, $lt and $lte. Text equals text letter by letter. A number
-equals, and is compared with, a value that is or reads as a number. An absent value equals nothing and lies on no
-side of a number: $ne and $nin hold for it.
+Operators are $eq, $ne, $in, $nin, $exists, $gt, $gte, $lt and $lte. Texts are equal if all characters are, case
+included. A number is compared with values that are numbers or can be parsed as one. For an absent value $ne and $nin
+hold; $eq, $in and the comparisons with numbers do not.
 """
 
 import math
@@ -37,22 +37,22 @@ _CONNECTIVES = ("$and", "$or", "$not")
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition, as it is written and as a test; a field of settings may have this type."""
+    """A condition as written and as a compiled test; the type can be that of a field of settings."""
 
     source: Mapping[str, Any]
-    """What was written."""
+    """The condition as written."""
     holds: Test = field(compare=False, repr=False)
-    """Tells whether it holds for values by name."""
+    """Returns whether the condition holds for values by name."""
 
     @classmethod
     def of(cls, source: Any) -> "Condition":
         """Compile a condition.
 
         Args:
-            source: What YAML made of it; a condition stays what it is.
+            source: The condition as parsed from YAML; a `Condition` is returned unchanged.
 
         Raises:
-            ValidationError: With key, value and rule of everything that is wrong.
+            ValidationError: With key, value and rule of every problem.
         """
         if isinstance(source, Condition):
             return source
@@ -70,57 +70,57 @@ class Condition:
 
 
 class _Compiler:
-    """Turns a condition into a test, and collects what is wrong with it."""
+    """Compiles a condition into a test and collects its problems."""
 
     def __init__(self) -> None:
         self.problems: list[InitErrorDetails] = []
 
     def condition(self, source: Any, key: _Key) -> Test:
         if not isinstance(source, dict) or not source:
-            return self._wrong(key, source, "must be a condition such as {country: Italy}")
-        return _all([self._part(name, value, (*key, name)) for name, value in source.items()])
+            return self._reject(key, source, "must be a condition such as {country: Italy}")
+        return _all_of([self._entry(name, value, (*key, name)) for name, value in source.items()])
 
-    def _part(self, name: Any, value: Any, key: _Key) -> Test:
+    def _entry(self, name: Any, value: Any, key: _Key) -> Test:
         if not isinstance(name, str):
-            return self._wrong((*key[:-1], str(name)), value, "a name must be text: quote it")
+            return self._reject((*key[:-1], str(name)), value, "a name must be text: quote it")
         if name == "$not":
-            return partial(_opposite, self.condition(value, key))
+            return partial(_negation, self.condition(value, key))
         if name in _CONNECTIVES:
-            return self._connected(name, value, key)
+            return self._connective(name, value, key)
         if name.startswith("$"):
-            return self._wrong(key, value, f"must be {', '.join(_CONNECTIVES)} or the name of a value")
+            return self._reject(key, value, f"must be {', '.join(_CONNECTIVES)} or the name of a value")
         return self._field(name, value if isinstance(value, dict) else {"$eq": value}, key)
 
-    def _connected(self, connective: str, parts: Any, key: _Key) -> Test:
+    def _connective(self, connective: str, parts: Any, key: _Key) -> Test:
         if not isinstance(parts, list) or not parts:
-            return self._wrong(key, parts, "must be a list of conditions")
+            return self._reject(key, parts, "must be a list of conditions")
         tests = [self.condition(part, (*key, index)) for index, part in enumerate(parts)]
-        return _all(tests) if connective == "$and" else partial(_any, tests)
+        return _all_of(tests) if connective == "$and" else partial(_any_of, tests)
 
     def _field(self, name: str, operators: dict[Any, Any], key: _Key) -> Test:
         if not operators:
-            return self._wrong(key, operators, "must be a value or hold an operator, such as {$in: [Italy, Spain]}")
-        return _all([partial(_of_field, name, self._operator(sign, operators[sign], key)) for sign in operators])
+            return self._reject(key, operators, "must be a value or hold an operator, such as {$in: [Italy, Spain]}")
+        return _all_of([partial(_value_holds, name, self._operator(sign, operators[sign], key)) for sign in operators])
 
     def _operator(self, sign: Any, operand: Any, key: _Key) -> _ValueTest:
         at = key if sign == "$eq" else (*key, str(sign))
         if sign in ("$eq", "$ne"):
             self._check_value(operand, at)
-            return _one_of([operand], opposite=sign == "$ne")
+            return _is_one_of([operand], negated=sign == "$ne")
         if sign in ("$in", "$nin"):
-            return _one_of(self._checked_list(operand, at), opposite=sign == "$nin")
+            return _is_one_of(self._checked_list(operand, at), negated=sign == "$nin")
         if sign in _COMPARISONS:
             self._check_number(operand, at)
-            return partial(_compares, _COMPARISONS[sign], operand)
+            return partial(_comparison_holds, _COMPARISONS[sign], operand)
         if sign != "$exists":
-            self._wrong(at, operand, f"must be one of {', '.join(_OPERATORS)}; $not stands around a whole condition")
+            self._reject(at, operand, f"must be one of {', '.join(_OPERATORS)}; $not takes a whole condition")
         elif not isinstance(operand, bool):
-            self._wrong(at, operand, "must be true or false")
-        return partial(_exists, operand)
+            self._reject(at, operand, "must be true or false")
+        return partial(_existence_is, operand)
 
     def _checked_list(self, operand: Any, key: _Key) -> list[Value]:
         if not isinstance(operand, list) or not operand:
-            self._wrong(key, operand, "must be a list of values")
+            self._reject(key, operand, "must be a list of values")
             return []
         for index, value in enumerate(operand):
             self._check_value(value, (*key, index))
@@ -128,13 +128,13 @@ class _Compiler:
 
     def _check_value(self, value: Any, key: _Key) -> None:
         if problem := _value_problem(value):
-            self._wrong(key, value, problem)
+            self._reject(key, value, problem)
 
     def _check_number(self, value: Any, key: _Key) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self._wrong(key, value, "must be a number: only numbers are compared")
+            self._reject(key, value, "must be a number: only numbers are compared")
 
-    def _wrong(self, key: _Key, value: Any, rule: str) -> Test:
+    def _reject(self, key: _Key, value: Any, rule: str) -> Test:
         kind = PydanticCustomError("condition", "{rule}", {"rule": rule})
         self.problems.append(InitErrorDetails(type=kind, loc=key, input=value))
         return _never
@@ -153,7 +153,7 @@ def _value_problem(value: Any) -> str | None:
     return None if good else "must be text or a finite number"
 
 
-def _number(value: Value | None) -> float | None:
+def _as_number(value: Value | None) -> float | None:
     if isinstance(value, str):
         try:
             value = float(value) if "_" not in value else None  # float('1_0') is 10
@@ -162,37 +162,37 @@ def _number(value: Value | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _one_of(operands: Iterable[Value], opposite: bool) -> _ValueTest:
+def _is_one_of(operands: Iterable[Value], negated: bool) -> _ValueTest:
     operands = [operand for operand in operands if isinstance(operand, str | int | float)]
     texts = frozenset(operand for operand in operands if isinstance(operand, str))
     numbers = frozenset(operand for operand in operands if not isinstance(operand, str))
-    if not numbers:  # the usual case: reading a number costs 10 times as much
-        return (lambda value: value not in texts) if opposite else (lambda value: value in texts)
-    return lambda value: (value in texts or _number(value) in numbers) is not opposite
+    if not numbers:  # the usual case: parsing a number takes 10 times as long
+        return (lambda value: value not in texts) if negated else (lambda value: value in texts)
+    return lambda value: (value in texts or _as_number(value) in numbers) is not negated
 
 
-def _compares(comparison: Callable[[float, float], bool], operand: float, value: Value | None) -> bool:
-    number = _number(value)
+def _comparison_holds(comparison: Callable[[float, float], bool], operand: float, value: Value | None) -> bool:
+    number = _as_number(value)
     return number is not None and comparison(number, operand)
 
 
-def _exists(wanted: bool, value: Value | None) -> bool:
+def _existence_is(wanted: bool, value: Value | None) -> bool:
     return (value is not None) is wanted
 
 
-def _of_field(name: str, test: _ValueTest, values: Mapping[str, Value]) -> bool:
+def _value_holds(name: str, test: _ValueTest, values: Mapping[str, Value]) -> bool:
     return test(values.get(name))
 
 
-def _all(tests: list[Test]) -> Test:
+def _all_of(tests: list[Test]) -> Test:
     return tests[0] if len(tests) == 1 else lambda values: all(test(values) for test in tests)
 
 
-def _any(tests: list[Test], values: Mapping[str, Value]) -> bool:
+def _any_of(tests: list[Test], values: Mapping[str, Value]) -> bool:
     return any(test(values) for test in tests)
 
 
-def _opposite(test: Test, values: Mapping[str, Value]) -> bool:
+def _negation(test: Test, values: Mapping[str, Value]) -> bool:
     return not test(values)
 
 

@@ -70,12 +70,12 @@ def test_library_reads_no_clock_and_no_network():
 
 
 def test_one_file_locks_and_syncs():
-    room, segments = Path("recsys/storage/local.py"), Path("recsys/logs/segments.py")
+    room, log_files = Path("recsys/storage/local.py"), Path("recsys/logs/log_files.py")
     assert imported_files(room) == {Path("recsys/errors.py")}
     assert importers("filelock") == {room}
-    # A segment's writer keeps its file locked, and workers theirs, for as long as it is open.
-    assert importers("fcntl") == {segments, Path("serving/process/workers.py")}
-    assert {path for path in SOURCES if "os.fsync(" in (ROOT / path).read_text()} == {room, segments}
+    # The writer of a log file keeps it locked, and workers theirs, for as long as it is open.
+    assert importers("fcntl") == {log_files, Path("serving/process/workers.py")}
+    assert {path for path in SOURCES if "os.fsync(" in (ROOT / path).read_text()} == {room, log_files}
 
 
 def test_spark_is_used_through_frames_alone():

@@ -1,4 +1,4 @@
-"""A gRPC service that answers the same bytes to every request: what transport alone costs.
+"""A gRPC service that answers every request with the same bytes: the cost of the transport alone.
 
 python -m benchmarks.serving_peers.echo --port 50051 --bytes 1500
 """
@@ -16,7 +16,7 @@ THREADS = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--bytes", type=int, required=True, help="of an answer")
+    parser.add_argument("--bytes", type=int, required=True, help="size of an answer")
     arguments = parser.parse_args()
     answer = os.urandom(arguments.bytes)
     methods: dict[str, grpc.RpcMethodHandler] = {

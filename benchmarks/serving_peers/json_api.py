@@ -1,8 +1,8 @@
-"""What a team builds in a day: FastAPI over Redis, a user's ranking as JSON, the sales in memory.
+"""The simplest service: FastAPI over Redis, each user's ranking as JSON, the sales in memory.
 
     SHOP_REDIS=redis://127.0.0.1:6379 SHOP_CLOCK=2026-03-01T01:00:00+00:00 uvicorn benchmarks.serving_peers.json_api:app
 
-It answers the same page, and neither logs exposures nor counts metrics, knows no sessions, rules or closed sales.
+It answers the same page, without exposure log, metrics, sessions and rules.
 """
 
 import json
@@ -23,7 +23,7 @@ POPULAR = "ranking:"
 
 
 class Sale(BaseModel):
-    """A sale at its place on the page."""
+    """A sale of the page; `rank` is its position, from 1."""
 
     rank: int
     sale_id: str
@@ -39,7 +39,7 @@ class Sale(BaseModel):
 
 
 class Page(BaseModel):
-    """A page."""
+    """The answer: a page of sales."""
 
     policy: str
     model_version: str
@@ -51,7 +51,7 @@ class Page(BaseModel):
 
 
 class Shop:
-    """What is read once."""
+    """Data that is read once, at the start."""
 
     redis: Redis
     sales: dict[str, dict]
@@ -61,7 +61,7 @@ class Shop:
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Connect, and read the sales."""
+    """Connect to Redis and read the sales; disconnect at the end."""
     Shop.redis = Redis.from_url(os.environ["SHOP_REDIS"])
     shop = json.loads(await Shop.redis.get(SALES) or b"")
     Shop.sales, Shop.about = shop["sales"], shop["about"]

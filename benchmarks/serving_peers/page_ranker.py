@@ -1,4 +1,4 @@
-"""Registers the model that `mlflow models serve` serves: a logistic regression over as many features as ours.
+"""Registers the model for `mlflow models serve`: a logistic regression with the same number of features as ours.
 
 MLFLOW_TRACKING_URI=sqlite:////tmp/store.db python -m benchmarks.serving_peers.page_ranker --features=11 --artifacts=/a
 """

@@ -9,16 +9,17 @@ from rich.progress import Progress
 from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import Settings, load_settings
 from recsys.errors import ConfigurationError
+from recsys.reports.wording import plural
 
 
 def demo(
     conf: Conf = DEMO,
-    user: Annotated[str | None, typer.Option(help="Whose home page to ask for; an active user by default.")] = None,
+    user: Annotated[str | None, typer.Option(help="User whose page is requested; an active one by default.")] = None,
     experiment: Annotated[
-        bool, typer.Option("--experiment", help="Instead: two weeks of an A/B test, simulated and judged.")
+        bool, typer.Option("--experiment", help="Instead, simulate and analyse two weeks of an A/B test.")
     ] = False,
 ) -> None:
-    """Build the demo shop, run the night over it, and ask the service for one home page."""
+    """Build the demo shop, run its night, and request one home page from the service."""
     if experiment:
         simulate_experiment(load_settings(conf))
         return
@@ -31,18 +32,18 @@ def demo(
     build_demo_shop(settings)
     run = night(settings)
     do_night(run)
-    console.print("\nWhat the meta-model learned, strongest first:")
+    console.print("\nCoefficients of the meta-model, largest first:")
     print_model(read_model(run)[0], console)
     user = user or _active_user(run.folder)
-    _ask_for_home_pages(settings, user)
+    _request_home_pages(settings, user)
     console.print(
-        f"\nNext: [bold]recsys serve[/bold], beside it [bold]recsys top {user}[/bold]; and "
-        "[bold]recsys backtest --from 2026-02-22 --to 2026-02-28[/bold] measures how good it is."
+        f"\nNext: [bold]recsys serve[/bold], and in another terminal [bold]recsys top {user}[/bold]; "
+        "[bold]recsys backtest --from 2026-02-22 --to 2026-02-28[/bold] measures how well it ranks."
     )
 
 
 def simulate_experiment(shop: Settings, conf: Path = Path("conf/demo_experiment.yaml")) -> None:
-    """Let users live through two weeks of an experiment, by their true tastes, and judge it."""
+    """Simulate two weeks of an experiment, with users who act by their true tastes, and analyse it."""
     from cli.commands.experiment_demo import simulate
     from cli.commands.experiments import judge
 
@@ -51,19 +52,18 @@ def simulate_experiment(shop: Settings, conf: Path = Path("conf/demo_experiment.
     end = simulate(shop, settings)
     judge(settings, "home", "personal-page", end)
     console.print(
-        f"\nThe tastes that drew the purchases are in {shop.folder}/truth, which no job reads. Next: "
-        f"[bold]recsys experiment simulate-aa personal-page --conf {conf}[/bold] shows what the same users give when "
-        "nothing is compared."
+        f"\nThe tastes from which the purchases were drawn are in {shop.folder}/truth, which no job reads. Next: "
+        f"[bold]recsys experiment simulate-aa personal-page --conf {conf}[/bold] analyses A/A tests on the same users."
     )
 
 
 def build_demo_shop(settings: Settings) -> None:
-    """Build the shop that the configuration describes, unless it is there."""
+    """Build the shop that the configuration describes, unless it exists already."""
     from demo_shop.shop import build_shop
     from recsys.storage.local import write_whole
 
     if settings.demo_shop is None:
-        raise ConfigurationError("the configuration has no 'demo_shop': use conf/demo.yaml, or 'recsys nightly'")
+        raise ConfigurationError("the configuration has no 'demo_shop': use conf/demo.yaml, or run 'recsys nightly'")
     built = Path(settings.folder) / "demo_shop.json"
     wanted = settings.demo_shop.model_dump_json()
     if built.exists() and built.read_text() == wanted:
@@ -71,20 +71,20 @@ def build_demo_shop(settings: Settings) -> None:
         return
     built.unlink(missing_ok=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        drawing = progress.add_task("Painting photos", total=settings.demo_shop.photos)
+        painting = progress.add_task("Painting photos", total=settings.demo_shop.photos)
         shop = build_shop(
-            settings.demo_shop, Path(settings.folder), lambda done, _: progress.update(drawing, completed=done)
+            settings.demo_shop, Path(settings.folder), lambda done, _: progress.update(painting, completed=done)
         )
     write_whole(built, wanted)
     console.print(
-        f"Demo shop in {settings.folder}: {shop.users:,} users, {shop.sales:,} sales "
-        f"({shop.median_open_sales:.0f} open at once), {shop.photos:,} photos, {shop.visits:,} visits, "
-        f"{shop.purchases:,} purchases"
+        f"Demo shop in {settings.folder}: {plural(shop.users, 'user')}, {plural(shop.sales, 'sale')} (median "
+        f"{shop.median_open_sales:,.0f} open), {plural(shop.photos, 'photo')}, {plural(shop.visits, 'visit')}, "
+        f"{plural(shop.purchases, 'purchase')}"
     )
 
 
 def _active_user(folder: Path) -> str:
-    """Return a user with more events than nine in ten others: his page shows most."""
+    """Return the user at the 90th percentile of the number of events: with many events, the page is personal."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -94,20 +94,20 @@ def _active_user(folder: Path) -> str:
     return ranked[len(ranked) * 9 // 10][1]
 
 
-def _ask_for_home_pages(settings: Settings, user: str) -> None:
-    """Ask for the user's page, and for his next one after a look at the last three sales of it."""
+def _request_home_pages(settings: Settings, user: str) -> None:
+    """Print the user's page, and the next one after visits of the last three sales on it."""
     from cli.tables.pages import print_top_sales
     from serving.client import Client
     from serving.process.server import start_server
 
-    here = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
+    local = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
     with (
-        start_server(settings.serving.model_copy(update=here), Path(settings.folder)) as server,
+        start_server(settings.serving.model_copy(update=local), Path(settings.folder)) as server,
         Client(server.target, deadline=10.0) as client,
     ):
         console.print("\nThe answer of the gRPC service:\n")
         page = client.top_sales(user)
         print_top_sales(user, page, console)
-        looked_at = [sale.sale_id for sale in page.sales[-3:]]
-        console.print(f"\nHe looks at {', '.join(looked_at)}; his next page, a moment later:\n")
-        print_top_sales(user, client.top_sales(user, session=looked_at), console)
+        visited = [sale.sale_id for sale in page.sales[-3:]]
+        console.print(f"\nAfter visits of {', '.join(visited)}, the user's next page is:\n")
+        print_top_sales(user, client.top_sales(user, session=visited), console)

@@ -1,4 +1,4 @@
-"""`recsys demo --experiment`: two weeks of an A/B test through the real jobs and the real service, in some minutes."""
+"""`recsys demo --experiment`: two weeks of an A/B test with the real jobs and the real service, in a few minutes."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +14,7 @@ from cli.commands.options import console
 from demo_shop.shoppers import Session, Shoppers, sessions
 from recsys.config.settings import Settings
 from recsys.instants import DAY, HOUR, from_micros, to_micros
+from recsys.reports.wording import plural
 
 if TYPE_CHECKING:
     from serving.client import Client
@@ -24,7 +25,7 @@ _BATCH = 500
 
 
 class _Clock:
-    """Shows the instant that the simulation has come to."""
+    """Returns the current instant of the simulation, in microseconds since 1970-01-01 UTC."""
 
     def __init__(self, now: int):
         self.now = now
@@ -34,11 +35,11 @@ class _Clock:
 
 
 def simulate(shop: Settings, settings: Settings) -> int:
-    """Run a night for each day, let the users of the day come, and return the instant at which all is over.
+    """Run a night and simulate the users of each day; return the instant at which the simulation ends.
 
     Args:
-        shop: The demo shop: its events tell who comes when, its truth what they like.
-        settings: The shop of the experiment, which knows no event of the simulated days but what its service is told.
+        shop: The demo shop. Its events say when each user visits, its true tastes what each user likes.
+        settings: The shop of the experiment: of the simulated days, it knows only the events recorded by its service.
     """
     from jobs.engine.nights import night
     from jobs.night.nightly import nightly
@@ -47,44 +48,46 @@ def simulate(shop: Settings, settings: Settings) -> int:
     assert settings.as_of is not None
     assert shop.as_of is not None
     start, end = to_micros(settings.as_of), to_micros(shop.as_of)
-    _start_afresh(Path(settings.folder), Path(shop.folder))
+    _remove_earlier_simulation(Path(settings.folder), Path(shop.folder))
     later = _split_events(Path(shop.folder), Path(settings.folder), start)
     shoppers = Shoppers(Path(shop.folder), _sale_ids(Path(shop.folder)), _SEED)
     clock = _Clock(start)
-    coming = [list(day) for _, day in groupby(sessions(later), key=lambda session: session.started_at // DAY)]
-    for day, users in enumerate(coming):
+    sessions_by_day = [list(day) for _, day in groupby(sessions(later), key=lambda session: session.started_at // DAY)]
+    for day, today in enumerate(sessions_by_day):
         nightly(night(settings, start + day * DAY, trains=not day))
         with _service(settings, clock) as server, Client(server.target, deadline=10.0) as client:
-            pages, events = _live_through(users, client, clock, shoppers, f"Day {day + 1} of {len(coming)}")
-        console.print(f"{from_micros(start + day * DAY):%d %B}: {pages:,} pages, {events:,} visits and purchases\n")
+            label = f"Day {day + 1} of {len(sessions_by_day)}"
+            pages, events = _simulate_day(today, client, clock, shoppers, label)
+        date = f"{from_micros(start + day * DAY):%d %B}"
+        console.print(f"{date}: {plural(pages, 'page')}, {plural(events, 'recorded event')}\n")
     return end
 
 
 def _service(settings: Settings, clock: _Clock) -> "Server":
     from serving.process.server import start_server
 
-    here = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
-    return start_server(settings.serving.model_copy(update=here), Path(settings.folder), clock)
+    local = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
+    return start_server(settings.serving.model_copy(update=local), Path(settings.folder), clock)
 
 
-def _live_through(
-    users: Sequence[Session], client: "Client", clock: _Clock, shoppers: Shoppers, label: str
+def _simulate_day(
+    today: Sequence[Session], client: "Client", clock: _Clock, shoppers: Shoppers, label: str
 ) -> tuple[int, int]:
-    """Show each user his page, and tell the service what he does with it, hour by hour."""
-    told = 0
+    """Request a page per session and record the events on it, hour by hour; return the numbers of both."""
+    recorded = 0
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=24)
-        for _, hour in groupby(users, key=lambda session: session.started_at // HOUR):
-            events = [event for session in hour for event in _visit(session, client, clock, shoppers)]
+        for _, hour in groupby(today, key=lambda session: session.started_at // HOUR):
+            events = [event for session in hour for event in _session_events(session, client, clock, shoppers)]
             clock.now = max([clock.now, *(event.occur_time.ToMicroseconds() for event in events)])
             for first in range(0, len(events), _BATCH):
                 client.record(events[first : first + _BATCH])
-            told += len(events)
+            recorded += len(events)
             progress.advance(task)
-    return len(users), told
+    return len(today), recorded
 
 
-def _visit(session: Session, client: "Client", clock: _Clock, shoppers: Shoppers) -> Iterator[pb.Event]:
+def _session_events(session: Session, client: "Client", clock: _Clock, shoppers: Shoppers) -> Iterator[pb.Event]:
     clock.now = max(clock.now, session.started_at)
     page = client.top_sales(session.user_id, attributes=shoppers.attributes[session.user_id])
     prices = {sale.sale_id: sale.price for sale in page.sales}
@@ -105,8 +108,8 @@ def _event(
     return event
 
 
-def _start_afresh(folder: Path, shop: Path) -> None:
-    """Remove an earlier simulation, and take over what the shop knows of its photos: tagging takes a minute."""
+def _remove_earlier_simulation(folder: Path, shop: Path) -> None:
+    """Remove an earlier simulation, and copy the tags of the shop's photos, since tagging takes a minute."""
     shutil.rmtree(folder, ignore_errors=True)
     for known in ("hashes", "tags"):
         if (shop / "photos" / known).exists():
@@ -114,7 +117,7 @@ def _start_afresh(folder: Path, shop: Path) -> None:
 
 
 def _split_events(shop: Path, folder: Path, start: int) -> pd.DataFrame:
-    """Keep the events before the simulation for its nights, and return the others."""
+    """Write the events before the simulation for its nights, and return the later ones."""
     events = pd.read_parquet(shop / "raw" / "events.parquet")
     known = events[events["happened_at"] < from_micros(start)]
     (folder / "raw").mkdir(parents=True, exist_ok=True)

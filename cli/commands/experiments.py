@@ -20,18 +20,19 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
+from recsys.reports.wording import number, percent, plural
 
 experiment = typer.Typer(
     no_args_is_help=True,
-    help="A/B tests: check and try a file, plan a test, judge it.\n\n"
-    "One YAML file a surface, in the folder that 'serving.experiments' names; conf/experiments/home.yaml explains all "
-    "of it. Its way: **validate**, **diff**, then write it to the folder (a running service takes it up within a "
-    "second), **recsys nightly** where it needs a new policy, and **analyze** as often as you like.",
+    help="A/B tests: validate and compare experiment files, plan a test, analyse it.\n\n"
+    "There is one YAML file per surface, in the folder named by 'serving.experiments'; conf/experiments/home.yaml "
+    "explains every key. Steps: **validate** the file, **diff** it, write it to the folder (a running service loads it "
+    "within a second), run **recsys nightly** if it needs a new policy, and **analyze** as often as you like.",
 )
 
 
 class Reward(StrEnum):
-    """What a page may earn."""
+    """The outcome of a page."""
 
     visits = "visits"
     purchases = "purchases"
@@ -39,15 +40,15 @@ class Reward(StrEnum):
 
 
 Key = Annotated[str, typer.Argument(help="The experiment's key.")]
-SurfaceName = Annotated[str, typer.Option("--surface", help="Whose file: SURFACE.yaml.")]
-OtherFile = Annotated[Path | None, typer.Option("--file", help="Another file than the configured one.")]
+SurfaceName = Annotated[str, typer.Option("--surface", help="Surface of the file SURFACE.yaml.")]
+OtherFile = Annotated[Path | None, typer.Option("--file", help="File to use instead of the configured one.")]
 
 
 @experiment.command()
 def validate(file: OtherFile = None, conf: Conf = DEMO, surface: SurfaceName = "home") -> None:
-    """Check a file, what it changes of running experiments, and that the published snapshot can serve it."""
+    """Check a file, its changes to running experiments, and that the published snapshot has its policies."""
     settings = load_settings(conf)
-    path = file or _path(settings, surface)
+    path = file or _configured_path(settings, surface)
     written = load_experiments(path)
     _check_transition(settings, surface, written)
     _check_snapshot(settings, surface, written)
@@ -57,27 +58,25 @@ def validate(file: OtherFile = None, conf: Conf = DEMO, surface: SurfaceName = "
 
 @experiment.command()
 def diff(
-    file: Annotated[Path, typer.Argument(help="The file that might come into force.")],
-    against: Annotated[
-        Path | None, typer.Option(help="What it is compared with; the file in force by default.")
-    ] = None,
+    file: Annotated[Path, typer.Argument(help="The new file.")],
+    against: Annotated[Path | None, typer.Option(help="File to compare it with; the file in force by default.")] = None,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
-    sample: Annotated[int, typer.Option(min=1, help="Users of the published snapshot.")] = 10_000,
+    sample: Annotated[int, typer.Option(min=1, help="Number of users to sample from the published snapshot.")] = 10_000,
     as_of: AsOf = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Say how many users a file would take in, let go, or move to another variant."""
+    """Show how many users would enter, leave or change variant under a new file."""
     from recsys.experiments.changes import changes
 
     settings = load_settings(conf)
-    old = load_experiments(against) if against else _in_force(settings, surface)
-    found = changes(old, load_experiments(file), _sample(settings, sample), _instant(as_of))
+    old = load_experiments(against) if against else _load_in_force(settings, surface)
+    found = changes(old, load_experiments(file), _sample(settings, sample), _instant_or_now(as_of))
     table = Table("experiment", "before", "after", "enter", "leave", "change variant", box=None, pad_edge=False)
     for each in found.experiments:
         table.add_row(each.experiment, *(f"{count:,}" for count in each[1:]))
     console.print(table)
-    console.print(f"{found.served_otherwise:,} of {found.users:,} users would be shown another page.")
+    console.print(f"{found.served_otherwise:,} of {plural(found.users, 'user')} would be served another page.")
     _write_json(json_file, {**found._asdict(), "experiments": [each._asdict() for each in found.experiments]})
 
 
@@ -87,58 +86,59 @@ def assign(
     file: OtherFile = None,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
-    attributes: Annotated[list[str], typer.Option("--attribute", help="What targeting asks for, NAME=VALUE.")] = [],  # noqa: B006
+    attributes: Annotated[list[str], typer.Option("--attribute", help="For targeting, NAME=VALUE; repeatable.")] = [],  # noqa: B006
     as_of: AsOf = None,
 ) -> None:
-    """Say what a user is served, and why."""
+    """Show which variant a user is served, and why."""
     from recsys.experiments.analysis.analyze import in_words
     from recsys.experiments.assignment import Assigner
 
-    written = load_experiments(file or _path(load_settings(conf), surface))
-    assigned = Assigner(written).assign(user, pairs(attributes, "--attribute"), _instant(as_of))
+    written = load_experiments(file or _configured_path(load_settings(conf), surface))
+    assigned = Assigner(written).assign(user, pairs(attributes, "--attribute"), _instant_or_now(as_of))
     log = assigned.assignment
-    side = (
+    variant = (
         f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})" if log else "default"
     )
-    console.print(Text(f"{user}: {side}; served {in_words(assigned.served)}"))
+    console.print(Text(f"{user}: {variant}; served {in_words(assigned.served)}"))
 
 
 @experiment.command()
 def plan(
     key: Key,
-    effects: Annotated[list[float], typer.Option("--effect", help="Relative, such as 0.05; repeat.")] = [  # noqa: B006
+    effects: Annotated[list[float], typer.Option("--effect", help="Relative effect, such as 0.05; repeatable.")] = [  # noqa: B006
         0.01,
         0.02,
         0.05,
         0.1,
         0.2,
     ],
-    days: Annotated[int, typer.Option(min=2, help="So many past days are taken as the shop's history.")] = 28,
+    days: Annotated[int, typer.Option(min=2, help="Number of past days to estimate from.")] = 28,
     file: OtherFile = None,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
     as_of: AsOf = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Say how many users and days an experiment needs to see an effect, by what users did in the past."""
+    """Compute the users and days that an experiment needs to detect an effect, from past events."""
     from jobs.experiments.past_experiment import past_users
     from recsys.experiments.analysis.planning import plan as planned
 
     settings = load_settings(conf)
-    chosen = load_experiments(file or _path(settings, surface)).experiment(key)
-    past = past_users(settings, chosen, days, _night(settings, as_of))
+    chosen = load_experiments(file or _configured_path(settings, surface)).experiment(key)
+    past = past_users(settings, chosen, days, _night_instant(settings, as_of))
     found = {
         metric.name: planned(chosen, metric, past.sums, past.new_users, effects) for metric in chosen.analysis.primary
     }
-    table = Table("metric", "effect", "in its unit", "users", "days", box=None, pad_edge=False)
+    table = Table("metric", "relative effect", "absolute effect", "users", "days", box=None, pad_edge=False)
     for metric, plans in found.items():
         for each in plans:
-            length = "never" if each.days is None else f"{each.days:,}"
-            table.add_row(metric, f"{each.effect:+.1%}", f"{each.absolute:+.3g}", f"{each.users:,}", length)
+            duration = "never" if each.days is None else f"{each.days:,}"
+            table.add_row(metric, f"{each.effect:+.1%}", number(each.absolute, "+"), f"{each.users:,}", duration)
     console.print(table)
     console.print(
-        f"From {past.sums.n:,} users of {days} days; alpha {chosen.analysis.alpha:g}, power {chosen.analysis.power:g}, "
-        f"coverage {chosen.coverage:g}; days include the {chosen.analysis.attribution_days:g} of attribution."
+        f"Estimated from {plural(past.sums.n, 'user')} in {plural(days, 'day')}; alpha {chosen.analysis.alpha:g}, "
+        f"power {percent(chosen.analysis.power)}, coverage {percent(chosen.coverage)}. Days include "
+        f"{plural(chosen.analysis.attribution_days, 'day')} of attribution."
     )
     _write_json(json_file, {metric: [asdict(each) for each in plans] for metric, plans in found.items()})
 
@@ -146,25 +146,25 @@ def plan(
 @experiment.command("simulate-aa")
 def simulate_aa(
     key: Key,
-    splits: Annotated[int, typer.Option(min=20, help="So many A/A tests.")] = 500,
-    days: Annotated[int, typer.Option(min=2, help="On so many past days.")] = 14,
+    splits: Annotated[int, typer.Option(min=20, help="Number of A/A tests.")] = 500,
+    days: Annotated[int, typer.Option(min=2, help="Number of past days whose events are used.")] = 14,
     file: OtherFile = None,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
     as_of: AsOf = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Judge experiments that compare nothing, on what users did: are false alarms as rare as they should be?"""
+    """Simulate A/A tests on past events, to check that the false positive rate is as configured."""
     from cli.tables.experiments import print_simulation
     from jobs.experiments.past_experiment import past_users
     from recsys.experiments.analysis.simulation import simulate_aa as simulated
 
     settings = load_settings(conf)
-    chosen = load_experiments(file or _path(settings, surface)).experiment(key)
-    instant = _night(settings, as_of)
+    chosen = load_experiments(file or _configured_path(settings, surface)).experiment(key)
+    instant = _night_instant(settings, as_of)
     past = past_users(settings, chosen, days, instant)
     seeds = [f"simulated:{number}:" for number in range(splits)]
-    result = simulated(past.experiment, past.user_days, seeds, from_micros(instant), _watched)
+    result = simulated(past.experiment, past.user_days, seeds, from_micros(instant), _with_progress)
     print_simulation(result, console)
     _write_json(json_file, asdict(result))
 
@@ -175,56 +175,59 @@ def analyze(
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
     as_of: AsOf = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default below the shop's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default inside the shop's folder.")] = None,
 ) -> None:
-    """Judge an experiment by what users did: a verdict, result.json, report.md and report.html.
+    """Analyse an experiment: print the verdict, and write result.json, report.md and report.html.
 
-    May be run at any time: while the experiment runs, only the always-valid interval may end it early.
+    The command can be run at any time; only the always-valid interval justifies stopping an experiment early.
     """
-    judge(load_settings(conf), surface, key, _instant(as_of), out)
+    judge(load_settings(conf), surface, key, _instant_or_now(as_of), out)
 
 
 @experiment.command()
 def evaluate(
     key: Key,
-    policy: Annotated[str, typer.Option(help="Of the snapshots, such as collaborative.")],
+    policy: Annotated[str, typer.Option(help="Policy of the snapshots to evaluate, such as collaborative.")],
     reward: Annotated[
-        Reward, typer.Option(help="What is earned, by the tokens of recorded events.")
+        Reward, typer.Option(help="Outcome of a page, attributed by the tokens of recorded events.")
     ] = Reward.purchases,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
     as_of: AsOf = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Estimate what another policy would have earned on pages that a variant with exploration drew at random."""
+    """Estimate the reward of another policy from pages that a variant with exploration drew at random (off-policy)."""
     from jobs.experiments.evaluate_policy import evaluate_policy
 
     settings = load_settings(conf)
-    chosen = _written(settings, surface).experiment(key)
-    found = evaluate_policy(settings, chosen, policy, reward.value, _instant(as_of))
-    table = Table(f"{reward.value} a page", "value", "95 % interval", "more than logged", "", box=None, pad_edge=False)
+    chosen = _load_configured(settings, surface).experiment(key)
+    found = evaluate_policy(settings, chosen, policy, reward.value, _instant_or_now(as_of))
+    table = Table(
+        f"{reward.value} per page", "value", "95% interval", "difference", "95% interval", box=None, pad_edge=False
+    )
     table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
     for name, value in found.values.items():
-        more = found.differences[name]
-        cells = (f"{value.value:.4g}", f"{value.low:.4g} to {value.high:.4g}", f"{more.value:+.4g}")
-        table.add_row(name, *cells, f"{more.low:+.4g} to {more.high:+.4g}")
+        difference = found.differences[name]
+        cells = (f"{value.value:.4g}", f"{value.low:.4g} to {value.high:.4g}", f"{difference.value:+.4g}")
+        table.add_row(name, *cells, f"{difference.low:+.4g} to {difference.high:+.4g}")
     console.print(table)
     console.print(
-        f"{found.pages:,} pages of {found.users:,} users; {found.rewarded:,} rewarded places that {policy} might show "
-        f"too (below 15 intervals are too short); support {found.support.value:.2f} "
-        f"({found.support.low:.2f} to {found.support.high:.2f}), greatest weight {found.max_weight:,.0f}"
+        f"{plural(found.pages, 'page')} of {plural(found.users, 'user')}; differences are from the logged policy; "
+        f"{plural(found.rewarded, 'rewarded position')} that {policy} might show too (with fewer than 15, intervals "
+        f"are too narrow); overlap {found.support.value:.2f} ({found.support.low:.2f} to {found.support.high:.2f}), "
+        f"largest weight {found.max_weight:,.0f}"
     )
     _write_json(json_file, asdict(found))
 
 
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
-    """Analyse an experiment, print the verdict, and return the report's path."""
+    """Analyse an experiment, print the verdict, write the report, and return the path of its HTML."""
     from cli.tables.experiments import print_result
     from jobs.experiments.analyze_experiment import gather_evidence, phase_folder
     from recsys.experiments.analysis.analyze import analyze as analyzed
     from recsys.reports.experiment.writer import write_report
 
-    file = _written(settings, surface)
+    file = _load_configured(settings, surface)
     chosen = file.experiment(key)
     result = analyzed(chosen, gather_evidence(settings, file, key, as_of), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
@@ -233,24 +236,25 @@ def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | No
     return written.html
 
 
-def _path(settings: Settings, surface: str) -> Path:
+def _configured_path(settings: Settings, surface: str) -> Path:
     if settings.serving.experiments is None:
         raise ConfigurationError(
-            "serving.experiments == None, must name the folder of the experiment files, such as conf/experiments; or "
-            "give --file"
+            "serving.experiments == None, must be the folder of the experiment files, such as conf/experiments: set "
+            "it, or give --file"
         )
     return Path(settings.serving.experiments) / f"{surface}.yaml"
 
 
-def _written(settings: Settings, surface: str) -> ExperimentFile:
-    """Return the file as people wrote it, or the one in force where it is broken."""
-    files, problems = AcceptedFiles(_path(settings, surface).parent, Path(settings.folder) / IN_FORCE).as_written()
+def _load_configured(settings: Settings, surface: str) -> ExperimentFile:
+    """Load the configured file, or the one in force if the configured file is invalid."""
+    path = _configured_path(settings, surface)
+    files, problems = AcceptedFiles(path.parent, Path(settings.folder) / IN_FORCE).as_written()
     if surface not in files:
-        raise ConfigurationError("; ".join(problems) or f"{_path(settings, surface)} does not exist")
+        raise ConfigurationError("; ".join(problems) or f"{path} does not exist")
     return files[surface]
 
 
-def _in_force(settings: Settings, surface: str) -> ExperimentFile:
+def _load_in_force(settings: Settings, surface: str) -> ExperimentFile:
     files = AcceptedFiles(Path(), Path(settings.folder) / IN_FORCE).in_force()
     if surface not in files:
         raise ConfigurationError(f"no file is in force for surface {surface!r}: give --against FILE")
@@ -272,14 +276,14 @@ def _check_snapshot(settings: Settings, surface: str, written: ExperimentFile) -
 
     name = snapshot_store.current(settings.snapshots_folder)
     if name is None:
-        console.print("  No snapshot is published yet: policies are not checked.")
+        console.print("  No snapshot is published yet: the policies are not checked.")
         return
     snapshot = Snapshot.open(settings.snapshots_folder / name)
     check_served(surface, written, snapshot, snapshot.as_of)
 
 
 def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
-    """Return some users of the published snapshot with their attributes, as far as the shop has any."""
+    """Sample at most `count` users of the published snapshot, with their attributes where the shop has any."""
     import pyarrow.parquet as pq
 
     from recsys.instants import compact
@@ -288,7 +292,7 @@ def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
 
     name = snapshot_store.current(settings.snapshots_folder)
     if name is None:
-        raise ConfigurationError("no snapshot is published, whose users would be the sample: run 'recsys nightly'")
+        raise ConfigurationError("no snapshot is published to sample users from: run 'recsys nightly'")
     snapshot = Snapshot.open(settings.snapshots_folder / name)
     users = snapshot.users.sample(count)
     table = Path(settings.folder) / "nights" / compact(to_micros(snapshot.as_of)) / "users"
@@ -305,21 +309,21 @@ def _print_experiments(file: ExperimentFile) -> None:
     )
     for each in file.experiments:
         window = (f"{instant:%Y-%m-%d}" for instant in (each.start, each.end))
-        sides = ", ".join(variant.key for variant in each.variants)
-        table.add_row(each.key, each.type, each.status, str(each.phase), *window, f"{each.coverage:.0%}", sides)
+        variants = ", ".join(variant.key for variant in each.variants)
+        table.add_row(each.key, each.type, each.status, str(each.phase), *window, f"{each.coverage:.0%}", variants)
     console.print(table)
 
 
-def _watched(seeds: Sequence[str]) -> Iterable[str]:
-    return track(seeds, "Splitting", console=console, transient=True, disable=not console.is_terminal)
+def _with_progress(seeds: Sequence[str]) -> Iterable[str]:
+    return track(seeds, "Simulating A/A tests", console=console, transient=True, disable=not console.is_terminal)
 
 
-def _instant(as_of: str | None) -> int:
+def _instant_or_now(as_of: str | None) -> int:
     return parse_instant(as_of) if as_of else to_micros(datetime.now(UTC))
 
 
-def _night(settings: Settings, as_of: str | None) -> int:
-    """Return the instant up to which the past is looked at: as a night would take it."""
+def _night_instant(settings: Settings, as_of: str | None) -> int:
+    """Return the instant that a night would have: the one asked for, the configured one, or the last midnight UTC."""
     if as_of:
         return parse_instant(as_of)
     return to_micros(settings.as_of or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))

@@ -1,4 +1,4 @@
-"""`recsys models list | show | compare | promote | rollback | log | live | drift`: the life of a version."""
+"""`recsys models list | show | compare | promote | rollback | log | live | drift`: versions of the meta-model."""
 
 import getpass
 import json
@@ -15,19 +15,20 @@ from recsys.instants import from_micros, parse_instant
 
 models = typer.Typer(
     no_args_is_help=True,
-    help="Versions of the meta-model: which there are, which one ranks, which one should.\n\n"
-    "A night registers a version once the newest is a week old. The first is the champion, which ranks; a later one "
-    "is the challenger until **recsys backtest** shows that it is better and **promote** makes it the champion.",
+    help="Versions of the meta-model: list, compare, promote and roll back.\n\n"
+    "A night registers a new version once the newest is a week old. The first version is the champion, which ranks; a "
+    "later one is the challenger until **recsys backtest** shows that it is better and **promote** makes it the "
+    "champion.",
 )
 
 Version = Annotated[str, typer.Argument(help="A version or an alias, such as 5 or challenger.")]
-By = Annotated[str | None, typer.Option(help="Who; the user of the system by default.")]
-Why = Annotated[str, typer.Option(help="Why, for the log.")]
+By = Annotated[str | None, typer.Option(help="Author of the change; the user of the operating system by default.")]
+Why = Annotated[str, typer.Option(help="Reason for the change, for the log.")]
 
 
 @models.command("list")
 def list_versions(conf: Conf = DEMO) -> None:
-    """List the versions, newest first, with what they reached on their training set."""
+    """List the versions, newest first, with their metrics on the training set."""
     from cli.tables.models import print_versions
     from jobs.registry import tracking
 
@@ -36,7 +37,7 @@ def list_versions(conf: Conf = DEMO) -> None:
 
 @models.command()
 def show(version: Version, conf: Conf = DEMO) -> None:
-    """Show all that a version carries."""
+    """Show a version: lineage, metrics, configuration and coefficients."""
     from cli.tables.models import print_version
     from cli.tables.results import print_model
     from jobs.registry import tracking
@@ -50,7 +51,7 @@ def show(version: Version, conf: Conf = DEMO) -> None:
 
 @models.command()
 def compare(one: Version, other: Version, conf: Conf = DEMO, json_file: JsonFile = None) -> None:
-    """Show in what two versions differ, and what the last backtest says that ranked by both."""
+    """Show the differences between two versions, and the result of the last backtest of both."""
     from cli.tables.models import print_comparison
     from jobs.registry import tracking
     from jobs.registry.promote_model import evidence_of
@@ -58,16 +59,16 @@ def compare(one: Version, other: Version, conf: Conf = DEMO, json_file: JsonFile
 
     settings = load_settings(conf)
     first, second = (tracking.described(settings, name) for name in (one, other))
-    pair = (first, second)
+    both = (first, second)
     models = (tracking.read_version(settings, first.version), tracking.read_version(settings, second.version))
-    read = tracking.read_configuration
-    configurations = (read(settings, first.version), read(settings, second.version))
+    read_configuration = tracking.read_configuration
+    configurations = (read_configuration(settings, first.version), read_configuration(settings, second.version))
     evidence = evidence_of(settings, first.version, second.version)
-    print_comparison(pair, models, configurations, evidence, console)
+    print_comparison(both, models, configurations, evidence, console)
     if json_file:
         result = {
-            "versions": [each.version for each in pair],
-            "metrics": [dict(each.metrics) for each in pair],
+            "versions": [each.version for each in both],
+            "metrics": [dict(each.metrics) for each in both],
             "settings": differing(*configurations),
             "evidence": evidence.model_dump() if evidence else None,
         }
@@ -78,7 +79,7 @@ def compare(one: Version, other: Version, conf: Conf = DEMO, json_file: JsonFile
 def promote(
     version: Version,
     conf: Conf = DEMO,
-    force: Annotated[bool, typer.Option("--force", help="Without evidence; needs --why, and is logged.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Without evidence; requires --why, and is logged.")] = False,
     why: Why = "",
     by: By = None,
 ) -> None:
@@ -88,27 +89,27 @@ def promote(
 
     asked = Asked(datetime.now(UTC), by or getpass.getuser(), why)
     change = make_champion(load_settings(conf), version, asked, force, "" if conf == DEMO else str(conf))
-    console.print(f"Version {change.after} is the champion, after version {change.before}.")
-    console.print(str(change.evidence) if change.evidence else "Nothing was measured of both.", markup=False)
-    console.print(f"The next night ranks by it. At once: recsys nightly --no-train --conf {conf}")
+    console.print(f"Version {change.after} is the champion, instead of version {change.before}.")
+    console.print(str(change.evidence) if change.evidence else "No backtest has measured both.", markup=False)
+    console.print(f"The next night ranks by it. To rank by it now: recsys nightly --no-train --conf {conf}")
 
 
 @models.command()
 def rollback(conf: Conf = DEMO, why: Why = "", by: By = None) -> None:
-    """Make the champion before this one the champion; again goes one further back."""
+    """Make the previous champion the champion again; each further call goes one champion back."""
     from jobs.registry.promote_model import Asked
     from jobs.registry.promote_model import rollback as roll_back
 
     change = roll_back(load_settings(conf), Asked(datetime.now(UTC), by or getpass.getuser(), why))
     console.print(
         f"Version {change.after} is the champion again, instead of version {change.before}.\nThe next night ranks by "
-        f"it. At once: recsys nightly --no-train --conf {conf}, or recsys snapshots rollback --conf {conf}"
+        f"it. To rank by it now: recsys nightly --no-train --conf {conf}, or recsys snapshots rollback --conf {conf}"
     )
 
 
 @models.command("log")
 def show_log(conf: Conf = DEMO) -> None:
-    """Show who made which version the champion, when and why."""
+    """Show the log of promotions and rollbacks: when, who, which version and why."""
     from cli.tables.models import print_changes
     from jobs.registry.promote_model import log_of
 
@@ -117,10 +118,10 @@ def show_log(conf: Conf = DEMO) -> None:
 
 @models.command()
 def live(
-    at: Annotated[str | None, typer.Option(help="The instant, 2026-03-01T12:00:00Z; now by default.")] = None,
+    at: Annotated[str | None, typer.Option(help="Instant such as 2026-03-01T12:00:00Z; now by default.")] = None,
     conf: Conf = DEMO,
 ) -> None:
-    """Say which version was the champion at an instant, by the log."""
+    """Show which version was the champion at an instant, by the log."""
     from jobs.registry.promote_model import log_of
 
     instant = from_micros(parse_instant(at)) if at else datetime.now(UTC)
@@ -138,10 +139,10 @@ def live(
 @models.command()
 def drift(
     conf: Conf = DEMO,
-    nights: Annotated[int, typer.Option(min=1, help="The last so many nights.")] = 30,
+    nights: Annotated[int, typer.Option(min=1, help="Number of nights, the latest ones.")] = 30,
     json_file: JsonFile = None,
 ) -> None:
-    """Show from night to night how inputs, ranking and calibration went."""
+    """Show inputs, ranking quality and calibration of each night."""
     from cli.tables.models import print_nights
     from recsys.pipeline.night_values import kept
 

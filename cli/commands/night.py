@@ -1,4 +1,4 @@
-"""`recsys validate | nightly | backtest`: what jobs do."""
+"""`recsys validate | nightly | backtest`: the commands that run jobs."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables and print every rule with PASS or FAIL; rows that break one are set aside."""
+    """Check the source tables and print every rule with PASS or FAIL; rows that break a rule are set aside."""
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
     from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
@@ -35,12 +35,12 @@ def nightly(
     conf: Conf = DEMO,
     as_of: AsOf = None,
     train: Annotated[
-        bool | None, typer.Option(help="Train a new version, or not; by default where the newest one is too old.")
+        bool | None, typer.Option(help="Whether to train a new version; by default if the newest one is too old.")
     ] = None,
 ) -> None:
-    """Run the night: validate, fit, train where it is due, score every user by the champion, publish a snapshot.
+    """Run the night: validate, fit, train if due, score every user by the champion, publish a snapshot.
 
-    Steps whose inputs, settings and code are unchanged are not done again: after a crash, run the same command.
+    Steps whose inputs, settings and code are unchanged are skipped: after a crash, run the same command.
     """
     from jobs.engine.nights import instant_of, night
     from jobs.night.nightly import nightly as do_night
@@ -56,29 +56,29 @@ def nightly(
 
 def backtest(
     start: Annotated[str, typer.Option("--from", help="First day, such as 2026-02-01.")],
-    end: Annotated[str, typer.Option("--to", help="Last day, included.")],
+    end: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
     conf: Conf = DEMO,
     json_file: JsonFile = None,
-    days_sampled: Annotated[int | None, typer.Option(help="Look at so many days of the window.")] = None,
-    users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Look at this share of the users.")] = 1.0,
+    days_sampled: Annotated[
+        int | None, typer.Option(help="Number of days of the window to sample; all by default.")
+    ] = None,
+    users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Share of the users to sample.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of both samples and of the intervals.")] = 0,
     versions: Annotated[
-        str | None, typer.Option(help="Rank by these too, 5,6; the champion and the challenger by default.")
+        str | None, typer.Option(help="Versions to compare, such as 5,6; champion and challenger by default.")
     ] = None,
     check_leaks: Annotated[
         bool,
         typer.Option(
             "--check-leaks",
-            help="Measure nothing, but make sure that no feature knows what comes later: compute the features of 200 "
-            "users and all sales as of three of the days that are trained on or ranked, and again where all that was "
-            "not known then is changed, deleted and shuffled.",
+            help="Instead of measuring, check that no feature uses data from after its day: compute the features of "
+            "200 users and all sales as of three of the days used for training or ranking, and once more with all "
+            "later data changed, deleted and shuffled.",
         ),
     ] = False,
-    new_only: Annotated[
-        bool, typer.Option("--new-only", help="Leave out of each page what the user had bought before.")
-    ] = False,
+    new_only: Annotated[bool, typer.Option("--new-only", help="Leave repeat purchases out of each page.")] = False,
 ) -> None:
-    """Rank each past day by what was known at its midnight; measure by what users bought on it."""
+    """Rank each past day by what was known at its midnight, and measure against the purchases of the day."""
     from cli.tables.results import print_backtest
     from jobs.backtest.backtest import backtest as measure
     from jobs.backtest.backtest import window
@@ -88,12 +88,12 @@ def backtest(
             "--check-leaks measures nothing: give it without --versions, --new-only and --users-sampled"
         )
     first, last = (parse_instant(day) for day in (start, end))
-    asked = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
+    chosen = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
     run = window(load_settings(conf), first, last, days_sampled, seed)
     if check_leaks:
         _check_leaks(run, seed, json_file)
         return
-    result = measure(run, users_sampled, seed, asked, new_only)
+    result = measure(run, users_sampled, seed, chosen, new_only)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,23 +11,25 @@ from recsys.errors import ConfigurationError
 from recsys.instants import parse_instant, to_micros
 
 Conf = Annotated[Path, typer.Option("--conf", help="Configuration file of the shop.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="Instant of the night: a date or 2026-03-01T02:30:00Z.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result into this file too.")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="Instant: 2026-03-01 (midnight UTC) or 2026-03-01T02:30:00Z.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 DEMO = Path("conf/demo.yaml")
 console = wide_console()
 
 
 def instants(as_of: str | None) -> tuple[int | None, int]:
-    """Return the instant asked for, if any, and the one to take where the configuration names none either."""
+    """Return the instant asked for, or None, and the last midnight UTC, the default if the configuration has none."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return parse_instant(as_of) if as_of else None, to_micros(midnight)
 
 
 def pairs(values: list[str], option: str) -> dict[str, str]:
-    """Return NAME=VALUE arguments.
+    """Return NAME=VALUE arguments as values by name.
 
     Raises:
-        ConfigurationError: If one has no `=`.
+        ConfigurationError: If an argument has no `=`.
     """
     for value in values:
         if "=" not in value:

@@ -1,4 +1,4 @@
-"""`recsys tag | themes | attractiveness`: what photos show, and what it is worth."""
+"""`recsys tag | themes | attractiveness`: what photos show, and which photos attract visits."""
 
 import json
 import os
@@ -12,30 +12,29 @@ from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError, InputError
 from recsys.images.settings import TaggerSettings
+from recsys.reports.wording import plural
 
 themes = typer.Typer(
     invoke_without_command=True,
-    help="Show what the photos have in common: each theme with its tags, photos and shares.\n\n"
-    "**recsys themes choose** compares numbers of themes; **recsys themes map** writes a page of all photos.",
+    help="Show the themes of the photos, each with its tags, example photos and shares.\n\n"
+    "**recsys themes choose** compares numbers of themes; **recsys themes map** writes an HTML page of the photos.",
 )
 
 
 def tag(
     paths: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or fsspec URLs.")],
-    tagger: Annotated[
-        str | None, typer.Option(help="efficientnet_lite0 by default, or another of the taggers below.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Local file of weights.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Local file of one label a line.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="Network of your own weights, for --tagger own.")] = None,
-    conf: Annotated[Path | None, typer.Option("--conf", help="Take the tagger of a shop's configuration.")] = None,
+    tagger: Annotated[str | None, typer.Option(help="One of the taggers above; efficientnet_lite0 by default.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Local file of the network's weights.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Local file of labels, one per line.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Architecture of the network, for --tagger own.")] = None,
+    conf: Annotated[Path | None, typer.Option("--conf", help="Use the tagger of a shop's configuration.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Say what photos show: the five best tags of each, with probabilities.
+    """Tag photos: print the five most probable tags of each.
 
-    Taggers: **efficientnet_lite0** (1,000 things of ImageNet, offline), **places365_resnet18**, **places365_resnet50**
-    (365 scenes, fetched once), **places365_squeezenet** (365 scenes, needs --weights), **own** (needs --weights,
-    --labels and --architecture).
+    Taggers: **efficientnet_lite0** (the 1,000 classes of ImageNet, offline), **places365_resnet18**,
+    **places365_resnet50** (365 scenes, downloaded once), **places365_squeezenet** (365 scenes, needs --weights),
+    **own** (needs --weights, --labels and --architecture).
     """
     from cli.tables.results import print_tags
     from recsys.images.settings import ImageSettings
@@ -50,7 +49,7 @@ def tag(
     if json_file:
         json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     if not any("tags" in row for row in rows):
-        raise InputError(f"0 of {len(rows):,} photos could be tagged: see the reasons above")
+        raise InputError(f"0 of {plural(len(rows), 'photo')} could be tagged: see the reasons above")
 
 
 @themes.callback()
@@ -60,7 +59,7 @@ def show_themes(
     as_of: AsOf = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Print the themes of a night, tagging first the photos that are new."""
+    """Print the themes of a night, after tagging its new photos."""
     if context.invoked_subcommand:
         return
     from cli.tables.results import print_themes
@@ -77,14 +76,14 @@ def show_themes(
 def choose(
     conf: Conf = DEMO,
     as_of: AsOf = None,
-    numbers: Annotated[str, typer.Option(help="Numbers of themes to compare.")] = "5,10,15,20,30,40,60",
+    numbers: Annotated[str, typer.Option(help="Numbers of themes to compare, in 1..1000.")] = "5,10,15,20,30,40,60",
 ) -> None:
-    """Compare numbers of themes: what each explains, whether half the photos give the same, how well it reads."""
+    """Compare numbers of themes by reconstruction error, stability, and coherence of their tags."""
     from cli.tables.results import print_theme_counts
     from jobs.engine.nights import planned_night
     from jobs.photos.theme_reports import theme_counts
 
-    counts = _numbers(numbers, "--numbers")
+    counts = _parse_numbers(numbers, "--numbers")
     print_theme_counts(theme_counts(planned_night(load_settings(conf), *instants(as_of)), counts), console)
 
 
@@ -92,36 +91,36 @@ def choose(
 def draw_map(
     conf: Conf = DEMO,
     as_of: AsOf = None,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("photo_map.html"),
-    photos: Annotated[int, typer.Option(min=1, max=5000, help="Show so many photos, drawn by the seed.")] = 1500,
-    seed: Annotated[int, typer.Option(help="Seed of the draw and of the map.")] = 0,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("photo_map.html"),
+    photos: Annotated[int, typer.Option(min=1, max=5000, help="Number of photos to sample.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of the map.")] = 0,
 ) -> None:
-    """Write a page that shows the photos in two dimensions, near each other where they look alike."""
+    """Write an HTML page that maps the photos to two dimensions, similar ones close together."""
     from cli.tables.results import print_treatments
     from jobs.engine.nights import planned_night
     from jobs.photos.theme_reports import write_map
 
     shown, treatments = write_map(planned_night(load_settings(conf), *instants(as_of)), out, photos, seed)
     print_treatments(treatments, console)
-    console.print(f"{shown:,} photos in {out}: open it in a browser.")
+    console.print(f"{plural(shown, 'photo')} in {out}: open it in a browser.")
 
 
 def attractiveness(
     conf: Conf = DEMO,
     as_of: AsOf = None,
-    days: Annotated[int, typer.Option(min=1, help="Look at the visits of so many days before the night.")] = 365,
-    by: Annotated[str | None, typer.Option(help="Print by month, country or category; totals otherwise.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Features shown at either end.")] = 10,
-    min_sales: Annotated[int, typer.Option(min=2, help="Say nothing where fewer sales show a feature.")] = 5,
-    plot: Annotated[Path, typer.Option(help="The plot to write, .png or .svg.")] = Path("attractiveness.png"),
+    days: Annotated[int, typer.Option(min=1, help="Number of days before the night whose visits are counted.")] = 365,
+    by: Annotated[str | None, typer.Option(help="Print by month, country or category; totals by default.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of strongest, and of weakest, features to print.")] = 10,
+    min_sales: Annotated[int, typer.Option(min=2, help="Leave out features shown by fewer sales.")] = 5,
+    plot: Annotated[Path, typer.Option(help="File of the plot to write, .png or .svg.")] = Path("attractiveness.png"),
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every row of the table into this file.")
+        Path | None, typer.Option("--json", help="Also write all rows of the table to this file, as JSON.")
     ] = None,
 ) -> None:
-    """Say what photos that show something are worth: their share of the visits against their share of the offer.
+    """Measure which tags and themes attract visits: their share of the visits against their share of the open sales.
 
-    At +20 %, sales whose photos show it get 20 % more of the visits than their share of the sales that were on offer
-    the day before. For each tag and theme, by month, country and category, with 95 % intervals and counts.
+    +20 % means that sales whose photos show a feature get a share of the visits 20 % above their share of the sales
+    that were open the day before. Rows are by tag and theme, month, country and category, with 95 % intervals.
     """
     from cli.tables.photos import print_attractiveness
     from jobs.engine.nights import planned_night
@@ -139,7 +138,7 @@ def attractiveness(
 
 
 def tagger_settings(settings: TaggerSettings, changes: dict[str, str]) -> TaggerSettings:
-    """Return the settings of a tagger with those of the command line."""
+    """Return the settings of a tagger, overridden by those of the command line."""
     try:
         return TaggerSettings.model_validate({**settings.model_dump(), **changes})
     except ValidationError as error:
@@ -147,7 +146,7 @@ def tagger_settings(settings: TaggerSettings, changes: dict[str, str]) -> Tagger
         raise ConfigurationError(f"--{wrong['loc'][0]} == {wrong['input']!r}: {wrong['msg']}") from error
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _parse_numbers(text: str, option: str) -> list[int]:
     try:
         numbers = [int(number) for number in text.split(",")]
     except ValueError:

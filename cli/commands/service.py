@@ -1,4 +1,4 @@
-"""`recsys serve | top | snapshots | sales | rules | exposures | doctor`: what is served, and by what."""
+"""`recsys serve | top | snapshots | sales | rules | exposures | doctor`: the commands about the service."""
 
 import json
 from dataclasses import asdict
@@ -13,24 +13,27 @@ from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
 from recsys.errors import ConfigurationError
 from recsys.instants import parse_instant
+from recsys.reports.wording import plural
 
-Target = Annotated[str, typer.Option("--target", help="Where the service listens, HOST:PORT.")]
-AdminTarget = Annotated[str, typer.Option("--target", help="Where the admin service listens, HOST:PORT.")]
-Token = Annotated[str | None, typer.Option("--token", envvar="RECSYS_TOKEN", help="Where the service asks for one.")]
-Authority = Annotated[
-    Path | None, typer.Option("--authority", help="PEM file of what the service's certificate depends on: encrypts.")
+Target = Annotated[str, typer.Option("--target", help="Address of the service, HOST:PORT.")]
+AdminTarget = Annotated[str, typer.Option("--target", help="Address of the admin service, HOST:PORT.")]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="RECSYS_TOKEN", help="Token, if the service requires one.")
 ]
-Attributes = Annotated[list[str], typer.Option("--attribute", help="What is known of the visitor, NAME=VALUE; repeat.")]
+Authority = Annotated[
+    Path | None, typer.Option("--authority", help="PEM file of the authority of the service's certificate; uses TLS.")
+]
+Attributes = Annotated[list[str], typer.Option("--attribute", help="Attribute of the user, NAME=VALUE; repeatable.")]
 PUBLIC = "127.0.0.1:50051"
 ADMIN = "127.0.0.1:50052"
 
-snapshots = typer.Typer(no_args_is_help=True, help="Look at the published snapshots, or go back to an earlier one.")
+snapshots = typer.Typer(no_args_is_help=True, help="List the published snapshots, or roll back to an earlier one.")
 sales = typer.Typer(no_args_is_help=True, help="Close or hide a sale at once, in every process of a running service.")
-rules = typer.Typer(no_args_is_help=True, help="Check the rules of pages, or try them before they are in force.")
+rules = typer.Typer(no_args_is_help=True, help="Check the rules of pages, or try them before they take effect.")
 
 
 def serve(conf: Conf = DEMO) -> None:
-    """Answer over gRPC from the published snapshot, in several processes, until stopped."""
+    """Run the gRPC service on the published snapshot, in several processes, until it is stopped."""
     from serving.process.workers import serve as run_service
 
     settings = load_settings(conf)
@@ -38,17 +41,17 @@ def serve(conf: Conf = DEMO) -> None:
 
 
 def top(
-    user: Annotated[str, typer.Argument(help="Whose page; '' for an anonymous visit.")],
-    n: Annotated[int, typer.Option(help="How many sales.")] = 10,
-    policy: Annotated[str | None, typer.Option(help="What orders them; the service's default otherwise.")] = None,
-    session: Annotated[str, typer.Option(help="Sales looked at a moment ago, SALE,SALE.")] = "",
+    user: Annotated[str, typer.Argument(help="User whose page is requested; '' for an anonymous user.")],
+    n: Annotated[int, typer.Option(help="Number of sales.")] = 10,
+    policy: Annotated[str | None, typer.Option(help="Policy that ranks them; the service's default if absent.")] = None,
+    session: Annotated[str, typer.Option(help="Sales visited in the running session, SALE,SALE.")] = "",
     attributes: Attributes = [],  # noqa: B006
-    explain: Annotated[bool, typer.Option(help="Say what each feature adds.")] = False,
+    explain: Annotated[bool, typer.Option(help="Show the contribution of each feature.")] = False,
     target: Target = PUBLIC,
     token: Token = None,
     authority: Authority = None,
 ) -> None:
-    """Ask the service for a user's page and print it."""
+    """Request a user's page from the service and print it."""
     from cli.tables.pages import print_top_sales
     from serving.client import Client, trusting
 
@@ -66,7 +69,7 @@ def top(
 
 @snapshots.command("list")
 def list_snapshots(conf: Conf = DEMO) -> None:
-    """List the snapshots, newest first, and say which one is served."""
+    """List the snapshots, newest first, and mark the one that is served."""
     from cli.tables.results import print_snapshots
 
     print_snapshots(load_settings(conf).snapshots_folder, console)
@@ -80,12 +83,12 @@ def rollback(conf: Conf = DEMO) -> None:
     settings = load_settings(conf)
     name = snapshot_store.rollback(settings.snapshots_folder, datetime.now(UTC))
     push_if_shared(settings)
-    console.print(f"Now serving {name}; running services take it up by themselves.")
+    console.print(f"Now serving {name}; running services load it by themselves.")
 
 
 @snapshots.command()
 def push(conf: Conf = DEMO) -> None:
-    """Copy the current snapshot into Redis, for a fleet; 'nightly' and 'rollback' do it by themselves."""
+    """Copy the current snapshot to Redis, for services on several machines; 'nightly' and 'rollback' do so too."""
     settings = load_settings(conf)
     if settings.serving.store.kind != "redis":
         raise ConfigurationError(f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to")
@@ -93,7 +96,7 @@ def push(conf: Conf = DEMO) -> None:
 
 
 def push_if_shared(settings: Settings) -> None:
-    """Copy the current snapshot into Redis, where the service takes it from there."""
+    """Copy the current snapshot to Redis, if the service is configured to read it from there."""
     if settings.serving.store.kind != "redis":
         return
     from serving.stores.redis import push as push_snapshot
@@ -110,13 +113,13 @@ def push_if_shared(settings: Settings) -> None:
 
 @sales.command()
 def close(
-    sale: Annotated[str, typer.Argument(help="The sale; final.")],
-    comment: Annotated[str, typer.Option(help="Why, for whoever reads the list.")] = "",
+    sale: Annotated[str, typer.Argument(help="The sale. Closing is final.")],
+    comment: Annotated[str, typer.Option(help="Reason, shown in the list.")] = "",
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
 ) -> None:
-    """End a sale before its time."""
+    """Close a sale for good, before its closing time."""
     from recommendations.v1 import admin_pb2 as pb
 
     _admin(target, token, authority, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
@@ -126,13 +129,15 @@ def close(
 @sales.command()
 def hide(
     sale: Annotated[str, typer.Argument(help="The sale.")],
-    comment: Annotated[str, typer.Option(help="Why, for whoever reads the list.")] = "",
-    until: Annotated[str | None, typer.Option(help="Show it again from this instant, 2026-03-01T12:00:00Z.")] = None,
+    comment: Annotated[str, typer.Option(help="Reason, shown in the list.")] = "",
+    until: Annotated[
+        str | None, typer.Option(help="Show it again from this instant, such as 2026-03-01T12:00:00Z.")
+    ] = None,
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
 ) -> None:
-    """Take a sale off all pages, until an instant or until it is shown again."""
+    """Hide a sale from all pages, until an instant or until 'recsys sales show'."""
     from recommendations.v1 import admin_pb2 as pb
 
     request = pb.HideSaleRequest(sale_id=sale, comment=comment)
@@ -177,31 +182,33 @@ def _admin(target: str, token: str | None, authority: Path | None, method: str, 
 
 @rules.command("validate")
 def validate_rules(
-    file: Annotated[Path | None, typer.Argument(help="The rules; those of the configuration by default.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File of rules; the configured one by default.")] = None,
     conf: Conf = DEMO,
 ) -> None:
-    """Check a file of rules, and list everything that is wrong with it."""
+    """Check a file of rules, and list all problems."""
     from recsys.rules import load_rules
 
     path = _rules_file(file, load_settings(conf))
     found = load_rules(path)
-    console.print(f"{path}: {len(found.rules)} rules, fingerprint {found.fingerprint}")
+    console.print(f"{path}: {plural(len(found.rules), 'rule')}, fingerprint {found.fingerprint}")
 
 
 @rules.command("try")
 def try_rules(
-    file: Annotated[Path | None, typer.Argument(help="The rules; those of the configuration by default.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File of rules; the configured one by default.")] = None,
     conf: Conf = DEMO,
-    user: Annotated[list[str], typer.Option("--user", help="Whose pages; repeat. A sample of users by default.")] = [],  # noqa: B006
-    users: Annotated[int, typer.Option(min=1, help="How many users to sample.")] = 1000,
-    n: Annotated[int, typer.Option(min=1, max=100, help="Sales of a page.")] = 10,
-    policy: Annotated[str | None, typer.Option(help="What orders the pages; the service's default otherwise.")] = None,
-    surface: Annotated[str, typer.Option(help="Which page.")] = "home",
+    user: Annotated[list[str], typer.Option("--user", help="User, repeatable; a sample by default.")] = [],  # noqa: B006
+    users: Annotated[int, typer.Option(min=1, help="Number of users to sample.")] = 1000,
+    n: Annotated[int, typer.Option(min=1, max=100, help="Number of sales on a page.")] = 10,
+    policy: Annotated[str | None, typer.Option(help="Policy that ranks; the service's default if absent.")] = None,
+    surface: Annotated[str, typer.Option(help="Surface of the pages.")] = "home",
     attributes: Attributes = [],  # noqa: B006
-    at: Annotated[str | None, typer.Option(help="Instant of the pages; 10 h after the snapshot's.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Instant of the pages; 10 hours after the snapshot's by default.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Say what rules would change on users' pages, by the snapshot that is served: nothing changes yet."""
+    """Show what rules would change on users' pages of the current snapshot, without putting them into effect."""
     from cli.tables.rules import print_trial
     from recsys.rules import load_rules
     from recsys.snapshot import store as snapshot_store
@@ -230,12 +237,14 @@ def _rules_file(file: Path | None, settings: Settings) -> Path:
     if file is not None:
         return file
     if settings.serving.rules is None:
-        raise ConfigurationError("serving.rules == None, must be a file of rules: set it, or name the file")
+        raise ConfigurationError(
+            "serving.rules == None, must be a file of rules: set it, or give the file as an argument"
+        )
     return Path(settings.serving.rules)
 
 
 def exposures(conf: Conf = DEMO) -> None:
-    """Gather what the service logged into tables by day, each exposure and event once; run it as often as you like."""
+    """Compact the logs of the service into tables by day, without duplicates; idempotent."""
     from jobs.night.compact_exposures import compact_exposures
 
     for name, compacted in compact_exposures(load_settings(conf)).items():
@@ -244,11 +253,11 @@ def exposures(conf: Conf = DEMO) -> None:
 
 def doctor(
     conf: Conf = DEMO,
-    target: Annotated[str | None, typer.Option("--target", help="HOST:PORT; the configured one.")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="HOST:PORT; the configured one by default.")] = None,
     token: Token = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Check a running installation, from its disk to its answers, and say what to do."""
+    """Check a running installation, from its disk to its answers, and say how to fix each problem."""
     from serving.diagnosis.doctor import diagnose, print_findings
 
     findings = diagnose(load_settings(conf), target, token)

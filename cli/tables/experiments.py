@@ -1,4 +1,4 @@
-"""Results of experiments as people read them in a terminal."""
+"""Results of experiments, printed to a terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from recsys.reports.experiment.wording import (
     stopping,
     tested,
 )
-from recsys.reports.wording import number, percent
+from recsys.reports.wording import number, percent, plural
 
 if TYPE_CHECKING:
     from recsys.experiments.analysis.simulation import Share, Simulation
@@ -35,7 +35,7 @@ _FINDINGS = {"better": "green", "holds": "green", "worse": "red", "violated": "r
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Print the verdict with its reasons, then a row a comparison; dimmed where none can be trusted."""
+    """Print the verdict with its reasons, then one row per comparison, dimmed if the verdict is invalid."""
     console.print(Text(f"{result.experiment}, phase {result.phase}: "), end="")
     console.print(Text(headline(result.verdict).upper(), _STYLES[result.verdict.name]))
     console.print(Text(meaning(result)))
@@ -44,10 +44,10 @@ def print_result(result: Result, console: Console) -> None:
     dim = "dim" if result.verdict.name == "invalid" else ""
     if result.comparisons:
         console.print()
-        console.print(_comparisons(result), style=dim)
+        console.print(_comparisons_table(result), style=dim)
     if result.interleaving is not None:
         console.print()
-        console.print(_preference(result.interleaving), style=dim)
+        console.print(_interleaving_table(result.interleaving), style=dim)
     users = ", ".join(f"{n:,} of {variant}" for variant, n in result.health.users.items()) or "none"
     console.print(Text(f"\nUsers: {users}"))
     for warning in result.health.warnings:
@@ -55,53 +55,61 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def print_simulation(found: "Simulation", console: Console) -> None:
-    """Print how often experiments that compare nothing raised an alarm, each way of looking."""
-    console.print(Text(f"{found.splits:,} A/A tests on {found.users:,} users; alarms, with what chance leaves (95%):"))
-    table = _table("metric", "variant", "one look", "peeking daily", "always valid", "p values uniform: p", labels=2)
+    """Print the false positive rate of simulated A/A tests, by way of looking at them."""
+    console.print(
+        Text(f"{plural(found.splits, 'A/A test')} on {plural(found.users, 'user')}; false positive rates [95%]:")
+    )
+    table = _borderless_table(
+        "metric", "variant", "one look", "daily looks", "always valid", "p of uniformity", labels=2
+    )
     for each in found.metrics:
-        shares = (_share(share) for share in (each.fixed, each.peeking, each.always_valid))
+        shares = (_rate_with_interval(share) for share in (each.fixed, each.peeking, each.always_valid))
         table.add_row(*map(Text, (each.metric, each.variant, *shares, p_value(each.uniformity_p))))
     console.print(table)
-    console.print(Text(f"Sample ratio test: {_share(found.sample_ratio)}"))
+    console.print(Text(f"Sample ratio test: {_rate_with_interval(found.sample_ratio)}"))
 
 
-def _comparisons(result: Result) -> Table:
-    table = _table("metric", "variant", "control", "treatment", "difference", "lift", "p", "finding", labels=2)
+def _comparisons_table(result: Result) -> Table:
+    table = _borderless_table(
+        "metric", "variant", "control", "treatment", "difference", "lift", "p", "finding", labels=2
+    )
     for each in result.comparisons:
-        table.add_row(*_cells(each, result.conventions.alpha))
+        table.add_row(*_comparison_cells(each, result.conventions.alpha))
     return table
 
 
-def _cells(each: Comparison, alpha: float) -> list[Text]:
+def _comparison_cells(each: Comparison, alpha: float) -> list[Text]:
     decisive, found = each.decisive, finding(each, alpha)
     p = None if decisive is None else deciding_p(each, decisive)
     relative = lift(each).split(" ")[0]
-    shown = (number(each.control_value), number(each.variant_value), estimate(decisive), relative, p_value(p))
+    figures = (number(each.control_value), number(each.variant_value), estimate(decisive), relative, p_value(p))
     return [
         Text(each.metric, "bold" if each.role == "primary" else ""),
-        *map(Text, (each.variant, *shown)),
+        *map(Text, (each.variant, *figures)),
         Text(found, _FINDINGS.get(found, "")),
     ]
 
 
-def _preference(found: Interleaving) -> Table:
-    table = _table("variant", *(f"bought from {key}" for key in found.credits), "a user", "p", "always valid", labels=1)
-    shown = (
+def _interleaving_table(found: Interleaving) -> Table:
+    table = _borderless_table(
+        "variant", *(f"bought from {key}" for key in found.credits), "per user", "p", "always valid", labels=1
+    )
+    cells = (
         found.variant,
         *map(number, found.credits.values()),
         estimate(found.difference),
         tested(found.difference),
         stopping(found.always_valid),
     )
-    table.add_row(*map(Text, shown))
+    table.add_row(*map(Text, cells))
     return table
 
 
-def _share(share: "Share") -> str:
+def _rate_with_interval(share: "Share") -> str:
     return f"{percent(share.value)} [{percent(share.interval.low)}, {percent(share.interval.high)}]"
 
 
-def _table(*columns: str, labels: int) -> Table:
+def _borderless_table(*columns: str, labels: int) -> Table:
     table = Table(*map(escape, columns), box=None, pad_edge=False)
     for column in table.columns[labels:]:
         column.justify = "right"

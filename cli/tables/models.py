@@ -1,4 +1,4 @@
-"""Versions of the model as tables that people read in a terminal."""
+"""Versions of the model, printed to a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,25 +12,26 @@ from recsys.meta_model import MetaModel
 from recsys.pipeline.night_values import NightValues
 from recsys.registry.log import Change, Evidence
 from recsys.registry.versions import CHAMPION, ModelVersion, differing
+from recsys.reports.wording import UNKNOWN
 
 _DIGEST = 12
-"""So many characters of a digest are shown: enough to tell two apart."""
+"""Number of characters of a digest that are shown, enough to tell two apart."""
 
 
 def print_versions(versions: Sequence[ModelVersion], console: Console) -> None:
-    """Print a row a version, the newest first."""
+    """Print one row per version, newest first."""
     if not versions:
-        console.print("No version yet: train one with 'recsys nightly'.")
+        console.print("No version is registered yet: train one with 'recsys nightly'.")
         return
     measured = list(dict.fromkeys(name for each in versions for name in each.metrics))
     table = Table("version", "alias", "as of", "made by", *measured, "configuration", "code", box=None, pad_edge=False)
     for each in versions:
-        figures = (_metric(each.metrics.get(name)) for name in measured)
+        figures = (_format_metric(each.metrics.get(name)) for name in measured)
         table.add_row(
             each.version,
             Text(", ".join(each.aliases), "bold green" if CHAMPION in each.aliases else ""),
-            _as_of(each),
-            each.made_by or "–",
+            _format_as_of(each),
+            each.made_by or UNKNOWN,
             *figures,
             each.configuration[:_DIGEST],
             each.code_version[:_DIGEST],
@@ -39,17 +40,17 @@ def print_versions(versions: Sequence[ModelVersion], console: Console) -> None:
 
 
 def print_version(version: ModelVersion, model: MetaModel, configuration: Mapping[str, Any], console: Console) -> None:
-    """Print all that a version carries but its coefficients."""
+    """Print a version without its coefficients: lineage, metrics, features and configuration."""
     rows = {
         "version": version.version,
-        "alias": ", ".join(version.aliases) or "–",
-        "as of": _as_of(version),
-        "made by": f"{version.made_by or '–'}, registered {version.created_at:%Y-%m-%d %H:%M} UTC",
+        "alias": ", ".join(version.aliases) or UNKNOWN,
+        "as of": _format_as_of(version),
+        "made by": f"{version.made_by or UNKNOWN}, registered {version.created_at:%Y-%m-%d %H:%M} UTC",
         "features": ", ".join(model.features),
         "data": version.data_fingerprint,
         "code": version.code_version,
         "data, settings, code": version.fingerprint,
-        **{name: _metric(value) for name, value in version.metrics.items()},
+        **{name: _format_metric(value) for name, value in version.metrics.items()},
         **{name: str(value) for name, value, _ in differing(configuration, {})},
     }
     table = Table.grid(padding=(0, 2))
@@ -65,55 +66,56 @@ def print_comparison(
     evidence: Evidence | None,
     console: Console,
 ) -> None:
-    """Print in what two versions differ: metrics, coefficients, settings, and what a backtest says of both."""
+    """Print the differences of two versions: metrics, coefficients, settings, and the backtest of both."""
     names = [f"version {each.version}" for each in versions]
-    metrics = _pairs(*(each.metrics for each in versions))
-    slopes = _pairs(*(model.strengths for model in models))
+    metrics = _paired(*(each.metrics for each in versions))
+    coefficients = _paired(*(model.strengths for model in models))
     table = Table("", *names, box=None, pad_edge=False)
-    table.add_row("as of", *map(_as_of, versions))
+    table.add_row("as of", *map(_format_as_of, versions))
     for name, values in metrics.items():
-        table.add_row(name, *map(_metric, values))
-    for name, values in slopes.items():
-        table.add_row(f"coefficient of {name}", *(_figure(value, "+.3f") for value in values))
+        table.add_row(name, *map(_format_metric, values))
+    for name, values in coefficients.items():
+        table.add_row(f"coefficient of {name}", *(_format(value, "+.3f") for value in values))
     for name, *settings in differing(*configurations):
         table.add_row(name, *map(str, settings), style="yellow")
     console.print(table)
     console.print(
-        Text(f"{names[0]} minus {names[1]}: {evidence}" if evidence else "No backtest holds both.", "bold"), end="\n"
+        Text(f"{names[0]} minus {names[1]}: {evidence}" if evidence else "No backtest has measured both.", "bold"),
+        end="\n",
     )
 
 
 def print_changes(changes: Sequence[Change], console: Console) -> None:
-    """Print a row a change of the champion, the latest first."""
-    table = Table("when", "who", "", "from", "to", "why", "evidence", box=None, pad_edge=False)
+    """Print one row per change of the champion, latest first."""
+    table = Table("time", "author", "action", "from", "to", "reason", "evidence: ndcg@10", box=None, pad_edge=False)
     for each in reversed(changes):
         table.add_row(
             f"{each.at:%Y-%m-%d %H:%M}",
             Text(each.by),
             f"{each.action}{', forced' if each.forced else ''}",
-            each.before or "–",
+            each.before or UNKNOWN,
             each.after,
             Text(each.why),
-            f"{each.evidence.low:+.4f} to {each.evidence.high:+.4f}" if each.evidence else "–",
+            f"{each.evidence.low:+.4f} to {each.evidence.high:+.4f}" if each.evidence else UNKNOWN,
         )
     console.print(table)
 
 
 def print_nights(nights: Sequence[NightValues], console: Console) -> None:
-    """Print what was measured of each night, the latest last."""
+    """Print the checks of each night, latest last."""
     if not nights:
-        console.print("No night was checked yet: run 'recsys nightly'.")
+        console.print("No night has been checked yet: run 'recsys nightly'.")
         return
     columns = (
         "night",
         "version",
-        "rejected",
+        "rejected rows",
         "sales covered",
         "users",
         "ndcg@10",
-        "predicted / made",
-        "most drift",
-        "",
+        "predicted / observed",
+        "largest drift",
+        "result",
     )
     table = Table(*columns, box=None, pad_edge=False)
     for each in nights:
@@ -124,28 +126,29 @@ def print_nights(nights: Sequence[NightValues], console: Console) -> None:
             f"{each.rejected_share:.2%}",
             f"{each.sales_covered:.0%}",
             f"{each.users:,}",
-            _figure(each.ndcg, ".4f"),
-            _figure(each.calibration, ".2f"),
-            f"{drift:+.2f} {feature}" if feature else "–",
+            _format(each.ndcg, ".4f"),
+            _format(each.calibration, ".2f"),
+            f"{drift:+.2f} {feature}" if feature else UNKNOWN,
             Text("not published", "bold red") if each.problems else Text("passed", "green"),
         )
     console.print(table)
     console.print(
-        "ndcg@10, predicted / made: of the champion on the day before; most drift: standard deviations from training."
+        "ndcg@10 and predicted / observed purchases: of the champion on the day before; largest drift: of a "
+        "feature's mean from that in training, in standard deviations."
     )
 
 
-def _pairs(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, tuple[float | None, float | None]]:
+def _paired(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, tuple[float | None, float | None]]:
     return {name: (one.get(name), other.get(name)) for name in dict.fromkeys([*one, *other])}
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+def _format(value: float | None, spec: str) -> str:
+    return UNKNOWN if value is None else format(value, spec)
 
 
-def _metric(value: float | None) -> str:
-    return _figure(value, ",.0f" if value is not None and value.is_integer() else ".4f")
+def _format_metric(value: float | None) -> str:
+    return _format(value, ",.0f" if value is not None and value.is_integer() else ".4f")
 
 
-def _as_of(version: ModelVersion) -> str:
-    return "–" if version.as_of is None else f"{from_micros(version.as_of):%Y-%m-%d %H:%M}"
+def _format_as_of(version: ModelVersion) -> str:
+    return UNKNOWN if version.as_of is None else f"{from_micros(version.as_of):%Y-%m-%d %H:%M}"

@@ -1,4 +1,4 @@
-"""Shows a home page in a terminal."""
+"""Home pages and withdrawn sales, printed to a terminal."""
 
 from collections.abc import Iterable
 
@@ -10,20 +10,20 @@ from rich.text import Text
 
 
 def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: Console | None = None) -> None:
-    """Print a home page: a line that says where it comes from, a table of the sales, and what is missing."""
+    """Print a home page: a line about its origin, a table of its sales, and notes."""
     console = console or Console()
-    console.print(Text(_origin(user_id, response)))
+    console.print(Text(_origin_line(user_id, response)))
     if response.fallback_reason:
         console.print(Text(response.fallback_reason, style="yellow"))
     if response.sales:
-        console.print(_table(response))
+        console.print(_sales_table(response))
     for note in [*response.notes, *(f"Rule {name!r} changed this page." for name in response.rules)]:
         console.print(Text(note, style="yellow"))
     if response.shortfall_reason:
         console.print(Text(response.shortfall_reason, style="yellow"))
 
 
-def _origin(user_id: str, response: pb.GetTopSalesResponse) -> str:
+def _origin_line(user_id: str, response: pb.GetTopSalesResponse) -> str:
     level = pb.FallbackLevel.Name(response.fallback_level).removeprefix("FALLBACK_LEVEL_").lower()
     parts = [
         f"user {user_id or '(anonymous)'}",
@@ -38,7 +38,7 @@ def _origin(user_id: str, response: pb.GetTopSalesResponse) -> str:
     return " · ".join(parts)
 
 
-def _table(response: pb.GetTopSalesResponse) -> Table:
+def _sales_table(response: pb.GetTopSalesResponse) -> Table:
     has_photos = any(sale.image_uri for sale in response.sales)
     table = Table(box=None, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
@@ -56,23 +56,23 @@ def _table(response: pb.GetTopSalesResponse) -> Table:
     table.add_column("why", overflow="fold", ratio=2)
     for sale in response.sales:
         seconds = sale.close_time.seconds - response.answer_time.seconds
-        photo = [_file_name(sale.image_uri)] if has_photos else []
-        cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _duration(seconds), _score(sale)]
-        table.add_row(*(Text(cell) for cell in [*cells, sale.reason_text]))  # Text: a title is no markup
+        photo = [_file_name_of(sale.image_uri)] if has_photos else []
+        cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _format_duration(seconds), _format_score(sale)]
+        table.add_row(*(Text(cell) for cell in [*cells, sale.reason_text]))  # Text: titles are not markup
     return table
 
 
-def _file_name(uri: str) -> str:
+def _file_name_of(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[2]
 
 
-def _score(sale: pb.RankedSale) -> str:
+def _format_score(sale: pb.RankedSale) -> str:
     if sale.HasField("probability"):
         return f"{sale.probability:.2%}"
     return f"{sale.score:.3g}" if sale.HasField("score") else "–"
 
 
-def _duration(seconds: int) -> str:
+def _format_duration(seconds: int) -> str:
     minutes = seconds // 60
     if minutes < 60:
         return f"{minutes}m"
@@ -83,7 +83,7 @@ def _duration(seconds: int) -> str:
 
 def print_withdrawn_sales(sales: Iterable[admin_pb.WithdrawnSale], console: Console) -> None:
     """Print the sales that are closed or hidden."""
-    table = Table("sale", "", "since", "until", "by", "why", box=None, pad_edge=False)
+    table = Table("sale", "state", "since", "until", "by", "reason", box=None, pad_edge=False)
     for sale in sales:
         until = f"{sale.until_time.ToDatetime():%Y-%m-%d %H:%M}" if sale.HasField("until_time") else ""
         since = f"{sale.since_time.ToDatetime():%Y-%m-%d %H:%M}"

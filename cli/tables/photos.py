@@ -1,4 +1,4 @@
-"""What photos are worth, as tables that people read in a terminal."""
+"""The attractiveness of photos, printed to a terminal."""
 
 import pandas as pd
 from rich.console import Console
@@ -6,26 +6,27 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.images.attractiveness import ALL, group_visits, percent, strongest_and_weakest, total
+from recsys.reports.wording import plural
 
 
 def print_attractiveness(table: pd.DataFrame, console: Console, top: int = 10, by: str | None = None) -> None:
-    """Print the strongest and weakest features of each family, over everything or in each value of a dimension.
+    """Print the strongest and weakest features of each family, in total or by month, country or category.
 
     Args:
         table: As `attractiveness` returns it.
-        console: Where to.
-        top: Features shown of either kind.
-        by: 'month', 'country' or 'category'; None prints the totals.
+        console: Where the tables are printed.
+        top: Number of strongest, and of weakest, features.
+        by: 'month', 'country' or 'category'; None prints totals.
     """
     months = table.loc[table["month"] != ALL, "month"]
     for family, rows in total(table, by).groupby("family"):
         title = f"Attractiveness of {family}s{f' by {by}' if by else ''}, {months.min()} to {months.max()}"
         console.print(Text(title, "bold"))
-        console.print(_of_groups(rows, by, top) if by else _of_all(rows, str(family), top))
-        console.print(Text(f"{_reading(rows)}\n", "dim"))
+        console.print(_groups_table(rows, by, top) if by else _totals_table(rows, str(family), top))
+        console.print(Text(f"{_note(rows)}\n", "dim"))
 
 
-def _of_all(rows: pd.DataFrame, family: str, top: int) -> Table:
+def _totals_table(rows: pd.DataFrame, family: str, top: int) -> Table:
     columns = (family, "attractiveness", "95 % interval", "% of visits", "% of sales", "visits", "sales")
     printed = Table(*columns, box=None, pad_edge=False)
     for column in printed.columns[1:]:
@@ -34,13 +35,13 @@ def _of_all(rows: pd.DataFrame, family: str, top: int) -> Table:
     between = rows["attractiveness"].notna().sum() - len(strongest) - len(weakest)
     for part in (strongest, weakest):
         for _, row in part.iterrows():
-            printed.add_row(*_row(row))
+            printed.add_row(*_totals_cells(row))
         if part is strongest and between:
             printed.add_row(Text(f"… {between:,} more between", "dim"))
     return printed
 
 
-def _row(row: pd.Series) -> tuple[Text | str, ...]:
+def _totals_cells(row: pd.Series) -> tuple[Text | str, ...]:
     return (
         Text(row.feature),
         Text(percent(row.attractiveness), _style(row)),
@@ -52,16 +53,16 @@ def _row(row: pd.Series) -> tuple[Text | str, ...]:
     )
 
 
-def _of_groups(rows: pd.DataFrame, by: str, top: int) -> Table:
+def _groups_table(rows: pd.DataFrame, by: str, top: int) -> Table:
     printed = Table(by, "visits", "strongest", "weakest", box=None, pad_edge=False)
     printed.columns[1].justify = "right"
     for group, visits in group_visits(rows, by).items():
         strongest, weakest = strongest_and_weakest(rows[rows[by] == group], top)
-        printed.add_row(Text(group), f"{visits:,}", _lines(strongest), _lines(weakest))
+        printed.add_row(Text(group), f"{visits:,}", _feature_lines(strongest), _feature_lines(weakest))
     return printed
 
 
-def _lines(rows: pd.DataFrame) -> Text:
+def _feature_lines(rows: pd.DataFrame) -> Text:
     lines = [
         Text.assemble(row.feature, " ", (percent(row.attractiveness), _style(row)), (f" ({_interval(row)})", "dim"))
         for _, row in rows.iterrows()
@@ -69,12 +70,13 @@ def _lines(rows: pd.DataFrame) -> Text:
     return Text("\n").join(lines) if lines else Text("–", "dim")
 
 
-def _reading(rows: pd.DataFrame) -> str:
-    told = rows.dropna(subset=["attractiveness"])
-    sure = ((told["low"] > 0) | (told["high"] < 0)).sum()
+def _note(rows: pd.DataFrame) -> str:
+    measured = rows.dropna(subset=["attractiveness"])
+    significant = ((measured["low"] > 0) | (measured["high"] < 0)).sum()
     return (
-        f"{sure:,} of {len(told):,} intervals leave out 0, {len(told) / 20:.0f} would by chance; "
-        f"{len(rows) - len(told):,} more are not told: too few sales show them"
+        f"{significant:,} of {plural(len(measured), 'interval')} exclude 0, "
+        f"{len(measured) / 20:,.0f} expected by chance; "
+        f"{plural(len(rows) - len(measured), 'feature')} not measured: too few sales show them"
     )
 
 
@@ -83,5 +85,5 @@ def _interval(row: pd.Series) -> str:
 
 
 def _style(row: pd.Series) -> str:
-    """Return the colour of a value whose interval leaves out 0, none otherwise."""
+    """Return the style of a value, coloured if its interval excludes 0."""
     return "bold green" if row.low > 0 else "bold red" if row.high < 0 else ""

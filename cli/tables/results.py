@@ -1,4 +1,4 @@
-"""Results as tables that people read in a terminal."""
+"""Results of jobs, printed to a terminal."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,22 +9,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.metrics import RANKING_METRICS
+from recsys.meta_model import LogisticModel
+from recsys.reports.wording import PRINTED_METRICS, UNKNOWN, plural
 from recsys.snapshot import store as snapshot_store
 
 if TYPE_CHECKING:
     from recsys.images.themes.theme_choice import ThemeCount
     from recsys.images.themes.theme_map import Treatment
 
-_SHOWN_EXAMPLE = 160
-_SPREAD = {"coverage": ".1%", "gini": ".3f", "novelty": ".2f"}
-"""What a policy shows, and how it is written."""
+_LONGEST_EXAMPLE = 160
+_VARIETY = {"coverage": ".1%", "gini": ".3f", "novelty": ".2f"}
+"""Format of each measure of how much of the shop a policy shows."""
 
 
 def print_rules(rule_counts: Path, console: Console) -> None:
-    """Print every rule with PASS or FAIL, how many rows break it and a few of them."""
+    """Print every rule with PASS or FAIL, the number of rows that break it, and a few of them."""
     counts = json.loads(rule_counts.read_text())
-    table = Table("table", "rule", "", "rows", "broken", "what happens", box=None, pad_edge=False)
+    table = Table("table", "rule", "result", "rows", "broken", "action", box=None, pad_edge=False)
     for count in counts:
         verdict = Text("PASS", "green") if passed(count) else Text("FAIL", "bold red")
         rule = count["rule"]
@@ -35,58 +36,58 @@ def print_rules(rule_counts: Path, console: Console) -> None:
     for count in counts:
         if not passed(count):
             console.print(
-                f"\n[bold]{count['table']}.{count['rule']['name']}[/bold]: {count['rule']['meaning']}; not so in:"
+                f"\n[bold]{count['table']}.{count['rule']['name']}[/bold]: {count['rule']['meaning']}; broken by:"
             )
             for example in count["examples"]:
-                console.print(Text(f"  {example[:_SHOWN_EXAMPLE]}{'…' if len(example) > _SHOWN_EXAMPLE else ''}"))
+                console.print(Text(f"  {example[:_LONGEST_EXAMPLE]}{'…' if len(example) > _LONGEST_EXAMPLE else ''}"))
 
 
 def passed(count: dict[str, Any]) -> bool:
-    """Tell whether no row broke the rule; an event that is not known yet breaks nothing."""
+    """Return whether no row breaks the rule; an event that is not known yet breaks none."""
     return count["broken"] == 0 or count["rule"]["action"] == "not yet"
 
 
 def print_backtest(result: dict[str, Any], console: Console) -> None:
-    """Print a row a policy: each metric with half the width of its 95 % interval, best ndcg@10 first."""
+    """Print one row per policy: each metric with the half-width of its 95 % interval, best ndcg@10 first."""
     window, meta = result["window"], result["policies"]["meta"]
     console.print(
-        f"{window['from']} to {window['to']}: {window['days']} days, {window['pages']:,} pages of"
-        f" {meta['users']:,} users; {window['model']}, trained on {window['trained_on']}"
+        f"{window['from']} to {window['to']}: {plural(window['days'], 'day')}, {plural(window['pages'], 'page')} of"
+        f" {plural(meta['users'], 'user')}; {window['model']}, trained on {window['trained_on']}"
     )
-    console.print(_policies(result["policies"]))
+    console.print(_policies_table(result["policies"]))
     if "auc" in meta:
         console.print(
             f"meta-model on all sales open at a purchase: AUC {meta['auc']:.4f}, log-loss {meta['log_loss']:.5f}, "
-            f"{meta['calibration']:.2f} purchases predicted per purchase made"
+            f"{meta['calibration']:.2f} predicted purchases per observed purchase"
         )
     if oracle := result.get("oracle"):
         ndcg, share = oracle["ndcg@10"], oracle["share"]
         console.print(
-            f"oracle, ranking by the true taste: ndcg@10 {ndcg['value']:.4f} ± {_half_width(ndcg):.4f}; "
-            f"meta reaches {share['value']:.1%} of it, 95 % interval {share['low']:.1%} to {share['high']:.1%}"
+            f"oracle, ranking by the true tastes: ndcg@10 {ndcg['value']:.4f} ± {_half_width(ndcg):.4f}; "
+            f"meta reaches {share['value']:.1%} of it, 95% interval {share['low']:.1%} to {share['high']:.1%}"
         )
     for pair, difference in result["differences"].items():
         ndcg = difference["ndcg@10"]
-        console.print(f"{pair}: ndcg@10 {ndcg['value']:+.4f}, 95 % interval {ndcg['low']:+.4f} to {ndcg['high']:+.4f}")
+        console.print(f"{pair}: ndcg@10 {ndcg['value']:+.4f}, 95% interval {ndcg['low']:+.4f} to {ndcg['high']:+.4f}")
     if window["note"]:
         console.print(Text(f"Note: {window['note']}", "yellow"))
 
 
-def _policies(policies: Mapping[str, Any]) -> Table:
-    """Return the table of policies; what they show (Gini, ...) where it is known."""
-    spread = [name for name in _SPREAD if any(metrics.get(name) is not None for metrics in policies.values())]
-    table = Table("policy", *RANKING_METRICS, *spread, box=None, pad_edge=False)
+def _policies_table(policies: Mapping[str, Any]) -> Table:
+    """Return the table of policies, with coverage, Gini and novelty where they are known."""
+    variety = [name for name in _VARIETY if any(metrics.get(name) is not None for metrics in policies.values())]
+    table = Table("policy", *PRINTED_METRICS, *variety, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, metrics in sorted(policies.items(), key=lambda item: -item[1]["ndcg@10"]["value"]):
-        cells = [f"{metrics[metric]['value']:.4f} ± {_half_width(metrics[metric]):.4f}" for metric in RANKING_METRICS]
-        cells += ["–" if metrics.get(each) is None else format(metrics[each], _SPREAD[each]) for each in spread]
+        cells = [f"{metrics[metric]['value']:.4f} ± {_half_width(metrics[metric]):.4f}" for metric in PRINTED_METRICS]
+        cells += [UNKNOWN if metrics.get(each) is None else format(metrics[each], _VARIETY[each]) for each in variety]
         table.add_row(f"[bold]{name}[/bold]" if name == "meta" else name, *cells)
     return table
 
 
 def print_tags(rows: Iterable[Mapping[str, Any]], console: Console, total: int) -> Iterator[Mapping[str, Any]]:
-    """Print what each photo shows as it is found, or why it could not be tagged, and hand the rows on."""
+    """Print the tags of each photo as they are found, or why it could not be tagged; yield the rows unchanged."""
     rejected = 0
     for row in rows:
         console.print(Text(row["photo"], "bold"))
@@ -97,48 +98,49 @@ def print_tags(rows: Iterable[Mapping[str, Any]], console: Console, total: int) 
             rejected += 1
             console.print(Text(f"  {row['detail'] or row['reason']}", "red"))
         yield row
-    console.print(f"{total - rejected:,} of {total:,} photos tagged, {rejected:,} set aside")
+    console.print(f"{total - rejected:,} of {plural(total, 'photo')} tagged, {rejected:,} set aside")
 
 
 def print_themes(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print themes, the most frequent first: shares, strongest tags with their weight in it, example photos."""
-    table = Table("id", "theme", "photos", "sales", "tags", "such as", box=None, pad_edge=False, padding=(0, 1, 1, 0))
+    """Print themes, most frequent first: shares, strongest tags with their weights, example photos."""
+    table = Table("id", "theme", "photos", "sales", "tags", "examples", box=None, pad_edge=False, padding=(0, 1, 1, 0))
     for row in sorted(rows, key=lambda row: -row["share_of_photos"]):
         tags = ", ".join(f"{each['tag']} {each['weight']:.0%}" for each in row["tags"])
         examples = "\n".join(Path(uri).name for uri in row["examples"])
         shares = (f"{row[share]:.1%}" for share in ("share_of_photos", "share_of_sales"))
         table.add_row(str(row["id"]), Text(row["name"], "bold"), *shares, Text(tags), Text(examples, "dim"))
     console.print(table)
-    console.print("photos, sales: the share whose strongest theme it is; tags: their share of the theme.")
+    console.print("photos, sales: share whose strongest theme this is; tags: share of the theme's weight.")
 
 
 def print_theme_counts(counts: "Iterable[ThemeCount]", console: Console) -> None:
-    """Print what speaks for each number of themes, as it is found."""
+    """Print the measures of each number of themes, as they are computed."""
     columns = {"themes": 6, "unexplained": 11, "stability": 9, "coherence": 9, "rarest": 7}
     console.print("  ".join(f"{name:>{width}}" for name, width in columns.items()), style="bold")
     for count in counts:
-        shown = (
+        measures = (
             f"{count.error:.3f}",
             f"{count.stability:.3f}",
             f"{count.coherence:.3f}",
             f"{count.smallest_share:.2%}",
         )
-        cells = zip((str(count.themes), *shown), columns.values(), strict=True)
+        cells = zip((str(count.themes), *measures), columns.values(), strict=True)
         console.print("  ".join(f"{cell:>{width}}" for cell, width in cells))
     console.print(
-        "unexplained: share of the photos' tags that the themes miss; stability: likeness of themes of two halves of\n"
-        "the photos; coherence: whether a theme's tags stand together on photos, -1 to 1; rarest: photos of the\n"
-        "rarest theme. Take the largest number before stability and coherence fall: images.themes.themes."
+        "unexplained: relative reconstruction error of the photos' tags; stability: similarity of the themes of two\n"
+        "halves of the photos; coherence: how often a theme's tags occur together on photos, -1 to 1; rarest: share\n"
+        "of photos of the rarest theme. Choose the largest number before stability and coherence fall, and set\n"
+        "images.themes.themes to it."
     )
 
 
 def print_treatments(treatments: "Iterable[Treatment]", console: Console) -> None:
-    """Print how well each treatment's map keeps together what is alike."""
-    columns = ("treatment", "neighbours kept", "same theme", "by chance", "same category", "by chance", "silhouette")
+    """Print how well the map of each treatment keeps similar photos together."""
+    columns = ("treatment", "trustworthiness", "same theme", "by chance", "same category", "by chance", "silhouette")
     table = Table(*columns, box=None, pad_edge=False)
     for each in treatments:
         quality = each.quality
-        figures = (
+        measures = (
             quality.trustworthiness,
             quality.same_theme,
             quality.same_theme_by_chance,
@@ -146,16 +148,17 @@ def print_treatments(treatments: "Iterable[Treatment]", console: Console) -> Non
             quality.same_group_by_chance,
             quality.silhouette,
         )
-        table.add_row(each.name, *("–" if figure is None else f"{figure:.3f}" for figure in figures))
+        table.add_row(each.name, *(UNKNOWN if each is None else f"{each:.3f}" for each in measures))
     console.print(table)
 
 
 def print_model(model: Any, console: Console) -> None:
-    """Print the coefficients of a meta-model, strongest first."""
-    rows = sorted(model.strengths.items(), key=lambda row: -abs(row[1]))
-    table = Table("feature", "log-odds per standard deviation", box=None, pad_edge=False)
-    for name, coefficient in rows:
-        table.add_row(name, f"{coefficient:+.3f}")
+    """Print the coefficients of a logistic regression, or the shares of gain of boosted trees, largest first."""
+    is_linear = isinstance(model, LogisticModel)
+    unit = "log-odds per standard deviation" if is_linear else "share of the gain of all splits"
+    table = Table("feature", unit, box=None, pad_edge=False)
+    for name, value in sorted(model.strengths.items(), key=lambda row: -abs(row[1])):
+        table.add_row(name, f"{value:+.3f}" if is_linear else f"{value:.1%}")
     console.print(table)
 
 
@@ -173,7 +176,7 @@ def print_snapshots(root: Path, console: Console) -> None:
             f"{each.as_of:%Y-%m-%d %H:%M}" if each.as_of else f"[red]{each.problem}[/red]",
             f"{each.n_users or 0:,}",
             f"{each.n_sales or 0:,}",
-            f"{(each.n_bytes or 0) / 1e6:.1f}",
+            f"{(each.n_bytes or 0) / 1e6:,.1f}",
             ", ".join(f"{name} {version}" for name, version in each.versions.items()),
             f"{each.published_at:%Y-%m-%d %H:%M}" if each.published_at else "",
         )

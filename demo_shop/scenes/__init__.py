@@ -1,5 +1,5 @@
-"""Painted holiday photos: each kind of picture has its painter, and a second kind can be worked into a photo.
+"""Painted holiday photos: each kind of picture has a painter, and a second kind can be worked into a photo.
 
-`photo.draw_photo` draws one. `kind` says what a painter is, `canvas` what it paints with; `props` and
-`plants` what is in them; the other modules hold the painters.
+`demo_shop.painting.draw_photo` paints one. `kind` defines a painter, `canvas` and `noise` its tools, `light` the light;
+`props` and `plants` hold what several pictures have; the other modules hold the painters.
 """

@@ -1,4 +1,4 @@
-"""What painters paint with: textured shapes, shadows and lamps on a Pillow image.
+"""A canvas for painters: textured shapes, shadows and lamps on a Pillow image.
 
 Points are (x, y) in fractions of the picture's width and height, y downwards; they may lie outside of it.
 """
@@ -20,7 +20,7 @@ _GRAIN = 2.0
 
 
 class Material(NamedTuple):
-    """What a surface looks like."""
+    """The look of a surface."""
 
     top: Colour
     bottom: Colour
@@ -37,33 +37,33 @@ class Material(NamedTuple):
 
 
 class Canvas:
-    """A picture in the making, with the generator that decides on it and the light that falls on it."""
+    """A picture that is being painted, with its random generator and its light."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], light: Light) -> None:
         self.rng, self.light = rng, light
         self.width, self.height = size
         self.slim = self.height / self.width
-        """Turns a length in fractions of the height into the same length in fractions of the width."""
+        """Converts a length in fractions of the height into one in fractions of the width."""
         self.image = Image.new("RGB", size, _rounded(light.horizon))
         self.pen = ImageDraw.Draw(self.image)
         self._lamps: list[tuple[float, float, float, Colour]] = []
 
     def between(self, low: float, high: float) -> float:
-        """Draw a number between two."""
+        """Draw a number uniformly from [low, high)."""
         return low + (high - low) * self.rng.random()
 
     def chance(self, probability: float) -> bool:
-        """Draw whether something is so."""
+        """Draw True with the given probability."""
         return self.rng.random() < probability
 
     def vary(self, colour: Colour, amount: float = 12.0) -> Colour:
-        """Draw a colour near another."""
+        """Draw a colour near the given one."""
         lighter = amount * self.rng.standard_normal()
         red, green, blue = (max(0.0, c + lighter + 0.4 * amount * self.rng.standard_normal()) for c in colour)
         return red, green, blue
 
     def pixels(self, points: Sequence[Point]) -> Pixels:
-        """Turn fractions into pixels."""
+        """Return points in pixels."""
         return [(x * self.width, y * self.height) for x, y in points]
 
     def fill(self, points: Sequence[Point], material: Material) -> None:
@@ -116,7 +116,7 @@ class Canvas:
         self._soft(self.pixels(points), colour, strength, blur * self.height)
 
     def lamp(self, x: float, y: float, radius: float, colour: Colour = (255, 205, 130)) -> None:
-        """Let something shine in the finished picture; the radius of its glow is in heights."""
+        """Add a lamp to the finished picture; the radius of its glow is in heights."""
         self._lamps.append((x, y, radius, colour))
 
     def paste(self, picture: Image.Image, left: float, top: float) -> None:
@@ -124,7 +124,7 @@ class Canvas:
         self.image.paste(picture, (round(left * self.width), round(top * self.height)))
 
     def finished(self) -> Image.Image:
-        """Return the picture in its light, with darker corners, lamps and the grain of a film."""
+        """Return the picture in its light, with darker corners, lamps and film grain."""
         self._shine_lamps()
         grain = _GRAIN * noise.patch("grain", self.rng, self.height, self.width)
         exposure = self.between(0.92, 1.08)
@@ -163,7 +163,7 @@ class Canvas:
         self.image.paste(_rounded(colour), (left, top, right, bottom), mask)
 
     def _shine_lamps(self) -> None:
-        # A lamp is as bright at night as by day, so what the night takes from it is given before.
+        # A lamp is as bright at night as by day: it is brightened here by what the tint of the night takes later.
         strength = 1.0 if self.light.is_dark else 0.55
         for x, y, radius, colour in self._lamps:
             side = max(2, round(2 * radius * self.height))

@@ -1,4 +1,4 @@
-"""What a painter of a kind of picture is, and how a second kind gets into a picture."""
+"""The painter of a kind of picture, and how a second kind is worked into a picture."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
 
 def show_far(canvas: Canvas, horizon: float, second: Kind | None) -> bool:
-    """Paint the second kind on the horizon, if it can be there, and tell whether it is."""
+    """Paint the second kind on the horizon, if it has `far`, and return whether it was painted."""
     if second is None or second.far is None:
         return False
     second.far(canvas, horizon)
@@ -30,7 +30,7 @@ def show_far(canvas: Canvas, horizon: float, second: Kind | None) -> bool:
 
 
 def window(canvas: Canvas, left: float, top: float, right: float, bottom: float, second: Kind | None) -> None:
-    """Paint a window that shows the second kind, or only the day outside."""
+    """Paint a window that shows the second kind, or only the sky outside."""
     width, height = round((right - left) * canvas.width), round((bottom - top) * canvas.height)
     outside = Canvas(canvas.rng, (max(16, width), max(16, height)), canvas.light)
     if second is not None and not second.is_room:

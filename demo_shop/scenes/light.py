@@ -1,4 +1,4 @@
-"""The hour and the weather of a photo."""
+"""The light of a photo: time of day and weather."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ Colour = tuple[float, float, float]
 
 
 class Light(NamedTuple):
-    """What colours the sky and everything under it; colours are red, green and blue in 0..255."""
+    """The colours of the sky and the tint of the picture; colours are red, green and blue in 0..255."""
 
     zenith: Colour
     horizon: Colour
@@ -35,5 +35,5 @@ _SHARES = {"dawn": 0.16, "noon": 0.42, "dusk": 0.16, "overcast": 0.19, "night": 
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Draw an hour and a weather; most photos are taken by day."""
+    """Draw a time of day and a weather; most photos are taken by day."""
     return LIGHTS[str(rng.choice(list(_SHARES), p=list(_SHARES.values())))]

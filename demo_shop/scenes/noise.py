@@ -1,4 +1,4 @@
-"""Surfaces as noise: square tiles of mean 0 and deviation about 1 that continue at their edges, made once."""
+"""Surfaces as noise: periodic square tiles of mean 0 and standard deviation about 1, each made once."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,7 +10,7 @@ Tile = NDArray[np.float32]
 Heights = NDArray[np.floating]
 
 SIDE = 512
-# Of each smooth surface: how fast amplitude falls with frequency, and how far it is stretched down and across.
+# For each smooth surface: the exponent by which amplitude falls with frequency, and its stretch down and across.
 _SPECTRA = {
     "clouds": (1.8, 1.0, 0.4),
     "soft": (1.7, 1.0, 1.0),
@@ -20,18 +20,18 @@ _SPECTRA = {
     "bark": (1.0, 0.12, 1.0),
     "folds": (1.8, 0.4, 1.0),
 }
-# A receding floor: how much nearer its lower edge is than its upper one.
+# A receding floor: the nearness of its upper edge, and the rows of the tile at its lower edge.
 _FAR, _NEAR_ROWS = 0.12, 60.0
 
 
 def patch(name: str, rng: np.random.Generator, height: int, width: int) -> Tile:
-    """Cut a piece of a surface at random, seen from the front; at most SIDE high and wide."""
+    """Return a random piece of a surface, seen from the front; at most SIDE high and wide."""
     top, left = rng.integers(0, SIDE, 2)
     return _doubled(name)[top : top + height, left : left + width]
 
 
 def receding_patch(name: str, rng: np.random.Generator, height: int, width: int) -> Tile:
-    """Cut a piece of a surface that lies flat and recedes towards the upper edge."""
+    """Return a random piece of a surface that lies flat and recedes towards the upper edge."""
     top, left = rng.integers(0, SIDE, 2)
     nearness = np.linspace(0, 1, height, dtype=np.float32) + _FAR
     rows = (top - _NEAR_ROWS / nearness).astype(np.int32) % SIDE

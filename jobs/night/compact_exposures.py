@@ -1,7 +1,7 @@
-"""Segments of the service's logs → exposures_compacted, recorded_events_compacted, and lines that are no records.
+"""The service's log files → exposures_compacted, recorded_events_compacted, and lines that are no records.
 
-A segment is removed when its records are in place. A job that is killed anywhere is run again: what was put in place by
-then is known by its event_id, and not put there twice. Files are only added, whole, so that readers need not wait.
+A log file is removed when its records are in place. A job that is killed anywhere is run again: what was put in place
+by then is known by its event_id, and not put there twice. Files are only added, whole, so that readers need not wait.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pyspark.sql import functions as f
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings, load_settings
 from recsys.errors import InputError, RecsysError
-from recsys.logs import segments as log_segments
+from recsys.logs import log_files
 from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
 from recsys.storage.local import held, put_in_place, scratch_folder
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
@@ -36,7 +36,7 @@ class Compacted(NamedTuple):
     rejected: int
     """Lines that are no records, set aside."""
     files: int
-    """Segments taken away."""
+    """Log files taken away."""
     days: tuple[date, ...]
     """The days that got records, ascending."""
 
@@ -86,7 +86,7 @@ def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compa
 
 
 def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
-    """Compact the finished segments of one log below a shop's folder; the service may write others meanwhile.
+    """Compact the finished files of one log below a shop's folder; the service may write others meanwhile.
 
     Copies of a record are known within their day, the day before and the day after.
 
@@ -94,8 +94,8 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
         BusyError: If another process compacts the log.
     """
     with held(folder / kind.name, wait=False):
-        log_segments.recover(folder / kind.name)
-        files = log_segments.finished(folder / kind.name)
+        log_files.recover(folder / kind.name)
+        files = log_files.finished(folder / kind.name)
         if not files:
             return NOTHING_TO_COMPACT
         flagged = flagged_lines(_lines(spark, files), kind).cache()

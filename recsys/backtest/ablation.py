@@ -1,4 +1,4 @@
-"""What each feature and each training day is worth: models trained without some, and measured on the same pages."""
+"""Ablation and learning curve: models of fewer features or training days, measured on the same pages."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from recsys.metrics import NDCG
 from recsys.snapshot.format import POPULARITY
 
 MAX_EXAMPLES = 100_000
-"""So many training examples are drawn for the models of an ablation, two a feature: the 35 of 17 features take 3 s of a
-core with 92,000. A learning curve over these was flat from 14,000 on."""
+"""At most this many training examples are sampled for the models of an ablation, two per feature: the 35 models of 17
+features take 3 s on one core with 92,000 examples. A learning curve over these was flat from 14,000 on."""
 SHARES_OF_DAYS = (1 / 8, 1 / 4, 1 / 2, 1)
 
 ALL_FEATURES, POPULARITY_ONLY = "ablation: all features", f"ablation: {POPULARITY} only"
@@ -28,12 +28,12 @@ def beside_popularity(feature: str) -> str:
 
 
 def of_last_days(days: int) -> str:
-    """Return the name of the policy that ranks by a model of the last so many training days."""
+    """Return the name of the policy that ranks by a model of the last n training days."""
     return f"learning curve: {days} days"
 
 
 def is_variant(policy: str) -> bool:
-    """Tell whether a policy is one of an ablation or a learning curve, and none that is compared by name."""
+    """Return whether a policy belongs to an ablation or a learning curve; such policies are not compared by name."""
     return policy.startswith(("ablation: ", "learning curve: "))
 
 
@@ -49,7 +49,7 @@ def ablated_features(names: list[str]) -> dict[str, list[str]]:
 
 
 def drawn(examples: Examples, seed: int) -> Examples:
-    """Return at most so many examples, purchases and others alike, so that probabilities stay what they are."""
+    """Sample at most MAX_EXAMPLES examples uniformly, so that probabilities stay as they are."""
     if len(examples.bought) <= MAX_EXAMPLES:
         return examples
     chosen = np.zeros(len(examples.bought), bool)
@@ -58,17 +58,17 @@ def drawn(examples: Examples, seed: int) -> Examples:
 
 
 def learning_days(n_days: int) -> list[int]:
-    """Return how many of the last training days each point of a learning curve learns from, ascending; last all."""
+    """Return the number of training days of each point of a learning curve, ascending; the last is all of them."""
     return sorted({max(round(share * n_days), 1) for share in SHARES_OF_DAYS})
 
 
 def ablation(pages: Pages, features: list[str], seed: int) -> list[dict[str, Any]]:
-    """Return for each feature, in the order of the model, what ndcg@10 it is worth.
+    """Return what each feature contributes to ndcg@10, in the order of the model.
 
     Returns:
-        `alone`, of the recommender by itself; `added`, by how much a meta-model over popularity and the feature is
-        better than one over popularity, which for popularity is nothing; `removed`, by how much one over all
-        features is better than one without it. All these models learnt from the same examples.
+        `alone`, the ndcg@10 of the recommender by itself; `added`, the increase from a meta-model over popularity to
+        one over popularity and the feature, 0 for popularity itself; `removed`, the decrease from a meta-model over
+        all features to one without the feature. All these models are trained on the same examples.
     """
     ndcg = pages.metric(NDCG, [*features, *ablated_features(features)])
     values = {}
@@ -85,12 +85,12 @@ def ablation(pages: Pages, features: list[str], seed: int) -> list[dict[str, Any
 
 
 def learning_curve(pages: Pages, points: list[tuple[str, int, int]], seed: int) -> list[dict[str, Any]]:
-    """Return the ndcg@10 of models trained on ever more days.
+    """Return the ndcg@10 of models by number of training days.
 
     Args:
         pages: The pages.
         points: Policy, training days and examples of each model, fewest days first.
-        seed: Of the intervals.
+        seed: Seed of the intervals.
     """
     found = estimated(pages.metric(NDCG, [policy for policy, _, _ in points]), pages.users, seed)
     return [{"days": days, "examples": examples, NDCG: found[policy]} for policy, days, examples in points]

@@ -1,39 +1,40 @@
-"""The coefficients of a meta-model, each with a sentence of what its feature is."""
+"""The coefficients of a meta-model, each with a sentence that describes its feature."""
 
 from typing import Any
 
 from recsys.meta_model import LogisticModel, MetaModel
 
 WORDS = {
-    "popularity": "How often the sale was visited and bought a day, over the last days.",
-    "popularity_day": "The same over the last hours.",
-    "popularity_month": "The same over the last weeks.",
-    "collaborative": "Whether users who looked at the same sales as this one looked at it too.",
-    "collaborative_conditional": "The same as a share of the users of those sales: leans to what many look at.",
-    "collaborative_lift": "The same against chance: leans to what few look at.",
-    "content_metadata": "How like it is to the user's sales in its attributes and price band.",
-    "content_text": "How like it is to the user's sales in title and description.",
-    "taste_metadata": "Whether the user looks at its attributes and price band more than others do.",
-    "taste_text": "Whether the user looks at sales with its words more than others do.",
-    "content_images": "How like its photos are to those of the user's sales.",
-    "taste_images": "Whether the user looks at what its photos show more than others do.",
-    "own_visits": "The user's own visits of this very sale, lately.",
-    "own_purchases": "The user's own purchases of this very sale.",
-    "own_recency": "How lately the user bought this very sale.",
-    "own_habit": "On how many of the days on which the user bought he bought this very sale.",
-    "price_gap": "How far its price is from what the user usually looks at.",
-    "hours_open": "How long the sale has been open.",
-    "hours_left": "How long it is until the sale closes.",
-    "activity": "How much is known of the user; the same for all sales.",
+    "popularity": "Visits and purchases of the sale per day, over the last days.",
+    "popularity_day": "Visits and purchases of the sale per day, over the last hours.",
+    "popularity_month": "Visits and purchases of the sale per day, over the last weeks.",
+    "collaborative": "Similarity to the user's sales by users in common (cosine).",
+    "collaborative_conditional": "The share of the users of the user's sales who looked at it: favours popular sales.",
+    "collaborative_lift": "Users in common with the user's sales against chance: favours sales with few users.",
+    "content_metadata": "Similarity to the user's sales in attributes and price band.",
+    "content_text": "Similarity to the user's sales in title and description.",
+    "taste_metadata": "How much more than others the user looks at sales with its attributes and price band.",
+    "taste_text": "How much more than others the user looks at sales with its words.",
+    "content_images": "Similarity of its photos to those of the user's sales.",
+    "taste_images": "How much more than others the user looks at what its photos show.",
+    "own_visits": "The user's own recent visits of this sale.",
+    "own_purchases": "The user's own purchases of this sale.",
+    "own_recency": "How recently the user bought this sale.",
+    "own_habit": "The share of the user's days with a purchase on which this sale was bought.",
+    "price_gap": "The distance of its price from the prices that the user usually looks at.",
+    "hours_open": "Time since the sale opened.",
+    "hours_left": "Time until the sale closes.",
+    "activity": "How many events of the user are known; the same for all sales.",
 }
-"""Every feature there is; a feature is the logarithm of what it counts, against its mean over the open sales."""
+"""A description of every feature. A feature is the logarithm of what it counts, minus its mean over the open sales."""
 
 
 def coefficients(model: MetaModel) -> list[dict[str, Any]]:
-    """Return log-odds per standard deviation of each feature, in the order of the model; of trees, shares of gain.
+    """Return the coefficient of each feature, in the order of the model.
 
-    `first` is for sales that the user has not bought before; `again`, for those that he has, where the model has
-    weights of their own for them.
+    Of a logistic regression, in log-odds per standard deviation: `first`, for sales that the user never bought before,
+    and `again`, for repeat purchases, where the model has separate coefficients for them. Of boosted trees, `first` is
+    the feature's share of the total gain.
     """
     rows = [{"feature": name, "words": WORDS[name], "first": value} for name, value in model.strengths.items()]
     if isinstance(model, LogisticModel) and model.again:

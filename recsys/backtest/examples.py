@@ -1,4 +1,4 @@
-"""Some users of a backtest: what was known of them, what each policy showed them and what they bought."""
+"""Example users of a backtest: what was known of them, what each policy showed them, what they bought."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +18,7 @@ SHOWN_POLICIES = ("collaborative", IMAGES, META)
 
 
 def example_pages(pages: Pages, seed: int) -> pd.DataFrame:
-    """Draw a page each of ten users of whom something was known, in order of day and user."""
+    """Sample one page each of at most ten users with known events, ordered by day and user."""
     known = pages.any[pages.any["known_events"] > 0]
     shuffled = known.iloc[np.random.default_rng(seed).permutation(len(known))]
     drawn = shuffled.drop_duplicates("user_id").head(EXAMPLES)
@@ -28,18 +28,18 @@ def example_pages(pages: Pages, seed: int) -> pd.DataFrame:
 def examples(
     drawn: pd.DataFrame, pages: Pages, users: Block, catalogue: Catalogue, history: HistorySettings
 ) -> list[dict[str, Any]]:
-    """Describe drawn pages.
+    """Describe sampled pages.
 
     Args:
         drawn: From `example_pages`.
         pages: All pages.
-        users: The users of the drawn pages.
+        users: The users of the sampled pages.
         catalogue: All sales.
-        history: What is known of a user.
+        history: Which events of a user count as known.
 
     Returns:
-        For each page user_id, as_of, events known, the sales that he visited last, those of them that he had bought,
-        what he bought on that day, and the page by policy; sales by their ids.
+        For each page: user_id, as_of, the number of known events, the sales visited last, those of them bought before,
+        the sales bought on that day, and the page by policy; sales by their ids.
     """
     row_of = {user_id: row for row, user_id in enumerate(users.user_ids.to_pylist())}
     policies = [policy for policy in SHOWN_POLICIES if policy in pages.by_policy]
@@ -50,7 +50,7 @@ def examples(
             "user_id": user_id,
             "as_of": f"{from_micros(as_of):%Y-%m-%d}",
             "events": events,
-            **_known(users.take(np.array([row_of[user_id]])), as_of, catalogue, history),
+            **_known_sales(users.take(np.array([row_of[user_id]])), as_of, catalogue, history),
             "bought": _ids(catalogue, bought),
             "pages": {policy: _ids(catalogue, each[as_of, user_id]) for policy, each in shown.items()},
         }
@@ -58,8 +58,8 @@ def examples(
     ]
 
 
-def _known(user: Block, as_of: int, catalogue: Catalogue, history: HistorySettings) -> dict[str, list[str]]:
-    """Return the last sales of a user's events, newest first, and those of them that he had bought."""
+def _known_sales(user: Block, as_of: int, catalogue: Catalogue, history: HistorySettings) -> dict[str, list[str]]:
+    """Return the sales of a user's latest events, newest first, and those of them that the user had bought."""
     known = user.as_of(as_of, history)
     visited = list(dict.fromkeys(known.sales[::-1].tolist()))[:VISITED]
     purchased = set(known.sales[known.purchases].tolist())
@@ -69,14 +69,14 @@ def _known(user: Block, as_of: int, catalogue: Catalogue, history: HistorySettin
     }
 
 
-def named_sales(found: list[dict[str, Any]], catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    """Return of every sale named in examples what a reader wants to see of it; what is not known is left out."""
-    lists = [each[part] for each in found for part in ("visited", "bought")]
-    lists += [page for each in found for page in each["pages"].values()]
-    return {sale_id: _described(catalogue, catalogue.position[sale_id]) for sale_id in sorted(set().union(*lists))}
+def named_sales(shown: list[dict[str, Any]], catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """Return title, country, category, price and cover of every sale named in examples; unknown ones are left out."""
+    lists = [each[part] for each in shown for part in ("visited", "bought")]
+    lists += [page for each in shown for page in each["pages"].values()]
+    return {sale_id: _description(catalogue, catalogue.position[sale_id]) for sale_id in sorted(set().union(*lists))}
 
 
-def _described(catalogue: Catalogue, sale: int) -> dict[str, Any]:
+def _description(catalogue: Catalogue, sale: int) -> dict[str, Any]:
     photos = catalogue.gallery.photos(sale) if catalogue.gallery else ()
     attributes, price = catalogue.attributes[sale], float(catalogue.prices[sale])
     return {

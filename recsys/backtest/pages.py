@@ -1,4 +1,4 @@
-"""The pages of a backtest: table `page_metrics` in memory, policy by policy."""
+"""The pages of a backtest: table `page_metrics` in memory, by policy."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.metrics import Estimate, bootstrap
+from recsys.metrics import bootstrap
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Pages:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Pages":
-        """Sort rows of table `page_metrics`."""
+        """Sort the rows of table `page_metrics` by day and user, and group them by policy."""
         ordered = rows.sort_values(["as_of", "user_id"])
         return cls({str(policy): each for policy, each in ordered.groupby("policy", sort=False)})
 
@@ -29,7 +29,7 @@ class Pages:
 
     @property
     def any(self) -> pd.DataFrame:
-        """The rows of one policy, for what all share: as_of, user_id, known_events, bought."""
+        """The rows of one policy, for the columns that are equal for all: as_of, user_id, known_events, bought."""
         return next(iter(self.by_policy.values()))
 
     @property
@@ -38,15 +38,10 @@ class Pages:
         return self.any["user_id"].to_numpy()
 
     def metric(self, name: str, policies: Iterable[str]) -> dict[str, NDArray[np.float64]]:
-        """Return a metric of each page by policy."""
+        """Return a metric by policy, one value per page."""
         return {policy: self.by_policy[policy][name].to_numpy() for policy in policies}
 
 
-def plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Return estimates as JSON."""
-    return {name: estimate._asdict() for name, estimate in estimates.items()}
-
-
 def estimated(values: Mapping[Any, NDArray[np.float64]], users: NDArray, seed: int) -> dict[Any, dict[str, float]]:
-    """Return the mean of each column with its interval as JSON; see `bootstrap`."""
-    return plain(bootstrap(values, users, seed))
+    """Return the mean of each column with its bootstrap interval over users, as plain values for JSON."""
+    return {name: estimate._asdict() for name, estimate in bootstrap(values, users, seed).items()}

@@ -1,4 +1,4 @@
-"""For whom and for what each policy ranks well: pages by what was known of the user, purchases by what was bought."""
+"""Metrics by slice: pages by the user's history, purchases by the sale that was bought."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,40 +21,40 @@ _EVENTS = {0: "0", 1: "1 to 5", 6: "6 to 20", 21: "21 to 100", 101: "more than 1
 _DAYS_OPEN = {0: "less than 1 day", 1: "1 to 3 days", 3: "3 to 7 days", 7: "7 days or more"}
 _OPENS_LATER = "opens on the day"
 _VALUES = 12
-"""So many values of an attribute are told apart, those most bought: a value of few purchases has no narrow interval."""
+"""At most this many values of an attribute are slices, the most bought ones: few purchases give a wide interval."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What is cut into slices: pages, or the purchases of all pages."""
+    """What is divided into slices: pages, or the purchases of all pages."""
 
     counted: str  # "pages" or "purchases"
     users: NDArray
-    values: Mapping[str, NDArray[np.float64]]  # by policy, one a case
+    values: Mapping[str, NDArray[np.float64]]  # by policy, one per case
 
     def by(self, names: NDArray[np.object_], order: list[str], seed: int) -> list[dict[str, Any]]:
-        """Return the means of each slice that has a case.
+        """Return the means of each slice that has at least one case.
 
         Args:
-            names: The slice of each case; None for one that belongs to none.
-            order: The slices as they are to be shown.
-            seed: Of the intervals.
+            names: The slice of each case; None for a case outside all slices.
+            order: The slices in the order in which they are shown.
+            seed: Seed of the intervals.
         """
         return [
-            {"name": name, self.counted: int(inside.sum()), "policies": self._where(inside, seed)}
+            {"name": name, self.counted: int(inside.sum()), "policies": self._means_where(inside, seed)}
             for name in order
             if (inside := names == name).any()
         ]
 
-    def _where(self, inside: NDArray[np.bool_], seed: int) -> dict[str, Any]:
+    def _means_where(self, inside: NDArray[np.bool_], seed: int) -> dict[str, Any]:
         return estimated({policy: each[inside] for policy, each in self.values.items()}, self.users[inside], seed)
 
 
 def slices(pages: Pages, policies: list[str], catalogue: Catalogue, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Cut pages by events known of the user, ndcg@10, and purchases by the sale, recall@10.
+    """Return the ndcg@10 of pages by the user's number of known events, and the recall@10 of purchases by the sale.
 
-    A purchase counts 1 where its sale is among the first ten, so that a page of three purchases counts three times;
-    the recall@10 of a policy is a mean over pages. Titles without a slice are left out.
+    Each purchase counts once, 1 if its sale is among the first ten and 0 otherwise: a page with three purchases counts
+    three times, whereas the recall@10 of a policy is a mean over pages. Titles without a slice are left out.
     """
     of_pages = Cases("pages", pages.users, pages.metric(NDCG, policies))
     found = {HISTORY_LENGTH: of_pages.by(*_bins(pages.any["known_events"].to_numpy(), _EVENTS), seed)}
@@ -76,34 +76,34 @@ def _purchases(pages: Pages, policies: list[str]) -> Cases:
 
 
 def _bins(values: NDArray, lower_ends: Mapping[int, str]) -> tuple[NDArray[np.object_], list[str]]:
-    """Name the bin of each value; the last end at or below it starts it, and below the first there is none."""
+    """Return the name of each value's bin [lower end, next lower end), None below the first, and all names in order."""
     names = [None, *lower_ends.values()]
     return np.array(names, object)[np.digitize(values, list(lower_ends))], list(lower_ends.values())
 
 
 def _ages(open_for: NDArray[np.int64]) -> tuple[NDArray[np.object_], list[str]]:
-    """Name how long sales had been open at the night's instant."""
+    """Return the bin of how long each sale had been open at the night's instant."""
     names, order = _bins(open_for / DAY, _DAYS_OPEN)
     names[open_for < 0] = _OPENS_LATER
     return names, [_OPENS_LATER, *order]
 
 
 def _attributes(catalogue: Catalogue, sales: NDArray[np.int32], key: str) -> tuple[NDArray[np.object_], list[str]]:
-    """Name the value of an attribute; None where a sale has none. Those bought most come first."""
+    """Return the value of an attribute, None where a sale has none, and the most bought values in order."""
     names = np.array([catalogue.attributes[sale].get(key) for sale in sales], object)
     values, counts = np.unique([name for name in names if name is not None], return_counts=True)
     return names, [str(value) for value in values[np.argsort(-counts, kind="stable")][:_VALUES]]
 
 
 def _price_bands(prices: NDArray[np.float64]) -> tuple[NDArray[np.object_], list[str]]:
-    """Name the quarter of all purchases by price: intervals are about as narrow in each. None without a price."""
+    """Return the price quartile of each purchase, None without a price: intervals are about equally wide in each."""
     known = np.isfinite(prices)
     if not known.any():
         return np.full(len(prices), None, object), []
     ends = np.unique(np.percentile(prices[known], [25, 50, 75], method="lower"))
-    shown = [f"{end:,g}" for end in ends]
-    middle = [f"{low} to {high}" for low, high in pairwise(shown)]
-    order = [f"up to {shown[0]}", *middle, f"more than {shown[-1]}"]
+    labels = [f"{end:,g}" for end in ends]
+    middle = [f"{low} to {high}" for low, high in pairwise(labels)]
+    order = [f"up to {labels[0]}", *middle, f"more than {labels[-1]}"]
     names = np.array(order, object)[np.digitize(prices, ends, right=True)]
     names[~known] = None
     return names, order

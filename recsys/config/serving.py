@@ -49,10 +49,10 @@ class ExposureSettings(StepSettings):
     """Answers that wait for the disk; of more, a fair sample is kept and the rest counted."""
 
     segment_megabytes: float = Field(64.0, gt=0)
-    """A segment of the log ends at this size."""
+    """A log file is finished at this size."""
 
     segment_seconds: float = Field(60.0, gt=0)
-    """A segment of the log ends after so long: then `recsys exposures` may take it."""
+    """A log file is finished at this age, in seconds: from then on `recsys exposures` may take it."""
 
 
 class LimitSettings(StepSettings):

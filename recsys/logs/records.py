@@ -1,7 +1,7 @@
-"""What the service logs: each page that it served, and each event that it was told of, as one JSON line.
+"""The service's two logs, one JSON line per record: each page that it served, each event that the website reported.
 
 Keys are the columns of `recsys/tables/logs.py`. Instants are integers, microseconds since 1970 UTC: Spark reads
-them exactly, and no format has to be agreed on.
+them exactly, and no text format has to be agreed on.
 """
 
 import hashlib
@@ -12,20 +12,20 @@ import orjson
 
 EXPOSURES = "exposures"
 RECORDED_EVENTS = "recorded_events"
-"""The folders, and the first part of the segments' names, of the two logs."""
+"""The names of the two logs: of their folders, and the first part of their files' names."""
 
 Shown = tuple[int, float | None, *tuple[Any, ...]]
-"""The position of a sale in a list of ids and its score, None where it fills up the page; the rest is not logged."""
+"""The index of a sale in a list of ids and its score, None where it fills up the page; what follows is not logged."""
 
 Texts = list[str] | tuple[str, ...]
 
 
 ASSIGNED, OVERRIDE, HOLDOUT, FALLBACK, KILL = "assigned", "override", "holdout", "fallback", "kill"
-"""Why a page was served from a side of an experiment, or was not though it should have been."""
+"""Why a page was served from a variant of an experiment, or was not although its user was assigned to one."""
 
 
 class Assignment(NamedTuple):
-    """Which side of an experiment a page was served from, and why."""
+    """The variant of an experiment that a page was served from, and why."""
 
     experiment: str
     phase: int
@@ -40,7 +40,7 @@ _NO_ASSIGNMENT = (None,) * len(Assignment._fields)
 
 
 class Exposure(NamedTuple):
-    """One served page; made for each request, and read again only when it is encoded."""
+    """One served page; made for each request, and read only when it is encoded."""
 
     exposed_at: int
     """Microseconds since 1970 UTC, by the clock of the service."""
@@ -54,46 +54,47 @@ class Exposure(NamedTuple):
     snapshot: str
     fallback_level: str
     n: int
-    """Sales that were asked for."""
+    """Number of sales that the caller asked for."""
     shown: Sequence[Shown]
     """The sales of the page, best first."""
     sale_ids: Sequence[str]
-    """The ids that `shown` holds positions of; never changed after."""
+    """The list of ids that `shown` holds indices into; it is never changed."""
     attributes: dict[str, str] = {}
-    """What experiments are targeted by."""
+    """The request's attributes, which the targeting of experiments reads."""
     session_sale_ids: Texts = ()
     """The sales of the running session that the page was ordered by."""
     rules: Texts = ()
     """The rules that changed the page."""
     assignment: Assignment | None = None
     propensities: list[float] | None = None
-    """The probability of each sale at its place, where the policy draws."""
+    """The propensity of each sale, the probability that it was drawn for its position; None if nothing is drawn."""
     overlap_at_10: float | None = None
-    """Share of the first 10 places at which another variant's page has the same sale, the one that is least alike: 1
-    means that all variants show the same 10 in the same order."""
+    """Share of the first 10 positions at which another variant's page has the same sale, for the variant that differs
+    most: 1 means that all variants show the same 10 sales in the same order."""
     teams: Texts | None = None
-    """Where two policies are interleaved: of each sale the variant that placed it."""
+    """The variant that contributed each sale, where two policies are interleaved; else None."""
 
 
 class RecordedEvent(NamedTuple):
-    """A visit or purchase that the service was told of."""
+    """A visit or purchase that the website reported to the service."""
 
     user_id: str
     sale_id: str
     kind: str
     """`visit` or `purchase`."""
     occurred_at: int
-    """Microseconds since 1970 UTC, and so is `recorded_at`, when the service was told."""
+    """Microseconds since 1970 UTC."""
     recorded_at: int
+    """When it was reported to the service, microseconds since 1970 UTC."""
     revenue: float | None = None
     attribution_token: str = ""
     """The request_id of the page that led to it; empty where none is known."""
     event_id: str = ""
-    """The same for each delivery of the event; empty for one made of user_id, sale_id, kind and occurred_at."""
+    """The same for each delivery of the event; if empty, a digest of user_id, sale_id, kind and occurred_at is used."""
 
 
 def event_id(experiment: str | None, phase: int | None, unit: str, request_id: str) -> str:
-    """Return the id of an exposure, the same for each delivery; without an experiment its parts are empty."""
+    """Return the id of an exposure, the same for each delivery; experiment and phase are None if it has none."""
     return _digest(experiment or "", "" if phase is None else phase, unit, request_id)
 
 

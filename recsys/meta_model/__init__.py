@@ -1,4 +1,4 @@
-"""The meta-model: all features of a user and a sale → purchase probability."""
+"""The meta-model: features of a user and a sale → purchase probability."""
 
 import json
 from collections.abc import Mapping
@@ -45,23 +45,23 @@ _MODELS = TypeAdapter(dict[str, LogisticModel | BoostedModel])
 
 
 def meta_model_from_json(text: str) -> MetaModel:
-    """Read a model that `MetaModel.to_json` wrote.
+    """Return the model that `MetaModel.to_json` wrote.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is no such model.
     """
     return _MODEL.validate_json(text)
 
 
 def meta_models_to_json(models: Mapping[str, MetaModel]) -> str:
-    """Write models by policy as JSON."""
+    """Return models by policy as JSON."""
     return json.dumps({policy: asdict(model) for policy, model in models.items()})
 
 
 def meta_models_from_json(text: str | bytes) -> dict[str, MetaModel]:
-    """Read models that `meta_models_to_json` wrote.
+    """Return the models by policy that `meta_models_to_json` wrote.
 
     Raises:
-        ValueError: If they are none.
+        ValueError: If the text holds no such models.
     """
     return dict(_MODELS.validate_json(text))

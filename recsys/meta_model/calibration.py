@@ -1,4 +1,4 @@
-"""Log-odds that come true: a strictly rising curve over what a model says, learnt in training."""
+"""Calibration curve: a strictly rising, piecewise linear function of a model's log-odds, fitted in training."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 KNOTS = 3
-"""The curve bends where a quarter, a half and three quarters of the purchases lie."""
+"""Number of knots, at the quartiles of the log-odds of purchases."""
 STIFFNESS = 10.0
-"""The penalty on a slope's squared distance from 1, in nats: a few dozen purchases bend the curve little."""
+"""Penalty on the squared distance of a slope from 1, in nats: a few dozen purchases bend the curve little."""
 LEAST_SLOPE = 0.1
-"""Every piece rises: calibration changes no order."""
+"""Minimum slope of each piece: above 0, so that calibration changes no order."""
 WIDEST = 60.0
-"""Log-odds beyond which a probability is 0 or 1 in double precision: there the curve ends."""
+"""Log-odds beyond which a probability is 0 or 1 in double precision: the ends of the curve."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A curve of straight pieces from the log-odds that a model says to those that come true."""
+    """A piecewise linear curve from a model's log-odds to calibrated log-odds."""
 
     said: list[float]
-    """Ascending."""
+    """The model's log-odds at the knots and ends, ascending."""
     true: list[float]
-    """At each of them, ascending."""
+    """The calibrated log-odds at the same points, ascending."""
 
     def __call__(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated log-odds, shape as given, in the same order."""
@@ -33,17 +33,19 @@ class Calibration:
 def fit_calibration(
     log_odds: NDArray[np.floating], bought: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> Calibration:
-    """Fit the curve of the highest weighted likelihood, pieces of slope 1 preferred; as many purchases as were made.
+    """Return the curve of maximum weighted likelihood, with slopes shrunk towards 1.
+
+    The number of purchases that it predicts is the number made.
 
     Args:
         log_odds: Of each example, shape (n_examples,).
-        bought: Whether it was bought, at least one.
-        weights: How many sales it stands for.
+        bought: Whether each was bought, at least one.
+        weights: The number of sales that each stands for.
 
     Source:
-        Platt 1999 fits one slope; several are logistic regression on a linear spline, with bounds on its slopes.
+        Platt 1999 fits one slope; several are a logistic regression on a linear spline, with bounds on its slopes.
     """
-    from scipy.optimize import minimize  # here: a service only reads curves
+    from scipy.optimize import minimize  # here: the service only evaluates curves, and starts without the optimiser
 
     knots = np.unique(np.quantile(log_odds[bought], np.arange(1, KNOTS + 1) / (KNOTS + 1)))
     pieces = _pieces(np.asarray(log_odds, np.float64), knots)
@@ -64,6 +66,6 @@ def fit_calibration(
 
 
 def _pieces(log_odds: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each has come along each piece, shape (n, n_knots + 1)."""
+    """Return the basis of the linear spline: each value clipped to each piece, shape (n, n_knots + 1)."""
     starts, ends = np.concatenate(([-np.inf], knots)), np.concatenate((knots, [np.inf]))
     return np.clip(log_odds[:, None], starts, ends)

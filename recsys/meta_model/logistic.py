@@ -1,4 +1,4 @@
-"""The logistic regression, the default: fast, and its coefficients can be read."""
+"""Logistic regression, the default meta-model: fast, and its coefficients can be interpreted."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ from recsys.meta_model.calibration import Calibration
 
 @dataclass(frozen=True)
 class Weights:
-    """What a logistic regression over standardised features has learnt."""
+    """Coefficients and intercept of a logistic regression over standardised features."""
 
     coefficients: list[float]
     intercept: float
@@ -20,20 +20,20 @@ class Weights:
 
 @dataclass(frozen=True)
 class LogisticModel(MetaModel):
-    """A logistic regression: log-odds = intercept + sum of coefficient * (feature - mean) / scale.
+    """Logistic regression: log-odds = intercept + sum of coefficient * (feature - mean) / scale.
 
-    The intercept is corrected for the sampling of the sales not bought; King and Zeng 2001, eq. 7. A sale that the
-    user bought before is not like one that is new to him: where `again` is known, it has the weights of such sales.
+    The intercept is corrected for the sampling of negative examples; King and Zeng 2001, eq. 7. Repeat purchases, of
+    sales that the user bought before, follow other laws: where `again` is given, it holds the weights for them.
     """
 
     coefficients: list[float]
     intercept: float
     again: Weights | None = None
     calibration: Calibration | None = None
-    """What its log-odds come true as: purchases seldom follow a straight line to its ends."""
+    """The calibration curve of the log-odds, which are seldom right at their extremes; None for none."""
 
     def log_odds(self, features: Features, shape: tuple[int, ...], again: Cells | None = None) -> NDArray[np.float32]:
-        """Return the log-odds of each cell; features in one array are summed at once."""
+        """Return the log-odds of each cell, not calibrated."""
         if isinstance(features, np.ndarray):
             total = np.tensordot(self.slopes, features, axes=1) + np.float32(self._constant)
         else:
@@ -46,7 +46,7 @@ class LogisticModel(MetaModel):
         return total
 
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the log-odds that come true, in the same order."""
+        """Return calibrated log-odds, in the same order."""
         return self.calibration(log_odds) if self.calibration else log_odds
 
     def _log_odds_again(self, features: Features, shape: tuple[int, ...], cells: Cells) -> NDArray[np.float32]:
@@ -57,7 +57,7 @@ class LogisticModel(MetaModel):
         return total
 
     def contributions(self, values: NDArray[np.float32], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return coefficient * (feature - mean) / scale."""
+        """Return coefficient * (feature - mean) / scale of each feature."""
         each = (slice(None), *(None for _ in is_again.shape))
         added = values - np.array(self.means, np.float32)[each]
         if self.again:
@@ -68,17 +68,17 @@ class LogisticModel(MetaModel):
 
     @property
     def strengths(self) -> dict[str, float]:
-        """The coefficient of each feature for a sale that is new to the user."""
+        """The coefficient of each feature for sales that are new to the user."""
         return dict(zip(self.features, self.coefficients, strict=True))
 
     @cached_property
     def slopes(self) -> NDArray[np.float32]:
-        """Log-odds for each unit of each feature."""
+        """Coefficients of the features before standardisation, shape (n_features,)."""
         return np.divide(self.coefficients, self.scales).astype(np.float32)
 
     @cached_property
     def slopes_again(self) -> NDArray[np.float32]:
-        """The same for sales that the user bought before."""
+        """The same coefficients for repeat purchases; those of new sales if there are none."""
         return np.divide(self.again.coefficients, self.scales).astype(np.float32) if self.again else self.slopes
 
     @cached_property
@@ -92,12 +92,13 @@ class LogisticModel(MetaModel):
         return self.again.intercept - float(np.divide(self.again.coefficients, self.scales) @ self.means)
 
     def over(self, names: list[str]) -> "LogisticModel":
-        """Return the same model over these features."""
-        own = {name: place for place, name in enumerate(self.features)}
+        """Return the same model over other features."""
+        column_of = {name: column for column, name in enumerate(self.features)}
 
-        def spread(values: list[float], otherwise: float) -> list[float]:
-            return [values[own[name]] if name in own else otherwise for name in names]
+        def reordered(values: list[float], default: float) -> list[float]:
+            return [values[column_of[name]] if name in column_of else default for name in names]
 
-        again = self.again and Weights(spread(self.again.coefficients, 0.0), self.again.intercept)
-        means, scales, coefficients = spread(self.means, 0.0), spread(self.scales, 1.0), spread(self.coefficients, 0.0)
+        again = self.again and Weights(reordered(self.again.coefficients, 0.0), self.again.intercept)
+        means, scales = reordered(self.means, 0.0), reordered(self.scales, 1.0)
+        coefficients = reordered(self.coefficients, 0.0)
         return replace(self, features=list(names), means=means, scales=scales, coefficients=coefficients, again=again)

@@ -1,4 +1,4 @@
-"""Training and measuring the meta-model on examples."""
+"""Training and evaluation of the meta-model on examples."""
 
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,9 @@ from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
 
-FIRST_PLACE = [1.0, 1.0, 1.0]
-"""The positions of a sale that a page shows first: where trees are held, which weigh places and features together."""
+FIRST_POSITION = [1.0, 1.0, 1.0]
+"""`Examples.positions` of a sale at position 1 of a page. Trees, which learn interactions of position and features, are
+evaluated at this position."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,20 @@ class Examples:
     features: NDArray[np.float32]  # (n_examples, n_features)
     bought: NDArray[np.bool_]
     sampling_rate: NDArray[np.float64]  # in (0, 1]: share of the user's sales of that kind and day that are examples
-    again: NDArray[np.bool_]  # whether the user had bought the sale before
-    place: NDArray[np.int32]  # on the page that showed him the sale that day, from 1; 0 if none did, -1 without a page
+    again: NDArray[np.bool_]  # whether the user had bought the sale before: a repeat purchase
+    place: NDArray[np.int32]  # position on a page of that day, from 1; 0 if no page had the sale, -1 without any page
 
     def without(self, name: str) -> "Examples":
-        """Return the examples without a feature."""
+        """Return the examples without one feature."""
         return self.over([other for other in self.names if other != name])
 
     def over(self, names: list[str]) -> "Examples":
-        """Return the examples with some of the features."""
-        kept = [self.names.index(name) for name in names]
-        return Examples(names, self.features[:, kept], self.bought, self.sampling_rate, self.again, self.place)
+        """Return the examples with these features only."""
+        columns = [self.names.index(name) for name in names]
+        return Examples(names, self.features[:, columns], self.bought, self.sampling_rate, self.again, self.place)
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
-        """Return some of the examples."""
+        """Return the chosen examples; `chosen` has shape (n_examples,)."""
         return Examples(
             self.names,
             self.features[chosen],
@@ -53,9 +54,10 @@ class Examples:
 
     @property
     def positions(self) -> NDArray[np.float64]:
-        """Whether a page showed each sale, how far up, 1 / log2(1 + place), and whether the user had a page at all.
+        """Position features: whether a page showed the sale, 1 / log2(1 + position), whether the user had a page.
 
-        The last tells a sale that nobody showed him from one of a day without a log, on which he may have seen it.
+        The last one distinguishes a sale that was not shown from one of a day without a logged page, on which the user
+        may have seen it.
 
         Returns:
             Shape (n_examples, 3); (n_examples, 0) where no page was logged.
@@ -67,19 +69,20 @@ class Examples:
 
 
 def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
-    """Fit a meta-model of the kind that the settings name.
+    """Return a meta-model fitted to examples, of the kind that the settings name.
 
-    Where pages were logged, the place of a sale on its page helps to explain a purchase and is no feature of the
-    model: what stands first is bought more often whatever it is. The log-odds are moved so that as many purchases are
-    predicted as were made: sales not bought are examples in part only, and rarely where nobody showed them. Those of
-    the logistic regression are calibrated then; trees bend by themselves, and are too sure of their own examples.
+    Where pages were logged, the position of a sale on its page explains purchases in training and is no feature of the
+    model: the first sale of a page is bought more often whichever it is (position bias). The intercept is corrected so
+    that the number of purchases predicted is the number made, since negative examples are a sample, and sales that were
+    not shown a small one. The logistic regression is then calibrated on the same examples. Trees are not: they are not
+    linear, and overconfident on the examples that they were trained on.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
 
     Source:
         King and Zeng 2001, sec. 4.1, for the correction; unlike theirs, it holds for any mixture of sampling rates.
-        Richardson et al. 2007, sec. 2, for the place.
+        Richardson et al. 2007, sec. 2, for the position.
     """
     purchases, drawn = int(examples.bought.sum()), int((~examples.bought).sum())
     if not purchases or not drawn:
@@ -88,34 +91,38 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"{settings.days} days before as_of, needs at least 1 of each: choose a later --as-of or a larger "
             "meta_model.days"
         )
-    return _boosted(examples, settings) if settings.kind == "boosted" else _logistic(examples, settings)
+    return _train_boosted(examples, settings) if settings.kind == "boosted" else _train_logistic(examples, settings)
 
 
-def _logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
+def _train_logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
-    first, again = _weights_of_both(examples, scaler, settings)
+    first, again = _weights_of_new_and_repeat(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
     model = LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, again)
     calibration = fit_calibration(_log_odds(model, examples), examples.bought, 1 / examples.sampling_rate)
     return replace(model, calibration=calibration)
 
 
-def _weights_of_both(
+def _weights_of_new_and_repeat(
     examples: Examples, scaler: StandardScaler, settings: MetaModelSettings
 ) -> tuple[Weights, Weights | None]:
-    """Learn from the sales new to their user, and from those bought before; from all alike where either are few."""
+    """Return the weights for sales that are new to the user, and those for repeat purchases.
+
+    Where either have too few examples, all examples have the same weights and the second are None.
+    """
     new, again = examples.where(~examples.again), examples.where(examples.again)
-    if min(_fewer(new), _fewer(again)) < settings.min_again:
-        return _weights(examples, scaler, settings), None
-    return _weights(new, scaler, settings), _weights(again, scaler, settings)
+    if min(_minority_count(new), _minority_count(again)) < settings.min_again:
+        return _fit_weights(examples, scaler, settings), None
+    return _fit_weights(new, scaler, settings), _fit_weights(again, scaler, settings)
 
 
-def _fewer(examples: Examples) -> int:
+def _minority_count(examples: Examples) -> int:
+    """Return the number of examples of the rarer class, bought or not bought."""
     purchases = int(examples.bought.sum())
     return min(purchases, len(examples.bought) - purchases)
 
 
-def _weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
+def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
     features = scaler.transform(examples.features)
     model = LogisticRegression(C=settings.regularization, max_iter=1000)
     model.fit(np.column_stack([features, examples.positions]), examples.bought)
@@ -123,8 +130,8 @@ def _weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSett
     return Weights(coefficients.tolist(), _correction(features @ coefficients, examples))
 
 
-def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
-    import lightgbm  # here: only who trains trees waits for it
+def _train_boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
+    import lightgbm  # here: imported only where trees are trained
 
     scaler, boosted = StandardScaler().fit(examples.features), settings.boosted
     parameters = {
@@ -140,27 +147,28 @@ def _boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:
     rows = np.column_stack([examples.features, examples.again, examples.positions]).astype(np.float32)
     trees = lightgbm.train(parameters, lightgbm.Dataset(rows, examples.bought), boosted.trees)
     means, scales, names = scaler.mean_.tolist(), scaler.scale_.tolist(), list(examples.names)
-    held = FIRST_PLACE if examples.positions.shape[1] else []
+    held = FIRST_POSITION if examples.positions.shape[1] else []
     model = BoostedModel(names, means, scales, names, means, trees.model_to_string(), held, correction=0.0)
     return replace(model, correction=_correction(_log_odds(model, examples), examples))
 
 
 def _correction(log_odds: NDArray[np.floating], examples: Examples) -> float:
-    """Return what is to be added to log-odds so that as many purchases are predicted as were made."""
+    """Return the constant that makes the number of purchases predicted the number made, if added to the log-odds."""
     weights, made = 1 / examples.sampling_rate, examples.bought.sum()
 
-    def too_many(added: float) -> float:
+    def excess(added: float) -> float:
+        """Return the number of purchases predicted above the number made."""
         return float(expit(log_odds + added) @ weights - made)
 
-    return float(brentq(too_many, -WIDEST - log_odds.max(), WIDEST - log_odds.min()))
+    return float(brentq(excess, -WIDEST - log_odds.max(), WIDEST - log_odds.min()))
 
 
 def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
-    """Measure the predicted probabilities on examples, each weighted by the sales that it stands for.
+    """Return metrics of the predicted probabilities, each example weighted by the number of sales that it stands for.
 
     Returns:
-        `auc`, `log_loss` (nats a user and sale) and `calibration`, the purchases predicted per purchase made: 1 is
-        right. Empty where the examples hold one class only.
+        `auc`, `log_loss` (nats per user and sale) and `calibration`, the purchases predicted per purchase made: 1 is
+        calibrated. Empty where the examples have one class only.
     """
     if len(np.unique(examples.bought)) < 2:
         return {}

@@ -11,8 +11,8 @@ from pyspark.sql.types import StructField, StructType
 from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
-from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.settings import digest
+from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)

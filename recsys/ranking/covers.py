@@ -1,4 +1,4 @@
-"""Which of a sale's photos suits a user: the one most like the themes that he looks at."""
+"""Choice of the photo of a sale to show to a user: the most similar one to the user's profile of themes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,14 +7,14 @@ from recsys.shop.catalogue import Horizon
 from recsys.shop.gallery import Gallery
 
 SAME = 1e-5
-"""Photos whose likeness to a user differs by a smaller share are equally like him: the same product is rounded
-differently from page to page."""
+"""Relative tolerance of ties: photos whose similarities to a user differ by less are tied, since the same product may
+be rounded differently from one block of users to the next."""
 CHOICES = 8
-"""A user's photo of a sale is chosen among so many, the first ones."""
+"""Number of photos of a sale among which one is chosen: the first ones by position."""
 
 
 class Covers:
-    """Chooses for each user the photo of a sale that is most like the themes that he looks at."""
+    """Chooses for each user the photo of a sale that is most similar to the user's profile of themes."""
 
     def __init__(self, gallery: Gallery, horizon: Horizon) -> None:
         starts = gallery.first[horizon.sales]
@@ -29,20 +29,20 @@ class Covers:
         self._photos = chosen.reshape(-1, len(gallery.theme_names)).T  # (n_themes, n_horizon * choices)
 
     def choose(self, user_themes: NDArray[np.float32], sales: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Choose a photo of some sales for each user.
+        """Return the position of the photo of some sales to show to each user.
 
         Args:
-            user_themes: Shape (n_users, n_themes), the user's profile.
+            user_themes: Shape (n_users, n_themes), the users' profiles.
             sales: Shape (n_users, k), columns of the horizon.
 
         Returns:
-            Shape (n_users, k), positions of photos in their sales, the first where several are equally like the user;
-            0, the cover, for a user without a profile and a sale without photos.
+            Shape (n_users, k), positions of photos in their sales, ties by position; 0, the cover, for a user without a
+            profile and a sale without photos.
         """
-        if len(user_themes) == 1:  # a block of users looks at all photos, a single one at those of his sales
+        if len(user_themes) == 1:  # a single user is compared with the photos of the given sales only
             photos = (sales[0][:, None] * self.choices + np.arange(self.choices)).ravel()
-            likeness = (user_themes @ self._photos[:, photos]).reshape(1, -1, self.choices)
+            similarity = (user_themes @ self._photos[:, photos]).reshape(1, -1, self.choices)
         else:
-            likeness = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
-            likeness = np.take_along_axis(likeness, sales[:, :, None], axis=1)
-        return (likeness >= (1 - SAME) * likeness.max(axis=2, keepdims=True)).argmax(axis=2).astype(np.uint8)
+            similarity = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
+            similarity = np.take_along_axis(similarity, sales[:, :, None], axis=1)
+        return (similarity >= (1 - SAME) * similarity.max(axis=2, keepdims=True)).argmax(axis=2).astype(np.uint8)

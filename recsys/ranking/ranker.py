@@ -1,4 +1,4 @@
-"""Histories → ranked sales, with reasons and photos: the night and the running session alike."""
+"""Histories → ranked sales with reasons and photos, by the same code for the night and for a running session."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,24 +18,29 @@ from recsys.snapshot.format import Ranking
 
 @dataclass(frozen=True)
 class Ranker:
-    """Everything that ranks the sales of a horizon."""
+    """Ranks the sales of a horizon by any policy."""
 
     scorer: Scorer
     meta_model: MetaModel
     covers: Covers | None = None
     other_versions: Mapping[str, MetaModel] = field(default_factory=dict)
-    """Further versions of the meta-model, over the same features, by the policy that ranks by them."""
+    """Further versions of the meta-model, over the same features, by the name of their policy."""
 
     def meta_model_of(self, policy: str) -> MetaModel | None:
-        """Return the version of the meta-model that a policy ranks by; None where it ranks by a recommender."""
+        """Return the version of the meta-model that a policy ranks by; None if it ranks by a recommender."""
         return self.meta_model if policy == META else self.other_versions.get(policy)
 
     def scored(self, histories: Histories) -> "Scored":
-        """Score some users."""
+        """Return the scores of a block of users."""
         return Scored(self, histories)
 
     def shared_ranking(self, policy: str, n_sales: int) -> Ranking:
-        """Rank all sales of the horizon by a recommender whose scores are the same for every user."""
+        """Return all sales of the horizon, ranked by a recommender whose scores are the same for every user.
+
+        Args:
+            policy: Name of the recommender.
+            n_sales: Number of sales in the catalogue.
+        """
         scored = self.scored(Histories.of_nobody_known(self.scorer.horizon.as_of, n_sales))
         best, scores = scored.best(policy)
         code = self.scorer.names.index(policy)
@@ -44,7 +49,7 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Scored:
-    """Some users' scores of all sales of the horizon; features are computed once for all that needs them."""
+    """A block of users' scores of all sales of the horizon; features are computed once for all methods."""
 
     ranker: Ranker
     histories: Histories
@@ -56,15 +61,15 @@ class Scored:
 
     @property
     def again(self) -> Cells:
-        """User rows and columns of the horizon of the sales that a user bought before."""
+        """The cells of repeat purchases: rows of users and columns of sales that they bought before."""
         return bought_before(self.histories, self.ranker.scorer.horizon)
 
     def best(self, policy: str, kept: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the best sales of each user and their scores, calibrated log-odds for a version of the meta-model.
+        """Return the best sales of each user and their scores: calibrated log-odds, or those of a recommender.
 
         Args:
-            policy: What ranks.
-            kept: So many sales a user, all where there are fewer or it is not given.
+            policy: Name of the policy that ranks.
+            kept: Number of sales per user (top_k); all if None or if there are fewer.
 
         Returns:
             Columns of the horizon, best first, and their scores, both of shape (n_users, k).
@@ -75,14 +80,22 @@ class Scored:
         return best, scores if meta_model is None else meta_model.calibrated(scores)
 
     def scores(self, policy: str) -> NDArray[np.float32]:
-        """Return what a policy ranks by, shape (n_users, n_horizon): log-odds, not calibrated, or a recommender's."""
+        """Return a policy's scores, shape (n_users, n_horizon): uncalibrated log-odds, or those of a recommender."""
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is None:
             return scorer.score(policy, self.histories)
         return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.again)
 
     def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Return what speaks most for some sales of each user, numbers in `Scorer.reasons`, shape (n_users, k)."""
+        """Return the reason of some sales of each user, the largest contribution, shape (n_users, k).
+
+        Args:
+            policy: Name of the policy that ranks.
+            best: Shape (n_users, k), columns of the horizon.
+
+        Returns:
+            Numbers in `Scorer.reasons`.
+        """
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is not None:
             why = self.contributions(meta_model, best).argmax(axis=0).astype(np.int16)
@@ -92,16 +105,17 @@ class Scored:
         return why
 
     def contributions(self, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return what each feature adds to the log-odds of some sales of each user, (n_features, n_users, k)."""
+        """Return each feature's contribution to the log-odds of some sales of each user, (n_features, n_users, k)."""
         return meta_model.contributions(gathered(self.features, best), self._is_again(best))
 
     def _is_again(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each of some sales would be a repeat purchase of the user, shape (n_users, k)."""
         is_again = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
         is_again[self.again] = True
         return np.take_along_axis(is_again, best, axis=1)
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Return which photo of each of some sales suits the user's themes, shape (n_users, k); else 0, the cover."""
+        """Return the position of the photo of some sales to show to each user, shape (n_users, k); 0 is the cover."""
         scorer, covers = self.ranker.scorer, self.ranker.covers
         if covers is None or IMAGES not in scorer.names:
             return np.zeros(best.shape, np.int16)
@@ -117,7 +131,7 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
     Args:
         scores: Shape (n_users, n_sales), without nan.
-        k: Columns kept, all where there are fewer.
+        k: Number of columns per row; all if there are fewer.
     """
     n_sales = scores.shape[1]
     k = min(k, n_sales)

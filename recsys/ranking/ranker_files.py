@@ -1,4 +1,4 @@
-"""A ranker as files that a snapshot carries: arrays that the service maps into memory, and its processes share."""
+"""The files of a ranker inside a snapshot: arrays that the service maps into memory, shared by its processes."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.gallery import Gallery
 
 RANKER = "ranker"
-"""The name of the folder in a snapshot."""
+"""Name of the ranker's folder in a snapshot."""
 
 _DESCRIPTION = "ranker.json"
 _META_MODELS = "meta_models.json"
-_AGAIN = "write the snapshot again with 'recsys nightly'"
+_ADVICE = "write the snapshot again with 'recsys nightly'"
 
 
 class _Description(BaseModel):
@@ -36,17 +36,17 @@ class _Description(BaseModel):
     sale_ids: list[str]
     themes: list[str]
     arrays: dict[str, tuple[str, tuple[int, ...]]]
-    """Type and shape of each array by its path."""
+    """Type and shape of each array by path."""
 
 
 _Parts = Mapping[str, Mapping[str, np.ndarray]]
-"""Arrays of the sales, of the photos and of each recommender."""
+"""Arrays by name, of each part: `sales`, `photos`, and each recommender by name."""
 
 
 def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: RecommenderSettings) -> None:
     """Write a ranker into an empty folder."""
     scorer, gallery = ranker.scorer, catalogue.gallery
-    parts = _parts(scorer, catalogue)
+    parts = _arrays_by_part(scorer, catalogue)
     arrays = {f"{part}/{name}": values for part, some in parts.items() for name, values in some.items()}
     description = _Description(
         as_of=scorer.horizon.as_of,
@@ -61,13 +61,13 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
     versions = {META: ranker.meta_model, **ranker.other_versions}
     (folder / _META_MODELS).write_text(meta_models_to_json(versions), "utf-8")
     for path, values in arrays.items():
-        file = _file(folder, path)
+        file = _array_file(folder, path)
         file.parent.mkdir(exist_ok=True)
         np.save(file, values, allow_pickle=False)
 
 
 def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
-    """Read a ranker, and the sales that its users' histories tell of; of these without words.
+    """Return a ranker and the catalogue that users' histories refer to; the catalogue is without texts and attributes.
 
     Raises:
         SnapshotError: If a file is missing, damaged or of another version of the recommenders.
@@ -76,22 +76,22 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
         description = _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False)
         meta_models = meta_models_from_json((folder / _META_MODELS).read_bytes())
         parts = _read_parts(folder, description)
-        catalogue = _catalogue(parts, description)
+        catalogue = _catalogue_of_parts(parts, description)
         horizon = Horizon(description.as_of, description.until, parts["sales"]["horizon"])
         found = recommenders(description.recommenders, catalogue)
         names = [recommender.name for recommender in found]
         for features in (description.features, *(each.features for each in meta_models.values())):
             if features != names:
-                raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_AGAIN}")
+                raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_ADVICE}")
         models = [each.load(parts.get(each.name, {}), horizon) for each in found]
         covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
         meta_model = meta_models.pop(META)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise SnapshotError(f"{folder} holds no ranker ({error}): {_AGAIN}") from None
+        raise SnapshotError(f"{folder} holds no ranker ({error}): {_ADVICE}") from None
     return Ranker(Scorer(horizon, found, models), meta_model, covers, meta_models), catalogue
 
 
-def _parts(scorer: Scorer, catalogue: Catalogue) -> _Parts:
+def _arrays_by_part(scorer: Scorer, catalogue: Catalogue) -> _Parts:
     parts: dict[str, Mapping[str, np.ndarray]] = {
         "sales": {
             "opens_at": catalogue.opens_at,
@@ -108,7 +108,7 @@ def _parts(scorer: Scorer, catalogue: Catalogue) -> _Parts:
     return parts
 
 
-def _catalogue(parts: _Parts, description: _Description) -> Catalogue:
+def _catalogue_of_parts(parts: _Parts, description: _Description) -> Catalogue:
     sales = parts["sales"]
     nothing: list[str] = []
     without_photos = Catalogue(
@@ -126,19 +126,19 @@ def _read_parts(folder: Path, description: _Description) -> _Parts:
     parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for path, (kind, shape) in description.arrays.items():
         part, _, name = path.partition("/")
-        values = parts[part][name] = _array(_file(folder, path))
+        values = parts[part][name] = _read_array(_array_file(folder, path))
         if (values.dtype.str, values.shape) != (kind, shape):
             raise ValueError(f"{path} is {values.dtype.str} {values.shape}, must be {kind} {shape}")
     return parts
 
 
-def _array(file: Path) -> np.ndarray:
-    # Not np.load, which takes archives and pickles too.
+def _read_array(file: Path) -> np.ndarray:
+    # Not np.load, which accepts archives and pickles too.
     if file.stat().st_size < 1 << 16:
         with file.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
     return np.lib.format.open_memmap(file, mode="r").view(np.ndarray)  # indexing a np.memmap costs 10 times as much
 
 
-def _file(folder: Path, path: str) -> Path:
+def _array_file(folder: Path, path: str) -> Path:
     return folder / f"{path}.npy"

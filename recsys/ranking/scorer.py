@@ -1,4 +1,4 @@
-"""The one scoring path: training set, nightly pass and service all get their features here."""
+"""The scoring path shared by training set, night and service: histories → features of the meta-model."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from recsys.shop.histories import Histories
 
 @dataclass(frozen=True)
 class Scorer:
-    """Every recommender fitted as of the same instant."""
+    """All recommenders, fitted as of the same instant."""
 
     horizon: Horizon
     recommenders: list[Recommender]
@@ -25,7 +25,7 @@ class Scorer:
 
     @classmethod
     def load(cls, recommenders: list[Recommender], arrays: Mapping[str, bytes], horizon: Horizon) -> "Scorer":
-        """Make a scorer of the saved arrays of each recommender by name; one without any needs none."""
+        """Return the scorer of saved arrays by recommender name; a recommender without arrays may be absent."""
         models = [each.load(unpack(arrays[each.name]) if each.name in arrays else {}, horizon) for each in recommenders]
         return cls(horizon, recommenders, models)
 
@@ -36,34 +36,35 @@ class Scorer:
 
     @cached_property
     def reasons(self) -> list[str]:
-        """What can speak for a sale: every feature, then `feature/detail` for each detail that one can be traced to."""
+        """All reasons for a sale: every feature, then `feature/detail` for each detail that one can be traced to."""
         return [
             *self.names,
-            *(f"{self.names[number]}/{detail}" for number, _, details in self._traces for detail in details),
+            *(f"{self.names[number]}/{detail}" for number, _, details in self._traceable for detail in details),
         ]
 
     @cached_property
-    def _traces(self) -> list[tuple[int, Traceable, Sequence[str]]]:
+    def _traceable(self) -> list[tuple[int, Traceable, Sequence[str]]]:
+        """The number, the model and the details of each feature that can be traced to a detail."""
         pairs = ((number, model) for number, model in enumerate(self.models) if isinstance(model, Traceable))
         return [(number, model, model.details) for number, model in pairs if model.details]
 
     def with_details(self, reasons: NDArray[np.int16], histories: Histories, sales: NDArray[np.int64]) -> None:
-        """Put in place of features, where one can be traced to a detail, the number of that detail in `reasons`.
+        """Replace features that can be traced to a detail by that detail, in place.
 
         Args:
-            reasons: Shape (n_users, k), numbers of features; changed in place.
+            reasons: Shape (n_users, k), numbers of features; numbers in `self.reasons` afterwards.
             histories: Of the users.
             sales: Shape (n_users, k), columns of the horizon.
         """
         first = len(self.recommenders)
-        for number, model, details in self._traces:
-            users, places = np.nonzero(reasons == number)
-            traced = model.trace(histories, users, sales[users, places])
-            reasons[users, places] = np.where(traced >= 0, first + traced, number)
+        for number, model, details in self._traceable:
+            users, positions = np.nonzero(reasons == number)
+            traced = model.trace(histories, users, sales[users, positions])
+            reasons[users, positions] = np.where(traced >= 0, first + traced, number)
             first += len(details)
 
     def score(self, name: str, histories: Histories) -> NDArray[np.float32]:
-        """Score by one recommender alone, shape (n_users, n_horizon)."""
+        """Return the scores of one recommender, shape (n_users, n_horizon)."""
         scores = self.models[self.names.index(name)].score(histories)
         return np.broadcast_to(scores, (len(histories), len(self.horizon)))
 
@@ -71,21 +72,20 @@ class Scorer:
         """Return the features of the meta-model in the order of `names`.
 
         Returns:
-            For each feature float32 that broadcasts to (n_users, n_horizon). A feature that differs from sale to
-            sale is relative to its mean over the horizon: a heavy user's scores are all high, and that says nothing
-            of any one sale.
+            float32 per feature that broadcasts to (n_users, n_horizon). A feature that differs between sales is centred
+            on its mean over the horizon: a heavy user's scores are all high, which distinguishes no sale.
         """
         if len(histories) == 1:
             return self._features_of_one(histories)
         return [
             self._shared_features[number]
             if number in self._shared_features
-            else _feature(model.score(histories), self.recommenders[number].gain)
+            else _feature_of_scores(model.score(histories), self.recommenders[number].gain)
             for number, model in enumerate(self.models)
         ]
 
     def _features_of_one(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the features of a single user as one array: taken together, they take a fifth of the calls."""
+        """Return the features of a single user as one array, (n_features, 1, n_horizon): a fifth of the numpy calls."""
         features = np.empty((len(self.models), len(self.horizon)), np.float32)
         centred = []
         for number, model in enumerate(self.models):
@@ -96,46 +96,46 @@ class Scorer:
                 features[number] = scores
                 if scores.shape[1] > 1:
                     centred.append(number)
-        rows, gains = self._gains
-        features[rows] = np.log1p(features[rows] * gains)
+        rows, scales = self._scales
+        features[rows] = np.log1p(features[rows] * scales)
         features[centred] -= np.add.reduce(features[centred], axis=1, keepdims=True) / np.float32(len(self.horizon))
         return features[:, None, :]
 
     @cached_property
-    def _gains(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The personal features that have a gain, and their gains, shape (n, 1)."""
+    def _scales(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The numbers of the personal features that have a scale, and their scales, shape (n, 1)."""
         pairs = enumerate(self.recommenders)
-        gains = {number: each.gain for number, each in pairs if each.is_personal and each.gain}
-        return np.array(list(gains), np.intp), np.array(list(gains.values()), np.float32)[:, None]
+        scales = {number: each.gain for number, each in pairs if each.is_personal and each.gain}
+        return np.array(list(scales), np.intp), np.array(list(scales.values()), np.float32)[:, None]
 
     @cached_property
     def _shared_features(self) -> dict[int, NDArray[np.float32]]:
-        """The features that are the same for all users, computed once."""
+        """The features that are the same for all users, by number."""
         nobody = Histories.of_nobody_known(self.horizon.as_of, 1)
         pairs = enumerate(zip(self.recommenders, self.models, strict=True))
         return {
-            number: _feature(model.score(nobody), recommender.gain)
+            number: _feature_of_scores(model.score(nobody), recommender.gain)
             for number, (recommender, model) in pairs
             if not recommender.is_personal
         }
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Write arrays as an npz file in memory."""
+    """Return arrays as the bytes of an npz file."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """Read arrays that `pack` wrote; an array of objects is refused, since it would run foreign code."""
+    """Return the arrays that `pack` wrote; arrays of Python objects are refused, since unpickling may execute code."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return dict(arrays)
 
 
-def _feature(scores: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
-    if gain:
-        scores = scores * np.float32(gain)
+def _feature_of_scores(scores: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    if scale:
+        scores = scores * np.float32(scale)
         scores += 1
         np.log(scores, out=scores)
     if scores.shape[1] > 1:

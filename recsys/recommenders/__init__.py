@@ -1,4 +1,4 @@
-"""The recommenders, and the one list of them that every caller uses."""
+"""The recommenders, and the list of them that all callers share."""
 
 from pydantic import Field
 
@@ -23,11 +23,11 @@ __all__ = ["OVER_PHOTOS", "Model", "Recommender", "RecommenderSettings", "Statis
 
 
 OVER_PHOTOS = (IMAGES, "taste_images")
-"""The recommenders that only a shop with photos has."""
+"""Names of the recommenders that need photos."""
 
 
 class RecommenderSettings(StepSettings):
-    """The recommenders; `without` leaves some out."""
+    """Settings of each recommender; those named in `without` are left out."""
 
     popularity: PopularitySettings = PopularitySettings()
     popularity_day: PopularitySettings = PopularitySettings(half_life_days=0.5)
@@ -43,9 +43,9 @@ class RecommenderSettings(StepSettings):
 
 
 def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Recommender]:
-    """Return every recommender in use, in the order of the features of the meta-model.
+    """Return the recommenders in use, in the order of the features of the meta-model.
 
-    A shop without photos has no recommender over them.
+    Recommenders over photos are left out where no photo of the shop has a theme.
     """
     metadata = content_metadata(settings.content_metadata, catalogue)
     text = content_text(settings.content_text, catalogue)

@@ -1,4 +1,4 @@
-"""What every recommender is: additive statistics over users, a fit, and plain arrays that score blocks."""
+"""The interface of recommenders: additive statistics over users, a fit, and plain arrays that score blocks of users."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -15,20 +15,21 @@ Statistics = dict[str, NDArray[np.float32]]
 
 
 DENSE = "dense"
-"""A further array of a model that scores by similarities, shape (n_sales, n_horizon); made of the others if absent.
+"""The name of a further array of a model that scores by similarities, shape (n_sales, n_horizon).
 
-The service gets it written out, so that its processes share one copy.
+It is computed from the model's other arrays if absent; the service gets it in a file, so that its processes share one
+copy.
 """
 
 
 def sparse_arrays(matrix: csr_matrix) -> dict[str, np.ndarray]:
-    """Return a matrix of sales and features, row by row, as the arrays that `sparse_matrix` reads."""
+    """Return a matrix (n_sales, n_features), row by row, as the arrays that `sparse_matrix` reads."""
     parts = {"data": matrix.data, "features": matrix.indices, "offsets": matrix.indptr}
     return {**parts, "shape": np.array(matrix.shape)}
 
 
 def sparse_matrix(arrays: Mapping[str, np.ndarray]) -> csr_matrix:
-    """Return the matrix of such arrays, which are not copied."""
+    """Return the matrix that `sparse_arrays` was given; the arrays are not copied."""
     return csr_matrix((arrays["data"], arrays["features"], arrays["offsets"]), shape=tuple(arrays["shape"]))
 
 
@@ -45,56 +46,60 @@ class Model(Protocol):
         ...
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything that `Recommender.load` needs, as arrays without objects."""
+        """Return everything that `Recommender.load` needs, as arrays without Python objects."""
         ...
 
 
 @runtime_checkable
 class Traceable(Protocol):
-    """A model that can say in words what a score comes from."""
+    """A model that can name the feature of a sale that contributes most to its score."""
 
     @property
     def details(self) -> Sequence[str]:
-        """What a score can be traced to; empty where there is nothing to name."""
+        """The names of the features that a score can be traced to; empty if they have no names for users to read."""
         ...
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return for pairs of a user and a column of the horizon which of `details` adds most to the score, or -1."""
+        """Return for each pair of a user and a column of the horizon the number of the detail that contributes most.
+
+        Returns:
+            Numbers in `details`, -1 where none contributes.
+        """
         ...
 
 
 class Recommender(Protocol):
-    """One kind of evidence of what a user will buy; its score makes one feature of the meta-model.
+    """Scores sales for users from one kind of evidence; its score becomes one feature of the meta-model.
 
-    The feature is log(1 + gain * score), which tames heavy tails, or the score itself where gain is 0.
+    The feature is log(1 + scale * score), which compresses heavy tails, or the score itself if the scale, `gain`, is 0.
     """
 
     @property
     def name(self) -> str:
-        """Name of recommender, feature and policy."""
+        """Name of the recommender, of its feature and of its policy."""
         ...
 
     @property
     def gain(self) -> float:
-        """At least 0; scores of a recommender with a gain must not be negative."""
+        """The scale of scores in the logarithm, at least 0; if it is above 0, scores must not be negative."""
         ...
 
     @property
     def counted_by(self) -> str:
-        """Name of the recommender whose statistics it is fitted to: its own, or that of one that counts the same."""
+        """Name of the recommender whose statistics it is fitted to: its own, or one that counts the same."""
         ...
 
     @property
     def is_personal(self) -> bool:
-        """Whether scores differ from user to user."""
+        """Whether scores differ between users."""
         ...
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
-        """Return the statistics of some users; empty if the recommender learns from the sales alone."""
+        """Return the statistics of a block of users; empty if the recommender learns from the sales alone."""
         ...
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> Model:
-        """Fit to the statistics of all users."""
+        """Return the model fitted to the statistics of all users."""
         ...
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> Model:

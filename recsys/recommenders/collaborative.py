@@ -1,4 +1,4 @@
-"""Collaborative filtering: sales that the same users looked at."""
+"""Item-item collaborative filtering: sales that the same users looked at."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from recsys.shop.histories import Histories
 
 
 class CollaborativeSettings(StepSettings):
-    """Item-item collaborative filtering."""
+    """Settings of item-item collaborative filtering."""
 
     half_life_days: float = Field(14.0, gt=0)
-    """An event weighs half after so many days."""
+    """Half-life of the weight of an event, in days."""
     purchase_weight: float = Field(3.0, ge=0)
-    """A purchase weighs as much as so many visits."""
+    """Weight of a purchase; a visit has weight 1."""
     shrinkage: float = Field(10.0, ge=0)
-    """So many imaginary users without the other sale damp rare pairs."""
+    """Shrinkage: this number of users is added to the denominator of a similarity, which lowers that of rare pairs."""
     neighbours: int = Field(200, ge=1)
-    """Sources kept for each target sale, the most similar ones."""
+    """Number of source sales kept for each target sale, the most similar ones."""
 
 
 class Measure(NamedTuple):
-    """How much the users of the one and of the other sale count against the users of both."""
+    """The powers of the source's and the target's number of users in the denominator of a similarity."""
 
     source_power: float
     target_power: float
@@ -38,9 +38,9 @@ class Measure(NamedTuple):
 
 COSINE = Measure(0.5, 0.5)
 CONDITIONAL = Measure(1.0, 0.0)
-"""The share of the source's users who saw the target too: leans to popular targets."""
+"""Conditional probability, the share of the source's users who saw the target too: favours popular targets."""
 LIFT = Measure(1.0, 1.0)
-"""How many times more often both were seen than by chance, in a unit of its own: leans to rare targets."""
+"""Lift, how often both were seen over how often they would be by chance, up to a factor: favours rare targets."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Collaborative:
 
     score(u, j) = sum over sales i of u's history of weight(u, i) * similarity(i, j), i != j;
     similarity(i, j) = users of both / (users(i)^s * users(j)^t * m^(1 - s - t) + shrinkage), s and t being the powers
-    of source and target, m the mean number of users of a sale that anybody saw. One measure is no better than
-    another: the meta-model finds how far to lean to what is popular.
+    of source and target, m the mean number of users of the sales that have any. Which measure is best differs from
+    shop to shop: the meta-model learns how much to favour popular sales.
     Reference: recsys/sql/sale_similarities.sql, collaborative_scores.sql.
 
     Source:
         Sarwar et al. 2001, sec. 3.1.1, for the cosine; Deshpande and Karypis 2004, sec. 4.2, for the conditional
-        probability. Unlike both, users are counted, not ratings; all is shrunk; and neighbours are kept per target,
-        not per source, so that each open sale keeps its best evidence.
+        probability. Unlike both, users are counted, not ratings; all similarities are shrunk; and neighbours are kept
+        per target, not per source, so that each open sale keeps its best evidence.
     """
 
     settings: CollaborativeSettings
@@ -68,18 +68,18 @@ class Collaborative:
     counted_by: str = "collaborative"
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
-        """Count users: `users` (n_sales,) who saw a sale, `pairs` (n_sales, n_horizon) who saw both."""
+        """Count the `users` (n_sales,) who saw a sale, and as `pairs` (n_sales, n_horizon) those who saw both."""
         seen = histories.seen()
         pairs = (seen.T @ seen[:, horizon.sales]).toarray()
         return {"users": np.asarray(seen.sum(axis=0), np.float32).ravel(), "pairs": pairs}
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "CollaborativeModel":
-        """Keep the most similar sources of each target, ties by sale."""
+        """Return the model of the most similar sources of each target, ties by sale."""
         users, pairs = statistics["users"], statistics["pairs"].copy()
         pairs[horizon.sales, np.arange(len(horizon))] = 0
         source, target = self.measure
-        scale = users[users > 0].mean() if users.any() else 1.0
-        norms = np.outer(users**source, users[horizon.sales] ** target * scale ** (1 - source - target))
+        mean_users = users[users > 0].mean() if users.any() else 1.0
+        norms = np.outer(users**source, users[horizon.sales] ** target * mean_users ** (1 - source - target))
         norms += np.float32(self.settings.shrinkage)
         similarities = np.divide(pairs, norms, out=pairs, where=norms > 0)
         return CollaborativeModel(self.settings, prune_columns(similarities, self.settings.neighbours))
@@ -92,7 +92,7 @@ class Collaborative:
 
 
 class CollaborativeModel:
-    """Similarities of sources to targets as arrays."""
+    """Similarities of source sales to target sales as arrays."""
 
     def __init__(
         self, settings: CollaborativeSettings, similarities: csc_matrix, dense: NDArray[np.float32] | None = None
@@ -107,35 +107,35 @@ class CollaborativeModel:
         return self.similarities.toarray(order="C") if self._given is None else self._given
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Sum the similarities to the sales of each history."""
+        """Return the sum of the similarities to the sales of each history, weighted by event."""
         return histories.sums(
             histories.weights(self.settings.half_life_days, self.settings.purchase_weight), self.dense
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the similarities column by column."""
-        kept = self.similarities
-        return {"data": kept.data, "sources": kept.indices, "offsets": kept.indptr}
+        similarities = self.similarities
+        return {"data": similarities.data, "sources": similarities.indices, "offsets": similarities.indptr}
 
 
 def prune_columns(similarities: NDArray[np.float32], k: int) -> csc_matrix:
-    """Keep the k largest positive values of each column, ties by row.
+    """Return the k largest positive values of each column, ties by row.
 
     Args:
         similarities: Shape (n_sources, n_targets).
-        k: Values kept per column, at least 1.
+        k: Number of values per column, at least 1.
 
     Returns:
         A matrix of the same shape, rows ascending within a column.
     """
-    columns = [_largest(column, k) for column in similarities.T]
+    columns = [_rows_of_largest(column, k) for column in similarities.T]
     offsets = np.concatenate(([0], np.cumsum([len(rows) for rows in columns]))).astype(np.int64)
     rows = np.concatenate(columns).astype(np.int32) if columns else np.empty(0, np.int32)
     data = similarities[rows, np.repeat(np.arange(len(columns)), np.diff(offsets))]
     return csc_matrix((data, rows, offsets), shape=similarities.shape)
 
 
-def _largest(column: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def _rows_of_largest(column: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Return the rows, ascending, of the k largest positive values, ties by row."""
     positive = np.flatnonzero(column > 0)
     if len(positive) <= k:

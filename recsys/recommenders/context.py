@@ -1,4 +1,4 @@
-"""Context: what is known of the user, the sale and the two together, without any other user."""
+"""Context features: what is known of the user, of the sale and of both together, without any other user."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from recsys.shop.histories import Histories
 
 
 class ContextSettings(StepSettings):
-    """The context features."""
+    """Settings of the context features."""
 
     own_half_life_days: float = Field(3.0, gt=0)
-    """A user's own visit of a sale weighs half after so many days."""
+    """Half-life of the weight of a user's own visit of a sale, in days."""
     repeat_half_life_days: float = Field(30.0, gt=0)
-    """A user's own purchase of a sale weighs half after so many days."""
+    """Half-life of the weight of a user's own purchase of a sale, in days."""
     habit_fade: float = Field(0.8, gt=0, le=1)
-    """Of the days on which a user bought, each counts so many times the one after it."""
+    """Weight of a day on which a user bought, as a share of the weight of the next such day."""
     price_half_life_days: float = Field(30.0, gt=0)
-    """A price that a user looked at weighs half after so many days."""
+    """Half-life of the weight of a price that a user looked at, in days."""
 
 
 Score = Callable[[Histories, Horizon], NDArray[np.float32]]
@@ -33,7 +33,7 @@ Score = Callable[[Histories, Horizon], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Context:
-    """A feature that needs no fitting."""
+    """A recommender that needs no fitting: its score is a function of histories and horizon."""
 
     name: str
     score: Score
@@ -46,15 +46,15 @@ class Context:
         return self.name
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
-        """Return nothing."""
+        """Return no statistics."""
         return {}
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "ContextModel":
-        """Bind the feature to a horizon."""
+        """Return the feature of a horizon."""
         return ContextModel(self.score, horizon)
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "ContextModel":
-        """Bind the feature to a horizon."""
+        """Return the feature of a horizon."""
         return ContextModel(self.score, horizon)
 
 
@@ -70,15 +70,14 @@ class ContextModel:
         return self.score_horizon(histories, self.horizon)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return nothing."""
+        """Return no arrays."""
         return {}
 
 
 def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Context]:
-    """Return the context features, in the order in which they are shown.
+    """Return the context features in the order of the meta-model's features.
 
-    What counts the user's own events counts up to `as_of`, as in training; the price that he is used to follows his
-    running session.
+    Counts of the user's own events end at `as_of`, as in training; the user's usual price includes the running session.
     """
     logs = log_prices(catalogue.prices)
 
@@ -133,8 +132,8 @@ def price_gaps(
 ) -> NDArray[np.float32]:
     """Return |log(price / the user's usual price)|, shape (n_users, n_horizon).
 
-    The usual price is the decayed geometric mean of the prices of his events. Where it or the price is unknown, the
-    gap is 0.
+    The usual price is the decayed geometric mean of the prices of the user's events. The gap is 0 where either price is
+    unknown.
     """
     event_logs = logs[histories.sales]
     is_known = event_logs == event_logs  # not nan
@@ -152,4 +151,4 @@ def _sums_per_user(histories: Histories, values: NDArray[np.float64]) -> NDArray
     if len(histories) == 1:
         return values.sum(dtype=np.float64, keepdims=True)
     sums = np.bincount(histories.user_of_event(), weights=values, minlength=len(histories))
-    return sums.astype(np.float64, copy=False)  # without a single event bincount gives integers, which hold no nan
+    return sums.astype(np.float64, copy=False)  # without any event bincount returns integers, which cannot hold nan

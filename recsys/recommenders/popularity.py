@@ -16,24 +16,24 @@ from recsys.shop.histories import Histories
 
 
 class PopularitySettings(StepSettings):
-    """Recent visits and purchases a day, smoothed towards the attributes of the sale."""
+    """Settings of recent visits and purchases per day, shrunk towards the rate of the sale's attributes."""
 
     half_life_days: float = Field(2.0, gt=0)
-    """An event weighs half after so many days."""
+    """Half-life of the weight of an event, in days."""
     purchase_weight: float = Field(5.0, ge=0)
-    """A purchase weighs as much as so many visits."""
+    """Weight of a purchase; a visit has weight 1."""
     prior_days: float = Field(0.5, gt=0)
-    """A sale's own rate counts half once it was open so many days."""
+    """Weight of the prior, in days open: a sale open for this long has half the weight on its own rate."""
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """How many times the shop's usual rate a sale is looked at, smoothed towards what its attributes let expect.
+    """The rate of events of a sale relative to that of the shop, shrunk towards the rate of its attributes.
 
     score(j) = rate(j) / rate of the shop;
     rate(j) = (events(j) + prior_days * expected(j)) / (days open(j) + prior_days), events and days with the same
-    decay. expected(j) is the geometric mean over j's attributes of the attribute's own rate, smoothed alike towards
-    the shop's rate: a sale that opened this morning has a value.
+    decay. expected(j) is the geometric mean over j's attributes of the attribute's own rate, shrunk in the same way
+    towards the shop's rate: so a sale that opened this morning has a rate too.
     """
 
     settings: PopularitySettings
@@ -49,13 +49,13 @@ class Popularity:
         return self.name
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
-        """Add up decayed `events` of each sale, shape (n_sales,)."""
+        """Return the decayed number of `events` of each sale, shape (n_sales,)."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
         events = np.bincount(histories.sales, weights, minlength=histories.n_sales)
         return {"events": events.astype(np.float32)}
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "PopularityModel":
-        """Turn events into rates."""
+        """Return the model of the rates of the sales of the horizon."""
         events = statistics["events"].astype(np.float64)
         days = decayed_days_open(self.catalogue, horizon.as_of, self.settings.half_life_days)
         prior = self.settings.prior_days
@@ -74,7 +74,7 @@ class Popularity:
 
 @dataclass(frozen=True)
 class PopularityModel:
-    """Rate of each sale of the horizon, the shop's being 1."""
+    """Rate of each sale of the horizon relative to the shop's."""
 
     rates: NDArray[np.float32]  # (n_horizon,)
 
@@ -88,7 +88,7 @@ class PopularityModel:
 
 
 def decayed_days_open(catalogue: Catalogue, as_of: int, half_life_days: float) -> NDArray[np.float64]:
-    """Return the days that each sale was open before as_of, a day long ago counting less, shape (n_sales,).
+    """Return the decayed number of days that each sale was open before as_of, shape (n_sales,).
 
     This is the integral of 2^(-age / half life) over the time open.
     """

@@ -1,4 +1,4 @@
-"""Taste: how much more often than others a user looks at what a sale has."""
+"""Taste: how much more often than other users a user looks at the features of a sale."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,35 +16,35 @@ from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
 
 _GRID = np.concatenate(([0.0], np.geomspace(0.1, 1e6, 256)))
-"""Weights of a user's events at which what is expected of him is computed; between them it is interpolated, to 0.001 a
-feature: for words, each user's own logarithms would take a hundred times as long."""
+"""Total weights of a user's events at which the expected part of a score is computed; between them it is interpolated,
+with an error of at most 0.001 per feature: for words, each user's own logarithms would take 100 times as long."""
 
 
 class TasteSettings(StepSettings):
-    """Tastes for attributes, words and themes of photos."""
+    """Settings of tastes for attributes, words and themes of photos."""
 
     half_life_days: float = Field(90.0, gt=0)
-    """An event weighs half after so many days."""
+    """Half-life of the weight of an event, in days."""
     purchase_weight: float = Field(3.0, ge=0)
-    """A purchase weighs as much as so many visits."""
+    """Weight of a purchase; a visit has weight 1."""
     prior_events: float = Field(1.0, gt=0)
-    """A taste is believed in once it was seen, or could have been expected, clearly more often than so many times."""
+    """Strength of the gamma prior, in events: it is added to the seen and to the expected number."""
     min_sales: int = Field(5, ge=1)
-    """A feature counts once so many known sales have it."""
+    """Features that fewer known sales have are left out."""
 
 
 @dataclass(frozen=True)
 class Taste:
-    """Log-odds of a user for the features of a sale, by a naive Bayes model of what he looks at.
+    """Log-odds of a user for the features of a sale, by a naive Bayes model of the sales that the user looks at.
 
     score(u, j) = sum over features f of j of value(j, f) * log((seen(u, f) + a) / (expected(u, f) + a)), a being
-    `prior_events`; seen adds up weight * value over u's events, expected is the weight of all of them times the share
-    of f in the events of all users. A cosine says what a user looks at; this says what he looks at more than others
-    do, and what he passes by.
+    `prior_events`; seen is the sum of weight * value over u's events, expected is the weight of all of them times the
+    share of f in the events of all users. A cosine measures what a user looks at; this measures what they look at more
+    often, or less often, than other users.
     Reference: recsys/sql/taste_scores.sql.
 
     Source:
-        DuMouchel 1999, sec. 3, for the shrunk ratio of seen and expected; a single gamma prior of mean 1.
+        DuMouchel 1999, sec. 3, for the shrunk ratio of seen to expected; a single gamma prior of mean 1.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Taste:
     counted_by: str = "taste_metadata"
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
-        """Add up decayed `events` of each sale, shape (n_sales,)."""
+        """Return the decayed number of `events` of each sale, shape (n_sales,)."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
         events = np.bincount(histories.sales, weights, minlength=histories.n_sales)
         return {"events": events.astype(np.float32)}
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "TasteModel":
-        """Find each feature's share of all events; those of sales that are not known yet count for nothing."""
-        values = self._values(self.catalogue.opens_at < horizon.until)
+        """Return the model with each feature's share of all events; sales that are not known yet have no features."""
+        values = self._feature_values(self.catalogue.opens_at < horizon.until)
         events = statistics["events"].astype(np.float64)
         shares = (values.T @ events) / max(events.sum(), 1e-9)
         return TasteModel(self.settings, values, shares.astype(np.float32), horizon, self.content.details)
@@ -73,12 +73,12 @@ class Taste:
         values, shares, details = sparse_matrix(arrays), arrays["shares"], self.content.details
         return TasteModel(self.settings, values, shares, horizon, details, arrays.get(DENSE))
 
-    def _values(self, known: NDArray[np.bool_]) -> csr_matrix:
-        """Return 1 for each attribute or word that a known sale has, and for photos the share of each theme."""
+    def _feature_values(self, known: NDArray[np.bool_]) -> csr_matrix:
+        """Return 1 for each attribute or word that a known sale has, or the share of each theme of its photos."""
         counts = (diags_array(known.astype(np.float32)) @ self.content.features.counts).tocsr()
         counts.eliminate_zeros()
         frequent = np.bincount(counts.indices, minlength=counts.shape[1]) >= self.settings.min_sales
-        if self.content.details:  # themes: all photos of a sale together count once
+        if self.content.details:  # themes: a sale's shares of themes sum to 1
             sums = np.asarray(counts.sum(axis=1)).ravel()
             counts.data /= np.repeat(np.where(sums > 0, sums, 1), np.diff(counts.indptr))
         else:
@@ -89,7 +89,7 @@ class Taste:
 
 
 class TasteModel:
-    """What sales have, and how common it is, as arrays; the taste of a user is found when he is scored."""
+    """Features of all sales and their shares as arrays; a user's taste is computed when the user is scored."""
 
     def __init__(
         self,
@@ -109,50 +109,51 @@ class TasteModel:
 
     @cached_property
     def dense(self) -> NDArray[np.float32]:
-        """What the sales of the horizon have, shape (n_features, n_horizon)."""
+        """The features of the sales of the horizon, shape (n_features, n_horizon)."""
         if self._given is not None:
             return self._given
         return np.ascontiguousarray(self.values[self._horizon.sales].T.toarray())
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the log-odds; 0 for a user of whom nothing is known."""
+        """Return the log-odds; 0 for a user without events."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
         if len(histories) == 1:
             seen = weighted_row_sum(self.values, histories.sales, weights)
-            found = np.flatnonzero(seen)
-            scores = self._logs(seen[found]).astype(np.float32)[None, :] @ self.dense[found]
+            features = np.flatnonzero(seen)
+            scores = self._shrunk_logs(seen[features]).astype(np.float32)[None, :] @ self.dense[features]
             return scores - self._expected(weights.sum(keepdims=True))
         matrix = histories.matrix(weights)
-        liked = matrix @ self.values
-        liked.data = self._logs(liked.data)
-        return liked @ self.dense - self._expected(np.asarray(matrix.sum(axis=1), np.float32).ravel())
+        logs = matrix @ self.values
+        logs.data = self._shrunk_logs(logs.data)
+        return logs @ self.dense - self._expected(np.asarray(matrix.sum(axis=1), np.float32).ravel())
 
-    def _logs(self, counts: NDArray) -> NDArray:
+    def _shrunk_logs(self, counts: NDArray) -> NDArray:
+        """Return log((count + a) / a), a being `prior_events`."""
         return np.log1p(counts / self.settings.prior_events)
 
     def _expected(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the score would be if users looked at all as others do, shape (n_users, n_horizon)."""
-        places = np.interp(weights, _GRID, np.arange(len(_GRID)))
-        below = np.minimum(places.astype(np.int64), len(_GRID) - 2)
-        above = (places - below).astype(np.float32)[:, None]
-        return self._expected_at[below] * (1 - above) + self._expected_at[below + 1] * above
+        """Return the expected part of the score by the total weight of each user's events, (n_users, n_horizon)."""
+        positions = np.interp(weights, _GRID, np.arange(len(_GRID)))
+        below = np.minimum(positions.astype(np.int64), len(_GRID) - 2)
+        above = (positions - below).astype(np.float32)[:, None]
+        return self._expected_on_grid[below] * (1 - above) + self._expected_on_grid[below + 1] * above
 
     @cached_property
-    def _expected_at(self) -> NDArray[np.float32]:
-        """The same for each weight of the grid, shape (n_grid, n_horizon)."""
-        return self._logs(np.outer(_GRID, self.shares)).astype(np.float32) @ self.dense
+    def _expected_on_grid(self) -> NDArray[np.float32]:
+        """The expected part of the score at each weight of the grid, shape (n_grid, n_horizon)."""
+        return self._shrunk_logs(np.outer(_GRID, self.shares)).astype(np.float32) @ self.dense
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return for pairs of a user and a column of the horizon the feature that adds most to the score, or -1."""
+        """Return for each pair of user and column of the horizon the feature that adds most to the score, or -1."""
         if not len(users):
             return np.zeros(0, np.int64)
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
         matrix = histories.matrix(weights)
         seen, totals = (matrix @ self.values).toarray(), np.asarray(matrix.sum(axis=1)).ravel()
-        tastes = self._logs(seen) - self._logs(np.outer(totals, self.shares))
+        tastes = self._shrunk_logs(seen) - self._shrunk_logs(np.outer(totals, self.shares))
         added = tastes[users] * self.dense.T[sales]
         return np.where((added > 0).any(axis=1), added.argmax(axis=1), -1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what sales have row by row, and the shares."""
+        """Return the features of sales row by row, and the shares."""
         return {**sparse_arrays(self.values), "shares": self.shares}

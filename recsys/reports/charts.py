@@ -1,6 +1,7 @@
-"""Plots as SVG to stand inside a page: its colours are the page's, its texts are text.
+"""Plots as SVG elements of an HTML page.
 
-Colours are names of CSS variables, so that the page can be light or dark; what they say is said by shape too.
+Their colours are CSS variables of the page, so that it can be light or dark; whatever a colour says, a shape says too.
+Their text stays text.
 """
 
 import re
@@ -15,7 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, QUIET, LINE, GOOD, BAD, OPEN = (f"#00000{place}" for place in range(1, 7))
+INK, QUIET, LINE, GOOD, BAD, OPEN = (f"#00000{number}" for number in range(1, 7))
 _VARIABLES = {
     INK: "var(--ink)",
     QUIET: "var(--quiet)",
@@ -38,7 +39,7 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot, and the same in words."""
+    """A plot as SVG, the same in words, and its caption."""
 
     svg: str
     text: str
@@ -46,20 +47,20 @@ class Chart:
 
 
 def chart(draw: Callable[[], Figure], text: str, caption: str) -> Chart:
-    """Turn a figure into SVG for a page; ids are salted with the text, so that no two plots of a page share one."""
+    """Turn a figure into SVG; its ids are salted with the text, so that no two plots of an HTML page share one."""
     written = StringIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": text}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts draw it
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has it
         draw().savefig(written, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(text)}"', 1)
     svg = re.sub(r"<!--.*?-->\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # such as axes_1, in every plot
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # such as axes_1, which every plot has
     return Chart(re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], svg), text, caption)
 
 
-def lie_bare(axes: Axes) -> None:
-    """Leave of the frame only the line below."""
+def keep_bottom_spine(axes: Axes) -> None:
+    """Remove the frame but for the line below, and the ticks at the left."""
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(LINE)
@@ -68,5 +69,5 @@ def lie_bare(axes: Axes) -> None:
 
 
 def short(text: str, longest: int) -> str:
-    """Cut a text that is too long for its place."""
+    """Truncate a text to at most `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,4 +1,4 @@
-"""What reports have in common: sections of notes, plots and tables, and one page that opens from disk."""
+"""Common parts of the reports: sections of notes, plots and tables, in one HTML file that opens from disk."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ _SHARED = "recsys.reports"
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, the first columns are labels."""
+    """Cells as text; the first `labels` columns are labels, a long table is folded."""
 
     caption: str
     columns: tuple[str, ...]
@@ -23,7 +23,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report under one title."""
+    """A part of a report under its own title."""
 
     title: str
     notes: tuple[str, ...] = ()
@@ -31,12 +31,12 @@ class Section:
     tables: tuple[Table, ...] = ()
 
 
-def page(package: str, **values: Any) -> str:
-    """Fill the template `report.html` of a package, which extends `base.html` of this one.
+def render(package: str, **values: Any) -> str:
+    """Return the HTML of template `report.html` of a package, which extends `base.html` of this one.
 
     Args:
-        package: Its full name.
-        values: What the template names; texts are escaped.
+        package: Full name of the package.
+        values: The variables of the template; texts are escaped.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, ".") for name in (package, _SHARED)]),

@@ -1,4 +1,4 @@
-"""All sales as arrays: their positions in here are the column numbers of every matrix."""
+"""All sales as arrays: a sale's index in the catalogue is its column in every matrix over sales."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from recsys.shop.gallery import Gallery
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The sales in ascending order of `sale_id`, so that a tie broken by position is broken by id."""
+    """The sales in ascending order of `sale_id`, so that a tie broken by index is broken by id."""
 
     sale_ids: list[str]
     opens_at: NDArray[np.int64]  # microseconds UTC
@@ -24,14 +24,14 @@ class Catalogue:
     titles: list[str]
     attributes: list[dict[str, str]]
     gallery: Gallery | None = None
-    """The photos, where the shop has any."""
+    """The photos; None for a shop without any."""
 
     @classmethod
     def from_table(cls, sales: pa.Table) -> "Catalogue":
-        """Make a catalogue of the rows of table `sales`.
+        """Return the catalogue of the rows of table `sales`.
 
         Raises:
-            EmptyInputError: If there is no sale.
+            EmptyInputError: If the table has no row.
         """
         if sales.num_rows == 0:
             raise EmptyInputError("table 'sales' has 0 rows, needs at least 1: check the source with 'recsys validate'")
@@ -40,8 +40,8 @@ class Catalogue:
         descriptions = sales["description"].to_pylist()
         return cls(
             sale_ids=sales["sale_id"].to_pylist(),
-            opens_at=_micros(sales["opens_at"]),
-            closes_at=_micros(sales["closes_at"]),
+            opens_at=_to_micros(sales["opens_at"]),
+            closes_at=_to_micros(sales["closes_at"]),
             prices=sales["price"].cast(pa.float64()).to_numpy().astype(np.float64),
             texts=[
                 f"{title} {description or ''}".strip() for title, description in zip(titles, descriptions, strict=True)
@@ -56,16 +56,16 @@ class Catalogue:
 
     @cached_property
     def position(self) -> dict[str, int]:
-        """Position of each sale id."""
+        """Index of each sale id in the catalogue."""
         return {sale_id: position for position, sale_id in enumerate(self.sale_ids)}
 
     @property
     def has_themes(self) -> bool:
-        """Whether any photo shows a theme."""
+        """Whether the shop has photos with themes."""
         return self.gallery is not None and bool(self.gallery.theme_names)
 
     def with_open_sales(self, as_ofs: list[int], hours: float) -> list[int]:
-        """Return the instants that have a horizon: a shop was once closed, or not yet open."""
+        """Return the instants whose horizon has a sale; at others the shop was closed, or not open yet."""
         until = int(hours * HOUR)
         return [as_of for as_of in as_ofs if ((self.opens_at < as_of + until) & (self.closes_at > as_of)).any()]
 
@@ -73,7 +73,7 @@ class Catalogue:
         """Return the sales that are open at any instant of [as_of, as_of + hours).
 
         Raises:
-            EmptyInputError: If there is none.
+            EmptyInputError: If no sale is open.
         """
         until = as_of + int(hours * HOUR)
         sales = np.flatnonzero((self.opens_at < until) & (self.closes_at > as_of)).astype(np.int32)
@@ -98,15 +98,15 @@ class Horizon:
         return len(self.sales)
 
     def columns(self, sales: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Return the column of each of some sales, -1 for one that is not ranked."""
+        """Return the column of each sale, given by its index in the catalogue; -1 for one that is not ranked."""
         return self._column.take(sales, mode="clip")
 
     @cached_property
     def _column(self) -> NDArray[np.int64]:
-        column = np.full(self.sales[-1] + 2, -1)  # the last entry stands for all sales beyond
+        column = np.full(self.sales[-1] + 2, -1)  # the last entry, -1, is read for all later sales
         column[self.sales] = np.arange(len(self))
         return column
 
 
-def _micros(column: pa.ChunkedArray) -> NDArray[np.int64]:
+def _to_micros(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()

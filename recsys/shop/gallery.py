@@ -1,4 +1,4 @@
-"""The photos of all sales as arrays, with the themes that they show."""
+"""The photos of all sales as arrays, with the weights of their themes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Gallery:
-    """Photos sale by sale, each sale's in order of position; those of sale s are rows first[s] to first[s + 1]."""
+    """Photos in order of sale and position; those of sale s are rows first[s] <= row < first[s + 1]."""
 
     first: NDArray[np.int64]  # (n_sales + 1,)
     uris: list[str]
@@ -22,13 +22,13 @@ class Gallery:
     def from_tables(
         cls, photos: pa.Table, sale_themes: pa.Table, theme_names: list[str], position: Mapping[str, int]
     ) -> "Gallery":
-        """Make a gallery of the rows of tables `image_themes` and `sale_themes`.
+        """Return the gallery of the rows of tables `image_themes` and `sale_themes`.
 
         Args:
             photos: Table `image_themes`.
             sale_themes: Table `sale_themes`.
-            theme_names: The themes in the order of the columns of `photos`' weights.
-            position: Of each sale in the catalogue.
+            theme_names: The themes in the order of the weights in `photos`.
+            position: Index of each sale id in the catalogue.
         """
         photos = photos.sort_by([("sale_id", "ascending"), ("position", "ascending")])
         n_sales, n_themes = len(position), len(theme_names)
@@ -48,10 +48,10 @@ class Gallery:
         )
 
     def main_theme(self, sale: int) -> str | None:
-        """Return the theme that a sale's photos show most; None where they show none."""
+        """Return the theme with the largest weight in a sale's photos; None if they have no theme."""
         themes = self.sale_themes[sale]
         return self.theme_names[int(themes.argmax())] if themes.any() else None
 
     def photos(self, sale: int) -> tuple[str, ...]:
-        """Return the addresses of a sale's photos, its cover first."""
+        """Return the URIs of a sale's photos, its cover first."""
         return tuple(self.uris[self.first[sale] : self.first[sale + 1]])

@@ -1,4 +1,4 @@
-"""Users' events as arrays: blocks of whole histories, and the view of a block as of an instant."""
+"""Users' events as arrays: blocks of whole histories, and what was known of a block's users as of an instant."""
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ from recsys.settings import StepSettings
 
 
 class HistorySettings(StepSettings):
-    """Which of a user's events are looked at."""
+    """Which of a user's events are used."""
 
     days: int = Field(90, ge=1)
-    """Only events of so many days before as_of count."""
+    """Length of the window of events before as_of, in days."""
     max_events: int = Field(1000, ge=1)
-    """Only a user's latest so many events before as_of count: work grows with their square."""
+    """Maximum number of events per user, the latest ones before as_of: work grows with its square."""
 
 
 @dataclass(frozen=True)
 class Histories:
-    """What was known of some users as of an instant; event e of user u is in offsets[u] <= e < offsets[u + 1].
+    """The events of a block of users known as of an instant; those of user u are offsets[u] <= e < offsets[u + 1].
 
-    Within a user events are in order of time. Only events that occurred and were recorded before `as_of` are in, and
-    those of a running session, as if they occurred at `as_of`.
+    A user's events are in order of time. They are those that occurred and were recorded before `as_of`, and those of a
+    running session, which count as if they occurred at `as_of`.
     """
 
     as_of: int  # microseconds UTC
@@ -40,7 +40,7 @@ class Histories:
 
     @classmethod
     def of_nobody_known(cls, as_of: int, n_sales: int) -> "Histories":
-        """Return the history of one user of whom nothing is known."""
+        """Return the empty history of one unknown user."""
         nothing = np.empty(0, np.int64)
         return cls(as_of, n_sales, np.zeros(2, np.int64), nothing.astype(np.int32), nothing.astype(bool), nothing)
 
@@ -49,7 +49,7 @@ class Histories:
         return len(self.offsets) - 1
 
     def with_session(self, sales: NDArray[np.int32], purchases: NDArray[np.bool_]) -> "Histories":
-        """Return the history of a single user with the events of his running session."""
+        """Return the history of a single user with the events of the running session appended."""
         return Histories(
             as_of=self.as_of,
             n_sales=self.n_sales,
@@ -60,11 +60,11 @@ class Histories:
         )
 
     def before_session(self) -> NDArray[np.bool_]:
-        """Return for each event whether it belongs to no running session."""
+        """Return for each event whether it occurred before the running session, shape (n_events,)."""
         return self.once("before session", lambda: self.occurred_at < self.as_of)
 
     def decay(self, half_life_days: float) -> NDArray[np.float32]:
-        """Return 2^(-age / half life) of each event, in (0, 1]."""
+        """Return 2^(-age / half life) of each event, in (0, 1], shape (n_events,)."""
         return self.once(half_life_days, lambda: np.exp2(self._ages() * np.float32(-1 / (half_life_days * DAY))))
 
     def _ages(self) -> NDArray[np.float32]:
@@ -72,52 +72,52 @@ class Histories:
 
     def weights(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float32]:
         """Return the weight of each event: 1 for a visit and `purchase_weight` for a purchase, times the decay."""
-        return self.once(  # several recommenders weigh alike
+        return self.once(  # several recommenders have the same weights
             (half_life_days, purchase_weight),
             lambda: self.decay(half_life_days) * np.where(self.purchases, np.float32(purchase_weight), np.float32(1)),
         )
 
     def once(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """Compute what depends on these histories and a key, unless it was before; it cannot be changed."""
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = compute()
-            found.setflags(write=False)
-        return found
+        """Return an array that depends on these histories and a key alone, computed once; it is read-only."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = compute()
+            known.setflags(write=False)
+        return known
 
     def sums(self, weights: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Add up a row of each event's sale times the event's weight.
+        """Return for each user the weighted sum of the rows of the sales in the user's events.
 
         Args:
-            weights: One an event.
+            weights: Shape (n_events,).
             rows: Shape (n_sales, n_columns).
 
         Returns:
             Shape (n_users, n_columns).
         """
-        if len(self) == 1:  # a matrix of one row takes 14 us to make, the sum 4
+        if len(self) == 1:  # making a matrix of one row takes 14 us, the sum 4
             return (weights @ rows.take(self.sales, axis=0))[None, :]
         return self.matrix(weights) @ rows
 
     def matrix(self, data: NDArray[np.float32]) -> csr_matrix:
-        """Return one value an event as a matrix of shape (n_users, n_sales); several events of a sale add up."""
+        """Return values of events as a matrix (n_users, n_sales), which adds up several events of a user and sale."""
         return csr_matrix((data, self.sales, self.offsets), shape=(len(self), self.n_sales), copy=False)
 
     def seen(self) -> csr_matrix:
-        """Return 1 for each sale in each user's history, shape (n_users, n_sales), float32, without duplicates."""
+        """Return 1 for each sale in a user's history, shape (n_users, n_sales), float32, without duplicate entries."""
         seen = self.matrix(np.ones(len(self.sales), np.float32)).copy()  # sum_duplicates sorts in place
         seen.sum_duplicates()
         seen.data[:] = 1
         return seen
 
     def user_of_event(self) -> NDArray[np.int64]:
-        """Return the row of the user of each event."""
+        """Return the row of the user of each event, shape (n_events,)."""
         return self.once("user of event", lambda: np.repeat(np.arange(len(self)), np.diff(self.offsets)))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some users with all their events, known or not as of any instant; layout as in `Histories`."""
+    """A block of users with all their events, whenever they became known; layout as in `Histories`."""
 
     user_ids: pa.StringArray
     n_sales: int
@@ -129,7 +129,7 @@ class Block:
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch, n_sales: int) -> "Block":
-        """Make a block of rows of table `user_histories` without copying the events."""
+        """Return the block of rows of table `user_histories`, without copying the events."""
         sales = batch.column("sales")
         start, end = sales.offsets[0].as_py(), sales.offsets[-1].as_py()
         lists = {name: batch.column(name).values.slice(start, end - start) for name in _LISTS}
@@ -148,7 +148,7 @@ class Block:
         return len(self.user_ids)
 
     def as_of(self, instant: int, settings: HistorySettings) -> Histories:
-        """Return what was known at an instant: events that occurred and were recorded strictly before it."""
+        """Return the histories known as of an instant: events that occurred and were recorded strictly before it."""
         known = (self.occurred_at < instant) & (self.recorded_at < instant)
         known &= self.occurred_at >= instant - settings.days * DAY
         ends = np.concatenate(([0], np.cumsum(known)))[self.offsets]
@@ -180,13 +180,13 @@ class Block:
         )
 
     def purchases_between(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return user row and event number of each purchase in [start, end), in order of user and time."""
+        """Return user row and event number of each purchase in [start, end), ordered by user and time."""
         events = np.flatnonzero(self.purchases & (self.occurred_at >= start) & (self.occurred_at < end))
         return np.searchsorted(self.offsets, events, side="right") - 1, events
 
 
 def blocks(batches: Iterable[pa.RecordBatch], n_sales: int, users: int) -> Iterable[Block]:
-    """Cut batches of `user_histories` into blocks of at most so many users."""
+    """Split batches of table `user_histories` into blocks of at most `users` users."""
     for batch in batches:
         for start in range(0, batch.num_rows, users):
             yield Block.from_batch(batch.slice(start, users), n_sales)

@@ -1,4 +1,4 @@
-"""What may be written into a snapshot; each check lists all that is wrong."""
+"""Checks of what is written into a snapshot; each check lists all problems."""
 
 import re
 from collections import Counter
@@ -64,7 +64,7 @@ def _is_list_of(is_value: _IsType) -> _IsType:
 
 
 def check_contents(contents: SnapshotContents) -> None:
-    """Check everything of a snapshot but the users' own rankings.
+    """Check everything of a snapshot except the users' own rankings.
 
     Raises:
         EmptyInputError: If there is no sale.
@@ -72,11 +72,11 @@ def check_contents(contents: SnapshotContents) -> None:
     """
     if not contents.sales:
         raise EmptyInputError("sales has 0 rows, a snapshot must have at least 1: check the horizon and table 'sales'")
-    if problems := list(_problems(contents)):
+    if problems := list(_content_problems(contents)):
         raise InputError(f"the snapshot cannot be written: {'; '.join(problems)}: correct all of these")
 
 
-def _problems(contents: SnapshotContents) -> Iterator[str]:
+def _content_problems(contents: SnapshotContents) -> Iterator[str]:
     if to_micros(contents.as_of) >= to_micros(contents.horizon_end):
         yield f"as_of == {contents.as_of}, must be before horizon_end == {contents.horizon_end}"
     if not _FINGERPRINT.fullmatch(contents.fingerprint):
@@ -125,18 +125,18 @@ def _shared_problems(contents: SnapshotContents) -> Iterator[str]:
         lengths = {name: values.shape[1] for name, values in row._asdict().items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{length} {name}" for name, length in lengths.items())
-            yield f"{policy} has {listed}, must have as many of each"
+            yield f"{policy} has {listed}, must have the same number of each"
         else:
             yield from ranking_problems(policy, row, contents)
 
 
 def as_row(ranking: SharedRanking) -> Ranking:
-    """Return the ranking of all users as that of one, shape (1, k)."""
+    """Return a shared ranking as that of a single user, shape (1, k)."""
     return Ranking(*(np.asarray(values)[np.newaxis] for values in Ranking(*ranking)))
 
 
 def ranking_problems(policy: str, rankings: Ranking, contents: SnapshotContents) -> Iterator[str]:
-    """Say what is wrong with rankings, shape (n_users, k)."""
+    """Return the problems of the users' rankings by a policy, shape (n_users, k)."""
     sales, scores, reasons, _ = rankings
     limits: Mapping[str, tuple[np.ndarray, int]] = {
         "sales": (sales, len(contents.sales)),

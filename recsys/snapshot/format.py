@@ -1,20 +1,20 @@
-"""The snapshot format: one folder that answers every home page of a horizon, read without Spark or Arrow.
+"""The snapshot format: a folder that holds the data of every home page of a horizon, read without Spark or Arrow.
 
-    <name>/manifest.json           what made it, counts, and the size and SHA-256 of every other file
+    <name>/manifest.json           versions, fingerprint, counts, and the size and SHA-256 of every other file
            sales.json              the sales of the horizon; a ranking holds positions in this list
            user_hashes.bin         the 64-bit hashes of the user ids, ascending
            user_rows.bin           the row of each of these users
            user_id_offsets.bin     where the id of each row starts in user_ids.bin
-           user_ids.bin            the ids, UTF-8, end to end: they tell users with the same hash apart
-           ranking_<policy>.bin    one record a row: scores, sales, reasons, covers, best first
+           user_ids.bin            the ids, UTF-8, concatenated: they distinguish users with the same hash
+           ranking_<policy>.bin    one record per row: scores, sales, reasons, covers, best first
            history_offsets.bin     where the events of each row start in history_events.bin
            history_events.bin      the users' events before as_of, which a running session adds to
-           shared_rankings.json    the rankings for all users, and for all users of a segment
-           files/...               model data, as it was given
+           shared_rankings.json    the rankings for all users, and those for each segment of users
+           files/...               model data, as given
 
-A user's record lies in one place, so that a look-up that misses the page cache reads the disk once. Sales
-take two bytes while there are at most 65,536 of them: a user with 12 characters of id and 30 sales takes 40
-bytes, 188 for each policy and 8 for each event.
+A user's record is contiguous, so that a look-up that misses the page cache reads the disk once. The position of a sale
+takes two bytes if there are at most 65,536 sales: a user with an id of 12 characters and 30 sales takes 40 bytes, 188
+bytes per policy and 8 bytes per event.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ MANIFEST = "manifest.json"
 SALES = "sales.json"
 SHARED = "shared_rankings.json"
 POPULARITY = "popularity"
-"""The shared ranking that every snapshot has."""
+"""The policy whose shared ranking every snapshot has."""
 MAX_IMAGES = 256
-"""Photos of a sale: the position of one takes a byte."""
+"""Maximum number of photos of a sale: the position of a photo takes one byte."""
 
-_AGAIN = "write the snapshot again with 'recsys nightly'"
+_ADVICE = "write the snapshot again with 'recsys nightly'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,19 @@ class SnapshotSale:
     images: tuple[str, ...] = ()
     """URIs of the photos by position, the cover first; at most 256."""
     theme: str | None = None
-    """What its photos show most."""
+    """The theme with the largest weight in its photos; None if it has none."""
 
 
 SharedRanking = Ranking | tuple[np.ndarray, np.ndarray, np.ndarray]
-"""A ranking for all users; three arrays are one without `covers`."""
+"""A ranking for several users; one of three arrays has no `covers`."""
 
 
 @dataclass(frozen=True)
 class SnapshotContents:
-    """Everything of a snapshot but the users' own rankings."""
+    """Everything of a snapshot except the users' own rankings."""
 
     as_of: datetime
-    """Events are known up to this instant, excluded."""
+    """Events before this instant are known."""
     horizon_end: datetime
     """The snapshot ranks every sale that is open at any instant of [as_of, horizon_end)."""
     sales: Sequence[SnapshotSale]
@@ -78,17 +78,17 @@ class SnapshotContents:
     policies: Sequence[str]
     """The policies that rank for each user."""
     shared_rankings: Mapping[str, SharedRanking]
-    """The policies that rank alike for all users: `popularity` always, which should rank all sales."""
+    """Rankings by the policies that are the same for all users; `popularity` is required and should rank all sales."""
     reasons: Sequence[str]
-    """Kinds of evidence, at most 256; a detail may follow: `content_images/pool · palm trees`."""
+    """Names of features, at most 256; a detail may follow: `content_images/pool · palm trees`."""
     versions: Mapping[str, str]
     """The registered model that ranked, by its name, and its version: {"home_ranker": "3"}; empty without one."""
     fingerprint: str
-    """Of all inputs and settings; at least 8 letters and digits."""
+    """Digest of all inputs and settings; at least 8 letters and digits."""
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Model data to carry inside: a name for each file or folder."""
+    """Model data to include: name → file or folder."""
     segments: Mapping[str, Mapping[str, SharedRanking]] = field(default_factory=dict)
-    """Rankings for the users of whom an attribute has a value: attribute → value → ranking."""
+    """Rankings for segments, the users who share the value of an attribute: attribute → value → ranking."""
 
 
 class FileEntry(BaseModel):
@@ -101,7 +101,7 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a snapshot says of itself."""
+    """The manifest of a snapshot: versions, counts, and all other files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,33 +114,33 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     fingerprint: str
     k: int
-    """Sales in each user's ranking."""
+    """Number of sales in each user's ranking."""
     n_users: int
     n_sales: int
     files: dict[str, FileEntry]
 
     @property
     def n_bytes(self) -> int:
-        """Size of all files but the manifest."""
+        """Size of all files except the manifest, in bytes."""
         return sum(entry.size for entry in self.files.values())
 
     def to_json(self) -> str:
-        """Return the manifest with a checksum of itself."""
+        """Return the manifest as JSON, with a checksum of its content."""
         values = self.model_dump(mode="json")
-        return json.dumps({**values, "sha256": _checksum(values)}, indent=1, sort_keys=True) + "\n"
+        return json.dumps({**values, "sha256": _manifest_checksum(values)}, indent=1, sort_keys=True) + "\n"
 
 
 def is_of_users(file: str) -> bool:
-    """Tell whether a file of a snapshot holds its users, which may lie elsewhere."""
+    """Return whether a file of a snapshot holds data of users, which may be stored elsewhere."""
     return file.startswith(("user_", "ranking_", "history_"))
 
 
 def read_manifest(path: Path, with_users: bool = True) -> Manifest:
-    """Read the manifest of a snapshot, and check its format and the sizes of all files.
+    """Return the manifest of a snapshot, after a check of its format and of the sizes of all files.
 
     Args:
         path: The snapshot's folder.
-        with_users: Whether it holds the files of the users too.
+        with_users: Whether the folder has the files of users too.
 
     Raises:
         SnapshotError: If the manifest is missing, damaged or of another format, or a file has another size.
@@ -150,19 +150,21 @@ def read_manifest(path: Path, with_users: bool = True) -> Manifest:
         values = json.loads(manifest_file.read_bytes())
         checksum = dict.pop(values, "sha256", None)
     except (FileNotFoundError, NotADirectoryError):
-        raise SnapshotError(f"{manifest_file} is missing, a snapshot must have one: {_AGAIN}") from None
+        raise SnapshotError(f"{manifest_file} is missing, a snapshot must have one: {_ADVICE}") from None
     except (ValueError, TypeError) as error:
-        raise SnapshotError(f"{manifest_file} must be a JSON object ({error}): {_AGAIN}") from None
+        raise SnapshotError(f"{manifest_file} must be a JSON object ({error}): {_ADVICE}") from None
     except OSError as error:
-        raise SnapshotError(f"{manifest_file} cannot be read ({error.strerror}): check the disk, or {_AGAIN}") from None
+        raise SnapshotError(
+            f"{manifest_file} cannot be read ({error.strerror}): check the disk, or {_ADVICE}"
+        ) from None
     if values.get("format") != FORMAT:
-        raise SnapshotError(f"{manifest_file}: format == {values.get('format')!r}, must be {FORMAT}: {_AGAIN}")
-    if checksum != _checksum(values):
-        raise SnapshotError(f"{manifest_file}: sha256 == {checksum!r}, must be that of its content: {_AGAIN}")
+        raise SnapshotError(f"{manifest_file}: format == {values.get('format')!r}, must be {FORMAT}: {_ADVICE}")
+    if checksum != _manifest_checksum(values):
+        raise SnapshotError(f"{manifest_file}: sha256 == {checksum!r}, must be that of its content: {_ADVICE}")
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
-        raise SnapshotError(f"{manifest_file} breaks its format ({error}): {_AGAIN}") from None
+        raise SnapshotError(f"{manifest_file} breaks its format ({error}): {_ADVICE}") from None
     for name, entry in manifest.files.items():
         if with_users or not is_of_users(name):
             _check_size(path / name, entry)
@@ -170,13 +172,13 @@ def read_manifest(path: Path, with_users: bool = True) -> Manifest:
 
 
 def describe(file: Path) -> FileEntry:
-    """Measure a file for the manifest."""
+    """Return the manifest's entry of a file."""
     with file.open("rb") as stream:
         return FileEntry(size=file.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 class Snapshot:
-    """One snapshot, memory-mapped and immutable: any number of threads may read it."""
+    """A snapshot, memory-mapped and immutable: any number of threads may read it."""
 
     def __init__(self, path: Path, manifest: Manifest, users: Callable[[RecordLayout], Users] | None = None):
         self.path = path
@@ -194,9 +196,9 @@ class Snapshot:
         self.opens_at = np.array([to_micros(sale.opens_at) for sale in self.sales], np.int64)
         self.closes_at = np.array([to_micros(sale.closes_at) for sale in self.sales], np.int64)
         shared = json.loads((path / SHARED).read_bytes())
-        self.shared_rankings = {policy: _ranking(row) for policy, row in shared["policies"].items()}
+        self.shared_rankings = {policy: _ranking_from_json(row) for policy, row in shared["policies"].items()}
         self.segments = {
-            attribute: {value: _ranking(row) for value, row in rows.items()}
+            attribute: {value: _ranking_from_json(row) for value, row in rows.items()}
             for attribute, rows in shared["segments"].items()
         }
         n_photos = [max(len(sale.images), 1) for sale in self.sales]
@@ -205,12 +207,12 @@ class Snapshot:
 
     @classmethod
     def open(cls, path: Path, verify: bool = True, users: Callable[[RecordLayout], Users] | None = None) -> "Snapshot":
-        """Open a snapshot.
+        """Return the snapshot of a folder.
 
         Args:
             path: The snapshot's folder.
-            verify: Compare the checksum of each file too, which reads all of it.
-            users: Returns the users whose records have a layout, if they do not lie in the folder.
+            verify: Whether to compare the checksum of each file, which reads all of it.
+            users: Returns the users for a layout of records, if their records are not in the folder.
 
         Raises:
             SnapshotError: If a file is missing, has another size or checksum, or the format is another one.
@@ -222,8 +224,8 @@ class Snapshot:
                     _check_checksum(path / name, entry)
         try:
             return cls(path, manifest, users)
-        except OSError as error:  # pruned at this very moment
-            raise SnapshotError(f"{path} cannot be read ({error}): choose another snapshot, or {_AGAIN}") from None
+        except OSError as error:  # removed meanwhile by a prune
+            raise SnapshotError(f"{path} cannot be read ({error}): choose another snapshot, or {_ADVICE}") from None
 
     @cached_property
     def all_policies(self) -> tuple[str, ...]:
@@ -231,7 +233,7 @@ class Snapshot:
         return tuple(sorted({*self.policies, *self.shared_rankings}))
 
     def ranking(self, policy: str, user_id: str) -> Ranking | None:
-        """Return a policy's ranking for a user, as views; None if a personal policy has no row for him.
+        """Return a policy's ranking for a user, as views; None if a personal policy has none for the user.
 
         Raises:
             SnapshotError: If the snapshot has no such policy.
@@ -246,19 +248,19 @@ class Snapshot:
         return None if user is None else user.ranking(policy)
 
     def file(self, name: str) -> Path:
-        """Return the path of a file or folder carried inside.
+        """Return the path of an included file or folder.
 
         Raises:
-            SnapshotError: If there is none of this name.
+            SnapshotError: If the snapshot has none of this name.
         """
         path = self.path / "files" / name
         if not path.exists():
-            raise SnapshotError(f"{path} is missing, snapshot {self.name} was written without it: {_AGAIN}")
+            raise SnapshotError(f"{path} is missing, snapshot {self.name} was written without it: {_ADVICE}")
         return path
 
 
 def sales_to_json(sales: Sequence[SnapshotSale]) -> str:
-    """Return sales as JSON; instants are microseconds."""
+    """Return sales as JSON; instants are microseconds since 1970 UTC."""
     rows = [
         {
             "sale_id": sale.sale_id,
@@ -294,24 +296,24 @@ def _read_sales(file: Path) -> tuple[SnapshotSale, ...]:
 
 def shared_to_json(contents: SnapshotContents) -> str:
     """Return the rankings for all users and for segments as JSON."""
-    policies = {policy: _columns(ranking) for policy, ranking in contents.shared_rankings.items()}
+    policies = {policy: _ranking_to_json(ranking) for policy, ranking in contents.shared_rankings.items()}
     segments = {
-        attribute: {value: _columns(ranking) for value, ranking in rows.items()}
+        attribute: {value: _ranking_to_json(ranking) for value, ranking in rows.items()}
         for attribute, rows in contents.segments.items()
     }
     return json.dumps({"policies": policies, "segments": segments}, ensure_ascii=False, allow_nan=False)
 
 
-def _columns(ranking: SharedRanking) -> dict[str, list[float]]:
+def _ranking_to_json(ranking: SharedRanking) -> dict[str, list[float]]:
     return {name: np.asarray(values).tolist() for name, values in Ranking(*ranking)._asdict().items()}
 
 
-def _ranking(columns: Mapping[str, list[float]]) -> Ranking:
+def _ranking_from_json(columns: Mapping[str, list[float]]) -> Ranking:
     kinds = {"sales": np.int64, "scores": np.float32, "reasons": np.uint8, "covers": np.uint8}
     return Ranking(**{name: np.array(columns[name], kind) for name, kind in kinds.items()})
 
 
-def _checksum(values: Mapping[str, Any]) -> str:
+def _manifest_checksum(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -319,15 +321,15 @@ def _check_size(file: Path, entry: FileEntry) -> None:
     try:
         size = file.stat().st_size
     except OSError as error:
-        raise SnapshotError(f"{file} cannot be read ({error.strerror}), the manifest lists it: {_AGAIN}") from None
+        raise SnapshotError(f"{file} cannot be read ({error.strerror}), the manifest lists it: {_ADVICE}") from None
     if size != entry.size:
-        raise SnapshotError(f"{file} has {size} bytes, must have {entry.size} by the manifest: {_AGAIN}")
+        raise SnapshotError(f"{file} has {size} bytes, must have {entry.size} by the manifest: {_ADVICE}")
 
 
 def _check_checksum(file: Path, entry: FileEntry) -> None:
     try:
         sha256 = describe(file).sha256
     except OSError as error:
-        raise SnapshotError(f"{file} cannot be read ({error.strerror}): check the disk, or {_AGAIN}") from None
+        raise SnapshotError(f"{file} cannot be read ({error.strerror}): check the disk, or {_ADVICE}") from None
     if sha256 != entry.sha256:
-        raise SnapshotError(f"{file}: sha256 == {sha256}, must be {entry.sha256} by the manifest: {_AGAIN}")
+        raise SnapshotError(f"{file}: sha256 == {sha256}, must be {entry.sha256} by the manifest: {_ADVICE}")

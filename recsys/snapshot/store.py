@@ -1,8 +1,8 @@
-"""A folder of snapshots: which one is served, which ones were, and which may go.
+"""A folder of snapshots: publish, rollback, list and prune.
 
     <root>/<name>/          a snapshot; complete, or not there
     <root>/current          the name of the one to serve
-    <root>/published.log    a JSON line for each time that `current` changed
+    <root>/published.log    one JSON line per change of `current`
 
 Readers need no lock: each change is seen whole or not at all. The next write or prune removes what killed writers left.
 """
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
 
 
 class Publication(BaseModel):
-    """A line of `published.log`: since when a snapshot is served."""
+    """A line of `published.log`: from when a snapshot was served."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,21 +42,21 @@ class ListedSnapshot(BaseModel):
     name: str
     is_current: bool
     published_at: datetime | None
-    """The last time that it became the current one; None if it never did."""
+    """When it last became the current one; None if it never did."""
     as_of: datetime | None = None
     versions: dict[str, str] = {}
     n_users: int | None = None
     n_sales: int | None = None
     n_bytes: int | None = None
     problem: str | None = None
-    """Why it cannot be served; then the fields above are empty."""
+    """Why it cannot be served; the fields from `as_of` on are empty then."""
 
 
 def current(root: Path) -> str | None:
     """Return the name of the snapshot to serve; None before the first one is published.
 
     Raises:
-        SnapshotError: If the file `current` holds no name.
+        SnapshotError: If the file `current` cannot be read or holds no name.
     """
     try:
         name = (root / _CURRENT).read_text("utf-8").strip()
@@ -70,10 +70,10 @@ def current(root: Path) -> str | None:
 
 
 def publish(root: Path, name: str, published_at: datetime) -> None:
-    """Make a snapshot the current one; nothing changes if it is.
+    """Make a snapshot the current one; does nothing if it already is.
 
     Raises:
-        SnapshotError: If there is no such snapshot, or a file of it has another size than its manifest says.
+        SnapshotError: If there is no such snapshot, or one of its files has another size than its manifest says.
     """
     if not _NAME.fullmatch(name):
         raise SnapshotError(f"name == {name!r}, must be a snapshot's name: see 'recsys snapshots list'")
@@ -86,10 +86,10 @@ def publish(root: Path, name: str, published_at: datetime) -> None:
 def rollback(root: Path, rolled_back_at: datetime) -> str:
     """Make the snapshot that was published before the current one the current one, and return its name.
 
-    Rolling back again goes one further back. Snapshots that are gone are passed over.
+    A second rollback goes back by one more. Snapshots that were removed are skipped.
 
     Raises:
-        SnapshotError: If no earlier one is left.
+        SnapshotError: If no earlier snapshot exists.
     """
     with held(root):
         name = _before_current(root)
@@ -104,14 +104,15 @@ def rollback(root: Path, rolled_back_at: datetime) -> str:
 
 
 def listing(root: Path) -> list[ListedSnapshot]:
-    """Return the snapshots of a folder, the latest `as_of` first; damaged ones say what is wrong."""
+    """Return the snapshots of a folder, the latest `as_of` first; a damaged one has a `problem`."""
     serving = current(root)
     published = {publication.name: publication.published_at for publication in publications(root)}
-    return [_listed(root / name, name == serving, published.get(name)) for name in reversed(_names(root))]
+    names = reversed(_snapshot_names(root))
+    return [_listed_snapshot(root / name, name == serving, published.get(name)) for name in names]
 
 
 def publications(root: Path) -> list[Publication]:
-    """Return every change of the current snapshot, the oldest first.
+    """Return all changes of the current snapshot, the oldest first.
 
     Raises:
         SnapshotError: If a line of the log is damaged.
@@ -132,20 +133,20 @@ def publications(root: Path) -> list[Publication]:
 
 
 def prune(root: Path, keep: int) -> list[str]:
-    """Remove all but the latest snapshots, and return the names of the removed ones.
+    """Remove all but the latest snapshots, and return the names of those removed.
 
-    The current one and the one that a rollback goes to stay in any case. Leftovers of killed writers go too.
+    The current one and the one that a rollback goes to are never removed; leftovers of killed writers always are.
 
     Args:
         root: The folder of snapshots.
-        keep: Snapshots to keep, at least 1, the latest `as_of` first.
+        keep: Number of snapshots to keep, at least 1, those with the latest `as_of`.
     """
     if keep < 1:
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        needed = {*_names(root)[-keep:], current(root), _before_current(root)}
-        removed = [name for name in _names(root) if name not in needed]
+        needed = {*_snapshot_names(root)[-keep:], current(root), _before_current(root)}
+        removed = [name for name in _snapshot_names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)
     return removed
@@ -160,6 +161,7 @@ def _switch(root: Path, publication: Publication) -> None:
 
 
 def _before_current(root: Path) -> str | None:
+    """Return the name of the existing snapshot published last before the current one; None if there is none."""
     served: list[str] = []
     for publication in publications(root):
         if publication.action == "rollback" and publication.name in served:
@@ -174,7 +176,7 @@ def _before_current(root: Path) -> str | None:
     return next((name for name in reversed(served) if name != now and (root / name).is_dir()), None)
 
 
-def _listed(path: Path, is_current: bool, published_at: datetime | None) -> ListedSnapshot:
+def _listed_snapshot(path: Path, is_current: bool, published_at: datetime | None) -> ListedSnapshot:
     try:
         manifest = read_manifest(path)
     except SnapshotError as error:
@@ -191,7 +193,7 @@ def _listed(path: Path, is_current: bool, published_at: datetime | None) -> List
     )
 
 
-def _names(root: Path) -> list[str]:
+def _snapshot_names(root: Path) -> list[str]:
     if not root.is_dir():
         return []
     return sorted(path.name for path in root.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))

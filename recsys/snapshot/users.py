@@ -1,7 +1,7 @@
-"""The users of a snapshot: where each one's rankings and history lie, and how they are packed.
+"""The users of a snapshot: how their rankings and histories are found, packed and unpacked.
 
-A ranking of k sales takes 8 + 6 k bytes: scores are 16-bit steps between the lowest and the highest of the user, which
-moves a score by less than a 100,000th of their range. An event of a history takes 8 bytes.
+A ranking of k sales takes 8 + 6 k bytes: scores are quantised to 16-bit steps between the user's lowest and highest
+score, with an error below a 100,000th of that range. An event of a history takes 8 bytes.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ HASHES = np.dtype("<u8")
 ROWS = np.dtype("<u4")
 OFFSETS = np.dtype("<u8")
 EVENTS = np.dtype([("sales", "<u4"), ("ages", "<u4")])
-"""An event of a history; the highest bit of its age tells a purchase."""
+"""An event of a history; the highest bit of its age is set for a purchase."""
 
 _PURCHASE = np.uint32(1 << 31)
 _STEPS = 65_535
@@ -36,9 +36,9 @@ class _RankingArrays(NamedTuple):
     sales: NDArray[np.integer[Any]]
     """Positions in the snapshot's sales, each at most once."""
     scores: NDArray[np.float32]
-    """What the policy thinks of each sale; finite."""
+    """The policy's score of each sale; finite."""
     reasons: NDArray[np.uint8]
-    """Positions in the snapshot's reasons: what speaks most for each sale."""
+    """Positions in the snapshot's reasons: the largest contribution to each score."""
     covers: NDArray[np.uint8]
     """Positions in each sale's images: the photo to show; 0 also where the sale has none."""
 
@@ -55,7 +55,7 @@ class Ranking(_RankingArrays):
         reasons: NDArray[np.uint8],
         covers: NDArray[np.uint8] | None = None,
     ) -> "Ranking":
-        """Make a ranking; without `covers`, each sale is shown by its cover."""
+        """Return a ranking; without `covers`, the photo of each sale is its cover."""
         return super().__new__(
             cls, sales, scores, reasons, np.zeros(np.shape(sales), np.uint8) if covers is None else covers
         )
@@ -65,14 +65,14 @@ class History(NamedTuple):
     """A user's events before `as_of`, the latest last."""
 
     sales: NDArray[np.int32]
-    """Positions in the catalogue that the night knew."""
+    """Positions in the catalogue of the night."""
     ages: NDArray[np.int32]
-    """Seconds before `as_of`, at least 0."""
+    """Seconds from the event to `as_of`, at least 0."""
     purchases: NDArray[np.bool_]
 
 
 Place = tuple[int, float, int, int]
-"""Position of a sale, what the policy thinks of it, position of the reason, position of the photo."""
+"""A ranked sale: its position in the snapshot's sales, score, position of the reason, position of the photo."""
 
 
 class User(Protocol):
@@ -82,7 +82,7 @@ class User(Protocol):
         """Return the user's ranking by one of the personal policies, best first.
 
         Raises:
-            DamagedRecordError: If it holds what no writer wrote.
+            DamagedRecordError: If its record holds an impossible value.
         """
         ...
 
@@ -94,7 +94,7 @@ class User(Protocol):
         """Return the events that the snapshot holds of the user.
 
         Raises:
-            DamagedRecordError: If they lie where there are none.
+            DamagedRecordError: If their offsets are outside the file.
         """
         ...
 
@@ -106,24 +106,24 @@ class Users(Protocol):
         """Return a user; None for one without a ranking.
 
         Raises:
-            DamagedRecordError: If what tells where the user's record lies is damaged.
+            DamagedRecordError: If the index of users, or a packed record, is damaged.
         """
         ...
 
     def sample(self, count: int) -> Sequence[str]:
-        """Return the ids of some users, at most so many."""
+        """Return the ids of at most `count` users."""
         ...
 
 
 def ranking_type(n_sales: int, k: int) -> np.dtype[np.void]:
-    """Return the record of a ranking of k of n sales."""
+    """Return the dtype of the record of a ranking of k sales, out of n_sales."""
     position = "<u2" if n_sales <= 1 << 16 else "<u4"
     lists = {"levels": "<u2", "sales": position, "reasons": "u1", "covers": "u1"}
     return np.dtype([("low", "<f4"), ("high", "<f4"), *((name, kind, (k,)) for name, kind in lists.items())])
 
 
 def pack_rankings(rankings: Ranking, n_sales: int) -> NDArray[np.void]:
-    """Return one record for each row of rankings, shape (n_users, k)."""
+    """Return one record per row of rankings of shape (n_users, k)."""
     # Zeros, so that the padding at the end of a record, and with it the checksum, is always the same.
     records = np.zeros(len(rankings.sales), ranking_type(n_sales, rankings.sales.shape[1]))
     if rankings.sales.size:
@@ -144,24 +144,24 @@ def unpack_ranking(record: NDArray[np.void] | np.void) -> Ranking:
 
 
 class RecordLayout(NamedTuple):
-    """What the users' records of one snapshot consist of, and what their values may be."""
+    """The layout of the users' records of one snapshot, and the limits of their values."""
 
     policies: Sequence[str]
-    """Those that rank for each user, in the order of their rankings."""
+    """The policies that rank for each user, in the order of their rankings."""
     k: int
-    """Sales of each ranking."""
+    """Number of sales in each ranking."""
     n_reasons: int
     n_photos: Sequence[int]
-    """Of each sale of the snapshot; 1 also for a sale without photos, whose position is 0."""
+    """Number of photos of each sale of the snapshot; 1 also for a sale without photos, whose position is 0."""
 
     @property
     def record(self) -> np.dtype[np.void]:
-        """The record of a ranking."""
+        """The dtype of the record of a ranking."""
         return ranking_type(len(self.n_photos), self.k)
 
 
 class RankingCodec:
-    """Unpacks the rankings of one policy without an array: checked whole, scores worked out as far as they are read."""
+    """Unpacks the rankings of one policy without an array: checks all values, computes scores as they are read."""
 
     def __init__(self, layout: RecordLayout, policy: str):
         self._policy = policy
@@ -176,7 +176,7 @@ class RankingCodec:
         """Return the ranking whose record starts at a byte.
 
         Raises:
-            DamagedRecordError: If it holds a sale twice, or a sale, reason, photo or score that there cannot be.
+            DamagedRecordError: If it holds a sale twice, or an impossible sale, reason, photo or score.
         """
         k, n_photos = self._k, self._n_photos
         values = self._record.unpack_from(data, start)
@@ -184,21 +184,21 @@ class RankingCodec:
         sales, reasons, covers = values[k + 2 : -2], values[-2], values[-1]
         try:
             is_whole = (
-                -self._most <= low <= high <= self._most  # false for what is no number, too
+                -self._most <= low <= high <= self._most  # false for nan, too
                 and len(set(sales)) == k
-                and not reasons.translate(None, self._reasons)  # what is left of it once all that there are are removed
+                and not reasons.translate(None, self._reasons)  # what is left once all known reasons are removed
                 and not [sale for sale, cover in zip(sales, covers, strict=True) if cover >= n_photos[sale]]
             )
-        except IndexError:  # there is no such sale; asking for each beforehand would cost every page a microsecond
+        except IndexError:  # no such sale; a check of each beforehand would cost every page a microsecond
             is_whole = False
         if not is_whole:
-            raise DamagedRecordError(self._damage(low, high, sales, reasons, covers))
+            raise DamagedRecordError(self._damage_message(low, high, sales, reasons, covers))
         step = (high - low) / _STEPS
         scores = (low + level * step for level in values[2 : k + 2])
         return zip(sales, scores, reasons, covers, strict=True)
 
-    def _damage(self, low: float, high: float, sales: Sequence[int], reasons: bytes, covers: bytes) -> str:
-        """Say which value breaks which rule."""
+    def _damage_message(self, low: float, high: float, sales: Sequence[int], reasons: bytes, covers: bytes) -> str:
+        """Return the message about the first value that breaks a rule."""
         n_sales = len(self._n_photos)
         if not -self._most <= low <= high <= self._most:
             problem = f"scores from {low:g} to {high:g}, must ascend within {-self._most:g}..{self._most:g}"
@@ -215,7 +215,7 @@ class RankingCodec:
 
 
 def pack_history(sales: NDArray[np.integer], ages: NDArray[np.integer], purchases: NDArray[np.bool_]) -> NDArray:
-    """Return one record an event; ages are seconds, below 68 years."""
+    """Return one record per event; ages are in seconds, below 68 years."""
     events = np.empty(len(sales), EVENTS)
     events["sales"] = sales
     events["ages"] = np.clip(ages, 0, _PURCHASE - 1).astype(np.uint32) | np.where(purchases, _PURCHASE, np.uint32(0))
@@ -229,23 +229,23 @@ def unpack_history(events: NDArray[np.void]) -> History:
 
 
 def user_hash(user_id: bytes) -> int:
-    """Hash a user id to 64 bits, the same on every machine."""
+    """Return the 64-bit hash of a user id, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(user_id, digest_size=8).digest(), "little")
 
 
 def encode_user(user_id: str) -> bytes:
-    """Return the bytes by which a user id is compared."""
+    """Return a user id as bytes; equal ids have equal bytes."""
     return user_id.encode("utf-8", "surrogatepass")
 
 
 class UserIndex:
-    """Finds a user's row by the hash of his id; the id itself decides."""
+    """Finds a user's row by the hash of the user id, and compares the id itself."""
 
     def __init__(self, folder: Path):
-        self._hashes = _viewed(folder / "user_hashes.bin", HASHES)
-        self._rows = _viewed(folder / "user_rows.bin", ROWS)
-        self._offsets = _viewed(folder / "user_id_offsets.bin", OFFSETS)
-        self._ids = _viewed(folder / "user_ids.bin", np.dtype("u1"))
+        self._hashes = _mapped_view(folder / "user_hashes.bin", HASHES)
+        self._rows = _mapped_view(folder / "user_rows.bin", ROWS)
+        self._offsets = _mapped_view(folder / "user_id_offsets.bin", OFFSETS)
+        self._ids = _mapped_view(folder / "user_ids.bin", np.dtype("u1"))
 
     def __len__(self) -> int:
         """Number of users."""
@@ -255,7 +255,7 @@ class UserIndex:
         """Return the row of a user; None for a user without one.
 
         Raises:
-            DamagedRecordError: If the index names a row that there is not.
+            DamagedRecordError: If the index names a row that does not exist.
         """
         wanted = user_hash(user_id)
         position = bisect_left(self._hashes, wanted)
@@ -291,7 +291,7 @@ class MappedUsers:
         return None if row is None else self.at(row)
 
     def sample(self, count: int) -> Sequence[str]:
-        """Return the ids of some users, at most so many, from all over the files."""
+        """Return the ids of at most `count` users, evenly spaced over the files."""
         rows = np.linspace(0, max(len(self.index) - 1, 0), min(count, len(self.index))).astype(int).tolist()
         return [self.index.user_id(row).decode("utf-8", "surrogatepass") for row in rows]
 
@@ -312,7 +312,7 @@ class MappedUsers:
         """Return the records of the events of a row.
 
         Raises:
-            DamagedRecordError: If they lie outside of the file.
+            DamagedRecordError: If their offsets are outside the file.
         """
         start, end = self._offsets[row : row + 2].tolist()
         if not start <= end <= len(self._events):
@@ -322,7 +322,7 @@ class MappedUsers:
 
 
 class MappedUser(NamedTuple):
-    """A row of the files."""
+    """A user in the memory-mapped files of a snapshot."""
 
     users: MappedUsers
     row: int
@@ -341,7 +341,7 @@ class MappedUser(NamedTuple):
 
 
 class UserPacking:
-    """A user of a snapshot as one piece of bytes, for stores that keep users one by one."""
+    """Packs and unpacks a user of a snapshot as one byte string, for stores that hold one value per user."""
 
     def __init__(self, layout: RecordLayout):
         self.layout = layout
@@ -355,10 +355,10 @@ class UserPacking:
         return data + zlib.crc32(data).to_bytes(4, "little")
 
     def unpack(self, data: bytes) -> "PackedUser":
-        """Return the user of some bytes.
+        """Return the user of packed bytes.
 
         Raises:
-            DamagedRecordError: If they are not those that were packed.
+            DamagedRecordError: If their length or their checksum is wrong.
         """
         start = len(self.layout.policies) * self.record.itemsize
         events, rest = divmod(len(data) - start - 4, EVENTS.itemsize)
@@ -368,7 +368,7 @@ class UserPacking:
 
 
 class PackedUser(NamedTuple):
-    """A user in one piece of bytes, which are sound."""
+    """A user in packed bytes, whose checksum is right."""
 
     packing: UserPacking
     data: bytes
@@ -392,13 +392,13 @@ class PackedUser(NamedTuple):
         return unpack_history(np.frombuffer(self.data, EVENTS, count, start))
 
 
-def _viewed(file: Path, dtype: np.dtype[Any]) -> memoryview:
-    """Map a file into memory, for reading element by element: an array would wrap each in an object of its own."""
+def _mapped_view(file: Path, dtype: np.dtype[Any]) -> memoryview:
+    """Return a memory-mapped file as a memoryview: reading single elements costs less than from an array."""
     return memoryview(mapped(file, dtype).data)
 
 
 def mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """Map a file into memory as an array of one dimension."""
+    """Return a memory-mapped file as an array of one dimension."""
     if not file.stat().st_size:  # an empty file cannot be mapped
         return np.empty(0, dtype)
     # A plain view: indexing a np.memmap costs 10 times as much.

@@ -1,4 +1,4 @@
-"""Writes snapshots, user by user in constant memory but for an index of about 30 bytes a user."""
+"""Writes snapshots batch by batch, in constant memory except for an index of about 30 bytes per user."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,13 +42,13 @@ from recsys.storage.local import held, put_in_place, scratch_folder, tree_to_dis
 def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> str:
     """Write a snapshot into a folder of snapshots, and return its name.
 
-    The name is `as_of` and the start of the fingerprint. Writing the same again changes nothing; where that
-    name is taken by something else or by a damaged snapshot, the new one's name ends in -2, -3, and so on.
+    The name is `as_of` and the start of the fingerprint. Writing is idempotent: the same snapshot is not written twice.
+    If another or a damaged snapshot has the name, the new one's name ends in -2, -3, and so on.
 
     Args:
         root: The folder of snapshots; made if absent.
-        contents: All that is not a user's own ranking.
-        rankings: One row a user: `user_id`, and for each personal policy p lists, best first, of one length in
+        contents: Everything except the users' own rankings.
+        rankings: One row per user: `user_id`, and for each personal policy p lists, best first, of the same length in
             all rows: `<p>_sales` and `<p>_reasons` (positions in the sales and in the reasons), `<p>_scores` and
             `<p>_covers` (positions in each sale's images; all 0 where the column is absent); and lists `history_sales`,
             `history_ages` (seconds) and `history_purchases` of each user's events (none where the columns are absent).
@@ -64,11 +64,13 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
         (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
         tree_to_disk(folder)  # before the folder is held: nobody waits for the disk
         with held(root):
-            return _settle(folder, root, f"{compact(to_micros(contents.as_of))}-{contents.fingerprint[:8]}")
+            name = f"{compact(to_micros(contents.as_of))}-{contents.fingerprint[:8]}"
+            return _put_under_free_name(folder, root, name)
 
 
-def _settle(folder: Path, root: Path, name: str) -> str:
-    for candidate in _candidates(name):
+def _put_under_free_name(folder: Path, root: Path, name: str) -> str:
+    """Give a written snapshot the first free name, or return that of an existing snapshot with the same content."""
+    for candidate in _candidate_names(name):
         target = root / candidate
         if not target.exists():
             put_in_place(folder, target)
@@ -78,7 +80,7 @@ def _settle(folder: Path, root: Path, name: str) -> str:
     raise AssertionError("there is always another name")
 
 
-def _candidates(name: str) -> Iterator[str]:
+def _candidate_names(name: str) -> Iterator[str]:
     yield name
     number = 2
     while True:
@@ -101,7 +103,7 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
     (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
     n_users, k = _write_users(folder, contents, rankings)
     for name, source in contents.files.items():
-        _copy(source, folder / "files" / name)
+        _copy_file_or_folder(source, folder / "files" / name)
     return Manifest(
         format=FORMAT,
         as_of=contents.as_of,
@@ -114,12 +116,12 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         k=k,
         n_users=n_users,
         n_sales=len(contents.sales),
-        files={str(file.relative_to(folder)): describe(file) for file in _files(folder)},
+        files={str(file.relative_to(folder)): describe(file) for file in _written_files(folder)},
     )
 
 
 def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.RecordBatch]) -> tuple[int, int]:
-    """Write all users' rankings and the index that finds them; return how many users, and sales for each."""
+    """Write all users' rankings, histories and index; return the number of users and of sales per ranking."""
     hashes: list[NDArray[np.uint64]] = []
     k: int | None = None
     with ExitStack() as stack:
@@ -140,22 +142,22 @@ def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.
                 if len(records):
                     k = records["sales"].shape[1]
                 file.write(records.tobytes())
-            offsets.write(_ends(ids.tell(), [len(user) for user in users]))
+            offsets.write(_end_offsets(ids.tell(), [len(user) for user in users]))
             ids.write(b"".join(users))
             lengths, records = _history_records(batch)
-            event_offsets.write(_ends(events.tell() // EVENTS.itemsize, lengths))
+            event_offsets.write(_end_offsets(events.tell() // EVENTS.itemsize, lengths))
             events.write(records.tobytes())
             hashes.append(np.fromiter((user_hash(user) for user in users), HASHES, len(users)))
     n_users = _write_index(folder, hashes)
     return n_users, k or 0
 
 
-def _ends(start: int, lengths: Sequence[int]) -> bytes:
+def _end_offsets(start: int, lengths: Sequence[int]) -> bytes:
     return (start + np.cumsum(lengths, dtype=OFFSETS)).astype(OFFSETS).tobytes()
 
 
 def _history_records(batch: pa.RecordBatch) -> tuple[Sequence[int], NDArray[np.void]]:
-    """Return how many events each user has, and a record for each event."""
+    """Return the number of events of each user, and one record per event."""
     if "history_sales" not in batch.schema.names:
         return [0] * len(batch), np.empty(0, EVENTS)
     columns = [batch.column(f"history_{name}") for name in ("sales", "ages", "purchases")]
@@ -163,12 +165,14 @@ def _history_records(batch: pa.RecordBatch) -> tuple[Sequence[int], NDArray[np.v
         raise InputError(f"the lists of histories have {nulls} nulls, must have none: drop them before ranking")
     lengths = [column.value_lengths().to_pylist() for column in columns]
     if not lengths[0] == lengths[1] == lengths[2]:
-        raise InputError("history_sales, history_ages and history_purchases differ in length: write them together")
+        rule = "must have the same in each row: write them together"
+        raise InputError(f"history_sales, history_ages and history_purchases differ in length, {rule}")
     sales, ages, purchases = (column.flatten().to_numpy(zero_copy_only=False) for column in columns)
     return lengths[0], pack_history(sales, ages, purchases)
 
 
 def _write_index(folder: Path, batches: list[NDArray[np.uint64]]) -> int:
+    """Write the index of users, sorted by hash, and return the number of users; `batches` is emptied."""
     hashes = np.concatenate([np.empty(0, HASHES), *batches])
     batches.clear()
     order = np.argsort(hashes, kind="stable")
@@ -200,17 +204,18 @@ def _user_ids(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def _policy_records(batch: pa.RecordBatch, policy: str, contents: SnapshotContents, k: int | None) -> np.ndarray:
-    sales = _matrix(batch, f"{policy}_sales", k)
+    sales = _lists_as_matrix(batch, f"{policy}_sales", k)
     k = sales.shape[1]
-    scores, reasons = _matrix(batch, f"{policy}_scores", k), _matrix(batch, f"{policy}_reasons", k)
-    covers = _matrix(batch, f"{policy}_covers", k) if f"{policy}_covers" in batch.schema.names else None
+    scores, reasons = (_lists_as_matrix(batch, f"{policy}_{name}", k) for name in ("scores", "reasons"))
+    covers = _lists_as_matrix(batch, f"{policy}_covers", k) if f"{policy}_covers" in batch.schema.names else None
     rankings = Ranking(sales, scores, reasons, covers)
     if problems := list(ranking_problems(policy, rankings, contents)):
         raise InputError(f"{'; '.join(problems)}: check what ranks the users")
     return pack_rankings(rankings, len(contents.sales))
 
 
-def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
+def _lists_as_matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
+    """Return a column of lists of k values, shape (n_users, k); if k is None, it is the first list's length."""
     column = batch.column(name)
     values = column.flatten()
     if nulls := column.null_count + values.null_count:
@@ -219,11 +224,12 @@ def _matrix(batch: pa.RecordBatch, name: str, k: int | None) -> np.ndarray:
     if k is None:
         k = int(lengths[0]) if len(lengths) else 0
     if wrong := lengths[lengths != k].tolist():
-        raise InputError(f"{name} has {wrong[0]} values in a row, must have {k} as the first row: rank alike")
+        rule = f"must have {k} as the first row: rank the same number of sales for each user"
+        raise InputError(f"{name} has {wrong[0]} values in a row, {rule}")
     return values.to_numpy(zero_copy_only=False).reshape(len(batch), k)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_file_or_folder(source: Path, target: Path) -> None:
     if not source.exists():
         raise InputError(f"file {source} is missing, the snapshot must carry it as {target.name!r}: write it first")
     target.parent.mkdir(exist_ok=True)
@@ -233,5 +239,5 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _written_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())

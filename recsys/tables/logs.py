@@ -1,4 +1,4 @@
-"""The tables that the logs of the service become; see `recsys/logs/records.py` for what their columns mean."""
+"""The tables that the service's logs are compacted into; `recsys/logs/records.py` says what their columns mean."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ DATE, STRINGS = DateType(), ArrayType(STRING)
 
 COMPACTED_EXPOSURES = Table(
     "exposures_compacted",
-    "one row a served page (event_id); the lists hold its sales in their order, day is that of exposed_at in UTC",
+    "one row per served page (event_id); the lists hold its sales in their order, day is that of exposed_at in UTC",
     {
         "event_id": STRING,
         "exposed_at": TIMESTAMP,
@@ -37,7 +37,7 @@ COMPACTED_EXPOSURES = Table(
         "configuration_sha": STRING,
         "propensities": ArrayType(DOUBLE),
         "overlap_at_10": DOUBLE,
-        "teams": STRINGS,  # the variant that placed each sale, null where nothing is interleaved
+        "teams": STRINGS,  # the variant that contributed each sale, null where nothing is interleaved
         DAY: DATE,
     },
     partitioned_by=(DAY,),
@@ -45,7 +45,7 @@ COMPACTED_EXPOSURES = Table(
 
 COMPACTED_EVENTS = Table(
     "recorded_events_compacted",
-    "one row an event that the service was told of (event_id); day is that of occurred_at in UTC",
+    "one row per event that was reported to the service (event_id); day is that of occurred_at in UTC",
     {
         "event_id": STRING,
         "user_id": STRING,
@@ -65,28 +65,28 @@ _REJECTED: dict[str, DataType] = {"file": STRING, "reason": STRING, "line": STRI
 
 @dataclass(frozen=True)
 class RecordKind:
-    """One log of the service: where its segments lie, and what they become."""
+    """One log of the service: the folder of its files, and the tables that they are compacted into."""
 
     name: str
     compacted: Table
     rejected: Table
     happened_at: str
-    """The column whose day a record belongs to."""
+    """The column that gives the day of a record."""
     delivered_at: str
-    """The column that orders copies of a record: the first one is kept."""
+    """The column that orders the copies of a record: the first copy is kept."""
 
 
 EXPOSURES = RecordKind(
     exposures.EXPOSURES,
     COMPACTED_EXPOSURES,
-    Table("rejected_exposures", "one row a line of a segment that is no exposure", _REJECTED),
+    Table("rejected_exposures", "one row per line of a log file that is no exposure", _REJECTED),
     happened_at="exposed_at",
     delivered_at="exposed_at",
 )
 RECORDED_EVENTS = RecordKind(
     exposures.RECORDED_EVENTS,
     COMPACTED_EVENTS,
-    Table("rejected_recorded_events", "one row a line of a segment that is no recorded event", _REJECTED),
+    Table("rejected_recorded_events", "one row per line of a log file that is no recorded event", _REJECTED),
     happened_at="occurred_at",
     delivered_at="recorded_at",
 )

@@ -1,4 +1,4 @@
-"""Every table of the project, declared once: columns, key, grain, units; checked on each read and write."""
+"""The tables of the night, each declared once: columns, key, grain, units; checked on each read and write."""
 
 import json
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ _SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"
 class Table:
     """A table's name, grain and columns.
 
-    Columns in `optional` may be missing from a source and are null then. `open_ended` tables carry further columns
-    that depend on the configuration, such as one a feature.
+    Columns in `optional` may be missing from a source and are null then. `open_ended` tables have further columns
+    that depend on the configuration, such as one per feature.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Table:
 
     @property
     def schema(self) -> StructType:
-        """The declared columns as Spark knows them."""
+        """The declared columns as a Spark schema."""
         return StructType([StructField(name, kind) for name, kind in self.columns.items()])
 
     def write_rows(self, rows: pd.DataFrame, folder: Path) -> None:
-        """Write the table's columns of rows in memory as Parquet into a folder, without Spark."""
+        """Write the table's columns of a pandas frame as Parquet into a folder, without Spark."""
         path = folder / self.name / "part-0.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         plain = rows[list(self.columns)].astype(object)
@@ -73,32 +73,32 @@ class Table:
             if name not in found and name not in self.optional
         ]
         problems += [
-            f"column {name} is {found[name].simpleString()}, must be {kind.simpleString()}{_hint(found[name], kind)}"
+            f"column {name} is {found[name].simpleString()}, must be {kind.simpleString()}{_advice(found[name], kind)}"
             for name, kind in self.columns.items()
-            if name in found and not _same(found[name], kind)
+            if name in found and not _is_same_type(found[name], kind)
         ]
         if not self.open_ended:
             problems += [f"column {name} is unknown: remove or rename it" for name in found if name not in self.columns]
         if problems:
-            place = f" ({where})" if where else ""
-            raise SchemaError(f"table {self.name}{place}: " + "; ".join(problems))
+            location = f" ({where})" if where else ""
+            raise SchemaError(f"table {self.name}{location}: " + "; ".join(problems))
         return frame
 
     def read(self, spark: SparkSession, folder: Path) -> DataFrame:
         """Read the table from a run's folder.
 
         Raises:
-            InputError: If it is not there.
-            SchemaError: If its columns are not the table's.
+            InputError: If the folder has no such table.
+            SchemaError: If its columns are not those declared.
         """
         path = folder / self.name
         file = next(path.rglob("*.parquet"), None)
         if file is None:
             raise InputError(f"table {self.name} is not in {folder}: run the step that writes it, or 'recsys nightly'")
-        return self.check(spark.read.schema(self._written(file)).parquet(str(path)), str(path))
+        return self.check(spark.read.schema(self._read_schema(file)).parquet(str(path)), str(path))
 
-    def _written(self, file: Path) -> StructType:
-        """Return the columns of the table's files, as one of them says; Spark would start a job to find out."""
+    def _read_schema(self, file: Path) -> StructType:
+        """Return the columns that one of the table's files has; Spark would start a job to infer them."""
         schema = pq.read_schema(file)
         by_spark = (schema.metadata or {}).get(_SPARK_SCHEMA)
         inside = StructType.fromJson(json.loads(by_spark)) if by_spark else from_arrow_schema(schema)
@@ -106,21 +106,21 @@ class Table:
         return StructType([*inside, *named_by_folders])
 
     def rows(self, folder: Path) -> int:
-        """Return how many rows the table has in a run's folder, as the ends of its files say."""
+        """Return the number of rows of the table in a run's folder, from the footers of its files."""
         return sum(pq.read_metadata(file).num_rows for file in (folder / self.name).rglob("*.parquet"))
 
     def write(self, frame: DataFrame, folder: Path) -> None:
         """Write the table as Parquet into a folder.
 
         Raises:
-            SchemaError: If the frame's columns are not the table's.
+            SchemaError: If the frame's columns are not those declared.
         """
         self.check(frame).write.mode("overwrite").partitionBy(*self.partitioned_by).parquet(str(folder / self.name))
 
 
 SALES = Table(
     "sales",
-    "one row a sale",
+    "one row per sale",
     {
         "sale_id": STRING,
         "opens_at": TIMESTAMP,
@@ -135,7 +135,7 @@ SALES = Table(
 
 EVENTS = Table(
     "events",
-    "one row an event: a visit or a purchase of a sale by a user at an instant",
+    "one row per event: a visit or a purchase of a sale by a user at an instant",
     {
         "user_id": STRING,
         "sale_id": STRING,
@@ -147,11 +147,11 @@ EVENTS = Table(
     optional=("recorded_at", "revenue"),
 )
 
-USERS = Table("users", "one row a user", {"user_id": STRING, "attributes": ATTRIBUTES})
+USERS = Table("users", "one row per user", {"user_id": STRING, "attributes": ATTRIBUTES})
 
 SALE_IMAGES = Table(
     "sale_images",
-    "one row a photo of a sale",
+    "one row per photo of a sale",
     {
         "sale_id": STRING,
         "image_uri": STRING,  # a path, relative to images.root, or an fsspec URL
@@ -161,18 +161,18 @@ SALE_IMAGES = Table(
 
 REJECTED_ROWS = Table(
     "rejected_rows",
-    "one row a source row that breaks a rule",
+    "one row per source row that breaks a rule",
     {"table": STRING, "rule": STRING, "row": STRING},
 )
 
 IMAGE_TAGS = Table(
     "image_tags",
-    "one row a photo of a sale that could be tagged; the lists hold its best tags, most probable first",
+    "one row per photo of a sale that could be tagged; the lists hold its best tags, most probable first",
     {
         "sale_id": STRING,
         "position": INTEGER,
         "image_uri": STRING,
-        "image_hash": STRING,  # of the content: two photos with the same are one
+        "image_hash": STRING,  # of the content: photos with the same hash are the same
         "tags": ArrayType(STRING),
         "probabilities": ArrayType(FLOAT),
     },
@@ -180,25 +180,25 @@ IMAGE_TAGS = Table(
 
 REJECTED_IMAGES = Table(
     "rejected_images",
-    "one row a photo of a sale that could not be tagged",
+    "one row per photo of a sale that could not be tagged",
     {"sale_id": STRING, "position": INTEGER, "image_uri": STRING, "reason": STRING, "detail": STRING},
 )
 
 IMAGE_THEMES = Table(
     "image_themes",
-    "one row a photo of a sale; weights of the themes in the order of the theme model, null where it was not tagged",
+    "one row per photo of a sale; weights of the themes in the order of the theme model, null where it was not tagged",
     {"sale_id": STRING, "position": INTEGER, "image_uri": STRING, "weights": ArrayType(FLOAT)},
 )
 
 SALE_THEMES = Table(
     "sale_themes",
-    "one row a sale and theme that its photos show; a theme's weights have the same mean square over all photos",
+    "one row per sale and theme of its photos; each theme's weights have the same mean square over all photos",
     {"sale_id": STRING, "theme": STRING, "weight": FLOAT},
 )
 
 USER_HISTORIES = Table(
     "user_histories",
-    "one row a user; the lists hold his events in order of time, instants in microseconds since 1970 UTC",
+    "one row per user; the lists hold the user's events in order of time, instants in microseconds since 1970 UTC",
     {
         "user_id": STRING,
         "sales": ArrayType(INTEGER),  # position of the sale in ascending order of sale_id
@@ -210,29 +210,29 @@ USER_HISTORIES = Table(
 
 FITTED_RECOMMENDERS = Table(
     "fitted_recommenders",
-    "one row a recommender and as_of (microseconds); the model's arrays as an npz file without objects",
+    "one row per recommender and as_of (microseconds); the model's arrays as an npz file without Python objects",
     {"as_of": LONG, "recommender": STRING, "arrays": BINARY},
     partitioned_by=("as_of",),
 )
 
 TRAINING_EXAMPLES = Table(
     "training_examples",
-    "one row a user, sale and as_of (microseconds): bought on the day from as_of or drawn from the sales not bought",
+    "one row per user, sale and as_of (microseconds): bought on the day from as_of, or drawn from the sales not bought",
     {
         "as_of": LONG,
         "user_id": STRING,
         "sale_id": STRING,
         "bought": BOOLEAN,
         "sampling_rate": DOUBLE,  # share of the user's sales of that kind that became examples, in (0, 1]
-        "again": BOOLEAN,  # whether the user had bought the sale before, as his history as of as_of knows
-        "place": INTEGER,  # best one of the sale on his pages of that day, from 1; 0 if none had it, -1 if he had none
+        "again": BOOLEAN,  # repeat purchase: whether the user had bought the sale before, by the history as of as_of
+        "place": INTEGER,  # best position on the user's pages of that day, from 1; 0: on no page, -1: no page logged
     },
     open_ended=True,
 )
 
 PAGE_METRICS = Table(
     "page_metrics",
-    "one row a user, as_of (microseconds) and policy: how well the policy ranked the sales open at his first purchase",
+    "one row per user, as_of (microseconds) and policy: metrics of the ranking of the sales open at the first purchase",
     {
         "as_of": LONG,
         "user_id": STRING,
@@ -241,37 +241,37 @@ PAGE_METRICS = Table(
         "ndcg@10": DOUBLE,
         "hit_rate@10": DOUBLE,
         "mrr": DOUBLE,
-        "known_events": LONG,  # of the user, as his history as of as_of holds them
+        "known_events": LONG,  # number of events in the user's history as of as_of
         "shown": ArrayType(INTEGER),  # the first ten sales, best first: positions in ascending order of sale_id
         "bought": ArrayType(INTEGER),  # the relevant sales, ascending positions
-        "ranks": ArrayType(INTEGER),  # of each sale in `bought`, 1 is the best
+        "ranks": ArrayType(INTEGER),  # the rank of each sale in `bought`, 1 is the best
     },
 )
 
 KNOWN_USERS = Table(
     "known_users",
-    "one row an as_of (microseconds) and sale that anybody knew then",
+    "one row per as_of (microseconds) and sale with at least one user",
     {
         "as_of": LONG,
         "sale": INTEGER,  # position in ascending order of sale_id
-        "users": LONG,  # who had visited or bought it, as their histories as of as_of hold it
+        "users": LONG,  # number of users who had visited or bought it, by their histories as of as_of
     },
 )
 
 RANKINGS = Table(
     "rankings",
-    "one row a user; for each policy the best sales of the horizon, best first: positions, scores, reason codes",
+    "one row per user; for each policy the best sales of the horizon, best first: positions, scores, reason codes",
     {"user_id": STRING},
     open_ended=True,
 )
 
 SEGMENT_RANKINGS = Table(
     "segment_rankings",
-    "one row a segment, the users of whom an attribute has a value; its best sales of the horizon, best first",
+    "one row per segment, the users who share the value of an attribute; the best sales of the horizon, best first",
     {
         "attribute": STRING,
         "value": STRING,
-        "events": LONG,  # known of its users
+        "events": LONG,  # number of events in the histories of its users
         "sales": ArrayType(INTEGER),  # positions in the horizon
         "scores": ArrayType(FLOAT),
         "reasons": ArrayType(INTEGER),  # numbers in `Scorer.reasons`
@@ -279,11 +279,12 @@ SEGMENT_RANKINGS = Table(
 )
 
 
-def _same(found: DataType, wanted: DataType) -> bool:
+def _is_same_type(found: DataType, wanted: DataType) -> bool:
     return found.simpleString() == wanted.simpleString()
 
 
-def _hint(found: DataType, wanted: DataType) -> str:
+def _advice(found: DataType, wanted: DataType) -> str:
+    """Return the end of a message about a column's type: how to convert it in SQL."""
     if wanted != TIMESTAMP:
         return f": cast it in the source's SQL, 'cast(… as {wanted.simpleString()})'"
     if found.simpleString() == "timestamp_ntz":

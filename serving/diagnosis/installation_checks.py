@@ -14,8 +14,8 @@ from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
+from recsys.logs.log_files import finished
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
-from recsys.logs.segments import finished
 from recsys.rules import load_rules
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, read_manifest
@@ -200,14 +200,15 @@ def experiments(settings: Settings, now: int) -> Finding:
 
 
 def logs(settings: Settings, now: int) -> Finding:  # noqa: ARG001
-    """Tell whether finished segments of the two logs wait to be gathered."""
+    """Tell whether finished files of the two logs wait to be gathered."""
     folders = [Path(settings.folder) / name for name in (EXPOSURES, RECORDED_EVENTS)]
     waiting = [path for each in folders for path in finished(each)]
     if not waiting:
-        return ok("logs", "no segment waits")
+        return ok("logs", "no log file waits")
     # The system's time, as files have it: the service may replay another.
     oldest = system_clock() - int(min(path.stat().st_mtime for path in waiting) * SECOND)
-    found = f"{len(waiting)} segments wait, the oldest for {oldest / HOUR:.0f} h"
+    count = "1 log file waits" if len(waiting) == 1 else f"{len(waiting)} log files wait"
+    found = f"{count}, the oldest for {oldest / HOUR:.0f} h"
     if oldest > _WAITING:
         return warn("logs", found, "run 'recsys exposures', each night before 'recsys nightly'")
     return ok("logs", found)

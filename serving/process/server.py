@@ -310,8 +310,8 @@ def _exposures(settings: ServingSettings, folder: Path) -> RecordLog[Exposure]:
         flush_seconds=chosen.flush_seconds,
         durable=chosen.durable,
         max_queued=chosen.max_queued,
-        segment_bytes=int(chosen.segment_megabytes * (1 << 20)),
-        segment_seconds=chosen.segment_seconds,
+        file_bytes=int(chosen.segment_megabytes * (1 << 20)),
+        file_seconds=chosen.segment_seconds,
     )
 
 

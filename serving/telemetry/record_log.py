@@ -1,4 +1,4 @@
-"""Writes records to segments in the background, so that requests never wait for a disk.
+"""Writes records to log files in the background, so that requests never wait for a disk.
 
 `append` puts a record into a queue. One thread encodes what is queued and writes it, at least every `flush_seconds`:
 a process that is killed loses no more than that. While the disk refuses, records wait; once `max_queued` wait, the ones
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from recsys import instants
-from recsys.logs.segments import Segment
+from recsys.logs.log_files import LogFile
 from serving.errors import NotRecordedError
 
 Record = TypeVar("Record")
@@ -36,8 +36,8 @@ class LogState(NamedTuple):
     written: int
     lost: int
     """Records that found no room, could not be encoded, or were refused by the disk until the log was closed."""
-    segments: int
-    """Segments begun."""
+    files: int
+    """Log files begun."""
     problem: str | None
     """Why records wait; None while they are written."""
 
@@ -46,17 +46,17 @@ class RecordLog(Generic[Record]):
     """A log of one process; any number of threads may append.
 
     Args:
-        folder: Where segments go; it is made when the first record is written.
-        name: What segments' names begin with.
+        folder: Where the log files go; it is made when the first record is written.
+        name: What the names of log files begin with.
         encode: Returns a record as one JSON line, with its line feed.
         flush_seconds: A record is handed to the system within this time.
         durable: Whether `append` waits until the record is on the disk; those who wait together share one flush.
         timeout_seconds: How long a durable `append` waits.
         max_queued: Records that may wait; as many again may be on their way to the disk.
-        segment_bytes: A segment is finished when it has reached this size,
-        segment_seconds: or this age.
+        file_bytes: A log file is finished when it has reached this size,
+        file_seconds: or this age.
         seed: Of the draw of records that stay when there is no room for all.
-        new_segment: Creates a segment of a name in a folder.
+        new_file: Creates a log file of a name in a folder.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class RecordLog(Generic[Record]):
         durable: bool = False,
         timeout_seconds: float = 5.0,
         max_queued: int = 100_000,
-        segment_bytes: int = 64 << 20,
-        segment_seconds: float = 60.0,
+        file_bytes: int = 64 << 20,
+        file_seconds: float = 60.0,
         seed: int | None = None,
-        new_segment: Callable[[Path, str], Segment] = Segment,
+        new_file: Callable[[Path, str], LogFile] = LogFile,
     ):
-        self._folder, self._name, self._encode, self._new_segment = folder, name, encode, new_segment
+        self._folder, self._name, self._encode, self._new_file = folder, name, encode, new_file
         self._flush_seconds, self._timeout_seconds = flush_seconds, timeout_seconds
-        self._segment_bytes, self._segment_seconds = segment_bytes, segment_seconds
+        self._file_bytes, self._file_seconds = file_bytes, file_seconds
         self._durable, self._max_queued = durable, max_queued
         self._random = random.Random(seed)
         self._lock = threading.Condition(threading.Lock())
@@ -87,9 +87,9 @@ class RecordLog(Generic[Record]):
         self._overflowed = 0  # records that found no room since the queue was last taken
         self._taken: deque[Any] = deque()
         self._chunk: list[bytes] = []
-        self._segment: Segment | None = None
+        self._file: LogFile | None = None
         self._opened_at = self._backoff = 0.0
-        self._accepted = self._written = self._lost = self._segments = 0
+        self._accepted = self._written = self._lost = self._files = 0
         self._unencodable = False
         self._problem: str | None = None
 
@@ -121,7 +121,7 @@ class RecordLog(Generic[Record]):
     def state(self) -> LogState:
         """Return how the log does."""
         queued = len(self._queue) + len(self._taken) + len(self._chunk)
-        return LogState(queued, self._written, self._lost, self._segments, self._problem)
+        return LogState(queued, self._written, self._lost, self._files, self._problem)
 
     def start(self) -> None:
         """Write in the background until closed; to be called after the last fork."""
@@ -129,8 +129,8 @@ class RecordLog(Generic[Record]):
         self._thread.start()
 
     def close(self) -> None:
-        """Write all that is queued, and finish the segment; what the disk refuses then, or comes later, is lost."""
-        self._max_queued, self._segment_seconds = 0, 0.0
+        """Write all that is queued, and finish the log file; what the disk refuses then, or comes later, is lost."""
+        self._max_queued, self._file_seconds = 0, 0.0
         self._closed.set()
         self._wake.set()
         if self._thread is not None:
@@ -186,7 +186,7 @@ class RecordLog(Generic[Record]):
     def _flush(self) -> None:
         try:
             self._write_queued()
-            self._finish_segment(self._segment_seconds)
+            self._finish_file(self._file_seconds)
         except Exception as error:  # nothing may end the thread: what was not written is tried again
             self._fail(error)
         else:
@@ -204,16 +204,16 @@ class RecordLog(Generic[Record]):
 
     def _write_taken(self) -> None:
         while self._fill_chunk():
-            segment = self._segment or self._begin_segment()
-            segment.write(b"".join(self._chunk))
+            log_file = self._file or self._begin_file()
+            log_file.write(b"".join(self._chunk))
             if self._durable:
-                segment.sync()
+                log_file.sync()
             with self._lock:
                 self._written += len(self._chunk)
                 self._chunk = []
                 self._lock.notify_all()
-            if segment.size >= self._segment_bytes:
-                self._finish_segment()
+            if log_file.size >= self._file_bytes:
+                self._finish_file()
 
     def _fill_chunk(self) -> bool:
         """Encode the next records, unless some are still to be written, and tell whether there are any."""
@@ -233,22 +233,22 @@ class RecordLog(Generic[Record]):
                 self._lost += 1
             return b""
 
-    def _begin_segment(self) -> Segment:
+    def _begin_file(self) -> LogFile:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._segments += 1
+        self._files += 1
         self._opened_at = time.monotonic()
         now = instants.compact(time.time_ns() // 1000)
-        self._segment = self._new_segment(self._folder, f"{self._name}-{now}-{os.getpid()}-{self._segments}")
-        return self._segment
+        self._file = self._new_file(self._folder, f"{self._name}-{now}-{os.getpid()}-{self._files}")
+        return self._file
 
-    def _finish_segment(self, min_seconds: float = 0.0) -> None:
-        if self._segment is not None and time.monotonic() - self._opened_at >= min_seconds:
-            segment, self._segment = self._segment, None
-            segment.finish()
+    def _finish_file(self, min_seconds: float = 0.0) -> None:
+        if self._file is not None and time.monotonic() - self._opened_at >= min_seconds:
+            log_file, self._file = self._file, None
+            log_file.finish()
 
     def _fail(self, error: Exception) -> None:
         with suppress(OSError):  # its lines are whole, so others may have it; the next try begins a new one
-            self._finish_segment()
+            self._finish_file()
         problem = f"{self._name} cannot be written to {self._folder} ({error}): make room, or correct its permissions"
         if self._problem is None:
             _log.warning("%s; records wait in memory", problem)

@@ -11,7 +11,7 @@ COUNTS = csr_matrix(np.array([[2, 1, 0, 0], [0, 1, 0, 1], [3, 0, 0, 0]], np.floa
 
 @pytest.fixture(autouse=True)
 def one_blas_thread():
-    """As `implicit` asks for, which warns otherwise."""
+    """`implicit` asks for this, and warns otherwise."""
     with threadpool_limits(1, "blas"):
         yield
 
@@ -23,25 +23,25 @@ def test_grid_holds_every_combination_once():
     assert [each.days for each in grid("popularity")] == list(GRIDS["popularity"]["days"])
 
 
-def test_popularity_counts_events_for_all_users_alike():
+def test_popularity_is_the_number_of_events_for_all_users():
     scores = Baseline("popularity", (("days", 7),)).fit(COUNTS)
     assert_array_equal(scores(COUNTS[:2]), [[5, 2, 0, 1], [5, 2, 0, 1]])
 
 
-def test_cosine_sums_similarities_to_each_sale_of_the_user_times_his_count():
+def test_cosine_sums_similarities_to_each_sale_of_the_user_times_its_count():
     score = Baseline("cosine", (("days", 60), ("K", 4))).fit(COUNTS)
     columns = COUNTS.toarray() / np.maximum(np.linalg.norm(COUNTS.toarray(), axis=0), 1e-9)
     assert_allclose(score(COUNTS), COUNTS @ (columns.T @ columns), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["TF-IDF", "BM25"])
-def test_item_item_ranks_a_repeat_above_what_nobody_bought_with_it(kind):
+def test_item_item_ranks_a_repeat_purchase_above_a_sale_without_common_users(kind):
     scores = next(grid(kind)).fit(COUNTS)(COUNTS[2:])[0]
     assert scores[0] > scores[1] > scores[2] == 0
     assert scores[3] == 0
 
 
-def test_als_scores_users_that_it_is_given_and_not_those_it_was_fitted_to():
+def test_als_scores_the_given_users_and_not_those_it_was_fitted_to():
     score = next(grid("ALS")).fit(COUNTS)
     assert_allclose(score(COUNTS[[1, 0]]), score(COUNTS)[[1, 0]], atol=1e-5)
     assert score(COUNTS).shape == (3, 4)

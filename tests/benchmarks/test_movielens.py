@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_are_read_into_a_row_a_user_with_the_movie_left_out_first(folder):
+def test_files_are_read_into_one_row_per_user_with_the_movie_left_out_first(folder):
     data = read(folder, "tiny")
     expected = np.zeros((3, 7))
     expected[tuple(zip(*RATINGS, strict=True))] = 1
@@ -38,14 +38,14 @@ def test_movie_left_out_is_ranked_among_its_candidates_only(folder):
     assert ndcg == pytest.approx((1 / log2(2 + 1) + 1 + 1 / log2(3 + 1)) / 3)
 
 
-def test_eleventh_place_is_no_hit():
+def test_rank_11_is_no_hit():
     candidates = np.array([[11, *range(11)], [0, *range(1, 12)], [10, *range(10), 11]])
     data = LeaveOneOut(csr_matrix((3, 14), dtype=np.float32), candidates)
     falling = -np.arange(14, dtype=np.float32)[None, :]  # movie m has rank m + 1
     assert measure(data, falling) == pytest.approx((1 / 3, 1 / 3))
 
 
-def test_scores_of_each_user_rank_his_own_candidates():
+def test_scores_of_each_user_rank_the_users_own_candidates():
     data = LeaveOneOut(csr_matrix((2, 3), dtype=np.float32), np.array([[0, 1], [2, 1]]))
     scores = np.array([[1, 2, 9], [0, 1, 2]], np.float32)
     assert measure(data, scores) == pytest.approx((1, (1 / log2(3) + 1) / 2))

@@ -73,7 +73,7 @@ def test_another_number_of_open_sales_changes_the_number_of_sales_in_proportion(
     assert many / few == pytest.approx(3, rel=0.05)
 
 
-def test_metadata_explains_only_a_small_part_of_what_pictures_show(shop):
+def test_metadata_explains_only_a_small_part_of_the_pictures(shop):
     traits = pd.read_parquet(shop.folder / "truth/sale_traits.parquet").drop(columns="sale_id").to_numpy()
     pictures = pd.read_parquet(shop.folder / "truth/sale_pictures.parquet").drop(columns="sale_id").to_numpy()
     explained = traits @ np.linalg.lstsq(traits, pictures, rcond=None)[0]

@@ -17,7 +17,7 @@ def test_a_description_names_exactly_the_amenities_that_users_value(shop):
         assert (named == (traits[f"amenity={amenity}"] == 1)).all(), amenity
 
 
-def test_about_a_quarter_of_the_descriptions_put_their_leading_picture_into_words(shop):
+def test_about_a_quarter_of_the_descriptions_mention_their_leading_picture(shop):
     pictures = pd.read_parquet(shop.folder / "truth/sale_pictures.parquet").set_index("sale_id")
     sentences = pictures.idxmax(axis=1).map(PICTURES)
     texts = shop.sales.set_index("offer_id")["body_text"]
@@ -25,7 +25,7 @@ def test_about_a_quarter_of_the_descriptions_put_their_leading_picture_into_word
     assert 0.2 < sum(told) / len(told) < 0.3
 
 
-def test_texts_have_no_unfilled_place_and_start_with_a_capital(shop):
+def test_texts_have_no_unfilled_placeholder_and_start_with_a_capital(shop):
     texts = pd.concat([shop.sales["headline"], shop.sales["body_text"]])
     assert not texts.str.contains("[{}]").any()
     assert texts.str[0].str.isupper().all()

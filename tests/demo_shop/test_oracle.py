@@ -18,7 +18,7 @@ TASTES = {"u": (2.0, 1.0), "v": (-1.0, 1.0)}  # u: a 2, c 1.5, b 1, d 0; v: b 1,
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    """A shop's truth of two users and four sales; what a sale's pictures show says nothing."""
+    """The truth of a shop of two users and four sales; pictures do not matter."""
     folder = tmp_path_factory.mktemp("generated")
     (folder / "truth").mkdir()
     tastes = pd.DataFrame(TASTES.values(), columns=PLACES).assign(user_id=list(TASTES), **{"picture=sky": 0.0})
@@ -29,7 +29,7 @@ def truth(tmp_path_factory):
     return folder
 
 
-def test_pages_are_ranked_by_the_true_utilities_and_strangers_are_left_out(truth, spark, tmp_path):
+def test_pages_are_ranked_by_the_true_utilities_and_users_without_tastes_are_left_out(truth, spark, tmp_path):
     data = make_shop(
         [sale("a"), sale("b"), sale("c", opens=0.6), sale("d")],
         [
@@ -65,7 +65,7 @@ def test_share_is_the_ratio_of_sums_over_the_pages_that_both_have():
     }
 
 
-def test_oracle_that_gains_nothing_says_nothing():
+def test_without_pages_or_with_an_ndcg_of_zero_there_is_no_oracle():
     pages = measured(pages_of({"u": 3}, "meta"))
     assert oracle(pages, pd.DataFrame(pages_of({"u": 11}, "oracle")), seed=0) is None
     assert oracle(pages, pd.DataFrame(pages_of({"v": 1}, "oracle")), seed=0) is None

@@ -17,12 +17,12 @@ VIENNA, SICILY = (next(i for i, region in enumerate(REGIONS) if region.name == n
 
 
 def showing(**shares: float) -> np.ndarray:
-    """What a photo shows, by names."""
+    """The mixture of a photo, by names of kinds."""
     return np.array([shares.get(name, 0.0) for name in NAMES])
 
 
 def wanting(regions: list[int], wanted: np.ndarray) -> Catalogue:
-    """A catalogue of sales in regions that all want the same pictures, as far as they are possible."""
+    """A catalogue of sales in regions that all want the same pictures, where these are possible."""
     pictures = wanted * possible_pictures(np.array(regions))
     return Catalogue(pd.DataFrame({"region": regions}), np.empty((0, 0)), pictures, np.empty(0))
 
@@ -35,12 +35,12 @@ def opened(path: Path) -> tuple[str | None, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def truth(shop) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What each photo and what each sale truly shows."""
+    """The true mixtures of all photos and of all sales."""
     photo, sale = (pd.read_parquet(shop.folder / f"truth/{name}_pictures.parquet") for name in ("photo", "sale"))
     return photo.set_index("photo"), sale.set_index("sale_id")
 
 
-def test_what_a_sale_shows_is_the_mean_of_its_photos_with_the_cover_counted_twice(shop, truth):
+def test_pictures_of_a_sale_are_the_mean_of_its_photos_with_the_cover_counted_twice(shop, truth):
     photo_pictures, sale_pictures = truth
     for sale, gallery in list(shop.sale_images.groupby("offer_id"))[::40]:
         shares = photo_pictures.loc[gallery.sort_values("place_in_gallery")["photo"]].to_numpy()
@@ -50,13 +50,13 @@ def test_what_a_sale_shows_is_the_mean_of_its_photos_with_the_cover_counted_twic
 
 def test_the_mean_of_a_gallery_by_hand():
     mixtures = np.array([showing(beach=1), showing(spa=0.5, forest=0.5), showing(castle=1)])
-    galleries = pd.DataFrame({"sale": [0, 0, 0, 1, 1], "photo": [1, 0, 2, 2, 0], "place": [0, 1, 2, 0, 1]})
-    shown = photos.shown(galleries, mixtures)
+    galleries = pd.DataFrame({"sale": [0, 0, 0, 1, 1], "photo": [1, 0, 2, 2, 0], "position": [0, 1, 2, 0, 1]})
+    shown = photos.mean_mixtures(galleries, mixtures)
     assert shown[0] == pytest.approx(showing(spa=1 / 4, forest=1 / 4, beach=1 / 4, castle=1 / 4))
     assert shown[1] == pytest.approx(showing(castle=2 / 3, beach=1 / 3))
 
 
-def test_every_sale_has_three_to_six_different_photos_in_places_without_gaps(shop):
+def test_every_sale_has_three_to_six_different_photos_at_positions_without_gaps(shop):
     galleries = shop.sale_images.groupby("offer_id")
     assert set(galleries.groups) == set(shop.sales["offer_id"])
     assert sorted(galleries.size().unique()) == [3, 4, 5, 6]
@@ -76,9 +76,9 @@ def test_every_photo_is_a_small_jpeg_file_of_either_orientation_and_most_are_use
 def test_no_photo_of_a_sale_shows_a_landscape_that_its_region_does_not_have(shop, truth):
     landscapes = {region.name: region.landscapes for region in REGIONS}
     regions = shop.sales.set_index("offer_id")["region"]
-    hung = shop.sale_images.join(truth[0], on="photo")
+    images = shop.sale_images.join(truth[0], on="photo")
     for kind, needed in PICTURE_LANDSCAPES.items():
-        offers = hung.loc[hung[kind] > 0, "offer_id"].unique()
+        offers = images.loc[images[kind] > 0, "offer_id"].unique()
         assert len(offers) > 0
         assert all(landscapes[regions[offer]] & needed for offer in offers), kind
 
@@ -86,9 +86,9 @@ def test_no_photo_of_a_sale_shows_a_landscape_that_its_region_does_not_have(shop
 def test_a_cover_shows_what_is_wanted_most_more_often_than_other_photos_do():
     mixtures = photos.draw_mixtures(np.random.default_rng(0), 240)
     wanted = showing(castle=0.6, spa=0.4)
-    galleries = photos.hang(np.random.default_rng(1), wanting([VIENNA] * 2_000, wanted), mixtures)
+    galleries = photos.draw_galleries(np.random.default_rng(1), wanting([VIENNA] * 2_000, wanted), mixtures)
     main = mixtures[galleries["photo"]].argmax(axis=1)
-    is_cover = galleries["place"] == 0
+    is_cover = galleries["position"] == 0
     # 0.6² : 0.4² for covers; the others are drawn without replacement from what is left, near 0.6 : 0.4.
     assert (main[is_cover] == NAMES.index("castle")).mean() == pytest.approx(0.36 / 0.52, abs=0.04)
     assert (main[~is_cover] == NAMES.index("castle")).mean() == pytest.approx(0.58, abs=0.04)
@@ -97,8 +97,8 @@ def test_a_cover_shows_what_is_wanted_most_more_often_than_other_photos_do():
 def test_a_sale_by_the_sea_may_show_a_beach_and_one_far_from_it_may_not():
     mixtures = photos.draw_mixtures(np.random.default_rng(0), 60)
     catalogue = wanting([VIENNA, SICILY] * 50, showing(beach=0.9, spa=0.1))
-    galleries = photos.hang(np.random.default_rng(1), catalogue, mixtures)
-    beach = photos.shown(galleries, mixtures)[:, NAMES.index("beach")]
+    galleries = photos.draw_galleries(np.random.default_rng(1), catalogue, mixtures)
+    beach = photos.mean_mixtures(galleries, mixtures)[:, NAMES.index("beach")]
     assert (beach[::2] == 0).all()
     assert (beach[1::2] > 0.3).all()
     assert (galleries.groupby("sale").size() >= 3).all()

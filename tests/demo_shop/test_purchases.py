@@ -7,7 +7,7 @@ from demo_shop import purchases
 
 @pytest.fixture(scope="module")
 def bookings(shop) -> pd.DataFrame:
-    """Each purchase beside the first and the last visit of the same sale by the same user."""
+    """Each purchase with the first and the last visit of the same sale by the same user."""
     visits = shop.events[shop.events["action"] == "view"]
     seen = visits.groupby(["member_id", "offer_id"])["happened_at"].agg(["min", "max"]).reset_index()
     bought = shop.events[shop.events["action"] == "booking"]

@@ -28,7 +28,7 @@ def test_a_user_who_joins_late_has_no_earlier_session():
 
 def test_a_sale_is_visited_in_proportion_to_the_exponential_of_its_appeal():
     appeal = np.tile(np.log([1.0, 3.0, 6.0]), (20_000, 1))
-    _, first, _ = traffic._looks(np.random.default_rng(0), appeal, np.ones(20_000, dtype=np.int64))
+    _, first, _ = traffic._draw_visits(np.random.default_rng(0), appeal, np.ones(20_000, dtype=np.int64))
     assert np.bincount(first) / 20_000 == pytest.approx([0.1, 0.3, 0.6], abs=0.01)
 
 

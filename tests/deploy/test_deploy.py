@@ -17,8 +17,8 @@ from recommendations.v1 import recommendations_pb2 as pb
 from deploy.ship_segments import ship
 from recsys.config.serving import ServingSettings
 from recsys.config.settings import Settings, load_settings
+from recsys.logs.log_files import LogFile
 from recsys.logs.records import EXPOSURES
-from recsys.logs.segments import Segment
 from recsys.snapshot import store as snapshot_store
 from serving.api.access import credentials
 from serving.process.threads import AnswerThreads
@@ -300,13 +300,13 @@ def test_panels_do_not_overlap():
         taken |= cells
 
 
-def test_finished_segments_and_those_of_dead_writers_are_shipped_once(tmp_path):
+def test_finished_log_files_and_those_of_dead_writers_are_shipped_once(tmp_path):
     folder, volume = tmp_path / "shop", tmp_path / "logs"
     (folder / EXPOSURES).mkdir(parents=True)
     (folder / EXPOSURES / "left.jsonl.open").write_text("by a dead writer\n")
-    writing, done = (Segment(folder / EXPOSURES, name) for name in ("writing", "done"))
-    for segment in (writing, done):
-        segment.write(b"a line\n")
+    writing, done = (LogFile(folder / EXPOSURES, name) for name in ("writing", "done"))
+    for log_file in (writing, done):
+        log_file.write(b"a line\n")
     done.finish()
     assert ship(folder, volume, "pod-1") == 2
     shipped = {path.name: path.read_text() for path in (volume / EXPOSURES).iterdir()}

@@ -38,6 +38,12 @@ def titles(page: str) -> list[str]:
     return re.findall(r"<h2>(.*?)</h2>", page)
 
 
+def columns(page: str, caption: str) -> list[str]:
+    """Return the column names of the table under a caption."""
+    pattern = rf"<(?:caption|summary)>{re.escape(caption)}</.*?<thead>(.*?)</thead>"
+    return re.findall(r"<th[^>]*>(.*?)</th>", re.search(pattern, page, flags=re.DOTALL)[1])
+
+
 def rows(page: str, caption: str) -> list[list[str]]:
     """Return the cells of the body of the table with a caption."""
     pattern = rf"<(?:caption|summary)>{re.escape(caption)}</.*?<tbody>(.*?)</tbody>"

@@ -141,7 +141,7 @@ def sliced(
 def calibration() -> list[dict[str, Any]]:
     predicted = (0.0004, 0.0009, 0.0016, 0.0026, 0.0041, 0.0065, 0.0102, 0.0171, 0.0323, 0.0912)
     ratios = (0.0, 0.6, 1.4, 0.9, 1.1, 0.95, 1.04, 0.97, 0.91, 0.88)
-    sales = 40_000
+    sales = 40_000.0
     return [
         {
             "predicted": p,

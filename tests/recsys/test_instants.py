@@ -23,7 +23,7 @@ def test_instant_is_read_in_its_zone(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "today", "2026-3-1", "2026-02-30", "2026-03-01T25:00:00Z"])
-def test_what_is_no_instant_is_refused_with_an_example(text: str) -> None:
+def test_text_that_is_no_instant_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"instant '{text}', must be a date or an instant such as 2026-03-01"):
         parse_instant(text)
 
@@ -73,5 +73,5 @@ def test_midnights_include_both_ends() -> None:
         (2 * DAY, DAY, []),
     ],
 )
-def test_dates_are_those_that_some_instant_of_a_half_open_window_has(start: int, end: int, days: list[int]) -> None:
+def test_dates_of_a_half_open_window(start: int, end: int, days: list[int]) -> None:
     assert dates(MARCH_1 + start, MARCH_1 + end) == [date(2026, 3, day) for day in days]

@@ -40,7 +40,7 @@ def test_row_without_a_candidate_has_no_ranks() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_ranks_agree_with_counting_who_is_better(seed: int) -> None:
+def test_ranks_agree_with_counting_the_sales_that_score_higher(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(-2, 3, (4, 9)).astype(np.float32)
     candidates = rng.random((4, 9)) < 0.7
@@ -67,13 +67,13 @@ def test_first_relevant_sale_counts_for_mrr_however_deep_it_is() -> None:
     assert ranking_metrics(np.array([40, 11])) == {"recall@10": 0, "ndcg@10": 0, "hit_rate@10": 0, "mrr": 1 / 11}
 
 
-def test_last_place_of_the_page_is_shown() -> None:
+def test_last_position_of_the_page_is_shown() -> None:
     assert ranking_metrics(np.array([10])) == pytest.approx(
         {"recall@10": 1, "ndcg@10": 1 / log2(10 + 1), "hit_rate@10": 1, "mrr": 1 / 10}
     )
 
 
-def test_perfect_page_is_1_though_more_is_relevant_than_it_shows() -> None:
+def test_ndcg_of_a_full_page_is_1_though_more_sales_are_relevant() -> None:
     perfect = ranking_metrics(np.arange(1, 13))
     assert perfect == pytest.approx({"recall@10": 10 / 12, "ndcg@10": 1, "hit_rate@10": 1, "mrr": 1})
 
@@ -117,13 +117,13 @@ def test_gini_is_the_mean_difference_of_two_sales_over_twice_the_mean(times_show
     assert gini(shown) == pytest.approx(differences / (2 * shown.mean()))
 
 
-def test_novelty_is_the_mean_over_what_was_shown_of_the_bits_that_it_says() -> None:
-    # Known to 4, 1 and 16 of 16 users: 2, 4 and 0 bits, shown 3, 1 and 2 times; the last is never shown.
+def test_novelty_is_the_mean_self_information_of_what_was_shown_in_bits() -> None:
+    # Known to 4, 1 and 16 of 16 users: 2, 4 and 0 bits; shown 3, 1 and 2 times. The last sale is never shown.
     found = novelty(np.array([3, 1, 2, 0]), np.array([4, 1, 16, 2]), 16)
     assert found == pytest.approx((3 * 2 + 1 * 4 + 2 * 0) / 6)
 
 
-def test_sale_that_nobody_knows_is_as_novel_as_one_that_a_single_user_knows() -> None:
+def test_sale_known_to_no_user_is_as_novel_as_one_known_to_a_single_user() -> None:
     assert novelty(np.array([1, 0]), np.array([0, 5]), 8) == 3
 
 
@@ -178,7 +178,7 @@ def test_paired_interval_is_that_of_the_differences_and_narrower_than_of_two_sam
     assert paired == bootstrap({"m": values - others}, users, seed=3, rounds=500)["m"]
     assert 0 < paired.low < paired.value < paired.high
     apart = [bootstrap({"m": each}, users)["m"] for each in (values, others)]
-    assert apart[0].low < apart[1].high  # apart, nothing could be said
+    assert apart[0].low < apart[1].high  # unpaired, no difference is shown
 
 
 def test_policy_differs_from_itself_by_nothing() -> None:
@@ -194,9 +194,9 @@ def test_ratio_is_that_of_the_sums_and_not_the_mean_of_ratios() -> None:
     assert found == (4 / 8, 1 / 4, 3 / 4)
 
 
-def test_draws_without_anything_to_compare_with_do_not_count() -> None:
+def test_bootstrap_draws_with_a_zero_denominator_are_left_out() -> None:
     found = bootstrap_ratio(np.array([1.0, 2.0]), np.array([2.0, 0.0]), np.array(["u", "v"]))
-    assert found == (3 / 2, 1 / 2, 3 / 2)  # u alone, or both; v alone has nothing
+    assert found == (3 / 2, 1 / 2, 3 / 2)  # u alone or both; v alone has the denominator 0
 
 
 def test_ratio_to_ones_is_the_mean_with_its_interval() -> None:

@@ -93,7 +93,7 @@ def test_numbers_of_a_sale_are_numbers_already():
         ({"country": {}}, "country", "must be a value or hold an operator"),
         ({"country": {"$inn": ["FR"]}}, "country.$inn", "must be one of $eq, $ne, $in"),
         ({"country": {"FR": 1}}, "country.FR", "must be one of $eq, $ne, $in"),
-        ({"country": {"$not": {"$eq": "FR"}}}, "country.$not", "$not stands around a whole condition"),
+        ({"country": {"$not": {"$eq": "FR"}}}, "country.$not", "$not takes a whole condition"),
         ({"country": {"$in": "FR"}}, "country.$in", "must be a list of values"),
         ({"country": {"$in": []}}, "country.$in", "must be a list of values"),
         ({"country": {"$in": [["FR"]]}}, "country.$in.0", "must be one value"),
@@ -111,7 +111,7 @@ def test_numbers_of_a_sale_are_numbers_already():
     ],
     ids=str,
 )
-def test_what_is_no_condition_is_refused_with_its_key(source, key, rule):
+def test_invalid_condition_is_refused_with_its_key(source, key, rule):
     with pytest.raises(ValidationError) as error:
         Condition.of(source)
     [problem] = error.value.errors()
@@ -119,7 +119,7 @@ def test_what_is_no_condition_is_refused_with_its_key(source, key, rule):
     assert rule in problem["msg"]
 
 
-def test_all_that_is_wrong_with_a_condition_is_listed():
+def test_all_problems_of_a_condition_are_listed():
     with pytest.raises(ValidationError) as error:
         Condition.of({"a": None, "$or": [{"b": True}, {"c": {"$gt": "x", "$foo": 1}}]})
     assert [".".join(map(str, each["loc"])) for each in error.value.errors()] == [

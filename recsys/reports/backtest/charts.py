@@ -1,4 +1,4 @@
-"""Plots of a backtest, narrow enough for a phone: numbers stand in the table beside."""
+"""Plots of a backtest, narrow enough for a phone; the numbers are in the tables beside them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from recsys.metrics import Estimate
-from recsys.reports.backtest.wording import plain, signed
-from recsys.reports.charts import BAD, GOOD, INK, LINE, OPEN, QUIET, Chart, chart, lie_bare, short
+from recsys.reports.backtest.wording import format_difference, format_metric
+from recsys.reports.charts import BAD, GOOD, INK, LINE, OPEN, QUIET, Chart, chart, keep_bottom_spine, short
 from recsys.reports.wording import number
 
 MOST_SERIES = 3
@@ -22,57 +22,57 @@ _MARKS = ((GOOD, "o"), (BAD, "D"), (OPEN, "s"))
 
 @dataclass(frozen=True)
 class Row:
-    """What several series have at one label."""
+    """The estimates of all series at one label."""
 
     label: str
     estimates: tuple[Estimate | None, ...]
 
 
 @dataclass(frozen=True)
-class Tenth:
-    """Sales of about the same predicted probability, and how many of them were bought."""
+class Decile:
+    """Sales of about the same predicted probability, and the share of them that was bought."""
 
     predicted: float
-    made: Estimate
+    observed: Estimate
 
 
 def dots(rows: Sequence[Row], series: Sequence[str], unit: str, caption: str, zero: bool = False) -> Chart:
-    """Draw estimates with their intervals, a row a label.
+    """Draw estimates with their intervals, one row per label.
 
     Args:
-        rows: In each as many estimates as there are series; what is None is not drawn.
-        series: At most MOST_SERIES; their names stand above where there are several.
-        unit: What the axis shows.
-        caption: What is seen.
-        zero: Whether they are differences, with a line at none.
+        rows: Each with one estimate per series; None is not drawn.
+        series: At most MOST_SERIES names; two or more are named in a legend above.
+        unit: Label of the axis.
+        caption: What the plot shows.
+        zero: Whether the estimates are differences, written with a sign and drawn with a line at 0.
     """
-    written = signed if zero else plain
-    words = "; ".join(f"{row.label}: {_in_words(row, series, written)}" for row in rows)
+    write = format_difference if zero else format_metric
+    words = "; ".join(f"{row.label}: {_in_words(row, series, write)}" for row in rows)
     return chart(lambda: _dots(rows, series, unit, zero), f"{caption} {words}.", caption)
 
 
-def _in_words(row: Row, series: Sequence[str], written: Callable[[Estimate | None], str]) -> str:
+def _in_words(row: Row, series: Sequence[str], write: Callable[[Estimate | None], str]) -> str:
     return ", ".join(
-        f"{name} {written(found)}" for name, found in zip(series, row.estimates, strict=True) if found is not None
+        f"{name} {write(each)}" for name, each in zip(series, row.estimates, strict=True) if each is not None
     )
 
 
 def bars(rows: Sequence[tuple[str, float, float | None]], series: Sequence[str], unit: str, caption: str) -> Chart:
-    """Draw two bars a label, around zero; the second may be unknown."""
+    """Draw two bars per label, around zero; the second may be unknown."""
     words = "; ".join(f"{label}: {number(one, '+')}, {number(other, '+')}" for label, one, other in rows)
     return chart(lambda: _bars(rows, series, unit), f"{caption} {', '.join(series)}. {words}.", caption)
 
 
 def curve(points: Sequence[tuple[float, Estimate]], unit: str, caption: str) -> Chart:
-    """Draw estimates over a quantity."""
-    words = "; ".join(f"{x:g}: {plain(found)}" for x, found in points)
+    """Draw estimates with their intervals over a quantity."""
+    words = "; ".join(f"{x:g}: {format_metric(each)}" for x, each in points)
     return chart(lambda: _curve(points, unit), f"{caption} {words}.", caption)
 
 
-def calibration(tenths: Sequence[Tenth], caption: str) -> Chart:
-    """Draw made against predicted on logarithmic axes, where none is 0, with the diagonal of who is right."""
-    words = "; ".join(f"predicted {number(each.predicted)}, made {number(each.made.value)}" for each in tenths)
-    return chart(lambda: _calibration(tenths), f"{caption} {words}.", caption)
+def calibration(deciles: Sequence[Decile], caption: str) -> Chart:
+    """Draw the calibration curve with the diagonal, on logarithmic axes; deciles at 0 are left out of the plot."""
+    words = "; ".join(f"predicted {number(each.predicted)}, observed {number(each.observed.value)}" for each in deciles)
+    return chart(lambda: _calibration(deciles), f"{caption} {words}.", caption)
 
 
 def _dots(rows: Sequence[Row], series: Sequence[str], unit: str, zero: bool) -> Figure:
@@ -82,22 +82,21 @@ def _dots(rows: Sequence[Row], series: Sequence[str], unit: str, zero: bool) -> 
     axes.set_axisbelow(True)
     if zero:
         axes.axvline(0, color=QUIET, linewidth=1)
-    apart = 0.0 if abreast == 1 else 1.2 * _SERIES / (_ROW + _SERIES * abreast)  # as a share of a row
+    spacing = 0.0 if abreast == 1 else 1.2 * _SERIES / (_ROW + _SERIES * abreast)  # as a share of a row
     for order, (name, mark) in enumerate(zip(series, _MARKS, strict=False)):
-        offset = apart * (order - (len(series) - 1) / 2)
-        _draw_series(axes, [(place + offset, row.estimates[order]) for place, row in enumerate(rows)], name, mark)
+        offset = spacing * (order - (len(series) - 1) / 2)
+        _draw_series(axes, [(y + offset, row.estimates[order]) for y, row in enumerate(rows)], name, mark)
     if len(series) > 1:
         _legend(axes, len(series))
     return figure
 
 
-def _draw_series(axes: Axes, placed: Sequence[tuple[float, Estimate | None]], name: str, mark: tuple[str, str]) -> None:
+def _draw_series(axes: Axes, points: Sequence[tuple[float, Estimate | None]], name: str, mark: tuple[str, str]) -> None:
     colour, shape = mark
-    known = [(place, found) for place, found in placed if found is not None]
-    for place, found in known:
-        axes.hlines(place, found.low, found.high, colors=colour, linewidth=2)
-    values, places = [found.value for _, found in known], [place for place, _ in known]
-    axes.plot(values, places, shape, color=colour, markersize=5, label=name)
+    known = [(y, found) for y, found in points if found is not None]
+    for y, found in known:
+        axes.hlines(y, found.low, found.high, colors=colour, linewidth=2)
+    axes.plot([found.value for _, found in known], [y for y, _ in known], shape, color=colour, markersize=5, label=name)
 
 
 def _rows_figure(labels: Sequence[str], abreast: int, has_legend: bool, unit: str) -> tuple[Figure, Axes]:
@@ -107,23 +106,22 @@ def _rows_figure(labels: Sequence[str], abreast: int, has_legend: bool, unit: st
     figure = Figure(figsize=(_WIDTH / 72, height / 72))
     plot = _WIDTH - _LABELS - _RIGHT
     axes = figure.add_axes((_LABELS / _WIDTH, _BELOW / height, plot / _WIDTH, inner / height))
-    lie_bare(axes)
+    keep_bottom_spine(axes)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     axes.set_xlabel(unit, color=QUIET, fontsize=8)
     beside = axes.get_yaxis_transform()
-    for place, label in enumerate(labels):
-        axes.text(-_LABELS / plot, place, short(label, _LONGEST_LABEL), transform=beside, va="center")
+    for y, label in enumerate(labels):
+        axes.text(-_LABELS / plot, y, short(label, _LONGEST_LABEL), transform=beside, va="center")
     return figure, axes
 
 
 def _bars(rows: Sequence[tuple[str, float, float | None]], series: Sequence[str], unit: str) -> Figure:
     figure, axes = _rows_figure([label for label, _, _ in rows], 2, True, unit)
-    places = range(len(rows))
-    axes.barh([place - 0.17 for place in places], [one for _, one, _ in rows], 0.32, color=GOOD, label=series[0])
+    axes.barh([y - 0.17 for y in range(len(rows))], [one for _, one, _ in rows], 0.32, color=GOOD, label=series[0])
     if len(series) > 1:
         axes.barh(
-            [place + 0.19 for place in places],
+            [y + 0.19 for y in range(len(rows))],
             [other or 0 for _, _, other in rows],
             0.28,
             facecolor="none",
@@ -147,19 +145,21 @@ def _curve(points: Sequence[tuple[float, Estimate]], unit: str) -> Figure:
     return figure
 
 
-def _calibration(tenths: Sequence[Tenth]) -> Figure:
+def _calibration(deciles: Sequence[Decile]) -> Figure:
     figure, axes = _square("predicted probability, logarithmic")
-    axes.set_ylabel("share bought, logarithmic", color=QUIET, fontsize=8)
-    seen = [each for each in tenths if each.predicted > 0 and each.made.value > 0]
-    ends = [end for each in seen for end in (each.predicted, each.made.value, each.made.high)]
+    axes.set_ylabel("observed share of purchases, logarithmic", color=QUIET, fontsize=8)
+    drawn = [each for each in deciles if each.predicted > 0 and each.observed.value > 0]
+    ends = [end for each in drawn for end in (each.predicted, each.observed.value, each.observed.high)]
     lowest, highest = min(ends, default=0.001) / 1.6, max(ends, default=1.0) * 1.6
     axes.set(xscale="log", yscale="log", xlim=(lowest, highest), ylim=(lowest, highest))
     axes.plot([lowest, highest], [lowest, highest], color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
-    for each in seen:
-        axes.vlines(each.predicted, max(each.made.low, lowest), each.made.high, colors=GOOD, linewidth=1.5)
-    axes.plot([each.predicted for each in seen], [each.made.value for each in seen], "o", color=GOOD, markersize=5)
+    for each in drawn:
+        axes.vlines(each.predicted, max(each.observed.low, lowest), each.observed.high, colors=GOOD, linewidth=1.5)
+    axes.plot(
+        [each.predicted for each in drawn], [each.observed.value for each in drawn], "o", color=GOOD, markersize=5
+    )
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_share)
+        axis.set_major_formatter(_format_percent)
         axis.set_minor_formatter(NullFormatter())
     return figure
 
@@ -189,5 +189,5 @@ def _legend(axes: Axes, columns: int) -> None:
     )
 
 
-def _share(value: float, _: float) -> str:
+def _format_percent(value: float, _: float) -> str:
     return f"{100 * value:g}%"

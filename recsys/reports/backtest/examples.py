@@ -1,4 +1,4 @@
-"""Ten users as a person can judge them: what each visited, and what each policy would have shown, with covers."""
+"""Example users for a person to judge: the sales that each visited, and those that each policy would have shown."""
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,26 +9,27 @@ from typing import Any, Literal
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.thumbnails import thumbnail
-from recsys.reports.backtest.wording import listed, policy_in_words
+from recsys.reports.backtest.wording import join_names, policy_in_words
+from recsys.reports.wording import plural
 
 SECONDS = 60.0
-"""So long covers are waited for: a server may never answer."""
+"""Timeout for reading all covers: a server may never answer."""
 _READERS = 16
 _SIDE = 160
-_SHOWN = ("country", "category")
+_ATTRIBUTES = ("country", "category")
 
 
 @dataclass(frozen=True)
 class Cover:
-    """A sale as it is shown: its photo, or a tile with its title."""
+    """A sale as shown on the page: its photo, or a tile with its title."""
 
     title: str
-    told: str
-    """Country, category, price."""
+    details: str
+    """Country, category and price."""
     photo: int | None
-    """Which photo of the page; None: a tile."""
+    """Index into `Album.photos`; None for a tile."""
     mark: str
-    """A word on a frame; none where it is empty."""
+    """The word on a frame around the cover; empty for no frame."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class Strip:
     note: str
     covers: tuple[Cover, ...]
     kind: Literal["bought", "before"] = "bought"
-    """What a mark means."""
+    """What a mark means: bought on that day, or bought before."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A user, what he visited, and a page a policy."""
+    """A user, the sales visited and bought, and one page per policy."""
 
     title: str
     note: str
@@ -54,23 +55,23 @@ class Example:
 
 
 class Album:
-    """The covers of a page; each photo is made small and kept once, however often it is shown."""
+    """The thumbnails of a report; each photo is stored once, however often it is shown."""
 
     def __init__(self, files: PhotoFiles, uris: Iterable[str]):
-        """Read the covers wherever they lie, all at once; those that take too long are not waited for."""
+        """Read all photos in parallel; those that take longer than SECONDS are left out."""
         self._thumbnails = _thumbnails(files, sorted(set(uris)))
-        self._places: dict[str, int] = {}
+        self._indexes: dict[str, int] = {}
 
-    def place(self, uri: str | None) -> int | None:
-        """Return which photo of the page it is; None where there is none that can be shown."""
+    def index(self, uri: str | None) -> int | None:
+        """Return the index of a photo in `photos`; None where it cannot be shown."""
         if not uri or self._thumbnails.get(uri) is None:
             return None
-        return self._places.setdefault(uri, len(self._places))
+        return self._indexes.setdefault(uri, len(self._indexes))
 
     @property
     def photos(self) -> list[str]:
-        """As data URIs."""
-        jpegs = (self._thumbnails[uri] or b"" for uri in self._places)
+        """The photos whose index was asked for, as data URIs."""
+        jpegs = (self._thumbnails[uri] or b"" for uri in self._indexes)
         return [f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" for jpeg in jpegs]
 
 
@@ -90,7 +91,7 @@ def _thumbnail(files: PhotoFiles, uri: str) -> bytes | None:
 
 
 def examples(result: Mapping[str, Any], album: Album) -> list[Example]:
-    """Return the users that the result shows."""
+    """Return the example users of a result."""
     sales = result.get("sales") or {}
     return [_example(row, sales, album) for row in result.get("examples") or ()]
 
@@ -100,32 +101,34 @@ def _example(row: Mapping[str, Any], sales: Mapping[str, Any], album: Album) -> 
         return tuple(_cover(sales.get(sale) or {}, sale, mark if sale in marked else "", album) for sale in shown)
 
     bought = row["bought"]
-    events = f"{row['events']:,} events known" if row["events"] else "a new user: no event was known"
+    events = plural(row["events"], "known event") if row["events"] else "a new user, without known events"
     return Example(
         f"User {row['user_id']}",
         f"{row['as_of']}, {events}",
-        Strip("Visited before, newest first", "", covers(row["visited"], row["purchased"], "bought then"), "before"),
+        Strip("Visited before, newest first", "", covers(row["visited"], row["purchased"], "bought before"), "before"),
         Strip("Bought that day", "", covers(bought, bought, "bought")),
         tuple(
-            Strip(policy_in_words(policy), _found(page, bought), covers(page, bought, "bought"))
+            Strip(policy_in_words(policy), _positions(page, bought), covers(page, bought, "bought"))
             for policy, page in row["pages"].items()
         ),
     )
 
 
 def _cover(sale: Mapping[str, Any], sale_id: str, mark: str, album: Album) -> Cover:
-    return Cover(sale.get("title") or sale_id, " · ".join(_told(sale)), album.place(sale.get("cover")), mark)
+    return Cover(sale.get("title") or sale_id, " · ".join(_details(sale)), album.index(sale.get("cover")), mark)
 
 
-def _told(sale: Mapping[str, Any]) -> Iterator[str]:
-    yield from (str(sale[key]) for key in _SHOWN if sale.get(key))
+def _details(sale: Mapping[str, Any]) -> Iterator[str]:
+    yield from (str(sale[key]) for key in _ATTRIBUTES if sale.get(key))
     if sale.get("price") is not None:
-        yield f"{sale['price']:,.0f}"
+        yield f"price {sale['price']:,.0f}"
 
 
-def _found(page: Sequence[str], bought: Sequence[str]) -> str:
-    places = sorted(page.index(sale) + 1 for sale in bought if sale in page)
-    if not places:
-        return "does not show what was bought"
-    missed = f", {len(bought) - len(places)} not shown" if len(places) < len(bought) else ""
-    return f"bought: place {listed([str(place) for place in places])}{missed}"
+def _positions(page: Sequence[str], bought: Sequence[str]) -> str:
+    """Write at which positions of a page, from 1, the bought sales are."""
+    positions = sorted(page.index(sale) + 1 for sale in bought if sale in page)
+    if not positions:
+        return "shows no bought sale"
+    missing = f", {len(bought) - len(positions)} not shown" if len(positions) < len(bought) else ""
+    word = "position" if len(positions) == 1 else "positions"
+    return f"bought: {word} {join_names([str(position) for position in positions])}{missing}"

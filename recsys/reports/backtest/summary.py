@@ -1,4 +1,4 @@
-"""The top of the report: what was measured, what it shows, and the few figures that decide."""
+"""The top of the report: headline, what was measured, key figures and findings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from typing import Any, Literal
 
 from recsys.meta_model import META, version_in
 from recsys.metrics import Estimate
-from recsys.reports.backtest.model_sections import off
-from recsys.reports.backtest.sections import cold, spare
+from recsys.reports.backtest.model_sections import calibration_finding
+from recsys.reports.backtest.sections import ablation_finding, cold_start_finding
 from recsys.reports.backtest.wording import (
     BOOSTED,
     NDCG,
     RECALL,
-    alone,
-    decided,
     difference,
     estimate_of,
-    listed,
-    shown,
+    finding,
+    format_finding,
+    join_names,
+    single_recommenders,
 )
-from recsys.reports.wording import percent
+from recsys.reports.wording import percent, plural
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that decides, with its interval."""
+    """A key figure with its interval."""
 
     label: str
     value: str
@@ -45,12 +45,12 @@ class Summary:
 
 
 def summary(result: Mapping[str, Any]) -> Summary:
-    """Say whether the mix is worth its while, and what to look at before trusting it."""
+    """Summarise whether the meta-model ranks better than single recommenders, and the limits of the measurement."""
     headline, tone = _headline(result)
     return Summary(
         headline,
         tone,
-        _measured(result["window"], result["policies"][META]["users"]),
+        _scope(result["window"], result["policies"][META]["users"]),
         tuple(_cautions(result["window"])),
         tuple(_figures(result)),
         tuple(_findings(result)),
@@ -58,23 +58,23 @@ def summary(result: Mapping[str, Any]) -> Summary:
 
 
 def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "open"]]:
-    against = {name: found for name in alone(result) if (found := difference(result, META, name))}
+    against = {name: found for name in single_recommenders(result) if (found := difference(result, META, name))}
     if not against:
-        return "Measured, compared with nothing", "open"
-    if all(shown(found) == "better" for found in against.values()):
+        return "Measured without a comparison", "open"
+    if all(finding(found) == "better" for found in against.values()):
         return "Better than each recommender alone", "good"
-    unbeaten = [name for name, found in against.items() if shown(found) != "better"]
-    stronger = [name for name in unbeaten if shown(against[name]) == "worse"]
+    unbeaten = [name for name, found in against.items() if finding(found) != "better"]
+    stronger = [name for name in unbeaten if finding(against[name]) == "worse"]
     if stronger:
-        return f"Worse than {listed(stronger)}", "bad"
-    return f"Not shown to be better than {listed(unbeaten)}", "open"
+        return f"Worse than {join_names(stronger)}", "bad"
+    return f"Not shown to be better than {join_names(unbeaten)}", "open"
 
 
-def _measured(window: Mapping[str, Any], users: int) -> str:
+def _scope(window: Mapping[str, Any], users: int) -> str:
     return (
-        f"{window['model']}, trained on {window['trained_on']}, ranked {window['pages']:,} pages of {users:,} users on"
-        f" {window['days']} days, {window['from']} to {window['to']}: the open sales for each user who bought that day,"
-        " by what was known at midnight."
+        f"{window['model']}, trained on {window['trained_on']}, ranked {plural(window['pages'], 'page')} of"
+        f" {plural(users, 'user')} on {plural(window['days'], 'day')}, {window['from']} to {window['to']}: for each"
+        " user with a purchase on a day, the sales open at the first purchase, by what was known at midnight."
     )
 
 
@@ -85,50 +85,55 @@ def _cautions(window: Mapping[str, Any]) -> Iterator[str]:
         yield "Sales that a user had bought before are neither ranked nor counted."
     share = window.get("users_sampled", 1)
     if share < 1:
-        yield f"Only {percent(share)} of the users were looked at, drawn by seed {window.get('seed', 0)}."
+        yield f"Measured on a sample of {percent(share)} of the users, seed {window.get('seed', 0)}."
 
 
 def _figures(result: Mapping[str, Any]) -> Iterator[Figure]:
-    mix = result["policies"][META]
-    yield _figure(f"{NDCG} of meta", estimate_of(mix[NDCG]), "1 where all that was bought stands first")
-    yield _figure(f"{RECALL} of meta", estimate_of(mix[RECALL]), "of what was bought stood among the first ten")
-    best = next(iter(alone(result)), None)
-    gain = difference(result, META, best) if best else None
-    if gain:
+    meta = result["policies"][META]
+    yield _key_figure(f"{NDCG} of meta", estimate_of(meta[NDCG]), "1 if the bought sales come first")
+    yield _key_figure(f"{RECALL} of meta", estimate_of(meta[RECALL]), "share of the bought sales among the first ten")
+    best = next(iter(single_recommenders(result)), None)
+    found = difference(result, META, best) if best else None
+    if found:
         yield Figure(
-            f"{NDCG} over {best}, the best alone",
-            f"{gain.value:+.4f}",
-            f"{gain.low:+.4f} to {gain.high:+.4f}",
-            f"{shown(gain)}, page by page",
+            f"{NDCG} over {best}, the best single recommender",
+            f"{found.value:+.4f}",
+            f"{found.low:+.4f} to {found.high:+.4f}",
+            f"{finding(found)}, page by page",
         )
     oracle = result.get("oracle") or {}
-    yield from filter(None, [_share(estimate_of(oracle.get("share")), estimate_of(oracle.get(NDCG)))])
+    yield from filter(None, [_oracle_share(estimate_of(oracle.get("share")), estimate_of(oracle.get(NDCG)))])
 
 
-def _figure(label: str, found: Estimate | None, note: str) -> Figure:
+def _key_figure(label: str, found: Estimate | None, note: str) -> Figure:
     value, low, high = (f"{each:.4f}" for each in found or (0, 0, 0))
     return Figure(label, value, f"{low} to {high}", note)
 
 
-def _share(share: Estimate | None, reached: Estimate | None) -> Figure | None:
+def _oracle_share(share: Estimate | None, ndcg: Estimate | None) -> Figure | None:
     if share is None:
         return None
-    note = f"which ranks by the true taste: {NDCG} {reached.value:.4f}" if reached else "which ranks by the true taste"
-    return Figure("Share of the oracle", percent(share.value), f"{percent(share.low)} to {percent(share.high)}", note)
+    note = "of ranking by the true tastes" + (f", {NDCG} {ndcg.value:.4f}" if ndcg else "")
+    return Figure(
+        f"{NDCG} of meta as a share of the oracle's",
+        percent(share.value),
+        f"{percent(share.low)} to {percent(share.high)}",
+        note,
+    )
 
 
 def _findings(result: Mapping[str, Any]) -> Iterator[str]:
     yield from _against_versions(result)
-    yield from filter(None, (cold(result, title) for title in ("history length", "sale age")))
+    yield from filter(None, (cold_start_finding(result, title) for title in ("history length", "sale age")))
     if result.get("ablation"):
-        yield spare(result)
-    yield from filter(None, [off(result)])
+        yield ablation_finding(result)
+    yield from filter(None, [calibration_finding(result)])
 
 
 def _against_versions(result: Mapping[str, Any]) -> Iterator[str]:
     for other in result["policies"]:
         found = difference(result, META, other)
         if found and version_in(other):
-            yield f"Against version {version_in(other)}: {NDCG} {decided(found)}."
+            yield f"Meta minus version {version_in(other)}: {NDCG} {format_finding(found)}."
         elif found and other == BOOSTED:
-            yield f"Against boosted trees over the same features: {NDCG} {decided(found)}."
+            yield f"Meta minus boosted trees over the same features: {NDCG} {format_finding(found)}."

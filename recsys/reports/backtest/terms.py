@@ -1,52 +1,65 @@
-"""Each statistical word of the report in one plain line."""
+"""The glossary of a backtest's report: each term in one sentence."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def terms(result: Mapping[str, Any]) -> dict[str, str]:
-    """Explain the words that the report of a result uses."""
-    return dict((*_of_metrics(), *_of_parts(result)))
+    """Return the definition of each term that the report of a result uses."""
+    return dict((*_terms_of_metrics(), *_terms_of_sections(result)))
 
 
-def _of_metrics() -> Iterator[tuple[str, str]]:
+def _terms_of_metrics() -> Iterator[tuple[str, str]]:
     yield (
         "Page",
-        "the open sales as one user would have seen them at his first purchase of a day, ranked as of midnight.",
+        "the sales open at a user's first purchase of a day, as ranked for that user by what was known at midnight.",
     )
-    yield "Policy", "a way to rank them: one recommender, or the meta-model (meta), which mixes all of them."
+    yield "Policy", "a way to rank a page: a single recommender, or the meta-model (meta), which combines all of them."
     yield (
         "ndcg@10",
-        "how high what was bought stands among the first ten; 1 is best, a purchase further down counts less.",
+        "normalised discounted cumulative gain: how high the bought sales rank among the first ten; 1 is best.",
     )
-    yield "recall@10", "the share of what was bought that stands among the first ten."
+    yield "recall@10", "the share of the bought sales that are among the first ten."
     yield "hit_rate@10", "the share of pages with at least one bought sale among the first ten."
-    yield "mrr", "1 divided by the place of the first bought sale, on average over pages."
+    yield "mrr", "mean reciprocal rank: 1 divided by the position of the first bought sale, averaged over pages."
     yield (
         "Interval",
-        "values that fit the data: of intervals made so, 95% hold the true one. Made by drawing users again and again.",
+        "the 95% confidence interval: 95% of intervals made this way contain the true value. Bootstrapped over users.",
     )
-    yield "Paired", "two policies compared on the same pages, so that easy and hard pages cancel out."
+    yield "Paired", "two policies are compared on the same pages, so that easy and difficult pages cancel out."
     yield (
         "Shown",
-        "a difference whose interval leaves out 0. Of 20 that are none, one looks so by chance.",
+        "a difference is shown if its interval does not contain 0; by chance, 1 in 20 is shown where there is none.",
     )
 
 
-def _of_parts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _terms_of_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if any("coverage" in measured for measured in result["policies"].values()):
-        yield "Coverage", "the share of the sales on offer that stood on at least one page."
-        yield "Gini", "how unequally pages are shared among sales: 0 is all alike, 1 is one sale on all pages."
-        yield "Novelty", "how little known the shown sales are; each bit more is half as many users who know them."
+        yield "Coverage", "the share of the open sales that were on at least one page."
+        yield (
+            "Gini",
+            "Gini coefficient: how unequally sales are shown. 0: all equally often; 1: a single sale on all pages.",
+        )
+        yield (
+            "Novelty",
+            "how little known the shown sales are, in bits; one bit more means half as many users who know them.",
+        )
     if result.get("oracle"):
-        yield "Oracle", "the ranking by the users' true taste, known on a generated shop alone: nothing can be better."
+        yield "Oracle", "the ranking by the users' true tastes, the best possible; known for a generated shop only."
     if result.get("ablation"):
-        yield "Ablation", "leaving out one recommender, or having it alone, to see what it is worth."
+        yield "Ablation", "measuring the meta-model without a recommender, to see what the recommender contributes."
     if result.get("calibration"):
-        yield "Calibration", "whether of the sales given a probability of 2%, 2% are bought."
-        yield "Tenth", "a tenth of all sales shown to buyers, by predicted probability, least probable first."
-        yield "AUC", "how often a bought sale has a higher probability than one that was not bought; 0.5 is chance."
-        yield "Log-loss", "how surprised the probabilities are by what was bought; less is better."
+        yield "Calibration", "whether 2% of the sales with a predicted probability of 2% are bought."
+        yield "Decile", "a tenth of the sales open at a purchase, by predicted probability, lowest first."
+        yield (
+            "Relative error",
+            "predicted over observed purchases, minus 1: positive if the probabilities are too high.",
+        )
+        yield "AUC", "how often a bought sale has a higher probability than one that was not bought; 0.5 by chance."
+        yield "Log-loss", "the mean negative logarithm of the probability given to what happened; lower is better."
     if result.get("coefficients"):
-        yield "Log-odds", "the scale on which the meta-model adds up; +0.69 doubles the odds, -0.69 halves them."
-        yield "Standard deviation", "how far a feature usually is from its mean; it makes features comparable."
+        yield (
+            "Log-odds",
+            "the scale on which the meta-model adds its features; +0.69 doubles the odds, -0.69 halves them.",
+        )
+        yield "Standard deviation", "how far a feature typically is from its mean; it makes coefficients comparable."

@@ -1,4 +1,4 @@
-"""The report of a backtest, for who decides whether to promote: one page that opens from disk."""
+"""The report of a backtest, for the decision whether to promote a version: one HTML file that opens from disk."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -11,24 +11,24 @@ from recsys.reports.backtest.model_sections import boosted, calibration, coeffic
 from recsys.reports.backtest.sections import Section, ablation, differences, policies, slices
 from recsys.reports.backtest.summary import summary
 from recsys.reports.backtest.terms import terms
-from recsys.reports.page import page
+from recsys.reports.page import render
 from recsys.storage.local import write_whole
 
 _PARTS = (policies, differences, ablation, slices, calibration, coefficients, learning_curve, boosted)
 
 
 def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> None:
-    """Write the report at once, in the place of the one before; the same result and photos give the same bytes.
+    """Write the report atomically, replacing the previous one; the same result and photos give the same bytes.
 
     Args:
-        result: As `jobs.backtest.backtest` returns it; a part that it lacks is left out.
-        file: Its folder is made where it is missing.
-        photos: Where the covers lie. One that cannot be read in time is a tile with the title.
+        result: As `jobs.backtest.backtest` returns it; sections of absent parts are left out.
+        file: Its folder is created if missing.
+        photos: Reads the covers. A cover that cannot be read in time becomes a tile with the title.
     """
     sales = (result.get("sales") or {}).values()
     album = Album(photos, (sale["cover"] for sale in sales if sale.get("cover")))
     shown = examples(result, album)
-    text = page(
+    text = render(
         __package__,
         window=result["window"],
         summary=summary(result),
@@ -41,5 +41,5 @@ def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> N
 
 
 def _sections(result: Mapping[str, Any]) -> Iterator[Section]:
-    """Return the parts of the report, in the order in which they are read."""
+    """Return the sections of the report in order."""
     return chain.from_iterable(part(result) for part in _PARTS)

@@ -1,4 +1,4 @@
-"""The tables of a report: each figure that an analysis found stands in one of them."""
+"""The tables of a report, which together hold every figure of an analysis."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,33 @@ from recsys.reports.experiment.wording import bounds, estimate, finding, lift, p
 from recsys.reports.page import Table
 from recsys.reports.wording import number, percent
 
-_SHOWN = "Metric, Variant, Control, Treatment, Difference, Lift, p, Adjusted p, Margin, Finding"
-_USERS = "Metric, Variant, Users of control, Users, Plain difference, p, CUPED difference, p, Variance reduction"
-_LOOKS = "Metric, Variant, Always-valid interval, p, Adjusted p, Detectable, Relative to control"
+_COMPARISON = "Metric, Variant, Control, Treatment, Difference, Lift, p, Adjusted p, Margin, Finding"
+_ADJUSTMENT = "Metric, Variant, Users of control, Users, Plain difference, p, CUPED difference, p, Variance reduction"
+_SENSITIVITY = "Metric, Variant, Always-valid interval, p, Adjusted p, Minimum detectable effect, Relative to control"
 _DAYS = "Day, Users of control, Users, Difference, Interval, Always-valid interval"
 _SEGMENTS = "Segment, Metric, Variant, Users of control, Users, Control, Treatment, Difference, Lift, p, Finding"
 
 
 def tables_of_comparisons(comparisons: Sequence[Comparison], alpha: float) -> tuple[Table, Table, Table]:
-    """Return what each comparison found, what that is made of, and what is safe to say at any time."""
+    """Return the findings, the plain and CUPED-adjusted differences, and the always-valid intervals of comparisons."""
     return (
-        Table("All comparisons", _names(_SHOWN), tuple(_shown(each, alpha) for each in comparisons), labels=2),
-        Table("Without and with the users' past", _names(_USERS), tuple(map(_with_past, comparisons)), labels=2),
-        Table("Looked at on any day, and what could be seen", _names(_LOOKS), tuple(map(_sure, comparisons)), labels=2),
+        Table(
+            "All comparisons",
+            _names(_COMPARISON),
+            tuple(_comparison_cells(each, alpha) for each in comparisons),
+            labels=2,
+        ),
+        Table("Without and with CUPED", _names(_ADJUSTMENT), tuple(map(_adjustment_cells, comparisons)), labels=2),
+        Table(
+            "Always-valid intervals, and minimum detectable effects",
+            _names(_SENSITIVITY),
+            tuple(map(_sensitivity_cells, comparisons)),
+            labels=2,
+        ),
     )
 
 
-def _shown(each: Comparison, alpha: float) -> tuple[str, ...]:
+def _comparison_cells(each: Comparison, alpha: float) -> tuple[str, ...]:
     return (
         f"{each.metric} ({each.role})",
         each.variant,
@@ -39,7 +49,7 @@ def _shown(each: Comparison, alpha: float) -> tuple[str, ...]:
     )
 
 
-def _with_past(each: Comparison) -> tuple[str, ...]:
+def _adjustment_cells(each: Comparison) -> tuple[str, ...]:
     return (
         each.metric,
         each.variant,
@@ -53,7 +63,7 @@ def _with_past(each: Comparison) -> tuple[str, ...]:
     )
 
 
-def _sure(each: Comparison) -> tuple[str, ...]:
+def _sensitivity_cells(each: Comparison) -> tuple[str, ...]:
     return (
         each.metric,
         each.variant,
@@ -66,7 +76,7 @@ def _sure(each: Comparison) -> tuple[str, ...]:
 
 
 def table_of_days(looks: Sequence[Look]) -> Table:
-    """Return what each day's end told of one metric and variant."""
+    """Return the difference known at the end of each day, of one metric and variant."""
     rows = tuple(
         (
             look.day.isoformat(),
@@ -82,12 +92,12 @@ def table_of_days(looks: Sequence[Look]) -> Table:
 
 
 def table_of_segments(segments: Sequence[Segment], alpha: float) -> Table:
-    """Return the primary metrics of each segment."""
-    rows = tuple(_row_of_segment(segment.name, each, alpha) for segment in segments for each in segment.comparisons)
+    """Return the comparisons of the primary metrics by segment."""
+    rows = tuple(_segment_cells(segment.name, each, alpha) for segment in segments for each in segment.comparisons)
     return Table("Primary metrics by segment", _names(_SEGMENTS), rows, labels=3)
 
 
-def _row_of_segment(name: str, each: Comparison, alpha: float) -> tuple[str, ...]:
+def _segment_cells(name: str, each: Comparison, alpha: float) -> tuple[str, ...]:
     return (
         name,
         each.metric,
@@ -104,7 +114,7 @@ def _row_of_segment(name: str, each: Comparison, alpha: float) -> tuple[str, ...
 
 
 def tables_of_preference(found: Interleaving) -> tuple[Table, Table]:
-    """Return what was bought from either variant, and the difference of a user."""
+    """Return the purchases credited to each variant, and their difference per user."""
     always_valid = found.always_valid
     row = (
         found.variant,
@@ -116,35 +126,37 @@ def tables_of_preference(found: Interleaving) -> tuple[Table, Table]:
     credits = tuple((key, number(n)) for key, n in found.credits.items())
     return (
         Table("Purchases", ("Variant", "Purchases of its sales"), credits),
-        Table("Purchases a user, minus control", ("Variant", "Difference", "p", "Always-valid interval", "p"), (row,)),
+        Table(
+            "Purchases per user, minus control", ("Variant", "Difference", "p", "Always-valid interval", "p"), (row,)
+        ),
     )
 
 
 def table_of_checks(health: HealthResult, srm_alpha: float) -> Table:
-    """Return what makes a result invalid."""
+    """Return the checks that make a result invalid if they fail."""
     most = percent(MOST_ASTRAY)
     rows = (
         (
-            "Sample ratio: p of a split so uneven",
+            "Sample ratio mismatch, p",
             p_value(health.sample_ratio_p),
-            f"{number(srm_alpha)} or more",
+            f"at least {number(srm_alpha)}",
         ),
         (
             "Users in more than one variant (jumpers)",
             f"{health.jumpers:,} ({percent(health.jumper_share)})",
-            f"{most} or less",
+            f"at most {most}",
         ),
         (
-            "Users served another variant than the configuration says",
-            f"{health.mismatches:,} of {health.recomputed:,} looked at",
-            f"{most} or less",
+            "Users served another variant than their assigned one",
+            f"{health.mismatches:,} of {health.recomputed:,} checked",
+            f"at most {most}",
         ),
     )
-    return Table("Checks", ("Check", "Found", "Must be"), rows)
+    return Table("Checks", ("Check", "Found", "Limit"), rows)
 
 
 def table_of_users(result: Result) -> Table:
-    """Return how users split, against the weights."""
+    """Return the users of each variant beside its weight."""
     weights, users = {each.key: each.weight for each in result.variants}, result.health.users
     total = sum(users.values())
     counted = users if result.type == "interleave" else {key: users.get(key, 0) for key in weights}
@@ -155,7 +167,7 @@ def table_of_users(result: Result) -> Table:
 
 
 def table_of_pages(health: HealthResult) -> Table:
-    """Return why pages were served as they were."""
+    """Return the pages of each variant by reason, and the share of fallbacks."""
     reasons = sorted({reason for counts in health.pages.values() for reason in counts})
     rows = tuple(
         (
@@ -165,11 +177,11 @@ def table_of_pages(health: HealthResult) -> Table:
         )
         for variant, counts in health.pages.items()
     )
-    return Table("Pages by reason", ("Variant", *reasons, "Share that fell back"), rows)
+    return Table("Pages by reason", ("Variant", *reasons, "Share of fallbacks"), rows)
 
 
 def tables_of_origins(health: HealthResult) -> tuple[Table, Table]:
-    """Return what served the pages."""
+    """Return the pages by configuration, and by variant and model version."""
     configurations = tuple((sha, f"{n:,}") for sha, n in health.configuration_shas.items())
     models = tuple(
         (variant or "none", version or "none", f"{n:,}")

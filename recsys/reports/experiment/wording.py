@@ -1,4 +1,4 @@
-"""A result's figures and findings as people read them."""
+"""Figures and findings of an experiment in words."""
 
 from datetime import UTC, datetime
 from typing import Literal
@@ -7,7 +7,7 @@ from recsys.experiments.analysis.results import AlwaysValid, Comparison, Differe
 from recsys.reports.wording import UNKNOWN, number, percent
 
 Finding = Literal["better", "worse", "not shown", "holds", "violated", "not shown to hold", "unknown"]
-"""Of a comparison; the fourth to the sixth of a guardrail."""
+"""Of a comparison; the fourth to the sixth are findings of a guardrail."""
 
 _HEADLINES = {
     "ship": "Ship",
@@ -17,28 +17,28 @@ _HEADLINES = {
     "invalid": "Invalid",
 }
 _MEANINGS = {
-    "ship": "It is better than control, and nothing that is guarded got worse by more than its margin.",
-    "no-ship": "It is worse than control in something that counts: stay with control.",
-    "inconclusive": "The data show neither that it is better than control nor that it is worse.",
-    "running": "Nothing is settled yet; figures may still turn.",
-    "invalid": "The set-up is broken: do not look at the differences, they may come from the fault alone.",
+    "ship": "The variant is better than control, and no guardrail is worse by more than its margin.",
+    "no-ship": "The variant is worse than control in a primary metric or a guardrail: keep control.",
+    "inconclusive": "The data show neither that the variant is better than control nor that it is worse.",
+    "running": "There is no verdict yet; findings may still change.",
+    "invalid": "The set-up is faulty: do not use the differences, which the fault alone may cause.",
 }
 
 
 def headline(verdict: Verdict) -> str:
-    """Say what to do in a few words."""
+    """Return the verdict as a headline."""
     return " ".join(filter(None, (_HEADLINES[verdict.name], verdict.variant)))
 
 
 def meaning(result: Result) -> str:
-    """Say what the verdict means in a sentence."""
+    """Return what the verdict means, in a sentence."""
     if result.type == "aa" and result.verdict.name == "inconclusive":
-        return "The variants serve the same, so there is nothing to ship; the test shows whether the set-up is sound."
+        return "The variants are the same, so there is nothing to ship; the test shows whether the set-up is sound."
     return _MEANINGS[result.verdict.name]
 
 
 def finding(comparison: Comparison, alpha: float) -> Finding:
-    """Say what a comparison shows; a corrected p value goes before the plain one."""
+    """Return what a comparison shows, by the adjusted p value where there is one."""
     decisive, guard = comparison.decisive, comparison.guard
     if decisive is None:
         return "unknown"
@@ -55,19 +55,19 @@ def deciding_p(comparison: Comparison, decisive: Difference) -> float:
 
 
 def p_value(p: float | None) -> str:
-    """Write a p value; below 0.001 its digits tell nothing."""
+    """Write a p value; below 0.001 its digits mean nothing."""
     if p is None:
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3g}"
 
 
 def tested(found: Difference | AlwaysValid | None) -> str:
-    """Write the p value of no difference."""
+    """Write the p value of a difference."""
     return p_value(None if found is None else found.p)
 
 
 def bounds(interval: Interval) -> str:
-    """Write the ends of an interval of differences."""
+    """Write the ends of an interval of a difference."""
     return f"[{number(interval.low, '+')}, {number(interval.high, '+')}]"
 
 
@@ -77,7 +77,7 @@ def estimate(difference: Difference | None) -> str:
 
 
 def stopping(found: AlwaysValid | None) -> str:
-    """Write the interval that one may stop by on any day."""
+    """Write the always-valid interval, by which an experiment may be stopped on any day."""
     return UNKNOWN if found is None else bounds(found.interval)
 
 
@@ -91,7 +91,7 @@ def lift(comparison: Comparison) -> str:
 
 
 def level(alpha: float) -> str:
-    """Write how sure an interval is; 95% for an alpha of 0.05."""
+    """Write the confidence level of an interval; 95% for an alpha of 0.05."""
     return f"{100 * (1 - alpha):.4g}%"
 
 

@@ -1,4 +1,4 @@
-"""`recsys models …`: what a data scientist reads, from the first version to a rollback."""
+"""`recsys models …`, from the first version to a rollback."""
 
 import json
 from datetime import timedelta
@@ -23,7 +23,7 @@ MODELS = [
 
 @pytest.fixture
 def run(run):
-    """Run the command; what it prints stands in one line each, however wide the terminal is."""
+    """Run the command; return what it prints with all white space collapsed, whatever the width of the terminal."""
 
     def in_one_line(*arguments: object) -> tuple[int, str, str]:
         status, out, err = run(*arguments)
@@ -34,8 +34,8 @@ def run(run):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> SmallShop:
-    """A shop whose nights trained two versions; its tests run in order, as a life does."""
-    shop = SmallShop(tmp_path_factory.mktemp("life"))
+    """A shop whose nights trained two versions; its tests depend on each other and run in order."""
+    shop = SmallShop(tmp_path_factory.mktemp("versions"))
     for number, model in enumerate(MODELS):
         settings = shop.settings(meta_model={"days": 3 + number})
         as_of = AS_OF + timedelta(days=7 * number)
@@ -64,7 +64,7 @@ def test_show_takes_an_alias_and_shows_features_settings_and_coefficients(run, c
         assert part in out
 
 
-def test_compare_shows_in_what_two_versions_differ(run, conf, tmp_path):
+def test_compare_shows_the_differences_of_two_versions(run, conf, tmp_path):
     file = tmp_path / "compared.json"
     status, out, _ = run("models", "compare", 2, "champion", "--conf", conf, "--json", file)
     assert status == 0
@@ -72,14 +72,14 @@ def test_compare_shows_in_what_two_versions_differ(run, conf, tmp_path):
         "auc 0.8000 0.7000",
         "coefficient of own_visits -0.333 –",
         "meta_model.days 4 3",
-        "No backtest holds both.",
+        "No backtest has measured both.",
     ):
         assert part in out
     result = json.loads(file.read_text())
     assert (result["versions"], result["settings"]) == (["2", "1"], [["meta_model.days", 4, 3]])
 
 
-def test_promote_is_refused_without_evidence_with_the_command_that_gives_it(run, conf):
+def test_promotion_without_evidence_is_refused_with_the_command_that_gives_it(run, conf):
     status, _, err = run("models", "promote", "challenger", "--conf", conf)
     assert status == 1
     assert f"run 'recsys backtest --from 2026-03-08 --to 2026-03-14 --versions 1,2 --conf {conf}'" in err
@@ -90,13 +90,13 @@ def test_forced_promotion_needs_a_reason_and_is_in_the_log(run, conf):
     assert (status, "--why == '', must say why" in err) == (1, True)
     status, out, _ = run("models", "promote", 2, "--force", "--why", "new [own] visits", "--by", "ann", "--conf", conf)
     assert status == 0
-    assert "Version 2 is the champion, after version 1. Nothing was measured of both." in out
+    assert "Version 2 is the champion, instead of version 1. No backtest has measured both." in out
     _, out, _ = run("models", "log", "--conf", conf)
     assert "ann promote, forced 1 2 new [own] visits –" in out
     assert "2026-03-01 00:00 nightly first – 1 the first version" in out
 
 
-def test_rollback_says_who_ranks_now(run, conf):
+def test_rollback_names_the_version_that_ranks_now(run, conf):
     status, out, _ = run("models", "rollback", "--why", "worse", "--conf", conf)
     assert status == 0
     assert "Version 1 is the champion again, instead of version 2." in out
@@ -115,7 +115,7 @@ def test_live_names_the_champion_at_an_instant(run, conf):
 
 def test_drift_shows_the_nights_in_order(run, conf, shop, tmp_path):
     _, out, _ = run("models", "drift", "--conf", conf)
-    assert "No night was checked yet" in out
+    assert "No night has been checked yet" in out
     values = {"version": "1", "rejected_share": 0.01, "sales_covered": 0.5, "users": 4000, "purchases": 9, "pages": 8}
     for day, further in enumerate(({"ndcg": 0.25, "drift": {"price": -0.5}}, {"problems": ("broken",)})):
         night = NightValues(as_of=AS_OF + timedelta(days=day), calibration=1.25, **values, **further)
@@ -129,7 +129,7 @@ def test_drift_shows_the_nights_in_order(run, conf, shop, tmp_path):
     assert "2026-03-01" not in out
 
 
-def test_version_that_there_is_not_is_one_line(run, conf):
+def test_unknown_version_is_an_error_of_one_line(run, conf):
     for command in (["show", 9], ["compare", 1, 9], ["promote", 9]):
         status, _, err = run("models", *command, "--conf", conf)
         assert (status, "model 'home_ranker' has no version '9'" in err) == (1, True)

@@ -1,4 +1,4 @@
-"""The commands about photos, on a small shop with a tagger of its own."""
+"""The commands about photos, on a small shop with its own tagger."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def tagger(settings) -> list[str]:
 
 @pytest.fixture(scope="module")
 def photos(folder) -> list[Path]:
-    """Twelve photos in different colours, and one that is none."""
+    """Twelve photos in different colours, and a file that is no photo."""
     colours = np.random.default_rng(0).integers(0, 256, (12, 3)).tolist()
     paths = [folder / f"photos/{number:02d}.bmp" for number in range(12)]
     for path, colour in zip(paths, colours, strict=True):
@@ -48,9 +48,13 @@ def photos(folder) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def configuration(folder, settings, photos) -> Path:
-    """A shop of 14 sales, three photos each, one of them broken."""
+    """A shop of 14 sales with three photos each, of which one is broken."""
     shop = SmallShop(folder).write(*random_rows(1))
-    rows = [(f"s{sale:02d}", photos[(sale * 3 + place) % 12].name, place) for sale in range(14) for place in range(3)]
+    rows = [
+        (f"s{sale:02d}", photos[(sale * 3 + position) % 12].name, position)
+        for sale in range(14)
+        for position in range(3)
+    ]
     rows[4] = (rows[4][0], "broken.jpg", rows[4][2])
     columns = {"sale_id": [row[0] for row in rows], "image_uri": [row[1] for row in rows]}
     positions = pa.array([row[2] for row in rows], pa.int32())
@@ -84,7 +88,7 @@ def run(monkeypatch, capfd):
     return run_command
 
 
-def test_photos_outside_any_shop_are_tagged_and_broken_ones_named(run, tagger, photos, folder, tmp_path):
+def test_photos_without_a_shop_are_tagged_and_broken_ones_are_listed(run, tagger, photos, folder, tmp_path):
     status, out, _ = run("tag", folder / "photos", *tagger, "--json", tmp_path / "tags.json")
     assert status == 0
     assert "12 of 13 photos tagged, 1 set aside" in out
@@ -97,19 +101,19 @@ def test_photos_outside_any_shop_are_tagged_and_broken_ones_named(run, tagger, p
         assert {each["tag"] for each in row.get("tags", [])} <= {f"thing {number}" for number in range(10)}
 
 
-def test_photos_that_all_are_broken_are_an_error(run, tagger, folder):
+def test_only_broken_photos_are_an_error(run, tagger, folder):
     status, _, err = run("tag", folder / "photos/broken.jpg", *tagger)
     assert status == 1
-    assert "error: 0 of 1 photos could be tagged" in err
+    assert "error: 0 of 1 photo could be tagged" in err
 
 
-def test_unknown_tagger_is_an_error_that_names_those_that_there_are(run, photos):
+def test_unknown_tagger_is_an_error_that_lists_the_taggers(run, photos):
     status, _, err = run("tag", photos[0], "--tagger", "clip")
     assert status == 1
     assert "images.tagger.name == 'clip', must be one of efficientnet_lite0" in err.replace("\n", " ")
 
 
-def test_unknown_architecture_is_an_error_that_names_those_that_there_are(run, photos):
+def test_unknown_architecture_is_an_error_that_lists_the_architectures(run, photos):
     status, _, err = run("tag", photos[0], "--tagger", "own", "--architecture", "alexnet")
     assert status == 1
     assert "--architecture == 'alexnet'" in err
@@ -137,13 +141,13 @@ def test_numbers_of_themes_are_compared(run, spark, configuration):
     assert 0 < unexplained[1] <= unexplained[0] < 1
 
 
-def test_numbers_that_are_none_are_an_error(run, configuration):
+def test_invalid_numbers_of_themes_are_an_error(run, configuration):
     status, _, err = run("themes", "choose", "--conf", configuration, "--numbers", "2,many")
     assert status == 1
     assert "--numbers == '2,many', must be numbers in 1..1000" in err
 
 
-def test_map_is_one_page_that_shows_the_photos(run, spark, configuration, tmp_path):
+def test_map_is_one_html_page_with_the_photos(run, spark, configuration, tmp_path):
     status, out, err = run("themes", "map", "--conf", configuration, "--out", tmp_path / "map.html", "--photos", "8")
     assert status == 0, err
     page = (tmp_path / "map.html").read_text()
@@ -164,7 +168,7 @@ def test_attractiveness_is_printed_plotted_and_written(run, spark, configuration
     assert all(0 <= row["visits_with"] <= row["visits"] for row in totals)
 
 
-def test_shop_without_photos_has_no_themes_and_says_what_to_do(run, spark, tmp_path):
+def test_shop_without_photos_has_no_themes_and_the_error_gives_the_next_step(run, spark, tmp_path):
     shop = SmallShop(tmp_path).write(*random_rows(1))
     for command in (["themes"], ["attractiveness", "--plot", tmp_path / "plot.png"]):
         status, _, err = run(*command, "--conf", shop.configuration())

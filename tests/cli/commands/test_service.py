@@ -1,4 +1,4 @@
-"""What staff and operators type while a service runs: each command against a real one on a free port."""
+"""The commands about the service, each against a real service on a free port."""
 
 import hashlib
 import json
@@ -23,12 +23,12 @@ from tests.helpers.small_shop import SmallShop
 from tests.helpers.snapshots import ANN, AS_OF, BOB, NAME, SALES, batch, with_histories, write
 
 HALF_PAST = to_micros(AS_OF + timedelta(minutes=30))
-"""Sales a, b, c and e are open: ann's page is b of her ranking, then e, c, a of the popular ones."""
+"""Sales a, b, c and e are open: ann's page is b of the user's ranking, then e, c, a by popularity."""
 
 
 @pytest.fixture
 def shop(tmp_path) -> SmallShop:
-    """A shop with a published snapshot, and no more."""
+    """A shop with a published snapshot and nothing else."""
     shop = SmallShop(tmp_path)
     publish(shop)
     return shop
@@ -60,7 +60,7 @@ def page(server: Server, user: str = "ann", **asked: object) -> list[str]:
 
 
 def error_of(result: tuple[int, str, str]) -> str:
-    """The message of a command that failed as it should: status 1, no stack trace."""
+    """Return the message of a command that failed with status 1 and without a stack trace."""
     status, out, err = result
     assert (status, out) == (1, "")
     assert err.startswith("error: ")
@@ -110,14 +110,14 @@ def test_refused_change_of_a_sale_is_an_error_of_one_line_and_changes_nothing(ru
     assert page(server) == ["b", "e", "c", "a"]
 
 
-def test_closing_is_final_and_says_so(run, serve):
+def test_closed_sale_cannot_be_shown_again(run, serve):
     target = ("--target", serve().admin_target)
     run("sales", "close", "a", *target)
     assert "sale 'a' was closed, which is final" in error_of(run("sales", "show", "a", *target))
 
 
 @pytest.mark.parametrize("command", [("close", "a"), ("hide", "a"), ("show", "a"), ("list",)], ids=" ".join)
-def test_sales_of_a_service_that_does_not_run_cannot_be_changed(run, command):
+def test_change_of_a_sale_without_a_running_service_is_an_error(run, command):
     (port,) = free_ports(1)
     message = error_of(run("sales", *command, "--target", f"127.0.0.1:{port}"))
     assert "start it with 'recsys serve'" in message
@@ -159,7 +159,7 @@ def test_file_of_rules_is_validated_with_their_number_and_fingerprint(run, shop,
     assert run("rules", "validate", "--conf", configured)[1].split()[-1] != fingerprint
 
 
-def test_everything_that_is_wrong_with_rules_is_listed(run, shop, tmp_path):
+def test_all_problems_of_a_file_of_rules_are_listed(run, shop, tmp_path):
     path = rules_file(tmp_path, PIN_B | {"position": 0}, NO_FRENCH | {"kind": "filtre"})
     message = error_of(run("rules", "validate", path, "--conf", shop.configuration()))
     assert message.startswith(f"{path}: 2 wrong:\n  rules.0.pin.position == 0: ")
@@ -167,17 +167,17 @@ def test_everything_that_is_wrong_with_rules_is_listed(run, shop, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["validate", "try"])
-def test_shop_without_rules_has_to_name_the_file(run, shop, command):
+def test_shop_without_configured_rules_needs_the_file_as_an_argument(run, shop, command):
     message = error_of(run("rules", command, "--conf", shop.configuration()))
-    assert message == "serving.rules == None, must be a file of rules: set it, or name the file"
+    assert message == "serving.rules == None, must be a file of rules: set it, or give the file as an argument"
 
 
-def test_trial_of_rules_says_what_would_change_and_writes_it_as_json(run, shop, tmp_path):
+def test_trial_of_rules_shows_the_changes_and_writes_them_as_json(run, shop, tmp_path):
     path, result = rules_file(tmp_path, NO_FRENCH), tmp_path / "trial.json"
     asked = ("--user", "ann", "--user", "bob", "--n", 2, "--json", result)
     status, out, _ = run("rules", "try", path, "--conf", shop.configuration(), *asked)
     assert status == 0
-    # At 10:00, a, b and e are open. ann sees b, e; bob's a is French, so that he sees e, b instead of a, e.
+    # At 10:00, a, b and e are open. ann sees b, e; a of bob's page is French, so bob sees e, b instead of a, e.
     assert out.startswith("2 pages, 1 changed by rules (50.0%)\n")
     trial = json.loads(result.read_text())
     assert (trial["pages"], trial["rules"], trial["entered"], trial["left"]) == (
@@ -194,21 +194,21 @@ def test_trial_of_rules_says_what_would_change_and_writes_it_as_json(run, shop, 
     ]
 
 
-def test_trial_takes_instant_policy_surface_and_attributes(run, shop, tmp_path):
-    for_whom = {"surface": "mail", "targeting": {"market": "FR"}, "from": AS_OF.replace(hour=5)}
-    path = rules_file(tmp_path, PIN_B | for_whom)
+def test_trial_uses_instant_policy_surface_and_attributes(run, shop, tmp_path):
+    conditions = {"surface": "mail", "targeting": {"market": "FR"}, "from": AS_OF.replace(hour=5)}
+    path = rules_file(tmp_path, PIN_B | conditions)
     rules = ("rules", "try", path, "--conf", shop.configuration(), "--user", "bob", "--policy", "popularity")
     french_mail = ("--surface", "mail", "--attribute", "market=FR")
-    assert run(*rules, *french_mail)[1].startswith("1 pages, 1 changed")
-    assert run(*rules, *french_mail, "--at", "2026-03-01T04:00:00Z")[1].startswith("1 pages, 0 changed")
-    assert run(*rules, "--attribute", "market=FR")[1].startswith("1 pages, 0 changed")
-    assert run(*rules, "--surface", "mail")[1].startswith("1 pages, 0 changed")
+    assert run(*rules, *french_mail)[1].startswith("1 page, 1 changed")
+    assert run(*rules, *french_mail, "--at", "2026-03-01T04:00:00Z")[1].startswith("1 page, 0 changed")
+    assert run(*rules, "--attribute", "market=FR")[1].startswith("1 page, 0 changed")
+    assert run(*rules, "--surface", "mail")[1].startswith("1 page, 0 changed")
 
 
-def test_trial_takes_all_users_up_to_the_number_that_is_sampled(run, shop, tmp_path):
+def test_trial_samples_at_most_the_number_of_users_asked_for(run, shop, tmp_path):
     rules = ("rules", "try", rules_file(tmp_path, NO_FRENCH), "--conf", shop.configuration())
     assert run(*rules)[1].startswith("2 pages, ")
-    assert run(*rules, "--users", 1)[1].startswith("1 pages, ")
+    assert run(*rules, "--users", 1)[1].startswith("1 page, ")
 
 
 @pytest.mark.parametrize(
@@ -220,12 +220,12 @@ def test_trial_takes_all_users_up_to_the_number_that_is_sampled(run, shop, tmp_p
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_trial_of_what_there_is_not_is_an_error_of_one_line(run, shop, tmp_path, options, message):
+def test_trial_with_an_invalid_option_is_an_error_of_one_line(run, shop, tmp_path, options, message):
     rules = ("rules", "try", rules_file(tmp_path, NO_FRENCH), "--conf", shop.configuration())
     assert message in error_of(run(*rules, *options))
 
 
-def test_trial_without_a_snapshot_says_how_to_publish_one(run, tmp_path):
+def test_trial_without_a_snapshot_names_the_command_that_publishes_one(run, tmp_path):
     conf = SmallShop(tmp_path).configuration()
     message = error_of(run("rules", "try", rules_file(tmp_path, NO_FRENCH), "--conf", conf))
     assert message == f"{tmp_path}/var/snapshots has no snapshot: publish one with 'recsys nightly'"
@@ -234,12 +234,12 @@ def test_trial_without_a_snapshot_says_how_to_publish_one(run, tmp_path):
 # Snapshots.
 
 
-def test_rollback_serves_the_snapshot_before_and_the_list_says_so(run, shop):
+def test_rollback_serves_the_previous_snapshot_and_the_list_marks_it(run, shop):
     newer = publish(shop, fingerprint="22222222", versions={"home_ranker": "4"})
     conf = shop.configuration()
     assert served(run("snapshots", "list", "--conf", conf)) == newer
     status, out, _ = run("snapshots", "rollback", "--conf", conf)
-    assert (status, out) == (0, f"Now serving {NAME}; running services take it up by themselves.\n")
+    assert (status, out) == (0, f"Now serving {NAME}; running services load it by themselves.\n")
     assert served(run("snapshots", "list", "--conf", conf)) == NAME
 
 
@@ -257,7 +257,7 @@ def redis_server(tmp_path) -> Iterator[RealRedis]:
     server.kill()
 
 
-def test_pushed_snapshot_is_what_a_fleet_opens(run, shop, redis_server):
+def test_pushed_snapshot_is_opened_from_redis(run, shop, redis_server):
     store = {"kind": "redis", "url": redis_server.url, "prefix": "shop:", "timeout_seconds": 10}
     conf = shop.configuration(serving={"store": store})
     assert run("snapshots", "push", "--conf", conf) == (0, f"Pushed snapshot {NAME} to Redis\n", "")
@@ -302,7 +302,7 @@ def test_exposures_gathers_each_page_once(run, spark, shop, serve):
 
 @pytest.fixture
 def running(shop) -> Iterator[Path]:
-    """The configuration of a service that runs by the system's clock, with a snapshot of an hour ago."""
+    """Return the configuration of a running service, by the system's clock, with a snapshot that is an hour old."""
     later = datetime.now(UTC) - timedelta(hours=1) - AS_OF
     sales = [replace(sale, opens_at=sale.opens_at + later, closes_at=sale.closes_at + later) for sale in SALES]
     publish(shop, as_of=AS_OF + later, horizon_end=AS_OF + timedelta(hours=36) + later, sales=sales)
@@ -312,7 +312,7 @@ def running(shop) -> Iterator[Path]:
         yield shop.configuration(serving=serving)
 
 
-def test_doctor_of_a_service_that_runs_finds_nothing_that_fails(run, running, tmp_path):
+def test_doctor_of_a_running_service_reports_no_failure(run, running, tmp_path):
     result = tmp_path / "findings.json"
     status, out, _ = run("doctor", "--conf", running, "--json", result)
     findings = {each["name"]: each for each in json.loads(result.read_text())}
@@ -323,7 +323,7 @@ def test_doctor_of_a_service_that_runs_finds_nothing_that_fails(run, running, tm
     assert findings["ranker"]["advice"] == "run 'recsys nightly': until then no session re-ranks"
 
 
-def test_doctor_fails_where_no_service_answers_and_says_what_to_do(run, shop, tmp_path):
+def test_doctor_without_a_running_service_fails_and_gives_the_next_step(run, shop, tmp_path):
     result, (port,) = tmp_path / "findings.json", free_ports(1)
     conf = shop.configuration(serving={"metrics_port": None})
     status, out, _ = run("doctor", "--conf", conf, "--target", f"127.0.0.1:{port}", "--json", result)

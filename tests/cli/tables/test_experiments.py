@@ -23,11 +23,12 @@ def row(text: str, start: str) -> list[str]:
 
 def test_verdict_and_reasons_come_before_the_figures():
     text = printed(result(verdict=Verdict("no-ship", ("Because.", "And because."))))
-    places = [text.index(part) for part in ("image-themes, phase 2: DO NOT SHIP", "Because.", "And because.", "metric")]
-    assert places == sorted(places)
+    parts = ("image-themes, phase 2: DO NOT SHIP", "Because.", "And because.", "purchases_per_user")
+    positions = [text.index(part) for part in parts]
+    assert positions == sorted(positions)
 
 
-def test_row_shows_what_decides():
+def test_row_shows_the_decisive_difference_and_the_finding():
     text = printed(result())
     assert row(text, "purchases_per_user ")[1:] == (
         ["themes", "0.412", "0.446", "+0.0306", "[+0.0076,", "+0.0536]", "+7.42%", "0.0182", "better"]
@@ -37,10 +38,10 @@ def test_row_shows_what_decides():
     assert row(text, "fallback_rate ")[-2:] == ["0.001", "violated"]
 
 
-@pytest.mark.parametrize(("state", "said"), [("holds", "holds"), ("open", "not shown to hold")])
-def test_guardrail_says_its_state(state, said):
+@pytest.mark.parametrize(("state", "finding"), [("holds", "holds"), ("open", "not shown to hold")])
+def test_guardrail_shows_its_state(state, finding):
     guarded = replace(FALLBACKS, guard=replace(FALLBACKS.guard, state=state))
-    assert said in printed(result(comparisons=(PURCHASES, guarded)))
+    assert finding in printed(result(comparisons=(PURCHASES, guarded)))
 
 
 def test_difference_in_the_wrong_direction_is_worse():
@@ -48,7 +49,7 @@ def test_difference_in_the_wrong_direction_is_worse():
     assert row(printed(result(comparisons=(lower,))), "purchases_per_user ")[-1] == "worse"
 
 
-def test_corrected_p_goes_before_the_plain_one():
+def test_adjusted_p_takes_precedence_over_the_plain_one():
     corrected = replace(PURCHASES, adjusted_p=0.051)
     assert row(printed(result(comparisons=(corrected,))), "purchases_per_user ")[-3:] == ["0.051", "not", "shown"]
 
@@ -59,13 +60,13 @@ def test_only_an_invalid_result_is_dimmed():
     assert dim not in printed(result(), colours=True)
 
 
-def test_interleaving_shows_what_was_bought():
+def test_interleaving_shows_the_purchases_by_variant():
     text = printed(interleaved())
     assert row(text, "themes ")[1:] == ["812", "901", "+0.0044", "[+0.0005,", "+0.0083]", "0.028", "–"]
     assert "Users: 9,871 of interleaved" in text
 
 
-def test_nothing_told_is_printed_too():
+def test_result_without_comparisons_is_printed():
     assert "STILL RUNNING" in printed(untold())
     assert row(printed(interleaved(None)), "themes ")[3:] == ["–", "–", "–"]
 
@@ -78,7 +79,7 @@ def test_warnings_are_notes_and_markup_in_names_is_text():
     assert row(text, "[m] ")
 
 
-def test_simulation_shows_how_often_each_way_of_looking_is_wrong():
+def test_simulation_shows_the_false_positive_rate_of_each_way_of_looking():
     def share(count: int) -> Share:
         return Share(400, count, Interval(count / 500, count / 300))
 
@@ -88,5 +89,5 @@ def test_simulation_shows_how_often_each_way_of_looking_is_wrong():
     assert row(written.getvalue(), "purchases")[1:] == (
         ["themes", "5%", "[4%,", "6.67%]", "20%", "[16%,", "26.7%]", "1%", "[0.8%,", "1.33%]", "0.51"]
     )
-    assert "400 A/A tests on 12,345 users" in written.getvalue()
+    assert "400 A/A tests on 12,345 users; false positive rates [95%]:" in written.getvalue()
     assert "Sample ratio test: 0% [0%, 0%]" in written.getvalue()

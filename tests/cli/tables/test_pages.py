@@ -28,7 +28,7 @@ def printed(answer: pb.GetTopSalesResponse, width: int = 120, user_id: str = "an
     return console.file.getvalue()
 
 
-def test_line_above_says_where_the_page_comes_from():
+def test_first_line_names_the_origin_of_the_page():
     text = " ".join(printed(response()).split())
     assert text.startswith("user ann · policy meta · model version 3 · snapshot 20260301T000000Z-1a2b3c4d")
     assert "· fallback none · 2026-03-01 10:00 UTC" in text
@@ -41,7 +41,7 @@ def test_row_shows_rank_sale_title_time_left_probability_and_why():
     assert ["3", "s3", "crete", "2d", "0h", "0.05%", "Popular", "right", "now"] in rows
 
 
-def test_photos_are_shown_by_file_name_where_any_sale_has_one():
+def test_photos_are_shown_by_file_name_if_any_sale_has_one():
     assert "photo" not in printed(response())
     answer = response()
     for sale, uri in zip(answer.sales, ["s3a://lake/photos/alps 1.jpg", "", "crete[b].png"], strict=True):
@@ -55,7 +55,7 @@ def test_photos_are_shown_by_file_name_where_any_sale_has_one():
     assert "lake" not in printed(answer)
 
 
-def test_long_titles_photos_and_reasons_are_folded_and_lose_nothing():
+def test_long_titles_photos_and_reasons_are_folded_without_loss():
     answer = response()
     for sale in answer.sales:
         sale.title = "Villa in Toscana, five rooms and a pool near the sea"
@@ -63,7 +63,7 @@ def test_long_titles_photos_and_reasons_are_folded_and_lose_nothing():
         sale.reason_text = "Because you looked at pool · palm trees · villas"
     lines = printed(answer).splitlines()
     assert max(len(line) for line in lines) <= 120
-    assert len(lines) == 2 + 3 * 3  # three lines a sale
+    assert len(lines) == 2 + 3 * 3  # three lines per sale
     words = " ".join(lines).split()
     assert words.count("villas") == words.count("sea") == words.count("12.34%") * 3 == 3
 
@@ -77,13 +77,13 @@ def test_other_policies_have_scores_instead_of_probabilities():
     assert "0.123" in text
 
 
-def test_fallback_and_shortfall_are_told():
+def test_fallback_and_shortfall_are_printed():
     text = printed(response(fallback_reason="New here.", shortfall_reason="Only 3 sales are open."))
     assert "New here." in text
     assert "Only 3 sales are open." in text
 
 
-def test_rules_notes_and_the_session_are_told():
+def test_rules_notes_and_the_session_are_printed():
     page = response(rules=["partner_week"], notes=["Rule 'fresh' could not be met."], uses_session=True)
     text = printed(page, width=200)
     assert "user ann · policy meta · with the session · model version 3" in text
@@ -100,7 +100,7 @@ def test_empty_page_has_no_table():
 
 @pytest.mark.parametrize("image_uri", ["", "s3a://photos/summer_of_2026_00042.jpg"])
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_narrow_terminal_loses_no_sale(width, image_uri):
+def test_narrow_terminal_shows_every_sale(width, image_uri):
     answer = response()
     answer.sales[0].image_uri = image_uri
     text = printed(answer, width)

@@ -1,6 +1,7 @@
 import json
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def lines_with(text: str, word: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if word in line]
 
 
-def test_every_rule_is_printed_with_verdict_counts_and_what_happens(tmp_path, console):
+def test_every_rule_is_printed_with_result_counts_and_action(tmp_path, console):
     counts = [count("kind_known", 0), count("sale_known", 1_200), count("known_as_of", 7, "not yet")]
     (tmp_path / "counts.json").write_text(json.dumps(counts))
     print_rules(tmp_path / "counts.json", console)
@@ -53,11 +54,11 @@ def test_every_rule_is_printed_with_verdict_counts_and_what_happens(tmp_path, co
     assert "events kind_known PASS 12,345 0 set aside" in lines_with(text, "kind_known")
     assert "events sale_known FAIL 12,345 1,200 set aside" in lines_with(text, "sale_known")
     assert "events known_as_of PASS 12,345 7 not yet" in lines_with(text, "known_as_of")
-    assert "events.sale_known: meaning of sale_known; not so in:" in text
+    assert "events.sale_known: meaning of sale_known; broken by:" in text
     assert "meaning of kind_known" not in text
 
 
-def test_examples_are_shown_as_they_are_but_cut(tmp_path, console):
+def test_examples_are_printed_without_markup_and_truncated(tmp_path, console):
     examples = ('{"user_id":"[bold]x[/bold] [/oops]"}', "y" * 5_000)
     (tmp_path / "counts.json").write_text(json.dumps([count("sale_known", 2, examples=examples)]))
     print_rules(tmp_path / "counts.json", console)
@@ -70,7 +71,7 @@ def test_examples_are_shown_as_they_are_but_cut(tmp_path, console):
 @pytest.mark.parametrize(
     ("broken", "action", "verdict"), [(0, "set aside", True), (1, "kept", False), (1, "not yet", True)]
 )
-def test_rule_passes_where_no_row_breaks_it_or_the_row_is_not_known_yet(broken, action, verdict):
+def test_rule_passes_if_no_row_breaks_it_or_the_row_is_not_known_yet(broken, action, verdict):
     assert passed(count("any", broken, action)) is verdict
 
 
@@ -107,20 +108,20 @@ def backtest(**changed: object) -> dict:
     return result | changed
 
 
-def test_backtest_is_printed_best_policy_first_with_half_intervals_and_note(console):
+def test_backtest_is_printed_best_policy_first_with_half_widths_and_note(console):
     print_backtest(backtest(), console)
     text = printed(console)
     assert "2026-02-01 to 2026-02-03: 3 days, 1,234 pages of 1,000 users; home_ranker version 2, trained on 14" in text
     assert text.index("meta ") < text.index("popularity ")
-    assert "meta - meta_without_images: ndcg@10 +0.0300, 95 % interval -0.0100 to +0.0700" in text
+    assert "meta - meta_without_images: ndcg@10 +0.0300, 95% interval -0.0100 to +0.0700" in text
     assert "0.5000 ± 0.1500" in text
-    assert "AUC 0.9000, log-loss 0.10000, 1.20 purchases predicted" in text
+    assert "AUC 0.9000, log-loss 0.10000, 1.20 predicted purchases per observed purchase" in text
     assert "Note: Mind [this]." in text
     assert "gini" not in text
     assert "oracle" not in text
 
 
-def test_what_policies_show_and_the_oracle_are_printed_where_they_are_known_within_120_columns(console):
+def test_variety_and_oracle_are_printed_if_known_within_120_columns(console):
     found = backtest(
         oracle={"ndcg@10": {"value": 0.8, "low": 0.7, "high": 0.9}, "share": {"value": 0.625, "low": 0.5, "high": 0.75}}
     )
@@ -133,7 +134,32 @@ def test_what_policies_show_and_the_oracle_are_printed_where_they_are_known_with
     [row] = [line for line in lines_with(printed(console), "meta_without_images") if "±" in line]
     assert row.endswith("0.5000 ± 0.1500 81.2% 0.500 12.25")
     assert [line for line in lines_with(printed(console), "popularity") if line.endswith("± 0.0500 – – –")]
-    assert "ndcg@10 0.8000 ± 0.1000; meta reaches 62.5% of it, 95 % interval 50.0% to 75.0%" in printed(console)
+    assert "ndcg@10 0.8000 ± 0.1000; meta reaches 62.5% of it, 95% interval 50.0% to 75.0%" in printed(console)
+
+
+def test_metrics_are_printed_in_the_order_of_the_reports(console):
+    found = backtest()
+    for number, metric in enumerate(METRICS):
+        found["policies"]["meta"][metric] = dict.fromkeys(("value", "low", "high"), (3 + number) / 10)
+    print_backtest(found, console)
+    [header] = lines_with(printed(console), "hit_rate@10")
+    [meta] = lines_with(printed(console), "0.6000")
+    assert header == "policy ndcg@10 recall@10 hit_rate@10 mrr"
+    assert meta == "meta 0.4000 ± 0.0000 0.3000 ± 0.0000 0.5000 ± 0.0000 0.6000 ± 0.0000"
+
+
+def test_counts_of_one_are_singular(console):
+    found = backtest()
+    found["window"] |= {"days": 1, "pages": 1}
+    found["policies"]["meta"]["users"] = 1
+    print_backtest(found, console)
+    assert "2026-02-01 to 2026-02-03: 1 day, 1 page of 1 user; home_ranker" in printed(console)
+
+
+def test_boosted_trees_are_printed_with_shares_of_gain(console):
+    print_model(SimpleNamespace(strengths={"weak": 0.25, "strong": 0.75}), console)
+    assert "share of the gain of all splits" in printed(console)
+    assert printed(console).split()[-4:] == ["strong", "75.0%", "weak", "25.0%"]
 
 
 def test_model_is_printed_strongest_coefficient_first(console):
@@ -142,7 +168,7 @@ def test_model_is_printed_strongest_coefficient_first(console):
     assert printed(console).split()[-4:] == ["strong", "-2.000", "weak", "+0.500"]
 
 
-def test_folder_without_snapshots_says_how_to_make_one(tmp_path, console):
+def test_folder_without_snapshots_names_the_command_that_publishes_one(tmp_path, console):
     print_snapshots(tmp_path, console)
     assert "run 'recsys nightly'" in printed(console)
 
@@ -153,7 +179,7 @@ def test_damaged_snapshot_is_listed_with_its_problem(tmp_path, console):
     assert "missing" in printed(console)
 
 
-def test_themes_are_printed_the_most_frequent_first_with_tags_and_file_names(console):
+def test_themes_are_printed_most_frequent_first_with_tags_and_file_names(console):
     rare, frequent = (
         {
             "id": number,
@@ -173,7 +199,7 @@ def test_themes_are_printed_the_most_frequent_first_with_tags_and_file_names(con
     assert "bucket" not in text
 
 
-def test_tags_are_printed_as_they_come_and_handed_on(console):
+def test_tags_are_printed_as_they_are_found_and_rows_are_yielded_unchanged(console):
     rows = [
         {"photo": "a.jpg", "tags": [{"tag": "pool", "probability": 0.625}]},
         {"photo": "b.jpg", "reason": "empty", "detail": "0 bytes"},
@@ -185,7 +211,7 @@ def test_tags_are_printed_as_they_come_and_handed_on(console):
     assert "1 of 2 photos tagged, 1 set aside" in text
 
 
-def test_numbers_of_themes_and_qualities_of_maps_are_printed_and_unknown_ones_left_out(console):
+def test_numbers_of_themes_and_treatments_of_maps_are_printed_with_a_dash_for_the_unknown(console):
     print_theme_counts([ThemeCount(8, 0.5, 0.9, 0.4, 0.0125)], console)
     quality = Quality(0.99, None, None, 0.25, 0.7, 0.1)
     print_treatments([Treatment("Embedding", np.zeros((1, 2)), quality)], console)

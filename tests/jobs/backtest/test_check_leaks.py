@@ -100,7 +100,7 @@ def test_command_prints_and_writes_what_was_found_and_says_nothing_more_where_al
     arguments = ["--from", "2026-02-28", "--to", "2026-02-28", "--seed", 5, "--json", tmp_path / "found.json"]
     status, out, err = run("backtest", "--check-leaks", *arguments, "--conf", shop.configuration())
     assert (status, err, asked) == (0, "", [([LAST], 5)])
-    assert "moved: deleted" in out
+    assert "differ: deleted" in out
     assert json.loads((tmp_path / "found.json").read_text()) == result
 
 

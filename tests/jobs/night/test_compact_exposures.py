@@ -18,8 +18,8 @@ from jobs.night.compact_exposures import Compacted, compact, compact_exposures, 
 from recsys.config.pipeline import SourceSettings
 from recsys.errors import BusyError
 from recsys.instants import DAY, HOUR, from_micros, parse_instant
+from recsys.logs.log_files import LogFile, finished
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
-from recsys.logs.segments import Segment, finished
 from recsys.pipeline import sources
 from recsys.storage.local import held
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES, RECORDED_EVENTS
@@ -46,7 +46,7 @@ def visit(user: str, hours: float, recorded: float, **others: Any) -> bytes:
 
 
 def deliver(folder: Path, name: str, *lines: bytes, log: str = "exposures") -> Path:
-    """Write a finished segment."""
+    """Write a finished log file."""
     path = folder / log / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"".join(lines))
@@ -70,7 +70,7 @@ def march(day: int) -> date:
     return date(2026, 3, day)
 
 
-def test_records_come_to_the_folder_of_their_day_and_segments_go(spark, tmp_path):
+def test_records_come_to_the_folder_of_their_day_and_log_files_go(spark, tmp_path):
     deliver(tmp_path, "a", exposure("r1", 23.999), exposure("r2", 24.0))
     deliver(tmp_path, "b", exposure("r3", 0.0))
     done = compact(spark, tmp_path, EXPOSURES)
@@ -194,7 +194,7 @@ def test_nothing_logged_is_nothing_done(spark, tmp_path):
 def test_what_a_dead_writer_left_is_compacted_and_what_is_written_now_is_not(spark, tmp_path):
     left = deliver(tmp_path, "dead", exposure("r1"), exposure("r2")[:-20])
     left.rename(left.with_suffix(".jsonl.open"))
-    living = Segment(tmp_path / "exposures", "living")
+    living = LogFile(tmp_path / "exposures", "living")
     living.write(exposure("r3"))
     assert compact(spark, tmp_path, EXPOSURES)[:4] == (1, 0, 1, 1)
     living.write(exposure("r4"))
@@ -203,7 +203,7 @@ def test_what_a_dead_writer_left_is_compacted_and_what_is_written_now_is_not(spa
     assert compacted(spark, tmp_path) == {march(1): {"r1": 1, "r3": 1, "r4": 1}}
 
 
-def wait_for_segments(folder: Path) -> bool:
+def wait_for_log_files(folder: Path) -> bool:
     end = time.monotonic() + 10
     while not finished(folder) and time.monotonic() < end:
         time.sleep(0.01)
@@ -211,7 +211,7 @@ def wait_for_segments(folder: Path) -> bool:
 
 
 def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_path):
-    log = RecordLog(tmp_path / "exposures", "exposures", bytes, flush_seconds=0.01, segment_seconds=0.05)
+    log = RecordLog(tmp_path / "exposures", "exposures", bytes, flush_seconds=0.01, file_seconds=0.05)
     log.start()
     stopped, n = threading.Event(), itertools.count()
 
@@ -222,7 +222,7 @@ def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_p
     service = threading.Thread(target=serve)
     service.start()
     try:
-        during = [compact(spark, tmp_path, EXPOSURES) for _ in range(3) if wait_for_segments(tmp_path / "exposures")]
+        during = [compact(spark, tmp_path, EXPOSURES) for _ in range(3) if wait_for_log_files(tmp_path / "exposures")]
     finally:
         stopped.set()
         service.join()
@@ -295,7 +295,7 @@ def test_a_job_killed_before_any_change_loses_and_doubles_nothing(spark, tmp_pat
         assert finished(folder / "exposures") == []
         if survived:
             break
-    assert step == 6  # a file for each of two days, one of rejected lines, a scratch folder's lock, two segments
+    assert step == 6  # a file for each of two days, one of rejected lines, a scratch folder's lock, two log files
 
 
 def test_random_deliveries_give_each_record_once(spark, tmp_path):

@@ -18,7 +18,7 @@ def examples(n: int = 4000, seed: int = 1) -> Examples:
     return Examples(FEATURES, features, bought, np.where(bought, 1.0, 0.1), np.zeros(n, bool), np.zeros(n, int))
 
 
-def test_models_of_two_features_learn_from_those_that_their_policy_names():
+def test_models_of_an_ablation_use_the_features_that_their_policy_names():
     assert ablated_features(FEATURES) == {
         "ablation: all features": ["popularity", "taste"],
         "ablation: without popularity": ["taste"],
@@ -30,7 +30,7 @@ def test_models_of_two_features_learn_from_those_that_their_policy_names():
     assert not any(is_variant(policy) for policy in ("meta", "meta@7", "meta_without_images", *FEATURES))
 
 
-def test_ablation_of_two_features_is_the_difference_of_the_same_pages():
+def test_ablation_of_two_features_is_the_difference_on_the_same_pages():
     ranks = {
         "popularity": [1, 3],
         "taste": [1, 3],
@@ -56,7 +56,7 @@ def test_ablation_of_two_features_is_the_difference_of_the_same_pages():
     assert taste["removed"] == bootstrap({"m": differences}, np.array(["u", "v"]))["m"]._asdict()
 
 
-def test_model_without_a_feature_knows_less():
+def test_model_without_a_feature_predicts_worse():
     rows = examples()
     losses = {}
     for policy, names in ablated_features(FEATURES).items():
@@ -68,7 +68,7 @@ def test_model_without_a_feature_knows_less():
     assert losses["ablation: popularity and taste"] == losses["ablation: all features"]
 
 
-def test_draw_is_of_purchases_and_others_alike_and_the_seeds(monkeypatch):
+def test_sample_keeps_the_share_of_purchases_and_is_fixed_by_the_seed(monkeypatch):
     rows = examples(n=20_000)
     assert drawn(rows, seed=0) is rows
     monkeypatch.setattr(module, "MAX_EXAMPLES", 2_000)
@@ -82,7 +82,7 @@ def test_draw_is_of_purchases_and_others_alike_and_the_seeds(monkeypatch):
 
 
 @pytest.mark.parametrize(("days", "points"), [(28, [4, 7, 14, 28]), (3, [1, 2, 3]), (1, [1]), (8, [1, 2, 4, 8])])
-def test_learning_curve_looks_at_an_eighth_a_quarter_half_and_all_of_the_days(days, points):
+def test_learning_curve_has_points_at_an_eighth_a_quarter_half_and_all_of_the_days(days, points):
     assert learning_days(days) == points
 
 

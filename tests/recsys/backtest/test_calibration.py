@@ -17,8 +17,8 @@ def examples(rows: list[tuple[float, bool, float]], again: list[bool] | None = N
     return Examples(["x"], features, bought, rates, np.array(again or [False] * len(rows)), np.zeros(len(rows), int))
 
 
-def test_tenths_of_hand_computed_examples():
-    # 20 sales in all: the one of rate 1/4 stands for 4, so that two tenths lie in it; its middle is in the second.
+def test_deciles_of_hand_computed_examples():
+    # 20 sales in all: the one of rate 1/4 weighs 4 sales, two deciles; its middle lies in the second.
     rows = [(0.02, False, 0.25), (0.03, False, 1.0), (0.03, True, 1.0)]
     rows += [(0.1 + number / 100, number % 4 == 0, 1.0) for number in range(14)]
     found = calibration(MODEL, examples(rows[::-1]))
@@ -29,7 +29,7 @@ def test_tenths_of_hand_computed_examples():
     assert found[1]["high"] == pytest.approx(5.572 / 2, abs=1e-3)
 
 
-def test_purchases_are_predicted_by_the_weights_of_sales_bought_before():
+def test_repeat_purchases_are_predicted_by_coefficients_of_their_own():
     model = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0, Weights([0.0], 0.0))
     found = calibration(model, examples([(0.1, True, 1.0), (0.1, False, 1.0)], again=[True, False]))
     assert [(each["predicted"], each["purchases"]) for each in found] == [
@@ -39,12 +39,12 @@ def test_purchases_are_predicted_by_the_weights_of_sales_bought_before():
 
 
 @pytest.mark.parametrize(("count", "interval"), [(0, (0, 3.689)), (1, (0.0253, 5.572)), (10, (4.795, 18.39))])
-def test_interval_of_a_poisson_number_is_that_of_the_tables(count, interval):
+def test_poisson_interval_matches_published_tables(count, interval):
     assert poisson_interval(count) == pytest.approx(interval, rel=1e-3)
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans(), st.floats(0.01, 1)), min_size=1, max_size=60))
-def test_tenths_hold_all_sales_and_purchases_and_ascend(rows):
+def test_deciles_hold_all_sales_and_purchases_in_ascending_order(rows):
     found = calibration(MODEL, examples(rows))
     assert sum(each["purchases"] for each in found) == sum(bought for _, bought, _ in rows)
     assert sum(each["sales"] for each in found) == pytest.approx(sum(1 / rate for _, _, rate in rows))

@@ -4,14 +4,14 @@ from recsys.meta_model import LogisticModel, Weights
 from recsys.recommenders import RecommenderSettings, recommenders
 
 
-def test_every_feature_has_a_sentence_and_no_other_has_one():
+def test_exactly_the_features_have_a_sentence():
     names = [each.name for each in recommenders(RecommenderSettings(), _NO_SALES)]
     assert list(WORDS) == names
     assert len(set(WORDS.values())) == len(names)
     assert all(words.endswith(".") for words in WORDS.values())
 
 
-def test_coefficients_come_in_the_order_of_the_model_with_those_of_sales_bought_before():
+def test_coefficients_come_in_the_order_of_the_model_with_those_of_repeat_purchases():
     model = LogisticModel(
         ["popularity", "activity"], [0.0, 0.0], [1.0, 2.0], [0.5, -1.0], -3.0, Weights([0.25, 0.0], -1)
     )
@@ -21,6 +21,6 @@ def test_coefficients_come_in_the_order_of_the_model_with_those_of_sales_bought_
     ]
 
 
-def test_model_with_one_set_of_weights_has_no_others():
+def test_model_without_coefficients_of_repeat_purchases_has_one_per_feature():
     rows = coefficients(LogisticModel(["popularity"], [0.0], [1.0], [0.5], -3.0))
     assert rows == [{"feature": "popularity", "words": WORDS["popularity"], "first": 0.5}]

@@ -29,7 +29,7 @@ def rows(user: str, events: int, day: int = 0) -> list[dict]:
     return [row(policy, user, [1], [A, D], day=day, known_events=events, shown=each) for policy, each in shown.items()]
 
 
-def test_page_shows_what_was_known_what_was_shown_and_what_was_bought(shop):
+def test_example_holds_what_was_known_what_was_shown_and_what_was_bought(shop):
     pages = measured([*rows("u", 15), *rows("v", 1)])
     found = examples(example_pages(pages, seed=0), pages, shop.block, shop.catalogue, HISTORY)
     assert found == [
@@ -54,7 +54,7 @@ def test_page_shows_what_was_known_what_was_shown_and_what_was_bought(shop):
     ]
 
 
-def test_sales_that_examples_name_are_described_by_what_is_known_of_them(shop):
+def test_sales_named_in_examples_are_described_without_what_is_unknown(shop):
     pages = measured(rows("v", 1))
     found = examples(example_pages(pages, seed=0), pages, shop.block, shop.catalogue, HISTORY)
     assert named_sales(found, shop.catalogue) == {
@@ -66,7 +66,7 @@ def test_sales_that_examples_name_are_described_by_what_is_known_of_them(shop):
     assert named_sales([], shop.catalogue) == {}
 
 
-def test_ten_users_of_whom_something_was_known_are_drawn_by_the_seed():
+def test_seed_samples_ten_users_with_known_events():
     pages = measured(
         [each for number in range(30) for day in (0, 1) for each in rows(f"u{number:02d}", number % 2, day)]
     )

@@ -41,7 +41,7 @@ def pages():
     )
 
 
-def test_policy_is_summed_up_by_the_means_of_its_pages(pages):
+def test_summary_of_a_policy_is_the_mean_over_its_pages(pages):
     found = summaries(pages, ["other", "one"], seed=0)
     assert list(found) == ["other", "one"]
     assert found["one"]["users"] == found["other"]["users"] == 2
@@ -53,7 +53,7 @@ def test_policy_is_summed_up_by_the_means_of_its_pages(pages):
     assert found["one"]["ndcg@10"] == pytest.approx(expected._asdict())
 
 
-def test_differences_are_of_the_same_pages_in_whatever_order_they_came(pages):
+def test_differences_are_paired_by_page_whatever_the_order_of_rows(pages):
     found = differences(pages, [("one", "other")], seed=0)["one - other"]
     # u: 0; v: 0 on the first day, 1/2 and in mrr 2/3 on the second. Drawn are u and v 0 to 2 times each.
     assert found["ndcg@10"] == {"value": pytest.approx(1 / 2 / 3), "low": 0, "high": 1 / 4}
@@ -61,7 +61,7 @@ def test_differences_are_of_the_same_pages_in_whatever_order_they_came(pages):
     assert paired_ndcg(pages, ["other", "one"], seed=0)["other - one"]["value"] == -found["ndcg@10"]["value"]
 
 
-def test_variety_counts_what_could_be_shown_on_the_days_measured(pages):
+def test_variety_counts_the_sales_open_on_the_measured_days(pages):
     found = variety(pages, ["one"], CATALOGUE, KNOWN, n_users=16)["one"]
     # a, b, c and e are open on one of the two days, d and f on none; a is shown 3 times, b once, c never, e twice.
     assert found["coverage"] == 3 / 4
@@ -70,7 +70,7 @@ def test_variety_counts_what_could_be_shown_on_the_days_measured(pages):
     assert found["novelty"] == pytest.approx((2 * math.log2(8) + 2 * math.log2(4) + math.log2(2) + math.log2(16)) / 6)
 
 
-def test_single_sale_is_shared_evenly():
+def test_gini_of_a_single_sale_is_zero():
     only = make_shop([sale("a")], []).catalogue
     pages = measured([row("one", "u", [1], [A], shown=[A])])
     found = variety(pages, ["one"], only, KNOWN.iloc[:0], n_users=4)["one"]

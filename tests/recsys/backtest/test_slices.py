@@ -49,7 +49,7 @@ def shape(rows: list[dict], counted: str = "purchases") -> list[tuple]:
     return [(each["name"], each[counted], *(value["value"] for value in each["policies"].values())) for each in rows]
 
 
-def test_pages_are_told_apart_by_the_events_known_of_the_user(found):
+def test_pages_are_sliced_by_the_known_events_of_the_user(found):
     ideal = 1 + 1 / math.log2(3)
     assert [each["name"] for each in found["history length"]] == ["0", "1 to 5", "6 to 20", "21 to 100"]
     assert [each["pages"] for each in found["history length"]] == [1, 1, 1, 1]
@@ -60,7 +60,7 @@ def test_pages_are_told_apart_by_the_events_known_of_the_user(found):
     assert (much["policies"]["one"]["value"], much["policies"]["other"]["value"]) == (0, 1)
 
 
-def test_purchases_are_told_apart_by_how_long_the_sale_was_open_at_the_nights_instant(found):
+def test_purchases_are_sliced_by_how_long_the_sale_was_open_at_the_nights_instant(found):
     assert shape(found["sale age"]) == [
         ("opens on the day", 1, 1, 1),  # a of u
         ("less than 1 day", 1, 1, 0),  # b of v
@@ -70,18 +70,18 @@ def test_purchases_are_told_apart_by_how_long_the_sale_was_open_at_the_nights_in
     ]
 
 
-def test_purchases_are_told_apart_by_attributes_most_bought_first(found):
+def test_purchases_are_sliced_by_attributes_most_bought_first(found):
     # France is bought as b and e, Italy as a, c and c; d has no country.
     assert shape(found["country"]) == [("Italy", 3, 1 / 3, 1), ("France", 2, 1 / 2, 1 / 2)]
     assert shape(found["category"]) == [("spa", 2, 0, 1)]
 
 
-def test_purchases_are_told_apart_by_quarters_of_price_without_those_that_have_none(found):
+def test_purchases_are_sliced_by_price_quartile_without_those_that_have_no_price(found):
     # Bought at 10, 20, 30, 30 and 40: the ends are 20, 30 and 30, and two that are equal are one.
     assert shape(found["price"]) == [("up to 20", 2, 1, 1 / 2), ("20 to 30", 2, 0, 1), ("more than 30", 1, 1, 0)]
 
 
-def test_intervals_are_drawn_over_users(found):
+def test_intervals_are_bootstrapped_over_users(found):
     country = bootstrap({"m": np.array([1.0, 0, 0])}, np.array(["u", "u", "w"]))["m"]  # a and c of u, c of w
     assert found["country"][0]["policies"]["one"] == pytest.approx(country._asdict())
     cheap = bootstrap({"m": np.array([1.0, 0])}, np.array(["u", "v"]))["m"]  # a of u, b of v

@@ -353,7 +353,7 @@ def test_totals_are_printed_with_interval_shares_and_counts():
     assert lines_with(text, "[bold]pool") == ["[bold]pool +25 % +10 % … +40 % 25.0 % 20.0 % 500 12"]
     assert lines_with(text, "more between") == ["… 1 more between"]
     assert not lines_with(text, "b ")
-    assert "2 of 3 intervals leave out 0, 0 would by chance; 1 more are not told: too few sales show them" in text
+    assert "2 of 3 intervals exclude 0, 0 expected by chance; 1 feature not measured: too few sales show them" in text
     assert text.index("Attractiveness of themes") < text.index("castle")
     assert "+90 %" not in text
 

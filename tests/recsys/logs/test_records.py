@@ -31,12 +31,12 @@ def test_id_is_the_start_of_the_digest_of_experiment_phase_unit_and_request():
     assert json.loads(encode_exposure(EXPOSURE._replace(assignment=ASSIGNMENT)))["event_id"] == expected
 
 
-def test_id_without_experiment_leaves_its_parts_empty():
+def test_id_without_experiment_has_empty_parts_for_it():
     assert event_id(None, None, "zoé", "r7") == hashlib.sha256("||zoé|r7".encode()).hexdigest()[:32]
     assert event_id("a", 0, "ann", "r7") == hashlib.sha256(b"a|0|ann|r7").hexdigest()[:32]
 
 
-def test_positions_become_ids_in_the_order_of_the_page():
+def test_indices_become_ids_in_the_order_of_the_page():
     line = json.loads(encode_exposure(EXPOSURE))
     assert line["sale_ids"] == ["s-zoo", "s-beach", "s-ski"]
     assert line["scores"] == [0.75, 0.5, None]
@@ -64,7 +64,7 @@ def test_a_line_feed_in_a_value_does_not_end_the_line():
     assert json.loads(line)["user_id"] == "a\nb"
 
 
-def test_event_is_known_by_its_key_unless_it_brings_an_id():
+def test_event_id_is_a_digest_of_its_key_unless_the_event_has_one():
     visit = RecordedEvent("ann", "s-ski", "visit", 100, 200)
     ids = [json.loads(encode_event(event))["event_id"] for event in (visit, visit._replace(recorded_at=300))]
     assert ids == [hashlib.sha256(b"ann|s-ski|visit|100").hexdigest()[:32]] * 2

@@ -14,7 +14,7 @@ SETTINGS = MetaModelSettings(kind="boosted", boosted=BoostedSettings(trees=40, l
 
 
 def examples(n: int = 3000) -> Examples:
-    """Bought where a and b have the same sign, which no sum of the two can tell; c tells nothing; again halves it."""
+    """Bought if a and b have the same sign, an interaction; c has no influence; a repeat halves the probability."""
     rng = np.random.default_rng(3)
     features = rng.normal([0, 0, 5], 1, (n, 3)).astype(np.float32)
     again = rng.random(n) < 0.3
@@ -40,31 +40,31 @@ def raw(model: BoostedModel, features: np.ndarray, again: np.ndarray) -> np.ndar
 
 
 def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: BoostedModel, sample: Examples) -> None:
-    assert model.correction == pytest.approx(-np.log(4), abs=0.1)  # each sale not bought stands for four
+    assert model.correction == pytest.approx(-np.log(4), abs=0.1)  # each negative example stands for four
     found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
     assert_close(found, raw(model, sample.features, sample.again) + model.correction, terms=1)  # rounded to float32
     assert found.dtype == np.float32
 
 
-def test_trees_find_what_belongs_together_where_a_sum_cannot(sample: Examples) -> None:
+def test_trees_learn_an_interaction_that_the_logistic_regression_cannot(sample: Examples) -> None:
     line = train(sample, MetaModelSettings())
     boosted = train(sample, SETTINGS)
     assert evaluate(line, sample)["auc"] < 0.65
     assert evaluate(boosted, sample)["auc"] > 0.75
 
 
-def test_predicted_purchases_are_as_many_as_were_made(model: BoostedModel, sample: Examples) -> None:
+def test_number_of_predicted_purchases_is_the_number_made(model: BoostedModel, sample: Examples) -> None:
     weights = 1 / sample.sampling_rate
     assert predict(model, sample) @ weights == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
-def test_sale_bought_before_has_other_odds(model: BoostedModel) -> None:
+def test_repeat_purchase_has_other_odds(model: BoostedModel) -> None:
     cell = [np.ones((1, 1), np.float32)] * 3
     new, again = (model.log_odds(cell, (1, 1), cells) for cells in (None, (np.array([0]), np.array([0]))))
     assert probability(again)[0, 0] < 0.8 * probability(new)[0, 0]
 
 
-def test_trees_are_held_at_the_first_place_of_a_page(sample: Examples) -> None:
+def test_trees_are_evaluated_at_the_first_position_of_a_page(sample: Examples) -> None:
     rng = np.random.default_rng(1)
     place = np.where(rng.random(3000) < 0.5, rng.integers(1, 11, 3000), 0)
     shown = train(replace(sample, place=place), SETTINGS)
@@ -84,7 +84,7 @@ def test_row_of_sales_and_column_of_users_broadcast(model: BoostedModel) -> None
     assert (found[0, 0] > found[0, 1]) & (found[1, 1] > found[1, 0])
 
 
-def test_cells_are_scored_alike_however_many_at_once(
+def test_scores_do_not_depend_on_the_size_of_the_batches(
     model: BoostedModel, sample: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     columns, again = list(sample.features.T), np.nonzero(sample.again)
@@ -116,7 +116,7 @@ def test_same_examples_and_seed_make_the_same_trees(model: BoostedModel, sample:
     assert train(sample, SETTINGS) == model
 
 
-def test_model_over_other_features_has_its_own_at_their_mean_and_leaves_strange_ones_alone(
+def test_model_over_other_features_has_missing_ones_at_their_mean_and_ignores_unknown_ones(
     model: BoostedModel, sample: Examples
 ) -> None:
     changed = model.over(["new", "b", "a"])
@@ -130,11 +130,11 @@ def test_model_over_other_features_has_its_own_at_their_mean_and_leaves_strange_
     assert_array_equal(changed.contributions(values, np.zeros((1, 4), bool))[0], np.zeros((1, 4)))
 
 
-def test_strengths_are_shares_of_what_the_trees_gained(model: BoostedModel) -> None:
+def test_importances_are_shares_of_the_loss_reduction_of_all_splits(model: BoostedModel) -> None:
     strengths = model.strengths
     assert list(strengths) == ["a", "b", "c"]
     assert min(strengths["a"], strengths["b"]) > 2 * strengths["c"] > 0
-    assert sum(strengths.values()) < 1  # that it was bought before has a share too
+    assert sum(strengths.values()) < 1  # the indicator of repeat purchases has a share too
 
 
 @pytest.mark.parametrize("changes", [{"trees": 0}, {"leaves": 1}, {"learning_rate": 0}, {"learning_rate": 1.5}])

@@ -22,7 +22,7 @@ def drawn(true_log_odds: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
 
 
 def worst_tenth(predicted: NDArray[np.float64], bought: NDArray[np.bool_]) -> float:
-    """The largest relative error of a tenth that holds 100 purchases."""
+    """Return the largest relative error of the tenths with at least 100 purchases."""
     tenths = np.array_split(np.argsort(predicted), 10)
     held = [tenth for tenth in tenths if bought[tenth].sum() >= 100]
     assert len(held) >= 3
@@ -30,29 +30,29 @@ def worst_tenth(predicted: NDArray[np.float64], bought: NDArray[np.bool_]) -> fl
 
 
 @pytest.mark.parametrize(("said", "true"), [(-3.0, -4.0), (-2.0, -2.0), (0.0, 2 / 3), (2.0, 2.5), (60.0, 31.5)])
-def test_curve_is_straight_between_its_points(said: float, true: float) -> None:
+def test_curve_is_linear_between_its_points(said: float, true: float) -> None:
     found = CURVE(np.full((2, 1), said, np.float32))
     assert found.dtype == np.float32
     assert_allclose(found, np.full((2, 1), true), rtol=1e-6)
 
 
-def test_log_odds_that_are_too_sure_of_themselves_come_true() -> None:
+def test_overconfident_log_odds_are_corrected() -> None:
     log_odds = np.random.default_rng(1).normal(-3, 2.0, 60_000)
-    true = np.where(log_odds > -2, -2 + 0.5 * (log_odds + 2), log_odds)  # half as sure above -2
+    true = np.where(log_odds > -2, -2 + 0.5 * (log_odds + 2), log_odds)  # of slope 1/2 above -2
     train_on, measure_on = drawn(true, seed=2), drawn(true, seed=3)
     curve = fit_calibration(log_odds, train_on, ones(log_odds))
     assert worst_tenth(expit(log_odds), measure_on) > 0.3
     assert worst_tenth(expit(curve(log_odds)).astype(float), measure_on) < 0.1
 
 
-def test_log_odds_that_come_true_are_left_as_they_are() -> None:
+def test_calibrated_log_odds_stay_as_they_are() -> None:
     log_odds = np.random.default_rng(4).normal(-3, 1.5, 60_000)
     curve = fit_calibration(log_odds, drawn(log_odds, seed=5), ones(log_odds))
     some = np.array([-5.0, -3.0, -1.0, 0.5])
     assert_allclose(curve(some), some, atol=0.25)
 
 
-def test_as_many_purchases_are_predicted_as_were_made() -> None:
+def test_number_of_predicted_purchases_is_the_number_made() -> None:
     log_odds = np.random.default_rng(6).normal(size=5_000)
     bought = drawn(-2 - log_odds**2, seed=7)
     weights = np.where(bought, 1.0, 4.0)  # a quarter of those not bought are examples
@@ -60,16 +60,16 @@ def test_as_many_purchases_are_predicted_as_were_made() -> None:
     assert expit(curve(log_odds)) @ weights == pytest.approx(bought.sum(), rel=1e-3)
 
 
-def test_curve_rises_whatever_was_bought() -> None:
+def test_curve_increases_even_if_purchases_decrease_with_the_log_odds() -> None:
     log_odds = np.linspace(-4, 4, 4_001)
-    curve = fit_calibration(log_odds, log_odds < -1, ones(log_odds))  # the surer, the less is bought
+    curve = fit_calibration(log_odds, log_odds < -1, ones(log_odds))  # only sales with low log-odds are bought
     assert (np.diff(curve.said) > 0).all()
     assert (np.diff(curve.true) > 0).all()
     assert (np.diff(curve(log_odds)) > 0).all()
 
 
 @pytest.mark.parametrize("purchases", [1, 3])
-def test_few_purchases_move_the_curve_and_hardly_bend_it(purchases: int) -> None:
+def test_few_purchases_shift_the_curve_and_hardly_change_its_slopes(purchases: int) -> None:
     log_odds = np.linspace(-3, 1, 40)
     bought = np.arange(40) >= 40 - purchases
     curve = fit_calibration(log_odds, bought, ones(log_odds))
@@ -78,7 +78,7 @@ def test_few_purchases_move_the_curve_and_hardly_bend_it(purchases: int) -> None
     assert expit(curve(log_odds)).sum() == pytest.approx(purchases, rel=1e-3)
 
 
-def test_training_calibrates_what_a_straight_line_cannot_say() -> None:
+def test_training_calibrates_log_odds_that_are_not_linear() -> None:
     rng = np.random.default_rng(8)
     features = rng.normal(size=(80_000, 2)).astype(np.float32)
     said = 1.5 * features.sum(axis=1) - 3
@@ -99,7 +99,7 @@ def test_model_keeps_its_calibration_over_other_features_and_as_json() -> None:
     assert model.over(["b", "c"]).calibration == CURVE
 
 
-def test_model_of_before_calibration_is_read_and_says_its_log_odds() -> None:
+def test_model_from_before_calibration_is_read_and_keeps_its_log_odds() -> None:
     text = '{"features": ["a"], "means": [0], "scales": [1], "coefficients": [2], "intercept": 1, "again": null}'
     model = meta_model_from_json(text)
     assert_array_equal(model.calibrated(np.array([0.5], np.float32)), np.array([0.5], np.float32))

@@ -106,7 +106,7 @@ def test_model_over_more_features_scores_as_before() -> None:
     assert MODEL.over(MODEL.features) == MODEL
 
 
-def test_feature_that_is_gone_stands_at_its_mean_in_training() -> None:
+def test_missing_feature_is_fixed_at_its_mean_in_training() -> None:
     narrower = MODEL.over(["popularity"])
     assert (narrower.features, narrower.coefficients, narrower.intercept) == (["popularity"], [3.0], -2.0)
     popularity = np.array([0.0, 5.0], np.float32)
@@ -118,18 +118,18 @@ def test_feature_that_is_gone_stands_at_its_mean_in_training() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"negatives": 0}, {"days": 0}, {"retrain_days": 0}, {"regularization": 0}, {"negative": 5}]
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         MetaModelSettings(**wrong)
 
 
-# Sales that the user bought before.
+# Repeat purchases.
 
 
 BOTH = LogisticModel(["a", "b"], [1.0, 2.0], [2.0, 4.0], [3.0, -1.0], -2.0, Weights([-1.0, 2.0], 0.5))
 
 
-def test_sale_bought_before_has_weights_of_its_own() -> None:
+def test_repeat_purchase_has_weights_of_its_own() -> None:
     a, b = np.array([[3, 5, 1]], np.float32), np.array([[6], [-2]], np.float32)  # a row of sales, a column of users
     found = BOTH.log_odds([a, b], (2, 3), (np.array([0, 1]), np.array([1, 2])))
 
@@ -145,12 +145,12 @@ def test_sale_bought_before_has_weights_of_its_own() -> None:
     assert_allclose(BOTH.log_odds(at_once, (2, 3), (np.array([0, 1]), np.array([1, 2]))), expected, rtol=1e-6)
 
 
-def test_without_weights_of_their_own_sales_bought_before_are_as_all_others() -> None:
+def test_without_weights_of_their_own_repeat_purchases_have_those_of_new_sales() -> None:
     features, cells = [np.ones((1, 2), np.float32)] * 3, (np.array([0]), np.array([1]))
     assert_allclose(MODEL.log_odds(features, (1, 2), cells), MODEL.log_odds(features, (1, 2)))
 
 
-def test_weights_of_sales_bought_before_go_along_to_other_features_and_to_json() -> None:
+def test_weights_of_repeat_purchases_are_kept_over_other_features_and_in_json() -> None:
     wider = BOTH.over(["b", "new", "a"])
     values = [np.array([[6, 2]], np.float32), np.array([[7, 7]], np.float32), np.array([[3, 1]], np.float32)]
     cells = np.array([0]), np.array([1])

@@ -45,7 +45,7 @@ def test_features_are_standardised() -> None:
     assert (model.features, model.means, model.scales) == (["x"], [20], [10])
 
 
-def test_feature_that_never_varies_does_no_harm() -> None:
+def test_constant_feature_has_no_effect() -> None:
     model = train(examples([(7, True, 1.0), (7, False, 0.5)]), SETTINGS)
     assert (model.scales, model.coefficients) == ([1], [0])
     assert np.isfinite(model.intercept)
@@ -58,13 +58,13 @@ def test_feature_that_never_varies_does_no_harm() -> None:
         ([(1, False, 0.5), (2, False, 0.5)], "0 purchases and 2 sales not bought"),
     ],
 )
-def test_examples_of_one_kind_are_an_error_that_counts_them(rows: list, found: str) -> None:
+def test_examples_of_one_class_are_an_error_that_counts_them(rows: list, found: str) -> None:
     with pytest.raises(EmptyInputError, match=f"{found} in the 3 days before as_of, needs at least 1 of each"):
         train(examples(rows), SETTINGS)
 
 
 class Population:
-    """Pages of 40 sales with known log-odds: about 3 in 100 cells are bought."""
+    """Pages of 40 sales with known log-odds: about 3 % of the cells are bought."""
 
     def __init__(self, seed: int, n_pages: int = 4000) -> None:
         rng = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ class Population:
         self._rng = rng
 
     def sample(self, negatives: int) -> Examples:
-        """Draw so many sales a purchase from those of the page that were not bought."""
+        """Return examples with `negatives` sales per purchase, drawn from those of the page that were not bought."""
         keys = self._rng.random(self.bought.shape)
         keys[self.bought] = np.inf
         wanted = negatives * self.bought.sum(axis=1)
@@ -90,7 +90,7 @@ class Population:
         )
 
     def of_buyers(self) -> "tuple[list[np.ndarray], np.ndarray]":
-        """Return the features and purchases of the pages with a purchase: the model speaks of these alone."""
+        """Return features and purchases of the pages with a purchase, to which the probabilities refer."""
         pages = self.bought.any(axis=1)
         return list(np.moveaxis(self.features[pages], 2, 0)), self.bought[pages]
 
@@ -105,7 +105,7 @@ def test_corrected_intercept_recovers_the_share_of_purchases(population: Populat
     model = train(sample, MetaModelSettings(negatives=5))
     features, bought = population.of_buyers()
     predicted = probability(model.log_odds(features, bought.shape))
-    assert sample.bought.mean() > 2.5 * bought.mean()  # without the correction it would be far off
+    assert sample.bought.mean() > 2.5 * bought.mean()  # so an uncorrected intercept would be far off
     assert predicted.mean() == pytest.approx(bought.mean(), rel=0.1)
 
 
@@ -114,7 +114,7 @@ def test_slopes_are_those_of_the_population(population: Population) -> None:
     assert_allclose(np.divide(model.coefficients, model.scales), [1.0, 0.3, -1.5], rtol=0.1)
 
 
-def test_sampling_rate_does_not_change_what_is_measured(population: Population) -> None:
+def test_metrics_do_not_depend_on_the_sampling_rate(population: Population) -> None:
     few, many = population.sample(negatives=5), population.sample(negatives=1000)
     assert len(many.bought) > 2 * len(few.bought)
     model = train(many, SETTINGS)
@@ -124,7 +124,7 @@ def test_sampling_rate_does_not_change_what_is_measured(population: Population) 
     assert measured["calibration"] == pytest.approx(truth["calibration"], rel=0.05)
 
 
-def test_measures_weigh_each_example_by_the_sales_that_it_stands_for() -> None:
+def test_metrics_weight_each_example_by_the_sales_that_it_stands_for() -> None:
     odds = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0)  # the log-odds are x
     rows = [
         (np.log(3), True, 1.0),  # p = 3/4
@@ -140,7 +140,7 @@ def test_measures_weigh_each_example_by_the_sales_that_it_stands_for() -> None:
     assert measured["calibration"] == pytest.approx((3 / 4 + 1 / 4 + 2 * 1 / 2 + 4 * 1 / 10) / 2)
 
 
-def test_examples_without_a_feature_keep_all_else() -> None:
+def test_examples_without_a_feature_keep_all_other_columns() -> None:
     whole = Examples(
         ["a", "b", "c"],
         np.array([[1, 2, 3], [4, 5, 6]], np.float32),
@@ -169,15 +169,15 @@ def test_model_without_a_feature_is_that_of_examples_that_never_had_it(populatio
 
 
 @pytest.mark.parametrize("bought", [True, False])
-def test_examples_of_one_kind_cannot_be_measured(bought: bool) -> None:
+def test_examples_of_one_class_have_no_metrics(bought: bool) -> None:
     assert evaluate(LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0), examples([(1, bought, 1.0)])) == {}
 
 
-# Sales that the user bought before.
+# Repeat purchases.
 
 
 def both_kinds(n: int, repeats: int) -> Examples:
-    """Of x, a sale bought before is bought the less the higher it is, and a new one the more."""
+    """Examples of new sales, bought more often the higher x is, and of repeat purchases, bought less often."""
     rng = np.random.default_rng(4)
     again = np.arange(n) < repeats
     feature = rng.normal(size=n)
@@ -186,11 +186,11 @@ def both_kinds(n: int, repeats: int) -> Examples:
     return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, again, np.zeros(n, int))
 
 
-def test_sales_bought_before_have_the_weights_that_they_alone_would_have() -> None:
+def test_repeat_purchases_have_the_weights_of_a_fit_to_them_alone() -> None:
     sample = both_kinds(n=900, repeats=300)
     model = train(sample, MetaModelSettings(min_again=100))
     alone = [train(sample.where(kind), MetaModelSettings(min_again=100)) for kind in (~sample.again, sample.again)]
-    model, *alone = (replace(each, calibration=None) for each in (model, *alone))  # one curve holds for both kinds
+    model, *alone = (replace(each, calibration=None) for each in (model, *alone))  # they share one curve
     expected = np.where(sample.again, predict(alone[1], sample), predict(alone[0], sample))
     # Not to the last digit: the penalty is on features standardised over both kinds together.
     assert_allclose(predict(model, sample), expected, atol=2e-3)
@@ -200,7 +200,7 @@ def test_sales_bought_before_have_the_weights_that_they_alone_would_have() -> No
 
 
 @pytest.mark.parametrize("kind", ["bought before", "new"])
-def test_kind_with_few_examples_shares_the_weights_of_the_other(kind: str) -> None:
+def test_all_examples_share_their_weights_if_one_kind_has_few(kind: str) -> None:
     sample = both_kinds(n=400, repeats=60 if kind == "bought before" else 340)
     model = train(sample, MetaModelSettings(min_again=40))
     assert model.again is None
@@ -209,7 +209,7 @@ def test_kind_with_few_examples_shares_the_weights_of_the_other(kind: str) -> No
     assert train(sample, MetaModelSettings(min_again=10)).again is not None
 
 
-def test_some_of_the_examples_keep_their_rows_together() -> None:
+def test_chosen_examples_keep_all_columns() -> None:
     whole = both_kinds(n=7, repeats=3)
     some = whole.where(np.array([True, False, False, True, False, False, True]))
     assert_array_equal(some.features, whole.features[[0, 3, 6]])
@@ -218,11 +218,11 @@ def test_some_of_the_examples_keep_their_rows_together() -> None:
     assert_array_equal(some.again, [True, False, False])
 
 
-# What pages showed, and where.
+# Positions on pages.
 
 
 def logged_pages(seed: int, n_pages: int = 4000) -> Examples:
-    """Pages of ten that an older model made by `old`: users buy by `taste`, and what stands higher up is seen more."""
+    """Pages of ten that an older model ranked by `old`: users buy by `taste`, and see high positions more often."""
     rng = np.random.default_rng(seed)
     old = -np.sort(-rng.normal(size=(n_pages, 10)), axis=1)  # the best first
     taste = rng.normal(size=(n_pages, 10))
@@ -233,18 +233,18 @@ def logged_pages(seed: int, n_pages: int = 4000) -> Examples:
     return Examples(["old", "taste"], features, bought.ravel(), np.ones(n), np.zeros(n, bool), place.ravel())
 
 
-def test_place_on_the_page_explains_what_would_else_be_put_down_to_the_older_model() -> None:
+def test_position_explains_purchases_that_the_older_models_feature_would_explain_otherwise() -> None:
     sample = logged_pages(seed=2)
     with_place, without = train(sample, SETTINGS), train(replace(sample, place=np.zeros_like(sample.place)), SETTINGS)
     slopes = [np.divide(model.coefficients, model.scales) for model in (with_place, without)]
-    assert slopes[1][0] > 0.3  # `old` tells nothing of what users like
+    assert slopes[1][0] > 0.3  # `old` is independent of what users like
     assert abs(slopes[0][0]) < 0.1
     assert_allclose([slope[1] for slope in slopes], 1.0, atol=0.1)
 
 
-def test_sale_that_nobody_was_shown_is_not_like_one_of_a_day_without_a_log() -> None:
+def test_sale_that_was_not_shown_differs_from_one_of_a_day_without_a_log() -> None:
     shown, rng, n = logged_pages(seed=5), np.random.default_rng(6), 20_000
-    not_shown = np.arange(n) < n // 2  # nobody buys what his page has not; the older model put it further down
+    not_shown = np.arange(n) < n // 2  # no user buys a sale that was not shown; the older model ranked it lower
     old, taste = rng.normal(np.where(not_shown, -1, 0)), rng.normal(size=n)
     bought = ~not_shown & (rng.random(n) < 1 / (1 + np.exp(3 - taste)))
     features = np.concatenate([shown.features, np.stack([old, taste], axis=1).astype(np.float32)])
@@ -256,14 +256,14 @@ def test_sale_that_nobody_was_shown_is_not_like_one_of_a_day_without_a_log() -> 
     assert np.divide(untold.coefficients, untold.scales)[0] > 0.2
 
 
-def test_place_is_no_feature_of_the_model_and_as_many_purchases_are_predicted_as_were_made() -> None:
+def test_position_is_no_feature_and_the_number_of_predicted_purchases_is_the_number_made() -> None:
     sample = logged_pages(seed=3)
     model = train(sample, SETTINGS)
     assert model.features == ["old", "taste"]
     assert predict(model, sample).sum() == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
-def test_sales_shown_and_sales_drawn_stand_for_as_many_as_they_are_drawn_from() -> None:
+def test_shown_and_drawn_sales_are_weighted_by_the_number_that_they_stand_for() -> None:
     sample = logged_pages(seed=4)
     rng = np.random.default_rng(0)
     n = 3000
@@ -271,7 +271,7 @@ def test_sales_shown_and_sales_drawn_stand_for_as_many_as_they_are_drawn_from() 
         sample.names,
         rng.normal([-1, 0], 1, (n, 2)).astype(np.float32),
         np.zeros(n, bool),
-        np.full(n, 0.05),  # each stands for 20 that no page showed
+        np.full(n, 0.05),  # each stands for 20 sales that were not shown
         *new_and_not_shown(n),
     )
     both = Examples(
@@ -282,7 +282,7 @@ def test_sales_shown_and_sales_drawn_stand_for_as_many_as_they_are_drawn_from() 
     assert predicted @ (1 / both.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
-def test_positions_are_whether_and_how_far_up_a_sale_was_shown() -> None:
+def test_position_features_are_whether_and_at_which_position_a_sale_was_shown() -> None:
     sample = replace(both_kinds(n=4, repeats=1), place=np.array([0, 1, 3, -1]))
     assert_allclose(sample.positions, [[0, 0, 1], [1, 1, 1], [1, 1 / 2, 1], [0, 0, 0]])
     assert both_kinds(n=4, repeats=1).positions.shape == (4, 0)

@@ -10,7 +10,7 @@ from recsys.shop.gallery import Gallery
 
 
 def gallery_of(*sales: list[list[float]]) -> Gallery:
-    """A gallery of each sale's photos by their themes."""
+    """Return the gallery of sales, each given by the themes of its photos."""
     photos = [photo for sale in sales for photo in sale]
     n_themes = max(len(photo) for photo in photos)
     first = np.cumsum([0, *map(len, sales)])
@@ -24,7 +24,7 @@ def horizon_of(*sales: int) -> Horizon:
 
 
 def chosen(gallery: Gallery, users: list[list[float]], sales: tuple[int, ...] | None = None) -> list[list[int]]:
-    """The photo of each sale of a horizon, all by default, for each user."""
+    """Return the position of the photo of each sale of a horizon, all by default, for each user."""
     sales = tuple(range(len(gallery.first) - 1)) if sales is None else sales
     columns = np.tile(np.arange(len(sales)), (len(users), 1))
     return Covers(gallery, horizon_of(*sales)).choose(np.array(users, np.float32), columns).tolist()
@@ -38,10 +38,10 @@ GALLERY = gallery_of(
 )
 
 
-def test_photo_is_the_one_most_like_the_user() -> None:
+def test_photo_is_the_one_most_similar_to_the_user() -> None:
     users = [[1, 0], [0, 9], [2, 2]]
     assert chosen(GALLERY, users) == [
-        [0, 0, 0, 1],  # its length does not count: 0.1 is as much like him as 1 would be
+        [0, 0, 0, 1],  # its length does not matter: a profile of 0.1 has the same cosines as one of 1
         [1, 0, 0, 0],
         [0, 0, 0, 2],
     ]
@@ -51,11 +51,11 @@ def test_user_without_a_profile_gets_the_cover() -> None:
     assert chosen(GALLERY, [[0, 0]]) == [[0, 0, 0, 0]]
 
 
-def test_cover_wins_where_no_photo_is_like_the_user() -> None:
+def test_cover_is_chosen_where_no_photo_is_similar_to_the_user() -> None:
     assert chosen(gallery_of([[0, 1, 0], [0, 0, 1]]), [[1, 0, 0]]) == [[0]]
 
 
-def test_photo_that_could_not_be_tagged_is_taken_for_nobody_who_likes_another() -> None:
+def test_photo_that_could_not_be_tagged_is_not_chosen_over_a_similar_one() -> None:
     assert chosen(gallery_of([[0, 0], [0, 1]]), [[1, 1], [1, 0]]) == [[1], [0]]
 
 
@@ -73,12 +73,12 @@ def test_photo_is_chosen_among_the_first_ones() -> None:
     assert chosen(gallery, [themes[CHOICES]]) == [[0]]
 
 
-def test_horizon_none_of_whose_sales_has_a_photo_has_covers() -> None:
+def test_horizon_without_photos_has_covers() -> None:
     assert chosen(GALLERY, [[1, 0]], (1,)) == [[0]]
 
 
 @pytest.mark.parametrize("n_users", [1, 2, 7, 64])
-def test_photos_that_are_the_same_are_shown_by_the_first_however_many_users_there_are(n_users: int) -> None:
+def test_of_equal_photos_the_first_is_chosen_for_blocks_of_any_size(n_users: int) -> None:
     rng = np.random.default_rng(0)
     photo, other = rng.random((2, 31)).astype(np.float32)
     gallery = gallery_of(*[[(1 + sale) * photo, other, photo, 7 * photo] for sale in range(40)])

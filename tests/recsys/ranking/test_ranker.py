@@ -30,14 +30,14 @@ from tests.helpers.shops import (
 SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38, np.inf, -np.inf])
 SESSIONS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=5)
 BEFORE_SESSION = ("own_visits", "own_purchases", "own_recency", "own_habit", "activity")
-"""Features that count a user's events up to as_of alone."""
+"""Features that count only the user's events before as_of."""
 LOG_PRICE = 10.0
-"""No logarithm of a price is larger; a price gap is the difference of two."""
+"""Upper bound of the logarithm of a price; a price gap is the difference of two."""
 SHOPS = {seed: with_photos(random_shop(seed, n_users=9, n_sales=10, n_events=150)) for seed in range(6)}
 RANKERS = {seed: fitted_ranker(shop) for seed, shop in SHOPS.items()}
 
 
-# The best of many scores.
+# The top k of many scores.
 
 
 @given(
@@ -65,14 +65,14 @@ def test_top_takes_scores_that_are_not_contiguous_and_leaves_them_alone():
     assert_array_equal(scores, before)
 
 
-# What adds up to the log-odds.
+# Contributions to the log-odds.
 
 
 def test_contribution_is_the_coefficient_times_the_standardised_feature():
     model = LogisticModel(["a", "b", "c"], [1.0, 0.5, -2.0], [2.0, 4.0, 0.5], [3.0, -1.0, 0.0], -2.0)
     features = [
         np.array([[1, 5, 3], [2, 0, 7]], np.float32),
-        np.array([[2.5], [0.5]], np.float32),  # of the users alone
+        np.array([[2.5], [0.5]], np.float32),  # differs between users only
         np.array([[1, 2, 3]], np.float32),  # the same for all users
     ]
     best = np.array([[2, 0], [1, 2]])
@@ -109,7 +109,7 @@ def test_contributions_and_the_intercept_are_the_log_odds(seed):
 
 @dataclass(frozen=True)
 class Fixed:
-    """A recommender, and its own model, whose scores are given."""
+    """A recommender that is its own model, with given scores."""
 
     name: str
     scores: NDArray[np.float32]
@@ -137,7 +137,7 @@ def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calib
     assert_allclose(scores, [[-1 + 0.5 * 8, -1 + 0.5 * 2]])
     best, scores = scored.best("a")
     assert best.tolist() == [[1, 2, 0]]
-    assert scores.tolist() == [[8, 2, -10]]  # a recommender's are as they are
+    assert scores.tolist() == [[8, 2, -10]]  # those of a recommender are not calibrated
 
 
 def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
@@ -145,14 +145,14 @@ def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
     ranker = ranker_of(
         model,
         [[2, 3, 1]],  # 0, 1, -1 from its mean over the horizon: adds 1, 2, 0
-        [[1]],  # adds 1 everywhere
+        [[1]],  # adds 1 to each sale
         [[5, 5, -10]],  # adds -5, -5, 10
     )
     scored = ranker.scored(SHOP.histories())
     assert scored.reasons("meta", np.array([[2, 0, 1]])).tolist() == [[2, 0, 0]]
 
 
-def test_reason_of_a_recommender_alone_is_itself():
+def test_reason_of_a_recommenders_policy_is_the_recommender():
     ranker = ranker_of(LogisticModel(["a", "b"], [0.0] * 2, [1.0] * 2, [1.0] * 2, 0.0), [[2, 3, 1]], [[0, 0, 9]])
     scored = ranker.scored(SHOP.histories())
     assert ranker.scorer.names == ["a", "b"]
@@ -190,7 +190,7 @@ def test_shared_ranking_holds_all_sales_of_the_horizon_best_first():
     assert not ranking.covers.any()
 
 
-def test_ranker_without_photos_or_without_the_recommender_over_them_shows_covers():
+def test_without_photos_or_without_the_recommender_over_them_covers_are_shown():
     shop, ranker = SHOPS[0], RANKERS[0]
     kept = [number for number, name in enumerate(ranker.scorer.names) if name != "content_images"]
     parts = {part: [getattr(ranker.scorer, part)[number] for number in kept] for part in ("recommenders", "models")}
@@ -208,7 +208,7 @@ def session_of(events: list[tuple[int, bool]]) -> tuple[NDArray[np.int32], NDArr
 
 
 def recomputed(shop: ShopData, ranker: Ranker, name: str, events: list[tuple[int, bool, float]]) -> list[float]:
-    """The scores of one user by loops over his events: sale, whether he bought it, and age in days."""
+    """Return the scores of one user by loops over the events: sale, whether it was bought, and age in days."""
     model, horizon = ranker.scorer.models[ranker.scorer.names.index(name)], ranker.scorer.horizon
     if name == "collaborative":
         similarities = model.similarities.toarray().astype(np.float64)
@@ -239,7 +239,7 @@ def test_session_counts_as_if_it_were_at_as_of(name, seed, user, session):
 
 
 @given(seed=st.sampled_from(list(SHOPS)), user=st.integers(0, 8), session=SESSIONS)
-def test_what_counts_a_users_own_events_counts_none_of_his_session(seed, user, session):
+def test_features_that_count_own_events_leave_the_session_out(seed, user, session):
     known = history_of(SHOPS[seed], user)
     with_it = RANKERS[seed].scored(known.with_session(*session_of(session)))
     for name in (*BEFORE_SESSION, "popularity", "hours_open", "hours_left"):
@@ -259,7 +259,7 @@ def test_empty_session_changes_nothing(seed):
 
 
 @given(seed=st.sampled_from(list(SHOPS)), session=SESSIONS)
-def test_anonymous_user_with_a_session_is_one_whose_only_events_are_those(seed, session):
+def test_anonymous_user_with_a_session_scores_as_a_user_with_only_those_events(seed, session):
     shop, ranker = SHOPS[seed], RANKERS[seed]
     nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
     anonymous = ranker.scored(nobody.with_session(*session_of(session)))

@@ -42,7 +42,7 @@ SETTINGS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5)
 SINGLE = ("collaborative", "content_metadata", "content_images", "own_visits")
 KEPT = 10
 AGED = 3e-5
-"""Of scores: an age is known to a second, 2.7e-6 of what decays with a half life of three days; rounding is less."""
+"""Tolerance of scores: an age is stored in seconds, 2.7e-6 of a weight with a half-life of 3 days; rounding is less."""
 
 
 def shop_with_photos(seed: int) -> ShopData:
@@ -50,14 +50,14 @@ def shop_with_photos(seed: int) -> ShopData:
 
 
 def written(folder: Path, shop: ShopData, settings: RecommenderSettings = SETTINGS) -> Ranker:
-    """Write a ranker of a shop, and return it."""
+    """Write the ranker of a shop into a folder, and return it."""
     folder.mkdir()
     ranker = fitted_ranker(shop, settings)
     write_ranker(folder, ranker, shop.catalogue, settings)
     return ranker
 
 
-# One scoring path: the night scores a block of users, the service one user by what the snapshot holds of him.
+# One scoring path: the night scores a block of users, the service one user by the history in the snapshot.
 
 
 def publish(folder: Path, shop: ShopData, ranker: Ranker, settings: RankingSettings) -> Snapshot:
@@ -87,13 +87,13 @@ def _snapshot_sale(catalogue: Catalogue, position: int) -> SnapshotSale:
 
 
 def histories_of(history: History, n_sales: int) -> Histories:
-    """A snapshot's history of one user as arrays that can be scored."""
+    """Return a user's history from a snapshot as histories that can be scored."""
     offsets, instants = np.array([0, len(history.sales)]), AS_OF - history.ages.astype(np.int64) * SECOND
     return Histories(AS_OF, n_sales, offsets, history.sales, history.purchases, instants)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_service_ranks_a_user_by_his_snapshot_history_as_the_nights_block_did(tmp_path, seed):
+def test_service_ranks_a_user_by_the_snapshots_history_as_the_night_did_in_a_block(tmp_path, seed):
     shop = shop_with_photos(seed)
     nights_ranker = written(tmp_path / "ranker", shop)
     settings = RankingSettings(kept=KEPT, policies=("meta", *SINGLE))
@@ -112,7 +112,7 @@ def test_service_ranks_a_user_by_his_snapshot_history_as_the_nights_block_did(tm
             assert_same_order(scores[0], top(scores, KEPT)[0], ranking.sales, 2 * AGED)
             nights_best = ranking.sales[None].astype(np.int64)
             added = np.sort(scored.contributions(ranker.meta_model, nights_best)[:, 0], axis=0)
-            clear = (policy != "meta") | (added[-1] - added[-2] > 2 * AGED)  # two features may add nearly the same
+            clear = (policy != "meta") | (added[-1] - added[-2] > 2 * AGED)  # two may be nearly equal
             assert clear.mean() >= 0.5
             reasons = scored.reasons(policy, nights_best)[0]
             assert_array_equal(reasons[clear], ranking.reasons[clear], err_msg=policy)
@@ -120,7 +120,7 @@ def test_service_ranks_a_user_by_his_snapshot_history_as_the_nights_block_did(tm
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ranker_that_was_read_scores_exactly_as_the_one_that_was_written(tmp_path, seed):
+def test_ranker_read_from_files_scores_exactly_as_the_one_written(tmp_path, seed):
     shop = shop_with_photos(seed)
     ranker = written(tmp_path / "ranker", shop)
     found, catalogue = read_ranker(tmp_path / "ranker")
@@ -149,7 +149,7 @@ def test_shop_without_photos_has_a_ranker_too(tmp_path):
     assert_array_equal(found.scored(shop.histories()).scores("meta"), ranker.scored(shop.histories()).scores("meta"))
 
 
-def test_shop_of_one_sale_that_nobody_visited_has_a_ranker_too(tmp_path):
+def test_shop_of_one_sale_without_events_has_a_ranker_too(tmp_path):
     shop = make_shop([sale("a")], [visit("u", "a", 1), purchase("u", "a", 1)])
     ranker = written(tmp_path / "ranker", shop)
     found, _ = read_ranker(tmp_path / "ranker")
@@ -181,11 +181,11 @@ def test_reading_a_ranker_imports_nothing_that_trains(tmp_path):
     assert subprocess.check_output(command, env=environment, text=True) == "set()\n"
 
 
-# What is no ranker.
+# Damaged rankers.
 
 
 class Explodes:
-    """Leaves a file behind where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -204,7 +204,7 @@ def good(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory) -> Path:
-    """One of another shop, with more of everything; not to be changed."""
+    """A ranker of another shop, with larger arrays; not to be changed."""
     folder = tmp_path_factory.mktemp("foreign") / "ranker"
     shop = with_photos(random_shop(5, n_users=31, n_sales=70, n_events=1_500), n_themes=7)
     written(folder, shop, RecommenderSettings())
@@ -242,7 +242,7 @@ def test_the_tests_below_damage_every_file(good):
 
 
 def damaged(file: Path, foreign_file: Path, trace: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Name and yield what may lie where a file should; None where nothing does."""
+    """Yield names and contents of damaged versions of a file; the content is None where the file is missing."""
     content = file.read_bytes()
     yield "missing", None
     yield "empty", b""
@@ -256,12 +256,12 @@ def damaged(file: Path, foreign_file: Path, trace: Path) -> Iterator[tuple[str, 
         "meta_models.json",
         "shape.npy",
         "shares.npy",
-    ):  # these fit as well, and the manifest tells them apart
+    ):  # these are of the right type and shape: only the manifest's checksum refuses them
         yield "foreign", foreign_file.read_bytes()
 
 
 def refusal(folder: Path) -> str:
-    """Why a folder is not read; empty if it is."""
+    """Return the message of the refusal of a folder; empty if it is read."""
     try:
         read_ranker(folder)
     except SnapshotError as error:
@@ -301,7 +301,7 @@ def test_array_of_another_type_or_shape_is_refused_and_named(folder, name):
             read_ranker(folder)
 
 
-def test_folder_that_is_not_there_is_refused(tmp_path):
+def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(SnapshotError, match=r"nowhere holds no ranker .*No such file"):
         read_ranker(tmp_path / "nowhere")
 
@@ -324,7 +324,7 @@ def test_description_that_breaks_its_format_is_refused(folder, changes):
         read_ranker(folder)
 
 
-def test_settings_travel_with_the_ranker(tmp_path):
+def test_settings_are_stored_with_the_ranker(tmp_path):
     shop = shop_with_photos(2)
     settings = RecommenderSettings(collaborative=CollaborativeSettings(half_life_days=2.0, purchase_weight=9.0))
     ranker = written(tmp_path / "ranker", shop, settings)

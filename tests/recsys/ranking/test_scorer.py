@@ -17,7 +17,7 @@ SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1), visit(
 
 @dataclass(frozen=True)
 class Fixed:
-    """A recommender, and its own model, whose scores are given."""
+    """A recommender that is its own model, with given scores."""
 
     scores: NDArray[np.float32]
     gain: float = 0.0
@@ -32,18 +32,18 @@ def features(*fixed: Fixed) -> list[NDArray[np.float32]]:
     return Scorer(SHOP.horizon(), list(fixed), list(fixed)).features(SHOP.histories())
 
 
-def test_feature_is_relative_to_its_mean_over_the_horizon() -> None:
+def test_feature_is_centred_on_its_mean_over_the_horizon() -> None:
     scores = np.array([[1, 2, 6], [-1, 0, 1]], np.float32)
     assert_allclose(features(Fixed(scores))[0], [[1 - 3, 2 - 3, 6 - 3], [-1, 0, 1]])
 
 
-def test_gain_turns_a_score_into_a_logarithm_before_the_mean_is_taken() -> None:
+def test_scale_turns_a_score_into_a_logarithm_before_it_is_centred() -> None:
     scores = np.array([[0, 1, 9]], np.float32)
     logs = np.log([1 + 10 * 0, 1 + 10 * 1, 1 + 10 * 9])
     assert_allclose(features(Fixed(scores, gain=10))[0], [logs - logs.mean()], rtol=1e-5)
 
 
-def test_feature_of_the_user_alone_stays_as_it_is() -> None:
+def test_feature_that_is_the_same_for_all_sales_is_not_centred() -> None:
     column = np.array([[2], [5]], np.float32)
     assert_array_equal(features(Fixed(column))[0], column)
 
@@ -72,10 +72,14 @@ def test_feature_that_is_the_same_for_all_users_is_computed_once_and_asks_for_no
     for _ in range(2):
         for feature in scorer.features(SHOP.histories()):
             assert_allclose(feature, [[1 - 3, 2 - 3, 6 - 3]])
-    assert [len(histories.sales) for histories in asked] == [0, 2, 2]  # popularity once, of nobody; mine twice
+    assert [len(histories.sales) for histories in asked] == [
+        0,
+        2,
+        2,
+    ]  # popularity once, without events; mine twice
 
 
-def test_score_of_one_recommender_is_spread_to_users_and_sales() -> None:
+def test_score_of_one_recommender_is_broadcast_to_users_and_sales() -> None:
     row, column = np.array([[1, 2, 3]], np.float32), np.array([[5], [7]], np.float32)
     fixed = [Fixed(row, name="popularity"), Fixed(column, name="activity")]
     scorer = Scorer(SHOP.horizon(), fixed, fixed)
@@ -91,7 +95,7 @@ def test_loaded_scorer_gives_the_features_of_the_fitted_one() -> None:
     models = [each.fit(each.count(histories, horizon), horizon) for each in everything]
     fitted = Scorer(horizon, everything, models)
     packed = {name: pack(model.arrays()) for name, model in zip(fitted.names, models, strict=True) if model.arrays()}
-    assert 0 < len(packed) < len(models)  # the context features have nothing to save
+    assert 0 < len(packed) < len(models)  # the context features have no arrays
     loaded = Scorer.load(everything, packed, horizon)
     for name, one, other in zip(fitted.names, loaded.features(histories), fitted.features(histories), strict=True):
         assert one.dtype == np.float32
@@ -110,13 +114,13 @@ def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
         alone = scorer.features(shop.block.take(np.array([user])).as_of(horizon.as_of, HISTORY))
         for name, one, all_users in zip(scorer.names, alone, together, strict=True):
             found = np.broadcast_to(one, (1, shape[1]))[0]
-            scale = max(1, np.abs(all_users[user]).max())  # a feature is log(1 + gain * score), or the score itself
+            scale = max(1, np.abs(all_users[user]).max())  # a feature is log(1 + scale * score), or the score itself
             assert_close(found, all_users[user], terms=len(shop.event_rows), scale=scale, about=name)
 
 
 @dataclass(frozen=True)
 class Traced(Fixed):
-    """One whose scores are traced to a given detail for each user and sale."""
+    """A recommender whose scores are traced to given details of users and sales."""
 
     details: tuple[str, ...] = ()
     traces: tuple[tuple[int, ...], ...] = ()
@@ -136,7 +140,7 @@ def scorer_of(*recommenders: Fixed) -> Scorer:
 
 
 def detailed(scorer: Scorer, reasons: list[list[int]], sales: list[list[int]]) -> list[list[str]]:
-    """The words of reasons, given as features, after details have been put in their place."""
+    """Return the names of reasons, given as features, after their replacement by details."""
     numbers = np.array(reasons, np.int16)
     scorer.with_details(numbers, SHOP.histories(), np.array(sales))
     assert numbers.dtype == np.int16
@@ -150,11 +154,11 @@ def test_reasons_are_the_features_and_then_the_details_of_each() -> None:
     assert scorer_of(Fixed(NOTHING), WORDLESS).reasons == ["fixed", "text"]
 
 
-def test_detail_of_user_and_sale_takes_the_place_of_its_feature() -> None:
+def test_feature_is_replaced_by_the_detail_of_user_and_sale() -> None:
     scorer = scorer_of(Fixed(NOTHING), IMAGES, WORDLESS, SUBJECTS)
     sales = [[2, 1, 0], [0, 1, 2]]
     assert detailed(scorer, [[1, 1, 1], [1, 0, 3]], sales) == [
-        ["images", "images/ski", "images/pool"],  # the first is traced to nothing
+        ["images", "images/ski", "images/pool"],  # the first is traced to no detail
         ["images/ski", "fixed", "subjects/sea"],
     ]
     assert detailed(scorer, [[3, 3, 2], [3, 2, 2]], sales) == [

@@ -18,11 +18,11 @@ from recsys.recommenders.collaborative import (
 )
 from tests.helpers.shops import ShopData, make_shop, purchase, random_shop, sale, visit
 
-SALES = [sale("a"), sale("b", -9, -3), sale("c"), sale("d", 0.5, 2)]  # b has closed: it is a source, no target
+SALES = [sale("a"), sale("b", -9, -3), sale("c"), sale("d", 0.5, 2)]  # b has closed: it is a source and no target
 EVENTS = [
     visit("u", "a", -5),
     visit("u", "b", -4),
-    visit("u", "b", -1),  # again: u is one user of b
+    visit("u", "b", -1),  # a second visit: u is one user of b
     visit("u", "c", -2),
     purchase("v", "a", -2),
     visit("v", "b", -6),
@@ -42,7 +42,7 @@ def fit(shop: ShopData, measure: Measure = COSINE, **settings: float) -> Collabo
     return collaborative.fit(collaborative.count(shop.histories(), shop.horizon()), shop.horizon())
 
 
-def test_users_are_counted_once_a_sale_and_once_a_pair() -> None:
+def test_users_are_counted_once_per_sale_and_once_per_pair() -> None:
     shop = make_shop(SALES, EVENTS)
     statistics = recommender(shop).count(shop.histories(), shop.horizon())
     assert_array_equal(statistics["users"], [3, 4, 2, 0])
@@ -56,7 +56,7 @@ def test_similarity_is_the_shrunk_cosine_of_users() -> None:
         [0, 1 / (sqrt(3 * 2) + 10), 0],  # a: u saw c too
         [2 / (sqrt(4 * 3) + 10), 2 / (sqrt(4 * 2) + 10), 0],  # b: u and v saw a, u and w saw c
         [1 / (sqrt(2 * 3) + 10), 0, 0],  # c: u saw a too
-        [0, 0, 0],  # d: nobody
+        [0, 0, 0],  # d: no users
     ]
     assert_allclose(similarities, expected, rtol=1e-6)
 
@@ -67,9 +67,9 @@ def test_conditional_similarity_is_the_shrunk_share_of_the_sources_users() -> No
     assert_allclose(similarities, expected, rtol=1e-6)
 
 
-def test_lift_is_the_users_of_both_against_those_expected_by_chance() -> None:
+def test_lift_is_the_users_of_both_over_those_expected_by_chance() -> None:
     similarities = fit(make_shop(SALES, EVENTS), LIFT, shrinkage=10).similarities.toarray()
-    mean = (3 + 4 + 2) / 3  # users of a sale that anybody saw: d counts for nothing
+    mean = (3 + 4 + 2) / 3  # mean number of users of the sales that have any: not d
     expected = [
         [0, 1 / (3 * 2 / mean + 10), 0],
         [2 / (4 * 3 / mean + 10), 2 / (4 * 2 / mean + 10), 0],
@@ -84,7 +84,7 @@ def test_without_shrinkage_the_sales_of_the_same_users_have_similarity_1_and_unv
     assert_allclose(fit(shop, shrinkage=0).similarities.toarray(), [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
 
 
-def test_score_sums_weights_times_similarities_and_a_sale_is_no_evidence_for_itself() -> None:
+def test_score_sums_weights_times_similarities_and_leaves_the_sale_itself_out() -> None:
     shop = make_shop(SALES, EVENTS)
     scores = fit(shop, shrinkage=10, half_life_days=2, purchase_weight=3).score(shop.histories())
     a_c, b_a, b_c = 1 / (sqrt(6) + 10), 2 / (sqrt(12) + 10), 2 / (sqrt(8) + 10)
@@ -100,7 +100,7 @@ def test_score_sums_weights_times_similarities_and_a_sale_is_no_evidence_for_its
 
 
 def test_neighbours_are_kept_for_each_target_and_not_for_each_source() -> None:
-    # b is everybody's best source: pruned per source it would keep one target, pruned per target it keeps both.
+    # b is the best source of both targets: pruned per source one target would be left, pruned per target both are.
     kept = fit(make_shop(SALES, EVENTS), shrinkage=10, neighbours=1).similarities.toarray()
     assert_array_equal(kept > 0, [[False, False, False], [True, True, False], [False] * 3, [False] * 3])
 
@@ -125,7 +125,7 @@ def test_scores_agree_with_loops_over_pairs_of_sales(seed: int, neighbours: int,
             both = (saw[:, source] & saw[:, target]).sum()
             if both and source != target:
                 norm = np.sqrt(np.float32(saw[:, source].sum() * saw[:, target].sum())) + np.float32(shrinkage)
-                similarities[source] = np.float32(both) / norm  # in the precision of the fast path: ties are the same
+                similarities[source] = np.float32(both) / norm  # in float32, so that ties are the same
         best = sorted(similarities, key=lambda source: (-similarities[source], source))[:neighbours]
         for source in best:
             expected[:, column] += weights[:, source] * similarities[source]
@@ -153,7 +153,7 @@ def test_largest_values_of_each_column_are_kept_ties_by_row() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1)])
-def test_matrix_without_values_has_nothing_to_keep(shape: tuple[int, int]) -> None:
+def test_matrix_without_values_is_pruned_to_an_empty_one(shape: tuple[int, int]) -> None:
     assert prune_columns(np.zeros(shape, np.float32), 2).toarray().tolist() == np.zeros(shape).tolist()
 
 

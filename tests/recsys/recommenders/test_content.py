@@ -63,8 +63,8 @@ def test_metadata_features_are_attributes_and_the_price_band() -> None:
     shop = make_shop(
         [
             sale("a", country="FR", category="spa", price=9),
-            sale("b", country="FR", category=""),  # an empty value says nothing
-            sale("c", country=None, price=8),  # nor does none
+            sale("b", country="FR", category=""),  # an empty value is no feature
+            sale("c", country=None, price=8),  # nor is a missing one
             sale("d"),
         ],
         [],
@@ -95,7 +95,7 @@ def test_shop_without_texts_and_metadata_has_no_features() -> None:
         assert (features.names, features.counts.shape) == ([], (2, 0))
 
 
-def test_profile_weighs_rare_features_more_and_has_length_1() -> None:
+def test_rare_features_have_more_weight_in_a_profile_of_length_1() -> None:
     counts = csr_matrix(np.array([[1, 2, 0], [1, 0, 0], [0, 0, 0], [0, 5, 9]], np.float32))
     known = np.array([True, True, True, False])
     common, rare = log((1 + 3) / (1 + 2)) + 1, log((1 + 3) / (1 + 1)) + 1
@@ -137,7 +137,7 @@ def test_score_is_the_cosine_of_the_decayed_sum_of_profiles() -> None:
     expected = [
         #          b                      c     d       e
         [(u_fr * b_fr + u_spa * b_spa) / u, 0, u_fr / u, 0],
-        [0, 1, 0, 0],  # v bought c alone: the weight of a purchase changes no cosine
+        [0, 1, 0, 0],  # v bought c only: the weight of a single event changes no cosine
         [0, 0, 0, 0],  # w saw e, which has no feature
     ]
     assert_allclose(fit_and_score(content_metadata(settings, shop.catalogue), shop), expected, rtol=1e-5)
@@ -195,7 +195,7 @@ def test_rare_words_are_left_out_by_the_settings() -> None:
 
 
 def shop_with_themes(sales: list[dict], events: list[dict], themes: list[list[float]], users=()) -> ShopData:
-    """A shop whose sales show given weights of the themes pool, ski and city."""
+    """Return a shop whose sales have the given weights of the themes pool, ski and city."""
     shop = make_shop(sales, events, users)
     of_sales = np.array(themes, np.float32)
     gallery = Gallery(
@@ -208,7 +208,7 @@ def fitted_images(shop: ShopData, **settings: float) -> ContentModel:
     return content_images(ImageThemesSettings(**settings), shop.catalogue).fit({}, shop.horizon())
 
 
-def test_image_score_is_the_cosine_of_themes_of_which_rare_ones_tell_more() -> None:
+def test_image_score_is_the_cosine_of_themes_weighted_by_rarity() -> None:
     shop = shop_with_themes(
         [sale("a", -9, -2), sale("b"), sale("c"), sale("d")],
         [visit("u", "a", -4), visit("u", "b", -2), visit("v", "d", -2)],
@@ -240,7 +240,7 @@ def test_score_is_traced_to_the_theme_that_adds_most() -> None:
         [[3, 1, 0], [1, 2, 0], [0, 0, 1], [1, 9, 0]],
         users=["w"],
     )
-    # pool and city are on 3 and 1 of the 4 sales, ski on 3: u likes pool 3 times as much as ski, b shows half as much
+    # pool and city are on 3 and 1 of the 4 sales, ski on 3: u likes pool 3 times as much as ski, b has half as much
     # pool as ski (3 · 1 > 1 · 2), d a ninth (3 · 1 < 1 · 9).
     users, sales = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 0, 1, 2])
     model = fitted_images(shop)
@@ -282,7 +282,7 @@ def test_profile_of_a_user_is_the_same_alone_and_in_a_block(seed: int) -> None:
         assert_allclose(alone[0], together[user], rtol=1e-5)
 
 
-def test_rows_are_added_up_times_their_weights() -> None:
+def test_rows_are_summed_by_weight() -> None:
     matrix = csr_matrix(np.array([[1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32))
     rows, weights = np.array([2, 0, 1, 2], np.int32), np.array([1, 10, 100, 0.5], np.float32)
     assert weighted_row_sum(matrix, rows, weights).tolist() == [10, 3 * 1.5, 20]
@@ -291,13 +291,13 @@ def test_rows_are_added_up_times_their_weights() -> None:
         assert (found.tolist(), found.dtype) == ([0, 0, 0], np.float64)
 
 
-def test_nothing_to_trace_is_no_trace() -> None:
+def test_without_pairs_there_is_no_trace() -> None:
     shop = with_photos(random_shop(3))
     nothing = np.zeros(0, np.int64)
     assert fitted_images(shop).trace(shop.histories(), nothing, nothing).tolist() == []
 
 
-def test_images_can_be_put_into_words_and_other_families_cannot() -> None:
+def test_only_the_features_of_images_have_names_for_users() -> None:
     catalogue = with_photos(random_shop(3)).catalogue
     details = []
     for make, settings in FAMILIES.values():

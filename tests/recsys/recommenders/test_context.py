@@ -20,7 +20,7 @@ def feature(shop: ShopData, name: str, histories: Histories | None = None, **set
     return context.fit({}, shop.horizon()).score(shop.histories() if histories is None else histories)
 
 
-def test_own_visits_add_up_and_leave_purchases_and_closed_sales_out() -> None:
+def test_own_visits_are_summed_without_purchases_and_closed_sales() -> None:
     shop = make_shop(
         SALES,
         [
@@ -36,7 +36,7 @@ def test_own_visits_add_up_and_leave_purchases_and_closed_sales_out() -> None:
     assert_allclose(own_visits, [[1 / 8 + 1 / 2, 0, 0], [0, 0, 0], [0, 0, 1 / 4]], rtol=1e-6)
 
 
-def test_own_purchases_leave_visits_out_and_have_a_half_life_of_their_own() -> None:
+def test_own_purchases_are_summed_without_visits_by_a_half_life_of_their_own() -> None:
     shop = make_shop(
         SALES, [visit("u", "a", -1), purchase("u", "a", -2), purchase("w", "d", -4), purchase("w", "b", -4)]
     )
@@ -51,7 +51,7 @@ def test_price_gap_is_the_distance_to_the_decayed_geometric_mean() -> None:
             visit("u", "a", -2),  # 10, weighs 1/4
             purchase("u", "b", -1),  # 80, weighs 1/2: a purchase as a visit
             visit("u", "c", -1),  # price unknown: does not count
-            visit("v", "c", -1),  # nothing but unknown prices
+            visit("v", "c", -1),  # only unknown prices
         ],
     )
     usual = (1 / 4 * log(10) + 1 / 2 * log(80)) / (1 / 4 + 1 / 2)  # log 40
@@ -60,13 +60,13 @@ def test_price_gap_is_the_distance_to_the_decayed_geometric_mean() -> None:
     assert_allclose(feature(shop, "price_gap", price_half_life_days=1), expected, rtol=1e-5)
 
 
-def test_user_of_whom_nothing_is_known_has_no_price_gap() -> None:
+def test_unknown_user_has_a_price_gap_of_0() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2)])
     nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
     assert feature(shop, "price_gap", nobody).tolist() == [[0, 0, 0]]
 
 
-def test_price_of_nothing_has_no_gap() -> None:
+def test_price_of_0_has_a_gap_of_0() -> None:
     shop = make_shop([sale("a", price=0), sale("b", price=5)], [visit("u", "a", -1), visit("v", "b", -1)])
     assert feature(shop, "price_gap").tolist() == [[0, 0], [0, 0]]
 
@@ -81,7 +81,7 @@ def test_hours_left_are_counted_from_as_of() -> None:
     assert_allclose(feature(shop, "hours_left"), [[log(1 + 24), log(1 + 48), log(1 + 96)]], rtol=1e-6)
 
 
-def test_activity_is_one_number_a_user() -> None:
+def test_activity_is_one_number_per_user() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2), visit("u", "a", -2), purchase("u", "b", -1)], users=["v"])
     assert_allclose(feature(shop, "activity"), [[log(1 + 3)], [0]], rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""What every recommender in use must do, whatever it learns from."""
+"""The contract of all recommenders in use."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def fitted(shop: ShopData, name: str) -> Model:
 
 
 def scores(shop: ShopData, name: str, histories: Histories | None = None) -> NDArray[np.float32]:
-    """Fit to all users and score some, spread to (n_users, n_horizon)."""
+    """Return the scores of some users by a model fitted to all, broadcast to (n_users, n_horizon)."""
     histories = shop.histories() if histories is None else histories
     found = fitted(shop, name).score(histories)
     assert found.dtype == np.float32
@@ -40,7 +40,7 @@ def test_every_recommender_has_a_name_of_its_own() -> None:
     assert {"popularity", "collaborative", "own_visits", *families} <= set(NAMES)
 
 
-def test_shop_without_photos_has_every_recommender_but_that_over_them() -> None:
+def test_shop_without_photos_has_no_recommenders_over_photos() -> None:
     without = random_shop(7, n_users=31, n_sales=17, n_events=500)
     names = [recommender.name for recommender in recommenders(SETTINGS, without.catalogue)]
     assert names == [name for name in NAMES if name not in OVER_PHOTOS]
@@ -69,7 +69,7 @@ class TestEveryRecommender:
         nobody = SHOP.block.take(np.empty(0, np.int64)).as_of(AS_OF, HISTORY)
         assert scores(SHOP, name, nobody).shape == (0, len(SHOP.horizon()))
 
-    def test_shop_that_nobody_visited_has_finite_scores(self, name: str) -> None:
+    def test_shop_without_events_has_finite_scores(self, name: str) -> None:
         shop = make_shop([sale("a", price=5, country="FR"), sale("b")], [], users=["u", "v", "w"])
         assert scores(shop, name).shape == (3, 2)
 
@@ -106,7 +106,7 @@ class TestEveryRecommender:
             found = np.broadcast_to(model.score(alone), (1, shape[1]))[0]
             assert_close(found, together[user], terms=len(SHOP.event_rows))
 
-    def test_scores_differ_from_user_to_user_where_it_says_so(self, name: str) -> None:
+    def test_scores_differ_between_users_if_the_recommender_is_personal(self, name: str) -> None:
         users = np.unique(scores(SHOP, name), axis=0)
         assert (len(users) > 1) == recommender_of(SHOP, name).is_personal
 
@@ -120,9 +120,9 @@ class TestEveryRecommender:
         future = [
             visit("u00", "s01", 0),  # at as_of
             purchase("u00", "s02", 0.2),
-            visit("u03", "s03", -1, recorded=0),  # learnt of at as_of
+            visit("u03", "s03", -1, recorded=0),  # recorded at as_of
             purchase("u03", "s04", -2, recorded=1),
-            visit("x", "s05", 0.1),  # somebody new
+            visit("x", "s05", 0.1),  # a new user
         ]
         past = [row for row in SHOP.event_rows if row["occurred_at"] < AS_OF and row["recorded_at"] < AS_OF]
         users = [*SHOP.block.user_ids.to_pylist(), "x"]
@@ -152,7 +152,7 @@ class TestEveryRecommender:
         )
         assert scores(shop, name).shape == (2, 3)
 
-    def test_one_sale_alone_has_a_finite_score(self, name: str) -> None:
+    def test_horizon_of_a_single_sale_has_a_finite_score(self, name: str) -> None:
         shop = make_shop([sale("a", title="Alps", price=80)], [visit("u", "a", -0.5), visit("v", "a", -0.4)])
         assert scores(shop, name).shape == (2, 1)
 
@@ -161,7 +161,7 @@ class TestEveryRecommender:
         assert_array_equal(scores(shuffled, name), scores(SHOP, name))
 
 
-def test_fixture_has_what_is_hard() -> None:
+def test_fixture_has_the_hard_cases() -> None:
     known = SHOP.histories()
     horizon = SHOP.horizon()
     assert 0 < len(known.sales) < len(SHOP.block.sales)

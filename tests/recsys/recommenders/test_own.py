@@ -29,23 +29,23 @@ def test_recency_is_that_of_the_last_purchase_of_the_sale() -> None:
     assert_allclose(own_recency(shop.histories(), shop.horizon()), expected, rtol=1e-6)
 
 
-def test_purchase_of_more_than_a_year_ago_is_as_none() -> None:
+def test_purchase_of_more_than_a_year_ago_has_recency_0() -> None:
     shop = make_shop([sale("a", -500, 1), sale("c", -500, 2)], [purchase("u", "a", -400), purchase("u", "c", -364)])
     histories = shop.block.as_of(AS_OF, HistorySettings(days=450))
     assert_allclose(own_recency(histories, shop.horizon()), [[0, log(366 / 365)]], rtol=1e-5, atol=1e-7)
 
 
-def test_habit_counts_days_of_purchases_in_the_users_own_rhythm() -> None:
+def test_habit_is_the_weighted_number_of_purchase_days_with_the_sale() -> None:
     shop = make_shop(
         SALES,
         [
-            purchase("u", "a", -20.9),  # two days with a purchase ago
+            purchase("u", "a", -20.9),  # two purchase days before the last one
             purchase("u", "a", -20.8),  # the same day: counts once
             purchase("u", "d", -20.7),
-            purchase("u", "b", -10),  # a day with a purchase, of a sale that is not ranked
-            visit("u", "a", -5),  # no day with a purchase
+            purchase("u", "b", -10),  # a purchase day, with a sale that is not ranked
+            visit("u", "a", -5),  # no purchase day
             purchase("u", "a", -2),
-            purchase("v", "d", -25),  # the last day of another user's
+            purchase("v", "d", -25),  # the last purchase day of another user
         ],
         users=["w"],
     )
@@ -76,7 +76,7 @@ def test_features_of_own_purchases_agree_with_loops_over_events(seed: int) -> No
     assert_array_equal(found, again)
 
 
-def test_user_alone_has_the_features_that_he_has_among_others() -> None:
+def test_features_of_a_user_are_the_same_alone_and_in_a_block() -> None:
     shop = random_shop(3, n_users=7, n_sales=9, n_events=120)
     histories, horizon = shop.histories(), shop.horizon()
     for user in range(7):
@@ -87,7 +87,7 @@ def test_user_alone_has_the_features_that_he_has_among_others() -> None:
         assert_array_equal(np.unique(bought_before(alone, horizon)[1]), np.unique(columns[users == user]))
 
 
-def test_running_session_is_no_purchase_before() -> None:
+def test_purchases_of_the_running_session_are_left_out() -> None:
     shop = make_shop(SALES, [purchase("u", "a", -3), purchase("u", "d", -1)])
     known, horizon = history_of(shop, 0), shop.horizon()
     session = known.with_session(np.array([3, 0], np.int32), np.array([True, True]))
@@ -96,7 +96,7 @@ def test_running_session_is_no_purchase_before() -> None:
     assert_array_equal(bought_before(session, horizon), bought_before(known, horizon))
 
 
-def test_nobody_known_bought_nothing() -> None:
+def test_unknown_user_has_no_purchases() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2)])
     nobody, horizon = Histories.of_nobody_known(AS_OF, len(shop.catalogue)), shop.horizon()
     assert_array_equal(own_recency(nobody, horizon), np.zeros((1, 3)))

@@ -23,7 +23,7 @@ def test_days_open_before_as_of_are_the_integral_of_the_decay() -> None:
         [
             sale("a", -4, 3),  # open for 4 days until now
             sale("b", -4, -2),  # open from 4 to 2 days ago
-            sale("c", -4000, 1),  # open for ever: 2 / ln 2 days in all
+            sale("c", -4000, 1),  # open since long ago: 2 / ln 2 days in total
             sale("d", 0, 1),  # opens now
             sale("e", 1, 2),
         ],
@@ -39,7 +39,7 @@ def test_days_open_agree_with_a_sum_over_minutes() -> None:
     assert_allclose(decayed_days_open(catalogue, AS_OF, 2.5), [np.sum(2 ** (-ages / 2.5)) / 1440], rtol=1e-3)
 
 
-def test_rate_is_smoothed_towards_what_its_attributes_let_expect() -> None:
+def test_rate_is_shrunk_towards_that_of_its_attributes() -> None:
     shop = make_shop(
         [
             sale("a", -2, 1, country="FR"),
@@ -56,7 +56,7 @@ def test_rate_is_smoothed_towards_what_its_attributes_let_expect() -> None:
             visit("w", "d", -4),
         ],
     )
-    day = 2 / log(2)  # days open at most, with a half life of 2 days
+    day = 2 / log(2)  # the maximum of decayed days open, with a half-life of 2 days
     days = {"a": day * (1 - 1 / 2), "b": day * (1 - 1 / 2), "d": day * (1 / 2 - 1 / 4)}
     events = {"a": (1 + 5) * 1 / 2 + 1 / 4, "b": 1 / 2, "d": 1 / 4}
     rate = sum(events.values()) / (sum(days.values()) + 0.5)
@@ -73,7 +73,7 @@ def test_rate_is_smoothed_towards_what_its_attributes_let_expect() -> None:
     assert_allclose(found, [expected], rtol=1e-5)
 
 
-def test_sale_of_a_sought_after_country_that_opens_tomorrow_beats_one_of_another() -> None:
+def test_sale_that_opens_tomorrow_in_a_popular_country_beats_one_in_another() -> None:
     shop = make_shop(
         [
             sale("a", country="FR"),
@@ -87,11 +87,11 @@ def test_sale_of_a_sought_after_country_that_opens_tomorrow_beats_one_of_another
     assert a > d > 1 > c > b
 
 
-def test_shop_without_an_event_has_no_favourite() -> None:
+def test_without_events_only_the_days_open_count() -> None:
     shop = make_shop([sale("a", -0.5, 1), sale("b", -0.5, 1), sale("c", 0.5, 1)], [], users=["u"])
     a, b, c = scores(shop)[0]
     assert a == b
-    assert 0 < a < c == 1  # a was open and nobody came; of c nothing is known
+    assert 0 < a < c == 1  # a was open without events; c has no days open, so it has the prior rate
 
 
 @given(st.integers(0, 10_000))

@@ -44,7 +44,7 @@ def fitted(taste: Taste, shop: ShopData) -> TasteModel:
     return taste.fit(taste.count(shop.histories(), shop.horizon()), shop.horizon())
 
 
-def test_score_is_how_much_more_often_than_others_a_user_looked_at_what_the_sale_has() -> None:
+def test_score_is_the_log_ratio_of_seen_to_expected_summed_over_the_features_of_the_sale() -> None:
     shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS, users=["x"])
     # Weights: a 1/4 and b 1/2 of u, c 3/2 of v, e 1/2 of w; together 11/4.
     fr, it, spa = (3 / 4) / (11 / 4), (3 / 2) / (11 / 4), (1 / 2) / (11 / 4)
@@ -59,8 +59,8 @@ def test_score_is_how_much_more_often_than_others_a_user_looked_at_what_the_sale
         #      b        c     d    e
         [u_fr + u_spa, u_it, u_fr, 0],
         [v_fr + v_spa, v_it, v_fr, 0],
-        [w_fr + w_spa, w_it, w_fr, 0],  # w saw a sale without features, and passed all others by
-        [0, 0, 0, 0],  # nothing is known of x
+        [w_fr + w_spa, w_it, w_fr, 0],  # w saw a sale without features, and none of the others
+        [0, 0, 0, 0],  # x has no events
     ]
     assert u_fr > 0 > v_fr
     assert_allclose(fitted(metadata(shop), shop).score(shop.histories()), expected, atol=2e-3)
@@ -75,7 +75,7 @@ def test_sale_that_opens_after_the_horizon_changes_nothing() -> None:
 def test_feature_of_too_few_known_sales_is_left_out() -> None:
     shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS)
     rare = fitted(metadata(shop, SETTINGS.model_copy(update={"min_sales": 2})), shop)
-    assert (rare.values.toarray() > 0).sum(axis=0).tolist() == [0, 3, 0]  # spa and IT are each of one known sale
+    assert (rare.values.toarray() > 0).sum(axis=0).tolist() == [0, 3, 0]  # spa and IT each have one known sale
 
 
 def text(shop: ShopData) -> Content:
@@ -119,7 +119,7 @@ def test_scores_agree_with_loops_over_users_and_sales(family: str, seed: int) ->
         assert_allclose(model.score(history_of(shop, user))[0], expected[user], atol=5e-3)
 
 
-def test_user_with_very_many_events_is_expected_to_see_as_much_more() -> None:
+def test_expected_part_is_right_for_a_user_with_very_many_events() -> None:
     shop = make_shop([sale("a", country="FR"), sale("b", country="IT")], [visit("u", "a", -1), visit("v", "b", -1)])
     model = fitted(metadata(shop), shop)
     for weight in (3.3, 4.0e3, 7.7e5):
@@ -128,7 +128,7 @@ def test_user_with_very_many_events_is_expected_to_see_as_much_more() -> None:
 
 
 def photo_shop(events: list[dict]) -> ShopData:
-    """A shop whose sales show given weights of the themes pool, ski and city."""
+    """Return a shop whose sales have the given weights of the themes pool, ski and city."""
     shop = make_shop([sale("a", -9, -2), sale("b"), sale("c"), sale("d")], events, users=["w"])
     of_sales = np.array([[3, 1, 0], [1, 2, 0], [0, 0, 1], [1, 9, 0]], np.float32)
     gallery = Gallery(np.arange(5), ["photo.jpg"] * 4, ["pool", "ski", "city"], of_sales, of_sales)
@@ -143,7 +143,7 @@ def test_score_is_traced_to_the_theme_that_adds_most() -> None:
     shop = photo_shop([visit("u", "a", -1), visit("v", "c", -1)])
     model = fitted(of_photos(shop), shop)
     users, sales = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0])
-    # u saw more pool than others do, and ski; v city alone; of w nothing is known.
+    # u saw more pool and ski than others; v saw only city; w has no events.
     found = [model.details[theme] if theme >= 0 else "" for theme in model.trace(shop.histories(), users, sales)]
     assert found == ["pool", "", "", "city", ""]
     nothing = np.zeros(0, np.int64)
@@ -173,7 +173,7 @@ def test_loaded_model_scores_and_traces_as_the_fitted_one() -> None:
         assert_array_equal(loaded.score(shop.histories()), model.score(shop.histories()))
 
 
-def test_nobody_known_has_no_taste() -> None:
+def test_unknown_user_has_no_taste() -> None:
     shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS)
     nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
     assert_array_equal(fitted(metadata(shop), shop).score(nobody), np.zeros((1, 4)))

@@ -84,7 +84,7 @@ def test_trial_is_printed_with_its_counts_and_the_first_pages(console):
 
 def test_trial_without_changes_is_printed_in_one_line(console):
     print_trial(summed_up([compare("u", [0], page([0], [None]), SALE_IDS)]), console)
-    assert console.file.getvalue() == "1 pages, 0 changed by rules (0.0%)\n"
+    assert console.file.getvalue() == "1 page, 0 changed by rules (0.0%)\n"
 
 
 def test_names_are_printed_as_they_are_written(console):

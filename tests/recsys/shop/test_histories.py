@@ -43,7 +43,7 @@ def test_only_events_strictly_before_as_of_are_known() -> None:
         visit("u", "a", -MICRO),
         visit("u", "b", 0),  # at as_of
         visit("u", "c", 1),
-        visit("u", "d", 0, recorded=-1),  # by a clock that is ahead
+        visit("u", "d", 0, recorded=-1),  # recorded by a clock that is ahead
     )
     assert known.sales.tolist() == [0]
 
@@ -99,11 +99,11 @@ def test_decay_halves_after_each_half_life() -> None:
     assert known.decay(2).dtype == np.float32
 
 
-def test_very_old_event_decays_to_nothing_and_not_to_nan() -> None:
+def test_very_old_event_decays_to_0_and_not_to_nan() -> None:
     assert histories(visit("u", "a", -80)).decay(0.01).tolist() == [0]
 
 
-def test_weights_add_up_events_of_one_sale_and_weigh_purchases() -> None:
+def test_matrix_sums_the_weights_of_visits_and_purchases_of_a_sale() -> None:
     known = histories(
         visit("u", "b", -2),
         visit("u", "b", -1),
@@ -121,7 +121,7 @@ def test_weights_add_up_events_of_one_sale_and_weigh_purchases() -> None:
     assert_allclose(known.matrix(weights).toarray(), expected, rtol=1e-6)
 
 
-def test_weights_are_shared_by_those_who_weigh_alike_and_cannot_be_changed() -> None:
+def test_equal_weights_are_computed_once_and_read_only() -> None:
     known = histories(visit("u", "a", -2), purchase("u", "b", -1))
     weights = known.weights(1, 5)
     assert known.weights(1, 5) is weights
@@ -148,7 +148,7 @@ def test_sums_agree_with_a_loop_over_events_for_one_user_and_for_many(seed: int,
         assert_allclose(found[0], expected[user], rtol=1e-5)
 
 
-def test_session_joins_a_users_events_as_if_it_were_at_as_of() -> None:
+def test_session_is_appended_to_a_users_events_as_if_at_as_of() -> None:
     known = histories(visit("u", "d", -3), purchase("u", "a", -1))
     session = known.with_session(np.array([1, 3], np.int32), np.array([True, False]))
     assert per_user(session) == [
@@ -160,7 +160,7 @@ def test_session_joins_a_users_events_as_if_it_were_at_as_of() -> None:
     assert_array_equal(session.seen().toarray(), [[1, 1, 0, 1]])
 
 
-def test_weights_of_a_session_are_not_those_of_the_user_before_it() -> None:
+def test_weights_with_a_session_differ_from_those_without() -> None:
     known = histories(visit("u", "d", -1))
     known.weights(1, 5)
     assert_allclose(known.with_session(np.array([0], np.int32), np.array([True])).weights(1, 5), [1 / 2, 5])
@@ -184,7 +184,7 @@ def test_user_of_event_skips_users_without_events() -> None:
     assert shop.histories().user_of_event().tolist() == [1, 3, 3]
 
 
-def test_nobody_known_is_one_user_without_events() -> None:
+def test_unknown_user_is_one_user_without_events() -> None:
     nobody = Histories.of_nobody_known(AS_OF, 4)
     assert len(nobody) == 1
     assert_array_equal(nobody.matrix(nobody.weights(1, 1)).toarray(), np.zeros((1, 4)))
@@ -215,7 +215,7 @@ def test_take_keeps_order_and_repeats() -> None:
 
 
 @given(st.integers(0, 1000), st.lists(st.integers(0, 6), max_size=9))
-def test_what_is_known_of_a_user_does_not_depend_on_his_block(seed: int, rows: list[int]) -> None:
+def test_history_of_a_user_does_not_depend_on_the_block(seed: int, rows: list[int]) -> None:
     block = random_shop(seed, n_users=7, n_sales=5, n_events=50).block
     settings = HistorySettings(days=30, max_events=4)
     whole = per_user(block.as_of(AS_OF, settings))
@@ -240,7 +240,7 @@ def test_purchases_between_are_half_open_and_leave_visits_out() -> None:
     assert shop.block.sales[events].tolist() == [1, 2, 0]
 
 
-def test_blocks_cut_batches_into_at_most_so_many_users() -> None:
+def test_batches_are_split_into_blocks_of_at_most_n_users() -> None:
     shop: ShopData = random_shop(5, n_users=8)
     batch = as_batch(shop.block)
     cut = list(blocks([batch.slice(0, 5), batch.slice(5, 0), batch.slice(5)], shop.block.n_sales, users=2))

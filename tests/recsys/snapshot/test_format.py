@@ -36,7 +36,7 @@ from tests.helpers.snapshots import (
 )
 
 
-def test_each_user_finds_his_rankings_whatever_batch_they_came_in(tmp_path):
+def test_each_user_has_the_right_rankings_from_whichever_batch(tmp_path):
     snapshot = Snapshot.open(write(tmp_path))
     for user_id, sales, scores, reasons in (ANN, BOB, EVE):
         for policy, step in (("meta", 1), ("collaborative", -1)):
@@ -46,7 +46,7 @@ def test_each_user_finds_his_rankings_whatever_batch_they_came_in(tmp_path):
             assert ranking.reasons.tolist() == reasons[::step]
 
 
-def test_photos_to_show_are_kept_for_each_policy_and_are_covers_where_the_column_is_missing(tmp_path):
+def test_photos_are_stored_for_each_policy_and_are_covers_where_the_column_is_missing(tmp_path):
     rankings = with_covers(batch(ANN, BOB), meta=[[0, 0], [1, 0]])  # bob's first sale is 'a', which has two photos
     snapshot = Snapshot.open(write(tmp_path, rankings, batch(EVE)))
     assert snapshot.ranking("meta", "bob").covers.tolist() == [1, 0]
@@ -54,7 +54,7 @@ def test_photos_to_show_are_kept_for_each_policy_and_are_covers_where_the_column
         assert snapshot.ranking(policy, user_id).covers.tolist() == [0, 0]
 
 
-def test_shared_ranking_keeps_its_photos_and_shows_covers_without_them(tmp_path):
+def test_shared_ranking_has_its_photos_or_covers_without_them(tmp_path):
     covers = np.array([0, 0, 1, 0, 0])  # the third sale is 'a'
     shared = {"popularity": Ranking(*SHARED, covers), "recent": Ranking(*SHARED), "newest": SHARED}
     snapshot = Snapshot.open(write(tmp_path, shared_rankings=shared))
@@ -104,7 +104,7 @@ def test_segment_that_breaks_a_rule_is_refused_by_its_attribute_and_value(tmp_pa
         write(tmp_path, segments=segments)
 
 
-def test_segments_whose_attribute_and_value_read_alike_are_both_looked_at(tmp_path):
+def test_segments_whose_names_read_alike_are_both_checked(tmp_path):
     bad = Ranking(np.array([7]), np.ones(1), np.zeros(1))
     for segments in ({"a=b": {"c": bad}, "a": {"b=c": SHARED}}, {"a": {"b=c": SHARED}, "a=b": {"c": bad}}):
         with pytest.raises(InputError, match="segment a=b=c_sales holds 7"):
@@ -113,7 +113,7 @@ def test_segments_whose_attribute_and_value_read_alike_are_both_looked_at(tmp_pa
 
 @st.composite
 def photo_shops(draw):
-    """Photos of up to 6 sales, and rankings of up to 5 users with the photo that each shows of each sale."""
+    """Photos of up to 6 sales, and rankings of up to 5 users with the photo to show of each sale."""
     n_images = draw(st.lists(st.sampled_from([0, 1, 2, 5, 256]), min_size=1, max_size=6))
     k = draw(st.integers(1, len(n_images)))
     rankings = []
@@ -125,7 +125,7 @@ def photo_shops(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(case=photo_shops())
-def test_whatever_photos_users_are_shown_come_back_beside_the_sales_they_belong_to(case):
+def test_any_photos_come_back_with_the_sales_that_they_belong_to(case):
     n_images, rankings = case
     sales = [
         replace(SALES[0], sale_id=f"s{sale}", images=tuple(f"s{sale}/{photo}.jpg" for photo in range(images)))
@@ -143,14 +143,14 @@ def test_whatever_photos_users_are_shown_come_back_beside_the_sales_they_belong_
             assert (ranking.scores.tolist(), ranking.reasons.tolist()) == ([0.5] * len(order), [1] * len(order))
 
 
-def test_user_without_row_has_no_ranking_of_his_own_but_the_shared_one(tmp_path):
+def test_user_without_row_has_only_the_shared_ranking(tmp_path):
     snapshot = Snapshot.open(write(tmp_path))
     assert snapshot.ranking("meta", "nobody") is None
     assert snapshot.ranking("popularity", "nobody").sales.tolist() == [4, 2, 0, 1, 3]
     assert snapshot.ranking("popularity", "nobody").scores.tolist() == [9, 7, 5, 3, 1]
 
 
-def test_policy_that_is_not_there_is_an_error_that_lists_those_that_are(tmp_path):
+def test_unknown_policy_is_an_error_that_lists_the_known_ones(tmp_path):
     with pytest.raises(SnapshotError, match=r"policy == 'als', must be one of .*collaborative, meta, popularity"):
         Snapshot.open(write(tmp_path)).ranking("als", "ann")
 
@@ -165,7 +165,7 @@ def test_sales_and_manifest_come_back_as_written(tmp_path):
     assert (snapshot.k, snapshot.manifest.n_users, snapshot.manifest.n_sales) == (2, 3, 5)
 
 
-def test_all_of_a_ranking_but_its_scores_are_views_that_cannot_be_changed(tmp_path):
+def test_ranking_except_its_scores_consists_of_read_only_views(tmp_path):
     ranking = Snapshot.open(write(tmp_path)).ranking("meta", "ann")
     for values in (ranking.sales, ranking.reasons, ranking.covers):
         assert not values.flags.owndata
@@ -179,7 +179,7 @@ def test_snapshot_without_users_answers_with_the_shared_ranking(tmp_path):
     assert len(snapshot.ranking("popularity", "ann").sales) == 5
 
 
-def test_rankings_of_no_sale_are_empty_and_not_absent(tmp_path):
+def test_rankings_without_sales_are_empty_and_not_absent(tmp_path):
     nothing = (np.array([], np.int32), np.array([], np.float32), np.array([], np.uint8))
     snapshot = Snapshot.open(write(tmp_path, batch(("ann", [], [], [])), shared_rankings={"popularity": nothing}))
     assert len(snapshot.ranking("meta", "ann").sales) == 0
@@ -244,7 +244,7 @@ def test_photo_that_the_sale_does_not_have_is_refused(tmp_path, covers, message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_that_is_wrong_with_rankings_is_named_at_once(tmp_path):
+def test_all_problems_of_rankings_are_listed(tmp_path):
     rankings = with_covers(batch(ANN, ("bob", [0, 5], [0.5, float("inf")], [3, 0])), meta=[[0, 0], [7, 9]])
     with pytest.raises(InputError) as error:
         write(tmp_path, rankings)
@@ -252,7 +252,7 @@ def test_all_that_is_wrong_with_rankings_is_named_at_once(tmp_path):
         assert part in str(error.value)
 
 
-def test_all_wrong_columns_are_named_at_once(tmp_path):
+def test_all_wrong_columns_are_listed(tmp_path):
     rankings = change("meta_scores", ["high", "low"]).drop_columns(["collaborative_sales"])
     rankings = rankings.append_column("collaborative_covers", pa.array([1, 2]))
     with pytest.raises(SchemaError) as error:
@@ -262,7 +262,7 @@ def test_all_wrong_columns_are_named_at_once(tmp_path):
     assert "collaborative_covers is int64, must be list<uint8>" in str(error.value)
 
 
-def test_all_that_is_wrong_with_the_contents_is_named_at_once(tmp_path):
+def test_all_problems_of_the_contents_are_listed(tmp_path):
     with pytest.raises(InputError) as error:
         write(
             tmp_path,
@@ -294,7 +294,7 @@ def test_snapshot_needs_a_sale(tmp_path):
         write(tmp_path, sales=[])
 
 
-def test_model_data_travels_inside(tmp_path):
+def test_model_data_is_included(tmp_path):
     (tmp_path / "themes").mkdir()
     (tmp_path / "themes" / "weights.json").write_text("[1, 2]")
     (tmp_path / "model.json").write_text("{}")
@@ -307,7 +307,7 @@ def test_model_data_travels_inside(tmp_path):
         snapshot.file("other.json")
 
 
-def test_folders_within_a_folder_travel_too(tmp_path):
+def test_folders_within_a_folder_are_included(tmp_path):
     (tmp_path / "ranker" / "collaborative").mkdir(parents=True)
     (tmp_path / "ranker" / "collaborative" / "dense.npy").write_bytes(b"123")
     snapshot = Snapshot.open(write(tmp_path / "snapshots", files={"ranker": tmp_path / "ranker"}))
@@ -315,7 +315,7 @@ def test_folders_within_a_folder_travel_too(tmp_path):
     assert snapshot.manifest.files["files/ranker/collaborative/dense.npy"].size == 3
 
 
-def test_file_to_carry_that_is_missing_is_named(tmp_path):
+def test_missing_file_to_include_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone.json is missing, the snapshot must carry it as 'model.json'"):
         write(tmp_path, files={"model.json": tmp_path / "gone.json"})
 
@@ -339,7 +339,7 @@ def test_other_content_under_the_same_name_gets_another_name(tmp_path):
     assert Snapshot.open(first).manifest.n_users == 3
 
 
-def test_damaged_snapshot_is_not_taken_for_the_same(tmp_path):
+def test_damaged_snapshot_does_not_count_as_the_same(tmp_path):
     flip_bit(write(tmp_path) / "ranking_meta.bin")
     assert Snapshot.open(write(tmp_path)).name == f"{NAME}-2"
 
@@ -382,7 +382,7 @@ def test_truncated_longer_and_missing_files_are_refused_even_without_checksums(t
         Snapshot.open(file.parent, verify=False)
 
 
-def test_snapshot_that_is_pruned_while_it_is_opened_is_an_error_of_ours(tmp_path, monkeypatch):
+def test_snapshot_that_is_pruned_while_it_is_opened_is_a_snapshot_error(tmp_path, monkeypatch):
     path = write(tmp_path)
     manifest = read_manifest(path)
     (path / "user_rows.bin").unlink()
@@ -391,7 +391,7 @@ def test_snapshot_that_is_pruned_while_it_is_opened_is_an_error_of_ours(tmp_path
         Snapshot.open(path, verify=False)
 
 
-def test_checksums_are_read_only_when_asked_for(tmp_path):
+def test_checksums_are_compared_only_on_request(tmp_path):
     path = write(tmp_path)
     flip_bit(path / "ranking_meta.bin")
     assert Snapshot.open(path, verify=False).name == NAME
@@ -406,7 +406,7 @@ def test_missing_manifest_and_missing_snapshot_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "\xff"])
-def test_manifest_that_is_no_json_object_is_refused(tmp_path, text):
+def test_manifest_other_than_a_json_object_is_refused(tmp_path, text):
     path = write(tmp_path)
     (path / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(SnapshotError, match=r"manifest.json must be a JSON object"):
@@ -429,7 +429,7 @@ def test_changed_value_in_the_manifest_is_refused(tmp_path):
         Snapshot.open(path)
 
 
-def test_writer_that_fails_leaves_nothing(tmp_path):
+def test_failed_writer_leaves_no_files(tmp_path):
     def batches():
         yield batch(ANN)
         raise OSError("the cluster is gone")
@@ -454,7 +454,7 @@ KILLED = """
 """
 
 
-def test_killed_writer_leaves_nothing_readable_and_the_next_one_cleans_up(tmp_path):
+def test_killed_writer_leaves_no_snapshot_and_the_next_one_cleans_up(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as writer:
@@ -468,7 +468,7 @@ def test_killed_writer_leaves_nothing_readable_and_the_next_one_cleans_up(tmp_pa
     assert Snapshot.open(path).ranking("meta", "eve") is not None
 
 
-def test_writer_leaves_another_one_at_work_alone(tmp_path):
+def test_writer_does_not_disturb_another_one(tmp_path):
     def batches():
         yield batch(ANN)
         write(tmp_path, fingerprint="ffffffff")
@@ -490,4 +490,4 @@ def test_batches_are_taken_one_by_one(tmp_path):
             yield batch((f"{user:0>100000}", *ANN[1:]))
 
     write_snapshot(tmp_path, CONTENTS, batches())
-    assert at_once[2] - at_once[1] >= 90_000  # the first two are on their way to the disk
+    assert at_once[2] - at_once[1] >= 90_000  # the first two batches are not held in memory any more

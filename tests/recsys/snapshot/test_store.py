@@ -41,7 +41,7 @@ def names(tmp_path) -> list[str]:
     return [write(tmp_path, day) for day in range(4)]
 
 
-def test_nothing_is_current_before_the_first_is_published(tmp_path, names):
+def test_no_snapshot_is_current_before_the_first_is_published(tmp_path, names):
     assert current(tmp_path) is None
     assert current(tmp_path / "nowhere") is None
     assert listing(tmp_path / "nowhere") == []
@@ -63,7 +63,7 @@ def test_publishing_the_current_one_again_changes_nothing(tmp_path, names):
 
 
 @pytest.mark.parametrize("name", ["20270101T000000Z-00000000", "../elsewhere", ".tmp-1", "", "current"])
-def test_publishing_what_is_no_snapshot_is_an_error(tmp_path, names, name):
+def test_publishing_an_unknown_name_is_an_error(tmp_path, names, name):
     publish(tmp_path, names[0], at(0))
     with pytest.raises(SnapshotError):
         publish(tmp_path, name, at(1))
@@ -104,7 +104,7 @@ def test_rollback_of_a_snapshot_that_was_published_twice_goes_one_step_back(tmp_
     assert rollback(tmp_path, at(4)) == names[0]
 
 
-def test_rollback_passes_over_snapshots_that_are_gone(tmp_path, names):
+def test_rollback_skips_snapshots_that_were_removed(tmp_path, names):
     for day in range(3):
         publish(tmp_path, names[day], at(day))
     (tmp_path / names[1]).rename(tmp_path.parent / "elsewhere")
@@ -116,7 +116,7 @@ def test_rollback_without_any_publication_is_an_error(tmp_path, names):
         rollback(tmp_path, at(0))
 
 
-def test_history_says_when_and_what(tmp_path, names):
+def test_publications_have_instant_action_and_name(tmp_path, names):
     publish(tmp_path, names[0], at(0))
     publish(tmp_path, names[1], at(1).astimezone())
     rollback(tmp_path, at(2))
@@ -156,7 +156,7 @@ def test_crash_between_log_and_pointer_leaves_a_folder_that_works(tmp_path, name
     assert rollback(tmp_path, at(5)) == names[0]
 
 
-def test_listing_shows_the_latest_first_with_what_was_published_when(tmp_path, names):
+def test_listing_has_the_latest_first_with_the_time_of_publication(tmp_path, names):
     publish(tmp_path, names[2], at(2))
     publish(tmp_path, names[0], at(3))
     found = listing(tmp_path)
@@ -169,7 +169,7 @@ def test_listing_shows_the_latest_first_with_what_was_published_when(tmp_path, n
     assert all(listed.n_bytes and listed.problem is None for listed in found)
 
 
-def test_listing_names_what_is_wrong_with_a_damaged_snapshot(tmp_path, names):
+def test_listing_has_the_problem_of_a_damaged_snapshot(tmp_path, names):
     (tmp_path / names[1] / "manifest.json").unlink()
     found = {listed.name: listed.problem for listed in listing(tmp_path)}
     assert "manifest.json is missing" in found.pop(names[1])
@@ -191,7 +191,7 @@ def test_prune_keeps_the_current_one_and_the_one_a_rollback_needs(tmp_path, name
     assert rollback(tmp_path, at(3)) == names[1]
 
 
-def test_prune_removes_what_killed_writers_left(tmp_path, names):
+def test_prune_removes_leftovers_of_killed_writers(tmp_path, names):
     left = tmp_path / f".tmp-{'0' * 16}"
     (left / "files").mkdir(parents=True)
     left.with_name(f"{left.name}.lock").touch()

@@ -28,20 +28,20 @@ from tests.helpers.snapshots import ANN, BOB, CONTENTS, EVE, HISTORIES, SALES, b
 YEAR = 365 * 24 * 3600
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 LAYOUT = RecordLayout(CONTENTS.policies, 2, len(CONTENTS.reasons), [max(len(sale.images), 1) for sale in SALES])
-"""Of the snapshots that `write` writes."""
+"""The layout of the snapshots that `write` writes."""
 
 
 def rankings_of(scores: np.ndarray, n_sales: int = 1_000) -> Ranking:
-    """Rankings with the given scores; all else differs from cell to cell."""
+    """Return rankings with the given scores; the other arrays differ from cell to cell."""
     cells = np.arange(scores.size).reshape(scores.shape)
     return Ranking(cells % n_sales, scores, (3 * cells % 256).astype(np.uint8), (cells % 7).astype(np.uint8))
 
 
-# How a ranking is packed.
+# Packing of rankings.
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=FLOATS))
-def test_scores_come_back_within_a_65535th_of_their_range_and_the_rest_as_it_was(scores: np.ndarray) -> None:
+def test_scores_come_back_within_a_65535th_of_their_range_and_other_arrays_exactly(scores: np.ndarray) -> None:
     rankings = rankings_of(scores)
     for row, record in enumerate(pack_rankings(rankings, 1_000)):
         found = unpack_ranking(record)
@@ -49,7 +49,7 @@ def test_scores_come_back_within_a_65535th_of_their_range_and_the_rest_as_it_was
         error = np.abs(found.scores.astype(np.float64) - scores[row])
         assert error.max() <= range_ / 65_535 * (1 + 1e-9)
         assert error[scores[row].argmin()] == 0
-        assert error[scores[row].argmax()] <= range_ * 1e-15  # 0 but for a highest score of next to nothing
+        assert error[scores[row].argmax()] <= range_ * 1e-15  # 0, except for a tiny highest score
         ordered = found.scores[np.argsort(scores[row])]
         assert (ordered[1:] >= ordered[:-1]).all()
         assert found.scores.dtype == np.float32
@@ -57,7 +57,7 @@ def test_scores_come_back_within_a_65535th_of_their_range_and_the_rest_as_it_was
             assert_array_equal(getattr(found, name), getattr(rankings, name)[row])
 
 
-def test_best_and_last_score_come_back_exactly() -> None:
+def test_highest_and_lowest_score_come_back_exactly() -> None:
     scores = -np.sort(-np.random.default_rng(0).normal(-4, 2, (500, 30)).astype(np.float32), axis=1)
     found = np.array([unpack_ranking(record).scores for record in pack_rankings(rankings_of(scores), 1_000)])
     assert_array_equal(found[:, [0, -1]], scores[:, [0, -1]])
@@ -65,7 +65,7 @@ def test_best_and_last_score_come_back_exactly() -> None:
     assert_allclose(found, scores, atol=np.ptp(scores, axis=1).max() / 65_535 / 2 * 1.01)
 
 
-def test_step_that_is_nearest_is_taken() -> None:
+def test_score_is_rounded_to_the_nearest_step() -> None:
     scores = np.array([[65_535, 65_534.4, 3.6, 0.4, 0]], np.float32)
     assert unpack_ranking(pack_rankings(rankings_of(scores), 9)[0]).scores.tolist() == [65_535, 65_534, 4, 0, 0]
 
@@ -78,7 +78,7 @@ def test_equal_scores_come_back_exactly(score: float, k: int) -> None:
         assert_array_equal(unpack_ranking(record).scores, scores[0])
 
 
-def test_ranking_of_no_sale_is_packed_too() -> None:
+def test_ranking_without_sales_is_packed_too() -> None:
     records = pack_rankings(rankings_of(np.empty((3, 0), np.float32)), 1_000)
     assert len(records) == 3
     assert [values.tolist() for values in unpack_ranking(records[1])] == [[], [], [], []]
@@ -91,12 +91,12 @@ def test_positions_take_two_bytes_up_to_65536_sales_and_four_beyond() -> None:
         assert unpack_ranking(pack_rankings(rankings, n_sales)[0]).sales.tolist() == [n_sales - 1, 0]
 
 
-# How a history is packed.
+# Packing of histories.
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1), st.booleans()), max_size=9))
 def test_events_come_back_as_they_were_up_to_68_years_old(events: list[tuple[int, int, bool]]) -> None:
-    sales, ages, purchases = (np.array([event[place] for event in events], kind) for place, kind in enumerate("iq?"))
+    sales, ages, purchases = (np.array([event[field] for event in events], kind) for field, kind in enumerate("iq?"))
     packed = pack_history(sales, ages, purchases)
     assert packed.nbytes == 8 * len(events)
     found = unpack_history(packed)
@@ -119,28 +119,28 @@ def test_age_above_68_years_is_68_years() -> None:
     assert found.purchases.tolist() == [False, False, False, True]
 
 
-# How users are read.
+# Reading of users.
 
 
 @given(
     scores=arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(0, 12)), elements=FLOATS),
     n_sales=st.sampled_from([65_536, 65_537]),
 )
-def test_places_are_those_of_the_ranking_one_by_one(scores: np.ndarray, n_sales: int) -> None:
+def test_ranked_sales_are_those_of_the_ranking_one_by_one(scores: np.ndarray, n_sales: int) -> None:
     rankings = rankings_of(scores, n_sales)
     records = pack_rankings(rankings, n_sales)
     codec = RankingCodec(RecordLayout(("als",), scores.shape[1], 256, [7] * n_sales), "als")
     assert codec.size == records.itemsize
     for row, record in enumerate(records):
         found, expected = list(codec.places(records.tobytes(), row * codec.size)), unpack_ranking(record)
-        for place, name in enumerate(("sales", "scores", "reasons", "covers")):
-            values = np.array([each[place] for each in found], getattr(expected, name).dtype)
+        for field, name in enumerate(("sales", "scores", "reasons", "covers")):
+            values = np.array([each[field] for each in found], getattr(expected, name).dtype)
             assert_array_equal(values, getattr(expected, name), err_msg=name)
 
 
 N_PHOTOS = [1, 2, 3, 1, 1, 1, 1, 1, 1]
 GOOD = {"low": 0, "high": 2, "sales": [2, 7, 1], "reasons": [0, 4, 4], "covers": [2, 0, 1]}
-"""What a writer may have written for a snapshot of nine sales and five reasons."""
+"""A valid record of a snapshot of nine sales and five reasons."""
 
 
 def places_of(policy: str = "als", **changes: object) -> list:
@@ -151,7 +151,7 @@ def places_of(policy: str = "als", **changes: object) -> list:
     return list(RankingCodec(layout, policy).places(record.tobytes(), 0))
 
 
-def test_places_with_the_largest_values_that_there_are_can_be_read() -> None:
+def test_record_with_the_largest_valid_values_is_read() -> None:
     assert [place[0] for place in places_of()] == [2, 7, 1]
     assert places_of(sales=[8, 0, 1], reasons=[4, 4, 4], covers=[0, 0, 1])[0] == (8, 0.0, 4, 0)
     assert places_of(low=-3e38, high=3e38)[0][1] == np.float32(-3e38)
@@ -174,7 +174,7 @@ def test_places_with_the_largest_values_that_there_are_can_be_read() -> None:
         ({"policy": "meta@7", "high": 701}, r"scores from 0 to 701, must ascend within -700\.\.700"),
     ],
 )
-def test_places_that_no_writer_wrote_are_refused(changes: dict, message: str) -> None:
+def test_record_with_an_impossible_value_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(DamagedRecordError, match=f"a user's ranking by .* holds {message}"):
         places_of(**changes)
 
@@ -187,7 +187,7 @@ def test_places_that_no_writer_wrote_are_refused(changes: dict, message: str) ->
         ("history_offsets.bin", "<u8", 0, 4, "events start at 4 and end at 3, must ascend up to 3"),
     ],
 )
-def test_user_who_lies_outside_of_the_files_is_damage(tmp_path, file, kind, number, value, message):
+def test_user_whose_data_is_outside_the_files_is_a_damaged_record(tmp_path, file, kind, number, value, message):
     path = write(tmp_path)
     np.memmap(path / file, kind, "r+")[number] = value
     with pytest.raises(DamagedRecordError, match=message):
@@ -195,7 +195,7 @@ def test_user_who_lies_outside_of_the_files_is_damage(tmp_path, file, kind, numb
 
 
 @pytest.mark.parametrize("policies", [CONTENTS.policies, ("meta",)])
-def test_user_in_one_piece_of_bytes_has_the_rankings_and_the_history_of_his_files(tmp_path, policies):
+def test_packed_user_has_the_rankings_and_the_history_of_the_files(tmp_path, policies):
     path = write(tmp_path, policies=policies)
     layout = LAYOUT._replace(policies=policies)
     users, packing = MappedUsers(path, layout), UserPacking(layout)
@@ -209,19 +209,19 @@ def test_user_in_one_piece_of_bytes_has_the_rankings_and_the_history_of_his_file
     assert [len(users.at(row).history().sales) for row in range(3)] == [3, 0, 0]
 
 
-def test_piece_of_bytes_that_is_damaged_is_refused(tmp_path):
+def test_damaged_packed_user_is_refused(tmp_path):
     users, packing = MappedUsers(write(tmp_path), LAYOUT), UserPacking(LAYOUT)
     good = packing.pack(users, 0)
-    flipped = (good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good)))
+    flipped = (good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(len(good)))
     for damaged in (*flipped, good[:-1], good[:-8], good + bytes(8), b""):
         with pytest.raises(DamagedRecordError, match="a user's record is damaged"):
             packing.unpack(damaged)
 
 
-# How users are found.
+# Look-up of users.
 
 
-def test_each_user_finds_his_history_whatever_batch_it_came_in(tmp_path):
+def test_each_user_has_the_right_history_from_whichever_batch(tmp_path):
     more = with_histories(batch(EVE), sales=[[3, 4]], ages=[[9, 8]], purchases=[[True, False]])
     last = with_histories(batch(("zoe", *EVE[1:])), sales=[[5]], ages=[[7]], purchases=[[True]])
     users = Snapshot.open(write(tmp_path, with_histories(batch(ANN, BOB)), more, last)).users
@@ -265,12 +265,12 @@ def test_histories_of_a_slice_of_a_batch_are_those_of_its_users(tmp_path):
         ({"purchases": [[None, True, None], []]}, "the lists of histories have 2 nulls, must have none"),
     ],
 )
-def test_history_that_is_not_whole_is_refused(tmp_path, changes, message):
+def test_incomplete_history_is_refused(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         write(tmp_path, with_histories(batch(ANN, BOB), **changes))
 
 
-def test_all_wrong_columns_of_histories_are_named_at_once(tmp_path):
+def test_all_wrong_columns_of_histories_are_listed(tmp_path):
     rankings = batch(ANN, BOB).append_column("history_sales", pa.array([1, 2]))
     rankings = rankings.append_column("history_purchases", pa.array([[1, 0, 0], []], pa.list_(pa.int8())))
     with pytest.raises(SchemaError) as error:
@@ -280,7 +280,7 @@ def test_all_wrong_columns_of_histories_are_named_at_once(tmp_path):
     assert "history_purchases is list<item: int8>, must be list<bool>" in str(error.value)
 
 
-def test_snapshot_whose_users_lie_elsewhere_needs_none_of_their_files(tmp_path):
+def test_snapshot_whose_users_are_stored_elsewhere_needs_none_of_their_files(tmp_path):
     path, users = write(tmp_path, batch(ANN)), Snapshot.open(write(tmp_path / "others", batch(EVE))).users
     for file in [*path.glob("user_*"), *path.glob("ranking_*"), *path.glob("history_*")]:
         file.unlink()
@@ -306,7 +306,7 @@ def test_users_of_rows_are_those_of_the_index(tmp_path):
 @pytest.mark.parametrize(
     "user_id", ["é", "e\u0301", "用户", "🙂", "a'b\"c", "../../etc/passwd", "a\x00b", "\n", " ", "x" * 10_000, "\ud800"]
 )
-def test_odd_user_id_is_found_where_it_is_and_missed_where_it_is_not(tmp_path, user_id):
+def test_unusual_user_id_is_found_if_it_exists_and_not_otherwise(tmp_path, user_id):
     without = Snapshot.open(write(tmp_path))
     assert without.ranking("meta", user_id) is None
     if user_id == "\ud800":  # half a character: no table can hold it
@@ -316,7 +316,7 @@ def test_odd_user_id_is_found_where_it_is_and_missed_where_it_is_not(tmp_path, u
     assert snapshot.ranking("meta", user_id + "x") is None
 
 
-def test_users_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
+def test_users_with_the_same_hash_are_distinguished(tmp_path, monkeypatch):
     monkeypatch.setattr("recsys.snapshot.users.user_hash", lambda _: 7)
     monkeypatch.setattr("recsys.snapshot.writer.user_hash", lambda _: 7)
     snapshot = Snapshot.open(write(tmp_path))
@@ -332,7 +332,7 @@ def test_hash_at_the_upper_end_is_found(tmp_path, monkeypatch):
     assert Snapshot.open(write(tmp_path, batch(ANN))).ranking("meta", "ann") is not None
 
 
-def test_many_users_are_found_each_in_his_own_row(tmp_path):
+def test_many_users_are_each_found_in_their_own_row(tmp_path):
     random = np.random.default_rng(3)
     rows = [
         (f"u{user}", random.permutation(5)[:2].tolist(), random.random(2, np.float32).tolist(), [0, 2])
@@ -358,7 +358,7 @@ def test_user_takes_40_bytes_188_for_each_policy_of_30_sales_and_8_for_each_even
     assert n_bytes(1_100, 1, n_events=20) - n_bytes(100, 1, n_events=20) == 1_000 * (40 + 188 + 20 * 8)
 
 
-def test_more_sales_than_two_bytes_can_count_are_kept_apart(tmp_path):
+def test_more_sales_than_two_bytes_can_number_are_distinguished(tmp_path):
     sales = [replace(SALES[0], sale_id=f"{sale:06d}") for sale in range(70_000)]
     path = write(tmp_path, batch(("ann", [69_999, 65_536], [1.0, 0.5], [0, 0])), sales=sales)
     assert Snapshot.open(path).ranking("meta", "ann").sales.tolist() == [69_999, 65_536]

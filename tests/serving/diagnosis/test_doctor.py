@@ -354,11 +354,11 @@ def test_experiments_must_be_good_servable_and_in_force(shop, make_sale, tmp_pat
 def test_logs_must_be_gathered_each_day(shop, log):
     folder = shop.root.parent / log
     folder.mkdir(parents=True)
-    assert installation_checks.logs(settings_of(shop), 0).found == "no segment waits"
+    assert installation_checks.logs(settings_of(shop), 0).found == "no log file waits"
     for name, hours in (("old.jsonl", 25), ("new.jsonl", 1), ("being_written.jsonl.open", 99)):
         age(folder / name, hours)
     found = installation_checks.logs(settings_of(shop), 0)
-    assert (found.status, found.found) == ("OK", "2 segments wait, the oldest for 25 h")
+    assert (found.status, found.found) == ("OK", "2 log files wait, the oldest for 25 h")
     age(folder / "old.jsonl", 26.1)
     assert installation_checks.logs(settings_of(shop), 0).status == "WARN"
 

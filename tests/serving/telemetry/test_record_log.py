@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.logs.segments import Segment, finished, recover
+from recsys.logs.log_files import LogFile, finished, recover
 from serving.errors import NotRecordedError
 from serving.telemetry.record_log import RecordLog
 from tests.helpers.paths import ROOT
@@ -30,12 +30,12 @@ def log_of(folder: Path, **others: object) -> RecordLog:
     return RecordLog(folder, "pages", line, **{"flush_seconds": 0.02, "seed": 3, **others})
 
 
-def records(*segments: Path) -> list:
-    return [json.loads(each) for segment in segments for each in segment.read_bytes().splitlines()]
+def records(*files: Path) -> list:
+    return [json.loads(each) for file in files for each in file.read_bytes().splitlines()]
 
 
 def written(folder: Path) -> list:
-    """What lies in the finished segments of a folder."""
+    """What lies in the finished log files of a folder."""
     return records(*finished(folder))
 
 
@@ -65,7 +65,7 @@ def started() -> Iterator[Callable[..., RecordLog]]:
 
 
 class Disk:
-    """Segments on a disk that a test can break or halt; it remembers what was asked of it."""
+    """Log files on a disk that a test can break or halt; it remembers what was asked of it."""
 
     def __init__(self) -> None:
         self.broken: dict[str, OSError] = {}
@@ -79,11 +79,11 @@ class Disk:
         if what in self.broken:
             raise self.broken[what]
 
-    def new_segment(self, folder: Path, name: str) -> Segment:
+    def new_file(self, folder: Path, name: str) -> LogFile:
         self.ask("open")
         disk = self
 
-        class BreakableSegment(Segment):
+        class BreakableLogFile(LogFile):
             def write(self, lines: bytes) -> None:
                 disk.ask("write")
                 super().write(lines)
@@ -96,10 +96,10 @@ class Disk:
                 super().finish()
                 disk.ask("finish")
 
-        return BreakableSegment(folder, name)
+        return BreakableLogFile(folder, name)
 
 
-class Memory(Segment):
+class Memory(LogFile):
     """Keeps what was written last."""
 
     lines = b""
@@ -118,7 +118,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DAMAGED = OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_closing_writes_everything_in_order_and_finishes_the_segment(tmp_path):
+def test_closing_writes_everything_in_order_and_finishes_the_log_file(tmp_path):
     log = log_of(tmp_path / "logs")
     for number in range(1000):
         log.append(number)
@@ -160,26 +160,26 @@ def test_threads_lose_nothing(tmp_path, started):
     assert [number for thread, number in found if thread == 3] == list(range(2000))
 
 
-def test_a_segment_is_finished_at_its_size(tmp_path):
-    log = log_of(tmp_path, segment_bytes=200)
+def test_a_log_file_is_finished_at_its_size(tmp_path):
+    log = log_of(tmp_path, file_bytes=200)
     for number in range(1000, 1130):  # 5 bytes each: a chunk of 64 has 320
         log.append(number)
     log.close()
-    assert [len(records(segment)) for segment in finished(tmp_path)] == [64, 64, 2]
+    assert [len(records(file)) for file in finished(tmp_path)] == [64, 64, 2]
     assert written(tmp_path) == list(range(1000, 1130))
-    names = [segment.name.split("-") for segment in finished(tmp_path)]
+    names = [file.name.split("-") for file in finished(tmp_path)]
     assert [(name[0], name[2], name[3]) for name in names] == [
         ("pages", str(os.getpid()), f"{number}.jsonl") for number in (1, 2, 3)
     ]
 
 
-def test_an_idle_segment_is_finished_at_its_age(tmp_path, started):
-    log = started(tmp_path, segment_seconds=0.05)
+def test_an_idle_log_file_is_finished_at_its_age(tmp_path, started):
+    log = started(tmp_path, file_seconds=0.05)
     log.append("a")
     wait_until(lambda: written(tmp_path) == ["a"])
     log.append("b")
     wait_until(lambda: written(tmp_path) == ["a", "b"])
-    assert log.state().segments == 2
+    assert log.state().files == 2
 
 
 def chi_square(kept: Counter[int], runs: int) -> float:
@@ -196,7 +196,7 @@ def chi_square(kept: Counter[int], runs: int) -> float:
 def test_overflow_keeps_every_record_with_the_same_chance(tmp_path):
     kept: Counter[int] = Counter()
     for seed in range(2000):
-        log = log_of(tmp_path, max_queued=20, seed=seed, new_segment=Memory)
+        log = log_of(tmp_path, max_queued=20, seed=seed, new_file=Memory)
         for number in range(50):
             log.append(number)
         assert log.state()[:3] == (20, 0, 30)
@@ -209,7 +209,7 @@ def test_the_draw_begins_again_when_the_queue_was_taken(tmp_path):
     kept: Counter[int] = Counter()
     for seed in range(200):
         disk = Disk()
-        log = log_of(tmp_path / str(seed), max_queued=20, seed=seed, flush_seconds=0.001, new_segment=disk.new_segment)
+        log = log_of(tmp_path / str(seed), max_queued=20, seed=seed, flush_seconds=0.001, new_file=disk.new_file)
         for _ in range(70):
             log.append("before")
         disk.gate.clear()
@@ -237,7 +237,7 @@ def test_a_record_that_cannot_be_encoded_is_lost_alone(tmp_path, caplog):
 @pytest.mark.parametrize("error", [FULL, DAMAGED])
 def test_records_wait_while_the_disk_refuses(tmp_path, started, caplog, error):
     disk = Disk()
-    log = started(tmp_path, new_segment=disk.new_segment, max_queued=50)
+    log = started(tmp_path, new_file=disk.new_file, max_queued=50)
     log.append("before")
     wait_until(lambda: log.state().written == 1)
     disk.broken = {"write": error, "open": error}
@@ -260,16 +260,16 @@ def test_records_wait_while_the_disk_refuses(tmp_path, started, caplog, error):
 def test_a_disk_in_trouble_is_asked_less_and_less_often(tmp_path, started):
     disk = Disk()
     disk.broken = {"open": FULL}
-    log = started(tmp_path, new_segment=disk.new_segment, flush_seconds=0.01)
+    log = started(tmp_path, new_file=disk.new_file, flush_seconds=0.01)
     log.append("a")
     time.sleep(0.1)
     assert 2 <= disk.calls["open"] <= 5  # after 5, 15, 35 and 75 ms
 
 
-def test_a_segment_that_could_not_be_finished_is_not_written_to_again(tmp_path, started):
+def test_a_log_file_that_could_not_be_finished_is_not_written_to_again(tmp_path, started):
     disk = Disk()
     disk.broken = {"finish": DAMAGED}
-    log = started(tmp_path, new_segment=disk.new_segment, segment_bytes=1)
+    log = started(tmp_path, new_file=disk.new_file, file_bytes=1)
     log.append("a")
     wait_until(lambda: disk.calls["finish"])
     disk.broken = {}
@@ -282,7 +282,7 @@ def test_a_segment_that_could_not_be_finished_is_not_written_to_again(tmp_path, 
 def test_a_log_closed_on_a_broken_disk_counts_what_is_lost(tmp_path, caplog):
     disk = Disk()
     disk.broken = {"write": FULL}
-    log = log_of(tmp_path, new_segment=disk.new_segment)
+    log = log_of(tmp_path, new_file=disk.new_file)
     log.append("a")
     log.append("b")
     log.close()
@@ -329,17 +329,17 @@ def limited_files() -> Iterator[None]:
 
 
 def test_a_line_that_was_written_in_part_is_undone(tmp_path):
-    segment = Segment(tmp_path, "a")
+    log_file = LogFile(tmp_path, "a")
     with limited_files():
-        segment.write(b"x" * 2999 + b"\n")
+        log_file.write(b"x" * 2999 + b"\n")
         with pytest.raises(OSError, match="File too large"):
-            segment.write(b"y" * 1999 + b"\n")
-        segment.write(b"z" * 999 + b"\n")
-        segment.finish()
+            log_file.write(b"y" * 1999 + b"\n")
+        log_file.write(b"z" * 999 + b"\n")
+        log_file.finish()
     assert [len(part) for part in finished(tmp_path)[0].read_bytes().split(b"\n")] == [2999, 999, 0]
 
 
-def test_a_log_goes_on_in_another_segment_where_one_cannot_grow(tmp_path, started):
+def test_a_log_goes_on_in_another_file_where_one_cannot_grow(tmp_path, started):
     with limited_files():
         log = started(tmp_path)
         for number in range(64 * 5):
@@ -347,7 +347,7 @@ def test_a_log_goes_on_in_another_segment_where_one_cannot_grow(tmp_path, starte
         wait_until(lambda: log.state().queued == 0)
         log.close()
     assert written(tmp_path) == [f"{number:025}" for number in range(64 * 5)]
-    assert [len(records(segment)) for segment in finished(tmp_path)] == [128, 128, 64]
+    assert [len(records(file)) for file in finished(tmp_path)] == [128, 128, 64]
 
 
 def test_a_full_file_system_loses_nothing_and_leaves_whole_lines(tmp_path, started):
@@ -360,7 +360,7 @@ def test_a_full_file_system_loses_nothing_and_leaves_whole_lines(tmp_path, start
         pytest.skip("mounting a small file system needs root")
     try:
         (folder / "ballast").write_bytes(b"x" * 50_000)
-        log = started(folder / "logs", segment_bytes=5000)
+        log = started(folder / "logs", file_bytes=5000)
         for number in range(1000):
             log.append(f"{number:030}")
         wait_until(lambda: log.state().problem)
@@ -378,7 +378,7 @@ def test_a_full_file_system_loses_nothing_and_leaves_whole_lines(tmp_path, start
 
 def test_a_durable_record_is_on_the_disk_when_append_returns(tmp_path, started):
     disk = Disk()
-    log = started(tmp_path, durable=True, new_segment=disk.new_segment, flush_seconds=60)
+    log = started(tmp_path, durable=True, new_file=disk.new_file, flush_seconds=60)
     log.append("a")
     assert records(*being_written(tmp_path)) == ["a"]
     assert disk.calls["sync"] == 1
@@ -387,7 +387,7 @@ def test_a_durable_record_is_on_the_disk_when_append_returns(tmp_path, started):
 def test_those_who_wait_together_share_a_flush(tmp_path, started):
     disk = Disk()
     disk.gate.clear()
-    log = started(tmp_path, durable=True, new_segment=disk.new_segment)
+    log = started(tmp_path, durable=True, new_file=disk.new_file)
     threads = [threading.Thread(target=log.append, args=(number,)) for number in range(21)]
     threads[0].start()
     wait_until(lambda: disk.calls["open"] == 1)
@@ -406,7 +406,7 @@ def test_those_who_wait_together_share_a_flush(tmp_path, started):
 def test_a_durable_record_that_cannot_be_written_is_an_error_and_may_come_later(tmp_path, started, what):
     disk = Disk()
     disk.broken = {what: FULL}
-    log = started(tmp_path, durable=True, timeout_seconds=0.2, new_segment=disk.new_segment)
+    log = started(tmp_path, durable=True, timeout_seconds=0.2, new_file=disk.new_file)
     with pytest.raises(NotRecordedError, match=r"pages: not on the disk within 0.2 s: .*No space left.*make room"):
         log.append("a")
     disk.broken = {}
@@ -436,8 +436,8 @@ def test_a_durable_record_that_cannot_be_encoded_is_the_callers_error(tmp_path, 
     assert log.state()[:3] == (0, 1, 0)
 
 
-def test_recovery_takes_the_segments_of_the_dead_alone(tmp_path):
-    living = Segment(tmp_path, "living")
+def test_recovery_finishes_the_files_of_dead_writers_only(tmp_path):
+    living = LogFile(tmp_path, "living")
     living.write(b"1\n")
     (tmp_path / "dead.jsonl.open").write_bytes(b'2\n"torn')
     (tmp_path / "empty.jsonl.open").touch()
@@ -449,13 +449,13 @@ def test_recovery_takes_the_segments_of_the_dead_alone(tmp_path):
 
 
 def test_a_name_is_never_given_twice(tmp_path):
-    first = Segment(tmp_path, "a")
+    first = LogFile(tmp_path, "a")
     with pytest.raises(FileExistsError):
-        Segment(tmp_path, "a")
+        LogFile(tmp_path, "a")
     first.write(b"1\n")
     first.finish()
     with pytest.raises(FileExistsError):
-        Segment(tmp_path, "a")
+        LogFile(tmp_path, "a")
     assert records(tmp_path / "a.jsonl") == [1]
 
 

@@ -1,10 +1,10 @@
-"""What the report says of a result is read from its page."""
+"""The sections of a report, read from its HTML."""
 
 import re
 
 import pytest
 
-from tests.helpers.read_backtest_reports import Texts, report, rows, titles
+from tests.helpers.read_backtest_reports import Texts, columns, report, rows, titles
 from tests.helpers.results_of_a_shop import estimate, result
 
 OPTIONAL = (
@@ -24,50 +24,52 @@ OPTIONAL = (
 )
 
 
-def test_parts_stand_in_the_order_of_reading(tmp_path):
+def test_sections_are_in_order(tmp_path):
     assert titles(report(tmp_path)) == [
         "Policies",
         "Policies against each other",
-        "What each recommender is worth",
+        "What each recommender contributes",
         *(f"By {title}" for title in ("history length", "sale age", "country", "category", "price")),
-        "Do the probabilities come true?",
-        "What the mix looks at",
+        "Are the probabilities calibrated?",
+        "Coefficients of the meta-model",
         "Would more training days help?",
         "Would boosted trees be better?",
         "Example users",
-        "What the words mean",
+        "Glossary",
     ]
 
 
 @pytest.mark.parametrize(
-    ("key", "gone"),
+    ("key", "title"),
     [
-        ("ablation", "What each recommender is worth"),
-        ("calibration", "Do the probabilities come true?"),
-        ("coefficients", "What the mix looks at"),
+        ("ablation", "What each recommender contributes"),
+        ("calibration", "Are the probabilities calibrated?"),
+        ("coefficients", "Coefficients of the meta-model"),
         ("learning_curve", "Would more training days help?"),
         ("slices", "By country"),
         ("examples", "Example users"),
     ],
 )
-def test_part_that_is_absent_or_empty_is_left_out(tmp_path, key, gone):
+def test_section_of_an_absent_or_empty_part_is_left_out(tmp_path, key, title):
     for empty in (None, [] if key != "slices" else {}):
         page = report(tmp_path, **{key: empty})
-        assert gone not in titles(page)
+        assert title not in titles(page)
         assert "Policies" in titles(page)
 
 
-def test_result_with_policies_alone_is_a_report_too(tmp_path):
+def test_result_with_policies_alone_gives_a_report(tmp_path):
     found = result()
     policies = {name: found["policies"][name] for name in ("meta", "popularity")}
     page = report(tmp_path, **dict.fromkeys(OPTIONAL), policies=policies)
-    assert titles(page) == ["Policies", "What the words mean"]
-    assert "Measured, compared with nothing" in page
+    assert titles(page) == ["Policies", "Glossary"]
+    assert "Measured without a comparison" in page
     assert not re.search(r"\bNone\b|\bnan\b", " ".join(Texts(page).texts))
 
 
-def test_every_estimate_of_a_policy_stands_in_the_table(tmp_path):
-    table = rows(report(tmp_path), "How well each policy ranks")
+def test_every_estimate_of_a_policy_is_in_the_table(tmp_path):
+    page = report(tmp_path)
+    assert columns(page, "Ranking metrics of each policy") == ["Policy", "ndcg@10", "recall@10", "hit_rate@10", "mrr"]
+    table = rows(page, "Ranking metrics of each policy")
     assert table[0] == ["oracle", "0.3012 [0.2938, 0.3093]", "–", "–", "–"]
     assert table[2] == [
         "meta",
@@ -79,18 +81,18 @@ def test_every_estimate_of_a_policy_stands_in_the_table(tmp_path):
     assert [row[0] for row in table][1:5] == ["meta_boosted", "meta", "meta@7", "own_visits"]
 
 
-def test_spread_of_what_is_shown_stands_in_a_table_and_is_explained(tmp_path):
+def test_variety_of_what_is_shown_is_in_a_table_and_in_the_glossary(tmp_path):
     page = report(tmp_path)
-    assert ["meta", "86.1%", "0.539", "8.03"] in rows(page, "What each policy shows")
+    assert ["meta", "86.1%", "0.539", "8.03"] in rows(page, "Variety of what each policy shows")
     assert {"Coverage", "Gini", "Novelty"} <= set(re.findall(r"<dt>(.*?)</dt>", page))
 
 
-def test_headline_figures_come_first_with_their_intervals(tmp_path):
+def test_key_figures_come_first_with_their_intervals(tmp_path):
     text = " ".join(Texts(report(tmp_path)).texts)
-    top = text[: text.index("Every policy ranked")]
-    for figure in ("0.2143", "0.2072 to 0.2221", "0.3472", "71.2%", "68.9% to 73.6%", "5,127 pages", "3,911 users"):
+    top = text[: text.index("All policies ranked")]
+    for figure in ("0.2143", "0.2072 to 0.2221", "0.3472", "71.2%", "68.9% to 73.6%", "5,127 pages of 3,911 users"):
         assert figure in top
-    assert "ndcg@10 over own_visits, the best alone +0.0623 +0.0590 to +0.0659 better" in top
+    assert "ndcg@10 over own_visits, the best single recommender +0.0623 +0.0590 to +0.0659 better" in top
 
 
 @pytest.mark.parametrize(
@@ -106,16 +108,16 @@ def test_headline_rests_on_the_paired_interval(tmp_path, value, half, headline):
     assert f"<h1>{headline}</h1>" in report(tmp_path, **{"paired_ndcg@10": paired})
 
 
-def test_pair_is_found_whichever_policy_is_named_first(tmp_path):
+def test_difference_is_found_in_either_order_of_its_policies(tmp_path):
     paired = result()["paired_ndcg@10"]
     del paired["meta - popularity"]
     paired["popularity - meta"] = {"value": -0.05, "low": -0.08, "high": -0.01}
-    table = rows(report(tmp_path, **{"paired_ndcg@10": paired}), "Every two policies: ndcg@10 with intervals")
+    table = rows(report(tmp_path, **{"paired_ndcg@10": paired}), "All pairs of policies: ndcg@10 with intervals")
     assert ["meta", "popularity", "+0.0500 [+0.0100, +0.0800]", "better"] in table
     assert len(table) == 12 * 11 / 2
 
 
-def test_matrix_says_by_a_mark_beside_its_colour_who_is_better(tmp_path):
+def test_matrix_marks_better_and_worse_by_a_symbol_beside_the_colour(tmp_path):
     table = rows(report(tmp_path), "ndcg@10, row minus column")
     boosted, meta, seventh = table[:3]
     assert meta == ["meta", "-0.002", "", "▲ +0.004", *meta[4:]]
@@ -123,34 +125,40 @@ def test_matrix_says_by_a_mark_beside_its_colour_who_is_better(tmp_path):
     assert boosted[2] == "+0.002"
 
 
-def test_registered_versions_and_boosted_trees_are_judged_at_the_top(tmp_path):
+def test_registered_versions_and_boosted_trees_are_compared_at_the_top(tmp_path):
     text = " ".join(Texts(report(tmp_path)).texts)
-    assert "Against version 7: ndcg@10 +0.0042 [+0.0009, +0.0078], better." in text
-    assert "boosted trees over the same features: ndcg@10 -0.0022 [-0.0055, +0.0014], no difference shown." in text
-    assert "boosted trees over the same features reach ndcg@10 +0.0022 [-0.0014, +0.0055], no difference shown." in text
+    assert "Meta minus version 7: ndcg@10 +0.0042 [+0.0009, +0.0078], better." in text
+    assert (
+        "Meta minus boosted trees over the same features: ndcg@10 -0.0022 [-0.0055, +0.0014], no difference shown."
+        in text
+    )
+    assert (
+        "Boosted trees over the same features minus meta: ndcg@10 +0.0022 [-0.0014, +0.0055], no difference shown."
+        in text
+    )
     assert "They take 15 times as long to train and 55 times as long to score." in text
 
 
-def test_recommender_whose_removal_shows_no_loss_is_named(tmp_path):
+def test_recommenders_whose_removal_shows_no_loss_are_named(tmp_path):
     page = report(tmp_path)
-    assert page.count("Leaving out content_text and price_fit alone, one at a time, shows no loss") == 2
+    assert page.count("Removing content_text and price_fit, one at a time, shows no loss") == 2
     needed = {row[0]: row[4] for row in rows(page, "ndcg@10 by recommender")}
-    assert [name for name, said in needed.items() if said == "not shown"] == ["content_text", "price_fit"]
+    assert [name for name, finding in needed.items() if finding == "not shown"] == ["content_text", "price_fit"]
     assert needed["own_visits"] == "yes"
 
 
-def test_recommender_that_harms_is_named(tmp_path):
+def test_recommender_that_makes_the_meta_model_worse_is_named(tmp_path):
     ablation = result()["ablation"]
     ablation[0]["removed"] = {"value": -0.02, "low": -0.03, "high": -0.01}
     page = report(tmp_path, ablation=ablation)
-    assert "The mix is better without popularity." in page
+    assert "The meta-model is better without popularity." in page
     assert rows(page, "ndcg@10 by recommender")[0][4] == "better without"
 
 
-def test_new_users_and_young_sales_are_plain_to_see(tmp_path):
+def test_new_users_and_youngest_sales_are_summarised_at_the_top_and_in_their_section(tmp_path):
     page = report(tmp_path)
     text = " ".join(Texts(page).texts)
-    assert text.count("New users (412 pages): ndcg@10 of meta 0.1543 [0.1395, 0.1706], of collaborative, the best") == 2
+    assert text.count("New users (412 pages): ndcg@10 of meta 0.1543 [0.1395, 0.1706]; of collaborative, the best") == 2
     assert text.count("Youngest sales (390 purchases): recall@10 of meta 0.1843 [0.1691, 0.2010]") == 2
     assert "0 (new users)" in text
     assert "under 12 hours (youngest)" in text
@@ -163,23 +171,23 @@ def test_slice_has_its_count_and_every_policy(tmp_path):
     assert len(france) == 6
 
 
-def test_relative_error_stands_where_a_hundred_were_bought(tmp_path):
-    table = rows(report(tmp_path), "By tenth of predicted probability")
+def test_relative_error_is_given_for_deciles_of_at_least_100_purchases(tmp_path):
+    table = rows(report(tmp_path), "By decile of predicted probability")
     errors = {row[0]: row[-1] for row in table}
-    assert errors["4"] == "too few"  # 94
+    assert errors["4"] == "too few purchases"  # 94
     assert errors["5"] == "-9.09%"  # 0.0041 / 0.00451 - 1
     assert errors["10"] == "+13.6%"  # 1 / 0.88 - 1
-    assert [row[4] for row in table if row[0] in "45"] == ["94", "180"]
+    assert [row[4:6] for row in table if row[0] in "45"] == [["94", "40,000"], ["180", "40,000"]]
 
 
-def test_calibration_is_summed_up_in_a_sentence(tmp_path):
+def test_calibration_is_summarised_in_a_sentence(tmp_path):
     text = " ".join(Texts(report(tmp_path)).texts)
-    assert "Of 6 tenths with 100 or more purchases, 4 have the predicted probability within the interval" in text
-    assert "the one farthest off predicts 13.6% too much" in text
-    assert "1.07 purchases are predicted per purchase made; AUC 0.8312, log-loss 0.02114" in text
+    assert "Of 6 deciles with at least 100 purchases, 4 have a predicted probability within the interval" in text
+    assert "the largest relative error is +13.6%." in text
+    assert "1.07 predicted purchases per observed purchase, AUC 0.8312, log-loss 0.02114" in text
 
 
-def test_coefficients_are_told_in_words_and_odds(tmp_path):
+def test_coefficients_are_given_as_log_odds_and_odds_with_a_description(tmp_path):
     page = report(tmp_path)
     collaborative = rows(page, "Coefficients, log-odds")[1]
     assert collaborative == [
@@ -190,23 +198,23 @@ def test_coefficients_are_told_in_words_and_odds(tmp_path):
     assert "multiplies the odds of a purchase by 1.86" in " ".join(Texts(page).texts)
 
 
-def test_coefficients_that_know_no_second_purchase_have_one_column(tmp_path):
+def test_coefficients_without_those_of_repeat_purchases_have_one_column(tmp_path):
     coefficients = [{key: row[key] for key in ("feature", "words", "first")} for row in result()["coefficients"]]
     table = rows(report(tmp_path, coefficients=coefficients), "Coefficients, log-odds")
     assert table[0][2:] == ["+0.41", "1.51"]
 
 
-def test_learning_curve_is_a_table_too(tmp_path):
+def test_learning_curve_is_given_as_a_table_too(tmp_path):
     table = rows(report(tmp_path), "By training days")
     assert table[0] == ["1", "610", "0.1950 [0.1889, 0.2017]"]
     assert [row[0] for row in table] == ["1", "3", "7", "14", "28"]
 
 
-def test_notes_and_limits_of_the_measurement_are_marked(tmp_path):
+def test_note_and_limits_of_the_measurement_are_highlighted(tmp_path):
     cautions = re.findall(r'<p class="caution">(.*?)</p>', report(tmp_path))
     assert cautions == [
         "A generated shop: its users choose by a known taste.",
-        "Only 50% of the users were looked at, drawn by seed 0.",
+        "Measured on a sample of 50% of the users, seed 0.",
     ]
     window = result()["window"] | {"note": "", "users_sampled": 1.0, "new_only": True}
     [only] = re.findall(r'<p class="caution">(.*?)</p>', report(tmp_path, window=window))

@@ -1,4 +1,4 @@
-"""The page as a file and in a browser; how it looks, a person has looked at."""
+"""The report of a backtest as a file and in a browser; its looks are checked by eye."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.helpers.read_backtest_reports import Texts, report
 from tests.helpers.results_of_a_shop import ATTACK, estimate, result, write_covers
 
 
-def test_report_before_is_replaced_and_never_half_written(tmp_path, monkeypatch):
+def test_report_is_replaced_atomically(tmp_path, monkeypatch):
     before = report(tmp_path)
     whole = Path.write_bytes
 
@@ -32,7 +32,7 @@ def test_same_result_gives_the_same_bytes_in_a_new_folder(tmp_path):
     assert (tmp_path / "new/a/report.html").read_bytes() == (tmp_path / "new/b/report.html").read_bytes()
 
 
-def test_page_asks_for_nothing_else(tmp_path):
+def test_page_loads_nothing_else(tmp_path):
     write_covers(tmp_path)
     page = report(tmp_path)
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -64,11 +64,11 @@ def test_names_are_text_whatever_they_hold(tmp_path):
     assert Texts(page).texts.count(ATTACK) >= 8
 
 
-def test_every_plot_has_words_for_who_cannot_see_it(tmp_path):
+def test_every_plot_has_a_text_alternative(tmp_path):
     page = report(tmp_path, examples=None)
     words = re.findall(r'<svg role="img" aria-label="([^"]+)"', page)
     assert len(words) == 11
-    assert "own_visits: one alone 0.1520" in words[0]
+    assert "own_visits: single recommender 0.1520" in words[0]
 
 
 # The page in a browser
@@ -76,7 +76,7 @@ def test_every_plot_has_words_for_who_cannot_see_it(tmp_path):
 
 @pytest.mark.parametrize("width", [375, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_browser_shows_the_page_without_overflow_or_complaint(browser, tmp_path, width, scheme):
+def test_browser_shows_the_page_without_overflow_or_warning(browser, tmp_path, width, scheme):
     write_covers(tmp_path)
     report(tmp_path)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -90,13 +90,13 @@ def test_browser_shows_the_page_without_overflow_or_complaint(browser, tmp_path,
     assert browser.find_element("css selector", "h1").text == "Better than each recommender alone"
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert paper == {"light": "rgb(251, 250, 248)", "dark": "rgb(20, 22, 26)"}[scheme]
-    if width == 1200:  # nothing has to be scrolled to
+    if width == 1200:  # no table or plot needs scrolling
         inner = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
         assert browser.execute_script(inner) == 0
     assert browser.get_log("browser") == []
 
 
-def test_printed_page_fits_its_paper_and_keeps_what_colours_say(browser, tmp_path):
+def test_printed_page_fits_the_paper_and_keeps_its_colours(browser, tmp_path):
     write_covers(tmp_path)
     report(tmp_path)
     size = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}

@@ -1,4 +1,4 @@
-"""What a plot says is read from its SVG; how it looks, a person has looked at."""
+"""The texts and positions in the SVG of the plots of an experiment; their looks are checked by eye."""
 
 import re
 from dataclasses import replace
@@ -19,8 +19,8 @@ def texts(chart: Chart) -> list[str]:
     return re.findall(r"<text[^>]*>(.*?)</text>", chart.svg)
 
 
-def moves(chart: Chart, colour: str) -> list[tuple[float, float]]:
-    """Where lines of a colour start and end, from left to right."""
+def spans(chart: Chart, colour: str) -> list[tuple[float, float]]:
+    """Return where lines of a colour start and end on the x axis."""
     lines = re.findall(r'd="M (\S+) (\S+) \nL (\S+) (\S+) \n" [^>]*stroke: ' + re.escape(colour), chart.svg)
     return [(float(x0), float(x1)) for x0, _, x1, _ in lines]
 
@@ -38,7 +38,7 @@ def test_forest_names_rows_and_their_figures():
 
 def test_interval_is_drawn_to_scale_around_zero():
     chart = forest([Panel("purchases", "higher", (BETTER, WORSE))], "Seen.")
-    [(low, high)], [(other_low, other_high)] = moves(chart, "var(--good)"), moves(chart, "var(--bad)")
+    [(low, high)], [(other_low, other_high)] = spans(chart, "var(--good)"), spans(chart, "var(--bad)")
     unit = (high - low) / 2
     zero = low - unit
     assert other_low == pytest.approx(zero - 4 * unit, abs=0.01)
@@ -46,10 +46,10 @@ def test_interval_is_drawn_to_scale_around_zero():
 
 
 @pytest.mark.parametrize(("direction", "side"), [("higher", -1), ("lower", 1)])
-def test_margin_is_drawn_on_the_side_that_is_worse(direction, side):
+def test_margin_is_drawn_on_the_worse_side(direction, side):
     open_row = Row("themes", Difference(0.0, Interval(-1.0, 1.0), 1.0), "not shown to hold")
     chart = forest([Panel("fallbacks", direction, (open_row,), margin=2.0)], "Seen.")
-    [(low, high)], [(margin, end)] = moves(chart, "var(--open)"), moves(chart, "var(--bad)")
+    [(low, high)], [(margin, end)] = spans(chart, "var(--open)"), spans(chart, "var(--bad)")
     assert margin == end == pytest.approx((low + high) / 2 + side * (high - low), abs=0.01)
     assert "margin 2" in chart.text
 
@@ -73,11 +73,11 @@ def test_zero_difference_without_spread_is_drawn():
     assert "+0 [+0, +0]" in texts(forest([Panel("fallbacks", "lower", (certain,))], "Seen."))
 
 
-def test_no_panel_is_a_plot_too():
+def test_forest_of_no_panel_is_an_empty_plot():
     assert texts(forest([], "Nothing.")) == []
 
 
-def test_colours_are_the_pages_and_texts_are_text():
+def test_colours_are_variables_of_the_page_and_texts_are_text():
     for chart in (forest([Panel("purchases", "higher", (BETTER,))], "Seen."), daily(LOOKS, 0.05, "Days.")):
         assert not re.search(r"#[0-9a-f]{6}", re.sub(r'(id|href|clip-path)="[^"]*"', "", chart.svg))
         assert "var(--ink)" in chart.svg
@@ -111,20 +111,20 @@ def test_wide_intervals_of_the_first_days_do_not_flatten_the_others():
     assert texts(daily((first, *LOOKS[1:]), 0.05, "Days.")) == texts(calm)
 
 
-def test_many_days_are_named_now_and_then_and_one_day_is_seen():
-    many = [replace(LOOKS[0], day=date(2026, 11, 1 + place)) for place in range(28)]
+def test_some_of_many_days_are_labelled_and_a_single_day_is_drawn():
+    many = [replace(LOOKS[0], day=date(2026, 11, day)) for day in range(1, 29)]
     assert [text for text in texts(daily(many, 0.05, "Days.")) if text.startswith("2026")] == [
         f"2026-11-{day:02}" for day in (1, 7, 13, 19, 25)
     ]
     assert "2026-11-24" in texts(daily(LOOKS[:1], 0.05, "Day."))
 
 
-def test_a_day_without_any_spread_is_drawn():
+def test_day_without_any_spread_is_drawn():
     flat = Look(date(2026, 11, 1), "m", "v", 2, 2, 0.0, Interval(0.0, 0.0), Interval(0.0, 0.0))
     assert "2026-11-01" in texts(daily([flat], 0.05, "Day."))
 
 
-def test_settings_of_matplotlib_are_left_as_they_were():
+def test_settings_of_matplotlib_are_restored():
     with matplotlib.rc_context({"font.size": 5}):
         daily(LOOKS, 0.05, "Days.")
         assert matplotlib.rcParams["font.size"] == 5

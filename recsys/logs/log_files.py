@@ -1,9 +1,9 @@
-"""Segments: files of JSON lines that processes of the service write and a job takes away.
+"""Log files: files of JSON lines that processes of the service write and a job takes away.
 
     <folder>/<name>-<utc time>-<pid>-<number>.jsonl.open   being written, under a lock that its writer holds
-             <name>-<utc time>-<pid>-<number>.jsonl        finished: it never changes again
+             <name>-<utc time>-<pid>-<number>.jsonl        finished: it never changes any more
 
-Whatever is open without a lock was left by a writer that died; its last line may be torn.
+An open file without a lock was left by a writer that died; its last line may be incomplete.
 """
 
 import errno
@@ -19,17 +19,17 @@ _FINISHED = ".jsonl"
 _OPEN = ".jsonl.open"
 
 
-class Segment:
-    """A segment that this process writes; nobody else ever appends to it.
+class LogFile:
+    """A log file that this process writes; no other process appends to it.
 
-    Every method raises OSError where the disk refuses.
+    Every method raises OSError if the disk refuses.
     """
 
     def __init__(self, folder: Path, name: str):
-        """Create the segment in an existing folder; raises FileExistsError where the name was given before."""
+        """Create the file in an existing folder; raises FileExistsError if a finished file has the name."""
         self.size = 0
         self._open_path, self._path = folder / f"{name}{_OPEN}", folder / f"{name}{_FINISHED}"
-        with _exclusive(folder):  # between its making and its lock a segment looks like a dead writer's
+        with _exclusive(folder):  # between its creation and its lock a file looks like a dead writer's
             if self._path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._path))
             self._file = os.open(self._open_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
@@ -38,8 +38,8 @@ class Segment:
 
     def write(self, lines: bytes) -> None:
         """Append whole lines, all or none."""
-        if os.fstat(self._file).st_nlink == 0:  # writing would succeed, into a file that nobody will ever read
-            raise FileNotFoundError(errno.ENOENT, "somebody removed the segment", str(self._open_path))
+        if os.fstat(self._file).st_nlink == 0:  # writing would succeed, into a file that has no name any more
+            raise FileNotFoundError(errno.ENOENT, "the log file was removed while open", str(self._open_path))
         written = 0
         try:
             while written < len(lines):
@@ -50,40 +50,41 @@ class Segment:
         self.size += len(lines)
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
+        """Wait until all lines written are on the disk."""
         os.fsync(self._file)
 
     def finish(self) -> None:
-        """Give the segment its final name, or remove it if it is empty; where that fails, `recover` does it later."""
+        """Give the file its final name, or remove it if it is empty; if that fails, `recover` does it later."""
         try:
             os.fsync(self._file)
-            _settle(self._open_path, self.size)
+            _rename_or_remove(self._open_path, self.size)
         finally:
             os.close(self._file)
 
 
 def finished(folder: Path) -> list[Path]:
-    """Return the finished segments of a folder, the oldest first."""
+    """Return the finished log files of a folder, the oldest first."""
     return sorted(folder.glob(f"*{_FINISHED}"))
 
 
 def recover(folder: Path) -> None:
-    """Finish what dead writers left in an existing folder; those who live are not disturbed."""
+    """Finish the log files that dead writers left in an existing folder; those of living writers are not touched."""
     with _exclusive(folder):
         for path in folder.glob(f"*{_OPEN}"):
             try:
                 _recover(path)
-            except (BlockingIOError, FileNotFoundError):  # its writer lives, or has finished it meanwhile
+            except (BlockingIOError, FileNotFoundError):  # its writer is alive, or has finished it meanwhile
                 continue
 
 
 def _recover(path: Path) -> None:
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _settle(path, os.fstat(file.fileno()).st_size)
+        _rename_or_remove(path, os.fstat(file.fileno()).st_size)
 
 
-def _settle(open_path: Path, size: int) -> None:
+def _rename_or_remove(open_path: Path, size: int) -> None:
+    """Give a log file its final name, or remove it if it is empty."""
     if size:
         open_path.rename(open_path.with_suffix(""))
     else:
@@ -92,9 +93,9 @@ def _settle(open_path: Path, size: int) -> None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Keep others from making or recovering segments of a folder.
+    """Keep other processes from creating or recovering log files of a folder.
 
-    The folder itself is locked: a job that compacts its segments holds it, meanwhile, in the sense of `recsys.storage`.
+    The lock is on the folder itself; it is not that of `recsys.storage`, which a job holds while it compacts the files.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
