@@ -1,9 +1,9 @@
-"""Move finished log files of the service to a volume that outlives its machine, until SIGTERM.
+"""Move finished log files of the service to a volume that outlives the machine, until SIGTERM.
 
 python deploy/ship_segments.py /var/lib/recsys /logs
 
-A log file never changes once it is finished. One that is shipped twice, since this was killed in between, is the same
-file; `recsys exposures` keeps each record once in any case.
+Finished log files never change. If this program is killed between copying and deleting, the file is shipped again
+under the same name; `recsys exposures` removes duplicate records in any case.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from recsys.logs import log_files
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
 from recsys.storage.local import put_in_place, scratch_folder
 
-_SECONDS = 10.0
+_INTERVAL_SECONDS = 10.0
 
 
 def ship(folder: Path, volume: Path, host: str) -> int:
-    """Move the finished log files, and return how many they were.
+    """Move the finished log files and return their number.
 
     Args:
-        folder: The shop's, where the service writes.
-        volume: Where each log has a folder of the same name.
-        host: Goes before each name: services on other machines give the same ones.
+        folder: The shop's folder, in which the service writes.
+        volume: The target, with one folder per log, of the same name.
+        host: Prefix of file names, since services on different machines may use the same names.
     """
     count = 0
     for log in (EXPOSURES, RECORDED_EVENTS):
@@ -40,26 +40,26 @@ def ship(folder: Path, volume: Path, host: str) -> int:
 
 
 def _move(file: Path, target: Path) -> None:
-    """Copy first, aside: no reader sees half a file, and it goes only once its copy is on the volume's disk."""
+    """Move atomically: copy to a scratch folder, rename, then delete the original, when the copy is on disk."""
     with scratch_folder(target.parent) as scratch:
         put_in_place(shutil.copyfile(file, scratch / target.name), target)
     file.unlink()
 
 
 def main() -> None:
-    """Ship every ten seconds, and once more at the end; a disk that refuses is tried again."""
+    """Ship every 10 seconds and once at the end; retry after errors of the file system."""
     parser = argparse.ArgumentParser(description="Move finished log files to a volume.")
     parser.add_argument("folder", type=Path, help="The shop's folder.")
-    parser.add_argument("volume", type=Path, help="Where each log has a folder.")
-    asked = parser.parse_args()
+    parser.add_argument("volume", type=Path, help="Target volume; it gets one folder per log.")
+    arguments = parser.parse_args()
     stopped, host = threading.Event(), socket.gethostname()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     while True:
-        is_last = stopped.wait(_SECONDS)
+        is_last = stopped.wait(_INTERVAL_SECONDS)
         try:
-            ship(asked.folder, asked.volume, host)
+            ship(arguments.folder, arguments.volume, host)
         except OSError as error:
-            print(f"cannot ship to {asked.volume} ({error}): trying again", file=sys.stderr)
+            print(f"cannot ship to {arguments.volume} ({error}): retrying in {_INTERVAL_SECONDS:g} s", file=sys.stderr)
         if is_last:
             return
 

@@ -1,4 +1,4 @@
-"""What tests of several packages share: a small Spark session, the command, a browser."""
+"""Fixtures that tests of several packages use: a small Spark session, the command, a browser."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ settings.load_profile("recsys")
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """One session for all tests; settings as the jobs give them, without their memory."""
+    """One session for all tests, with the settings of the jobs but less memory."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     scratch = tmp_path_factory.mktemp("spark")
     session = (
@@ -31,7 +31,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.sql.ansi.enabled", "true")
-        .config("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running over some rows
+        .config("spark.sql.codegen.wholeStage", "false")  # for few rows, compiling takes longer than running
         .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
@@ -43,7 +43,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="module")
 def compiled(spark: SparkSession) -> Iterator[SparkSession]:
-    """The session for tests over so many rows that compiling its queries pays."""
+    """The session with code generation, for tests with so many rows that compiling is worth while."""
     settings = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
     before = {name: spark.conf.get(name) for name in settings}
     for name, value in settings.items():
@@ -55,7 +55,7 @@ def compiled(spark: SparkSession) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def run(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
-    """Run the command as a shell does; return exit status, what it prints, and what it says on stderr."""
+    """Return a function that runs the command as a shell does and returns exit status, stdout and stderr."""
 
     from cli.main import main
 
@@ -74,7 +74,7 @@ def run(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a window; tests are skipped where there is none."""
+    """Headless Chromium; tests are skipped if it is not installed."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with selenium, not installed")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:

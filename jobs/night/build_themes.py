@@ -24,45 +24,46 @@ from recsys.instants import HOUR
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_THEMES
+from recsys.wording import plural
 
 THEMES = "themes"
-"""The folder of a shop that keeps its theme models."""
+"""Subfolder of a shop's folder with its theme models."""
 
 
 def build_themes(run: Run, out: Path) -> str:
-    """Fit themes, or take the last fit where it is fresh, and project the photos of all sales onto them."""
+    """Fit themes, or use the latest fit if it is recent enough, and project the photos of all sales onto them."""
     photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
-    photos = photos.sort_values(["sale_id", "position"])  # Spark writes any order, and sums of floats depend on it
+    photos = photos.sort_values(["sale_id", "position"])  # Spark's row order varies, and sums of floats depend on it
     rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
     catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
-    model = _model(run, photos, catalogue) if len(photos) else no_themes()
+    model = _themes_of_run(run, photos, catalogue) if len(photos) else no_themes()
     model = renamed(model, run.settings.images.themes.names)
     save(model, out / THEME_MODEL)
     contents = photos.drop_duplicates("image_hash")
     activations = model.activations(tag_matrix(contents["tags"], contents["probabilities"], model.tags))
-    row = pd.Series(np.arange(len(contents)), index=contents["image_hash"])
-    weights = model.balanced(activations)[row.loc[photos["image_hash"]]]
+    row_by_hash = pd.Series(np.arange(len(contents)), index=contents["image_hash"])
+    weights = model.balanced(activations)[row_by_hash.loc[photos["image_hash"]]]
     _write_photos(photos, rejected, weights, out)
     _write_sales(run, photos, weights, model, catalogue, out)
     if not len(photos):
         return "no photos, no themes"
-    return f"{len(model.ids)} themes, version {model.version}; {len(contents):,} photos projected"
+    return f"{plural(len(model.ids), 'theme')}, version {model.version}; {plural(len(contents), 'photo')} projected"
 
 
-def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
-    """Return the themes as of the first instant of the run: no day knows photos of sales that come later."""
+def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
+    """Return the themes as of the first instant of the run, so that no day uses photos of sales that open later."""
     settings, version = run.settings.images, tag_store(run).tagger_version
     instants = catalogue.with_open_sales([*run.training_days, *run.days], run.settings.horizon_hours)
     as_of = min(instants, default=run.as_of)
     until = as_of + int(run.settings.horizon_hours * HOUR)
-    known = photos[catalogue.opens_at[photos["sale_id"].map(catalogue.position)] < until]
-    known = known.drop_duplicates("image_hash")
+    known_photos = photos[catalogue.opens_at[photos["sale_id"].map(catalogue.position)] < until]
+    known_photos = known_photos.drop_duplicates("image_hash")
 
     def fit(previous: ThemeModel | None) -> ThemeModel:
-        if not len(known):
+        if not len(known_photos):
             return no_themes()
-        tags = sorted(set().union(*known["tags"]).difference(settings.themes.ignored_tags))
-        matrix = tag_matrix(known["tags"], known["probabilities"], tags)
+        tags = sorted(set().union(*known_photos["tags"]).difference(settings.themes.ignored_tags))
+        matrix = tag_matrix(known_photos["tags"], known_photos["probabilities"], tags)
         return fit_themes(
             matrix,
             tags,
@@ -80,8 +81,8 @@ def _model(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
 
 def _fingerprint(run: Run) -> str:
     settings, images = run.settings, run.settings.images
-    fitted = [images.themes.themes, images.themes.seed, sorted(images.themes.ignored_tags), images.tagging.tags]
-    return digest([fitted, settings.horizon_hours])[:16]
+    theme_settings = [images.themes.themes, images.themes.seed, sorted(images.themes.ignored_tags), images.tagging.tags]
+    return digest([theme_settings, settings.horizon_hours])[:16]
 
 
 def _write_photos(photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:
@@ -95,12 +96,12 @@ def _write_sales(
 ) -> None:
     positions = photos["sale_id"].map(catalogue.position).to_numpy().astype(np.int64)
     is_cover = (photos["position"] == photos.groupby("sale_id")["position"].transform("min")).to_numpy()
-    of_sales = sale_weights(weights, positions, is_cover, len(catalogue), run.settings.images.themes.cover_weight)
-    sales, themes = np.nonzero(of_sales)
+    theme_weights = sale_weights(weights, positions, is_cover, len(catalogue), run.settings.images.themes.cover_weight)
+    sales, themes = np.nonzero(theme_weights)
     rows: dict[str, Any] = {
         "sale_id": np.array(catalogue.sale_ids, object)[sales],
         "theme": np.array(model.names, object)[themes] if model.names else [],
-        "weight": of_sales[sales, themes],
+        "weight": theme_weights[sales, themes],
     }
     SALE_THEMES.write_rows(pd.DataFrame(rows), out)
 

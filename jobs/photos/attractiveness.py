@@ -1,4 +1,4 @@
-"""events, sales, image_tags, image_themes → what photos that show something are worth."""
+"""events, sales, image_tags, image_themes → attractiveness of tags and themes."""
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -12,17 +12,17 @@ from recsys.pipeline.attractiveness import sale_months
 from recsys.tables.night import EVENTS, IMAGE_TAGS, SALES
 
 MIN_PROBABILITY = 0.1
-"""A photo shows a tag from this probability on."""
+"""Minimum probability for a photo to show a tag."""
 
 
 def attractiveness_of_photos(run: Run, days: int, settings: AttractivenessSettings) -> pd.DataFrame:
-    """Measure tags and themes over the last days before the night's midnight; see `recsys.images.attractiveness`.
+    """Measure tags and themes over the last `days` days before the night's date; see `recsys.images.attractiveness`.
 
-    A sale has the tags that one of its photos shows with a probability of at least 0.1, and the themes that are the
-    strongest of one of its photos.
+    A sale has a tag if one of its photos has it with a probability of at least 0.1, and a theme if it is the strongest
+    theme of one of its photos.
 
     Raises:
-        EmptyInputError: If no photo was tagged, or there was no visit.
+        EmptyInputError: If there is no tagged photo or no visit.
     """
     tagged_photos(run)
     features = _sale_features(run)
@@ -33,7 +33,7 @@ def attractiveness_of_photos(run: Run, days: int, settings: AttractivenessSettin
 
 
 def _sale_features(run: Run) -> DataFrame:
-    """Return one row a sale and tag or theme that its photos show: sale_id, family, feature."""
+    """Return one row per sale and tag or theme of its photos: sale_id, family, feature."""
     tags = IMAGE_TAGS.read(run.spark, run.folder).select(
         "sale_id", f.explode(f.arrays_zip("tags", "probabilities")).alias("best")
     )

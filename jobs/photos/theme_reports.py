@@ -1,4 +1,4 @@
-"""What people look at: themes with their tags and photos, how many themes to choose, and the map of photos."""
+"""Reports for staff: themes with their tags and photos, comparison of numbers of themes, and the map of photos."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,18 +28,19 @@ TREATMENTS = ("Embedding", "NMF of the best tags", "NMF of the embedding")
 
 
 def theme_rows(run: Run) -> list[dict[str, Any]]:
-    """Return for each theme id, name, strongest tags with weights, shares of photos and sales, and example photos."""
-    photos, model = tagged_photos(run), _model(run)
+    """Return each theme's id, name, strongest tags with weights, shares of photos and sales, and example photos."""
+    photos, model = tagged_photos(run), _read_model(run)
     activations = _activations(photos, model)
-    strongest = _strongest(activations)
-    of_sales = pq.read_table(run.folder / SALE_THEMES.name).to_pandas()
-    first = of_sales.sort_values("weight", ascending=False).drop_duplicates("sale_id")["theme"].value_counts()
+    strongest = _strongest_themes(activations)
+    sale_themes = pq.read_table(run.folder / SALE_THEMES.name).to_pandas()
+    strongest_of_sales = sale_themes.sort_values("weight", ascending=False).drop_duplicates("sale_id")
+    sales_per_theme = strongest_of_sales["theme"].value_counts()
     return [
         {
             "id": model.ids[theme],
             "name": name,
             "share_of_photos": float(np.mean(strongest == theme)),
-            "share_of_sales": float(first.get(name, 0) / max(first.sum(), 1)),
+            "share_of_sales": float(sales_per_theme.get(name, 0) / max(sales_per_theme.sum(), 1)),
             "tags": _weighted_tags(model, theme),
             "examples": photos["image_uri"].iloc[np.argsort(-activations[:, theme], kind="stable")[:EXAMPLES]].tolist(),
         }
@@ -48,17 +49,17 @@ def theme_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def shown_themes(run: Run) -> pd.DataFrame:
-    """Return one row a sale and theme that is the strongest of one of its photos: sale_id, family, feature."""
-    photos, model = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas(), _model(run)
-    strongest = _strongest(_activations(photos, model))
-    some = strongest >= 0
-    names = [model.names[theme] for theme in strongest[some]]
-    shown = pd.DataFrame({"sale_id": photos["sale_id"][some], "family": "theme", "feature": names})
+    """Return one row per sale and strongest theme of one of its photos: sale_id, family, feature."""
+    photos, model = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas(), _read_model(run)
+    strongest = _strongest_themes(_activations(photos, model))
+    has_theme = strongest >= 0
+    names = [model.names[theme] for theme in strongest[has_theme]]
+    shown = pd.DataFrame({"sale_id": photos["sale_id"][has_theme], "family": "theme", "feature": names})
     return shown.drop_duplicates()
 
 
 def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
-    """Compare numbers of themes on the photos of the shop."""
+    """Compare numbers of themes on the shop's photos."""
     photos = tagged_photos(run)
     settings = run.settings.images.themes
     tags = sorted(set().union(*photos["tags"]).difference(settings.ignored_tags))
@@ -67,31 +68,31 @@ def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
 
 
 def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, list[Treatment]]:
-    """Write the map of photos as one HTML page; return how many photos it shows, and each treatment's quality."""
-    photos, model = tagged_photos(run), _model(run)
+    """Write the map of at most n_photos photos as one HTML page; return the number of photos and the maps."""
+    photos, model = tagged_photos(run), _read_model(run)
     photos = photos.sample(min(n_photos, len(photos)), random_state=seed).sort_values("image_hash")
-    found = tag_store(run).embeddings(pa.array(photos["image_hash"])).to_pandas().set_index("image_hash")["embedding"]
-    embeddings = np.stack(list(found.loc[photos["image_hash"]]))
+    stored = tag_store(run).embeddings(pa.array(photos["image_hash"])).to_pandas().set_index("image_hash")["embedding"]
+    embeddings = np.stack(list(stored.loc[photos["image_hash"]]))
     activations = _activations(photos, model)
     features = (embeddings, activations, embedding_themes(embeddings, len(model.ids), seed))
-    shown = MapPhotos(
+    map_photos = MapPhotos(
         names=photos["title"].tolist(),
         tags=[list(tags) for tags in photos["tags"]],
         thumbnails=_thumbnails(run, photos["image_uri"]),
-        themes=_strongest(activations),
+        themes=_strongest_themes(activations),
         theme_names=model.names,
         groups=photos["category"].tolist() if photos["category"].any() else None,
     )
-    treatments = theme_map(shown, dict(zip(TREATMENTS, features, strict=True)), seed)
-    write_whole(path, map_page(shown, treatments, f"Photos by theme, {model.version}"))
+    treatments = theme_map(map_photos, dict(zip(TREATMENTS, features, strict=True)), seed)
+    write_whole(path, map_page(map_photos, treatments, f"Photos by theme, {model.version}"))
     return len(photos), treatments
 
 
 def tagged_photos(run: Run) -> pd.DataFrame:
-    """Return the tagged photos, each content once, with title and category of a sale that shows it.
+    """Return the tagged photos, one row per content, with title and category of the first sale that has the photo.
 
     Raises:
-        EmptyInputError: If there is none.
+        EmptyInputError: If there is no tagged photo.
     """
     run.do(with_inputs(BUILD_THEMES))
     photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas().sort_values(["sale_id", "position"])
@@ -105,7 +106,7 @@ def tagged_photos(run: Run) -> pd.DataFrame:
     return photos.drop_duplicates("image_hash").merge(sales[["sale_id", "title", "category"]], on="sale_id")
 
 
-def _model(run: Run) -> ThemeModel:
+def _read_model(run: Run) -> ThemeModel:
     return ThemeModel.from_json((run.folder / THEME_MODEL).read_text("utf-8"))
 
 
@@ -113,8 +114,8 @@ def _activations(photos: pd.DataFrame, model: ThemeModel) -> NDArray[np.float32]
     return model.activations(tag_matrix(photos["tags"], photos["probabilities"], model.tags))
 
 
-def _strongest(activations: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the strongest theme of each photo; -1 for one that shows none."""
+def _strongest_themes(activations: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the position of each photo's strongest theme; -1 for a photo without a theme."""
     return np.where(activations.any(axis=1), activations.argmax(axis=1), -1)
 
 
@@ -132,5 +133,5 @@ def _thumbnails(run: Run, uris: Iterable[str]) -> list[bytes]:
 def _thumbnail(files: PhotoFiles, uri: str) -> bytes:
     try:
         return thumbnail(files.read(files.absolute(uri)))
-    except PhotoError:  # it was there when it was tagged
+    except PhotoError:  # removed since it was tagged
         return b""

@@ -1,4 +1,4 @@
-"""What tagging and themes depend on; importing it starts neither torch nor Spark."""
+"""Settings of tagging and themes; importing this module loads neither torch nor Spark."""
 
 from typing import Literal
 
@@ -10,67 +10,67 @@ Architecture = Literal["efficientnet_lite0", "resnet18", "resnet50", "squeezenet
 
 
 class TaggerSettings(StepSettings):
-    """The network that names what a photo shows."""
+    """The network that tags photos."""
 
     name: str = "efficientnet_lite0"
-    """A tagger of `recsys tag --help`, or 'own' for weights of your own."""
+    """A tagger listed by `recsys tag --help`, or 'own' for your own weights."""
     weights: str | None = None
     """A local file (.pth, .pth.tar, .npz) instead of the official weights; 'own' and places365_squeezenet need one."""
     labels: str | None = None
-    """A local file of one label a line, in the order of the network's outputs, instead of the official one."""
+    """A local file with one label per line, in the order of the network's outputs, instead of the official labels."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """What the weights' file must hash to; the known checksum of the tagger by default."""
+    """Expected SHA-256 of the weights file; by default the tagger's known checksum."""
     architecture: Architecture | None = None
-    """The network of your own weights; for 'own' alone."""
+    """Architecture of your own weights; only for 'own'."""
     channels: Literal["RGB", "BGR"] = "RGB"
-    """Order of colours of your own network."""
+    """Order of the colour channels that your own network expects; only for 'own'."""
     mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), strict=False)
-    """Subtracted from colours in [0, 1]; for 'own' alone."""
+    """Mean per channel, subtracted from colours in [0, 1]; only for 'own'."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field((0.229, 0.224, 0.225), strict=False)
-    """Colours are divided by it; for 'own' alone."""
+    """Standard deviation per channel, by which colours are divided after the mean is subtracted; only for 'own'."""
 
 
 class TaggingSettings(StepSettings):
     """How photos are read and tagged."""
 
     engine: Literal["auto", "spark", "process"] = "auto"
-    """Spark's workers, or one process with all cores and the GPU; auto takes one process where Spark is local."""
+    """Spark's workers, or one process with all cores and the GPU; auto means process if Spark is local."""
     tags: int = Field(5, ge=1, le=100)
-    """So many of the best tags are kept."""
+    """Number of most probable tags stored per photo."""
     batch: int = Field(8, ge=1)
-    """Photos that the network sees at once on a CPU; thirty-two times as many on a GPU."""
+    """Batch size of the network on a CPU, in photos; on a GPU it is 32 times as large."""
     part_photos: int = Field(2000, ge=1)
-    """After so many photos what is done is saved: a run that is killed loses no more."""
+    """Photos per part that is saved: a run that is killed loses at most one part."""
     max_megapixels: float = Field(80.0, gt=0, le=89)
-    """A larger photo is set aside, before it is decoded."""
+    """Maximum size of a photo in millions of pixels; a larger one is rejected before it is decoded."""
     max_megabytes: float = Field(100.0, gt=0)
-    """A larger file is set aside."""
+    """Maximum size of a file in millions of bytes; a larger one is rejected."""
 
 
 class ThemeSettings(StepSettings):
-    """Themes: what photos have in common, found by NMF over their tags."""
+    """Themes: components of a non-negative matrix factorisation (NMF) of the photos' tags."""
 
     themes: int = Field(30, ge=1, le=100)
-    """How many; `recsys themes choose` compares numbers."""
+    """Number of themes; `recsys themes choose` compares several numbers."""
     ignored_tags: tuple[str, ...] = Field((), strict=False)
-    """Tags that make no theme and are never shown, such as those of a network that knows no better."""
+    """Tags that are left out of themes and never shown, such as labels that the network often predicts wrongly."""
     names: dict[int, str] = {}
-    """What to call themes instead, by their ids of `recsys themes`, which stay."""
+    """Names to use instead of the automatic ones, by theme id; `recsys themes` lists the ids, which are stable."""
     cover_weight: float = Field(2.0, gt=0)
-    """A sale's cover counts as much as so many of its other photos."""
+    """Weight of a sale's cover relative to each of its other photos."""
     refit_days: int = Field(7, ge=1)
-    """Themes are fitted anew once they are so old; in between, new photos are projected onto them."""
+    """Age in days from which themes are refitted; until then new photos are projected onto the existing themes."""
     seed: int = Field(0, ge=0)
-    """Seed of the fit."""
+    """Random seed of the fit."""
 
 
 class ImageSettings(StepSettings):
-    """Photos of sales: where they lie, what tags them, how themes are made."""
+    """Photos of sales: where they are stored, which tagger is used, how themes are fitted."""
 
     root: str = ""
-    """What relative paths of `image_uri` are relative to: a folder or an fsspec URL such as s3://bucket/photos."""
+    """Base of relative paths in `image_uri`: a folder or an fsspec URL such as s3://bucket/photos."""
     storage_options: dict[str, str] = {}
-    """Options of the fsspec file system of URLs, such as key and secret; better left to its own environment."""
+    """Options of the fsspec file system of URLs, such as key and secret; prefer environment variables for secrets."""
     tagger: TaggerSettings = TaggerSettings()
     tagging: TaggingSettings = TaggingSettings()
     themes: ThemeSettings = ThemeSettings()

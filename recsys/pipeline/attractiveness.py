@@ -1,4 +1,4 @@
-"""events, sales, sale_features → one small table, from which attractiveness is a matter of arithmetic."""
+"""events, sales, sale_features → visits and sale-days per sale and month, the counts that attractiveness is made of."""
 
 from importlib.resources import files
 
@@ -9,21 +9,21 @@ from recsys.instants import DAY, from_micros
 
 
 def sale_months(events: DataFrame, sales: DataFrame, sale_features: DataFrame, first: int, until: int) -> DataFrame:
-    """Count the visits of each sale with tagged photos, and the days before which it was on sale.
+    """Count the visits and sale-days of each sale with tagged photos, per month.
 
     Args:
-        events: Table `events`; visits are looked at.
-        sales: Table `sales`, each sale once; attributes `country` and `category` are looked at.
-        sale_features: Column `sale_id`: the sales with tagged photos, duplicates counted once. Others count nowhere.
-        first: The first day whose visits count, its midnight UTC in microseconds.
-        until: The day after the last one, its midnight UTC in microseconds.
+        events: Table `events`; only visits are used.
+        sales: Table `sales`, one row per sale; attributes `country` and `category` are used.
+        sale_features: Column `sale_id`: the sales with tagged photos; duplicates count once, other sales are ignored.
+        first: Midnight of the first day whose visits count, microseconds UTC.
+        until: Midnight at the end of the last day, microseconds UTC.
 
     Returns:
-        One row a sale and month with a visit or a sale-day: `sale_id`, `month` 'YYYY-MM' in UTC, `country` and
+        One row per sale and month with a visit or a sale-day: `sale_id`, `month` 'YYYY-MM' in UTC, `country` and
         `category` ('(none)' where missing or empty), `visits` and `sale_days`; see sql/attractiveness_sale_months.sql.
 
     Raises:
-        EmptyInputError: If there is no day from `first` until `until`.
+        EmptyInputError: If the window from `first` until `until` is shorter than a day.
     """
     if until - first < DAY:
         raise EmptyInputError(

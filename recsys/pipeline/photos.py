@@ -1,4 +1,4 @@
-"""Who hashes and tags photos: Spark's Python workers, one network each, or this process."""
+"""Engines that hash and tag photos: Spark's Python workers, with one network each, or this process."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ Function = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
 class Engine(Protocol):
-    """Writes Parquet files of what the functions of `recsys.images.tagging.tagging` make of photos."""
+    """Applies the functions of `recsys.images.tagging.tagging` to photos and writes the results as Parquet."""
 
     def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
         """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
@@ -42,8 +42,8 @@ class Engine(Protocol):
 class SparkEngine:
     """Spark's Python workers.
 
-    A worker uses the GPU that Spark gives its task (spark.task.resource.gpu.amount), else one that it finds, else as
-    many threads as the task has CPUs (spark.task.cpus).
+    A worker uses the GPU that Spark assigns to its task (spark.task.resource.gpu.amount), otherwise any GPU of its
+    machine, otherwise one thread per CPU of the task (spark.task.cpus).
     """
 
     spark: SparkSession
@@ -65,7 +65,7 @@ class SparkEngine:
             from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
             context = TaskContext.get()
-            assert context is not None, "runs in a Spark task alone"
+            assert context is not None, "must run in a Spark task"
             gpu = context.resources().get("gpu")
             device = f"cuda:{gpu.addresses[0]}" if gpu else best_device()
             yield from tag_photos(batches, settings, Worker(device, context.cpus()))
@@ -74,7 +74,7 @@ class SparkEngine:
 
     def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Path) -> None:
         tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
-        # Spark reads the rows from a file: it would send those of a frame made here with every task.
+        # Rows are passed in a file: Spark would send those of a local DataFrame with every task.
         with scratch_folder(folder.parent) as rows_folder:
             pq.write_table(rows, f"{rows_folder}/rows.parquet")
             written = self.spark.read.parquet(f"{rows_folder}/rows.parquet")
@@ -83,7 +83,7 @@ class SparkEngine:
 
 
 class ProcessEngine:
-    """This process: a GPU where there is one, fed by a thread a core; else the cores."""
+    """This process: uses a GPU if there is one, otherwise all cores; decodes photos with one thread per core."""
 
     def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
         """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
@@ -100,26 +100,26 @@ class ProcessEngine:
 
 
 def choose_engine(name: str, spark: SparkSession) -> Engine:
-    """Return the engine that `images.tagging.engine` names."""
+    """Return the engine for a value of `images.tagging.engine`."""
     is_local = (spark.conf.get("spark.master") or "").startswith("local")
-    if name == "process" or (name == "auto" and is_local):  # on one machine Spark's workers are no faster
+    if name == "process" or (name == "auto" and is_local):  # on one machine Spark's workers are not faster
         return ProcessEngine()
     return SparkEngine(spark)
 
 
 def _write(batches: Batches, schema: pa.Schema, folder: Path) -> None:
     with pq.ParquetWriter(folder / "photos.parquet", schema) as writer:
-        for rows in _joined(batches):
+        for rows in _join_small_batches(batches):
             writer.write_table(rows)
 
 
-def _joined(batches: Batches) -> Iterator[pa.Table]:
-    """Join small batches: a file of many small groups of rows is slow to read."""
-    waiting: list[pa.RecordBatch] = []
+def _join_small_batches(batches: Batches) -> Iterator[pa.Table]:
+    """Join small batches into tables, since Parquet files with many small row groups are slow to read."""
+    pending: list[pa.RecordBatch] = []
     for batch in batches:
-        waiting.append(batch)
-        if sum(each.num_rows for each in waiting) >= _ROWS_AT_ONCE:
-            yield pa.Table.from_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+        pending.append(batch)
+        if sum(each.num_rows for each in pending) >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(pending)
+            pending = []
+    if pending:
+        yield pa.Table.from_batches(pending)

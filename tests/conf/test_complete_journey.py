@@ -1,4 +1,4 @@
-"""The SQL of Complete Journey against counts of the raw files by pandas."""
+"""The SQL of Complete Journey, compared with counts of the raw files by pandas."""
 
 import json
 from datetime import timedelta
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real_data
 @pytest.fixture(scope="module")
 def run(compiled, tmp_path_factory) -> Run:
     if not FOLDER.exists():
-        pytest.skip(f"{FOLDER.relative_to(ROOT.parent)} is not there: it comes with the shared real data sets")
+        pytest.skip(f"{FOLDER.relative_to(ROOT.parent)} does not exist: it comes with the shared real data sets")
     settings = load_settings(ROOT / "conf/complete_journey.yaml")
     raw = {
         name: table.model_copy(update={"path": str(FOLDER / Path(table.path).name)})
@@ -40,7 +40,7 @@ def run(compiled, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def lines(run) -> pd.DataFrame:
-    """The receipt lines that something was paid for, of articles with at least 50 of them."""
+    """The paid receipt lines of articles with at least 50 of them."""
     lines = pd.read_parquet(FOLDER / "transactions.parquet")
     lines = lines[(lines["quantity"] > 0) & (lines["sales_value"] > 0)]
     return lines[lines.groupby("product_id")["product_id"].transform("size") >= 50]
@@ -59,7 +59,7 @@ def test_article_is_a_sale_from_its_first_to_its_last_purchase_plus_a_day(lines,
     assert (found["closes_at"] == times["max"] + timedelta(days=1)).all()
 
 
-def test_events_are_the_lines_of_these_articles_without_repeats_of_one_moment(run, lines):
+def test_events_are_the_lines_of_these_articles_without_duplicates_at_one_instant(run, lines):
     events = pq.read_table(run.folder / "events").to_pandas()
     known = lines[lines["transaction_timestamp"] < "2018-01-01"]  # as_of
     once = known.drop_duplicates(["household_id", "product_id", "transaction_timestamp"])
@@ -70,7 +70,7 @@ def test_events_are_the_lines_of_these_articles_without_repeats_of_one_moment(ru
     }
 
 
-def test_only_lines_that_nothing_was_paid_for_and_repeats_are_set_aside(run):
+def test_only_unpaid_lines_and_duplicates_are_rejected(run):
     counts = json.loads((run.folder / "rule_counts.json").read_text())
     broken = {(each["table"], each["rule"]["name"]): each["broken"] for each in counts if each["broken"]}
     raw = pd.read_parquet(FOLDER / "transactions.parquet", columns=["product_id", "quantity", "sales_value"])

@@ -1,4 +1,4 @@
-"""The files of deploy/ agree with the code: settings, ports, metrics, packages and each other."""
+"""The files in deploy/ are consistent with each other and with the code: settings, ports, metrics, packages."""
 
 import json
 import re
@@ -46,14 +46,14 @@ NO_TOKEN = {digit * 64 for digit in "01"}
 
 
 def dockerfile() -> list[tuple[str, str]]:
-    """The instructions of the Dockerfile, comments left out and lines joined."""
+    """Return the instructions of the Dockerfile, without comments and with continued lines joined."""
     lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined]
 
 
 def unpacked(text: str, folder: Path, name: str) -> Path:
-    """Write a configuration as it lies in a container, its paths those of this machine."""
+    """Write a configuration of a container with its paths changed to those of this machine; return its path."""
     path = folder / name
     path.write_text(text.replace("/app/", f"{ROOT}/").replace("/etc/recsys/cluster/", f"{folder}/"))
     return path
@@ -87,14 +87,14 @@ def test_configuration_of_compose_loads(tmp_path, clock):
     assert serving.store.url == "redis://redis:6379/0"
 
 
-def test_open_service_of_compose_is_published_to_this_machine_only():
+def test_service_of_compose_without_tls_is_published_on_this_machine_only():
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
     assert len(ports) == 6
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert {int(port.rpartition(":")[2]) for port in COMPOSE["services"]["service"]["ports"]} == PORTS
 
 
-def test_compose_names_only_what_there_is():
+def test_compose_refers_only_to_what_exists():
     services, stages = COMPOSE["services"], {text.split()[-1] for name, text in dockerfile() if name == "FROM"}
     for service in services.values():
         assert set(service.get("depends_on", {})) <= set(services)
@@ -116,7 +116,7 @@ def test_every_image_has_a_version():
     assert CONTAINER["image"] == f"recsys:{PROJECT['project']['version']}"
 
 
-def test_image_runs_as_nobody_and_gets_sigterm_itself():
+def test_image_runs_as_unprivileged_user_and_its_command_receives_sigterm():
     instructions = dockerfile()
     last = instructions[max(i for i, (name, _) in enumerate(instructions) if name == "FROM") :]
     assert last[0][1].endswith("AS service")
@@ -187,7 +187,7 @@ with start_server(settings, Path(sys.argv[2])) as server:
 """
 
 
-def test_service_answers_a_session_with_the_requirements_of_the_image_alone(tmp_path):
+def test_service_ranks_a_session_with_only_the_requirements_of_the_image(tmp_path):
     shop = RankedShop.made(tmp_path / "ranker")
     name = shop.write(tmp_path / "snapshots")
     snapshot_store.publish(tmp_path / "snapshots", name, shop.sales[0].opens_at)
@@ -250,7 +250,7 @@ def exported() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_dashboard_and_alerts_ask_for_metrics_that_there_are(expression, exported):
+def test_dashboard_and_alerts_use_only_existing_metrics(expression, exported):
     names = re.findall(r"\brecsys_\w+", expression)
     assert names or expression.startswith("up{")
     assert set(names) <= set(exported)
@@ -261,18 +261,18 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are(expression, exporte
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_counters_are_asked_for_their_rate(expression):
+def test_counters_are_used_only_in_rates(expression):
     for name in re.findall(r"\brecsys_\w+_(?:total|bucket)\b", expression):
         assert expression.count(name) == expression.count(f"rate({name}")
 
 
-def test_fallbacks_that_alerts_name_are_those_of_the_service():
+def test_fallbacks_in_alerts_are_those_of_the_service():
     named = {value for text in expressions() for value in re.findall(r'fallback="(\w+)"', text)}
     assert {f"FALLBACK_LEVEL_{level.upper()}" for level in named} < set(pb.FallbackLevel.keys())
     assert named == {"none", "any_open"}
 
 
-def test_every_alert_says_how_bad_it_is_and_the_manual_what_to_do():
+def test_every_alert_has_a_severity_and_a_section_in_the_manual():
     manual = (ROOT / "docs" / "operations.md").read_text()
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("page", "ticket")
@@ -280,7 +280,7 @@ def test_every_alert_says_how_bad_it_is_and_the_manual_what_to_do():
         assert f"`{alert['alert']}`" in manual, alert["alert"]
 
 
-def test_prometheus_asks_the_service_of_compose_and_reads_the_alerts():
+def test_prometheus_scrapes_the_service_of_compose_and_reads_the_alerts():
     content = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
     (job,) = content["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"service:{ServingSettings.model_fields['metrics_port'].default}"]}]
@@ -291,18 +291,16 @@ def test_prometheus_asks_the_service_of_compose_and_reads_the_alerts():
 def test_panels_do_not_overlap():
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
+        grid = panel["gridPos"]
         cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
         }
         assert not cells & taken, panel["title"]
-        assert place["x"] + place["w"] <= 24
+        assert grid["x"] + grid["w"] <= 24
         taken |= cells
 
 
-def test_finished_log_files_are_shipped_once_and_those_of_dead_writers_too(tmp_path):
+def test_finished_log_files_and_those_of_dead_writers_are_shipped_once(tmp_path):
     folder, volume = tmp_path / "shop", tmp_path / "logs"
     (folder / EXPOSURES).mkdir(parents=True)
     (folder / EXPOSURES / "left.jsonl.open").write_text("by a dead writer\n")
@@ -319,7 +317,7 @@ def test_finished_log_files_are_shipped_once_and_those_of_dead_writers_too(tmp_p
     assert ship(folder, volume, "pod-1") == 1
 
 
-def test_volume_that_refuses_loses_nothing(tmp_path):
+def test_nothing_is_lost_if_the_volume_cannot_be_written(tmp_path):
     folder, volume = tmp_path / "shop", tmp_path / "logs"
     (folder / EXPOSURES).mkdir(parents=True)
     (folder / EXPOSURES / "done.jsonl").write_text("a line\n")
@@ -331,7 +329,7 @@ def test_volume_that_refuses_loses_nothing(tmp_path):
 
 @pytest.fixture
 def ports(tmp_path) -> Iterator[tuple[int, int]]:
-    """Those of a server that is ready, but not fresh: a plain one, and one that asks callers for a certificate."""
+    """Ports of a server that is ready but not fresh: one without TLS, one that requires client certificates."""
     tls = tls_pair(tmp_path / "tls", 30)
     checks = health.HealthServicer(experimental_non_blocking=True)
     checks.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -345,7 +343,7 @@ def ports(tmp_path) -> Iterator[tuple[int, int]]:
     server.stop(None).wait()
 
 
-def test_healthcheck_tells_by_its_exit_code(ports, tmp_path):
+def test_healthcheck_reports_by_its_exit_code(ports, tmp_path):
     plain, mutual = (f"127.0.0.1:{port}" for port in ports)
     certificate = ["--certificate", str(tmp_path / "tls" / "tls.crt"), "--name", "recsys.test"]
     assert healthcheck(plain) == (0, f"{plain}: SERVING")

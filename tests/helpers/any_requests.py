@@ -1,4 +1,4 @@
-"""Requests of every shape, whether the service takes or refuses them."""
+"""Hypothesis strategies of requests, valid and invalid."""
 
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb

@@ -1,4 +1,4 @@
-"""Asking a service, or what answers inside it, and reading its pages."""
+"""Functions that send requests to a service, or to its parts without a network, and read the responses."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def answered(
     top_sales: TopSales, now: int, user_id: str = "", *, is_urgent: bool = False, policy: str = "meta", **asked: object
 ) -> pb.GetTopSalesResponse:
-    """Ask for a page without a network, and read it from the wire."""
+    """Return a page that is answered without a network, decoded from its wire format."""
     answer = top_sales.answer(PageRequest(user_id, policy, **asked), now, "r-1", is_urgent)
     response = pb.GetTopSalesResponse.FromString(answer.written)
     assert [sale.rank for sale in response.sales] == list(range(1, len(answer.page.picks) + 1))
@@ -30,7 +30,7 @@ def shown(response: pb.GetTopSalesResponse) -> list[str]:
 
 
 def refusal_of(call: Callable[[], object]) -> RecsysError | None:
-    """Call, and return the error that the service raised on purpose, if it did."""
+    """Return the RecsysError that a call raises, or None."""
     try:
         call()
     except RecsysError as error:

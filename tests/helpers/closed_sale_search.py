@@ -1,6 +1,6 @@
-"""A search for a closed sale on a page: by every path that makes pages, at every edge of every window.
+"""A search for closed sales on pages: through every path that creates pages, at every edge of every sale's window.
 
-The oracle knows windows and withdrawals only.
+The oracle uses only windows and withdrawals.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ rules:
 
 
 class SteppingClock:
-    """Goes on by a step each time that it is read, as real clocks do while an answer is made."""
+    """A clock that advances by a step at each reading, as a real clock does while a request is answered."""
 
     def __init__(self, micros: int):
         self.micros = micros
@@ -40,7 +40,7 @@ class SteppingClock:
 
 
 class Shop:
-    """A service on random sales, and what may be shown: windows and withdrawals."""
+    """A service with random sales, and the oracle of which may be shown, from windows and withdrawals."""
 
     def __init__(self, folder: Path, night: RankedShop, policies: tuple[str, ...] = ("meta", "collaborative")):
         self.folder, self.night = folder, night
@@ -68,7 +68,7 @@ class Shop:
         return sorted(edge for edge in ends if edge is not None)
 
     def paths(self) -> Iterator[dict]:
-        """Every way to ask for a page."""
+        """Yield the fields of one request per path through the service."""
         ids = sorted(self.windows)
         users = ["", "stranger", self.night.users[0]]
         for user_id, policy in product(users, (*self.policies, "popularity")):
@@ -82,29 +82,31 @@ class Shop:
             yield {"user_id": user_id, "surface": "ruled", "session_sale_ids": ids[:2], "allowed_sale_ids": ids[:6]}
 
     def ask_all(self) -> None:
-        """Ask for a page by every path, alone and all in a batch."""
+        """Request a page through every path, one by one and all in a batch."""
         requests = [pb.GetTopSalesRequest(**{"n": N, **path}) for path in self.paths()]
         for request in requests:
-            begun = self.clock.micros
+            started_at = self.clock.micros
             response = pb.GetTopSalesResponse.FromString(self.service.servicer.GetTopSales(request, Call()))
-            self.check(request, response, begun)
-            assert all(self.may_be_shown(sale_id, self.clock.micros) for sale_id in shown(response)), "when it was sent"
-        begun = self.clock.micros
+            self.check(request, response, started_at)
+            assert all(self.may_be_shown(sale_id, self.clock.micros) for sale_id in shown(response)), (
+                "a sale had closed when the page was sent"
+            )
+        started_at = self.clock.micros
         for request, response in zip(requests, self.service.batch(requests), strict=True):
-            self.check(request, response, begun)
+            self.check(request, response, started_at)
 
-    def check(self, request: pb.GetTopSalesRequest, response: pb.GetTopSalesResponse, begun: int) -> None:
+    def check(self, request: pb.GetTopSalesRequest, response: pb.GetTopSalesResponse, started_at: int) -> None:
         now = response.answer_time.ToMicroseconds()
-        assert begun <= now <= self.clock.micros
+        assert started_at <= now <= self.clock.micros
         found = shown(response)
         assert [sale_id for sale_id in found if not self.may_be_shown(sale_id, now)] == [], request
         for sale in response.sales:
             assert sale.open_time.ToMicroseconds() <= now < sale.close_time.ToMicroseconds()
         allowed = set(request.allowed_sale_ids) or set(self.windows)
         asked_for = allowed - set(request.denied_sale_ids)
-        may = [sale_id for sale_id in asked_for if self.may_be_shown(sale_id, now)]
+        allowed_now = [sale_id for sale_id in asked_for if self.may_be_shown(sale_id, now)]
         if request.surface != "ruled":
-            assert len(found) == len(set(found)) == min(request.n, len(may)), request
+            assert len(found) == len(set(found)) == min(request.n, len(allowed_now)), request
         assert (response.shortfall_reason == "") == (len(found) == request.n)
 
     def close(self) -> None:
@@ -112,7 +114,7 @@ class Shop:
 
 
 def search_edges(shop: Shop) -> None:
-    """Ask by every path as sales are withdrawn, and at each edge of each window, and a microsecond to either side."""
+    """Request pages after withdrawals, and at each edge of each window, 1 microsecond before and 1 after it."""
     now = shop.night.ranker.scorer.horizon.as_of + HOUR
     shop.clock.step, shop.clock.micros = 0, now
     hidden, closed, *_ = (sale_id for sale_id in sorted(shop.windows) if shop.may_be_shown(sale_id, now))
@@ -128,9 +130,9 @@ def search_edges(shop: Shop) -> None:
 
 
 def search_steps(shop: Shop) -> None:
-    """Ask with a clock that steps over an edge between any two of its readings."""
-    for edge, step, before in product(shop.edges(), (1, 1000), range(4)):
-        shop.clock.step, shop.clock.micros = 0, edge - before * step - 1
+    """Request pages with a clock that passes an edge between any two of its readings."""
+    for edge, step, n_readings in product(shop.edges(), (1, 1000), range(4)):
+        shop.clock.step, shop.clock.micros = 0, edge - n_readings * step - 1
         for request in (
             {"user_id": ""},
             {"user_id": shop.night.users[0]},
@@ -141,7 +143,7 @@ def search_steps(shop: Shop) -> None:
             response = pb.GetTopSalesResponse.FromString(shop.service.servicer.GetTopSales(asked, Call()))
             shop.clock.step = 0
             assert all(shop.may_be_shown(sale_id, shop.clock.micros) for sale_id in shown(response))
-            shop.clock.micros = edge - before * step - 1
+            shop.clock.micros = edge - n_readings * step - 1
 
 
 def hide(shop: Shop, sale_id: str, until: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the project's files import, read from their text."""
+"""The imports of the project's files, parsed from their source."""
 
 import ast
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ SOURCES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((RO
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Name every module that a file imports, inside functions too, and what it imports from them."""
+    """Return the full names of all modules and objects that a file imports, including imports in functions."""
     return tuple(_imports(path))
 
 
 def importers(module: str, package: str = "") -> set[Path]:
-    """Return the files of a package that import a module or something in it."""
+    """Return the files of a package that import a module or anything in it."""
     return {
         path
         for path in SOURCES
@@ -42,11 +42,11 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def _file_of(name: str) -> Path | None:
-    """Return the file of a module, or of the module that a name is imported from; None where it is not ours."""
+    """Return the project's file that defines a module or name, or None if it is not in the project."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
-        place = Path(*parts[:length])
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
+        module = Path(*parts[:length])
+        for file in (module.with_suffix(".py"), module / "__init__.py"):
             if file in _KNOWN:
                 return file
     return None

@@ -1,4 +1,4 @@
-"""The classes of one process of the service, called without a network."""
+"""One process of the service in this process, called without a network."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from serving.telemetry.troubles import Troubles
 
 
 class Call:
-    """What a method asks of a gRPC context."""
+    """The parts of a gRPC context that the methods use."""
 
     def __init__(self, seconds_left: float | None = None):
         self._seconds_left = seconds_left
@@ -36,20 +36,20 @@ class Call:
 
 
 class InProcess:
-    """Polls when it is told to, and answers."""
+    """The service without a network; it polls snapshots and rules only when `poll` is called."""
 
     def __init__(self, folder: Path, clock: Clock, rules: Path | None = None, **changes: object):
         self.settings = ServingSettings(**{"workers": 1, **changes})
         self.clock = clock
         self.troubles, self.metrics = Troubles(), Metrics()
         self.store = FolderStore(folder / "snapshots", folder / "serving", clock)
-        kept = folder / RECORDED_EVENTS
+        events_folder = folder / RECORDED_EVENTS
         self.events = RecordLog[RecordedEvent](
-            kept, RECORDED_EVENTS, encode_event, durable=True, flush_seconds=0.02, timeout_seconds=0.5
+            events_folder, RECORDED_EVENTS, encode_event, durable=True, flush_seconds=0.02, timeout_seconds=0.5
         )
         self.events.start()
         self.rules = RulesWatcher(rules, self.troubles)
-        self.watcher = SnapshotWatcher(self.store, self._prepared, self.rules.put_in_force, self.troubles, lambda: None)
+        self.watcher = SnapshotWatcher(self.store, self._prepare, self.rules.put_in_force, self.troubles, lambda: None)
         self.servicer = RecommendationsServicer(
             self.settings,
             self.watcher.served,
@@ -90,7 +90,7 @@ class InProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _prepared(self, snapshot: Snapshot) -> TopSales:
+    def _prepare(self, snapshot: Snapshot) -> TopSales:
         return self.rules.put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn))
 
     def _status(self) -> Status:
@@ -98,6 +98,6 @@ class InProcess:
 
 
 def timestamp(micros: int) -> Timestamp:
-    found = Timestamp()
-    found.FromMicroseconds(micros)
-    return found
+    result = Timestamp()
+    result.FromMicroseconds(micros)
+    return result

@@ -1,4 +1,4 @@
-"""Pages of a backtest, written by hand."""
+"""Small tables of pages of a backtest."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from tests.helpers.shops import AS_OF
 
 
 def row(policy: str, user: str, ranks: list[int], bought: list[int], *, day: int = 0, **others) -> dict:
-    """A row of table `page_metrics`; by default nothing is known of the user and nothing shown."""
+    """Return a row of table `page_metrics`; by default the user has no known events and no sale is shown."""
     page = {"as_of": AS_OF + day * DAY, "user_id": user, "policy": policy, "bought": bought, "ranks": ranks}
     return {**page, "known_events": 0, "shown": [], **ranking_metrics(pd.Series(ranks).to_numpy()), **others}
 

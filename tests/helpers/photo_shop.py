@@ -1,4 +1,4 @@
-"""A small shop with photos that its tagger has seen before: what they show is given, so that no network runs."""
+"""A small shop whose photos are already tagged: their tags are given, so no network runs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,46 +22,46 @@ KINDS = {
 Photo = tuple[str, int, str]
 """Sale, position, file name."""
 Shown = Mapping[str, float] | str | None
-"""Tags with probabilities, or why a photo was set aside; None where the file is missing."""
+"""Tags with probabilities, or the reason why a photo was rejected; None if the file is missing."""
 _IMAGES = pa.schema([("sale_id", pa.string()), ("image_uri", pa.string()), ("position", pa.int32())])
 
 
 class PhotoShop(SmallShop):
-    """A shop with photos below a folder; a photo's content is its name."""
+    """A shop with photos in a folder; the content of each file is its name."""
 
     def raw_settings(self, **changes: Any) -> dict[str, Any]:
-        """Return the settings with the table of photos; four themes."""
+        """Return the settings, with the table of photos and four themes."""
         images = {"root": str(self.folder / "pictures"), "themes": {"themes": 4}, "tagging": {"engine": "process"}}
         settings = {"images": images, **super().raw_settings(**changes)}
         settings["source"]["raw"]["raw_sale_images"] = {"path": str(self.folder / "raw/sale_images.parquet")}
         return settings
 
     def write_photos(self, photos: Iterable[Photo], shown: Mapping[str, Shown]) -> "PhotoShop":
-        """Write the raw table of photos, the photos, and what the tagger found on them."""
+        """Write the raw table of photos, the photo files, and their tags in the store."""
         (self.folder / "pictures").mkdir(exist_ok=True)
         rows = [{"sale_id": sale, "image_uri": name, "position": position} for sale, position, name in photos]
         pq.write_table(pa.Table.from_pylist(rows, _IMAGES), self.folder / "raw/sale_images.parquet")
         self.write_sql("sale_images", "select * from {raw_sale_images}")
-        for name, what in shown.items():
-            if what is not None:
+        for name, content in shown.items():
+            if content is not None:
                 (self.folder / "pictures" / name).write_text(name)
-        tagged = [_tagged(name, what) for name, what in shown.items() if what is not None]
+        tagged = [_tagged(name, content) for name, content in shown.items() if content is not None]
         with tag_store(night(self.settings())).new_tags() as folder:
             pq.write_table(pa.Table.from_pylist(tagged, TAGGED), folder / "part.parquet")
         return self
 
 
-def _tagged(name: str, what: Mapping[str, float] | str) -> dict[str, Any]:
-    found: dict[str, Any] = {"image_hash": content_hash(name.encode())}
-    if isinstance(what, str):
-        return found | {"reason": what, "detail": f"{name} is {what}"}
-    return found | {"tags": list(what), "probabilities": list(what.values()), "embedding": [1.0, 2.0]}
+def _tagged(name: str, content: Mapping[str, float] | str) -> dict[str, Any]:
+    row: dict[str, Any] = {"image_hash": content_hash(name.encode())}
+    if isinstance(content, str):
+        return row | {"reason": content, "detail": f"{name} is {content}"}
+    return row | {"tags": list(content), "probabilities": list(content.values()), "embedding": [1.0, 2.0]}
 
 
 def random_photos(sales: Iterable[Row], seed: int = 0) -> tuple[list[Photo], dict[str, Shown]]:
-    """Draw photos: one to four a sale, of one kind mostly, none for one sale in eight; some stand with two sales."""
+    """Draw one to four photos per sale, mostly of one kind; 1 sale in 8 has none, some photos have two sales."""
     rng = np.random.default_rng(seed)
-    pool = {f"{kind}-{number}.jpg": _draw(rng, kind) for kind in KINDS for number in range(12)}
+    pool = {f"{kind}-{number}.jpg": _random_tags(rng, kind) for kind in KINDS for number in range(12)}
     photos = []
     for number, row in enumerate(sorted(sales, key=lambda each: str(each["sale_id"]))):
         if number % 8 != 5:
@@ -71,8 +71,8 @@ def random_photos(sales: Iterable[Row], seed: int = 0) -> tuple[list[Photo], dic
     return photos, pool
 
 
-def _draw(rng: np.random.Generator, kind: str) -> dict[str, float]:
-    """Tags of a kind, and one of another."""
+def _random_tags(rng: np.random.Generator, kind: str) -> dict[str, float]:
+    """Draw probabilities of the tags of a kind, and of one tag of another kind."""
     other = str(rng.choice([tag for each in KINDS if each != kind for tag in KINDS[each]]))
     tags = {**dict(zip(KINDS[kind], rng.uniform(0.1, 0.3, 3), strict=True)), other: float(rng.uniform(0.01, 0.1))}
     return {tag: float(share) for tag, share in sorted(tags.items(), key=lambda each: -each[1])}

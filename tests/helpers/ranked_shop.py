@@ -1,4 +1,4 @@
-"""A shop that can rank sessions: its snapshots carry a ranker fitted to some users, and their histories."""
+"""A shop whose snapshots contain a fitted ranker and users' histories, so that sessions can be ranked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from tests.helpers.shops import AS_OF, HISTORY, ShopData, fitted_ranker, history
 RECOMMENDERS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5), without=("content_text",))
 RANKINGS = RankingSettings(kept=10, policies=("meta", "collaborative"))
 Session = Sequence[tuple[str, bool]]
-"""Sale ids, and whether each was a purchase."""
+"""Sale ids, and whether each event was a purchase."""
 
 
 @dataclass(frozen=True)
 class RankedShop:
-    """What the night knew, and the files of its ranker."""
+    """The data of a night, its ranker, and the ranker's files."""
 
     data: ShopData
     ranker: Ranker
@@ -37,7 +37,7 @@ class RankedShop:
 
     @classmethod
     def made(cls, files: Path, seed: int = 4, n_users: int = 23, n_sales: int = 40) -> "RankedShop":
-        """Fit a ranker to a random shop, and write it into a new folder."""
+        """Fit a ranker to a random shop, and write it to a new folder."""
         data = with_photos(random_shop(seed, n_users, n_sales, n_events=25 * n_users))
         ranker = fitted_ranker(data, RECOMMENDERS)
         files.mkdir()
@@ -51,12 +51,12 @@ class RankedShop:
 
     @property
     def users(self) -> list[str]:
-        """Those of whom the night knew an event."""
+        """The users with at least one event known to the night."""
         known = np.diff(self.data.histories().offsets)
         return [user for user, n_events in zip(self.data.block.user_ids.to_pylist(), known, strict=True) if n_events]
 
     def write(self, root: Path, fingerprint: str = "00000000", **changes: object) -> str:
-        """Rank the users as the night does, and write a snapshot; its segments are halves of the popular sales."""
+        """Rank the users as the night does and write a snapshot; its one segment has every second popular sale."""
         horizon = self.ranker.scorer.horizon
         popular = self.ranker.shared_ranking("popularity", len(self.data.catalogue))
         contents = SnapshotContents(
@@ -77,7 +77,7 @@ class RankedShop:
         return write_snapshot(root, contents, [self._rankings()])
 
     def scores(self, user_id: str, session: Session = (), policy: str = "meta") -> NDArray[np.float32]:
-        """Score all sales of the horizon for a user and his session, by what the night fitted: the oracle."""
+        """Return the oracle's scores of all sales of the horizon for a user and their session, by the fitted ranker."""
         position = self.data.catalogue.position
         known = self.data.block.user_ids.to_pylist()
         if user_id in known:

@@ -1,4 +1,4 @@
-"""Half requests: what a client sends that begins well, and then does nothing."""
+"""Incomplete HTTP/2 requests, of clients that stop sending or reading."""
 
 import socket
 import struct
@@ -17,7 +17,7 @@ def opened(target: str) -> socket.socket:
 
 
 def half_request(target: str, method: str) -> socket.socket:
-    """Send the headers of a request, and the beginning of its message."""
+    """Send the headers of a request and the beginning of its message."""
     connection = opened(target)
     message = struct.pack(">BI", 0, 1000) + b"x" * 10
     connection.sendall(PREFACE + _frame(_SETTINGS, 0, 0, b"") + _headers(target, method) + _frame(_DATA, 0, 1, message))
@@ -25,7 +25,7 @@ def half_request(target: str, method: str) -> socket.socket:
 
 
 def unread_request(target: str, method: str, message: bytes) -> socket.socket:
-    """Send a whole request, and allow the server to send no byte of its answer."""
+    """Send a whole request with a flow-control window of 0, so that the server cannot send its answer."""
     connection = opened(target)
     no_window = _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW, 0))
     data = _frame(_DATA, _END_STREAM, 1, struct.pack(">BI", 0, len(message)) + message)
@@ -34,7 +34,7 @@ def unread_request(target: str, method: str, message: bytes) -> socket.socket:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Tell whether the server has hung up; what it sent is thrown away."""
+    """Return whether the server has closed the connection; received data is discarded."""
     connection.settimeout(0.01)
     with suppress(TimeoutError):
         while connection.recv(1 << 16):
@@ -56,7 +56,7 @@ def _headers(target: str, method: str) -> bytes:
 
 
 def _field(name: str, value: str) -> bytes:
-    """A literal field without indexing, RFC 7541, section 6.2.2; of at most 126 bytes each."""
+    """Return a literal header field without indexing, RFC 7541, section 6.2.2; name and value up to 126 bytes each."""
     return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 

@@ -1,4 +1,4 @@
-"""A report's page, taken apart."""
+"""Functions that parse the page of a backtest report."""
 
 import re
 from html.parser import HTMLParser
@@ -11,7 +11,7 @@ from tests.helpers.results_of_a_shop import result
 
 
 class Texts(HTMLParser):
-    """What a page says outside of its plots, element by element, and which tags it has."""
+    """The texts of a page's elements outside of its plots, and the names of its tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class Texts(HTMLParser):
 
 
 def report(tmp_path: Path, **changed: Any) -> str:
-    """The page of a whole result in which some parts are others; None takes a part away."""
-    found = {key: value for key, value in (result() | changed).items() if value is not None}
-    write_report(found, tmp_path / "report.html", PhotoFiles(str(tmp_path)))
+    """Return the page of the complete result with some parts changed; None removes a part."""
+    changed_result = {key: value for key, value in (result() | changed).items() if value is not None}
+    write_report(changed_result, tmp_path / "report.html", PhotoFiles(str(tmp_path)))
     return (tmp_path / "report.html").read_text("utf-8")
 
 
@@ -45,7 +45,7 @@ def columns(page: str, caption: str) -> list[str]:
 
 
 def rows(page: str, caption: str) -> list[list[str]]:
-    """The body of the table under a caption, cell by cell."""
+    """Return the cells of the body of the table with a caption."""
     pattern = rf"<(?:caption|summary)>{re.escape(caption)}</.*?<tbody>(.*?)</tbody>"
     body = re.search(pattern, page, flags=re.DOTALL)[1]
     lines = re.findall(r"<tr>(.*?)</tr>", body, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""A Redis server of a test's own, that it may stop, freeze and start again."""
+"""A Redis server for one test, which can stop, freeze and restart it."""
 
 import shutil
 import signal
@@ -13,7 +13,7 @@ from tests.helpers.real_service import PATIENCE, wait_until
 
 
 class RealRedis:
-    """Keeps nothing on disk: after a restart it is empty."""
+    """A Redis server without persistence: empty after a restart."""
 
     def __init__(self, folder: Path):
         program = shutil.which("redis-server")
@@ -32,20 +32,20 @@ class RealRedis:
         return self
 
     def kill(self) -> None:
-        """Kill it, frozen or not."""
+        """Kill the process, even if it is frozen."""
         self._process.kill()
         self._process.wait(PATIENCE)
 
     def freeze(self) -> None:
-        """Let it take connections, and answer nobody."""
+        """Suspend the process: connections are accepted, but not answered."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         self._process.send_signal(signal.SIGCONT)
 
     def connection(self) -> redis.Redis:
-        """Connect as somebody else would."""
+        """Return a connection of another client."""
         return redis.Redis.from_url(self.url)
 
     def _answers(self) -> bool:

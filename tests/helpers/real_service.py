@@ -1,4 +1,4 @@
-"""The service as real processes, load on it, and what it left on disk: for tests that kill something."""
+"""The service as real processes, a load generator, and readers of its files, for tests that kill processes."""
 
 import json
 import os
@@ -36,11 +36,11 @@ except RecsysError as error:
     sys.exit(f"{{type(error).__name__}}: {{error}}")
 """
 PATIENCE = 60.0
-"""Seconds that a busy machine may take for what an idle one does at once."""
+"""Timeout in seconds; long, because a busy machine can be slow."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait for what happens elsewhere."""
+    """Wait until a condition holds; fail after some seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not reached within {seconds} s"
@@ -48,19 +48,19 @@ def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> No
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
+    """Return free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
 
 
 class RealService:
-    """A parent and its workers, in a process group of their own.
+    """A parent process and its workers, in their own process group.
 
     Args:
-        folder: The shop's.
+        folder: The shop's folder.
         first: Code that runs before the service.
-        settings: Other than those of a quick service with a replayed clock on free ports.
+        settings: Changes to the default settings: free ports, a replayed clock, short polling intervals.
     """
 
     def __init__(self, folder: Path, first: str = "", **settings: object):
@@ -73,7 +73,7 @@ class RealService:
         self._folder, self._first = folder, first
 
     def start(self) -> "RealService":
-        """Start the parent."""
+        """Start the parent process."""
         command = [sys.executable, "-c", SERVE.format(first=self._first), self.settings.model_dump_json()]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with self.log_file.open("ab") as log:
@@ -95,32 +95,32 @@ class RealService:
         return []
 
     def listening(self) -> list[int]:
-        """Return those of the workers that answer."""
+        """Return the process ids of the workers that listen."""
         log = self.log()
         return [worker for worker in self.workers() if re.search(rf"\b{worker}\b.*listening on", log)]
 
     def log(self) -> str:
-        """Return all that the service wrote."""
+        """Return the content of the service's log."""
         return self.log_file.read_text()
 
     def complaints(self) -> list[str]:
-        """Return the lines of the log that are no mere news."""
-        expected = "files/ranker is missing"  # small snapshots carry none
+        """Return the log lines above level INFO, without expected ones."""
+        expected = "files/ranker is missing"  # small snapshots have no ranker
         return [line for line in self.log().splitlines() if " INFO " not in line and expected not in line]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask the parent to end, and return its exit code."""
+        """Send a signal to the parent, wait for its end, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
     def kill_all(self) -> None:
-        """Kill the parent and every worker it ever had."""
+        """Kill the parent and all workers, also those of killed parents."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     def members(self) -> list[psutil.Process]:
-        """Return the processes that there are of the service, whoever their parent is."""
+        """Return the running processes of the service's process group, whatever their parent."""
         with_ids = ((process, _group_of(process)) for process in psutil.process_iter())
         return [process for process, group in with_ids if group == self.process.pid]
 
@@ -131,12 +131,12 @@ class RealService:
         self.kill_all()
 
     def client(self) -> Client:
-        """Connect."""
+        """Return a client of the service."""
         return Client(self.target, deadline=PATIENCE, admin_target=self.admin_target)
 
 
 def lives(process: psutil.Process) -> bool:
-    """Tell whether a process has not ended; one that nobody waited for yet has."""
+    """Return whether a process is running; a zombie is not."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -151,13 +151,13 @@ def _group_of(process: psutil.Process) -> int | None:
 class Answer(NamedTuple):
     user_id: str
     began: float
-    """By the monotonic clock, and so is `ended`."""
+    """By the monotonic clock, as is `ended`."""
     ended: float
     page: pb.GetTopSalesResponse
 
 
 class Load:
-    """Asks for pages from some threads, each on a connection of its own, until it fails or its context ends."""
+    """Requests pages in several threads, each with its own connection, until a failure or the end of the context."""
 
     def __init__(self, target: str, users: Sequence[str] = ("ann", "bob", "nobody"), threads: int = 4):
         self.answers: list[Answer] = []
@@ -177,21 +177,21 @@ class Load:
             thread.join()
 
     def wait_for(self, count: int) -> None:
-        """Wait for so many more answers."""
+        """Wait for `count` more answers."""
         wanted = len(self.answers) + count
         wait_until(lambda: len(self.answers) >= wanted or self.failures)
 
     def saw(self, snapshot: str, count: int) -> bool:
-        """Tell whether the last so many answers came from a snapshot, or nobody asks any more."""
+        """Return whether the last `count` answers came from a snapshot, or a request has failed."""
         latest = self.answers[-count:]
         return bool(self.failures) or all(answer.page.snapshot == snapshot for answer in latest)
 
     def wait_for_the_end(self) -> None:
-        """Wait until nobody asks any more."""
+        """Wait until all threads have ended."""
         wait_until(lambda: not any(thread.is_alive() for thread in self._threads))
 
     def pages(self) -> dict[str, set[tuple[str, ...]]]:
-        """Return which pages each user saw."""
+        """Return the set of pages that each user saw."""
         seen: dict[str, set[tuple[str, ...]]] = {}
         for answer in self.answers:
             seen.setdefault(answer.user_id, set()).add(shown(answer.page))
@@ -216,7 +216,7 @@ def shown(page: pb.GetTopSalesResponse) -> tuple[str, ...]:
 
 
 def exposed(folder: Path) -> Iterator[dict]:
-    """Read the exposures of a shop, those of killed processes too, whose last line may be torn."""
+    """Yield the exposures of a shop, including those of killed processes, whose last line may be incomplete."""
     for file in (folder / EXPOSURES).iterdir():
         for line in file.read_text().splitlines(keepends=True):
             if line.endswith("\n"):

@@ -1,4 +1,4 @@
-"""Results to be reported: every figure is another one, so that none can stand for another."""
+"""Results of experiments for tests of reports; all numbers are distinct, so that a mix-up is detected."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -99,7 +99,7 @@ HEALTH = HealthResult(
 
 
 def result(**changes: Any) -> Result:
-    whole = Result(
+    complete = Result(
         experiment="image-themes",
         phase=2,
         type="ab",
@@ -119,7 +119,7 @@ def result(**changes: Any) -> Result:
         daily=LOOKS,
         triggered=Triggered(0.617, {"control": 3101, "themes": 3089}, (replace(PURCHASES, control_value=0.777),)),
     )
-    return replace(whole, **changes)
+    return replace(complete, **changes)
 
 
 def invalid() -> Result:
@@ -134,12 +134,12 @@ def interleaved(difference: Difference | None = PREFERENCE) -> Result:
 
 
 def untold() -> Result:
-    """Nobody came, and nothing can be told."""
-    nobody = HealthResult({"control": 0, "themes": 0}, None, 0, 0.0, {}, {}, {}, {}, 0, 0)
+    """Return the result of an experiment without users, in which nothing can be estimated."""
+    no_users = HealthResult({"control": 0, "themes": 0}, None, 0, 0.0, {}, {}, {}, {}, 0, 0)
     window = replace(result().window, last_day=None, ended=False)
     unknown = replace(UNKNOWN, variant_value=None, control_users=0, variant_users=0, role="primary")
     return result(
-        health=nobody,
+        health=no_users,
         window=window,
         verdict=Verdict("running", ("0 users so far.",)),
         comparisons=(unknown,),

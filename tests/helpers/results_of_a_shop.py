@@ -1,4 +1,4 @@
-"""The result of a backtest as the job writes it, with every part; covers of its sales."""
+"""A complete result of a backtest in the format of the job, and cover photos of its sales."""
 
 from itertools import combinations
 from pathlib import Path
@@ -25,8 +25,8 @@ COUNTRIES, CATEGORIES = ("Italy", "France", "Greece", "Morocco", "Austria"), ("c
 N_SALES, N_COVERS = 40, 25
 
 
-def estimate(value: float, half: float) -> dict[str, float]:
-    return {"value": value, "low": value - half, "high": value + 1.1 * half}
+def estimate(value: float, half_width: float) -> dict[str, float]:
+    return {"value": value, "low": value - half_width, "high": value + 1.1 * half_width}
 
 
 def result() -> dict[str, Any]:
@@ -41,7 +41,9 @@ def result() -> dict[str, Any]:
             f"{one} - {other}": estimate(NDCG[one] - NDCG[other], 0.0033) for one, other in combinations(NDCG, 2)
         },
         "oracle": {"ndcg@10": estimate(0.3012, 0.0074), "share": estimate(0.7115, 0.0221)},
-        "ablation": [ablated(name, place, ndcg) for place, (name, (_, _, _, ndcg)) in enumerate(FEATURES.items())],
+        "ablation": [
+            ablated(name, position, ndcg) for position, (name, (_, _, _, ndcg)) in enumerate(FEATURES.items())
+        ],
         "learning_curve": [
             {"days": days, "examples": 610 * days, "ndcg@10": estimate(0.217 - 0.022 / days**0.6, 0.0061)}
             for days in (1, 3, 7, 14, 28)
@@ -50,8 +52,8 @@ def result() -> dict[str, Any]:
         "slice_metrics": {title: "ndcg@10" if title == "history length" else "recall@10" for title in slices()},
         "calibration": calibration(),
         "coefficients": [
-            {"feature": name, "words": words, "first": first, "again": again}
-            for name, (words, first, again, _) in FEATURES.items()
+            {"feature": name, "words": words, "first": first, "again": repeat}
+            for name, (words, first, repeat, _) in FEATURES.items()
         ],
         "training": {
             "meta": {"seconds": 0.84, "examples": 17_080},
@@ -93,14 +95,15 @@ def measured(name: str, ndcg: float) -> dict[str, Any]:
     return row | ({"auc": 0.8312, "log_loss": 0.02114, "calibration": 1.07} if name == "meta" else {})
 
 
-def differences(value: float, half: float) -> dict[str, Any]:
+def differences(value: float, half_width: float) -> dict[str, Any]:
     return {
-        metric: estimate(value * scale, half) for metric, scale in (("ndcg@10", 1), ("recall@10", 1.6), ("mrr", 0.8))
+        metric: estimate(value * scale, half_width)
+        for metric, scale in (("ndcg@10", 1), ("recall@10", 1.6), ("mrr", 0.8))
     }
 
 
-def ablated(name: str, place: int, ndcg: float) -> dict[str, Any]:
-    removed = (0.0061, 0.0212, 0.0044, 0.0003, 0.0113, 0.0305, 0.0091, 0.0011, 0.0023)[place]
+def ablated(name: str, position: int, ndcg: float) -> dict[str, Any]:
+    removed = (0.0061, 0.0212, 0.0044, 0.0003, 0.0113, 0.0305, 0.0091, 0.0011, 0.0023)[position]
     return {
         "feature": name,
         "alone": estimate(ndcg, 0.0067),
@@ -129,31 +132,31 @@ def sliced(
         {
             "name": name,
             counted: count,
-            "policies": {p: estimate(max(0.01, NDCG[p] + start + 0.025 * place), 0.3 / count**0.5) for p in shown},
+            "policies": {p: estimate(max(0.01, NDCG[p] + start + 0.025 * position), 0.3 / count**0.5) for p in shown},
         }
-        for place, (name, count) in enumerate(zip(names, counts, strict=True))
+        for position, (name, count) in enumerate(zip(names, counts, strict=True))
     ]
 
 
 def calibration() -> list[dict[str, Any]]:
     predicted = (0.0004, 0.0009, 0.0016, 0.0026, 0.0041, 0.0065, 0.0102, 0.0171, 0.0323, 0.0912)
-    off = (0.0, 0.6, 1.4, 0.9, 1.1, 0.95, 1.04, 0.97, 0.91, 0.88)
+    ratios = (0.0, 0.6, 1.4, 0.9, 1.1, 0.95, 1.04, 0.97, 0.91, 0.88)
     sales = 40_000.0
     return [
         {
             "predicted": p,
-            "made": p * factor,
-            "low": max(0.0, p * factor - 2 * (p * factor / sales) ** 0.5),
-            "high": p * factor + 2 * (max(p * factor, 1e-5) / sales) ** 0.5,
-            "purchases": round(p * factor * sales),
+            "made": p * ratio,
+            "low": max(0.0, p * ratio - 2 * (p * ratio / sales) ** 0.5),
+            "high": p * ratio + 2 * (max(p * ratio, 1e-5) / sales) ** 0.5,
+            "purchases": round(p * ratio * sales),
             "sales": sales,
         }
-        for p, factor in zip(predicted, off, strict=True)
+        for p, ratio in zip(predicted, ratios, strict=True)
     ]
 
 
 def example(number: int) -> dict[str, Any]:
-    sales = [f"sale-{(7 * number + 3 * place) % N_SALES}" for place in range(30)]
+    sales = [f"sale-{(7 * number + 3 * position) % N_SALES}" for position in range(30)]
     bought = [sales[2], *([sales[9]] if number % 3 == 0 else [])]
     return {
         "user_id": f"user-{100 + number}",
@@ -170,13 +173,15 @@ def sale(number: int) -> dict[str, Any]:
     title = ("Quiet house by the harbour", "Grand hotel, two nights with breakfast", "Spa week", "Old town loft")[
         number % 4
     ]
-    told = {
+    values = {
         "title": f"{title} {number}",
         "country": COUNTRIES[number % 5],
         "category": CATEGORIES[number % 4],
         "price": 79.0 + 13 * number,
     }
-    return told | ({"cover": f"photos/{number}.jpg"} if number < N_COVERS + 3 else {})  # three are missing
+    return values | (
+        {"cover": f"photos/{number}.jpg"} if number < N_COVERS + 3 else {}
+    )  # three of the files are missing
 
 
 def write_covers(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pages that are easy to write down: sale i1 is in Italy, s2 in Spain, f3 in France, x4 nowhere."""
+"""Pages in short notation: sale i1 is in Italy, s2 in Spain, f3 in France, and x4 has no country."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def sale(sale_id: str, hours_open: float = 30, **values: Any) -> SnapshotSale:
 
 
 def rule_set(*rules: Mapping[str, Any]) -> RuleSet:
-    """Rules named by their kind where they have no name."""
+    """Return rules; a rule without a name is named after its kind."""
     return RuleSet.model_validate({"schema_version": 1, "rules": [{"name": rule["kind"], **rule} for rule in rules]})
 
 
@@ -33,7 +33,7 @@ def arranged(
     attributes: Mapping[str, str] | None = None,
     now: datetime = NOW,
 ) -> ArrangedPage:
-    """Arrange a page; `unranked` sales are open but no candidates, `closed` ones are not open."""
+    """Arrange a page; `unranked` sales are open but not ranked, `closed` sales are not open."""
     sales = [sale(each) for each in ranked.split()] if isinstance(ranked, str) else list(ranked)
     n_ranked = len(sales)
     sales += [sale(each) for each in [*unranked.split(), *closed.split()]]
@@ -43,6 +43,6 @@ def arranged(
 
 
 def shown(page: ArrangedPage, ranked: str, more: str = "") -> str:
-    """The page as text."""
+    """Return the page as text."""
     sale_ids = [*ranked.split(), *more.split()]
     return " ".join(sale_ids[position] for position in page.sales)

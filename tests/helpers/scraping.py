@@ -1,4 +1,4 @@
-"""What a Prometheus server would read."""
+"""The service's metrics as Prometheus reads them."""
 
 from urllib.request import urlopen
 
@@ -18,5 +18,5 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
 
 
 def answers(samples: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
-    """Return the pages by fallback level and policy."""
+    """Return the number of pages by fallback level and policy."""
     return {key[1:3]: value for key, value in samples.items() if key[0] == "recsys_answers_total"}

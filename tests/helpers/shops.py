@@ -69,7 +69,7 @@ _SALE_THEMES = pa.schema([("sale_id", pa.string()), ("theme", pa.string()), ("we
 
 @dataclass(frozen=True)
 class ShopData:
-    """A shop as the rows it was made of, as tables for SQL and as arrays for the fast path."""
+    """A shop as rows, as tables for SQL, and as arrays for the fast implementation."""
 
     sale_rows: list[dict]
     event_rows: list[dict]
@@ -92,7 +92,7 @@ class ShopData:
 
 
 def instant(days: float) -> int:
-    """Return so many days after AS_OF, microseconds."""
+    """Return the instant some days after AS_OF, microseconds."""
     return AS_OF + round(days * DAY)
 
 
@@ -106,7 +106,7 @@ def sale(
     price: float | None = None,
     **attributes: str | None,
 ) -> dict:
-    """Make a row of `sales`; instants in days after AS_OF."""
+    """Return a row of `sales`; instants are in days after AS_OF."""
     return {
         "sale_id": sale_id,
         "opens_at": instant(opens),
@@ -119,7 +119,7 @@ def sale(
 
 
 def visit(user_id: str, sale_id: str, day: float, recorded: float | None = None, kind: str = "visit") -> dict:
-    """Make a row of `events`; instants in days after AS_OF."""
+    """Return a row of `events`; instants are in days after AS_OF."""
     return {
         "user_id": user_id,
         "sale_id": sale_id,
@@ -131,12 +131,12 @@ def visit(user_id: str, sale_id: str, day: float, recorded: float | None = None,
 
 
 def purchase(user_id: str, sale_id: str, day: float, recorded: float | None = None) -> dict:
-    """Make a row of `events`; instants in days after AS_OF."""
+    """Return a row of `events`; instants are in days after AS_OF."""
     return visit(user_id, sale_id, day, recorded, "purchase")
 
 
 def make_shop(sales: list[dict], events: list[dict], users: Sequence[str] = ()) -> ShopData:
-    """Make a shop of rows; `users` are in its block even without an event."""
+    """Return a shop with the given rows; `users` are in its block even without an event."""
     catalogue = Catalogue.from_table(pa.Table.from_pylist(sales, schema=_SALES))
     histories: dict[str, list[tuple[int, int, bool, int]]] = {user: [] for user in users}
     for row in events:
@@ -157,9 +157,9 @@ def make_shop(sales: list[dict], events: list[dict], users: Sequence[str] = ()) 
 
 
 def with_photos(shop: ShopData, n_themes: int = 5) -> ShopData:
-    """Hang photos into a shop: what a sale shows depends on its id alone, one in six has none.
+    """Return a shop with photos: those of a sale depend only on its id, and one sale in six has none.
 
-    A photo shows some of the themes; one in ten could not be tagged.
+    A photo shows some of the themes; one photo in ten could not be tagged.
     """
     photos = [_random_photos(sale_id, n_themes) for sale_id in shop.catalogue.sale_ids]
     first = np.cumsum([0, *map(len, photos)])
@@ -172,25 +172,25 @@ def with_photos(shop: ShopData, n_themes: int = 5) -> ShopData:
 
 
 SALES_OF_TWO_COUNTRIES = [
-    sale("a", -9, -2, country="FR"),  # closed: tells the taste of those who saw it
+    sale("a", -9, -2, country="FR"),  # closed: its visits show the users' taste
     sale("b", country="FR", category="spa"),
     sale("c", country="IT"),
     sale("d", 0.5, 3, country="FR"),  # opens tomorrow
     sale("e"),
-    sale("f", 1.5, 3, category="spa", country="IT"),  # opens after the horizon: not known yet
+    sale("f", 1.5, 3, category="spa", country="IT"),  # opens after the horizon: unknown to the night
 ]
 
 CALIBRATION = Calibration([-60.0, -4.0, -1.0, 60.0], [-90.0, -3.5, -2.0, 20.0])
-"""What no model of a test should do without: a curve that moves and bends."""
+"""A calibration that is neither the identity nor a straight line, for all models of tests."""
 
 
 def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) -> Ranker:
-    """Fit every recommender to all users of a shop, under a meta-model that weighs each, some negatively."""
+    """Fit every recommender to all users of a shop; the meta-model has random coefficients, some negative."""
     horizon, known = shop.horizon(), shop.histories()
     everything = recommenders(settings, shop.catalogue)
     models = [each.fit(each.count(known, horizon), horizon) for each in everything]
     means, scales, coefficients, again = np.random.default_rng(0).normal(size=(4, len(everything)))
-    means *= 0.2  # else what a feature adds on average decides every reason
+    means *= 0.2  # with larger means, they would determine every reason
     names = [each.name for each in everything]
     of_both = list(coefficients), -3.0, Weights(list(again), -1.0)
     meta_model = LogisticModel(names, list(means), list(np.abs(scales) + 0.5), *of_both, CALIBRATION)
@@ -199,7 +199,7 @@ def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) 
 
 
 def log_odds_one_by_one(scorer: Scorer, model: MetaModel, known: Histories) -> np.ndarray:
-    """Return the log-odds of each sale of the horizon for a single user, summed in plain Python."""
+    """Return the log-odds of each sale of the horizon for one user, summed in plain Python."""
     bought = {int(sale) for sale, is_purchase in zip(known.sales, known.purchases, strict=True) if is_purchase}
     features = [np.broadcast_to(each, (1, len(scorer.horizon)))[0] for each in scorer.features(known)]
     found = []
@@ -213,7 +213,7 @@ def log_odds_one_by_one(scorer: Scorer, model: MetaModel, known: Histories) -> n
 
 
 def history_of(shop: ShopData, row: int) -> Histories:
-    """Return what is known of one user."""
+    """Return the history of one user as of AS_OF."""
     return shop.block.take(np.array([row])).as_of(AS_OF, HISTORY)
 
 
@@ -226,7 +226,7 @@ def _random_photos(sale_id: str, n_themes: int) -> np.ndarray:
 
 
 def write_photos(folder: Path, catalogue: Catalogue) -> None:
-    """Write a catalogue's gallery as `build_themes` leaves it in a run's folder."""
+    """Write a catalogue's gallery in the format of `build_themes` to a run's folder."""
     gallery = catalogue.gallery
     assert gallery is not None
     names = gallery.theme_names
@@ -251,15 +251,15 @@ def write_photos(folder: Path, catalogue: Catalogue) -> None:
 
 
 def random_shop(seed: int, n_users: int = 23, n_sales: int = 14, n_events: int = 400) -> ShopData:
-    """Make a shop with all that is hard.
+    """Return a random shop with many edge cases.
 
-    Events come twice, late, too old and after AS_OF; sales without price or attributes; the last user has no event.
-    Heavy users come first and popular sales last, so that no pattern is symmetric.
+    Some events are duplicates, recorded late, too old or after AS_OF; some sales have no price or attributes; the last
+    user has no event. The most active users are first and the most popular sales last, so that no pattern is symmetric.
     """
     rng = np.random.default_rng(seed)
     sale_ids = rng.permutation([f"s{number:02d}" for number in range(n_sales)])
     sales = [_random_sale(rng, sale_id) for sale_id in sale_ids]
-    sales[0] |= {"opens_at": instant(-2), "closes_at": instant(0.5)}  # one is surely open
+    sales[0] |= {"opens_at": instant(-2), "closes_at": instant(0.5)}  # at least one sale is open
     events = [_random_event(rng, sorted(sale_ids), n_users - 1) for _ in range(n_events)]
     return make_shop(sales, events, users=[f"u{number:02d}" for number in range(n_users)])
 
@@ -285,6 +285,6 @@ def _random_event(rng: np.random.Generator, sale_ids: list[str], n_users: int) -
     chosen = sale_ids[len(sale_ids) - 1 - min(int(rng.exponential(len(sale_ids) / 3)), len(sale_ids) - 1)]
     day = float(rng.choice([-1, -3, -15, -60, 1])) * rng.random() + float(rng.choice([0, 0, 0, -40]))
     if rng.random() < 0.1:
-        day = float(round(day))  # at as_of itself, or at the same instant as another
+        day = float(round(day))  # at as_of itself, or at the same instant as another event
     recorded = day + (rng.exponential(2) if rng.random() < 0.2 else 0)
     return visit(user, str(chosen), day, recorded, "purchase" if rng.random() < 0.2 else "visit")

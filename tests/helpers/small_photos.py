@@ -12,7 +12,7 @@ N_LABELS = 10
 
 
 def write_photo(path: Path, colour: tuple[int, int, int], side: int = 32) -> str:
-    """Write a photo that takes as many bytes whatever its colour, and return its path."""
+    """Write a photo whose file size does not depend on its colour, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (side, side), colour).save(path, "BMP")
     return str(path)
@@ -25,7 +25,7 @@ def own_tagger(folder: Path, seed: int = 0) -> TaggerSettings:
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(2.5)  # a new network's tags are all but equally probable
+                parameter.mul_(2.5)  # the tags of an untrained network are almost equally probable
     folder.mkdir(parents=True, exist_ok=True)
     weights, labels = folder / f"weights-{seed}.pth", folder / "labels.txt"
     torch.save(network.state_dict(), weights)

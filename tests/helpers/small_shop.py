@@ -22,16 +22,16 @@ from recsys.config.settings import Settings
 from tests.helpers.yaml_text import yaml_text
 
 MLFLOW_WARNS = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-"""For tests that use MLflow, which SQLAlchemy 2.1 warns on its first use."""
+"""For tests that use MLflow, which causes a warning of SQLAlchemy 2.1."""
 
 SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""For sessions of tests: compiling for long runs and collecting in parallel takes a third of their processor time."""
+"""Java options of test sessions: the optimising compiler and the parallel collector take 1/3 of the CPU time."""
 SMALL_SPARK = {
     "master": "local[2]",
     "driver_memory": "1g",
     "conf": {"spark.sql.shuffle.partitions": "2", "spark.driver.extraJavaOptions": SHORT_LIVED_JAVA},
 }
-"""Settings of a process that works on a small shop."""
+"""Spark settings of a process for a small shop."""
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -62,18 +62,18 @@ Row = Mapping[str, Any]
 
 
 def at(hours: float) -> datetime:
-    """The instant some hours after AS_OF."""
+    """Return the instant some hours after AS_OF."""
     return AS_OF + timedelta(hours=hours)
 
 
 def sale(sale_id: str | None, opens: float | None = -48, closes: float | None = 48, **others: Any) -> Row:
-    """A sale open from and until some hours after AS_OF."""
+    """Return a raw row of a sale; its window is in hours after AS_OF."""
     window = {"opens_at": None if opens is None else at(opens), "closes_at": None if closes is None else at(closes)}
     return {"sale_id": sale_id, "title": f"Title of {sale_id}", "price": 20.0, "attributes": {}, **window, **others}
 
 
 def event(user_id: str | None, sale_id: str | None, hours: float | None, kind: str = "visit", **others: Any) -> Row:
-    """An event some hours after AS_OF."""
+    """Return a raw row of an event, some hours after AS_OF."""
     occurred_at = None if hours is None else at(hours)
     return {"user_id": user_id, "sale_id": sale_id, "kind": kind, "occurred_at": occurred_at, **others}
 
@@ -86,7 +86,7 @@ def raw_table(name: str, rows: Iterable[Row]) -> pa.Table:
 
 @cache
 def empty_registry() -> Path:
-    """MLflow's database of a shop without any version; to make one takes a second."""
+    """Return an empty MLflow database; created once, since that takes a second."""
     folder = Path(tempfile.mkdtemp(prefix="registry-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with warnings.catch_warnings():
@@ -97,13 +97,13 @@ def empty_registry() -> Path:
 
 @dataclass
 class SmallShop:
-    """A shop below a folder."""
+    """A shop in a folder."""
 
     folder: Path
     settings_changes: dict[str, Any] = field(default_factory=dict)
 
     def write(self, sales: Iterable[Row], events: Iterable[Row]) -> "SmallShop":
-        """Write the raw tables and, where there are none yet, SQL files that select all of their columns."""
+        """Write the raw tables and, unless they exist, SQL files that select all columns."""
         for folder in ("raw", "sql", "var"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         if not (self.folder / "var/mlflow.db").exists():
@@ -132,17 +132,16 @@ class SmallShop:
         return Settings.model_validate(self.raw_settings(**changes))
 
     def configuration(self, **changes: Any) -> Path:
-        """Write the settings as a configuration file."""
+        """Write the settings to a configuration file and return its path."""
         path = self.folder / "shop.yaml"
         path.write_text(yaml_text(self.raw_settings(**changes)))
         return path
 
 
 def random_rows(seed: int, users: int = 40, sales: int = 14, events: int = 600) -> tuple[list[Row], list[Row]]:
-    """Draw sales of eight days before AS_OF and a day after, and their events: some late, some at the same instant.
+    """Draw sales from eight days before AS_OF to one day after it, and events: some late, some at the same instant.
 
-    A few sales are open all the time, so that every day has some to choose from; a few purchases lie outside their
-    sale's window.
+    A few sales are always open, so that every day has open sales; a few purchases are outside their sale's window.
     """
     rng = np.random.default_rng(seed)
     opens = np.where(np.arange(sales) < 4, -200, rng.integers(-190, 20, sales))
@@ -172,6 +171,6 @@ def random_rows(seed: int, users: int = 40, sales: int = 14, events: int = 600) 
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of each file below a folder, but of logs."""
+    """Return a digest of each file below a folder, except logs."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -47,7 +47,7 @@ HISTORIES = {  # ann has three events, bob none
 
 
 def batch(*rows: tuple) -> pa.RecordBatch:
-    """Rankings by `meta`; those by `collaborative` are the same backwards."""
+    """Return rankings by `meta`; those by `collaborative` have the reverse order."""
     users, sales, scores, reasons = ([row[i] for row in rows] for i in range(4))
     columns = {"user_id": pa.array(users, pa.string())}
     for policy, step in (("meta", 1), ("collaborative", -1)):
@@ -60,14 +60,14 @@ def batch(*rows: tuple) -> pa.RecordBatch:
 
 
 def with_covers(rankings: pa.RecordBatch, **covers: list[list[int]]) -> pa.RecordBatch:
-    """Rankings, and which photos some policies show."""
+    """Return rankings with the covers that some policies show."""
     for policy, values in covers.items():
         rankings = rankings.append_column(f"{policy}_covers", pa.array(values, pa.list_(pa.int16())))
     return rankings
 
 
 def with_histories(rankings: pa.RecordBatch, **changes: list) -> pa.RecordBatch:
-    """Rankings, and the users' events."""
+    """Return rankings with the users' histories."""
     kinds = {"sales": pa.int32(), "ages": pa.int32(), "purchases": pa.bool_()}
     for name, values in {**HISTORIES, **changes}.items():
         rankings = rankings.append_column(f"history_{name}", pa.array(values, pa.list_(kinds[name])))

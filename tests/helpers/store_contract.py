@@ -1,4 +1,4 @@
-"""What every store promises: a test class of a store inherits it, and gives the fixtures of which it speaks."""
+"""Contract tests that every store must pass; the test class of a store inherits them and defines the fixtures."""
 
 from random import Random
 
@@ -13,7 +13,7 @@ from serving.answers.top_sales import TopSales
 from serving.stores.base import SessionEvent, WithdrawnSale
 
 NOON = 20_000 * DAY + 12 * HOUR
-"""What the stores' clock says."""
+"""The time of the stores' clock, microseconds."""
 
 
 def withdrawn(sale_id: str, **changes: object) -> WithdrawnSale:
@@ -21,20 +21,20 @@ def withdrawn(sale_id: str, **changes: object) -> WithdrawnSale:
 
 
 class StoreContract:
-    """Needs `store` and `other`, two stores of one shop, `reopened`, which makes another one, and `publish`, which
-    makes a snapshot of the folder `shop.root` the current one of both."""
+    """Fixtures: `store` and `other`, two stores of one shop; `reopened`, a function that opens another one; `publish`,
+    a function that makes a snapshot in the folder `shop.root` current in both."""
 
     def test_nothing_is_current_before_the_first_snapshot(self, store):
         assert store.current() is None
 
     @pytest.mark.usefixtures("night")
-    def test_published_snapshot_is_current_and_opens_with_all_that_it_holds(self, store, other, publish, shop):
+    def test_published_snapshot_is_current_and_opens_with_its_whole_content(self, store, other, publish, shop):
         name = publish()
         assert (store.current(), other.current()) == (name, name)
         opened, expected = store.open(name), Snapshot.open(shop.root / name)
         assert (opened.name, opened.manifest, opened.sales) == (name, expected.manifest, expected.sales)
 
-    def test_latest_publication_wins_and_the_one_before_still_opens(self, store, publish, shop, ranked_shop):
+    def test_latest_publication_is_current_and_the_previous_one_can_be_opened(self, store, publish, shop, ranked_shop):
         names = []
         for fingerprint in ("bbbbbbbb", "aaaaaaaa"):
             names.append(ranked_shop.write(shop.root, fingerprint))
@@ -43,7 +43,7 @@ class StoreContract:
         assert store.current() == names[1] < names[0]
         assert [store.open(name).fingerprint for name in names] == ["bbbbbbbb", "aaaaaaaa"]
 
-    def test_snapshot_that_is_not_there_cannot_be_opened(self, store):
+    def test_missing_snapshot_cannot_be_opened(self, store):
         with pytest.raises(SnapshotError, match="20260301T000000Z-99999999"):
             store.open("20260301T000000Z-99999999")
 
@@ -94,18 +94,18 @@ class StoreContract:
         store.withdraw(withdrawn("a"))
         store.withdraw(withdrawn("b", closed=False))
         store.close()
-        again = reopened()
-        again.poll()
-        assert again.withdrawn() == {"a": withdrawn("a"), "b": withdrawn("b", closed=False)}
+        restarted = reopened()
+        restarted.poll()
+        assert restarted.withdrawn() == {"a": withdrawn("a"), "b": withdrawn("b", closed=False)}
 
-    def test_any_order_of_changes_by_two_stores_leaves_what_a_dictionary_would(self, store, other):
+    def test_changes_by_two_stores_in_any_order_have_the_result_of_a_dictionary(self, store, other):
         random, expected = Random(7), {}
         for step in range(60):
             by, sale_id = random.choice([store, other]), random.choice("abcde")
             if random.random() < 0.6:
                 sale = withdrawn(sale_id, closed=random.random() < 0.3, comment=f"step {step}")
                 by.withdraw(sale)
-                if sale_id not in expected or not expected[sale_id].closed:  # what is closed stays as it is
+                if sale_id not in expected or not expected[sale_id].closed:  # a closed sale is not changed
                     expected[sale_id] = sale
             else:
                 expected.pop(sale_id, None)
@@ -114,7 +114,7 @@ class StoreContract:
                 each.version()
                 assert each.withdrawn() == expected
 
-    def test_session_is_what_the_user_did_from_an_instant_on_the_latest_last(self, store):
+    def test_session_holds_the_users_events_from_an_instant_on_in_order_of_time(self, store):
         events = [SessionEvent(f"s{minute}", minute == 2, NOON + minute * 60 * SECOND) for minute in range(4)]
         store.add_to_sessions({"ann": events[:2], "bob": events[3:]})
         store.add_to_sessions({"ann": events[2:3]})

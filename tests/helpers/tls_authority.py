@@ -1,4 +1,4 @@
-"""An authority of the tests' own, that signs certificates for servers and callers."""
+"""A certificate authority for tests, which signs certificates of servers and callers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ class Pair:
 
 
 class Authority:
-    """Signs; `file` holds its own certificate, by which its signatures are known."""
+    """A certificate authority; `file` is its certificate, which verifies its signatures."""
 
     def __init__(self, folder: Path, name: str = "authority"):
         self._folder, self._name = folder, _name(name)
@@ -30,7 +30,7 @@ class Authority:
         self.file.write_bytes(certificate)
 
     def pair(self, common_name: str) -> Pair:
-        """Make a certificate for 127.0.0.1 and its key."""
+        """Create a certificate for 127.0.0.1 and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         host = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         pair = Pair(self._folder / f"{common_name}.crt", self._folder / f"{common_name}.key")
@@ -39,7 +39,7 @@ class Authority:
         return pair
 
     def channel_credentials(self, caller: Pair | None = None) -> grpc.ChannelCredentials:
-        """Trust this authority alone; with the certificate of a caller, show it."""
+        """Return credentials that trust only this authority, with the certificate of a caller if given."""
         own = (caller.key.read_bytes(), caller.certificate.read_bytes()) if caller else (None, None)
         return grpc.ssl_channel_credentials(self.file.read_bytes(), *own)
 

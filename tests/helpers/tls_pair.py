@@ -11,7 +11,7 @@ from recsys.config.serving import TlsSettings
 
 
 def tls_pair(folder: Path, days: float, signed_by: str = "recsys.test") -> TlsSettings:
-    """Write a certificate of recsys.test that began 90 days ago, and expires in so many days."""
+    """Write a certificate of recsys.test that is valid from 90 days ago until `days` days from now, and its key."""
     key, authority = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer, subject = (
         x509.Name([x509.NameAttribute(x509.OID_COMMON_NAME, name)]) for name in (signed_by, "recsys.test")

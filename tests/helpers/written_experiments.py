@@ -1,4 +1,4 @@
-"""Experiment files as YAML reads them, for tests to change one thing of."""
+"""Valid experiment files as parsed from YAML, of which tests change single values."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ REVENUE = {"name": "revenue_per_user", "type": "mean", "column": "revenue"}
 
 
 def written(key: str = "themes", **changes: Any) -> dict[str, Any]:
-    """An experiment of two unequal variants that runs from START to END."""
+    """Return an experiment with two variants of unequal weight that runs from START to END."""
     return {
         "key": key,
         "status": "running",

@@ -1,4 +1,4 @@
-"""YAML as people write it."""
+"""YAML without anchors, as people write it."""
 
 import yaml
 
@@ -9,5 +9,5 @@ class _WrittenOut(yaml.SafeDumper):
 
 
 def yaml_text(content: object, **options: bool) -> str:
-    """Return content as YAML without anchors: a value that stands twice is written twice."""
+    """Return content as YAML without anchors: a value that occurs twice is written twice."""
     return yaml.dump(content, Dumper=_WrittenOut, **options)

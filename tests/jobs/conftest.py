@@ -1,4 +1,4 @@
-"""A small shop with a published night; making it takes seconds, so tests change copies of it."""
+"""A small shop with a published night; it takes seconds to create, so tests use copies."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from tests.helpers.small_shop import SmallShop, random_rows
 
 @pytest.fixture(scope="session")
 def published_shop(spark, tmp_path_factory) -> SmallShop:
-    """A shop after its night; not to be changed."""
+    """A shop after its night; tests must not change it."""
     shop = SmallShop(tmp_path_factory.mktemp("shop")).write(*random_rows(1))
     nightly(night(shop.settings()))
     return shop
@@ -20,14 +20,14 @@ def published_shop(spark, tmp_path_factory) -> SmallShop:
 
 @pytest.fixture
 def shop(published_shop, tmp_path) -> SmallShop:
-    """A copy of it."""
+    """A copy of the published shop, which tests may change."""
     shutil.copytree(published_shop.folder, tmp_path / "shop")
     return SmallShop(tmp_path / "shop")
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory) -> SmallShop:
-    """A shop whose database of models the tests of this module share; each names a model of its own."""
+    """A shop whose MLflow database is shared by the tests of a module; each test uses its own model name."""
     return SmallShop(tmp_path_factory.mktemp("registry"))
 
 

@@ -1,4 +1,4 @@
--- One row per receipt line of an article that is a sale. A line that nothing was paid for is kind 'gift' and set aside.
+-- One row per receipt line of an article that is a sale. A line without payment is kind 'gift' and rejected.
 with articles as (
     select product_id from {transactions}
     where quantity > 0 and sales_value > 0

@@ -1,5 +1,5 @@
 -- One row per article bought at least 50 times in the year: a sale, open from its first to its last purchase plus a
--- day. Which articles these are and when they close looks ahead.
+-- day. The selection of articles and their closing times use the future.
 with purchases as (
     select product_id as article, sales_value / quantity as price, timestamp_micros(transaction_timestamp div 1000) as bought_at
     from {transactions}

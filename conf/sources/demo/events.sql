@@ -1,5 +1,5 @@
--- One row per event; an action of another name keeps it, so that validation rejects the row and shows it. What the
--- website told the service of comes too: `recorded_events` is always there, and empty until it did.
+-- One row per event. An unknown action keeps its name, so that validation rejects and reports the row. Events that the
+-- website sent to the service are included: table `recorded_events` always exists, and is empty if there are none.
 select
     member_id as user_id,
     offer_id as sale_id,

@@ -1,4 +1,4 @@
--- One row per (sale_id, position): a photo of the sale; position 0 is its cover, and paths start at the shop's folder.
+-- One row per (sale_id, position): a photo of the sale. Position 0 is the cover; paths are relative to images.root.
 select
     offer_id as sale_id,
     photo as image_uri,

@@ -1,4 +1,4 @@
--- One row per sale; prices are in euros a person, and a discount of 53 % lies in the band '50-59 %'.
+-- One row per sale; prices are in euros per person; a discount of 53 % is in the band '50-59 %'.
 select
     offer_id as sale_id,
     starts as opens_at,

@@ -1,4 +1,4 @@
--- One row per invoice line. A return is kind 'return' and a line without a customer has no user_id: both are set aside.
+-- One row per invoice line. A return is kind 'return', a line without a customer has no user_id: both are rejected.
 select
     cast(cast(CustomerID as bigint) as string) as user_id,
     StockCode as sale_id,

@@ -1,4 +1,4 @@
--- One row per article: a sale, open from its first to its last purchase plus a day, which looks ahead.
+-- One row per article: a sale, open from its first to its last purchase plus a day, which uses the future.
 with purchases as (
     select StockCode as article, Description as description, UnitPrice as price,
         to_utc_timestamp(cast(InvoiceDate as timestamp), 'Europe/London') as bought_at

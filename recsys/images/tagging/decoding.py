@@ -1,4 +1,4 @@
-"""The bytes of a photo → colours of the size that a network sees; whatever is odd is put right or refused."""
+"""Decodes the bytes of a photo to an array of the size that a network takes; unusual files are corrected or refused."""
 
 import io
 import re
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 DECODING = 1
-"""Part of every tagger's version: a change of what photos are decoded to needs another."""
+"""Part of every tagger's version; increase it when decoding gives other pixels."""
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000")
-"""What is decoded; the other formats that Pillow knows would run foreign programs, or are no photos."""
+"""Formats that are decoded; Pillow's other formats run external programs or are not photos."""
 
-_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-"""What Pillow says of odd files would be a line of the log for each; what matters of it is a reason below."""
+_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""Filter for Pillow's warnings about unusual files, one log line each; real problems are reported as a PhotoError."""
 
 
 class PhotoError(Exception):
@@ -28,54 +28,54 @@ class PhotoError(Exception):
 
 
 REASONS = {
-    "missing": "there is no such file, or it cannot be read",
+    "missing": "the file does not exist or cannot be read",
     "empty": "the file has no bytes",
     "too_large": "more pixels or bytes than the configuration allows",
-    "not_an_image": "no photo in a format that is known",
-    "truncated": "the file ends before the picture does, or is damaged",
-    "unsupported": "colours that cannot be turned into red, green and blue",
+    "not_an_image": "not a photo in a known format",
+    "truncated": "the file ends before the end of the picture, or is damaged",
+    "unsupported": "colours that cannot be converted to red, green and blue",
 }
-PASSING = ("missing", "too_large")
-"""Reasons that lie in the file system or the configuration, not in the content: such a photo is tried again."""
+TRANSIENT = ("missing", "too_large")
+"""Reasons caused by the file system or the configuration, not by the content: such a photo is retried."""
 
 
 def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) -> NDArray[np.uint8]:
-    """Decode a photo, turn it upright, and cut its middle to the size that a network sees.
+    """Decode a photo, turn it upright, and crop its centre to the size that a network takes.
 
-    The middle is scaled straight to the crop: as if the shorter side were resized and the middle cut out, to the same
-    pixels, without ever making the resized photo, which for a narrow one can be huge.
+    The centre is scaled directly to the crop. The pixels are those of resizing the shorter side and then cropping, but
+    the resized photo, which can be huge if the photo is narrow, is never created.
 
     Args:
-        data: The content of a file.
-        resize: Pixels of the shorter side before the crop.
-        crop: Pixels of the square that is cut out.
-        max_megapixels: A photo with more is refused before it is decoded.
+        data: Content of a file.
+        resize: Length of the shorter side before the crop, in pixels.
+        crop: Side of the square crop, in pixels.
+        max_megapixels: Maximum size in millions of pixels; a larger photo is refused before it is decoded.
 
     Returns:
-        Shape (crop, crop, 3), RGB in 0..255. Transparent parts are white; of an animation, the first frame.
+        Shape (crop, crop, 3), RGB in 0..255. Transparent parts are white; an animation gives its first frame.
 
     Raises:
-        PhotoError: With the reason.
+        PhotoError: With the reason why the photo cannot be decoded.
     """
-    _ignore_remarks()
-    image = _opened(data, max_megapixels)
+    _ignore_pillow_warnings()
+    image = _open_image(data, max_megapixels)
     try:
-        # A large JPEG decodes straight to a fraction of its size, here never below twice what is needed.
+        # A large JPEG is decoded directly to a fraction of its size, at least twice the size needed.
         image.draft("RGB", (2 * resize, 2 * resize))
-        return np.asarray(_on_white(_middle(_in_colours(_upright(image)), resize, crop)))
+        return np.asarray(_flatten_on_white(_crop_centre(_convert_to_rgb(_turn_upright(image)), resize, crop)))
     except PhotoError:
         raise
-    except Exception as error:  # decoders of damaged files raise whatever they like
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise PhotoError("truncated", _first_line(error)) from error
 
 
-def _ignore_remarks() -> None:
-    # warnings.catch_warnings is not safe in threads: one could leave another's filters behind.
-    if _REMARKS not in warnings.filters:
-        warnings.filterwarnings("ignore", module=_REMARKS[3].pattern)
+def _ignore_pillow_warnings() -> None:
+    # warnings.catch_warnings is not thread-safe: one thread could restore the filters of another.
+    if _PILLOW_WARNINGS not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW_WARNINGS[3].pattern)
 
 
-def _opened(data: bytes, max_megapixels: float) -> Image.Image:
+def _open_image(data: bytes, max_megapixels: float) -> Image.Image:
     if not data:
         raise PhotoError("empty", "0 bytes")
     Image.init()
@@ -92,26 +92,26 @@ def _opened(data: bytes, max_megapixels: float) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # which turns a TIFF upright
-    with suppress(Exception):  # damaged EXIF: the picture may be whole
-        # In place, a photo stays turned when other tags are so damaged that its EXIF cannot be written back.
+def _turn_upright(image: Image.Image) -> Image.Image:
+    image.load()  # also turns a TIFF upright
+    with suppress(Exception):  # damaged EXIF: the picture may still be intact
+        # In place: the photo is turned even if its EXIF cannot be written back because other tags are damaged.
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
-def _in_colours(image: Image.Image) -> Image.Image:
-    """Turn any colours into RGB, or RGBA where parts are transparent."""
+def _convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB, or to RGBA if parts are transparent."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise PhotoError("unsupported", "colours of 32 bits have no known range")
+        raise PhotoError("unsupported", "colours of 32 bits have no defined range")
     if image.mode == "LAB":
         raise PhotoError("unsupported", "Lab colours")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _middle(image: Image.Image, resize: int, crop: int) -> Image.Image:
+def _crop_centre(image: Image.Image, resize: int, crop: int) -> Image.Image:
     width, height = image.size
     scale = resize / min(width, height)
     wide, high = round(scale * width), round(scale * height)
@@ -120,7 +120,7 @@ def _middle(image: Image.Image, resize: int, crop: int) -> Image.Image:
     return image.resize((crop, crop), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _flatten_on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

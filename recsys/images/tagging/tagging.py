@@ -1,4 +1,4 @@
-"""Photos → tags: read and decoded by threads, tagged in batches; the same in Spark's workers and in one process."""
+"""Tags photos: threads read and decode, the network tags batches; used by Spark's workers and by one process."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,46 +20,46 @@ from recsys.images.tagging.tag_store import HASHES, TAGGED
 
 READING_THREADS = 16
 ON_GPU = 32
-"""A GPU's batches are so many times as large."""
+"""Factor by which batches are larger on a GPU."""
 
 Batches = Iterator[pa.RecordBatch]
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Worker(NamedTuple):
-    """What a process that tags photos has of the machine."""
+    """The device and threads that a process uses to tag photos."""
 
     device: str = "cpu"
     threads: int = 1
-    """Of decoding and, on a CPU, of the network."""
+    """Threads that decode and, on a CPU, that run the network."""
 
 
 def best_device() -> str:
-    """Return the GPU where there is one, the CPU otherwise."""
+    """Return the GPU if there is one, otherwise the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class _Decoded(NamedTuple):
+class _DecodedPhoto(NamedTuple):
     image_hash: str | None
     pixels: NDArray[np.uint8] | None
     error: PhotoError | None
 
 
 def hash_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings) -> Batches:
-    """Hash the content of photos that have changed: rows of HASHES for rows of image_uri, known_stamp.
+    """Hash the content of photos that are new or have changed: rows of HASHES for rows of image_uri, known_stamp.
 
-    A photo that has not changed gives no row.
+    Unchanged photos give no row.
     """
     files = PhotoFiles.of(settings)
     with ThreadPoolExecutor(READING_THREADS) as pool:
         for batch in batches:
             pairs = zip(batch["image_uri"].to_pylist(), batch["known_stamp"].to_pylist(), strict=True)
-            rows = _ahead(pool, lambda pair: _hashed(files, *pair), pairs, 2 * READING_THREADS)
+            rows = _map_ahead(pool, lambda pair: _hash_row(files, *pair), pairs, 2 * READING_THREADS)
             yield pa.RecordBatch.from_pylist([row for row in rows if row], HASHES)
 
 
-def _hashed(files: PhotoFiles, uri: str, known_stamp: str | None) -> dict[str, str | None] | None:
+def _hash_row(files: PhotoFiles, uri: str, known_stamp: str | None) -> dict[str, str | None] | None:
     try:
         stamp = files.stamp(uri)
         if stamp == known_stamp:
@@ -70,22 +70,24 @@ def _hashed(files: PhotoFiles, uri: str, known_stamp: str | None) -> dict[str, s
 
 
 def tag_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings, worker: Worker) -> Batches:
-    """Tag photos: a row of TAGGED for each row of image_hash, image_uri, in the same order.
+    """Tag photos: one row of TAGGED per row of image_hash, image_uri, in the same order.
 
-    A photo whose content does not hash to its image_hash any more is set aside; null stands for any content.
+    A photo whose content no longer has its image_hash is rejected; with a null hash any content is accepted.
     """
     torch.set_num_threads(worker.threads)
-    tagger = _loaded(settings.tagger, worker.device)
+    tagger = _cached_tagger(settings.tagger, worker.device)
     size = settings.tagging.batch * (ON_GPU if worker.device.startswith("cuda") else 1)
     files, shape = PhotoFiles.of(settings), tagger.preprocessing
 
-    def decoded(photo: tuple[str | None, str]) -> _Decoded:
+    def read_and_decode(photo: tuple[str | None, str]) -> _DecodedPhoto:
         image_hash, uri = photo
         try:
-            data = _content(files, uri, image_hash)
-            return _Decoded(image_hash, decode(data, shape.resize, shape.crop, settings.tagging.max_megapixels), None)
+            data = _read_unchanged(files, uri, image_hash)
+            return _DecodedPhoto(
+                image_hash, decode(data, shape.resize, shape.crop, settings.tagging.max_megapixels), None
+            )
         except PhotoError as error:
-            return _Decoded(image_hash, None, error)
+            return _DecodedPhoto(image_hash, None, error)
 
     photos = (
         pair
@@ -93,38 +95,40 @@ def tag_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings, worke
         for pair in zip(batch["image_hash"].to_pylist(), batch["image_uri"].to_pylist(), strict=True)
     )
     with ThreadPoolExecutor(worker.threads) as pool:
-        ready = _ahead(pool, decoded, photos, 2 * size)
-        # One batch is submitted before the last one is waited for: a GPU works while the next photos are read.
-        yield from _ahead_by_one(_in_batches(ready, size), tagger, settings.tagging.tags)
+        decoded = _map_ahead(pool, read_and_decode, photos, 2 * size)
+        # The next batch is submitted before the previous one is collected, so a GPU computes while photos are read.
+        yield from _tag_one_batch_ahead(_in_batches(decoded, size), tagger, settings.tagging.tags)
 
 
-def _content(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
+def _read_unchanged(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
     data = files.read(uri)
     if image_hash is not None and content_hash(data) != image_hash:
         raise PhotoError("missing", f"{uri}: its content has changed since it was hashed")
     return data
 
 
-def _ahead_by_one(batches: Iterable[tuple[_Decoded, ...]], tagger: Tagger, n_tags: int) -> Batches:
-    submitted: deque[tuple[tuple[_Decoded, ...], Submitted | None]] = deque()
+def _tag_one_batch_ahead(batches: Iterable[tuple[_DecodedPhoto, ...]], tagger: Tagger, n_tags: int) -> Batches:
+    submitted: deque[tuple[tuple[_DecodedPhoto, ...], Submitted | None]] = deque()
     for batch in batches:
-        good = [photo.pixels for photo in batch if photo.pixels is not None]
-        submitted.append((batch, tagger.submit(np.stack(good), n_tags) if good else None))
+        pixels = [photo.pixels for photo in batch if photo.pixels is not None]
+        submitted.append((batch, tagger.submit(np.stack(pixels), n_tags) if pixels else None))
         if len(submitted) > 1:
-            yield _rows(submitted.popleft(), tagger)
+            yield _tagged_batch(submitted.popleft(), tagger)
     while submitted:
-        yield _rows(submitted.popleft(), tagger)
+        yield _tagged_batch(submitted.popleft(), tagger)
 
 
-def _rows(tagged: tuple[tuple[_Decoded, ...], Submitted | None], tagger: Tagger) -> pa.RecordBatch:
+def _tagged_batch(tagged: tuple[tuple[_DecodedPhoto, ...], Submitted | None], tagger: Tagger) -> pa.RecordBatch:
     batch, submitted = tagged
     tags = tagger.collect(submitted) if submitted else None
-    found = iter(range(len(batch)))
-    rows = [_row(photo, tags, next(found) if photo.pixels is not None else -1, tagger.labels) for photo in batch]
+    positions = iter(range(len(batch)))
+    rows = [
+        _tagged_row(photo, tags, next(positions) if photo.pixels is not None else -1, tagger.labels) for photo in batch
+    ]
     return pa.RecordBatch.from_pylist(rows, TAGGED)
 
 
-def _row(photo: _Decoded, tags: Tags | None, position: int, labels: list[str]) -> dict:
+def _tagged_row(photo: _DecodedPhoto, tags: Tags | None, position: int, labels: list[str]) -> dict:
     if photo.error or tags is None:
         error = photo.error
         return {"image_hash": photo.image_hash, "reason": error and error.reason, "detail": error and error.detail}
@@ -136,25 +140,25 @@ def _row(photo: _Decoded, tags: Tags | None, position: int, labels: list[str]) -
     }
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[_In], _Out], items: Iterable[_In], at_once: int
-) -> Iterator[_Out]:
-    """Map by threads in order, at most so many items ahead of whoever takes the results: memory stays flat."""
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], limit: int
+) -> Iterator[_Result]:
+    """Map in threads and in order, at most `limit` items ahead of the consumer, so memory use is bounded."""
     waiting: deque = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
-        if len(waiting) >= at_once:
+        if len(waiting) >= limit:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _in_batches(items: Iterable[_In], size: int) -> Iterator[tuple[_In, ...]]:
+def _in_batches(items: Iterable[_Item], size: int) -> Iterator[tuple[_Item, ...]]:
     items = iter(items)
     while batch := tuple(islice(items, size)):
         yield batch
 
 
 @lru_cache(maxsize=1)
-def _loaded(settings: TaggerSettings, device: str) -> Tagger:
+def _cached_tagger(settings: TaggerSettings, device: str) -> Tagger:
     return load_tagger(settings, device)

@@ -1,4 +1,4 @@
-"""Small square pictures of photos, for people to look at."""
+"""Small square pictures of photos for reports."""
 
 import io
 
@@ -8,10 +8,10 @@ from recsys.images.tagging.decoding import decode
 
 
 def thumbnail(data: bytes, side: int = 128) -> bytes:
-    """Return the middle of a photo as a small JPEG.
+    """Return the centre square of a photo as a JPEG of `side` pixels.
 
     Raises:
-        PhotoError: If it is no photo.
+        PhotoError: If the photo cannot be decoded.
     """
     buffer = io.BytesIO()
     Image.fromarray(decode(data, side, side)).save(buffer, "JPEG", quality=78)

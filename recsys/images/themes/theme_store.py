@@ -1,4 +1,4 @@
-"""The theme models of a shop, a file each: a night takes the last one, or fits the next."""
+"""The theme models of a shop, one file each; a run uses the latest one, or fits the next."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,35 +15,36 @@ Fit = Callable[[ThemeModel | None], ThemeModel]
 def themes_as_of(
     folder: Path, as_of: int, tagger_version: str, fingerprint: str, refit_days: int, fit: Fit
 ) -> ThemeModel:
-    """Return the themes to use for everything from an instant on.
+    """Return the theme model to use from `as_of` on: a stored one if it is recent enough, otherwise a new fit.
 
-    A model that was fitted as of a later instant is never looked at: a backtest knows what its first day knew.
+    Models fitted as of a later instant are ignored, so that a backtest uses only what was known on its first day.
 
     Args:
-        folder: Of the theme models.
-        as_of: The instant, microseconds.
-        tagger_version: What tagged the photos.
-        fingerprint: Of the settings of the fit.
-        refit_days: A model so old is not used any more.
-        fit: Fits a new model, given the last one of the same tagger, whose ids and names it keeps; the last one of the
-            same settings where there is any, so that a backtest of other settings renames nothing.
+        folder: Folder of the theme models.
+        as_of: Instant, microseconds UTC.
+        tagger_version: Version of the tagger that tagged the photos.
+        fingerprint: Fingerprint of the settings of the fit.
+        refit_days: Age in days from which a model is not used.
+        fit: Fits a new model, given the previous one, whose ids and names it keeps: the latest of the same tagger and
+            settings if there is one, so that a backtest with other settings renames nothing, else the latest of the
+            same tagger.
 
     Raises:
         ModelError: If a file of the folder cannot be read.
     """
     earlier = [model for model in _models(folder, tagger_version) if model.as_of <= as_of]
-    alike = [model for model in earlier if model.fingerprint == fingerprint]
-    if alike and alike[-1].as_of > as_of - refit_days * DAY:
-        return alike[-1]
+    same_settings = [model for model in earlier if model.fingerprint == fingerprint]
+    if same_settings and same_settings[-1].as_of > as_of - refit_days * DAY:
+        return same_settings[-1]
     next_id = max((model.next_id for model in earlier), default=1)
-    model = fit(replace((alike or earlier)[-1], next_id=next_id) if earlier else None)
+    model = fit(replace((same_settings or earlier)[-1], next_id=next_id) if earlier else None)
     if model.ids:
         save(model, folder / f"{model.version}.json")
     return model
 
 
 def save(model: ThemeModel, path: Path) -> None:
-    """Write a model; half a file is never seen."""
+    """Write a model atomically."""
     write_whole(path, model.to_json())
 
 
@@ -51,7 +52,7 @@ def read(path: Path) -> ThemeModel:
     """Read a model that `save` wrote.
 
     Raises:
-        ModelError: If it is not one.
+        ModelError: If the file does not contain one.
     """
     try:
         return ThemeModel.from_json(path.read_text("utf-8"))
@@ -60,6 +61,6 @@ def read(path: Path) -> ThemeModel:
 
 
 def _models(folder: Path, tagger_version: str) -> list[ThemeModel]:
-    """Return the models of a tagger, the last one last; those of the same instant in the same order every time."""
+    """Return the models of a tagger by as_of; ties by version, so that the order is reproducible."""
     models = [model for model in map(read, folder.glob("*.json")) if model.tagger_version == tagger_version]
     return sorted(models, key=lambda model: (model.as_of, model.version))

@@ -29,14 +29,14 @@ pytestmark = [MLFLOW_WARNS, pytest.mark.usefixtures("spark")]
 SALES, EVENTS = random_rows(1, sales=24)
 PHOTOS, SHOWN = random_photos(SALES)
 KNOWN_UNTIL = at(-3 * 24 + 36)
-"""Three days are trained on: the first looks 36 hours ahead."""
+"""End of the horizon of the first of the three training days, 36 hours after its midnight."""
 EARLY = {row["sale_id"] for row in SALES if row["opens_at"] < KNOWN_UNTIL}
 
 
 VISIT = event("u", "a", -1)
 
 
-def themes_built(shop: SmallShop, as_of: int | None = None) -> Run:
+def build_themes_of(shop: SmallShop, as_of: int | None = None) -> Run:
     run = night(shop.settings(), as_of)
     run.do(with_inputs(BUILD_THEMES))
     return run
@@ -47,7 +47,7 @@ def model_of(run: Run) -> ThemeModel:
 
 
 def photo_weights(run: Run, sales: set[str] | None = None) -> dict[tuple[str, int], list[float] | None]:
-    """The weights of each photo of some sales, by default all."""
+    """Return the theme weights of each photo of some sales, by default of all."""
     rows = pq.read_table(run.folder / "image_themes").to_pylist()
     return {(row["sale_id"], row["position"]): row["weights"] for row in rows if not sales or row["sale_id"] in sales}
 
@@ -59,11 +59,11 @@ def sale_themes(run: Run, sales: set[str] | None = None) -> dict[tuple[str, str]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> PhotoShop:
-    """A shop with photos whose themes are built; not to be changed."""
+    """A shop with photos whose themes are built; tests must not change it."""
     shop = PhotoShop(tmp_path_factory.mktemp("photos"))
     shop.write(SALES, EVENTS)
     shop.write_photos(PHOTOS, SHOWN)
-    themes_built(shop)
+    build_themes_of(shop)
     return shop
 
 
@@ -72,16 +72,16 @@ def run(shop) -> Run:
     return night(shop.settings())
 
 
-def copied(shop: PhotoShop, folder: Path) -> PhotoShop:
-    """A shop with the same raw tables and photos that has built nothing yet."""
+def copy_without_results(shop: PhotoShop, folder: Path) -> PhotoShop:
+    """Copy a shop's raw tables and photos, without its nights and themes."""
     shutil.copytree(shop.folder, folder, ignore=shutil.ignore_patterns("nights", "themes"))
     return PhotoShop(folder)
 
 
-# What the night knows.
+# What a night knows.
 
 
-def test_fixture_has_early_and_later_sales_with_photos_and_photos_that_stand_twice():
+def test_fixture_has_early_and_later_sales_with_photos_and_photos_that_occur_twice():
     with_photos = {photo[0] for photo in PHOTOS}
     assert len(EARLY & with_photos) > 5
     assert len(with_photos - EARLY) > 3
@@ -93,32 +93,32 @@ def test_photos_of_later_sales_change_neither_the_themes_nor_those_of_earlier_sa
     early = [photo for photo in PHOTOS if photo[0] in EARLY]
     changed = {f"new-{number}.jpg": {"pool": 0.2, f"strange {number}": 0.7} for number in range(30)}
     later = [
-        (sale_id, place, f"new-{place}.jpg")
+        (sale_id, position, f"new-{position}.jpg")
         for sale_id in {row["sale_id"] for row in SALES} - EARLY
-        for place in range(20)
+        for position in range(20)
     ]
-    other = copied(shop, tmp_path / "shop")
-    other.write([sale("a first one", -30, 50), *SALES], EVENTS)  # the positions of all sales move
+    other = copy_without_results(shop, tmp_path / "shop")
+    other.write([sale("a first one", -30, 50), *SALES], EVENTS)  # which changes the positions of all sales
     other.write_photos([*later[::-1], ("a first one", 0, "new-29.jpg"), *early], changed)
-    found = themes_built(other)
+    found = build_themes_of(other)
     assert (found.folder / THEME_MODEL).read_bytes() == (run.folder / THEME_MODEL).read_bytes()
     assert photo_weights(found, EARLY) == photo_weights(run, EARLY)
     assert sale_themes(found, EARLY) == sale_themes(run, EARLY)
-    assert any(photo_weights(found)["a first one", 0])  # of which the model knows a tag
+    assert any(photo_weights(found)["a first one", 0])  # one of its tags is in the model
     assert len(photo_weights(found)) > len(photo_weights(run))
 
 
 def test_photo_of_an_earlier_sale_changes_the_themes(shop, run, tmp_path):
     first = next(photo for photo in PHOTOS if photo[0] in EARLY)
-    other = copied(shop, tmp_path / "shop")
+    other = copy_without_results(shop, tmp_path / "shop")
     other.write_photos([*PHOTOS, (first[0], 200, "new.jpg")], {"new.jpg": {"pool": 0.2, "strange": 0.7}})
-    found = model_of(themes_built(other))
+    found = model_of(build_themes_of(other))
     assert "strange" in found.tags
     assert found.version != model_of(run).version
 
 
 def test_order_of_the_rows_changes_nothing(shop, run, tmp_path):
-    other = night(copied(shop, tmp_path / "shop").settings())
+    other = night(copy_without_results(shop, tmp_path / "shop").settings())
     shutil.copytree(run.folder, other.folder)
     rows = pq.read_table(other.folder / "image_tags")
     shutil.rmtree(other.folder / "image_tags")
@@ -143,16 +143,16 @@ def test_themes_are_those_of_the_first_training_day_on_which_a_sale_was_open(run
 # Photos and sales.
 
 
-def test_every_theme_has_the_same_mean_square_over_the_photos_that_were_fitted_to(run):
+def test_every_theme_has_mean_square_1_over_the_fitted_photos(run):
     weights = photo_weights(run, EARLY)
-    of_contents = {name: weights[sale_id, place] for sale_id, place, name in PHOTOS if sale_id in EARLY}
-    np.testing.assert_allclose(np.mean(np.array(list(of_contents.values())) ** 2, axis=0), 1, rtol=1e-4)
+    weights_by_name = {name: weights[sale_id, position] for sale_id, position, name in PHOTOS if sale_id in EARLY}
+    np.testing.assert_allclose(np.mean(np.array(list(weights_by_name.values())) ** 2, axis=0), 1, rtol=1e-4)
 
 
-def test_photo_that_stands_with_several_sales_has_the_same_themes_everywhere(run):
+def test_photo_of_several_sales_has_the_same_themes_in_each(run):
     weights = photo_weights(run)
     found = {
-        name: {tuple(weights[sale_id, place]) for sale_id, place, other in PHOTOS if other == name}
+        name: {tuple(weights[sale_id, position]) for sale_id, position, other in PHOTOS if other == name}
         for *_, name in PHOTOS
     }
     assert {len(each) for each in found.values()} == {1}
@@ -160,7 +160,7 @@ def test_photo_that_stands_with_several_sales_has_the_same_themes_everywhere(run
 
 def test_themes_of_every_sale_are_the_weighted_means_of_its_photos(run):
     names = model_of(run).names
-    frame = pd.DataFrame([(sale_id, place, weights) for (sale_id, place), weights in photo_weights(run).items()])
+    frame = pd.DataFrame([(sale_id, position, weights) for (sale_id, position), weights in photo_weights(run).items()])
     expected = {}
     for sale_id, rows in frame.groupby(0):
         rows = rows.sort_values(1)
@@ -170,26 +170,26 @@ def test_themes_of_every_sale_are_the_weighted_means_of_its_photos(run):
     assert sale_themes(run) == pytest.approx(expected, rel=1e-5)
 
 
-def test_sale_themes_are_the_mean_of_photos_with_the_cover_counted_as_often_as_the_settings_say(tmp_path):
+def test_sale_themes_are_the_mean_of_photos_with_the_cover_weighted_as_configured(tmp_path):
     pool, ski = {"pool": 0.9}, {"snow": 0.4}
     shop = PhotoShop(tmp_path / "shop")
     shop.write([sale("a", -200), sale("b", -200), sale("c", -200), sale("d", -200), sale("e", -200)], [VISIT])
     shop.write_photos(
         [
             ("a", 3, "ski.jpg"),
-            ("a", 1, "damaged.jpg"),  # set aside: the next one is the cover
+            ("a", 1, "damaged.jpg"),  # rejected, so the next photo is the cover
             ("a", 2, "pool.jpg"),
             ("a", 9, "also pool.jpg"),
             ("b", 0, "ski.jpg"),
             ("c", 0, "missing.jpg"),
-            ("e", 4, "strange.jpg"),  # nothing that the tagger names
+            ("e", 4, "strange.jpg"),  # has no tag
         ],
         {"pool.jpg": pool, "also pool.jpg": pool, "ski.jpg": ski, "damaged.jpg": "damaged", "missing.jpg": None}
         | {"strange.jpg": {}},
     )
     shop.settings_changes = {"images": {**shop.raw_settings()["images"], "themes": {"themes": 2, "cover_weight": 3.0}}}
-    run = themes_built(shop)
-    # Of 3 different photos with tags 2 show the pool alone and 1 snow: root mean squares √(2/3) and √(1/3).
+    run = build_themes_of(shop)
+    # Of 3 distinct photos with tags, 2 show only the pool and 1 only snow: root mean squares √(2/3) and √(1/3).
     pool_weight, snow_weight = (3 / 2) ** 0.5, 3**0.5
     assert model_of(run).names == ["pool", "snow"]
     by_pool, by_ski = [pool_weight, 0], [0, snow_weight]
@@ -210,7 +210,7 @@ def test_sale_themes_are_the_mean_of_photos_with_the_cover_counted_as_often_as_t
 # Shops without photos.
 
 
-def test_shop_without_photos_has_an_empty_model_and_no_recommender_over_them(published_shop):
+def test_shop_without_photos_has_an_empty_model_and_no_recommender_of_photos(published_shop):
     run = night(published_shop.settings())
     assert model_of(run) == no_themes()
     assert (photo_weights(run), sale_themes(run)) == ({}, {})
@@ -222,15 +222,15 @@ def test_shop_without_photos_has_an_empty_model_and_no_recommender_over_them(pub
 
 
 @pytest.mark.parametrize("why", ["none can be tagged", "none is known on the first day"])
-def test_shop_without_photos_to_fit_to_has_no_themes(shop, tmp_path, why):
-    other = copied(shop, tmp_path / "shop")
+def test_shop_without_photos_to_fit_has_no_themes(shop, tmp_path, why):
+    other = copy_without_results(shop, tmp_path / "shop")
     if why == "none can be tagged":
         other.write_photos(
-            [(sale_id, place, "damaged.jpg") for sale_id, place, _ in PHOTOS], {"damaged.jpg": "damaged"}
+            [(sale_id, position, "damaged.jpg") for sale_id, position, _ in PHOTOS], {"damaged.jpg": "damaged"}
         )
     else:
         other.write_photos([photo for photo in PHOTOS if photo[0] not in EARLY], {})
-    run = themes_built(other)
+    run = build_themes_of(other)
     assert model_of(run) == no_themes()
     assert sale_themes(run) == {}
     weights = photo_weights(run)
@@ -238,27 +238,27 @@ def test_shop_without_photos_to_fit_to_has_no_themes(shop, tmp_path, why):
     assert not any(weights.values())
     gallery = run.shop.catalogue.gallery
     assert gallery is not None
-    assert len(gallery.uris) == len(weights)  # they are shown all the same
+    assert len(gallery.uris) == len(weights)  # photos are shown nevertheless
     assert "content_images" not in [recommender.name for recommender in run.shop.recommenders]
 
 
-# Night after night.
+# Successive nights.
 
 
-def test_themes_are_projected_onto_by_the_nights_of_a_week_and_then_fitted_anew_under_their_names(shop, run, tmp_path):
+def test_themes_are_used_for_a_week_and_then_refitted_under_the_same_names(shop, run, tmp_path):
     other = PhotoShop(tmp_path / "shop")
     shutil.copytree(shop.folder, other.folder)
     other.write([row if row["opens_at"] > at(-199) else {**row, "closes_at": at(300)} for row in SALES], EVENTS)
     first = model_of(run)
     for later, is_fitted in ((6, False), (7, True)):
-        found = model_of(themes_built(other, to_micros(AS_OF) + later * DAY))
+        found = model_of(build_themes_of(other, to_micros(AS_OF) + later * DAY))
         assert (found.version != first.version) == is_fitted
         assert set(found.ids) & set(first.ids)
-        kept = {theme: name for theme, name in zip(found.ids, found.names, strict=True) if theme in first.ids}
-        assert kept.items() <= dict(zip(first.ids, first.names, strict=True)).items()
+        preserved = {theme: name for theme, name in zip(found.ids, found.names, strict=True) if theme in first.ids}
+        assert preserved.items() <= dict(zip(first.ids, first.names, strict=True)).items()
 
 
-def test_night_that_is_run_again_redoes_nothing(shop, run, caplog):
+def test_repeated_night_redoes_nothing(shop, run, caplog):
     before = contents(shop.folder)
     with caplog.at_level(logging.INFO):
         night(shop.settings()).do(with_inputs(BUILD_THEMES))
@@ -266,7 +266,7 @@ def test_night_that_is_run_again_redoes_nothing(shop, run, caplog):
     assert caplog.text.count("unchanged") == 3
 
 
-def test_horizon_that_is_longer_fits_its_own_themes(shop, run):
+def test_longer_horizon_has_themes_of_its_own(shop, run):
     longer = night(shop.settings(horizon_hours=60.0))
     longer = replace(longer, folder=longer.folder.with_name("longer"))
     longer.do(with_inputs(BUILD_THEMES))
@@ -275,12 +275,12 @@ def test_horizon_that_is_longer_fits_its_own_themes(shop, run):
 
 
 def test_damaged_file_of_the_store_is_an_error_that_names_it(shop, tmp_path):
-    other = copied(shop, tmp_path / "shop")
+    other = copy_without_results(shop, tmp_path / "shop")
     path = Path(other.settings().folder) / "themes/old.json"
     path.parent.mkdir(parents=True)
     path.write_text("{")
     with pytest.raises(ModelError, match=rf"{path}: the theme model cannot be read \(.*\): remove its file"):
-        themes_built(other)
+        build_themes_of(other)
 
 
 # The whole night.
@@ -288,7 +288,7 @@ def test_damaged_file_of_the_store_is_an_error_that_names_it(shop, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(shop, tmp_path_factory) -> PhotoShop:
-    """The shop after its night."""
+    """The shop after a whole night."""
     folder = tmp_path_factory.mktemp("whole") / "shop"
     shutil.copytree(shop.folder, folder)
     whole = PhotoShop(folder)
@@ -314,16 +314,16 @@ def test_snapshot_of_a_shop_with_photos_has_them_and_names_its_themes(whole):
         assert (ranking.covers < counts).all()
 
 
-def test_run_whose_sales_have_changed_reads_no_photos_of_the_old_ones(whole, tmp_path):
+def test_run_with_changed_sales_reads_no_photos_of_removed_sales(whole, tmp_path):
     changed = PhotoShop(tmp_path / "shop")
     shutil.copytree(whole.folder, changed.folder)
     gone = {photo[0] for photo in PHOTOS if photo[0] in EARLY}.pop()
     sales = [row for row in SALES if row["sale_id"] != gone]
     changed.write(sales, EVENTS)
     changed.write_photos([photo for photo in PHOTOS if photo[0] != gone], {})
-    changed_run = night(changed.settings(source=_lenient(changed)))
+    changed_run = night(changed.settings(source=_lenient_source(changed)))
     changed_run.do((VALIDATE_TABLES,))
-    assert (gone, 0) in photo_weights(changed_run)  # of the night before
+    assert (gone, 0) in photo_weights(changed_run)  # from the previous night
     assert changed_run.shop.catalogue.gallery is None
     changed_run.do(with_inputs(BUILD_HISTORIES))
     assert changed_run.open_training_days == changed_run.training_days
@@ -333,13 +333,13 @@ def test_run_whose_sales_have_changed_reads_no_photos_of_the_old_ones(whole, tmp
     assert any(each.images for each in served(changed).sales)
 
 
-def test_policy_over_photos_is_refused_by_name_in_a_shop_that_has_none(tmp_path):
+def test_policy_of_photos_is_refused_in_a_shop_without_photos(tmp_path):
     shop = SmallShop(tmp_path).write(*random_rows(1))
     with pytest.raises(ConfigurationError, match=r"rankings\.policies == 'content_images', but the shop has no such"):
         nightly(night(shop.settings(rankings={"kept": 10, "policies": ["meta", "content_images"]})))
 
 
-def _lenient(shop: PhotoShop) -> dict:
+def _lenient_source(shop: PhotoShop) -> dict:
     return {**shop.raw_settings()["source"], "max_rejected_share": 0.5}
 
 
@@ -353,7 +353,7 @@ def test_shop_that_lost_its_photos_has_a_night_without_them(whole, tmp_path):
 
 
 def test_ignored_tags_make_no_theme_and_names_of_the_configuration_are_used(shop):
-    tags = set(model_of(themes_built(shop)).tags)
+    tags = set(model_of(build_themes_of(shop)).tags)
     ignored = min(tags)
     changed = {**shop.raw_settings().get("images", {}), "themes": {"ignored_tags": [ignored], "names": {1: "pools"}}}
     run = night(shop.settings(images=changed))

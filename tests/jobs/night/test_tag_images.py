@@ -1,4 +1,4 @@
-"""Nights over a small shop's photos: what is tagged, what is not tagged again, and what is set aside."""
+"""Nights with a small shop's photos: which are tagged, which are not tagged again, and which are rejected."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (100, 100, 100)
 
 
 class Engine(ProcessEngine):
-    """Remembers which photos it was asked to tag."""
+    """Records which photos it was asked to tag."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -50,18 +50,18 @@ class Engine(ProcessEngine):
 
 @dataclass
 class Night:
-    """What a night found."""
+    """The results of a night."""
 
     summary: str
     tags: dict[tuple[str, int], dict]
     rejected: dict[tuple[str, int], dict]
     asked: list[str]
-    said: list[str]
+    messages: list[str]
 
 
 @contextmanager
-def keeping_messages(messages: list[str]) -> Iterator[None]:
-    """Add what the job logs meanwhile to a list."""
+def collect_messages(messages: list[str]) -> Iterator[None]:
+    """Append the job's log messages to a list."""
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     logger = logging.getLogger("jobs.night.tag_images")
@@ -75,7 +75,7 @@ def keeping_messages(messages: list[str]) -> Iterator[None]:
 
 @dataclass
 class PhotoShop:
-    """A shop below a folder; its photos lie in `photos`."""
+    """A shop in a folder, with its photos in `photos`."""
 
     shop: SmallShop
     engine: Engine
@@ -92,19 +92,19 @@ class PhotoShop:
         return run
 
     def night(self, *names: str, day: int = 0, **tagging: Any) -> Night:
-        """Tag photos of one sale, in order of their position."""
+        """Tag photos of one sale; their order gives their positions."""
         run, rows = self.run(day, **tagging), [("s1", name, position) for position, name in enumerate(names)]
         write_sale_images(run.folder / "sale_images", rows)
         out, self.engine.asked = run.folder / "out", []
-        said: list[str] = []
-        with keeping_messages(said):
+        messages: list[str] = []
+        with collect_messages(messages):
             summary = tag_images(run, out)
         return Night(
             summary,
             by_photo(out / "image_tags"),
             by_photo(out / "rejected_images"),
             sorted(self.engine.asked),
-            said,
+            messages,
         )
 
 
@@ -143,11 +143,11 @@ def test_photos_are_tagged_once_and_a_later_night_tags_nothing(photo_shop):
     assert first.asked == ["green.bmp", "red.bmp"]
     assert first.summary.startswith("2 photos of sales, 2 different, 2 new for own-")
     assert first.summary.endswith("; 0 set aside")
-    again, later = photo_shop.night("red.bmp", "green.bmp"), photo_shop.night("red.bmp", "green.bmp", day=1)
-    assert again.asked == later.asked == []
-    assert " 0 new " in again.summary
+    repeated, later = photo_shop.night("red.bmp", "green.bmp"), photo_shop.night("red.bmp", "green.bmp", day=1)
+    assert repeated.asked == later.asked == []
+    assert " 0 new " in repeated.summary
     assert " 0 new " in later.summary
-    assert first.tags == again.tags == later.tags
+    assert first.tags == repeated.tags == later.tags
     row = first.tags["s1", 1]
     assert row["image_uri"] == "green.bmp"
     assert len(row["tags"]) == len(row["probabilities"]) == 5
@@ -166,7 +166,7 @@ def test_only_new_and_changed_photos_are_tagged(photo_shop):
     assert after.tags["s1", 1]["probabilities"] != before.tags["s1", 1]["probabilities"]
 
 
-def test_content_that_was_there_before_is_not_tagged_again(photo_shop):
+def test_content_that_was_tagged_before_is_not_tagged_again(photo_shop):
     first = photo_shop.night("red.bmp")
     write_photo(photo_shop.photos / "red.bmp", GREY)
     photo_shop.night("red.bmp", day=1)
@@ -191,7 +191,7 @@ def test_each_photo_keeps_its_own_tags_among_bad_ones(photo_shop):
     }
     assert len({tuple(each) for each in alone.values()}) == 3
     (photo_shop.photos / "page.jpg").write_text("<html></html>")
-    photo_shop.images["tagger"]["mean"] = [0.4851, 0.456, 0.406]  # another version: all are tagged again
+    photo_shop.images["tagger"]["mean"] = [0.4851, 0.456, 0.406]  # another tagger version: all photos are tagged again
     found = photo_shop.night("page.jpg", "blue.bmp", "none.bmp", "red.bmp", "green.bmp")
     for position, name in ((1, "blue.bmp"), (3, "red.bmp"), (4, "green.bmp")):
         assert found.tags["s1", position]["probabilities"] == pytest.approx(alone[name], rel=1e-2)
@@ -244,13 +244,13 @@ def test_photo_that_changes_while_the_night_tags_is_tagged_the_next_night(photo_
     assert "has changed since it was hashed" in first.rejected["s1", 0]["detail"]
     second = photo_shop.night("red.bmp", "green.bmp", day=1)
     assert (second.asked, set(second.tags)) == (["red.bmp"], {("s1", 0), ("s1", 1)})
-    write_photo(photo_shop.photos / "red.bmp", RED)  # the content that could not be tagged then
+    write_photo(photo_shop.photos / "red.bmp", RED)  # the content that could not be tagged the first time
     photo_shop.engine.before_tagging = lambda: None
     third = photo_shop.night("red.bmp", "green.bmp", day=2)
     assert (third.asked, set(third.tags)) == (["red.bmp"], {("s1", 0), ("s1", 1)})
 
 
-def test_limit_that_is_raised_and_number_of_tags_that_changes_hold_for_photos_seen_before(photo_shop):
+def test_raised_limit_and_changed_number_of_tags_apply_to_photos_seen_before(photo_shop):
     write_photo(photo_shop.photos / "large.bmp", GREY, side=200)
     assert photo_shop.night("large.bmp", max_megapixels=0.03).rejected["s1", 0]["reason"] == "too_large"
     raised = photo_shop.night("large.bmp", max_megapixels=0.04)
@@ -260,7 +260,7 @@ def test_limit_that_is_raised_and_number_of_tags_that_changes_hold_for_photos_se
     assert more.tags["s1", 0]["tags"][:5] == raised.tags["s1", 0]["tags"]
 
 
-def test_another_tagger_tags_all_photos_and_the_first_ones_tags_are_kept(photo_shop, tmp_path):
+def test_another_tagger_tags_all_photos_and_the_first_taggers_tags_remain_stored(photo_shop, tmp_path):
     first = photo_shop.night("red.bmp")
     other = own_tagger(tmp_path / "tagger", seed=1).model_dump(exclude_none=True)
     mine, photo_shop.images["tagger"] = photo_shop.images["tagger"], other
@@ -272,13 +272,13 @@ def test_another_tagger_tags_all_photos_and_the_first_ones_tags_are_kept(photo_s
     assert (third.asked, third.tags) == ([], first.tags)
 
 
-def test_large_work_is_saved_in_parts_and_says_how_far_it_is(photo_shop):
+def test_many_photos_are_saved_in_parts_and_progress_is_logged(photo_shop):
     found = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", part_photos=2)
     store = tag_store(photo_shop.run())
     assert len(list((store.folder / "tags" / store.tagger_version).glob("part-*"))) == 2
-    assert [line.split(", ")[0].strip() for line in found.said] == ["2 of 3 photos tagged", "3 of 3 photos tagged"]
+    assert [line.split(", ")[0].strip() for line in found.messages] == ["2 of 3 photos tagged", "3 of 3 photos tagged"]
     write_photo(photo_shop.photos / "red.bmp", GREY)
-    assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).said == []
+    assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).messages == []
 
 
 def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
@@ -306,7 +306,7 @@ def test_photos_of_a_url_are_tagged(photo_shop):
 
 
 def with_sql(photo_shop: PhotoShop, *names: str) -> None:
-    """Let the source have photos, as raw rows and a SQL file."""
+    """Add photos to the source, as raw rows and a SQL file."""
     shop = photo_shop.shop
     rows = [("s1", name, position) for position, name in enumerate(names)]
     write_sale_images(shop.folder / "raw/sale_images", [*rows, ("unknown", "red.bmp", 0)])
@@ -316,11 +316,11 @@ def with_sql(photo_shop: PhotoShop, *names: str) -> None:
     shop.settings_changes["source"] = source | {"raw": raw}
 
 
-def test_step_is_done_again_exactly_where_a_photo_or_what_tags_it_has_changed(photo_shop):
+def test_step_is_repeated_only_if_a_photo_or_the_tagger_has_changed(photo_shop):
     with_sql(photo_shop, "red.bmp", "late.bmp")
 
     def done(**tagging: Any) -> str | None:
-        """The summary, where the step was not skipped."""
+        """Return the summary, or None if the step was skipped."""
         run = photo_shop.run(**tagging)
         manifest = run.folder / "tag_images.json"
         before = manifest.stat().st_mtime_ns if manifest.exists() else 0
@@ -335,7 +335,7 @@ def test_step_is_done_again_exactly_where_a_photo_or_what_tags_it_has_changed(ph
     assert "2 different, 1 new" in done()
 
 
-def test_tagger_that_is_not_there_stops_the_step_before_anything_is_tagged(photo_shop):
+def test_unknown_tagger_stops_the_step_before_anything_is_tagged(photo_shop):
     with_sql(photo_shop, "red.bmp")
     photo_shop.images["tagger"] = {"name": "places365"}
     with pytest.raises(ConfigurationError, match=r"images\.tagger\.name == 'places365', must be one of"):
@@ -357,17 +357,17 @@ from recsys.storage.local import held
 class SlowEngine(ProcessEngine):
     def tag_photos(self, photos, settings, folder):
         super().tag_photos(photos, settings, folder)
-        time.sleep(0.3)  # killed here, a part is written and not yet in its place
+        time.sleep(0.3)  # if killed here, a part is written but not yet renamed
 
 run = night(load_settings(Path(sys.argv[1])))
 store, engine, settings = job.tag_store(run), SlowEngine(), run.settings.images
 with held(store.folder, wait=False):
-    hashes = job._hashed(store, engine, sorted(sys.argv[2:]), settings)
+    hashes = job._hash_photos(store, engine, sorted(sys.argv[2:]), settings)
     job._tag_new(run, store, engine, hashes)
 """
 
 
-def test_night_killed_while_it_tags_is_completed_by_the_next_which_tags_the_rest_alone(photo_shop, tmp_path):
+def test_night_killed_while_tagging_is_completed_by_the_next_which_tags_only_the_rest(photo_shop, tmp_path):
     names = [f"{number}.bmp" for number in range(8)]
     uris = [write_photo(photo_shop.photos / name, (30 * number, 10, 200)) for number, name in enumerate(names)]
     run = photo_shop.run(part_photos=1)

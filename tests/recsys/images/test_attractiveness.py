@@ -27,12 +27,12 @@ FEW = AttractivenessSettings(min_sales=2)
 
 
 def frame(*rows: tuple) -> pd.DataFrame:
-    """Rows of sale_id, month, country, category, visits, sale_days."""
+    """Return rows of sale_id, month, country, category, visits, sale_days."""
     return pd.DataFrame(rows, columns=["sale_id", *DIMENSIONS, "visits", "sale_days"])
 
 
 def tags(*pairs: str) -> pd.DataFrame:
-    """Rows of 'sale tag', of family 'tag'."""
+    """Return rows of family 'tag' from texts 'sale tag'."""
     return pd.DataFrame([(*pair.split()[:1], "tag", pair.split()[1]) for pair in pairs], columns=FEATURES)
 
 
@@ -53,7 +53,7 @@ def rows_of(table: pd.DataFrame, feature: str, *group: str) -> pd.Series:
     return row
 
 
-def test_attractiveness_is_the_share_of_visits_over_the_share_of_sale_days_less_one():
+def test_attractiveness_is_the_share_of_visits_over_the_share_of_sale_days_minus_1():
     table = attractiveness(SALES, BEACH, FEW)
     overall = rows_of(table, "beach", ALL, ALL, ALL)
     # a and b: 60 of 200 visits, 6 of 20 sale-days.
@@ -79,7 +79,7 @@ def test_interval_is_the_jackknife_over_sales_by_hand():
 
 
 def by_loops(sales: pd.DataFrame, features: pd.DataFrame, min_sales: int) -> dict[tuple, tuple]:
-    """The definition, a feature and group at a time; each interval by leaving out each sale."""
+    """Compute the definition for one feature and group at a time, and each interval by leaving out each sale."""
     found = {}
     values = [[ALL, *sorted(sales[name].unique())] for name in DIMENSIONS]
     have = {key: set(rows["sale_id"]) for key, rows in features.groupby(["family", "feature"])}
@@ -94,8 +94,8 @@ def by_loops(sales: pd.DataFrame, features: pd.DataFrame, min_sales: int) -> dic
         if n_with:
             visits, days = (sum(row[n] for row in counts) for n in (1, 2))
             visits_with, days_with = (sum(row[n] for row in counts if row[0]) for n in (1, 2))
-            told = n_with >= min_sales and visits > 0 and days_with > 0
-            measured = jackknife(counts, n_with) if told else (np.nan,) * 3
+            is_defined = n_with >= min_sales and visits > 0 and days_with > 0
+            measured = jackknife(counts, n_with) if is_defined else (np.nan,) * 3
             found[(family, feature, *group)] = (*measured, visits, visits_with, days, days_with, n_with)
     return found
 
@@ -105,7 +105,7 @@ def jackknife(counts: list[tuple[bool, int, int]], n_with: int) -> tuple[float, 
     value = np.exp(theta) - 1
     if n_with == n:
         return 0.0, 0.0, 0.0
-    with np.errstate(invalid="ignore"):  # the log of nothing less the log of nothing
+    with np.errstate(invalid="ignore"):  # log(0) - log(0)
         squares = [(log_ratio(counts[:i] + counts[i + 1 :]) - theta) ** 2 for i in range(n)]
     if not np.isfinite(squares).all():
         return value, -1.0, np.inf
@@ -150,7 +150,7 @@ def test_table_is_that_of_loops_over_features_groups_and_sales(seed):
     keys = ["family", "feature", *DIMENSIONS]
     assert list(table[keys].itertuples(index=False, name=None)) == sorted(expected)
     numbers = np.array([expected[key] for key in sorted(expected)], float)
-    # A ratio whose spread is all rounding error has no width; others agree to ten digits.
+    # If the spread is only rounding error, the width is 0; other widths agree to 10 digits.
     assert_allclose(table[COLUMNS[5:]].to_numpy(float), numbers, rtol=1e-6, atol=1e-6)
 
 
@@ -160,13 +160,13 @@ def test_feature_that_all_sales_of_a_group_have_is_at_zero_without_width():
     assert (rows[["attractiveness", "low", "high"]] == 0).all(axis=None)
 
 
-def test_feature_at_zero_that_not_all_sales_have_has_an_interval_around_zero():
+def test_feature_at_zero_that_some_sales_have_has_an_interval_around_zero():
     row = rows_of(attractiveness(SALES, BEACH, FEW), "beach", ALL, ALL, ALL)
     assert row.attractiveness == pytest.approx(0)
     assert row.low < 0 < row.high
 
 
-def test_features_of_too_few_sales_are_counted_but_not_told():
+def test_features_of_too_few_sales_have_counts_but_no_attractiveness():
     table = attractiveness(SALES, BEACH, AttractivenessSettings(min_sales=3))
     row = rows_of(table, "beach", ALL, ALL, ALL)
     assert row[["attractiveness", "low", "high"]].isna().all()
@@ -174,7 +174,7 @@ def test_features_of_too_few_sales_are_counted_but_not_told():
     assert rows_of(table, "all", ALL, ALL, ALL).attractiveness == 0
 
 
-def test_group_without_visits_and_feature_never_on_offer_are_not_told():
+def test_group_without_visits_and_feature_without_sale_days_have_no_attractiveness():
     sales = frame(
         ("a", "2026-01", "Italy", "sea", 0, 2),
         ("b", "2026-01", "Italy", "sea", 0, 3),
@@ -185,11 +185,11 @@ def test_group_without_visits_and_feature_never_on_offer_are_not_told():
     table = attractiveness(sales, tags("a t", "b t", "c new", "d new"), FEW)
     assert rows_of(table, "t", ALL, "Italy", ALL)[["attractiveness", "low", "high"]].isna().all()
     assert rows_of(table, "new", ALL, ALL, ALL)[["attractiveness", "low", "high"]].isna().all()
-    # Nobody visited t: 0 of 9 visits is -100 %, and says little of how many there might have been.
+    # No visits of t: 0 of 9 visits is -100 %, with an unlimited interval.
     assert tuple(rows_of(table, "t", ALL, ALL, ALL)[["attractiveness", "low", "high"]]) == (-1, -1, np.inf)
 
 
-def test_sale_that_alone_has_the_visits_of_a_feature_leaves_no_limit():
+def test_interval_is_unlimited_if_one_sale_has_all_visits_of_a_feature():
     sales = frame(
         *[(name, "2026-01", "x", "y", visits, 2) for name, visits in (("a", 9), ("b", 0), ("c", 5), ("d", 6))]
     )
@@ -197,7 +197,7 @@ def test_sale_that_alone_has_the_visits_of_a_feature_leaves_no_limit():
     assert (row.attractiveness, row.low, row.high) == (pytest.approx((9 / 20) / (4 / 8) - 1), -1, np.inf)
 
 
-def test_visits_of_a_sale_are_one_case_over_all_months():
+def test_sale_is_one_unit_of_the_jackknife_over_all_months():
     split = frame(*[(s, month, "x", "y", v, d) for s, v, d in COUNTS for month in ("2026-01", "2026-02")])
     whole = frame(*[(s, "2026-01", "x", "y", 2 * v, 2 * d) for s, v, d in COUNTS])
     features = tags("0 t", "1 t", "2 t")
@@ -213,8 +213,8 @@ def test_order_of_rows_and_duplicates_change_nothing():
     shuffled = attractiveness(
         SALES.sample(frac=1, random_state=1), BEACH.sample(frac=2, replace=True, random_state=1), FEW
     )
-    kept = BEACH.sample(frac=2, replace=True, random_state=1)
-    pd.testing.assert_frame_equal(shuffled, attractiveness(SALES, kept, FEW))
+    repeated = BEACH.sample(frac=2, replace=True, random_state=1)
+    pd.testing.assert_frame_equal(shuffled, attractiveness(SALES, repeated, FEW))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_order_of_rows_and_duplicates_change_nothing():
         (
             SALES,
             BEACH[:0],
-            "sale_features has 0 rows, none of a sale that was visited or on offer, needs at least 1: tag",
+            "sale_features has 0 rows, none of a sale that was visited or open, needs at least 1: tag",
         ),
-        (SALES, tags("gone beach"), "sale_features has 1 rows, none of a sale"),
+        (SALES, tags("gone beach"), "sale_features has 1 row, none of a sale"),
     ],
 )
 def test_nothing_to_measure_is_an_error_that_says_what_to_do(sales, features, message):
@@ -236,12 +236,12 @@ def test_nothing_to_measure_is_an_error_that_says_what_to_do(sales, features, me
 
 
 def test_country_called_all_is_refused():
-    with pytest.raises(InputError, match="country 'all' of a sale, must be another word"):
+    with pytest.raises(InputError, match="country == 'all' of a sale, must be another value"):
         attractiveness(SALES.assign(country=ALL), BEACH, FEW)
 
 
 def random_shop(rng: np.random.Generator, n_sales: int, share: float, effect: float) -> tuple:
-    """Sales of lognormal popularity, as in the demo shop: log visits a day vary by 1; and which show the feature."""
+    """Draw sales of lognormal visits per day, sigma 1 as in the demo shop; return shows, visits, days."""
     days = rng.integers(1, 8, n_sales)
     shows = rng.random(n_sales) < share
     visits = rng.poisson(rng.lognormal(3, 1, n_sales) * days * np.where(shows, effect, 1))
@@ -249,11 +249,11 @@ def random_shop(rng: np.random.Generator, n_sales: int, share: float, effect: fl
 
 
 def coverage(n_sales: int, share: float, rounds: int = 800, effect: float = 1.5) -> tuple[float, float]:
-    """Return how many intervals hold the truth, and the mean of the logs of the estimates less the truth's."""
+    """Return the share of intervals that cover the true value, and the bias of the log of the estimates."""
     rng = np.random.default_rng(0)
     shops = [random_shop(rng, n_sales, share, effect) for _ in range(rounds)]
     ids = [f"s{i}" for i in range(n_sales)]
-    # Each shop is a country, so that one call measures all.
+    # Each shop is one country, so that one call measures all shops.
     sales = pd.concat(
         pd.DataFrame(
             {"sale_id": [f"{k}{i}" for i in ids], "month": "2026-01", "country": f"c{k}", "category": "y"}
@@ -270,15 +270,15 @@ def coverage(n_sales: int, share: float, rounds: int = 800, effect: float = 1.5)
 
 
 @pytest.mark.parametrize(
-    ("n_sales", "share", "least"), [(200, 0.3, 0.93), (200, 0.6, 0.93), (200, 0.1, 0.90), (30, 0.3, 0.90)]
+    ("n_sales", "share", "min_coverage"), [(200, 0.3, 0.93), (200, 0.6, 0.93), (200, 0.1, 0.90), (30, 0.3, 0.90)]
 )
-def test_intervals_hold_the_truth_as_often_as_they_say(n_sales, share, least):
+def test_intervals_have_about_their_nominal_coverage(n_sales, share, min_coverage):
     covered, _ = coverage(n_sales, share)
-    assert least <= covered <= 0.97
+    assert min_coverage <= covered <= 0.97
 
 
-def test_random_tags_are_at_zero_when_visits_are_even_over_open_sales():
-    """Sales open at any instant for 1 to 7 days; 50 days are counted, of a shop that was there before and after."""
+def test_random_tags_are_at_zero_if_visits_are_uniform_over_open_sales():
+    """Sales open at random instants for 1 to 7 days; 50 days in the middle of the shop's life are counted."""
     rng = np.random.default_rng(2)
     n_sales, n_tags, days = 1500, 60, 50
     opens = rng.uniform(-20, days + 5, n_sales)
@@ -299,13 +299,13 @@ def test_random_tags_are_at_zero_when_visits_are_even_over_open_sales():
 
 
 def table_of(*rows: tuple, family: str = "tag", **group: str) -> pd.DataFrame:
-    """Rows of feature, attractiveness, low, high of one group."""
+    """Return rows of feature, attractiveness, low, high of one group."""
     table = pd.DataFrame(rows, columns=["feature", "attractiveness", "low", "high"])
     counts = {"visits": 2_000, "visits_with": 500, "sale_days": 300, "sale_days_with": 60, "sales_with": 12}
     return table.assign(family=family, **{**dict.fromkeys(DIMENSIONS, ALL), **group}, **counts)[COLUMNS]
 
 
-def test_strongest_are_the_surest_and_shown_by_their_value():
+def test_strongest_are_chosen_by_their_intervals_and_sorted_by_value():
     rows = table_of(
         ("lucky", 3.0, -0.9, 15.0), ("sure", 0.2, 0.1, 0.3), ("surer", 0.3, 0.15, 0.4), ("bad", -0.3, -0.4, -0.2)
     )
@@ -314,7 +314,7 @@ def test_strongest_are_the_surest_and_shown_by_their_value():
     assert list(weakest["feature"]) == ["lucky", "bad"]
 
 
-def test_no_feature_is_both_strongest_and_weakest_and_ties_go_by_name():
+def test_no_feature_is_both_strongest_and_weakest_and_ties_are_broken_by_name():
     rows = table_of(*[(name, 0.0, -0.1, 0.1) for name in "cab"], ("none", np.nan, np.nan, np.nan))
     strongest, weakest = strongest_and_weakest(rows, 5)
     assert (list(strongest["feature"]), list(weakest["feature"])) == (["a", "b"], ["c"])
@@ -372,7 +372,7 @@ def test_groups_are_printed_with_their_strongest_and_weakest():
     assert "Attractiveness of tags by country, 2026-01 to 2026-01" in text
     assert lines_with(text, "Italy") == ["Italy 10 pool +25 % (+10 % … +40 %) bar -50 % (-60 % … -40 %)"]
     assert lines_with(text, "Malta") == ["Malta 5 – –"]
-    assert text.index("Spain") < text.index("Italy") < text.index("Malta")  # most visits first
+    assert text.index("Spain") < text.index("Italy") < text.index("Malta")  # by descending visits
     assert "overall" not in text
     assert "monthly" not in text
 

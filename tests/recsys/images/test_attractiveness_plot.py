@@ -1,4 +1,4 @@
-"""What the figure says is read from its SVG text; how it looks, a person has looked at."""
+"""The texts of the figure, read from its SVG; its appearance is not tested."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def small_table() -> pd.DataFrame:
 
 
 def texts(path: Path) -> list[str]:
-    """Every text of an SVG, which names the text in a comment beside its outlines."""
+    """Return all texts of an SVG, which are in comments beside their outlines."""
     return [text.strip() for text in re.findall(r"<!--(.*?)-->", path.read_text(), re.DOTALL)]
 
 
@@ -58,8 +58,8 @@ def test_maps_show_themes_by_month_and_country(tmp_path):
     found = drawn(tmp_path, small_table())
     assert {"2026-01", "2026-02", "+57", "-73", "Italy", "Spain", "+23"} <= set(found)
     assert found.index("2026-01") < found.index("2026-02")
-    assert found.index("Spain") < found.index("Italy")  # most visits first
-    assert found.count("·") == 2 * 3 + 2 * 3 - 3  # cells of three themes, two months and two countries; three are told
+    assert found.index("Spain") < found.index("Italy")  # by descending visits
+    assert found.count("·") == 2 * 3 + 2 * 3 - 3  # cells of 3 themes in 2 months and 2 countries; 3 have a value
 
 
 def test_forest_is_cut_to_the_strongest_and_weakest(tmp_path):
@@ -87,7 +87,7 @@ def test_same_table_gives_the_same_bytes(tmp_path, suffix):
     assert b"<dc:date>" not in first.read_bytes()
 
 
-def test_settings_of_matplotlib_are_left_as_they_were(tmp_path):
+def test_settings_of_matplotlib_are_restored(tmp_path):
     with matplotlib.rc_context({"font.size": 5}):
         drawn(tmp_path, small_table())
         assert matplotlib.rcParams["font.size"] == 5
@@ -102,7 +102,7 @@ def test_other_suffix_is_refused(tmp_path):
         write_attractiveness_plot(small_table(), tmp_path / "plot.pdf")
 
 
-def test_table_that_tells_nothing_is_refused(tmp_path):
+def test_table_without_values_is_refused(tmp_path):
     table = small_table().assign(attractiveness=np.nan)
-    with pytest.raises(EmptyInputError, match=r"has 9 rows, none that says more than 'too few sales'"):
+    with pytest.raises(EmptyInputError, match=r"has 9 rows, none with a value because of too few sales"):
         write_attractiveness_plot(table, tmp_path / "plot.svg")

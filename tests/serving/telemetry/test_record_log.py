@@ -436,7 +436,7 @@ def test_a_durable_record_that_cannot_be_encoded_is_the_callers_error(tmp_path, 
     assert log.state()[:3] == (0, 1, 0)
 
 
-def test_recovery_takes_only_the_log files_of_dead_processes(tmp_path):
+def test_recovery_takes_only_the_log_files_of_dead_processes(tmp_path):
     living = LogFile(tmp_path, "living")
     living.write(b"1\n")
     (tmp_path / "dead.jsonl.open").write_bytes(b'2\n"torn')

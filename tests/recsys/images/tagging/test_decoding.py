@@ -1,4 +1,4 @@
-"""Photos of four coloured quadrants: what a network is to see of them can be written down."""
+"""Photos of four coloured quadrants, whose decoded pixels are known."""
 
 import io
 import resource
@@ -37,7 +37,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def corners(pixels: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
-    """The colours in the middle of the four quarters of what was decoded."""
+    """Return the colours at the centres of the four quadrants of decoded pixels."""
     near, far = len(pixels) // 4, len(pixels) - len(pixels) // 4
     return [tuple(int(level) for level in pixels[row, column]) for row in (near, far) for column in (near, far)]
 
@@ -58,7 +58,7 @@ def reason(data: bytes, **limits) -> str:
     return error.value.reason
 
 
-# Whole photos of every kind.
+# Intact photos of every format.
 
 LOSSLESS = {
     "PNG": lambda: encoded(quadrants(), "PNG"),
@@ -103,8 +103,8 @@ def test_colours_of_lossy_photos_are_near(kind):
     assert_corners(whole(kind), within=20)
 
 
-def test_ycck_jpeg_of_adobe_is_put_right():
-    """Stored are Y, Cb, Cr of the inks' opposites, and black inverted; Pillow inverts all four when it writes CMYK."""
+def test_ycck_jpeg_of_adobe_has_the_right_colours():
+    """The file stores Y, Cb, Cr of the inverted inks, and inverted black; Pillow inverts all four on writing CMYK."""
     no_black = Image.new("L", (120, 80), 0)
     opposites = ImageChops.invert(quadrants()).convert("YCbCr")
     planes = [ImageChops.invert(plane) for plane in opposites.split()]
@@ -115,7 +115,7 @@ def test_ycck_jpeg_of_adobe_is_put_right():
     assert_corners(bytes(data), within=20)
 
 
-def test_first_frame_of_an_animation_counts():
+def test_animation_gives_its_first_frame():
     frames = [quadrants().quantize(4), quadrants(colours=[BLACK] * 4).quantize(2)]
     assert_corners(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100))
     frames = [frame.convert("RGB") for frame in frames]
@@ -143,7 +143,7 @@ def test_grey_jpeg_is_grey():
 
 
 def png(width: int, height: int, bits: int, colour_type: int, rows: bytes) -> bytes:
-    """A PNG by hand: Pillow writes no colours of 16 bits, and no headers that promise more than there is."""
+    """Return a PNG; Pillow cannot write colours of 16 bits, nor headers of a larger size than the data."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))]
     chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     body = b"".join(
@@ -167,7 +167,7 @@ def test_one_bit_is_black_or_white():
         assert_corners(encoded(pattern, kind, **options), (BLACK, WHITE, WHITE, BLACK))
 
 
-def test_transparent_parts_are_white_and_half_transparent_ones_half():
+def test_transparent_parts_are_white_and_half_transparent_ones_half_white():
     corner = [(*RED, 255), (*GREEN, 0), (*BLUE, 128), (*BLACK, 0)]
     half_blue = (127, 127, 255)  # 255 - 128 = 127 of white
     for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
@@ -190,15 +190,15 @@ def test_transparent_colour_of_a_photo_without_a_palette_is_white():
     assert_corners(encoded(quadrants(), "PNG", transparency=GREEN), (RED, WHITE, BLUE, ORANGE))
 
 
-def test_edge_of_a_transparent_part_takes_none_of_its_hidden_colour():
-    """Scaled down, a column of red beside transparent black is a light red, never a dark one."""
+def test_edge_of_a_transparent_part_is_not_mixed_with_its_hidden_colour():
+    """Scaled down, a red column beside transparent black becomes light red, not dark red."""
     image = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
     image.paste((*RED, 255), (0, 0, 63, 128))
     edge = decode(encoded(image, "PNG"), 32, 32)[16]
     assert (edge[:, 0] == 255).all()
 
 
-TURNED = {  # how to turn the upright photo so that the orientation turns it back
+TURNED = {  # the rotation of the upright photo that each orientation reverses
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -220,18 +220,18 @@ def test_turned_photo_decodes_to_exactly_the_pixels_of_the_upright_one(kind, ori
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
     pixels = decode(encoded(turned, kind, exif=exif, **options), 40, 32)
     wanted = decode(encoded(upright, kind, **options), 40, 32)
-    # JPEG rounds the turned photo differently; whoever turned it wrongly would be off by far more.
+    # JPEG rounds the turned photo differently; a wrong rotation would differ by far more.
     np.testing.assert_allclose(pixels.astype(int), wanted.astype(int), atol=4 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0MM\0*"])
-def test_damaged_exif_leaves_the_photo_as_it_is(exif):
+def test_photo_with_damaged_exif_is_not_turned(exif):
     for kind, options in (("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})):
         assert_corners(encoded(quadrants(), kind, exif=exif, **options), within=20)
 
 
-def test_photo_is_turned_though_another_tag_of_its_exif_is_damaged():
-    """The camera's maker is a number instead of a text: Pillow reads such EXIF, and cannot write it back."""
+def test_photo_is_turned_even_if_another_exif_tag_is_damaged():
+    """The camera's maker is a number instead of a string: Pillow can read such EXIF data, but not write it."""
     orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
     maker = struct.pack(">HHIf", 0x010F, 11, 1, 2.5)
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + maker + orientation + b"\0\0\0\0"
@@ -241,7 +241,7 @@ def test_photo_is_turned_though_another_tag_of_its_exif_is_damaged():
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])
-def test_unknown_orientation_leaves_the_photo_as_it_is(value):
+def test_photo_with_unknown_orientation_is_not_turned(value):
     exif = Image.Exif()
     exif[0x0112] = value
     assert_corners(encoded(quadrants(), "PNG", exif=exif))
@@ -251,14 +251,14 @@ def test_unknown_orientation_leaves_the_photo_as_it_is(value):
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Soft blotches, as photos have: random colours, some thirty along the shorter side, enlarged."""
+    """Return smooth noise: random colours, about 30 along the shorter side, enlarged."""
     rng, blotch = np.random.default_rng(seed), max(2, min(width, height) // 32)
     small = rng.integers(0, 256, (height // blotch, width // blotch, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def resized_then_cropped(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
-    """The plain way: the whole photo resized, then its middle cut out."""
+    """Resize the whole photo, then crop its centre: the reference implementation."""
     scale = resize / min(image.size)
     width, height = (round(side * scale) for side in image.size)
     left, top = (width - crop) // 2, (height - crop) // 2
@@ -267,7 +267,7 @@ def resized_then_cropped(image: Image.Image, resize: int, crop: int) -> NDArray[
 
 
 @pytest.mark.parametrize("size", [(320, 240), (240, 320), (256, 256), (333, 251), (90, 80), (1001, 1003), (2000, 301)])
-def test_middle_is_that_of_the_photo_resized_and_then_cropped(size):
+def test_crop_equals_that_of_the_resized_photo(size):
     image = noise(*size)
     found = decode(encoded(image, "PNG"), 256, 224).astype(int)
     expected = resized_then_cropped(image, 256, 224)
@@ -276,28 +276,28 @@ def test_middle_is_that_of_the_photo_resized_and_then_cropped(size):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_large_photo_that_is_first_reduced_looks_the_same(kind):
+def test_large_photo_that_is_decoded_at_reduced_size_looks_the_same(kind):
     image = noise(2500, 1900)
     found = decode(encoded(image, kind, quality=95), 256, 224).astype(int)
     assert np.abs(found - resized_then_cropped(image, 256, 224)).mean() < 1
 
 
 @given(width=st.integers(1, 40), height=st.integers(1, 40))
-def test_photo_of_any_small_size_of_one_colour_stays_that_colour(width, height):
+def test_photo_of_one_colour_and_any_small_size_keeps_its_colour(width, height):
     pixels = decode(encoded(Image.new("RGB", (width, height), ORANGE), "PNG"), 36, 32)
     assert pixels.shape == (32, 32, 3)
     assert (pixels == ORANGE).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20000, 2), (2, 20000), (1, 3000)])
-def test_narrow_photo_needs_no_memory_for_what_is_cut_off(size):
+def test_narrow_photo_needs_no_memory_for_the_cropped_parts(size):
     data = encoded(Image.new("RGB", size, ORANGE), "PNG")
     before = peak_megabytes()
     assert (decode(data, 256, 224) == ORANGE).all()
     assert peak_megabytes() - before < 30  # 20,000 x 2 resized to 2,560,000 x 256 would be 1,966 MB
 
 
-# What is set aside.
+# Rejected photos.
 
 
 def peak_megabytes() -> float:
@@ -323,7 +323,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_photo_that_would_unfold_to_gigabytes_is_refused_before_it_is_decoded(kind):
+def test_decompression_bomb_is_refused_before_it_is_decoded(kind):
     data = BOMBS[kind]()
     assert len(data) < 1000
     before = peak_megabytes()
@@ -331,17 +331,17 @@ def test_photo_that_would_unfold_to_gigabytes_is_refused_before_it_is_decoded(ki
     assert peak_megabytes() - before < 30
 
 
-def test_limit_of_pixels_is_the_configured_one_and_the_detail_names_both():
+def test_limit_of_pixels_is_configurable_and_the_error_names_size_and_limit():
     data = encoded(Image.new("RGB", (1000, 500)), "PNG")
     assert decode(data, 256, 224, max_megapixels=0.5).shape == (224, 224, 3)
     with pytest.raises(PhotoError, match=r"^too_large: 1000 x 500 pixels, at most 0.49 million$"):
         decode(data, 256, 224, max_megapixels=0.49)
 
 
-def test_what_is_no_photo_is_refused():
+def test_files_that_are_not_photos_are_refused():
     page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
     svg = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
-    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"  # which Pillow would run Ghostscript on
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"  # for which Pillow would run Ghostscript
     assert {reason(data) for data in (page, svg, postscript, b"\0" * 1000)} == {"not_an_image"}
     assert reason(b"") == "empty"
     assert not {"EPS", "PDF", "WMF", "FITS"} & set(FORMATS)
@@ -356,7 +356,7 @@ def test_random_bytes_are_refused_with_a_reason(data, beginning):
 
 
 def outcome(data: bytes) -> str:
-    """`decoded`, or why not."""
+    """Return 'decoded' or the reason of the failure."""
     try:
         assert decode(data, **UNSTRETCHED).shape == (64, 64, 3)
     except PhotoError as error:
@@ -365,7 +365,7 @@ def outcome(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY])
-def test_truncated_photo_is_refused_or_decoded_but_never_an_error(kind):
+def test_truncated_photo_is_decoded_or_refused_with_a_reason(kind):
     data = whole(kind)
     outcomes = [outcome(data[: len(data) * tenth // 10]) for tenth in range(10)]
     assert outcomes[0] == "empty"
@@ -374,7 +374,7 @@ def test_truncated_photo_is_refused_or_decoded_but_never_an_error(kind):
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY])
-def test_photo_with_wrong_bytes_is_refused_or_decoded_but_never_an_error(kind):
+def test_photo_with_wrong_bytes_is_decoded_or_refused_with_a_reason(kind):
     rng, data = np.random.default_rng(0), whole(kind)
     for _ in range(10):
         damaged = bytearray(data)
@@ -383,7 +383,7 @@ def test_photo_with_wrong_bytes_is_refused_or_decoded_but_never_an_error(kind):
         assert outcome(bytes(damaged)) in {*REASONS, "decoded"}
 
 
-def test_colours_without_a_known_range_are_refused():
+def test_colours_without_a_defined_range_are_refused():
     floating = Image.fromarray(np.linspace(0, 1, 4800, dtype=np.float32).reshape(60, 80))
     assert reason(encoded(floating, "TIFF")) == "unsupported"
     integers = Image.fromarray(np.arange(4800, dtype=np.int32).reshape(60, 80))
@@ -394,7 +394,7 @@ def test_colours_without_a_known_range_are_refused():
     assert reason(encoded(lab, "TIFF")) == "unsupported"
 
 
-def test_remarks_of_pillow_are_not_printed_and_other_warnings_are():
+def test_warnings_of_pillow_are_ignored_and_others_are_not():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         decode(encoded(quadrants(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"), 256, 224)

@@ -12,14 +12,14 @@ from recsys.images.settings import ImageSettings
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles, content_hash
 
-LARGE = os.urandom(3_000_000)  # more than a server sends at once
+LARGE = os.urandom(3_000_000)  # more than a server sends in one piece
 
 TICK = 0.02  # the clock of a file system ticks every 4 ms
 
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """The URL of an empty folder in memory."""
+    """URL of an empty folder in memory."""
     files = fsspec.filesystem("memory")
     yield "memory://photo_files"
     if files.exists("/photo_files"):
@@ -43,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The URL of a folder that a server has."""
+    """URL of a folder on an HTTP server."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
         threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{served.server_port}/photos"
@@ -56,7 +56,7 @@ def refusal(files: PhotoFiles, uri: str) -> PhotoError:
     return error.value
 
 
-def test_relative_path_lies_below_the_root_and_others_are_as_they_are(tmp_path, monkeypatch):
+def test_relative_path_is_below_the_root_and_other_paths_are_unchanged(tmp_path, monkeypatch):
     assert PhotoFiles(str(tmp_path)).absolute("a/b c é.jpg") == f"{tmp_path}/a/b c é.jpg"
     assert PhotoFiles(str(tmp_path)).absolute("/elsewhere/a.jpg") == "/elsewhere/a.jpg"
     assert PhotoFiles(str(tmp_path)).absolute("s3://bucket/a.jpg") == "s3://bucket/a.jpg"
@@ -65,7 +65,7 @@ def test_relative_path_lies_below_the_root_and_others_are_as_they_are(tmp_path, 
     assert PhotoFiles().absolute("a.jpg") == PhotoFiles(".").absolute("x/../a.jpg") == f"{tmp_path}/a.jpg"
 
 
-def test_settings_say_where_photos_lie():
+def test_location_of_photos_is_that_of_the_settings():
     settings = ImageSettings.model_validate(
         {"root": "s3://b", "storage_options": {"key": "k"}, "tagging": {"max_megabytes": 2.0}}
     )
@@ -85,7 +85,7 @@ def test_content_is_read_from_a_path_and_from_a_url(tmp_path, memory, server):
         assert files.read(files.absolute(uri)) == content
 
 
-def test_what_is_not_there_is_missing_and_the_detail_names_it(tmp_path, memory, server):
+def test_absent_photo_is_missing_and_the_error_names_it(tmp_path, memory, server):
     (tmp_path / "folder").mkdir()
     for uri in (
         f"{tmp_path}/none.jpg",
@@ -102,7 +102,7 @@ def test_what_is_not_there_is_missing_and_the_detail_names_it(tmp_path, memory, 
         assert len(error.detail.splitlines()) == 1
 
 
-def test_stamp_of_what_is_not_there_is_missing_too(tmp_path, memory):
+def test_absent_photo_has_no_stamp(tmp_path, memory):
     for uri in (f"{tmp_path}/none.jpg", f"{memory}/none.jpg"):
         with pytest.raises(PhotoError, match=r"missing: .*none\.jpg"):
             PhotoFiles().stamp(uri)
@@ -120,7 +120,7 @@ def test_file_as_large_as_the_limit_is_read_and_a_larger_one_is_not(tmp_path, me
                 assert refusal(files, uri).args == ("too_large: more than 0.001 megabytes",)
 
 
-def test_stamp_is_the_same_until_the_content_changes_even_to_as_many_bytes(tmp_path):
+def test_stamp_changes_only_with_the_content_even_if_its_length_is_equal(tmp_path):
     path, files = tmp_path / "a.jpg", PhotoFiles()
     path.write_bytes(b"before")
     first = files.stamp(str(path))
@@ -132,7 +132,7 @@ def test_stamp_is_the_same_until_the_content_changes_even_to_as_many_bytes(tmp_p
     assert len({first, second, files.stamp(str(path))}) == 3
 
 
-def test_stamp_changes_where_another_file_of_the_same_time_and_size_takes_its_place(tmp_path):
+def test_stamp_changes_if_the_file_is_replaced_by_another_of_the_same_time_and_size(tmp_path):
     path, other = tmp_path / "a.jpg", tmp_path / "b.jpg"
     for each, content in ((path, b"before"), (other, b"after!")):
         each.write_bytes(content)
@@ -142,7 +142,7 @@ def test_stamp_changes_where_another_file_of_the_same_time_and_size_takes_its_pl
     assert PhotoFiles().stamp(str(path)) != before
 
 
-def test_stamp_of_a_link_is_that_of_the_file_it_leads_to(tmp_path):
+def test_stamp_of_a_link_is_that_of_its_target(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"before")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
     before = PhotoFiles().stamp(str(tmp_path / "link.jpg"))
@@ -159,12 +159,12 @@ def test_stamp_of_a_url_changes_with_its_content(memory):
     assert len(stamps) == 2
 
 
-def test_content_hash_is_half_of_sha_256():
+def test_content_hash_is_the_first_half_of_sha_256():
     assert content_hash(b"") == "e3b0c44298fc1c149afbf4c8996fb924"
     assert content_hash(b"a") != content_hash(b"b")
 
 
-def test_no_foreign_file_is_kept_open(tmp_path):
+def test_files_are_closed_after_reading(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"content")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Taggers against plain loops over the same weights."""
+"""Taggers compared with simple loops over the same weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Colours(nn.Module):
-    """Logits are a photo's mean colours as the network gets them; the embedding is twice them."""
+    """A network whose logits are the mean colours of its input, and whose embedding is twice the logits."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         colours = images.mean((2, 3))
@@ -43,7 +43,7 @@ def photos(*colours: tuple[int, int, int], side: int = 8) -> NDArray[np.uint8]:
     return np.array([np.full((side, side, 3), colour) for colour in colours], np.uint8)
 
 
-def test_colours_reach_the_network_scaled_and_in_its_order():
+def test_network_receives_normalised_colours_in_its_channel_order():
     mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
     scaled = np.array([1.0, 3.0, 0.2])  # (1 - 0.5) / 0.5, (1 - 0.25) / 0.25, 0.2
     tagger = Tagger(Colours(), ["r", "g", "b"], Preprocessing(mean=mean, std=std))
@@ -52,7 +52,7 @@ def test_colours_reach_the_network_scaled_and_in_its_order():
     assert_close(tagger.tag(photos((51, 255, 255))).embeddings, [2 * scaled], terms=8 * 8)
 
 
-def test_best_tags_come_first_with_their_softmax():
+def test_tags_are_sorted_by_softmax_probability():
     tagger = Tagger(Colours(), ["r", "g", "b"], Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)))
     tags = tagger.tag(photos((0, 255, 0), (255, 0, 51)), n_tags=2)
     e = np.e
@@ -76,7 +76,7 @@ def blotches(n: int, side: int = 224) -> NDArray[np.uint8]:
 
 
 def assert_same(found: Tags, expected: Tags, terms: int, n_tags: int = 5) -> None:
-    """Tags, given for all labels, are the same but for rounding; of the first ones, near ties stand in any order."""
+    """Assert that tags are equal except for rounding and the order of near ties; `expected` has all labels."""
     for labels, probabilities, embedding, *wanted in zip(*vars(found).values(), *vars(expected).values(), strict=True):
         by_label, of_expected = np.empty_like(probabilities), np.empty_like(wanted[1])
         by_label[labels], of_expected[wanted[0]] = probabilities, wanted[1]
@@ -113,7 +113,7 @@ def test_folded_batch_norms_change_no_output_of_the_default_tagger(default_tagge
     assert_same(found, Tags(labels.numpy(), probabilities.numpy(), embeddings.numpy()), terms_of(plain))
 
 
-def test_network_without_batch_norms_is_tagged_with_too(tmp_path):
+def test_network_without_batch_norms_can_tag(tmp_path):
     torch.save(ARCHITECTURES["squeezenet"](3).state_dict(), tmp_path / "own.pth")
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
     files = {"weights": str(tmp_path / "own.pth"), "labels": str(tmp_path / "labels.txt")}
@@ -130,7 +130,7 @@ def scene_weights() -> dict[str, Tensor]:
 
 
 def plain_scene(weights: dict[str, Tensor], path: Path) -> int:
-    """The best label by the facts that the data's README states, one photo at a time."""
+    """Return the best label of one photo, computed as the README of the data describes."""
 
     def convolved(x: Tensor, name: str, **options) -> Tensor:
         return nnf.leaky_relu(nnf.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **options), 0.55)
@@ -151,18 +151,18 @@ def plain_scene(weights: dict[str, Tensor], path: Path) -> int:
 
 
 OWN_NAMES = ("auditorium", "bamboo_forest", "campus", "football_field", "kitchen", "sky")
-"""The folders whose scene has the same name in Places365."""
+"""The folders whose scene is a label of Places365."""
 
 
 @pytest.mark.real_data
 @torch.inference_mode()
-def test_scenes_of_real_photos_are_those_of_a_plain_loop():
+def test_scenes_of_real_photos_are_those_of_a_simple_loop():
     if not SUN8.exists():
         pytest.skip(f"{SUN8} is not there: it comes with the shared real data sets")
     files = {"weights": str(PLACES365 / "squeezenet_places365_a_fp16.npz")}
     files["labels"] = str(PLACES365 / "categories_places365.txt")
     tagger = load_tagger(TaggerSettings(name="places365_squeezenet", **files))
-    paths = sorted(SUN8.glob("*/*.jpg"))[::2]  # of all 478 the loop takes twice as long, and agrees as well
+    paths = sorted(SUN8.glob("*/*.jpg"))[::2]  # half of the 478 photos, for speed; the others agree too
     assert len(paths) == 239
     weights = scene_weights()
     pixels = np.stack([decode(path.read_bytes(), 256, 224) for path in paths])

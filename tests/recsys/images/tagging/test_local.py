@@ -6,7 +6,7 @@ from recsys.images.tagging.local import photos_below, tag_here
 from tests.helpers.small_photos import own_tagger, write_photo
 
 
-def test_folder_means_all_photos_below_it_and_files_are_as_they_are(tmp_path):
+def test_folder_is_replaced_by_all_photos_below_it_and_files_are_unchanged(tmp_path):
     for name in ("b/2.JPG", "b/1.bmp", "a.webp", "b/notes.txt", "b/folder.jpg/3.tif"):
         write_photo(tmp_path / name, (1, 2, 3))
     found = photos_below(["s3://bucket/x.jpg", str(tmp_path), "/no/such.bmp"])
@@ -14,12 +14,12 @@ def test_folder_means_all_photos_below_it_and_files_are_as_they_are(tmp_path):
     assert found == ["s3://bucket/x.jpg", *inside, "/no/such.bmp"]
 
 
-def test_folder_without_photos_is_an_error_that_names_what_photos_end_in(tmp_path):
-    with pytest.raises(InputError, match=rf"{tmp_path} holds no photo: .*\.avif, \.bmp, \.gif, "):
+def test_folder_without_photos_is_an_error_that_names_the_suffixes(tmp_path):
+    with pytest.raises(InputError, match=rf"{tmp_path} contains no photo: .*\.avif, \.bmp, \.gif, "):
         photos_below([str(tmp_path)])
 
 
-def test_photos_are_tagged_in_order_or_say_why_not(tmp_path):
+def test_photos_are_tagged_in_order_or_have_a_reason(tmp_path):
     settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
     red = write_photo(tmp_path / "red.bmp", (255, 0, 0))
     page = tmp_path / "page.jpg"

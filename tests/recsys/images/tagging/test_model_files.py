@@ -1,4 +1,4 @@
-"""Fetching from a server of our own, which may break off or change its mind."""
+"""Downloads from a local server that may break the connection or change the file."""
 
 import hashlib
 import http.server
@@ -13,7 +13,15 @@ import pytest
 
 from recsys.errors import ConfigurationError, ModelError
 from recsys.images.tagging import model_files
-from recsys.images.tagging.model_files import cache_folder, check_hash, fetched, hash_of, local, read_labels, readable
+from recsys.images.tagging.model_files import (
+    cache_folder,
+    check_hash,
+    fetch_file,
+    hash_of,
+    local_file,
+    read_labels,
+    readable,
+)
 from tests.helpers.paths import SHARED_DATA
 
 CATEGORIES = SHARED_DATA / "places365/categories_places365.txt"
@@ -60,105 +68,105 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache/flash-sale-recsys"
 
 
-def kept(cache: Path) -> list[str]:
+def cached_files(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir()) if cache.exists() else []
 
 
 def test_file_is_fetched_once_and_then_found_without_network(server, cache):
-    assert fetched(server.url, SHA256) == cache / "tiny.pth.tar"
+    assert fetch_file(server.url, SHA256) == cache / "tiny.pth.tar"
     server.status = 500
-    assert fetched(server.url, SHA256).read_bytes() == WEIGHTS
-    assert fetched(server.url, None).read_bytes() == WEIGHTS
+    assert fetch_file(server.url, SHA256).read_bytes() == WEIGHTS
+    assert fetch_file(server.url, None).read_bytes() == WEIGHTS
     assert server.requests == 1
-    assert kept(cache) == ["tiny.pth.tar", "tiny.pth.tar.sha256"]
+    assert cached_files(cache) == ["tiny.pth.tar", "tiny.pth.tar.sha256"]
 
 
-def test_wrong_checksum_is_refused_and_nothing_is_kept(server, cache):
+def test_wrong_checksum_is_refused_and_nothing_is_stored(server, cache):
     with pytest.raises(ModelError) as error:
-        fetched(server.url, "0" * 64)
+        fetch_file(server.url, "0" * 64)
     for part in (server.url, f"sha256 == {SHA256}", f"must be {'0' * 64}", "images.tagger.weights"):
         assert part in str(error.value)
-    assert kept(cache) == []
+    assert cached_files(cache) == []
 
 
-def test_half_a_file_is_refused_and_nothing_is_kept_even_where_no_checksum_is_known(server, cache):
+def test_incomplete_file_is_refused_and_nothing_is_stored_even_without_a_checksum(server, cache):
     server.content = WEIGHTS[: len(WEIGHTS) // 2]
-    with pytest.raises(ModelError, match=r"128,000 of 256,000 bytes came.*try again"):
-        fetched(server.url, None)
-    assert kept(cache) == []
+    with pytest.raises(ModelError, match=r"128,000 of 256,000 bytes received.*try again"):
+        fetch_file(server.url, None)
+    assert cached_files(cache) == []
     server.content = WEIGHTS
-    assert fetched(server.url, None).read_bytes() == WEIGHTS
+    assert fetch_file(server.url, None).read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_refusing_server_is_an_error_that_names_the_address(server, cache, status):
+def test_status_of_failure_is_an_error_that_names_the_address(server, cache, status):
     server.status = status
     with pytest.raises(ModelError, match=rf"{server.url} cannot be fetched \(HTTP Error {status}"):
-        fetched(server.url, SHA256)
-    assert kept(cache) == []
+        fetch_file(server.url, SHA256)
+    assert cached_files(cache) == []
 
 
-def test_server_that_is_not_there_or_says_nothing_is_an_error(server, monkeypatch):
+def test_unreachable_or_silent_server_is_an_error(server, monkeypatch):
     with pytest.raises(ModelError, match="cannot be fetched"):
-        fetched("http://127.0.0.1:9/tiny.pth", SHA256)
-    monkeypatch.setattr(model_files, "_SILENCE", 0.1)
+        fetch_file("http://127.0.0.1:9/tiny.pth", SHA256)
+    monkeypatch.setattr(model_files, "_TIMEOUT_SECONDS", 0.1)
     server.silence = 0.3
     with pytest.raises(ModelError, match="timed out"):
-        fetched(server.url, SHA256)
+        fetch_file(server.url, SHA256)
 
 
-def test_file_of_the_cache_that_changes_later_is_refused_by_its_first_checksum(server, cache):
-    fetched(server.url, None)
+def test_cached_file_that_changes_is_refused_by_its_first_checksum(server, cache):
+    fetch_file(server.url, None)
     (cache / "tiny.pth.tar").write_bytes(b"something else")
     with pytest.raises(
         ModelError, match=rf"sha256 == {hashlib.sha256(b'something else').hexdigest()}, must be {SHA256}"
     ):
-        fetched(server.url, None)
+        fetch_file(server.url, None)
 
 
-def test_fetch_that_was_killed_leaves_nothing_that_is_taken_for_the_file(server, cache):
+def test_killed_download_leaves_nothing_that_is_used_as_the_file(server, cache):
     cache.mkdir(parents=True)
-    (cache / "tiny.pth.tar.sha256").write_text("half a check")  # of the run that was killed
+    (cache / "tiny.pth.tar.sha256").write_text("half a check")  # written by the killed run
     left = cache / f".tmp-{'0' * 16}"
     left.mkdir()
     (left / "tiny.pth.tar").write_bytes(WEIGHTS[:10])
-    assert fetched(server.url, None).read_bytes() == WEIGHTS
-    assert fetched(server.url, None).read_bytes() == WEIGHTS
+    assert fetch_file(server.url, None).read_bytes() == WEIGHTS
+    assert fetch_file(server.url, None).read_bytes() == WEIGHTS
 
 
-def test_address_of_a_file_is_fetched_too(tmp_path):
+def test_file_url_is_fetched_too(tmp_path):
     (tmp_path / "tiny.npz").write_bytes(WEIGHTS)
-    assert fetched(f"file://{tmp_path}/tiny.npz", SHA256).read_bytes() == WEIGHTS
+    assert fetch_file(f"file://{tmp_path}/tiny.npz", SHA256).read_bytes() == WEIGHTS
 
 
-def test_cache_is_where_the_desktop_standard_says(tmp_path, monkeypatch):
+def test_cache_folder_follows_the_xdg_standard(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "cache/flash-sale-recsys"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert cache_folder() == Path("/home/someone/.cache/flash-sale-recsys")
 
 
-def test_local_file_must_be_there_and_hash_to_what_is_configured(tmp_path):
+def test_local_file_must_exist_and_have_the_configured_checksum(tmp_path):
     path = tmp_path / "own.pth"
     with pytest.raises(ConfigurationError, match=r"images\.tagger\.weights == '.*own\.pth': there is no such file"):
-        local(str(path), None, "weights")
+        local_file(str(path), None, "weights")
     path.write_bytes(WEIGHTS)
-    assert local(str(path), SHA256, "weights") == path
+    assert local_file(str(path), SHA256, "weights") == path
     with pytest.raises(ModelError, match=f"sha256 == {SHA256}, must be {'1' * 64}"):
-        local(str(path), "1" * 64, "weights")
+        local_file(str(path), "1" * 64, "weights")
 
 
-def test_hash_is_taken_anew_where_the_file_has_changed(tmp_path):
+def test_hash_is_recomputed_if_the_file_has_changed(tmp_path):
     path = tmp_path / "own.pth"
     path.write_bytes(b"first")
     assert hash_of(path) == hash_of(path) == hashlib.sha256(b"first").hexdigest()
-    path.write_bytes(b"later")  # as many bytes
+    path.write_bytes(b"later")  # the same length
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     assert hash_of(path) == hashlib.sha256(b"later").hexdigest()
     check_hash(path, hash_of(path))
 
 
-def test_labels_are_read_as_people_write_them(tmp_path):
+def test_labels_are_read_in_readable_form(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("/b/beach_house 51\n/a/apartment_building/outdoor 8\n", "utf-8")
     assert read_labels(path) == ["beach house", "apartment building outdoor"]
@@ -170,7 +178,7 @@ def test_labels_are_read_as_people_write_them(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a\n\nb\n", "line 2 must hold a label that stands once"),
+        (b"a\n\nb\n", "line 2 must hold a label that occurs once"),
         (b"a\nb\na\n", "line 3 must hold"),
         (b"a_b\na b\n", "line 2 must hold"),
         (b"", "line 1 must hold"),

@@ -1,4 +1,4 @@
-"""Layers by hand: names and shapes as published, and what each network computes from the same weights."""
+"""Networks compared with the published names and shapes of layers, and with outputs computed by hand."""
 
 import os
 import pickle
@@ -36,7 +36,7 @@ def shapes(weights: Mapping[str, Tensor]) -> Shapes:
 
 
 def random_network(architecture: str, n_labels: int, seed: int = 0) -> nn.Module:
-    """Random weights and, unlike a new network's, random statistics of its batch norms."""
+    """Return a network with random weights and, unlike a new network, random batch norm statistics."""
     torch.manual_seed(seed)
     network = ARCHITECTURES[architecture](n_labels).eval()
     for layer in network.modules():
@@ -135,14 +135,14 @@ LAST_LAYERS = {"resnet18": "fc", "resnet50": "fc", "vgg16": "classifier.6", "eff
 
 
 @pytest.mark.parametrize("architecture", LAST_LAYERS)
-def test_embedding_is_what_the_last_layer_reads(architecture):
+def test_embedding_is_the_input_of_the_last_layer(architecture):
     network, read = without_memory(architecture, 7), []
     network.get_submodule(LAST_LAYERS[architecture]).register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
     _, embedding = network(torch.zeros(2, 3, 224, 224, device="meta"))
     assert read[0] is embedding
 
 
-# What is computed.
+# Outputs.
 
 
 def photos(n: int = 2, side: int = 64) -> Tensor:
@@ -150,7 +150,7 @@ def photos(n: int = 2, side: int = 64) -> Tensor:
 
 
 def resnet_by_hand(weights: Mapping[str, Tensor], depths: tuple[int, ...], x: Tensor) -> Tensor:
-    """The paper's network, read off the names of its weights."""
+    """Compute the paper's network from the names of its weights."""
 
     def convolved(x: Tensor, convolution: str, norm: str, stride: int, padding: int) -> Tensor:
         y = nnf.conv2d(x, weights[f"{convolution}.weight"], None, stride, padding)
@@ -178,7 +178,7 @@ def resnet_by_hand(weights: Mapping[str, Tensor], depths: tuple[int, ...], x: Te
 
 @pytest.mark.parametrize(("architecture", "depths"), [("resnet18", (2, 2, 2, 2)), ("resnet50", (3, 4, 6, 3))])
 @torch.inference_mode()
-def test_resnet_computes_what_its_paper_says(architecture, depths):
+def test_resnet_computes_the_network_of_its_paper(architecture, depths):
     network = random_network(architecture, 11)
     weights = network.state_dict()
     logits, embedding = network(photos())
@@ -200,7 +200,7 @@ def test_squeezenet_averages_its_leaky_last_convolution():
 
 @pytest.mark.parametrize("architecture", ["efficientnet_lite0", "resnet18", "resnet50", "squeezenet"])
 @torch.inference_mode()
-def test_batch_norms_fold_into_convolutions_without_changing_what_is_computed(architecture):
+def test_folding_batch_norms_into_convolutions_does_not_change_the_outputs(architecture):
     network = random_network(architecture, 11)
     before = network(photos())
     fold_batch_norms(network)
@@ -213,7 +213,7 @@ def test_batch_norms_fold_into_convolutions_without_changing_what_is_computed(ar
 
 
 def published(network: nn.Module, path: Path, **options) -> Path:
-    """Save weights as Places365 publishes its own, which PyTorch of 2017 wrote: no counts of batches."""
+    """Save weights in the format of Places365, written by PyTorch of 2017: without num_batches_tracked."""
     weights = {f"module.{name}": value for name, value in network.state_dict().items() if "num_batches" not in name}
     torch.save(
         {"epoch": 90, "arch": "resnet18", "state_dict": weights, "best_prec1": torch.tensor(54.7)}, path, **options
@@ -250,7 +250,7 @@ def test_npz_of_half_precision_loads(tmp_path):
 
 
 class Malicious:
-    """Runs a command where it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -260,7 +260,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("form", ["torch", "torch of 2017", "pickle", "state dict", "npz"])
-def test_foreign_pickle_is_refused_and_not_run(tmp_path, form):
+def test_malicious_pickle_is_refused_and_not_run(tmp_path, form):
     path, ran = tmp_path / ("own.npz" if form == "npz" else "own.pth"), tmp_path / "ran"
     malicious = Malicious(f"touch {ran}")
     if form == "npz":
@@ -270,12 +270,12 @@ def test_foreign_pickle_is_refused_and_not_run(tmp_path, form):
     else:
         content = {"state_dict": {"conv1.weight": malicious}} if form == "state dict" else malicious
         torch.save(content, path, _use_new_zipfile_serialization=form != "torch of 2017")
-    with pytest.raises(ModelError, match=r"own\.(pth|npz) cannot be read as weights alone .* save it as a state dict"):
+    with pytest.raises(ModelError, match=r"own\.(pth|npz) cannot be read as weights only .* save it as a state dict"):
         load_network("squeezenet", 5, path)
     assert not ran.exists()
 
 
-def test_whole_network_in_a_file_is_refused_with_what_to_do(tmp_path):
+def test_file_of_a_pickled_network_is_refused_with_the_next_step(tmp_path):
     torch.save(random_network("squeezenet", 5), tmp_path / "own.pth")
     with pytest.raises(ModelError, match=r"torch\.save\(network\.state_dict\(\), path\)"):
         load_network("squeezenet", 5, tmp_path / "own.pth")
@@ -290,12 +290,12 @@ def test_damaged_file_is_an_error_that_names_it(tmp_path, suffix, share):
     else:
         torch.save(network.state_dict(), path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ModelError, match="cannot be read as weights alone"):
+    with pytest.raises(ModelError, match="cannot be read as weights only"):
         load_network("squeezenet", 5, path)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"state_dict": 3}, {"conv1.weight": 3}, torch.zeros(3)])
-def test_file_of_something_else_is_refused(tmp_path, content):
+def test_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "own.pth")
     with pytest.raises(ModelError, match="must hold a state dict of tensors"):
         load_network("squeezenet", 5, tmp_path / "own.pth")
@@ -312,7 +312,5 @@ def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path, ar
 
 def test_weights_of_another_architecture_are_an_error_that_names_it(tmp_path):
     torch.save(random_network("resnet18", 5).state_dict(), tmp_path / "own.pth")
-    with pytest.raises(
-        ModelError, match=r"does not fit architecture 'squeezenet': .*choose the one that it was trained as"
-    ):
+    with pytest.raises(ModelError, match=r"does not fit architecture 'squeezenet': .*choose the one that was trained"):
         load_network("squeezenet", 5, tmp_path / "own.pth")

@@ -42,10 +42,10 @@ def test_empty_store_has_no_rows_but_all_columns(store):
     assert store.hashes().schema == HASHES
     assert store.tagged().column_names == ["image_hash", "reason", "detail", "tags", "probabilities"]
     assert store.embeddings(pa.array(["h1"])).column_names == ["image_hash", "embedding"]
-    assert (store.hashes().num_rows, store.tagged().num_rows, len(store.settled())) == (0, 0, 0)
+    assert (store.hashes().num_rows, store.tagged().num_rows, len(store.finished())) == (0, 0, 0)
 
 
-def test_of_several_rows_of_a_photo_the_last_one_counts(store):
+def test_last_row_of_a_photo_is_used(store):
     write_hashes(store, ("a.jpg", "1", "h1"), ("b.jpg", "1", "h2"))
     write_hashes(store, ("a.jpg", "2", "h3"))
     assert {row["image_uri"]: row["image_hash"] for row in store.hashes().to_pylist()} == {"a.jpg": "h3", "b.jpg": "h2"}
@@ -56,7 +56,7 @@ def test_of_several_rows_of_a_photo_the_last_one_counts(store):
     assert (found["h1"]["tags"], found["h2"]["tags"]) == (["desert"], ["kitchen"])
 
 
-def test_later_part_counts_after_more_than_ten_and_where_one_was_removed(store):
+def test_last_part_is_used_with_more_than_ten_parts_and_after_one_was_removed(store):
     for number in range(12):
         write_tags(store, tags("h1", f"tag {number}"))
     assert by_hash(store.tagged())["h1"]["tags"] == ["tag 11"]
@@ -67,7 +67,7 @@ def test_later_part_counts_after_more_than_ten_and_where_one_was_removed(store):
     assert by_hash(store.tagged())["h1"]["tags"] == ["tag 12"]
 
 
-def test_photo_that_vanished_has_no_hash_any_more_until_it_is_back(store):
+def test_photo_that_disappears_has_no_hash_until_it_is_back(store):
     write_hashes(store, ("a.jpg", "1", "h1"))
     write_hashes(store, ("a.jpg", None, None))
     assert store.hashes().to_pylist()[0]["image_hash"] is None
@@ -82,7 +82,7 @@ def test_two_photos_with_the_same_content_share_one_row_of_tags(store):
     assert store.tagged().num_rows == 1
 
 
-def test_half_written_part_is_never_read_and_is_removed(store):
+def test_incomplete_part_is_never_read_and_is_removed(store):
     write_tags(store, tags("h1"))
 
     def killed() -> None:
@@ -100,14 +100,14 @@ def test_half_written_part_is_never_read_and_is_removed(store):
     assert set(by_hash(store.tagged())) == {"h1", "h3"}
 
 
-def test_part_is_read_only_once_it_is_whole(store):
+def test_part_is_read_only_when_complete(store):
     with store.new_tags() as folder:
         pq.write_table(pa.Table.from_pylist([tags("h1")], TAGGED), folder / "part.parquet")
         assert store.tagged().num_rows == 0
     assert store.tagged().num_rows == 1
 
 
-def test_part_without_rows_is_not_kept(store):
+def test_part_without_rows_is_not_stored(store):
     write_tags(store)
     with store.new_tags():
         pass
@@ -123,15 +123,15 @@ def test_each_tagger_version_has_tags_of_its_own_and_all_share_hashes(store):
     assert (by_hash(store.tagged())["h1"]["tags"], by_hash(other.tagged())["h1"]["tags"]) == (["beach"], ["desert"])
 
 
-def test_settled_is_what_another_try_would_find_again(store):
+def test_photos_with_transient_failures_are_not_finished(store):
     reasons = ("empty", "not_an_image", "truncated", "unsupported", "missing", "too_large")
     write_tags(store, tags("good"), *(tags(reason, reason=reason) for reason in reasons))
-    assert set(store.settled().to_pylist()) == {"good", "empty", "not_an_image", "truncated", "unsupported"}
+    assert set(store.finished().to_pylist()) == {"good", "empty", "not_an_image", "truncated", "unsupported"}
     write_tags(store, tags("missing"))
-    assert "missing" in store.settled().to_pylist()
+    assert "missing" in store.finished().to_pylist()
 
 
-def test_embeddings_are_those_of_the_photos_asked_for_that_have_one(store):
+def test_embeddings_are_those_of_the_given_photos_that_have_one(store):
     write_tags(store, tags("h1"), tags("h2", "desert"), tags("h3", reason="truncated"))
     found = by_hash(store.embeddings(pa.array(["h2", "h3", "h9"])))
     assert set(found) == {"h2"}

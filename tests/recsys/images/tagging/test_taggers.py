@@ -26,7 +26,7 @@ def settings(**values) -> TaggerSettings:
 
 
 def own(folder: Path, n_labels: int = 5, seed: int = 0, **changes) -> TaggerSettings:
-    """A tagger of random weights and labels in files."""
+    """Write a tagger's random weights and labels, and return its settings."""
     torch.manual_seed(seed)
     weights, labels = folder / f"own-{seed}.pth", folder / f"labels-{n_labels}.txt"
     torch.save(ARCHITECTURES["squeezenet"](n_labels).state_dict(), weights)
@@ -37,7 +37,7 @@ def own(folder: Path, n_labels: int = 5, seed: int = 0, **changes) -> TaggerSett
 
 @pytest.fixture
 def official(tmp_path, monkeypatch) -> Path:
-    """A folder in place of the official addresses, with random weights of resnet18 as they are published."""
+    """A folder that replaces the official addresses, with random weights of resnet18 in the published format."""
     folder = tmp_path / "official"
     folder.mkdir()
     weights = ARCHITECTURES["resnet18"](365).state_dict()
@@ -88,7 +88,7 @@ def test_labels_of_places365_that_are_not_the_official_ones_are_refused(official
         tagger_files(settings(name="places365_resnet18"))
 
 
-def test_weights_must_hash_to_what_is_configured_wherever_they_come_from(official, tmp_path):
+def test_weights_from_any_origin_must_have_the_configured_checksum(official, tmp_path):
     mine = own(tmp_path)
     for chosen in ({"name": "places365_resnet18"}, {"name": "efficientnet_lite0"}, mine.model_dump()):
         with pytest.raises(ModelError, match=f"must be {'0' * 64}"):
@@ -101,7 +101,7 @@ def test_checksum_of_resnet50_is_known():
     assert re.fullmatch("[0-9a-f]{64}", TAGGERS["places365_resnet50"].sha256)
 
 
-def test_own_network_is_loaded_with_its_labels_and_preparation(tmp_path):
+def test_own_network_is_loaded_with_its_labels_and_preprocessing(tmp_path):
     found = tagger_files(own(tmp_path, channels="BGR", mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25]))
     assert found.labels == [f"thing {number}" for number in range(5)]
     assert (found.architecture, found.preprocessing.channels) == ("squeezenet", "BGR")
@@ -116,7 +116,7 @@ def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path):
         load_tagger(settings(labels=mine.labels))
 
 
-def test_version_changes_with_weights_labels_and_preparation_alone(tmp_path):
+def test_version_changes_only_with_weights_labels_and_preprocessing(tmp_path):
     mine = own(tmp_path)
     moved = Path(mine.weights).rename(tmp_path / "renamed.pth")
     changes = [
@@ -150,7 +150,7 @@ def test_version_changes_with_weights_labels_and_preparation_alone(tmp_path):
         ({"labels": "/no/such.txt"}, r"images\.tagger\.labels == '/no/such\.txt': there is no such file"),
     ],
 )
-def test_what_is_missing_is_an_error_that_names_it(values, message):
+def test_missing_setting_or_file_is_an_error_that_names_it(values, message):
     with pytest.raises(ConfigurationError, match=message):
         tagger_files(settings(**values))
 
@@ -160,7 +160,7 @@ def test_own_network_needs_labels(tmp_path):
         tagger_files(own(tmp_path).model_copy(update={"labels": None}))
 
 
-def test_every_tagger_names_an_architecture_that_is_there_and_says_what_it_is():
+def test_every_tagger_has_a_known_architecture_and_a_description():
     for name, definition in TAGGERS.items():
         assert definition.meaning
         assert definition.architecture in ARCHITECTURES or name == "own"

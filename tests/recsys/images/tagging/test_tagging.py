@@ -1,4 +1,4 @@
-"""Photos of one colour, tagged by a network that reads the colour: each row must be its own photo's."""
+"""Photos of one colour, tagged by a network that returns the colour, so that each row identifies its photo."""
 
 import threading
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Colours(nn.Module):
-    """Logits and embedding are a photo's mean colours in [0, 1]."""
+    """A network whose logits and embedding are a photo's mean colours in [0, 1]."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         colours = images.mean((2, 3))
@@ -44,7 +44,7 @@ class Colours(nn.Module):
 def colours(monkeypatch) -> None:
     preparation = Preprocessing(resize=8, crop=8, mean=(0, 0, 0), std=(1, 1, 1))
     tagger = Tagger(Colours(), ["red", "green", "blue"], preparation)
-    monkeypatch.setattr(tagging, "_loaded", lambda *_: tagger)
+    monkeypatch.setattr(tagging, "_cached_tagger", lambda *_: tagger)
 
 
 def images(**tagging_settings) -> ImageSettings:
@@ -71,11 +71,11 @@ def hashed(path: Path) -> tuple[str, str]:
 
 @pytest.fixture
 def mixed(tmp_path) -> dict[tuple[str, str], tuple[int, int, int] | str]:
-    """Photos of random colours with bad ones among them, by hash and path: the colour, or why it is bad."""
+    """Photos of random colours and invalid photos, by hash and path: the colour, or the reason of the failure."""
     rng, found = np.random.default_rng(0), {}
     for number in range(50):
         path = tmp_path / f"{number}.bmp"
-        if number % 3 == 1 or 20 <= number < 30:  # sometimes a whole batch of bad ones
+        if number % 3 == 1 or 20 <= number < 30:  # including a whole batch of invalid photos
             content = [*BAD][number % len(BAD)]
             path.write_bytes(content)
             found[hashed(path)] = BAD[content]
@@ -87,7 +87,7 @@ def mixed(tmp_path) -> dict[tuple[str, str], tuple[int, int, int] | str]:
 
 
 @pytest.mark.parametrize(("batch", "rows", "threads"), [(1, 256, 1), (4, 7, 3), (32, 256, 2), (100, 1, 1)])
-def test_each_row_holds_what_its_own_photo_shows_wherever_bad_photos_lie(mixed, colours, batch, rows, threads):
+def test_each_row_describes_its_own_photo_with_invalid_photos_at_any_position(mixed, colours, batch, rows, threads):
     found = tagged([*mixed], images(batch=batch, tags=2), rows, threads)
     assert [row["image_hash"] for row in found] == [image_hash for image_hash, _ in mixed]
     for row, expected in zip(found, mixed.values(), strict=True):
@@ -128,7 +128,7 @@ def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
             assert_same_tags(row["probabilities"], row["embedding"], of_wanted, terms)
 
 
-def test_photo_that_changed_since_it_was_hashed_is_set_aside_and_never_tagged_under_the_old_hash(tmp_path, colours):
+def test_photo_that_changed_since_it_was_hashed_is_rejected_and_not_tagged_under_the_old_hash(tmp_path, colours):
     path = tmp_path / "a.bmp"
     write_photo(path, (255, 0, 0))
     pair = hashed(path)
@@ -145,7 +145,7 @@ def test_photo_that_vanished_since_it_was_hashed_is_missing(tmp_path, colours):
     assert (row["reason"], row["tags"]) == ("missing", None)
 
 
-def test_limits_of_the_configuration_hold(tmp_path, colours):
+def test_configured_limits_hold(tmp_path, colours):
     pair = hashed(Path(write_photo(tmp_path / "a.bmp", (255, 0, 0), side=100)))
     for limits, reason in (({"max_megapixels": 0.01}, None), ({"max_megapixels": 0.0099}, "too_large")):
         assert tagged([pair], images(**limits))[0]["reason"] == reason
@@ -157,13 +157,13 @@ def test_no_photos_give_no_rows(colours):
     assert tagged([("0" * 32, "/no/such.bmp")] * 3, images(batch=2))[2]["reason"] == "missing"
 
 
-def test_tagger_is_loaded_once_a_process(tmp_path):
+def test_tagger_is_loaded_once_per_process(tmp_path):
     settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
-    again = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
-    assert tagging._loaded(settings.tagger, "cpu") is tagging._loaded(again.tagger, "cpu")
+    same_settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    assert tagging._cached_tagger(settings.tagger, "cpu") is tagging._cached_tagger(same_settings.tagger, "cpu")
 
 
-def test_best_device_is_a_gpu_where_there_is_one(monkeypatch):
+def test_best_device_is_a_gpu_if_there_is_one(monkeypatch):
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert best_device() == device
@@ -183,17 +183,17 @@ class Counter:
         return item
 
 
-def test_results_come_in_order_and_at_most_so_many_ahead():
+def test_results_are_in_order_and_at_most_the_limit_ahead():
     counter, most = Counter(), 0
     with ThreadPoolExecutor(4) as pool:
-        for taken, item in enumerate(tagging._ahead(pool, counter, range(200), at_once=10)):
+        for taken, item in enumerate(tagging._map_ahead(pool, counter, range(200), limit=10)):
             assert item == taken
             most = max(most, counter.calls - taken)
     assert counter.calls == 200
     assert most <= 10
 
 
-def test_endless_photos_are_decoded_only_as_far_as_they_are_needed(tmp_path, colours, monkeypatch):
+def test_photos_of_an_endless_stream_are_decoded_only_as_needed(tmp_path, colours, monkeypatch):
     image_hash, uri = hashed(Path(write_photo(tmp_path / "a.bmp", (255, 0, 0))))
     counter = Counter()
     decode = tagging.decode
@@ -202,7 +202,7 @@ def test_endless_photos_are_decoded_only_as_far_as_they_are_needed(tmp_path, col
     rows, found = 0, tag_photos(endless, images(batch=5), Worker("cpu", 3))
     for _ in range(20):
         rows += next(found).num_rows
-        assert counter.calls <= rows + 5 + 2 * 5  # the batch that is being tagged, and two ahead
+        assert counter.calls <= rows + 5 + 2 * 5  # the batch being tagged, and two batches ahead
     found.close()
 
 
@@ -217,7 +217,7 @@ def hashes(pairs: list[tuple[str, str | None]], settings: ImageSettings | None =
     return {row["image_uri"]: row for batch in found for row in batch.to_pylist()}
 
 
-def test_photos_are_hashed_where_they_are_new_or_have_changed(tmp_path):
+def test_only_new_and_changed_photos_are_hashed(tmp_path):
     paths = [tmp_path / name for name in ("new.bmp", "same.bmp", "changed.bmp")]
     for path in paths:
         path.write_bytes(path.name.encode())
@@ -231,7 +231,7 @@ def test_photos_are_hashed_where_they_are_new_or_have_changed(tmp_path):
     assert {(row["reason"], row["detail"]) for row in second.values()} == {(None, None)}
 
 
-def test_photo_that_cannot_be_hashed_says_why_and_has_no_stamp_so_that_it_is_tried_again(tmp_path):
+def test_photo_that_cannot_be_hashed_has_a_reason_and_no_stamp_so_that_it_is_retried(tmp_path):
     (tmp_path / "large.bmp").write_bytes(bytes(2000))
     uris = [str(tmp_path / "none.bmp"), str(tmp_path / "large.bmp")]
     found = hashes([(uri, "a stamp") for uri in uris], images(max_megabytes=0.001))

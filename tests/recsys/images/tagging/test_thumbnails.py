@@ -9,7 +9,7 @@ from recsys.images.tagging.thumbnails import thumbnail
 
 
 def photo(width: int, height: int, kind: str = "JPEG") -> bytes:
-    """Red to the left, blue in the middle half, green to the right; upright, from top to bottom."""
+    """Return a photo: red, blue in the middle half, and green, along its longer side."""
     bands = np.zeros((height, width, 3), np.uint8)
     along = np.arange(max(width, height)) / max(width, height)
     colours = np.where(
@@ -28,30 +28,30 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 200), (200, 400)])
-def test_thumbnail_is_the_middle_square_of_a_photo(width: int, height: int) -> None:
+def test_thumbnail_is_the_centre_square_of_a_photo(width: int, height: int) -> None:
     shown = pixels(thumbnail(photo(width, height)))
     assert shown.shape == (128, 128, 3)
     middle = shown[8:-8, 8:-8].reshape(-1, 3).mean(axis=0)
-    np.testing.assert_allclose(middle, [0, 0, 255], atol=12)  # neither red nor green is left
+    np.testing.assert_allclose(middle, [0, 0, 255], atol=12)  # no red or green remains
 
 
-def test_thumbnail_of_a_square_photo_shows_all_of_it() -> None:
+def test_thumbnail_of_a_square_photo_shows_the_whole_photo() -> None:
     shown = pixels(thumbnail(photo(300, 300), 64))
     for columns, colour in ((slice(2, 14), [255, 0, 0]), (slice(18, 46), [0, 0, 255]), (slice(50, 62), [0, 255, 0])):
         np.testing.assert_allclose(shown[:, columns].reshape(-1, 3).mean(axis=0), colour, atol=25)
 
 
-def test_thumbnail_has_the_side_that_is_asked_for_also_of_a_smaller_photo() -> None:
+def test_thumbnail_has_the_requested_side_even_if_the_photo_is_smaller() -> None:
     assert pixels(thumbnail(photo(300, 300), 32)).shape == (32, 32, 3)
     assert pixels(thumbnail(photo(9, 7), 64)).shape == (64, 64, 3)
 
 
-def test_thumbnail_of_any_kind_of_photo_is_a_small_jpeg() -> None:
+def test_thumbnail_of_a_photo_of_any_format_is_a_small_jpeg() -> None:
     large = photo(1200, 900, "PNG")
     assert pixels(thumbnail(large)).shape == (128, 128, 3)
     assert len(thumbnail(large)) < 6_000
 
 
-def test_what_is_no_photo_is_an_error() -> None:
+def test_file_that_is_not_a_photo_is_an_error() -> None:
     with pytest.raises(PhotoError):
         thumbnail(b"no photo")

@@ -25,7 +25,7 @@ TAGS = list("abcdefghi")
 
 
 def clear_photos(n_photos: int = 60, seed: int = 0) -> csr_matrix:
-    """Photos of three kinds, each with three tags of its own: half are of the first kind, a sixth of the last."""
+    """Return photos of 3 kinds with 3 distinct tags each: 1/2 are of the first kind, 1/6 of the last."""
     rng = np.random.default_rng(seed)
     kinds = rng.choice(3, n_photos, p=[1 / 2, 1 / 3, 1 / 6])
     photos = np.kron(np.eye(3), [[0.5, 0.3, 0.2]])[kinds] * rng.gamma(20, 1 / 20, (n_photos, 9))
@@ -40,7 +40,7 @@ def random_photos(seed: int) -> csr_matrix:
 
 
 @given(seed=st.integers(0, 1_000), count=st.integers(1, 6))
-def test_error_is_what_the_best_weights_leave_of_the_photos(seed: int, count: int) -> None:
+def test_error_is_the_residual_of_the_best_weights(seed: int, count: int) -> None:
     photos = random_photos(seed)
     model = fit_themes(photos, TAGS, count, as_of=0, tagger_version="")
     dense = photos.toarray()
@@ -49,7 +49,7 @@ def test_error_is_what_the_best_weights_leave_of_the_photos(seed: int, count: in
     assert reconstruction_error(photos, model) == pytest.approx(expected, abs=1e-4)
 
 
-def test_themes_that_explain_all_leave_no_error_and_those_of_other_photos_all_of_it() -> None:
+def test_error_is_0_for_perfect_themes_and_1_for_themes_of_other_tags() -> None:
     photos = csr_matrix(np.kron(np.eye(2), [[0.6, 0.4]]))
     model = fit_themes(photos[[0]], list("abcd"), 1, as_of=0, tagger_version="")
     assert reconstruction_error(photos[[0]], model) == pytest.approx(0, abs=1e-3)
@@ -75,7 +75,7 @@ def test_same_themes_in_another_order_are_stable() -> None:
     assert stability(themes, 3 * themes[[2, 0, 3, 1]]) == pytest.approx(1)
 
 
-def test_tags_that_stand_together_are_counted() -> None:
+def test_co_occurring_tags_are_counted() -> None:
     photos = csr_matrix([[0.5, 0.5, 0], [1, 0, 0], [0.2, 0.4, 0.4]])
     assert_array_equal(co_occurrence(photos), [[3, 2, 1], [2, 2, 1], [1, 1, 1]])
 
@@ -90,14 +90,14 @@ def test_coherence_is_the_mean_npmi_of_the_strongest_tags() -> None:
     assert coherence(np.array([3.0, 2.0, 0.0, 0.0]), together, 5) == pytest.approx(a_b)
 
 
-def test_ends_of_coherence() -> None:
+def test_extreme_values_of_coherence() -> None:
     photos = csr_matrix([[1, 1, 0, 1], [1, 1, 0, 1], [0, 0, 1, 1]])
     together = co_occurrence(photos)
     assert coherence(np.array([1.0, 1.0, 0.0, 0.0]), together, 3) == pytest.approx(1)  # always together
     assert coherence(np.array([1.0, 0.0, 1.0, 0.0]), together, 3) == -1  # never
-    assert coherence(np.array([0.0, 0.0, 1.0, 1.0]), together, 3) == pytest.approx(0)  # as by chance
+    assert coherence(np.array([0.0, 0.0, 1.0, 1.0]), together, 3) == pytest.approx(0)  # independent
     assert coherence(np.array([0.0, 0.0, 0.0, 1.0]), together, 3) == 1  # a single tag
-    assert coherence(np.array([1.0, 0.0, 1e-22, 0.0]), together, 3) == 1  # rounding is no tag
+    assert coherence(np.array([1.0, 0.0, 1e-22, 0.0]), together, 3) == 1  # 1e-22 is a rounding error
     assert coherence(np.array([1.0, 1.0]), np.full((2, 2), 3.0), 3) == 1  # both on all photos
 
 
@@ -114,7 +114,7 @@ def test_coherence_agrees_with_loops_over_photos(seed: int) -> None:
     assert coherence(theme, co_occurrence(photos), 14) == pytest.approx(np.mean(pairs))
 
 
-def test_right_number_of_themes_stands_out() -> None:
+def test_right_number_of_themes_has_the_best_measures() -> None:
     found = {row.themes: row for row in compare_counts(clear_photos(), TAGS, [2, 3, 6])}
     assert list(found) == [2, 3, 6]
     assert found[2].error > 3 * found[3].error
@@ -125,12 +125,12 @@ def test_right_number_of_themes_stands_out() -> None:
     assert 0.05 < found[3].smallest_share < 0.3
 
 
-def test_more_themes_leave_less_error() -> None:
+def test_more_themes_have_less_error() -> None:
     errors = [row.error for row in compare_counts(random_photos(1), TAGS, [1, 2, 4, 8])]
     assert errors == sorted(errors, reverse=True)
 
 
-def test_comparison_is_the_same_every_time_and_photos_without_tags_change_nothing() -> None:
+def test_comparison_is_reproducible_and_ignores_photos_without_tags() -> None:
     photos = clear_photos(31)
     rows: list[ThemeCount] = list(compare_counts(photos, TAGS, [2, 3], seed=4))
     assert list(compare_counts(photos, TAGS, [2, 3], seed=4)) == rows
@@ -141,6 +141,6 @@ def test_two_photos_can_be_compared_and_fewer_are_an_error() -> None:
     photos = csr_matrix(np.kron(np.eye(2), [[0.6, 0.4]]))
     (row,) = compare_counts(photos, list("abcd"), [30])
     assert (row.themes, row.stability) == (30, 0)
-    message = "1 photos with a tag, comparing numbers of themes needs at least 2"
+    message = "photos with a tag: 1, must be at least 2 to compare numbers of themes"
     with pytest.raises(EmptyInputError, match=message):
         list(compare_counts(vstack([photos[[0]], csr_matrix((5, 4))]).tocsr(), list("abcd"), [3]))

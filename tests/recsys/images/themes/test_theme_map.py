@@ -1,4 +1,4 @@
-"""Maps of hand-made clusters, and the page in a real browser."""
+"""Maps of artificial clusters, and the page in a real browser."""
 
 import io
 import json
@@ -19,8 +19,8 @@ from recsys.images.themes.theme_map import (
     MapPhotos,
     Quality,
     Treatment,
-    _directions,
-    _turned,
+    _rotate_to,
+    _unit_rows,
     map_page,
     map_quality,
     theme_map,
@@ -60,7 +60,7 @@ def smallest_gap(positions: np.ndarray) -> float:
     return (np.linalg.norm(positions[:, None] - positions, axis=2) + 9 * np.eye(len(positions))).min()
 
 
-# Figures, as arithmetic
+# Quality measures, as arithmetic
 
 
 def test_separated_clusters_have_only_neighbours_of_their_theme():
@@ -71,7 +71,7 @@ def test_separated_clusters_have_only_neighbours_of_their_theme():
     assert quality.silhouette > 0.9
 
 
-def test_shuffled_themes_agree_as_often_as_by_chance():
+def test_shuffled_themes_agree_only_by_chance():
     clusters = np.tile(CLUSTERS, 12)
     shuffled = np.random.default_rng(3).permutation(clusters)
     quality = map_quality(photos_of(shuffled), features_of(clusters), corners_of(clusters))
@@ -79,7 +79,7 @@ def test_shuffled_themes_agree_as_often_as_by_chance():
     assert quality.silhouette == pytest.approx(0, abs=0.05)
 
 
-def test_groups_are_measured_apart_from_themes():
+def test_groups_are_measured_independently_of_themes():
     groups = ["inland" if k == 2 else "coast" for k in CLUSTERS]
     themes = np.random.default_rng(4).permutation(CLUSTERS)
     quality = map_quality(photos_of(themes, groups), features_of(CLUSTERS), corners_of(CLUSTERS))
@@ -89,7 +89,7 @@ def test_groups_are_measured_apart_from_themes():
     assert quality.same_theme < 0.6
 
 
-def test_no_groups_is_no_figure():
+def test_without_groups_their_measures_are_none():
     quality = map_quality(photos_of(CLUSTERS), features_of(CLUSTERS), corners_of(CLUSTERS))
     assert quality.same_group is None
     assert quality.same_group_by_chance is None
@@ -106,7 +106,7 @@ def test_agreement_is_that_of_a_brute_force_search():
     assert quality.same_theme == pytest.approx(np.mean(shares))
 
 
-def test_photo_without_theme_has_no_share_but_is_a_neighbour():
+def test_photo_without_theme_is_left_out_of_the_mean_but_is_a_neighbour():
     positions = np.array([[0.0, 0], [1, 0], [2, 0], [10, 0]])
     quality = map_quality(photos_of([0, 0, 1, NO_THEME]), np.eye(4), positions)
     assert quality.same_theme == pytest.approx((1 / 3 + 1 / 3 + 0) / 3)
@@ -123,7 +123,12 @@ def test_silhouette_is_rousseeuws():
 def test_trustworthiness_is_venna_and_kaskis():
     features = np.array([[1.0], [2], [4], [8]])
     positions = np.array([[1.0, 0], [8, 0], [4, 0], [2, 0]])
-    ranks_of_the_nearest = [3, 2, 3, 3]  # in the features: of photo 3, 2, 3, 0
+    ranks_of_the_nearest = [
+        3,
+        2,
+        3,
+        3,
+    ]  # rank in the features of each photo's nearest neighbour in the map: photos 3, 2, 3, 0
     n, k = 4, 1
     expected = 1 - 2 / (n * k * (2 * n - 3 * k - 1)) * sum(rank - k for rank in ranks_of_the_nearest)
     assert map_quality(photos_of([0, 0, 0, 0]), features, positions).trustworthiness == pytest.approx(expected)
@@ -143,7 +148,7 @@ def test_photos_without_features_are_left_out_of_trustworthiness():
 # Layouts
 
 
-def test_map_keeps_clusters_together():
+def test_map_preserves_clusters():
     (treatment,) = theme_map(photos_of(CLUSTERS), {"embedding": features_of(CLUSTERS)})
     assert treatment.name == "embedding"
     assert treatment.quality.same_theme == 1.0
@@ -151,28 +156,28 @@ def test_map_keeps_clusters_together():
     assert treatment.quality.trustworthiness > 0.85
 
 
-def test_wide_features_are_reduced_and_still_keep_clusters_together():
+def test_map_of_many_features_preserves_clusters():
     (treatment,) = theme_map(photos_of(CLUSTERS), {"embedding": features_of(CLUSTERS, n_features=600)})
     assert treatment.quality.same_theme == 1.0
 
 
 def test_same_input_gives_the_same_map_and_another_seed_another():
     photos, treatments = photos_of(CLUSTERS), {"embedding": features_of(CLUSTERS, noise=0.8)}
-    first, again, other = (theme_map(photos, treatments, seed)[0].positions for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
+    first, repeated, other = (theme_map(photos, treatments, seed)[0].positions for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, repeated)
     assert not np.array_equal(first, other)
 
 
-def test_scale_of_a_photo_does_not_matter():
+def test_map_does_not_depend_on_the_scale_of_a_photos_features():
     features = features_of(CLUSTERS)
     scales = 2.0 ** np.arange(-32, 33)[:, None]
     plain, scaled = theme_map(photos_of(CLUSTERS), {"plain": features, "scaled": features * scales})
     np.testing.assert_allclose(plain.positions, scaled.positions, atol=1e-6)
 
 
-def test_features_become_directions_and_zeros_stay():
-    directions = _directions("tags", np.array([[3.0, 4], [0, 0], [1e-200, 0]]), 3)
-    np.testing.assert_allclose(directions, [[3 / 5, 4 / 5], [0, 0], [1, 0]])
+def test_features_are_scaled_to_length_1_and_zeros_stay():
+    rows = _unit_rows("tags", np.array([[3.0, 4], [0, 0], [1e-200, 0]]), 3)
+    np.testing.assert_allclose(rows, [[3 / 5, 4 / 5], [0, 0], [1, 0]])
 
 
 def test_positions_are_centred_and_reach_one():
@@ -181,10 +186,10 @@ def test_positions_are_centred_and_reach_one():
         assert np.linalg.norm(treatment.positions, axis=1).max() == pytest.approx(1)
 
 
-def test_map_is_turned_and_mirrored_towards_the_first():
+def test_map_is_rotated_and_reflected_to_match_the_first():
     positions = corners_of(CLUSTERS)
     turned_and_mirrored = positions @ np.array([[0.6, 0.8], [0.8, -0.6]])
-    np.testing.assert_allclose(_turned(turned_and_mirrored, positions), positions, atol=1e-9)
+    np.testing.assert_allclose(_rotate_to(turned_and_mirrored, positions), positions, atol=1e-9)
 
 
 @pytest.mark.parametrize("n_photos", [1, 2, 3, 4, 5, 11, 40])
@@ -195,19 +200,19 @@ def test_few_photos_have_a_map(n_photos):
     assert len(np.unique(treatment.positions, axis=0)) == n_photos
 
 
-def test_one_photo_has_no_figures():
+def test_one_photo_has_no_quality_measures():
     (treatment,) = theme_map(photos_of([0], ["coast"]), {"tags": np.ones((1, 3), np.float32)})
     assert treatment.quality == UNKNOWN
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3])
-def test_constant_features_lay_photos_side_by_side(value):
+def test_constant_features_give_a_regular_pattern(value):
     (treatment,) = theme_map(photos_of(CLUSTERS), {"tags": np.full((65, 4), value, np.float32)})
     assert treatment.quality.trustworthiness is None
     assert smallest_gap(treatment.positions) > 0.1
 
 
-def test_photos_of_equal_features_are_drawn_apart_and_still_together():
+def test_photos_of_equal_features_are_close_but_do_not_overlap():
     one_theme_each = np.eye(3, dtype=np.float32)[CLUSTERS]
     one_theme_each[:12] = 0
     (treatment,) = theme_map(photos_of(np.where(np.arange(65) < 12, 3, CLUSTERS)), {"tags": one_theme_each})
@@ -227,7 +232,7 @@ def test_a_single_feature_is_enough():
 def test_nan_is_an_error_that_names_treatment_row_and_next_step():
     features = features_of(CLUSTERS)
     features[[7, 9], 3] = np.nan
-    with pytest.raises(InputError, match=r"'tags' hold nan in row 7 \(2 such rows\), must be finite: leave"):
+    with pytest.raises(InputError, match=r"'tags' hold nan in row 7, must be finite \(not finite: 2 of 65 rows\)"):
         theme_map(photos_of(CLUSTERS), {"embedding": features_of(CLUSTERS), "tags": features})
 
 
@@ -240,14 +245,14 @@ def test_features_of_another_shape_are_an_error(shape):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tags": []}, "tags of the theme map has 0 entries, must be 3"),
-        ({"groups": ["coast"]}, "groups of the theme map has 1 entries, must be 3"),
+        ({"tags": []}, r"len\(tags\) == 0, must be 3"),
+        ({"groups": ["coast"]}, r"len\(groups\) == 1, must be 3"),
         ({"themes": np.array([0, 1, 5])}, r"'sale 2, photo 0' is 5, must be in -1..1"),
         ({"themes": np.array([0, -2, 1])}, r"'sale 1, photo 0' is -2, must be in -1..1"),
         ({"thumbnails": [jpeg(), b"\x89PNG", b""]}, r"'sale 1, photo 0' starts with b'\\x89PNG', must be a JPEG"),
     ],
 )
-def test_photos_that_do_not_belong_together_are_an_error(change, message):
+def test_photos_of_inconsistent_lengths_or_themes_are_an_error(change, message):
     photos = replace(photos_of([0, 1, 1]), **change)
     with pytest.raises(InputError, match=message):
         theme_map(photos, {"tags": np.eye(3, dtype=np.float32)})
@@ -265,7 +270,7 @@ def test_nothing_to_draw_is_an_error():
         map_page(photos_of([0]), [], "Map")
 
 
-def test_positions_of_other_photos_are_an_error():
+def test_positions_of_another_number_of_photos_are_an_error():
     with pytest.raises(InputError, match="positions of treatment 'tags'"):
         map_page(photos_of([0, 0]), [Treatment("tags", np.zeros((3, 2)), UNKNOWN)], "Map")
 
@@ -279,7 +284,7 @@ def embedded(page: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def test_page_embeds_every_text_as_it_is():
+def test_page_embeds_every_text_unchanged():
     photos = replace(photos_of([0, NO_THEME]), names=[ATTACK, "{{data}} \u2028 \ud800 é"], theme_names=[ATTACK])
     page = map_page(photos, [Treatment(ATTACK, np.array([[0.0, 1], [1 / 3, 0]]), UNKNOWN)], ATTACK)
     data = embedded(page)
@@ -289,7 +294,7 @@ def test_page_embeds_every_text_as_it_is():
     assert "onerror" not in page.replace(json.dumps(ATTACK)[1:-1].replace("<", "\\u003c"), "")
 
 
-def test_page_asks_for_nothing_else():
+def test_page_loads_nothing_else():
     page = map_page(photos_of([0]), [Treatment("tags", np.zeros((1, 2)), UNKNOWN)], "Map")
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}
     assert "default-src 'none'" in page
@@ -299,7 +304,7 @@ def test_page_asks_for_nothing_else():
 
 
 class Page:
-    """The map as a person meets it."""
+    """The map in a browser."""
 
     def __init__(self, browser: Any, page: str, path: Path) -> None:
         path.write_text(page, encoding="utf-8")
@@ -347,7 +352,7 @@ class Page:
 
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
-    """Seven photos of three themes and none, under two treatments; photo 0 and everything around it attack."""
+    """Seven photos of three themes or none, under two treatments; the texts of photo 0 and its theme are markup."""
     photos = MapPhotos(
         names=[ATTACK, *(f"sale {i}, photo 0" for i in range(1, 7))],
         tags=[[ATTACK, "beach"], *([["beach", "palm tree"]] * 6)],
@@ -403,7 +408,7 @@ def test_photo_without_theme_or_thumbnail_says_so(page):
     assert not page.find("#card img").is_displayed()
 
 
-def test_switching_by_keyboard_moves_the_photos_and_a_marked_one_keeps_its_card(page):
+def test_switching_by_keyboard_moves_the_photos_and_a_selected_photo_keeps_its_card(page):
     page.point_at(1, click=True)
     before = [page.screen(i) for i in range(7)]
     page.find("#switch input").send_keys("\ue014")  # arrow right
@@ -415,7 +420,7 @@ def test_switching_by_keyboard_moves_the_photos_and_a_marked_one_keeps_its_card(
     assert page.find(".bars .value.shown").text == "0.91"
 
 
-def test_figures_of_all_treatments_are_shown_with_what_they_mean(page):
+def test_quality_of_all_treatments_is_shown_with_explanations(page):
     figures = {section.find_element("css selector", "h3").text: section for section in page.all("#figures section")}
     values = {
         name: [value.text for value in each.find_elements("css selector", ".value")] for name, each in figures.items()
@@ -431,7 +436,7 @@ def test_figures_of_all_treatments_are_shown_with_what_they_mean(page):
     assert ticks[0].get_attribute("title") == "0.25 by chance"
 
 
-def test_legend_counts_mutes_and_shows_again(page):
+def test_legend_counts_photos_and_hides_and_shows_them(page):
     assert [count.text for count in page.all(".entry .count")] == ["3", "2", "1", "1"]
     ski = page.all(".entry")[1]
     ski.click()
@@ -448,13 +453,13 @@ def test_legend_shows_one_theme_alone(page):
     assert page.state("shown") == "2"
 
 
-def test_colours_can_follow_what_the_shop_says(page):
+def test_photos_can_be_coloured_by_category(page):
     page.all("#colouring input")[1].click()
     assert page.find("#legend-title").text == "Categories"
     assert [count.text for count in page.all(".entry .count")] == ["4", "2", "1"]
 
 
-def test_photos_can_stand_for_dots(page):
+def test_photos_can_be_shown_instead_of_dots(page):
     page.find("#as-photos").click()
     page.wait("photos", "6")
 
@@ -501,7 +506,7 @@ def test_arrow_keys_step_from_photo_to_photo(page):
     assert page.find("#spoken").get_attribute("textContent") != ""
 
 
-def test_one_photo_under_one_treatment_is_a_page_too(browser, tmp_path):
+def test_page_works_with_one_photo_and_one_treatment(browser, tmp_path):
     photos = photos_of([NO_THEME])
     opened = Page(
         browser,

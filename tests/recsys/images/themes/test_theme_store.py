@@ -12,7 +12,7 @@ TAGGER, SETTINGS = "tagger-1", "30 themes"
 
 
 class Shop:
-    """A folder of theme models, and what was asked of the fit."""
+    """A folder of theme models that records the previous model of each fit."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -20,7 +20,7 @@ class Shop:
         self.given: list[ThemeModel | None] = []
 
     def themes(self, day: float, tagger: str = TAGGER, settings: str = SETTINGS, themes: int = 2) -> str:
-        """The version of the themes to use from a day on; one that is fitted is called by day, tagger and settings."""
+        """Return the version of the themes to use from a day on; that of a new fit names day, tagger and settings."""
 
         def fit(previous: ThemeModel | None) -> ThemeModel:
             self.given.append(previous)
@@ -55,7 +55,7 @@ def shop(tmp_path) -> Shop:
 DAY_10 = "day 10 tagger-1 30 themes"
 
 
-def test_first_themes_are_fitted_without_any_before(shop):
+def test_first_themes_are_fitted_without_previous_ones(shop):
     assert shop.themes(10) == DAY_10
     assert shop.fitted_after == [None]
 
@@ -68,21 +68,21 @@ def test_themes_are_used_until_they_are_too_old(shop, later):
 
 
 @pytest.mark.parametrize("later", [7, 8, 400])
-def test_old_themes_are_fitted_anew_and_name_the_new_ones(shop, later):
+def test_old_themes_are_refitted_and_passed_to_the_fit(shop, later):
     shop.themes(10)
     assert shop.themes(10 + later) == f"day {10 + later} tagger-1 30 themes"
     assert shop.fitted_after == [None, DAY_10]
 
 
-def test_themes_fitted_as_of_a_later_instant_are_never_used_for_an_earlier_one_nor_name_its_themes(shop):
+def test_themes_as_of_a_later_instant_are_neither_used_nor_passed_to_the_fit(shop):
     shop.themes(10)
     assert shop.themes(9) == "day 09 tagger-1 30 themes"
     assert shop.fitted_after == [None, None]
     assert shop.given[1] is None
-    assert shop.themes(10) == DAY_10  # still its own
+    assert shop.themes(10) == DAY_10  # its own fit
 
 
-def test_run_of_an_earlier_instant_in_between_changes_nothing_for_a_later_one(shop):
+def test_run_of_an_earlier_instant_does_not_change_a_later_one(shop):
     shop.themes(10)
     shop.themes(2)
     assert shop.themes(11) == DAY_10
@@ -91,27 +91,27 @@ def test_run_of_an_earlier_instant_in_between_changes_nothing_for_a_later_one(sh
 
 
 @pytest.mark.parametrize("days", [(1, 5, 9), (9, 5, 1), (5, 1, 9)])
-def test_whatever_the_order_of_runs_no_themes_are_of_the_future_or_too_old(shop, days):
+def test_themes_are_neither_from_the_future_nor_too_old_in_any_order_of_runs(shop, days):
     for day in days:
         found = int(shop.themes(day).split()[1])
         assert day - 7 < found <= day
 
 
-def test_other_settings_fit_their_own_themes_and_leave_the_first(shop):
+def test_other_settings_have_their_own_themes_and_preserve_the_first(shop):
     shop.themes(10)
     assert shop.themes(11, settings="20 themes") == "day 11 tagger-1 20 themes"
-    assert shop.fitted_after == [None, DAY_10]  # named by what there is
+    assert shop.fitted_after == [None, DAY_10]  # the only earlier model
     assert shop.themes(12) == DAY_10
 
 
-def test_last_themes_of_the_same_settings_name_the_new_ones_before_later_ones_of_others(shop):
+def test_last_themes_of_the_same_settings_take_priority_over_later_ones_of_others(shop):
     shop.themes(10)
     shop.themes(11, settings="5 themes")
     shop.themes(20)
     assert shop.fitted_after == [None, DAY_10, DAY_10]
 
 
-def test_id_that_themes_of_other_settings_were_given_is_not_given_again(shop):
+def test_id_used_by_themes_of_other_settings_is_not_reused(shop):
     shop.themes(10)  # ids 1, 2
     shop.themes(11, settings="5 themes", themes=5)  # ids 3 to 7
     shop.themes(20)
@@ -119,28 +119,28 @@ def test_id_that_themes_of_other_settings_were_given_is_not_given_again(shop):
     assert read(shop.folder / "day 20 tagger-1 30 themes.json").ids == [8, 9]
 
 
-def test_id_that_an_earlier_instant_was_given_later_is_not_given_again(shop):
+def test_id_used_by_a_later_run_of_an_earlier_instant_is_not_reused(shop):
     shop.themes(20)  # ids 1, 2
-    shop.themes(5, themes=5)  # knows of none before it: ids 1 to 5
+    shop.themes(5, themes=5)  # there is no earlier model: ids 1 to 5
     shop.themes(30)
     assert shop.fitted_after[2] == "day 20 tagger-1 30 themes"
     assert shop.given[2].next_id == 6
 
 
-def test_other_tagger_starts_afresh(shop):
+def test_other_tagger_has_no_previous_themes(shop):
     shop.themes(10)
     assert shop.themes(10, tagger="tagger-2") == "day 10 tagger-2 30 themes"
     assert shop.fitted_after == [None, None]
     assert shop.themes(11) == DAY_10
 
 
-def test_model_without_themes_is_not_kept(shop):
+def test_model_without_themes_is_not_stored(shop):
     nothing = themes_as_of(shop.folder, 0, TAGGER, SETTINGS, 7, lambda _: no_themes())
     assert nothing == no_themes()
     assert not list(shop.folder.glob("*"))
 
 
-def test_half_written_file_is_never_read(shop, monkeypatch):
+def test_incomplete_file_is_never_read(shop, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -152,7 +152,7 @@ def test_half_written_file_is_never_read(shop, monkeypatch):
     assert shop.fitted_after == [None, None]
 
 
-def test_saved_model_takes_the_place_of_the_one_before_it_whole(tmp_path):
+def test_saved_model_replaces_the_previous_one(tmp_path):
     path = tmp_path / "new folder/theme_model.json"
     for version in ("first, with a long name", "next"):
         save(replace(no_themes(), version=version), path)

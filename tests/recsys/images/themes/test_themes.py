@@ -15,8 +15,8 @@ from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tagging.local import photos_below, tag_here
 from recsys.images.themes.themes import (
-    LEAST_SHARE,
-    SAME_THEME,
+    MIN_COSINE_OF_SAME_THEME,
+    MIN_SHARE_OF_PHOTO,
     ThemeModel,
     cosine,
     embedding_themes,
@@ -40,7 +40,7 @@ DATA = SHARED_DATA
 def photos_of(
     kinds: NDArray[np.int64], seed: int = 0, blurred: float = 0.05, shares: tuple[float, ...] = (5, 3, 2, 1, 1)
 ) -> csr_matrix:
-    """Photos of given kinds: tags of the kind by `shares`, jittered, and a little of any other tag."""
+    """Return photos of given kinds: tags of the kind with noisy `shares`, and a small share of another tag."""
     rng = np.random.default_rng(seed)
     patterns = np.kron(np.eye(N_KINDS), np.array(shares) / sum(shares))
     photos = patterns[kinds] * rng.gamma(8, 1 / 8, (len(kinds), len(TAGS)))
@@ -49,7 +49,7 @@ def photos_of(
 
 
 def kinds_of(n_photos: int, n_kinds: int = N_KINDS) -> NDArray[np.int64]:
-    """Kinds from common to rare, so that no two are the same in number."""
+    """Return the kind of each photo, from common to rare, so that all kinds differ in number."""
     shares = np.arange(n_kinds, 0, -1)
     return np.repeat(np.arange(n_kinds), np.ceil(n_photos * shares / shares.sum()).astype(int))[:n_photos]
 
@@ -67,12 +67,12 @@ MODEL = fit()
 
 
 def kind_of(model: ThemeModel, theme_id: int) -> str:
-    """The kind that a theme of these photos stands for: the letter of its strongest tag."""
+    """Return the kind of a theme: the letter of its strongest tag."""
     return model.tags[int(model.matrix[model.ids.index(theme_id)].argmax())].lstrip("~")[0]
 
 
 def model_of(components: list[list[float]], **changes: object) -> ThemeModel:
-    """A model of given themes, of length 1 already."""
+    """Return a model with given themes of length 1."""
     n_themes = len(components)
     every = {"ids": list(range(1, n_themes + 1)), "names": [f"theme {n}" for n in range(n_themes)]}
     ones = {"scales": [1.0] * n_themes, "shares": [1 / n_themes] * n_themes, "next_id": n_themes + 1}
@@ -83,10 +83,10 @@ def model_of(components: list[list[float]], **changes: object) -> ThemeModel:
 # Photos as rows.
 
 
-def test_themes_are_called_by_the_names_of_the_configuration_and_no_two_alike():
+def test_themes_have_the_configured_names_which_must_be_unique():
     model = replace(no_themes(), ids=[1, 4], names=["castle · palace", "prison"])
     assert renamed(model, {4: "old town", 9: "gone"}).names == ["castle · palace", "old town"]
-    with pytest.raises(ConfigurationError, match="theme 1 == 'castle · palace', must be a name of its own"):
+    with pytest.raises(ConfigurationError, match="theme 1 == 'castle · palace', must be unique"):
         renamed(model, {4: "castle · palace"})
 
 
@@ -97,7 +97,7 @@ def test_tags_become_rows_that_sum_to_1() -> None:
     assert_close(found.toarray(), [[0.1 / 0.4, 0.3 / 0.4, 0], [0, 0, 1]], terms=2, dtype=np.float32)
 
 
-def test_tag_without_a_column_is_left_out_and_still_counts_for_the_sum() -> None:
+def test_tag_without_a_column_is_left_out_but_counts_in_the_sum() -> None:
     found = tag_matrix([["pool", "new"]], [np.array([0.3, 0.1], np.float32)], ["beach", "pool"])
     assert_close(found.toarray(), [[0, 0.3 / 0.4]], terms=2, dtype=np.float32)
 
@@ -125,14 +125,14 @@ def test_themes_are_the_kinds_of_the_photos() -> None:
     assert (MODEL.matrix >= 0).all()
 
 
-def test_share_of_a_theme_is_that_of_the_photos_that_show_it_most() -> None:
+def test_share_of_a_theme_is_that_of_photos_whose_strongest_theme_it_is() -> None:
     strongest = MODEL.activations(PHOTOS).argmax(axis=1)
     assert_allclose(MODEL.shares, [np.mean(strongest == theme) for theme in range(N_KINDS)])
     assert sum(MODEL.shares) == pytest.approx(1)
-    assert max(MODEL.shares) > 2 * min(MODEL.shares)  # balanced means something
+    assert max(MODEL.shares) > 2 * min(MODEL.shares)  # the themes are unbalanced before scaling
 
 
-def test_every_theme_has_the_same_mean_square_over_the_photos_that_were_fitted_to() -> None:
+def test_every_theme_has_the_same_mean_square_over_the_fitted_photos() -> None:
     activations = MODEL.activations(PHOTOS)
     weights = MODEL.balanced(activations)
     assert_close(np.mean(weights**2, axis=0), np.ones(N_KINDS), terms=len(weights))
@@ -140,7 +140,7 @@ def test_every_theme_has_the_same_mean_square_over_the_photos_that_were_fitted_t
     assert raw.max() > 2 * raw.min()
 
 
-def test_fit_is_the_same_every_time() -> None:
+def test_fit_is_reproducible() -> None:
     assert fit() == MODEL
 
 
@@ -156,9 +156,7 @@ def test_fit_is_the_same_every_time() -> None:
         (csr_matrix(np.eye(3)), list("abc")),
     ],
 )
-def test_few_photos_tags_and_differences_have_fewer_themes_that_explain_them(
-    photos: csr_matrix, tags: list[str]
-) -> None:
+def test_few_distinct_photos_or_tags_have_fewer_themes_that_explain_them(photos: csr_matrix, tags: list[str]) -> None:
     model = fit(photos, 30, tags=tags)
     assert 1 <= len(model.ids) <= min(photos.shape)
     weights = model.activations(photos)
@@ -174,7 +172,7 @@ def test_photos_without_tags_are_left_out_of_the_fit() -> None:
 
 
 @pytest.mark.parametrize("n_photos", [0, 3])
-def test_photos_that_have_no_tag_at_all_are_an_error_that_says_where_to_look(n_photos: int) -> None:
+def test_photos_without_any_tag_are_an_error_with_the_next_step(n_photos: int) -> None:
     with pytest.raises(EmptyInputError, match="0 photos with a tag, themes need at least 1: look at table rejected_im"):
         fit(csr_matrix((n_photos, len(TAGS))))
 
@@ -183,7 +181,7 @@ def test_photos_that_have_no_tag_at_all_are_an_error_that_says_where_to_look(n_p
 
 
 @given(seed=st.integers(0, 10_000), n_themes=st.integers(1, 8))
-def test_projection_is_that_of_scipy_nnls_photo_by_photo(seed: int, n_themes: int) -> None:
+def test_projection_equals_scipy_nnls_for_each_photo(seed: int, n_themes: int) -> None:
     rng = np.random.default_rng(seed)
     themes = rng.random((n_themes, 12)) * (rng.random((n_themes, 12)) < 0.4) + 0.2 * rng.random((n_themes, 12))
     themes /= np.linalg.norm(themes, axis=1, keepdims=True)
@@ -196,24 +194,24 @@ def test_projection_is_that_of_scipy_nnls_photo_by_photo(seed: int, n_themes: in
     assert_allclose(lengths[0], lengths[1], atol=1e-6)
 
 
-def test_activations_of_fitted_themes_are_those_of_nnls_without_traces() -> None:
+def test_activations_are_those_of_nnls_without_small_weights() -> None:
     new = photos_of(kinds_of(60), seed=9, blurred=0.3)
     expected = np.array([nnls(MODEL.matrix.T, photo)[0] for photo in new.toarray()])
-    least = LEAST_SHARE * expected.sum(axis=1, keepdims=True)
-    is_trace = expected < least
-    assert np.abs(expected / least - 1).min() > 0.1  # whether one is a trace does not hang on rounding
+    threshold = MIN_SHARE_OF_PHOTO * expected.sum(axis=1, keepdims=True)
+    is_trace = expected < threshold
+    assert np.abs(expected / threshold - 1).min() > 0.1  # no weight is so near the threshold that rounding matters
     assert 0 < is_trace.sum() < is_trace.size
     assert ((expected > 0) & is_trace).any()
     assert_close(MODEL.activations(new), np.where(is_trace, 0, expected), terms=len(TAGS))
 
 
-def test_theme_of_less_than_a_hundredth_of_a_photo_is_not_on_it() -> None:
+def test_theme_with_less_than_1_percent_of_a_photos_weights_has_weight_0() -> None:
     model = model_of(np.eye(3).tolist(), tags=list("abc"))
     photos = csr_matrix([[0.98, 0.015, 0.005], [0.5, 0.5, 0]])
     assert_allclose(model.activations(photos), [[0.98, 0.015, 0], [0.5, 0.5, 0]], rtol=1e-6)
 
 
-def test_photo_is_projected_to_the_same_bits_whatever_else_is_in_the_call() -> None:
+def test_projection_of_a_photo_is_bit_identical_whatever_the_other_photos() -> None:
     new = photos_of(kinds_of(83), seed=5, blurred=0.3)
     together = MODEL.activations(new)
     for row in (0, 1, 17, 82):
@@ -222,7 +220,7 @@ def test_photo_is_projected_to_the_same_bits_whatever_else_is_in_the_call() -> N
     assert_array_equal(MODEL.activations(vstack([PHOTOS, new]).tocsr())[210:], together)
 
 
-def test_photo_without_a_known_tag_shows_nothing_and_no_photos_give_no_rows() -> None:
+def test_photo_without_a_known_tag_has_no_theme_and_no_photos_give_no_rows() -> None:
     assert_array_equal(MODEL.activations(csr_matrix((2, len(TAGS)))), np.zeros((2, N_KINDS)))
     assert MODEL.activations(csr_matrix((0, len(TAGS)))).shape == (0, N_KINDS)
     assert MODEL.activations(PHOTOS).dtype == MODEL.balanced(MODEL.activations(PHOTOS)).dtype == np.float32
@@ -236,7 +234,7 @@ def test_shop_without_photos_has_a_model_that_projects_nothing() -> None:
     assert ThemeModel.from_json(nothing.to_json()) == nothing
 
 
-def test_theme_that_explains_nothing_of_the_fitted_photos_weighs_nothing() -> None:
+def test_theme_that_no_fitted_photo_has_is_balanced_to_0() -> None:
     model = model_of(np.eye(2).tolist(), scales=[0.0, 0.5])
     assert_array_equal(model.balanced(np.array([[3.0, 2.0]], np.float32)), [[0, 4]])
 
@@ -244,21 +242,21 @@ def test_theme_that_explains_nothing_of_the_fitted_photos_weighs_nothing() -> No
 # Files.
 
 
-def test_model_that_was_read_again_is_the_same_and_projects_to_the_same_bits() -> None:
-    again = ThemeModel.from_json(MODEL.to_json())
-    assert again == MODEL
-    assert_array_equal(again.activations(PHOTOS), MODEL.activations(PHOTOS))
+def test_model_survives_a_round_trip_through_json() -> None:
+    loaded = ThemeModel.from_json(MODEL.to_json())
+    assert loaded == MODEL
+    assert_array_equal(loaded.activations(PHOTOS), MODEL.activations(PHOTOS))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"version": "1"}', '{"unknown": 1}'])
-def test_text_that_is_no_model_is_an_error_that_says_what_to_do(text: str) -> None:
+def test_text_that_is_not_a_model_is_an_error_with_the_next_step(text: str) -> None:
     with pytest.raises(
         ModelError, match=r"theme model cannot be read \(.*\): remove its file, and 'recsys nightly' fits"
     ):
         ThemeModel.from_json(text)
 
 
-def test_version_tells_models_apart_by_all_that_they_hold() -> None:
+def test_version_depends_on_the_whole_content_of_a_model() -> None:
     others = [
         fit(n_themes=4),
         fit(tags=[tag.upper() for tag in TAGS]),
@@ -277,22 +275,22 @@ def test_version_tells_models_apart_by_all_that_they_hold() -> None:
     ("component", "taken", "name"),
     [
         ([0.5, 0.9, 0, 0.3], set(), "beach · pool · ski"),
-        ([0.5, 0.9, 0.4, 0.3], set(), "beach · pool · rain"),  # three at most
-        ([0.1, 0.9, 0, 0.1], set(), "beach"),  # the others weigh less than a fifth of it
+        ([0.5, 0.9, 0.4, 0.3], set(), "beach · pool · rain"),  # at most three
+        ([0.1, 0.9, 0, 0.1], set(), "beach"),  # the others weigh less than 1/5 of it
         ([0.1, 0.9, 0, 0.1], {"beach"}, "beach · pool"),
         ([0.1, 0.9, 0, 0.1], {"beach", "beach · pool"}, "beach · pool · ski"),
         ([0, 0.9, 0, 0], {"beach"}, "beach (2)"),  # it has no other tag
-        ([0, 0.9, 1e-22, 0], {"beach"}, "beach (2)"),  # rounding is no tag
+        ([0, 0.9, 1e-22, 0], {"beach"}, "beach (2)"),  # 1e-22 is a rounding error
         ([0.8, 0.9, 0, 0], {"beach · pool", "beach · pool (2)"}, "beach · pool (3)"),
         ([0.9, 0.9, 0, 0], set(), "pool · beach"),  # ties in order of the tags
     ],
 )
-def test_theme_is_named_by_its_strongest_tags_and_no_two_alike(component, taken, name) -> None:
+def test_theme_is_named_by_its_strongest_tags_and_names_are_unique(component, taken, name) -> None:
     assert theme_name(np.array(component), ["pool", "beach", "rain", "ski"], taken) == name
 
 
 @given(seed=st.integers(0, 1_000), n_tags=st.integers(1, 4))
-def test_names_and_ids_are_unique_however_few_tags_there_are(seed: int, n_tags: int) -> None:
+def test_names_and_ids_are_unique_even_with_few_tags(seed: int, n_tags: int) -> None:
     photos = np.random.default_rng(seed).random((9, n_tags)) ** 3
     tags = list("abcd")[:n_tags]
     first = fit(csr_matrix(photos), 4, tags=tags)
@@ -304,9 +302,9 @@ def test_names_and_ids_are_unique_however_few_tags_there_are(seed: int, n_tags: 
 
 
 def test_refit_on_the_same_photos_keeps_every_id_and_name() -> None:
-    again = fit(previous=MODEL)
+    refit_model = fit(previous=MODEL)
     assert (
-        (again.ids, again.names, again.next_id)
+        (refit_model.ids, refit_model.names, refit_model.next_id)
         == (MODEL.ids, MODEL.names, MODEL.next_id)
         == (
             [1, 2, 3, 4, 5, 6],
@@ -314,7 +312,7 @@ def test_refit_on_the_same_photos_keeps_every_id_and_name() -> None:
             7,
         )
     )
-    assert_allclose(again.matrix, MODEL.matrix, atol=0.02)
+    assert_allclose(refit_model.matrix, MODEL.matrix, atol=0.02)
 
 
 REFITS = {
@@ -328,19 +326,19 @@ REFITS = {
 
 
 @pytest.mark.parametrize("case", REFITS)
-def test_theme_that_is_there_again_keeps_its_id_and_name(case: str) -> None:
+def test_theme_that_is_found_by_the_refit_keeps_its_id_and_name(case: str) -> None:
     photos, n_themes = REFITS[case]
     refit = fit(photos, n_themes, MODEL)
-    kept = set(refit.ids) & set(MODEL.ids)
-    assert len(kept) == min(n_themes, N_KINDS)
-    for theme in kept:
+    preserved = set(refit.ids) & set(MODEL.ids)
+    assert len(preserved) == min(n_themes, N_KINDS)
+    for theme in preserved:
         assert kind_of(refit, theme) == kind_of(MODEL, theme)
         assert refit.names[refit.ids.index(theme)] == MODEL.names[MODEL.ids.index(theme)]
-    assert set(refit.ids) - kept == set(range(7, 7 + len(refit.ids) - len(kept)))
-    assert refit.next_id == 7 + len(refit.ids) - len(kept)
+    assert set(refit.ids) - preserved == set(range(7, 7 + len(refit.ids) - len(preserved)))
+    assert refit.next_id == 7 + len(refit.ids) - len(preserved)
 
 
-def test_tags_may_come_go_and_stand_in_another_order() -> None:
+def test_tags_may_appear_disappear_and_change_their_order() -> None:
     more = [f"new{number}" for number in range(4)]
     columns = np.random.default_rng(0).permutation(len(TAGS) + 4)
     wider = hstack([PHOTOS, csr_matrix(np.full((210, 4), 0.01))]).tocsr()[:, columns]
@@ -353,44 +351,47 @@ def test_tags_may_come_go_and_stand_in_another_order() -> None:
     assert (back.ids, back.names) == (MODEL.ids, MODEL.names)
 
 
-def test_other_tags_altogether_are_other_themes() -> None:
+def test_themes_of_entirely_different_tags_are_new() -> None:
     refit = fit(previous=MODEL, tags=[f"~{tag}" for tag in TAGS])
     assert refit.ids == [7, 8, 9, 10, 11, 12]
     assert {kind_of(refit, theme) for theme in refit.ids} == set("abcdef")
 
 
-def test_theme_most_of_whose_tags_are_gone_is_not_taken_for_one_of_the_rest() -> None:
+def test_theme_whose_tags_are_mostly_gone_is_not_matched_by_the_rest() -> None:
     ski = model_of([[0.999, np.sqrt(1 - 0.999**2)]], tags=["ski", "snow"])
     refit = fit(csr_matrix([[1.0], [1.0]]), 1, ski, ["snow"])
     assert refit.ids == [2]
 
 
-def test_id_of_a_theme_that_has_disappeared_is_never_given_again() -> None:
+def test_id_of_a_theme_that_has_disappeared_is_never_reused() -> None:
     kinds = kinds_of(210)
     without = fit(PHOTOS[kinds != 3], N_KINDS - 1, MODEL)
     gone = set(MODEL.ids) - set(without.ids)
     assert {kind_of(MODEL, theme) for theme in gone} == {"d"}
     newest = replace(MODEL, ids=[*MODEL.ids[:-1], 40], next_id=41)  # the theme with the largest id disappears
-    gone_kind = kind_of(newest, 40)
-    without = fit(PHOTOS[kinds != "abcdef".index(gone_kind)], N_KINDS - 1, newest)
+    removed_kind = kind_of(newest, 40)
+    without = fit(PHOTOS[kinds != "abcdef".index(removed_kind)], N_KINDS - 1, newest)
     assert 40 not in without.ids
     assert without.next_id == 41
-    again = fit(previous=without)
-    assert set(again.ids) == {*without.ids, 41}
-    assert kind_of(again, 41) == gone_kind
+    refit_model = fit(previous=without)
+    assert set(refit_model.ids) == {*without.ids, 41}
+    assert kind_of(refit_model, 41) == removed_kind
 
 
-def test_refit_starts_from_the_previous_themes_and_so_keeps_more_of_them() -> None:
+def test_refit_starts_from_the_previous_themes_and_preserves_more_of_them() -> None:
     photos = photos_of(kinds_of(210), blurred=0.2)
-    whole = fit(photos, 9)  # more themes than kinds: there are several good answers
-    kept_by_chance = matched(cosine(fit(photos[::2], 9).matrix, whole.matrix))
+    whole = fit(photos, 9)  # more themes than kinds: several solutions are equally good
+    preserved_by_chance = matched(cosine(fit(photos[::2], 9).matrix, whole.matrix))
     refit = fit(photos[::2], 9, whole)
-    assert len(kept_by_chance) < len(set(refit.ids) & set(whole.ids)) == 9
+    assert len(preserved_by_chance) < len(set(refit.ids) & set(whole.ids)) == 9
 
 
-def test_refit_starts_afresh_where_the_previous_themes_would_explain_clearly_less() -> None:
+def test_refit_ignores_previous_themes_that_would_have_a_clearly_larger_error() -> None:
     kinds = kinds_of(210)
-    old, photos = fit(PHOTOS[kinds < 3]), PHOTOS[kinds >= 3]  # from the old ones the error would be 1.12 times as large
+    old, photos = (
+        fit(PHOTOS[kinds < 3]),
+        PHOTOS[kinds >= 3],
+    )  # starting from the old themes, the error would be 1.12 times as large
 
     def error(model: ThemeModel) -> float:
         return float(np.linalg.norm(photos - projection(photos, model.matrix) @ model.matrix))
@@ -398,27 +399,27 @@ def test_refit_starts_afresh_where_the_previous_themes_would_explain_clearly_les
     assert error(fit(photos, previous=old)) <= 1.021 * error(fit(photos))
 
 
-def test_pairs_that_are_too_unlike_do_not_take_one_another_from_better_pairs() -> None:
-    # 0.45 + 0.45 is more than 0.8, but neither is the same theme.
+def test_pairs_below_the_threshold_do_not_displace_better_pairs() -> None:
+    # 0.45 + 0.45 is more than 0.8, but both are below the threshold.
     assert matched(np.array([[0.8, 0.45], [0.45, 0.0]])) == {0: 0}
 
 
 @given(seed=st.integers(0, 10_000), n_rows=st.integers(0, 4), n_columns=st.integers(0, 5))
-def test_pairs_have_the_greatest_sum_of_all_ways_to_pair(seed: int, n_rows: int, n_columns: int) -> None:
+def test_matching_has_the_greatest_sum_of_cosines(seed: int, n_rows: int, n_columns: int) -> None:
     cosines = np.random.default_rng(seed).random((n_rows, n_columns))
 
     def greatest(row: int, free: frozenset[int]) -> float:
         if row == n_rows:
             return 0.0
         alone = greatest(row + 1, free)
-        return max([alone, *(_gain(row, each) + greatest(row + 1, free - {each}) for each in free)])
+        return max([alone, *(counted_cosine(row, each) + greatest(row + 1, free - {each}) for each in free)])
 
-    def _gain(row: int, column: int) -> float:
-        return cosines[row, column] if cosines[row, column] >= SAME_THEME else 0.0
+    def counted_cosine(row: int, column: int) -> float:
+        return cosines[row, column] if cosines[row, column] >= MIN_COSINE_OF_SAME_THEME else 0.0
 
     pairs = matched(cosines)
     assert len(set(pairs.values())) == len(pairs)
-    assert all(cosines[row, column] >= SAME_THEME for row, column in pairs.items())
+    assert all(cosines[row, column] >= MIN_COSINE_OF_SAME_THEME for row, column in pairs.items())
     assert sum(cosines[row, column] for row, column in pairs.items()) == pytest.approx(
         greatest(0, frozenset(range(n_columns)))
     )
@@ -432,7 +433,7 @@ def test_cosine_of_rows() -> None:
 # Embeddings and sales.
 
 
-def test_embeddings_of_clusters_have_a_theme_each() -> None:
+def test_each_cluster_of_embeddings_has_one_theme() -> None:
     kinds = kinds_of(60, 3)
     embeddings = (5 * np.eye(3, 8)[kinds] + np.random.default_rng(0).normal(0, 0.2, (60, 8))).astype(np.float32)
     found = embedding_themes(embeddings, 3)
@@ -441,7 +442,7 @@ def test_embeddings_of_clusters_have_a_theme_each() -> None:
     assert embedding_themes(embeddings[:2], 30).shape == (2, 2)
 
 
-def test_themes_of_a_sale_are_the_mean_of_its_photos_with_the_cover_counted_more() -> None:
+def test_themes_of_a_sale_are_the_mean_of_its_photos_with_a_larger_weight_of_the_cover() -> None:
     weights = np.array([[1, 0], [0, 6], [3, 3], [0, 5]], np.float32)
     sales = np.array([2, 2, 2, 0])
     is_cover = np.array([True, False, False, True])
