@@ -65,10 +65,10 @@ def training_sets(run: Run) -> Iterator[tuple[str, Examples]]:
     drawn = training_examples(histories, run.shop, run.open_training_days, run.settings.meta_model)
     yield "all days, purchases and drawn sales only", examples_of(drawn)
     all_days = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
-    logged = all_days.where(all_days.place >= 0)
-    yield "logged days, shown sales too, without positions", replace(logged, place=np.full_like(logged.place, -1))
+    logged = all_days.where(all_days.position >= 0)
+    yield "logged days, shown sales too, without positions", replace(logged, position=np.full_like(logged.position, -1))
     yield "logged days, shown sales too", logged
-    yield "logged days, shown sales only", logged.where((logged.place > 0) | logged.bought)
+    yield "logged days, shown sales only", logged.where((logged.position > 0) | logged.bought)
     yield "all days, shown sales too, as in the night", all_days
 
 

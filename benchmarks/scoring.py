@@ -59,7 +59,7 @@ def compare(folder: Path, users: int, open_sales: int, sql_users: int) -> None:
     histories = spark.read.parquet(str(folder / "user_histories"))
 
     start = time.perf_counter()
-    ranked = rankings(histories, shop, AS_OF, model, RankingSettings(kept=30))
+    ranked = rankings(histories, shop, AS_OF, model, RankingSettings(top_k=30))
     ranked.write.parquet(str(folder / "rankings"))
     ours = time.perf_counter() - start
     n_users = spark.read.parquet(str(folder / "rankings")).count()

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class StepSettings(BaseModel):
@@ -13,6 +13,16 @@ class StepSettings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+    renamed_keys: ClassVar[dict[str, str]] = {}
+    """Former keys, and what they are called now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_former_keys(cls, values: Any) -> Any:
+        for former, present in cls.renamed_keys.items():
+            if isinstance(values, dict) and former in values:
+                raise ValueError(f"'{former}' is called '{present}' now: rename the key")
+        return values
 
 
 def digest(value: Any) -> str:

@@ -69,7 +69,7 @@ def print_comparison(
     """Print the differences of two versions: metrics, coefficients, settings, and the backtest of both."""
     names = [f"version {each.version}" for each in versions]
     metrics = _paired(*(each.metrics for each in versions))
-    coefficients = _paired(*(model.strengths for model in models))
+    coefficients = _paired(*(model.coefficients_by_feature for model in models))
     table = Table("", *names, box=None, pad_edge=False)
     table.add_row("as of", *map(_format_as_of, versions))
     for name, values in metrics.items():

@@ -158,7 +158,7 @@ def print_model(model: Any, console: Console) -> None:
     is_linear = isinstance(model, LogisticModel)
     unit = "log-odds per standard deviation" if is_linear else "share of the gain of all splits"
     table = Table("feature", unit, box=None, pad_edge=False)
-    for name, value in sorted(model.strengths.items(), key=lambda row: -abs(row[1])):
+    for name, value in sorted(model.coefficients_by_feature.items(), key=lambda row: -abs(row[1])):
         table.add_row(name, f"{value:+.3f}" if is_linear else f"{value:.1%}")
     console.print(table)
 

@@ -171,7 +171,7 @@ def _compare_variants(run: Run, pages: Pages, model: MetaModel, seed: int) -> di
 
 def _window_examples(run: Run, new_only: bool) -> Examples:
     examples = examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder))
-    return examples.where(~examples.again) if new_only else examples
+    return examples.where(~examples.repeat) if new_only else examples
 
 
 def _draw_examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def build_training_set(run: Run, out: Path) -> str:
     """Write examples of the purchases of the training days, including sales shown and not bought if pages were
     logged."""
     TRAINING_EXAMPLES.write(examples(run, run.open_training_days), out)
-    conditions = ("bought", "not bought", "not bought and place > 0")
+    conditions = ("bought", "not bought", "not bought and position > 0")
     written = TRAINING_EXAMPLES.read(run.spark, out).agg(*(f.count_if(f.expr(each)) for each in conditions))
     purchases, not_bought, shown = written.collect()[0]
     summary = f"{plural(purchases, 'purchase')}, {plural(not_bought, 'sale')} not bought"

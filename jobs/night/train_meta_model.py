@@ -76,7 +76,7 @@ def examples_of(table: DataFrame) -> Examples:
     return Examples(
         names,
         frame[names].to_numpy(),
-        *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "again", "place")),
+        *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "repeat", "position")),
     )
 
 

@@ -232,8 +232,8 @@ def _log_and_register(
         for name, value in chosen.items()
         for key, setting in (value.model_dump() if hasattr(value, "model_dump") else {"": value}).items()
     }
-    strengths = {f"strength.{name}": value for name, value in model.strengths.items()}
-    _log_values(client, run_id, {**metrics, **strengths}, parameters, tags)
+    coefficients_by_feature = {f"strength.{name}": value for name, value in model.coefficients_by_feature.items()}
+    _log_values(client, run_id, {**metrics, **coefficients_by_feature}, parameters, tags)
     client.log_text(run_id, model.to_json(), _MODEL)
     client.log_text(run_id, json.dumps(model_configuration(settings), indent=2), _CONFIGURATION_FILE)
     client.log_text(run_id, _mlmodel_file(model, run_id), "model/MLmodel")

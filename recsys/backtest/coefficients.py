@@ -33,10 +33,12 @@ def coefficients(model: MetaModel) -> list[dict[str, Any]]:
     """Return the coefficient of each feature, in the order of the model.
 
     Of a logistic regression, in log-odds per standard deviation: `first`, for sales that the user never bought before,
-    and `again`, for repeat purchases, where the model has separate coefficients for them. Of boosted trees, `first` is
+    and `repeat`, for repeat purchases, where the model has separate coefficients for them. Of boosted trees, `first` is
     the feature's share of the total gain.
     """
-    rows = [{"feature": name, "words": WORDS[name], "first": value} for name, value in model.strengths.items()]
-    if isinstance(model, LogisticModel) and model.again:
-        rows = [row | {"again": value} for row, value in zip(rows, model.again.coefficients, strict=True)]
+    rows = [
+        {"feature": name, "words": WORDS[name], "first": value} for name, value in model.coefficients_by_feature.items()
+    ]
+    if isinstance(model, LogisticModel) and model.repeat:
+        rows = [row | {"repeat": value} for row, value in zip(rows, model.repeat.coefficients, strict=True)]
     return rows

@@ -41,9 +41,11 @@ class SourceSettings(StepSettings):
 class SegmentSettings(StepSettings):
     """Rankings for users without events of whom an attribute is known, such as their country or channel."""
 
+    renamed_keys = {"kept": "top_k"}
+
     attributes: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), strict=False)
     """Attributes of table users whose values define segments, one segment per value; none by default."""
-    kept: int = Field(100, ge=10)
+    top_k: int = Field(100, ge=10)
     """Maximum number of sales in a segment's ranking, at least 10."""
     min_events: int = Field(1000, ge=1)
     """Minimum number of events of a segment's users; with fewer, its ranking would hardly differ from the whole shop's,
@@ -68,7 +70,9 @@ class SegmentSettings(StepSettings):
 class RankingSettings(StepSettings):
     """Rankings that the night computes for each user and each segment of users."""
 
-    kept: int = Field(30, ge=10, le=255)
+    renamed_keys = {"kept": "top_k"}
+
+    top_k: int = Field(30, ge=10, le=255)
     """Maximum number of sales per user and policy, in 10..255; more than a page shows, as some of them will have closed
     or not have opened yet when it is served."""
     policies: tuple[str, ...] = Field((META,), strict=False)

@@ -50,6 +50,8 @@ class BoostedSettings(StepSettings):
 class MetaModelSettings(StepSettings):
     """Settings of the training set and of the model."""
 
+    renamed_keys = {"min_again": "min_repeats"}
+
     kind: Literal["logistic", "boosted"] = "logistic"
     """`logistic`: logistic regression; `boosted`: gradient-boosted trees."""
     days: int = Field(14, ge=1)
@@ -62,7 +64,7 @@ class MetaModelSettings(StepSettings):
     """Inverse strength C of the L2 penalty on standardised features, for the logistic regression."""
     seed: int = 0
     """Seed of the draw of negative examples."""
-    min_again: int = Field(200, ge=1)
+    min_repeats: int = Field(200, ge=1)
     """Repeat purchases get coefficients of their own if the training set has at least this number of examples of sales
     that the user had bought before and bought once more, and of such sales that they did not."""
     boosted: BoostedSettings = BoostedSettings()
@@ -85,13 +87,13 @@ class MetaModel(ABC):
     """Standard deviation of each feature in training."""
 
     @abstractmethod
-    def log_odds(self, features: Features, shape: tuple[int, ...], again: Cells | None = None) -> NDArray[np.float32]:
+    def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell, not calibrated; they rank, see `calibrated` for probabilities.
 
         Args:
             features: In the order of `self.features`.
             shape: Of the returned array.
-            again: The cells of repeat purchases: sales that the user bought before.
+            repeat: The cells of repeat purchases: sales that the user bought before.
         """
 
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -99,17 +101,17 @@ class MetaModel(ABC):
         return log_odds
 
     @abstractmethod
-    def contributions(self, values: NDArray[np.float32], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the contribution of each feature to the log-odds, relative to its mean, shape as `values`.
 
         Args:
             values: The features, shape (n_features, ...).
-            is_again: Whether the user bought the sale before, shape (...).
+            is_repeat: Whether the user bought the sale before, shape (...).
         """
 
     @property
     @abstractmethod
-    def strengths(self) -> dict[str, float]:
+    def coefficients_by_feature(self) -> dict[str, float]:
         """The coefficient, or importance, of each feature; 0 for one that has no influence."""
 
     @abstractmethod

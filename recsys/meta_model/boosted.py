@@ -35,44 +35,46 @@ class BoostedModel(MetaModel):
     correction: float
     """Added to the log-odds of the trees, to correct for the sampling of negative examples."""
 
-    def log_odds(self, features: Features, shape: tuple[int, ...], again: Cells | None = None) -> NDArray[np.float32]:
+    def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell."""
-        is_again = np.zeros(shape, bool)
-        if again is not None:
-            is_again[again] = True
+        is_repeat = np.zeros(shape, bool)
+        if repeat is not None:
+            is_repeat[repeat] = True
         cells = [np.broadcast_to(feature, shape).reshape(-1) for feature in features]
-        return self._predict_in_batches(cells, is_again.reshape(-1)).reshape(shape)
+        return self._predict_in_batches(cells, is_repeat.reshape(-1)).reshape(shape)
 
-    def _predict_in_batches(self, cells: list[NDArray[np.float32]], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
-        total = np.empty(len(is_again), np.float32)
+    def _predict_in_batches(
+        self, cells: list[NDArray[np.float32]], is_repeat: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        total = np.empty(len(is_repeat), np.float32)
         for start in range(0, len(total), CELLS_AT_ONCE):
             part = slice(start, start + CELLS_AT_ONCE)
-            inputs = self._tree_inputs([each[part] for each in cells], is_again[part])
+            inputs = self._tree_inputs([each[part] for each in cells], is_repeat[part])
             total[part] = self.booster.predict(inputs, raw_score=True, num_threads=1)
         return total + np.float32(self.correction)
 
-    def contributions(self, values: NDArray[np.float32], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the Shapley value of each feature; that of the repeat purchase counts towards the expectation."""
-        inputs = self._tree_inputs(list(values.reshape(len(values), -1)), is_again.reshape(-1))
+        inputs = self._tree_inputs(list(values.reshape(len(values), -1)), is_repeat.reshape(-1))
         shapley = np.asarray(self.booster.predict(inputs, pred_contrib=True, num_threads=1))
         column_of = {name: column for column, name in enumerate(self.trained_on)}
         nothing = np.zeros(len(inputs))
         added = [shapley[:, column_of[name]] if name in column_of else nothing for name in self.features]
         return np.array(added, np.float32).reshape(values.shape)
 
-    def _tree_inputs(self, cells: list[NDArray[np.float32]], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _tree_inputs(self, cells: list[NDArray[np.float32]], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the columns that the trees were trained on, shape (n_cells, n_trained_on + 1 + n_held)."""
         given = dict(zip(self.features, cells, strict=True))
         known = len(self.trained_on)
-        inputs = np.empty((len(is_again), known + 1 + len(self.held)), np.float32)
+        inputs = np.empty((len(is_repeat), known + 1 + len(self.held)), np.float32)
         for column, (name, usual) in enumerate(zip(self.trained_on, self.usual, strict=True)):
             inputs[:, column] = given.get(name, usual)
-        inputs[:, known] = is_again
+        inputs[:, known] = is_repeat
         inputs[:, known + 1 :] = self.held
         return inputs
 
     @property
-    def strengths(self) -> dict[str, float]:
+    def coefficients_by_feature(self) -> dict[str, float]:
         """The importance of each feature: its share of the loss reduction of all splits."""
         gains = self.booster.feature_importance("gain")
         shares = dict(zip(self.trained_on, gains / max(gains.sum(), 1e-12), strict=False))

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AliasChoices, Field
 
 from recsys.meta_model.base import Cells, Features, MetaModel
 from recsys.meta_model.calibration import Calibration
@@ -23,16 +25,17 @@ class LogisticModel(MetaModel):
     """Logistic regression: log-odds = intercept + sum of coefficient * (feature - mean) / scale.
 
     The intercept is corrected for the sampling of negative examples; King and Zeng 2001, eq. 7. Repeat purchases, of
-    sales that the user bought before, follow other laws: where `again` is given, it holds the weights for them.
+    sales that the user bought before, follow other laws: where `repeat` is given, it holds the weights for them.
     """
 
     coefficients: list[float]
     intercept: float
-    again: Weights | None = None
+    repeat: Annotated[Weights | None, Field(validation_alias=AliasChoices("repeat", "again"))] = None
+    """Weights for repeat purchases; `again` in models of earlier versions."""
     calibration: Calibration | None = None
     """The calibration curve of the log-odds, which are seldom right at their extremes; None for none."""
 
-    def log_odds(self, features: Features, shape: tuple[int, ...], again: Cells | None = None) -> NDArray[np.float32]:
+    def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell, not calibrated."""
         if isinstance(features, np.ndarray):
             total = np.tensordot(self.slopes, features, axes=1) + np.float32(self._constant)
@@ -41,33 +44,33 @@ class LogisticModel(MetaModel):
             for slope, feature in zip(self.slopes, features, strict=True):
                 if slope:
                     total += feature * slope
-        if self.again and again is not None and len(again[0]):
-            total[again] = self._log_odds_again(features, shape, again)
+        if self.repeat and repeat is not None and len(repeat[0]):
+            total[repeat] = self._repeat_log_odds(features, shape, repeat)
         return total
 
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated log-odds, in the same order."""
         return self.calibration(log_odds) if self.calibration else log_odds
 
-    def _log_odds_again(self, features: Features, shape: tuple[int, ...], cells: Cells) -> NDArray[np.float32]:
-        total = np.full(len(cells[0]), self._constant_again, np.float32)
-        for slope, feature in zip(self.slopes_again, features, strict=True):
+    def _repeat_log_odds(self, features: Features, shape: tuple[int, ...], cells: Cells) -> NDArray[np.float32]:
+        total = np.full(len(cells[0]), self._repeat_constant, np.float32)
+        for slope, feature in zip(self.repeat_slopes, features, strict=True):
             if slope:
                 total += np.broadcast_to(feature, shape)[cells] * slope
         return total
 
-    def contributions(self, values: NDArray[np.float32], is_again: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return coefficient * (feature - mean) / scale of each feature."""
-        each = (slice(None), *(None for _ in is_again.shape))
+        each = (slice(None), *(None for _ in is_repeat.shape))
         added = values - np.array(self.means, np.float32)[each]
-        if self.again:
-            added *= np.where(is_again, self.slopes_again[each], self.slopes[each])
+        if self.repeat:
+            added *= np.where(is_repeat, self.repeat_slopes[each], self.slopes[each])
         else:
             added *= self.slopes[each]
         return added
 
     @property
-    def strengths(self) -> dict[str, float]:
+    def coefficients_by_feature(self) -> dict[str, float]:
         """The coefficient of each feature for sales that are new to the user."""
         return dict(zip(self.features, self.coefficients, strict=True))
 
@@ -77,19 +80,19 @@ class LogisticModel(MetaModel):
         return np.divide(self.coefficients, self.scales).astype(np.float32)
 
     @cached_property
-    def slopes_again(self) -> NDArray[np.float32]:
+    def repeat_slopes(self) -> NDArray[np.float32]:
         """The same coefficients for repeat purchases; those of new sales if there are none."""
-        return np.divide(self.again.coefficients, self.scales).astype(np.float32) if self.again else self.slopes
+        return np.divide(self.repeat.coefficients, self.scales).astype(np.float32) if self.repeat else self.slopes
 
     @cached_property
     def _constant(self) -> float:
         return self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means)
 
     @cached_property
-    def _constant_again(self) -> float:
-        if self.again is None:
+    def _repeat_constant(self) -> float:
+        if self.repeat is None:
             return self._constant
-        return self.again.intercept - float(np.divide(self.again.coefficients, self.scales) @ self.means)
+        return self.repeat.intercept - float(np.divide(self.repeat.coefficients, self.scales) @ self.means)
 
     def over(self, names: list[str]) -> "LogisticModel":
         """Return the same model over other features."""
@@ -98,7 +101,7 @@ class LogisticModel(MetaModel):
         def reordered(values: list[float], default: float) -> list[float]:
             return [values[column_of[name]] if name in column_of else default for name in names]
 
-        again = self.again and Weights(reordered(self.again.coefficients, 0.0), self.again.intercept)
+        repeat = self.repeat and Weights(reordered(self.repeat.coefficients, 0.0), self.repeat.intercept)
         means, scales = reordered(self.means, 0.0), reordered(self.scales, 1.0)
         coefficients = reordered(self.coefficients, 0.0)
-        return replace(self, features=list(names), means=means, scales=scales, coefficients=coefficients, again=again)
+        return replace(self, features=list(names), means=means, scales=scales, coefficients=coefficients, repeat=repeat)

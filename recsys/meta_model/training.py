@@ -29,8 +29,10 @@ class Examples:
     features: NDArray[np.float32]  # (n_examples, n_features)
     bought: NDArray[np.bool_]
     sampling_rate: NDArray[np.float64]  # in (0, 1]: share of the user's sales of that kind and day that are examples
-    again: NDArray[np.bool_]  # whether the user had bought the sale before: a repeat purchase
-    place: NDArray[np.int32]  # position on a page of that day, from 1; 0 if no page had the sale, -1 without any page
+    repeat: NDArray[np.bool_]  # whether the user had bought the sale before: a repeat purchase
+    position: NDArray[
+        np.int32
+    ]  # position on a page of that day, from 1; 0 if no page had the sale, -1 without any page
 
     def without(self, name: str) -> "Examples":
         """Return the examples without one feature."""
@@ -39,7 +41,7 @@ class Examples:
     def over(self, names: list[str]) -> "Examples":
         """Return the examples with these features only."""
         columns = [self.names.index(name) for name in names]
-        return Examples(names, self.features[:, columns], self.bought, self.sampling_rate, self.again, self.place)
+        return Examples(names, self.features[:, columns], self.bought, self.sampling_rate, self.repeat, self.position)
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Return the chosen examples; `chosen` has shape (n_examples,)."""
@@ -48,12 +50,12 @@ class Examples:
             self.features[chosen],
             self.bought[chosen],
             self.sampling_rate[chosen],
-            self.again[chosen],
-            self.place[chosen],
+            self.repeat[chosen],
+            self.position[chosen],
         )
 
     @property
-    def positions(self) -> NDArray[np.float64]:
+    def position_features(self) -> NDArray[np.float64]:
         """Position features: whether a page showed the sale, 1 / log2(1 + position), whether the user had a page.
 
         The last one distinguishes a sale that was not shown from one of a day without a logged page, on which the user
@@ -62,10 +64,12 @@ class Examples:
         Returns:
             Shape (n_examples, 3); (n_examples, 0) where no page was logged.
         """
-        shown = self.place > 0
+        shown = self.position > 0
         if not shown.any():
-            return np.zeros((len(self.place), 0))
-        return np.column_stack([shown, np.where(shown, 1 / np.log2(1 + np.maximum(self.place, 1)), 0), self.place >= 0])
+            return np.zeros((len(self.position), 0))
+        return np.column_stack(
+            [shown, np.where(shown, 1 / np.log2(1 + np.maximum(self.position, 1)), 0), self.position >= 0]
+        )
 
 
 def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
@@ -96,9 +100,9 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
 
 def _train_logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
-    first, again = _weights_of_new_and_repeat(examples, scaler, settings)
+    first, repeat = _weights_of_new_and_repeat(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
-    model = LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, again)
+    model = LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, repeat)
     calibration = fit_calibration(_log_odds(model, examples), examples.bought, 1 / examples.sampling_rate)
     return replace(model, calibration=calibration)
 
@@ -110,10 +114,10 @@ def _weights_of_new_and_repeat(
 
     Where either have too few examples, all examples have the same weights and the second are None.
     """
-    new, again = examples.where(~examples.again), examples.where(examples.again)
-    if min(_minority_count(new), _minority_count(again)) < settings.min_again:
+    new, repeat = examples.where(~examples.repeat), examples.where(examples.repeat)
+    if min(_minority_count(new), _minority_count(repeat)) < settings.min_repeats:
         return _fit_weights(examples, scaler, settings), None
-    return _fit_weights(new, scaler, settings), _fit_weights(again, scaler, settings)
+    return _fit_weights(new, scaler, settings), _fit_weights(repeat, scaler, settings)
 
 
 def _minority_count(examples: Examples) -> int:
@@ -125,7 +129,7 @@ def _minority_count(examples: Examples) -> int:
 def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
     features = scaler.transform(examples.features)
     model = LogisticRegression(C=settings.regularization, max_iter=1000)
-    model.fit(np.column_stack([features, examples.positions]), examples.bought)
+    model.fit(np.column_stack([features, examples.position_features]), examples.bought)
     coefficients = model.coef_[0][: features.shape[1]]
     return Weights(coefficients.tolist(), _correction(features @ coefficients, examples))
 
@@ -144,10 +148,10 @@ def _train_boosted(examples: Examples, settings: MetaModelSettings) -> BoostedMo
         "force_row_wise": True,
         "verbosity": -1,
     }
-    rows = np.column_stack([examples.features, examples.again, examples.positions]).astype(np.float32)
+    rows = np.column_stack([examples.features, examples.repeat, examples.position_features]).astype(np.float32)
     trees = lightgbm.train(parameters, lightgbm.Dataset(rows, examples.bought), boosted.trees)
     means, scales, names = scaler.mean_.tolist(), scaler.scale_.tolist(), list(examples.names)
-    held = FIRST_POSITION if examples.positions.shape[1] else []
+    held = FIRST_POSITION if examples.position_features.shape[1] else []
     model = BoostedModel(names, means, scales, names, means, trees.model_to_string(), held, correction=0.0)
     return replace(model, correction=_correction(_log_odds(model, examples), examples))
 
@@ -187,4 +191,4 @@ def predict(model: MetaModel, examples: Examples) -> NDArray[np.float64]:
 
 
 def _log_odds(model: MetaModel, examples: Examples) -> NDArray[np.float32]:
-    return model.log_odds(list(examples.features.T), examples.bought.shape, np.nonzero(examples.again))
+    return model.log_odds(list(examples.features.T), examples.bought.shape, np.nonzero(examples.repeat))

@@ -184,9 +184,9 @@ def _scores_by_policy(
     histories = block.as_of(scorer.horizon.as_of, shop.history)
     shape = (len(block), len(scorer.horizon))
     features = dict(zip(scorer.names, scorer.features(histories), strict=True))
-    again = bought_before(histories, scorer.horizon)
+    repeat = bought_before(histories, scorer.horizon)
     policies = {
-        policy: model.log_odds([features[name] for name in model.features], shape, again)
+        policy: model.log_odds([features[name] for name in model.features], shape, repeat)
         for policy, model in meta_models.items()
     }
     policies.update({name: scorer.score(name, histories) for name in scorer.names})

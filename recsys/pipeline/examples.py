@@ -49,8 +49,8 @@ def training_examples(
             ("sale_id", pa.string()),
             ("bought", pa.bool_()),
             ("sampling_rate", pa.float64()),
-            ("again", pa.bool_()),
-            ("place", pa.int32()),
+            ("repeat", pa.bool_()),
+            ("position", pa.int32()),
             *[(name, pa.float32()) for name in names],
         ]
     )
@@ -64,7 +64,8 @@ def training_examples(
                     for buyers in buyers_of_day(block, as_of):
                         yield _examples_of_block(buyers, shop, as_of, settings, shown, schema)
 
-    ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, again boolean, place int, "
+    ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, repeat boolean, "
+    ddl += "position int, "
     rows = histories if exposures is None else with_impressions(histories, exposures)
     return rows.mapInArrow(make_examples, ddl + features)
 
@@ -89,22 +90,22 @@ def _examples_of_block(
     block: Block, shop: Shop, as_of: int, settings: MetaModelSettings, shown: Impressions, schema: pa.Schema
 ) -> pa.RecordBatch:
     scorer = shop.scorer(as_of)
-    positions = shown.positions(block.user_ids, scorer.horizon)
-    bought, drawn, rates = sample_page(block, shop, as_of, settings, positions > 0)
+    position_features = shown.positions(block.user_ids, scorer.horizon)
+    bought, drawn, rates = sample_page(block, shop, as_of, settings, position_features > 0)
     users, columns = np.nonzero(bought | drawn)
     labels = bought[users, columns]
     histories = block.as_of(as_of, shop.history)
-    again = np.zeros(bought.shape, bool)
-    again[bought_before(histories, scorer.horizon)] = True
+    repeat = np.zeros(bought.shape, bool)
+    repeat[bought_before(histories, scorer.horizon)] = True
     features = [np.broadcast_to(feature, bought.shape)[users, columns] for feature in scorer.features(histories)]
     values = [
         np.full(len(users), as_of),
         block.user_ids.take(pa.array(users)),
         np.asarray(shop.catalogue.sale_ids, object)[scorer.horizon.sales[columns]],
         labels,
-        np.where(labels | (positions > 0)[users, columns], 1.0, rates[users]),
-        again[users, columns],
-        positions[users, columns],
+        np.where(labels | (position_features > 0)[users, columns], 1.0, rates[users]),
+        repeat[users, columns],
+        position_features[users, columns],
         *features,
     ]
     arrays = [pa.array(value, kind.type) for value, kind in zip(values, schema, strict=True)]

@@ -41,7 +41,11 @@ def feature_drift(model: MetaModel, examples: Examples) -> dict[str, float]:
         return {}
     means = dict(zip(examples.names, examples.features.mean(axis=0, dtype=np.float64), strict=True))
     trained = zip(model.features, model.means, model.scales, strict=True)
-    return {name: float((means[name] - mean) / scale) for name, mean, scale in trained if model.strengths[name]}
+    return {
+        name: float((means[name] - mean) / scale)
+        for name, mean, scale in trained
+        if model.coefficients_by_feature[name]
+    }
 
 
 def sales_covered(rankings: DataFrame, policy: str, n_sales: int) -> float:

@@ -78,7 +78,7 @@ def ranked_lists(ranker: Ranker, histories: Histories, settings: RankingSettings
     """Yield four arrays per policy: the lists of sales, scores, reasons and photos to show, one list per user."""
     scored = ranker.scored(histories)
     for policy in settings.policies:
-        best, scores = scored.best(policy, settings.kept)
+        best, scores = scored.best(policy, settings.top_k)
         yield _rows_to_lists(best.astype(np.int32))
         yield _rows_to_lists(scores)
         yield _rows_to_lists(scored.reasons(policy, best))

@@ -178,7 +178,7 @@ def _rank_segments(
 ) -> Iterator[tuple[Segment, Ranking]]:
     popularity, horizon = _popularity_recommender(shop), shop.horizon(as_of)
     code = [each.name for each in shop.recommenders].index(POPULARITY)
-    nobody = Histories.of_nobody_known(as_of, len(shop.catalogue))
+    nobody = Histories.of_unknown_user(as_of, len(shop.catalogue))
     in_shop = sums[EVERYONE].weights
     prior = settings.prior_events * in_shop / max(in_shop.sum(), np.finfo(float).tiny)
     for segment in (Segment(attribute, value) for attribute, some in values.items() for value in some):
@@ -186,7 +186,7 @@ def _rank_segments(
             continue
         weights = (sums[segment].weights + prior).astype(np.float32)
         scores = popularity.fit({"events": weights}, horizon).score(nobody)
-        best = top(scores, settings.kept)[0]
+        best = top(scores, settings.top_k)[0]
         yield segment, Ranking(best.astype(np.int32), scores[0][best], np.full(len(best), code, np.uint8))
 
 

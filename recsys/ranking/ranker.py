@@ -41,7 +41,7 @@ class Ranker:
             policy: Name of the recommender.
             n_sales: Number of sales in the catalogue.
         """
-        scored = self.scored(Histories.of_nobody_known(self.scorer.horizon.as_of, n_sales))
+        scored = self.scored(Histories.of_unknown_user(self.scorer.horizon.as_of, n_sales))
         best, scores = scored.best(policy)
         code = self.scorer.names.index(policy)
         return Ranking(best[0].astype(np.int32), scores[0], np.full(best.shape[1], code, np.uint8))
@@ -60,22 +60,22 @@ class Scored:
         return self.ranker.scorer.features(self.histories)
 
     @property
-    def again(self) -> Cells:
+    def repeat(self) -> Cells:
         """The cells of repeat purchases: rows of users and columns of sales that they bought before."""
         return bought_before(self.histories, self.ranker.scorer.horizon)
 
-    def best(self, policy: str, kept: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def best(self, policy: str, top_k: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the best sales of each user and their scores: calibrated log-odds, or those of a recommender.
 
         Args:
             policy: Name of the policy that ranks.
-            kept: Number of sales per user (top_k); all if None or if there are fewer.
+            top_k: Number of sales per user; all if None or if there are fewer.
 
         Returns:
             Columns of the horizon, best first, and their scores, both of shape (n_users, k).
         """
         scores = self.scores(policy)
-        best = top(scores, scores.shape[1] if kept is None else kept)
+        best = top(scores, scores.shape[1] if top_k is None else top_k)
         scores, meta_model = np.take_along_axis(scores, best, axis=1), self.ranker.meta_model_of(policy)
         return best, scores if meta_model is None else meta_model.calibrated(scores)
 
@@ -84,7 +84,7 @@ class Scored:
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is None:
             return scorer.score(policy, self.histories)
-        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.again)
+        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.repeat)
 
     def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return the reason of some sales of each user, the largest contribution, shape (n_users, k).
@@ -106,13 +106,13 @@ class Scored:
 
     def contributions(self, meta_model: MetaModel, best: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return each feature's contribution to the log-odds of some sales of each user, (n_features, n_users, k)."""
-        return meta_model.contributions(gathered(self.features, best), self._is_again(best))
+        return meta_model.contributions(gathered(self.features, best), self._is_repeat(best))
 
-    def _is_again(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _is_repeat(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each of some sales would be a repeat purchase of the user, shape (n_users, k)."""
-        is_again = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
-        is_again[self.again] = True
-        return np.take_along_axis(is_again, best, axis=1)
+        is_repeat = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
+        is_repeat[self.repeat] = True
+        return np.take_along_axis(is_repeat, best, axis=1)
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return the position of the photo of some sales to show to each user, shape (n_users, k); 0 is the cover."""

@@ -80,7 +80,7 @@ class Scorer:
         return [
             self._shared_features[number]
             if number in self._shared_features
-            else _feature_of_scores(model.score(histories), self.recommenders[number].gain)
+            else _feature_of_scores(model.score(histories), self.recommenders[number].scale)
             for number, model in enumerate(self.models)
         ]
 
@@ -105,16 +105,16 @@ class Scorer:
     def _scales(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """The numbers of the personal features that have a scale, and their scales, shape (n, 1)."""
         pairs = enumerate(self.recommenders)
-        scales = {number: each.gain for number, each in pairs if each.is_personal and each.gain}
+        scales = {number: each.scale for number, each in pairs if each.is_personal and each.scale}
         return np.array(list(scales), np.intp), np.array(list(scales.values()), np.float32)[:, None]
 
     @cached_property
     def _shared_features(self) -> dict[int, NDArray[np.float32]]:
         """The features that are the same for all users, by number."""
-        nobody = Histories.of_nobody_known(self.horizon.as_of, 1)
+        nobody = Histories.of_unknown_user(self.horizon.as_of, 1)
         pairs = enumerate(zip(self.recommenders, self.models, strict=True))
         return {
-            number: _feature_of_scores(model.score(nobody), recommender.gain)
+            number: _feature_of_scores(model.score(nobody), recommender.scale)
             for number, (recommender, model) in pairs
             if not recommender.is_personal
         }

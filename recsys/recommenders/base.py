@@ -80,7 +80,7 @@ class Recommender(Protocol):
         ...
 
     @property
-    def gain(self) -> float:
+    def scale(self) -> float:
         """The scale of scores in the logarithm, at least 0; if it is above 0, scores must not be negative."""
         ...
 

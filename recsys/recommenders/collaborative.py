@@ -63,7 +63,7 @@ class Collaborative:
     catalogue: Catalogue
     name: str = "collaborative"
     measure: Measure = COSINE
-    gain: float = 10.0
+    scale: float = 10.0
     is_personal: bool = True
     counted_by: str = "collaborative"
 

@@ -75,7 +75,7 @@ class Content:
     catalogue: Catalogue
     count_features: Callable[[], Features]
     min_sales: int = 1
-    gain: float = 10.0
+    scale: float = 10.0
     is_personal: bool = True
     details: Sequence[str] = ()
     """The names of the features for users to read; empty where features are too many or have no such names."""

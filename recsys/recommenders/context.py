@@ -37,7 +37,7 @@ class Context:
 
     name: str
     score: Score
-    gain: float = 0.0
+    scale: float = 0.0
     is_personal: bool = True
 
     @property
@@ -109,10 +109,10 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
         return np.log1p(counts).astype(np.float32)[:, None]
 
     return [
-        Context("own_visits", own_visits, gain=10.0),
-        Context("own_purchases", own_purchases, gain=10.0),
+        Context("own_visits", own_visits, scale=10.0),
+        Context("own_purchases", own_purchases, scale=10.0),
         Context("own_recency", own_recency),
-        Context("own_habit", habit, gain=10.0),
+        Context("own_habit", habit, scale=10.0),
         Context("price_gap", price_gap),
         Context("hours_open", hours_open, is_personal=False),
         Context("hours_left", hours_left, is_personal=False),

@@ -40,7 +40,7 @@ class Popularity:
     catalogue: Catalogue
     metadata: Content
     name: str = "popularity"
-    gain: float = 10.0
+    scale: float = 10.0
     is_personal: bool = False
 
     @property

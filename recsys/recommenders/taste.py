@@ -51,7 +51,7 @@ class Taste:
     settings: TasteSettings
     catalogue: Catalogue
     content: Content
-    gain: float = 0.0
+    scale: float = 0.0
     is_personal: bool = True
     counted_by: str = "taste_metadata"
 

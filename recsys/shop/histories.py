@@ -39,7 +39,7 @@ class Histories:
     _known: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of_nobody_known(cls, as_of: int, n_sales: int) -> "Histories":
+    def of_unknown_user(cls, as_of: int, n_sales: int) -> "Histories":
         """Return the empty history of one unknown user."""
         nothing = np.empty(0, np.int64)
         return cls(as_of, n_sales, np.zeros(2, np.int64), nothing.astype(np.int32), nothing.astype(bool), nothing)

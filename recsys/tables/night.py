@@ -224,8 +224,8 @@ TRAINING_EXAMPLES = Table(
         "sale_id": STRING,
         "bought": BOOLEAN,
         "sampling_rate": DOUBLE,  # share of the user's sales of that kind that became examples, in (0, 1]
-        "again": BOOLEAN,  # repeat purchase: whether the user had bought the sale before, by the history as of as_of
-        "place": INTEGER,  # best position on the user's pages of that day, from 1; 0: on no page, -1: no page logged
+        "repeat": BOOLEAN,  # repeat purchase: whether the user had bought the sale before, by the history as of as_of
+        "position": INTEGER,  # best position on the user's pages of that day, from 1; 0: on no page, -1: no page logged
     },
     open_ended=True,
 )

@@ -49,7 +49,7 @@ class SessionRanker:
     def _histories(self, user: User | None) -> Histories:
         as_of, n_sales = self._ranker.scorer.horizon.as_of, len(self._catalogue)
         if user is None:
-            return Histories.of_nobody_known(as_of, n_sales)
+            return Histories.of_unknown_user(as_of, n_sales)
         sales, ages, purchases = user.history()
         if len(sales) and not 0 <= sales.min() <= sales.max() < n_sales:  # a sparse product would not check its indices
             raise DamagedRecordError(

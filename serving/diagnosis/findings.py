@@ -43,11 +43,6 @@ def fail_as(name: str, error: Exception) -> Finding:
     return fail(name, found, advice) if colon else fail(name, advice, "see the service's log")
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun, such as "1 day" or "2 days"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
     """Print one row per finding with its next step below it, and the number of findings by status."""
     table = Table("", "check", "found", box=None, pad_edge=False)

@@ -19,11 +19,12 @@ from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
 from recsys.rules import load_rules
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, read_manifest
+from recsys.wording import plural
 from serving.answers.running_experiments import check_served
 from serving.answers.session import SessionRanker
 from serving.api.certificates import read_certificate
 from serving.clocks import system_clock
-from serving.diagnosis.findings import Finding, fail, fail_as, ok, plural, warn
+from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
 from serving.stores.redis import RedisStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

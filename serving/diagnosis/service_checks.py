@@ -17,10 +17,11 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.instants import SECOND
+from recsys.wording import plural
 from serving.api.access import AUTHORIZATION
 from serving.api.certificates import read_certificate
 from serving.clocks import Clock
-from serving.diagnosis.findings import Finding, fail, fail_as, ok, plural, warn
+from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
 from serving.diagnosis.installation_checks import LOOPBACK
 
 SURFACE = "doctor"

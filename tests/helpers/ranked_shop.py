@@ -22,7 +22,7 @@ from recsys.snapshot.writer import write_snapshot
 from tests.helpers.shops import AS_OF, HISTORY, ShopData, fitted_ranker, history_of, random_shop, with_photos
 
 RECOMMENDERS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5), without=("content_text",))
-RANKINGS = RankingSettings(kept=10, policies=("meta", "collaborative"))
+RANKINGS = RankingSettings(top_k=10, policies=("meta", "collaborative"))
 Session = Sequence[tuple[str, bool]]
 """Sale ids, and whether each event was a purchase."""
 
@@ -83,7 +83,7 @@ class RankedShop:
         if user_id in known:
             history = history_of(self.data, known.index(user_id))
         else:
-            history = Histories.of_nobody_known(AS_OF, len(self.data.catalogue))
+            history = Histories.of_unknown_user(AS_OF, len(self.data.catalogue))
         if session:
             sales, purchases = zip(*((position[sale_id], bought) for sale_id, bought in session), strict=True)
             history = history.with_session(np.array(sales, np.int32), np.array(purchases))

@@ -52,7 +52,7 @@ def result() -> dict[str, Any]:
         "slice_metrics": {title: "ndcg@10" if title == "history length" else "recall@10" for title in slices()},
         "calibration": calibration(),
         "coefficients": [
-            {"feature": name, "words": words, "first": first, "again": repeat}
+            {"feature": name, "words": words, "first": first, "repeat": repeat}
             for name, (words, first, repeat, _) in FEATURES.items()
         ],
         "training": {

@@ -189,10 +189,10 @@ def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) 
     horizon, known = shop.horizon(), shop.histories()
     everything = recommenders(settings, shop.catalogue)
     models = [each.fit(each.count(known, horizon), horizon) for each in everything]
-    means, scales, coefficients, again = np.random.default_rng(0).normal(size=(4, len(everything)))
+    means, scales, coefficients, repeat = np.random.default_rng(0).normal(size=(4, len(everything)))
     means *= 0.2  # with larger means, they would determine every reason
     names = [each.name for each in everything]
-    of_both = list(coefficients), -3.0, Weights(list(again), -1.0)
+    of_both = list(coefficients), -3.0, Weights(list(repeat), -1.0)
     meta_model = LogisticModel(names, list(means), list(np.abs(scales) + 0.5), *of_both, CALIBRATION)
     covers = Covers(shop.catalogue.gallery, horizon) if shop.catalogue.gallery else None
     return Ranker(Scorer(horizon, everything, models), meta_model, covers)
@@ -204,8 +204,8 @@ def log_odds_one_by_one(scorer: Scorer, model: MetaModel, known: Histories) -> n
     features = [np.broadcast_to(each, (1, len(scorer.horizon)))[0] for each in scorer.features(known)]
     found = []
     for column, sale_row in enumerate(scorer.horizon.sales):
-        again = model.again if int(sale_row) in bought else None
-        weights, total = (again.coefficients, again.intercept) if again else (model.coefficients, model.intercept)
+        repeat = model.repeat if int(sale_row) in bought else None
+        weights, total = (repeat.coefficients, repeat.intercept) if repeat else (model.coefficients, model.intercept)
         for feature, mean, scale, weight in zip(features, model.means, model.scales, weights, strict=True):
             total += weight * (feature[column] - mean) / scale
         found.append(total)

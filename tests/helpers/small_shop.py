@@ -124,7 +124,7 @@ class SmallShop:
             "as_of": AS_OF,
             "source": {"sql": str(self.folder / "sql"), "raw": raw, "max_rejected_share": 0.5},
             "meta_model": {"days": 3},
-            "rankings": {"kept": 10},
+            "rankings": {"top_k": 10},
         }
         return {**settings, **self.settings_changes, **changes}
 

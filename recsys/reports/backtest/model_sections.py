@@ -90,11 +90,11 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
     rows = result.get("coefficients") or ()
     if not rows:
         return
-    has_repeat = any(row.get("again") is not None for row in rows)
+    has_repeat = any(row.get("repeat") is not None for row in rows)
     series = ("not bought before", "bought before") if has_repeat else ("all sales",)
     cells = tuple(_coefficient_cells(row, has_repeat) for row in rows)
     columns = ("Feature", "Description", *(column for name in series for column in (name.capitalize(), "Odds ×")))
-    drawn = [(row["feature"], row["first"], row.get("again")) for row in rows]
+    drawn = [(row["feature"], row["first"], row.get("repeat")) for row in rows]
     note = (
         "A coefficient is the change in the log-odds of a purchase for one standard deviation more of the feature, all"
         " others equal; “odds × 1.5” means odds 50% higher. Correlated features share their weight."
@@ -106,7 +106,7 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _coefficient_cells(row: Mapping[str, Any], has_repeat: bool) -> tuple[str, ...]:
-    values = [row["first"], row.get("again")] if has_repeat else [row["first"]]
+    values = [row["first"], row.get("repeat")] if has_repeat else [row["first"]]
     cells = (cell for value in values for cell in _log_odds_cells(value))
     return (row["feature"], row.get("words") or UNKNOWN, *cells)
 

@@ -157,7 +157,7 @@ def test_counts_of_one_are_singular(console):
 
 
 def test_boosted_trees_are_printed_with_shares_of_gain(console):
-    print_model(SimpleNamespace(strengths={"weak": 0.25, "strong": 0.75}), console)
+    print_model(SimpleNamespace(coefficients_by_feature={"weak": 0.25, "strong": 0.75}), console)
     assert "share of the gain of all splits" in printed(console)
     assert printed(console).split()[-4:] == ["strong", "75.0%", "weak", "25.0%"]
 

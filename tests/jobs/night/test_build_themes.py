@@ -336,7 +336,7 @@ def test_run_with_changed_sales_reads_no_photos_of_removed_sales(whole, tmp_path
 def test_policy_of_photos_is_refused_in_a_shop_without_photos(tmp_path):
     shop = SmallShop(tmp_path).write(*random_rows(1))
     with pytest.raises(ConfigurationError, match=r"rankings\.policies == 'content_images', but the shop has no such"):
-        nightly(night(shop.settings(rankings={"kept": 10, "policies": ["meta", "content_images"]})))
+        nightly(night(shop.settings(rankings={"top_k": 10, "policies": ["meta", "content_images"]})))
 
 
 def _lenient_source(shop: PhotoShop) -> dict:

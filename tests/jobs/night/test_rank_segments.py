@@ -21,19 +21,19 @@ USERS = """
 select user_id, map('market', if(user_id < 'u10', 'north', 'south'), 'age', '40') as attributes
 from {raw_events} where user_id != 'u00' group by user_id
 """
-SEGMENTS = {"attributes": ["market"], "kept": 11, "min_events": 1, "prior_events": 5.0}
+SEGMENTS = {"attributes": ["market"], "top_k": 11, "min_events": 1, "prior_events": 5.0}
 
 
 @pytest.fixture
 def segmented(spark, tmp_path) -> SmallShop:
     """A shop with two markets, before its night."""
-    shop = SmallShop(tmp_path, {"rankings": {"kept": 10, "segments": SEGMENTS}}).write(*random_rows(2))
+    shop = SmallShop(tmp_path, {"rankings": {"top_k": 10, "segments": SEGMENTS}}).write(*random_rows(2))
     shop.write_sql("users", USERS)
     return shop
 
 
 def done(shop: SmallShop, **segments: object) -> Run:
-    run = night(shop.settings(rankings={"kept": 10, "segments": SEGMENTS | segments}))
+    run = night(shop.settings(rankings={"top_k": 10, "segments": SEGMENTS | segments}))
     run.do(with_inputs(RANK_SEGMENTS))
     return run
 

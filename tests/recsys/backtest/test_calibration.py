@@ -10,11 +10,11 @@ from recsys.meta_model.training import Examples
 MODEL = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0)  # log-odds are the feature
 
 
-def examples(rows: list[tuple[float, bool, float]], again: list[bool] | None = None) -> Examples:
+def examples(rows: list[tuple[float, bool, float]], repeat: list[bool] | None = None) -> Examples:
     """Rows of probability, bought, sampling rate."""
     chances, bought, rates = (np.array(column) for column in zip(*rows, strict=True))
     features = np.log(chances / (1 - chances)).astype(np.float32)[:, None]
-    return Examples(["x"], features, bought, rates, np.array(again or [False] * len(rows)), np.zeros(len(rows), int))
+    return Examples(["x"], features, bought, rates, np.array(repeat or [False] * len(rows)), np.zeros(len(rows), int))
 
 
 def test_deciles_of_hand_computed_examples():
@@ -31,7 +31,7 @@ def test_deciles_of_hand_computed_examples():
 
 def test_repeat_purchases_are_predicted_by_coefficients_of_their_own():
     model = LogisticModel(["x"], [0.0], [1.0], [1.0], 0.0, Weights([0.0], 0.0))
-    found = calibration(model, examples([(0.1, True, 1.0), (0.1, False, 1.0)], again=[True, False]))
+    found = calibration(model, examples([(0.1, True, 1.0), (0.1, False, 1.0)], repeat=[True, False]))
     assert [(each["predicted"], each["purchases"]) for each in found] == [
         (pytest.approx(0.1), 0),
         (pytest.approx(0.5), 1),

@@ -16,8 +16,8 @@ def test_coefficients_come_in_the_order_of_the_model_with_those_of_repeat_purcha
         ["popularity", "activity"], [0.0, 0.0], [1.0, 2.0], [0.5, -1.0], -3.0, Weights([0.25, 0.0], -1)
     )
     assert coefficients(model) == [
-        {"feature": "popularity", "words": WORDS["popularity"], "first": 0.5, "again": 0.25},
-        {"feature": "activity", "words": WORDS["activity"], "first": -1.0, "again": 0.0},
+        {"feature": "popularity", "words": WORDS["popularity"], "first": 0.5, "repeat": 0.25},
+        {"feature": "activity", "words": WORDS["activity"], "first": -1.0, "repeat": 0.0},
     ]
 
 

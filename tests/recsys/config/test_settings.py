@@ -73,7 +73,7 @@ def test_all_problems_are_listed_with_file_key_value_and_rule(refusal, tmp_path)
         "history: {day: 5}\n"
         "horizon_hours: 23\n"
         "meta_model: {days: '14', negatives: 0}\n"
-        "rankings: {kept: 5}\n"
+        "rankings: {top_k: 5}\n"
     )
     assert message.splitlines() == [
         f"{tmp_path / 'shop.yaml'}: 7 wrong:",
@@ -82,7 +82,7 @@ def test_all_problems_are_listed_with_file_key_value_and_rule(refusal, tmp_path)
         "  history.day == 5: Extra inputs are not permitted",
         "  meta_model.days == '14': Input should be a valid integer",
         "  meta_model.negatives == 0: Input should be greater than or equal to 1",
-        "  rankings.kept == 5: Input should be greater than or equal to 10",
+        "  rankings.top_k == 5: Input should be greater than or equal to 10",
         "  histroy == {'days': 5}: Extra inputs are not permitted",
     ]
 
@@ -186,3 +186,15 @@ def test_every_setting_except_groups_has_a_docstring_of_a_sentence(kind):
     for name, field in kind.model_fields.items():
         is_group = isinstance(field.annotation, type) and issubclass(field.annotation, StepSettings)
         assert is_group or (field.description or "").endswith("."), f"{kind.__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rankings: {kept: 30}", "'kept' is called 'top_k' now: rename the key"),
+        ("rankings: {segments: {kept: 100}}", "'kept' is called 'top_k' now: rename the key"),
+        ("meta_model: {min_again: 200}", "'min_again' is called 'min_repeats' now: rename the key"),
+    ],
+)
+def test_former_name_of_a_key_is_refused_with_its_present_name(refusal, text, said):
+    assert said in refusal(f"folder: var\nsource: {{sql: sql, raw: {{}}}}\n{text}\n")

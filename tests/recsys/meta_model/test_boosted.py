@@ -17,10 +17,10 @@ def examples(n: int = 3000) -> Examples:
     """Bought if a and b have the same sign, an interaction; c has no influence; a repeat halves the probability."""
     rng = np.random.default_rng(3)
     features = rng.normal([0, 0, 5], 1, (n, 3)).astype(np.float32)
-    again = rng.random(n) < 0.3
-    chance = np.where(features[:, 0] * features[:, 1] > 0, 0.6, 0.1) * np.where(again, 0.5, 1)
+    repeat = rng.random(n) < 0.3
+    chance = np.where(features[:, 0] * features[:, 1] > 0, 0.6, 0.1) * np.where(repeat, 0.5, 1)
     bought = rng.random(n) < chance
-    return Examples(["a", "b", "c"], features, bought, np.where(bought, 1.0, 0.25), again, np.zeros(n, int))
+    return Examples(["a", "b", "c"], features, bought, np.where(bought, 1.0, 0.25), repeat, np.zeros(n, int))
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def model(sample: Examples) -> BoostedModel:
     return found
 
 
-def raw(model: BoostedModel, features: np.ndarray, again: np.ndarray) -> np.ndarray:
-    return model.booster.predict(np.column_stack([features, again]).astype(np.float32), raw_score=True)
+def raw(model: BoostedModel, features: np.ndarray, repeat: np.ndarray) -> np.ndarray:
+    return model.booster.predict(np.column_stack([features, repeat]).astype(np.float32), raw_score=True)
 
 
 def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: BoostedModel, sample: Examples) -> None:
     assert model.correction == pytest.approx(-np.log(4), abs=0.1)  # each negative example stands for four
-    found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
-    assert_close(found, raw(model, sample.features, sample.again) + model.correction, terms=1)  # rounded to float32
+    found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.repeat))
+    assert_close(found, raw(model, sample.features, sample.repeat) + model.correction, terms=1)  # rounded to float32
     assert found.dtype == np.float32
 
 
@@ -60,17 +60,17 @@ def test_number_of_predicted_purchases_is_the_number_made(model: BoostedModel, s
 
 def test_repeat_purchase_has_other_odds(model: BoostedModel) -> None:
     cell = [np.ones((1, 1), np.float32)] * 3
-    new, again = (model.log_odds(cell, (1, 1), cells) for cells in (None, (np.array([0]), np.array([0]))))
-    assert probability(again)[0, 0] < 0.8 * probability(new)[0, 0]
+    new, repeat = (model.log_odds(cell, (1, 1), cells) for cells in (None, (np.array([0]), np.array([0]))))
+    assert probability(repeat)[0, 0] < 0.8 * probability(new)[0, 0]
 
 
 def test_trees_are_evaluated_at_the_first_position_of_a_page(sample: Examples) -> None:
     rng = np.random.default_rng(1)
-    place = np.where(rng.random(3000) < 0.5, rng.integers(1, 11, 3000), 0)
-    shown = train(replace(sample, place=place), SETTINGS)
+    position = np.where(rng.random(3000) < 0.5, rng.integers(1, 11, 3000), 0)
+    shown = train(replace(sample, position=position), SETTINGS)
     assert shown.held == [1.0, 1.0, 1.0]
-    columns = np.column_stack([sample.features, sample.again, np.ones((3000, 3))]).astype(np.float32)
-    found = shown.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.again))
+    columns = np.column_stack([sample.features, sample.repeat, np.ones((3000, 3))]).astype(np.float32)
+    found = shown.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.repeat))
     assert_close(found, shown.booster.predict(columns, raw_score=True) + shown.correction, terms=1)
     assert predict(shown, sample) @ (1 / sample.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)
 
@@ -87,15 +87,15 @@ def test_row_of_sales_and_column_of_users_broadcast(model: BoostedModel) -> None
 def test_scores_do_not_depend_on_the_size_of_the_batches(
     model: BoostedModel, sample: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    columns, again = list(sample.features.T), np.nonzero(sample.again)
-    at_once = model.log_odds(columns, (3000,), again)
+    columns, repeat = list(sample.features.T), np.nonzero(sample.repeat)
+    at_once = model.log_odds(columns, (3000,), repeat)
     monkeypatch.setattr(module, "CELLS_AT_ONCE", 701)
-    assert_array_equal(model.log_odds(columns, (3000,), again), at_once)
+    assert_array_equal(model.log_odds(columns, (3000,), repeat), at_once)
 
 
 def test_contributions_add_up_to_the_log_odds(model: BoostedModel, sample: Examples) -> None:
-    values, again = sample.features[:12].T.reshape(3, 4, 3), np.zeros((4, 3), bool)
-    added = model.contributions(values, again)
+    values, repeat = sample.features[:12].T.reshape(3, 4, 3), np.zeros((4, 3), bool)
+    added = model.contributions(values, repeat)
     assert added.shape == (3, 4, 3)
     rows = np.column_stack([sample.features[:12], np.zeros(12)])
     bought_before, expected = model.booster.predict(rows, pred_contrib=True)[:, 3:].T.reshape(2, 4, 3)
@@ -125,16 +125,16 @@ def test_model_over_other_features_has_missing_ones_at_their_mean_and_ignores_un
     expected = raw(model, np.column_stack([a, b, np.full(50, sample.features[:, 2].mean())]), np.zeros(50))
     assert_close(found, expected + model.correction, terms=1)
     assert changed.over(["b", "a"]) == model.over(["b", "a"])
-    assert changed.strengths["new"] == 0
+    assert changed.coefficients_by_feature["new"] == 0
     values = np.stack([np.full((1, 4), 9, np.float32), b[None, :4], a[None, :4]])
     assert_array_equal(changed.contributions(values, np.zeros((1, 4), bool))[0], np.zeros((1, 4)))
 
 
 def test_importances_are_shares_of_the_loss_reduction_of_all_splits(model: BoostedModel) -> None:
-    strengths = model.strengths
-    assert list(strengths) == ["a", "b", "c"]
-    assert min(strengths["a"], strengths["b"]) > 2 * strengths["c"] > 0
-    assert sum(strengths.values()) < 1  # the indicator of repeat purchases has a share too
+    coefficients_by_feature = model.coefficients_by_feature
+    assert list(coefficients_by_feature) == ["a", "b", "c"]
+    assert min(coefficients_by_feature["a"], coefficients_by_feature["b"]) > 2 * coefficients_by_feature["c"] > 0
+    assert sum(coefficients_by_feature.values()) < 1  # the indicator of repeat purchases has a share too
 
 
 @pytest.mark.parametrize("changes", [{"trees": 0}, {"leaves": 1}, {"learning_rate": 0}, {"learning_rate": 1.5}])

@@ -136,10 +136,10 @@ def test_repeat_purchase_has_weights_of_its_own() -> None:
     def first(a: float, b: float) -> float:
         return -2 + 3 * (a - 1) / 2 - (b - 2) / 4
 
-    def again(a: float, b: float) -> float:
+    def repeat(a: float, b: float) -> float:
         return 0.5 - (a - 1) / 2 + 2 * (b - 2) / 4
 
-    expected = [[first(3, 6), again(5, 6), first(1, 6)], [first(3, -2), first(5, -2), again(1, -2)]]
+    expected = [[first(3, 6), repeat(5, 6), first(1, 6)], [first(3, -2), first(5, -2), repeat(1, -2)]]
     assert_allclose(found, expected, rtol=1e-6)
     at_once = np.stack([np.broadcast_to(each, (2, 3)) for each in (a, b)])
     assert_allclose(BOTH.log_odds(at_once, (2, 3), (np.array([0, 1]), np.array([1, 2]))), expected, rtol=1e-6)
@@ -156,3 +156,10 @@ def test_weights_of_repeat_purchases_are_kept_over_other_features_and_in_json() 
     cells = np.array([0]), np.array([1])
     assert_allclose(wider.log_odds(values, (1, 2), cells), BOTH.log_odds(values[::-2], (1, 2), cells), rtol=1e-6)
     assert meta_model_from_json(wider.to_json()) == wider
+
+
+def test_model_of_an_earlier_version_keeps_its_weights_of_repeat_purchases() -> None:
+    model = LogisticModel(["a"], [0.0], [1.0], [2.0], 1.0, repeat=Weights([0.5], -1.0))
+    earlier = model.to_json().replace('"repeat"', '"again"')
+    assert '"again"' in earlier
+    assert meta_model_from_json(earlier) == model

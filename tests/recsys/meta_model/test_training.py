@@ -9,7 +9,7 @@ from recsys.meta_model import LogisticModel, MetaModelSettings, probability
 from recsys.meta_model.training import Examples, evaluate, predict, train
 
 SETTINGS = MetaModelSettings(days=3)
-COLUMNS = ("features", "bought", "sampling_rate", "again", "place")
+COLUMNS = ("features", "bought", "sampling_rate", "repeat", "position")
 
 
 def new_and_not_shown(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,8 +154,8 @@ def test_examples_without_a_feature_keep_all_other_columns() -> None:
     assert_array_equal(without.features, [[1, 3], [4, 6]])
     assert_array_equal(without.bought, [True, False])
     assert_array_equal(without.sampling_rate, [1.0, 0.5])
-    assert_array_equal(without.again, [False, True])
-    assert_array_equal(without.place, [0, 7])
+    assert_array_equal(without.repeat, [False, True])
+    assert_array_equal(without.position, [0, 7])
     assert_array_equal(whole.features, [[1, 2, 3], [4, 5, 6]])
     assert whole.without("unknown").names == ["a", "b", "c"]
 
@@ -163,7 +163,7 @@ def test_examples_without_a_feature_keep_all_other_columns() -> None:
 def test_model_without_a_feature_is_that_of_examples_that_never_had_it(population: Population) -> None:
     sample = population.sample(negatives=5)
     never = Examples(
-        ["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate, sample.again, sample.place
+        ["a", "c"], sample.features[:, [0, 2]], sample.bought, sample.sampling_rate, sample.repeat, sample.position
     )
     assert train(sample.without("b"), SETTINGS) == train(never, SETTINGS)
 
@@ -179,34 +179,34 @@ def test_examples_of_one_class_have_no_metrics(bought: bool) -> None:
 def both_kinds(n: int, repeats: int) -> Examples:
     """Examples of new sales, bought more often the higher x is, and of repeat purchases, bought less often."""
     rng = np.random.default_rng(4)
-    again = np.arange(n) < repeats
+    repeat = np.arange(n) < repeats
     feature = rng.normal(size=n)
-    bought = rng.random(n) < 1 / (1 + np.exp(-np.where(again, -2 * feature, feature - 1)))
-    rate = np.where(bought, 1.0, np.where(again, 0.5, 0.2))
-    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, again, np.zeros(n, int))
+    bought = rng.random(n) < 1 / (1 + np.exp(-np.where(repeat, -2 * feature, feature - 1)))
+    rate = np.where(bought, 1.0, np.where(repeat, 0.5, 0.2))
+    return Examples(["x"], feature.astype(np.float32)[:, None], bought, rate, repeat, np.zeros(n, int))
 
 
 def test_repeat_purchases_have_the_weights_of_a_fit_to_them_alone() -> None:
     sample = both_kinds(n=900, repeats=300)
-    model = train(sample, MetaModelSettings(min_again=100))
-    alone = [train(sample.where(kind), MetaModelSettings(min_again=100)) for kind in (~sample.again, sample.again)]
+    model = train(sample, MetaModelSettings(min_repeats=100))
+    alone = [train(sample.where(kind), MetaModelSettings(min_repeats=100)) for kind in (~sample.repeat, sample.repeat)]
     model, *alone = (replace(each, calibration=None) for each in (model, *alone))  # they share one curve
-    expected = np.where(sample.again, predict(alone[1], sample), predict(alone[0], sample))
+    expected = np.where(sample.repeat, predict(alone[1], sample), predict(alone[0], sample))
     # Not to the last digit: the penalty is on features standardised over both kinds together.
     assert_allclose(predict(model, sample), expected, atol=2e-3)
-    assert model.again is not None
+    assert model.repeat is not None
     assert model.coefficients[0] > 0.5
-    assert model.again.coefficients[0] < -1
+    assert model.repeat.coefficients[0] < -1
 
 
 @pytest.mark.parametrize("kind", ["bought before", "new"])
 def test_all_examples_share_their_weights_if_one_kind_has_few(kind: str) -> None:
     sample = both_kinds(n=400, repeats=60 if kind == "bought before" else 340)
-    model = train(sample, MetaModelSettings(min_again=40))
-    assert model.again is None
+    model = train(sample, MetaModelSettings(min_repeats=40))
+    assert model.repeat is None
     nobody = Examples(sample.names, sample.features, sample.bought, sample.sampling_rate, *new_and_not_shown(400))
-    assert model == train(nobody, MetaModelSettings(min_again=40))
-    assert train(sample, MetaModelSettings(min_again=10)).again is not None
+    assert model == train(nobody, MetaModelSettings(min_repeats=40))
+    assert train(sample, MetaModelSettings(min_repeats=10)).repeat is not None
 
 
 def test_chosen_examples_keep_all_columns() -> None:
@@ -215,7 +215,7 @@ def test_chosen_examples_keep_all_columns() -> None:
     assert_array_equal(some.features, whole.features[[0, 3, 6]])
     assert_array_equal(some.bought, whole.bought[[0, 3, 6]])
     assert_array_equal(some.sampling_rate, whole.sampling_rate[[0, 3, 6]])
-    assert_array_equal(some.again, [True, False, False])
+    assert_array_equal(some.repeat, [True, False, False])
 
 
 # Positions on pages.
@@ -226,16 +226,19 @@ def logged_pages(seed: int, n_pages: int = 4000) -> Examples:
     rng = np.random.default_rng(seed)
     old = -np.sort(-rng.normal(size=(n_pages, 10)), axis=1)  # the best first
     taste = rng.normal(size=(n_pages, 10))
-    place = np.broadcast_to(np.arange(1, 11), (n_pages, 10))
-    bought = rng.random((n_pages, 10)) < 1 / (1 + np.exp(4 - taste - 2 / np.log2(1 + place)))
+    position = np.broadcast_to(np.arange(1, 11), (n_pages, 10))
+    bought = rng.random((n_pages, 10)) < 1 / (1 + np.exp(4 - taste - 2 / np.log2(1 + position)))
     features = np.stack([old, taste], axis=2).reshape(-1, 2).astype(np.float32)
     n = len(features)
-    return Examples(["old", "taste"], features, bought.ravel(), np.ones(n), np.zeros(n, bool), place.ravel())
+    return Examples(["old", "taste"], features, bought.ravel(), np.ones(n), np.zeros(n, bool), position.ravel())
 
 
 def test_position_explains_purchases_that_the_older_models_feature_would_explain_otherwise() -> None:
     sample = logged_pages(seed=2)
-    with_place, without = train(sample, SETTINGS), train(replace(sample, place=np.zeros_like(sample.place)), SETTINGS)
+    with_place, without = (
+        train(sample, SETTINGS),
+        train(replace(sample, position=np.zeros_like(sample.position)), SETTINGS),
+    )
     slopes = [np.divide(model.coefficients, model.scales) for model in (with_place, without)]
     assert slopes[1][0] > 0.3  # `old` is independent of what users like
     assert abs(slopes[0][0]) < 0.1
@@ -248,10 +251,10 @@ def test_sale_that_was_not_shown_differs_from_one_of_a_day_without_a_log() -> No
     old, taste = rng.normal(np.where(not_shown, -1, 0)), rng.normal(size=n)
     bought = ~not_shown & (rng.random(n) < 1 / (1 + np.exp(3 - taste)))
     features = np.concatenate([shown.features, np.stack([old, taste], axis=1).astype(np.float32)])
-    place = np.concatenate([shown.place, np.where(not_shown, 0, -1)])
-    rows = np.concatenate([shown.bought, bought]), np.ones(len(place)), np.zeros(len(place), bool)
-    told = train(Examples(["old", "taste"], features, *rows, place), SETTINGS)
-    untold = train(Examples(["old", "taste"], features, *rows, np.maximum(place, 0)), SETTINGS)
+    position = np.concatenate([shown.position, np.where(not_shown, 0, -1)])
+    rows = np.concatenate([shown.bought, bought]), np.ones(len(position)), np.zeros(len(position), bool)
+    told = train(Examples(["old", "taste"], features, *rows, position), SETTINGS)
+    untold = train(Examples(["old", "taste"], features, *rows, np.maximum(position, 0)), SETTINGS)
     assert abs(np.divide(told.coefficients, told.scales)[0]) < 0.1
     assert np.divide(untold.coefficients, untold.scales)[0] > 0.2
 
@@ -283,7 +286,7 @@ def test_shown_and_drawn_sales_are_weighted_by_the_number_that_they_stand_for() 
 
 
 def test_position_features_are_whether_and_at_which_position_a_sale_was_shown() -> None:
-    sample = replace(both_kinds(n=4, repeats=1), place=np.array([0, 1, 3, -1]))
-    assert_allclose(sample.positions, [[0, 0, 1], [1, 1, 1], [1, 1 / 2, 1], [0, 0, 0]])
-    assert both_kinds(n=4, repeats=1).positions.shape == (4, 0)
-    assert_array_equal(sample.where(np.array([True, False, True, False])).place, [0, 3])
+    sample = replace(both_kinds(n=4, repeats=1), position=np.array([0, 1, 3, -1]))
+    assert_allclose(sample.position_features, [[0, 0, 1], [1, 1, 1], [1, 1 / 2, 1], [0, 0, 0]])
+    assert both_kinds(n=4, repeats=1).position_features.shape == (4, 0)
+    assert_array_equal(sample.where(np.array([True, False, True, False])).position, [0, 3])

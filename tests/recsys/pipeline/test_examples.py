@@ -11,7 +11,7 @@ from tests.helpers.closeness import assert_close
 from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
-COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "again", "place"]
+COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "repeat", "position"]
 TERMS = 12 * 20
 """Largest number of terms of a score: events of a history times features of a profile, or features of a page."""
 
@@ -112,14 +112,14 @@ def test_features_equal_those_of_the_user_scored_alone(fitted, examples):
         assert set(row) == {*COLUMNS, *features}
         known = fitted.known(row["user_id"], row["as_of"])
         bought = {fitted.data.catalogue.sale_ids[sale] for sale in known.sales[known.purchases]}
-        assert row["again"] == (row["sale_id"] in bought)
+        assert row["repeat"] == (row["sale_id"] in bought)
         for name, values in features.items():
             assert row[name] == pytest.approx(float(values[column]), rel=1e-4, abs=1e-5), name
 
 
 def test_some_examples_are_repeat_purchases_and_some_are_not(examples):
-    kinds = {(row["again"], row["bought"]) for row in examples}
-    assert kinds == {(again, bought) for again in (False, True) for bought in (False, True)}
+    kinds = {(row["repeat"], row["bought"]) for row in examples}
+    assert kinds == {(repeat, bought) for repeat in (False, True) for bought in (False, True)}
 
 
 def test_candidates_are_sampled_uniformly(fitted):

@@ -43,7 +43,7 @@ def ranked(frame) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def found(fitted, meta_model) -> dict[str, dict]:
-    settings = RankingSettings(kept=10, policies=POLICIES)
+    settings = RankingSettings(top_k=10, policies=POLICIES)
     return ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, settings))
 
 
@@ -75,8 +75,8 @@ def test_reason_is_the_feature_that_adds_most_to_the_log_odds(fitted, meta_model
         features = list(fitted.features(user, AS_OF).values())
         columns = bought_before(fitted.known(user, AS_OF), fitted.scorer(AS_OF).horizon)[1]
         for sale_number, reason in zip(row["meta_sales"], row["meta_reasons"], strict=True):
-            again = sale_number in columns
-            coefficients = meta_model.again.coefficients if again else meta_model.coefficients
+            repeat = sale_number in columns
+            coefficients = meta_model.repeat.coefficients if repeat else meta_model.coefficients
             added = [
                 coefficient * (feature[sale_number] - mean) / scale
                 for feature, coefficient, mean, scale in zip(
@@ -102,7 +102,7 @@ def test_users_without_a_known_event_in_the_history_window_are_absent(fitted, fo
 
 def test_history_has_the_users_latest_events_latest_last(fitted, meta_model, found):
     start, most = AS_OF - fitted.shop.history.days * DAY, 5
-    settings = RankingSettings(kept=10, history_events=most)
+    settings = RankingSettings(top_k=10, history_events=most)
     fewer = ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, settings))
     longest = 0
     for user, row in found.items():
@@ -157,14 +157,14 @@ def test_long_history_is_limited_to_the_latest_events(most):
 
 
 def test_partitions_change_nothing(fitted, meta_model, found):
-    settings = RankingSettings(kept=10, policies=POLICIES)
-    again = ranked(rankings(fitted.histories.repartition(1), fitted.shop, AS_OF, meta_model, settings))
-    assert again == found
+    settings = RankingSettings(top_k=10, policies=POLICIES)
+    repeat = ranked(rankings(fitted.histories.repartition(1), fitted.shop, AS_OF, meta_model, settings))
+    assert repeat == found
 
 
 def test_ranking_has_all_sales_if_the_horizon_has_fewer_than_configured(fitted, meta_model):
     row = next(
-        iter(ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, RankingSettings(kept=255))).values())
+        iter(ranked(rankings(fitted.histories, fitted.shop, AS_OF, meta_model, RankingSettings(top_k=255))).values())
     )
     n_sales = len(fitted.shop.horizon(AS_OF))
     assert 10 < n_sales < 255
@@ -206,7 +206,7 @@ def model_with_images(illustrated) -> MetaModel:
 
 @pytest.fixture(scope="module")
 def found_with_images(illustrated, model_with_images) -> dict[str, dict]:
-    settings = RankingSettings(kept=40, policies=("meta", "content_images"))
+    settings = RankingSettings(top_k=40, policies=("meta", "content_images"))
     return ranked(rankings(illustrated.histories, illustrated.shop, AS_OF, model_with_images, settings))
 
 
@@ -281,7 +281,7 @@ def test_user_without_visits_of_photos_is_shown_the_covers(illustrated, found_wi
     nobody = illustrated.data.block.take(np.array([illustrated.users.index("u30")])).as_of(
         AS_OF, illustrated.shop.history
     )
-    settings = RankingSettings(kept=10, policies=("content_images",))
+    settings = RankingSettings(top_k=10, policies=("content_images",))
     ranker = illustrated.shop.ranker(AS_OF, LogisticModel([], [], [], [], 0.0))
     _, _, why, chosen = ranked_lists(ranker, nobody, settings)
     assert not any(chosen.to_pylist()[0])
@@ -289,7 +289,7 @@ def test_user_without_visits_of_photos_is_shown_the_covers(illustrated, found_wi
 
 
 def test_partitions_change_nothing_of_reasons_and_photos(illustrated, model_with_images, found_with_images):
-    settings = RankingSettings(kept=40, policies=("meta", "content_images"))
+    settings = RankingSettings(top_k=40, policies=("meta", "content_images"))
     whole = illustrated.histories.repartition(1)
     assert ranked(rankings(whole, illustrated.shop, AS_OF, model_with_images, settings)) == found_with_images
 
@@ -305,7 +305,7 @@ def test_shop_without_photos_or_without_the_recommender_shows_covers(illustrated
         models=[ranker.scorer.models[number] for number in kept],
     )
     known = illustrated.data.block.as_of(AS_OF, illustrated.shop.history)
-    settings = RankingSettings(kept=10, policies=("popularity",))
+    settings = RankingSettings(top_k=10, policies=("popularity",))
     for other in (replace(ranker, scorer=without), Ranker(ranker.scorer, ranker.meta_model)):
         assert ranker.covers is not None
         _, _, _, chosen = ranked_lists(other, known, settings)

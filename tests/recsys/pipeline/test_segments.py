@@ -95,7 +95,7 @@ def summed(random: SegmentedShop, users: list[str], as_of: int) -> tuple[int, np
 
 @pytest.mark.parametrize(("partitions", "as_of"), [(1, AS_OF), (4, AS_OF), (3, AS_OF - 2 * DAY)])
 def test_rankings_equal_those_of_loops_over_users(random, partitions, as_of):
-    found = random.ranked(ATTRIBUTES, as_of, partitions, attributes=("channel", "market"), prior_events=7, kept=11)
+    found = random.ranked(ATTRIBUTES, as_of, partitions, attributes=("channel", "market"), prior_events=7, top_k=11)
     assert list(zip(found["attribute"], found["value"], strict=True)) == [
         ("channel", "search"),  # in the order configured, the value of most users first
         ("channel", "friend"),
@@ -197,7 +197,7 @@ def test_sale_that_opens_tomorrow_is_ranked_by_the_segments_rates_of_its_attribu
 def test_ties_are_broken_by_sale_id_and_the_length_is_limited(segmented):
     sales = [sale(f"s{number:02d}", -2, 1) for number in reversed(range(14))]
     shop = segmented(make_shop(sales, [visit("anne", "s05", -1), visit("ben", "s08", -1)]))
-    row = shop.ranked({"anne": {"market": "FR"}, "ben": {"market": "FR"}}, kept=10).iloc[0]
+    row = shop.ranked({"anne": {"market": "FR"}, "ben": {"market": "FR"}}, top_k=10).iloc[0]
     assert row["sales"].tolist() == [5, 8, 0, 1, 2, 3, 4, 6, 7, 9]
     assert len(row["scores"]) == len(row["reasons"]) == 10
 
@@ -283,7 +283,7 @@ def test_table_is_read_as_rankings_by_attribute_and_value(spark, random, tmp_pat
         ({"attributes": [False]}, "valid string"),  # YAML reads NO as false
         ({"attributes": [""]}, "at least 1 character"),
         ({"attributes": "market"}, "valid tuple"),
-        ({"kept": 9}, "greater than or equal to 10"),
+        ({"top_k": 9}, "greater than or equal to 10"),
         ({"min_events": 0}, "greater than or equal to 1"),
         ({"max_values": 0}, "greater than or equal to 1"),
         ({"prior_events": -1.0}, "greater than or equal to 0"),

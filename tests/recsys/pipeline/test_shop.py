@@ -93,7 +93,7 @@ NOTHING_WEIGHS = LogisticModel([], [], [], [], 0.0)
 def ranker_of(shop: Shop) -> Ranker:
     """The ranker of the night at AS_OF, from a table written without Spark."""
     horizon = shop.horizon(AS_OF)
-    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))  # models fitted to no events are enough
+    nobody = Histories.of_unknown_user(AS_OF, len(shop.catalogue))  # models fitted to no events are enough
     rows = [
         {"recommender": each.name, "arrays": pack(each.fit(each.count(nobody, horizon), horizon).arrays())}
         for each in shop.recommenders

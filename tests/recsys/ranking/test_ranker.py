@@ -98,11 +98,11 @@ def test_contributions_and_the_intercept_are_the_log_odds(seed):
         added = scored.contributions(ranker.meta_model, best)
         assert added.shape == (len(ranker.scorer.names), *best.shape)
         expected = np.take_along_axis(log_odds, best, axis=1)
-        users, columns = (each.tolist() for each in scored.again)
-        again = set(zip(users, columns, strict=True))
-        is_again = np.array([[(user, sale) in again for sale in row] for user, row in enumerate(best.tolist())])
-        assert is_again.any() or len(known) == 1
-        intercepts = np.where(is_again, ranker.meta_model.again.intercept, ranker.meta_model.intercept)
+        users, columns = (each.tolist() for each in scored.repeat)
+        repeat = set(zip(users, columns, strict=True))
+        is_repeat = np.array([[(user, sale) in repeat for sale in row] for user, row in enumerate(best.tolist())])
+        assert is_repeat.any() or len(known) == 1
+        intercepts = np.where(is_repeat, ranker.meta_model.repeat.intercept, ranker.meta_model.intercept)
         size = np.abs(added).sum(axis=0) + np.abs(intercepts)
         assert_close(added.sum(axis=0) + intercepts, expected, terms=len(added), dtype=np.float32, scale=size)
 
@@ -113,7 +113,7 @@ class Fixed:
 
     name: str
     scores: NDArray[np.float32]
-    gain: float = 0.0
+    scale: float = 0.0
     is_personal: bool = True
 
     def score(self, _: Histories) -> NDArray[np.float32]:
@@ -132,7 +132,7 @@ def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calib
     curve = Calibration([-10.0, 0.0, 10.0], [-20.0, -1.0, 4.0])  # x2 below 0, x0.5 above, moved by -1
     model = LogisticModel(["a"], [0.0], [1.0], [1.0], 0.0, calibration=curve)
     scored = ranker_of(model, [[-10, 8, 2]]).scored(SHOP.histories())
-    best, scores = scored.best("meta", kept=2)
+    best, scores = scored.best("meta", top_k=2)
     assert best.tolist() == [[1, 2]]
     assert_allclose(scores, [[-1 + 0.5 * 8, -1 + 0.5 * 2]])
     best, scores = scored.best("a")
@@ -261,7 +261,7 @@ def test_empty_session_changes_nothing(seed):
 @given(seed=st.sampled_from(list(SHOPS)), session=SESSIONS)
 def test_anonymous_user_with_a_session_scores_as_a_user_with_only_those_events(seed, session):
     shop, ranker = SHOPS[seed], RANKERS[seed]
-    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
+    nobody = Histories.of_unknown_user(AS_OF, len(shop.catalogue))
     anonymous = ranker.scored(nobody.with_session(*session_of(session)))
     last_microsecond, ids = -1 / DAY, shop.catalogue.sale_ids
     events = [(purchase if bought else visit)("anybody", ids[sale], last_microsecond) for sale, bought in session]

@@ -96,7 +96,7 @@ def histories_of(history: History, n_sales: int) -> Histories:
 def test_service_ranks_a_user_by_the_snapshots_history_as_the_night_did_in_a_block(tmp_path, seed):
     shop = shop_with_photos(seed)
     nights_ranker = written(tmp_path / "ranker", shop)
-    settings = RankingSettings(kept=KEPT, policies=("meta", *SINGLE))
+    settings = RankingSettings(top_k=KEPT, policies=("meta", *SINGLE))
     snapshot = publish(tmp_path, shop, nights_ranker, settings)
     ranker, catalogue = read_ranker(snapshot.file(RANKER))
     night = nights_ranker.scored(shop.histories())
@@ -131,7 +131,7 @@ def test_ranker_read_from_files_scores_exactly_as_the_one_written(tmp_path, seed
     assert_array_equal(found.scorer.horizon.sales, ranker.scorer.horizon.sales)
     assert (catalogue.sale_ids, len(catalogue)) == (shop.catalogue.sale_ids, 40)
     session = (ranker.scorer.horizon.sales[:2], np.array([True, False]))
-    for known in (shop.histories(), Histories.of_nobody_known(AS_OF, 40).with_session(*session)):
+    for known in (shop.histories(), Histories.of_unknown_user(AS_OF, 40).with_session(*session)):
         now, then = found.scored(known), ranker.scored(known)
         for policy in ["meta", *ranker.scorer.names]:
             assert_array_equal(now.scores(policy), then.scores(policy), err_msg=policy)

@@ -20,7 +20,7 @@ class Fixed:
     """A recommender that is its own model, with given scores."""
 
     scores: NDArray[np.float32]
-    gain: float = 0.0
+    scale: float = 0.0
     name: str = "fixed"
     is_personal: bool = True
 
@@ -40,7 +40,7 @@ def test_feature_is_centred_on_its_mean_over_the_horizon() -> None:
 def test_scale_turns_a_score_into_a_logarithm_before_it_is_centred() -> None:
     scores = np.array([[0, 1, 9]], np.float32)
     logs = np.log([1 + 10 * 0, 1 + 10 * 1, 1 + 10 * 9])
-    assert_allclose(features(Fixed(scores, gain=10))[0], [logs - logs.mean()], rtol=1e-5)
+    assert_allclose(features(Fixed(scores, scale=10))[0], [logs - logs.mean()], rtol=1e-5)
 
 
 def test_feature_that_is_the_same_for_all_sales_is_not_centred() -> None:
@@ -51,8 +51,8 @@ def test_feature_that_is_the_same_for_all_sales_is_not_centred() -> None:
 def test_features_are_float32_and_leave_the_scores_as_they_are() -> None:
     scores = [np.array([[1, 2, 6], [4, 0, 1]], np.float32), np.array([[1, 2, 6]], np.float32)]
     before = [array.copy() for array in scores]
-    for gain in (0.0, 10.0):
-        found = features(*(Fixed(array, gain) for array in scores))
+    for scale in (0.0, 10.0):
+        found = features(*(Fixed(array, scale) for array in scores))
         assert [feature.dtype for feature in found] == [np.float32, np.float32]
     for array, copy in zip(scores, before, strict=True):
         assert_array_equal(array, copy)

@@ -62,7 +62,7 @@ def test_price_gap_is_the_distance_to_the_decayed_geometric_mean() -> None:
 
 def test_unknown_user_has_a_price_gap_of_0() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2)])
-    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
+    nobody = Histories.of_unknown_user(AS_OF, len(shop.catalogue))
     assert feature(shop, "price_gap", nobody).tolist() == [[0, 0, 0]]
 
 

@@ -58,11 +58,11 @@ class TestEveryRecommender:
         assert scores(SHOP, name).shape == (31, len(SHOP.horizon()))
 
     def test_scores_are_not_negative_where_the_feature_is_a_logarithm(self, name: str) -> None:
-        if recommender_of(SHOP, name).gain:
+        if recommender_of(SHOP, name).scale:
             assert (scores(SHOP, name) >= 0).all()
 
     def test_user_without_events_gets_finite_scores(self, name: str) -> None:
-        nobody = Histories.of_nobody_known(AS_OF, len(SHOP.catalogue))
+        nobody = Histories.of_unknown_user(AS_OF, len(SHOP.catalogue))
         assert scores(SHOP, name, nobody).shape == (1, len(SHOP.horizon()))
 
     def test_no_users_get_no_scores(self, name: str) -> None:

@@ -98,7 +98,7 @@ def test_purchases_of_the_running_session_are_left_out() -> None:
 
 def test_unknown_user_has_no_purchases() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2)])
-    nobody, horizon = Histories.of_nobody_known(AS_OF, len(shop.catalogue)), shop.horizon()
+    nobody, horizon = Histories.of_unknown_user(AS_OF, len(shop.catalogue)), shop.horizon()
     assert_array_equal(own_recency(nobody, horizon), np.zeros((1, 3)))
     assert_array_equal(own_habit(nobody, horizon, 0.8), np.zeros((1, 3)))
     assert [len(each) for each in bought_before(nobody, horizon)] == [0, 0]

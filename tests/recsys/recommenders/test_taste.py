@@ -175,5 +175,5 @@ def test_loaded_model_scores_and_traces_as_the_fitted_one() -> None:
 
 def test_unknown_user_has_no_taste() -> None:
     shop = make_shop(SALES_OF_TWO_COUNTRIES, EVENTS)
-    nobody = Histories.of_nobody_known(AS_OF, len(shop.catalogue))
+    nobody = Histories.of_unknown_user(AS_OF, len(shop.catalogue))
     assert_array_equal(fitted(metadata(shop), shop).score(nobody), np.zeros((1, 4)))

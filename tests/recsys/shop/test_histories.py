@@ -185,7 +185,7 @@ def test_user_of_event_skips_users_without_events() -> None:
 
 
 def test_unknown_user_is_one_user_without_events() -> None:
-    nobody = Histories.of_nobody_known(AS_OF, 4)
+    nobody = Histories.of_unknown_user(AS_OF, 4)
     assert len(nobody) == 1
     assert_array_equal(nobody.matrix(nobody.weights(1, 1)).toarray(), np.zeros((1, 4)))
     assert_array_equal(nobody.seen().toarray(), np.zeros((1, 4)))
