@@ -287,7 +287,7 @@ def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
     assert (found.summary, found.tags, found.rejected) == ("the shop has no photos", {}, {})
     run = photo_shop.run()
     assert TAG_IMAGES.depends_on(run) == []
-    run.do((TAG_IMAGES,))
+    run.do(with_inputs(TAG_IMAGES))
     assert pq.read_table(run.folder / "image_tags").num_rows == 0
 
 
@@ -339,7 +339,7 @@ def test_unknown_tagger_stops_the_step_before_anything_is_tagged(photo_shop):
     with_sql(photo_shop, "red.bmp")
     photo_shop.images["tagger"] = {"name": "places365"}
     with pytest.raises(ConfigurationError, match=r"images\.tagger\.name == 'places365', must be one of"):
-        photo_shop.run().do((TAG_IMAGES,))
+        photo_shop.run().do(with_inputs(TAG_IMAGES))
 
 
 # Killing the night.
