@@ -11,7 +11,7 @@ _SHARED = "recsys.reports"
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Cells as text; the first `labels` columns are labels, a long table is folded."""
 
     caption: str
@@ -28,7 +28,7 @@ class Section:
     title: str
     notes: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
 
 
 def render(package: str, **values: Any) -> str:

@@ -18,7 +18,7 @@ from recsys.experiments.analysis.results import (
     Lift,
     Look,
     Result,
-    Segment,
+    SegmentResult,
     Triggered,
     VariantSummary,
     Verdict,
@@ -115,7 +115,9 @@ def result(**changes: Any) -> Result:
         health=HEALTH,
         verdict=Verdict("ship", ("purchases_per_user of themes is better.",), "themes"),
         comparisons=(PURCHASES, REVENUE, UNKNOWN, FALLBACKS),
-        segments=(Segment("country=DE", {"control": 811, "themes": 797}, (replace(PURCHASES, control_users=811),)),),
+        segments=(
+            SegmentResult("country=DE", {"control": 811, "themes": 797}, (replace(PURCHASES, control_users=811),)),
+        ),
         daily=LOOKS,
         triggered=Triggered(0.617, {"control": 3101, "themes": 3089}, (replace(PURCHASES, control_value=0.777),)),
     )
@@ -143,7 +145,7 @@ def untold() -> Result:
         window=window,
         verdict=Verdict("running", ("0 users so far.",)),
         comparisons=(unknown,),
-        segments=(Segment("country=DE", {}, (unknown,)),),
+        segments=(SegmentResult("country=DE", {}, (unknown,)),),
         daily=(),
         triggered=None,
     )

@@ -15,7 +15,7 @@ from recsys.experiments.analysis.results import (
     Look,
     Result,
     Role,
-    Segment,
+    SegmentResult,
     Triggered,
     VariantSummary,
     Window,
@@ -121,11 +121,11 @@ def _compare_all(
     ]
 
 
-def _compare_segments(experiment: Experiment, totals: _Totals) -> Iterator[Segment]:
+def _compare_segments(experiment: Experiment, totals: _Totals) -> Iterator[SegmentResult]:
     for segment in sorted(segment for population, segment in totals if population == ALL and segment != ALL_USERS):
         comparisons = _compare_all(experiment, totals, segment=segment)
         primary = tuple(each for each in comparisons if each.role == "primary")
-        yield Segment(segment, _users_by_variant(experiment, totals[ALL, segment]), primary)
+        yield SegmentResult(segment, _users_by_variant(experiment, totals[ALL, segment]), primary)
 
 
 def _compare_triggered(experiment: Experiment, totals: _Totals) -> Triggered | None:

@@ -136,7 +136,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Segment:
+class SegmentResult:
     """The primary metrics of the users with one value of an attribute; exploratory, p values are not corrected."""
 
     name: str
@@ -264,7 +264,7 @@ class Result:
     verdict: Verdict
     comparisons: tuple[Comparison, ...] = ()
     """By metric in the order of the settings, then by variant; none for interleaving."""
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[SegmentResult, ...] = ()
     daily: tuple[Look, ...] = ()
     """By metric, variant and day."""
     triggered: Triggered | None = None

@@ -19,7 +19,7 @@ from recsys.reports.backtest.wording import (
     format_metric,
     join_names,
 )
-from recsys.reports.page import Table
+from recsys.reports.page import ReportTable
 from recsys.reports.wording import UNKNOWN, number, percent
 from recsys.wording import plural
 
@@ -46,7 +46,7 @@ def calibration(result: Mapping[str, Any]) -> Iterator[Section]:
         "Are the probabilities calibrated?",
         notes,
         (calibration_chart(drawn, caption),),
-        (Table("By decile of predicted probability", columns, rows),),
+        (ReportTable("By decile of predicted probability", columns, rows),),
     )
 
 
@@ -100,7 +100,7 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
         " others equal; “odds × 1.5” means odds 50% higher. Correlated features share their weight."
     )
     chart = bars(drawn, series, "log-odds per standard deviation", "Coefficients of the meta-model.")
-    table = Table("Coefficients, log-odds", columns, cells, 2)
+    table = ReportTable("Coefficients, log-odds", columns, cells, 2)
     strongest = max(rows, key=lambda row: abs(row["first"]))
     yield Section("Coefficients of the meta-model", (note, _strongest_sentence(strongest)), (chart,), (table,))
 
@@ -135,7 +135,7 @@ def learning_curve(result: Mapping[str, Any]) -> Iterator[Section]:
     )
     note = "Meta-models trained on the last n days. If the curve still rises at its end, more training days would help."
     chart = curve(points, "training days", "ndcg@10 of the meta-model by training days, with 95% intervals.")
-    table = Table("By training days", ("Days", "Examples", NDCG), cells)
+    table = ReportTable("By training days", ("Days", "Examples", NDCG), cells)
     yield Section("Would more training days help?", (note,), (chart,), (table,))
 
 
@@ -149,7 +149,7 @@ def boosted(result: Mapping[str, Any]) -> Iterator[Section]:
     longer = [f"{number(ratio)} times as long to {verb}" for verb, _, ratio in costs if ratio]
     notes += [f"They take {join_names(longer)}."] if longer else []
     columns = ("Cost", META, BOOSTED)
-    table = Table("Cost", columns, tuple(cells for _, cells, _ in costs))
+    table = ReportTable("Cost", columns, tuple(cells for _, cells, _ in costs))
     yield Section("Would boosted trees be better?", tuple(notes), tables=(table,) if costs else ())
 
 

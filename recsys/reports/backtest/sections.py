@@ -20,7 +20,7 @@ from recsys.reports.backtest.wording import (
     single_recommenders,
 )
 from recsys.reports.charts import Chart
-from recsys.reports.page import Table
+from recsys.reports.page import ReportTable
 from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
 from recsys.wording import plural
 
@@ -74,19 +74,19 @@ def policies(result: Mapping[str, Any]) -> Iterator[Section]:
     )
 
 
-def _metrics_table(result: Mapping[str, Any], names: Sequence[str], oracle: Estimate | None) -> Table:
+def _metrics_table(result: Mapping[str, Any], names: Sequence[str], oracle: Estimate | None) -> ReportTable:
     measured = result["policies"]
     rows = [(name, *(format_metric(estimate_of(measured[name].get(key))) for key in PRINTED_METRICS)) for name in names]
     if oracle is not None:
         rows.insert(0, ("oracle", format_metric(oracle), *(UNKNOWN,) * (len(PRINTED_METRICS) - 1)))
-    return Table("Ranking metrics of each policy", ("Policy", *PRINTED_METRICS), tuple(rows))
+    return ReportTable("Ranking metrics of each policy", ("Policy", *PRINTED_METRICS), tuple(rows))
 
 
-def _variety_table(result: Mapping[str, Any], names: Sequence[str]) -> Iterator[Table]:
+def _variety_table(result: Mapping[str, Any], names: Sequence[str]) -> Iterator[ReportTable]:
     known = [name for name in names if any(result["policies"][name].get(key) is not None for key in _VARIETY)]
     if known:
         rows = tuple(_variety_cells(name, result["policies"][name]) for name in known)
-        yield Table("Variety of what each policy shows", ("Policy", "Coverage", "Gini", "Novelty, bits"), rows)
+        yield ReportTable("Variety of what each policy shows", ("Policy", "Coverage", "Gini", "Novelty, bits"), rows)
 
 
 def _variety_cells(name: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def differences(result: Mapping[str, Any]) -> Iterator[Section]:
         " worse; no mark: the interval contains 0, so no difference is shown.",
     )
     rows = tuple((one, other, format_difference(each), finding(each)) for one, other, each in pairs)
-    every = Table(
+    every = ReportTable(
         "All pairs of policies: ndcg@10 with intervals", ("One", "Other", "One minus other", "Finding"), rows, 2, True
     )
     tables = (*_named_table(result.get("differences") or {}), *([every] if pairs else []))
@@ -115,14 +115,14 @@ def differences(result: Mapping[str, Any]) -> Iterator[Section]:
     yield Section("Policies against each other", notes if pairs else (), tables=tables, matrix=matrix)
 
 
-def _named_table(found: Mapping[str, Any]) -> Iterator[Table]:
+def _named_table(found: Mapping[str, Any]) -> Iterator[ReportTable]:
     if found:
         metrics = [metric for metric in PRINTED_METRICS if any(metric in each for each in found.values())]
         rows = tuple(
             (pair, *(format_difference(estimate_of(each.get(metric))) for metric in metrics))
             for pair, each in found.items()
         )
-        yield Table("Named comparisons, all metrics", ("Difference", *metrics), rows)
+        yield ReportTable("Named comparisons, all metrics", ("Difference", *metrics), rows)
 
 
 def _matrix(result: Mapping[str, Any], names: Sequence[str]) -> Matrix:
@@ -146,7 +146,7 @@ def ablation(result: Mapping[str, Any]) -> Iterator[Section]:
     ]
     if not rows:
         return
-    table = Table(
+    table = ReportTable(
         "ndcg@10 by recommender",
         ("Recommender", "Alone", "Added to popularity", "Lost without it", "Needed"),
         tuple(
@@ -226,13 +226,13 @@ def _slice_chart(title: str, metric: str, named: Sequence[tuple[str, Mapping]], 
     return dots(rows, drawn, metric, f"{metric} by {title}, with 95% intervals.")
 
 
-def _slice_table(metric: str, named: Sequence[tuple[str, Mapping]], present: Sequence[str]) -> Table:
+def _slice_table(metric: str, named: Sequence[tuple[str, Mapping]], present: Sequence[str]) -> ReportTable:
     counted = "pages" if "pages" in named[0][1] else "purchases"
     rows = tuple(
         (name, f"{row[counted]:,}", *(format_metric(estimate_of(row["policies"].get(policy))) for policy in present))
         for name, row in named
     )
-    return Table(metric, ("", counted.capitalize(), *present), rows)
+    return ReportTable(metric, ("", counted.capitalize(), *present), rows)
 
 
 def _slice_name(title: str, index: int, name: str) -> str:

@@ -19,7 +19,7 @@ from recsys.reports.experiment.tables import (
     tables_of_preference,
 )
 from recsys.reports.experiment.wording import Finding, finding, instant, level
-from recsys.reports.page import Table
+from recsys.reports.page import ReportTable
 from recsys.reports.wording import percent
 from recsys.wording import plural
 
@@ -57,7 +57,7 @@ def _design_section(result: Result) -> Section:
         f"Data: events before {instant(window.as_of)}; the last day with an event is {window.last_day or 'unknown'}.",
     )
     variants = tuple((each.key, each.serves, percent(each.weight)) for each in result.variants)
-    table = Table("Variants; the first is control", ("Variant", "Serves", "Weight"), variants, labels=2)
+    table = ReportTable("Variants; the first is control", ("Variant", "Serves", "Weight"), variants, labels=2)
     return Section("What was compared", notes, tables=(table,))
 
 

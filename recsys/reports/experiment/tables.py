@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from recsys.experiments.analysis.health import MOST_ASTRAY
-from recsys.experiments.analysis.results import Comparison, HealthResult, Interleaving, Look, Result, Segment
+from recsys.experiments.analysis.results import Comparison, HealthResult, Interleaving, Look, Result, SegmentResult
 from recsys.reports.experiment.wording import bounds, estimate, finding, lift, p_value, stopping, tested
-from recsys.reports.page import Table
+from recsys.reports.page import ReportTable
 from recsys.reports.wording import number, percent
 
 _COMPARISON = "Metric, Variant, Control, Treatment, Difference, Lift, p, Adjusted p, Margin, Finding"
@@ -15,17 +15,21 @@ _DAYS = "Day, Users of control, Users, Difference, Interval, Always-valid interv
 _SEGMENTS = "Segment, Metric, Variant, Users of control, Users, Control, Treatment, Difference, Lift, p, Finding"
 
 
-def tables_of_comparisons(comparisons: Sequence[Comparison], alpha: float) -> tuple[Table, Table, Table]:
+def tables_of_comparisons(
+    comparisons: Sequence[Comparison], alpha: float
+) -> tuple[ReportTable, ReportTable, ReportTable]:
     """Return the findings, the plain and CUPED-adjusted differences, and the always-valid intervals of comparisons."""
     return (
-        Table(
+        ReportTable(
             "All comparisons",
             _names(_COMPARISON),
             tuple(_comparison_cells(each, alpha) for each in comparisons),
             labels=2,
         ),
-        Table("Without and with CUPED", _names(_ADJUSTMENT), tuple(map(_adjustment_cells, comparisons)), labels=2),
-        Table(
+        ReportTable(
+            "Without and with CUPED", _names(_ADJUSTMENT), tuple(map(_adjustment_cells, comparisons)), labels=2
+        ),
+        ReportTable(
             "Always-valid intervals, and minimum detectable effects",
             _names(_SENSITIVITY),
             tuple(map(_sensitivity_cells, comparisons)),
@@ -75,7 +79,7 @@ def _sensitivity_cells(each: Comparison) -> tuple[str, ...]:
     )
 
 
-def table_of_days(looks: Sequence[Look]) -> Table:
+def table_of_days(looks: Sequence[Look]) -> ReportTable:
     """Return the difference known at the end of each day, of one metric and variant."""
     rows = tuple(
         (
@@ -88,13 +92,13 @@ def table_of_days(looks: Sequence[Look]) -> Table:
         )
         for look in looks
     )
-    return Table(f"{looks[0].metric} of {looks[0].variant}, day by day", _names(_DAYS), rows, is_long=True)
+    return ReportTable(f"{looks[0].metric} of {looks[0].variant}, day by day", _names(_DAYS), rows, is_long=True)
 
 
-def table_of_segments(segments: Sequence[Segment], alpha: float) -> Table:
+def table_of_segments(segments: Sequence[SegmentResult], alpha: float) -> ReportTable:
     """Return the comparisons of the primary metrics by segment."""
     rows = tuple(_segment_cells(segment.name, each, alpha) for segment in segments for each in segment.comparisons)
-    return Table("Primary metrics by segment", _names(_SEGMENTS), rows, labels=3)
+    return ReportTable("Primary metrics by segment", _names(_SEGMENTS), rows, labels=3)
 
 
 def _segment_cells(name: str, each: Comparison, alpha: float) -> tuple[str, ...]:
@@ -113,7 +117,7 @@ def _segment_cells(name: str, each: Comparison, alpha: float) -> tuple[str, ...]
     )
 
 
-def tables_of_preference(found: Interleaving) -> tuple[Table, Table]:
+def tables_of_preference(found: Interleaving) -> tuple[ReportTable, ReportTable]:
     """Return the purchases credited to each variant, and their difference per user."""
     always_valid = found.always_valid
     row = (
@@ -125,14 +129,14 @@ def tables_of_preference(found: Interleaving) -> tuple[Table, Table]:
     )
     credits = tuple((key, number(n)) for key, n in found.credits.items())
     return (
-        Table("Purchases", ("Variant", "Purchases of its sales"), credits),
-        Table(
+        ReportTable("Purchases", ("Variant", "Purchases of its sales"), credits),
+        ReportTable(
             "Purchases per user, minus control", ("Variant", "Difference", "p", "Always-valid interval", "p"), (row,)
         ),
     )
 
 
-def table_of_checks(health: HealthResult, srm_alpha: float) -> Table:
+def table_of_checks(health: HealthResult, srm_alpha: float) -> ReportTable:
     """Return the checks that make a result invalid if they fail."""
     most = percent(MOST_ASTRAY)
     rows = (
@@ -152,10 +156,10 @@ def table_of_checks(health: HealthResult, srm_alpha: float) -> Table:
             f"at most {most}",
         ),
     )
-    return Table("Checks", ("Check", "Found", "Limit"), rows)
+    return ReportTable("Checks", ("Check", "Found", "Limit"), rows)
 
 
-def table_of_users(result: Result) -> Table:
+def table_of_users(result: Result) -> ReportTable:
     """Return the users of each variant beside its weight."""
     weights, users = {each.key: each.weight for each in result.variants}, result.health.users
     total = sum(users.values())
@@ -163,10 +167,10 @@ def table_of_users(result: Result) -> Table:
     rows = tuple(
         (key, f"{n:,}", percent(n / total if total else None), percent(weights.get(key))) for key, n in counted.items()
     )
-    return Table("Users by variant", ("Variant", "Users", "Share", "Weight"), rows)
+    return ReportTable("Users by variant", ("Variant", "Users", "Share", "Weight"), rows)
 
 
-def table_of_pages(health: HealthResult) -> Table:
+def table_of_pages(health: HealthResult) -> ReportTable:
     """Return the pages of each variant by reason, and the share of fallbacks."""
     reasons = sorted({reason for counts in health.pages.values() for reason in counts})
     rows = tuple(
@@ -177,10 +181,10 @@ def table_of_pages(health: HealthResult) -> Table:
         )
         for variant, counts in health.pages.items()
     )
-    return Table("Pages by reason", ("Variant", *reasons, "Share of fallbacks"), rows)
+    return ReportTable("Pages by reason", ("Variant", *reasons, "Share of fallbacks"), rows)
 
 
-def tables_of_origins(health: HealthResult) -> tuple[Table, Table]:
+def tables_of_origins(health: HealthResult) -> tuple[ReportTable, ReportTable]:
     """Return the pages by configuration, and by variant and model version."""
     configurations = tuple((sha, f"{n:,}") for sha, n in health.configuration_shas.items())
     models = tuple(
@@ -189,8 +193,8 @@ def tables_of_origins(health: HealthResult) -> tuple[Table, Table]:
         for version, n in counts.items()
     )
     return (
-        Table("Configurations", ("Configuration", "Pages"), configurations),
-        Table("Model versions", ("Variant", "Version", "Pages"), models, labels=2),
+        ReportTable("Configurations", ("Configuration", "Pages"), configurations),
+        ReportTable("Model versions", ("Variant", "Version", "Pages"), models, labels=2),
     )
 
 

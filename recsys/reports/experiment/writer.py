@@ -8,7 +8,7 @@ from pathlib import Path
 from recsys.experiments.analysis.results import Conventions, Result
 from recsys.reports.experiment.sections import Section, sections
 from recsys.reports.experiment.wording import headline, instant, level, meaning
-from recsys.reports.page import Table, render
+from recsys.reports.page import ReportTable, render
 from recsys.reports.wording import percent
 from recsys.storage.local import write_whole
 from recsys.wording import plural
@@ -85,7 +85,7 @@ def _section_blocks(part: Section, is_doubtful: bool) -> Iterator[str]:
         yield _markdown_table(table) if table.rows else "None."
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: ReportTable) -> str:
     """Write a table with its columns padded, so that they are aligned in the file too."""
     cells = [[_escaped(cell) for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]

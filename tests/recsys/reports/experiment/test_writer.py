@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.experiments.analysis.results import Result, Segment, VariantSummary, Verdict
+from recsys.experiments.analysis.results import Result, SegmentResult, VariantSummary, Verdict
 from recsys.reports.experiment.writer import ReportFiles, write_report
 from tests.helpers.reported_experiments import (
     ATTACK,
@@ -209,7 +209,7 @@ def test_names_are_text_whatever_they_hold(tmp_path):
         variants=(VariantSummary(ATTACK, 1.0, ATTACK),),
         verdict=Verdict("ship", (ATTACK,), ATTACK),
         comparisons=(attacked,),
-        segments=(Segment(f"name={ATTACK}", {}, (attacked,)),),
+        segments=(SegmentResult(f"name={ATTACK}", {}, (attacked,)),),
         daily=tuple(replace(look, metric=ATTACK, variant=ATTACK) for look in LOOKS),
         health=replace(result().health, configuration_shas={ATTACK: 1}, warnings=(ATTACK,)),
     )
