@@ -167,10 +167,10 @@ def test_training_after_the_experiment_uses_the_positions_of_shown_sales(simulat
             best[key] = min(place, best.get(key, place))
     examples = pq.read_table(run.folder / "training_examples").to_pylist()
     keys = {(row["as_of"], row["user_id"], row["sale_id"]): row for row in examples}
-    assert {key: row["place"] for key, row in keys.items() if row["place"] > 0} == {
+    assert {key: row["position"] for key, row in keys.items() if row["position"] > 0} == {
         key: place for key, place in best.items() if key in keys
     }
-    shown = [row for row in examples if row["place"] > 0]
+    shown = [row for row in examples if row["position"] > 0]
     assert sum(row["bought"] for row in shown) > 5
     assert sum(not row["bought"] for row in shown) > 5 * sum(row["bought"] for row in shown)
 

@@ -2,16 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from recsys.snapshot import store as snapshot_store
+from jobs.engine.nights import night
 from tests.helpers.paths import ROOT
-from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, SmallShop, contents, random_rows
+from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, contents
 
 BIN = Path(sys.executable).parent
 
@@ -76,22 +76,14 @@ def submit(script: str, folder: Path, conf: Path) -> tuple[int, str]:
 
 
 @MLFLOW_WARNS
-def test_submitted_job_of_a_finished_night_changes_nothing(published_shop, tmp_path):
-    conf = tmp_path / "shop.yaml"
-    conf.write_text(yaml.safe_dump(published_shop.raw_settings()))
-    before = contents(published_shop.folder)
-    status, said = submit("jobs/night/publish_snapshot.py", tmp_path, conf)
+def test_submitted_job_runs_the_steps_that_are_due_and_no_other(shop, tmp_path):
+    folder = night(shop.settings()).folder
+    (folder / "build_histories.json").unlink()  # as if the night had been killed then
+    snapshots = contents(shop.settings().snapshots_folder)
+    status, said = submit("jobs/night/publish_snapshot.py", tmp_path, shop.configuration(spark=SMALL_SPARK))
     assert status == 0, said
-    unchanged = [line.split()[0] for line in said.splitlines() if " unchanged " in line]
-    assert len(unchanged) >= 10
-    assert unchanged[-1] == "publish_snapshot"
-    assert contents(published_shop.folder) == before
-
-
-def test_submitted_job_runs_the_steps_that_are_due(tmp_path):
-    shop = SmallShop(tmp_path).write(*random_rows(1))
-    status, said = submit("jobs/night/validate_tables.py", tmp_path, shop.configuration(spark=SMALL_SPARK))
-    assert status == 0, said
-    assert (tmp_path / "var/nights/20260301T000000Z/sales").is_dir()
-    assert "validate_tables" in said
-    assert snapshot_store.current(tmp_path / "var/snapshots") is None
+    steps = re.findall(r"INFO jobs\.engine\.run: +(\w+) +(unchanged|[\d.]+ s) ", (folder / "run.log").read_text())
+    last = dict(steps[-13:])
+    assert [name for name, how in last.items() if how != "unchanged"] == ["build_histories"]
+    assert list(last)[-1] == "publish_snapshot"
+    assert contents(shop.settings().snapshots_folder) == snapshots

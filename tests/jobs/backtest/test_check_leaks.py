@@ -86,7 +86,7 @@ def test_result_is_data_and_a_table(result):
 
 def test_shop_without_events_before_and_after_an_instant_is_refused(spark, tmp_path):
     shop = SmallShop(tmp_path).write([sale("a", -300, 60)], [event("u", "a", -1), event("v", "a", -290)])
-    with pytest.raises(EmptyInputError, match="0 users have events both before and after a day looked at"):
+    with pytest.raises(EmptyInputError, match="0 users have events both before and after a checked instant"):
         check_leaks(run_of(shop))
 
 

@@ -76,7 +76,7 @@ def test_version_has_its_configuration_and_its_signature(settings):
         "negatives": 20,
         "regularization": 1.0,
         "seed": 0,
-        "min_again": 200,
+        "min_repeats": 200,
         "boosted": BoostedSettings().model_dump(),
     }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0

@@ -128,11 +128,11 @@ def both(spark, fitted) -> tuple[list[dict], list[dict], dict]:
 def test_every_open_sale_that_was_shown_and_not_bought_is_an_example_with_its_position(both):
     _, rows, page = both
     own = {row["sale_id"]: row for row in rows if row["user_id"] == page["user"]}
-    found = {sale_id: own[sale_id]["place"] for sale_id in page["sales"] if sale_id in own}
+    found = {sale_id: own[sale_id]["position"] for sale_id in page["sales"] if sale_id in own}
     assert found == {sale_id: page["sales"].index(sale_id) + 1 for sale_id in found}
     assert len(found) >= 4
     assert all(own[sale_id]["sampling_rate"] == 1 for sale_id in found)
-    assert {row["place"] for sale_id, row in own.items() if sale_id not in page["sales"]} == {0}
+    assert {row["position"] for sale_id, row in own.items() if sale_id not in page["sales"]} == {0}
     drawn = [row for sale_id, row in own.items() if sale_id not in page["sales"] and not row["bought"]]
     assert len(drawn) >= SETTINGS.negatives
     assert all(0 < row["sampling_rate"] < 1 for row in drawn)
@@ -144,4 +144,4 @@ def test_users_without_pages_have_the_same_examples_as_without_a_log(both):
         row for row in rows if row["user_id"] != page["user"]
     ]
     assert len(rows) > 20
-    assert {row["place"] for row in rows} == {-1}
+    assert {row["position"] for row in rows} == {-1}

@@ -3,7 +3,7 @@ import pytest
 from recsys.errors import ConfigurationError
 from recsys.instants import HOUR, to_micros
 from recsys.rules import RuleSet
-from recsys.rules.dry_run import PlaceChange
+from recsys.rules.dry_run import PositionChange
 from serving.answers.rules_trial import PageKind, rules_trial
 
 HOME = PageKind("meta", 3, "home", {})
@@ -32,7 +32,7 @@ def test_pages_with_and_without_rules_are_compared_position_by_position(snapshot
     trial = rules_trial(snapshot, rules(PIN_C, NO_D), ["ann"], HOME)
     (page,) = trial.changed  # d, a, f without rules; a, c, f with them
     assert page.user_id == "ann"
-    assert page.places == (PlaceChange(1, "d", "a", None), PlaceChange(2, "a", "c", "pin"))
+    assert page.places == (PositionChange(1, "d", "a", None), PositionChange(2, "a", "c", "pin"))
     assert (page.entered, page.left) == (("c",), ("d",))
     assert set(page.applied) == {"pin", "filter"}
 
