@@ -5,7 +5,8 @@ import logging
 from rich.console import Console
 from rich.text import Text
 
-_LOGGERS = ("jobs", "recsys")
+LOGGERS = ("jobs", "recsys")
+"""The loggers below which jobs and the library log."""
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 
 
@@ -17,7 +18,7 @@ def wide_console(stderr: bool = False) -> Console:
 
 def show_progress() -> None:
     """Print the log messages of jobs and library on stderr from now on; idempotent."""
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.DEBUG)
         if not any(isinstance(handler, _ProgressHandler) for handler in logger.handlers):
