@@ -1,6 +1,6 @@
 """Settings of the service."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -101,6 +101,19 @@ class TlsSettings(StepSettings):
     client_authority: str | None = None
     """File of the certificate authorities that sign the callers' certificates; if set, every caller needs one (mutual
     TLS)."""
+
+    probe_certificate: str | None = None
+    """File of the client certificate of `recsys doctor` under mutual TLS; by default the service's own, which then must
+    be allowed to authenticate clients too."""
+
+    probe_key: str | None = None
+    """File of the private key of that certificate."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.probe_certificate is None) != (self.probe_key is None):
+            raise ValueError("probe_certificate and probe_key must be given together: they are one pair")
+        return self
 
 
 class Caller(StepSettings):

@@ -99,10 +99,12 @@ def _channel(settings: ServingSettings, target: str, host: str) -> grpc.Channel:
     if tls is None:
         return grpc.insecure_channel(target)
     names = read_certificate(tls).names
-    certificate, key = Path(tls.certificate).read_bytes(), Path(tls.key).read_bytes()
-    own = (key, certificate) if tls.client_authority else (None, None)
+    own: tuple[bytes | None, bytes | None] = (None, None)
+    if tls.client_authority:
+        pair = (tls.probe_key or tls.key, tls.probe_certificate or tls.certificate)
+        own = (Path(pair[0]).read_bytes(), Path(pair[1]).read_bytes())
     options = [("grpc.ssl_target_name_override", names[0])] if names and host not in names else []
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate, *own), options)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(Path(tls.certificate).read_bytes(), *own), options)
 
 
 def _health_finding(service: Service) -> Finding:
