@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from pyspark.sql import DataFrame
 from threadpoolctl import threadpool_limits
 
@@ -75,8 +76,12 @@ def examples_of(table: DataFrame) -> Examples:
     names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
     return Examples(
         names,
-        frame[names].to_numpy(),
-        *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "repeat", "position")),
+        features=frame[names].to_numpy(),
+        bought=frame["bought"].to_numpy(),
+        sampling_rate=frame["sampling_rate"].to_numpy(),
+        repeat=frame["repeat"].to_numpy(),
+        position=frame["position"].to_numpy(),
+        page=frame.groupby(["as_of", "user_id"]).ngroup().to_numpy(np.int64),
     )
 
 

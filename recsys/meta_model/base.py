@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.special import expit
 
 from recsys.errors import ModelError
+from recsys.meta_model.basket import Basket
 from recsys.settings import StepSettings
 
 META = "meta"
@@ -85,6 +86,8 @@ class MetaModel(ABC):
     """Mean of each feature in training."""
     scales: list[float]
     """Standard deviation of each feature in training."""
+    basket: Basket | None = field(default=None, kw_only=True)
+    """What a user's probabilities sum to; None for a model that was trained without."""
 
     @abstractmethod
     def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:

@@ -76,8 +76,20 @@ class Scored:
         """
         scores = self.scores(policy)
         best = top(scores, scores.shape[1] if top_k is None else top_k)
-        scores, meta_model = np.take_along_axis(scores, best, axis=1), self.ranker.meta_model_of(policy)
-        return best, scores if meta_model is None else meta_model.calibrated(scores)
+        meta_model = self.ranker.meta_model_of(policy)
+        return best, np.take_along_axis(
+            scores if meta_model is None else self.calibrated(meta_model, scores), best, axis=1
+        )
+
+    def calibrated(self, meta_model: MetaModel, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the calibrated log-odds of all sales of the horizon, shape (n_users, n_horizon), in the same order.
+
+        A user's probabilities sum to what the model expects that a user buys on a day on which they buy.
+        """
+        said = meta_model.calibrated(log_odds)
+        if meta_model.basket is None:
+            return said
+        return said + meta_model.basket.shifts(said, self.ranker.scorer.horizon.open_share)[:, None]
 
     def scores(self, policy: str) -> NDArray[np.float32]:
         """Return a policy's scores, shape (n_users, n_horizon): uncalibrated log-odds, or those of a recommender."""

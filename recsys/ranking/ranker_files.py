@@ -15,7 +15,7 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.recommenders.base import DENSE
-from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 
 RANKER = "ranker"
@@ -77,7 +77,7 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
         meta_models = meta_models_from_json((folder / _META_MODELS).read_bytes())
         parts = _read_parts(folder, description)
         catalogue = _catalogue_of_parts(parts, description)
-        horizon = Horizon(description.as_of, description.until, parts["sales"]["horizon"])
+        horizon = catalogue.horizon_of(description.as_of, description.until, parts["sales"]["horizon"])
         found = recommenders(description.recommenders, catalogue)
         names = [recommender.name for recommender in found]
         for features in (description.features, *(each.features for each in meta_models.values())):

@@ -294,7 +294,8 @@ def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_
         instants = ranker.scorer.horizon.as_of - ages.astype(np.int64) * SECOND
         known = Histories(ranker.scorer.horizon.as_of, len(catalogue), offsets, sales, purchases, instants)
         ranking = user.ranking("meta")
-        scores = ranker.meta_model.calibrated(ranker.scored(known).scores("meta")[0])
+        scored = ranker.scored(known)
+        scores = scored.calibrated(ranker.meta_model, scored.scores("meta"))[0]
         half_a_step = np.ptp(ranking.scores) / 65_535 / 2
         np.testing.assert_allclose(ranking.scores, scores[ranking.sales], atol=half_a_step + 2e-5)
         assert set(np.flatnonzero(scores > ranking.scores.min() + 2e-5)) <= set(ranking.sales.tolist())

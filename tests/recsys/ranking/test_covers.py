@@ -20,7 +20,7 @@ def gallery_of(*sales: list[list[float]]) -> Gallery:
 
 
 def horizon_of(*sales: int) -> Horizon:
-    return Horizon(0, 1, np.array(sales, np.int32))
+    return Horizon(0, 1, np.array(sales, np.int32), np.ones(len(sales), np.float32))
 
 
 def chosen(gallery: Gallery, users: list[list[float]], sales: tuple[int, ...] | None = None) -> list[list[int]]:
