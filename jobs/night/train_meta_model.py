@@ -81,7 +81,7 @@ def examples_of(table: DataFrame) -> Examples:
         sampling_rate=frame["sampling_rate"].to_numpy(),
         repeat=frame["repeat"].to_numpy(),
         position=frame["position"].to_numpy(),
-        page=frame.groupby(["as_of", "user_id"]).ngroup().to_numpy(np.int64),
+        page=frame.groupby(["as_of", "user_id"]).ngroup().to_numpy().astype(np.int64),
     )
 
 
