@@ -379,5 +379,5 @@ def _cause(error: BaseException) -> str:
 
 def _next_step(settings: Settings) -> str:
     if settings.mlflow.tracking_uri is None:
-        return "end the process that holds it, or free the disk, then run the command again"
+        return "wait for the process that holds it, free the disk or restore the file, then run the command again"
     return "check that a server answers at mlflow.tracking_uri, then run the command again"
