@@ -10,19 +10,21 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.engine.nights import main
-from jobs.engine.run import Run, Step
+from jobs.engine.run import Run, Step, with_inputs
 from jobs.night.check_night import CHECK_NIGHT
-from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, ranking_settings
+from jobs.night.prepare_experiments import EXPERIMENTS, missing_policies, other_versions, ranking_settings
 from jobs.night.rank_segments import RANK_SEGMENTS
-from jobs.night.train_meta_model import read_model
+from jobs.night.train_meta_model import TRAIN_META_MODEL, read_model
 from recsys.experiments.model_pins import PINS
 from recsys.instants import from_micros
 from recsys.pipeline.segments import segment_rankings
+from recsys.ranking.ranker import youngest_first
 from recsys.ranking.ranker_files import RANKER, write_ranker
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import POPULARITY, SnapshotContents, SnapshotSale
+from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
+from recsys.tables.night import RANKINGS
 
 SNAPSHOT = "snapshot"
 
@@ -45,18 +47,29 @@ def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
     scorer = ranker.scorer
     write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
+    popular, reasons = ranker.shared_ranking(POPULARITY, len(catalogue)), scorer.reasons
+    if not RANKINGS.rows(run.folder):  # no event is known, so none is popular
+        popular, reasons = youngest_first(scorer.horizon, catalogue, len(reasons)), [*reasons, OPEN]
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
         sales=list(_snapshot_sales(catalogue, scorer.horizon)),
         policies=ranking_settings(run).policies,
-        shared_rankings={POPULARITY: ranker.shared_ranking(POPULARITY, len(catalogue))},
-        reasons=scorer.reasons,
-        versions={run.settings.mlflow.model_name: version},
+        shared_rankings={POPULARITY: popular},
+        reasons=reasons,
+        versions={run.settings.mlflow.model_name: version} if version else {},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
         files={RANKER: ranker_folder, PINS: run.folder / EXPERIMENTS / PINS},
         segments=segment_rankings(run.folder),
+        missing_policies=missing_policies(run),
+        left_out=_left_out(run),
     )
+
+
+def _left_out(run: Run) -> list[LeftOut]:
+    """Return what the steps of the night left out, those of the training included if the night trains."""
+    trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
+    return run.left_out(dict.fromkeys((*trained, *with_inputs(RANK_SEGMENTS), *with_inputs(CHECK_NIGHT))))
 
 
 def _snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
@@ -83,7 +96,7 @@ PUBLISH_SNAPSHOT = Step(
     publish_snapshot,
     (SNAPSHOT,),
     inputs=(RANK_SEGMENTS, CHECK_NIGHT),
-    depends_on=lambda run: run.settings.mlflow.model_name,
+    depends_on=lambda run: [run.settings.mlflow.model_name, [line.model_dump() for line in _left_out(run)]],
 )
 
 if __name__ == "__main__":

@@ -116,6 +116,8 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         k=k,
         n_users=n_users,
         n_sales=len(contents.sales),
+        missing_policies=tuple(contents.missing_policies),
+        left_out=tuple(contents.left_out),
         files={str(file.relative_to(folder)): describe(file) for file in _written_files(folder)},
     )
 

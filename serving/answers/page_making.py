@@ -26,7 +26,7 @@ class PageMaker:
     """
 
     def __init__(self, snapshot: Snapshot, finder: OpenSalesFinder, popularity_reason: int, open_reason: int):
-        self._k = snapshot.k
+        self._k = snapshot.k or len(snapshot.sales)  # a night without a model has shared rankings only
         self._attributes = tuple(snapshot.segments)
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
         self._finder = finder

@@ -29,6 +29,7 @@ OTHER_REASON = "Chosen for you"
 """The sentence for evidence that has none of its own."""
 
 ANONYMOUS = "No user_id was given."
+POLICY_MISSING = "The night could not rank by this policy: 'recsys doctor' says why."
 UNKNOWN_USER = "The snapshot has no ranking for this user."
 NO_SALE_OF_RANKING = "No sale of this user's ranking may be shown now."
 DAMAGED_RECORD = "This user's record in the snapshot is damaged."

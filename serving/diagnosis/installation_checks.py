@@ -126,7 +126,7 @@ def snapshot(settings: Settings, now: int) -> Finding:
     if current is None:
         return _missing_finding(settings)
     default = settings.serving.default_policy
-    if default not in current.all_policies:
+    if default not in current.answered_policies:
         has = f"{current.name} has {', '.join(current.all_policies)}, not {default}"
         return fail("snapshot", has, "choose another 'serving.default_policy', or 'rankings.policies' for the night")
     if settings.serving.clock == "replay":
