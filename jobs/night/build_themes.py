@@ -20,7 +20,7 @@ from recsys.images.themes.themes import (
     sale_weights,
     tag_matrix,
 )
-from recsys.instants import HOUR
+from recsys.instants import DAY, HOUR, from_micros
 from recsys.pipeline import sources
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
@@ -46,7 +46,7 @@ def build_themes(run: Run, out: Path) -> str:
     weights = model.balanced(activations)[row_by_hash.loc[photos["image_hash"]]]
     _write_photos(photos, rejected, weights, out)
     _write_sales(run, photos, weights, model, catalogue, out)
-    _note_missing_themes(run, model, photos, rejected)
+    _note_missing_themes(run, model, photos, rejected, catalogue)
     return f"{plural(len(model.ids), 'theme')}, version {model.version}; {plural(len(contents), 'photo')} projected"
 
 
@@ -79,17 +79,26 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
     return themes_as_of(folder, as_of, version, _fingerprint(run), settings.themes.refit_days, fit)
 
 
-def _note_missing_themes(run: Run, model: ThemeModel, photos: pd.DataFrame, rejected: pd.DataFrame) -> None:
+def _note_missing_themes(
+    run: Run, model: ThemeModel, photos: pd.DataFrame, rejected: pd.DataFrame, catalogue: Catalogue
+) -> None:
     """Record why a shop with a table of photos has no themes."""
     if model.ids or not sources.has_table(SALE_IMAGES, run.settings.source):
         return
-    if len(photos):
-        why = "no sale that was known on the first training day has a photo with a tag that is not ignored"
-        until = "such a sale is older than meta_model.days; see images.themes.ignored_tags"
+    ignored = run.settings.images.themes.ignored_tags
+    useful = photos[[not set(tags).issubset(ignored) for tags in photos["tags"]]]
+    if len(useful):
+        first = int(catalogue.opens_at[useful["sale_id"].map(catalogue.position)].min())
+        known = first + run.settings.meta_model.days * DAY - int(run.settings.horizon_hours * HOUR)
+        why = "no sale that was known on the first training day has a photo"
+        until = f"the first night after {from_micros(known):%Y-%m-%d %H:%M} UTC at the latest"
+    elif len(photos):
+        why = f"all tags of {plural(len(photos), 'photo')} are in images.themes.ignored_tags"
+        until = "one of them is taken out"
     else:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected["reason"].value_counts().items())
-        why = f"none of {plural(len(rejected), 'photo')} could be tagged" + (f" ({reasons})" if reasons else "")
-        until = "photos can be read: look at table rejected_images, and at images.root"
+        why = f"{len(rejected):,} photos, of which none could be tagged" + (f" ({reasons})" if reasons else "")
+        until = "photos can be read: see tables sale_images and rejected_images, and images.root"
     run.leave_out("themes of photos", why, until)
 
 

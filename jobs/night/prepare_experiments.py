@@ -96,10 +96,8 @@ def _note_missing_policies(run: Run, missing: list[str]) -> None:
     for policy in missing:
         if policy == META:
             why = f"model '{name}' has no champion to rank by"
-            enough = f"{plural(run.settings.meta_model.min_purchases, 'purchase')} of {plural(days, 'day')}"
-            until = (
-                f"a night trains the first version, from {enough}, or a version is promoted by 'recsys models promote'"
-            )
+            enough = f"{plural(run.settings.meta_model.min_purchases, 'purchase')} in {plural(days, 'day')}"
+            until = f"a night trains the first one, from {enough}, or 'recsys models promote' names one"
         else:
             why, until = "no photo shows a theme", "photos have themes: look at tables sale_images and rejected_images"
         run.leave_out(f"policy {policy}, whose users get the popular page", why, until)

@@ -38,8 +38,7 @@ def train_meta_model(run: Run, out: Path) -> str:
     A night that cannot train goes on with the champion; a backtest has nothing to measure then, and stops.
     """
     examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
-    if run.is_night and (reason := _why_not_trained(run, examples)):
-        run.leave_out("a new version of the model", reason, "a night has enough")
+    if run.is_night and not _has_enough(run, examples):
         return _no_new_version(out)
     try:
         with threadpool_limits(1, "blas"):  # with matrices this narrow, threads mostly wait
@@ -71,15 +70,19 @@ def train_meta_model(run: Run, out: Path) -> str:
     return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
 
 
-def _why_not_trained(run: Run, examples: Examples) -> str:
-    """Return why a night trains no version on these examples; empty if it does."""
+def _has_enough(run: Run, examples: Examples) -> bool:
+    """Return whether a model can be trained on examples; record why not."""
     settings, purchases = run.settings.meta_model, int(examples.bought.sum())
-    found = f"{plural(purchases, 'purchase')} of open sales in the {plural(settings.days, 'day')} before as_of"
+    why = f"{plural(purchases, 'purchase')} of open sales in the {plural(settings.days, 'day')} before as_of"
     if purchases < settings.min_purchases:
-        return f"{found}, fewer than {settings.min_purchases:,} (meta_model.min_purchases)"
-    if examples.bought.all():
-        return f"{found}, and no other sale was open then to compare with"
-    return ""
+        why += f", fewer than {settings.min_purchases:,} (meta_model.min_purchases)"
+        run.leave_out("a new version of the model", why, "there are as many")
+    elif examples.bought.all():
+        why += ", and no other sale was open then to compare with"
+        run.leave_out("a new version of the model", why, "several sales are open at the same time")
+    else:
+        return True
+    return False
 
 
 def _no_new_version(out: Path) -> str:

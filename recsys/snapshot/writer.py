@@ -54,7 +54,6 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
             `history_ages` (seconds) and `history_purchases` of each user's events (none where the columns are absent).
 
     Raises:
-        EmptyInputError: If there is no sale.
         SchemaError: If a column is missing or of another type.
         InputError: If a value breaks a rule or a user has two rows.
     """

@@ -39,6 +39,7 @@ DEADLINE_NEAR = "The deadline was near: the session was left out."
 NO_SESSION_RANKER = "The snapshot cannot rank sessions: see the service's log."
 UNKNOWN_SESSION = "The snapshot knows neither this user nor a sale of the session."
 POPULAR_SHOWN = "Popular sales are shown."
+YOUNGEST_SHOWN = "The sales that opened last are shown: no event of the shop is known yet."
 NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
 
 

@@ -150,6 +150,21 @@ def _missing_finding(settings: Settings) -> Finding:
     return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", "publish one with 'recsys nightly'")
 
 
+def night(settings: Settings, now: int) -> Finding:  # noqa: ARG001
+    """Check that the current snapshot was published with everything that users' pages are made of."""
+    try:
+        current = _open_current(settings, verify=False)
+    except SnapshotError as error:
+        return fail_as("night", error)
+    if current is None:
+        return ok("night", "not checked: no snapshot on this machine")
+    left_out = current.manifest.left_out
+    found = "; ".join(f"without {line.what}: {line.why}" for line in left_out) or "nothing was left out"
+    if degrading := [line for line in left_out if line.degrades_pages]:
+        return warn("night", found, "; ".join(f"{line.what}: until {line.until}" for line in degrading))
+    return ok("night", found)
+
+
 def ranker(settings: Settings, now: int) -> Finding:  # noqa: ARG001
     """Check that running sessions can re-rank pages."""
     try:
