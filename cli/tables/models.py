@@ -124,7 +124,7 @@ def print_nights(nights: Sequence[NightValues], console: Console) -> None:
             f"{each.as_of:%Y-%m-%d %H:%M}",
             each.version,
             f"{each.rejected_share:.2%}",
-            f"{each.sales_covered:.0%}",
+            "–" if each.sales_covered is None else f"{each.sales_covered:.0%}",
             f"{each.users:,}",
             _format(each.ndcg, ".4f"),
             _format(each.calibration, ".2f"),

@@ -29,7 +29,7 @@ def validate_tables(run: Run, out: Path) -> str:
     The counts of a refused source are written too, to REFUSED_RULE_COUNTS.
 
     Raises:
-        EmptyInputError: If table sales or events has no usable row.
+        EmptyInputError: If table sales has no usable row.
         RejectedRowsError: If too large a share of a table's rows is set aside.
     """
     selected = _select_tables(run)

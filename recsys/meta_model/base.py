@@ -59,6 +59,8 @@ class MetaModelSettings(StepSettings):
     """Number of days before as_of whose purchases form the training set."""
     retrain_days: int = Field(7, ge=1, exclude=True)  # excluded: it is no part of what a model is
     """A night trains a new version if the newest one of the same configuration is at least this old, in days."""
+    min_purchases: int = Field(10, ge=1, exclude=True)
+    """Minimum number of purchases in the training set; with fewer, a night trains no new version."""
     negatives: int = Field(20, ge=1)
     """Number of open sales drawn per purchase as negative examples, from those that the user did not buy."""
     regularization: float = Field(1.0, gt=0)

@@ -227,7 +227,7 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
     """Check that enough rows of each table can be used.
 
     Raises:
-        EmptyInputError: If table sales or events has no usable row.
+        EmptyInputError: If table sales has no usable row; a shop whose first day it is has no event.
         RejectedRowsError: If too large a share of a table's rows is set aside.
     """
     for table in (SALES, SALE_IMAGES, EVENTS, USERS):
@@ -245,7 +245,7 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
                 "correct the source, or allow a larger share"
             )
         unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}
-        if rows == sum(unusable.values()) and table in (SALES, EVENTS):
+        if rows == sum(unusable.values()) and table is SALES:
             why = ", ".join(f"{broken:,} break '{name}'" for name, broken in unusable.items()) or "the source has none"
             raise EmptyInputError(
                 f"table {table.name} has 0 rows that can be used, needs at least 1 ({why}): check the source's path "

@@ -7,11 +7,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.instants import HOUR
 from recsys.meta_model import META, Cells, Features, MetaModel
 from recsys.ranking.covers import Covers
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.recommenders.own import bought_before
+from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
 from recsys.snapshot.format import Ranking
 
@@ -21,7 +23,8 @@ class Ranker:
     """Ranks the sales of a horizon by any policy."""
 
     scorer: Scorer
-    meta_model: MetaModel
+    meta_model: MetaModel | None
+    """The version that policy `meta` ranks by; None for a night without a model."""
     covers: Covers | None = None
     other_versions: Mapping[str, MetaModel] = field(default_factory=dict)
     """Further versions of the meta-model, over the same features, by the name of their policy."""
@@ -134,6 +137,19 @@ class Scored:
         model = scorer.models[scorer.names.index(IMAGES)]
         assert isinstance(model, ContentModel)
         return covers.choose(model.user_profiles(self.histories), best).astype(np.int16)
+
+
+def youngest_first(horizon: Horizon, catalogue: Catalogue, reason: int) -> Ranking:
+    """Return all sales of the horizon, the last to open first, ties by sale; a score is hours from as_of to opening.
+
+    Args:
+        horizon: The sales to rank.
+        catalogue: All sales.
+        reason: The reason of all of them.
+    """
+    hours = ((catalogue.opens_at[horizon.sales] - horizon.as_of) / HOUR).astype(np.float32)
+    best = top(hours[None, :], len(horizon))[0]
+    return Ranking(best.astype(np.int32), hours[best], np.full(len(best), reason, np.uint8))
 
 
 def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -58,7 +58,7 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
         arrays={path: (values.dtype.str, values.shape) for path, values in arrays.items()},
     )
     (folder / _DESCRIPTION).write_text(description.model_dump_json(), "utf-8")
-    versions = {META: ranker.meta_model, **ranker.other_versions}
+    versions = {**({META: ranker.meta_model} if ranker.meta_model else {}), **ranker.other_versions}
     (folder / _META_MODELS).write_text(meta_models_to_json(versions), "utf-8")
     for path, values in arrays.items():
         file = _array_file(folder, path)
@@ -85,7 +85,7 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
                 raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_ADVICE}")
         models = [each.load(parts.get(each.name, {}), horizon) for each in found]
         covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
-        meta_model = meta_models.pop(META)
+        meta_model = meta_models.pop(META, None)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise SnapshotError(f"{folder} holds no ranker ({error}): {_ADVICE}") from None
     return Ranker(Scorer(horizon, found, models), meta_model, covers, meta_models), catalogue

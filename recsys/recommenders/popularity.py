@@ -42,6 +42,7 @@ class Popularity:
     name: str = "popularity"
     scale: float = 10.0
     is_personal: bool = False
+    is_relative: bool = True
 
     @property
     def counted_by(self) -> str:

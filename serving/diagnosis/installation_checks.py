@@ -126,7 +126,7 @@ def snapshot(settings: Settings, now: int) -> Finding:
     if current is None:
         return _missing_finding(settings)
     default = settings.serving.default_policy
-    if default not in current.all_policies:
+    if default not in current.answered_policies:
         has = f"{current.name} has {', '.join(current.all_policies)}, not {default}"
         return fail("snapshot", has, "choose another 'serving.default_policy', or 'rankings.policies' for the night")
     if settings.serving.clock == "replay":
@@ -148,6 +148,21 @@ def _missing_finding(settings: Settings) -> Finding:
     if settings.serving.store.kind == "redis":
         return ok("snapshot", "none on this machine: the service reads it from Redis")
     return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", "publish one with 'recsys nightly'")
+
+
+def night(settings: Settings, now: int) -> Finding:  # noqa: ARG001
+    """Check that the current snapshot was published with everything that users' pages are made of."""
+    try:
+        current = _open_current(settings, verify=False)
+    except SnapshotError as error:
+        return fail_as("night", error)
+    if current is None:
+        return ok("night", "not checked: no snapshot on this machine")
+    left_out = current.manifest.left_out
+    found = "; ".join(f"without {line.what}: {line.why}" for line in left_out) or "nothing was left out"
+    if degrading := [line for line in left_out if line.degrades_pages]:
+        return warn("night", found, "; ".join(f"{line.what}: until {line.until}" for line in degrading))
+    return ok("night", found)
 
 
 def ranker(settings: Settings, now: int) -> Finding:  # noqa: ARG001

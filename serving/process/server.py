@@ -226,7 +226,7 @@ class _Process:
 
     def _prepare(self, snapshot: Snapshot) -> TopSales:
         default = self.settings.default_policy
-        if default not in snapshot.all_policies:
+        if default not in snapshot.answered_policies:
             raise SnapshotError(
                 f"serving.default_policy == {default!r}, snapshot {snapshot.name} has "
                 f"{', '.join(snapshot.all_policies)}: choose one of these in the configuration"

@@ -9,7 +9,15 @@ import pytest
 
 from jobs.engine.nights import night
 from jobs.night.nightly import nightly
-from recsys.errors import ConfigurationError, EmptyInputError, InputError, RecsysError, RejectedRowsError, SchemaError
+from recsys.errors import (
+    ConfigurationError,
+    EmptyInputError,
+    InputError,
+    NightCheckError,
+    RecsysError,
+    RejectedRowsError,
+    SchemaError,
+)
 from recsys.instants import DAY, SECOND, to_micros
 from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.shop.histories import Histories
@@ -65,11 +73,6 @@ def all_events_later(shop: SmallShop) -> None:
     shop.write([sale("s1")], [event("u1", "s1", 1), event("u2", "s1", 0)])
 
 
-def without_purchase(shop: SmallShop) -> None:
-    sales, events = random_rows(1)
-    shop.write(sales, [row for row in events if row["kind"] == "visit"])
-
-
 def without_open_sale(shop: SmallShop) -> None:
     sales, events = random_rows(1)
     opened = [row for row in sales if row["opens_at"] < at(-1)]
@@ -104,22 +107,21 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
         RejectedRowsError,
         ["table sales: 14 of 14 rows", "must be at most 50.00%", "sale_closes_after_it_opens", '"sale_id":"s'],
     ),
-    "no event": (without_events, EmptyInputError, ["table events has 0 rows that can be used", "the source has none"]),
+    "no event": (
+        without_events,
+        NightCheckError,
+        ["events known before as_of == 0, the night before ranked 40 users by theirs", "--as-of"],
+    ),
     "no sale": (without_sales, EmptyInputError, ["table sales has 0 rows that can be used", "the source has none"]),
     "all events later": (
         all_events_later,
-        EmptyInputError,
-        ["table events has 0 rows that can be used, needs at least 1 (2 break 'known_as_of')", "--as-of"],
-    ),
-    "no purchase": (
-        without_purchase,
-        EmptyInputError,
-        ["training_examples has 0 purchases and 0 sales not bought in the 3 days before as_of", "meta_model.days"],
+        NightCheckError,
+        ["events known before as_of == 0, the night before ranked 40 users by theirs", "--as-of"],
     ),
     "no open sale": (
         without_open_sale,
         EmptyInputError,
-        ["no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC", "--as-of"],
+        ["no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC, but snapshot 20260301T000000Z-", "--as-of"],
     ),
     "no raw file": (
         lambda shop: (shop.folder / "raw/events.parquet").unlink(),
