@@ -72,7 +72,7 @@ def test_unknown_key_is_an_error_that_names_file_key_and_rule(run, shop):
     conf = shop.configuration(histroy={"days": 3})
     status, _, err = run("nightly", "--conf", conf)
     assert status == 1
-    assert f"error: {conf}: 1 wrong:\n  histroy == {{'days': 3}}: Extra inputs are not permitted" in err
+    assert f"error: {conf}: 1 wrong:\n  histroy == {{'days': 3}}: unknown key; did you mean 'history'?" in err
 
 
 @pytest.mark.parametrize(
