@@ -3,10 +3,9 @@
 import sys
 
 import typer
-from rich.text import Text
 
 from cli.commands import demo, experiments, models, night, photos, service
-from recsys.console import show_progress, wide_console
+from recsys.console import print_error, show_progress
 from recsys.errors import RecsysError
 
 app = typer.Typer(
@@ -54,7 +53,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (RecsysError, OSError) as error:
-        wide_console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        print_error(error)
         sys.exit(1)
 
 

@@ -1,7 +1,11 @@
-"""Words in sentences that people read: counts, and the nearest known name of a mistyped one."""
+"""Words in sentences that people read: counts, text from data, and the nearest known name of a mistyped one."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from unicodedata import category
+
+_INVISIBLE_LETTERS = "\u200c\u200d"
+"""The joiner and non-joiner: Persian, Hindi and emoji are spelled with them."""
 
 
 def plural(count: float, noun: str) -> str:
@@ -24,3 +28,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'category'?" to end a sentence about an unknown name, or nothing if none is similar."""
     found = nearest(name, known)
     return f"; did you mean {found!r}?" if found else ""
+
+
+def visible(text: str) -> str:
+    r"""Return a text in one line that no terminal or log obeys: "a\x1b[2Jb" is written with a backslash, x, 1 and b.
+
+    Control characters, line ends and separators, bidirectional overrides, other invisible characters and lone
+    surrogates are written as Python writes them in a string; blanks of any width stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in _INVISIBLE_LETTERS or category(each) == "Zs" else repr(each)[1:-1]
+        for each in text
+    )

@@ -4,13 +4,14 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
+from recsys.console import progress_bar
 from recsys.errors import ConfigurationError
 from recsys.instants import parse_instant
 from recsys.wording import plural
@@ -101,7 +102,7 @@ def push_if_shared(settings: Settings) -> None:
         return
     from serving.stores.redis import push as push_snapshot
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("Pushing users to Redis", total=None)
         name = push_snapshot(
             settings.serving.store,
@@ -144,7 +145,7 @@ def hide(
     if until:
         request.until_time.FromMicroseconds(parse_instant(until))
     _admin(target, token, authority, "HideSale", request)
-    console.print(f"Sale {sale} is hidden. Next: recsys sales show {sale}")
+    console.print(f"Sale {sale} is hidden. Next: recsys sales show {quote(sale)}")
 
 
 @sales.command()

@@ -16,11 +16,11 @@ from recsys.images.settings import ImageSettings
 from recsys.meta_model import META, MetaModelSettings
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.settings import StepSettings
-from recsys.wording import did_you_mean
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
 from recsys.snapshot.format import POPULARITY
+from recsys.wording import did_you_mean
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 _NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)

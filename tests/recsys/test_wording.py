@@ -1,6 +1,6 @@
 import pytest
 
-from recsys.wording import did_you_mean, nearest, plural
+from recsys.wording import did_you_mean, nearest, plural, visible
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,22 @@ def test_mistyped_name_has_a_nearest_known_name_regardless_of_case_and_a_strange
     known = ["category", "country", "channel"]
     assert nearest(name, known) == found
     assert did_you_mean(name, known) == (f"; did you mean '{found}'?" if found else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zürich – 3 €", "Zürich – 3 €"),
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),  # clears the screen
+        ("a\x9b2Jb", r"a\x9b2Jb"),  # the same in one character
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("a\u2028b\u0085c", r"a\u2028b\x85c"),  # ends of lines for some programs
+        ("\u202eevil", r"\u202eevil"),  # written from right to left
+        ("a\u200bb\ufeff", r"a\u200bb\ufeff"),  # invisible
+        ("\ud800", r"\ud800"),  # cannot be encoded
+        ("می\u200cخواهم", "می\u200cخواهم"),  # spelled with a non-joiner
+        ("東京\u3000旅行 5\u00a0%", "東京\u3000旅行 5\u00a0%"),  # blanks
+    ],
+)
+def test_what_a_terminal_would_obey_or_hide_is_written_out(text, shown):
+    assert visible(text) == shown
