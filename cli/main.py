@@ -1,5 +1,6 @@
 """The `recsys` command, and the table of its commands."""
 
+import os
 import sys
 
 import typer
@@ -21,6 +22,7 @@ app = typer.Typer(
 def recsys(context: typer.Context) -> None:
     """Print the log messages of jobs on stderr; the service has a log of its own."""
     if context.invoked_subcommand != "serve":
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors give gRPC's reason in one line
         show_progress()
 
 

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _TIMEOUT_SECONDS = 3.0
+_OPTIONS = [("grpc.enable_http_proxy", 0)]  # a probe is asked beside its service
 
 
 def main() -> None:
@@ -38,10 +39,10 @@ def main() -> None:
 
 def _channel(arguments: argparse.Namespace) -> grpc.Channel:
     if arguments.certificate is None:
-        return grpc.insecure_channel(arguments.target)
+        return grpc.insecure_channel(arguments.target, _OPTIONS)
     certificate = arguments.certificate.read_bytes()
     key_and_certificate = (arguments.key.read_bytes(), certificate) if arguments.key else (None, None)
-    options = [("grpc.ssl_target_name_override", arguments.name)] if arguments.name else []
+    options = [*_OPTIONS, ("grpc.ssl_target_name_override", arguments.name)] if arguments.name else _OPTIONS
     return grpc.secure_channel(
         arguments.target, grpc.ssl_channel_credentials(certificate, *key_and_certificate), options
     )

@@ -176,9 +176,9 @@ def test_check_of_leaks_accepts_no_option_of_the_measurement(run, shop, more):
 
 
 def test_top_without_a_service_names_the_command_that_starts_one(run):
-    assert "no service at 127.0.0.1:1: start it with 'recsys serve'" in error_of(
-        run("top", "ann", "--target", "127.0.0.1:1")
-    )
+    message = error_of(run("top", "ann", "--target", "127.0.0.1:1"))
+    assert message.startswith("error: no service at 127.0.0.1:1 (")
+    assert "Connection refused): start it with 'recsys serve', or correct the address" in message
 
 
 def test_empty_list_of_snapshots_names_the_command_that_publishes_one(run, shop):
