@@ -5,7 +5,7 @@ from typing import Any
 
 from recsys.console import TextConsole, TextTable, line
 from recsys.instants import from_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import LogisticModel, MetaModel
 from recsys.pipeline.night_values import NightValues
 from recsys.registry.log import Change, Evidence
 from recsys.registry.versions import CHAMPION, ModelVersion, differing
@@ -73,8 +73,10 @@ def print_comparison(
     table.add_row("as of", *map(_format_as_of, versions))
     for name, values in metrics.items():
         table.add_row(name, *map(_format_metric, values))
+    formats = ["+.3f" if isinstance(model, LogisticModel) else ".1%" for model in models]
+    kind = " or ".join(dict.fromkeys("coefficient" if each == "+.3f" else "share of the gain" for each in formats))
     for name, values in coefficients.items():
-        table.add_row(f"coefficient of {name}", *(_format(value, "+.3f") for value in values))
+        table.add_row(f"{kind} of {name}", *map(_format, values, formats))
     for name, *settings in differing(*configurations):
         table.add_row(name, *map(str, settings), style="yellow")
     console.print(table)

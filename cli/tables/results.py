@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.console import TextConsole, TextTable, line, stacked
 from recsys.meta_model import LogisticModel
+from recsys.reports.backtest.wording import boosted_advice
 from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
 from recsys.snapshot import store as snapshot_store
 from recsys.wording import plural
@@ -66,6 +67,8 @@ def print_backtest(result: dict[str, Any], console: TextConsole) -> None:
     for pair, difference in result["differences"].items():
         ndcg = difference["ndcg@10"]
         console.print(f"{pair}: ndcg@10 {ndcg['value']:+.4f}, 95% interval {ndcg['low']:+.4f} to {ndcg['high']:+.4f}")
+    if advice := boosted_advice(result):
+        console.print(advice)
     if window["note"]:
         console.print(f"Note: {window['note']}", style="yellow")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from recsys.wording import did_you_mean, nearest, plural, visible
+from recsys.wording import amount, did_you_mean, nearest, plural, visible
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,14 @@ from recsys.wording import did_you_mean, nearest, plural, visible
 )
 def test_noun_is_plural_unless_the_count_is_one_and_thousands_are_separated(count, written):
     assert plural(count, "day") == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(3366.2302688913624, "3,366.23"), (1_234_567.0, "1,234,567"), (0.0, "0"), (49.9, "49.90"), (0.00125, "0.00125")],
+)
+def test_amount_has_cents_where_it_has_any(value, written):
+    assert amount(value) == written
 
 
 @pytest.mark.parametrize(
