@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _TIMEOUT_SECONDS = 3.0
+_OPTIONS = [("grpc.enable_http_proxy", 0)]  # a probe is asked beside its service
 
 
 def main() -> None:
@@ -46,9 +47,9 @@ def main() -> None:
 
 def _channel(arguments: argparse.Namespace) -> grpc.Channel:
     if arguments.authority is None:
-        return grpc.insecure_channel(arguments.target)
+        return grpc.insecure_channel(arguments.target, _OPTIONS)
     own = (arguments.key.read_bytes(), arguments.certificate.read_bytes()) if arguments.key else (None, None)
-    options = [("grpc.ssl_target_name_override", arguments.name)] if arguments.name else []
+    options = [*_OPTIONS, ("grpc.ssl_target_name_override", arguments.name)] if arguments.name else _OPTIONS
     trusted = grpc.ssl_channel_credentials(arguments.authority.read_bytes(), *own)
     return grpc.secure_channel(arguments.target, trusted, options)
 

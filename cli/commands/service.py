@@ -4,13 +4,14 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
+from recsys.console import progress_bar
 from recsys.errors import ConfigurationError
 from recsys.instants import parse_instant
 from recsys.wording import plural
@@ -22,6 +23,9 @@ Token = Annotated[
 ]
 Authority = Annotated[
     Path | None, typer.Option("--authority", help="PEM file of the authority of the service's certificate; uses TLS.")
+]
+PlainToken = Annotated[
+    bool, typer.Option("--plain-token", help="Send the token to another machine without TLS, where others can read it.")
 ]
 Attributes = Annotated[list[str], typer.Option("--attribute", help="Attribute of the user, NAME=VALUE; repeatable.")]
 PUBLIC = "127.0.0.1:50051"
@@ -50,12 +54,13 @@ def top(
     target: Target = PUBLIC,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Request a user's page from the service and print it."""
     from cli.tables.pages import print_top_sales
     from serving.client import Client, trusting
 
-    with Client(target, deadline=5.0, token=token, credentials=trusting(authority)) as client:
+    with Client(target, deadline=5.0, token=token, credentials=trusting(authority), plain_token=plain_token) as client:
         page = client.top_sales(
             user,
             n,
@@ -101,7 +106,7 @@ def push_if_shared(settings: Settings) -> None:
         return
     from serving.stores.redis import push as push_snapshot
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("Pushing users to Redis", total=None)
         name = push_snapshot(
             settings.serving.store,
@@ -118,11 +123,12 @@ def close(
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Close a sale for good, before its closing time."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, authority, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
+    _admin(target, token, authority, plain_token, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
     console.print(f"Sale {sale} is closed: no page shows it from now on.")
 
 
@@ -136,6 +142,7 @@ def hide(
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Hide a sale from all pages, until an instant or until 'recsys sales show'."""
     from recommendations.v1 import admin_pb2 as pb
@@ -143,8 +150,8 @@ def hide(
     request = pb.HideSaleRequest(sale_id=sale, comment=comment)
     if until:
         request.until_time.FromMicroseconds(parse_instant(until))
-    _admin(target, token, authority, "HideSale", request)
-    console.print(f"Sale {sale} is hidden. Next: recsys sales show {sale}")
+    _admin(target, token, authority, plain_token, "HideSale", request)
+    console.print(f"Sale {sale} is hidden. Next: recsys sales show {quote(sale)}")
 
 
 @sales.command()
@@ -153,30 +160,43 @@ def show(
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Show a hidden sale again."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, authority, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
+    _admin(target, token, authority, plain_token, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
     console.print(f"Sale {sale} is shown again while it is open.")
 
 
 @sales.command("list")
-def list_sales(target: AdminTarget = ADMIN, token: Token = None, authority: Authority = None) -> None:
+def list_sales(
+    target: AdminTarget = ADMIN, token: Token = None, authority: Authority = None, plain_token: PlainToken = False
+) -> None:
     """List the sales that are closed or hidden."""
     from recommendations.v1 import admin_pb2 as pb
 
     from cli.tables.pages import print_withdrawn_sales
 
     print_withdrawn_sales(
-        _admin(target, token, authority, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales, console
+        _admin(target, token, authority, plain_token, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales,
+        console,
     )
 
 
-def _admin(target: str, token: str | None, authority: Path | None, method: str, request: object) -> Any:
+def _admin(
+    target: str, token: str | None, authority: Path | None, plain_token: bool, method: str, request: object
+) -> Any:
     from serving.client import Client, trusting
 
-    with Client(target, deadline=10.0, token=token, credentials=trusting(authority), admin_target=target) as client:
+    with Client(
+        target,
+        deadline=10.0,
+        token=token,
+        credentials=trusting(authority),
+        admin_target=target,
+        plain_token=plain_token,
+    ) as client:
         return client.admin(method, request)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.engine.run import Run, Step, with_inputs
 from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings, load_settings
-from recsys.console import show_progress
+from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros
 
@@ -80,7 +80,8 @@ def main(step: Step) -> None:
         as_of = parse_instant(arguments.as_of) if arguments.as_of else None
         planned_night(load_settings(arguments.conf), as_of).do(with_inputs(step))
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        print_error(error)
+        sys.exit(1)
 
 
 def _folder_of_night(settings: Settings, as_of: int) -> Path:

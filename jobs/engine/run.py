@@ -15,7 +15,7 @@ from jobs.engine.code_version import code_version, library_versions
 from jobs.engine.log_file import log_file
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings
-from recsys.console import wide_console
+from recsys.console import line, wide_console
 from recsys.errors import StepError
 from recsys.pipeline.shop import Shop
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
@@ -199,4 +199,4 @@ def _show_step_in_progress(name: str) -> None:
     """Print the step's name to a terminal; the line with its result overwrites it."""
     console = wide_console(stderr=True)
     if console.is_terminal:
-        console.print(f"  [bold]{name:<20}[/bold] …", end="\r")
+        console.print(line("  ", (f"{name:<20}", "bold"), " …"), end="\r")

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.engine.session import spark_session
 from jobs.night.compact_exposures import compact_exposures, read_exposures
 from recsys.config.settings import Settings, load_settings
+from recsys.console import print_error, wide_console
 from recsys.errors import EmptyInputError, RecsysError
 from recsys.experiments.analysis.outcomes import Quantities
 from recsys.experiments.assignment import assign_all, side_names
@@ -126,9 +127,11 @@ def main() -> None:
     try:
         file = load_experiments(given.file)
         summary = summarise_phase(load_settings(given.conf), file, given.experiment, parse_instant(given.as_of))
-        print(", ".join(f"{variant}: {plural(users, 'user')}" for variant, users in summary.health.users.items()))
+        users = summary.health.users
+        wide_console().print(", ".join(f"{variant}: {plural(count, 'user')}" for variant, count in users.items()))
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        print_error(error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

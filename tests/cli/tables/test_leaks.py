@@ -1,9 +1,9 @@
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from cli.tables.leaks import print_leaks
+from recsys.console import TextConsole
 
 EXAMPLE = {"as_of": "2026-02-24T00:00:00Z", "user_id": "u[1]", "sale_id": "c", "before": 2.0, "after": 3.5}
 RESULT = {
@@ -26,7 +26,7 @@ RESULT = {
 
 @pytest.fixture
 def lines() -> list[str]:
-    console = Console(file=StringIO(), width=140, highlight=False)
+    console = TextConsole(file=StringIO(), width=140)
     print_leaks(RESULT, console)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
@@ -52,7 +52,7 @@ def test_only_a_feature_that_differs_has_an_example_without_markup(lines):
 
 
 def test_missing_value_is_printed_as_nothing():
-    console = Console(file=StringIO(), width=140, highlight=False)
+    console = TextConsole(file=StringIO(), width=140)
     rows = [{**RESULT["features"][-1], "example": {**EXAMPLE, "after": None}}]
     print_leaks({**RESULT, "features": rows}, console)
     assert "2 became nothing" in console.file.getvalue()

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from cli.tables.results import (
     passed,
@@ -18,17 +17,18 @@ from cli.tables.results import (
     print_themes,
     print_treatments,
 )
+from recsys.console import TextConsole
 from recsys.images.themes.theme_choice import ThemeCount
 from recsys.images.themes.theme_map import Quality, Treatment
 from recsys.meta_model import LogisticModel
 
 
 @pytest.fixture
-def console() -> Console:
-    return Console(file=StringIO(), width=120, highlight=False)
+def console() -> TextConsole:
+    return TextConsole(file=StringIO(), width=120)
 
 
-def printed(console: Console) -> str:
+def printed(console: TextConsole) -> str:
     return console.file.getvalue()
 
 

@@ -7,13 +7,13 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from cli.tables.leaks import print_leaks
 from jobs.backtest.backtest import window
 from jobs.backtest.check_leaks import check_leaks
 from jobs.engine.run import Run
 from recsys.backtest.coefficients import WORDS
+from recsys.console import TextConsole
 from recsys.errors import EmptyInputError
 from recsys.instants import DAY, compact, to_micros
 from recsys.pipeline.leaks import WORLDS
@@ -77,7 +77,7 @@ def test_no_temporary_file_is_left(result, shop):
 
 def test_result_is_data_and_a_table(result):
     assert json.loads(json.dumps(result)) == result
-    console = Console(file=StringIO(), width=120)
+    console = TextConsole(file=StringIO(), width=120)
     print_leaks(result, console)
     text = console.file.getvalue()
     assert all(name in text for name in FEATURES)

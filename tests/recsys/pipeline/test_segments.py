@@ -287,7 +287,7 @@ def test_table_is_read_as_rankings_by_attribute_and_value(spark, random, tmp_pat
         ({"min_events": 0}, "greater than or equal to 1"),
         ({"max_values": 0}, "greater than or equal to 1"),
         ({"prior_events": -1.0}, "greater than or equal to 0"),
-        ({"prior": 1.0}, "Extra inputs"),
+        ({"prior": 1.0}, "unknown key"),
     ],
 )
 def test_invalid_settings_are_refused(settings, problem):

@@ -18,10 +18,10 @@ import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
-from rich.console import Console
 
 from recsys.config.serving import AccessSettings, Caller, ServingSettings, StoreSettings, TlsSettings
 from recsys.config.settings import MlflowSettings, Settings
+from recsys.console import TextConsole
 from recsys.instants import SECOND
 from serving.diagnosis import installation_checks, service_checks
 from serving.diagnosis.doctor import Finding, diagnose, print_findings
@@ -437,7 +437,7 @@ def test_check_that_fails_itself_does_not_prevent_the_others(shop, monkeypatch):
 
 
 def test_findings_are_printed_with_their_next_steps():
-    console = Console(file=io.StringIO(), width=80)
+    console = TextConsole(file=io.StringIO(), width=80)
     findings = [Finding("disk", "OK", "79.8 GB free [bold]"), Finding("rules", "FAIL", "broken", "correct them")]
     print_findings(findings, console)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
