@@ -38,9 +38,9 @@ def test_usable_rows_are_written_and_rejected_rows_separately_with_their_rule(sp
         (row["table"], row["rule"]): json.loads(row["row"])
         for row in pq.read_table(folder / "rejected_rows").to_pylist()
     }
-    assert set(rejected) == {("sales", "price_valid"), ("events", "event_unique"), ("events", "sale_known")}
+    assert set(rejected) == {("sales", "price_valid"), ("events", "event_unique"), ("events", "sale_usable")}
     assert rejected["sales", "price_valid"]["price"] == -1.0
-    assert rejected["events", "sale_known"]["user_id"] == "u2"
+    assert rejected["events", "sale_usable"]["user_id"] == "u2"
 
 
 def test_counts_have_examples_of_rows_set_aside_and_of_rows_used_despite_a_rule(spark, small):
@@ -48,7 +48,7 @@ def test_counts_have_examples_of_rows_set_aside_and_of_rows_used_despite_a_rule(
     examples = {count["rule"]["name"]: count["examples"] for count in counts if count["examples"]}
     assert {name: json.loads(rows[0]).get("user_id") for name, rows in examples.items()} == {
         "price_valid": None,
-        "sale_known": "u2",
+        "sale_usable": "u2",
         "event_unique": "u1",
         "purchase_while_open": "u3",
     }
