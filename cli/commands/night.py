@@ -20,7 +20,8 @@ def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
     """Check the source tables and print every rule with PASS or FAIL; rows that break a rule are set aside."""
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
-    from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
+    from jobs.night.validate_tables import VALIDATE_TABLES
+    from recsys.pipeline.rule_count_files import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     run = night(load_settings(conf), *instants(as_of))
     try:

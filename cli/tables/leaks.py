@@ -11,7 +11,10 @@ from recsys.wording import plural
 
 
 def print_leaks(result: Mapping[str, Any], console: Console) -> None:
-    """Print one row per feature: values compared, values that differ in each world, and the largest difference."""
+    """Print one row per feature: values compared, values that differ in each world, and the largest difference.
+
+    Then examples of differences, and warnings of what no world shows.
+    """
     window, rows = result["window"], result["features"]
     users = ", ".join(f"{instant} ({plural(count, 'user')})" for instant, count in window["users"].items())
     console.print(f"Features as of {users}, recomputed after all later data was changed, deleted or shuffled:")
@@ -33,6 +36,8 @@ def print_leaks(result: Mapping[str, Any], console: Console) -> None:
         f"Values differ if the difference (above 1, the relative one) is more than {window['tolerance']:g}: sums of "
         "float32 depend on their order."
     )
+    for warning in result["warnings"]:
+        console.print(Text(f"Warning: {warning}", "yellow"))
     if window["note"]:
         console.print(Text(f"Note: {window['note']}", "yellow"))
 

@@ -11,7 +11,6 @@ from jobs.night.build_training_set import examples
 from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS
 from jobs.night.train_meta_model import examples_of, read_model
-from jobs.night.validate_tables import RULE_COUNTS
 from recsys.errors import NightCheckError
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import META, MetaModel
@@ -20,6 +19,7 @@ from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
+from recsys.pipeline.rule_count_files import RULE_COUNTS
 from recsys.tables.night import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +12,10 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Observation, SparkSession
-from pyspark.sql import functions as f
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
-from recsys.errors import EmptyInputError, InputError, RecsysError
-from recsys.instants import HOUR, from_micros
+from recsys.errors import InputError, RecsysError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import row_rules, sources, validation
 from recsys.pipeline.row_rules import (
@@ -27,6 +25,7 @@ from recsys.pipeline.row_rules import (
     EVENTS_RECENT,
     IMAGE_COPY_RULES,
     IMAGE_RULES,
+    KEPT,
     NOT_COUNTED,
     SALE_COPY_RULES,
     SALE_RULES,
@@ -37,15 +36,20 @@ from recsys.pipeline.row_rules import (
     Rule,
     RuleCount,
 )
+from recsys.pipeline.rule_count_files import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
 from recsys.wording import plural
 
 _log = logging.getLogger(__name__)
 
-RULE_COUNTS = "rule_counts.json"
-REFUSED_RULE_COUNTS = "refused_rule_counts.json"
-"""Counts of a refused source, in the run's folder; those of the tables in use are in RULE_COUNTS beside it."""
+
+_PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
+_WARNED = (
+    *(rule for rule in SALE_COPY_RULES + EVENT_RULES if rule.name in ("sale_id_meant", "user_id_meant")),
+    USER_ID_USUAL,
+    EVENTS_RECENT,
+)
 
 
 def validate_tables(run: Run, out: Path) -> str:
@@ -57,6 +61,37 @@ def validate_tables(run: Run, out: Path) -> str:
         EmptyInputError: If table sales has no usable row, or a night has no sale that is open in its horizon.
         RejectedRowsError: If too large a share of a table's rows is broken.
     """
+    cleaned, events_of_shop = _write_tables(run, out)
+    REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
+    broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
+    counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
+    counts += _counts_of_whole_tables(run, out)
+    (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
+    try:
+        row_rules.check_counts(counts, run.settings.source.max_rejected_share, events_of_shop)
+    except RecsysError:
+        shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
+        raise
+    _warn(counts)
+    sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
+    return f"{sales_and_events}; {row_rules.summary(counts)}"
+
+
+class _Cleaned(NamedTuple):
+    counts: list[RuleCount]
+    aside: DataFrame | None
+    """Rows that are set aside, as rows of table `rejected_rows`; None if there are none."""
+    used: DataFrame | None = None
+    """Rows that break a rule and are used, in the same form; None if there are none."""
+
+
+def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
+    """Write the usable rows of all tables.
+
+    Returns:
+        What was found in each table of the source; the number of events that the service did not record, None if it
+        recorded none.
+    """
     settings = run.settings.source
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
@@ -64,9 +99,9 @@ def validate_tables(run: Run, out: Path) -> str:
     def select(table: Table) -> DataFrame:
         return sources.select_table(run.spark, table, settings, raw)
 
-    flagged_sales = validation.flag_sales(select(SALES), run.as_of)
-    cleaned = [_write_usable_rows(SALES, flagged_sales, SALE_RULES + SALE_COPY_RULES, out)]
-    windows = run.spark.createDataFrame(validation.sale_windows(flagged_sales).toArrow())
+    flagged = validation.flag_sales(select(SALES), run.as_of)
+    cleaned = [_write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)]
+    windows = run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())  # few rows, that each table needs
     if sources.has_table(USERS, settings):
         flagged = validation.flag_users(select(USERS))
         cleaned.append(_write_usable_rows(USERS, flagged, USER_RULES + USER_COPY_RULES, out))
@@ -86,31 +121,9 @@ def validate_tables(run: Run, out: Path) -> str:
         flagged = validation.flag_events(recorded, windows, run.as_of, present)
         raw[RECORDED_EVENTS] = validation.not_set_aside(flagged, _PUBLIC_RULES).select(*recorded.columns)
         cleaned.append(_set_aside_recorded_events(flagged))
-    cleaned.append(
-        _write_usable_rows(
-            EVENTS, validation.flag_events(select(EVENTS), windows, run.as_of, present), EVENT_RULES, out
-        )
-    )
-
-    REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
-    broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
-    counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
-    events = EVENTS.read(run.spark, out)
-    counts += validation.counts_of_whole_table(events, EVENTS.rows(out), run.as_of, run.settings.history.days)
-    (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
-    try:
-        row_rules.check_counts(counts, settings.max_rejected_share, events_of_shop)
-        if run.is_night:
-            _check_open_sales(run, events, out)
-    except RecsysError:
-        shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
-        raise
-    _warn(counts)
-    sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
-    return f"{sales_and_events}; {row_rules.summary(counts)}"
-
-
-_PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
+    flagged = validation.flag_events(select(EVENTS), windows, run.as_of, present)
+    cleaned.append(_write_usable_rows(EVENTS, flagged, EVENT_RULES, out))
+    return cleaned, events_of_shop
 
 
 def _selects_recorded_events(run: Run) -> bool:
@@ -119,56 +132,32 @@ def _selects_recorded_events(run: Run) -> bool:
     return is_named and sources.has_recorded_events(Path(run.settings.folder))
 
 
-def _set_aside_recorded_events(flagged: DataFrame) -> "_Cleaned":
+def _set_aside_recorded_events(flagged: DataFrame) -> _Cleaned:
     counts = validation.rule_counts(RECORDED_EVENTS, _PUBLIC_RULES, flagged)
     aside = validation.rejected_rows(validation.set_aside(flagged, _PUBLIC_RULES), EVENTS, RECORDED_EVENTS)
-    # Rows that are used, or not known yet, are counted again as rows of table events.
-    counts = [count if count.rule.action == NOT_COUNTED else replace(count, broken=0) for count in counts]
-    return _Cleaned(counts, aside if any(count.broken for count in counts) else None, None)
+    # The other rows are rows of table events too, whose rules count them.
+    counts = [count for count in counts if count.rule.action == NOT_COUNTED]
+    return _Cleaned(counts, aside if any(count.broken for count in counts) else None)
 
 
-def _check_open_sales(run: Run, events: DataFrame, out: Path) -> None:
-    """Check that a sale is open in the night's horizon.
-
-    Raises:
-        EmptyInputError: If none is; says when the last event was, and how to run a night of past data.
-    """
-    hours = run.settings.horizon_hours
-    catalogue = Catalogue.from_table(pq.read_table(out / SALES.name))
-    if catalogue.with_open_sales([run.as_of], hours):
-        return
-    last = events.agg(f.unix_micros(f.max("occurred_at"))).collect()[0][0]
-    raise EmptyInputError(
-        f"no sale is open in [{from_micros(run.as_of):%Y-%m-%d %H:%M}, "
-        f"{from_micros(run.as_of + int(hours * HOUR)):%Y-%m-%d %H:%M}) UTC; the last to close does so at "
-        f"{from_micros(catalogue.closes_at.max()):%Y-%m-%d %H:%M}, {validation.describe_end(last)}; otherwise add the "
-        "sales of today to the source, or give another --as-of"
-    )
+def _counts_of_whole_tables(run: Run, out: Path) -> list[RuleCount]:
+    """Return the counts of rules for tables as a whole; only a night needs an open sale."""
+    found = validation.activity(EVENTS.read(run.spark, out), EVENTS.rows(out))
+    counts = row_rules.counts_of_events(found, run.as_of, run.settings.history.days)
+    if run.is_night and SALES.rows(out):
+        catalogue = Catalogue.from_table(pq.read_table(out / SALES.name))
+        counts.append(row_rules.count_of_open_sales(catalogue, run.as_of, run.settings.horizon_hours, found.last))
+    return counts
 
 
 def _warn(counts: list[RuleCount]) -> None:
     """Log what is used as it is, but may spoil what is learnt from it."""
     for count in counts:
         if count.broken and count.rule in _WARNED:
-            examples = "; ".join(count.examples)
             _log.warning(
-                f"    {count.table}.{count.rule.name}, {plural(count.broken, 'row')}: {count.rule.meaning}: {examples}"
+                f"    {count.table}.{count.rule.name}, {plural(count.broken, 'row')}: {count.rule.meaning}: "
+                + "; ".join(count.examples)
             )
-
-
-_WARNED = (
-    *(rule for rule in (*SALE_COPY_RULES, *EVENT_RULES) if rule.name.endswith("_meant")),
-    USER_ID_USUAL,
-    EVENTS_RECENT,
-)
-
-
-class _Cleaned(NamedTuple):
-    counts: list[RuleCount]
-    aside: DataFrame | None
-    """Rows that are set aside, as rows of table `rejected_rows`; None if there are none."""
-    used: DataFrame | None
-    """Rows that break a rule and are used, in the same form; None if there are none."""
 
 
 def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
@@ -188,7 +177,7 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
     return _Cleaned(
         counts,
         validation.rejected_rows(aside, table) if actions & {SET_ASIDE, NOT_COUNTED} else None,
-        validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if "kept" in actions else None,
+        validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if KEPT in actions else None,
     )
 
 

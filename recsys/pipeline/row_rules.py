@@ -8,12 +8,13 @@ the public sent. `kept`: the row is used, and counted. `not yet`: the row is not
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.ids import PLACEHOLDERS
-from recsys.instants import EARLIEST, LATEST, SECOND, from_micros
+from recsys.instants import DAY, EARLIEST, HOUR, LATEST, SECOND, from_micros
 from recsys.logs.records import RECORDED_EVENTS
+from recsys.shop.catalogue import Catalogue
 from recsys.snapshot.format import MAX_IMAGES
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS
 from recsys.wording import plural
@@ -199,6 +200,79 @@ USER_COPY_RULES = (
     Rule("user_id_unique", "user_id is unique; of duplicates one is used", "copy > 1"),
 )
 
+SALE_OPEN = Rule(
+    "sale_open",
+    "a sale is open in the night's horizon",
+    "opens_at >= timestamp_micros(:until) or closes_at <= timestamp_micros(:as_of)",
+    KEPT,
+)
+
+
+class Activity(NamedTuple):
+    """Who acts in the usable events of a source, and until when."""
+
+    events: int
+    users: int
+    last: int | None
+    """The instant of the last event, microseconds UTC; None if there is none."""
+    large: dict[str, int]
+    """Number of events of each user_id with at least LARGE_SHARE of them and MANY_EVENTS."""
+
+
+def counts_of_events(found: Activity, as_of: int, days: int) -> list[RuleCount]:
+    """Return the counts of the rules for a whole log: an id that may be no person, a log that ended.
+
+    Args:
+        found: From the usable events.
+        as_of: The instant of the night, microseconds UTC.
+        days: Length of the histories.
+    """
+    large = {name: n for name, n in found.large.items() if n * found.users >= MANY_TIMES * found.events}
+    most = sorted(large.items(), key=lambda item: (-item[1], item[0]))[:3]
+    names = tuple(f"{name!r} has {n:,} of {found.events:,} events" for name, n in most)
+    has_ended = found.last is None or found.last < as_of - days * DAY
+    ended = (max(found.events, 1), (describe_end(found.last),)) if has_ended else (0, ())
+    return [
+        RuleCount(EVENTS.name, USER_ID_USUAL, found.events, sum(large.values()), names),
+        RuleCount(EVENTS.name, EVENTS_RECENT, found.events, *ended),
+    ]
+
+
+def count_of_open_sales(catalogue: Catalogue, as_of: int, hours: float, last: int | None) -> RuleCount:
+    """Return the count of the rule that a sale is open in a horizon; if none is, all sales break it.
+
+    Args:
+        catalogue: The usable sales.
+        as_of: Start of the horizon, microseconds UTC.
+        hours: Its length.
+        last: The instant of the last event, microseconds UTC; None if there is none.
+    """
+    rows = len(catalogue)
+    if catalogue.with_open_sales([as_of], hours):
+        return RuleCount(SALES.name, SALE_OPEN, rows, 0)
+    start, end, last_closes = map(from_micros, (as_of, as_of + int(hours * HOUR), catalogue.closes_at.max()))
+    why = (
+        f"no sale is open in [{start:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC, the last one closes at "
+        f"{last_closes:%Y-%m-%d %H:%M}; {describe_end(last)}; otherwise add today's sales to the source, or give "
+        "another --as-of"
+    )
+    return RuleCount(SALES.name, SALE_OPEN, rows, rows, (why,))
+
+
+def describe_end(last: int | None) -> str:
+    """Say when the last event was, and how to run a night of past data.
+
+    Args:
+        last: The instant of the last event, microseconds UTC; None if there is none.
+    """
+    if last is None:
+        return "no event can be used"
+    day, next_day = from_micros(last), from_micros(last - last % DAY + DAY)
+    return (
+        f"the last event is of {day:%Y-%m-%d}: for data of the past set 'as_of: {next_day:%Y-%m-%dT%H:%M:%SZ}' and "
+        "'serving.clock: replay'"
+    )
+
 
 def as_sent_by_the_public(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """Return rules for events that the service recorded: who sends them must not be able to stop a night."""
@@ -219,7 +293,7 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float, events_of_s
         events_of_shop: Number of rows of table events that the service did not record; all of them if None.
 
     Raises:
-        EmptyInputError: If table sales has no usable row.
+        EmptyInputError: If table sales has no usable row, or none is open in the night's horizon.
         RejectedRowsError: If too large a share of a table's rows is set aside and counted.
     """
     for table in (SALES, SALE_IMAGES, EVENTS, USERS):
@@ -243,6 +317,9 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float, events_of_s
                 f"table {table.name} has 0 rows that can be used, needs at least 1 "
                 f"({', '.join(broken) or 'the source has none'}): check the source's path and SQL, and --as-of"
             )
+    for count in counts:
+        if count.rule is SALE_OPEN and count.broken:
+            raise EmptyInputError(count.examples[0])
 
 
 def summary(counts: Iterable[RuleCount]) -> str:

@@ -7,24 +7,22 @@ from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
 
 from recsys.ids import INVISIBLE
-from recsys.instants import DAY, EARLIEST, LATEST, from_micros
+from recsys.instants import EARLIEST, LATEST
 from recsys.pipeline.row_rules import (
     EVENT_RULES,
     EVENT_UNIQUE,
-    EVENTS_RECENT,
     IMAGE_COPY_RULES,
     IMAGE_RULES,
     KEPT,
     LARGE_SHARE,
     MANY_EVENTS,
-    MANY_TIMES,
     NOT_COUNTED,
     SALE_COPY_RULES,
     SALE_RULES,
     SET_ASIDE,
     USER_COPY_RULES,
-    USER_ID_USUAL,
     USER_RULES,
+    Activity,
     Rule,
     RuleCount,
     names_of,
@@ -177,14 +175,12 @@ def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]
     return [replace(count, examples=tuple(examples.get((count.table, count.rule.name), ()))) for count in counts]
 
 
-def counts_of_whole_table(events: DataFrame, rows: int, as_of: int, days: int) -> list[RuleCount]:
-    """Return the counts of the rules that no single event breaks: ids that may be no person, and a log that ended.
+def activity(events: DataFrame, rows: int) -> Activity:
+    """Summarise who acts in usable events, and until when.
 
     Args:
-        events: The usable events.
-        rows: Their number.
-        as_of: The instant of the night, microseconds UTC.
-        days: Length of the histories.
+        events: Table `events`.
+        rows: Its number of rows.
     """
     users = events.groupBy("user_id").agg(f.count("*").alias("events"), f.max("occurred_at").alias("last"))
     is_large = f.col("events") >= max(LARGE_SHARE * rows, MANY_EVENTS)
@@ -193,34 +189,7 @@ def counts_of_whole_table(events: DataFrame, rows: int, as_of: int, days: int) -
         f.unix_micros(f.max("last")).alias("last"),
         f.collect_list(f.when(is_large, f.struct("events", "user_id"))).alias("large"),
     ).collect()[0]
-    large = sorted((row for row in found["large"] if row["events"] * found["users"] >= MANY_TIMES * rows), reverse=True)
-    names = tuple(f"{row['user_id']!r} has {row['events']:,} of {rows:,} events" for row in large[:_EXAMPLES])
-    has_ended = found["last"] is None or found["last"] < as_of - days * DAY
-    return [
-        RuleCount(EVENTS.name, USER_ID_USUAL, rows, sum(row["events"] for row in large), names),
-        RuleCount(
-            EVENTS.name,
-            EVENTS_RECENT,
-            rows,
-            max(rows, 1) if has_ended else 0,
-            (describe_end(found["last"]),) if has_ended else (),
-        ),
-    ]
-
-
-def describe_end(last: int | None) -> str:
-    """Say when the last event was, and how to run a night of past data.
-
-    Args:
-        last: The instant of the last event, microseconds UTC; None if there is none.
-    """
-    if last is None:
-        return "no event can be used"
-    day, next_day = from_micros(last), from_micros(last - last % DAY + DAY)
-    return (
-        f"the last event is of {day:%Y-%m-%d}; for data of the past set 'as_of: {next_day:%Y-%m-%dT%H:%M:%SZ}' and "
-        "'serving.clock: replay'"
-    )
+    return Activity(rows, found["users"], found["last"], {row["user_id"]: row["events"] for row in found["large"]})
 
 
 def _with_trimmed_ids(rows: DataFrame) -> DataFrame:

@@ -19,10 +19,12 @@ from recsys.pipeline.row_rules import (
     SALE_RULES,
     USER_COPY_RULES,
     USER_RULES,
+    Activity,
     Rule,
     RuleCount,
     check_counts,
 )
+from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import EVENTS, SALES
 from tests.helpers.small_shop import AS_OF, RAW_TYPES, at, event, raw_table, sale
 
@@ -393,30 +395,50 @@ def test_summary_names_what_is_set_aside_without_harm():
     assert row_rules.summary(counts_of("events", 20, {}, EVENT_RULES)) == "0 rows set aside"
 
 
-def events_by(frame, events_of: dict[str, int], hours: float = -1) -> list[RuleCount]:
-    rows = [event(user, "s1", hours - number / 100) for user, n in events_of.items() for number in range(n)]
-    return validation.counts_of_whole_table(frame("events", rows), len(rows), to_micros(AS_OF), 90)
+def test_activity_is_that_of_the_events(frame):
+    rows = [event("bot", "s1", -2 - n) for n in range(150)] + [event(f"u{n}", "s1", -1 - n) for n in range(4)]
+    found = validation.activity(frame("events", rows), len(rows))
+    assert found == Activity(154, 5, to_micros(at(-1)), {"bot": 150})
+    assert validation.activity(frame("events", []), 0) == Activity(0, 0, None, {})
 
 
-def test_user_id_with_a_large_share_of_the_events_is_named(frame):
-    many = {f"u{number}": 40 for number in range(20)}
-    usual, recent = events_by(frame, {**many, "bot": 211})  # mean 1,011 / 21
+def counts_of_activity(**changes: object) -> list[RuleCount]:
+    found = Activity(1000, 20, to_micros(at(-1)), {})._replace(**changes)
+    return row_rules.counts_of_events(found, to_micros(AS_OF), 90)
+
+
+def test_user_id_with_a_large_share_of_the_events_is_named():
+    usual, recent = counts_of_activity(large={"bot": 249, "u1": 100})  # five times the mean is 250
     assert (usual.broken, recent.broken) == (0, 0)
-    usual, _ = events_by(frame, {**many, "bot": 260})
-    assert (usual.broken, usual.examples) == (260, ("'bot' has 260 of 1,060 events",))
+    usual, _ = counts_of_activity(large={"bot": 250, "u1": 100})
+    assert (usual.broken, usual.examples) == (250, ("'bot' has 250 of 1,000 events",))
 
 
-def test_log_that_ended_before_the_histories_begin_says_how_to_run_a_night_of_the_past(frame):
-    _, recent = events_by(frame, {"u1": 2}, hours=-24 * 89.9)
-    assert recent.broken == 0
-    _, recent = events_by(frame, {"u1": 2}, hours=-24 * 90 - 1)
-    assert recent.broken == 2
-    assert (
-        "2025-11-30; for data of the past set 'as_of: 2025-12-01T00:00:00Z' and 'serving.clock: replay'"
-        in (recent.examples[0])
+def test_log_that_ended_before_the_histories_begin_says_how_to_run_a_night_of_the_past():
+    assert counts_of_activity(last=to_micros(at(-24 * 90)))[1].passed
+    _, recent = counts_of_activity(last=to_micros(at(-24 * 90 - 1)))
+    assert recent.broken == 1000
+    assert recent.examples == (
+        "the last event is of 2025-11-30: for data of the past set 'as_of: 2025-12-01T00:00:00Z' and "
+        "'serving.clock: replay'",
     )
-    _, recent = events_by(frame, {})
+    _, recent = counts_of_activity(events=0, users=0, last=None)
     assert (recent.passed, recent.examples) == (False, ("no event can be used",))
+
+
+def test_night_without_an_open_sale_is_refused_with_the_end_of_the_log_and_the_two_keys():
+    catalogue = Catalogue.from_table(raw_table("sales", [sale("s1", -99, -50), sale("s2", 36, 40)]))
+    last = to_micros(at(-51))
+    count = row_rules.count_of_open_sales(catalogue, to_micros(AS_OF), 36, last)
+    with pytest.raises(EmptyInputError) as error:
+        check_counts([*counts_of("sales", 2, {}, SALE_RULES), count], 0)
+    for part in (
+        "no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC, the last one closes at 2026-03-02 16:00",
+        "the last event is of 2026-02-26: for data of the past set 'as_of: 2026-02-27T00:00:00Z'",
+        "'serving.clock: replay'",
+    ):
+        assert part in str(error.value)
+    assert row_rules.count_of_open_sales(catalogue, to_micros(AS_OF), 36.5, last).passed
 
 
 def test_users_and_events_may_be_empty():
