@@ -41,18 +41,19 @@ def parse_instant(text: str) -> int:
         raise ConfigurationError(
             f"instant '{text}', must be a date or an instant such as 2026-03-01 or 2026-03-01T02:30:00Z"
         ) from error
-    return check_range(to_micros(instant.replace(tzinfo=UTC) if len(text) == len("2026-03-01") else instant))
+    return to_micros_in_range(instant.replace(tzinfo=UTC) if len(text) == len("2026-03-01") else instant)
 
 
-def check_range(micros: int) -> int:
-    """Return an instant that is in [EARLIEST, LATEST).
+def to_micros_in_range(instant: datetime) -> int:
+    """Return an instant in [EARLIEST, LATEST) as microseconds since 1970-01-01 UTC.
 
     Raises:
-        ConfigurationError: If it is not.
+        ConfigurationError: If it is outside of the range, or has no time zone.
     """
+    micros = to_micros(instant)
     if not EARLIEST <= micros < LATEST:
         raise ConfigurationError(
-            f"instant {from_micros(micros).isoformat()}, must be from {from_micros(EARLIEST):%Y-%m-%d} to before "
+            f"instant {instant.isoformat()}, must be from {from_micros(EARLIEST):%Y-%m-%d} to before "
             f"{from_micros(LATEST):%Y-%m-%d}"
         )
     return micros

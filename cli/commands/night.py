@@ -21,7 +21,7 @@ def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
     from jobs.night.validate_tables import VALIDATE_TABLES
-    from recsys.pipeline.rule_count_files import REFUSED_RULE_COUNTS, RULE_COUNTS
+    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     run = night(load_settings(conf), *instants(as_of))
     try:

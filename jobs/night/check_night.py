@@ -19,7 +19,7 @@ from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
-from recsys.pipeline.rule_count_files import RULE_COUNTS
+from recsys.rule_counts import RULE_COUNTS
 from recsys.tables.night import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 

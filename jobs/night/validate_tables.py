@@ -36,7 +36,7 @@ from recsys.pipeline.row_rules import (
     Rule,
     RuleCount,
 )
-from recsys.pipeline.rule_count_files import REFUSED_RULE_COUNTS, RULE_COUNTS
+from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
 from recsys.wording import plural
@@ -44,6 +44,7 @@ from recsys.wording import plural
 _log = logging.getLogger(__name__)
 
 
+_LONGEST_EXAMPLES = 300
 _PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
 _WARNED = (
     *(rule for rule in SALE_COPY_RULES + EVENT_RULES if rule.name in ("sale_id_meant", "user_id_meant")),
@@ -154,10 +155,8 @@ def _warn(counts: list[RuleCount]) -> None:
     """Log what is used as it is, but may spoil what is learnt from it."""
     for count in counts:
         if count.broken and count.rule in _WARNED:
-            _log.warning(
-                f"    {count.table}.{count.rule.name}, {plural(count.broken, 'row')}: {count.rule.meaning}: "
-                + "; ".join(count.examples)
-            )
+            examples = "; ".join(count.examples)[:_LONGEST_EXAMPLES]
+            _log.warning(f"    table {count.table} breaks '{count.rule.name}' ({count.rule.meaning}): {examples}")
 
 
 def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
+from pyspark.sql.window import WindowSpec
 
 from recsys.ids import INVISIBLE
 from recsys.instants import EARLIEST, LATEST
@@ -221,6 +222,7 @@ def _flag_copies(
     return both.withColumn("rule", f.coalesce("earlier_rule", "rule")).drop("earlier_rule", *helpers)
 
 
-def _equals_first(columns: Iterable[str], in_order: Window) -> Column:
-    row = f.to_json(f.struct(*columns))
+def _equals_first(columns: Iterable[str], in_order: WindowSpec) -> Column:
+    in_any_order = {"attributes": f.array_sort(f.map_entries("attributes")).alias("attributes")}
+    row = f.to_json(f.struct(*(in_any_order.get(name, f.col(name)) for name in columns)))
     return row == f.first(row).over(in_order)

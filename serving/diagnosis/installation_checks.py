@@ -16,7 +16,7 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
 from recsys.logs.log_files import finished
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
-from recsys.pipeline.rule_count_files import why_nothing_is_recent
+from recsys.rule_counts import why_nothing_is_recent
 from recsys.rules import load_rules
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, read_manifest

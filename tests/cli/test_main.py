@@ -132,7 +132,7 @@ def test_validate_of_a_refused_source_prints_the_rules_and_fails(run, spark, sho
     shop.write([], events)
     status, out, err = run("validate", "--conf", shop.configuration())
     assert "table sales has 0 rows that can be used" in error_of((status, out, err))
-    assert [line.split()[2:4] for line in out.splitlines() if "kind_known" in line] == [["PASS", "0"]]
+    assert [line.split()[2:4] for line in out.splitlines() if "price_valid" in line] == [["PASS", "0"]]
 
 
 def test_validate_of_a_source_without_a_column_fails_without_rules_of_an_earlier_run(run, spark, shop):

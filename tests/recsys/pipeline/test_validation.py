@@ -200,7 +200,9 @@ def test_window_of_a_sale_that_opens_several_times(rules_of_sales, windows, used
 
 
 def test_equal_rows_of_a_sale_are_copies_and_others_of_the_same_window_are_a_contradiction(rules_of_sales, frame):
-    rows = [sale("s1", title="A"), sale("s1", title="B"), sale("s1", title="A"), sale(" s1\n", title="A")]
+    ab, ba = {"a": "1", "b": "2"}, {"b": "2", "a": "1"}
+    rows = [sale("s1", title=title, attributes=ab) for title in "ABA"]
+    rows.append(sale(" s1\n", title="A", attributes=ba))
     flagged = validation.flag_sales(frame("sales", rows), to_micros(AS_OF))
     assert Counter((row["title"], row["rule"]) for row in flagged.collect()) == {
         ("A", None): 1,
