@@ -8,6 +8,14 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = (datetime(1990, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+LATEST = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""The range of all instants of the product, [EARLIEST, LATEST); only a sale's closing may be LATEST: it never closes.
+
+Every later stage can hold them: nanoseconds in int64 (pandas, and pyarrow where it reads Spark's INT96) end in 1677 and
+2262, Python's datetime in 1 and 9999, Spark's Parquet changes its calendar in 1582. An instant before 1990 is one that
+was read in a wrong unit, or the zero of a clock.
+"""
 
 
 def to_micros(instant: datetime) -> int:
@@ -25,7 +33,7 @@ def parse_instant(text: str) -> int:
     """Return an instant such as 2026-03-01T02:30:00Z, or a date's midnight UTC, as microseconds since 1970-01-01 UTC.
 
     Raises:
-        ConfigurationError: If the text is neither, or the instant has no time zone.
+        ConfigurationError: If the text is neither, the instant has no time zone, or it is outside [EARLIEST, LATEST).
     """
     try:
         instant = datetime.fromisoformat(text)
@@ -33,7 +41,22 @@ def parse_instant(text: str) -> int:
         raise ConfigurationError(
             f"instant '{text}', must be a date or an instant such as 2026-03-01 or 2026-03-01T02:30:00Z"
         ) from error
-    return to_micros(instant.replace(tzinfo=UTC) if len(text) == len("2026-03-01") else instant)
+    return to_micros_in_range(instant.replace(tzinfo=UTC) if len(text) == len("2026-03-01") else instant)
+
+
+def to_micros_in_range(instant: datetime) -> int:
+    """Return an instant in [EARLIEST, LATEST) as microseconds since 1970-01-01 UTC.
+
+    Raises:
+        ConfigurationError: If it is outside of the range, or has no time zone.
+    """
+    micros = to_micros(instant)
+    if not EARLIEST <= micros < LATEST:
+        raise ConfigurationError(
+            f"instant {instant.isoformat()}, must be from {from_micros(EARLIEST):%Y-%m-%d} to before "
+            f"{from_micros(LATEST):%Y-%m-%d}"
+        )
+    return micros
 
 
 def from_micros(micros: int) -> datetime:

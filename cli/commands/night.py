@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables and print every rule with PASS or FAIL; rows that break a rule are set aside."""
+    """Check the source tables and print every rule: PASS, NOTE for rows without harm, FAIL for broken rows."""
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
-    from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
+    from jobs.night.validate_tables import VALIDATE_TABLES
+    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     run = night(load_settings(conf), *instants(as_of))
     try:

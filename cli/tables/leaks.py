@@ -8,7 +8,10 @@ from recsys.wording import plural
 
 
 def print_leaks(result: Mapping[str, Any], console: TextConsole) -> None:
-    """Print one row per feature: values compared, values that differ in each world, and the largest difference."""
+    """Print one row per feature: values compared, values that differ in each world, and the largest difference.
+
+    Then examples of differences, and warnings of what no world shows.
+    """
     window, rows = result["window"], result["features"]
     users = ", ".join(f"{instant} ({plural(count, 'user')})" for instant, count in window["users"].items())
     console.print(f"Features as of {users}, recomputed after all later data was changed, deleted or shuffled:")
@@ -26,6 +29,8 @@ def print_leaks(result: Mapping[str, Any], console: TextConsole) -> None:
         f"Values differ if the difference (above 1, the relative one) is more than {window['tolerance']:g}: sums of "
         "float32 depend on their order."
     )
+    for warning in result["warnings"]:
+        console.print(f"Warning: {warning}", style="yellow")
     if window["note"]:
         console.print(f"Note: {window['note']}", style="yellow")
 

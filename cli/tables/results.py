@@ -17,32 +17,43 @@ if TYPE_CHECKING:
     from recsys.images.themes.theme_map import Treatment
 
 _LONGEST_EXAMPLE = 160
+_STYLES = {"PASS": "green", "NOTE": "yellow", "FAIL": "bold red"}
 _VARIETY = {"coverage": ".1%", "gini": ".3f", "novelty": ".2f"}
 """Format of each measure of how much of the shop a policy shows."""
 
 
 def print_rules(rule_counts: Path, console: TextConsole) -> None:
-    """Print every rule with PASS or FAIL, the number of rows that break it, and a few of them."""
+    """Print every rule with PASS, NOTE or FAIL, the number of rows that break it, and a few of them.
+
+    FAIL: rows are broken by themselves, and a source with too many is refused; NOTE: rows break the rule without harm.
+    """
     counts = json.loads(rule_counts.read_text())
     table = TextTable("table", "rule", "result", "rows", "broken", "action")
     for count in counts:
-        verdict = line(("PASS", "green") if passed(count) else ("FAIL", "bold red"))
         rule = count["rule"]
+        verdict = result_of_rule(count)
         table.add_row(
-            count["table"], rule["name"], verdict, f"{count['rows']:,}", f"{count['broken']:,}", rule["action"]
+            count["table"],
+            rule["name"],
+            line((verdict, _STYLES[verdict])),
+            f"{count['rows']:,}",
+            f"{count['broken']:,}",
+            rule["action"],
         )
     console.print(table)
     for count in counts:
-        if not passed(count):
+        if result_of_rule(count) != "PASS":
             rule = (f"{count['table']}.{count['rule']['name']}", "bold")
             console.print("", line(rule, f": {count['rule']['meaning']}; broken by:"))
             for example in count["examples"]:
                 console.print(f"  {example[:_LONGEST_EXAMPLE]}{'…' if len(example) > _LONGEST_EXAMPLE else ''}")
 
 
-def passed(count: dict[str, Any]) -> bool:
-    """Return whether no row breaks the rule; an event that is not known yet breaks none."""
-    return count["broken"] == 0 or count["rule"]["action"] == "not yet"
+def result_of_rule(count: Mapping[str, Any]) -> str:
+    """Return PASS, NOTE or FAIL; an event that is not known yet breaks no rule."""
+    if count["broken"] == 0 or count["rule"]["action"] == "not yet":
+        return "PASS"
+    return "FAIL" if count["rule"]["action"] == "set aside" else "NOTE"
 
 
 def print_backtest(result: dict[str, Any], console: TextConsole) -> None:

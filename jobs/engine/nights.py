@@ -10,7 +10,7 @@ from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings, load_settings
 from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
-from recsys.instants import DAY, compact, parse_instant, to_micros
+from recsys.instants import DAY, compact, parse_instant, to_micros_in_range
 
 PLAN = "plan.json"
 """File in a night's folder that records whether the night trains; written by its first step."""
@@ -56,10 +56,10 @@ def instant_of(settings: Settings, as_of: int | None = None, today: int | None =
     """Return the instant of a night; see `night`.
 
     Raises:
-        ConfigurationError: If there is no instant: neither configured nor given as an argument.
+        ConfigurationError: If there is no instant, neither configured nor given as an argument, or it is out of range.
     """
     if as_of is None:
-        as_of = to_micros(settings.as_of) if settings.as_of else today
+        as_of = to_micros_in_range(settings.as_of) if settings.as_of else today
     if as_of is None:
         raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
     return as_of

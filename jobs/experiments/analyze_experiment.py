@@ -27,6 +27,7 @@ from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import outcomes, sources, validation
 from recsys.pipeline.experiment_health import health
 from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
+from recsys.pipeline.row_rules import EVENT_RULES
 from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.night import EVENTS, SALES
@@ -83,9 +84,9 @@ def read_events(spark: SparkSession, settings: Settings, experiment: Experiment,
     """Select the shop's valid events like the night does, with the attribution tokens recorded by the service."""
     raw = sources.read_raw_tables(spark, settings.source, Path(settings.folder))
     sales, events = (sources.select_table(spark, table, settings.source, raw) for table in (SALES, EVENTS))
-    valid_sales = validation.usable(validation.flag_sales(sales), validation.SALE_RULES)
-    flagged = validation.flag_events(events, valid_sales, as_of)
-    valid = validation.usable(flagged, validation.EVENT_RULES).select(*EVENTS.columns)
+    windows = validation.sale_windows(validation.flag_sales(sales, as_of))
+    flagged = validation.flag_events(events, windows, as_of, present=as_of)  # later ones are not known, broken or not
+    valid = validation.usable(flagged, EVENT_RULES).select(*EVENTS.columns)
     return outcomes.events(valid, raw[RECORDED_EVENTS], experiment, as_of)
 
 

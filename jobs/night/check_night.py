@@ -11,7 +11,6 @@ from jobs.night.build_training_set import examples
 from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS
 from jobs.night.train_meta_model import examples_of, read_model
-from jobs.night.validate_tables import RULE_COUNTS
 from recsys.errors import NightCheckError
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import META, MetaModel
@@ -27,6 +26,7 @@ from recsys.pipeline.night_checks import (
     users_by_sale,
 )
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
+from recsys.rule_counts import RULE_COUNTS
 from recsys.tables.night import EVENTS, PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 

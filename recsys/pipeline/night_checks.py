@@ -11,6 +11,7 @@ from pyspark.sql import functions as f
 
 from recsys.config.pipeline import NightCheckSettings
 from recsys.instants import HOUR
+from recsys.logs.records import RECORDED_EVENTS
 from recsys.meta_model import MetaModel
 from recsys.meta_model.training import Examples
 from recsys.pipeline.evaluation import SHOWN
@@ -27,12 +28,12 @@ _FEW_REJECTED = 0.001
 
 
 def rejected_share(counts: Iterable[Mapping[str, Any]]) -> float:
-    """Return the share of the rows of all source tables that were set aside.
+    """Return the share of the rows of all source tables that were set aside because they are broken by themselves.
 
     Args:
-        counts: The content of `rule_counts.json`.
+        counts: The content of `rule_counts.json`; recorded events are rows of table events too.
     """
-    counts = list(counts)
+    counts = [count for count in counts if count["table"] != RECORDED_EVENTS]
     rows = {count["table"]: count["rows"] for count in counts}
     aside = sum(count["broken"] for count in counts if count["rule"]["action"] == "set aside")
     return aside / max(sum(rows.values()), 1)

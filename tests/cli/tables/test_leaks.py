@@ -21,6 +21,7 @@ RESULT = {
             "example": EXAMPLE,
         },
     ],
+    "warnings": ["closes_at is [the last] event"],
 }
 
 
@@ -35,6 +36,10 @@ def test_row_of_a_feature_has_its_values_those_that_differ_in_each_world_and_the
     assert "feature values differ: changed differ: deleted largest difference" in lines
     assert "popularity 9,000 0 0 2e-07" in lines
     assert "own_visits 9,000 0 1,234 1.5" in lines
+
+
+def test_warnings_are_printed_as_they_are(lines):
+    assert "Warning: closes_at is [the last] event" in lines
 
 
 def test_instants_tolerance_and_note_are_printed(lines):

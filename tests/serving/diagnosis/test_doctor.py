@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -287,6 +288,29 @@ def test_snapshot_must_cover_the_present(shop, make_sale, hours, expected):
     shop.clock.set(hours)
     assert installation_checks.snapshot(settings_of(shop), shop.clock()).status == expected
     assert installation_checks.snapshot(settings_of(shop, clock="replay"), shop.clock()).status == "OK"
+
+
+def test_snapshot_of_the_past_fails_with_the_keys_that_replay_it(shop, make_sale):
+    shop.publish([make_sale("a")], {})
+    shop.clock.set(36 + 100_563)
+    found = installation_checks.snapshot(settings_of(shop), shop.clock())
+    assert found.found.endswith("intact; 100,599 h old, its horizon ended 100,563 h ago")
+    assert "'as_of: 2026-03-01T00:00:00Z' and 'serving.clock: replay' for data of the past" in found.advice
+
+
+@pytest.mark.parametrize("rule", ["sale_open", "events_recent"])
+def test_night_that_found_data_of_the_past_is_what_doctor_tells(shop, rule):
+    folder = Path(settings_of(shop).folder) / "nights/20261129T000000Z"
+    folder.mkdir(parents=True)
+    counts = [
+        {"rule": {"name": "price_valid"}, "broken": 3, "examples": ["{}"]},
+        {"rule": {"name": rule}, "broken": 9, "examples": ["the last event is of 2011-12-09: set 'as_of: …'"]},
+    ]
+    (folder / "refused_rule_counts.json").write_text(json.dumps(counts))
+    assert installation_checks.snapshot(settings_of(shop), 0).advice == counts[1]["examples"][0]
+    counts[1]["broken"] = 0
+    (folder / "refused_rule_counts.json").write_text(json.dumps(counts))
+    assert installation_checks.snapshot(settings_of(shop), 0).advice == "publish one with 'recsys nightly'"
 
 
 def test_snapshot_with_a_flipped_bit_fails(shop, make_sale):
