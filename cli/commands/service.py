@@ -171,7 +171,7 @@ def _print_doubts(sale: str, withdrawn: Any, command: str) -> None:
         )
     if serving := withdrawn.unacknowledged_processes:
         raise RecsysError(
-            f"sale {sale!r} may still be on pages of {', '.join(serving)}: serving, and the change is not acknowledged; "
+            f"sale {sale!r} may still be on pages of {', '.join(serving)}, which serve and have not acknowledged it: "
             f"repeat 'recsys sales {command}' until none is named, or stop these processes"
         )
 

@@ -52,7 +52,7 @@ class FolderStore:
         """The number of changes as of which the file was read; -1 before the first time."""
         self._stat: object = None
         self._known_at = -math.inf
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
 
     def current(self) -> str | None:
         """Return the name of the snapshot to serve; None before the first one is published."""
@@ -77,12 +77,14 @@ class FolderStore:
     def poll(self) -> None:
         """Read the file of withdrawn sales if it has changed, and write back what it has lost."""
         began = time.monotonic()
-        if self._version < 0 or self._file_state() != self._stat:
+        with self._reading:
             version = self._changes.value()
-            is_announced = version != self._version
-            self._read(version)
-            if not is_announced:  # changed by a person, or by a process that was killed before it could announce it
-                self._changes.increase()
+            if version != self._version:
+                self._read(version)
+            elif self._file_state() != self._stat:  # by a person, or by a process that was killed before it said so
+                self._read(version)
+                if self._changes.increase() == version + 1:  # otherwise there is another change to be read
+                    self._version = version + 1
         self._known_at = began
         self._known.check_readable(str(self._file))
 
@@ -126,7 +128,7 @@ class FolderStore:
     def _decide(self, new: WithdrawnSale) -> Change:
         """Write a decision, and announce it to the other processes; also again, for it may not have been announced."""
         sale_id = new.sale_id
-        with self._held():
+        with self._reading, self._held():
             stored = self._stored()
             known = joined(self._known.decisions, stored.decisions)
             if sale_id in stored.unreadable and not new.closed:
@@ -136,8 +138,7 @@ class FolderStore:
                 stored.unreadable.pop(sale_id, None)
             if known != stored.decisions:
                 self._write(known, stored.unreadable)
-        self._changes.increase()
-        self._read(self._changes.value())
+        self._read(self._changes.increase())
         return Change(decision)
 
     def _read(self, version: int) -> None:

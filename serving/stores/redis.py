@@ -111,7 +111,7 @@ class RedisStore:
         self._renew = self._server.register_script(_RENEW)
         self._renewed_keys = [self._key("leases"), self._key("withdrawn:version")]
         self._down_until, self._why = 0.0, ""
-        self._process = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.process = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._known = KnownSales()
         self._known_at = -math.inf
         self._applied = b""
@@ -202,7 +202,7 @@ class RedisStore:
         """End the lease, and close the connections."""
         if self._known_at > -math.inf:
             with suppress(redis.RedisError):
-                self._renew(self._renewed_keys, [self._process, _ENDED, 0])
+                self._renew(self._renewed_keys, [self.process, _ENDED, 0])
         self._server.close()
 
     def user(self, key: str) -> bytes | None:
@@ -249,7 +249,7 @@ class RedisStore:
     def _renew_lease(self) -> bytes:
         """Acknowledge what is applied, note the leases of all processes, and return the version in Redis."""
         milliseconds = int(1000 * (self._settings.vouch_seconds + _SPARE_SECONDS))
-        version, now, rows = self._renew(self._renewed_keys, [self._process, self._applied, milliseconds])
+        version, now, rows = self._renew(self._renewed_keys, [self.process, self._applied, milliseconds])
         self._note_leases(now, dict(zip(rows[::2], rows[1::2], strict=True)))
         return version
 
@@ -349,7 +349,7 @@ class RedisStore:
                     leases[_text(name)] = _Lease(version, at + left)
                 else:
                     self._server.hdel(self._key("leases"), name)
-            leases.pop(self._process, None)
+            leases.pop(self.process, None)
             self._leases = leases
 
     def _open_copy(self, name: str, folder: Path) -> Snapshot:

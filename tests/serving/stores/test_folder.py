@@ -92,7 +92,9 @@ def test_closed_sales_are_written_back_to_a_file_that_was_removed(store, shop, r
     other = reopened()
     other.poll()
     (shop.root.parent / "serving" / "withdrawn.json").unlink()
-    with pytest.raises(StoreError, match=r"withdrawn\.json is gone, and 1 changes were made to it: closed sales would open"):
+    with pytest.raises(
+        StoreError, match=r"withdrawn\.json is gone, and 1 changes were made to it: closed sales would open"
+    ):
         reopened().poll()  # it cannot know
     other.poll()
     started = reopened()
