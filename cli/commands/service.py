@@ -1,6 +1,7 @@
 """`recsys serve | top | snapshots | sales | rules | exposures | doctor`: the commands about the service."""
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
 from recsys.console import progress_bar
-from recsys.errors import ConfigurationError
+from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import parse_instant
 from recsys.wording import plural
 
@@ -120,6 +121,7 @@ def push_if_shared(settings: Settings) -> None:
 def close(
     sale: Annotated[str, typer.Argument(help="The sale. Closing is final.")],
     comment: Annotated[str, typer.Option(help="Reason, shown in the list.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Close it without asking: this cannot be undone.")] = False,
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
@@ -128,8 +130,59 @@ def close(
     """Close a sale for good, before its closing time."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, authority, plain_token, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
+    if not yes:
+        _confirm_closing(
+            sale, _admin(target, token, authority, plain_token, "LookUpSale", pb.LookUpSaleRequest(sale_id=sale))
+        )
+    request = pb.CloseSaleRequest(sale_id=sale, comment=comment)
+    closed = _admin(target, token, authority, plain_token, "CloseSale", request)
     console.print(f"Sale {sale} is closed: no page shows it from now on.")
+    _print_doubts(sale, closed, "close")
+
+
+def _confirm_closing(sale: str, lookup: Any) -> None:
+    """Ask on a terminal whether to close a sale; elsewhere the option --yes says so.
+
+    Raises:
+        ConfigurationError: If it is not confirmed.
+    """
+    what = _about(sale, lookup) or f"sale {sale!r} is {lookup.title!r}"
+    final = "closing is final, the sale can never be shown again"
+    if not (sys.stdin.isatty() and console.is_terminal):
+        raise ConfigurationError(f"{what}; {final}: check the id, then repeat the command with --yes")
+    console.print(f"{what[0].upper()}{what[1:]}; {final}.")
+    if not typer.confirm("Close it?"):
+        raise ConfigurationError(f"sale {sale!r} was not closed, as it was not confirmed")
+
+
+def _about(sale: str, lookup: Any) -> str:
+    """Return what is odd about a sale's id; empty for one that the snapshot in force has."""
+    if lookup.in_snapshot:
+        return ""
+    if not lookup.snapshot:
+        return f"the service has no snapshot in which to look for sale {sale!r}"
+    nearest = f"; the nearest id is {lookup.nearest_sale_id!r}" if lookup.nearest_sale_id else ""
+    return f"snapshot {lookup.snapshot} has no sale {sale!r}{nearest}"
+
+
+def _print_doubts(sale: str, withdrawn: Any, command: str) -> None:
+    """Print what a user must know before they rely on a sale being off all pages; exit with 1 if it may not be.
+
+    Raises:
+        RecsysError: If processes that serve have not acknowledged it.
+    """
+    if about := _about(sale, withdrawn.lookup):
+        console.print(f"Note: {about}. Only later snapshots may have it.")
+    if stopped := withdrawn.stopped_processes:
+        console.print(
+            f"Note: {', '.join(stopped)} stopped or cannot reach the store, and may not know of it. Health checks say "
+            "NOT_SERVING: make sure that no request is sent there."
+        )
+    if serving := withdrawn.unacknowledged_processes:
+        raise RecsysError(
+            f"sale {sale!r} may still be on pages of {', '.join(serving)}, which serve and have not acknowledged it: "
+            f"repeat 'recsys sales {command}' until none is named, or stop these processes"
+        )
 
 
 @sales.command()
@@ -150,8 +203,9 @@ def hide(
     request = pb.HideSaleRequest(sale_id=sale, comment=comment)
     if until:
         request.until_time.FromMicroseconds(parse_instant(until))
-    _admin(target, token, authority, plain_token, "HideSale", request)
+    hidden = _admin(target, token, authority, plain_token, "HideSale", request)
     console.print(f"Sale {sale} is hidden. Next: recsys sales show {quote(sale)}")
+    _print_doubts(sale, hidden, "hide")
 
 
 @sales.command()

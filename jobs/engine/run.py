@@ -149,8 +149,8 @@ class Run:
         finally:
             del self._in_progress[step.name]
         _log.info(f"  {step.name:<20} {time.monotonic() - start:7.1f} s  {summary}")
-        for line in self._left_out:
-            _log.warning(f"    without {line}")
+        for each in self._left_out:
+            _log.warning(f"    without {each}")
 
     def _fingerprint_now(self, step: Step) -> str:
         """Return the fingerprint that the step would have if it were run now, with the recorded fingerprints of its

@@ -176,28 +176,51 @@ def read_manifest(path: Path, with_users: bool = True) -> Manifest:
     """
     manifest_file = path / MANIFEST
     try:
-        values = json.loads(manifest_file.read_bytes())
-        checksum = dict.pop(values, "sha256", None)
+        content = manifest_file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise SnapshotError(f"{manifest_file} is missing, a snapshot must have one: {_ADVICE}") from None
-    except (ValueError, TypeError) as error:
-        raise SnapshotError(f"{manifest_file} must be a JSON object ({error}): {_ADVICE}") from None
     except OSError as error:
         raise SnapshotError(
             f"{manifest_file} cannot be read ({error.strerror}): check the disk, or {_ADVICE}"
         ) from None
-    if values.get("format") != FORMAT:
-        raise SnapshotError(f"{manifest_file}: format == {values.get('format')!r}, must be {FORMAT}: {_ADVICE}")
-    if checksum != _manifest_checksum(values):
-        raise SnapshotError(f"{manifest_file}: sha256 == {checksum!r}, must be that of its content: {_ADVICE}")
-    try:
-        manifest = Manifest.model_validate(values)
-    except ValidationError as error:
-        raise SnapshotError(f"{manifest_file} breaks its format ({error}): {_ADVICE}") from None
+    manifest = parse_manifest(content, str(manifest_file))
     for name, entry in manifest.files.items():
         if with_users or not is_of_users(name):
             _check_size(path / name, entry)
     return manifest
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Return a manifest whose checksum, format and file names were checked: the names stay within the snapshot.
+
+    Args:
+        content: The content of the file.
+        where: Where it is from, for messages.
+
+    Raises:
+        SnapshotError: If it is damaged, of another format, or lists a file outside the snapshot's folder.
+    """
+    try:
+        values = json.loads(content)
+        checksum = dict.pop(values, "sha256", None)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SnapshotError(f"{where} must be a JSON object ({error}): {_ADVICE}") from None
+    if values.get("format") != FORMAT:
+        raise SnapshotError(f"{where}: format == {values.get('format')!r}, must be {FORMAT}: {_ADVICE}")
+    if checksum != _manifest_checksum(values):
+        raise SnapshotError(f"{where}: sha256 == {checksum!r}, must be that of its content: {_ADVICE}")
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValidationError as error:
+        raise SnapshotError(f"{where} breaks its format ({error}): {_ADVICE}") from None
+    if outside := [name for name in manifest.files if not _is_within(name)]:
+        raise SnapshotError(f"{where}: files == {outside}, must be files below the snapshot's folder: {_ADVICE}")
+    return manifest
+
+
+def _is_within(name: str) -> bool:
+    """Return whether a name is that of a file below the folder that it is joined to."""
+    return name != MANIFEST and "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def describe(file: Path) -> FileEntry:
