@@ -1,6 +1,7 @@
 """The trailing metadata of an error: its class for our own client, and `google.rpc.Status` for any other."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -22,12 +23,16 @@ def trailers(error: RecsysError) -> tuple[tuple[str, str | bytes], ...]:
     `ErrorInfo` names the class of the error, `BadRequest` the field that breaks a rule, and `RetryInfo` the time after
     which to retry, for errors that may end by themselves.
     """
-    base = listed_base(error)
-    status = Status(code=STATUS_CODES[base].value[0], message=str(error))
+    return _trailers(listed_base(error), str(error))
+
+
+@lru_cache(maxsize=64)  # a caller that is refused again and again costs less
+def _trailers(base: type[RecsysError], message: str) -> tuple[tuple[str, str | bytes], ...]:
+    status = Status(code=STATUS_CODES[base].value[0], message=message)
     details: list[Any] = [ErrorInfo(reason=_reason(base.__name__), domain=_DOMAIN)]
-    field = _FIELD.match(str(error))
+    field = _FIELD.match(message)
     if base is ConfigurationError and field is not None:
-        violation = BadRequest.FieldViolation(field=field.group(), description=str(error))
+        violation = BadRequest.FieldViolation(field=field.group(), description=message)
         details.append(BadRequest(field_violations=[violation]))
     if base in RETRY_SECONDS:
         delay = Duration()

@@ -102,6 +102,7 @@ class MethodGuard:
             most: Maximum number of open streams; each holds a thread, and the oldest gives way.
         """
         streams = self._waiting.like(most)
+        threads = futures.ThreadPoolExecutor(most + 1, "reflection")
 
         def reflect(caller: Caller | None, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             try:
@@ -119,10 +120,10 @@ class MethodGuard:
                 caller = self._access.caller_by_token(metadata)
             except RecsysError as error:
                 return self._refusal("ServerReflectionInfo", error)
+            behaviour = partial(reflect, caller)
+            behaviour.experimental_thread_pool = threads  # type: ignore[attr-defined]
             request, response = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
-            return grpc.stream_stream_rpc_method_handler(
-                partial(reflect, caller), request.FromString, response.SerializeToString
-            )
+            return grpc.stream_stream_rpc_method_handler(behaviour, request.FromString, response.SerializeToString)
 
         return Methods({f"/{name}/ServerReflectionInfo": begin for name in REFLECTION_SERVICES})
 

@@ -1,6 +1,7 @@
 """The standard health service, open to everyone: probes present no token, so what they may hold is bounded."""
 
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ from grpc_health.v1 import health, health_pb2
 from serving.api.guard import Methods
 from serving.api.waiting import WaitingRequests
 
+HALF_CHECKS = 64
+"""Requests whose body has not come yet; the oldest gives way."""
 MAX_WATCHERS = 100
 """Open streams of `Watch`; the oldest gives way."""
 
@@ -26,14 +29,16 @@ class HealthChecks(health.HealthServicer):
             super().set(service, status)
 
 
-def health_methods(checks: HealthChecks, waiting: WaitingRequests) -> grpc.GenericRpcHandler:
+def health_methods(checks: HealthChecks, others: WaitingRequests) -> grpc.GenericRpcHandler:
     """Return a handler of the health service.
 
     Args:
         checks: The states.
-        waiting: The health checks whose body has not come yet.
+        others: The other requests that wait for their body, which are cancelled together with these.
     """
-    watchers = waiting.like(MAX_WATCHERS, seconds=float("inf"))
+    waiting = others.like(HALF_CHECKS)
+    watchers = others.like(MAX_WATCHERS, seconds=float("inf"))
+    threads = futures.ThreadPoolExecutor(HALF_CHECKS + 1, "health")  # none that makes pages is held
 
     def check(requests: Iterator[Any], context: grpc.ServicerContext) -> health_pb2.HealthCheckResponse:
         return checks.Check(_request(requests, context), context)
@@ -50,6 +55,7 @@ def health_methods(checks: HealthChecks, waiting: WaitingRequests) -> grpc.Gener
         return waiting.body(requests, context) or health_pb2.HealthCheckRequest()
 
     watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # holds no thread
+    watch.experimental_thread_pool = check.experimental_thread_pool = threads  # type: ignore[attr-defined]
     parse, write = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
     methods = {
         "Check": grpc.stream_unary_rpc_method_handler(check, parse, write),

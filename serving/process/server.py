@@ -49,7 +49,6 @@ FRESH = f"{SERVICE}/fresh"
 """The health check that is SERVING while there is no problem: the newest snapshot is served and covers the present."""
 STORE = "store"
 _WARM_UP_PAGES = 50
-_HALF_HEALTH_CHECKS = 64
 _REFLECTION_STREAMS = 8
 _HANDSHAKE_SECONDS = 10
 _KEEPALIVE_SECONDS = 60
@@ -206,8 +205,7 @@ class _Process:
         settings, limits = self.settings, self.settings.limits
         most = limits.max_concurrent
         waiting = WaitingRequests(most, limits.body_seconds)
-        health_waiting = waiting.like(_HALF_HEALTH_CHECKS)
-        pool = AnswerThreads(threads, 2 * most + _HALF_HEALTH_CHECKS)
+        pool = AnswerThreads(threads, 2 * most)
         self.pools.append(pool)
         self.waiting.append(waiting)
         guard = MethodGuard(
@@ -216,11 +214,11 @@ class _Process:
             settings.log,
             self.tracer,
             waiting,
-            lambda: pool.in_progress - len(health_waiting),
+            lambda: pool.in_progress,
             most,
             is_admin=service is _ADMIN,
         )
-        handlers = [guard.handler(service, servicer), health_methods(self.checks, health_waiting)]
+        handlers = [guard.handler(service, servicer), health_methods(self.checks, waiting)]
         if settings.reflection:
             names = (service.full_name, health.SERVICE_NAME, *REFLECTION_SERVICES)
             handlers.append(guard.reflection(ReflectionServicer(names), _REFLECTION_STREAMS))

@@ -70,7 +70,8 @@ class AnswerThreads(futures.Executor):
         self._ended = threading.Event()
         for _ in range(count):
             self._add()
-        threading.Thread(target=self._relieve_until_the_end, name="relief-of-answers", daemon=True).start()
+        self._relief = threading.Thread(target=self._relieve_until_the_end, name="relief-of-answers", daemon=True)
+        self._relief.start()
 
     @property
     def in_progress(self) -> int:
@@ -83,7 +84,14 @@ class AnswerThreads(futures.Executor):
         self._tasks.put(task)
         return task
 
-    def relieve(self) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """End the threads once all queued tasks are done."""
+        self._ended.set()
+        self._relief.join()  # no thread is added from here on
+        for _ in range(self._alive):
+            self._tasks.put(None)
+
+    def _relieve(self) -> None:
         """Replace the blocked threads by others, with some in reserve."""
         since = time.monotonic() - _BLOCKED_SECONDS
         blocked = sum(begun < since for begun in self._running.copy().values())
@@ -95,16 +103,13 @@ class AnswerThreads(futures.Executor):
         self._wanted = min(wanted, self._most)
         for _ in range(self._wanted - self._alive):
             self._add()
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """End the threads once all queued tasks are done."""
-        self._ended.set()
-        for _ in range(self._alive):
-            self._tasks.put(None)
+        if self._tasks.empty():
+            for _ in range(self._alive - self._wanted):
+                self._tasks.put(_Task(int))  # wakes a spare thread, which then ends
 
     def _relieve_until_the_end(self) -> None:
         while not self._ended.wait(_BLOCKED_SECONDS):
-            self.relieve()
+            self._relieve()
 
     def _add(self) -> None:
         with self._lock:

@@ -52,4 +52,5 @@ class RankingFailures:
         self._logged_at[origin] = now
         # Stack frames and type only: the message of an unexpected error may contain a user's id.
         trace = "".join(frames.format())
-        _log.error("page %s shows popular sales: ranking failed with %s\n%s", request_id, type(failure).__name__, trace)
+        name = type(failure).__name__
+        _log.error("page %s shows popular sales: ranking failed with %s", request_id, name, extra={"stack": trace})

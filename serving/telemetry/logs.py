@@ -1,6 +1,7 @@
 """The service's log: text for people, or one JSON object per line for machines."""
 
 import logging
+import re
 import time
 from typing import Any
 
@@ -8,7 +9,22 @@ import orjson
 
 from recsys.config.serving import LogSettings
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, and those that break lines or turn the direction of writing."""
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as one line; the lines of a stack trace follow, indented.
+
+    Control characters are escaped: a value from outside cannot begin a line, nor command a terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text."""
+        time_, message = self.formatTime(record, "%Y-%m-%d %H:%M:%S"), record.getMessage()
+        line = f"{time_},{int(record.msecs):03d} {record.levelname} {record.process} {message}"
+        return "\n  ".join(map(_escape, [line, *_stack(self, record).splitlines()]))
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,18 +40,25 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **{key: value for key, value in record.__dict__.items() if key not in _STANDARD},
         }
-        if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
+        if stack := _stack(self, record):
+            line["stack"] = stack
         return orjson.dumps(line, default=str).decode()
 
 
 def configure(settings: LogSettings) -> None:
     """Configure this process to log to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter()
-        if settings.format == "json"
-        else logging.Formatter("%(asctime)s %(levelname)s %(process)d %(message)s")
-    )
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _stack(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """Return the stack trace of a record, which is its `stack` where the error's message must not be logged."""
+    if record.exc_info:
+        return formatter.formatException(record.exc_info)
+    return str(getattr(record, "stack", ""))
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
