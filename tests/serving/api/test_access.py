@@ -106,6 +106,17 @@ def test_certificate_identifies_a_caller_without_a_token():
         admitted(by_certificate, shows("wrong", certificate="web.shop"))
 
 
+def test_request_that_costs_more_than_a_second_is_admitted_and_then_waited_for():
+    clock = Seconds()
+    limited = Access(ServingSettings(access=CALLERS, limits={"max_per_second": 10}), clock)
+    shop = admitted(limited, shows(WEBSITE))
+    limited.charge(shop, 500)  # 10 were left: 490 are missing
+    for after, expected in [(48.9, False), (0.3, True)]:
+        clock.now += after
+        assert is_admitted(limited, WEBSITE) == expected
+    assert is_admitted(limited, ADMIN)
+
+
 class Seconds:
     """A clock that a test moves."""
 
