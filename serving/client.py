@@ -8,6 +8,8 @@ client.record([visit("u-01879", page.sales[0].sale_id, page.request_id)])
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -213,8 +215,16 @@ def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.C
     options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), own_connection, quick_reconnect]
     options += proxy_options(target)
     if credentials is None:
-        return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, credentials, options)
+        return grpc.insecure_channel(_in_brackets(target), options)
+    return grpc.secure_channel(_in_brackets(target), credentials, options)
+
+
+def _in_brackets(target: str) -> str:
+    """Return `[::1]:50051` for `::1:50051`, and other targets unchanged."""
+    host, _, port = target.rpartition(":")
+    with suppress(ValueError):
+        return f"[{IPv6Address(host)}]:{port}"
+    return target
 
 
 def _clamp_to_int32(n: int) -> int:

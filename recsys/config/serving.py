@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.settings import StepSettings
 
@@ -100,11 +100,20 @@ class LimitSettings(StepSettings):
 
     max_concurrent: int = Field(256, ge=1)
     """Maximum number of concurrent requests per process, running or waiting; others are refused with
-    RESOURCE_EXHAUSTED."""
+    RESOURCE_EXHAUSTED. As many more may wait for their body; of more, the one that has waited longest is cancelled."""
+
+    max_streams: int = Field(100, ge=1)
+    """Maximum number of concurrent requests per connection; a client lets further ones wait."""
+
+    body_seconds: float = Field(5.0, gt=0)
+    """Time within which the body of a request must follow its headers, in seconds; otherwise it is cancelled."""
+
+    max_reply_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """Maximum size of the reply to a batch, in bytes; 4 MiB by default, which is what gRPC clients accept."""
 
     max_per_second: float | None = Field(None, gt=0)
-    """Maximum rate of requests per caller and process, in requests per second; others are refused with
-    RESOURCE_EXHAUSTED. No limit by default."""
+    """Maximum rate per caller and process, in pages per second: a batch counts once per user, and a page with reasons
+    of its sales ten times. Requests above it are refused with RESOURCE_EXHAUSTED. No limit by default."""
 
 
 class TlsSettings(StepSettings):
@@ -181,7 +190,7 @@ class ServingSettings(StepSettings):
     """Settings of the gRPC service."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all addresses: then set `tls` and `access`."""
+    """Address to listen on, IPv4 or IPv6 (`::1`); 0.0.0.0 or `::` for all addresses: then set `tls` and `access`."""
 
     port: int = Field(50051, ge=0, le=65535)
     """Port to listen on; 0 for any free port."""
@@ -229,6 +238,9 @@ class ServingSettings(StepSettings):
     """Minimum time before a request's deadline, in milliseconds; with less left, the request is answered without its
     session and without Redis."""
 
+    reflection: bool = False
+    """Whether the methods can be listed by gRPC reflection, for `grpcurl` and the like."""
+
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
     exposures: ExposureSettings = ExposureSettings()
@@ -242,8 +254,18 @@ class ServingSettings(StepSettings):
 
     log: LogSettings = LogSettings()
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
     @model_validator(mode="after")
     def _workers_can_share_ports(self) -> "ServingSettings":
         if self.workers > 1 and 0 in (self.port, self.admin_port, self.metrics_port):
             raise ValueError("port 0 is any free one, which several workers cannot share: name the ports, or 1 worker")
         return self
+
+
+def host_and_port(host: str, port: int | None) -> str:
+    """Return an address as clients and URLs write it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

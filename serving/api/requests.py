@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from recommendations.v1 import recommendations_pb2 as pb
 
@@ -14,6 +15,7 @@ from serving.answers.pages import HOME, PageRequest, Visit
 
 DEFAULT_N = 10
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_EXPLAINED_COST = 10.0
 _AHEAD = 60 * SECOND
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
@@ -66,6 +68,12 @@ def check_count(name: str, count: int, most: int) -> None:
     """Check that a list has 1 to `most` entries."""
     if not 1 <= count <= most:
         raise ConfigurationError(f"{name} has {count} entries, must have 1..{most}")
+
+
+def cost_of(request: Any) -> float:
+    """Return the cost of a request in pages without reasons: the unit in which callers are limited."""
+    pages = getattr(request, "requests", None) or [request]
+    return sum(_EXPLAINED_COST if getattr(page, "explain", False) else 1.0 for page in pages)
 
 
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from random import Random
+from contextlib import AbstractContextManager
+from secrets import token_hex
 from time import perf_counter
 
 import grpc
@@ -17,7 +18,9 @@ from serving.answers import wire
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
 from serving.api.requests import check_count, page_request, recorded_events
+from serving.api.turns import Turns
 from serving.clocks import Clock
+from serving.errors import CallerLeftError
 from serving.stores.base import SessionEvent, Store
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record_log import RecordLog
@@ -25,6 +28,7 @@ from serving.telemetry.recorder import Recorder
 from serving.telemetry.troubles import Troubles
 
 SESSIONS = "sessions"
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 class RecommendationsServicer(pb_grpc.RecommendationsServicer):
@@ -39,6 +43,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         events: The durable log of recorded events.
         metrics: The metrics of the process.
         troubles: The current problems of the process.
+        turns: Whose page is made next.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         events: RecordLog[RecordedEvent],
         metrics: Metrics,
         troubles: Troubles,
+        turns: Turns,
     ):
         self._settings = settings
         self._served = served
@@ -60,23 +66,32 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._events = events
         self._metrics = metrics
         self._troubles = troubles
+        self._turns = turns
         self._store_is_remote = settings.store.kind != "folder"
-        self._random = Random()  # created after the fork: each process draws other numbers
         self._session_span = int(settings.session.minutes * 60 * SECOND)
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page as bytes."""
-        return self._answer_page(request, context)
+        return self._answer_page(request, context, self._turns.page)
 
     def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return many pages as bytes."""
-        check_count("requests", len(request.requests), self._settings.limits.max_batch)
-        pages = []
-        for number, each in enumerate(request.requests):
-            try:
-                pages.append(self._answer_page(each, context))
-            except ConfigurationError as error:
-                raise ConfigurationError(f"requests[{number}].{error}") from None
+        limits, pages, size = self._settings.limits, [], 0
+        check_count("requests", len(request.requests), limits.max_batch)
+        with self._turns.batch(context.is_active):
+            for number, each in enumerate(request.requests):
+                if not context.is_active():
+                    raise CallerLeftError(f"{number} of {len(request.requests)} pages were made")
+                try:
+                    pages.append(self._answer_page(each, context, self._turns.page_of_batch))
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"requests[{number}].{error}") from None
+                size += len(pages[-1])
+                if size > limits.max_reply_bytes:
+                    raise ConfigurationError(
+                        f"requests has {len(request.requests)} entries, must have at most {number}: their pages would "
+                        f"exceed {limits.max_reply_bytes} bytes ('serving.limits.max_reply_bytes')"
+                    )
         return wire.batch(pages)
 
     def RecordEvents(  # noqa: N802
@@ -97,10 +112,10 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._troubles.note(SESSIONS, str(error))
         return pb.RecordEventsResponse(recorded=len(events))
 
-    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
+    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext, turn: Turn) -> bytes:
         started = perf_counter()
         request = page_request(message, self._settings.default_policy, self._settings.limits)
-        request_id = message.request_id = message.request_id or self._new_request_id()
+        request_id = message.request_id = message.request_id or token_hex(12)
         top_sales = self._served()
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
@@ -109,11 +124,12 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         if request.user_id and not request.session and not is_urgent:
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
         is_urgent = is_urgent or (bool(request.session or request.explain) and self._is_urgent(context))
-        answer = top_sales.answer(request, now, request_id, is_urgent)
-        while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
-            self._metrics.redone.inc()
-            now = sent
+        with turn():
             answer = top_sales.answer(request, now, request_id, is_urgent)
+            while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
+                self._metrics.redone.inc()
+                now = sent
+                answer = top_sales.answer(request, now, request_id, is_urgent)
         self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 
@@ -131,6 +147,3 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
     def _is_urgent(self, context: grpc.ServicerContext) -> bool:
         left = context.time_remaining()
         return left is not None and left * 1000 < self._settings.spare_milliseconds
-
-    def _new_request_id(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"

@@ -93,7 +93,10 @@ def _until_unanswered(name: str, target: str, findings: Iterator[Finding]) -> It
 
 
 def _reachable_host(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", *LOOPBACK) else host
+    """Return the address by which this machine reaches a service that listens on a host; IPv6 in brackets."""
+    if host in ("::", "::1"):
+        return "[::1]"
+    return "127.0.0.1" if host in ("0.0.0.0", *LOOPBACK) else f"[{host}]" if ":" in host else host
 
 
 def _channel(settings: ServingSettings, target: str, host: str) -> grpc.Channel:

@@ -323,7 +323,7 @@ def exported() -> dict[str, set[str]]:
 @pytest.mark.parametrize("expression", expressions())
 def test_dashboard_and_alerts_use_only_existing_metrics(expression, exported):
     names = re.findall(r"\brecsys_\w+", expression)
-    assert names or expression.startswith("up{")
+    assert names
     assert set(names) <= set(exported)
     labels = re.findall(r"[{,](\w+)=~?\"", expression)
     labels += [label for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(", ")]
@@ -334,13 +334,26 @@ def test_dashboard_and_alerts_use_only_existing_metrics(expression, exported):
 @pytest.mark.parametrize("expression", expressions())
 def test_counters_are_used_only_in_rates(expression):
     for name in re.findall(r"\brecsys_\w+_(?:total|bucket)\b", expression):
-        assert expression.count(name) == expression.count(f"rate({name}")
+        assert expression.count(name) == expression.count(f"rate({name}") + expression.count(f"increase({name}")
 
 
 def test_fallbacks_in_alerts_are_those_of_the_service():
     named = {value for text in expressions() for value in re.findall(r'fallback="(\w+)"', text)}
     assert {f"FALLBACK_LEVEL_{level.upper()}" for level in named} < set(pb.FallbackLevel.keys())
     assert named == {"none", "any_open"}
+
+
+def test_counters_that_alerts_and_panels_read_exist_before_the_first_event(exported):
+    """A rate needs a value before the first event: of the labels that no configuration names, all exist as 0."""
+    metrics = Metrics()
+    metrics.expect("GetTopSales")
+    samples = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    read = {name for text in expressions() for name in re.findall(r"\brecsys_\w+_(?:total|bucket)\b", text)}
+    assert read - samples == {"recsys_answers_total", "recsys_answer_seconds_bucket"}
+
+
+def test_alerts_tell_that_there_are_no_metrics_at_all():
+    assert any(alert["expr"] == "absent(recsys_workers)" for alert in ALERTS)
 
 
 def test_every_alert_has_a_severity_and_a_section_in_the_manual():
@@ -356,7 +369,7 @@ def test_prometheus_scrapes_the_service_of_compose_and_reads_the_alerts():
     (job,) = content["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"service:{ServingSettings.model_fields['metrics_port'].default}"]}]
     assert all((DEPLOY / file).is_file() for file in content["rule_files"])
-    assert {alert["expr"].partition('job="')[2].partition('"')[0] for alert in ALERTS} == {"", job["job_name"]}
+    assert not any("job" in alert["expr"] for alert in ALERTS)  # any name of the job will do
 
 
 def test_panels_do_not_overlap():

@@ -236,3 +236,11 @@ def test_id_of_a_sale_is_checked():
         check_sale_id("", LIMITS)
     with pytest.raises(ConfigurationError, match="has 257 bytes, must have at most 256"):
         check_sale_id(LONG, LIMITS)
+
+
+def test_cost_of_a_request_counts_its_pages_and_their_reasons():
+    page, explained = pb.GetTopSalesRequest(n=100), pb.GetTopSalesRequest(explain=True)
+    assert cost_of(page) == 1
+    assert cost_of(explained) == 10
+    assert cost_of(pb.BatchGetTopSalesRequest(requests=[page, explained, page])) == 12
+    assert cost_of(pb.RecordEventsRequest()) == 1
