@@ -10,6 +10,7 @@ from recsys.experiments.analysis.contrasts import (
     covariate_columns,
     cuped_contrast,
     decisive_contrast,
+    lift,
     user_variance,
     value,
 )
@@ -62,10 +63,10 @@ def test_mean_is_compared_by_welchs_test(random: np.random.Generator, alpha: flo
 
 
 def test_lift_is_the_ratio_of_the_means() -> None:
-    result = found(contrast(metric(PURCHASES), sums_of(purchases=[1, 1, 2]), sums_of(purchases=[2, 3, 1, 2]), 0.05))
-    assert result.lift is not None
-    assert result.lift.value == pytest.approx(2 / (4 / 3) - 1)
-    assert result.lift.interval.low < 0.5 < result.lift.interval.high
+    result = lift(metric(PURCHASES), sums_of(purchases=[1, 1, 2]), sums_of(purchases=[2, 3, 1, 2]), 0.05)
+    assert result is not None
+    assert result.value == pytest.approx(2 / (4 / 3) - 1)
+    assert result.interval.low < 0.5 < result.interval.high
 
 
 def test_variance_of_a_ratio_is_that_between_users_not_pages(random: np.random.Generator) -> None:
@@ -154,8 +155,15 @@ def test_guardrail_that_is_0_for_every_user_does_not_differ() -> None:
     rate = experiment(guardrails=[FALLBACK_RATE]).analysis.guardrails[0]
     sums = [sums_of(fallbacks=[0] * n, exposures=range(1, n + 1)) for n in (5, 8)]
     result = found(contrast(rate, *sums, alpha=0.05))
-    assert (result.difference.value, result.difference.p, result.lift) == (0.0, 1.0, None)
+    assert (result.difference.value, result.difference.p, lift(rate, *sums, alpha=0.05)) == (0.0, 1.0, None)
     assert (result.difference.interval.low, result.difference.interval.high) == (0.0, 0.0)
+
+
+def test_purchases_of_one_variant_alone_are_compared_though_there_is_no_lift() -> None:
+    control, treatment = sums_of(purchases=[0] * 50), sums_of(purchases=[0, 1] * 25)
+    result = found(contrast(metric(PURCHASES), control, treatment, 0.05))
+    assert (result.difference.value, lift(metric(PURCHASES), control, treatment, 0.05)) == (0.5, None)
+    assert result.difference.p < 1e-8
 
 
 def test_variants_without_variance_differ_with_p_0() -> None:
@@ -194,8 +202,9 @@ def test_winsorised_column_is_compared() -> None:
 
 @pytest.mark.parametrize("control", [[-3.0, 3.0, 1.0, -1.0], [-2.0, 1.0, -1.0]])
 def test_mean_at_or_below_zero_has_no_lift(control: list[float]) -> None:
-    result = found(contrast(metric(REVENUE), sums_of(revenue=control), sums_of(revenue=[1.0, 2.0, 4.0]), 0.05))
-    assert result.lift is None
+    arms = sums_of(revenue=control), sums_of(revenue=[1.0, 2.0, 4.0])
+    result = found(contrast(metric(REVENUE), *arms, 0.05))
+    assert lift(metric(REVENUE), *arms, 0.05) is None
     assert result.difference.value == pytest.approx(7 / 3 - np.mean(control))
 
 
@@ -208,7 +217,7 @@ def test_coverage_of_the_intervals_is_their_level(random: np.random.Generator) -
     for _ in range(rounds):
         arms = [random.binomial(1, 0.15, size) * random.lognormal(3, 1, size) for size in n]
         sums = [
-            Sums(len(arm), {"revenue": arm.sum()}, {("revenue", "revenue"): arm @ arm})
+            Sums(len(arm), {"revenue": arm.sum()}, {("revenue",) * 2: arm @ arm, ("revenue",) * 3: arm @ arm**2})
             for arm in (arms[0], arms[1] * 1.1)
         ]
         covered += 0.1 * mean in found(contrast(revenue, *sums, alpha=0.05)).difference.interval
