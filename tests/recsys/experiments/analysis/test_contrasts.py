@@ -17,7 +17,15 @@ from recsys.experiments.analysis.contrasts import (
 from recsys.experiments.analysis.results import Difference, Interval
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import AnalysisSettings, Metric, RatioSettings
-from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, VISIT_RATE, experiment, sums_of
+from tests.helpers.judged_experiments import (
+    FALLBACK_RATE,
+    PURCHASES,
+    REVENUE,
+    VISIT_RATE,
+    experiment,
+    moments_of,
+    sums_of,
+)
 
 
 @pytest.fixture
@@ -114,6 +122,42 @@ def test_cuped_reduces_the_variance_by_the_squared_correlation(random: np.random
     assert user_variance(revenue, sums[0], covariate_columns(revenue)) == pytest.approx(
         4 * (1 - correlation**2), rel=0.05
     )
+
+
+def pooled_skewness(arms: list[np.ndarray]) -> float:
+    """Return the skewness of the difference of two means, by deviations within the arms."""
+    inner = np.concatenate([arm - arm.mean() for arm in arms])
+    variance = sum(len(arm) * arm.var(ddof=1) for arm in arms) / len(inner)
+    n0, n1 = map(len, arms)
+    return (inner**3).mean() / variance**1.5 * (n1**-2 - n0**-2) / (1 / n1 + 1 / n0) ** 1.5
+
+
+def test_skewness_with_cuped_is_that_of_the_adjusted_outcomes(random: np.random.Generator) -> None:
+    arms = [
+        {"revenue": past + random.exponential(2, n), "pre_revenue": past}
+        for n in (300, 40)
+        for past in [random.exponential(3, n)]
+    ]
+    revenue, past = (np.concatenate([arm[name] for arm in arms]) for name in ("revenue", "pre_revenue"))
+    theta = np.cov(revenue, past)[0, 1] / past.var(ddof=1)
+    settings, analysis = with_cuped(REVENUE)
+    result = found(cuped_contrast(settings, *[moments_of(**arm) for arm in arms], analysis=analysis))
+    expected = pooled_skewness([arm["revenue"] - theta * arm["pre_revenue"] for arm in arms])
+    assert result.evidence.skewness == pytest.approx(expected)
+    assert abs(expected) > 0.1
+
+
+def test_skewness_of_a_ratio_is_that_of_the_linearised_outcomes(random: np.random.Generator) -> None:
+    arms = [{"visits": random.geometric(0.3, n) - 1, "exposures": random.geometric(0.2, n)} for n in (30, 400)]
+    result = found(contrast(metric(VISIT_RATE), *[moments_of(**arm) for arm in arms], alpha=0.05))
+    rates = [arm["visits"].sum() / arm["exposures"].sum() for arm in arms]
+    linear = [
+        (arm["visits"] - rate * arm["exposures"]) / arm["exposures"].mean()
+        for arm, rate in zip(arms, rates, strict=True)
+    ]
+    assert result.evidence.skewness == pytest.approx(pooled_skewness(linear))
+    counted = (result.evidence.control_nonzero, result.evidence.variant_nonzero)
+    assert counted == tuple(np.count_nonzero(arm["visits"]) for arm in arms)
 
 
 def test_metric_without_a_covariate_is_not_adjusted() -> None:

@@ -225,9 +225,7 @@ def oracle(rows: list[Row], day: date, population: str, segment: str, variant: s
         and (population == ALL or state["triggered"])
     ]
     sums = [sum(state[name] for state in states) for name in QUANTITIES.columns]
-    products = [
-        sum(math.prod(state[name] for name in names) for state in states) for names in QUANTITIES.products
-    ]
+    products = [sum(math.prod(state[name] for name in names) for state in states) for names in QUANTITIES.products]
     return len(states), [*sums, *products]
 
 
