@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
 
 from recsys.errors import EmptyInputError, RejectedRowsError
+from recsys.logs.records import MAX_REVENUE
 from recsys.snapshot.format import MAX_IMAGES
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS, Table
 from recsys.wording import plural
@@ -66,8 +67,8 @@ EVENT_RULES = (
     Rule("sale_known", "sale_id is that of a valid sale", "opens_at is null"),
     Rule(
         "revenue_finite",
-        "revenue is null or a finite number",
-        "isnan(revenue) or abs(revenue) = double('Infinity')",
+        f"revenue is null or a number of at most {MAX_REVENUE:g}",
+        f"isnan(revenue) or abs(revenue) > {MAX_REVENUE:g}",
     ),
     Rule(
         "known_as_of",

@@ -8,7 +8,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
 from recsys.instants import SECOND
-from recsys.logs.records import RecordedEvent
+from recsys.logs.records import MAX_REVENUE, RecordedEvent
 from serving.answers.pages import HOME, PageRequest, Visit
 
 DEFAULT_N = 10
@@ -83,8 +83,8 @@ def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> Recor
     if event.kind not in _KINDS:
         raise ConfigurationError(f"{name}kind == {event.kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE")
     revenue = event.revenue if event.HasField("revenue") else None
-    if revenue is not None and not 0 <= revenue < float("inf"):
-        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number of at least 0")
+    if revenue is not None and not 0 <= revenue <= MAX_REVENUE:
+        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number in 0..{MAX_REVENUE:g}")
     return RecordedEvent(
         user_id=event.user_id,
         sale_id=event.sale_id,

@@ -78,6 +78,11 @@ def summary_of(
     return PhaseSummary(sums, healthy(found, **health))
 
 
+def summary_of_users(users: Mapping[str, int], **health: Any) -> PhaseSummary:
+    """Return the summary of a phase with numbers of users alone, who came on one day."""
+    return summary_of({variant: Sums(n) for variant, n in users.items()}, **health)
+
+
 def healthy(users: Mapping[str, int], **changes: Any) -> Health:
     counts: dict[str, Any] = {
         "pages": {(variant, "assigned"): 3 * n for variant, n in users.items()},

@@ -38,7 +38,7 @@ def analyze(experiment: Experiment, summary: PhaseSummary, as_of: datetime) -> R
     """
     totals = _sum_over_days(summary)
     window = _window(experiment, summary, as_of)
-    health = health_result(experiment, summary.health)
+    health = health_result(experiment, summary)
     is_interleaved = experiment.type == "interleave"
     comparisons = (
         () if is_interleaved else corrected(_compare_all(experiment, totals), experiment.analysis.multiplicity)

@@ -242,7 +242,8 @@ class HealthResult:
     users: Mapping[str, int]
     """Analysed users by variant."""
     sample_ratio_p: float | None
-    """p value of the sample ratio test; None for interleaving or without users."""
+    """p value of the sample ratio test by chi-squared, valid for a single look; None for interleaving or without
+    users."""
     jumpers: int
     """Users who were assigned to more than one variant."""
     jumper_share: float
@@ -261,6 +262,12 @@ class HealthResult:
     """The recomputed users who were served another variant."""
     warnings: tuple[str, ...] = ()
     """Sentences about what to check."""
+    sequential_sample_ratio_p: float | None = None
+    """p value of the sequential sample ratio test, valid at daily looks: it decides whether there is a mismatch."""
+
+    def has_sample_ratio_mismatch(self, srm_alpha: float) -> bool:
+        """Return whether the users are not split by the weights."""
+        return self.sequential_sample_ratio_p is not None and self.sequential_sample_ratio_p < srm_alpha
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,14 @@ def table_of_checks(health: HealthResult, srm_alpha: float) -> ReportTable:
     most = percent(MOST_ASTRAY)
     rows = (
         (
-            "Sample ratio mismatch, p",
-            p_value(health.sample_ratio_p),
+            "Sample ratio mismatch, p valid at daily looks",
+            p_value(health.sequential_sample_ratio_p),
             f"at least {number(srm_alpha)}",
+        ),
+        (
+            "The same, p valid at a single look",
+            p_value(health.sample_ratio_p),
+            "for information",
         ),
         (
             "Users in more than one variant (jumpers)",

@@ -17,7 +17,7 @@ from recsys.experiments.analysis.results import (
 )
 from recsys.experiments.analysis.verdict import decide
 from recsys.experiments.settings import Experiment
-from tests.helpers.judged_experiments import CONTROL, ENDED_AT, RUNNING_AT, THEMES, experiment, healthy
+from tests.helpers.judged_experiments import CONTROL, ENDED_AT, RUNNING_AT, THEMES, experiment, summary_of_users
 
 AB = experiment()
 RUNNING = Window(AB.start, AB.end, RUNNING_AT, RUNNING_AT.date(), ended=False)
@@ -67,7 +67,7 @@ def guardrail(interval: Interval, always_valid: Interval = NEVER) -> Comparison:
 
 
 def verdict(*comparisons: Comparison, window: Window = ENDED, of: Experiment = AB, **health: object) -> Verdict:
-    return decide(of, window, health_result(of, healthy(HEALTHY, **health)), comparisons, None)
+    return decide(of, window, health_result(of, summary_of_users(HEALTHY, **health)), comparisons, None)
 
 
 def test_better_primary_ships_while_guardrails_hold() -> None:
@@ -203,7 +203,7 @@ def of_three(*comparisons: Comparison) -> Verdict:
     third = THEMES | {"key": "covers", "weight": 0.25}
     three = experiment(variants=[CONTROL, THEMES | {"weight": 0.25}, third])
     users = {"control": 5_000, "themes": 2_500, "covers": 2_500}
-    return decide(three, ENDED, health_result(three, healthy(users)), comparisons, None)
+    return decide(three, ENDED, health_result(three, summary_of_users(users)), comparisons, None)
 
 
 def test_one_variant_that_may_be_shipped_is_enough() -> None:
@@ -241,7 +241,7 @@ def preferred(
     difference = Difference(value, Interval(value - 0.1, value + 0.1), p)
     sequential = always_valid or AlwaysValid(NEVER, 1.0)
     found = Interleaving("themes", users, {"control": 310.0, "themes": 390.0}, difference, sequential)
-    return decide(mixed, window, health_result(mixed, healthy({"interleaved": users})), (), found)
+    return decide(mixed, window, health_result(mixed, summary_of_users({"interleaved": users})), (), found)
 
 
 def test_preferred_policy_ships() -> None:
