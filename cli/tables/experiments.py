@@ -28,7 +28,7 @@ _STYLES = {
     "running": "bold blue",
     "invalid": "bold white on red",
 }
-_FINDINGS = {"better": "green", "holds": "green", "worse": "red", "violated": "red"}
+_FINDINGS = {"better": "green", "holds": "green", "worse": "red", "violated": "red", "too few to tell": "yellow"}
 
 
 def print_result(result: Result, console: TextConsole) -> None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.ids import PLACEHOLDERS
 from recsys.instants import DAY, EARLIEST, HOUR, LATEST, SECOND, from_micros
-from recsys.logs.records import RECORDED_EVENTS
+from recsys.logs.records import MAX_REVENUE, RECORDED_EVENTS
 from recsys.shop.catalogue import Catalogue
 from recsys.snapshot.format import MAX_IMAGES
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS
@@ -138,8 +138,8 @@ EVENT_RULES = (
     Rule("sale_usable", "the event's sale was not set aside itself", "size(windows) = 0", NOT_COUNTED),
     Rule(
         "revenue_finite",
-        "revenue is null or a finite number",
-        "isnan(revenue) or abs(revenue) = double('Infinity')",
+        f"revenue is null or a number of at most {MAX_REVENUE:g}",
+        f"isnan(revenue) or abs(revenue) > {MAX_REVENUE:g}",
     ),
     Rule(
         "known_as_of",

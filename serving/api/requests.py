@@ -10,7 +10,7 @@ from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
 from recsys.ids import trimmed
 from recsys.instants import SECOND
-from recsys.logs.records import RecordedEvent
+from recsys.logs.records import MAX_REVENUE, RecordedEvent
 from serving.answers.pages import HOME, PageRequest, Visit
 
 DEFAULT_N = 10
@@ -93,8 +93,8 @@ def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> Recor
     if event.kind not in _KINDS:
         raise ConfigurationError(f"{name}kind == {event.kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE")
     revenue = event.revenue if event.HasField("revenue") else None
-    if revenue is not None and not 0 <= revenue < float("inf"):
-        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number of at least 0")
+    if revenue is not None and not 0 <= revenue <= MAX_REVENUE:
+        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number in 0..{MAX_REVENUE:g}")
     return RecordedEvent(
         user_id=trimmed(event.user_id),
         sale_id=trimmed(event.sale_id),

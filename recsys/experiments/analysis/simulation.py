@@ -126,8 +126,7 @@ def _health_without_problems(users: Mapping[str, int]) -> Health:
 
 
 def _has_mismatch(result: Result) -> bool:
-    p = result.health.sample_ratio_p
-    return p is not None and p < result.conventions.srm_alpha
+    return result.health.has_sample_ratio_mismatch(result.conventions.srm_alpha)
 
 
 def _simulated_metric(results: Sequence[Result], index: int, alpha: float) -> MetricSimulation:

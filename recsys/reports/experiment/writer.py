@@ -133,8 +133,13 @@ def _terms_of_differences(conventions: Conventions) -> Iterator[tuple[str, str]]
     yield "Lift", "the difference as a percentage of control's value; for information, nothing is decided by it."
     yield (
         "Interval",
-        f"the {confidence} confidence interval: {confidence} of intervals made this way contain the true difference."
-        " One without 0 shows that there is a difference.",
+        f"the {confidence} confidence interval, corrected for skewness: {confidence} of intervals made this way contain"
+        " the true difference. One without 0 shows that there is a difference.",
+    )
+    yield (
+        "Too few to tell",
+        "so few users have a value other than 0, or so few large values decide, that an interval would contain the true"
+        f" difference less often than in {confidence} of cases.",
     )
     yield "p", "the probability of a difference at least this large if there is no true difference."
     yield (

@@ -130,6 +130,7 @@ EVENT_CASES = [
     ({"user_id": "10"}, None),
     ({"revenue": float("nan")}, "revenue_finite"),
     ({"revenue": float("-inf")}, "revenue_finite"),
+    ({"revenue": 1e16}, "revenue_finite"),
     ({"revenue": -5.0}, None),  # a discount can exceed a price
     ({"occurred_at": at(0)}, "known_as_of"),
     ({"occurred_at": at(1), "kind": "purchase"}, "known_as_of"),

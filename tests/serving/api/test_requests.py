@@ -205,9 +205,13 @@ def test_event_of_unknown_kind_is_refused(kind):
     assert event_refusal(kind=kind) == rule
 
 
-@pytest.mark.parametrize("revenue", [-0.01, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("revenue", [-0.01, 1.01e12, 1.7e308, math.inf, -math.inf, math.nan])
 def test_revenue_that_is_not_an_amount_is_refused(revenue):
-    assert event_refusal(revenue=revenue) == f"events[1].revenue == {revenue}, must be a number of at least 0"
+    assert event_refusal(revenue=revenue) == f"events[1].revenue == {revenue}, must be a number in 0..1e+12"
+
+
+def test_revenue_of_the_weakest_currency_is_accepted():
+    assert recorded(event(revenue=1e12))[0].revenue == 1e12
 
 
 @pytest.mark.parametrize("count", [0, 501])
