@@ -1,4 +1,4 @@
-"""Ranks sales for a user's running session, with the code and the arrays that the nightly run ranked with."""
+"""Ranks all sales for a user and their running session, with the code and arrays that the night ranked with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from serving.answers.pages import UNEXPLAINED, Pick, Visit
 
 
 class SessionRanker:
-    """Adds a session to the user's history and scores all sales of the horizon again."""
+    """Adds a session, if there is one, to the user's history and scores all sales of the horizon again."""
 
     def __init__(self, snapshot: Snapshot):
         """Read the ranker of a snapshot.

@@ -30,7 +30,7 @@ class Answer(NamedTuple):
     written: bytes
     """The page as a serialised `GetTopSalesResponse`."""
     failure: Exception | None = None
-    """Why the page is not made from the user's ranking: DamagedRecordError, or any other exception for a bug."""
+    """Why the page is not made from the user's whole ranking: DamagedRecordError, or any other exception for a bug."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ class TopSales:
         """Return the open sales at an instant."""
         return self.finder.open_at(now)
 
-    def answer(self, request: PageRequest, now: int, request_id: str, is_urgent: bool = False) -> Answer:
+    def answer(
+        self, request: PageRequest, now: int, request_id: str, is_urgent: Callable[[], bool] = lambda: False
+    ) -> Answer:
         """Return the page at an instant.
 
         Where the user's ranking fails, because of a damaged record or a bug, the user gets the page of an unknown user.
@@ -99,7 +101,8 @@ class TopSales:
             request: The validated request.
             now: Microseconds since 1970 UTC.
             request_id: The id of the answer.
-            is_urgent: Whether the deadline is near: then the session, which takes longest to rank, is ignored.
+            is_urgent: Returns whether the deadline is near: then nothing is ranked for this request, which takes longest.
+                Called only where something might be.
 
         Raises:
             ConfigurationError: If the snapshot has no such policy.
@@ -111,25 +114,47 @@ class TopSales:
         failure: Exception
         try:
             ranking = self.chooser.choose(request, is_urgent)
-            return self._answer(request, ranking, open_sales, now, request_id)
+            return self._answer(request, ranking, open_sales, now, request_id, is_urgent)
         except DamagedRecordError as error:
             failure, why_not = error, sentences.DAMAGED_RECORD
         except Exception as error:  # a bug: the recorder of the answer logs it
             failure, why_not = error, sentences.RANKING_FAILED
-        return self._answer(request, ChosenRanking(why_not=why_not), open_sales, now, request_id)._replace(
-            failure=failure
-        )
+        unranked = ChosenRanking(why_not=why_not)
+        return self._answer(request, unranked, open_sales, now, request_id, is_urgent)._replace(failure=failure)
 
     def _answer(
-        self, request: PageRequest, ranking: ChosenRanking, open_sales: OpenSales, now: int, request_id: str
+        self,
+        request: PageRequest,
+        ranking: ChosenRanking,
+        open_sales: OpenSales,
+        now: int,
+        request_id: str,
+        is_urgent: Callable[[], bool],
     ) -> Answer:
-        page = self.maker.make(request, ranking, open_sales, self.rules, now, request_id)
-        if ranking.session is not None or len(page.picks) < request.n:
-            page = explained(page, request, ranking.session, sum(open_sales.is_open))
-        if ranking.others:
-            pages = (
-                self.maker.make(request.of_side(side), ChosenRanking(picks), open_sales, self.rules, now, request_id)
-                for side, picks in zip(request.other_sides, ranking.others, strict=True)
-            )
-            page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in pages))
-        return Answer(page, self.writer.write(page, page.assignment(request), now, request_id))
+        failure = None
+        pages = self._pages(request, ranking, open_sales, now, request_id)
+        if any(page.exceeds_ranking for page in pages) and not is_urgent():
+            try:
+                if (longer := self.chooser.anew(request, ranking)) is not None:
+                    pages, ranking = self._pages(request, longer, open_sales, now, request_id), longer
+            except Exception as error:  # the page of the ranking that the night kept stands
+                failure = error
+        page, *others = pages
+        scores = ranking.session
+        if request.explain and failure is None and not is_urgent():
+            scores = self.chooser.scores(request, ranking)
+        if scores is not None or len(page.picks) < request.n:
+            page = explained(page, request, scores, sum(open_sales.is_open))
+        if others:
+            page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
+        return Answer(page, self.writer.write(page, page.assignment(request), now, request_id), failure)
+
+    def _pages(
+        self, request: PageRequest, ranking: ChosenRanking, open_sales: OpenSales, now: int, request_id: str
+    ) -> list[ServedPage]:
+        """Return the requested page, and those of the variants that it is compared with."""
+        made = [self.maker.make(request, ranking, open_sales, self.rules, now, request_id)]
+        for side, picks in zip(request.other_sides, ranking.others, strict=False):
+            other = request.of_side(side)
+            made.append(self.maker.make(other, ChosenRanking(picks), open_sales, self.rules, now, request_id))
+        return made

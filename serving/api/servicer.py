@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from time import perf_counter
 
@@ -105,15 +106,14 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
             request = top_sales.experiments.assigned_request(request, now)
-        is_urgent = self._store_is_remote and self._is_urgent(context)
-        if request.user_id and not request.session and not is_urgent:
+        if request.user_id and not request.session and not (self._store_is_remote and self._is_urgent(context)):
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
-        is_urgent = is_urgent or (bool(request.session or request.explain) and self._is_urgent(context))
-        answer = top_sales.answer(request, now, request_id, is_urgent)
+        near_deadline = partial(self._is_urgent, context)
+        answer = top_sales.answer(request, now, request_id, near_deadline)
         while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
             self._metrics.redone.inc()
             now = sent
-            answer = top_sales.answer(request, now, request_id, is_urgent)
+            answer = top_sales.answer(request, now, request_id, near_deadline)
         self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 
