@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from recommendations.v1 import recommendations_pb2 as pb
@@ -135,12 +135,16 @@ def test_rules_choose_among_all_sales_in_the_order_of_the_policy(served):
         filtered = ruled(top_sales, {"kind": "filter", "match": {"sale_id": {"$in": hidden}}})
         expected = [top_sales.sale_ids[sale] for sale in best[kept:]]
         assert shown(answered(filtered, now, user_id, n=40)) == expected
-        boosted = ruled(top_sales, {"kind": "boost", "match": {"sale_id": expected[-1]}, "places": len(best) - 2})
-        assert shown(answered(boosted, now, user_id, n=2)) == [hidden[0], expected[-1]]
+        for rank, sale_id in enumerate(expected, kept):
+            boosted = ruled(top_sales, {"kind": "boost", "match": {"sale_id": sale_id}, "places": rank - 1})
+            assert shown(answered(boosted, now, user_id, n=2)) == [hidden[0], sale_id]
         pinned = ruled(top_sales, {"kind": "pin", "sale_ids": [expected[-1]], "position": 1})
-        assert shown(answered(pinned, now, user_id, n=3)) == [expected[-1], *hidden[:2]]
+        response = answered(pinned, now, user_id, n=3)
+        assert shown(response) == [expected[-1], *hidden[:2]]
+        assert not response.sales[0].HasField("score")  # the kept ranking was enough
 
 
+@settings(max_examples=150)
 @given(data=st.data())
 def test_asking_for_contributions_changes_neither_sales_nor_scores_nor_reasons(served, data):
     top_sales, night, now = served
@@ -150,9 +154,9 @@ def test_asking_for_contributions_changes_neither_sales_nor_scores_nor_reasons(s
         top_sales = ruled(top_sales, limit)
     request = {
         "policy": data.draw(st.sampled_from(["meta", "collaborative", "popularity"])),
-        "n": data.draw(st.integers(1, 40)),
-        "allowed": data.draw(st.lists(sale_ids, max_size=20)),
-        "session": [Visit(sale_id) for sale_id in data.draw(st.lists(sale_ids, max_size=2))],
+        "n": data.draw(st.sampled_from([1, 2, 3, 40])),
+        "allowed": data.draw(st.just([]) | st.lists(sale_ids, max_size=20)),
+        "session": [Visit(sale_id) for sale_id in data.draw(st.just([]) | st.lists(sale_ids, max_size=2))],
         "exploration": data.draw(st.sampled_from([None, ExplorationSettings(temperature=1.0)])),
         "interleaved": data.draw(st.sampled_from([None, Interleaved("collaborative", ("a", "b"))])),
         "is_urgent": data.draw(st.booleans()),
