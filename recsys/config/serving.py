@@ -178,6 +178,10 @@ class ServingSettings(StepSettings):
     experiments: str | None = None
     """Folder of the A/B experiments, one file per surface, such as conf/experiments with home.yaml; none by default."""
 
+    unknown_sales: Literal["refuse", "record"] = "refuse"
+    """What happens to a reported visit or purchase of a sale that the night did not know: it is refused, by itself,
+    since anybody can invent such ids; `record` is for a shop that opens sales between two nights."""
+
     clock: Literal["system", "replay"] = "system"
     """Clock of the service: that of the system, or a replay of the hours after the `as_of` of a snapshot."""
 

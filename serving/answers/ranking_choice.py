@@ -37,10 +37,13 @@ class RankingChooser:
         self._users = snapshot.users
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
         self._session_ranker: SessionRanker | None = None
+        self.known_sales: frozenset[str] | None = None
+        """The ids of all sales of the night; None where the snapshot has no ranker, which holds them."""
         self.session_problem = ""
         """Why running sessions cannot be ranked; empty where they can."""
         try:
             self._session_ranker = SessionRanker(snapshot)
+            self.known_sales = frozenset(self._session_ranker.sale_ids)
         except SnapshotError as error:
             self.session_problem = str(error)
 

@@ -30,6 +30,11 @@ class SessionRanker:
         if ranked != [sale.sale_id for sale in snapshot.sales]:
             raise SnapshotError(f"{snapshot.path}: its ranker is for other sales: write it again with 'recsys nightly'")
 
+    @property
+    def sale_ids(self) -> Sequence[str]:
+        """The ids of all sales that the night knew, open or not."""
+        return self._catalogue.sale_ids
+
     def rank(self, policy: str, user: User | None, session: Sequence[Visit]) -> "SessionRanking | None":
         """Rank all sales of the horizon; None where the ranker knows neither the user nor a sale of the session.
 

@@ -46,6 +46,8 @@ class TopSales:
     """Microseconds since 1970 UTC."""
     sale_ids: list[str]
     """The id of each sale, in the order of the snapshot's sales."""
+    known_sales: frozenset[str] | None
+    """The ids of all sales that the night knew, open or not; None for a snapshot that does not say."""
     model_versions: Mapping[str, str]
     """For each policy, the version of the model that it ranks by."""
     finder: OpenSalesFinder
@@ -74,14 +76,16 @@ class TopSales:
         reasons = (*snapshot.reasons, POPULARITY, OPEN_REASON)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
+        chooser = RankingChooser(snapshot)
         model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.all_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),
             sale_ids=[sale.sale_id for sale in snapshot.sales],
+            known_sales=chooser.known_sales,
             model_versions=model_versions,
             finder=finder,
-            chooser=RankingChooser(snapshot),
+            chooser=chooser,
             maker=PageMaker(snapshot, finder, popularity_reason, open_reason),
             writer=PageWriter(snapshot, reasons, model_versions),
         )

@@ -53,6 +53,12 @@ class Metrics:
             registry=registry,
         )
         self.events = Counter("recsys_recorded_events", "Events recorded.", ["kind"], registry=registry)
+        self.refused_events = Counter(
+            "recsys_refused_events",
+            "Events refused: the snapshot does not know their sale (unknown_sale), or a value breaks a rule (invalid).",
+            ["cause"],
+            registry=registry,
+        )
         self.refused = Counter("recsys_snapshots_refused", "Snapshots that were refused.", registry=registry)
         self.exposures_lost = self._gauge(
             "recsys_exposures_lost", "Exposures lost since the process started.", "livesum"

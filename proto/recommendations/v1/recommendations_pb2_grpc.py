@@ -80,10 +80,11 @@ class RecommendationsServicer:
 
     def RecordEvents(self, request, context):
         """Records visits and purchases: for the next nightly run, for the user's next page (within the running session), and
-        for the page that led to them. Answers once the events are on disk. Safe to retry where `occur_time` is given: the
-        same event is counted once.
+        for the page that led to them. Answers once the events are on disk. An event that breaks a rule is refused by
+        itself: the response names it, and the others are recorded. Safe to retry where `event_id` or `occur_time` is
+        given: the same event is counted once.
 
-        Errors: INVALID_ARGUMENT, naming the invalid event, where no event is recorded; UNAVAILABLE where the events cannot
+        Errors: INVALID_ARGUMENT, naming the first event, where every event is refused; UNAVAILABLE where the events cannot
         be written: retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
