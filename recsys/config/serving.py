@@ -59,6 +59,22 @@ class ExposureSettings(StepSettings):
     """A log file is finished at this age, in seconds: from then on `recsys exposures` may take it."""
 
 
+class PageSettings(StepSettings):
+    """What every page says and leaves out."""
+
+    currency: str | None = Field(None, pattern="^[A-Z]{3}$")
+    """Currency of all prices, as an ISO 4217 code such as EUR; by default pages name none."""
+
+    reason_texts: dict[str, str] = {}
+    """The shop's own sentences for reasons, by kind of evidence such as own_visits, or `detail` for a reason that names
+    {detail}; {attributes} is replaced by the names of the sales' attributes. By default English ones, in words that
+    suit a shop with or without visits."""
+
+    just_bought_hours: float | None = Field(72.0, gt=0)
+    """Sales that the user bought within this many hours are shown after all others; null for a shop whose users soon
+    buy in the same sale again."""
+
+
 class LimitSettings(StepSettings):
     """Limits of one request, and of one caller."""
 
@@ -202,6 +218,7 @@ class ServingSettings(StepSettings):
     """Minimum time before a request's deadline, in milliseconds; with less left, the request is answered without its
     session and without Redis."""
 
+    pages: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
     exposures: ExposureSettings = ExposureSettings()

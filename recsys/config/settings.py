@@ -14,12 +14,14 @@ from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.images.settings import ImageSettings
 from recsys.meta_model import META, MetaModelSettings
+from recsys.ranking.scorer import OPEN
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
 from recsys.snapshot.format import POPULARITY
+from recsys.wording import did_you_mean
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 _NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)
@@ -116,6 +118,10 @@ def _name_problems(settings: Settings) -> Iterator[str]:
         yield f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
     if len(set(policies)) < len(policies):
         yield f"rankings.policies == {list(policies)}: must name each policy once"
+    reasons = [*everything, OPEN, "detail"]
+    for name in sorted(set(settings.serving.pages.reason_texts).difference(reasons)):
+        rule = f"must be one of {', '.join(reasons)}{did_you_mean(name, reasons)}"
+        yield f"serving.pages.reason_texts == {name!r}: {rule}"
     if settings.serving.default_policy not in [*policies, POPULARITY]:
         served = ", ".join([*policies, POPULARITY])
         yield f"serving.default_policy == {settings.serving.default_policy!r}: must be one of {served}"

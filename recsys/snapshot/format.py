@@ -117,6 +117,8 @@ class Manifest(BaseModel):
     """Number of sales in each user's ranking."""
     n_users: int
     n_sales: int
+    n_visits: int | None = None
+    """Number of visits in the users' histories; None if the snapshot does not say."""
     files: dict[str, FileEntry]
 
     @property

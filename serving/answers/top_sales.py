@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from recsys.config.serving import PageSettings
 from recsys.errors import ConfigurationError, DamagedRecordError
 from recsys.instants import to_micros
 from recsys.meta_model import version_in
+from recsys.ranking.scorer import OPEN
 from recsys.rules import PageRules
 from recsys.snapshot.format import POPULARITY, Snapshot
 from serving.answers import sentences
@@ -19,8 +21,6 @@ from serving.answers.pages import PageRequest, ServedPage
 from serving.answers.ranking_choice import ChosenRanking, RankingChooser
 from serving.answers.running_experiments import RunningExperiments
 from serving.stores.base import WithdrawnSale
-
-OPEN_REASON = "open"
 
 
 class Answer(NamedTuple):
@@ -65,6 +65,7 @@ class TopSales:
         snapshot: Snapshot,
         version: Callable[[], int] = lambda: 0,
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
+        settings: PageSettings = PageSettings(),
     ) -> Self:
         """Prepare a snapshot, without rules and experiments.
 
@@ -72,8 +73,9 @@ class TopSales:
             snapshot: A snapshot whose files were verified.
             version: Returns a number that changes whenever `withdrawn` does.
             withdrawn: Returns the withdrawn sales by id.
+            settings: What every page says and leaves out.
         """
-        reasons = (*snapshot.reasons, POPULARITY, OPEN_REASON)
+        reasons = (*snapshot.reasons, POPULARITY, OPEN)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
         chooser = RankingChooser(snapshot)
@@ -87,7 +89,7 @@ class TopSales:
             finder=finder,
             chooser=chooser,
             maker=PageMaker(snapshot, finder, popularity_reason, open_reason),
-            writer=PageWriter(snapshot, reasons, model_versions),
+            writer=PageWriter(snapshot, reasons, model_versions, settings),
         )
 
     def open_sales(self, now: int) -> OpenSales:
