@@ -1,6 +1,6 @@
-"""Words in sentences that people read: counts, text from data, and the nearest known name of a mistyped one."""
+"""Words in sentences that people read: counts, lists, text from data, the nearest known name of a mistyped one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from unicodedata import category
 
@@ -11,6 +11,11 @@ _INVISIBLE_LETTERS = "\u200c\u200d"
 def plural(count: float, noun: str) -> str:
     """Write a count with its noun, which takes an s unless the count is 1: "1 day", "0.5 days", "1,234 rows"."""
     return f"{count:,.12g} {noun}" if count == 1 else f"{count:,.12g} {noun}s"
+
+
+def listed(names: Sequence[str], conjunction: str) -> str:
+    """Write names as a list: "country", "country and region", "country, region and category"."""
+    return f" {conjunction} ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
 
 
 def amount(value: float) -> str:

@@ -13,13 +13,15 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import grpc
 from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
-from recsys.errors import RecsysError
+from recsys.errors import ConfigurationError, RecsysError
+from recsys.wording import plural
 from serving.addresses import proxy_options, refuse_token_in_the_clear, unavailable
 from serving.errors import ERROR_KEY, STATUS_CODES
 
@@ -35,8 +37,20 @@ _RETRIES = {
 RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is overloaded."""
 
 _USE_TLS = "give --authority (`credentials`), or allow it with --plain-token (`plain_token`)"
+_LISTED = 3  # refused events that an error names
 
 Fallback = Callable[[pb.GetTopSalesRequest, RecsysError], pb.GetTopSalesResponse]
+
+
+class RefusedEventsError(ConfigurationError):
+    """Some events break a rule and were not recorded; the others were."""
+
+    def __init__(self, response: pb.RecordEventsResponse):
+        self.response = response
+        refused, total = len(response.refused), response.recorded + len(response.refused)
+        listed = "; ".join(event.reason for event in response.refused[:_LISTED])
+        more = f"; and {refused - _LISTED} more" if refused > _LISTED else ""
+        super().__init__(f"{refused} of {plural(total, 'event')} refused, the others are recorded: {listed}{more}")
 
 
 class Client:
@@ -125,12 +139,18 @@ class Client:
         return list(self._call(self._stub.BatchGetTopSales, pb.BatchGetTopSalesRequest(requests=requests)).responses)
 
     def record(self, events: Iterable[pb.Event]) -> int:
-        """Record visits and purchases; returns their number.
+        """Record visits and purchases, and return their number.
+
+        To retry, pass the same events: those that were recorded before count once.
 
         Raises:
+            RefusedEventsError: If some of them break a rule; the others are recorded.
             RecsysError: If they were not written to the service's disk.
         """
-        return self._call(self._stub.RecordEvents, pb.RecordEventsRequest(events=events)).recorded
+        response = self._call(self._stub.RecordEvents, pb.RecordEventsRequest(events=events))
+        if response.refused:
+            raise RefusedEventsError(response)
+        return response.recorded
 
     def admin(self, method: str, request: Any) -> Any:
         """Call a method of the admin service, such as `CloseSale`.
@@ -172,15 +192,24 @@ def trusting(authority: Path | None) -> grpc.ChannelCredentials | None:
 
 
 def visit(user_id: str, sale_id: str, token: str = "") -> pb.Event:
-    """Return a visit; the token is the request id of the page that led to it."""
-    return pb.Event(user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_VISIT, attribution_token=token)
+    """Return a visit at present; the token is the request id of the page that led to it."""
+    return _event_at_present(user_id, sale_id, pb.EVENT_KIND_VISIT, token)
 
 
 def purchase(user_id: str, sale_id: str, token: str = "", revenue: float | None = None) -> pb.Event:
-    """Return a purchase; the token is the request id of the page that led to it."""
-    return pb.Event(
-        user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_PURCHASE, attribution_token=token, revenue=revenue
+    """Return a purchase at present; the token is the request id of the page that led to it."""
+    return _event_at_present(user_id, sale_id, pb.EVENT_KIND_PURCHASE, token, revenue)
+
+
+def _event_at_present(
+    user_id: str, sale_id: str, kind: pb.EventKind, token: str, revenue: float | None = None
+) -> pb.Event:
+    """Return an event with its instant and an id, by which the service knows it however often it is sent."""
+    event = pb.Event(
+        user_id=user_id, sale_id=sale_id, kind=kind, attribution_token=token, revenue=revenue, event_id=uuid4().hex
     )
+    event.occur_time.GetCurrentTime()
+    return event
 
 
 def top_sales(

@@ -59,7 +59,7 @@ def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
     popular, reasons = ranker.shared_ranking(POPULARITY, len(catalogue)), scorer.reasons
     if not RANKINGS.rows(run.folder):  # no event is known, so none is popular
-        popular, reasons = youngest_first(scorer.horizon, catalogue, len(reasons)), [*reasons, OPEN]
+        popular = youngest_first(scorer.horizon, catalogue, reasons.index(OPEN))
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),

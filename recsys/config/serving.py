@@ -77,6 +77,22 @@ class ExposureSettings(StepSettings):
     """A log file is finished at this age, in seconds: from then on `recsys exposures` may take it."""
 
 
+class PageSettings(StepSettings):
+    """What every page says and leaves out."""
+
+    currency: str | None = Field(None, pattern="^[A-Z]{3}$")
+    """Currency of all prices, as an ISO 4217 code such as EUR; by default pages name none."""
+
+    reason_texts: dict[str, str] = {}
+    """The shop's own sentences for reasons, by kind of evidence such as own_visits, or `detail` for a reason that names
+    {detail}; {attributes} is replaced by the names of the sales' attributes. By default English ones, in words that
+    suit a shop with or without visits."""
+
+    just_bought_hours: float | None = Field(72.0, gt=0)
+    """Sales that the user bought within this many hours are shown after all others; null for a shop whose users soon
+    buy in the same sale again."""
+
+
 class LimitSettings(StepSettings):
     """Limits of one request, and of one caller."""
 
@@ -218,6 +234,10 @@ class ServingSettings(StepSettings):
     experiments: str | None = None
     """Folder of the A/B experiments, one file per surface, such as conf/experiments with home.yaml; none by default."""
 
+    unknown_sales: Literal["refuse", "record"] = "refuse"
+    """What happens to a reported visit or purchase of a sale that the night did not know: it is refused, by itself,
+    since anybody can invent such ids; `record` is for a shop that opens sales between two nights."""
+
     clock: Literal["system", "replay"] = "system"
     """Clock of the service: that of the system, or a replay of the hours after the `as_of` of a snapshot."""
 
@@ -241,6 +261,7 @@ class ServingSettings(StepSettings):
     reflection: bool = False
     """Whether the methods can be listed by gRPC reflection, for `grpcurl` and the like."""
 
+    pages: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
     exposures: ExposureSettings = ExposureSettings()

@@ -19,7 +19,7 @@ from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
-from recsys.snapshot.format import POPULARITY
+from recsys.snapshot.format import OPEN, POPULARITY
 from recsys.wording import did_you_mean
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
@@ -120,6 +120,10 @@ def _name_problems(settings: Settings) -> Iterator[str]:
         )
     if len(set(policies)) < len(policies):
         yield f"rankings.policies == {list(policies)}: must name each policy once"
+    reasons = [*everything, OPEN, "detail"]
+    for name in sorted(set(settings.serving.pages.reason_texts).difference(reasons)):
+        rule = f"must be one of {', '.join(reasons)}{did_you_mean(name, reasons)}"
+        yield f"serving.pages.reason_texts == {name!r}: {rule}"
     if settings.serving.default_policy not in [*policies, POPULARITY]:
         served, chosen = [*policies, POPULARITY], settings.serving.default_policy
         yield f"serving.default_policy == {chosen!r}: must be one of {', '.join(served)}{did_you_mean(chosen, served)}"

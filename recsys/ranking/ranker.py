@@ -56,6 +56,7 @@ class Scored:
 
     ranker: Ranker
     histories: Histories
+    _known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def features(self) -> Features:
@@ -96,13 +97,20 @@ class Scored:
 
     def scores(self, policy: str) -> NDArray[np.float32]:
         """Return a policy's scores, shape (n_users, n_horizon): uncalibrated log-odds, or those of a recommender."""
-        scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
-        if meta_model is None:
-            return scorer.score(policy, self.histories)
-        return meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.repeat)
+        scores = self._known.get(policy)
+        if scores is None:
+            scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
+            if meta_model is None:
+                scores = scorer.score(policy, self.histories)
+            else:
+                scores = meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.repeat)
+            self._known[policy] = scores
+        return scores
 
     def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Return the reason of some sales of each user, the largest contribution, shape (n_users, k).
+        """Return the reason of some sales of each user: the evidence that contributes most, shape (n_users, k).
+
+        Only what raises the sale and speaks for it, by `Scorer.evidence`, is a reason. Where nothing does, it is OPEN.
 
         Args:
             policy: Name of the policy that ranks.
@@ -113,9 +121,13 @@ class Scored:
         """
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is not None:
-            why = self.contributions(meta_model, best).argmax(axis=0).astype(np.int16)
+            added = self.contributions(meta_model, best)
+            is_reason = scorer.evidence(self.features, gathered(self.features, best)) & (added > 0)
+            why = np.where(is_reason, added, 0).argmax(axis=0).astype(np.int16)
+            why[~is_reason.any(axis=0)] = len(scorer.reasons) - 1
         else:
-            why = np.full(best.shape, scorer.names.index(policy), np.int16)
+            scores = np.take_along_axis(self.scores(policy), best, axis=1)
+            why = np.where(scores > 0, scorer.names.index(policy), len(scorer.reasons) - 1).astype(np.int16)
         scorer.with_details(why, self.histories, best)
         return why
 

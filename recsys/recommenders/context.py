@@ -28,6 +28,9 @@ class ContextSettings(StepSettings):
     """Half-life of the weight of a price that a user looked at, in days."""
 
 
+LOW_IS_EVIDENCE = frozenset({"price_gap", "hours_open", "hours_left"})
+"""The features of which a low value speaks for a sale: a usual price, just opened, closes soon."""
+
 Score = Callable[[Histories, Horizon], NDArray[np.float32]]
 
 

@@ -40,7 +40,7 @@ SHARED = "shared_rankings.json"
 POPULARITY = "popularity"
 """The policy whose shared ranking every snapshot has."""
 OPEN = "open"
-"""The reason of a sale that is shown only because it is open."""
+"""The reason of a sale that no evidence speaks for: it is open."""
 MAX_IMAGES = 256
 """Maximum number of photos of a sale: the position of a photo takes one byte."""
 
@@ -142,6 +142,8 @@ class Manifest(BaseModel):
     """Number of sales in each user's ranking."""
     n_users: int
     n_sales: int
+    n_visits: int | None = None
+    """Number of visits in the users' histories; None if the snapshot does not say."""
     files: dict[str, FileEntry]
     missing_policies: tuple[str, ...] = ()
     """Configured policies that the night could not rank by; requests for them are answered as for unknown users."""

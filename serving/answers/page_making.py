@@ -58,13 +58,16 @@ class PageMaker:
             rules = None
         wanted = request.n if rules is None else len(is_allowed)
         has_chance = request.exploration is not None or request.interleaved is not None
-        most = self._k if has_chance else wanted
-        mixed = NOT_MIXED
-        own = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), most))
+        drawn_from = max(self._k, request.n) if has_chance else 0
+        own = ranked = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), max(wanted, drawn_from)))
+        n_ranked, mixed = len(own), NOT_MIXED
         if has_chance:
-            allowed_second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), self._k))
-            mixed = _mix(request, own, allowed_second, wanted, Random(request_id))
-            own = mixed.picks or own[:wanted]
+            second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), drawn_from))
+            if request.interleaved is not None:
+                ranked, n_ranked = own + second, min(n_ranked, len(second))
+            mixed = _mix(request, own[:drawn_from], second, wanted, Random(request_id))
+            mixed_sales = {pick[0] for pick in mixed.picks}
+            own = [*mixed.picks, *(pick for pick in own if pick[0] not in mixed_sales)][:wanted]
         if own:
             policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
         else:
@@ -78,6 +81,7 @@ class PageMaker:
             picks,
             uses_session=ranking.session is not None and ranking.session.visits > 0,
             notes=[ranking.why_not] if ranking.why_not and not why else [],
+            exceeds_ranking=n_ranked < len(picks),
         )
         if has_chance:
             page = page._replace(propensities=mixed.propensities_of(picks), teams=mixed.teams_of(picks))
@@ -86,6 +90,10 @@ class PageMaker:
         arranged = rules.arrange(
             [pick[0] for pick in picks], is_allowed, request.n, request.surface, request.attributes, now
         )
+        if page.exceeds_ranking:
+            known = {pick[0] for pick in ranked} | arranged.pinned
+            is_reached = arranged.reach > 0 and n_ranked - arranged.reach < request.n
+            page = page._replace(exceeds_ranking=is_reached or not known.issuperset(arranged.sales))
         return self._arranged(page, arranged, mixed)
 
     def _allowed(self, request: PageRequest, is_open: list[bool]) -> list[bool]:

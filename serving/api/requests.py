@@ -1,8 +1,8 @@
 """Validates requests: a value that breaks a rule is refused with an error that names the rule."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from recommendations.v1 import recommendations_pb2 as pb
 
@@ -49,19 +49,50 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     )
 
 
-def recorded_events(request: pb.RecordEventsRequest, now: int, limits: LimitSettings) -> list[RecordedEvent]:
-    """Validate the events of a request.
+class CheckedEvents(NamedTuple):
+    """The events of a request: those that follow the rules, and those that do not."""
+
+    accepted: list[RecordedEvent]
+    refused: list[pb.RefusedEvent]
+    of_unknown_sales: int
+    """Number of the refused events whose only fault is that the snapshot does not know their sale."""
+
+
+def checked_events(
+    request: pb.RecordEventsRequest,
+    now: int,
+    limits: LimitSettings,
+    known_sales: Container[str] | None = None,
+    behind: int = 0,
+) -> CheckedEvents:
+    """Validate the events of a request, each by itself.
 
     Args:
         request: Visits and purchases.
         now: Microseconds since 1970 UTC.
         limits: The service's limits.
+        known_sales: The ids of the sales that events may refer to; None for any.
+        behind: How far `now` is behind the clock of the system, in microseconds: a service that replays the past takes
+            the instants of callers, whose clocks do not, for instants of the replay.
 
     Raises:
-        ConfigurationError: If a value breaks a rule; names the event, the value and the rule.
+        ConfigurationError: If the request has too few or too many events.
     """
     check_count("events", len(request.events), limits.max_batch)
-    return [_event(event, f"events[{number}].", now, limits) for number, event in enumerate(request.events)]
+    accepted, refused, unknown = [], [], 0
+    for index, event in enumerate(request.events):
+        try:
+            checked = _event(event, f"events[{index}].", now, behind, limits)
+        except ConfigurationError as error:
+            refused.append(pb.RefusedEvent(index=index, reason=str(error)))
+            continue
+        if known_sales is None or checked.sale_id in known_sales:
+            accepted.append(checked)
+        else:
+            reason = f"events[{index}].sale_id == {_quote_start(event.sale_id)}, must be a sale that the snapshot knows"
+            refused.append(pb.RefusedEvent(index=index, reason=reason))
+            unknown += 1
+    return CheckedEvents(accepted, refused, unknown)
 
 
 def check_count(name: str, count: int, most: int) -> None:
@@ -84,8 +115,8 @@ def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
 
 
-def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> RecordedEvent:
-    for field in ("user_id", "sale_id", "attribution_token"):
+def _event(event: pb.Event, name: str, now: int, behind: int, limits: LimitSettings) -> RecordedEvent:
+    for field in ("user_id", "sale_id", "attribution_token", "event_id"):
         _check_text(name + field, getattr(event, field), limits.max_text_bytes)
     for field in ("user_id", "sale_id"):
         if not trimmed(getattr(event, field)):
@@ -99,17 +130,20 @@ def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> Recor
         user_id=trimmed(event.user_id),
         sale_id=trimmed(event.sale_id),
         kind=_KINDS[event.kind],
-        occurred_at=_occurred_at(event, name, now),
+        occurred_at=_occurred_at(event, name, now, behind),
         recorded_at=now,
         revenue=revenue,
         attribution_token=event.attribution_token,
+        event_id=event.event_id,
     )
 
 
-def _occurred_at(event: pb.Event, name: str, now: int) -> int:
+def _occurred_at(event: pb.Event, name: str, now: int, behind: int) -> int:
     if not event.HasField("occur_time"):
         return now
     occurred_at = event.occur_time.seconds * SECOND + event.occur_time.nanos // 1000
+    if occurred_at > now + _AHEAD:
+        occurred_at -= behind
     if not 0 <= occurred_at <= now + _AHEAD:
         seconds = event.occur_time.seconds
         raise ConfigurationError(

@@ -1,8 +1,9 @@
 """The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from secrets import token_hex
 from time import perf_counter
 
@@ -11,15 +12,15 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.config.serving import ServingSettings
-from recsys.errors import ConfigurationError, StoreError
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent
 from serving.answers import wire
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
-from serving.api.requests import check_count, page_request, recorded_events
+from serving.api.requests import check_count, checked_events, page_request
 from serving.api.turns import Turns
-from serving.clocks import Clock
+from serving.clocks import Clock, system_clock
 from serving.errors import CallerLeftError
 from serving.stores.base import SessionEvent, Store
 from serving.telemetry.metrics import Metrics
@@ -99,8 +100,16 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         request: pb.RecordEventsRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.RecordEventsResponse:
-        """Write events to the log, and add them to their users' sessions."""
-        events = recorded_events(request, self._clock(), self._settings.limits)
+        """Write events to the log, and add them to their users' sessions; an event that breaks a rule is refused."""
+        now = self._clock()
+        known = self._known_sales() if self._settings.unknown_sales == "refuse" else None
+        checked = checked_events(request, now, self._settings.limits, known, behind=max(system_clock() - now, 0))
+        events, refused, of_unknown_sales = checked
+        self._metrics.refused_events.labels("unknown_sale").inc(of_unknown_sales)
+        self._metrics.refused_events.labels("invalid").inc(len(refused) - of_unknown_sales)
+        if not events:
+            others = f"; all {len(refused)} events are refused" if len(refused) > 1 else ""
+            raise ConfigurationError(f"{refused[0].reason}{others}")
         self._events.append_all(events)
         sessions: dict[str, list[SessionEvent]] = defaultdict(list)
         for event in events:
@@ -110,7 +119,14 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._store.add_to_sessions(sessions)
         except StoreError as error:  # the events are logged for the nightly run; only the session is lost
             self._troubles.note(SESSIONS, str(error))
-        return pb.RecordEventsResponse(recorded=len(events))
+        return pb.RecordEventsResponse(recorded=len(events), refused=refused)
+
+    def _known_sales(self) -> Container[str] | None:
+        """Return the ids of the sales that the snapshot knows; None where that cannot be told."""
+        try:
+            return self._served().known_sales
+        except SnapshotError:
+            return None
 
     def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext, turn: Turn) -> bytes:
         started = perf_counter()
@@ -120,16 +136,15 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
             request = top_sales.experiments.assigned_request(request, now)
-        is_urgent = self._store_is_remote and self._is_urgent(context)
-        if request.user_id and not request.session and not is_urgent:
+        if request.user_id and not request.session and not (self._store_is_remote and self._is_urgent(context)):
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
-        is_urgent = is_urgent or (bool(request.session or request.explain) and self._is_urgent(context))
+        near_deadline = partial(self._is_urgent, context)
         with turn():
-            answer = top_sales.answer(request, now, request_id, is_urgent)
+            answer = top_sales.answer(request, now, request_id, near_deadline)
             while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
                 self._metrics.redone.inc()
                 now = sent
-                answer = top_sales.answer(request, now, request_id, is_urgent)
+                answer = top_sales.answer(request, now, request_id, near_deadline)
         self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 

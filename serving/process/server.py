@@ -275,7 +275,8 @@ class _Process:
             )
         if isinstance(self.clock, ReplayClock):
             self.clock.begin(snapshot.as_of)
-        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn))
+        pages = self.settings.pages
+        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages))
         _warm_up(top_sales, default, self.clock())
         return top_sales
 

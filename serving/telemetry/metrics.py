@@ -98,6 +98,12 @@ class Metrics:
             registry=registry,
         )
         self.events = Counter("recsys_recorded_events", "Events recorded.", ["kind"], registry=registry)
+        self.refused_events = Counter(
+            "recsys_refused_events",
+            "Events refused: the snapshot does not know their sale (unknown_sale), or a value breaks a rule (invalid).",
+            ["cause"],
+            registry=registry,
+        )
         self.refused = Counter("recsys_snapshots_refused", "Snapshots that were refused.", registry=registry)
         for cause in ("damaged_record", "bug"):
             self.ranking_failures.labels(cause)

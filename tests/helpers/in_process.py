@@ -96,7 +96,8 @@ class InProcess:
         self.close()
 
     def _prepare(self, snapshot: Snapshot) -> TopSales:
-        return self.rules.put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn))
+        pages = self.settings.pages
+        return self.rules.put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages))
 
     def _status(self) -> Status:
         return Status(self.watcher.serving(), self.rules.fingerprint, self.troubles.listed(), None)

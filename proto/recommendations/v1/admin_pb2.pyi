@@ -56,14 +56,20 @@ class SaleLookup(_message.Message):
     def __init__(self, snapshot: _Optional[str] = ..., in_snapshot: _Optional[bool] = ..., title: _Optional[str] = ..., nearest_sale_id: _Optional[str] = ...) -> None: ...
 
 class ListWithdrawnSalesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListWithdrawnSalesResponse(_message.Message):
-    __slots__ = ("sales",)
+    __slots__ = ("sales", "next_page_token")
     SALES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     sales: _containers.RepeatedCompositeFieldContainer[WithdrawnSale]
-    def __init__(self, sales: _Optional[_Iterable[_Union[WithdrawnSale, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, sales: _Optional[_Iterable[_Union[WithdrawnSale, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WithdrawnSale(_message.Message):
     __slots__ = ("sale_id", "closed", "since_time", "until_time", "comment", "by", "unacknowledged_processes", "stopped_processes", "lookup")

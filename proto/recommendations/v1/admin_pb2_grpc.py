@@ -112,7 +112,9 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWithdrawnSales(self, request, context):
-        """Lists the closed and the hidden sales.
+        """Lists the closed and the hidden sales, page by page if asked to.
+
+        Errors: INVALID_ARGUMENT for a negative `page_size`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -121,6 +121,10 @@ def test_raw_table_has_either_a_path_or_a_table_name(refusal):
     [
         ("recommenders: {without: [hour_left]}", "recommenders.without == 'hour_left': must be one of popularity_day,"),
         ("recommenders: {without: [popularity]}", "recommenders.without == 'popularity': must be one of"),
+        (
+            "serving: {pages: {reason_texts: {poularity: x}}}",
+            "serving.pages.reason_texts == 'poularity': must be one of popularity,",
+        ),
         ("rankings: {policies: [meta, colaborative]}", "rankings.policies == 'colaborative': must be one of meta,"),
         ("rankings: {policies: [meta, popularity]}", "rankings.policies == 'popularity': must be one of"),
         ("rankings: {policies: [meta, meta]}", "rankings.policies == ['meta', 'meta']: must name each policy once"),

@@ -160,8 +160,8 @@ def detailed(scorer: Scorer, reasons: list[list[int]], sales: list[list[int]]) -
 def test_reasons_are_the_features_and_then_the_details_of_each() -> None:
     scorer = scorer_of(IMAGES, Fixed(NOTHING), WORDLESS, SUBJECTS)
     details = ["images/pool", "images/ski", "subjects/food", "subjects/art", "subjects/sea"]
-    assert scorer.reasons == ["images", "fixed", "text", "subjects", *details]
-    assert scorer_of(Fixed(NOTHING), WORDLESS).reasons == ["fixed", "text"]
+    assert scorer.reasons == ["images", "fixed", "text", "subjects", *details, "open"]
+    assert scorer_of(Fixed(NOTHING), WORDLESS).reasons == ["fixed", "text", "open"]
 
 
 def test_feature_is_replaced_by_the_detail_of_user_and_sale() -> None:
@@ -197,7 +197,7 @@ def test_reasons_of_a_shop_with_photos_name_its_themes() -> None:
     models = [each.fit(each.count(shop.histories(), shop.horizon()), shop.horizon()) for each in everything]
     scorer = Scorer(shop.horizon(), everything, models)
     details = [f"{name}/theme {number}" for name in OVER_PHOTOS for number in range(5)]
-    assert scorer.reasons == [*scorer.names, *details]
+    assert scorer.reasons == [*scorer.names, *details, "open"]
 
 
 def test_arrays_come_back_as_they_were_packed() -> None:
