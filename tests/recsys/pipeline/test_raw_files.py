@@ -81,7 +81,9 @@ def test_parquet_of_pandas_is_read_with_every_kind_of_column(spark, tmp_path):
 
 
 def day_of_events(day: int, revenue: list[Any], unit: str = "ns", **others: Any) -> pd.DataFrame:
-    at = pd.Series(pd.to_datetime([f"2026-03-0{day} 01:02:03"])).dt.tz_localize("UTC").astype(f"datetime64[{unit}, UTC]")
+    at = (
+        pd.Series(pd.to_datetime([f"2026-03-0{day} 01:02:03"])).dt.tz_localize("UTC").astype(f"datetime64[{unit}, UTC]")
+    )
     return pd.DataFrame({"at": at, "revenue": revenue, **others})
 
 
@@ -188,7 +190,10 @@ def test_every_character_of_a_path_is_literal(read, tmp_path, name):
     (folder / "other.csv").write_text("a,b\n3,4\n")  # another header: files are read one by one
     (tmp_path / "ab").mkdir()  # would be found by a[b]*
     (tmp_path / "ab/x.csv").write_text("a\n9\n")
-    one, both = RawTable(path=str(folder / f"{name}.csv"), format="csv"), RawTable(path=str(tmp_path / name), format="csv")
+    one, both = (
+        RawTable(path=str(folder / f"{name}.csv"), format="csv"),
+        RawTable(path=str(tmp_path / name), format="csv"),
+    )
     assert read(**one.model_dump(exclude_none=True)) == [{"a": "1\n2"}]
     found = read(**both.model_dump(exclude_none=True))
     assert [(row["a"], row["b"], row["day"]) for row in found] == [("1\n2", None, 1), ("3", "4", 1)]
@@ -224,7 +229,10 @@ def test_folders_of_any_name_are_read_at_every_depth(read, tmp_path):
     ("raw", "message"),
     [
         ({"path": "{}/a.csv"}, "does not exist: correct source.raw.lines.path"),
-        ({"path": "{}/2026-*"}, "does not exist: correct .*; a pattern of names is written as source.raw.lines.pattern"),
+        (
+            {"path": "{}/2026-*"},
+            "does not exist: correct .*; a pattern of names is written as source.raw.lines.pattern",
+        ),
         ({"pattern": "{}/2026-*"}, "no file matches .*2026-.*: correct source.raw.lines.pattern, in which"),
         ({"path": "{}/_hidden.csv"}, "holds no file whose name starts with neither '_' nor '.'"),
         ({"path": "{}"}, "holds no file whose name starts with neither"),
