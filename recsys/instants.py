@@ -1,6 +1,5 @@
 """Instants as int64 microseconds since 1970-01-01 UTC, the form that numpy, Spark and Arrow share."""
 
-from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
@@ -13,6 +12,14 @@ HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RULE = "must be a date or an instant such as 2026-03-01 or 2026-03-01T02:30:00Z"
+EARLIEST = (datetime(1990, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+LATEST = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""The range of all instants of the product, [EARLIEST, LATEST); only a sale's closing may be LATEST: it never closes.
+
+Every later stage can hold them: nanoseconds in int64 (pandas, and pyarrow where it reads Spark's INT96) end in 1677 and
+2262, Python's datetime in 1 and 9999, Spark's Parquet changes its calendar in 1582. An instant before 1990 is one that
+was read in a wrong unit, or the zero of a clock.
+"""
 
 
 def to_micros(instant: datetime) -> int:
@@ -30,21 +37,38 @@ def parse_instant(text: str) -> int:
     """Return an instant such as 2026-03-01T02:30:00Z, or a date's midnight UTC, as microseconds since 1970-01-01 UTC.
 
     Raises:
-        ConfigurationError: If the text is neither, or the instant has no time zone.
+        ConfigurationError: If the text is neither, the instant has no time zone, or it is outside [EARLIEST, LATEST).
     """
-    with suppress(ValueError):
-        return to_micros(datetime.combine(date.fromisoformat(text.strip()), time.min, UTC))
     try:
-        return to_micros(datetime.fromisoformat(text.strip()))
-    except ValueError as error:
-        raise ConfigurationError(f"instant '{text}', {_RULE}") from error
+        instant = datetime.combine(date.fromisoformat(text.strip()), time.min, UTC)
+    except ValueError:  # more than a date
+        try:
+            instant = datetime.fromisoformat(text.strip())
+        except ValueError as error:
+            raise ConfigurationError(f"instant '{text}', {_RULE}") from error
+    return to_micros_in_range(instant)
+
+
+def to_micros_in_range(instant: datetime) -> int:
+    """Return an instant in [EARLIEST, LATEST) as microseconds since 1970-01-01 UTC.
+
+    Raises:
+        ConfigurationError: If it is outside of the range, or has no time zone.
+    """
+    micros = to_micros(instant)
+    if not EARLIEST <= micros < LATEST:
+        raise ConfigurationError(
+            f"instant {instant.isoformat()}, must be from {from_micros(EARLIEST):%Y-%m-%d} to before "
+            f"{from_micros(LATEST):%Y-%m-%d}"
+        )
+    return micros
 
 
 def _read_instant(value: object) -> datetime:
     """Return what a configuration file holds as an instant in UTC: YAML reads one without quotes by itself."""
     try:
         if isinstance(value, datetime):
-            return from_micros(to_micros(value))
+            return from_micros(to_micros_in_range(value))
         if isinstance(value, str | date):
             return from_micros(parse_instant(str(value)))
     except ConfigurationError as error:

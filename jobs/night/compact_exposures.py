@@ -17,6 +17,7 @@ from pyspark.sql import functions as f
 
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings, load_settings
+from recsys.console import print_error, wide_console
 from recsys.errors import InputError, RecsysError
 from recsys.logs import log_files
 from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
@@ -167,9 +168,10 @@ def main() -> None:
     parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
     try:
         for name, done in compact_exposures(load_settings(parser.parse_args().conf)).items():
-            print(f"{name}: {done}")
+            wide_console().print(f"{name}: {done}")
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        print_error(error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

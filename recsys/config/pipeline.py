@@ -40,7 +40,8 @@ class SourceSettings(StepSettings):
     raw: dict[str, RawTable]
     """Raw tables by name; the SQL files select from them as {name}."""
     max_rejected_share: float = Field(0.01, ge=0, le=1)
-    """Maximum share of a table's rows that may be set aside for breaking a rule, in [0, 1]; above it the run stops."""
+    """Maximum share of the rows of one of the shop's own tables that may be broken by themselves, in [0, 1]; above it
+    the run stops. Copies, consequences of other broken rows and events that the service recorded are not counted."""
 
 
 class SegmentSettings(StepSettings):

@@ -1,6 +1,6 @@
 """Settings of the service."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,13 +14,31 @@ class StoreSettings(StepSettings):
     """`folder`: files below the shop's folder, for one machine; `redis`: a Redis server that several machines share."""
 
     url: str = "redis://127.0.0.1:6379/0"
-    """URL of the Redis server; used if `kind` is redis."""
+    """URL of the Redis server, `rediss://` for TLS; used if `kind` is redis."""
+
+    username: str | None = None
+    """User of the Redis server, where it has several; the environment variable RECSYS_REDIS_USERNAME by default."""
+
+    password_file: str | None = None
+    """File that holds the password of the Redis server, and nothing else; the environment variable
+    RECSYS_REDIS_PASSWORD by default."""
+
+    authority: str | None = None
+    """PEM file of the certificate authority of a `rediss://` server; the system's authorities by default."""
 
     prefix: str = "recsys:"
     """Prefix of every key in Redis, so that several shops can share a server."""
 
     timeout_seconds: float = Field(0.05, gt=0)
     """Timeout of a call to Redis, in seconds; after it the request is answered without Redis."""
+
+    acknowledge_seconds: float = Field(2.0, ge=0)
+    """Time that closing or hiding a sale waits for the processes of all machines to acknowledge it, in seconds; after
+    it the answer names those that have not."""
+
+    vouch_seconds: float = Field(5.0, gt=0)
+    """Time since a process last read the closed and hidden sales, in seconds, after which it stops vouching: its health
+    check is NOT_SERVING, so that a load balancer sends no more requests, until it can read them again."""
 
 
 class SessionSettings(StepSettings):
@@ -101,6 +119,19 @@ class TlsSettings(StepSettings):
     client_authority: str | None = None
     """File of the certificate authorities that sign the callers' certificates; if set, every caller needs one (mutual
     TLS)."""
+
+    probe_certificate: str | None = None
+    """File of the client certificate of `recsys doctor` under mutual TLS; by default the service's own, which then must
+    be allowed to authenticate clients too."""
+
+    probe_key: str | None = None
+    """File of the private key of that certificate."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.probe_certificate is None) != (self.probe_key is None):
+            raise ValueError("probe_certificate and probe_key must be given together: they are one pair")
+        return self
 
 
 class Caller(StepSettings):

@@ -21,6 +21,7 @@ from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
 from recsys.snapshot.format import POPULARITY
+from recsys.wording import did_you_mean
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 _NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), [], [], [], _NO_PHOTOS)
@@ -112,14 +113,17 @@ def _name_problems(settings: Settings) -> Iterator[str]:
     optional = [name for name in everything if name != POPULARITY]
     personal = [META, *(name for name in optional if name not in without)]
     for name in sorted(set(without).difference(optional)):
-        yield f"recommenders.without == {name!r}: must be one of {', '.join(optional)}"
+        yield f"recommenders.without == {name!r}: must be one of {', '.join(optional)}{did_you_mean(name, optional)}"
     for name in sorted(set(policies).difference(personal)):
-        yield f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
+        yield (
+            f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
+            f"{did_you_mean(name, personal)}"
+        )
     if len(set(policies)) < len(policies):
         yield f"rankings.policies == {list(policies)}: must name each policy once"
     if settings.serving.default_policy not in [*policies, POPULARITY]:
-        served = ", ".join([*policies, POPULARITY])
-        yield f"serving.default_policy == {settings.serving.default_policy!r}: must be one of {served}"
+        served, chosen = [*policies, POPULARITY], settings.serving.default_policy
+        yield f"serving.default_policy == {chosen!r}: must be one of {', '.join(served)}{did_you_mean(chosen, served)}"
 
 
 def _with_base(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:

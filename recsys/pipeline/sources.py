@@ -37,8 +37,13 @@ def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path)
     return {RECORDED_EVENTS: _read_recorded_events(spark, folder), **raw}
 
 
+def has_recorded_events(folder: Path) -> bool:
+    """Return whether the service of the shop in a folder has recorded events that were compacted."""
+    return (folder / COMPACTED_EVENTS.name).exists()
+
+
 def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
-    if (folder / COMPACTED_EVENTS.name).exists():
+    if has_recorded_events(folder):
         return COMPACTED_EVENTS.read(spark, folder)
     columns = [StructField(name, kind) for name, kind in COMPACTED_EVENTS.columns.items()]
     return spark.createDataFrame([], StructType(columns))

@@ -80,7 +80,7 @@ class Scorer:
         return [
             self._shared_features[number]
             if number in self._shared_features
-            else _feature_of_scores(model.score(histories), self.recommenders[number].scale)
+            else _feature_of_scores(model.score(histories), self.recommenders[number])
             for number, model in enumerate(self.models)
         ]
 
@@ -94,7 +94,7 @@ class Scorer:
             else:
                 scores = model.score(histories)
                 features[number] = scores
-                if scores.shape[1] > 1:
+                if self.recommenders[number].is_relative:
                     centred.append(number)
         rows, scales = self._scales
         features[rows] = np.log1p(features[rows] * scales)
@@ -114,7 +114,7 @@ class Scorer:
         nobody = Histories.of_unknown_user(self.horizon.as_of, 1)
         pairs = enumerate(zip(self.recommenders, self.models, strict=True))
         return {
-            number: _feature_of_scores(model.score(nobody), recommender.scale)
+            number: _feature_of_scores(model.score(nobody), recommender)
             for number, (recommender, model) in pairs
             if not recommender.is_personal
         }
@@ -133,12 +133,12 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _feature_of_scores(scores: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    if scale:
-        scores = scores * np.float32(scale)
+def _feature_of_scores(scores: NDArray[np.float32], recommender: Recommender) -> NDArray[np.float32]:
+    if recommender.scale:
+        scores = scores * np.float32(recommender.scale)
         scores += 1
         np.log(scores, out=scores)
-    if scores.shape[1] > 1:
+    if recommender.is_relative:
         sums: NDArray[np.float32] = np.add.reduce(scores, axis=1, keepdims=True)
         scores = scores - sums / np.float32(scores.shape[1])
     return scores

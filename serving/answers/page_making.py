@@ -7,7 +7,7 @@ from random import Random
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.rules import ArrangedPage, PageRules
-from recsys.snapshot.format import POPULARITY, Snapshot
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved
 from serving.answers.open_sales import OpenSales, OpenSalesFinder
@@ -26,7 +26,8 @@ class PageMaker:
     """
 
     def __init__(self, snapshot: Snapshot, finder: OpenSalesFinder, popularity_reason: int, open_reason: int):
-        self._k = snapshot.k
+        self._k = snapshot.k or len(snapshot.sales)  # a night without a model has shared rankings only
+        self._reasons = snapshot.reasons
         self._attributes = tuple(snapshot.segments)
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
         self._finder = finder
@@ -111,7 +112,9 @@ class PageMaker:
             if found := [pick for pick in popular if is_allowed[pick[0]]]:
                 return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
         if found := [pick for pick in open_sales.popular if is_allowed[pick[0]]]:
-            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
+            is_popular = self._reasons[found[0][2]] != OPEN
+            shown = sentences.POPULAR_SHOWN if is_popular else sentences.YOUNGEST_SHOWN
+            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {shown}"
         unranked = [pick for pick in open_sales.unranked if is_allowed[pick[0]]]
         return unranked, pb.FALLBACK_LEVEL_ANY_OPEN, sentences.NO_RANKED_OPEN
 

@@ -34,6 +34,7 @@ class RankingChooser:
     def __init__(self, snapshot: Snapshot):
         self._users = snapshot.users
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
+        self._missing = snapshot.manifest.missing_policies
         self._session_ranker: SessionRanker | None = None
         self.session_problem = ""
         """Why running sessions cannot be ranked; empty where they can."""
@@ -63,6 +64,8 @@ class RankingChooser:
     def _ranking(self, request: PageRequest, is_urgent: bool) -> ChosenRanking:
         if request.policy in self._shared:
             return ChosenRanking(self._shared[request.policy])
+        if request.policy in self._missing:
+            return ChosenRanking(why_not=sentences.POLICY_MISSING)
         if not (request.user_id or request.session):
             return ChosenRanking(why_not=sentences.ANONYMOUS)
         try:

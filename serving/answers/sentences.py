@@ -29,6 +29,7 @@ OTHER_REASON = "Chosen for you"
 """The sentence for evidence that has none of its own."""
 
 ANONYMOUS = "No user_id was given."
+POLICY_MISSING = "The night could not rank by this policy: 'recsys doctor' says why."
 UNKNOWN_USER = "The snapshot has no ranking for this user."
 NO_SALE_OF_RANKING = "No sale of this user's ranking may be shown now."
 DAMAGED_RECORD = "This user's record in the snapshot is damaged."
@@ -38,6 +39,7 @@ DEADLINE_NEAR = "The deadline was near: the session was left out."
 NO_SESSION_RANKER = "The snapshot cannot rank sessions: see the service's log."
 UNKNOWN_SESSION = "The snapshot knows neither this user nor a sale of the session."
 POPULAR_SHOWN = "Popular sales are shown."
+YOUNGEST_SHOWN = "The sales that opened last are shown: no event of the shop is known yet."
 NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
 
 

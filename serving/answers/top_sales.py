@@ -8,7 +8,7 @@ from recsys.errors import ConfigurationError, DamagedRecordError
 from recsys.instants import to_micros
 from recsys.meta_model import version_in
 from recsys.rules import PageRules
-from recsys.snapshot.format import POPULARITY, Snapshot
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.explanation import explained
 from serving.answers.mixing import overlap
@@ -19,8 +19,6 @@ from serving.answers.pages import PageRequest, ServedPage
 from serving.answers.ranking_choice import ChosenRanking, RankingChooser
 from serving.answers.running_experiments import RunningExperiments
 from serving.stores.base import WithdrawnSale
-
-OPEN_REASON = "open"
 
 
 class Answer(NamedTuple):
@@ -71,10 +69,10 @@ class TopSales:
             version: Returns a number that changes whenever `withdrawn` does.
             withdrawn: Returns the withdrawn sales by id.
         """
-        reasons = (*snapshot.reasons, POPULARITY, OPEN_REASON)
+        reasons = (*snapshot.reasons, POPULARITY, OPEN)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
-        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.all_policies}
+        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.answered_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),

@@ -69,8 +69,8 @@ class MethodGuard:
                 _abort(error, code, context)
             except Exception as error:
                 # Stack frames and type only: the message of an unexpected error may contain a user's id.
-                frames = "".join(traceback.format_tb(error.__traceback__))
-                _log.error("%s failed with %s\n%s", name, type(error).__name__, frames)
+                stack = {"stack": "".join(traceback.format_tb(error.__traceback__))}
+                _log.error("%s failed with %s", name, type(error).__name__, extra=stack)
                 self._count_and_log(name, grpc.StatusCode.INTERNAL, request, started)
                 context.abort(grpc.StatusCode.INTERNAL, _UNEXPECTED)
             if self._log.requests:

@@ -7,6 +7,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
+from recsys.ids import trimmed
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent
 from serving.answers.pages import HOME, PageRequest, Visit
@@ -24,7 +25,7 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     Raises:
         ConfigurationError: If a value breaks a rule; names both.
     """
-    user_id, policy, surface = request.user_id, request.policy, request.surface
+    user_id, policy, surface = trimmed(request.user_id), request.policy, request.surface
     if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # otherwise none of them can be too long
         for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
             _check_text(name, text, limits.max_text_bytes)
@@ -68,7 +69,8 @@ def check_count(name: str, count: int, most: int) -> None:
 
 
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
-    """Check and return the id of a sale."""
+    """Check and return the id of a sale, trimmed."""
+    sale_id = trimmed(sale_id)
     if not sale_id:
         raise ConfigurationError("sale_id == '', must be a sale id")
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
@@ -78,7 +80,7 @@ def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> Recor
     for field in ("user_id", "sale_id", "attribution_token"):
         _check_text(name + field, getattr(event, field), limits.max_text_bytes)
     for field in ("user_id", "sale_id"):
-        if not getattr(event, field):
+        if not trimmed(getattr(event, field)):
             raise ConfigurationError(f"{name}{field} == '', must not be empty")
     if event.kind not in _KINDS:
         raise ConfigurationError(f"{name}kind == {event.kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE")
@@ -86,8 +88,8 @@ def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> Recor
     if revenue is not None and not 0 <= revenue < float("inf"):
         raise ConfigurationError(f"{name}revenue == {revenue}, must be a number of at least 0")
     return RecordedEvent(
-        user_id=event.user_id,
-        sale_id=event.sale_id,
+        user_id=trimmed(event.user_id),
+        sale_id=trimmed(event.sale_id),
         kind=_KINDS[event.kind],
         occurred_at=_occurred_at(event, name, now),
         recorded_at=now,
@@ -115,7 +117,7 @@ def _checked_n(n: int, most: int) -> int:
 
 
 def _checked_ids(name: str, ids: Sequence[str], most: int, limits: LimitSettings) -> list[str]:
-    checked = list(ids)
+    checked = [trimmed(sale_id) for sale_id in ids]
     if not checked:
         return checked
     if len(checked) > most:

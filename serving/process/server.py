@@ -1,7 +1,8 @@
 """Starts and stops one process of the gRPC service."""
 
 import logging
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +46,7 @@ ADMIN = _ADMIN.full_name
 FRESH = f"{SERVICE}/fresh"
 """The health check that is SERVING while there is no problem: the newest snapshot is served and covers the present."""
 STORE = "store"
+WITHDRAWALS = "closed and hidden sales"
 _WARM_UP_PAGES = 50
 
 _log = logging.getLogger(__name__)
@@ -114,7 +116,7 @@ class _Process:
         self.tracer = make_tracer(settings.tracing)
         stack.callback(self.tracer.close)
         stack.callback(self.metrics.flush)
-        self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
+        self.store = open_store(settings.store, folder, clock)
         stack.callback(self.store.close)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
         self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
@@ -129,7 +131,7 @@ class _Process:
             self._prepare,
             self._put_in_force,
             self.troubles,
-            loaded=self._mark_ready,
+            loaded=self._update_readiness,
             refused=self.metrics.refused.inc,
         )
 
@@ -142,14 +144,18 @@ class _Process:
         public, port = self._public_server()
         admin, admin_port = self._admin_server()
         metrics_port = self._metrics_server()
-        background = Background([self._poll, self._update_metrics], self.settings.poll_seconds)
-        background.once()
+        # Neither the loading of a snapshot nor a store that hangs may delay what the other threads do.
+        tasks = [[self._poll_store], [self._poll, self._update_metrics], [self._update_readiness]]
+        threads = [Background(each, self.settings.poll_seconds) for each in tasks]
+        for thread in threads:
+            thread.once()
         public.start()
         if admin:
             admin.start()
             self.stack.callback(lambda: admin.stop(None).wait())
-        background.start()
-        self.stack.callback(background.stop)
+        for thread in threads:
+            thread.start()
+            self.stack.callback(thread.stop)
         host = self.settings.host
         return Server(
             port=port,
@@ -226,7 +232,7 @@ class _Process:
 
     def _prepare(self, snapshot: Snapshot) -> TopSales:
         default = self.settings.default_policy
-        if default not in snapshot.all_policies:
+        if default not in snapshot.answered_policies:
             raise SnapshotError(
                 f"serving.default_policy == {default!r}, snapshot {snapshot.name} has "
                 f"{', '.join(snapshot.all_policies)}: choose one of these in the configuration"
@@ -240,8 +246,23 @@ class _Process:
     def _put_in_force(self, top_sales: TopSales) -> TopSales:
         return self.experiments.put_in_force(self.rules.put_in_force(top_sales))
 
-    def _mark_ready(self) -> None:
-        self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
+    def _poll_store(self) -> None:
+        try:
+            self.store.poll()
+            self.troubles.clear(STORE)
+        except StoreError as error:
+            self.troubles.note(STORE, str(error))
+
+    def _update_readiness(self) -> None:
+        """Be ready while a snapshot is served, and the process vouches that it knows the closed and hidden sales."""
+        bound = self.settings.store.vouch_seconds
+        vouches = time.monotonic() - self.store.known_at() <= bound
+        text = f"not read for {bound:g} s: no request should be sent here until they are; see problem '{STORE}'"
+        self._set_problem(WITHDRAWALS, None if vouches else text)
+        self.metrics.vouching.set(vouches)
+        code = health_pb2.HealthCheckResponse
+        ready = vouches and self.watcher.serving() is not None
+        self._set_health(code.SERVING if ready else code.NOT_SERVING, "", SERVICE, ADMIN)
 
     def _set_health(self, status: Any, *services: str) -> None:
         for service in services:
@@ -250,11 +271,6 @@ class _Process:
     def _poll(self) -> None:
         for pool in self.pools:
             pool.relieve()
-        try:
-            self.store.poll()
-            self.troubles.clear(STORE)
-        except StoreError as error:
-            self.troubles.note(STORE, str(error))
         self.rules.poll()
         self.watcher.poll()
 
@@ -268,7 +284,8 @@ class _Process:
             metrics.exposures_written.set(state.written)
             self._set_problem(EXPOSURES, state.problem)
         if top_sales is not None:
-            self._update_snapshot_metrics(top_sales)
+            with suppress(StoreError):  # a problem of the store's own
+                self._update_snapshot_metrics(top_sales)
         troubles = self.troubles.listed()
         metrics.problems.set(len(troubles))
         fresh = top_sales is not None and not troubles

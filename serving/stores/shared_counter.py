@@ -23,10 +23,12 @@ class SharedCounter:
         """Return the number."""
         return _NUMBER.unpack_from(self._memory)[0]
 
-    def increase(self) -> None:
-        """Add 1."""
+    def increase(self) -> int:
+        """Add 1, and return the number."""
         with held(self._folder):
-            _NUMBER.pack_into(self._memory, 0, self.value() + 1)
+            number = self.value() + 1
+            _NUMBER.pack_into(self._memory, 0, number)
+        return number
 
     def close(self) -> None:
         """Close the file."""

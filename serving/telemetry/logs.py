@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from recsys.config.serving import LogSettings
+from recsys.log_lines import LineFormatter
 
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -35,7 +36,7 @@ def configure(settings: LogSettings) -> None:
     handler.setFormatter(
         JsonFormatter()
         if settings.format == "json"
-        else logging.Formatter("%(asctime)s %(levelname)s %(process)d %(message)s")
+        else LineFormatter("%(asctime)s %(levelname)s %(process)d %(message)s")
     )
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

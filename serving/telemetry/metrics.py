@@ -65,6 +65,9 @@ class Metrics:
         )
         self.open_sales = self._gauge("recsys_open_sales", "Sales that may be shown now.", "livemin")
         self.withdrawn_sales = self._gauge("recsys_withdrawn_sales", "Sales closed or hidden by staff.", "livemax")
+        self.vouching = self._gauge(
+            "recsys_vouching", "1 while the process knows all closed and hidden sales, 0 when it is cut off.", "livemin"
+        )
         self.problems = self._gauge("recsys_problems", "Current problems; GetStatus names them.", "livemax")
         self.workers = self._gauge("recsys_workers", "Running worker processes.", "livesum")
         self.workers.set(1)

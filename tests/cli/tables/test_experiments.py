@@ -2,9 +2,9 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from cli.tables.experiments import print_result, print_simulation
+from recsys.console import TextConsole
 from recsys.experiments.analysis.results import Interval, Result, Verdict
 from recsys.experiments.analysis.simulation import MetricSimulation, Share, Simulation
 from tests.helpers.reported_experiments import FALLBACKS, PURCHASES, interleaved, invalid, result, untold
@@ -13,7 +13,7 @@ from tests.helpers.reported_experiments import FALLBACKS, PURCHASES, interleaved
 def printed(found: Result, colours: bool = False) -> str:
     written = StringIO()
     system = "standard" if colours else None
-    print_result(found, Console(file=written, width=120, highlight=False, force_terminal=colours, color_system=system))
+    print_result(found, TextConsole(file=written, width=120, force_terminal=colours, color_system=system))
     return written.getvalue()
 
 
@@ -85,7 +85,7 @@ def test_simulation_shows_the_false_positive_rate_of_each_way_of_looking():
 
     metric = MetricSimulation("purchases", "themes", share(20), share(80), share(4), 0.51)
     written = StringIO()
-    print_simulation(Simulation(400, 12_345, (metric,), share(0)), Console(file=written, width=120, highlight=False))
+    print_simulation(Simulation(400, 12_345, (metric,), share(0)), TextConsole(file=written, width=120))
     assert row(written.getvalue(), "purchases")[1:] == (
         ["themes", "5%", "[4%,", "6.67%]", "20%", "[16%,", "26.7%]", "1%", "[0.8%,", "1.33%]", "0.51"]
     )

@@ -84,7 +84,7 @@ EXPLORED = {"exploration": {"temperature": 1.0}}
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"wieght": 1}, "experiments.0.wieght == 1: Extra inputs are not permitted"),
+        ({"wieght": 1}, "experiments.0.wieght == 1: unknown key"),
         ({"status": "on"}, "experiments.0.status == 'on': Input should be 'draft', 'running', 'paused' or 'stopped'"),
         ({"coverage": 1.5}, "experiments.0.coverage == 1.5: Input should be less than or equal to 1"),
         ({"phase": 0}, "experiments.0.phase == 0: Input should be greater than or equal to 1"),

@@ -115,6 +115,7 @@ class Fixed:
     scores: NDArray[np.float32]
     scale: float = 0.0
     is_personal: bool = True
+    is_relative: bool = True
 
     def score(self, _: Histories) -> NDArray[np.float32]:
         return self.scores

@@ -92,7 +92,7 @@ def test_empty_list_of_rules_is_valid(load):
         ("{kind: bury, name: a}", "rules.0.bury.match == (missing): Field required"),
         (
             "{kind: bury, name: a, match: {x: y}, when: now}",
-            "rules.0.bury.when == 'now': Extra inputs are not permitted",
+            "rules.0.bury.when == 'now': unknown key",
         ),
         (
             "{kind: bury, name: a, match: {x: y}, surface: ''}",
@@ -184,7 +184,7 @@ def test_broken_rule_is_refused_with_key_value_and_rule(refusal, rule, problem):
         ("schema_version: 1", "rules == (missing): Field required"),
         ("schema_version: 1\nrules: {a: b}", "rules == {'a': 'b'}: Input should be a valid tuple"),
         ("schema_version: 1\nrules:", "rules == None: Input should be a valid tuple"),
-        ("schema_version: 1\nrules: []\nrule: []", "rule == []: Extra inputs are not permitted"),
+        ("schema_version: 1\nrules: []\nrule: []", "rule == []: unknown key; did you mean 'rules'?"),
     ],
 )
 def test_broken_file_is_refused_with_key_value_and_rule(refusal, text, problem):

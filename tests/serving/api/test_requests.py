@@ -177,6 +177,18 @@ def test_event_of_the_future_or_before_1970_is_refused(time):
     assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until one minute after the present")
 
 
+def test_ids_are_trimmed_as_the_night_trims_them():
+    ids = [" s1", "s1\u00a0", "\ufeffs1\r\n", "s 1"]
+    page = checked(user_id="ann\u200b ", session_sale_ids=ids, allowed_sale_ids=ids, denied_sale_ids=ids)
+    assert page.user_id == "ann"
+    assert page.session == [*[Visit("s1")] * 3, Visit("s 1")]
+    assert page.allowed == page.denied == ["s1", "s1", "s1", "s 1"]
+    assert check_sale_id("s1 ", LIMITS) == "s1"
+    (found,) = recorded(event(user_id="\tann", sale_id="s1 "))
+    assert (found.user_id, found.sale_id) == ("ann", "s1")
+    assert event_refusal(user_id="\u200b ") == "events[1].user_id == '', must not be empty"
+
+
 @pytest.mark.parametrize("name", ["user_id", "sale_id"])
 def test_event_without_user_or_sale_is_refused(name):
     assert event_refusal(**{name: ""}) == f"events[1].{name} == '', must not be empty"
