@@ -14,6 +14,7 @@ from recsys.metrics import NDCG, bootstrap_ratio
 from recsys.pipeline.evaluation import ranked_pages
 from recsys.pipeline.shop import Shop
 from recsys.shop.histories import Block
+from recsys.tables.paths import load
 
 ORACLE = "oracle"
 
@@ -43,7 +44,7 @@ def oracle_pages(
         sale_ids = [shop.catalogue.sale_ids[sale] for sale in shop.horizon(as_of).sales]
         return {ORACLE: true_utilities(folder, block.user_ids.to_pylist(), sale_ids)}
 
-    tastes = histories.sparkSession.read.parquet(str(folder / "truth" / f"{USER_TASTES}.parquet"))
+    tastes = load(histories.sparkSession.read, [folder / "truth" / f"{USER_TASTES}.parquet"])
     known = histories.join(tastes.select("user_id"), on="user_id", how="left_semi")
     return ranked_pages(known, shop, as_ofs, score, users_sampled, seed, new_only)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from recsys.config import strict_yaml
 from recsys.config.demo_shop import DemoShopSettings
@@ -13,6 +13,7 @@ from recsys.config.pipeline import NightCheckSettings, RankingSettings, SourceSe
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.images.settings import ImageSettings
+from recsys.instants import Instant
 from recsys.meta_model import META, MetaModelSettings
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.settings import StepSettings
@@ -63,7 +64,7 @@ class Settings(StepSettings):
     """Folder of all files that are written; Spark's workers must have access to it."""
     note: str = ""
     """Note on the data, shown beside every result."""
-    as_of: AwareDatetime | None = None
+    as_of: Instant | None = None
     """Instant of the night if the command does not give one; by default today's midnight UTC."""
     horizon_hours: float = Field(36.0, ge=24)
     """Length of the horizon, in hours, at least 24: the night ranks every sale that is open at any instant of it. The

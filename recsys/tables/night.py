@@ -26,6 +26,7 @@ from pyspark.sql.types import (
 )
 
 from recsys.errors import InputError, SchemaError
+from recsys.tables.paths import load
 
 STRING, TIMESTAMP, DOUBLE, BOOLEAN = StringType(), TimestampType(), DoubleType(), BooleanType()
 INTEGER, LONG, FLOAT, BINARY = IntegerType(), LongType(), FloatType(), BinaryType()
@@ -95,7 +96,7 @@ class Table:
         file = next(path.rglob("*.parquet"), None)
         if file is None:
             raise InputError(f"table {self.name} is not in {folder}: run the step that writes it, or 'recsys nightly'")
-        return self.check(spark.read.schema(self._read_schema(file)).parquet(str(path)), str(path))
+        return self.check(load(spark.read.schema(self._read_schema(file)), [path]), str(path))
 
     def _read_schema(self, file: Path) -> StructType:
         """Return the columns that one of the table's files has; Spark would start a job to infer them."""

@@ -28,7 +28,13 @@ def test_date_is_its_midnight_utc() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2026-03-01T02:30:00Z", "2026-03-01T02:30:00+00:00", "2026-03-01T03:30:00+01:00", "2026-02-28T21:30-05:00"],
+    [
+        "2026-03-01T02:30:00Z",
+        "2026-03-01T02:30:00+00:00",
+        "2026-03-01T03:30:00+01:00",
+        "2026-02-28T21:30-05:00",
+        " 2026-03-01 02:30Z",
+    ],
 )
 def test_instant_is_read_in_its_zone(text: str) -> None:
     assert parse_instant(text) == MARCH_1 + 2 * HOUR + HOUR // 2

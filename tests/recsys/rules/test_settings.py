@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from recsys.errors import ConfigurationError
@@ -44,6 +46,13 @@ def test_example_has_every_kind_of_rule_and_changes_no_page_of_the_demo_shop():
     rules = load_rules(CONF / "rules" / "home.yaml").rules
     assert {rule.kind for rule in rules} == KINDS
     assert {rule.surface for rule in rules} == {"example"}
+
+
+def test_instants_may_be_in_quotes_with_any_zone_or_dates(load):
+    rule = load(
+        of("{kind: bury, name: a, match: {x: y}, from: '2026-03-01', until: '2026-03-02T01:00:00+01:00'}")
+    ).rules[0]
+    assert (rule.since, rule.until) == (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
 
 
 def test_empty_list_of_rules_is_valid(load):
@@ -95,11 +104,11 @@ def test_empty_list_of_rules_is_valid(load):
         ),
         (
             "{kind: bury, name: a, match: {x: y}, from: 2026-03-01T00:00:00}",
-            "rules.0.bury.from == datetime.datetime(2026, 3, 1, 0, 0): Input should have timezone info",
+            "rules.0.bury.from == datetime.datetime(2026, 3, 1, 0, 0): instant 2026-03-01T00:00:00 has no zone",
         ),
         (
-            "{kind: bury, name: a, match: {x: y}, from: '2026-03-01T00:00:00Z'}",
-            "rules.0.bury.from == '2026-03-01T00:00:00Z': Input should be a valid datetime",
+            "{kind: bury, name: a, match: {x: y}, from: today}",
+            "rules.0.bury.from == 'today': instant 'today', must be a date or an instant such as 2026-03-01",
         ),
         (
             "{kind: bury, name: a, match: {x: y}, from: 2026-03-02T00:00:00Z, until: 2026-03-02T00:00:00Z}",
