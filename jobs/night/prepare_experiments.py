@@ -9,9 +9,9 @@ from pathlib import Path
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.train_meta_model import TAKE_CHAMPION, read_model
-from jobs.registry import tracking
+from jobs.registry import copies, tracking
 from recsys.config.pipeline import RankingSettings
-from recsys.errors import ModelError
+from recsys.errors import ModelError, RegistryError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.model_pins import PINS, ServedSlot, policies, served_slots
 from recsys.experiments.settings import ExperimentFile
@@ -44,7 +44,7 @@ def prepare_experiments(run: Run, out: Path) -> str:
     pins = _pinned(run, found, notes)
     needed = set(policies(found, pins, own_version))
     versions = {policy_of(version): version for version in pins.values() if policy_of(version) in needed}
-    models = {policy: tracking.read_version(run.settings, version) for policy, version in versions.items()}
+    models = _read_models(run, versions, notes)
     known = [POPULARITY, *([META] if model else []), *features]
     scored = sorted(policy for policy in needed if _can_be_scored(policy, models, known, features, notes))
     folder = out / EXPERIMENTS
@@ -84,6 +84,17 @@ def _read_experiments(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]
     if source is None:
         return {}, []
     return AcceptedFiles(Path(source), Path(run.settings.folder) / IN_FORCE).as_written()
+
+
+def _read_models(run: Run, versions: Mapping[str, str], notes: list[str]) -> dict[str, MetaModel]:
+    """Return the model of each policy; note those that cannot be read."""
+    models = {}
+    for policy, version in versions.items():
+        try:
+            models[policy] = copies.read_version(run.settings, version)
+        except RegistryError as error:
+            notes.append(f"policy {policy} of an experiment is left out: {error}")
+    return models
 
 
 def _places(run: Run, files: Mapping[str, ExperimentFile]) -> list[ServedSlot]:
@@ -127,9 +138,12 @@ def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str
                 continue
             try:
                 version = tracking.version_of(run.settings, place.model)
-            except ModelError as error:
-                notes.append(f"{place.name} has no model: {error}")
-                continue
+            except (ModelError, RegistryError) as error:
+                if isinstance(error, ModelError) or place.name not in pins:
+                    notes.append(f"{place.name} has no model: {error}")
+                    continue
+                version = pins[place.name]
+                notes.append(f"{place.name} stays with version {version}: {error}")
             pinned = pins.setdefault(place.name, version) if place.is_pinned else version
             if pinned != version:
                 notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
@@ -149,7 +163,7 @@ def _depends_on(run: Run) -> object:
 def _version(run: Run, place: ServedSlot) -> str:
     try:
         return tracking.version_of(run.settings, str(place.model))
-    except ModelError as error:
+    except (ModelError, RegistryError) as error:
         return str(error)
 
 

@@ -14,8 +14,9 @@ from jobs.engine.run import LOG, Run, Step
 from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.build_training_set import BUILD_TRAINING_SET
 from jobs.night.validate_tables import VALIDATE_TABLES
-from jobs.registry import tracking
+from jobs.registry import copies, tracking
 from jobs.registry.promote_model import NIGHTLY, appoint
+from recsys.errors import RegistryError
 from recsys.images.themes.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import MetaModel, meta_model_from_json
@@ -62,10 +63,16 @@ def train_meta_model(run: Run, out: Path) -> str:
         tracking.CONFIGURATION: digest(model_configuration(run.settings)),
     }
     fingerprint = run.fingerprint(TRAIN_META_MODEL)
-    version = tracking.register(
-        run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
-    )
-    alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
+    try:
+        version = tracking.register(
+            run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
+        )
+        alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
+    except RegistryError as error:
+        if not run.is_night:
+            raise
+        run.leave_out("a new version of the model", str(error), "the next night, which trains again")
+        return _no_new_version(out)
     _note_little_data(run, examples, version)
     _save_model(model, version, out / TRAINED_MODEL)
     return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
@@ -113,7 +120,12 @@ def take_champion(run: Run, out: Path) -> str:
     if not version:
         (out / META_MODEL).mkdir()
         return f"{name} has no champion"
-    registered = tracking.read_version(run.settings, version)
+    try:
+        registered = copies.read_version(run.settings, version)
+    except RegistryError as error:
+        run.leave_out(f"version {version} of the model, the champion", str(error), "MLflow answers again")
+        (out / META_MODEL).mkdir()
+        return f"{name} version {version} cannot be read"
     model = as_the_shop_is_now(run, registered, f"version {version}")
     if missing := [feature for feature in registered.features if feature not in model.features]:
         why = f"version {version} was trained with them, and the shop does not have them"
@@ -165,7 +177,7 @@ def _read_saved_model(folder: Path) -> tuple[MetaModel, str]:
 def _pinned_champion(run: Run) -> str:
     """Return the version that was the champion when the run first looked; empty if there was none."""
     if CHAMPION not in run.pinned:
-        run.pinned[CHAMPION] = tracking.alias(run.settings, CHAMPION) or ""
+        run.pinned[CHAMPION] = copies.champion_version(run.settings)
     return run.pinned[CHAMPION]
 
 

@@ -1,10 +1,8 @@
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +15,7 @@ from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.meta_model.base import BoostedSettings
 from recsys.registry.versions import CHALLENGER, CHAMPION
+from tests.helpers.failing_registry import answering, impatient
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 pytestmark = MLFLOW_WARNS
@@ -216,32 +215,6 @@ def test_database_whose_creation_was_killed_is_created_again(tmp_path):
     assert not half_made.exists()
 
 
-@contextmanager
-def answering(status: int) -> Iterator[str]:
-    """A server that answers every request with a status and a page of many lines; yields its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(b"<html>\n<h1>Internal Server Error</h1>\n" + b"<p>at module.function\n" * 100)
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture
-def impatient(monkeypatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
 ASKED = {
     "alias": lambda settings: tracking.alias(settings, CHAMPION),
     "version_of": lambda settings: tracking.version_of(settings, "7"),
@@ -252,7 +225,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-def test_registry_that_answers_500_is_one_line_without_a_password(tmp_path, impatient, ask):
+def test_registry_that_answers_500_is_one_line_without_a_password(tmp_path, ask):
     with answering(500) as address:
         uri = address.replace("http://", "http://ann:secret@")
         with pytest.raises(RegistryError) as error:
@@ -264,8 +237,8 @@ def test_registry_that_answers_500_is_one_line_without_a_password(tmp_path, impa
     )
 
 
-def test_registry_that_is_down_is_one_line(tmp_path, impatient):
-    with pytest.raises(RegistryError) as error:
+def test_registry_that_is_down_is_one_line(tmp_path):
+    with impatient(), pytest.raises(RegistryError) as error:
         tracking.versions(SmallShop(tmp_path).settings(mlflow={"tracking_uri": "http://127.0.0.1:9"}))
     assert str(error.value).startswith("MLflow at http://127.0.0.1:9: [Errno 111] Connection refused: check that")
 
@@ -273,14 +246,12 @@ def test_registry_that_is_down_is_one_line(tmp_path, impatient):
 def test_database_that_another_process_holds_is_one_line(settings, registry):
     tracking.versions(settings)
     database = registry.folder / "var/mlflow.db"
-    impatient = settings.model_copy(
-        update={"mlflow": MlflowSettings(tracking_uri=f"sqlite:///{database}?timeout=0.01")}
-    )
+    hurried = settings.model_copy(update={"mlflow": MlflowSettings(tracking_uri=f"sqlite:///{database}?timeout=0.01")})
     with closing(sqlite3.connect(database)) as other:
         other.execute("begin exclusive")
         with pytest.raises(RegistryError) as error:
-            tracking.versions(impatient)
-    assert str(error.value).startswith(f"MLflow at {impatient.mlflow.tracking_uri}: database is locked: ")
+            tracking.versions(hurried)
+    assert str(error.value).startswith(f"MLflow at {hurried.mlflow.tracking_uri}: database is locked: ")
 
 
 def test_version_without_a_configuration_is_known_from_one_that_cannot_be_read(settings):
