@@ -69,6 +69,8 @@ def print_backtest(result: dict[str, Any], console: TextConsole) -> None:
             f"meta-model on all sales open at a purchase: AUC {meta['auc']:.4f}, log-loss {meta['log_loss']:.5f}, "
             f"{meta['calibration']:.2f} predicted purchases per observed purchase"
         )
+        shown, made = result["predicted"]["shown"], result["predicted"]["shown_made"]
+        console.print(f"on a page of ten {shown:.2f} predicted and {made:.2f} observed purchases")
     if oracle := result.get("oracle"):
         ndcg, share = oracle["ndcg@10"], oracle["share"]
         console.print(

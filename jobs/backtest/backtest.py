@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pyspark.sql import functions as f
 
 from demo_shop.oracle import ORACLE, oracle
@@ -24,7 +25,7 @@ from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trai
 from jobs.registry import tracking
 from recsys.backtest import slices
 from recsys.backtest.ablation import ablation, learning_curve, learning_days, of_last_days
-from recsys.backtest.calibration import calibration
+from recsys.backtest.calibration import calibration, predicted_purchases
 from recsys.backtest.coefficients import coefficients
 from recsys.backtest.examples import example_pages, examples, named_sales
 from recsys.backtest.pages import Pages
@@ -96,19 +97,23 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) ->
     registered = [policy_of(each) for each in further]
     mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
     shown = [each for each in (*mixes, *model.features) if each in pages.by_policy and pages.has_order(each)]
-    measured, catalogue, seed = _window_examples(run, sample.new_only), run.shop.catalogue, sample.seed
+    measured, shifts = _window_examples(run, sample.new_only, pages)
+    catalogue, seed = run.shop.catalogue, sample.seed
+    predicted = predicted_purchases(pages.by_policy[META])
+    probabilities = evaluate(model, measured, shifts) | {"calibration": predicted["all"] / predicted["all_made"]}
     versions_of = {META: version, **dict(zip(registered, further, strict=True))}
     cut = slices.slices(pages, shown, catalogue, seed)
     return {
         "window": _describe_window(run, pages, sample) | {"versions": versions_of},
-        "policies": _metrics_by_policy(run, pages, shown, seed, evaluate(model, measured)),
+        "policies": _metrics_by_policy(run, pages, shown, seed, probabilities),
         "differences": differences(pages, _compared_pairs(shown, registered), seed),
         f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
         **_oracle_result(run, pages, seed),
         **_compare_variants(run, pages, model, seed),
         "slices": cut,
         "slice_metrics": {title: slices.SLICE_METRICS[title] for title in cut},
-        "calibration": calibration(model, measured),
+        "calibration": calibration(model, measured, shifts),
+        "predicted": predicted,
         "coefficients": coefficients(model),
         **_draw_examples(run, pages, seed),
     }
@@ -170,9 +175,15 @@ def _compare_variants(run: Run, pages: Pages, model: MetaModel, seed: int) -> di
     }
 
 
-def _window_examples(run: Run, new_only: bool) -> Examples:
-    examples = examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder))
-    return examples.where(~examples.repeat) if new_only else examples
+def _window_examples(run: Run, new_only: bool, pages: Pages) -> tuple[Examples, NDArray[np.float64]]:
+    """Return the examples of the measured pages, and what is added to the log-odds of each: the shift of its page."""
+    table, key = WINDOW_EXAMPLES.read(run.spark, run.folder), ["as_of", "user_id"]
+    examples = examples_of(table)
+    of_page = table.select(key).distinct().toPandas().sort_values(key)  # in the order of the pages' numbers
+    known = pages.by_policy[META][[*key, "shift"]]
+    shifts = of_page.merge(known, how="left", on=key)["shift"].to_numpy()[examples.page]
+    chosen = np.isfinite(shifts) & ~(examples.repeat if new_only else np.zeros(len(shifts), bool))
+    return examples.where(chosen), shifts[chosen]
 
 
 def _draw_examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from jobs.night.train_meta_model import examples_of, read_model
 from recsys.errors import NightCheckError
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import META, MetaModel
-from recsys.meta_model.training import evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.night_checks import (
@@ -104,12 +103,16 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, objec
     TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
     drawn = examples_of(TRAINING_EXAMPLES.read(run.spark, out))
     pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)
-    n_pages, ndcg = PAGE_METRICS.check(pages).agg(f.count("*"), f.avg(NDCG)).collect()[0]
+    n_pages, ndcg, predicted, made = (
+        PAGE_METRICS.check(pages)
+        .agg(f.count("*"), f.avg(NDCG), f.sum("predicted"), f.sum(f.size("bought")))
+        .collect()[0]
+    )
     return {
         "purchases": int(drawn.bought.sum()),
         "pages": n_pages,
         "ndcg": ndcg,
-        "calibration": evaluate(model, drawn).get("calibration"),
+        "calibration": predicted / made if made else None,
         "drift": feature_drift(model, drawn),
     }
 

@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,18 @@ class MetaModel(ABC):
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated log-odds, in the same order; unchanged for a model without a calibration curve."""
         return log_odds
+
+    def shifts(self, log_odds: NDArray[np.float32], is_open: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what to add to each user's calibrated log-odds, so that the probabilities sum to the user's basket.
+
+        Args:
+            log_odds: Shape (n_users, n_sales), calibrated.
+            is_open: Whether each sale is open, or for which share of the day, broadcasting to that shape.
+
+        Returns:
+            Shape (n_users,); zeros for a model without a basket.
+        """
+        return np.zeros(len(log_odds), np.float32) if self.basket is None else self.basket.shifts(log_odds, is_open)
 
     @abstractmethod
     def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:

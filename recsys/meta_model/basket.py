@@ -1,6 +1,7 @@
 """How many sales a user buys on a day on which they buy: the sum of their probabilities over the open sales."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Basket:
         """Return the expected number of sales bought, for sums of probabilities."""
         return np.exp(self.level + self.exponent * np.log(np.maximum(total, 1e-12)))
 
-    def shifts(self, log_odds: NDArray[np.floating], is_open: NDArray[np.floating]) -> NDArray[np.float32]:
+    def shifts(self, log_odds: NDArray[np.floating], is_open: NDArray[Any]) -> NDArray[np.float32]:
         """Return what to add to each user's log-odds, so that the probabilities sum to the expected number.
 
         Args:

@@ -175,8 +175,13 @@ def _correction(log_odds: NDArray[np.floating], examples: Examples) -> float:
     return float(brentq(excess, -WIDEST - log_odds.max(), WIDEST - log_odds.min()))
 
 
-def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
+def evaluate(model: MetaModel, examples: Examples, shifts: NDArray[np.floating] | float = 0.0) -> dict[str, float]:
     """Return metrics of the predicted probabilities, each example weighted by the number of sales that it stands for.
+
+    Args:
+        model: The model.
+        examples: The examples.
+        shifts: See `predict`.
 
     Returns:
         `auc`, `log_loss` (nats per user and sale) and `calibration`, the purchases predicted per purchase made: 1 is
@@ -184,7 +189,7 @@ def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
     """
     if len(np.unique(examples.bought)) < 2:
         return {}
-    predicted = predict(model, examples)
+    predicted = predict(model, examples, shifts)
     weights = 1 / examples.sampling_rate
     return {
         "auc": float(roc_auc_score(examples.bought, predicted, sample_weight=weights)),

@@ -1,6 +1,7 @@
 """user_histories, fitted_recommenders, a meta-model → page_metrics: ranking quality of each policy on each page."""
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.instants import DAY, from_micros
-from recsys.meta_model import MetaModel
+from recsys.meta_model import MetaModel, probability
 from recsys.metrics import ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
 from recsys.pipeline.shop import Shop
@@ -44,7 +45,7 @@ def page_metrics(
     def score(block: Block, as_of: int) -> Mapping[str, NDArray]:
         return _scores_by_policy(shop.scorer(as_of), block, shop, meta_models)
 
-    return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only)
+    return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only, meta_models)
 
 
 def ranked_pages(
@@ -55,6 +56,7 @@ def ranked_pages(
     users_sampled: float = 1.0,
     seed: int = 0,
     new_only: bool = False,
+    meta_models: Mapping[str, MetaModel] = MappingProxyType({}),
 ) -> DataFrame:
     """Measure policies on the purchases of the 24 hours from each instant on, one page per user and instant.
 
@@ -70,24 +72,33 @@ def ranked_pages(
         seed: Seed of that sample.
         new_only: Leave out repeat purchases: sales that the user bought before the instant are neither ranked nor
             relevant.
+        meta_models: The models whose scores are log-odds, by policy; the purchases that they predict are measured too.
 
     Returns:
         Table `page_metrics`.
     """
-    schema = to_arrow_schema(PAGE_METRICS.schema, timezone="UTC")
+    schema, models = to_arrow_schema(PAGE_METRICS.schema, timezone="UTC"), dict(meta_models)
 
     def measure(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
             for as_of in as_ofs:
                 for buyers in buyers_of_day(block, as_of):
                     sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
-                    rows = _measure_pages(buyers.take(np.flatnonzero(sampled)), shop, as_of, policies, new_only)
+                    chosen = buyers.take(np.flatnonzero(sampled))
+                    rows = _measure_pages(chosen, shop, as_of, policies, new_only, models)
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return histories.mapInArrow(measure, PAGE_METRICS.schema)
 
 
-def _measure_pages(block: Block, shop: Shop, as_of: int, policies: Policies, new_only: bool) -> list[dict]:
+def _measure_pages(
+    block: Block,
+    shop: Shop,
+    as_of: int,
+    policies: Policies,
+    new_only: bool,
+    meta_models: Mapping[str, MetaModel],
+) -> list[dict]:
     if not len(block):
         return []
     candidates, relevant = candidates_and_relevant(block, shop, as_of, new_only)
@@ -96,13 +107,32 @@ def _measure_pages(block: Block, shop: Shop, as_of: int, policies: Policies, new
     rows = []
     for policy, scores in policies(block, as_of).items():
         ranked, has_order = ranks(scores, candidates), _scores_differ(scores, candidates)
+        predicted = _predicted_purchases(meta_models.get(policy), scores, candidates, ranked)
         rows += [
             page
             | {"policy": policy, "has_order": bool(has_order[user])}
             | _measure_ranking(ranked[user], relevant[user], sale_ids)
+            | {name: float(values[user]) for name, values in predicted.items()}
             for user, page in pages
         ]
     return rows
+
+
+def _predicted_purchases(
+    model: MetaModel | None, log_odds: NDArray[np.float32], candidates: NDArray[np.bool_], ranked: NDArray[np.int64]
+) -> dict[str, NDArray[np.floating]]:
+    """Return the columns of `page_metrics` on the probabilities of a model, each of shape (n_users,); none without."""
+    if model is None:
+        return {}
+    said = model.calibrated(log_odds)
+    shifts = model.shifts(said, candidates)
+    probabilities = np.where(candidates, probability(said + shifts[:, None]), 0)
+    shown = (ranked > 0) & (ranked <= SHOWN)
+    return {
+        "predicted": probabilities.sum(axis=1, dtype=np.float64),
+        "predicted@10": (probabilities * shown).sum(axis=1, dtype=np.float64),
+        "shift": shifts,
+    }
 
 
 def _scores_differ(scores: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -91,9 +91,7 @@ class Scored:
         A user's probabilities sum to what the model expects that a user buys on a day on which they buy.
         """
         said = meta_model.calibrated(log_odds)
-        if meta_model.basket is None:
-            return said
-        return said + meta_model.basket.shifts(said, self.ranker.scorer.horizon.open_share)[:, None]
+        return said + meta_model.shifts(said, self.ranker.scorer.horizon.open_share)[:, None]
 
     def scores(self, policy: str) -> NDArray[np.float32]:
         """Return a policy's scores, shape (n_users, n_horizon): uncalibrated log-odds, or those of a recommender."""

@@ -82,8 +82,17 @@ def _overall(result: Mapping[str, Any]) -> str:
     if measured.get("calibration") is None:
         return ""
     return (
-        f"Over all sales open at a purchase: {measured['calibration']:.2f} predicted purchases per observed purchase,"
-        f" AUC {measured['auc']:.4f}, log-loss {measured['log_loss']:.5f}."
+        f"{_of_a_page(result['predicted'])} Over all sales open at a purchase: AUC {measured['auc']:.4f}, log-loss"
+        f" {measured['log_loss']:.5f}."
+    )
+
+
+def _of_a_page(predicted: Mapping[str, float]) -> str:
+    ratio = predicted["all"] / predicted["all_made"]
+    return (
+        f"A user who buys on a day is predicted to buy {predicted['all']:.2f} of the open sales, and bought"
+        f" {predicted['all_made']:.2f} ({ratio:.2f} predicted per observed purchase); among the ten that the page"
+        f" shows, {predicted['shown']:.2f} are predicted and {predicted['shown_made']:.2f} observed."
     )
 
 

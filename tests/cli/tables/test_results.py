@@ -108,6 +108,7 @@ def backtest(**changed: object) -> dict:
                 "calibration": 1.2,
             },
         },
+        "predicted": {"all": 1.2, "all_made": 1.0, "shown": 0.5, "shown_made": 0.25},
         "differences": {
             "meta - meta_without_images": {key: {"value": 0.03, "low": -0.01, "high": 0.07} for key in METRICS}
         },
@@ -123,6 +124,7 @@ def test_backtest_is_printed_best_policy_first_with_half_widths_and_note(console
     assert "meta - meta_without_images: ndcg@10 +0.0300, 95% interval -0.0100 to +0.0700" in text
     assert "0.5000 ± 0.1500" in text
     assert "AUC 0.9000, log-loss 0.10000, 1.20 predicted purchases per observed purchase" in text
+    assert "on a page of ten 0.50 predicted and 0.25 observed purchases" in text
     assert "Note: Mind [this]." in text
     assert "gini" not in text
     assert "oracle" not in text

@@ -17,6 +17,7 @@ from recsys.backtest.ablation import is_variant
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.instants import DAY, from_micros, parse_instant, to_micros
 from recsys.meta_model.training import train
+from recsys.registry.versions import CHAMPION
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
 pytestmark = MLFLOW_WARNS
@@ -27,7 +28,7 @@ METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
 VARIETY = {"coverage", "gini", "novelty", "users"}
 KEYS = [
     *("window", "policies", "differences", "paired_ndcg@10", "ablation", "learning_curve", "training", "scoring"),
-    *("slices", "slice_metrics", "calibration", "coefficients", "examples", "sales"),
+    *("slices", "slice_metrics", "calibration", "predicted", "coefficients", "examples", "sales"),
 ]
 
 
@@ -119,7 +120,7 @@ def test_backtest_changes_no_snapshot(result, shop, published_shop):
 
 
 def test_model_of_a_backtest_does_not_become_the_champion(result, shop, published_shop):
-    assert tracking.champion(shop.settings()) == tracking.champion(published_shop.settings())
+    assert tracking.alias(shop.settings(), CHAMPION) == tracking.alias(published_shop.settings(), CHAMPION) == "1"
 
 
 # Explanations of the metrics, computed in plain Python from the pages.

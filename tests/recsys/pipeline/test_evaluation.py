@@ -1,10 +1,12 @@
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from recsys.instants import DAY, to_micros
+from recsys.meta_model import Basket
 from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, known_users, page_metrics, ranked_pages
 from recsys.shop.histories import Block
 from tests.helpers.closeness import rounding
@@ -64,6 +66,34 @@ def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = Fa
             "ranks": [order.index(column) + 1 for column in sorted(relevant)],
             "has_near_tie": bool(((gaps > 0) & (gaps <= rounding(values, TERMS, dtype=np.float32))).any()),
         }
+    return found
+
+
+def test_predicted_purchases_are_the_sums_of_the_probabilities_and_of_recommenders_unknown(fitted, meta_model, pages):
+    basket = replace(meta_model, basket=Basket(math.log(1.5), 0.0))
+    rows = collected(
+        page_metrics(fitted.histories, fitted.shop, fitted.instants, {"plain": meta_model, "meta": basket})
+    )
+    by_policy = {policy: [row for row in rows if row["policy"] == policy] for policy in ("plain", "meta", "popularity")}
+    assert {row["predicted"] for row in by_policy["popularity"]} == {None}
+    n_open = open_at_first_purchase(fitted)
+    for plain, meta in zip(by_policy["plain"], by_policy["meta"], strict=True):
+        assert plain["shift"] == 0
+        assert 0 < plain["predicted@10"] <= plain["predicted"]
+        n = n_open[meta["as_of"], meta["user_id"]]
+        assert meta["predicted"] == pytest.approx(min(1.5, 0.99 * n), rel=2e-3)
+        assert meta["predicted@10"] == pytest.approx(meta["predicted"], rel=1e-6) or n > 10
+        assert [plain[name] for name in ("ndcg@10", "shown")] == [meta[name] for name in ("ndcg@10", "shown")]
+
+
+def open_at_first_purchase(fitted) -> dict[tuple[int, str], int]:
+    """Return the number of sales open at the first purchase of each user and day."""
+    sales, found = fitted.data.sale_rows, {}
+    for as_of in fitted.instants:
+        for row in sorted(fitted.data.event_rows, key=lambda row: row["occurred_at"], reverse=True):
+            if row["kind"] == "purchase" and as_of <= row["occurred_at"] < as_of + DAY:
+                is_open = [each["opens_at"] <= row["occurred_at"] < each["closes_at"] for each in sales]
+                found[as_of, row["user_id"]] = sum(is_open)
     return found
 
 

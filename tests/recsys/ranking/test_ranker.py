@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from recsys.instants import DAY
-from recsys.meta_model import Calibration, LogisticModel, MetaModel
+from recsys.meta_model import Basket, Calibration, LogisticModel, MetaModel, probability
 from recsys.ranking.ranker import Ranker, gathered, top
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders.context import LOW_IS_EVIDENCE
@@ -140,6 +140,14 @@ def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calib
     best, scores = scored.best("a")
     assert best.tolist() == [[1, 2, 0]]
     assert scores.tolist() == [[8, 2, -10]]  # those of a recommender are not calibrated
+
+
+def test_scores_of_each_user_are_shifted_so_that_their_probabilities_sum_to_the_basket_of_the_open_sales():
+    half_a_day = make_shop([sale("a"), sale("b", -48, 12), sale("c")], [visit("u", "a", -1)])
+    model = LogisticModel(["a"], [0.0], [1.0], [1.0], -3.0, basket=Basket(np.log(1.25), 0.0))
+    best, scores = ranker_of(model, [[0, 0, 0]], shop=half_a_day).scored(half_a_day.histories()).best("meta", top_k=2)
+    assert best.tolist() == [[0, 1]]
+    assert_allclose(probability(scores), 1.25 / (1 + 0.5 + 1), rtol=2e-3)
 
 
 def test_reason_is_what_adds_most_among_the_evidence_for_a_sale_and_the_first_wins_a_tie():

@@ -184,7 +184,9 @@ def test_calibration_is_summarised_in_a_sentence(tmp_path):
     text = " ".join(Texts(report(tmp_path)).texts)
     assert "Of 6 deciles with at least 100 purchases, 4 have a predicted probability within the interval" in text
     assert "the largest relative error is +13.6%." in text
-    assert "1.07 predicted purchases per observed purchase, AUC 0.8312, log-loss 0.02114" in text
+    assert "is predicted to buy 1.28 of the open sales, and bought 1.20 (1.07 predicted per observed purchase);" in text
+    assert "among the ten that the page shows, 0.86 are predicted and 0.85 observed." in text
+    assert "AUC 0.8312, log-loss 0.02114" in text
 
 
 def test_coefficients_are_given_as_log_odds_and_odds_with_a_description(tmp_path):
