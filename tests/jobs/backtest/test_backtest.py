@@ -15,7 +15,7 @@ from jobs.night.train_meta_model import examples_of, read_trained_model
 from jobs.registry import tracking
 from recsys.backtest.ablation import is_variant
 from recsys.errors import ConfigurationError, EmptyInputError
-from recsys.instants import DAY, from_micros, parse_instant
+from recsys.instants import DAY, from_micros, parse_instant, to_micros
 from recsys.meta_model.training import train
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
