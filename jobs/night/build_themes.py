@@ -20,7 +20,7 @@ from recsys.images.themes.themes import (
     sale_weights,
     tag_matrix,
 )
-from recsys.instants import HOUR
+from recsys.instants import HOUR, from_micros
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_THEMES
@@ -47,7 +47,10 @@ def build_themes(run: Run, out: Path) -> str:
     _write_sales(run, photos, weights, model, catalogue, out)
     if not len(photos):
         return "no photos, no themes"
-    return f"{plural(len(model.ids), 'theme')}, version {model.version}; {plural(len(contents), 'photo')} projected"
+    themes = (
+        f"{plural(len(model.ids), 'theme')} fitted as of {from_micros(model.as_of):%Y-%m-%d}, version {model.version}"
+    )
+    return f"{themes}; {plural(len(contents), 'photo')} projected"
 
 
 def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:

@@ -1,5 +1,9 @@
 """The sentences of answers: reasons for the website's visitors, and explanations for its developers."""
 
+from collections.abc import Iterable
+
+from recsys.wording import did_you_mean
+
 REASONS = {
     "own_visits": "You looked at this sale",
     "own_purchases": "You bought in this sale before",
@@ -45,6 +49,11 @@ def reason(name: str) -> tuple[str, str]:
     """Split a reason, such as `popularity` or `content_images/pool`, into the kind of evidence and its sentence."""
     kind, _, detail = name.partition("/")
     return kind, f"Because you looked at {detail}" if detail else REASONS.get(kind, OTHER_REASON)
+
+
+def unused_attribute(name: str, used: Iterable[str]) -> str:
+    """Say that no segment, rule or experiment asks for an attribute of the request."""
+    return f"No segment, rule or experiment asks for attribute {name!r}{did_you_mean(name, used) or '.'}"
 
 
 def popular_with(attribute: str, value: str) -> str:

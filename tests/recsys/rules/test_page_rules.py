@@ -231,7 +231,7 @@ def test_rules_that_match_no_sale_are_noted_when_compiled():
     )
     assert sorted(PageRules(rules, [sale("i1"), sale("s2")]).notes) == [
         "Rule 'bury' matches none of the 2 sales.",
-        "Rule 'diversity' is by 'contry', which none of the 2 sales has.",
+        "Rule 'diversity' is by 'contry', which none of the 2 sales has; did you mean 'country'?",
         "Rule 'pin' pins sale 'x9', which the snapshot does not have.",
     ]
 
