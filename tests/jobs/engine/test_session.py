@@ -68,7 +68,7 @@ class Gateway:
     def __init__(self, printed: bytes, ends: bool = False):
         self.printed, self.ends = printed, ends
 
-    def __call__(self, conf: object, streams: dict[str, int]) -> "Gateway":
+    def __call__(self, _: object, streams: dict[str, int]) -> "Gateway":
         assert streams["stdout"] == streams["stderr"]
         self.stream = os.dup(streams["stderr"])  # as the process would have it
         os.write(self.stream, self.printed)

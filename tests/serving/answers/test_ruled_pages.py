@@ -46,7 +46,7 @@ def test_rule_of_another_surface_or_audience_or_time_changes_nothing(shop, six):
 def test_attribute_that_nothing_asks_for_is_noted_where_a_page_is_explained(shop, six):
     six = ruled(six, {"kind": "filter", "match": {"sale_id": "f"}, "targeting": {"$not": {"channel": "mail"}}})
     asked = {"channel": "app", "chanel": "mail", "weather": "rain"}
-    assert list(answered(six, shop.clock(), "ann", n=2, attributes=asked, explain=True).notes) == [
+    assert list(answered(six, shop.clock(), "ann", n=2, attributes=asked, explain=True).notes)[-2:] == [
         "No segment, rule or experiment asks for attribute 'chanel'; did you mean 'channel'?",
         "No segment, rule or experiment asks for attribute 'weather'.",
     ]
