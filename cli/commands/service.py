@@ -118,7 +118,7 @@ def push_if_shared(settings: Settings) -> None:
             settings.snapshots_folder,
             lambda done, users: progress.update(task, completed=done, total=users),
         )
-    console.print(f"Pushed snapshot {name} to Redis")
+    console.print(f"Redis has snapshot {name} as the current one")
 
 
 @sales.command()

@@ -288,7 +288,7 @@ def redis_server(tmp_path) -> Iterator[RealRedis]:
 def test_pushed_snapshot_is_opened_from_redis(run, shop, redis_server):
     store = {"kind": "redis", "url": redis_server.url, "prefix": "shop:", "timeout_seconds": 10}
     conf = shop.configuration(serving={"store": store})
-    assert run("snapshots", "push", "--conf", conf) == (0, f"Pushed snapshot {NAME} to Redis\n", "")
+    assert run("snapshots", "push", "--conf", conf) == (0, f"Redis has snapshot {NAME} as the current one\n", "")
     fleet = RedisStore(StoreSettings(**store), shop.folder / "elsewhere", lambda: HALF_PAST)
     try:
         opened = fleet.open(fleet.current())
