@@ -6,17 +6,20 @@ the cursor, colour the screen or begin a line of its own: see `visible`.
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from recsys.wording import visible
 
 LOGGERS = ("jobs", "recsys")
 """The loggers below which jobs and the library log."""
+_NARROWEST_WORDS = 12
+"""Columns of words are folded to this width before columns of figures move below."""
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 
 Line = Text
@@ -35,7 +38,8 @@ class TextConsole(Console):
 
 
 class TextTable(Table):
-    """A table without lines whose cells are text; cells too long for the terminal are folded, never cut.
+    """A table without lines whose cells are text, of which nothing is cut: in a narrow terminal, words are folded, and
+    columns of figures that do not fit beside each other follow below, beside the same words.
 
     Args:
         columns: The headers.
@@ -45,13 +49,39 @@ class TextTable(Table):
 
     def __init__(self, *columns: str, labels: int | None = None, **options: Any):
         super().__init__(box=None, pad_edge=False, **options)
-        for index, column in enumerate(columns):
-            is_label = labels is None or index < labels
-            self.add_column(line(column), justify="left" if is_label else "right", overflow="fold")
+        for column in columns[:labels]:
+            self.add_column(line(column), overflow="fold")
+        for column in columns[len(self.columns) :]:
+            self.add_column(line(column), justify="right", no_wrap=True)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row of strings, or of lines with a style from `line`; see `Table.add_row`."""
         super().add_row(*(line(each) if isinstance(each, str) else each for each in cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the table, in parts if its figures do not fit beside each other."""
+        parts = self._parts(console, options)
+        if len(parts) < 2:
+            yield from super().__rich_console__(console, options)
+            return
+        for columns in parts:
+            part = Table(box=None, pad_edge=False, show_header=self.show_header)
+            part.columns = [replace(column, _index=index) for index, column in enumerate(columns)]
+            part.rows = self.rows
+            yield part
+
+    def _parts(self, console: Console, options: ConsoleOptions) -> list[list[Column]]:
+        words = [column for column in self.columns if not column.no_wrap]
+        widths = [self._measure_column(console, options, column).maximum for column in self.columns]
+        left = min(sum(widths[: len(words)]), _NARROWEST_WORDS * len(words))
+        parts: list[list[Column]] = []
+        used = options.max_width
+        for column, width in zip(self.columns[len(words) :], widths[len(words) :], strict=True):
+            if used + width > options.max_width:
+                parts, used = [*parts, [*words]], left
+            parts[-1].append(column)
+            used += width
+        return parts
 
 
 def line(*parts: str | tuple[str, str]) -> Line:

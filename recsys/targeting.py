@@ -44,6 +44,11 @@ class Condition:
     holds: Test = field(compare=False, repr=False)
     """Returns whether the condition holds for values by name."""
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the values that the condition asks for."""
+        return _names_in(self.source)
+
     @classmethod
     def of(cls, source: Any) -> "Condition":
         """Compile a condition.
@@ -67,6 +72,14 @@ class Condition:
         return core_schema.no_info_plain_validator_function(
             cls.of, serialization=core_schema.plain_serializer_function_ser_schema(lambda condition: condition.source)
         )
+
+
+def _names_in(source: Mapping[str, Any]) -> set[str]:
+    found = {name for name in source if not name.startswith("$")}
+    for connective in _CONNECTIVES:
+        parts = source.get(connective, [])
+        found = found.union(*map(_names_in, [parts] if isinstance(parts, Mapping) else parts))
+    return found
 
 
 class _Compiler:

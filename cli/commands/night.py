@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
 from cli.commands.service import push_if_shared
@@ -48,15 +47,41 @@ def nightly(
     from jobs.engine.nights import instant_of, night
     from jobs.night.nightly import nightly as do_night
     from jobs.registry.retraining import training_is_due
+    from recsys.snapshot import store as snapshot_store
 
     settings = load_settings(conf)
     instant = instant_of(settings, *instants(as_of))
     trains = training_is_due(settings, instant) if train is None else train
+    root = settings.snapshots_folder
+    before = len(snapshot_store.publications(root))
     name = do_night(night(settings, instant, trains=trains))
     push_if_shared(settings)
-    for line in read_manifest(settings.snapshots_folder / name).left_out:
-        console.print(Text(f"Without {line}."))
-    console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
+    for line in read_manifest(root / name).left_out:
+        console.print(f"Without {line}.")
+    is_new = len(snapshot_store.publications(root)) > before
+    console.print(what_is_served(root, name, is_new), f"Next: recsys serve --conf {conf}")
+
+
+def what_is_served(root: Path, name: str, is_new: bool) -> str:
+    """Say whether a night published its snapshot, and which one is served if not that one.
+
+    Args:
+        root: The folder of snapshots.
+        name: The night's snapshot, which may have been removed since an earlier run wrote it.
+        is_new: Whether the run has changed the current snapshot.
+    """
+    from recsys.snapshot import store as snapshot_store
+
+    served = snapshot_store.current(root)
+    if is_new:
+        return f"Published snapshot {name}."
+    if served == name:
+        return f"Nothing to publish: snapshot {name} of this night is served already."
+    why = "was removed since, see 'snapshots.keep'" if not (root / name).exists() else "is not the current one"
+    return (
+        f"Nothing was published: the night is unchanged, and its snapshot {name} {why}. Served is {served or 'none'}; "
+        "a night with another --as-of, or with changed data or settings, publishes."
+    )
 
 
 def backtest(

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,11 @@ from recsys.config.settings import Settings, load_settings
 from recsys.console import progress_bar
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import parse_instant
-from recsys.wording import plural
+from recsys.wording import nearest, plural
+
+if TYPE_CHECKING:
+    from recsys.rules import RuleSet
+    from recsys.snapshot.format import Snapshot
 
 Target = Annotated[str, typer.Option("--target", help="Address of the service, HOST:PORT.")]
 AdminTarget = Annotated[str, typer.Option("--target", help="Address of the admin service, HOST:PORT.")]
@@ -51,7 +56,7 @@ def top(
     policy: Annotated[str | None, typer.Option(help="Policy that ranks them; the service's default if absent.")] = None,
     session: Annotated[str, typer.Option(help="Sales visited in the running session, SALE,SALE.")] = "",
     attributes: Attributes = [],  # noqa: B006
-    explain: Annotated[bool, typer.Option(help="Show the contribution of each feature.")] = False,
+    explain: Annotated[bool, typer.Option(help="Show what each feature adds to the score of each sale.")] = False,
     target: Target = PUBLIC,
     token: Token = None,
     authority: Authority = None,
@@ -68,9 +73,9 @@ def top(
             policy=policy or "",
             session=[sale for sale in session.split(",") if sale],
             attributes=pairs(attributes, "--attribute"),
-            explain=explain,
+            explain=explain or bool(attributes),  # then the page says which attributes nothing asks for
         )
-    print_top_sales(user, page, console)
+    print_top_sales(user, page, console, explain)
 
 
 @snapshots.command("list")
@@ -114,7 +119,7 @@ def push_if_shared(settings: Settings) -> None:
             settings.snapshots_folder,
             lambda done, users: progress.update(task, completed=done, total=users),
         )
-    console.print(f"Pushed snapshot {name} to Redis")
+    console.print(f"Redis has snapshot {name} as the current one")
 
 
 @sales.command()
@@ -259,12 +264,32 @@ def validate_rules(
     file: Annotated[Path | None, typer.Argument(help="File of rules; the configured one by default.")] = None,
     conf: Conf = DEMO,
 ) -> None:
-    """Check a file of rules, and list all problems."""
+    """Check a file of rules, list all problems, and name attributes that the published sales do not have."""
     from recsys.rules import load_rules
+    from recsys.snapshot import store as snapshot_store
+    from recsys.snapshot.format import Snapshot
 
-    path = _rules_file(file, load_settings(conf))
+    settings = load_settings(conf)
+    path = _rules_file(file, settings)
     found = load_rules(path)
     console.print(f"{path}: {plural(len(found.rules), 'rule')}, fingerprint {found.fingerprint}")
+    name = snapshot_store.current(settings.snapshots_folder)
+    if name is None:
+        console.print("No snapshot is published yet: the names of attributes are not checked.")
+        return
+    for note in rule_notes(found, Snapshot.open(settings.snapshots_folder / name)):
+        console.print(f"Note: {note}", style="yellow")
+
+
+def rule_notes(rules: "RuleSet", snapshot: "Snapshot") -> Iterator[str]:
+    """Yield a sentence for each rule that matches no sale, and each attribute that is probably mistyped."""
+    from recsys.rules import PageRules
+
+    yield from PageRules(rules, snapshot.sales).notes
+    for rule in rules.rules:  # a request may have attributes that the snapshot does not know
+        for name in sorted(rule.targeting.names.difference(snapshot.segments) if rule.targeting else ()):
+            if meant := nearest(name, snapshot.segments):
+                yield f"Rule {rule.name!r} is for requests with {name!r}; users have {meant!r}: is that meant?"
 
 
 @rules.command("try")

@@ -1,20 +1,30 @@
 """Home pages and withdrawn sales, printed to a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from recommendations.v1 import admin_pb2 as admin_pb
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.console import TextConsole, TextTable
+from recsys.reports.wording import UNKNOWN
+
+_CONTRIBUTIONS = (
+    "What each feature adds to the log-odds of a purchase, compared with its mean: +0.69 doubles the odds, -0.69 "
+    "halves them."
+)
 
 
-def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: TextConsole) -> None:
-    """Print a home page: a line about its origin, a table of its sales, and notes."""
+def print_top_sales(
+    user_id: str, response: pb.GetTopSalesResponse, console: TextConsole, explain: bool = False
+) -> None:
+    """Print a home page: a line about its origin, a table of its sales, their contributions if asked for, and notes."""
     console.print(_origin_line(user_id, response))
     if response.fallback_reason:
         console.print(response.fallback_reason, style="yellow")
     if response.sales:
         console.print(_sales_table(response))
+    if explain and any(sale.contributions for sale in response.sales):
+        console.print("", *_contribution_tables(response), "", _CONTRIBUTIONS)
     for note in [*response.notes, *(f"Rule {name!r} changed this page." for name in response.rules)]:
         console.print(note, style="yellow")
     if response.shortfall_reason:
@@ -58,6 +68,23 @@ def _sales_table(response: pb.GetTopSalesResponse) -> TextTable:
         cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _format_duration(seconds), _format_score(sale)]
         table.add_row(*cells, sale.reason_text)
     return table
+
+
+def _contribution_tables(response: pb.GetTopSalesResponse) -> Iterator[TextTable | str]:
+    """Yield what each feature adds to the log-odds of each sale, largest first, and what the features are."""
+    from recsys.backtest.coefficients import WORDS
+
+    added = [{each.feature: each.log_odds for each in sale.contributions} for sale in response.sales]
+    largest: dict[str, float] = {}
+    for feature, log_odds in (pair for each in added for pair in each.items()):
+        largest[feature] = max(abs(log_odds), largest.get(feature, 0.0))
+    table = TextTable("feature", *(f"#{sale.rank}" for sale in response.sales), labels=1)
+    words = TextTable("feature", "what it is")
+    for feature in sorted(largest, key=lambda name: (-largest[name], name)):
+        figures = (f"{each[feature]:+.2f}" if feature in each else UNKNOWN for each in added)
+        table.add_row(feature, *figures)
+        words.add_row(feature, WORDS.get(feature, UNKNOWN))
+    yield from (table, "", words)
 
 
 def _file_name_of(uri: str) -> str:

@@ -184,7 +184,7 @@ def print_snapshots(root: Path, console: TextConsole) -> None:
         table.add_row(
             "▸ served" if each.is_current else "",
             each.name,
-            f"{each.as_of:%Y-%m-%d %H:%M}" if each.as_of else line((each.problem, "red")),
+            f"{each.as_of:%Y-%m-%d %H:%M}" if each.as_of else line((each.problem or "damaged", "red")),
             f"{each.n_users or 0:,}",
             f"{each.n_sales or 0:,}",
             f"{(each.n_bytes or 0) / 1e6:,.1f}",

@@ -6,9 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
@@ -22,13 +27,15 @@ _QUERY_LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 _log = logging.getLogger(__name__)
 SPARK_LOG = "spark.log"
 """Log file of Spark's Java side, in the folder of Spark's temporary files."""
+JAVA_LOG = "java.log"
+"""File beside it with what the Java process printed at its start, before it had a log."""
 
 
 def spark_session(settings: Settings) -> SparkSession:
     """Return the running Spark session, or start one.
 
     Raises:
-        ConfigurationError: If there is no Java of version 17 or later.
+        ConfigurationError: If there is no Java of version 17 or later, or it does not start.
     """
     running = SparkSession.getActiveSession()
     if running:
@@ -60,7 +67,45 @@ def spark_session(settings: Settings) -> SparkSession:
     builder = SparkSession.builder.appName("recsys")
     for name, value in options.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    if {"SPARK_REMOTE", "PYSPARK_GATEWAY_PORT"} & os.environ.keys():  # there is a Java process already
+        return builder.getOrCreate()
+    with java_process(options, scratch):
+        return builder.getOrCreate()
+
+
+@contextmanager
+def java_process(options: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Start Spark's Java process; what it prints in this context goes to a log file, progress bars later to stderr.
+
+    Raises:
+        ConfigurationError: If it does not start; with the reason that it printed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    is_ready, (reading, writing) = threading.Event(), os.pipe()
+    copying = threading.Thread(target=_copy_output, args=(reading, folder / JAVA_LOG, is_ready), daemon=True)
+    copying.start()
+    conf = SparkConf(loadDefaults=False).setAppName("recsys").setAll(list(options.items()))
+    try:
+        SparkContext(conf=conf, gateway=launch_gateway(conf, {"stdout": writing, "stderr": writing}))
+    except PySparkRuntimeError as error:
+        os.close(writing)
+        copying.join()
+        printed = (folder / JAVA_LOG).read_text(errors="replace").splitlines()
+        reasons = [line for line in printed if line and not line.startswith(("Picked up", "WARNING"))]
+        raise ConfigurationError(
+            f"Spark's Java process did not start ({'; '.join(reasons[:3])[:500] or error}), its output is in "
+            f"{folder / JAVA_LOG}: correct 'spark' in the configuration, or the environment variable JAVA_TOOL_OPTIONS"
+        ) from error
+    os.close(writing)
+    yield
+    is_ready.set()
+
+
+def _copy_output(reading: int, log: Path, is_ready: threading.Event) -> None:
+    """Copy what the Java process prints to a file until it is ready, and then to stderr."""
+    with log.open("wb", buffering=0) as file:
+        while printed := os.read(reading, 65536):
+            os.write(2 if is_ready.is_set() else file.fileno(), printed)
 
 
 def _java_options(log: Path, conf: Mapping[str, str]) -> str:
@@ -99,7 +144,9 @@ def check_java() -> None:
         raise ConfigurationError(
             f"no Java found, Spark needs {JAVA} or later: sudo apt-get install openjdk-17-jre-headless"
         )
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    # Java reads further options from these variables; wrong ones are told when Spark starts.
+    plain = {name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")}
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, env=plain).stderr
     version = re.search(r'version "(?:1\.)?(\d+)', answer)
     if version is None or int(version[1]) < JAVA:
         found = version[1] if version else answer.strip()[:80]

@@ -47,7 +47,10 @@ def build_themes(run: Run, out: Path) -> str:
     _write_photos(photos, rejected, weights, out)
     _write_sales(run, photos, weights, model, catalogue, out)
     _note_missing_themes(run, model, photos, rejected, catalogue)
-    return f"{plural(len(model.ids), 'theme')}, version {model.version}; {plural(len(contents), 'photo')} projected"
+    themes = plural(len(model.ids), "theme")
+    if model.ids:
+        themes += f" fitted as of {from_micros(model.as_of):%Y-%m-%d}"
+    return f"{themes}, version {model.version}; {plural(len(contents), 'photo')} projected"
 
 
 def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:

@@ -14,7 +14,9 @@ _log = logging.getLogger(__name__)
 
 
 def nightly(run: Run) -> str:
-    """Run the steps of a night that are due, in order, and return the name of the published snapshot.
+    """Run the steps of a night that are due, in order, and return the name of the night's snapshot.
+
+    If nothing has changed since an earlier run, that run has published it.
 
     If no sale is open in the horizon, the snapshot has none, and its pages are empty. If the run trains, a new version
     of the meta-model is trained first; the night ranks by the champion in any case.

@@ -1,10 +1,10 @@
 """The sentences of answers: reasons for the website's visitors, and explanations for its developers."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from recsys.snapshot.format import Snapshot
-from recsys.wording import listed
+from recsys.wording import did_you_mean, listed
 
 REASONS = {
     "own_visits": "You looked at this sale",
@@ -89,6 +89,11 @@ class ReasonTexts:
         kind, _, detail = name.partition("/")
         text = self._texts[DETAIL] if detail else self._texts.get(kind, OTHER_REASON)
         return kind, text.replace("{attributes}", self._attributes).replace("{detail}", detail)
+
+
+def unused_attribute(name: str, used: Iterable[str]) -> str:
+    """Say that no segment, rule or experiment asks for an attribute of the request."""
+    return f"No segment, rule or experiment asks for attribute {name!r}{did_you_mean(name, used) or '.'}"
 
 
 def popular_with(attribute: str, value: str) -> str:

@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from recsys.config.serving import ServingSettings, StoreSettings
 from recsys.instants import to_micros
 from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.users import Ranking
 from serving.client import Client
 from serving.process.server import Server, start_server
 from serving.stores.redis import RedisStore
@@ -159,6 +161,32 @@ def test_file_of_rules_is_validated_with_their_number_and_fingerprint(run, shop,
     assert run("rules", "validate", "--conf", configured)[1].split()[-1] != fingerprint
 
 
+def test_names_that_no_sale_and_no_user_has_are_noted_with_the_nearest_known_one(run, shop, tmp_path):
+    sales = [replace(sale, attributes={"country": "Italy", "category": "spa"}) for sale in SALES]
+    ranking = Ranking(np.array([0], np.int32), np.array([1.0], np.float32), np.array([0], np.uint8))
+    publish(shop, sales=sales, segments={"channel": {"mail": ranking}})
+    nested = {"$or": [{"categroy": "spa"}, {"$not": {"contry": "Italy"}}], "price": {"$exists": False}}
+    path = rules_file(tmp_path, NO_FRENCH | {"match": nested, "targeting": {"chanel": "mail", "weather": "rain"}})
+    status, out, _ = run("rules", "validate", path, "--conf", shop.configuration())
+    notes = [line.removeprefix("Note: ") for line in out.splitlines()[1:]]
+    name = NO_FRENCH["name"]
+    assert (status, notes) == (
+        0,
+        [
+            f"Rule '{name}' asks for 'categroy', which no sale has; did you mean 'category'?",
+            f"Rule '{name}' asks for 'contry', which no sale has; did you mean 'country'?",
+            f"Rule '{name}' is for requests with 'chanel'; users have 'channel': is that meant?",
+        ],
+    )
+
+
+def test_ids_are_printed_as_text(run, serve):
+    server = serve()
+    hidden = run("sales", "hide", "promo[summer]\x1b[2J", "--target", server.admin_target)
+    advice = r"Sale promo[summer]\x1b[2J is hidden. Next: recsys sales show 'promo[summer]\x1b[2J'"
+    assert hidden == (0, f"{advice}\n", "")
+
+
 def test_all_problems_of_a_file_of_rules_are_listed(run, shop, tmp_path):
     path = rules_file(tmp_path, PIN_B | {"position": 0}, NO_FRENCH | {"kind": "filtre"})
     message = error_of(run("rules", "validate", path, "--conf", shop.configuration()))
@@ -260,7 +288,7 @@ def redis_server(tmp_path) -> Iterator[RealRedis]:
 def test_pushed_snapshot_is_opened_from_redis(run, shop, redis_server):
     store = {"kind": "redis", "url": redis_server.url, "prefix": "shop:", "timeout_seconds": 10}
     conf = shop.configuration(serving={"store": store})
-    assert run("snapshots", "push", "--conf", conf) == (0, f"Pushed snapshot {NAME} to Redis\n", "")
+    assert run("snapshots", "push", "--conf", conf) == (0, f"Redis has snapshot {NAME} as the current one\n", "")
     fleet = RedisStore(StoreSettings(**store), shop.folder / "elsewhere", lambda: HALF_PAST)
     try:
         opened = fleet.open(fleet.current())

@@ -84,10 +84,25 @@ def test_window_describes_the_backtest(result):
 
 def test_values_are_the_means_over_the_pages(result, pages):
     assert set(pages["as_of"]) == {FIRST, LAST}
+    measured = set()
     for policy, rows in pages.groupby("policy"):
         assert len(rows) == result["window"]["pages"]
-        for name in METRICS if not is_variant(policy) else ():
-            assert result["policies"][policy][name]["value"] == pytest.approx(rows[name].mean())
+        if not is_variant(policy) and rows["has_order"].any():
+            measured.add(policy)
+            for name in METRICS:
+                assert result["policies"][policy][name]["value"] == pytest.approx(rows[name].mean())
+    assert measured == set(result["policies"])
+
+
+def test_feature_that_is_the_same_for_all_sales_is_no_policy(result, pages):
+    assert not pages.loc[pages["policy"] == "activity", "has_order"].any()
+    assert "activity" not in result["policies"]
+    assert [row["alone"] for row in result["ablation"] if row["feature"] == "activity"] == [None]
+
+
+def test_pages_hold_ids_of_sales(pages, shop):
+    ids = set(pq.read_table(shop.folder / "raw/sales.parquet")["sale_id"].to_pylist())
+    assert {sale for name in ("shown", "bought") for sales in pages[name] for sale in sales} <= ids
 
 
 def test_meta_model_is_trained_on_days_before_the_window_only(result, shop):
@@ -137,7 +152,7 @@ def test_ablation_has_one_row_per_feature_that_agrees_with_the_pages(result, pag
     assert whole == mean(pages, "meta")  # with so few examples, all are used
     for row in result["ablation"][1:]:
         name = row["feature"]
-        assert row["alone"] == result["policies"][name]["ndcg@10"]
+        assert row["alone"] == result["policies"].get(name, {"ndcg@10": None})["ndcg@10"]
         assert row["added"]["value"] == pytest.approx(mean(pages, f"ablation: popularity and {name}") - alone)
         assert row["removed"]["value"] == pytest.approx(whole - mean(pages, f"ablation: without {name}"))
     assert len({row["removed"]["value"] for row in result["ablation"]}) > 3

@@ -64,6 +64,17 @@ def test_names_are_text_whatever_they_hold(tmp_path):
     assert Texts(page).texts.count(ATTACK) >= 8
 
 
+def test_what_is_invisible_in_a_name_is_written_out_in_texts_and_plots(tmp_path):
+    known = result()["sales"]
+    sales = {key: sale | {"title": "a\x1b[2J\u202eb", "cover": None} for key, sale in known.items()}
+    slices = result()["slices"]
+    country = [row | {"name": f"{row['name']}\x1b\u202e"} for row in slices["country"]]
+    page = report(tmp_path, sales=sales, slices=slices | {"country": country})
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert r'<div class="tile">a\x1b[2J\u202eb</div>' in page
+    assert page.count(r"Italy\x1b\u202e") >= 3  # in the table, the plot, and its text alternative
+
+
 def test_every_plot_has_a_text_alternative(tmp_path):
     page = report(tmp_path, examples=None)
     words = re.findall(r'<svg role="img" aria-label="([^"]+)"', page)
