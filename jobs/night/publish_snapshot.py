@@ -24,7 +24,7 @@ from recsys.ranking.ranker import youngest_first
 from recsys.ranking.ranker_files import RANKER, write_ranker
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, Snapshot, SnapshotContents, SnapshotSale
+from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
 from recsys.tables.night import RANKINGS
 from recsys.wording import plural
@@ -110,12 +110,12 @@ def publish_closed_shop(run: Run, out: Path) -> str:
     root, as_of = run.settings.snapshots_folder, from_micros(run.as_of)
     end = from_micros(run.as_of + int(run.settings.horizon_hours * HOUR))
     found = f"no sale is open in [{as_of:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC"
-    if (name := snapshot_store.current(root)) is not None:
-        lost = [sale.sale_id for sale in Snapshot.open(root / name, verify=False).sales if sale.closes_at > as_of]
+    if (before := snapshot_store.in_use(root)) is not None:
+        lost = [sale.sale_id for sale in before.sales if sale.closes_at > as_of]
         if lost:
             raise EmptyInputError(
-                f"{found}, but snapshot {name} in use has {plural(len(lost), 'sale')} that are, such as {lost[0]!r}: "
-                "check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
+                f"{found}, but snapshot {before.name} in use has {plural(len(lost), 'sale')} that are, "
+                f"such as {lost[0]!r}: check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
             )
     line = LeftOut(what="all pages", why=found, until="the first night with an open sale in its horizon")
     contents = SnapshotContents(

@@ -110,13 +110,13 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
     "no event": (
         without_events,
         NightCheckError,
-        ["events known before as_of == 0, the night before ranked 40 users by theirs", "--as-of"],
+        ["events known before as_of == 0, but the snapshot in use ranks 40 users by theirs", "--as-of"],
     ),
     "no sale": (without_sales, EmptyInputError, ["table sales has 0 rows that can be used", "the source has none"]),
     "all events later": (
         all_events_later,
         NightCheckError,
-        ["events known before as_of == 0, the night before ranked 40 users by theirs", "--as-of"],
+        ["events known before as_of == 0, but the snapshot in use ranks 40 users by theirs", "--as-of"],
     ),
     "no open sale": (
         without_open_sale,

@@ -20,7 +20,6 @@ from jobs.registry import tracking
 from jobs.registry.promote_model import Asked, log_of, promote
 from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings
-from recsys.errors import ModelError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.registry.versions import CHALLENGER, CHAMPION, model_configuration
@@ -153,10 +152,13 @@ def test_champion_still_ranks_without_a_removed_recommender_and_the_night_warns(
     assert "version 1 ranks without own_visits, which the shop does not have" in caplog.text
 
 
-def test_night_without_training_fails_in_a_shop_without_a_champion(shop):
+def test_night_without_training_in_a_shop_without_a_champion_ranks_by_no_model(shop):
     settings = shop.settings(mlflow={"model_name": "new"})
-    with pytest.raises(ModelError, match="model 'new' has no alias 'champion': train one with 'recsys nightly'"):
-        nightly(night(settings, NOW, trains=False))
+    run = night(settings, NOW, trains=False)
+    name = nightly(run)
+    assert read_model(run) == (None, "")
+    snapshot = Snapshot.open(settings.snapshots_folder / name)
+    assert (snapshot.policies, snapshot.manifest.missing_policies, snapshot.versions) == ((), ("meta",), {})
 
 
 def test_training_alone_needs_no_champion():

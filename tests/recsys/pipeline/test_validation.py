@@ -262,9 +262,7 @@ def test_kept_and_not_yet_known_events_are_not_rejected():
     ("table", "rules", "rows", "broken", "why"),
     [
         ("sales", SALE_RULES, 0, {}, "the source has none"),
-        ("events", EVENT_RULES, 0, {}, "the source has none"),
         ("sales", SALE_RULES, 3, {"price_valid": 3}, "3 break 'price_valid'"),
-        ("events", EVENT_RULES, 4, {"known_as_of": 3, "kind_known": 1}, "1 break 'kind_known', 3 break 'known_as_of'"),
     ],
 )
 def test_table_without_a_usable_row_is_an_error_that_says_why(table, rules, rows, broken, why):
@@ -273,8 +271,10 @@ def test_table_without_a_usable_row_is_an_error_that_says_why(table, rules, rows
     assert f"table {table} has 0 rows that can be used, needs at least 1 ({why})" in str(error.value)
 
 
-def test_users_may_be_empty():
+def test_users_may_be_empty_and_events_too_as_on_the_first_day_of_a_shop():
     check_counts(counts_of("users", 0, {}, USER_RULES), 0)
+    check_counts(counts_of("events", 0, {}, EVENT_RULES), 0)
+    check_counts(counts_of("events", 3, {"known_as_of": 3}, EVENT_RULES), 0)
 
 
 def test_columns_of_the_small_shops_are_those_of_the_tables():
