@@ -114,8 +114,8 @@ def publish_closed_shop(run: Run, out: Path) -> str:
         lost = [sale.sale_id for sale in before.sales if sale.closes_at > as_of]
         if lost:
             raise EmptyInputError(
-                f"{found}, but snapshot {before.name} in use has {plural(len(lost), 'sale')} that are, "
-                f"such as {lost[0]!r}: check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
+                f"{found}, but {plural(len(lost), 'sale')} of snapshot {before.name} in use, such as {lost[0]!r}: "
+                "check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
             )
     line = LeftOut(what="all pages", why=found, until="the first night with an open sale in its horizon")
     contents = SnapshotContents(
@@ -123,7 +123,7 @@ def publish_closed_shop(run: Run, out: Path) -> str:
         horizon_end=end,
         sales=[],
         policies=(),
-        shared_rankings={POPULARITY: Ranking(*(np.empty(0, kind) for kind in (np.int32, np.float32, np.uint8)))},
+        shared_rankings={POPULARITY: Ranking(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint8))},
         reasons=[OPEN],
         versions={},
         fingerprint=run.fingerprint(PUBLISH_CLOSED_SHOP),

@@ -121,7 +121,10 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
     "no open sale": (
         without_open_sale,
         EmptyInputError,
-        ["no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC, but snapshot 20260301T000000Z-", "--as-of"],
+        [
+            "no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC, but 8 sales of snapshot 20260301T000000Z-",
+            "--as-of",
+        ],
     ),
     "no raw file": (
         lambda shop: (shop.folder / "raw/events.parquet").unlink(),
