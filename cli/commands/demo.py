@@ -32,8 +32,9 @@ def demo(
     build_demo_shop(settings)
     run = night(settings)
     do_night(run)
-    console.print("\nCoefficients of the meta-model, largest first:")
-    print_model(read_model(run)[0], console)
+    if (model := read_model(run)[0]) is not None:
+        console.print("\nCoefficients of the meta-model, largest first:")
+        print_model(model, console)
     user = user or _active_user(run.folder)
     _request_home_pages(settings, user)
     console.print(
