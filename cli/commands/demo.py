@@ -33,8 +33,9 @@ def demo(
     build_demo_shop(settings)
     run = night(settings)
     do_night(run)
-    console.print("", "Coefficients of the meta-model, largest first:")
-    print_model(read_model(run)[0], console)
+    if (model := read_model(run)[0]) is not None:
+        console.print("", "Coefficients of the meta-model, largest first:")
+        print_model(model, console)
     user = user or _active_user(run.folder)
     _request_home_pages(settings, user)
     serve, top, measure = (

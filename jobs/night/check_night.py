@@ -26,6 +26,7 @@ from recsys.pipeline.night_checks import (
 )
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
 from recsys.rule_counts import RULE_COUNTS
+from recsys.snapshot import store as snapshot_store
 from recsys.tables.night import EVENTS, PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 
@@ -39,7 +40,9 @@ def check_night(run: Run, out: Path) -> str:
     """
     folder = Path(run.settings.folder)
     values = _measure_night(run, out)
-    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks)
+    before = snapshot_store.in_use(run.settings.snapshots_folder)
+    users_in_use = before.manifest.n_users if before else 0
+    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks, users_in_use)
     write_night_values(values.model_copy(update={"problems": found}), folder)
     if found:
         raise NightCheckError(

@@ -120,6 +120,8 @@ def _can_be_scored(
     try:
         if policy in models:
             models[policy].require_features(features)
+        elif policy == META and META not in known:
+            raise ModelError("there is no champion to rank by")
         elif policy not in known:
             raise ModelError(f"no such recommender, must be one of {', '.join(features)}")
     except ModelError as error:

@@ -24,7 +24,7 @@ from recsys.ranking.ranker import youngest_first
 from recsys.ranking.ranker_files import RANKER, write_ranker
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, Snapshot, SnapshotContents, SnapshotSale
+from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
 from recsys.tables.night import RANKINGS
 from recsys.wording import plural
@@ -110,11 +110,11 @@ def publish_closed_shop(run: Run, out: Path) -> str:
     root, as_of = run.settings.snapshots_folder, from_micros(run.as_of)
     end = from_micros(run.as_of + int(run.settings.horizon_hours * HOUR))
     found = f"no sale is open in [{as_of:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC"
-    if (name := snapshot_store.current(root)) is not None:
-        lost = [sale.sale_id for sale in Snapshot.open(root / name, verify=False).sales if sale.closes_at > as_of]
+    if (before := snapshot_store.in_use(root)) is not None:
+        lost = [sale.sale_id for sale in before.sales if sale.closes_at > as_of]
         if lost:
             raise EmptyInputError(
-                f"{found}, but snapshot {name} in use has {plural(len(lost), 'sale')} that are, such as {lost[0]!r}: "
+                f"{found}, but {plural(len(lost), 'sale')} of snapshot {before.name} in use, such as {lost[0]!r}: "
                 "check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
             )
     line = LeftOut(what="all pages", why=found, until="the first night with an open sale in its horizon")
@@ -123,7 +123,7 @@ def publish_closed_shop(run: Run, out: Path) -> str:
         horizon_end=end,
         sales=[],
         policies=(),
-        shared_rankings={POPULARITY: Ranking(*(np.empty(0, kind) for kind in (np.int32, np.float32, np.uint8)))},
+        shared_rankings={POPULARITY: Ranking(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint8))},
         reasons=[OPEN],
         versions={},
         fingerprint=run.fingerprint(PUBLISH_CLOSED_SHOP),

@@ -110,20 +110,23 @@ def short_hours(
     return hours
 
 
-def problems(tonight: NightValues, earlier: Sequence[NightValues], settings: NightCheckSettings) -> tuple[str, ...]:
+def problems(
+    tonight: NightValues, earlier: Sequence[NightValues], settings: NightCheckSettings, users_in_use: int = 0
+) -> tuple[str, ...]:
     """Return a line for each check that a night fails: value, limit and next step.
 
     Args:
         tonight: Values of the night.
         earlier: Values of the nights before, latest last; those that were not published are ignored.
         settings: The limits.
+        users_in_use: Number of users of the snapshot in use, which the night's is to replace.
     """
     published = [night for night in earlier if not night.problems][-settings.nights :]
     found = (
         _problem_of_rejected_rows(tonight, published, settings),
         _problem_of_drift(tonight, published, settings),
         _problem_of_coverage(tonight, settings),
-        _problem_of_events(tonight, published),
+        _problem_of_events(tonight, users_in_use),
         _problem_of_users(tonight, published, settings),
         _problem_of_ndcg(tonight, published, settings),
     )
@@ -177,11 +180,11 @@ def _problem_of_coverage(tonight: NightValues, settings: NightCheckSettings) -> 
     )
 
 
-def _problem_of_events(tonight: NightValues, published: Sequence[NightValues]) -> str | None:
-    if tonight.events != 0 or not published or not published[-1].users:
+def _problem_of_events(tonight: NightValues, users_in_use: int) -> str | None:
+    if tonight.events != 0 or not users_in_use:
         return None
     return (
-        f"events known before as_of == 0, the night before ranked {plural(published[-1].users, 'user')} by theirs: "
+        f"events known before as_of == 0, but the snapshot in use ranks {plural(users_in_use, 'user')} by theirs: "
         "check the source's path and SQL, and --as-of"
     )
 

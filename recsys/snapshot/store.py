@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import ConfigurationError, SnapshotError
 from recsys.instants import to_micros
-from recsys.snapshot.format import read_manifest
+from recsys.snapshot.format import Snapshot, read_manifest
 from recsys.storage.local import held, remove_folder, remove_leftovers, write_whole
 
 _CURRENT = "current"
@@ -72,6 +72,15 @@ def current(root: Path) -> str | None:
     if not is_name(name):
         raise SnapshotError(f"{root / _CURRENT} == {name!r}, must be a snapshot's name: publish a snapshot again")
     return name
+
+
+def in_use(root: Path) -> Snapshot | None:
+    """Return the current snapshot, without a check of its files' contents; None without one that can be read."""
+    try:
+        name = current(root)
+        return Snapshot.open(root / name, verify=False) if name else None
+    except SnapshotError:  # damaged, or of another format
+        return None
 
 
 def publish(root: Path, name: str, published_at: datetime) -> None:

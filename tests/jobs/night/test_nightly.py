@@ -110,18 +110,21 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
     "no event": (
         without_events,
         NightCheckError,
-        ["events known before as_of == 0, the night before ranked 40 users by theirs", "--as-of"],
+        ["events known before as_of == 0, but the snapshot in use ranks 40 users by theirs", "--as-of"],
     ),
     "no sale": (without_sales, EmptyInputError, ["table sales has 0 rows that can be used", "the source has none"]),
     "all events later": (
         all_events_later,
         NightCheckError,
-        ["events known before as_of == 0, the night before ranked 40 users by theirs", "--as-of"],
+        ["events known before as_of == 0, but the snapshot in use ranks 40 users by theirs", "--as-of"],
     ),
     "no open sale": (
         without_open_sale,
         EmptyInputError,
-        ["no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC, but snapshot 20260301T000000Z-", "--as-of"],
+        [
+            "no sale is open in [2026-03-01 00:00, 2026-03-02 12:00) UTC, but 8 sales of snapshot 20260301T000000Z-",
+            "--as-of",
+        ],
     ),
     "no raw file": (
         lambda shop: (shop.folder / "raw/events.parquet").unlink(),

@@ -166,6 +166,15 @@ def test_night_whose_registry_answers_500_ranks_by_the_last_champion_and_says_so
     assert "the champion of the last night, version 1, ranks" in caplog.text
 
 
+def test_night_without_training_in_a_shop_without_a_champion_ranks_by_no_model(shop):
+    settings = shop.settings(mlflow={"model_name": "new"})
+    run = night(settings, NOW, trains=False)
+    name = nightly(run)
+    assert read_model(run) == (None, "")
+    snapshot = Snapshot.open(settings.snapshots_folder / name)
+    assert (snapshot.policies, snapshot.manifest.missing_policies, snapshot.versions) == ((), ("meta",), {})
+
+
 def test_training_alone_needs_no_champion():
     names = [step.name for step in with_inputs(TRAIN_META_MODEL)]
     assert names[-1] == "train_meta_model"

@@ -221,11 +221,12 @@ def test_page_of_ten_needs_five_open_sales_in_a_ranking_however_many_are_open():
     assert short_hours(np.repeat([2, 1, 0], [4, 1, 35]), 2, horizon, catalogue) == [ShortHour(0, 40, 4.5)]
 
 
-def test_night_without_events_is_refused_only_if_there_were_users_before():
-    assert found(events=0, users=0) == ()  # the first day of a shop
-    assert found(*USUAL, events=1, users=1000) == ()
-    (problem,) = found(*nights({"users": 3}), events=0, users=0)
-    assert problem.startswith("events known before as_of == 0, the night before ranked 3 users by theirs: check the ")
+def test_night_without_events_is_refused_only_if_the_snapshot_in_use_has_users():
+    nobody = GOOD.model_copy(update={"events": 0, "users": 0})
+    assert problems(nobody, (), DEFAULT, users_in_use=0) == ()  # the first day of a shop
+    assert problems(nobody.model_copy(update={"events": 1}), (), DEFAULT, users_in_use=3) == ()  # after a long pause
+    (problem,) = problems(nobody, (), DEFAULT, users_in_use=3)
+    assert problem.startswith("events known before as_of == 0, but the snapshot in use ranks 3 users by theirs: check ")
 
 
 def test_first_night_after_a_pause_is_not_compared_with_what_was_usual():

@@ -8,11 +8,12 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from recsys.instants import DAY
+from recsys.instants import DAY, HOUR
 from recsys.meta_model import Basket, Calibration, LogisticModel, MetaModel, probability
-from recsys.ranking.ranker import Ranker, gathered, top
+from recsys.ranking.ranker import Ranker, gathered, top, youngest_first
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders.context import LOW_IS_EVIDENCE
+from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Histories
 from tests.helpers.closeness import assert_close
 from tests.helpers.shops import (
@@ -323,3 +324,19 @@ def test_session_changes_ranking_reasons_and_photos():
             changed[1] += (with_it.reasons("meta", best) != without.reasons("meta", best)).any()
             changed[2] += (with_it.covers(best) != without.covers(best)).any()
     assert (changed > 5).all()
+
+
+def test_youngest_first_ranks_by_opening_and_ties_by_sale():
+    opens = np.array([5, 1, 5, -3, 9]) * HOUR
+    catalogue = Catalogue(list("abcde"), opens, opens + DAY, np.ones(5), [""] * 5, [""] * 5, [{}] * 5)
+    horizon = catalogue.horizon_of(2 * HOUR, DAY, np.array([0, 2, 3, 4], np.int32))
+    ranking = youngest_first(horizon, catalogue, 7)
+    assert (ranking.sales.tolist(), ranking.scores.tolist()) == ([3, 0, 1, 2], [7, 3, 3, -5])
+    assert ranking.reasons.tolist() == [7] * 4
+
+
+def test_ranker_without_a_model_ranks_by_recommenders():
+    fixed = [Fixed("a", np.array([[1, 3, 2]], np.float32))]
+    ranker = Ranker(Scorer(SHOP.horizon(), fixed, fixed), None)
+    assert ranker.scored(SHOP.histories()).best("a")[0].tolist() == [[1, 2, 0]]
+    assert ranker.meta_model_of("meta") is None

@@ -24,6 +24,7 @@ from recsys.config.serving import AccessSettings, Caller, ServingSettings, Store
 from recsys.config.settings import MlflowSettings, Settings
 from recsys.console import TextConsole
 from recsys.instants import SECOND
+from recsys.snapshot.format import LeftOut
 from serving.diagnosis import installation_checks, service_checks
 from serving.diagnosis.doctor import Finding, diagnose, print_findings
 from serving.process.threads import AnswerThreads
@@ -328,6 +329,27 @@ def test_snapshot_without_the_default_policy_fails(shop, make_sale):
     assert (finding.status, "has collaborative, popularity, not meta" in finding.found) == ("FAIL", True)
 
 
+def test_snapshot_whose_default_policy_the_night_could_not_rank_by_is_served(shop, make_sale):
+    shop.publish([make_sale("a")], {}, policies=(), missing_policies=("meta",))
+    assert installation_checks.snapshot(settings_of(shop), shop.clock()).status == "OK"
+
+
+def test_what_the_night_left_out_is_reported_and_warned_of_where_pages_suffer(shop, make_sale):
+    unsure = LeftOut(what="check of the ranking", why="2 pages", until="there are more", degrades_pages=False)
+    without = LeftOut(what="policy meta", why="no champion", until="there is one")
+    assert installation_checks.night(settings_of(shop), 0)[1:3] == ("OK", "not checked: no snapshot on this machine")
+    shop.publish([make_sale("a")], {})
+    assert installation_checks.night(settings_of(shop), 0) == ("night", "OK", "nothing was left out", "")
+    shop.publish([make_sale("a")], {}, left_out=[unsure], fingerprint="2b3c4d5e")
+    assert installation_checks.night(settings_of(shop), 0)[1:3] == ("OK", "without check of the ranking: 2 pages")
+    shop.publish([make_sale("a")], {}, left_out=[unsure, without], fingerprint="3c4d5e6f")
+    assert installation_checks.night(settings_of(shop), 0)[1:] == (
+        "WARN",
+        "without check of the ranking: 2 pages; without policy meta: no champion",
+        "policy meta: until there is one",
+    )
+
+
 def test_snapshot_without_a_ranker_is_reported(shop, make_sale):
     shop.publish([make_sale("a")], {})
     assert installation_checks.ranker(settings_of(shop), 0).status == "WARN"
@@ -456,7 +478,7 @@ def test_mlflow_is_checked_only_where_it_is_a_server(shop):
 def test_check_that_fails_itself_does_not_prevent_the_others(shop, monkeypatch):
     monkeypatch.setattr(installation_checks.snapshot_store, "current", lambda _: 1 / 0)
     findings = findings_of(shop, settings_of(shop))
-    assert statuses(findings, "FAIL") == {"disk", "snapshot", "ranker", "service"}
+    assert statuses(findings, "FAIL") == {"disk", "snapshot", "night", "ranker", "service"}
     assert "ZeroDivisionError" in findings["snapshot"].found
 
 
