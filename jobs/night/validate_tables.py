@@ -67,6 +67,8 @@ def validate_tables(run: Run, out: Path) -> str:
     broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
     counts += _counts_of_whole_tables(run, out)
+    order = list(dict.fromkeys(count.table for count in counts))
+    counts.sort(key=lambda count: order.index(count.table))
     (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
     try:
         row_rules.check_counts(counts, run.settings.source.max_rejected_share, events_of_shop)
