@@ -293,7 +293,7 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float, events_of_s
         events_of_shop: Number of rows of table events that the service did not record; all of them if None.
 
     Raises:
-        EmptyInputError: If table sales has no usable row, or none is open in the night's horizon.
+        EmptyInputError: If table sales has no usable row.
         RejectedRowsError: If too large a share of a table's rows is set aside and counted.
     """
     for table in (SALES, SALE_IMAGES, EVENTS, USERS):
@@ -317,9 +317,6 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float, events_of_s
                 f"table {table.name} has 0 rows that can be used, needs at least 1 "
                 f"({', '.join(broken) or 'the source has none'}): check the source's path and SQL, and --as-of"
             )
-    for count in counts:
-        if count.rule is SALE_OPEN and count.broken:
-            raise EmptyInputError(count.examples[0])
 
 
 def summary(counts: Iterable[RuleCount]) -> str:
