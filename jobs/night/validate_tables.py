@@ -28,6 +28,7 @@ from recsys.pipeline.row_rules import (
     KEPT,
     NOT_COUNTED,
     SALE_COPY_RULES,
+    SALE_OPEN,
     SALE_RULES,
     SET_ASIDE,
     USER_COPY_RULES,
@@ -50,6 +51,7 @@ _WARNED = (
     *(rule for rule in SALE_COPY_RULES + EVENT_RULES if rule.name in ("sale_id_meant", "user_id_meant")),
     USER_ID_USUAL,
     EVENTS_RECENT,
+    SALE_OPEN,
 )
 
 
@@ -59,8 +61,8 @@ def validate_tables(run: Run, out: Path) -> str:
     The counts of a refused source are written too, to REFUSED_RULE_COUNTS.
 
     Raises:
-        EmptyInputError: If table sales has no usable row, or nothing is recent: no sale is open or coming, and no event
-            is in the history window.
+        EmptyInputError: If table sales has no usable row, or the data end in the past: no sale is open, and no event is
+            in the history window.
         RejectedRowsError: If too large a share of a table's rows is broken.
     """
     cleaned, events_of_shop = _write_tables(run, out)
@@ -68,6 +70,8 @@ def validate_tables(run: Run, out: Path) -> str:
     broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
     counts += _counts_of_whole_tables(run, out)
+    order = list(dict.fromkeys(count.table for count in counts))
+    counts.sort(key=lambda count: order.index(count.table))
     (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
     try:
         row_rules.check_counts(counts, run.settings.source.max_rejected_share, events_of_shop)
@@ -143,7 +147,7 @@ def _set_aside_recorded_events(flagged: DataFrame) -> _Cleaned:
 
 
 def _counts_of_whole_tables(run: Run, out: Path) -> list[RuleCount]:
-    """Return the counts of rules for tables as a whole; only a night needs an open sale."""
+    """Return the counts of rules for tables as a whole; a backtest's instant needs no open sale."""
     found = validation.activity(EVENTS.read(run.spark, out), EVENTS.rows(out))
     counts = row_rules.counts_of_events(found, run.as_of, run.settings.history.days)
     if run.is_night and SALES.rows(out):

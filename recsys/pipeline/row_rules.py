@@ -202,8 +202,8 @@ USER_COPY_RULES = (
 
 SALE_OPEN = Rule(
     "sale_open",
-    "a sale is open in the night's horizon, or opens later",
-    "closes_at <= timestamp_micros(:as_of)",
+    "a sale is open in the night's horizon",
+    "opens_at >= timestamp_micros(:until) or closes_at <= timestamp_micros(:as_of)",
     KEPT,
 )
 
@@ -239,7 +239,7 @@ def counts_of_events(found: Activity, as_of: int, days: int) -> list[RuleCount]:
 
 
 def count_of_open_sales(catalogue: Catalogue, as_of: int, hours: float, last: int | None) -> RuleCount:
-    """Return the count of the rule that a sale is open in a horizon or opens later; if none does, all break it.
+    """Return the count of the rule that a sale is open in a horizon; if none is, all sales break it.
 
     Args:
         catalogue: The usable sales.
@@ -248,7 +248,7 @@ def count_of_open_sales(catalogue: Catalogue, as_of: int, hours: float, last: in
         last: The instant of the last event, microseconds UTC; None if there is none.
     """
     rows = len(catalogue)
-    if (catalogue.closes_at > as_of).any():
+    if catalogue.with_open_sales([as_of], hours):
         return RuleCount(SALES.name, SALE_OPEN, rows, 0)
     start, end, last_closes = map(from_micros, (as_of, as_of + int(hours * HOUR), catalogue.closes_at.max()))
     why = (
@@ -293,8 +293,8 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float, events_of_s
         events_of_shop: Number of rows of table events that the service did not record; all of them if None.
 
     Raises:
-        EmptyInputError: If table sales has no usable row, or nothing is recent: no sale is open or coming, and no event
-            is in the history window.
+        EmptyInputError: If table sales has no usable row, or the data end in the past: no sale is open, and no event is
+            in the history window.
         RejectedRowsError: If too large a share of a table's rows is set aside and counted.
     """
     for table in (SALES, SALE_IMAGES, EVENTS, USERS):
@@ -318,9 +318,9 @@ def check_counts(counts: list[RuleCount], max_rejected_share: float, events_of_s
                 f"table {table.name} has 0 rows that can be used, needs at least 1 "
                 f"({', '.join(broken) or 'the source has none'}): check the source's path and SQL, and --as-of"
             )
-    broken_rules = {count.rule for count in counts if count.broken}
-    if {SALE_OPEN, EVENTS_RECENT} <= broken_rules:
-        raise EmptyInputError(next(count.examples[0] for count in counts if count.rule is SALE_OPEN))
+    broken_rules = {count.rule: count for count in counts if count.broken and count.rows}
+    if {SALE_OPEN, EVENTS_RECENT} <= broken_rules.keys():  # a shop may be closed today, but this one ended long ago
+        raise EmptyInputError(broken_rules[SALE_OPEN].examples[0])
 
 
 def summary(counts: Iterable[RuleCount]) -> str:

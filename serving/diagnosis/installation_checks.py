@@ -144,6 +144,8 @@ def _age_finding(current: Snapshot, now: int, nothing_recent: str | None) -> Fin
         advice = nothing_recent or f"run 'recsys nightly': sales that opened since then are on no page; or set {past}"
         return fail("snapshot", found, advice)
     found += f"{left / HOUR:,.0f} h left of its horizon"
+    if nothing_recent:
+        return warn("snapshot", found, nothing_recent)
     if left <= _LATE_HOURS * HOUR:
         return warn("snapshot", found, "the nightly run is late: see its log, and run 'recsys nightly'")
     return ok("snapshot", found)

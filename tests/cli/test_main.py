@@ -106,13 +106,20 @@ def test_brackets_in_a_message_are_not_markup(run):
 def test_validate_prints_every_rule_with_its_counts(run, spark, shop):
     sales, events = random_rows(1)
     twice = event("u1", "s01", -3)
-    shop.write([*sales, sale("dear", price=-1.0)], [*events, twice, twice])
-    status, out, _ = run("validate", "--conf", shop.configuration())
+    shop.write([*sales, sale("dear", price=-1.0)], [*events, twice, twice, event("null", "s01", -3)])
+    status, out, err = run("validate", "--conf", shop.configuration())
     assert status == 0
     lines = {tuple(line.split()[:2]): line.split()[2:5] for line in out.splitlines()}
     assert lines["sales", "price_valid"] == ["FAIL", "15", "1"]
     assert lines["sales", "title_present"] == ["PASS", "15", "0"]
     assert lines["events", "event_unique"][0] == "NOTE"
+    assert [lines["events", name][0] for name in ("user_id_meant", "user_id_usual", "events_recent")] == [
+        "NOTE",
+        "PASS",
+        "PASS",
+    ]
+    assert lines["sales", "sale_open"][0] == "PASS"
+    assert "table events breaks 'user_id_meant'" in err
     assert '"sale_id":"dear"' in out
     assert out.count('"kind":') >= 1
     examples = out.split("events.event_unique: ")[1].split("\n\n")[0]
