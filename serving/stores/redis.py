@@ -75,7 +75,7 @@ end
 if changed > 0 then
     redis.call('set', KEYS[2], ARGV[1])
     redis.call('lpush', KEYS[3], ARGV[1])
-    redis.call('ltrim', KEYS[3], 0, 999)
+    redis.call('ltrim', KEYS[3], 0, 199)
 end
 return changed
 """
@@ -118,6 +118,8 @@ class RedisStore:
         self._known_at = -math.inf
         self._applied = b""
         """The version in Redis up to which all decisions are known; empty before the first change."""
+        self._is_read = False
+        """Whether that version was read since the process started, and since it last decided something itself."""
         self._leases: dict[str, _Lease] = {}
         self._fetching, self._reading, self._noting = threading.Lock(), threading.Lock(), threading.Lock()
 
@@ -242,8 +244,9 @@ class RedisStore:
         with self._reading, self._store_errors(waits=True):
             began = time.monotonic()
             version = self._renew_lease()
-            if version != self._applied or self._known_at == -math.inf:
+            if version != self._applied or not self._is_read:
                 self._applied = self._read_decisions()
+                self._is_read = True
                 self._renew_lease()
             self._known_at = began
 
@@ -301,6 +304,7 @@ class RedisStore:
             if is_written:
                 with self._reading:
                     self._known.add(decision)
+                    self._is_read = False
                 return decision, version or b""
 
     def _wait_for_acknowledgements(self, version: bytes) -> tuple[list[str], list[str]]:

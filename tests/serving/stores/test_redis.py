@@ -139,6 +139,21 @@ def test_closed_sales_are_written_back_to_a_redis_that_lost_its_data(server, sto
     }
 
 
+def test_closing_that_a_failover_loses_at_once_is_written_back(server, settings, tmp_path, monkeypatch):
+    """Redis fails over to a copy of the moment before the closing, before the process has polled again."""
+    store = RedisStore(settings, tmp_path, lambda: NOON)
+    monkeypatch.setattr(store, "_wait_for_acknowledgements", lambda _: ([], []))
+    store.withdraw(withdrawn("a"))
+    store.poll()
+    copy = {key: server.dump(key) for key in server.scan_iter("*")}
+    store.withdraw(withdrawn("b"))
+    for key, content in copy.items():
+        server.restore(key, 0, content, replace=True)
+    store.poll()
+    assert set(server.hkeys("shop:withdrawn")) == {b"a", b"b"}
+    store.close()
+
+
 @pytest.mark.usefixtures("night")
 @pytest.mark.parametrize("damage", [b"", b"short", bytes(500)])
 def test_damaged_user_falls_back_and_others_do_not(server, store, publish, ranked_shop, damage):
