@@ -8,6 +8,7 @@ Readers need no lock: each change is seen whole or not at all. The next write or
 """
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -106,10 +107,10 @@ def rollback(root: Path, rolled_back_at: datetime) -> str:
         SnapshotError: If no earlier snapshot exists.
     """
     with held(root):
-        earlier = published_before_current(root)
+        now, earlier = current(root), published_before_current(root)
         if not earlier:
             raise SnapshotError(
-                f"{root} has no snapshot published before {current(root)}, a rollback needs one: "
+                f"{root} has no snapshot published before {now}, a rollback needs one: "
                 "publish another with 'recsys nightly'"
             )
         name = earlier[0]
@@ -150,10 +151,10 @@ def publications(root: Path) -> list[Publication]:
 def published_before_current(root: Path) -> list[str]:
     """Return the names of the existing snapshots published before the current one, the latest first.
 
-    Those that were rolled back are not among them.
+    Those that were rolled back are not among them. All that were published, where the file `current` is damaged.
 
     Raises:
-        SnapshotError: If a line of the log, or the file `current`, is damaged.
+        SnapshotError: If a line of the log is damaged.
     """
     served: list[str] = []
     for publication in publications(root):
@@ -162,7 +163,9 @@ def published_before_current(root: Path) -> list[str]:
                 served.pop()
         else:
             served.append(publication.name)
-    now = current(root)
+    now = None
+    with suppress(SnapshotError):
+        now = current(root)
     if now in served:
         while served[-1] != now:
             served.pop()

@@ -117,6 +117,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._metrics.events.labels(event.kind).inc()
         try:
             self._store.add_to_sessions(sessions)
+            self._troubles.clear(SESSIONS)
         except StoreError as error:  # the events are logged for the nightly run; only the session is lost
             self._troubles.note(SESSIONS, str(error))
         return pb.RecordEventsResponse(recorded=len(events), refused=refused)

@@ -121,7 +121,8 @@ def _health_finding(service: Service) -> Finding:
             for name in ("", f"{_SERVICE}/fresh")
         ]
     if not states[0]:
-        return fail("health", f"{service.target} answers, but is not ready", "publish a snapshot with 'recsys nightly'")
+        advice = "publish a snapshot with 'recsys nightly', or follow the problem below if the store cannot be read"
+        return fail("health", f"{service.target} answers, but is not ready", advice)
     if not states[1]:
         return warn("health", f"{service.target} is ready, but has problems", "see the problems below")
     return ok("health", f"{service.target} is ready, without problems")

@@ -123,7 +123,7 @@ class _Process:
         stack.callback(self.tracer.close)
         stack.callback(self.metrics.flush)
         stack.callback(self._count_exposures)
-        self.store = open_store(settings.store, folder, clock)
+        self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
         stack.callback(self.store.close)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
         self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)

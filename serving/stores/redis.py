@@ -75,7 +75,7 @@ end
 if changed > 0 then
     redis.call('set', KEYS[2], ARGV[1])
     redis.call('lpush', KEYS[3], ARGV[1])
-    redis.call('ltrim', KEYS[3], 0, 999)
+    redis.call('ltrim', KEYS[3], 0, 199)
 end
 return changed
 """
@@ -99,10 +99,12 @@ class RedisStore:
         settings: Address, prefix and timeout.
         folder: The folder for copies of the snapshots' files.
         clock: Returns the present time.
+        poll_seconds: The interval at which every process calls `poll`.
     """
 
-    def __init__(self, settings: StoreSettings, folder: Path, clock: Clock):
+    def __init__(self, settings: StoreSettings, folder: Path, clock: Clock, poll_seconds: float = 0.2):
         self._settings = settings
+        self._poll_seconds = poll_seconds
         self._address = without_password(settings.url)
         self._folder = folder / "redis"
         self._clock = clock
@@ -116,6 +118,8 @@ class RedisStore:
         self._known_at = -math.inf
         self._applied = b""
         """The version in Redis up to which all decisions are known; empty before the first change."""
+        self._is_read = False
+        """Whether that version was read since the process started, and since it last decided something itself."""
         self._leases: dict[str, _Lease] = {}
         self._fetching, self._reading, self._noting = threading.Lock(), threading.Lock(), threading.Lock()
 
@@ -143,8 +147,8 @@ class RedisStore:
     def earlier(self) -> Sequence[str]:
         """Return the names of the snapshots published before the current one, the latest first."""
         with self._store_errors():
-            names = self._server.lrange(self._key("published"), 0, -1)
-        return [name for name in map(bytes.decode, names) if snapshot_store.is_name(name)][1:]
+            current, names = self._server.get(self._key("current")), self._server.lrange(self._key("published"), 0, -1)
+        return [_text(name) for name in names if name != current and snapshot_store.is_name(_text(name))]
 
     def poll(self) -> None:
         """Renew the lease of the process, and read the withdrawn sales if they have changed."""
@@ -229,11 +233,10 @@ class RedisStore:
             raise StoreError(self._why)
         try:
             yield
-        except redis.ResponseError as error:  # Redis is reachable, but a key has another type, or memory is full
-            raise StoreError(f"{self._address} refuses a command ({error}): check its configuration") from None
         except redis.RedisError as error:
-            self._why = f"{self._address} is out of reach ({error}): check that Redis runs"
-            self._down_until = time.monotonic() + _PAUSE_SECONDS
+            self._why = _why(self._address, error)
+            if not isinstance(error, redis.ResponseError):
+                self._down_until = time.monotonic() + _PAUSE_SECONDS
             raise StoreError(self._why) from None
 
     def _read_changes(self) -> None:
@@ -241,8 +244,9 @@ class RedisStore:
         with self._reading, self._store_errors(waits=True):
             began = time.monotonic()
             version = self._renew_lease()
-            if version != self._applied or self._known_at == -math.inf:
+            if version != self._applied or not self._is_read:
                 self._applied = self._read_decisions()
+                self._is_read = True
                 self._renew_lease()
             self._known_at = began
 
@@ -269,18 +273,16 @@ class RedisStore:
                 chosen = sales[start : start + _BATCH]
                 self._replace_records([(lost[each], records.get(each.encode(), b"")) for each in chosen])
 
-    def _replace_records(self, records: Sequence[tuple[WithdrawnSale, bytes]]) -> tuple[int, bytes]:
-        """Write decisions in place of the given records; return how many, and the version that this made."""
+    def _replace_records(self, records: Sequence[tuple[WithdrawnSale, bytes]]) -> tuple[bool, bytes]:
+        """Write decisions in place of the given records; return whether any was, and the version that this made."""
         version = str(secrets.randbits(62)).encode()
         keys = [self._key(name) for name in ("withdrawn", "withdrawn:version", "withdrawn:changes")]
         values = [value for sale, record in records for value in (sale.sale_id, record, sale.model_dump_json())]
-        return self._replace(keys, [version, *values]), version
+        return self._replace(keys, [version, *values]) > 0, version
 
     def _decide(self, new: WithdrawnSale) -> Change:
         """Write a decision, and wait until the processes that serve have acknowledged it."""
         decision, version = self._write_decision(new)
-        with self._reading:
-            self._known.add(decision)
         return Change(decision, *self._wait_for_acknowledgements(version))
 
     def _write_decision(self, new: WithdrawnSale) -> tuple[WithdrawnSale, bytes]:
@@ -289,22 +291,27 @@ class RedisStore:
             with self._store_errors(waits=True), self._server.pipeline(transaction=True) as pipeline:
                 pipeline.get(self._key("withdrawn:version")).hget(self._key("withdrawn"), new.sale_id)
                 version, record = pipeline.execute()
-                stored = _parsed(new.sale_id.encode(), record) if record else None
-                if record and stored is None and not new.closed:
+                stored = None if record is None else _parsed(new.sale_id.encode(), record)
+                if record is not None and stored is None and not new.closed:
                     return closed_as_unreadable(new.sale_id), version or b""
                 known = self._known.decisions.get(new.sale_id)
                 if stored is not None:
                     known = in_force(known or stored, stored)
                 decision = after(known, new)
-                if decision == stored:
-                    return decision, version or b""
-                count, version = self._replace_records([(decision, record or b"")])
-                if count:
-                    return decision, version
+                is_written = decision == stored
+                if not is_written:
+                    is_written, version = self._replace_records([(decision, record or b"")])
+            if is_written:
+                with self._reading:
+                    self._known.add(decision)
+                    self._is_read = False
+                return decision, version or b""
 
     def _wait_for_acknowledgements(self, version: bytes) -> tuple[list[str], list[str]]:
         """Return the processes that have not acknowledged a version: those that serve, and those that stopped."""
-        deadline = time.monotonic() + self._settings.acknowledge_seconds
+        # Redis may have lost the leases: in two intervals, all processes that reach it have renewed theirs.
+        earliest = time.monotonic() + 2 * self._poll_seconds
+        deadline = max(earliest, time.monotonic() + self._settings.acknowledge_seconds)
         acknowledged = {_ENDED}
         while True:
             with suppress(StoreError):  # the decision is written: who has acknowledged it is told as far as known
@@ -317,7 +324,7 @@ class RedisStore:
             now = time.monotonic()
             missing = {name: lease for name, lease in self._leases.items() if lease.version not in acknowledged}
             serving = sorted(name for name, lease in missing.items() if lease.until > now)
-            if not serving or now >= deadline:
+            if (not serving and now >= earliest) or now >= deadline:
                 return serving, sorted(missing.keys() - set(serving))
             time.sleep(_WAIT_SECONDS)
 
@@ -440,9 +447,7 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
         server.expire(key, _EXPIRY)
         _point_at(server, settings.prefix, name)
     except redis.RedisError as error:
-        raise StoreError(
-            f"{without_password(settings.url)} is out of reach ({error}): check that Redis runs, then push again"
-        ) from None
+        raise StoreError(f"{_why(without_password(settings.url), error)}, then push again") from None
     finally:
         server.close()
     return name
@@ -516,6 +521,16 @@ def without_password(url: str) -> str:
     """Return an address without its user name, password and options."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def _why(address: str, error: redis.RedisError) -> str:
+    """Return why a call of Redis failed, and the next step."""
+    if isinstance(error, redis.AuthenticationError):
+        advice = f"set {PASSWORD_VARIABLE}, or 'serving.store.password_file' and 'username'"
+        return f"{address} refuses the user or the password ({error}): {advice}"
+    if isinstance(error, redis.ResponseError):  # a key has another type, the memory is full, the user lacks a right
+        return f"{address} refuses a command ({error}): check its configuration"
+    return f"{address} is out of reach ({error}): check that Redis runs"
 
 
 def _checked_name(name: bytes) -> str:

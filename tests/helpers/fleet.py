@@ -20,6 +20,7 @@ class Fleet:
         self.servers = [RealRedis(folder).start() for _ in range(2)]
         self.processes = [FleetProcess() for _ in range(count)]
         self.proxies: list[TcpProxy] = []
+        self.settings: list[StoreSettings] = []
         self.closed: dict[str, set[int]] = {}
         """By sale, the processes that must not show it any more."""
 
@@ -32,16 +33,22 @@ class Fleet:
             proxy.close()
         self.proxies = [TcpProxy(self.servers[0].port) for _ in self.processes]
         self.closed = {}
-        for process, proxy in zip(self.processes, self.proxies, strict=True):
-            url = f"redis://127.0.0.1:{proxy.port}/0"
-            process.begin(StoreSettings(kind="redis", url=url, prefix=f"{number}:", **SECONDS))
-        wait_until(lambda: all(process.shown() == set(SALES) for process in self.processes))
+        self.settings = [
+            StoreSettings(kind="redis", url=f"redis://127.0.0.1:{proxy.port}/0", prefix=f"{number}:", **SECONDS)
+            for proxy in self.proxies
+        ]
+        for process, settings in zip(self.processes, self.settings, strict=True):
+            process.begin(settings)
+        self._wait_for_peers()
+        assert all(process.shown() == set(SALES) for process in self.processes)
 
     def do(self, action: str, *arguments: Any) -> None:
         if action in ("close", "hide", "show"):
             self._decide(action, *arguments)
         elif action in ("stall", "cut", "heal"):
             getattr(self.proxies[arguments[0] % len(self.proxies)], action)()
+        elif action == "restart":
+            self._restart()
         elif action == "pause":
             time.sleep(0.05)
         elif action == "fail over":
@@ -58,6 +65,19 @@ class Fleet:
                     for key in master.scan_iter("*"):
                         if (content := master.dump(key)) is not None:
                             standby.restore(key, 0, content)
+
+    def _restart(self) -> None:
+        """Restart the first process, unless one is cut off: after a loss of data no new process knows it."""
+        if all(proxy.passes for proxy in self.proxies):
+            # What the process alone knew may be lost with the store's data.
+            self.closed = {sale_id: rest for sale_id, known in self.closed.items() if (rest := known - {0})}
+            self.processes[0].begin(self.settings[0])
+            self._wait_for_peers()
+
+    def _wait_for_peers(self) -> None:
+        """Wait until each process knows the others, so that a loss of data hides none of them."""
+        names = {process.name for process in self.processes}
+        wait_until(lambda: all(names <= {each.name, *each.tell("peers")} for each in self.processes))
 
     def _decide(self, action: str, number: int, sale_id: str) -> None:
         number %= len(self.processes)

@@ -64,9 +64,11 @@ class _Serving:
 
     def __init__(self, settings: StoreSettings):
         self.settings = settings
-        self.store = RedisStore(settings, Path(tempfile.gettempdir()), system_clock)
+        self.store = RedisStore(settings, Path(tempfile.gettempdir()), system_clock, POLL_SECONDS)
         self._ended = threading.Event()
         self._finder: OpenSalesFinder | None = None
+        with suppress(StoreError):
+            self.store.poll()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
 
@@ -90,6 +92,10 @@ class _Serving:
 
     def vouches(self) -> bool:
         return time.monotonic() - self.store.known_at() <= self.settings.vouch_seconds
+
+    def peers(self) -> list[str]:
+        """Return the other processes that this one has seen."""
+        return sorted(self.store._leases)
 
     def decide(self, command: str, sale_id: str) -> dict[str, Any] | None:
         """Return who has not acknowledged a decision; None if the store did not take it."""
@@ -128,7 +134,7 @@ def _obey() -> None:
                 serving.end()
             serving = _Serving(StoreSettings.model_validate_json(arguments[0]))
             answer = serving.store.process
-        elif serving is not None and command in ("shown", "vouches"):
+        elif serving is not None and command in ("shown", "vouches", "peers"):
             answer = getattr(serving, command)()
         elif serving is not None:
             answer = serving.decide(command, *arguments)

@@ -19,6 +19,11 @@ class TcpProxy:
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
+    @property
+    def passes(self) -> bool:
+        """Whether bytes pass."""
+        return self._passes.is_set() and not self._is_cut
+
     def stall(self) -> None:
         """Hold all bytes back; connections stay open."""
         self._passes.clear()
