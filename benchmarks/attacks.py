@@ -1,6 +1,6 @@
 """The service under attack: rate of valid answers beside the rate without the attack, in the same run.
 
-    python -m benchmarks.attacks [--users 100000] [--requests 20000] [--streams 700] [--connections 11] [--only half,...]
+    python -m benchmarks.attacks [--users 100000] [--requests 20000] [--streams 700] [--only half,...]
 
 One process of `recsys serve` on a core of its own answers callers with a token, as fast as they send. Another process
 on the load's core attacks it meanwhile. What the service ends, the attacker opens again after `--again` seconds. Needs

@@ -12,7 +12,6 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-
 from grpc_reflection.v1alpha import reflection_pb2
 
 from recsys.config.serving import Caller, LogSettings

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent import futures
 from contextlib import suppress
 from functools import partial
@@ -56,9 +56,12 @@ class AnswerThreads(futures.Executor):
     Args:
         count: Minimum number of threads.
         most: Maximum number of threads.
+        waiting: The requests that wait for their callers, of which each holds a thread: if they hold all of them, the
+            next request gets a thread at once.
     """
 
-    def __init__(self, count: int, most: int):
+    def __init__(self, count: int, most: int, waiting: Sized = ()):
+        self._waiting = waiting
         self._count = count
         self._most = max(count, most)
         self._wanted = count
@@ -82,6 +85,8 @@ class AnswerThreads(futures.Executor):
         """Queue a task; return an object that calls back when the task is done."""
         task = _Task(partial(fn, *args))
         self._tasks.put(task)
+        if len(self._waiting) >= self._alive < self._most:
+            self._add()
         return task
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002

@@ -45,7 +45,7 @@ creates one.
 
 
 Requested = tuple[str, float]
-"""A request as the metrics see it: method, and the seconds from the arrival of its headers until its answer was made."""
+"""A request as the metrics see it: method, and the seconds from the arrival of its headers until its answer is made."""
 
 
 class Metrics:

@@ -17,7 +17,9 @@ def opened(target: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=60)
 
 
-def open_streams(target: str, method: str, count: int, message: bytes | None = None, is_tls: bool = False) -> socket.socket:
+def open_streams(
+    target: str, method: str, count: int, message: bytes | None = None, is_tls: bool = False
+) -> socket.socket:
     """Send the headers of requests over one connection, and perhaps a message, but not the end of any."""
     connection = opened(target)
     if is_tls:

@@ -274,7 +274,9 @@ HEALTH, REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerRefle
 
 
 @contextmanager
-def streams_of(target: str, method: str, count: int, message: bytes | None = None, is_tls: bool = False) -> Iterator[None]:
+def streams_of(
+    target: str, method: str, count: int, message: bytes | None = None, is_tls: bool = False
+) -> Iterator[None]:
     """Hold a number of open streams over 11 connections."""
     with ExitStack() as stack:
         for number in range(11):
@@ -294,7 +296,7 @@ def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(publis
     tls = TlsSettings(certificate=str(pair.certificate), key=str(pair.key)) if is_tls else None
     server = published.serve(access=TOKEN, tls=tls, threads=2)
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes()) if is_tls else None
-    client = Client(server.target.replace("127.0.0.1", "localhost"), deadline=5, token="secret", credentials=credentials)
+    client = Client(server.target, deadline=5, token="secret", credentials=credentials)
     with client, streams_of(server.target, PUBLIC + "GetTopSales", 700, is_tls=is_tls):
         assert_all_answered(client)
 

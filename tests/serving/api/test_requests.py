@@ -10,7 +10,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent, encode_event
 from serving.answers.pages import PageRequest, Visit
-from serving.api.requests import check_sale_id, page_request, recorded_events
+from serving.api.requests import check_sale_id, cost_of, page_request, recorded_events
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of
 

@@ -1,13 +1,10 @@
 import threading
 from collections import Counter
-from contextlib import ExitStack
-
-import pytest
+from contextlib import suppress
 
 from serving.api import turns as turns_module
 from serving.api.turns import Turns
 from serving.errors import CallerLeftError
-from tests.helpers.asking import wait_until
 
 
 def test_only_so_many_pages_are_made_at_the_same_time():
@@ -78,9 +75,7 @@ def test_batches_are_answered_one_after_the_other_and_one_whose_caller_left_not_
 def test_turn_is_free_after_an_error():
     turns = Turns(1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), ExitStack() as stack:
-            stack.enter_context(turns.batch(lambda: True))
-            with turns.page():
-                raise ZeroDivisionError
+        with suppress(ZeroDivisionError), turns.batch(lambda: True), turns.page():
+            raise ZeroDivisionError
     with turns.page_of_batch():
         pass

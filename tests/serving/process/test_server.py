@@ -179,7 +179,11 @@ def listed_services(target: str, version: str, **options: object) -> set[str]:
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_reflection_lists_the_services_if_it_is_on(published, version):
-    expected = {"recommendations.v1.Recommendations", "grpc.health.v1.Health", f"grpc.reflection.{version}.ServerReflection"}
+    expected = {
+        "recommendations.v1.Recommendations",
+        "grpc.health.v1.Health",
+        f"grpc.reflection.{version}.ServerReflection",
+    }
     assert listed_services(published.serve(reflection=True).target, version) >= expected
     with pytest.raises(grpc.RpcError) as error:
         listed_services(published.serve().target, version)
