@@ -56,8 +56,8 @@ class AnswerThreads(futures.Executor):
     Args:
         count: Minimum number of threads.
         most: Maximum number of threads.
-        waiting: The requests that wait for their callers, of which each holds a thread: if they hold all of them, the
-            next request gets a thread at once.
+        waiting: The requests that wait for their callers, of which each holds a thread: if they hold all threads, or
+            nearly all of many, the next task gets another one at once.
     """
 
     def __init__(self, count: int, most: int, waiting: Sized = ()):
@@ -85,7 +85,8 @@ class AnswerThreads(futures.Executor):
         """Queue a task; return an object that calls back when the task is done."""
         task = _Task(partial(fn, *args))
         self._tasks.put(task)
-        if len(self._waiting) >= self._alive < self._most:
+        waiting = len(self._waiting)
+        if self._alive - waiting <= (_RESERVE if waiting >= _RESERVE else 0) and self._alive < self._most:
             self._add()
         return task
 

@@ -229,7 +229,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a request in a thread of its own."""
         if len(self._since) >= _MOST_CONNECTIONS:
-            _hang_up(next(iter(self._since.copy())))
+            self._hang_up(next(iter(self._since.copy())))
         self._since[request] = monotonic()
         super().process_request(request, client_address)
 
@@ -242,12 +242,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Close the connections that have taken too long; called several times a second."""
         for connection, since in self._since.copy().items():
             if monotonic() - since > _CONNECTION_SECONDS:
-                _hang_up(connection)
+                self._hang_up(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log nothing: the other end has gone, or was hung up on."""
 
-
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # the thread that reads from it then ends
+    def _hang_up(self, connection: socket.socket) -> None:
+        self._since.pop(connection, None)
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # the thread that reads from it then ends

@@ -314,7 +314,7 @@ def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(publis
     ],
 )
 def test_open_streams_of_callers_who_need_no_token_block_no_other(published, method, message):
-    server = published.serve(reflection=True, threads=2, limits={"max_concurrent": 100})
+    server = published.serve(reflection=True, threads=2)
     with Client(server.target, deadline=5) as client, streams_of(server.target, method, 1000, message):
         assert_all_answered(client)
         assert check_health(server.target) == SERVING
