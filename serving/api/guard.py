@@ -136,6 +136,7 @@ class MethodGuard:
             try:
                 admitted = self._access.admit(caller, context, self._is_admin)
                 data = self._waiting.body(bodies, context)
+                self._check_room(0)  # some of those that were in progress then waited for their bodies
                 request = _parse_request(parse, data)
                 self._access.charge(admitted, cost_of(request))
                 if self._traces:
@@ -162,8 +163,7 @@ class MethodGuard:
         def begin(metadata: Metadata) -> grpc.RpcMethodHandler:
             arrived = time.perf_counter()
             try:
-                if self._in_progress() - len(self._waiting) >= self._most:
-                    raise OverloadError(f"{self._most} requests are in progress, must be fewer: retry later")
+                self._check_room(1)
                 caller = self._access.caller_by_token(metadata)
             except RecsysError as error:
                 return self._refusal(name, error)
@@ -171,6 +171,10 @@ class MethodGuard:
 
         self._metrics.expect(name)
         return begin
+
+    def _check_room(self, more: int) -> None:
+        if self._in_progress() - len(self._waiting) + more > self._most:
+            raise OverloadError(f"{self._most} requests are in progress, must be fewer: retry later")
 
     def _refusal(self, method: str, error: RecsysError) -> grpc.RpcMethodHandler:
         """Return a handler that only sends an error; in a thread of its own, so that it waits for no page."""

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from functools import partial
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from serving.api.access import Metadata
 from serving.api.guard import Methods
 from serving.api.waiting import WaitingRequests
 
@@ -103,4 +105,8 @@ def health_methods(checks: HealthChecks, others: WaitingRequests) -> grpc.Generi
         f"/{HEALTH}/Check": grpc.stream_unary_rpc_method_handler(check, parse, write),
         f"/{HEALTH}/Watch": grpc.stream_stream_rpc_method_handler(watch, parse, write),
     }
-    return Methods({name: lambda _, handler=handler: handler for name, handler in handlers.items()})  # type: ignore[misc]
+    return Methods({name: partial(_always, handler) for name, handler in handlers.items()})
+
+
+def _always(handler: grpc.RpcMethodHandler, _: Metadata) -> grpc.RpcMethodHandler:
+    return handler
