@@ -244,7 +244,7 @@ def half_scrape(port: int) -> socket.socket:
 
 
 def test_oldest_half_request_of_the_metrics_port_gives_way(server, monkeypatch):
-    monkeypatch.setattr(metrics_module, "_MOST_CONNECTIONS", 5)
+    monkeypatch.setattr(metrics_module, "_HALF_REQUESTS", 5)
     with ExitStack() as stack:
         connections = [stack.enter_context(half_scrape(server.metrics_port)) for _ in range(30)]
         assert scraped(server.metrics_port)["recsys_workers",] == 1
@@ -255,7 +255,7 @@ def test_oldest_half_request_of_the_metrics_port_gives_way(server, monkeypatch):
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\n"])
 def test_half_request_of_the_metrics_port_ends_after_a_time_even_if_bytes_trickle(server, monkeypatch, sent):
-    monkeypatch.setattr(metrics_module, "_CONNECTION_SECONDS", 0.3)
+    monkeypatch.setattr(metrics_module, "_HALF_SECONDS", 0.3)
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.metrics_port), timeout=0.05) as connection:
         connection.sendall(sent)
