@@ -39,6 +39,7 @@ REFUSALS: dict[type, str] = {
     OverloadError: "overload",
     TooManyRequestsError: "rate_limit",
 }
+_MANY_HALF = 16
 _UNEXPECTED = "the service failed on this request: its log has the stack trace"
 
 _log = logging.getLogger(__name__)
@@ -173,7 +174,10 @@ class MethodGuard:
         return begin
 
     def _check_room(self, more: int) -> None:
-        if self._in_progress() - len(self._waiting) + more > self._most:
+        waiting = len(self._waiting)
+        # While many half requests come, more of them queue, and are gone soon: a complete request waits for them.
+        most = self._most if waiting < _MANY_HALF else 8 * self._most
+        if self._in_progress() - waiting + more > most:
             raise OverloadError(f"{self._most} requests are in progress, must be fewer: retry later")
 
     def _refusal(self, method: str, error: RecsysError) -> grpc.RpcMethodHandler:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 _BLOCKED_SECONDS = 0.01
+_IDLE_SECONDS = 0.5
 _RESERVE = 8
 """Threads beyond those that answer and those that are blocked, while any is."""
 
@@ -109,9 +110,6 @@ class AnswerThreads(futures.Executor):
         self._wanted = min(wanted, self._most)
         for _ in range(self._wanted - self._alive):
             self._add()
-        if self._tasks.empty():
-            for _ in range(self._alive - self._wanted):
-                self._tasks.put(_Task(int))  # wakes a spare thread, which then ends
 
     def _relieve_until_the_end(self) -> None:
         while not self._ended.wait(_BLOCKED_SECONDS):
@@ -125,7 +123,15 @@ class AnswerThreads(futures.Executor):
 
     def _run(self) -> None:
         me = threading.get_ident()
-        while (task := self._tasks.get()) is not None:
+        while True:
+            try:
+                task = self._tasks.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if self._is_spare():
+                    return
+                continue
+            if task is None:
+                break
             self._running[me] = time.monotonic()
             task.run()
             del task, self._running[me]  # otherwise the task would live until the next one
