@@ -1,6 +1,6 @@
 """The service under attack: rate of valid answers beside the rate without the attack, in the same run.
 
-    python -m benchmarks.attacks [--users 100000] [--requests 20000] [--streams 700] [--connections 11] [--only half,...]
+    python -m benchmarks.attacks [--users 100000] [--requests 20000] [--streams 700] [--only half,...]
 
 One process of `recsys serve` on a core of its own answers callers with a token, as fast as they send. Another process
 on the load's core attacks it meanwhile. What the service ends, the attacker opens again after `--again` seconds. Needs
@@ -35,7 +35,7 @@ import grpc
 from recommendations.v1 import recommendations_pb2 as pb
 
 from benchmarks import machine
-from benchmarks.load import Answers, require_h2load, saturate
+from benchmarks.load import require_h2load, saturate
 from benchmarks.served_shop import ServedShop
 from benchmarks.service import METHOD, Service
 from benchmarks.serving_bench import SENDERS, verdict
@@ -67,27 +67,42 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Measured(NamedTuple):
+    """The valid answers of one measurement."""
+
+    rate: float
+    """Per second."""
+    cpu: float
+    """Microseconds of the service's CPU per valid answer."""
+    p99: float
+    """Milliseconds."""
+
+
 def _compare(service: Service, name: str, arguments: argparse.Namespace, core: int) -> None:
     """Measure without and with an attack in turns, and print the medians."""
-    ratios, slowest = [], []
+    rates, costs, slowest = [], [], []
     for _ in range(arguments.rounds):
-        calm, _ = _valid_rate(service, arguments.requests, core)
+        calm = _measure(service, arguments.requests, core)
         with _attack(name, service, arguments):
-            attacked, answers = _valid_rate(service, arguments.requests, core)
-        ratios.append(attacked / calm)
-        slowest.append(answers.milliseconds(99))
-        print(f"  {name:<11} {calm:>7,.0f} valid answers/s without, {attacked:>7,.0f} with", flush=True)
-    print(f"  {name:<11} with / without {median(ratios):.2f}, p99 {median(slowest):.1f} ms")
-    verdict("valid answers >= 0.90 of those without", median(ratios) >= 0.9)
+            attacked = _measure(service, arguments.requests, core)
+        rates.append(attacked.rate / calm.rate)
+        costs.append(attacked.cpu / calm.cpu)
+        slowest.append(attacked.p99)
+        print(
+            f"  {name:<11} {calm.rate:>6,.0f} valid answers/s without, {attacked.rate:>6,.0f} with; "
+            f"CPU per answer {calm.cpu:.0f} and {attacked.cpu:.0f} µs; p99 {calm.p99:.0f} and {attacked.p99:.0f} ms",
+            flush=True,
+        )
+    print(f"  {name:<11} with / without {median(rates):.2f}, CPU per valid answer {median(costs):.2f}")
+    verdict("valid answers >= 0.90 of those without", median(rates) >= 0.9)
 
 
-def _valid_rate(service: Service, count: int, core: int) -> tuple[float, Answers]:
-    """Return the rate of answers without an error, and all answers."""
-    before = service.errors("GetTopSales", _REFUSED)
+def _measure(service: Service, count: int, core: int) -> Measured:
+    refused, cpu = service.errors("GetTopSales", _REFUSED), service.cpu_seconds()
     answers = saturate(service.requests(SENDERS), count, core)
-    refused = service.errors("GetTopSales", _REFUSED) - before
-    valid = len(answers.took) - refused
-    return answers.rate * valid / len(answers.took), answers
+    cpu = service.cpu_seconds() - cpu
+    valid = len(answers.took) - (service.errors("GetTopSales", _REFUSED) - refused)
+    return Measured(answers.rate * valid / len(answers.took), cpu / valid * 1e6, answers.milliseconds(99))
 
 
 @contextmanager

@@ -23,7 +23,8 @@ def trailers(error: RecsysError) -> tuple[tuple[str, str | bytes], ...]:
     `ErrorInfo` names the class of the error, `BadRequest` the field that breaks a rule, and `RetryInfo` the time after
     which to retry, for errors that may end by themselves.
     """
-    return _trailers(listed_base(error), str(error))
+    base: Any = listed_base(error)
+    return _trailers(base, str(error))
 
 
 @lru_cache(maxsize=64)  # a caller that is refused again and again costs less

@@ -39,6 +39,7 @@ REFUSALS: dict[type, str] = {
     OverloadError: "overload",
     TooManyRequestsError: "rate_limit",
 }
+_MANY_HALF = 16
 _UNEXPECTED = "the service failed on this request: its log has the stack trace"
 
 _log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class MethodGuard:
             try:
                 admitted = self._access.admit(caller, context, self._is_admin)
                 data = self._waiting.body(bodies, context)
+                self._check_room(0)  # some of those that were in progress then waited for their bodies
                 request = _parse_request(parse, data)
                 self._access.charge(admitted, cost_of(request))
                 if self._traces:
@@ -162,8 +164,7 @@ class MethodGuard:
         def begin(metadata: Metadata) -> grpc.RpcMethodHandler:
             arrived = time.perf_counter()
             try:
-                if self._in_progress() - len(self._waiting) >= self._most:
-                    raise OverloadError(f"{self._most} requests are in progress, must be fewer: retry later")
+                self._check_room(1)
                 caller = self._access.caller_by_token(metadata)
             except RecsysError as error:
                 return self._refusal(name, error)
@@ -171,6 +172,13 @@ class MethodGuard:
 
         self._metrics.expect(name)
         return begin
+
+    def _check_room(self, more: int) -> None:
+        waiting = len(self._waiting)
+        # While many half requests come, more of them queue, and are gone soon: a complete request waits for them.
+        most = self._most if waiting < _MANY_HALF else 8 * self._most
+        if self._in_progress() - waiting + more > most:
+            raise OverloadError(f"{self._most} requests are in progress, must be fewer: retry later")
 
     def _refusal(self, method: str, error: RecsysError) -> grpc.RpcMethodHandler:
         """Return a handler that only sends an error; in a thread of its own, so that it waits for no page."""

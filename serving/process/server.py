@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
@@ -26,7 +26,7 @@ from serving.api.access import Access, credentials
 from serving.api.admin import AdminServicer, Status
 from serving.api.certificates import read_certificate
 from serving.api.guard import REFLECTION_SERVICES, MethodGuard
-from serving.api.health_checks import HealthChecks, health_methods
+from serving.api.health_checks import HEALTH, HealthChecks, health_methods
 from serving.api.servicer import RecommendationsServicer
 from serving.api.turns import Turns
 from serving.api.waiting import WaitingRequests
@@ -75,7 +75,7 @@ class Server:
 
     def stop(self) -> None:
         """Drain and stop: refuse new requests, finish the running ones, and write the logs."""
-        self.health.enter_graceful_shutdown()
+        self.health.drain()
         self.grpc_server.stop(self.drain_seconds).wait()
         self.resources.close()
 
@@ -211,7 +211,7 @@ class _Process:
         settings, limits = self.settings, self.settings.limits
         most = limits.max_concurrent
         waiting = WaitingRequests(most, limits.body_seconds)
-        pool = AnswerThreads(threads, 2 * most)
+        pool = AnswerThreads(threads, 2 * most, waiting)
         self.pools.append(pool)
         self.waiting.append(waiting)
         guard = MethodGuard(
@@ -226,7 +226,7 @@ class _Process:
         )
         handlers = [guard.handler(service, servicer), health_methods(self.checks, waiting)]
         if settings.reflection:
-            names = (service.full_name, health.SERVICE_NAME, *REFLECTION_SERVICES)
+            names = (service.full_name, HEALTH, *REFLECTION_SERVICES)
             handlers.append(guard.reflection(ReflectionServicer(names), _REFLECTION_STREAMS))
         return grpc.server(
             pool,  # type: ignore[arg-type]  # grpc accepts any executor

@@ -4,13 +4,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent import futures
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 _BLOCKED_SECONDS = 0.01
+_IDLE_SECONDS = 0.5
 _RESERVE = 8
 """Threads beyond those that answer and those that are blocked, while any is."""
 
@@ -56,9 +57,12 @@ class AnswerThreads(futures.Executor):
     Args:
         count: Minimum number of threads.
         most: Maximum number of threads.
+        waiting: The requests that wait for their callers, of which each holds a thread: if they hold all threads, or
+            nearly all of many, the next task gets another one at once.
     """
 
-    def __init__(self, count: int, most: int):
+    def __init__(self, count: int, most: int, waiting: Sized = ()):
+        self._waiting = waiting
         self._count = count
         self._most = max(count, most)
         self._wanted = count
@@ -82,6 +86,9 @@ class AnswerThreads(futures.Executor):
         """Queue a task; return an object that calls back when the task is done."""
         task = _Task(partial(fn, *args))
         self._tasks.put(task)
+        waiting = len(self._waiting)
+        if self._alive - waiting <= (_RESERVE if waiting >= _RESERVE else 0) and self._alive < self._most:
+            self._add()
         return task
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
@@ -103,9 +110,6 @@ class AnswerThreads(futures.Executor):
         self._wanted = min(wanted, self._most)
         for _ in range(self._wanted - self._alive):
             self._add()
-        if self._tasks.empty():
-            for _ in range(self._alive - self._wanted):
-                self._tasks.put(_Task(int))  # wakes a spare thread, which then ends
 
     def _relieve_until_the_end(self) -> None:
         while not self._ended.wait(_BLOCKED_SECONDS):
@@ -119,7 +123,15 @@ class AnswerThreads(futures.Executor):
 
     def _run(self) -> None:
         me = threading.get_ident()
-        while (task := self._tasks.get()) is not None:
+        while True:
+            try:
+                task = self._tasks.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if self._is_spare():
+                    return
+                continue
+            if task is None:
+                break
             self._running[me] = time.monotonic()
             task.run()
             del task, self._running[me]  # otherwise the task would live until the next one

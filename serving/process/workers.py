@@ -35,8 +35,8 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 _WATCH_SECONDS = 0.2
 _SLOWEST_RESTART_SECONDS = 5.0
 
-# A thread that computes keeps the interpreter lock for this long while others wait for it. A request changes threads some
-# five times: at Python's 5 ms, the pages beside a batch would take 25 ms longer.
+# A thread that computes keeps the interpreter lock for this long while others wait for it. A request changes threads
+# some five times: at Python's 5 ms, the pages beside a batch would take 25 ms longer.
 _SWITCH_SECONDS = 0.0005
 
 _log = logging.getLogger(__name__)
@@ -218,9 +218,10 @@ def _require_free_ports(settings: ServingSettings) -> None:
             try:
                 trial.bind((settings.host, port or 0))
             except OSError as error:
+                address = host_and_port(settings.host, port)
                 raise ConfigurationError(
-                    f"cannot listen on {host_and_port(settings.host, port)}, must be an address of this machine that nothing "
-                    f"else listens on ({error.strerror}): stop the other service, or set 'serving.host' and 'serving.{key}'"
+                    f"cannot listen on {address}, must be an address of this machine that nothing else listens on "
+                    f"({error.strerror}): stop the other service, or set 'serving.host' and 'serving.{key}'"
                 ) from None
 
 

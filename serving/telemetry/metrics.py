@@ -32,8 +32,8 @@ _ERRORS = (
 _REFUSALS = ("unauthenticated", "forbidden", "rate_limit", "overload", "no_body")
 _RENDERED_SECONDS = 0.2
 _MOST_RENDERED = 8  # formats and compressions
-_MOST_CONNECTIONS = 32
-_CONNECTION_SECONDS = 10.0
+_HALF_REQUESTS = 64
+_HALF_SECONDS = 5.0
 _MAX_QUEUED = 100_000  # answers that wait to be counted; of more, the oldest are dropped
 
 
@@ -45,7 +45,7 @@ creates one.
 
 
 Requested = tuple[str, float]
-"""A request as the metrics see it: method, and the seconds from the arrival of its headers until its answer was made."""
+"""A request as the metrics see it: method, and the seconds from the arrival of its headers until its answer is made."""
 
 
 class Metrics:
@@ -217,14 +217,21 @@ def _rendered(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[byt
 
 
 class _Handler(WSGIRequestHandler):
+    server: "_Server"
     timeout = 5.0
+
+    def parse_request(self) -> bool:
+        """Parse the headers, which are then complete."""
+        is_valid = super().parse_request()
+        self.server.keep(self.connection)
+        return is_valid
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: Prometheus scrapes every few seconds."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Holds few connections, each for a short time: at the maximum, the oldest gives way to the next."""
+    """Holds few half requests, each for a short time: at the maximum, the oldest gives way to the next."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -232,31 +239,36 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, address: tuple[str, int], family: int, shared: bool):
         self.address_family = family
         self.allow_reuse_port = shared
-        self._since: dict[socket.socket, float] = {}  # in the order of their beginning
+        self._half: dict[socket.socket, float] = {}
+        """By connection whose headers are not complete, the time of its beginning; the oldest first."""
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a request in a thread of its own."""
-        if len(self._since) >= _MOST_CONNECTIONS:
-            _hang_up(next(iter(self._since.copy())))
-        self._since[request] = monotonic()
+        if len(self._half) >= _HALF_REQUESTS:
+            self._hang_up(next(iter(self._half.copy()), None))
+        self._half[request] = monotonic()
         super().process_request(request, client_address)
+
+    def keep(self, connection: socket.socket) -> None:
+        """Let a connection complete its answer."""
+        self._half.pop(connection, None)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection."""
-        self._since.pop(request, None)
+        self._half.pop(request, None)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close the connections that have taken too long; called several times a second."""
-        for connection, since in self._since.copy().items():
-            if monotonic() - since > _CONNECTION_SECONDS:
-                _hang_up(connection)
+        """Close the half requests that have taken too long; called several times a second."""
+        for connection, since in self._half.copy().items():
+            if monotonic() - since > _HALF_SECONDS:
+                self._hang_up(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log nothing: the other end has gone, or was hung up on."""
 
-
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # the thread that reads from it then ends
+    def _hang_up(self, connection: socket.socket | None) -> None:
+        if connection is not None and self._half.pop(connection, None) is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the thread that reads from it then ends

@@ -23,6 +23,7 @@ from serving.client import Client
 from tests.helpers.asking import SERVING, check_health
 from tests.helpers.raw_http2 import PREFACE, half_request, is_closed, open_streams, opened, unread_request
 from tests.helpers.real_service import PATIENCE, RealService, shown, wait_until
+from tests.helpers.scraping import scraped
 from tests.helpers.tls_authority import Authority
 
 PUBLIC = "/recommendations.v1.Recommendations/"
@@ -210,7 +211,7 @@ def test_message_above_the_limit_is_resource_exhausted(published):
 
 
 def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(published, monkeypatch):
-    server = published.serve(limits={"max_concurrent": 5})
+    server = published.serve(limits={"max_concurrent": 5}, metrics_port=0)
     free, answer = threading.Event(), TopSales.answer
 
     def held_up(*arguments: object) -> object:
@@ -224,6 +225,7 @@ def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(publishe
         wait_until(lambda: sum(call.done() for call in running) == 35)
         free.set()
         assert Counter(call.code().name for call in running) == {"OK": 5, "RESOURCE_EXHAUSTED": 35}
+        wait_until(lambda: scraped(server.metrics_port)["recsys_requests_refused_total", "overload"] == 35)
         assert [send(channel, PUBLIC + "GetTopSales", b"") for _ in range(10)] == [
             "OK"
         ] * 10  # none is counted permanently
@@ -296,9 +298,7 @@ def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(publis
     tls = TlsSettings(certificate=str(pair.certificate), key=str(pair.key)) if is_tls else None
     server = published.serve(access=TOKEN, tls=tls, threads=2)
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes()) if is_tls else None
-    client = Client(
-        server.target.replace("127.0.0.1", "localhost"), deadline=5, token="secret", credentials=credentials
-    )
+    client = Client(server.target, deadline=5, token="secret", credentials=credentials)
     with client, streams_of(server.target, PUBLIC + "GetTopSales", 700, is_tls=is_tls):
         assert_all_answered(client)
 
@@ -316,7 +316,7 @@ def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(publis
     ],
 )
 def test_open_streams_of_callers_who_need_no_token_block_no_other(published, method, message):
-    server = published.serve(reflection=True, threads=2, limits={"max_concurrent": 100})
+    server = published.serve(reflection=True, threads=2)
     with Client(server.target, deadline=5) as client, streams_of(server.target, method, 1000, message):
         assert_all_answered(client)
         assert check_health(server.target) == SERVING
@@ -326,7 +326,7 @@ def test_open_streams_of_callers_who_need_no_token_block_no_other(published, met
 
 
 def test_body_that_does_not_come_in_time_ends_its_request(published):
-    server = published.serve(limits={"body_seconds": 0.1})
+    server = published.serve(limits={"body_seconds": 0.1}, metrics_port=0)
     sent = threading.Event()
     with grpc.insecure_channel(server.target) as channel:
         for method in (PUBLIC + "GetTopSales", HEALTH + "Check"):
@@ -335,6 +335,7 @@ def test_body_that_does_not_come_in_time_ends_its_request(published):
             assert error.value.code() == grpc.StatusCode.CANCELLED
         sent.set()
         assert send(channel, PUBLIC + "GetTopSales", b"") == "OK"
+        wait_until(lambda: scraped(server.metrics_port)["recsys_requests_refused_total", "no_body"] == 1)
 
 
 def test_body_that_comes_late_but_in_time_is_answered(published):

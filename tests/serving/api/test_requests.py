@@ -10,7 +10,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent, encode_event
 from serving.answers.pages import PageRequest, Visit
-from serving.api.requests import CheckedEvents, check_sale_id, checked_events, page_request
+from serving.api.requests import CheckedEvents, check_sale_id, checked_events, cost_of, page_request
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of
 
