@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import track
@@ -22,6 +22,9 @@ from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
 from recsys.reports.wording import number, percent
 from recsys.wording import plural
+
+if TYPE_CHECKING:
+    from jobs.experiments.past_experiment import PastUsers
 
 experiment = typer.Typer(
     no_args_is_help=True,
@@ -93,14 +96,19 @@ def assign(
     """Show which variant a user is served, and why."""
     from recsys.experiments.analysis.analyze import in_words
     from recsys.experiments.assignment import Assigner
+    from recsys.experiments.inclusion import exclusions
 
     written = load_experiments(file or _configured_path(load_settings(conf), surface))
-    assigned = Assigner(written).assign(user, pairs(attributes, "--attribute"), _instant_or_now(as_of))
+    given, now = pairs(attributes, "--attribute"), _instant_or_now(as_of)
+    assigned = Assigner(written).assign(user, given, now)
     log = assigned.assignment
-    variant = (
-        f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})" if log else "default"
-    )
-    console.print(Text(f"{user}: {variant}; served {in_words(assigned.served)}"))
+    variant = "default"
+    if log is not None and log.experiment:  # empty with the kill switch
+        variant = f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})"
+    instant = f"{from_micros(now):%Y-%m-%d %H:%M:%S} UTC"
+    console.print(Text(f"{user}: {variant}; served {in_words(assigned.served)}; as of {instant}"))
+    for each in exclusions(written, user, given, now):
+        console.print(Text(f"  not in {each.key}: {each.reason}" if each.key else f"  {each.reason}"))
 
 
 @experiment.command()
@@ -125,11 +133,11 @@ def plan(
     from recsys.experiments.analysis.planning import plan as planned
 
     settings = load_settings(conf)
-    chosen = load_experiments(file or _configured_path(settings, surface)).experiment(key)
-    past = past_users(settings, chosen, days, _night_instant(settings, as_of))
-    found = {
-        metric.name: planned(chosen, metric, past.sums, past.new_users, effects) for metric in chosen.analysis.primary
-    }
+    written = load_experiments(file or _configured_path(settings, surface))
+    chosen = written.experiment(key)
+    past = past_users(settings, written, key, days, _night_instant(settings, as_of))
+    taken_in = [n * past.share_taken_in for n in past.new_users]
+    found = {metric.name: planned(chosen, metric, past.sums, taken_in, effects) for metric in chosen.analysis.primary}
     table = Table("metric", "relative effect", "absolute effect", "users", "days", box=None, pad_edge=False)
     for metric, plans in found.items():
         for each in plans:
@@ -138,9 +146,10 @@ def plan(
     console.print(table)
     console.print(
         f"Estimated from {plural(past.sums.n, 'user')} in {plural(days, 'day')}; alpha {chosen.analysis.alpha:g}, "
-        f"power {percent(chosen.analysis.power)}, coverage {percent(chosen.coverage)}. Days include "
-        f"{plural(chosen.analysis.attribution_days, 'day')} of attribution."
+        f"power {percent(chosen.analysis.power)}. Days include {plural(chosen.analysis.attribution_days, 'day')} of "
+        "attribution."
     )
+    _print_taken_in(past)
     _write_json(json_file, {metric: [asdict(each) for each in plans] for metric, plans in found.items()})
 
 
@@ -161,13 +170,16 @@ def simulate_aa(
     from recsys.experiments.analysis.simulation import simulate_aa as simulated
 
     settings = load_settings(conf)
-    chosen = load_experiments(file or _configured_path(settings, surface)).experiment(key)
+    written = load_experiments(file or _configured_path(settings, surface))
     instant = _night_instant(settings, as_of)
-    past = past_users(settings, chosen, days, instant)
+    past = past_users(settings, written, key, days, instant)
     seeds = [f"simulated:{number}:" for number in range(splits)]
     result = simulated(past.experiment, past.user_days, seeds, from_micros(instant), _with_progress)
     print_simulation(result, console)
+    _print_taken_in(past)
     _write_json(json_file, asdict(result))
+    if not result.passes:
+        raise typer.Exit(1)
 
 
 @experiment.command()
@@ -313,6 +325,18 @@ def _print_experiments(file: ExperimentFile) -> None:
         variants = ", ".join(variant.key for variant in each.variants)
         table.add_row(each.key, each.type, each.status, str(each.phase), *window, f"{each.coverage:.0%}", variants)
     console.print(table)
+
+
+def _print_taken_in(past: "PastUsers") -> None:
+    """Print how many of the past users the experiment would have taken in."""
+    targeted = sum(past.new_users)
+    console.print(
+        f"{plural(past.all_users, 'user')} came, {targeted:,} of them targeted, of whom the experiment takes in "
+        f"{percent(past.share_taken_in)}, {round(targeted * past.share_taken_in):,}: beside holdouts and experiments "
+        "before it in the file, by layer and coverage."
+    )
+    if past.experiment.targeting is not None and not past.knows_attributes:
+        console.print("Note: no attributes of users are known yet, so targeting is ignored.")
 
 
 def _with_progress(seeds: Sequence[str]) -> Iterable[str]:

@@ -19,7 +19,7 @@ from recsys.reports.experiment.wording import (
     stopping,
     tested,
 )
-from recsys.reports.wording import number, percent
+from recsys.reports.wording import UNKNOWN, number, percent
 from recsys.wording import plural
 
 if TYPE_CHECKING:
@@ -61,13 +61,32 @@ def print_simulation(found: "Simulation", console: Console) -> None:
         Text(f"{plural(found.splits, 'A/A test')} on {plural(found.users, 'user')}; false positive rates [95%]:")
     )
     table = _borderless_table(
-        "metric", "variant", "one look", "daily looks", "always valid", "p of uniformity", labels=2
+        "metric", "variant", "one look", "daily looks", "always valid", "p of uniformity", "result", labels=2
     )
     for each in found.metrics:
-        shares = (_rate_with_interval(share) for share in (each.fixed, each.peeking, each.always_valid))
-        table.add_row(*map(Text, (each.metric, each.variant, *shares, p_value(each.uniformity_p))))
+        shares = [_rate_with_interval(share) for share in (each.fixed, each.peeking, each.always_valid)]
+        figures = [UNKNOWN] * 4 if each.untestable else [*shares, p_value(each.uniformity_p)]
+        result = {None: "cannot be tested", True: "PASS", False: "FAIL"}[each.passes(found.alpha)]
+        table.add_row(*map(Text, (each.metric, each.variant, *figures, result)))
     console.print(table)
-    console.print(Text(f"Sample ratio test: {_rate_with_interval(found.sample_ratio)}"))
+    for each in found.metrics:
+        if each.untestable:
+            console.print(Text(f"{each.metric} of {each.variant} cannot be tested: {each.untestable}."))
+    console.print(Text(f"Sample ratio test with daily looks: {_rate_with_interval(found.sample_ratio)}"))
+    tested = sum(not each.untestable for each in found.metrics)
+    if not found.passes:
+        console.print(
+            Text(
+                f"FAIL  a rate is above alpha {found.alpha:g}, or p values are not uniform: the analysis of"
+                " this shop's outcomes errs more often than it says"
+            )
+        )
+    elif not tested:
+        console.print(Text("No metric could be tested: take more days, or more frequent outcomes"))
+    else:
+        console.print(
+            Text(f"PASS  {tested} of {plural(len(found.metrics), 'comparison')} tested, alpha {found.alpha:g}")
+        )
 
 
 def _comparisons_table(result: Result) -> Table:
