@@ -20,7 +20,7 @@ from benchmarks.serving_peers import json_api, page_ranker
 from recsys.instants import from_micros, to_micros
 from recsys.meta_model import META, probability
 from recsys.snapshot.format import Snapshot
-from serving.answers import sentences
+from serving.answers.sentences import ReasonTexts
 
 REDIS_USERS = 20_000
 """Number of users in Redis: a look-up takes as long with millions, which would need gigabytes."""
@@ -123,7 +123,8 @@ def _shop_json(snapshot: Snapshot) -> dict:
 
 def _ranking_json(snapshot: Snapshot) -> Callable[[str], str]:
     """Return a function that returns a user's ranking as JSON, with all of the page's data that is the user's own."""
-    reasons = [sentences.reason(name) for name in snapshot.reasons]
+    texts = ReasonTexts(snapshot, {})
+    reasons = [texts.reason(name) for name in snapshot.reasons]
 
     def ranked(user: str) -> str:
         ranking = snapshot.ranking(META, user)

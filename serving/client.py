@@ -8,16 +8,21 @@ client.record([visit("u-01879", page.sales[0].sale_id, page.request_id)])
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import grpc
 from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
-from recsys.errors import RecsysError
+from recsys.errors import ConfigurationError, RecsysError
+from recsys.wording import plural
+from serving.addresses import proxy_options, refuse_token_in_the_clear, unavailable
 from serving.errors import ERROR_KEY, STATUS_CODES
 
 _ERRORS = {error.__name__: error for error in STATUS_CODES}
@@ -31,7 +36,21 @@ _RETRIES = {
 """Every method is safe to retry. A process that shuts down answers CANCELLED to requests that arrive too late.
 RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is overloaded."""
 
+_USE_TLS = "give --authority (`credentials`), or allow it with --plain-token (`plain_token`)"
+_LISTED = 3  # refused events that an error names
+
 Fallback = Callable[[pb.GetTopSalesRequest, RecsysError], pb.GetTopSalesResponse]
+
+
+class RefusedEventsError(ConfigurationError):
+    """Some events break a rule and were not recorded; the others were."""
+
+    def __init__(self, response: pb.RecordEventsResponse):
+        self.response = response
+        refused, total = len(response.refused), response.recorded + len(response.refused)
+        listed = "; ".join(event.reason for event in response.refused[:_LISTED])
+        more = f"; and {refused - _LISTED} more" if refused > _LISTED else ""
+        super().__init__(f"{refused} of {plural(total, 'event')} refused, the others are recorded: {listed}{more}")
 
 
 class Client:
@@ -40,10 +59,14 @@ class Client:
     Args:
         target: The address of the service, host:port.
         deadline: Seconds to wait for each answer, retries included.
-        token: The caller's token, if the service requires one.
+        token: The caller's token, if the service requires one. It leaves this machine over TLS only.
         credentials: For a TLS connection; `grpc.ssl_channel_credentials()` trusts the usual certificate authorities.
         fallback: Returns the page to show when a request for a page fails; without it, the error is raised.
         admin_target: The address of the admin service, host:port.
+        plain_token: Whether the token may be sent to another machine without TLS, such as to a proxy that adds it.
+
+    Raises:
+        ConfigurationError: If there is a token, no `credentials`, and an address is another machine.
     """
 
     def __init__(
@@ -55,7 +78,11 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         fallback: Fallback | None = None,
         admin_target: str | None = None,
+        plain_token: bool = False,
     ):
+        if token and credentials is None and not plain_token:
+            for address in filter(None, (target, admin_target)):
+                refuse_token_in_the_clear(address, _USE_TLS)
         self.target = target
         self._deadline = deadline
         self._metadata = [("authorization", f"Bearer {token}")] if token else None
@@ -112,12 +139,18 @@ class Client:
         return list(self._call(self._stub.BatchGetTopSales, pb.BatchGetTopSalesRequest(requests=requests)).responses)
 
     def record(self, events: Iterable[pb.Event]) -> int:
-        """Record visits and purchases; returns their number.
+        """Record visits and purchases, and return their number.
+
+        To retry, pass the same events: those that were recorded before count once.
 
         Raises:
+            RefusedEventsError: If some of them break a rule; the others are recorded.
             RecsysError: If they were not written to the service's disk.
         """
-        return self._call(self._stub.RecordEvents, pb.RecordEventsRequest(events=events)).recorded
+        response = self._call(self._stub.RecordEvents, pb.RecordEventsRequest(events=events))
+        if response.refused:
+            raise RefusedEventsError(response)
+        return response.recorded
 
     def admin(self, method: str, request: Any) -> Any:
         """Call a method of the admin service, such as `CloseSale`.
@@ -159,15 +192,24 @@ def trusting(authority: Path | None) -> grpc.ChannelCredentials | None:
 
 
 def visit(user_id: str, sale_id: str, token: str = "") -> pb.Event:
-    """Return a visit; the token is the request id of the page that led to it."""
-    return pb.Event(user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_VISIT, attribution_token=token)
+    """Return a visit at present; the token is the request id of the page that led to it."""
+    return _event_at_present(user_id, sale_id, pb.EVENT_KIND_VISIT, token)
 
 
 def purchase(user_id: str, sale_id: str, token: str = "", revenue: float | None = None) -> pb.Event:
-    """Return a purchase; the token is the request id of the page that led to it."""
-    return pb.Event(
-        user_id=user_id, sale_id=sale_id, kind=pb.EVENT_KIND_PURCHASE, attribution_token=token, revenue=revenue
+    """Return a purchase at present; the token is the request id of the page that led to it."""
+    return _event_at_present(user_id, sale_id, pb.EVENT_KIND_PURCHASE, token, revenue)
+
+
+def _event_at_present(
+    user_id: str, sale_id: str, kind: pb.EventKind, token: str, revenue: float | None = None
+) -> pb.Event:
+    """Return an event with its instant and an id, by which the service knows it however often it is sent."""
+    event = pb.Event(
+        user_id=user_id, sale_id=sale_id, kind=kind, attribution_token=token, revenue=revenue, event_id=uuid4().hex
     )
+    event.occur_time.GetCurrentTime()
+    return event
 
 
 def top_sales(
@@ -200,9 +242,18 @@ def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.C
     # A connection to a process that is shutting down fails: reconnect before the retries are used up.
     quick_reconnect = ("grpc.initial_reconnect_backoff_ms", 100)
     options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), own_connection, quick_reconnect]
+    options += proxy_options(target)
     if credentials is None:
-        return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, credentials, options)
+        return grpc.insecure_channel(_in_brackets(target), options)
+    return grpc.secure_channel(_in_brackets(target), credentials, options)
+
+
+def _in_brackets(target: str) -> str:
+    """Return `[::1]:50051` for `::1:50051`, and other targets unchanged."""
+    host, _, port = target.rpartition(":")
+    with suppress(ValueError):
+        return f"[{IPv6Address(host)}]:{port}"
+    return target
 
 
 def _clamp_to_int32(n: int) -> int:
@@ -215,9 +266,10 @@ def _raise_recsys_error(error: grpc.RpcError, target: str, timeout: float) -> No
     if kind is not None:
         raise kind(error.details()) from None
     if error.code() == grpc.StatusCode.UNAVAILABLE:
-        raise RecsysError(f"no service at {target}: start it with 'recsys serve'") from None
+        raise RecsysError(unavailable(target, error)) from None
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         raise RecsysError(
-            f"no answer from {target} within {timeout} s: see the service's log, or set a longer deadline"
+            f"no answer from {target} within {timeout:g} s: check that it is reachable from here, see the service's "
+            "log, or set a longer deadline"
         ) from None
     raise RecsysError(f"{target} answered {error.code().name}: {error.details()}") from None

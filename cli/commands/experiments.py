@@ -1,7 +1,7 @@
 """`recsys experiment …`: A/B tests, from a file to a verdict."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
 from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
+from recsys.console import TextTable, progress_bar
 from recsys.errors import ConfigurationError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.files import load_experiments
@@ -76,7 +74,7 @@ def diff(
     settings = load_settings(conf)
     old = load_experiments(against) if against else _load_in_force(settings, surface)
     found = changes(old, load_experiments(file), _sample(settings, sample), _instant_or_now(as_of))
-    table = Table("experiment", "before", "after", "enter", "leave", "change variant", box=None, pad_edge=False)
+    table = TextTable("experiment", "before", "after", "enter", "leave", "change variant", labels=1)
     for each in found.experiments:
         table.add_row(each.experiment, *(f"{count:,}" for count in each[1:]))
     console.print(table)
@@ -106,9 +104,9 @@ def assign(
     if log is not None and log.experiment:  # empty with the kill switch
         variant = f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})"
     instant = f"{from_micros(now):%Y-%m-%d %H:%M:%S} UTC"
-    console.print(Text(f"{user}: {variant}; served {in_words(assigned.served)}; as of {instant}"))
+    console.print(f"{user}: {variant}; served {in_words(assigned.served)}; as of {instant}")
     for each in exclusions(written, user, given, now):
-        console.print(Text(f"  not in {each.key}: {each.reason}" if each.key else f"  {each.reason}"))
+        console.print(f"  not in {each.key}: {each.reason}" if each.key else f"  {each.reason}")
 
 
 @experiment.command()
@@ -138,7 +136,7 @@ def plan(
     past = past_users(settings, written, key, days, _night_instant(settings, as_of))
     taken_in = [n * past.share_taken_in for n in past.new_users]
     found = {metric.name: planned(chosen, metric, past.sums, taken_in, effects) for metric in chosen.analysis.primary}
-    table = Table("metric", "relative effect", "absolute effect", "users", "days", box=None, pad_edge=False)
+    table = TextTable("metric", "relative effect", "absolute effect", "users", "days", labels=1)
     for metric, plans in found.items():
         for each in plans:
             duration = "never" if each.days is None else f"{each.days:,}"
@@ -215,9 +213,7 @@ def evaluate(
     settings = load_settings(conf)
     chosen = _load_configured(settings, surface).experiment(key)
     found = evaluate_policy(settings, chosen, policy, reward.value, _instant_or_now(as_of))
-    table = Table(
-        f"{reward.value} per page", "value", "95% interval", "difference", "95% interval", box=None, pad_edge=False
-    )
+    table = TextTable(f"{reward.value} per page", "value", "95% interval", "difference", "95% interval", labels=1)
     table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
     for name, value in found.values.items():
         difference = found.differences[name]
@@ -245,7 +241,7 @@ def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | No
     result = analyzed(chosen, summarise_phase(settings, file, key, as_of), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
     print_result(result, console)
-    console.print(f"\nReport: {written.html}")
+    console.print("", f"Report: {written.html}")
     return written.html
 
 
@@ -317,9 +313,7 @@ def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
 
 
 def _print_experiments(file: ExperimentFile) -> None:
-    table = Table(
-        "experiment", "type", "status", "phase", "from", "to", "coverage", "variants", box=None, pad_edge=False
-    )
+    table = TextTable("experiment", "type", "status", "phase", "from", "to", "coverage", "variants")
     for each in file.experiments:
         window = (f"{instant:%Y-%m-%d}" for instant in (each.start, each.end))
         variants = ", ".join(variant.key for variant in each.variants)

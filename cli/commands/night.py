@@ -5,22 +5,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
 from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
 from recsys.instants import parse_instant
+from recsys.snapshot.format import read_manifest
 
 if TYPE_CHECKING:
     from jobs.engine.run import Run
 
 
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables and print every rule with PASS or FAIL; rows that break a rule are set aside."""
+    """Check the source tables and print every rule: PASS, NOTE for rows without harm, FAIL for broken rows."""
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
-    from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
+    from jobs.night.validate_tables import VALIDATE_TABLES
+    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     run = night(load_settings(conf), *instants(as_of))
     try:
@@ -51,6 +54,8 @@ def nightly(
     trains = training_is_due(settings, instant) if train is None else train
     name = do_night(night(settings, instant, trains=trains))
     push_if_shared(settings)
+    for line in read_manifest(settings.snapshots_folder / name).left_out:
+        console.print(Text(f"Without {line}."))
     console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
 
 

@@ -4,23 +4,21 @@ from collections.abc import Iterable
 
 from recommendations.v1 import admin_pb2 as admin_pb
 from recommendations.v1 import recommendations_pb2 as pb
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from recsys.console import TextConsole, TextTable
 
 
-def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: Console | None = None) -> None:
+def print_top_sales(user_id: str, response: pb.GetTopSalesResponse, console: TextConsole) -> None:
     """Print a home page: a line about its origin, a table of its sales, and notes."""
-    console = console or Console()
-    console.print(Text(_origin_line(user_id, response)))
+    console.print(_origin_line(user_id, response))
     if response.fallback_reason:
-        console.print(Text(response.fallback_reason, style="yellow"))
+        console.print(response.fallback_reason, style="yellow")
     if response.sales:
         console.print(_sales_table(response))
     for note in [*response.notes, *(f"Rule {name!r} changed this page." for name in response.rules)]:
-        console.print(Text(note, style="yellow"))
+        console.print(note, style="yellow")
     if response.shortfall_reason:
-        console.print(Text(response.shortfall_reason, style="yellow"))
+        console.print(response.shortfall_reason, style="yellow")
 
 
 def _origin_line(user_id: str, response: pb.GetTopSalesResponse) -> str:
@@ -38,9 +36,9 @@ def _origin_line(user_id: str, response: pb.GetTopSalesResponse) -> str:
     return " · ".join(parts)
 
 
-def _sales_table(response: pb.GetTopSalesResponse) -> Table:
+def _sales_table(response: pb.GetTopSalesResponse) -> TextTable:
     has_photos = any(sale.image_uri for sale in response.sales)
-    table = Table(box=None, pad_edge=False)
+    table = TextTable()
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("sale", overflow="fold")
     table.add_column("title", overflow="fold", ratio=2)
@@ -58,7 +56,7 @@ def _sales_table(response: pb.GetTopSalesResponse) -> Table:
         seconds = sale.close_time.seconds - response.answer_time.seconds
         photo = [_file_name_of(sale.image_uri)] if has_photos else []
         cells = [str(sale.rank), sale.sale_id, sale.title, *photo, _format_duration(seconds), _format_score(sale)]
-        table.add_row(*(Text(cell) for cell in [*cells, sale.reason_text]))  # Text: titles are not markup
+        table.add_row(*cells, sale.reason_text)
     return table
 
 
@@ -81,12 +79,12 @@ def _format_duration(seconds: int) -> str:
     return f"{minutes // (24 * 60)}d {minutes // 60 % 24}h"
 
 
-def print_withdrawn_sales(sales: Iterable[admin_pb.WithdrawnSale], console: Console) -> None:
+def print_withdrawn_sales(sales: Iterable[admin_pb.WithdrawnSale], console: TextConsole) -> None:
     """Print the sales that are closed or hidden."""
-    table = Table("sale", "state", "since", "until", "by", "reason", box=None, pad_edge=False)
+    table = TextTable("sale", "state", "since", "until", "by", "reason")
     for sale in sales:
         until = f"{sale.until_time.ToDatetime():%Y-%m-%d %H:%M}" if sale.HasField("until_time") else ""
         since = f"{sale.since_time.ToDatetime():%Y-%m-%d %H:%M}"
         cells = [sale.sale_id, "closed" if sale.closed else "hidden", since, until, sale.by, sale.comment]
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*cells)
     console.print(table if table.row_count else "No sale is closed or hidden.")

@@ -78,12 +78,12 @@ def backtest(
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
-    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow().to_pandas()
-    if rows.empty:
+    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow()
+    if not len(rows):
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
-    result = _build_result(run, Pages.of(rows), sample, further)
+    result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
@@ -95,7 +95,7 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) ->
     model, version = read_trained_model(run)
     registered = [policy_of(each) for each in further]
     mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
-    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy]
+    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy and pages.has_order(each)]
     measured, catalogue, seed = _window_examples(run, sample.new_only), run.shop.catalogue, sample.seed
     versions_of = {META: version, **dict(zip(registered, further, strict=True))}
     cut = slices.slices(pages, shown, catalogue, seed)
@@ -134,7 +134,7 @@ def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
 def _metrics_by_policy(
     run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
-    known = KNOWN_USERS.read(run.spark, run.folder).toArrow().to_pandas()
+    known = KNOWN_USERS.read(run.spark, run.folder).toArrow()
     n_users = USER_HISTORIES.rows(run.folder)
     found, varieties = summaries(pages, shown, seed), variety(pages, shown, run.shop.catalogue, known, n_users)
     return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
@@ -150,7 +150,8 @@ def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, 
 def _oracle_result(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
     if not knows_truth(run):
         return {}
-    found = oracle(pages, ORACLE_PAGES.read(run.spark, run.folder).toArrow().to_pandas(), seed)
+    best = Pages.from_table(ORACLE_PAGES.read(run.spark, run.folder).toArrow(), run.shop.catalogue)
+    found = oracle(pages, best, seed)
     return {ORACLE: found} if found else {}
 
 

@@ -19,6 +19,7 @@ JAVA = 17
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 _QUERY_LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
+_log = logging.getLogger(__name__)
 SPARK_LOG = "spark.log"
 """Log file of Spark's Java side, in the folder of Spark's temporary files."""
 
@@ -48,6 +49,7 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
         "spark.sql.ansi.enabled": "true",
         "spark.ui.enabled": "false",
+        **_network_options(settings.spark.master, settings.spark.conf),
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         **{name: value for name, value in settings.spark.conf.items() if name != _JAVA_OPTIONS},
     }
@@ -66,6 +68,23 @@ def _java_options(log: Path, conf: Mapping[str, str]) -> str:
     throughput."""
     quoted = (f'"-Dlog4j2.configurationFile={_LOGGING.resolve()}"', f'"-Drecsys.spark.log={log}"')
     return " ".join((*quoted, conf.get(_JAVA_OPTIONS, "-XX:+UseParallelGC")))
+
+
+def _network_options(master: str, conf: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that keep other machines' users away from the ports of the driver and its blocks.
+
+    A local master listens on loopback only. YARN and Kubernetes hand out the secret of an application themselves; a
+    standalone cluster has to be given one.
+    """
+    if master.startswith("local"):
+        return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+    if master.startswith("spark://") and "spark.authenticate.secret" not in conf:
+        _log.warning(
+            f"spark.master == '{master}' without a secret: whoever reaches its ports can run code. Start the cluster "
+            "with spark.authenticate.secret, and set it in spark.conf too: see docs/operations.md"
+        )
+        return {}
+    return {"spark.authenticate": "true", "spark.network.crypto.enabled": "true"}
 
 
 def check_java() -> None:

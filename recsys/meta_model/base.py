@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.special import expit
 
 from recsys.errors import ModelError
+from recsys.meta_model.basket import Basket
 from recsys.settings import StepSettings
 
 META = "meta"
@@ -58,6 +59,8 @@ class MetaModelSettings(StepSettings):
     """Number of days before as_of whose purchases form the training set."""
     retrain_days: int = Field(7, ge=1, exclude=True)  # excluded: it is no part of what a model is
     """A night trains a new version if the newest one of the same configuration is at least this old, in days."""
+    min_purchases: int = Field(10, ge=1, exclude=True)
+    """Minimum number of purchases in the training set; with fewer, a night trains no new version."""
     negatives: int = Field(20, ge=1)
     """Number of open sales drawn per purchase as negative examples, from those that the user did not buy."""
     regularization: float = Field(1.0, gt=0)
@@ -85,6 +88,8 @@ class MetaModel(ABC):
     """Mean of each feature in training."""
     scales: list[float]
     """Standard deviation of each feature in training."""
+    basket: Basket | None = field(default=None, kw_only=True)
+    """What a user's probabilities sum to; None for a model that was trained without."""
 
     @abstractmethod
     def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:

@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 from recsys.meta_model import Features
 from recsys.recommenders import Model, Recommender
 from recsys.recommenders.base import Traceable
+from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
+from recsys.snapshot.format import OPEN
+
+_SAME = 1e-4
+"""Values of a feature that differ by less are the same: its mean over the horizon is rounded."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,34 @@ class Scorer:
 
     @cached_property
     def reasons(self) -> list[str]:
-        """All reasons for a sale: every feature, then `feature/detail` for each detail that one can be traced to."""
-        return [
-            *self.names,
-            *(f"{self.names[number]}/{detail}" for number, _, details in self._traceable for detail in details),
-        ]
+        """All reasons for a sale.
+
+        Every feature, then `feature/detail` for each detail that one can be traced to, and last OPEN, for a sale that
+        no evidence speaks for.
+        """
+        details = (f"{self.names[number]}/{detail}" for number, _, details in self._traceable for detail in details)
+        return [*self.names, *details, OPEN]
+
+    def evidence(self, features: Features, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return whether each feature speaks for some sales of each user: more than for the user's other sales.
+
+        A feature that is the same for all sales of a user, such as the user's activity, speaks for none.
+
+        Args:
+            features: As `features` returns them.
+            values: Those of the sales, shape (n_features, n_users, k).
+        """
+        if isinstance(features, np.ndarray):
+            varies = np.ptp(features, axis=2, keepdims=True) > _SAME
+        else:
+            varies = np.array([feature.shape[1] > 1 for feature in features])[:, None, None]
+        return (values * self._directions > _SAME) & varies
+
+    @cached_property
+    def _directions(self) -> NDArray[np.float32]:
+        """1 for each feature of which a high value speaks for a sale, -1 for the others; shape (n_features, 1, 1)."""
+        directions = [-1 if name in LOW_IS_EVIDENCE else 1 for name in self.names]
+        return np.array(directions, np.float32)[:, None, None]
 
     @cached_property
     def _traceable(self) -> list[tuple[int, Traceable, Sequence[str]]]:
@@ -80,7 +108,7 @@ class Scorer:
         return [
             self._shared_features[number]
             if number in self._shared_features
-            else _feature_of_scores(model.score(histories), self.recommenders[number].scale)
+            else _feature_of_scores(model.score(histories), self.recommenders[number])
             for number, model in enumerate(self.models)
         ]
 
@@ -94,7 +122,7 @@ class Scorer:
             else:
                 scores = model.score(histories)
                 features[number] = scores
-                if scores.shape[1] > 1:
+                if self.recommenders[number].is_relative:
                     centred.append(number)
         rows, scales = self._scales
         features[rows] = np.log1p(features[rows] * scales)
@@ -114,7 +142,7 @@ class Scorer:
         nobody = Histories.of_unknown_user(self.horizon.as_of, 1)
         pairs = enumerate(zip(self.recommenders, self.models, strict=True))
         return {
-            number: _feature_of_scores(model.score(nobody), recommender.scale)
+            number: _feature_of_scores(model.score(nobody), recommender)
             for number, (recommender, model) in pairs
             if not recommender.is_personal
         }
@@ -133,12 +161,12 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _feature_of_scores(scores: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    if scale:
-        scores = scores * np.float32(scale)
+def _feature_of_scores(scores: NDArray[np.float32], recommender: Recommender) -> NDArray[np.float32]:
+    if recommender.scale:
+        scores = scores * np.float32(recommender.scale)
         scores += 1
         np.log(scores, out=scores)
-    if scores.shape[1] > 1:
+    if recommender.is_relative:
         sums: NDArray[np.float32] = np.add.reduce(scores, axis=1, keepdims=True)
         scores = scores - sums / np.float32(scores.shape[1])
     return scores

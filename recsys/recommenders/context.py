@@ -28,6 +28,9 @@ class ContextSettings(StepSettings):
     """Half-life of the weight of a price that a user looked at, in days."""
 
 
+LOW_IS_EVIDENCE = frozenset({"price_gap", "hours_open", "hours_left"})
+"""The features of which a low value speaks for a sale: a usual price, just opened, closes soon."""
+
 Score = Callable[[Histories, Horizon], NDArray[np.float32]]
 
 
@@ -39,6 +42,7 @@ class Context:
     score: Score
     scale: float = 0.0
     is_personal: bool = True
+    is_relative: bool = True
 
     @property
     def counted_by(self) -> str:
@@ -116,7 +120,7 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
         Context("price_gap", price_gap),
         Context("hours_open", hours_open, is_personal=False),
         Context("hours_left", hours_left, is_personal=False),
-        Context("activity", activity),
+        Context("activity", activity, is_relative=False),
     ]
 
 

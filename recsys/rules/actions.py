@@ -33,6 +33,7 @@ class Boost(NamedTuple):
 
     def apply(self, draft: Draft) -> None:
         """Move each sale up by a number of positions, but never past another sale of the rule."""
+        draft.reach += self.positions
         order = list(draft.candidates)
         moved = []
         last = -1

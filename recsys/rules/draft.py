@@ -19,6 +19,10 @@ class ArrangedPage(NamedTuple):
     """The rules that changed the page, in the order of the file."""
     notes: list[str]
     """A sentence for each rule that could not be met, and for each filter that left positions empty."""
+    pinned: frozenset[int] = frozenset()
+    """The sales that are where they are by a pin, whatever their rank."""
+    reach: int = 0
+    """Number of positions by which boosts may have moved a sale up."""
 
 
 class Draft:
@@ -34,6 +38,8 @@ class Draft:
         """By position, the pinned sale and the rule."""
         self.constraints: list[Constraint] = []
         self.notes: list[str] = []
+        self.reach = 0
+        """Number of positions by which boosts may have moved a sale up."""
         self._filters: list[tuple[str, frozenset[int]]] = []
         self._hidden: dict[str, int] = {}
         self._moved: dict[int, str] = {}
@@ -80,7 +86,8 @@ class Draft:
         rules = [rule or self._moved.get(sale) for rule, sale in zip(page.rules, sales, strict=True)]
         applied = self._applied.union(filling.applied, rules)
         notes = [*self._notes_of_filters(length), *self.notes, *filling.notes]
-        return ArrangedPage(sales, rules, [name for name in names if name in applied], notes)
+        applied_in_order = [name for name in names if name in applied]
+        return ArrangedPage(sales, rules, applied_in_order, notes, frozenset(pinned), self.reach)
 
     def _move_pins_onto_page(self, length: int) -> None:
         """Move pins beyond the end of a page that has too few sales to its last free positions."""

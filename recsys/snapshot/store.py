@@ -21,7 +21,7 @@ from recsys.storage.local import held, remove_folder, remove_leftovers, write_wh
 
 _CURRENT = "current"
 _LOG = "published.log"
-_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
 
 
 class Publication(BaseModel):
@@ -52,6 +52,11 @@ class ListedSnapshot(BaseModel):
     """Why it cannot be served; the fields from `as_of` on are empty then."""
 
 
+def is_name(name: str) -> bool:
+    """Return whether a text may name a snapshot: it is a name of one folder, and none outside."""
+    return _NAME.fullmatch(name) is not None
+
+
 def current(root: Path) -> str | None:
     """Return the name of the snapshot to serve; None before the first one is published.
 
@@ -64,7 +69,7 @@ def current(root: Path) -> str | None:
         return None
     except (OSError, ValueError) as error:
         raise SnapshotError(f"{root / _CURRENT} cannot be read ({error}): publish a snapshot again") from None
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise SnapshotError(f"{root / _CURRENT} == {name!r}, must be a snapshot's name: publish a snapshot again")
     return name
 
@@ -75,7 +80,7 @@ def publish(root: Path, name: str, published_at: datetime) -> None:
     Raises:
         SnapshotError: If there is no such snapshot, or one of its files has another size than its manifest says.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise SnapshotError(f"name == {name!r}, must be a snapshot's name: see 'recsys snapshots list'")
     with held(root):
         read_manifest(root / name)
@@ -92,12 +97,13 @@ def rollback(root: Path, rolled_back_at: datetime) -> str:
         SnapshotError: If no earlier snapshot exists.
     """
     with held(root):
-        name = _before_current(root)
-        if name is None:
+        earlier = published_before_current(root)
+        if not earlier:
             raise SnapshotError(
                 f"{root} has no snapshot published before {current(root)}, a rollback needs one: "
                 "publish another with 'recsys nightly'"
             )
+        name = earlier[0]
         read_manifest(root / name)
         _switch(root, Publication(published_at=_utc(rolled_back_at), action="rollback", name=name))
     return name
@@ -132,6 +138,28 @@ def publications(root: Path) -> list[Publication]:
     return found
 
 
+def published_before_current(root: Path) -> list[str]:
+    """Return the names of the existing snapshots published before the current one, the latest first.
+
+    Those that were rolled back are not among them.
+
+    Raises:
+        SnapshotError: If a line of the log, or the file `current`, is damaged.
+    """
+    served: list[str] = []
+    for publication in publications(root):
+        if publication.action == "rollback" and publication.name in served:
+            while served[-1] != publication.name:
+                served.pop()
+        else:
+            served.append(publication.name)
+    now = current(root)
+    if now in served:
+        while served[-1] != now:
+            served.pop()
+    return [name for name in dict.fromkeys(reversed(served)) if name != now and (root / name).is_dir()]
+
+
 def prune(root: Path, keep: int) -> list[str]:
     """Remove all but the latest snapshots, and return the names of those removed.
 
@@ -145,7 +173,7 @@ def prune(root: Path, keep: int) -> list[str]:
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        needed = {*_snapshot_names(root)[-keep:], current(root), _before_current(root)}
+        needed = {*_snapshot_names(root)[-keep:], current(root), *published_before_current(root)[:1]}
         removed = [name for name in _snapshot_names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)
@@ -153,27 +181,11 @@ def prune(root: Path, keep: int) -> list[str]:
 
 
 def _switch(root: Path, publication: Publication) -> None:
-    # The log first: after a crash in between, `current` is the truth and _before_current still holds.
+    # The log first: after a crash in between, `current` is the truth and published_before_current still holds.
     log = root / _LOG
     lines = log.read_text("utf-8") if log.exists() else ""
     write_whole(log, f"{lines}{publication.model_dump_json()}\n")
     write_whole(root / _CURRENT, f"{publication.name}\n")
-
-
-def _before_current(root: Path) -> str | None:
-    """Return the name of the existing snapshot published last before the current one; None if there is none."""
-    served: list[str] = []
-    for publication in publications(root):
-        if publication.action == "rollback" and publication.name in served:
-            while served[-1] != publication.name:
-                served.pop()
-        else:
-            served.append(publication.name)
-    now = current(root)
-    if now in served:
-        while served[-1] != now:
-            served.pop()
-    return next((name for name in reversed(served) if name != now and (root / name).is_dir()), None)
 
 
 def _listed_snapshot(path: Path, is_current: bool, published_at: datetime | None) -> ListedSnapshot:

@@ -34,6 +34,7 @@ from recsys.snapshot.users import (
     UserIndex,
     pack_history,
     pack_rankings,
+    unpack_history,
     user_hash,
 )
 from recsys.storage.local import held, put_in_place, scratch_folder, tree_to_disk
@@ -54,7 +55,6 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
             `history_ages` (seconds) and `history_purchases` of each user's events (none where the columns are absent).
 
     Raises:
-        EmptyInputError: If there is no sale.
         SchemaError: If a column is missing or of another type.
         InputError: If a value breaks a rule or a user has two rows.
     """
@@ -101,7 +101,7 @@ def _is_same(target: Path, folder: Path) -> bool:
 def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> Manifest:
     (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
     (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
-    n_users, k = _write_users(folder, contents, rankings)
+    n_users, k, n_visits = _write_users(folder, contents, rankings)
     for name, source in contents.files.items():
         _copy_file_or_folder(source, folder / "files" / name)
     return Manifest(
@@ -116,12 +116,21 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         k=k,
         n_users=n_users,
         n_sales=len(contents.sales),
+        missing_policies=tuple(contents.missing_policies),
+        left_out=tuple(contents.left_out),
+        n_visits=n_visits,
         files={str(file.relative_to(folder)): describe(file) for file in _written_files(folder)},
     )
 
 
-def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.RecordBatch]) -> tuple[int, int]:
-    """Write all users' rankings, histories and index; return the number of users and of sales per ranking."""
+def _write_users(
+    folder: Path, contents: SnapshotContents, batches: Iterable[pa.RecordBatch]
+) -> tuple[int, int, int | None]:
+    """Write all users' rankings, histories and index; return the number of users, of sales per ranking and of visits.
+
+    The number of visits is None where there are no histories.
+    """
+    n_visits: int | None = None
     hashes: list[NDArray[np.uint64]] = []
     k: int | None = None
     with ExitStack() as stack:
@@ -147,9 +156,11 @@ def _write_users(folder: Path, contents: SnapshotContents, batches: Iterable[pa.
             lengths, records = _history_records(batch)
             event_offsets.write(_end_offsets(events.tell() // EVENTS.itemsize, lengths))
             events.write(records.tobytes())
+            if len(records):
+                n_visits = (n_visits or 0) + int(np.count_nonzero(~unpack_history(records).purchases))
             hashes.append(np.fromiter((user_hash(user) for user in users), HASHES, len(users)))
     n_users = _write_index(folder, hashes)
-    return n_users, k or 0
+    return n_users, k or 0, n_visits
 
 
 def _end_offsets(start: int, lengths: Sequence[int]) -> bytes:

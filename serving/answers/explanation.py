@@ -7,19 +7,19 @@ from serving.answers.pages import PageRequest, ServedPage
 from serving.answers.session import SessionRanking
 
 
-def explained(page: ServedPage, request: PageRequest, session: SessionRanking | None, n_open: int) -> ServedPage:
-    """Return a page with its explanations.
+def explained(page: ServedPage, request: PageRequest, scores: SessionRanking | None, n_open: int) -> ServedPage:
+    """Return a page with its explanations; its sales and their order stay.
 
     Args:
         page: The page as `PageMaker` returns it.
         request: The request that it answers.
-        session: The session's ranking, where it ranked the page.
+        scores: The user's scores, where they ranked the page or are to explain it.
         n_open: The number of open sales of the snapshot, including those that the request excludes.
     """
-    if session is not None:
-        page = page._replace(picks=session.explained(page.picks))
+    if scores is not None:
+        page = page._replace(picks=scores.explained(page.picks))
         if request.explain and page.level == pb.FALLBACK_LEVEL_NONE:
-            page = page._replace(contributions=session.contributions(page.picks))
+            page = page._replace(contributions=scores.contributions(page.picks))
     if (n_shown := len(page.picks)) < request.n:
         is_restricted = bool(request.allowed or request.denied) or n_shown < n_open
         page = page._replace(shortfall=sentences.shortfall(n_shown, n_open, is_restricted))

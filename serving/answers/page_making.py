@@ -7,7 +7,7 @@ from random import Random
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.rules import ArrangedPage, PageRules
-from recsys.snapshot.format import POPULARITY, Snapshot
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved
 from serving.answers.open_sales import OpenSales, OpenSalesFinder
@@ -26,7 +26,8 @@ class PageMaker:
     """
 
     def __init__(self, snapshot: Snapshot, finder: OpenSalesFinder, popularity_reason: int, open_reason: int):
-        self._k = snapshot.k
+        self._k = snapshot.k or len(snapshot.sales)  # a night without a model has shared rankings only
+        self._reasons = snapshot.reasons
         self._attributes = tuple(snapshot.segments)
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
         self._finder = finder
@@ -57,13 +58,16 @@ class PageMaker:
             rules = None
         wanted = request.n if rules is None else len(is_allowed)
         has_chance = request.exploration is not None or request.interleaved is not None
-        most = self._k if has_chance else wanted
-        mixed = NOT_MIXED
-        own = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), most))
+        drawn_from = max(self._k, request.n) if has_chance else 0
+        own = ranked = list(islice((pick for pick in ranking.picks if is_allowed[pick[0]]), max(wanted, drawn_from)))
+        n_ranked, mixed = len(own), NOT_MIXED
         if has_chance:
-            allowed_second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), self._k))
-            mixed = _mix(request, own, allowed_second, wanted, Random(request_id))
-            own = mixed.picks or own[:wanted]
+            second = list(islice((pick for pick in ranking.second if is_allowed[pick[0]]), drawn_from))
+            if request.interleaved is not None:
+                ranked, n_ranked = own + second, min(n_ranked, len(second))
+            mixed = _mix(request, own[:drawn_from], second, wanted, Random(request_id))
+            mixed_sales = {pick[0] for pick in mixed.picks}
+            own = [*mixed.picks, *(pick for pick in own if pick[0] not in mixed_sales)][:wanted]
         if own:
             policy, level, why = request.policy, pb.FALLBACK_LEVEL_NONE, ""
         else:
@@ -77,6 +81,7 @@ class PageMaker:
             picks,
             uses_session=ranking.session is not None and ranking.session.visits > 0,
             notes=[ranking.why_not] if ranking.why_not and not why else [],
+            exceeds_ranking=n_ranked < len(picks),
         )
         if has_chance:
             page = page._replace(propensities=mixed.propensities_of(picks), teams=mixed.teams_of(picks))
@@ -85,6 +90,10 @@ class PageMaker:
         arranged = rules.arrange(
             [pick[0] for pick in picks], is_allowed, request.n, request.surface, request.attributes, now
         )
+        if page.exceeds_ranking:
+            known = {pick[0] for pick in ranked} | arranged.pinned
+            is_reached = arranged.reach > 0 and n_ranked - arranged.reach < request.n
+            page = page._replace(exceeds_ranking=is_reached or not known.issuperset(arranged.sales))
         return self._arranged(page, arranged, mixed)
 
     def _allowed(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
@@ -111,7 +120,9 @@ class PageMaker:
             if found := [pick for pick in popular if is_allowed[pick[0]]]:
                 return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
         if found := [pick for pick in open_sales.popular if is_allowed[pick[0]]]:
-            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
+            is_popular = self._reasons[found[0][2]] != OPEN
+            shown = sentences.POPULAR_SHOWN if is_popular else sentences.YOUNGEST_SHOWN
+            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {shown}"
         unranked = [pick for pick in open_sales.unranked if is_allowed[pick[0]]]
         return unranked, pb.FALLBACK_LEVEL_ANY_OPEN, sentences.NO_RANKED_OPEN
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.config.serving import PageSettings
 from recsys.instants import to_micros
 from recsys.logs.records import Assignment
 from recsys.meta_model import is_meta
@@ -20,14 +21,23 @@ class PageWriter:
         snapshot: Its sales.
         reasons: The names that picks refer to by position, such as `own_visits`.
         model_versions: For each policy of the snapshot, the version of the model that it ranks by.
+        settings: The sentences of the shop, and its currency.
     """
 
-    def __init__(self, snapshot: Snapshot, reasons: Iterable[str], model_versions: Mapping[str, str]):
-        self._heads = {policy: _head(snapshot, policy, version) for policy, version in model_versions.items()}
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        reasons: Iterable[str],
+        model_versions: Mapping[str, str],
+        settings: PageSettings,
+    ):
+        texts = sentences.ReasonTexts(snapshot, settings.reason_texts)
+        currency = settings.currency or ""
+        self._heads = {policy: _head(snapshot, policy, version, currency) for policy, version in model_versions.items()}
         self._writer = wire.SaleWriter(
             [_static_part(sale) for sale in snapshot.sales],
             [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales],
-            [wire.reason(*sentences.reason(name)) for name in reasons],
+            [wire.reason(*texts.reason(name)) for name in reasons],
         )
 
     def write(self, page: ServedPage, assignment: Assignment | None, now: int, request_id: str) -> bytes:
@@ -78,8 +88,8 @@ def _static_part(sale: SnapshotSale) -> bytes:
     return entry.SerializeToString()
 
 
-def _head(snapshot: Snapshot, policy: str, model_version: str) -> bytes:
-    head = pb.GetTopSalesResponse(policy=policy, model_version=model_version, snapshot=snapshot.name)
+def _head(snapshot: Snapshot, policy: str, model_version: str, currency: str) -> bytes:
+    head = pb.GetTopSalesResponse(policy=policy, model_version=model_version, snapshot=snapshot.name, currency=currency)
     _set(head.as_of_time, to_micros(snapshot.as_of))
     return head.SerializeToString()
 

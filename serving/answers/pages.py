@@ -97,6 +97,8 @@ class ServedPage(NamedTuple):
     """For each position, the probability of its sale there; None unless the page was drawn and no rule changed it."""
     teams: list[str] | None = None
     """For each position, the team that filled it, empty for none; None unless the page is interleaved."""
+    exceeds_ranking: bool = False
+    """Whether the ranking holds too few sales for the page: places are filled, or may be changed, by other sales."""
     overlap_at_10: float | None = None
     """The share of the first 10 positions at which another variant shows the same sale; the minimum over several."""
 

@@ -1,6 +1,6 @@
 """Chooses the ranking that a page is made from: the only stage that reads a user's record."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,13 +19,15 @@ class ChosenRanking(NamedTuple):
     picks: Iterable[Pick] = ()
     """All ranked sales, best first, including sales that are not open; can be iterated once only."""
     session: SessionRanking | None = None
-    """The session's ranking, which can explain the picks; None where they were not ranked for a session."""
+    """The scores that the rankings were made from for this request; None for rankings of the snapshot."""
     why_not: str = ""
     """Why the ranking is missing, or does not include the session; empty otherwise."""
     second: Iterable[Pick] = ()
     """The ranking of the second policy of an interleaved page."""
     others: Sequence[Iterable[Pick]] = ()
     """The ranking of each other variant that the page is compared with."""
+    user: User | None = None
+    """The user's record; None for a user that the snapshot does not know, or does not need to."""
 
 
 class RankingChooser:
@@ -34,61 +36,97 @@ class RankingChooser:
     def __init__(self, snapshot: Snapshot):
         self._users = snapshot.users
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
+        self._missing = snapshot.manifest.missing_policies
         self._session_ranker: SessionRanker | None = None
+        self.known_sales: frozenset[str] | None = None
+        """The ids of all sales of the night; None where the snapshot has no ranker, which holds them."""
         self.session_problem = ""
         """Why running sessions cannot be ranked; empty where they can."""
         try:
             self._session_ranker = SessionRanker(snapshot)
+            self.known_sales = frozenset(self._session_ranker.sale_ids)
         except SnapshotError as error:
             self.session_problem = str(error)
 
-    def choose(self, request: PageRequest, is_urgent: bool) -> ChosenRanking:
+    def choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
         """Choose the ranking for a request.
 
         Args:
             request: With a policy that the snapshot holds.
-            is_urgent: Whether the deadline is near: then the session, which takes longest to rank, is ignored.
+            is_urgent: Returns whether the deadline is near: then the session, which takes longest to rank, is ignored.
 
         Raises:
             DamagedRecordError: If the user's record is damaged.
         """
-        ranking = self._ranking(request, is_urgent)
-        if second := request.interleaved:
-            ranking = ranking._replace(second=self._other_picks(second.policy, request, ranking, is_urgent))
-        if sides := request.other_sides:
-            others = [self._other_picks(side.policy, request, ranking, is_urgent) for side in sides]
-            ranking = ranking._replace(others=others)
-        return ranking
-
-    def _ranking(self, request: PageRequest, is_urgent: bool) -> ChosenRanking:
-        if request.policy in self._shared:
+        if self._is_shared(request.policy) and not (request.interleaved or request.other_sides):
             return ChosenRanking(self._shared[request.policy])
+        if request.policy in self._missing:
+            return ChosenRanking(why_not=sentences.POLICY_MISSING)
         if not (request.user_id or request.session):
-            return ChosenRanking(why_not=sentences.ANONYMOUS)
+            return self._rankings(request, None, None, sentences.ANONYMOUS)
         try:
             user = self._users.find(request.user_id) if request.user_id else None
         except StoreError:
-            return ChosenRanking(why_not=sentences.STORE_OUT_OF_REACH)
-        why_not = sentences.UNKNOWN_USER if user is None else ""
-        if request.session or request.explain:
-            ranking = self._session_ranking(request, user, is_urgent)
-            if isinstance(ranking, SessionRanking):
-                return ChosenRanking(ranking.picks(), ranking)
-            why_not = ranking
-        return ChosenRanking(() if user is None else user.places(request.policy), why_not=why_not)
+            return self._rankings(request, None, None, sentences.STORE_OUT_OF_REACH)
+        if not request.session:
+            return self._rankings(request, user, None, sentences.UNKNOWN_USER if user is None else "")
+        scores = self._session_scores(request, user, is_urgent)
+        if isinstance(scores, SessionRanking):
+            return self._rankings(request, user, scores, "")
+        return self._rankings(request, user, None, scores)
 
-    def _session_ranking(self, request: PageRequest, user: User | None, is_urgent: bool) -> SessionRanking | str:
-        """Return the ranking for the running session, or why there is none."""
-        if is_urgent:
+    def anew(self, request: PageRequest, ranking: ChosenRanking) -> ChosenRanking | None:
+        """Rank all sales of the horizon, of which the night kept only the best few for each user.
+
+        Args:
+            request: The request.
+            ranking: The ranking that was chosen for it, and holds too few sales.
+
+        Returns:
+            None where the snapshot cannot rank the user, or where the ranking holds all sales.
+        """
+        if ranking.session is not None or (scores := self.scores(request, ranking)) is None:
+            return None
+        return self._rankings(request, ranking.user, scores, ranking.why_not)
+
+    def scores(self, request: PageRequest, ranking: ChosenRanking) -> SessionRanking | None:
+        """Return the scores that a ranking is explained by; None where the snapshot cannot rank the user."""
+        if ranking.session is not None or ranking.user is None or self._session_ranker is None:
+            return ranking.session
+        return self._session_ranker.rank(request.policy, ranking.user, ())
+
+    def _session_scores(
+        self, request: PageRequest, user: User | None, is_urgent: Callable[[], bool]
+    ) -> SessionRanking | str:
+        """Return the scores for the running session, or why there are none."""
+        if is_urgent():
             return sentences.DEADLINE_NEAR
         if self._session_ranker is None:
             return sentences.NO_SESSION_RANKER
         return self._session_ranker.rank(request.policy, user, request.session) or sentences.UNKNOWN_SESSION
 
-    def _other_picks(
-        self, policy: str, request: PageRequest, ranking: ChosenRanking, is_urgent: bool
-    ) -> Iterable[Pick]:
-        """Return the ranking of another policy for the same request; a session's features are computed only once."""
-        if ranking.session is not None and policy not in self._shared:
-            return replace(ranking.session, policy=policy).picks()
-        return self._ranking(request._replace(policy=policy, explain=False), is_urgent).picks
+    def _rankings(
+        self, request: PageRequest, user: User | None, scores: SessionRanking | None, why_not: str
+    ) -> ChosenRanking:
+        """Return the rankings of all policies of a request, by the scores or else as the night kept them."""
+
+        def picks_of(policy: str) -> Iterable[Pick]:
+            if policy in self._shared:
+                return self._shared[policy]
+            if scores is not None:
+                return replace(scores, policy=policy).picks()
+            return () if user is None else user.places(policy)
+
+        second = request.interleaved.policy if request.interleaved else None
+        personal = [policy for policy in (request.policy, second) if policy is not None and not self._is_shared(policy)]
+        return ChosenRanking(
+            picks_of(request.policy),
+            replace(scores, policy=personal[0]) if scores is not None and personal else None,
+            "" if self._is_shared(request.policy) else why_not,
+            () if second is None else picks_of(second),
+            [picks_of(side.policy) for side in request.other_sides],
+            user,
+        )
+
+    def _is_shared(self, policy: str) -> bool:
+        return policy in self._shared

@@ -1,4 +1,4 @@
-"""Ranks sales for a user's running session, with the code and the arrays that the nightly run ranked with."""
+"""Ranks all sales for a user and their running session, with the code and arrays that the night ranked with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from serving.answers.pages import UNEXPLAINED, Pick, Visit
 
 
 class SessionRanker:
-    """Adds a session to the user's history and scores all sales of the horizon again."""
+    """Adds a session, if there is one, to the user's history and scores all sales of the horizon again."""
 
     def __init__(self, snapshot: Snapshot):
         """Read the ranker of a snapshot.
@@ -29,6 +29,11 @@ class SessionRanker:
         ranked = [self._catalogue.sale_ids[sale] for sale in self._ranker.scorer.horizon.sales]
         if ranked != [sale.sale_id for sale in snapshot.sales]:
             raise SnapshotError(f"{snapshot.path}: its ranker is for other sales: write it again with 'recsys nightly'")
+
+    @property
+    def sale_ids(self) -> Sequence[str]:
+        """The ids of all sales that the night knew, open or not."""
+        return self._catalogue.sale_ids
 
     def rank(self, policy: str, user: User | None, session: Sequence[Visit]) -> "SessionRanking | None":
         """Rank all sales of the horizon; None where the ranker knows neither the user nor a sale of the session.

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from recsys.config.serving import PageSettings
 from recsys.errors import ConfigurationError, DamagedRecordError
 from recsys.instants import to_micros
 from recsys.meta_model import version_in
 from recsys.rules import PageRules
-from recsys.snapshot.format import POPULARITY, Snapshot
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.explanation import explained
 from serving.answers.mixing import overlap
@@ -20,8 +21,6 @@ from serving.answers.ranking_choice import ChosenRanking, RankingChooser
 from serving.answers.running_experiments import RunningExperiments
 from serving.stores.base import WithdrawnSale
 
-OPEN_REASON = "open"
-
 
 class Answer(NamedTuple):
     """A page, as a value and as bytes."""
@@ -30,7 +29,7 @@ class Answer(NamedTuple):
     written: bytes
     """The page as a serialised `GetTopSalesResponse`."""
     failure: Exception | None = None
-    """Why the page is not made from the user's ranking: DamagedRecordError, or any other exception for a bug."""
+    """Why the page is not made from the user's whole ranking: DamagedRecordError, or any other exception for a bug."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class TopSales:
     """Microseconds since 1970 UTC."""
     sale_ids: list[str]
     """The id of each sale, in the order of the snapshot's sales."""
+    known_sales: frozenset[str] | None
+    """The ids of all sales that the night knew, open or not; None for a snapshot that does not say."""
     model_versions: Mapping[str, str]
     """For each policy, the version of the model that it ranks by."""
     finder: OpenSalesFinder
@@ -63,6 +64,7 @@ class TopSales:
         snapshot: Snapshot,
         version: Callable[[], int] = lambda: 0,
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
+        settings: PageSettings = PageSettings(),
     ) -> Self:
         """Prepare a snapshot, without rules and experiments.
 
@@ -70,27 +72,32 @@ class TopSales:
             snapshot: A snapshot whose files were verified.
             version: Returns a number that changes whenever `withdrawn` does.
             withdrawn: Returns the withdrawn sales by id.
+            settings: What every page says and leaves out.
         """
-        reasons = (*snapshot.reasons, POPULARITY, OPEN_REASON)
+        reasons = (*snapshot.reasons, POPULARITY, OPEN)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
-        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.all_policies}
+        chooser = RankingChooser(snapshot)
+        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.answered_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),
             sale_ids=[sale.sale_id for sale in snapshot.sales],
+            known_sales=chooser.known_sales,
             model_versions=model_versions,
             finder=finder,
-            chooser=RankingChooser(snapshot),
+            chooser=chooser,
             maker=PageMaker(snapshot, finder, popularity_reason, open_reason),
-            writer=PageWriter(snapshot, reasons, model_versions),
+            writer=PageWriter(snapshot, reasons, model_versions, settings),
         )
 
     def open_sales(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""
         return self.finder.open_at(now)
 
-    def answer(self, request: PageRequest, now: int, request_id: str, is_urgent: bool = False) -> Answer:
+    def answer(
+        self, request: PageRequest, now: int, request_id: str, is_urgent: Callable[[], bool] = lambda: False
+    ) -> Answer:
         """Return the page at an instant.
 
         Where the user's ranking fails, because of a damaged record or a bug, the user gets the page of an unknown user.
@@ -99,7 +106,8 @@ class TopSales:
             request: The validated request.
             now: Microseconds since 1970 UTC.
             request_id: The id of the answer.
-            is_urgent: Whether the deadline is near: then the session, which takes longest to rank, is ignored.
+            is_urgent: Returns whether the deadline is near: then nothing is ranked for this request, which takes longest.
+                Called only where something might be.
 
         Raises:
             ConfigurationError: If the snapshot has no such policy.
@@ -111,25 +119,47 @@ class TopSales:
         failure: Exception
         try:
             ranking = self.chooser.choose(request, is_urgent)
-            return self._answer(request, ranking, open_sales, now, request_id)
+            return self._answer(request, ranking, open_sales, now, request_id, is_urgent)
         except DamagedRecordError as error:
             failure, why_not = error, sentences.DAMAGED_RECORD
         except Exception as error:  # a bug: the recorder of the answer logs it
             failure, why_not = error, sentences.RANKING_FAILED
-        return self._answer(request, ChosenRanking(why_not=why_not), open_sales, now, request_id)._replace(
-            failure=failure
-        )
+        unranked = ChosenRanking(why_not=why_not)
+        return self._answer(request, unranked, open_sales, now, request_id, is_urgent)._replace(failure=failure)
 
     def _answer(
-        self, request: PageRequest, ranking: ChosenRanking, open_sales: OpenSales, now: int, request_id: str
+        self,
+        request: PageRequest,
+        ranking: ChosenRanking,
+        open_sales: OpenSales,
+        now: int,
+        request_id: str,
+        is_urgent: Callable[[], bool],
     ) -> Answer:
-        page = self.maker.make(request, ranking, open_sales, self.rules, now, request_id)
-        if ranking.session is not None or len(page.picks) < request.n:
-            page = explained(page, request, ranking.session, sum(open_sales.is_open))
-        if ranking.others:
-            pages = (
-                self.maker.make(request.of_side(side), ChosenRanking(picks), open_sales, self.rules, now, request_id)
-                for side, picks in zip(request.other_sides, ranking.others, strict=True)
-            )
-            page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in pages))
-        return Answer(page, self.writer.write(page, page.assignment(request), now, request_id))
+        failure = None
+        pages = self._pages(request, ranking, open_sales, now, request_id)
+        if any(page.exceeds_ranking for page in pages) and not is_urgent():
+            try:
+                if (longer := self.chooser.anew(request, ranking)) is not None:
+                    pages, ranking = self._pages(request, longer, open_sales, now, request_id), longer
+            except Exception as error:  # the page of the ranking that the night kept stands
+                failure = error
+        page, *others = pages
+        scores = ranking.session
+        if request.explain and failure is None and not is_urgent():
+            scores = self.chooser.scores(request, ranking)
+        if scores is not None or len(page.picks) < request.n:
+            page = explained(page, request, scores, sum(open_sales.is_open))
+        if others:
+            page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
+        return Answer(page, self.writer.write(page, page.assignment(request), now, request_id), failure)
+
+    def _pages(
+        self, request: PageRequest, ranking: ChosenRanking, open_sales: OpenSales, now: int, request_id: str
+    ) -> list[ServedPage]:
+        """Return the requested page, and those of the variants that it is compared with."""
+        made = [self.maker.make(request, ranking, open_sales, self.rules, now, request_id)]
+        for side, picks in zip(request.other_sides, ranking.others, strict=False):
+            other = request.of_side(side)
+            made.append(self.maker.make(other, ChosenRanking(picks), open_sales, self.rules, now, request_id))
+        return made

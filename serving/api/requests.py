@@ -1,18 +1,21 @@
 """Validates requests: a value that breaks a rule is refused with an error that names the rule."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
+from recsys.ids import trimmed
 from recsys.instants import SECOND
 from recsys.logs.records import MAX_REVENUE, RecordedEvent
 from serving.answers.pages import HOME, PageRequest, Visit
 
 DEFAULT_N = 10
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_EXPLAINED_COST = 10.0
 _AHEAD = 60 * SECOND
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
@@ -24,7 +27,7 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     Raises:
         ConfigurationError: If a value breaks a rule; names both.
     """
-    user_id, policy, surface = request.user_id, request.policy, request.surface
+    user_id, policy, surface = trimmed(request.user_id), request.policy, request.surface
     if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # otherwise none of them can be too long
         for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
             _check_text(name, text, limits.max_text_bytes)
@@ -46,19 +49,50 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     )
 
 
-def recorded_events(request: pb.RecordEventsRequest, now: int, limits: LimitSettings) -> list[RecordedEvent]:
-    """Validate the events of a request.
+class CheckedEvents(NamedTuple):
+    """The events of a request: those that follow the rules, and those that do not."""
+
+    accepted: list[RecordedEvent]
+    refused: list[pb.RefusedEvent]
+    of_unknown_sales: int
+    """Number of the refused events whose only fault is that the snapshot does not know their sale."""
+
+
+def checked_events(
+    request: pb.RecordEventsRequest,
+    now: int,
+    limits: LimitSettings,
+    known_sales: Container[str] | None = None,
+    behind: int = 0,
+) -> CheckedEvents:
+    """Validate the events of a request, each by itself.
 
     Args:
         request: Visits and purchases.
         now: Microseconds since 1970 UTC.
         limits: The service's limits.
+        known_sales: The ids of the sales that events may refer to; None for any.
+        behind: How far `now` is behind the clock of the system, in microseconds: a service that replays the past takes
+            the instants of callers, whose clocks do not, for instants of the replay.
 
     Raises:
-        ConfigurationError: If a value breaks a rule; names the event, the value and the rule.
+        ConfigurationError: If the request has too few or too many events.
     """
     check_count("events", len(request.events), limits.max_batch)
-    return [_event(event, f"events[{number}].", now, limits) for number, event in enumerate(request.events)]
+    accepted, refused, unknown = [], [], 0
+    for index, event in enumerate(request.events):
+        try:
+            checked = _event(event, f"events[{index}].", now, behind, limits)
+        except ConfigurationError as error:
+            refused.append(pb.RefusedEvent(index=index, reason=str(error)))
+            continue
+        if known_sales is None or checked.sale_id in known_sales:
+            accepted.append(checked)
+        else:
+            reason = f"events[{index}].sale_id == {_quote_start(event.sale_id)}, must be a sale that the snapshot knows"
+            refused.append(pb.RefusedEvent(index=index, reason=reason))
+            unknown += 1
+    return CheckedEvents(accepted, refused, unknown)
 
 
 def check_count(name: str, count: int, most: int) -> None:
@@ -67,18 +101,25 @@ def check_count(name: str, count: int, most: int) -> None:
         raise ConfigurationError(f"{name} has {count} entries, must have 1..{most}")
 
 
+def cost_of(request: Any) -> float:
+    """Return the cost of a request in pages without reasons: the unit in which callers are limited."""
+    pages = getattr(request, "requests", None) or [request]
+    return sum(_EXPLAINED_COST if getattr(page, "explain", False) else 1.0 for page in pages)
+
+
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
-    """Check and return the id of a sale."""
+    """Check and return the id of a sale, trimmed."""
+    sale_id = trimmed(sale_id)
     if not sale_id:
         raise ConfigurationError("sale_id == '', must be a sale id")
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
 
 
-def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> RecordedEvent:
-    for field in ("user_id", "sale_id", "attribution_token"):
+def _event(event: pb.Event, name: str, now: int, behind: int, limits: LimitSettings) -> RecordedEvent:
+    for field in ("user_id", "sale_id", "attribution_token", "event_id"):
         _check_text(name + field, getattr(event, field), limits.max_text_bytes)
     for field in ("user_id", "sale_id"):
-        if not getattr(event, field):
+        if not trimmed(getattr(event, field)):
             raise ConfigurationError(f"{name}{field} == '', must not be empty")
     if event.kind not in _KINDS:
         raise ConfigurationError(f"{name}kind == {event.kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE")
@@ -86,20 +127,23 @@ def _event(event: pb.Event, name: str, now: int, limits: LimitSettings) -> Recor
     if revenue is not None and not 0 <= revenue <= MAX_REVENUE:
         raise ConfigurationError(f"{name}revenue == {revenue}, must be a number in 0..{MAX_REVENUE:g}")
     return RecordedEvent(
-        user_id=event.user_id,
-        sale_id=event.sale_id,
+        user_id=trimmed(event.user_id),
+        sale_id=trimmed(event.sale_id),
         kind=_KINDS[event.kind],
-        occurred_at=_occurred_at(event, name, now),
+        occurred_at=_occurred_at(event, name, now, behind),
         recorded_at=now,
         revenue=revenue,
         attribution_token=event.attribution_token,
+        event_id=event.event_id,
     )
 
 
-def _occurred_at(event: pb.Event, name: str, now: int) -> int:
+def _occurred_at(event: pb.Event, name: str, now: int, behind: int) -> int:
     if not event.HasField("occur_time"):
         return now
     occurred_at = event.occur_time.seconds * SECOND + event.occur_time.nanos // 1000
+    if occurred_at > now + _AHEAD:
+        occurred_at -= behind
     if not 0 <= occurred_at <= now + _AHEAD:
         seconds = event.occur_time.seconds
         raise ConfigurationError(
@@ -115,7 +159,7 @@ def _checked_n(n: int, most: int) -> int:
 
 
 def _checked_ids(name: str, ids: Sequence[str], most: int, limits: LimitSettings) -> list[str]:
-    checked = list(ids)
+    checked = [trimmed(sale_id) for sale_id in ids]
     if not checked:
         return checked
     if len(checked) > most:

@@ -1,8 +1,10 @@
 """The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from random import Random
+from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from secrets import token_hex
 from time import perf_counter
 
 import grpc
@@ -10,14 +12,16 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.config.serving import ServingSettings
-from recsys.errors import ConfigurationError, StoreError
+from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent
 from serving.answers import wire
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
-from serving.api.requests import check_count, page_request, recorded_events
-from serving.clocks import Clock
+from serving.api.requests import check_count, checked_events, page_request
+from serving.api.turns import Turns
+from serving.clocks import Clock, system_clock
+from serving.errors import CallerLeftError
 from serving.stores.base import SessionEvent, Store
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record_log import RecordLog
@@ -25,6 +29,7 @@ from serving.telemetry.recorder import Recorder
 from serving.telemetry.troubles import Troubles
 
 SESSIONS = "sessions"
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 class RecommendationsServicer(pb_grpc.RecommendationsServicer):
@@ -39,6 +44,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         events: The durable log of recorded events.
         metrics: The metrics of the process.
         troubles: The current problems of the process.
+        turns: Whose page is made next.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         events: RecordLog[RecordedEvent],
         metrics: Metrics,
         troubles: Troubles,
+        turns: Turns,
     ):
         self._settings = settings
         self._served = served
@@ -60,23 +67,32 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._events = events
         self._metrics = metrics
         self._troubles = troubles
+        self._turns = turns
         self._store_is_remote = settings.store.kind != "folder"
-        self._random = Random()  # created after the fork: each process draws other numbers
         self._session_span = int(settings.session.minutes * 60 * SECOND)
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page as bytes."""
-        return self._answer_page(request, context)
+        return self._answer_page(request, context, self._turns.page)
 
     def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return many pages as bytes."""
-        check_count("requests", len(request.requests), self._settings.limits.max_batch)
-        pages = []
-        for number, each in enumerate(request.requests):
-            try:
-                pages.append(self._answer_page(each, context))
-            except ConfigurationError as error:
-                raise ConfigurationError(f"requests[{number}].{error}") from None
+        limits, pages, size = self._settings.limits, [], 0
+        check_count("requests", len(request.requests), limits.max_batch)
+        with self._turns.batch(context.is_active):
+            for number, each in enumerate(request.requests):
+                if not context.is_active():
+                    raise CallerLeftError(f"{number} of {len(request.requests)} pages were made")
+                try:
+                    pages.append(self._answer_page(each, context, self._turns.page_of_batch))
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"requests[{number}].{error}") from None
+                size += len(pages[-1])
+                if size > limits.max_reply_bytes:
+                    raise ConfigurationError(
+                        f"requests has {len(request.requests)} entries, must have at most {number}: their pages would "
+                        f"exceed {limits.max_reply_bytes} bytes ('serving.limits.max_reply_bytes')"
+                    )
         return wire.batch(pages)
 
     def RecordEvents(  # noqa: N802
@@ -84,8 +100,16 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         request: pb.RecordEventsRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.RecordEventsResponse:
-        """Write events to the log, and add them to their users' sessions."""
-        events = recorded_events(request, self._clock(), self._settings.limits)
+        """Write events to the log, and add them to their users' sessions; an event that breaks a rule is refused."""
+        now = self._clock()
+        known = self._known_sales() if self._settings.unknown_sales == "refuse" else None
+        checked = checked_events(request, now, self._settings.limits, known, behind=max(system_clock() - now, 0))
+        events, refused, of_unknown_sales = checked
+        self._metrics.refused_events.labels("unknown_sale").inc(of_unknown_sales)
+        self._metrics.refused_events.labels("invalid").inc(len(refused) - of_unknown_sales)
+        if not events:
+            others = f"; all {len(refused)} events are refused" if len(refused) > 1 else ""
+            raise ConfigurationError(f"{refused[0].reason}{others}")
         self._events.append_all(events)
         sessions: dict[str, list[SessionEvent]] = defaultdict(list)
         for event in events:
@@ -95,25 +119,32 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._store.add_to_sessions(sessions)
         except StoreError as error:  # the events are logged for the nightly run; only the session is lost
             self._troubles.note(SESSIONS, str(error))
-        return pb.RecordEventsResponse(recorded=len(events))
+        return pb.RecordEventsResponse(recorded=len(events), refused=refused)
 
-    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
+    def _known_sales(self) -> Container[str] | None:
+        """Return the ids of the sales that the snapshot knows; None where that cannot be told."""
+        try:
+            return self._served().known_sales
+        except SnapshotError:
+            return None
+
+    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext, turn: Turn) -> bytes:
         started = perf_counter()
         request = page_request(message, self._settings.default_policy, self._settings.limits)
-        request_id = message.request_id = message.request_id or self._new_request_id()
+        request_id = message.request_id = message.request_id or token_hex(12)
         top_sales = self._served()
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
             request = top_sales.experiments.assigned_request(request, now)
-        is_urgent = self._store_is_remote and self._is_urgent(context)
-        if request.user_id and not request.session and not is_urgent:
+        if request.user_id and not request.session and not (self._store_is_remote and self._is_urgent(context)):
             request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
-        is_urgent = is_urgent or (bool(request.session or request.explain) and self._is_urgent(context))
-        answer = top_sales.answer(request, now, request_id, is_urgent)
-        while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
-            self._metrics.redone.inc()
-            now = sent
-            answer = top_sales.answer(request, now, request_id, is_urgent)
+        near_deadline = partial(self._is_urgent, context)
+        with turn():
+            answer = top_sales.answer(request, now, request_id, near_deadline)
+            while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
+                self._metrics.redone.inc()
+                now = sent
+                answer = top_sales.answer(request, now, request_id, near_deadline)
         self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 
@@ -131,6 +162,3 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
     def _is_urgent(self, context: grpc.ServicerContext) -> bool:
         left = context.time_remaining()
         return left is not None and left * 1000 < self._settings.spare_milliseconds
-
-    def _new_request_id(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"

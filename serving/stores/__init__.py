@@ -8,17 +8,16 @@ from serving.stores.base import Store
 from serving.stores.folder import FolderStore
 
 
-def open_store(settings: StoreSettings, folder: Path, clock: Clock, poll_seconds: float) -> Store:
+def open_store(settings: StoreSettings, folder: Path, clock: Clock) -> Store:
     """Open the store that the settings name.
 
     Args:
         settings: The store's settings.
         folder: The shop's folder.
         clock: Returns the present time.
-        poll_seconds: The interval between calls of `poll`.
     """
     if settings.kind == "redis":
         from serving.stores.redis import RedisStore
 
-        return RedisStore(settings, folder / "serving", clock, poll_seconds)
+        return RedisStore(settings, folder / "serving", clock)
     return FolderStore(folder / "snapshots", folder / "serving", clock)

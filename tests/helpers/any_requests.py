@@ -26,5 +26,6 @@ EVENTS = st.builds(
     occur_time=st.none()
     | st.fixed_dictionaries({"seconds": st.integers(-(2**63), 2**63 - 1), "nanos": st.integers(-(2**31), 2**31 - 1)}),
     attribution_token=TEXTS,
+    event_id=TEXTS,
     revenue=st.none() | st.floats(),
 )

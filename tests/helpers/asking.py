@@ -19,7 +19,7 @@ def answered(
     top_sales: TopSales, now: int, user_id: str = "", *, is_urgent: bool = False, policy: str = "meta", **asked: object
 ) -> pb.GetTopSalesResponse:
     """Return a page that is answered without a network, decoded from its wire format."""
-    answer = top_sales.answer(PageRequest(user_id, policy, **asked), now, "r-1", is_urgent)
+    answer = top_sales.answer(PageRequest(user_id, policy, **asked), now, "r-1", lambda: is_urgent)
     response = pb.GetTopSalesResponse.FromString(answer.written)
     assert [sale.rank for sale in response.sales] == list(range(1, len(answer.page.picks) + 1))
     return response

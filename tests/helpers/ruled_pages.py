@@ -1,12 +1,14 @@
 """Pages in short notation: sale i1 is in Italy, s2 in Spain, f3 in France, and x4 has no country."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from recsys.instants import to_micros
 from recsys.rules import ArrangedPage, PageRules, RuleSet
 from recsys.snapshot.format import SnapshotSale
+from serving.answers.top_sales import TopSales
 
 NOW = datetime(2026, 3, 5, 10, tzinfo=UTC)
 COUNTRIES = {"i": "Italy", "s": "Spain", "f": "France"}
@@ -21,6 +23,11 @@ def sale(sale_id: str, hours_open: float = 30, **values: Any) -> SnapshotSale:
 def rule_set(*rules: Mapping[str, Any]) -> RuleSet:
     """Return rules; a rule without a name is named after its kind."""
     return RuleSet.model_validate({"schema_version": 1, "rules": [{"name": rule["kind"], **rule} for rule in rules]})
+
+
+def ruled(top_sales: TopSales, *rules: Mapping[str, Any]) -> TopSales:
+    """Return the state with these rules in force."""
+    return replace(top_sales, rules=PageRules(rule_set(*rules), top_sales.snapshot.sales))
 
 
 def arranged(

@@ -12,9 +12,10 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
-from recsys.instants import SECOND
+from recsys.instants import HOUR, SECOND
 from recsys.logs.records import RECORDED_EVENTS
-from serving.client import Client, purchase, top_sales, visit
+from serving.client import Client, RefusedEventsError, purchase, top_sales, visit
+from serving.clocks import system_clock
 from tests.helpers.asking import shown
 from tests.helpers.in_process import InProcess
 
@@ -26,6 +27,7 @@ class Recorded(pb_grpc.RecommendationsServicer):
         self.requests: list = []
         self.metadata: list[dict] = []
         self.failures: list[grpc.StatusCode] = []
+        self.refused: list[pb.RefusedEvent] = []
 
     def _keep(self, request, context) -> None:
         self.requests.append(request)
@@ -39,7 +41,7 @@ class Recorded(pb_grpc.RecommendationsServicer):
 
     def RecordEvents(self, request, context):  # noqa: N802
         self._keep(request, context)
-        return pb.RecordEventsResponse(recorded=len(request.events))
+        return pb.RecordEventsResponse(recorded=len(request.events) - len(self.refused), refused=self.refused)
 
 
 @pytest.fixture
@@ -71,7 +73,9 @@ def nowhere() -> str:
 
 
 def test_missing_service_is_an_error_that_names_the_command(nowhere):
-    with pytest.raises(RecsysError, match=f"no service at {nowhere}: start it with 'recsys serve'"):
+    with pytest.raises(
+        RecsysError, match=f"no service at {nowhere} .*Connection refused.*: start it with 'recsys serve'"
+    ):
         top_sales(nowhere, "ann", timeout=10)
 
 
@@ -135,7 +139,9 @@ def test_events_carry_the_token_of_their_page(recorded, target):
         assert client.record([visit("ann", "s1", "r-1"), purchase("ann", "s2", "r-1", 9.5), visit("bob", "s1")]) == 3
     (request,) = recorded.requests
     first, second, third = request.events
-    assert first == pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_VISIT, attribution_token="r-1")
+    assert (first.user_id, first.sale_id, first.kind) == ("ann", "s1", pb.EVENT_KIND_VISIT)
+    assert first.attribution_token == "r-1"
+    assert len({event.event_id for event in request.events} - {""}) == 3
     assert (second.kind, second.revenue) == (pb.EVENT_KIND_PURCHASE, 9.5)
     assert (third.attribution_token, third.HasField("revenue")) == ("", False)
 
@@ -217,16 +223,32 @@ class LosesTheFirstAnswer(pb_grpc.RecommendationsServicer):
         return self.answers[-1]
 
 
-def test_event_with_a_time_that_is_retried_after_a_lost_answer_has_the_same_id(published):
-    event = visit("ann", "s00", "r-1")
-    event.occur_time.FromMicroseconds(published.clock() - SECOND)
+def test_event_that_is_retried_after_a_lost_answer_counts_once(published):
+    made_by_hand = pb.Event(user_id="ann", sale_id="s00", kind=pb.EVENT_KIND_PURCHASE)
+    made_by_hand.occur_time.FromMicroseconds(published.clock() - SECOND)
+    published.clock.micros = system_clock()  # the client stamps its events by this clock
     with InProcess(published.root.parent, published.clock) as service:
         losing = LosesTheFirstAnswer(service)
         with served(losing) as target, Client(target, deadline=30) as client:
-            assert client.record([event]) == 1
-    first, again = recorded_lines(published.root.parent)
-    assert again["recorded_at"] - first["recorded_at"] == SECOND
-    assert again["event_id"] == first["event_id"] != ""
+            events = [purchase("ann", "s00", "r-1", 9.5), visit("ann", "s00"), visit("ann", "s00"), made_by_hand]
+            assert client.record(events) == 4
+        session = service.store.session("ann", published.clock() - HOUR)
+    delivered = recorded_lines(published.root.parent)
+    ids = [line["event_id"] for line in delivered]
+    assert ids[4:] == ids[:4]
+    assert len(set(ids)) == 4
+    assert delivered[0]["recorded_at"] < delivered[4]["recorded_at"]
+    assert [line["occurred_at"] for line in delivered[4:]] == [line["occurred_at"] for line in delivered[:4]]
+    assert [event.is_purchase for event in session] == [True, False, False]
+
+
+def test_refused_events_are_an_error_that_names_some_and_says_that_the_others_are_recorded(recorded, target):
+    reasons = [f"events[{index}].kind == 0, must be another" for index in range(5)]
+    recorded.refused = [pb.RefusedEvent(index=index, reason=reason) for index, reason in enumerate(reasons)]
+    with Client(target, deadline=10) as client, pytest.raises(RefusedEventsError) as error:
+        client.record([visit("ann", "s1")] * 7)
+    assert str(error.value) == (f"5 of 7 events refused, the others are recorded: {'; '.join(reasons[:3])}; and 2 more")
+    assert [event.index for event in error.value.response.refused] == [0, 1, 2, 3, 4]
 
 
 def recorded_lines(folder: Path) -> list[dict]:

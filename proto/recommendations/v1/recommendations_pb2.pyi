@@ -33,7 +33,7 @@ FALLBACK_LEVEL_ANY_OPEN: FallbackLevel
 FALLBACK_LEVEL_SEGMENT: FallbackLevel
 
 class GetTopSalesRequest(_message.Message):
-    __slots__ = ("user_id", "n", "policy", "session_sale_ids", "attributes", "surface", "allowed_sale_ids", "denied_sale_ids", "explain", "request_id")
+    __slots__ = ("user_id", "n", "policy", "session_sale_ids", "attributes", "surface", "allowed_sale_ids", "denied_sale_ids", "explain", "request_id", "answer_time", "filters")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,8 @@ class GetTopSalesRequest(_message.Message):
     DENIED_SALE_IDS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_TIME_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     n: int
     policy: str
@@ -61,10 +63,22 @@ class GetTopSalesRequest(_message.Message):
     denied_sale_ids: _containers.RepeatedScalarFieldContainer[str]
     explain: bool
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+    answer_time: _timestamp_pb2.Timestamp
+    filters: _containers.RepeatedCompositeFieldContainer[AttributeFilter]
+    def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[AttributeFilter, _Mapping]]] = ...) -> None: ...
+
+class AttributeFilter(_message.Message):
+    __slots__ = ("attribute", "values", "exclude")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    exclude: bool
+    def __init__(self, attribute: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., exclude: _Optional[bool] = ...) -> None: ...
 
 class GetTopSalesResponse(_message.Message):
-    __slots__ = ("sales", "policy", "model_version", "snapshot", "as_of_time", "fallback_level", "fallback_reason", "answer_time", "shortfall_reason", "request_id", "uses_session", "rules", "notes", "assignment")
+    __slots__ = ("sales", "policy", "model_version", "snapshot", "as_of_time", "fallback_level", "fallback_reason", "answer_time", "shortfall_reason", "request_id", "uses_session", "rules", "notes", "assignment", "currency")
     SALES_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +93,7 @@ class GetTopSalesResponse(_message.Message):
     RULES_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
     sales: _containers.RepeatedCompositeFieldContainer[RankedSale]
     policy: str
     model_version: str
@@ -93,7 +108,8 @@ class GetTopSalesResponse(_message.Message):
     rules: _containers.RepeatedScalarFieldContainer[str]
     notes: _containers.RepeatedScalarFieldContainer[str]
     assignment: Assignment
-    def __init__(self, sales: _Optional[_Iterable[_Union[RankedSale, _Mapping]]] = ..., policy: _Optional[str] = ..., model_version: _Optional[str] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fallback_level: _Optional[_Union[FallbackLevel, str]] = ..., fallback_reason: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shortfall_reason: _Optional[str] = ..., request_id: _Optional[str] = ..., uses_session: _Optional[bool] = ..., rules: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
+    currency: str
+    def __init__(self, sales: _Optional[_Iterable[_Union[RankedSale, _Mapping]]] = ..., policy: _Optional[str] = ..., model_version: _Optional[str] = ..., snapshot: _Optional[str] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fallback_level: _Optional[_Union[FallbackLevel, str]] = ..., fallback_reason: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shortfall_reason: _Optional[str] = ..., request_id: _Optional[str] = ..., uses_session: _Optional[bool] = ..., rules: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., currency: _Optional[str] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("experiment", "phase", "variant", "reason")
@@ -164,23 +180,35 @@ class RecordEventsRequest(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
 class RecordEventsResponse(_message.Message):
-    __slots__ = ("recorded",)
+    __slots__ = ("recorded", "refused")
     RECORDED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     recorded: int
-    def __init__(self, recorded: _Optional[int] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedEvent]
+    def __init__(self, recorded: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[RefusedEvent, _Mapping]]] = ...) -> None: ...
+
+class RefusedEvent(_message.Message):
+    __slots__ = ("index", "reason")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    reason: str
+    def __init__(self, index: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("user_id", "sale_id", "kind", "occur_time", "attribution_token", "revenue")
+    __slots__ = ("user_id", "sale_id", "kind", "occur_time", "attribution_token", "revenue", "event_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SALE_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     OCCUR_TIME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     REVENUE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     sale_id: str
     kind: EventKind
     occur_time: _timestamp_pb2.Timestamp
     attribution_token: str
     revenue: float
-    def __init__(self, user_id: _Optional[str] = ..., sale_id: _Optional[str] = ..., kind: _Optional[_Union[EventKind, str]] = ..., occur_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attribution_token: _Optional[str] = ..., revenue: _Optional[float] = ...) -> None: ...
+    event_id: str
+    def __init__(self, user_id: _Optional[str] = ..., sale_id: _Optional[str] = ..., kind: _Optional[_Union[EventKind, str]] = ..., occur_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attribution_token: _Optional[str] = ..., revenue: _Optional[float] = ..., event_id: _Optional[str] = ...) -> None: ...

@@ -72,7 +72,8 @@ class RecommendationsServicer:
     def BatchGetTopSales(self, request, context):
         """Returns the pages of many users at once, for example for a mailing. Each page is correct at its own `answer_time`.
 
-        Errors: those of GetTopSales; the message names the invalid request, and no page is returned.
+        Errors: those of GetTopSales; the message names the invalid request, and no page is returned. INVALID_ARGUMENT where
+        the pages would exceed 4 MiB. One batch at a time is answered per process, and single pages come first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,10 +81,11 @@ class RecommendationsServicer:
 
     def RecordEvents(self, request, context):
         """Records visits and purchases: for the next nightly run, for the user's next page (within the running session), and
-        for the page that led to them. Answers once the events are on disk. Safe to retry where `occur_time` is given: the
-        same event is counted once.
+        for the page that led to them. Answers once the events are on disk. An event that breaks a rule is refused by
+        itself: the response names it, and the others are recorded. Safe to retry where `event_id` or `occur_time` is
+        given: the same event is counted once.
 
-        Errors: INVALID_ARGUMENT, naming the invalid event, where no event is recorded; UNAVAILABLE where the events cannot
+        Errors: INVALID_ARGUMENT, naming the first event, where every event is refused; UNAVAILABLE where the events cannot
         be written: retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -2,9 +2,9 @@ import io
 
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb
-from rich.console import Console
 
 from cli.tables.pages import print_top_sales
+from recsys.console import TextConsole
 
 
 def response(**changes) -> pb.GetTopSalesResponse:
@@ -23,7 +23,7 @@ def response(**changes) -> pb.GetTopSalesResponse:
 
 
 def printed(answer: pb.GetTopSalesResponse, width: int = 120, user_id: str = "ann") -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console = TextConsole(file=io.StringIO(), width=width)
     print_top_sales(user_id, answer, console)
     return console.file.getvalue()
 

@@ -43,7 +43,8 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
 def measured(shop) -> tuple[dict, pd.DataFrame]:
     """The result and its pages, read before another backtest of the same window replaces them."""
     run = window(shop.settings(), FIRST, LAST)
-    return backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
+    result, pages = backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
+    return result, pages.assign(as_of=pages["as_of"].astype("datetime64[us]").astype(np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +166,11 @@ def test_slices_are_those_of_the_pages(result, pages, shop):
     raw = {
         row["sale_id"]: dict(row["attributes"]) for row in pq.read_table(shop.folder / "raw/sales.parquet").to_pylist()
     }
-    ids = sorted(raw)
     rows = pages[pages["policy"] == "collaborative"]
     hits: dict[str, list[bool]] = {}
     for bought, ranks in zip(rows["bought"], rows["ranks"], strict=True):
         for sale, rank in zip(bought, ranks, strict=True):
-            hits.setdefault(raw[ids[sale]]["country"], []).append(rank <= 10)
+            hits.setdefault(raw[sale]["country"], []).append(rank <= 10)
     found = {
         row["name"]: (row["purchases"], row["policies"]["collaborative"]["value"])
         for row in result["slices"]["country"]
@@ -186,13 +186,13 @@ def test_slices_are_those_of_the_pages(result, pages, shop):
 def test_variety_is_that_of_the_pages(result, pages, shop):
     run = window(shop.settings(), FIRST, LAST)
     catalogue, histories = run.shop.catalogue, pq.read_table(run.folder / "user_histories").to_pylist()
-    could = {int(sale) for day in (FIRST, LAST) for sale in catalogue.horizon(day, 24).sales}
+    could = {sale for day in (FIRST, LAST) for sale in catalogue.horizon(day, 24).sales.tolist()}
     rows, bits = pages[pages["policy"] == "own_visits"], []
     for as_of, shown in zip(rows["as_of"], rows["shown"], strict=True):
         for sale in shown:
             knew = sum(
                 any(
-                    each == sale and max(occurred, recorded) < as_of
+                    catalogue.sale_ids[each] == sale and max(occurred, recorded) < as_of
                     for each, occurred, recorded in zip(*(row[name] for name in LISTS), strict=True)
                 )
                 for row in histories
@@ -200,7 +200,7 @@ def test_variety_is_that_of_the_pages(result, pages, shop):
             bits.append(-np.log2(max(knew, 1) / len(histories)))
     found = result["policies"]["own_visits"]
     assert found["novelty"] == pytest.approx(np.mean(bits))
-    assert found["coverage"] == len({int(sale) for shown in rows["shown"] for sale in shown}) / len(could)
+    assert found["coverage"] == len({sale for shown in rows["shown"] for sale in shown}) / len(could)
 
 
 LISTS = ("sales", "occurred_at", "recorded_at")
@@ -226,8 +226,8 @@ def test_examples_agree_with_the_pages(result, pages, shop):
         mine = pages[(pages["user_id"] == each["user_id"]) & (pages["as_of"] == as_of)].set_index("policy")
         assert list(each["pages"]) == ["collaborative", "meta"]
         for policy, page in each["pages"].items():
-            assert page == [ids[sale] for sale in mine.loc[policy, "shown"]]
-        assert each["bought"] == [ids[sale] for sale in mine.loc["meta", "bought"]]
+            assert page == mine.loc[policy, "shown"].tolist()
+        assert each["bought"] == mine.loc["meta", "bought"].tolist()
         columns = (histories[each["user_id"]][name] for name in (*LISTS, "purchases"))
         known = [row for row in zip(*columns, strict=True) if max(row[1], row[2]) < as_of]
         assert each["events"] == len(known) > 0

@@ -1,8 +1,10 @@
+from ipaddress import ip_address
 from pathlib import Path
 
+import psutil
 import pytest
 
-from jobs.engine.session import check_java, spark_session
+from jobs.engine.session import _network_options, check_java, spark_session
 from recsys.errors import ConfigurationError
 from tests.helpers.small_shop import SmallShop
 
@@ -24,6 +26,30 @@ def install(java_home: Path, version: str) -> None:
 
 def test_running_session_is_reused(spark, tmp_path):
     assert spark_session(SmallShop(tmp_path).settings()) is spark
+
+
+def test_no_port_of_a_local_session_listens_to_other_machines(spark):
+    assert spark.range(10).count() == 10
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [
+        each.laddr.ip for process in processes for each in process.net_connections() if each.status == "LISTEN"
+    ]
+    assert len(listening) >= 3  # the driver, its blocks, the gateway from Python
+    assert {ip_address(address.removeprefix("::ffff:")).is_loopback for address in listening} == {True}
+
+
+@pytest.mark.parametrize(
+    ("master", "conf", "expected"),
+    [
+        ("yarn", {}, "true"),
+        ("k8s://https://cluster:6443", {}, "true"),
+        ("spark://head:7077", {"spark.authenticate.secret": "s"}, "true"),
+        ("spark://head:7077", {}, None),
+    ],
+)
+def test_cluster_authenticates_where_it_has_a_secret_and_warns_where_it_has_none(caplog, master, conf, expected):
+    assert _network_options(master, conf).get("spark.authenticate") == expected
+    assert ("without a secret" in caplog.text) == (expected is None)
 
 
 def test_missing_java_is_an_error_with_the_command_that_installs_it(java_home, monkeypatch, tmp_path):

@@ -149,13 +149,17 @@ def test_champion_still_ranks_without_a_removed_recommender_and_the_night_warns(
     model, version = read_model(run)
     assert (version, served_version(settings)) == ("1", "1")
     assert "own_visits" not in model.features
-    assert model == tracking.champion(settings)[0].over(read_trained_model(run)[0].features)
+    assert model == tracking.read_version(settings, tracking.version_of(settings, CHAMPION)).over(
+        read_trained_model(run)[0].features
+    )
     assert "version 1 ranks without own_visits, which the shop does not have" in caplog.text
 
 
 def test_night_without_training_fails_in_a_shop_without_a_champion(shop):
     settings = shop.settings(mlflow={"model_name": "new"})
-    with pytest.raises(ModelError, match="model 'new' has no alias 'champion': train one with 'recsys nightly'"):
+    with pytest.raises(
+        ModelError, match="model 'new' has no alias 'champion': train a version with 'recsys nightly --train'"
+    ):
         nightly(night(settings, NOW, trains=False))
 
 

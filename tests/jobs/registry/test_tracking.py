@@ -1,11 +1,18 @@
 import json
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from jobs.registry import tracking
-from recsys.errors import ModelError
+from recsys.config.settings import MlflowSettings
+from recsys.errors import ModelError, RegistryError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.meta_model.base import BoostedSettings
@@ -33,7 +40,7 @@ def test_same_fingerprint_is_registered_once(settings):
 def test_alias_has_one_version_at_a_time(settings):
     for fingerprint in ("one", "two"):
         tracking.point(settings, CHAMPION, tracking.register(settings, OTHER, {}, 120, fingerprint))
-    assert tracking.champion(settings) == (OTHER, "2")
+    assert tracking.version_of(settings, CHAMPION) == "2"
     tracking.point(settings, CHAMPION, "1")
     assert tracking.version_of(settings, "champion") == tracking.alias(settings, "champion") == "1"
 
@@ -98,9 +105,10 @@ def test_version_without_lineage_is_listed(settings):
 
 def test_model_without_champion_is_an_error_with_the_next_step(settings):
     with pytest.raises(ModelError) as error:
-        tracking.champion(settings)
+        tracking.version_of(settings, CHAMPION)
     assert str(error.value) == (
-        f"model '{settings.mlflow.model_name}' has no alias 'champion': train one with 'recsys nightly'"
+        f"model '{settings.mlflow.model_name}' has no alias 'champion': train a version with 'recsys nightly "
+        "--train', or name one of 'recsys models list' in 'recsys models promote'"
     )
 
 
@@ -204,8 +212,86 @@ def test_database_whose_creation_was_killed_is_created_again(tmp_path):
     (half_made / "mlflow.db-journal").write_bytes(b"of another")
     settings = SmallShop(tmp_path / "shop").settings()
     with pytest.raises(ModelError):
-        tracking.champion(settings)
+        tracking.version_of(settings, CHAMPION)
     assert not half_made.exists()
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server that answers every request with a status and a page of many lines; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>\n<h1>Internal Server Error</h1>\n" + b"<p>at module.function\n" * 100)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+ASKED = {
+    "alias": lambda settings: tracking.alias(settings, CHAMPION),
+    "version_of": lambda settings: tracking.version_of(settings, "7"),
+    "versions": tracking.versions,
+    "configuration": lambda settings: tracking.read_configuration(settings, "1"),
+    "register": lambda settings: tracking.register(settings, MODEL, {}, 1, "x"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_registry_that_answers_500_is_one_line_without_a_password(tmp_path, impatient, ask):
+    with answering(500) as address:
+        uri = address.replace("http://", "http://ann:secret@")
+        with pytest.raises(RegistryError) as error:
+            ask(SmallShop(tmp_path).settings(mlflow={"tracking_uri": uri}))
+    message = str(error.value)
+    assert message == (
+        f"MLflow at {address}: too many 500 error responses: check that a server answers at mlflow.tracking_uri, then "
+        "run the command again"
+    )
+
+
+def test_registry_that_is_down_is_one_line(tmp_path, impatient):
+    with pytest.raises(RegistryError) as error:
+        tracking.versions(SmallShop(tmp_path).settings(mlflow={"tracking_uri": "http://127.0.0.1:9"}))
+    assert str(error.value).startswith("MLflow at http://127.0.0.1:9: [Errno 111] Connection refused: check that")
+
+
+def test_database_that_another_process_holds_is_one_line(settings, registry):
+    tracking.versions(settings)
+    database = registry.folder / "var/mlflow.db"
+    impatient = settings.model_copy(
+        update={"mlflow": MlflowSettings(tracking_uri=f"sqlite:///{database}?timeout=0.01")}
+    )
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(RegistryError) as error:
+            tracking.versions(impatient)
+    assert str(error.value).startswith(f"MLflow at {impatient.mlflow.tracking_uri}: database is locked: ")
+
+
+def test_version_without_a_configuration_is_known_from_one_that_cannot_be_read(settings):
+    version = tracking.register(settings, MODEL, {}, 1, "unreadable")
+    uri = tracking._client(settings).get_model_version_download_uri(settings.mlflow.model_name, version)
+    configuration = Path(urlsplit(uri).path) / "configuration.json"
+    configuration.unlink()
+    assert tracking.read_configuration(settings, version) == {}
+    configuration.symlink_to(configuration)  # cannot be read, also by root
+    with pytest.raises(RegistryError):
+        tracking.read_configuration(settings, version)
 
 
 def test_model_of_other_features_is_refused_with_both_lists():

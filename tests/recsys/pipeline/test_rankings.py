@@ -12,6 +12,7 @@ from recsys.pipeline.histories import user_histories
 from recsys.pipeline.rankings import history_lists, ranked_lists, rankings
 from recsys.ranking.covers import CHOICES
 from recsys.ranking.ranker import Ranker
+from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Histories
 from recsys.tables.night import FITTED_RECOMMENDERS
@@ -70,23 +71,25 @@ def test_sales_are_those_of_each_user_ranked_in_plain_python_ties_by_sale(fitted
     assert ties > 10
 
 
-def test_reason_is_the_feature_that_adds_most_to_the_log_odds(fitted, meta_model, found):
+def test_reason_is_the_evidence_that_adds_most_to_the_log_odds(fitted, meta_model, found):
+    reasons = [*meta_model.features, "open"]
     for user, row in found.items():
-        features = list(fitted.features(user, AS_OF).values())
+        features = fitted.features(user, AS_OF)
         columns = bought_before(fitted.known(user, AS_OF), fitted.scorer(AS_OF).horizon)[1]
         for sale_number, reason in zip(row["meta_sales"], row["meta_reasons"], strict=True):
             repeat = sale_number in columns
             coefficients = meta_model.repeat.coefficients if repeat else meta_model.coefficients
-            added = [
-                coefficient * (feature[sale_number] - mean) / scale
-                for feature, coefficient, mean, scale in zip(
-                    features, coefficients, meta_model.means, meta_model.scales, strict=True
+            added = {
+                name: coefficient * (feature[sale_number] - mean) / scale
+                for (name, feature), coefficient, mean, scale in zip(
+                    features.items(), coefficients, meta_model.means, meta_model.scales, strict=True
                 )
-            ]
-            assert added[reason] == pytest.approx(max(added), rel=1e-4)
-        names = meta_model.features
-        assert set(row["own_visits_reasons"]) == {names.index("own_visits")}
-        assert set(row["collaborative_reasons"]) == {names.index("collaborative")}
+                if is_evidence(name, feature, sale_number)
+            }
+            assert added.get(reasons[reason], 0.0) == pytest.approx(max([0.0, *added.values()]), rel=1e-4)
+        for policy in ("own_visits", "collaborative"):
+            for score, reason in zip(row[f"{policy}_scores"], row[f"{policy}_reasons"], strict=True):
+                assert reasons[reason] == (policy if score > 0 else "open")
 
 
 def test_users_without_a_known_event_in_the_history_window_are_absent(fitted, found):
@@ -222,11 +225,12 @@ def test_reason_by_photos_names_the_theme_with_the_largest_contribution(
         features = list(illustrated.features(user, AS_OF).values())
         for sale_number, reason in zip(row["meta_sales"], row["meta_reasons"], strict=True):
             added = [
-                weight * feature[sale_number]
-                for weight, feature in zip(model_with_images.coefficients, features, strict=True)
+                weight * feature[sale_number] if is_evidence(name, feature, sale_number) else 0.0
+                for name, weight, feature in zip(scorer.names, model_with_images.coefficients, features, strict=True)
             ]
             name, _, theme = scorer.reasons[reason].partition("/")
-            assert added[scorer.names.index(name)] == pytest.approx(max(added), rel=1e-4, abs=1e-6)
+            reached = 0.0 if name == "open" else added[scorer.names.index(name)]
+            assert reached == pytest.approx(max([0.0, *added]), rel=1e-4, abs=1e-6)
             if name == "content_images":
                 shared = taste * profiles[sale_number]
                 assert bool(theme) == shared.any()
@@ -238,6 +242,12 @@ def test_reason_by_photos_names_the_theme_with_the_largest_contribution(
     assert max(themes) > 127
 
 
+def is_evidence(name: str, feature: np.ndarray, sale_number: int) -> bool:
+    """Whether a feature speaks for a sale: a high value among those of all sales, or a low one where that is better."""
+    value = -feature[sale_number] if name in LOW_IS_EVIDENCE else feature[sale_number]
+    return value > 1e-4 and np.ptp(feature) > 1e-4
+
+
 def scorer_theme(name: str) -> int:
     return int(name.removeprefix("theme "))
 
@@ -247,7 +257,7 @@ def test_reasons_of_a_policy_by_photos_alone_are_themes(illustrated, found_with_
     for row in found_with_images.values():
         for score, reason in zip(row["content_images_scores"], row["content_images_reasons"], strict=True):
             name, _, theme = scorer.reasons[reason].partition("/")
-            assert (name, bool(theme)) == ("content_images", score > 0)
+            assert (name, bool(theme)) == (("content_images", True) if score > 0 else ("open", False))
 
 
 def test_shown_photo_is_the_most_similar_to_the_users_taste(illustrated, found_with_images):
@@ -285,7 +295,7 @@ def test_user_without_visits_of_photos_is_shown_the_covers(illustrated, found_wi
     ranker = illustrated.shop.ranker(AS_OF, LogisticModel([], [], [], [], 0.0))
     _, _, why, chosen = ranked_lists(ranker, nobody, settings)
     assert not any(chosen.to_pylist()[0])
-    assert set(why.to_pylist()[0]) == {scorer.names.index("content_images")}
+    assert {scorer.reasons[reason] for reason in why.to_pylist()[0]} == {"open"}
 
 
 def test_partitions_change_nothing_of_reasons_and_photos(illustrated, model_with_images, found_with_images):

@@ -12,6 +12,7 @@ from recsys.instants import DAY
 from recsys.meta_model import Calibration, LogisticModel, MetaModel
 from recsys.ranking.ranker import Ranker, gathered, top
 from recsys.ranking.scorer import Scorer
+from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.histories import Histories
 from tests.helpers.closeness import assert_close
 from tests.helpers.shops import (
@@ -115,6 +116,7 @@ class Fixed:
     scores: NDArray[np.float32]
     scale: float = 0.0
     is_personal: bool = True
+    is_relative: bool = True
 
     def score(self, _: Histories) -> NDArray[np.float32]:
         return self.scores
@@ -140,25 +142,51 @@ def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calib
     assert scores.tolist() == [[8, 2, -10]]  # those of a recommender are not calibrated
 
 
-def test_reason_counts_from_the_mean_of_the_feature_and_the_first_wins_a_tie():
-    model = LogisticModel(["a", "b", "c"], [-1.0, 0.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, -1.0], 0.0)
+def test_reason_is_what_adds_most_among_the_evidence_for_a_sale_and_the_first_wins_a_tie():
+    features = ["a", "activity", "b", "hours_left", "same"]
+    model = LogisticModel(features, [-1.0, 0.0, 0.0, 0.0, -9.0], [1.0] * 5, [1.0, 2.0, -1.0, -0.5, 1.0], 0.0)
     ranker = ranker_of(
         model,
         [[2, 3, 1]],  # 0, 1, -1 from its mean over the horizon: adds 1, 2, 0
-        [[1]],  # adds 1 to each sale
-        [[5, 5, -10]],  # adds -5, -5, 10
+        [[7]],  # adds 14 to each sale, of which it says nothing
+        [[5, 5, -10]],  # adds -5, -5, 10: but the last has less of it than the others
+        [[8, 4, 0]],  # adds -2, 0, 2: the last closes soon
+        [[0.1, 0.1, 0.1]],  # adds 9 to each sale, and is rounded
     )
     scored = ranker.scored(SHOP.histories())
-    assert scored.reasons("meta", np.array([[2, 0, 1]])).tolist() == [[2, 0, 0]]
+    reasons = scored.reasons("meta", np.array([[2, 1, 0]]))[0]
+    assert [ranker.scorer.reasons[reason] for reason in reasons] == ["hours_left", "a", "open"]
 
 
-def test_reason_of_a_recommenders_policy_is_the_recommender():
+@given(seed=st.sampled_from(sorted(SHOPS)), session=SESSIONS, row=st.none() | st.integers(0, 8))
+def test_no_reason_is_the_same_for_all_sales_or_untrue_of_its_sale(seed, session, row):
+    shop, ranker = SHOPS[seed], RANKERS[seed]
+    known = Histories.of_unknown_user(AS_OF, len(shop.catalogue)) if row is None else history_of(shop, row)
+    if session:
+        sales, purchases = zip(*session, strict=True)
+        known = known.with_session(np.array(sales, np.int32), np.array(purchases))
+    scored, scorer = ranker.scored(known), ranker.scorer
+    best = np.arange(len(scorer.horizon))[None, :]
+    reasons = [scorer.reasons[reason].partition("/")[0] for reason in scored.reasons("meta", best)[0]]
+    assert "activity" not in reasons
+    seen = set(known.sales[known.before_session()].tolist())
+    for sale, reason in zip(scorer.horizon.sales.tolist(), reasons, strict=True):
+        if reason != "open":
+            values = scorer.score(reason, known)[0]
+            value = values[scorer.horizon.columns(np.array([sale]))[0]]
+            assert value < values.max() if reason in LOW_IS_EVIDENCE else value > values.min()
+        if reason.startswith("own_"):
+            assert sale in seen
+
+
+def test_reason_of_a_recommenders_policy_is_the_recommender_where_it_gives_a_score():
     ranker = ranker_of(LogisticModel(["a", "b"], [0.0] * 2, [1.0] * 2, [1.0] * 2, 0.0), [[2, 3, 1]], [[0, 0, 9]])
     scored = ranker.scored(SHOP.histories())
     assert ranker.scorer.names == ["a", "b"]
     assert scored.scores("a").tolist() == [[2, 3, 1]]
     for number, policy in enumerate(ranker.scorer.names):
-        assert scored.reasons(policy, np.array([[2, 0]])).tolist() == [[number, number]]
+        assert scored.reasons(policy, np.array([[2, 0]])).tolist() == [[number, number if policy == "a" else 2]]
+    assert ranker.scorer.reasons[2] == "open"
 
 
 def test_features_are_computed_once_for_scores_reasons_and_contributions():

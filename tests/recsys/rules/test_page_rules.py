@@ -14,7 +14,7 @@ SPAIN = {"country": "Spain"}
 
 def test_without_rules_a_page_is_the_start_of_the_ranking():
     page = arranged("i1 s2 f3", n=2)
-    assert page == ([0, 1], [None, None], [], [])
+    assert (page.sales, page.rules, page.applied, page.notes) == ([0, 1], [None, None], [], [])
 
 
 def test_filter_hides_what_matches():

@@ -1,20 +1,11 @@
 """The shop's rules on pages of the service; the rules themselves are tested in tests/recsys/rules."""
 
-from dataclasses import replace
-
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.rules import PageRules, RuleSet
-from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
+from tests.helpers.ruled_pages import ruled
 
 NONE = pb.FALLBACK_LEVEL_NONE
-
-
-def ruled(top_sales: TopSales, *rules: dict) -> TopSales:
-    named = [{"name": rule["kind"], **rule} for rule in rules]
-    rule_set = RuleSet.model_validate({"schema_version": 1, "rules": named})
-    return replace(top_sales, rules=PageRules(rule_set, top_sales.snapshot.sales))
 
 
 def test_rules_change_the_page_and_are_named(shop, six):

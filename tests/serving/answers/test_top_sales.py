@@ -245,7 +245,7 @@ def test_snapshot_without_ranker_leaves_the_session_out_and_says_so(shop, six):
 def test_urgent_request_leaves_the_session_out_and_says_so(shop, night):
     top_sales = TopSales.of(Snapshot.open(shop.root / night.write(shop.root)))
     user_id, session = night.users[0], [Visit(night.sales[0].sale_id)]
-    plain = answered(top_sales, shop.clock(), user_id)
+    plain = answered(top_sales, shop.clock(), user_id, is_urgent=True)
     response = answered(top_sales, shop.clock(), user_id, session=session, is_urgent=True)
     assert shown(response) == shown(plain)
     assert list(response.notes) == ["The deadline was near: the session was left out."]

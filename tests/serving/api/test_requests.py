@@ -10,7 +10,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent, encode_event
 from serving.answers.pages import PageRequest, Visit
-from serving.api.requests import check_sale_id, page_request, recorded_events
+from serving.api.requests import CheckedEvents, check_sale_id, checked_events, page_request
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of
 
@@ -33,14 +33,19 @@ def event(**fields: object) -> pb.Event:
     return pb.Event(**{"user_id": "ann", "sale_id": "s1", "kind": pb.EVENT_KIND_VISIT, **fields})
 
 
-def recorded(*events: pb.Event) -> list[RecordedEvent]:
-    return recorded_events(pb.RecordEventsRequest(events=events), NOW, LIMITS)
+def checked_all(*events: pb.Event, **others: object) -> CheckedEvents:
+    return checked_events(pb.RecordEventsRequest(events=events), NOW, LIMITS, **others)
+
+
+def recorded(*events: pb.Event, **others: object) -> list[RecordedEvent]:
+    return checked_all(*events, **others).accepted
 
 
 def event_refusal(**fields: object) -> str:
-    with pytest.raises(ConfigurationError) as error:
-        recorded(event(), event(**fields))
-    return str(error.value)
+    """The reason why an event is refused, between two others that are not."""
+    accepted, refused, of_unknown_sales = checked_all(event(), event(**fields), event())
+    assert (len(accepted), [each.index for each in refused], of_unknown_sales) == (2, [1], 0)
+    return refused[0].reason
 
 
 # Pages.
@@ -177,12 +182,47 @@ def test_event_of_the_future_or_before_1970_is_refused(time):
     assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until one minute after the present")
 
 
+def test_ids_are_trimmed_as_the_night_trims_them():
+    ids = [" s1", "s1\u00a0", "\ufeffs1\r\n", "s 1"]
+    page = checked(user_id="ann\u200b ", session_sale_ids=ids, allowed_sale_ids=ids, denied_sale_ids=ids)
+    assert page.user_id == "ann"
+    assert page.session == [*[Visit("s1")] * 3, Visit("s 1")]
+    assert page.allowed == page.denied == ["s1", "s1", "s1", "s 1"]
+    assert check_sale_id("s1 ", LIMITS) == "s1"
+    (found,) = recorded(event(user_id="\tann", sale_id="s1 "))
+    assert (found.user_id, found.sale_id) == ("ann", "s1")
+    assert event_refusal(user_id="\u200b ") == "events[1].user_id == '', must not be empty"
+
+
 @pytest.mark.parametrize("name", ["user_id", "sale_id"])
 def test_event_without_user_or_sale_is_refused(name):
     assert event_refusal(**{name: ""}) == f"events[1].{name} == '', must not be empty"
 
 
-@pytest.mark.parametrize("name", ["user_id", "sale_id", "attribution_token"])
+def test_event_of_a_sale_that_the_snapshot_does_not_know_is_refused_by_itself():
+    events = [event(), event(sale_id="s" * 30), event(kind=0, sale_id="s3"), event(sale_id="s2")]
+    accepted, refused, of_unknown_sales = checked_all(*events, known_sales={"s1", "s2"})
+    assert ([each.sale_id for each in accepted], of_unknown_sales) == (["s1", "s2"], 1)
+    assert [each.index for each in refused] == [1, 2]
+    assert refused[0].reason == ("events[1].sale_id == 'ssssssssssssssssssss…', must be a sale that the snapshot knows")
+
+
+def test_id_of_an_event_is_the_callers_if_there_is_one():
+    (found,) = recorded(event(event_id="click-7"))
+    assert b'"event_id":"click-7"' in encode_event(found)
+
+
+def test_replay_of_the_past_takes_the_clocks_of_callers_for_its_own():
+    behind = 5_000 * 3600 * SECOND
+    present, of_replay = NOW + behind - SECOND, NOW - 7 * SECOND
+    instants = [{"seconds": at // SECOND} for at in (present, of_replay)]
+    found = recorded(*(event(occur_time=at) for at in instants), behind=behind)
+    assert [each.occurred_at for each in found] == [NOW - SECOND, of_replay]
+    too_late = event(occur_time={"seconds": (NOW + behind) // SECOND + 61})
+    assert len(checked_all(event(), too_late, behind=behind).refused) == 1
+
+
+@pytest.mark.parametrize("name", ["user_id", "sale_id", "attribution_token", "event_id"])
 def test_event_with_a_long_text_is_refused(name):
     assert event_refusal(**{name: LONG}).startswith(f"events[1].{name} == 'ééé")
 
@@ -211,12 +251,13 @@ def test_number_of_events_has_a_range(count):
 
 @given(st.lists(EVENTS, max_size=3))
 def test_any_event_can_be_logged_or_is_refused_with_a_rule(events):
-    if (error := refusal_of(lambda: recorded(*events))) is not None:
-        assert_is_short_rule(error)
+    if not events:
         return
-    found = recorded(*events)
-    assert len(found) == len(events)
-    assert all(encode_event(each).endswith(b"\n") for each in found)
+    accepted, refused, _ = checked_all(*events)
+    assert len(accepted) + len(refused) == len(events)
+    assert all(encode_event(each).endswith(b"\n") for each in accepted)
+    for each in refused:
+        assert_is_short_rule(ConfigurationError(each.reason))
 
 
 # Sales.
@@ -228,3 +269,11 @@ def test_id_of_a_sale_is_checked():
         check_sale_id("", LIMITS)
     with pytest.raises(ConfigurationError, match="has 257 bytes, must have at most 256"):
         check_sale_id(LONG, LIMITS)
+
+
+def test_cost_of_a_request_counts_its_pages_and_their_reasons():
+    page, explained = pb.GetTopSalesRequest(n=100), pb.GetTopSalesRequest(explain=True)
+    assert cost_of(page) == 1
+    assert cost_of(explained) == 10
+    assert cost_of(pb.BatchGetTopSalesRequest(requests=[page, explained, page])) == 12
+    assert cost_of(pb.RecordEventsRequest()) == 1

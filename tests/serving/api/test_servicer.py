@@ -111,12 +111,12 @@ def many_calls(new_shop, ranked_shop, tmp_path_factory):
 def test_events_are_on_disk_when_the_call_returns(service, shop):
     shop.clock.set(3)
     at = shop.clock.micros - HOUR
-    event = pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_PURCHASE, occur_time=timestamp(at), revenue=9.5)
+    event = pb.Event(user_id="ann", sale_id="s01", kind=pb.EVENT_KIND_PURCHASE, occur_time=timestamp(at), revenue=9.5)
     event.attribution_token = "r-1"
     answer = service.servicer.RecordEvents(pb.RecordEventsRequest(events=[event]), Call())
     assert answer.recorded == 1
     (line,) = lines(shop.root.parent)
-    assert (line["user_id"], line["sale_id"], line["kind"], line["revenue"]) == ("ann", "s1", "purchase", 9.5)
+    assert (line["user_id"], line["sale_id"], line["kind"], line["revenue"]) == ("ann", "s01", "purchase", 9.5)
     assert (line["occurred_at"], line["recorded_at"]) == (at, shop.clock.micros)
     assert line["attribution_token"] == "r-1"
 
@@ -124,19 +124,54 @@ def test_events_are_on_disk_when_the_call_returns(service, shop):
 def test_event_has_the_same_id_however_often_it_is_sent(service, shop):
     at = shop.clock.micros - MINUTE
     for _ in range(2):
-        service.record("ann", "s1", "s2", at=at)
+        service.record("ann", "s01", "s02", at=at)
         shop.clock.micros += SECOND
     first, second, *again = [line["event_id"] for line in lines(shop.root.parent)]
     assert first != second
     assert again == [first, second]
 
 
-def test_invalid_event_is_named_and_no_event_of_its_request_is_recorded(service, shop):
-    good = pb.Event(user_id="ann", sale_id="s1", kind=pb.EVENT_KIND_VISIT)
-    with pytest.raises(ConfigurationError, match=r"^events\[1\]\.kind == 0"):
-        service.servicer.RecordEvents(pb.RecordEventsRequest(events=[good, pb.Event(user_id="a", sale_id="b")]), Call())
+def test_invalid_event_is_named_and_the_others_of_its_request_are_recorded(service, shop, night):
+    known = night.sales[1].sale_id
+    events = [pb.Event(user_id="ann", sale_id=known, kind=pb.EVENT_KIND_VISIT) for _ in range(500)]
+    events[7].kind = 0
+    events[11].sale_id = "nowhere"
+    for number, event in enumerate(events):
+        event.event_id = f"event-{number}"
+    response = service.servicer.RecordEvents(pb.RecordEventsRequest(events=events), Call())
+    assert response.recorded == 498
+    assert [(event.index, event.reason) for event in response.refused] == [
+        (7, "events[7].kind == 0, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE"),
+        (11, "events[11].sale_id == 'nowhere', must be a sale that the snapshot knows"),
+    ]
+    written = [line["event_id"] for line in lines(shop.root.parent)]
+    assert written == [event.event_id for number, event in enumerate(events) if number not in (7, 11)]
+    assert service.ask("ann").uses_session
+    for cause in ("invalid", "unknown_sale"):
+        value = service.metrics.registry.get_sample_value("recsys_refused_events_total", {"cause": cause})
+        assert value == 1
+
+
+def test_request_whose_events_are_all_refused_is_refused(service, shop):
+    bad = [pb.Event(user_id="ann", sale_id="nowhere", kind=pb.EVENT_KIND_VISIT)] * 2
+    rule = r"^events\[0\]\.sale_id == 'nowhere', must be a sale that the snapshot knows; all 2 events are refused$"
+    with pytest.raises(ConfigurationError, match=rule):
+        service.servicer.RecordEvents(pb.RecordEventsRequest(events=bad), Call())
     assert lines(shop.root.parent) == []
     assert not service.ask("ann").uses_session
+
+
+def test_events_of_any_sale_are_recorded_where_the_configuration_says_so(shop, night):
+    with InProcess(shop.root.parent, shop.clock, unknown_sales="record") as service:
+        service.record("ann", "opened this morning")
+    assert [line["sale_id"] for line in lines(shop.root.parent)] == ["opened this morning"]
+
+
+def test_sale_that_closed_before_the_snapshot_is_known(service, shop, night):
+    served = {sale.sale_id for sale in night.sales}
+    closed = next(sale_id for sale_id in night.data.catalogue.sale_ids if sale_id not in served)
+    service.record("ann", closed)
+    assert [line["sale_id"] for line in lines(shop.root.parent)] == [closed]
 
 
 def test_events_that_cannot_be_written_are_refused_and_change_no_session(shop, night, caplog):

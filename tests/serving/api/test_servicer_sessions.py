@@ -114,8 +114,7 @@ def test_latest_sales_of_a_long_session_count(shop, night):
 
 
 def test_session_of_sales_that_the_snapshot_does_not_know_says_so(service):
-    service.record("visitor", "nowhere")
-    response = service.ask("visitor")
+    response = service.ask("visitor", session_sale_ids=["nowhere"])
     assert (response.fallback_level, response.uses_session) == (pb.FALLBACK_LEVEL_POPULAR, False)
     assert response.fallback_reason.startswith("The snapshot knows neither this user nor a sale of the session.")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -18,10 +19,10 @@ import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
-from rich.console import Console
 
 from recsys.config.serving import AccessSettings, Caller, ServingSettings, StoreSettings, TlsSettings
 from recsys.config.settings import MlflowSettings, Settings
+from recsys.console import TextConsole
 from recsys.instants import SECOND
 from serving.diagnosis import installation_checks, service_checks
 from serving.diagnosis.doctor import Finding, diagnose, print_findings
@@ -289,6 +290,29 @@ def test_snapshot_must_cover_the_present(shop, make_sale, hours, expected):
     assert installation_checks.snapshot(settings_of(shop, clock="replay"), shop.clock()).status == "OK"
 
 
+def test_snapshot_of_the_past_fails_with_the_keys_that_replay_it(shop, make_sale):
+    shop.publish([make_sale("a")], {})
+    shop.clock.set(36 + 100_563)
+    found = installation_checks.snapshot(settings_of(shop), shop.clock())
+    assert found.found.endswith("intact; 100,599 h old, its horizon ended 100,563 h ago")
+    assert "'as_of: 2026-03-01T00:00:00Z' and 'serving.clock: replay' for data of the past" in found.advice
+
+
+@pytest.mark.parametrize("rule", ["sale_open", "events_recent"])
+def test_night_that_found_data_of_the_past_is_what_doctor_tells(shop, rule):
+    folder = Path(settings_of(shop).folder) / "nights/20261129T000000Z"
+    folder.mkdir(parents=True)
+    counts = [
+        {"rule": {"name": "price_valid"}, "broken": 3, "examples": ["{}"]},
+        {"rule": {"name": rule}, "broken": 9, "examples": ["the last event is of 2011-12-09: set 'as_of: …'"]},
+    ]
+    (folder / "refused_rule_counts.json").write_text(json.dumps(counts))
+    assert installation_checks.snapshot(settings_of(shop), 0).advice == counts[1]["examples"][0]
+    counts[1]["broken"] = 0
+    (folder / "refused_rule_counts.json").write_text(json.dumps(counts))
+    assert installation_checks.snapshot(settings_of(shop), 0).advice == "publish one with 'recsys nightly'"
+
+
 def test_snapshot_with_a_flipped_bit_fails(shop, make_sale):
     file = shop.root / shop.publish([make_sale("a")], {}) / "sales.json"
     file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
@@ -437,7 +461,7 @@ def test_check_that_fails_itself_does_not_prevent_the_others(shop, monkeypatch):
 
 
 def test_findings_are_printed_with_their_next_steps():
-    console = Console(file=io.StringIO(), width=80)
+    console = TextConsole(file=io.StringIO(), width=80)
     findings = [Finding("disk", "OK", "79.8 GB free [bold]"), Finding("rules", "FAIL", "broken", "correct them")]
     print_findings(findings, console)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]

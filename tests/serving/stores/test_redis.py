@@ -16,12 +16,14 @@ from recsys.snapshot.format import Snapshot
 from serving.answers import sentences
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
+from serving.process.background import Background
 from serving.process.watcher import SnapshotWatcher
 from serving.stores.base import SessionEvent, Store
 from serving.stores.redis import RedisStore, push
 from serving.telemetry.troubles import Troubles
+from tests.helpers.asking import refusal_of
 from tests.helpers.real_service import PATIENCE
-from tests.helpers.store_contract import NOON, StoreContract, withdrawn
+from tests.helpers.store_contract import NOON, StoreContract, in_force, withdrawn
 
 NAME = "20260301T000000Z-00000000"
 
@@ -33,8 +35,12 @@ def reopened(settings, tmp_path) -> Iterator[Callable[[], RedisStore]]:
 
         def opened() -> RedisStore:
             machine = tmp_path / f"machine-{time.monotonic_ns()}"
-            store = RedisStore(settings, machine, lambda: NOON, poll_seconds=0.01)
+            store = RedisStore(settings, machine, lambda: NOON)
             stack.callback(store.close)
+            polling = Background([lambda: refusal_of(store.poll)], 0.01)
+            polling.once()
+            polling.start()
+            stack.callback(polling.stop)
             return store
 
         yield opened
@@ -98,7 +104,7 @@ def test_interrupted_push_is_never_served_and_can_be_repeated(
 ):
     command = [sys.executable, "-c", KILLED_PUSH, settings.model_dump_json(), str(shop.root)]
     assert subprocess.run(command, env=own_environment, timeout=PATIENCE, check=False).returncode == -9
-    assert len(list(server.scan_iter("*"))) == 10
+    assert len(list(server.scan_iter("*:user:*"))) == 10
     assert store.current() is None
     with pytest.raises(SnapshotError, match="is not in Redis: push it with 'recsys snapshots push'"):
         store.open(NAME)
@@ -116,15 +122,16 @@ def test_push_names_what_is_missing(settings, shop, make_sale):
 
 
 def test_closed_sales_are_written_back_to_a_redis_that_lost_its_data(server, store, other):
-    for sale_id in ("a", "b"):
-        store.withdraw(withdrawn(sale_id))
+    store.withdraw(withdrawn("a"))
+    store.withdraw(withdrawn("b", closed=False))
     store.restore("b")
-    other.poll()
     server.flushall()
     other.withdraw(withdrawn("c"))
-    store.poll()
-    assert store.withdrawn() == other.withdrawn() == {"a": withdrawn("a"), "c": withdrawn("c")}
-    assert set(server.hkeys("shop:withdrawn")) == {b"a", b"c"}
+    assert in_force(store) == in_force(other) == {"a": (True, ""), "c": (True, "")}
+    assert {key for key, record in server.hgetall("shop:withdrawn").items() if b'"closed":true' in record} == {
+        b"a",
+        b"c",
+    }
 
 
 @pytest.mark.usefixtures("night")

@@ -1,16 +1,21 @@
 """Services of several machines with one Redis, which is frozen, killed and restarted under load."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
 from serving.answers import sentences
 from serving.client import Client, visit
 from serving.process.server import Server
+from tests.helpers.fleet import Fleet
+from tests.helpers.fleet_process import SALES
 from tests.helpers.real_service import PATIENCE, Load, shown, wait_until
 
 
@@ -85,6 +90,71 @@ class TestFleet:
         assert len([record for record in said if record.getMessage().startswith("store: ")]) <= 2
         slow = [answer for answer in during if answer.ended - answer.began > 0.19]
         assert len(slow) <= back - gone + 2
+
+
+PROCESS = st.integers(0, 2)
+SALE = st.sampled_from(SALES)
+STEPS = st.one_of(
+    st.tuples(st.just("close"), PROCESS, SALE),
+    st.tuples(st.just("close"), PROCESS, SALE),
+    st.tuples(st.sampled_from(["hide", "show"]), PROCESS, SALE),
+    st.tuples(st.sampled_from(["stall", "cut"]), PROCESS),
+    st.tuples(st.just("heal"), PROCESS),
+    st.sampled_from([("lose",), ("copy",), ("fail over",), ("pause",)]),
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    yield fleet
+    fleet.end()
+
+
+class TestProcesses:
+    """Three processes of their own, whose store stalls, is cut off, loses data, and fails over to an older copy."""
+
+    @settings(max_examples=8, derandomize=True, phases=[Phase.explicit, Phase.generate])
+    @given(steps=st.lists(STEPS, min_size=8, max_size=12), number=st.integers(0, 1 << 60))
+    # Redis fails over to a copy from before a closing, and another one makes up for the number of changes.
+    @example([("hide", 0, "s0"), ("copy",), ("close", 1, "s1"), ("cut", 2), ("fail over",), ("close", 0, "s2")], 1)
+    # Redis has lost the leases when a sale is closed.
+    @example([("close", 0, "s0"), ("stall", 1), ("lose",), ("close", 0, "s1"), ("close", 2, "s2")], 2)
+    def test_sale_is_shown_by_no_process_that_its_closing_did_not_name(self, fleet, steps, number):
+        fleet.begin(number)
+        for step in steps:
+            fleet.do(*step)
+            fleet.check()
+        fleet.check_end()
+
+    def test_closing_names_who_has_not_acknowledged_and_later_who_stopped_vouching(self, fleet):
+        fleet.begin(-1)
+        one, other, third = fleet.processes
+        fleet.proxies[1].stall()
+        stalled_at = time.monotonic()
+        answer = one.tell("close", "s1")
+        assert (answer["unacknowledged"], answer["stopped"]) == ([other.name], [])
+        assert "s1" in other.shown()
+        assert "s1" not in third.shown()
+        wait_until(lambda: not other.tell("vouches"), 10)
+        assert time.monotonic() - stalled_at < 0.5 + 1
+        wait_until(lambda: one.tell("close", "s1")["unacknowledged"] == [], 10)
+        assert not other.tell("vouches")
+        assert one.tell("close", "s1")["stopped"] == [other.name]
+        fleet.proxies[1].heal()
+        wait_until(lambda: "s1" not in other.shown(), 10)
+        assert one.tell("close", "s1") == {"closed": True, "unacknowledged": [], "stopped": []}
+        assert other.tell("vouches")
+
+    def test_stall_of_a_quarter_of_a_second_delays_a_closing_and_nothing_else(self, fleet):
+        fleet.begin(-2)
+        one, other, _ = fleet.processes
+        for sale_id in SALES[:3]:
+            fleet.proxies[1].stall()
+            threading.Timer(0.25, fleet.proxies[1].heal).start()
+            while (answer := one.tell("close", sale_id))["unacknowledged"]:
+                assert answer["unacknowledged"] == [other.name]
+            assert sale_id not in other.shown()
 
 
 def levels(load: Load, count: int) -> set[int]:

@@ -89,7 +89,7 @@ def test_scraped_counts_are_the_requests_made(published, server):
     assert samples["recsys_recorded_events_total", "purchase"] == 1
     assert samples["recsys_answer_seconds_count", "rank"] == samples["recsys_answer_seconds_count", "log"] == 17
     assert 0 < samples["recsys_answer_seconds_sum", "log"] < samples["recsys_answer_seconds_sum", "rank"]
-    wait_until(lambda: scraped(server.metrics_port)["recsys_exposures_written",] == 17)
+    wait_until(lambda: scraped(server.metrics_port)["recsys_exposures_written_total",] == 17)
 
 
 def test_gauges_follow_the_clock_and_the_withdrawn_sales(published, server):

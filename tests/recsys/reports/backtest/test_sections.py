@@ -204,6 +204,38 @@ def test_coefficients_without_those_of_repeat_purchases_have_one_column(tmp_path
     assert table[0][2:] == ["+0.41", "1.51"]
 
 
+def test_boosted_trees_have_importances_and_no_odds(tmp_path):
+    gains = [{"feature": "activity", "words": "w", "gain": 0.25}, {"feature": "popularity", "words": "v", "gain": 0.75}]
+    page = report(tmp_path, coefficients=gains)
+    assert rows(page, "Importance, share of the gain") == [["popularity", "v", "75%"], ["activity", "w", "25%"]]
+    assert not {"Coefficients of the meta-model", "Would boosted trees be better?"} & set(titles(page))
+    words = " ".join(Texts(page).texts)
+    assert "odds" not in words
+    assert "boosted trees over the same features" not in words  # the meta-model is boosted trees itself
+
+
+def test_boosted_trees_that_rank_better_come_with_the_configuration_that_chooses_them(tmp_path):
+    better = {"value": 0.065, "low": 0.029, "high": 0.105}
+    paired = result()["paired_ndcg@10"] | {"meta_boosted - meta": better}
+    page = report(tmp_path, **{"paired_ndcg@10": paired})
+    words = " ".join(Texts(page).texts)
+    assert "Better than each recommender alone, and boosted trees are better still" in words
+    advice = (
+        "Boosted trees rank better than the meta-model here, by +0.0650 [+0.0290, +0.1050] of ndcg@10. To use them, set"
+        " 'meta_model.kind: boosted' in the configuration"
+    )
+    assert words.count(advice) == 2  # at the top and in the section on boosted trees
+    assert "To use them" not in " ".join(Texts(report(tmp_path)).texts)  # no difference shown
+
+
+def test_slicing_with_a_single_slice_says_nothing_and_is_left_out(tmp_path):
+    slices = result()["slices"]
+    page = report(tmp_path, slices=slices | {"sale age": slices["sale age"][:1]})
+    assert "By sale age" not in titles(page)
+    assert "Youngest sales" not in page
+    assert "By country" in titles(page)
+
+
 def test_learning_curve_is_given_as_a_table_too(tmp_path):
     table = rows(report(tmp_path), "By training days")
     assert table[0] == ["1", "610", "0.1950 [0.1889, 0.2017]"]

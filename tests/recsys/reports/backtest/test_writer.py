@@ -96,6 +96,21 @@ def test_browser_shows_the_page_without_overflow_or_warning(browser, tmp_path, w
     assert browser.get_log("browser") == []
 
 
+def test_mark_of_a_tile_leaves_its_title_readable(browser, tmp_path):
+    report(tmp_path)  # without any photo
+    browser.get((tmp_path / "report.html").as_uri())
+    overlap = """
+        return [...document.querySelectorAll('.marked .tile')].filter(tile => {
+            const title = document.createRange();
+            title.selectNodeContents(tile);
+            const mark = tile.parentElement.querySelector('.mark').getBoundingClientRect();
+            return title.getBoundingClientRect().top < mark.bottom;
+        }).length
+    """
+    assert browser.execute_script("return document.querySelectorAll('.marked .tile').length") > 5
+    assert browser.execute_script(overlap) == 0
+
+
 def test_printed_page_fits_the_paper_and_keeps_its_colours(browser, tmp_path):
     write_covers(tmp_path)
     report(tmp_path)
