@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, pairs
-from recsys.config.settings import Settings, load_settings
+from recsys.config.settings import Settings, known_policies, load_settings
 from recsys.console import TextTable, progress_bar
 from recsys.errors import ConfigurationError
-from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
+from recsys.experiments.accepted import IN_FORCE, AcceptedFiles, written_file
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
@@ -48,14 +48,22 @@ OtherFile = Annotated[Path | None, typer.Option("--file", help="File to use inst
 
 @experiment.command()
 def validate(file: OtherFile = None, conf: Conf = DEMO, surface: SurfaceName = "home") -> None:
-    """Check a file, its changes to running experiments, and that the published snapshot has its policies."""
+    """Check a file, its changes to running experiments, and its names: policies, attributes, segments.
+
+    Names are checked for experiments of any date and status except stopped ones. A policy must be one of the shop's; an
+    attribute that no user and no logged page has yet is a warning, since the website may send it from tomorrow on.
+    """
     settings = load_settings(conf)
     path = file or _configured_path(settings, surface)
     written = load_experiments(path)
     _check_transition(settings, surface, written)
     _check_snapshot(settings, surface, written)
     _print_experiments(written)
-    console.print(f"PASS  {path}, configuration {written.fingerprint}")
+    warnings = _attribute_warnings(settings, written)
+    for each in warnings:
+        console.print(f"WARN  {each}", style="yellow")
+    passed = f"PASS, with {plural(len(warnings), 'warning')}" if warnings else "PASS"
+    console.print(f"{passed}  {path}, configuration {written.fingerprint}")
 
 
 @experiment.command()
@@ -251,7 +259,7 @@ def _configured_path(settings: Settings, surface: str) -> Path:
             "serving.experiments == None, must be the folder of the experiment files, such as conf/experiments: set "
             "it, or give --file"
         )
-    return Path(settings.serving.experiments) / f"{surface}.yaml"
+    return written_file(Path(settings.serving.experiments), surface)
 
 
 def _load_configured(settings: Settings, surface: str) -> ExperimentFile:
@@ -279,23 +287,33 @@ def _check_transition(settings: Settings, surface: str, written: ExperimentFile)
 
 
 def _check_snapshot(settings: Settings, surface: str, written: ExperimentFile) -> None:
+    from recsys.experiments.names import unknown_policies
     from recsys.snapshot import store as snapshot_store
     from recsys.snapshot.format import Snapshot
     from serving.answers.running_experiments import check_served
 
     name = snapshot_store.current(settings.snapshots_folder)
-    if name is None:
-        console.print("  No snapshot is published yet: the policies are not checked.")
+    snapshot = None if name is None else Snapshot.open(settings.snapshots_folder / name)
+    known = {*known_policies(settings), *(snapshot.all_policies if snapshot else ())}
+    if problems := list(unknown_policies(written, known)):
+        raise ConfigurationError("unknown policies:\n" + "\n".join(f"  {each}" for each in problems))
+    if snapshot is None:
+        console.print("  No snapshot is published yet: whether it has the policies is not checked.")
         return
-    snapshot = Snapshot.open(settings.snapshots_folder / name)
     check_served(surface, written, snapshot, snapshot.as_of)
 
 
-def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
-    """Sample at most `count` users of the published snapshot, with their attributes where the shop has any."""
-    import pyarrow.parquet as pq
+def _attribute_warnings(settings: Settings, written: ExperimentFile) -> list[str]:
+    from jobs.experiments.user_attributes import user_attributes
+    from recsys.experiments.names import unknown_attributes
 
-    from recsys.instants import compact
+    known = {name for attributes in user_attributes(settings).values() for name in attributes}
+    return list(unknown_attributes(written, known)) if known else []
+
+
+def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
+    """Sample at most `count` users of the published snapshot, with their attributes where any are known."""
+    from jobs.experiments.user_attributes import user_attributes
     from recsys.snapshot import store as snapshot_store
     from recsys.snapshot.format import Snapshot
 
@@ -303,13 +321,8 @@ def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
     if name is None:
         raise ConfigurationError("no snapshot is published to sample users from: run 'recsys nightly'")
     snapshot = Snapshot.open(settings.snapshots_folder / name)
-    users = snapshot.users.sample(count)
-    table = Path(settings.folder) / "nights" / compact(to_micros(snapshot.as_of)) / "users"
-    known: dict[str, dict[str, str]] = {}
-    if table.exists():
-        rows = pq.read_table(table, columns=["user_id", "attributes"]).to_pylist()
-        known = {row["user_id"]: dict(row["attributes"] or ()) for row in rows}
-    return {user: known.get(user, {}) for user in users}
+    known = user_attributes(settings)
+    return {user: known.get(user, {}) for user in snapshot.users.sample(count)}
 
 
 def _print_experiments(file: ExperimentFile) -> None:
@@ -333,8 +346,9 @@ def _print_taken_in(past: "PastUsers") -> None:
         console.print("Note: no attributes of users are known yet, so targeting is ignored.")
 
 
-def _with_progress(seeds: Sequence[str]) -> Iterable[str]:
-    return track(seeds, "Simulating A/A tests", console=console, transient=True, disable=not console.is_terminal)
+def _with_progress(seeds: Sequence[str]) -> Iterator[str]:
+    with progress_bar(console) as progress:
+        yield from progress.track(seeds, description="Simulating A/A tests")
 
 
 def _instant_or_now(as_of: str | None) -> int:

@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from jobs.engine.session import spark_session
 from jobs.experiments.analyze_experiment import read_events
+from jobs.experiments.user_attributes import user_attributes
 from recsys.config.settings import Settings
 from recsys.errors import EmptyInputError
 from recsys.experiments.analysis.outcomes import Quantities, caps, daily_sums
@@ -23,7 +21,6 @@ from recsys.experiments.phase_summary import ALL, ALL_USERS, Sums
 from recsys.experiments.settings import Experiment, ExperimentFile
 from recsys.instants import DAY, HOUR, from_micros, to_micros
 from recsys.pipeline import outcomes
-from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.wording import plural
 
 
@@ -100,28 +97,6 @@ def past_users(settings: Settings, file: ExperimentFile, key: str, days: int, as
     new_users = np.bincount(day_numbers, minlength=days).tolist()
     past = past.model_copy(update={"coverage": min(1.0, share)})
     return PastUsers(past, _sort_by_user_and_day(rows), new_users, share, len(ids), bool(known))
-
-
-def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
-    """Return the attributes of users: those of their latest logged page, else those of the last night's table `users`.
-
-    Users without attributes are left out.
-    """
-    folder = Path(settings.folder)
-    found: dict[str, dict[str, str]] = {}
-    nights = sorted((folder / "nights").glob("*/users"))
-    if nights:
-        rows = pq.read_table(nights[-1], columns=["user_id", "attributes"]).to_pylist()
-        found = {row["user_id"]: dict(row["attributes"]) for row in rows if row["attributes"]}
-    pages = folder / COMPACTED_EXPOSURES.name
-    if pages.exists():
-        logged = ds.dataset(pages, format="parquet", partitioning="hive").to_table(
-            ["user_id", "attributes", "exposed_at"]
-        )
-        for row in logged.sort_by("exposed_at").to_pylist():
-            if row["attributes"]:
-                found[row["user_id"]] = dict(row["attributes"])
-    return found
 
 
 def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:
