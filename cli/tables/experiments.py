@@ -15,7 +15,7 @@ from recsys.reports.experiment.wording import (
     stopping,
     tested,
 )
-from recsys.reports.wording import number, percent
+from recsys.reports.wording import UNKNOWN, number, percent
 from recsys.wording import plural
 
 if TYPE_CHECKING:
@@ -53,12 +53,28 @@ def print_result(result: Result, console: TextConsole) -> None:
 def print_simulation(found: "Simulation", console: TextConsole) -> None:
     """Print the false positive rate of simulated A/A tests, by way of looking at them."""
     console.print(f"{plural(found.splits, 'A/A test')} on {plural(found.users, 'user')}; false positive rates [95%]:")
-    table = TextTable("metric", "variant", "one look", "daily looks", "always valid", "p of uniformity", labels=2)
+    columns = ("metric", "variant", "one look", "daily looks", "always valid", "p of uniformity", "result")
+    table = TextTable(*columns, labels=2)
     for each in found.metrics:
-        shares = (_rate_with_interval(share) for share in (each.fixed, each.peeking, each.always_valid))
-        table.add_row(each.metric, each.variant, *shares, p_value(each.uniformity_p))
+        shares = [_rate_with_interval(share) for share in (each.fixed, each.peeking, each.always_valid)]
+        figures = [UNKNOWN] * 4 if each.untestable else [*shares, p_value(each.uniformity_p)]
+        result = {None: "cannot be tested", True: "PASS", False: "FAIL"}[each.passes(found.alpha)]
+        table.add_row(each.metric, each.variant, *figures, result)
     console.print(table)
-    console.print(f"Sample ratio test: {_rate_with_interval(found.sample_ratio)}")
+    for each in found.metrics:
+        if each.untestable:
+            console.print(f"{each.metric} of {each.variant} cannot be tested: {each.untestable}.")
+    console.print(f"Sample ratio test with daily looks: {_rate_with_interval(found.sample_ratio)}")
+    tested = sum(not each.untestable for each in found.metrics)
+    if not found.passes:
+        console.print(
+            f"FAIL  a rate is above alpha {found.alpha:g}, or p values are not uniform: the analysis of this shop's "
+            "outcomes errs more often than it says"
+        )
+    elif not tested:
+        console.print("No metric could be tested: take more days, or more frequent outcomes")
+    else:
+        console.print(f"PASS  {tested} of {plural(len(found.metrics), 'comparison')} tested, alpha {found.alpha:g}")
 
 
 def _comparisons_table(result: Result) -> TextTable:

@@ -106,6 +106,12 @@ def load_settings(path: Path) -> Settings:
     return settings
 
 
+def known_policies(settings: Settings) -> list[str]:
+    """Return the policies that a night can score: meta and the recommenders, except those switched off."""
+    names = [each.name for each in recommenders(settings.recommenders, _NO_SALES)]
+    return [META, *(name for name in names if name not in settings.recommenders.without)]
+
+
 def _name_problems(settings: Settings) -> Iterator[str]:
     """Yield a line for each name of a recommender or a policy that does not exist, or is repeated."""
     everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES)]

@@ -149,6 +149,18 @@ def user_variance(metric: Metric | Guardrail, sums: Sums, covariates: Sequence[s
     return _variance(measure, moments, _theta(measure, moments))
 
 
+def user_skewness(metric: Metric | Guardrail, sums: Sums) -> float:
+    """Return the skewness of a metric between users."""
+    measure = _ratio_of_means(columns(metric), (), alpha=0.05)
+    moments = _aggregates(sums, measure.aggr_cols.mean_cols)
+    return _third_moment(sums, _coefficients(measure, moments, 0.0)) / _variance(measure, moments, 0.0) ** 1.5
+
+
+def nonzero_users(metric: Metric | Guardrail, sums: Sums) -> int:
+    """Return the number of users with a value other than 0; of a ratio, in its numerator."""
+    return round(sums.sums.get(nonzero(columns(metric)[0]), sums.n))
+
+
 def _ratio_of_means(outcome: Sequence[str], covariates: Sequence[str], alpha: float) -> RatioOfMeans:
     (numerator, denominator), (numerator_covariate, denominator_covariate) = _pad_pair(outcome), _pad_pair(covariates)
     return RatioOfMeans(
@@ -243,9 +255,8 @@ def _central_moment(sums: Sums, means: Mapping[str, float], a: str, b: str, c: s
 
 
 def _evidence(metric: Metric | Guardrail, control: Sums, treatment: Sums, skewness: float) -> Evidence:
-    indicator = nonzero(columns(metric)[0])
-    first, second = (round(each.sums.get(indicator, each.n)) for each in (control, treatment))
-    return evidence((first, second), (control.n, treatment.n), skewness)
+    counts = (nonzero_users(metric, control), nonzero_users(metric, treatment))
+    return evidence(counts, (control.n, treatment.n), skewness)
 
 
 def _difference_without_variance(difference: float) -> Difference:

@@ -21,6 +21,7 @@ from serving.process.experiments import ExperimentsWatcher
 from serving.process.server import FRESH, Server
 from serving.telemetry.troubles import Troubles
 from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown, wait_until
+from tests.helpers.proto_promises import broken_promises
 from tests.helpers.yaml_text import yaml_text
 
 CONTROL, TREATMENT = "control", "treatment"
@@ -281,6 +282,9 @@ def test_holdout_and_kill_switch_serve_the_configured_policy(shop, surface, expe
     }
     surface.write({**experiment, "variants": both_meta}, holdouts=[everybody], kill_switch=True)
     wait_until(lambda: {ask(server, user).policy for user in USERS[:12]} == {"meta"})
+    killed = ask(server, USERS[0])
+    assert not killed.HasField("assignment")
+    assert [broken for page in (*pages, killed, ask(server, "")) for broken in broken_promises(page)] == []
 
 
 # Which files are in force.

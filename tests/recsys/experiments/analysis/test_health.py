@@ -71,14 +71,14 @@ def test_daily_looks_find_no_mismatch_in_sound_tests_more_often_than_alpha() -> 
     random = np.random.default_rng(5)
     weights = {"control": 0.9, "themes": 0.1}
     sequential, daily = 0, 0
-    for _ in range(600):
+    for _ in range(250):
         counts = random.multinomial(1_000, [0.9, 0.1], 14)
         days = [dict(zip(weights, map(int, day), strict=True)) for day in counts]
         sequential += (sequential_sample_ratio_p(days, weights) or 1.0) < 0.05
         totals = (dict(zip(weights, map(int, total), strict=True)) for total in counts.cumsum(axis=0))
         daily += any((sample_ratio_p(total, weights) or 1.0) < 0.05 for total in totals)
-    assert sequential <= 0.05 * 600
-    assert daily > 0.15 * 600
+    assert sequential <= 0.05 * 250
+    assert daily > 0.15 * 250
 
 
 def test_sound_experiment_has_no_invalidations_and_no_warnings() -> None:
