@@ -15,7 +15,6 @@ from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
 
-
 OPEN = "open"
 """The reason for a sale that no evidence speaks for: it is open."""
 

@@ -89,9 +89,7 @@ def _static_part(sale: SnapshotSale) -> bytes:
 
 
 def _head(snapshot: Snapshot, policy: str, model_version: str, currency: str) -> bytes:
-    head = pb.GetTopSalesResponse(
-        policy=policy, model_version=model_version, snapshot=snapshot.name, currency=currency
-    )
+    head = pb.GetTopSalesResponse(policy=policy, model_version=model_version, snapshot=snapshot.name, currency=currency)
     _set(head.as_of_time, to_micros(snapshot.as_of))
     return head.SerializeToString()
 

@@ -245,9 +245,7 @@ def test_refused_events_are_an_error_that_names_some_and_says_that_the_others_ar
     recorded.refused = [pb.RefusedEvent(index=index, reason=reason) for index, reason in enumerate(reasons)]
     with Client(target, deadline=10) as client, pytest.raises(RefusedEventsError) as error:
         client.record([visit("ann", "s1")] * 7)
-    assert str(error.value) == (
-        f"5 of 7 events refused, the others are recorded: {'; '.join(reasons[:3])}; and 2 more"
-    )
+    assert str(error.value) == (f"5 of 7 events refused, the others are recorded: {'; '.join(reasons[:3])}; and 2 more")
     assert [event.index for event in error.value.response.refused] == [0, 1, 2, 3, 4]
 
 

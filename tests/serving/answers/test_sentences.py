@@ -9,7 +9,10 @@ from serving.answers.sentences import DETAIL, ReasonTexts
 from tests.helpers.snapshots import SALES
 
 SLEEVES = [replace(sale, attributes={"colour": "red", "device_size": "13"}) for sale in SALES]
-LISTED = [replace(SALES[0], attributes=dict.fromkeys(["d", "c", "b", "a"], "x")), replace(SALES[1], attributes={"d": "y"})]
+LISTED = [
+    replace(SALES[0], attributes=dict.fromkeys(["d", "c", "b", "a"], "x")),
+    replace(SALES[1], attributes={"d": "y"}),
+]
 
 
 def texts(sales=SLEEVES, n_visits: int | None = 7, **own: str) -> ReasonTexts:

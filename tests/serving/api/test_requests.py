@@ -192,9 +192,7 @@ def test_event_of_a_sale_that_the_snapshot_does_not_know_is_refused_by_itself():
     accepted, refused, of_unknown_sales = checked_all(*events, known_sales={"s1", "s2"})
     assert ([each.sale_id for each in accepted], of_unknown_sales) == (["s1", "s2"], 1)
     assert [each.index for each in refused] == [1, 2]
-    assert refused[0].reason == (
-        "events[1].sale_id == 'ssssssssssssssssssss…', must be a sale that the snapshot knows"
-    )
+    assert refused[0].reason == ("events[1].sale_id == 'ssssssssssssssssssss…', must be a sale that the snapshot knows")
 
 
 def test_id_of_an_event_is_the_callers_if_there_is_one():
