@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.text import Text
 
-from cli.commands import demo, experiments, models, night, photos, service
+from cli.commands import demo, experiments, models, night, photos, service, users
 from recsys.console import show_progress, wide_console
 from recsys.errors import RecsysError
 
@@ -41,6 +41,7 @@ for command in (
 for name, group in (
     ("snapshots", service.snapshots),
     ("sales", service.sales),
+    ("users", users.users),
     ("rules", service.rules),
     ("themes", photos.themes),
     ("experiment", experiments.experiment),

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
+from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
 from recsys.pipeline import sources, validation
 from recsys.pipeline.validation import EVENT_RULES, EVENT_UNIQUE, IMAGE_RULES, SALE_RULES, USER_RULES, Rule, RuleCount
@@ -68,7 +69,9 @@ def _select_tables(run: Run) -> dict[str, DataFrame]:
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
     wanted = [SALES, EVENTS, *(table for table in (USERS, SALE_IMAGES) if sources.has_table(table, settings))]
-    return {table.name: sources.select_table(run.spark, table, settings, raw) for table in wanted}
+    erased = erased_hashes(Path(run.settings.folder))
+    selected = {table.name: sources.select_table(run.spark, table, settings, raw) for table in wanted}
+    return {name: validation.without_users(rows, erased) for name, rows in selected.items()}
 
 
 class _Cleaned(NamedTuple):
@@ -127,7 +130,11 @@ VALIDATE_TABLES = Step(
     "validate_tables",
     validate_tables,
     outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
-    depends_on=lambda run: [run.as_of, sources.fingerprint(run.settings.source, Path(run.settings.folder))],
+    depends_on=lambda run: [
+        run.as_of,
+        sources.fingerprint(run.settings.source, Path(run.settings.folder)),
+        *erased_hashes(Path(run.settings.folder)),
+    ],
 )
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Rules for rows of the source: a row that breaks one is set aside with the rule's name, or used and counted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,6 +118,13 @@ class RuleCount:
     def passed(self) -> bool:
         """Whether no row broke the rule; an event that is not known yet is not an error."""
         return self.broken == 0 or self.rule.action == "not yet"
+
+
+def without_users(rows: DataFrame, hashes: Sequence[str]) -> DataFrame:
+    """Return the rows of all users but some, whose ids have the given SHA-256; rows without a user_id stay."""
+    if not hashes or "user_id" not in rows.columns:
+        return rows
+    return rows.where(f.coalesce(~f.sha2(f.col("user_id"), 256).isin(*hashes), f.lit(True)))
 
 
 def flag_sales(sales: DataFrame) -> DataFrame:

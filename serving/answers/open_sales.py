@@ -58,7 +58,7 @@ class OpenSalesFinder:
         self._unranked = _unranked_sales(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
-        self._found = (self._open_at(int(snapshot.opens_at.min()), version()),)
+        self._found: tuple[OpenSales, ...] = (self._open_at(int(snapshot.opens_at.min()), version()),)
 
     def open_at(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""

@@ -95,7 +95,7 @@ def no_sale_has(attribute: str, values: Iterable[str], known: Iterable[str]) -> 
     """Return the sentence that says that no sale of the snapshot has one of the values of an attribute."""
     wanted = sorted(values)
     hint = did_you_mean(wanted[0], known) if len(wanted) == 1 else ""
-    return f"No sale of the snapshot has {attribute} {listed([repr(value) for value in wanted], 'or')}{hint}."
+    return f"No sale of the snapshot has {attribute} {listed([repr(value) for value in wanted], 'or')}{hint or '.'}"
 
 
 @lru_cache(maxsize=1024)

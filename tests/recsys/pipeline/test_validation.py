@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from recsys.erasure.logs_and_tables import hash_of
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.instants import to_micros
 from recsys.pipeline import validation
@@ -280,3 +281,14 @@ def test_users_may_be_empty():
 def test_columns_of_the_small_shops_are_those_of_the_tables():
     assert list(RAW_TYPES["sales"].names) == list(SALES.columns)
     assert list(RAW_TYPES["events"].names) == list(EVENTS.columns)
+
+
+# Erased users.
+
+
+def test_rows_of_erased_users_are_left_out_and_rows_without_a_user_stay(spark):
+    rows = spark.createDataFrame([("ann",), ("ü b",), (None,), ("anna",)], "user_id string")
+    left = validation.without_users(rows, [hash_of("ann"), hash_of("ü b")]).collect()
+    assert [row["user_id"] for row in left] == [None, "anna"]
+    sales = spark.createDataFrame([("ann",)], "sale_id string")
+    assert validation.without_users(sales, [hash_of("ann")]).count() == 1

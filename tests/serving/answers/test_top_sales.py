@@ -343,8 +343,10 @@ def test_unknown_attribute_and_value_of_a_condition_are_named_with_the_nearest(s
     )
     with pytest.raises(ConfigurationError, match=f"^{re.escape(rule)}$"):
         answered(travel, shop.clock(), filters=[AttributeFilter("contry", frozenset(["IT"]), True)])
-    response = answered(travel, shop.clock(), filters=[AttributeFilter("country", frozenset(["It"]), False)])
-    assert list(response.notes) == ["No sale of the snapshot has country 'It'; did you mean 'IT'?."]
+    response = answered(travel, shop.clock(), filters=[AttributeFilter("country", frozenset(["ITA"]), False)])
+    assert list(response.notes) == ["No sale of the snapshot has country 'ITA'; did you mean 'IT'?"]
+    response = answered(travel, shop.clock(), filters=[AttributeFilter("country", frozenset(["PT", "DE"]), True)])
+    assert list(response.notes) == ["No sale of the snapshot has country 'DE' or 'PT'."]
 
 
 # Surfaces, prices.
