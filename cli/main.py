@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from cli.commands import demo, experiments, models, night, photos, service
+from cli.commands import demo, experiments, models, night, photos, service, users
 from recsys.console import print_error, show_progress
 from recsys.errors import RecsysError
 
@@ -42,6 +42,7 @@ for command in (
 for name, group in (
     ("snapshots", service.snapshots),
     ("sales", service.sales),
+    ("users", users.users),
     ("rules", service.rules),
     ("themes", photos.themes),
     ("experiment", experiments.experiment),

@@ -44,11 +44,6 @@ class Condition:
     holds: Test = field(compare=False, repr=False)
     """Returns whether the condition holds for values by name."""
 
-    @property
-    def names(self) -> set[str]:
-        """The names of the values that the condition asks for."""
-        return _names_in(self.source)
-
     @classmethod
     def of(cls, source: Any) -> "Condition":
         """Compile a condition.

@@ -9,6 +9,7 @@ client.record([visit("u-01879", page.sales[0].sale_id, page.request_id)])
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.errors import ConfigurationError, RecsysError
+from recsys.instants import to_micros
 from recsys.wording import plural
 from serving.addresses import proxy_options, refuse_token_in_the_clear, unavailable
 from serving.errors import ERROR_KEY, STATUS_CODES
@@ -105,8 +107,16 @@ class Client:
         denied: Sequence[str] = (),
         explain: bool = False,
         request_id: str = "",
+        answer_time: datetime | None = None,
+        only: Mapping[str, Sequence[str]] | None = None,
+        without: Mapping[str, Sequence[str]] | None = None,
     ) -> pb.GetTopSalesResponse:
         """Request a page; the arguments are the fields of `GetTopSalesRequest`.
+
+        Args:
+            answer_time: The instant that the page is for, with its time zone; None for the present.
+            only: Values by attribute: only sales with one of the values of each attribute.
+            without: Values by attribute: no sale with one of these values.
 
         Raises:
             RecsysError: If the request fails and there is no fallback; of the same class as the service's own error.
@@ -122,7 +132,14 @@ class Client:
             denied_sale_ids=denied,
             explain=explain,
             request_id=request_id,
+            filters=[
+                pb.AttributeFilter(attribute=attribute, values=values, exclude=exclude)
+                for exclude, filters in ((False, only), (True, without))
+                for attribute, values in (filters or {}).items()
+            ],
         )
+        if answer_time is not None:
+            request.answer_time.FromMicroseconds(to_micros(answer_time))
         try:
             return self._call(self._stub.GetTopSales, request)
         except RecsysError as error:

@@ -15,7 +15,7 @@ from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
 from recsys.console import progress_bar
 from recsys.errors import ConfigurationError, RecsysError
-from recsys.instants import parse_instant
+from recsys.instants import from_micros, parse_instant
 from recsys.wording import nearest, plural
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ def top(
     session: Annotated[str, typer.Option(help="Sales visited in the running session, SALE,SALE.")] = "",
     attributes: Attributes = [],  # noqa: B006
     explain: Annotated[bool, typer.Option(help="Show what each feature adds to the score of each sale.")] = False,
+    at: Annotated[
+        str | None, typer.Option(help="Instant that the page is for, such as 2026-03-02T07:00:00Z; now if absent.")
+    ] = None,
+    only: Annotated[list[str], typer.Option(help="Only sales with ATTRIBUTE=VALUE,VALUE; repeatable.")] = [],  # noqa: B006
+    without: Annotated[list[str], typer.Option(help="No sales with ATTRIBUTE=VALUE,VALUE; repeatable.")] = [],  # noqa: B006
     target: Target = PUBLIC,
     token: Token = None,
     authority: Authority = None,
@@ -74,6 +79,9 @@ def top(
             session=[sale for sale in session.split(",") if sale],
             attributes=pairs(attributes, "--attribute"),
             explain=explain or bool(attributes),  # then the page says which attributes nothing asks for
+            answer_time=from_micros(parse_instant(at)) if at else None,
+            only={name: values.split(",") for name, values in pairs(only, "--only").items()},
+            without={name: values.split(",") for name, values in pairs(without, "--without").items()},
         )
     print_top_sales(user, page, console, explain)
 
@@ -326,6 +334,7 @@ def try_rules(
         user or snapshot.users.sample(users),
         kind,
         parse_instant(at) if at else None,
+        settings.serving.pages,
     )
     print_trial(trial, console)
     if json_file:

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
+from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import row_rules, sources, validation
@@ -102,8 +103,10 @@ def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
 
+    erased = erased_hashes(Path(run.settings.folder))
+
     def select(table: Table) -> DataFrame:
-        return sources.select_table(run.spark, table, settings, raw)
+        return validation.without_users(sources.select_table(run.spark, table, settings, raw), erased)
 
     flagged = validation.flag_sales(select(SALES), run.as_of)
     cleaned = [_write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)]
@@ -213,7 +216,11 @@ VALIDATE_TABLES = Step(
     "validate_tables",
     validate_tables,
     outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
-    depends_on=lambda run: [run.as_of, sources.fingerprint(run.settings.source, Path(run.settings.folder))],
+    depends_on=lambda run: [
+        run.as_of,
+        sources.fingerprint(run.settings.source, Path(run.settings.folder)),
+        *erased_hashes(Path(run.settings.folder)),
+    ],
 )
 
 if __name__ == "__main__":

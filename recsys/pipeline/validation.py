@@ -1,6 +1,6 @@
 """Rows of the source are flagged with the first rule that they break, and used, or set aside with the rule's name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pyspark.sql import Column, DataFrame, Observation, Window
@@ -51,6 +51,14 @@ def flag_sales(sales: DataFrame, as_of: int) -> DataFrame:
         "closes_at": f.least("closes_at", f.timestamp_micros(f.lit(LATEST))),
     }
     return flagged.withColumns({name: f.when(is_broken, f.col(name)).otherwise(cut) for name, cut in in_range.items()})
+
+
+def without_users(rows: DataFrame, hashes: Sequence[str]) -> DataFrame:
+    """Return the rows of all users but some, whose ids have the given SHA-256; rows without a user_id stay."""
+    if not hashes or "user_id" not in rows.columns:
+        return rows
+    user_id = f.btrim("user_id", f.lit(INVISIBLE))
+    return rows.where(f.coalesce(~f.sha2(user_id, 256).isin(*hashes), f.lit(True)))
 
 
 def sale_windows(flagged: DataFrame) -> DataFrame:

@@ -41,6 +41,8 @@ class PageRules:
         ordered = sorted(rules.rules, key=_order_of_kind)
         compiled = [(rule.surface, _compile(rule, compiler)) for rule in ordered]
         surfaces = {surface for surface, _ in compiled}
+        self.surfaces = surfaces - {None}
+        """The surfaces that rules name."""
         self._names = [rule.name for rule in rules.rules]
         self._of_surface = {
             surface: tuple(rule for other, rule in compiled if other in (None, surface))

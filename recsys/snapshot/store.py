@@ -123,8 +123,8 @@ def listing(root: Path) -> list[ListedSnapshot]:
     """Return the snapshots of a folder, the latest `as_of` first; a damaged one has a `problem`."""
     serving = current(root)
     published = {publication.name: publication.published_at for publication in publications(root)}
-    names = reversed(_snapshot_names(root))
-    return [_listed_snapshot(root / name, name == serving, published.get(name)) for name in names]
+    newest_first = reversed(names(root))
+    return [_listed_snapshot(root / name, name == serving, published.get(name)) for name in newest_first]
 
 
 def publications(root: Path) -> list[Publication]:
@@ -172,6 +172,25 @@ def published_before_current(root: Path) -> list[str]:
     return [name for name in dict.fromkeys(reversed(served)) if name != now and (root / name).is_dir()]
 
 
+def replace(root: Path, name: str, other: str) -> None:
+    """Let a snapshot take the place of another, in the log and as the current one, and remove the other.
+
+    Args:
+        root: The folder of snapshots.
+        name: The snapshot to remove.
+        other: The one that takes its place.
+    """
+    with held(root):
+        if (log := root / _LOG).exists():
+            lines = [
+                each.model_copy(update={"name": other} if each.name == name else {}) for each in publications(root)
+            ]
+            write_whole(log, "".join(f"{line.model_dump_json()}\n" for line in lines))
+        if current(root) == name:
+            write_whole(root / _CURRENT, f"{other}\n")
+        remove_folder(root / name)
+
+
 def prune(root: Path, keep: int) -> list[str]:
     """Remove all but the latest snapshots, and return the names of those removed.
 
@@ -185,8 +204,8 @@ def prune(root: Path, keep: int) -> list[str]:
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        needed = {*_snapshot_names(root)[-keep:], current(root), *published_before_current(root)[:1]}
-        removed = [name for name in _snapshot_names(root) if name not in needed]
+        needed = {*names(root)[-keep:], current(root), *published_before_current(root)[:1]}
+        removed = [name for name in names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)
     return removed
@@ -217,7 +236,8 @@ def _listed_snapshot(path: Path, is_current: bool, published_at: datetime | None
     )
 
 
-def _snapshot_names(root: Path) -> list[str]:
+def names(root: Path) -> list[str]:
+    """Return the names of the snapshots of a folder, in ascending order."""
     if not root.is_dir():
         return []
     return sorted(path.name for path in root.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))

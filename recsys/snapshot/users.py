@@ -25,6 +25,8 @@ EVENTS = np.dtype([("sales", "<u4"), ("ages", "<u4")])
 """An event of a history; the highest bit of its age is set for a purchase."""
 
 _PURCHASE = np.uint32(1 << 31)
+_AGE = (1 << 31) - 1
+"""The bits of an event's age."""
 _STEPS = 65_535
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _MOST_LOG_ODDS = 700.0
@@ -92,6 +94,14 @@ class User(Protocol):
 
     def history(self) -> History:
         """Return the events that the snapshot holds of the user.
+
+        Raises:
+            DamagedRecordError: If their offsets are outside the file.
+        """
+        ...
+
+    def purchases_within(self, seconds: float) -> list[int]:
+        """Return the sales, positions in the catalogue of the night, of purchases in the seconds before `as_of`.
 
         Raises:
             DamagedRecordError: If their offsets are outside the file.
@@ -282,8 +292,9 @@ class MappedUsers:
         self._codecs = {policy: RankingCodec(layout, policy) for policy in layout.policies}
         self._records = {policy: mapped(folder / f"ranking_{policy}.bin", layout.record) for policy in layout.policies}
         self._data = {policy: memoryview(records.view("u1").data) for policy, records in self._records.items()}
-        self._offsets = mapped(folder / "history_offsets.bin", OFFSETS)
+        self._offsets = _mapped_view(folder / "history_offsets.bin", OFFSETS)
         self._events = mapped(folder / "history_events.bin", EVENTS)
+        self._words = memoryview(self._events.view("<u4").data)
 
     def find(self, user_id: str) -> "MappedUser | None":
         """Return a user; None for one without a ranking."""
@@ -314,11 +325,27 @@ class MappedUsers:
         Raises:
             DamagedRecordError: If their offsets are outside the file.
         """
-        start, end = self._offsets[row : row + 2].tolist()
+        start, end = self._range_of_events(row)
+        return self._events[start:end]
+
+    def purchases_within(self, row: int, seconds: float) -> list[int]:
+        """Return the sales of a row's purchases in the seconds before `as_of`, read from the latest event back."""
+        start, end = self._range_of_events(row)
+        words, sales = self._words, []
+        for event in range(end - 1, start - 1, -1):
+            age = words[2 * event + 1]
+            if age & _AGE > seconds:
+                break
+            if age > _AGE:
+                sales.append(words[2 * event])
+        return sales
+
+    def _range_of_events(self, row: int) -> tuple[int, int]:
+        start, end = self._offsets[row], self._offsets[row + 1]
         if not start <= end <= len(self._events):
             rule = f"must ascend up to {len(self._events)}"
             raise DamagedRecordError(f"a user's events start at {start} and end at {end}, {rule}: {_ADVICE}")
-        return self._events[start:end]
+        return start, end
 
 
 class MappedUser(NamedTuple):
@@ -338,6 +365,10 @@ class MappedUser(NamedTuple):
     def history(self) -> History:
         """Return the events that the snapshot holds of the user."""
         return unpack_history(self.users.events(self.row))
+
+    def purchases_within(self, seconds: float) -> list[int]:
+        """Return the sales of purchases in the seconds before `as_of`."""
+        return self.users.purchases_within(self.row, seconds)
 
 
 class UserPacking:
@@ -390,6 +421,11 @@ class PackedUser(NamedTuple):
         start = len(self.packing.layout.policies) * self.packing.record.itemsize
         count = (len(self.data) - start - 4) // EVENTS.itemsize
         return unpack_history(np.frombuffer(self.data, EVENTS, count, start))
+
+    def purchases_within(self, seconds: float) -> list[int]:
+        """Return the sales of purchases in the seconds before `as_of`."""
+        sales, ages, purchases = self.history()
+        return sales[purchases & (ages <= seconds)].tolist()
 
 
 def _mapped_view(file: Path, dtype: np.dtype[Any]) -> memoryview:

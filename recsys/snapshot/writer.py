@@ -65,10 +65,10 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
         tree_to_disk(folder)  # before the folder is held: nobody waits for the disk
         with held(root):
             name = f"{compact(to_micros(contents.as_of))}-{contents.fingerprint[:8]}"
-            return _put_under_free_name(folder, root, name)
+            return put_under_free_name(folder, root, name)
 
 
-def _put_under_free_name(folder: Path, root: Path, name: str) -> str:
+def put_under_free_name(folder: Path, root: Path, name: str) -> str:
     """Give a written snapshot the first free name, or return that of an existing snapshot with the same content."""
     for candidate in _candidate_names(name):
         target = root / candidate

@@ -11,6 +11,8 @@ from recsys.snapshot.format import POPULARITY, Ranking, Snapshot
 from serving.answers.pages import Pick
 from serving.stores.base import WithdrawnSale
 
+_INSTANTS = 4  # lists that are kept: pages are asked for the present, and mails for instants to come
+
 AttributeValue = tuple[str, str]
 """A segment of users: an attribute and its value."""
 
@@ -57,14 +59,17 @@ class OpenSalesFinder:
         self._unranked = _unranked_sales(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
-        self._open = self._open_at(to_micros(snapshot.as_of), version())
+        self._found: tuple[OpenSales, ...] = (self._open_at(to_micros(snapshot.as_of), version()),)
 
     def open_at(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""
         # Sales open and close a few hundred times a day: in between, all requests share one list.
-        found, version = self._open, self._version()
-        if not found.since <= now < found.until or found.version != version:
-            self._open = found = self._open_at(now, version)
+        version = self._version()
+        for found in self._found:
+            if found.since <= now < found.until and found.version == version:
+                return found
+        found = self._open_at(now, version)
+        self._found = (found, *self._found[: _INSTANTS - 1])
         return found
 
     def segment(self, segment: AttributeValue, open_sales: OpenSales) -> list[Pick]:

@@ -1,17 +1,19 @@
 """Makes a page from a ranking: at most n open sales, ordered by the ranking, the experiment and the shop's rules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from random import Random
 
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.errors import ConfigurationError
 from recsys.rules import ArrangedPage, PageRules
-from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot, SnapshotSale
+from recsys.wording import did_you_mean
 from serving.answers import sentences
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved
 from serving.answers.open_sales import OpenSales, OpenSalesFinder
-from serving.answers.pages import PageRequest, Pick, ServedPage
+from serving.answers.pages import AttributeFilter, PageRequest, Pick, ServedPage
 from serving.answers.ranking_choice import ChosenRanking
 
 
@@ -30,6 +32,7 @@ class PageMaker:
         self._reasons = snapshot.reasons
         self._attributes = tuple(snapshot.segments)
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
+        self._of_value = _sales_by_value(snapshot.sales)
         self._finder = finder
         self._popularity_reason = popularity_reason
         self._open_reason = open_reason
@@ -56,6 +59,8 @@ class PageMaker:
         is_allowed = self._allowed(request, open_sales.is_open)
         if rules is not None and not (request.follows_rules and rules.is_active(request.surface, now)):
             rules = None
+        shown_last = sorted(sale for sale in ranking.bought if is_allowed[sale]) if ranking.bought else ()
+        may_pin, is_allowed = is_allowed, _without(is_allowed, shown_last)
         wanted = request.n if rules is None else len(is_allowed)
         has_chance = request.exploration is not None or request.interleaved is not None
         drawn_from = max(self._k, request.n) if has_chance else 0
@@ -83,12 +88,17 @@ class PageMaker:
             notes=[ranking.why_not] if ranking.why_not and not why else [],
             exceeds_ranking=n_ranked < len(picks),
         )
+        if shown_last:
+            picks = [*picks, *((sale, None, self._open_reason, 0) for sale in shown_last)][:wanted]
+            page = page._replace(picks=picks, notes=[*page.notes, sentences.JUST_BOUGHT])
+        if request.filters:
+            page = page._replace(notes=[*page.notes, *self._notes_of_filters(request.filters)])
         if has_chance:
             page = page._replace(propensities=mixed.propensities_of(picks), teams=mixed.teams_of(picks))
         if rules is None:
             return page
         arranged = rules.arrange(
-            [pick[0] for pick in picks], is_allowed, request.n, request.surface, request.attributes, now
+            [pick[0] for pick in picks], may_pin, request.n, request.surface, request.attributes, now
         )
         if page.exceeds_ranking:
             known = {pick[0] for pick in ranked} | arranged.pinned
@@ -98,7 +108,7 @@ class PageMaker:
 
     def _allowed(self, request: PageRequest, is_open: list[bool]) -> list[bool]:
         """Return for each sale whether the page may show it: it is open, and the request's lists allow it."""
-        if not (request.allowed or request.denied):
+        if not (request.allowed or request.denied or request.filters):
             return is_open
         at = self._position
         is_allowed = list(is_open)
@@ -108,7 +118,28 @@ class PageMaker:
                 is_allowed[sale] = is_open[sale]
         for sale in (at[sale_id] for sale_id in request.denied if sale_id in at):
             is_allowed[sale] = False
+        for attribute, values, exclude in request.filters:
+            of_value = self._of_value[attribute]
+            matching = {sale for value in values for sale in of_value.get(value, ())}
+            is_allowed = [may and ((sale in matching) is not exclude) for sale, may in enumerate(is_allowed)]
         return is_allowed
+
+    def check_filters(self, filters: Sequence[AttributeFilter]) -> None:
+        """Check that some sale of the snapshot has each attribute.
+
+        Raises:
+            ConfigurationError: Naming the attribute, those that sales have, and the nearest one.
+        """
+        for attribute, _, _ in filters:
+            if attribute not in self._of_value:
+                known = sorted(self._of_value)
+                rule = f"must be an attribute of the snapshot's sales: {', '.join(known) or 'they have none'}"
+                raise ConfigurationError(f"filters.attribute == {attribute!r}, {rule}{did_you_mean(attribute, known)}")
+
+    def _notes_of_filters(self, filters: Sequence[AttributeFilter]) -> Iterator[str]:
+        for attribute, values, _ in filters:
+            if not (known := self._of_value[attribute]).keys() & values:
+                yield sentences.no_sale_has(attribute, values, known)
 
     def _fallback(
         self, request: PageRequest, open_sales: OpenSales, is_allowed: list[bool], why_not: str
@@ -161,6 +192,25 @@ class PageMaker:
             propensities=None if arranged.applied else mixed.propensities_of(picks),
             teams=mixed.teams_of(picks),
         )
+
+
+def _without(is_allowed: list[bool], sales: Sequence[int]) -> list[bool]:
+    if not sales:
+        return is_allowed
+    others = list(is_allowed)
+    for sale in sales:
+        others[sale] = False
+    return others
+
+
+def _sales_by_value(sales: Sequence[SnapshotSale]) -> Mapping[str, Mapping[str, list[int]]]:
+    """Return the positions of the sales with each value of each attribute, `theme` included."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for position, sale in enumerate(sales):
+        theme = {} if sale.theme is None else {"theme": sale.theme}
+        for attribute, value in (theme | dict(sale.attributes)).items():
+            found.setdefault(attribute, {}).setdefault(value, []).append(position)
+    return found
 
 
 def _mix(request: PageRequest, own: list[Pick], second: list[Pick], wanted: int, random: Random) -> Mixed:

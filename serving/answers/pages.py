@@ -29,6 +29,15 @@ class Visit(NamedTuple):
     is_purchase: bool = False
 
 
+class AttributeFilter(NamedTuple):
+    """A condition on an attribute of the sales that a page may show."""
+
+    attribute: str
+    values: frozenset[str]
+    exclude: bool
+    """Whether sales with one of the values are left out, rather than all others."""
+
+
 class Interleaved(NamedTuple):
     """A second policy, interleaved with the page's own."""
 
@@ -58,6 +67,11 @@ class PageRequest(NamedTuple):
     """Sale ids; empty for every sale."""
     denied: Sequence[str] = ()
     explain: bool = False
+    answer_time: int | None = None
+    """The instant that the page is for, in microseconds since 1970 UTC; None for the present."""
+    filters: Sequence[AttributeFilter] = ()
+    bought: Sequence[str] = ()
+    """The sales that the user bought in since `as_of`, as far as that was a short time ago."""
     follows_rules: bool = True
     """Whether the shop's rules apply."""
     exploration: ExplorationSettings | None = None

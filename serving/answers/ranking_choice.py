@@ -1,10 +1,11 @@
 """Chooses the ranking that a page is made from: the only stage that reads a user's record."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from recsys.errors import SnapshotError, StoreError
+from recsys.instants import HOUR, SECOND, to_micros
 from recsys.snapshot.format import Snapshot
 from recsys.snapshot.users import User
 from serving.answers import sentences
@@ -28,12 +29,18 @@ class ChosenRanking(NamedTuple):
     """The ranking of each other variant that the page is compared with."""
     user: User | None = None
     """The user's record; None for a user that the snapshot does not know, or does not need to."""
+    bought: frozenset[int] = frozenset()
+    """The sales, positions in the snapshot's, that the user bought in a short time ago: every page shows them last."""
 
 
 class RankingChooser:
     """Chooses among the rankings of one snapshot; safe for concurrent use by threads."""
 
-    def __init__(self, snapshot: Snapshot):
+    def __init__(self, snapshot: Snapshot, just_bought_hours: float | None):
+        self._as_of = to_micros(snapshot.as_of)
+        self._just_bought = None if just_bought_hours is None else just_bought_hours * HOUR
+        self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
+        self._of_catalogue: Mapping[int, int] = {}
         self._users = snapshot.users
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
         self._missing = snapshot.manifest.missing_policies
@@ -44,22 +51,30 @@ class RankingChooser:
         """Why running sessions cannot be ranked; empty where they can."""
         try:
             self._session_ranker = SessionRanker(snapshot)
-            self.known_sales = frozenset(self._session_ranker.sale_ids)
+            sale_ids = self._session_ranker.sale_ids
+            self.known_sales = frozenset(sale_ids)
+            at = self._position
+            self._of_catalogue = {row: at[sale_id] for row, sale_id in enumerate(sale_ids) if sale_id in at}
         except SnapshotError as error:
             self.session_problem = str(error)
 
-    def choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
+    def choose(self, request: PageRequest, now: int, is_urgent: Callable[[], bool]) -> ChosenRanking:
         """Choose the ranking for a request.
 
         Args:
             request: With a policy that the snapshot holds.
+            now: The instant that the page is for, in microseconds since 1970 UTC.
             is_urgent: Returns whether the deadline is near: then the session, which takes longest to rank, is ignored.
 
         Raises:
             DamagedRecordError: If the user's record is damaged.
         """
-        if self._is_shared(request.policy) and not (request.interleaved or request.other_sides):
-            return ChosenRanking(self._shared[request.policy])
+        ranking = self._choose(request, is_urgent)
+        if self._just_bought is not None and (request.bought or ranking.user is not None):
+            return ranking._replace(bought=self._bought(request, ranking.user, now, self._just_bought))
+        return ranking
+
+    def _choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
         if request.policy in self._missing:
             return ChosenRanking(why_not=sentences.POLICY_MISSING)
         if not (request.user_id or request.session):
@@ -87,13 +102,23 @@ class RankingChooser:
         """
         if ranking.session is not None or (scores := self.scores(request, ranking)) is None:
             return None
-        return self._rankings(request, ranking.user, scores, ranking.why_not)
+        return self._rankings(request, ranking.user, scores, ranking.why_not)._replace(bought=ranking.bought)
 
     def scores(self, request: PageRequest, ranking: ChosenRanking) -> SessionRanking | None:
         """Return the scores that a ranking is explained by; None where the snapshot cannot rank the user."""
         if ranking.session is not None or ranking.user is None or self._session_ranker is None:
             return ranking.session
         return self._session_ranker.rank(request.policy, ranking.user, ())
+
+    def _bought(self, request: PageRequest, user: User | None, now: int, span: float) -> frozenset[int]:
+        """Return the sales of purchases within a span before an instant, by the night's history and since."""
+        bought = {self._position[sale_id] for sale_id in request.bought if sale_id in self._position}
+        seconds = (span - (now - self._as_of)) / SECOND
+        if user is not None and seconds > 0 and self._of_catalogue:
+            bought.update(
+                at for sale in user.purchases_within(seconds) if (at := self._of_catalogue.get(sale, -1)) >= 0
+            )
+        return frozenset(bought)
 
     def _session_scores(
         self, request: PageRequest, user: User | None, is_urgent: Callable[[], bool]

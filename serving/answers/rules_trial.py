@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from recsys.config.serving import PageSettings
 from recsys.instants import HOUR
 from recsys.rules import ArrangedPage, PageRules, RuleSet
 from recsys.rules.dry_run import Trial, compare, summed_up
@@ -24,7 +25,12 @@ class PageKind(NamedTuple):
 
 
 def rules_trial(
-    snapshot: Snapshot, rules: RuleSet, users: Sequence[str], kind: PageKind, now: int | None = None
+    snapshot: Snapshot,
+    rules: RuleSet,
+    users: Sequence[str],
+    kind: PageKind,
+    now: int | None = None,
+    settings: PageSettings | None = None,
 ) -> Trial:
     """Compare users' pages with and without rules, made as the service makes them.
 
@@ -34,11 +40,12 @@ def rules_trial(
         users: The ids of the users.
         kind: The policy, length, surface and attributes of the pages.
         now: The instant of the pages, in microseconds since 1970 UTC; by default 10 hours after the snapshot's `as_of`.
+        settings: What every page says and leaves out; the defaults if None.
 
     Raises:
         ConfigurationError: If the snapshot has no such policy.
     """
-    plain = TopSales.of(snapshot)
+    plain = TopSales.of(snapshot, settings=settings)
     ruled = replace(plain, rules=PageRules(rules, snapshot.sales))
     instant = plain.as_of + _MORNING if now is None else now
     changes = []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from recsys.snapshot.format import Snapshot
 from recsys.wording import did_you_mean, listed
@@ -57,6 +58,7 @@ STORE_OUT_OF_REACH = "The store of users' rankings is out of reach."
 DEADLINE_NEAR = "The deadline was near: the session was left out."
 NO_SESSION_RANKER = "The snapshot cannot rank sessions: see the service's log."
 UNKNOWN_SESSION = "The snapshot knows neither this user nor a sale of the session."
+JUST_BOUGHT = "Sales that the user bought a short time ago come last."
 POPULAR_SHOWN = "Popular sales are shown."
 YOUNGEST_SHOWN = "The sales that opened last are shown: no event of the shop is known yet."
 NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
@@ -94,6 +96,20 @@ class ReasonTexts:
 def unused_attribute(name: str, used: Iterable[str]) -> str:
     """Say that no segment, rule or experiment asks for an attribute of the request."""
     return f"No segment, rule or experiment asks for attribute {name!r}{did_you_mean(name, used) or '.'}"
+
+
+def no_sale_has(attribute: str, values: Iterable[str], known: Iterable[str]) -> str:
+    """Return the sentence that says that no sale of the snapshot has one of the values of an attribute."""
+    wanted = sorted(values)
+    hint = did_you_mean(wanted[0], known) if len(wanted) == 1 else ""
+    return f"No sale of the snapshot has {attribute} {listed([repr(value) for value in wanted], 'or')}{hint or '.'}"
+
+
+@lru_cache(maxsize=1024)
+def unknown_surface(surface: str, known: tuple[str, ...]) -> str:
+    """Return the sentence that names the surface that was probably meant; empty if none is similar."""
+    hint = did_you_mean(surface, known)
+    return f"No rule and no experiment is for surface {surface!r}{hint}" if hint else ""
 
 
 def popular_with(attribute: str, value: str) -> str:

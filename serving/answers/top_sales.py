@@ -18,7 +18,7 @@ from serving.answers.mixing import overlap
 from serving.answers.open_sales import OpenSales, OpenSalesFinder
 from serving.answers.page_making import PageMaker
 from serving.answers.page_writing import PageWriter
-from serving.answers.pages import PageRequest, ServedPage
+from serving.answers.pages import HOME, PageRequest, ServedPage
 from serving.answers.ranking_choice import ChosenRanking, RankingChooser
 from serving.answers.running_experiments import RunningExperiments
 from serving.stores.base import WithdrawnSale
@@ -45,6 +45,8 @@ class TopSales:
     snapshot: Snapshot
     as_of: int
     """Microseconds since 1970 UTC."""
+    horizon_end: int
+    """The instant from which, included, the snapshot may lack open sales, in microseconds since 1970 UTC."""
     sale_ids: list[str]
     """The id of each sale, in the order of the snapshot's sales."""
     known_sales: frozenset[str] | None
@@ -66,7 +68,7 @@ class TopSales:
         snapshot: Snapshot,
         version: Callable[[], int] = lambda: 0,
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
-        settings: PageSettings = PageSettings(),
+        settings: PageSettings | None = None,
     ) -> Self:
         """Prepare a snapshot, without rules and experiments.
 
@@ -74,16 +76,18 @@ class TopSales:
             snapshot: A snapshot whose files were verified.
             version: Returns a number that changes whenever `withdrawn` does.
             withdrawn: Returns the withdrawn sales by id.
-            settings: What every page says and leaves out.
+            settings: What every page says and leaves out; the defaults if None.
         """
+        settings = settings or PageSettings()
         reasons = (*snapshot.reasons, POPULARITY, OPEN)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
-        chooser = RankingChooser(snapshot)
+        chooser = RankingChooser(snapshot, settings.just_bought_hours)
         model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.answered_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),
+            horizon_end=to_micros(snapshot.horizon_end),
             sale_ids=[sale.sale_id for sale in snapshot.sales],
             known_sales=chooser.known_sales,
             model_versions=model_versions,
@@ -106,21 +110,22 @@ class TopSales:
 
         Args:
             request: The validated request.
-            now: Microseconds since 1970 UTC.
+            now: The instant that the page is for, in microseconds since 1970 UTC.
             request_id: The id of the answer.
-            is_urgent: Returns whether the deadline is near: then nothing is ranked for this request, which takes longest.
-                Called only where something might be.
+            is_urgent: Returns whether the deadline is near: then nothing is ranked for this request, which takes
+                longest. Called only where something might be.
 
         Raises:
-            ConfigurationError: If the snapshot has no such policy.
+            ConfigurationError: If the snapshot has no such policy, or no sale has an attribute that is filtered by.
         """
+        self.maker.check_filters(request.filters)
         if request.policy not in self.model_versions:
             listed = ", ".join(sorted(self.model_versions))
             raise ConfigurationError(f"policy == {request.policy!r}, must be one of {listed}")
         open_sales = self.finder.open_at(now)
         failure: Exception
         try:
-            ranking = self.chooser.choose(request, is_urgent)
+            ranking = self.chooser.choose(request, now, is_urgent)
             return self._answer(request, ranking, open_sales, now, request_id, is_urgent)
         except DamagedRecordError as error:
             failure, why_not = error, sentences.DAMAGED_RECORD
@@ -147,6 +152,8 @@ class TopSales:
             except Exception as error:  # the page of the ranking that the night kept stands
                 failure = error
         page, *others = pages
+        if request.surface != HOME and (note := self._note_of_surface(request.surface)):
+            page = page._replace(notes=[*page.notes, note])
         scores = ranking.session
         if request.explain and failure is None and not is_urgent():
             scores = self.chooser.scores(request, ranking)
@@ -158,14 +165,23 @@ class TopSales:
             page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
         return Answer(page, self.writer.write(page, page.assignment(request), now, request_id), failure)
 
+    def _note_of_surface(self, surface: str) -> str:
+        """Return a sentence if rules and experiments know the surface by another spelling only; else an empty text."""
+        known = {
+            HOME,
+            *(self.rules.surfaces if self.rules else ()),
+            *(self.experiments.fingerprints if self.experiments else ()),
+        }
+        return "" if surface in known else sentences.unknown_surface(surface, tuple(sorted(known)))
+
     def _pages(
         self, request: PageRequest, ranking: ChosenRanking, open_sales: OpenSales, now: int, request_id: str
     ) -> list[ServedPage]:
         """Return the requested page, and those of the variants that it is compared with."""
         made = [self.maker.make(request, ranking, open_sales, self.rules, now, request_id)]
         for side, picks in zip(request.other_sides, ranking.others, strict=False):
-            other = request.of_side(side)
-            made.append(self.maker.make(other, ChosenRanking(picks), open_sales, self.rules, now, request_id))
+            other, alone = request.of_side(side), ChosenRanking(picks, bought=ranking.bought)
+            made.append(self.maker.make(other, alone, open_sales, self.rules, now, request_id))
         return made
 
     def _notes_on_attributes(self, request: PageRequest) -> Iterator[str]:

@@ -84,13 +84,17 @@ class AdminServicer(pb_grpc.AdminServicer):
 
     def ListWithdrawnSales(  # noqa: N802
         self,
-        request: pb.ListWithdrawnSalesRequest,  # noqa: ARG002
+        request: pb.ListWithdrawnSalesRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ListWithdrawnSalesResponse:
-        """List the closed and the hidden sales."""
-        now = self._clock()
-        sales = [sale for _, sale in sorted(self._store.withdrawn().items()) if sale.is_withdrawn(now)]
-        return pb.ListWithdrawnSalesResponse(sales=map(_withdrawn_message, sales))
+        """List the closed and the hidden sales; the token of a page is the id of the last sale of the one before."""
+        if request.page_size < 0:
+            raise ConfigurationError(f"page_size == {request.page_size}, must be at least 0, for all sales")
+        now, withdrawn = self._clock(), sorted(self._store.withdrawn().items())
+        sales = [sale for sale_id, sale in withdrawn if sale_id > request.page_token and sale.is_withdrawn(now)]
+        page = sales[: request.page_size or None]
+        token = page[-1].sale_id if len(page) < len(sales) else ""
+        return pb.ListWithdrawnSalesResponse(sales=map(_withdrawn_message, page), next_page_token=token)
 
     def GetStatus(  # noqa: N802
         self,

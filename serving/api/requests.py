@@ -4,14 +4,15 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
 from recsys.ids import trimmed
-from recsys.instants import SECOND
+from recsys.instants import SECOND, from_micros
 from recsys.logs.records import MAX_REVENUE, RecordedEvent
-from serving.answers.pages import HOME, PageRequest, Visit
+from serving.answers.pages import HOME, AttributeFilter, PageRequest, Visit
 
 DEFAULT_N = 10
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -46,7 +47,29 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
         _checked_ids("allowed_sale_ids", request.allowed_sale_ids, limits.max_sale_ids, limits),
         _checked_ids("denied_sale_ids", request.denied_sale_ids, limits.max_sale_ids, limits),
         request.explain,
+        _micros(request.answer_time) if request.HasField("answer_time") else None,
+        _checked_filters(request.filters, limits) if request.filters else (),
     )
+
+
+def page_instant(answer_time: int | None, now: int, horizon_end: int) -> int:
+    """Return the instant that a page is for, in microseconds since 1970 UTC.
+
+    Args:
+        answer_time: The requested instant; None for the present.
+        now: The present. Instants up to a minute before it, by the clock of the caller, stand for it.
+        horizon_end: The instant from which, included, the snapshot may lack open sales.
+
+    Raises:
+        ConfigurationError: If the instant is in the past, or the snapshot does not reach it.
+    """
+    if answer_time is None:
+        return now
+    if not now - _AHEAD <= answer_time < horizon_end:
+        until = f"the end of the snapshot's horizon, {_told(horizon_end)} (excluded)"
+        rule = f"must be from the present, {_told(now)}, to {until}: ask for a later instant after the next night"
+        raise ConfigurationError(f"answer_time == {_told(answer_time)}, {rule}")
+    return max(now, answer_time)
 
 
 class CheckedEvents(NamedTuple):
@@ -141,7 +164,7 @@ def _event(event: pb.Event, name: str, now: int, behind: int, limits: LimitSetti
 def _occurred_at(event: pb.Event, name: str, now: int, behind: int) -> int:
     if not event.HasField("occur_time"):
         return now
-    occurred_at = event.occur_time.seconds * SECOND + event.occur_time.nanos // 1000
+    occurred_at = _micros(event.occur_time)
     if occurred_at > now + _AHEAD:
         occurred_at -= behind
     if not 0 <= occurred_at <= now + _AHEAD:
@@ -150,6 +173,28 @@ def _occurred_at(event: pb.Event, name: str, now: int, behind: int) -> int:
             f"{name}occur_time == {seconds} s, must be from 1970 until one minute after the present"
         )
     return occurred_at
+
+
+def _micros(time: Timestamp) -> int:
+    return time.seconds * SECOND + time.nanos // 1000
+
+
+def _told(instant: int) -> str:
+    """Return an instant as people read it, or its seconds where no calendar has it."""
+    try:
+        return f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError):
+        return f"{instant // SECOND} s"
+
+
+def _checked_filters(filters: Sequence[pb.AttributeFilter], limits: LimitSettings) -> list[AttributeFilter]:
+    if len(filters) > limits.max_attributes:
+        raise ConfigurationError(f"filters has {len(filters)} entries, must have at most {limits.max_attributes}")
+    for each in filters:
+        _check_text("filters.attribute", each.attribute, limits.max_text_bytes)
+        check_count("filters.values", len(each.values), limits.max_sale_ids)
+        _checked_ids("filters.values", each.values, limits.max_sale_ids, limits)
+    return [AttributeFilter(each.attribute, frozenset(each.values), each.exclude) for each in filters]
 
 
 def _checked_n(n: int, most: int) -> int:

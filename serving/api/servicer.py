@@ -1,7 +1,7 @@
 """The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from functools import partial
 from secrets import token_hex
@@ -13,12 +13,12 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
-from recsys.instants import SECOND
+from recsys.instants import HOUR, SECOND
 from recsys.logs.records import RecordedEvent
 from serving.answers import wire
-from serving.answers.pages import Visit
+from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
-from serving.api.requests import check_count, checked_events, page_request
+from serving.api.requests import check_count, checked_events, page_instant, page_request
 from serving.api.turns import Turns
 from serving.clocks import Clock, system_clock
 from serving.errors import CallerLeftError
@@ -70,6 +70,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._turns = turns
         self._store_is_remote = settings.store.kind != "folder"
         self._session_span = int(settings.session.minutes * 60 * SECOND)
+        self._just_bought_span = int((settings.pages.just_bought_hours or 0) * HOUR)
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page as bytes."""
@@ -137,28 +138,37 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
             request = top_sales.experiments.assigned_request(request, now)
-        if request.user_id and not request.session and not (self._store_is_remote and self._is_urgent(context)):
-            request = request._replace(session=self._session(request.user_id, now, top_sales.as_of))
+        instant = page_instant(request.answer_time, now, top_sales.horizon_end)
+        if request.user_id and not (self._store_is_remote and self._is_urgent(context)):
+            request = self._with_recent_events(request, now, top_sales.as_of)
         near_deadline = partial(self._is_urgent, context)
         with turn():
-            answer = top_sales.answer(request, now, request_id, near_deadline)
-            while (sent := self._clock()) >= top_sales.open_sales(now).until:  # a sale opened or closed meanwhile
-                self._metrics.redone.inc()
-                now = sent
-                answer = top_sales.answer(request, now, request_id, near_deadline)
+            answer = top_sales.answer(request, instant, request_id, near_deadline)
+            while instant <= (sent := self._clock()) and sent >= top_sales.open_sales(instant).until:
+                self._metrics.redone.inc()  # a sale opened or closed meanwhile
+                now = instant = sent
+                answer = top_sales.answer(request, instant, request_id, near_deadline)
         self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 
-    def _session(self, user_id: str, now: int, as_of: int) -> Sequence[Visit]:
-        """Return the user's recent events since `as_of`; earlier ones are in their history."""
+    def _with_recent_events(self, request: PageRequest, now: int, as_of: int) -> PageRequest:
+        """Return the request with the user's recorded events since `as_of`; earlier ones are in their history.
+
+        The latest are the running session, unless the request has one; purchases count for longer.
+        """
+        session_since, bought_since = now - self._session_span, now - self._just_bought_span
         try:
-            events = self._store.session(user_id, max(now - self._session_span, as_of))
+            events = self._store.session(request.user_id, max(min(session_since, bought_since), as_of))
         except StoreError as error:
             self._troubles.note(SESSIONS, str(error))
-            return ()
+            return request
         self._troubles.clear(SESSIONS)
-        latest = events[-self._settings.session.max_sales :]
-        return [Visit(event.sale_id, event.is_purchase) for event in latest]
+        if not events:
+            return request
+        bought = [event.sale_id for event in events if event.is_purchase and event.occurred_at >= bought_since]
+        latest = [event for event in events if event.occurred_at >= session_since]
+        session = [Visit(event.sale_id, event.is_purchase) for event in latest[-self._settings.session.max_sales :]]
+        return request._replace(session=request.session or session, bought=bought)
 
     def _is_urgent(self, context: grpc.ServicerContext) -> bool:
         left = context.time_remaining()

@@ -64,6 +64,17 @@ class SessionFiles:
         except lmdb.Error as error:
             raise StoreError(f"{self._folder} cannot be written ({error}): check the disk") from None
 
+    def remove(self, user_id: str) -> int:
+        """Remove a user's events of all days, and return their number."""
+        key, removed = encode_user(user_id), 0
+        for day in sorted(int(path.name) for path in self._folder.glob("[0-9]*")):
+            try:
+                with self._day_file(day).begin(write=True) as transaction:
+                    removed += len(_events(transaction.pop(key)))
+            except (lmdb.Error, ValueError) as error:
+                raise StoreError(f"{self._folder} cannot be written ({error}): check the disk, or remove it") from None
+        return removed
+
     def close(self) -> None:
         """Close the files."""
         for file in self._days.values():

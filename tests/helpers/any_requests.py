@@ -16,6 +16,10 @@ REQUESTS = st.builds(
     denied_sale_ids=st.lists(TEXTS, max_size=5),
     explain=st.booleans(),
     request_id=TEXTS,
+    filters=st.lists(
+        st.builds(pb.AttributeFilter, attribute=TEXTS, values=st.lists(TEXTS, max_size=3), exclude=st.booleans()),
+        max_size=2,
+    ),
 )
 
 EVENTS = st.builds(

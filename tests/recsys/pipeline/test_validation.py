@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
+from recsys.erasure.logs_and_tables import hash_of
 from recsys.errors import EmptyInputError, RejectedRowsError
 from recsys.ids import INVISIBLE, trimmed
 from recsys.instants import EARLIEST, LATEST, to_micros
@@ -442,7 +443,7 @@ def test_night_without_an_open_sale_is_told_the_end_of_the_log_and_the_two_keys(
     ):
         assert part in count.examples[0]
     assert row_rules.count_of_open_sales(catalogue, to_micros(AS_OF), 36.5, last).passed
-    with pytest.raises(EmptyInputError, match="no sale is open in .*'serving.clock: replay'"):
+    with pytest.raises(EmptyInputError, match=r"no sale is open in .*'serving.clock: replay'"):
         check_counts([*counts_of("sales", 2, {}, SALE_RULES), count, *counts_of_activity(last=to_micros(at(-3000)))], 0)
     check_counts([*counts_of("sales", 2, {}, SALE_RULES), count, *counts_of_activity(events=0, users=0, last=None)], 0)
 
@@ -455,3 +456,14 @@ def test_users_and_events_may_be_empty():
 def test_columns_of_the_small_shops_are_those_of_the_tables():
     assert list(RAW_TYPES["sales"].names) == list(SALES.columns)
     assert list(RAW_TYPES["events"].names) == list(EVENTS.columns)
+
+
+# Erased users.
+
+
+def test_rows_of_erased_users_are_left_out_and_rows_without_a_user_stay(spark):
+    rows = spark.createDataFrame([("ann",), ("ü b",), (None,), ("anna",)], "user_id string")
+    left = validation.without_users(rows, [hash_of("ann"), hash_of("ü b")]).collect()
+    assert [row["user_id"] for row in left] == [None, "anna"]
+    sales = spark.createDataFrame([("ann",)], "sale_id string")
+    assert validation.without_users(sales, [hash_of("ann")]).count() == 1

@@ -179,13 +179,13 @@ def test_no_reason_is_the_same_for_all_sales_or_untrue_of_its_sale(seed, session
     reasons = [scorer.reasons[reason].partition("/")[0] for reason in scored.reasons("meta", best)[0]]
     assert "activity" not in reasons
     seen = set(known.sales[known.before_session()].tolist())
-    for sale, reason in zip(scorer.horizon.sales.tolist(), reasons, strict=True):
+    for position, reason in zip(scorer.horizon.sales.tolist(), reasons, strict=True):
         if reason != "open":
             values = scorer.score(reason, known)[0]
-            value = values[scorer.horizon.columns(np.array([sale]))[0]]
+            value = values[scorer.horizon.columns(np.array([position]))[0]]
             assert value < values.max() if reason in LOW_IS_EVIDENCE else value > values.min()
         if reason.startswith("own_"):
-            assert sale in seen
+            assert position in seen
 
 
 def test_reason_of_a_recommenders_policy_is_the_recommender_where_it_gives_a_score():

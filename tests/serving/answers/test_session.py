@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.config.serving import PageSettings
 from recsys.errors import DamagedRecordError, SnapshotError
 from recsys.experiments.settings import ExplorationSettings
 from recsys.instants import HOUR, to_micros
@@ -26,7 +27,8 @@ TOLERANCE = {"rtol": 2e-5, "atol": 5e-5}
 def served(tmp_path_factory, ranked_shop) -> tuple[TopSales, RankedShop, int]:
     """A snapshot with a ranker, the data that it was made from, and an instant with at least 12 open sales."""
     root = tmp_path_factory.mktemp("served")
-    top_sales = TopSales.of(Snapshot.open(root / ranked_shop.write(root)))
+    in_order_of_scores = PageSettings(just_bought_hours=None)
+    top_sales = TopSales.of(Snapshot.open(root / ranked_shop.write(root)), settings=in_order_of_scores)
     now = to_micros(top_sales.snapshot.as_of) + 2 * HOUR
     assert sum(top_sales.open_sales(now).is_open) >= 12
     return top_sales, ranked_shop, now

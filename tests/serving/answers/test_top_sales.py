@@ -1,16 +1,19 @@
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.config.serving import PageSettings
 from recsys.errors import ConfigurationError, StoreError
 from recsys.instants import to_micros
 from recsys.snapshot.format import Snapshot
-from serving.answers.pages import Visit
+from serving.answers.pages import AttributeFilter, Visit
 from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
+from tests.helpers.ruled_pages import ruled
 
 NONE, SEGMENT = pb.FALLBACK_LEVEL_NONE, pb.FALLBACK_LEVEL_SEGMENT
 POPULAR, ANY_OPEN = pb.FALLBACK_LEVEL_POPULAR, pb.FALLBACK_LEVEL_ANY_OPEN
@@ -274,7 +277,8 @@ def test_snapshot_without_ranker_leaves_the_session_out_and_says_so(shop, six):
 
 
 def test_urgent_request_leaves_the_session_out_and_says_so(shop, night):
-    top_sales = TopSales.of(Snapshot.open(shop.root / night.write(shop.root)))
+    snapshot = Snapshot.open(shop.root / night.write(shop.root))
+    top_sales = TopSales.of(snapshot, settings=PageSettings(just_bought_hours=None))
     user_id, session = night.users[0], [Visit(night.sales[0].sale_id)]
     plain = answered(top_sales, shop.clock(), user_id, is_urgent=True)
     response = answered(top_sales, shop.clock(), user_id, session=session, is_urgent=True)
@@ -323,3 +327,73 @@ def test_page_holds_no_closed_sale_no_duplicate_and_n_sales_if_enough_are_open(
             order = [*first, *(position for position in popular if position not in first)]
             expected = [position for position in order if is_open[position]]
             assert found[: len(expected)] == expected[:n]
+
+
+# Conditions on attributes.
+
+
+@pytest.fixture
+def travel(shop, make_sale) -> TopSales:
+    """Sales a to f; ann's ranking is a, b, c, d, e, f."""
+    places = {"a": "IT", "b": "FR", "c": "IT", "d": None, "e": "ES", "f": "IT"}
+    sales = [
+        make_sale(
+            name, attributes={"country": place, "stars": "4" if name < "c" else "5"} if place else {}, theme="pool"
+        )
+        for name, place in places.items()
+    ]
+    return shop.load(sales, {"ann": [(position, 0.9 - position / 10, 0) for position in range(6)]})
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ([("country", "IT")], ["a", "c", "f"]),
+        ([("country", "IT", "ES")], ["a", "c", "e", "f"]),
+        ([("country", "IT"), ("stars", "5")], ["c", "f"]),
+        ([("!country", "IT")], ["b", "d", "e"]),
+        ([("!country", "IT", "ES"), ("stars", "4")], ["b"]),
+        ([("theme", "pool"), ("!stars", "5")], ["a", "b", "d"]),
+        ([("theme", "ski")], []),
+    ],
+)
+def test_only_sales_that_meet_all_conditions_are_shown(shop, travel, filters, expected):
+    conditions = [AttributeFilter(name.strip("!"), frozenset(values), name[0] == "!") for name, *values in filters]
+    response = answered(travel, shop.clock(), "ann", filters=conditions)
+    assert shown(response) == expected
+    assert shown(answered(travel, shop.clock(), "ann", filters=conditions, denied=["a", "b"])) == [
+        name for name in expected if name not in "ab"
+    ]
+    assert response.shortfall_reason.startswith("Only 6 sales are open; the request's lists")
+
+
+def test_unknown_attribute_and_value_of_a_condition_are_named_with_the_nearest(shop, travel):
+    rule = (
+        "filters.attribute == 'contry', must be an attribute of the snapshot's sales: country, stars, theme"
+        "; did you mean 'country'?"
+    )
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(rule)}$"):
+        answered(travel, shop.clock(), filters=[AttributeFilter("contry", frozenset(["IT"]), True)])
+    response = answered(travel, shop.clock(), filters=[AttributeFilter("country", frozenset(["ITA"]), False)])
+    assert list(response.notes) == ["No sale of the snapshot has country 'ITA'; did you mean 'IT'?"]
+    response = answered(travel, shop.clock(), filters=[AttributeFilter("country", frozenset(["PT", "DE"]), True)])
+    assert list(response.notes) == ["No sale of the snapshot has country 'DE' or 'PT'."]
+
+
+# Surfaces, prices.
+
+
+def test_surface_that_is_nearly_a_known_one_is_told(shop, six):
+    ruled_mail = ruled(six, {"kind": "pin", "sale_ids": ["c"], "position": 1, "surface": "newsletter"})
+    told = {name: list(answered(ruled_mail, shop.clock(), surface=name).notes) for name in ("hoem", "newsleter", "app")}
+    assert told == {
+        "hoem": ["No rule and no experiment is for surface 'hoem'; did you mean 'home'?"],
+        "newsleter": ["No rule and no experiment is for surface 'newsleter'; did you mean 'newsletter'?"],
+        "app": [],
+    }
+
+
+def test_page_names_the_currency_of_its_prices(shop, make_sale):
+    snapshot = Snapshot.open(shop.root / shop.write([make_sale("a", price=9.5)], {}))
+    for pages, currency in ((PageSettings(currency="EUR"), "EUR"), (None, "")):
+        assert answered(TopSales.of(snapshot, settings=pages), shop.clock()).currency == currency

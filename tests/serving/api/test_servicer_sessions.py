@@ -3,6 +3,7 @@
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.config.serving import PageSettings
 from recsys.errors import StoreError
 from recsys.instants import HOUR, SECOND
 from tests.helpers.in_process import InProcess
@@ -13,9 +14,9 @@ DEADLINE_NEAR = "The deadline was near: the session was left out."
 
 @pytest.fixture
 def service(shop, night):
-    """A service that can rank sessions, 2 h after `as_of`."""
+    """A service that can rank sessions, 2 h after `as_of`; sales that were just bought stay in the order of scores."""
     shop.clock.set(2)
-    with InProcess(shop.root.parent, shop.clock) as service:
+    with InProcess(shop.root.parent, shop.clock, pages=PageSettings(just_bought_hours=None)) as service:
         yield service
 
 

@@ -1,0 +1,78 @@
+import hashlib
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.erasure.logs_and_tables import ERASED, add_to_erased, erase_from_log, erase_from_tables, erased_hashes
+from recsys.errors import BusyError
+from recsys.logs.log_files import LogFile
+from recsys.storage.local import held
+
+ANN = b'{"user_id":"ann","sale_id":"a"}\n'
+BOB = b'{"user_id":"bob","sale_id":"ann"}\n'
+
+
+def test_list_of_erased_users_holds_a_digest_of_each_once(tmp_path):
+    assert erased_hashes(tmp_path) == []
+    for user_id in ("ann", "ü b", "ann"):
+        add_to_erased(tmp_path, user_id)
+    assert erased_hashes(tmp_path) == [hashlib.sha256(name.encode()).hexdigest() for name in ("ann", "ü b")]
+    assert "ann" not in (tmp_path / ERASED).read_text()
+
+
+def test_lines_of_a_user_are_removed_from_finished_log_files(tmp_path):
+    for name, lines in {"1": ANN + BOB + ANN, "2": BOB, "3": ANN, "4": BOB + ANN[:-9]}.items():
+        (tmp_path / f"events-{name}.jsonl").write_bytes(lines)
+    (tmp_path / "events-5.jsonl.open").write_bytes(ANN)  # of a process that was killed
+    writing = LogFile(tmp_path, "events-6")
+    writing.write(ANN)
+    assert erase_from_log(tmp_path, "ann") == (5, [tmp_path / "events-6.jsonl.open"])
+    left = {file.name: file.read_bytes() for file in tmp_path.glob("*.jsonl")}
+    assert left == {"events-1.jsonl": BOB, "events-2.jsonl": BOB, "events-4.jsonl": BOB}
+    writing.finish()
+    assert erase_from_log(tmp_path, "ann") == (1, [])
+    assert erase_from_log(tmp_path / "nowhere", "ann") == (0, [])
+
+
+def test_log_that_a_job_compacts_is_left_to_it(tmp_path):
+    with held(tmp_path), pytest.raises(BusyError):
+        erase_from_log(tmp_path, "ann")
+
+
+def test_rows_of_a_user_are_removed_from_all_tables_of_the_folder(tmp_path):
+    at = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
+    instants = pa.array([at] * 3, pa.timestamp("us", "UTC"))
+    users = {"user_id": ["ann", "bob", None], "happened_at": instants, "sales": [[1], [], [2, 3]]}
+    tables = {
+        "nights/1/events/part-0.parquet": pa.table(users),
+        "exposures_compacted/day=2026-03-01/part-0.parquet": pa.table(users),
+        "nights/1/rejected_rows/part-0.parquet": pa.table({"row": ['{"user_id":"ann"}', '{"user_id":"anna"}', None]}),
+        "nights/1/sales/part-0.parquet": pa.table({"sale_id": ["ann"]}),
+        "nights/2/events/part-0.parquet": pa.table({"user_id": ["eve"]}),
+        "snapshots/x/part-0.parquet": pa.table({"user_id": ["ann"]}),
+    }
+    for name, table in tables.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, tmp_path / name, use_deprecated_int96_timestamps=name.startswith("nights/1"))
+        (tmp_path / name).with_name(".part-0.parquet.crc").write_bytes(b"checksum of Spark")
+    assert erase_from_tables(tmp_path, "ann") == {
+        "exposures_compacted/day=2026-03-01": 1,
+        "nights/1/events": 1,
+        "nights/1/rejected_rows": 1,
+    }
+    for name in ("nights/1/events/part-0.parquet", "exposures_compacted/day=2026-03-01/part-0.parquet"):
+        left = pq.ParquetFile(tmp_path / name, coerce_int96_timestamp_unit="us")
+        physical = left.schema.column(1).physical_type
+        assert physical == ("INT96" if name.startswith("nights") else "INT64")
+        rows = left.read().to_pydict()
+        assert (rows["user_id"], rows["sales"]) == (["bob", None], [[], [2, 3]])
+        assert [each.replace(tzinfo=UTC) for each in rows["happened_at"]] == [at, at]
+        assert not (tmp_path / name).with_name(".part-0.parquet.crc").exists()
+    assert pq.read_table(tmp_path / "nights/1/rejected_rows/part-0.parquet")["row"].to_pylist() == [
+        '{"user_id":"anna"}',
+        None,
+    ]
+    assert (tmp_path / "nights/2/events/.part-0.parquet.crc").exists()
+    assert erase_from_tables(tmp_path, "ann") == {}
