@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables and print every rule: PASS, NOTE for rows without harm, FAIL for broken rows."""
+    """Check the source tables: print three rows of each raw table as they were read, and every rule with its result.
+
+    Results are PASS, NOTE for rows without harm, FAIL for broken rows.
+    """
+    from cli.tables.raw_rows import print_raw_rows
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
-    from jobs.night.validate_tables import VALIDATE_TABLES
+    from jobs.night.validate_tables import VALIDATE_TABLES, read_raw_rows
     from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     run = night(load_settings(conf), *instants(as_of))
+    print_raw_rows(read_raw_rows(run), console)
     try:
         run.do((VALIDATE_TABLES,))
     except (EmptyInputError, RejectedRowsError):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,7 +50,8 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.master": settings.spark.master,
         "spark.driver.memory": settings.spark.driver_memory,
         _JAVA_OPTIONS: _java_options(scratch / SPARK_LOG, settings.spark.conf),
-        "spark.local.dir": str(scratch),
+        # A list separated by commas; a folder whose name has one cannot be written in it.
+        "spark.local.dir": tempfile.gettempdir() if "," in str(scratch) else str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(4 * (os.cpu_count() or 1)),
@@ -111,7 +113,8 @@ def _copy_output(reading: int, log: Path, is_ready: threading.Event) -> None:
 def _java_options(log: Path, conf: Mapping[str, str]) -> str:
     """Return the options of the Java side: its log file, and the configured ones or a garbage collector for
     throughput."""
-    quoted = (f'"-Dlog4j2.configurationFile={_LOGGING.resolve()}"', f'"-Drecsys.spark.log={log}"')
+    properties = {"log4j2.configurationFile": _LOGGING.resolve(), "recsys.spark.log": log}
+    quoted = ('"' + re.sub(r'(["\\])', r"\\\1", f"-D{name}={path}") + '"' for name, path in properties.items())
     return " ".join((*quoted, conf.get(_JAVA_OPTIONS, "-XX:+UseParallelGC")))
 
 

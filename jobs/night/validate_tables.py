@@ -19,6 +19,7 @@ from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import row_rules, sources, validation
+from recsys.pipeline.raw_rows import RawRows, first_rows
 from recsys.pipeline.row_rules import (
     CLOCKS_APART,
     EVENT_RULES,
@@ -49,7 +50,11 @@ _log = logging.getLogger(__name__)
 _LONGEST_EXAMPLES = 300
 _PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
 _WARNED = (
-    *(rule for rule in SALE_COPY_RULES + EVENT_RULES if rule.name in ("sale_id_meant", "user_id_meant")),
+    *(
+        rule
+        for rule in SALE_COPY_RULES + EVENT_RULES
+        if rule.name in ("sale_id_meant", "sale_text_decoded", "user_id_meant")
+    ),
     USER_ID_USUAL,
     EVENTS_RECENT,
     SALE_OPEN,
@@ -82,6 +87,18 @@ def validate_tables(run: Run, out: Path) -> str:
     _warn(counts)
     sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
     return f"{sales_and_events}; {row_rules.summary(counts)}"
+
+
+def read_raw_rows(run: Run) -> list[RawRows]:
+    """Return a few rows of each of the shop's raw tables as they are read, whatever is wrong with them.
+
+    Raises:
+        InputError: If a table cannot be read.
+    """
+    settings = run.settings.source
+    sources.check_settings(settings)
+    raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
+    return first_rows({name: raw[name] for name in settings.raw})
 
 
 class _Cleaned(NamedTuple):
@@ -137,7 +154,8 @@ def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
 
 def _selects_recorded_events(run: Run) -> bool:
     """Return whether the shop's events include those that the service recorded, and there are any."""
-    is_named = f"{{{RECORDED_EVENTS}}}" in (Path(run.settings.source.sql) / f"{EVENTS.name}.sql").read_text()
+    sql = (Path(run.settings.source.sql) / f"{EVENTS.name}.sql").read_text("utf-8-sig")
+    is_named = f"{{{RECORDED_EVENTS}}}" in sql
     return is_named and sources.has_recorded_events(Path(run.settings.folder))
 
 
@@ -191,11 +209,15 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
 def _write_table(table: Table, rows: DataFrame, out: Path) -> None:
     try:
         table.write(rows, out)
-    except sources.SPARK_ERRORS as error:  # a value that the source's SQL cannot cast, a damaged file
-        raise InputError(
-            f"table {table.name}: {sources.first_line(error)}: correct the raw rows, or allow for them in the source's "
-            f"{table.name}.sql, as with try_cast"
-        ) from error
+    except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
+        cause = sources.first_line(error)
+        advice = (
+            "write the file again, or remove it"
+            if "[FAILED_READ_FILE" in cause
+            else "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
+            f"source's {table.name}.sql, as with try_cast"
+        )
+        raise InputError(f"table {table.name}: {cause}: {advice}") from error
 
 
 def _count_copies(written: int, counts: list[RuleCount]) -> RuleCount:

@@ -3,10 +3,13 @@
 Every function raises RegistryError, of one line, where MLflow, its database or its files do not answer.
 """
 
+import atexit
 import json
 import logging
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, wraps
@@ -357,6 +360,12 @@ def _create_database(folder: Path) -> Path:
 
 
 def _sqlite_uri(database: Path) -> str:
+    if "?" in str(database):  # it would end the name of the database in the URI: name the folder by a link
+        links = tempfile.mkdtemp(prefix="recsys-")
+        atexit.register(shutil.rmtree, links, ignore_errors=True)
+        link = Path(links) / "folder"
+        link.symlink_to(database.parent)
+        database = link / database.name
     return f"sqlite:///{database}"
 
 

@@ -115,6 +115,13 @@ SALE_COPY_RULES = (
     ),
     Rule("sale_id_unique", "a sale_id and window have one title, text, price and attributes", "copy > 1"),
     Rule("sale_id_meant", "sale_id is no placeholder such as 'null' or '0'", _is_placeholder("sale_id"), KEPT),
+    Rule(
+        "sale_text_decoded",
+        "title, description and attributes hold no U+FFFD, the sign for bytes that are not of the encoding that was "
+        "read: set source.raw.NAME.options.encoding, such as ISO-8859-1",
+        "contains(concat_ws(' ', title, description, map_values(attributes)), '\ufffd')",
+        KEPT,
+    ),
 )
 
 EVENT_RULES = (

@@ -1,4 +1,5 @@
 import os
+import shlex
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from pyspark.errors import PySparkRuntimeError
 
 from jobs.engine import session
-from jobs.engine.session import _network_options, check_java, java_process, spark_session
+from jobs.engine.session import _java_options, _network_options, check_java, java_process, spark_session
 from recsys.errors import ConfigurationError
 from tests.helpers.small_shop import SmallShop
 
@@ -54,6 +55,12 @@ def test_no_port_of_a_local_session_listens_to_other_machines(spark):
 def test_cluster_authenticates_where_it_has_a_secret_and_warns_where_it_has_none(caplog, master, conf, expected):
     assert _network_options(master, conf).get("spark.authenticate") == expected
     assert ("without a secret" in caplog.text) == (expected is None)
+
+
+def test_quotes_and_backslashes_of_a_folder_are_part_of_the_name_of_sparks_log():
+    """Spark splits the options as a shell does, inside of double quotes too."""
+    options = shlex.split(_java_options(Path('/a "b" \\c $d/spark.log'), {}))
+    assert '-Drecsys.spark.log=/a "b" \\c $d/spark.log' in options
 
 
 def test_missing_java_is_an_error_with_the_command_that_installs_it(java_home, monkeypatch, tmp_path):

@@ -30,6 +30,14 @@ def test_registered_model_reads_back_equal_and_has_no_alias(settings):
     assert tracking.alias(settings, CHAMPION) is None
 
 
+def test_registry_of_a_shop_is_in_its_folder_whatever_characters_the_name_has(tmp_path):
+    """A question mark would end a database's name, and the rest would be options."""
+    settings = SmallShop(tmp_path).settings(folder=str(tmp_path / "a?b=c d%20e#f"))
+    assert tracking.versions(settings) == []
+    assert (Path(settings.folder) / "mlflow.db").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a?b=c d%20e#f"]
+
+
 def test_same_fingerprint_is_registered_once(settings):
     assert [tracking.register(settings, MODEL, {}, 120, "same") for _ in range(3)] == ["1", "1", "1"]
     assert tracking.register(settings, OTHER, {}, 120, "another") == "2"

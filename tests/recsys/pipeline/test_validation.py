@@ -90,6 +90,8 @@ SALE_CASES = [
     ({"opens_at": datetime(1500, 2, 28, tzinfo=UTC), "closes_at": datetime(2300, 1, 1, tzinfo=UTC)}, None),
     ({"sale_id": "Null"}, "sale_id_meant"),
     ({"sale_id": "000"}, "sale_id_meant"),
+    ({"title": "caf\ufffd"}, "sale_text_decoded"),
+    ({"attributes": {"region": "\ufffdle"}}, "sale_text_decoded"),
     ({"sale_id": "\u200b \ufeff"}, "sale_id_present"),
     ({"price": -0.01}, "price_valid"),
     ({"price": 0.0}, None),  # a free sale
