@@ -74,14 +74,6 @@ class Condition:
         )
 
 
-def _names_in(source: Mapping[str, Any]) -> set[str]:
-    found = {name for name in source if not name.startswith("$")}
-    for connective in _CONNECTIVES:
-        parts = source.get(connective, [])
-        found = found.union(*map(_names_in, [parts] if isinstance(parts, Mapping) else parts))
-    return found
-
-
 class _Compiler:
     """Compiles a condition into a test and collects its problems."""
 

@@ -4,6 +4,7 @@ from contextlib import suppress
 from serving.api import turns as turns_module
 from serving.api.turns import Turns
 from serving.errors import CallerLeftError
+from tests.helpers.real_service import wait_until
 
 
 def test_only_so_many_pages_are_made_at_the_same_time():
