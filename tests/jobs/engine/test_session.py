@@ -84,7 +84,8 @@ def test_java_prints_to_a_log_until_it_is_ready_and_its_progress_to_stderr(tmp_p
     monkeypatch.setattr(session, "SparkContext", lambda conf, gateway: None)
     with java_process({}, tmp_path):
         os.write(gateway.stream, b"Setting default log level\n")
-        wait_until(lambda: (tmp_path / session.JAVA_LOG).read_bytes().count(b"\n") == 2)
+        log = tmp_path / session.JAVA_LOG
+        wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") == 2)
     assert capfd.readouterr().err == ""
     os.write(gateway.stream, b"[Stage 1:>  (0 + 2) / 4]")
     os.close(gateway.stream)
