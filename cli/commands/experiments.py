@@ -42,6 +42,7 @@ class Reward(StrEnum):
 
 
 Key = Annotated[str, typer.Argument(help="The experiment's key.")]
+ComparisonKey = Annotated[str, typer.Argument(help="The key of the experiment or of the holdout.")]
 SurfaceName = Annotated[str, typer.Option("--surface", help="Surface of the file SURFACE.yaml.")]
 OtherFile = Annotated[Path | None, typer.Option("--file", help="File to use instead of the configured one.")]
 
@@ -190,14 +191,15 @@ def simulate_aa(
 
 @experiment.command()
 def analyze(
-    key: Key,
+    key: ComparisonKey,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
     as_of: AsOf = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; by default inside the shop's folder.")] = None,
 ) -> None:
-    """Analyse an experiment: print the verdict, and write result.json, report.md and report.html.
+    """Analyse an experiment or a holdout: print the verdict, and write result.json, report.md and report.html.
 
+    A holdout is compared with all other users: what all experiments together have changed.
     The command can be run at any time; only the always-valid interval justifies stopping an experiment early.
     """
     judge(load_settings(conf), surface, key, _instant_or_now(as_of), out)
@@ -240,13 +242,13 @@ def evaluate(
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
     """Analyse an experiment, print the verdict, write the report, and return the path of its HTML."""
     from cli.tables.experiments import print_result
-    from jobs.experiments.analyze_experiment import phase_folder, summarise_phase
+    from jobs.experiments.analyze_experiment import comparison, phase_folder, summarise_phase
     from recsys.experiments.analysis.analyze import analyze as analyzed
     from recsys.reports.experiment.writer import write_report
 
     file = _load_configured(settings, surface)
-    chosen = file.experiment(key)
-    result = analyzed(chosen, summarise_phase(settings, file, key, as_of), from_micros(as_of))
+    chosen = comparison(settings, file, key, as_of)
+    result = analyzed(chosen, summarise_phase(settings, file, key, as_of, surface), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
     print_result(result, console)
     console.print("", f"Report: {written.html}")
