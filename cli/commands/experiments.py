@@ -219,6 +219,7 @@ def evaluate(
 ) -> None:
     """Estimate the reward of another policy from pages that a variant with exploration drew at random (off-policy)."""
     from jobs.experiments.evaluate_policy import evaluate_policy
+    from recsys.experiments.off_policy.estimators import FEWEST_REWARDED
 
     settings = load_settings(conf)
     chosen = _load_configured(settings, surface).experiment(key)
@@ -227,16 +228,23 @@ def evaluate(
     table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
     for name, value in found.values.items():
         difference = found.differences[name]
-        cells = (f"{value.value:.4g}", f"{value.low:.4g} to {value.high:.4g}", f"{difference.value:+.4g}")
-        table.add_row(name, *cells, f"{difference.low:+.4g} to {difference.high:+.4g}")
+        intervals = (f"{value.low:.4g} to {value.high:.4g}", f"{difference.low:+.4g} to {difference.high:+.4g}")
+        of_value, of_difference = intervals if found.is_enough else ("too few to tell",) * 2
+        table.add_row(name, f"{value.value:.4g}", of_value, f"{difference.value:+.4g}", of_difference)
     console.print(table)
+    if not found.is_enough:
+        console.print(
+            f"WARN  {plural(found.rewarded, 'rewarded position')} that {policy} might show too, an interval needs "
+            f"{FEWEST_REWARDED} or more: wait for more pages, or count visits",
+            style="yellow",
+        )
     console.print(
         f"{plural(found.pages, 'page')} of {plural(found.users, 'user')}; differences are from the logged policy; "
-        f"{plural(found.rewarded, 'rewarded position')} that {policy} might show too (with fewer than 15, intervals "
-        f"are too narrow); overlap {found.support.value:.2f} ({found.support.low:.2f} to {found.support.high:.2f}), "
+        f"{plural(found.rewarded, 'rewarded position')} that {policy} might show too; "
+        f"overlap {found.support.value:.2f} ({found.support.low:.2f} to {found.support.high:.2f}), "
         f"largest weight {found.max_weight:,.0f}"
     )
-    _write_json(json_file, asdict(found))
+    _write_json(json_file, {**asdict(found), "is_enough": found.is_enough})
 
 
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:

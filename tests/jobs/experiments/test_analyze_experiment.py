@@ -169,7 +169,7 @@ def test_users_are_written_to_a_table_of_the_phase(settings, summary):
 
 def test_events_after_as_of_are_ignored(settings, summary):
     found = summarise_phase(settings, experiment_file(), KEY, to_micros(at(-39)))
-    assert found.up_to(AS_OF.date(), "control").sums == {"purchases": 0}
+    assert found.up_to(AS_OF.date(), "control").sums == {"purchases": 0, "purchases != 0": 0}
 
 
 def test_experiment_without_users_is_an_error_that_says_what_to_check(settings, summary):
