@@ -13,6 +13,11 @@ def plural(count: float, noun: str) -> str:
     return f"{count:,.12g} {noun}" if count == 1 else f"{count:,.12g} {noun}s"
 
 
+def amount(value: float) -> str:
+    """Write an amount of money with its cents where it has any: "1,234,567", "3,366.23", "0.00125"."""
+    return f"{value:,.2f}".removesuffix(".00") if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to a mistyped one, regardless of case; None if none is similar.
 
