@@ -70,7 +70,8 @@ class RankingChooser:
         """
         ranking = self._choose(request, is_urgent)
         if self._just_bought is not None and (request.bought or ranking.user is not None):
-            return ranking._replace(bought=self._bought(request, ranking.user, now, self._just_bought))
+            if bought := self._bought(request, ranking.user, now, self._just_bought):
+                return ranking._replace(bought=bought)
         return ranking
 
     def _choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
@@ -109,7 +110,8 @@ class RankingChooser:
 
     def _bought(self, request: PageRequest, user: User | None, now: int, span: float) -> frozenset[int]:
         """Return the sales of purchases within a span before an instant, by the night's history and since."""
-        bought = {self._position[sale_id] for sale_id in request.bought if sale_id in self._position}
+        at = self._position
+        bought = [at[sale_id] for sale_id in request.bought if sale_id in at]
         seconds = (span - (now - self._as_of)) / SECOND
         if user is not None and seconds > 0 and self._of_catalogue:
             bought.update(
