@@ -5,7 +5,7 @@ READY := .venv/.installed
 
 .DEFAULT_GOAL := help
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-.PHONY: help demo test coverage lint format proto benchmarks clean prerequisites
+.PHONY: help demo test coverage lint format proto benchmarks lock clean prerequisites
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,13 @@ proto: $(READY)  ## Make the Python stubs of proto/ again
 
 benchmarks: $(READY)  ## Print every headline figure beside its peer; takes a while
 	@for benchmark in similarities scoring night photos quality assignment experiments exposures serving; do $(BIN)/python -m benchmarks.$$benchmark || exit 1; done
+
+# pip's report of what it would install, with the hash of each file; of this machine's system and Python.
+lock: $(READY)  ## Write requirements with the hashes of all packages: of the project, and of the service's image
+	@mkdir -p build
+	@$(BIN)/python deploy/lock.py --constraint constraints.txt . > build/requirements.lock
+	@$(BIN)/python deploy/lock.py --constraint constraints.txt --requirement deploy/requirements.txt > deploy/requirements.lock
+	@echo "build/requirements.lock, deploy/requirements.lock: pip install --require-hashes --requirement FILE"
 
 clean:  ## Remove what was built; keeps var/
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

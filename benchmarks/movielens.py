@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 from scipy.linalg import inv
 from scipy.sparse import csr_matrix
 
-from recsys.console import wide_console
+from recsys.console import TextTable, wide_console
 from recsys.metrics import ranking_metrics, ranks
 
 PUBLISHED = {"TopPopular": (0.4533, 0.2542), "EASE": (0.7192, 0.4494)}
@@ -38,7 +37,7 @@ def main() -> None:
     parser.add_argument("--name", default="ml-1m", help="prefix of the files' names")
     arguments = parser.parse_args()
     data = read(arguments.folder, arguments.name)
-    table = Table("model", "HR@10", "published", "NDCG@10", "published", box=None, pad_edge=False)
+    table = TextTable("model", "HR@10", "published", "NDCG@10", "published")
     for name, fit in MODELS.items():
         hit_rate, ndcg = measure(data, fit(data.train))
         published = PUBLISHED[name]

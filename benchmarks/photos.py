@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine.describe())
     tagger = TaggerSettings(name=arguments.tagger, weights=arguments.weights, labels=arguments.labels)
-    settings = ImageSettings(tagger=tagger)
+    settings = ImageSettings(tagger=tagger, root="/")
     with tempfile.TemporaryDirectory(prefix="photos-") as folder:
         photos = photos_below([arguments.photos or drawn(Path(folder) / "drawn")])
         compare(photos, settings, arguments.rounds, Path(folder))

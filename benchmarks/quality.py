@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
@@ -23,7 +21,7 @@ from jobs.backtest.backtest import window
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
 from recsys.config.settings import load_settings
-from recsys.console import wide_console
+from recsys.console import TextConsole, TextTable, line, wide_console
 from recsys.instants import from_micros, parse_instant
 from recsys.meta_model import META
 from recsys.metrics import Estimate, bootstrap, paired_bootstrap
@@ -49,7 +47,7 @@ def main() -> None:
         compare(window(settings, first, last, arguments.days_sampled, arguments.seed), arguments.seed, console)
 
 
-def compare(run: Run, seed: int, console: Console) -> None:
+def compare(run: Run, seed: int, console: TextConsole) -> None:
     """Print for each case the metrics of every policy, and the meta-model's lead over the best baseline."""
     start = time.monotonic()
     run.do(with_inputs(TRAIN_META_MODEL))
@@ -64,7 +62,7 @@ def compare(run: Run, seed: int, console: Console) -> None:
         baselines = [str(each) for each in best]
         pages = pd.concat([ours, theirs[theirs["policy"].isin(baselines)]])
         print_case(case, pages[pages["case"] == case], baselines, seed, console)
-    console.print(f"{time.monotonic() - start:.0f} s in total\n")
+    console.print(f"{time.monotonic() - start:.0f} s in total", "")
 
 
 def our_pages(run: Run) -> pd.DataFrame:
@@ -77,20 +75,21 @@ def our_pages(run: Run) -> pd.DataFrame:
     )
 
 
-def print_days(run: Run, tuning_days: list[int], seed: int, console: Console) -> None:
+def print_days(run: Run, tuning_days: list[int], seed: int, console: TextConsole) -> None:
     """Print the days of evaluation, tuning and training."""
     measured, tuned = (", ".join(f"{from_micros(day):%m-%d}" for day in days) for days in (run.days, tuning_days))
-    console.print(f"\n[bold]{Path(run.settings.folder).name}[/bold]: {len(run.days)} days, seed {seed}: {measured}")
+    shop = (Path(run.settings.folder).name, "bold")
+    console.print("", line(shop, f": {len(run.days)} days, seed {seed}: {measured}"))
     console.print(f"baselines tuned on {tuned}; meta-model trained on {len(run.training_days)} days before the window")
 
 
-def print_case(case: str, pages: pd.DataFrame, baselines: list[str], seed: int, console: Console) -> None:
+def print_case(case: str, pages: pd.DataFrame, baselines: list[str], seed: int, console: TextConsole) -> None:
     """Print one row per policy, best first, and for each metric the meta-model's lead over the best baseline."""
     pages = pages.sort_values(["as_of", "user_id"])
     by_policy = {str(policy): rows for policy, rows in pages.groupby("policy", sort=False)}
     means = pages.groupby("policy")[list(METRICS)].mean()
-    console.print(f"\n{case}: {len(by_policy[META]):,} pages of {by_policy[META]['user_id'].nunique():,} users")
-    table = Table("policy", *METRICS, box=None, pad_edge=False)
+    console.print("", f"{case}: {len(by_policy[META]):,} pages of {by_policy[META]['user_id'].nunique():,} users")
+    table = TextTable("policy", *METRICS)
     for policy in means.sort_values("ndcg@10", ascending=False).index:
         found = estimates(by_policy[policy], seed)
         table.add_row(policy, *(f"{each.value:.4f} ± {(each.high - each.low) / 2:.4f}" for each in found.values()))

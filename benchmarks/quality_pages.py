@@ -47,7 +47,7 @@ def baseline_pages(run: Run, everyone: Block, as_ofs: list[int], baselines: Iter
 
 def _pages_of_day(run: Run, everyone: Block, as_of: int, baseline: Baseline) -> Iterator[dict[str, Any]]:
     score = baseline.fit(_event_counts(run, everyone, as_of, baseline))
-    sales = run.shop.horizon(as_of).sales
+    sales, day = run.shop.horizon(as_of).sales, pd.Timestamp(as_of, unit="us")  # as Spark's toPandas has it
     for buyers in buyers_of_day(everyone, as_of):
         scores = score(_event_counts(run, buyers, as_of, baseline))[:, sales]
         for case, new_only in CASES.items():
@@ -55,7 +55,7 @@ def _pages_of_day(run: Run, everyone: Block, as_of: int, baseline: Baseline) -> 
             ranked, ids = ranks(scores, candidates), buyers.user_ids.to_pylist()
             for user in np.flatnonzero(relevant.any(axis=1)):
                 metrics = ranking_metrics(ranked[user][relevant[user]])
-                yield {"case": case, "policy": str(baseline), "as_of": as_of, "user_id": ids[user], **metrics}
+                yield {"case": case, "policy": str(baseline), "as_of": day, "user_id": ids[user], **metrics}
 
 
 def _event_counts(run: Run, users: Block, as_of: int, baseline: Baseline) -> csr_matrix:

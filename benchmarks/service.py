@@ -33,29 +33,41 @@ class Service(Running):
         workers: Number of processes that answer.
         cores: The cores that they run on.
         name: Prefix of its files in the shop's folder.
+        token: The token of its callers, if it requires one.
+        settings: Changes to the default settings.
     """
 
-    def __init__(self, shop: ServedShop, workers: int, cores: Sequence[int], name: str = "service"):
+    def __init__(
+        self,
+        shop: ServedShop,
+        workers: int,
+        cores: Sequence[int],
+        name: str = "service",
+        token: str | None = None,
+        **settings: object,
+    ):
         self.shop = shop
-        port, self._admin_port, self._metrics_port = free_ports(3)
+        self.token = token
+        port, self._admin_port, self.metrics_port = free_ports(3)
         self.target = f"127.0.0.1:{port}"
-        settings = {
+        serving = {
             "workers": workers,
             "port": port,
             "admin_port": self._admin_port,
-            "metrics_port": self._metrics_port,
+            "metrics_port": self.metrics_port,
             "clock": "replay",
             "replay_start_hours": (CLOCK - AS_OF) / HOUR,
+            **settings,
         }
         configuration = shop.folder / f"{name}.yaml"  # JSON is YAML
         configuration.write_text(
-            json.dumps({"folder": str(shop.folder), "source": {"sql": "unused", "raw": {}}, "serving": settings})
+            json.dumps({"folder": str(shop.folder), "source": {"sql": "unused", "raw": {}}, "serving": serving})
         )
         command = [sys.executable, "-m", "cli.main", "serve", "--conf", str(configuration)]
         super().__init__(command, cores, shop.folder / f"{name}.log")
         try:
             self.wait_for(port)
-            with Client(self.target, deadline=PATIENCE) as client:
+            with Client(self.target, deadline=PATIENCE, token=token) as client:
                 self.answer_bytes = client.top_sales(shop.some_users(1)[0]).ByteSize()
         except BaseException:
             self.stop()
@@ -75,13 +87,24 @@ class Service(Running):
     def request(self, user: str, session: Sequence[str] = ()) -> Request:
         """Return the request for a user's page."""
         message = pb.GetTopSalesRequest(user_id=user, session_sale_ids=session)
-        return grpc_request(self.target, METHOD, message.SerializeToString())
+        request = grpc_request(self.target, METHOD, message.SerializeToString())
+        if self.token is None:
+            return request
+        return request._replace(headers=[*request.headers, f"authorization: Bearer {self.token}"])
 
-    def errors(self) -> int:
-        """Return the number of requests that ended in an error, by the service's own metrics."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics") as response:
+    def errors(self, method: str = "", codes: Sequence[str] = ()) -> int:
+        """Return the number of requests that ended in an error, by the service's own metrics.
+
+        Args:
+            method: Counts those of one method; all if empty.
+            codes: Counts those with these status codes; all if empty.
+        """
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as response:
             lines = response.read().decode().splitlines()
-        return int(sum(float(line.split()[-1]) for line in lines if line.startswith("recsys_errors_total{")))
+        errors = [line for line in lines if line.startswith("recsys_errors_total{") and f'method="{method}' in line]
+        if codes:
+            errors = [line for line in errors if any(f'code="{code}"' in line for code in codes)]
+        return int(sum(float(line.split()[-1]) for line in errors))
 
     def statuses(self, count: int) -> "Statuses":
         """Connect to the admin port of each of `count` workers."""

@@ -1,12 +1,12 @@
 """The `recsys` command, and the table of its commands."""
 
+import os
 import sys
 
 import typer
-from rich.text import Text
 
 from cli.commands import demo, experiments, models, night, photos, service, users
-from recsys.console import show_progress, wide_console
+from recsys.console import print_error, show_progress
 from recsys.errors import RecsysError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 def recsys(context: typer.Context) -> None:
     """Print the log messages of jobs on stderr; the service has a log of its own."""
     if context.invoked_subcommand != "serve":
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors give gRPC's reason in one line
         show_progress()
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (RecsysError, OSError) as error:
-        wide_console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        print_error(error)
         sys.exit(1)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
@@ -15,6 +14,7 @@ from recsys.metrics import NDCG, bootstrap_ratio
 from recsys.pipeline.evaluation import ranked_pages
 from recsys.pipeline.shop import Shop
 from recsys.shop.histories import Block
+from recsys.tables.paths import load
 
 ORACLE = "oracle"
 
@@ -44,26 +44,28 @@ def oracle_pages(
         sale_ids = [shop.catalogue.sale_ids[sale] for sale in shop.horizon(as_of).sales]
         return {ORACLE: true_utilities(folder, block.user_ids.to_pylist(), sale_ids)}
 
-    tastes = histories.sparkSession.read.parquet(str(folder / "truth" / f"{USER_TASTES}.parquet"))
+    tastes = load(histories.sparkSession.read, [folder / "truth" / f"{USER_TASTES}.parquet"])
     known = histories.join(tastes.select("user_id"), on="user_id", how="left_semi")
     return ranked_pages(known, shop, as_ofs, score, users_sampled, seed, new_only)
 
 
-def oracle(pages: Pages, rows: pd.DataFrame, seed: int) -> dict[str, Any] | None:
+def oracle(pages: Pages, best: Pages, seed: int) -> dict[str, Any] | None:
     """Return the oracle's ndcg@10, and the share of it that the meta-model reaches on the same pages.
 
     Args:
         pages: The pages.
-        rows: Of `oracle_pages`, collected.
+        best: Of `oracle_pages`.
         seed: Of the bootstrap intervals, both over users.
 
     Returns:
         None if the oracle has no page, or its ndcg@10 is 0 on all.
     """
-    of_meta = pages.by_policy[META][["as_of", "user_id", NDCG]]
-    both = of_meta.merge(rows[["as_of", "user_id", NDCG]], on=["as_of", "user_id"], suffixes=("", "_true"))
-    values, best, users = (both[name].to_numpy() for name in (NDCG, f"{NDCG}_true", "user_id"))
-    if not best.any():
+    if ORACLE not in best.by_policy:
         return None
-    share = bootstrap_ratio(values, best, users, seed)
-    return estimated({NDCG: best}, users, seed) | {"share": share._asdict()}
+    of_meta, of_oracle = (each[["as_of", "user_id", NDCG]] for each in (pages.by_policy[META], best.by_policy[ORACLE]))
+    both = of_meta.merge(of_oracle, on=["as_of", "user_id"], suffixes=("", "_true"))
+    values, possible, users = (both[name].to_numpy() for name in (NDCG, f"{NDCG}_true", "user_id"))
+    if not possible.any():
+        return None
+    share = bootstrap_ratio(values, possible, users, seed)
+    return estimated({NDCG: possible}, users, seed) | {"share": share._asdict()}

@@ -9,6 +9,7 @@
     ├── SnapshotError           a snapshot is absent, damaged or does not match its manifest
     │   └── DamagedRecordError  one user's record is damaged; all others may be intact
     ├── ModelError              a registered model is absent or does not match the features
+    ├── RegistryError           MLflow does not answer
     ├── StoreError              a store of the service is damaged or unreachable
     ├── NightCheckError         a night fails its checks; no snapshot is published
     ├── LeakError               a feature uses data from after its as_of
@@ -53,6 +54,10 @@ class DamagedRecordError(SnapshotError):
 
 class ModelError(RecsysError):
     """A registered model is absent or does not match the features."""
+
+
+class RegistryError(RecsysError):
+    """MLflow, its database or its files do not answer."""
 
 
 class StoreError(RecsysError):

@@ -1,6 +1,9 @@
 """Instants as int64 microseconds since 1970-01-01 UTC, the form that numpy, Spark and Arrow share."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from recsys.errors import ConfigurationError
 
@@ -8,6 +11,15 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RULE = "must be a date or an instant such as 2026-03-01 or 2026-03-01T02:30:00Z"
+EARLIEST = (datetime(1990, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+LATEST = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""The range of all instants of the product, [EARLIEST, LATEST); only a sale's closing may be LATEST: it never closes.
+
+Every later stage can hold them: nanoseconds in int64 (pandas, and pyarrow where it reads Spark's INT96) end in 1677 and
+2262, Python's datetime in 1 and 9999, Spark's Parquet changes its calendar in 1582. An instant before 1990 is one that
+was read in a wrong unit, or the zero of a clock.
+"""
 
 
 def to_micros(instant: datetime) -> int:
@@ -25,15 +37,47 @@ def parse_instant(text: str) -> int:
     """Return an instant such as 2026-03-01T02:30:00Z, or a date's midnight UTC, as microseconds since 1970-01-01 UTC.
 
     Raises:
-        ConfigurationError: If the text is neither, or the instant has no time zone.
+        ConfigurationError: If the text is neither, the instant has no time zone, or it is outside [EARLIEST, LATEST).
     """
     try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
+        instant = datetime.combine(date.fromisoformat(text.strip()), time.min, UTC)
+    except ValueError:  # more than a date
+        try:
+            instant = datetime.fromisoformat(text.strip())
+        except ValueError as error:
+            raise ConfigurationError(f"instant '{text}', {_RULE}") from error
+    return to_micros_in_range(instant)
+
+
+def to_micros_in_range(instant: datetime) -> int:
+    """Return an instant in [EARLIEST, LATEST) as microseconds since 1970-01-01 UTC.
+
+    Raises:
+        ConfigurationError: If it is outside of the range, or has no time zone.
+    """
+    micros = to_micros(instant)
+    if not EARLIEST <= micros < LATEST:
         raise ConfigurationError(
-            f"instant '{text}', must be a date or an instant such as 2026-03-01 or 2026-03-01T02:30:00Z"
-        ) from error
-    return to_micros(instant.replace(tzinfo=UTC) if len(text) == len("2026-03-01") else instant)
+            f"instant {instant.isoformat()}, must be from {from_micros(EARLIEST):%Y-%m-%d} to before "
+            f"{from_micros(LATEST):%Y-%m-%d}"
+        )
+    return micros
+
+
+def _read_instant(value: object) -> datetime:
+    """Return what a configuration file holds as an instant in UTC: YAML reads one without quotes by itself."""
+    try:
+        if isinstance(value, datetime):
+            return from_micros(to_micros_in_range(value))
+        if isinstance(value, str | date):
+            return from_micros(parse_instant(str(value)))
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+    raise ValueError(_RULE)
+
+
+Instant = Annotated[datetime, BeforeValidator(_read_instant)]
+"""A field of settings: an instant with a zone or a date, with or without quotes; in UTC."""
 
 
 def from_micros(micros: int) -> datetime:

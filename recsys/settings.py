@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from recsys.wording import did_you_mean
 
 
 class StepSettings(BaseModel):
@@ -16,13 +19,29 @@ class StepSettings(BaseModel):
     renamed_keys: ClassVar[dict[str, str]] = {}
     """Former keys, and what they are called now."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_former_keys(cls, values: Any) -> Any:
-        for former, present in cls.renamed_keys.items():
-            if isinstance(values, dict) and former in values:
-                raise ValueError(f"'{former}' is called '{present}' now: rename the key")
-        return values
+    def _say_what_an_unknown_key_might_be(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            details = [cls._explained(each) for each in error.errors()]
+            raise ValidationError.from_exception_data(cls.__name__, details) from None
+
+    @classmethod
+    def _explained(cls, error: ErrorDetails) -> InitErrorDetails:
+        rule = error["msg"]
+        if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+            rule = cls._rule_of_unknown_key(str(error["loc"][0]))
+        explained = PydanticCustomError(error["type"], "{rule}", {"rule": rule})
+        return InitErrorDetails(type=explained, loc=error["loc"], input=error["input"])
+
+    @classmethod
+    def _rule_of_unknown_key(cls, key: str) -> str:
+        if key in cls.renamed_keys:
+            return f"is called '{cls.renamed_keys[key]}' now: rename the key"
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        return f"unknown key{did_you_mean(key, known)}"
 
 
 def digest(value: Any) -> str:

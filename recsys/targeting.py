@@ -62,6 +62,11 @@ class Condition:
             raise ValidationError.from_exception_data("condition", compiler.problems)
         return cls(source, test)
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the values that the condition refers to."""
+        return _names_in(self.source)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
@@ -138,6 +143,12 @@ class _Compiler:
         kind = PydanticCustomError("condition", "{rule}", {"rule": rule})
         self.problems.append(InitErrorDetails(type=kind, loc=key, input=value))
         return _never
+
+
+def _names_in(source: Any) -> set[str]:
+    if isinstance(source, list):
+        return set().union(*map(_names_in, source))
+    return set().union(*(_names_in(value) if name in _CONNECTIVES else {name} for name, value in source.items()))
 
 
 def _value_problem(value: Any) -> str | None:

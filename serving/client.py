@@ -8,7 +8,9 @@ client.record([visit("u-01879", page.sales[0].sale_id, page.request_id)])
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -22,6 +24,7 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import to_micros
 from recsys.wording import plural
+from serving.addresses import proxy_options, refuse_token_in_the_clear, unavailable
 from serving.errors import ERROR_KEY, STATUS_CODES
 
 _ERRORS = {error.__name__: error for error in STATUS_CODES}
@@ -35,6 +38,7 @@ _RETRIES = {
 """Every method is safe to retry. A process that shuts down answers CANCELLED to requests that arrive too late.
 RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are not retried: the service is overloaded."""
 
+_USE_TLS = "give --authority (`credentials`), or allow it with --plain-token (`plain_token`)"
 _LISTED = 3  # refused events that an error names
 
 Fallback = Callable[[pb.GetTopSalesRequest, RecsysError], pb.GetTopSalesResponse]
@@ -57,10 +61,14 @@ class Client:
     Args:
         target: The address of the service, host:port.
         deadline: Seconds to wait for each answer, retries included.
-        token: The caller's token, if the service requires one.
+        token: The caller's token, if the service requires one. It leaves this machine over TLS only.
         credentials: For a TLS connection; `grpc.ssl_channel_credentials()` trusts the usual certificate authorities.
         fallback: Returns the page to show when a request for a page fails; without it, the error is raised.
         admin_target: The address of the admin service, host:port.
+        plain_token: Whether the token may be sent to another machine without TLS, such as to a proxy that adds it.
+
+    Raises:
+        ConfigurationError: If there is a token, no `credentials`, and an address is another machine.
     """
 
     def __init__(
@@ -72,7 +80,11 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         fallback: Fallback | None = None,
         admin_target: str | None = None,
+        plain_token: bool = False,
     ):
+        if token and credentials is None and not plain_token:
+            for address in filter(None, (target, admin_target)):
+                refuse_token_in_the_clear(address, _USE_TLS)
         self.target = target
         self._deadline = deadline
         self._metadata = [("authorization", f"Bearer {token}")] if token else None
@@ -247,9 +259,18 @@ def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.C
     # A connection to a process that is shutting down fails: reconnect before the retries are used up.
     quick_reconnect = ("grpc.initial_reconnect_backoff_ms", 100)
     options = [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1), own_connection, quick_reconnect]
+    options += proxy_options(target)
     if credentials is None:
-        return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, credentials, options)
+        return grpc.insecure_channel(_in_brackets(target), options)
+    return grpc.secure_channel(_in_brackets(target), credentials, options)
+
+
+def _in_brackets(target: str) -> str:
+    """Return `[::1]:50051` for `::1:50051`, and other targets unchanged."""
+    host, _, port = target.rpartition(":")
+    with suppress(ValueError):
+        return f"[{IPv6Address(host)}]:{port}"
+    return target
 
 
 def _clamp_to_int32(n: int) -> int:
@@ -262,9 +283,10 @@ def _raise_recsys_error(error: grpc.RpcError, target: str, timeout: float) -> No
     if kind is not None:
         raise kind(error.details()) from None
     if error.code() == grpc.StatusCode.UNAVAILABLE:
-        raise RecsysError(f"no service at {target}: start it with 'recsys serve'") from None
+        raise RecsysError(unavailable(target, error)) from None
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         raise RecsysError(
-            f"no answer from {target} within {timeout} s: see the service's log, or set a longer deadline"
+            f"no answer from {target} within {timeout:g} s: check that it is reachable from here, see the service's "
+            "log, or set a longer deadline"
         ) from None
     raise RecsysError(f"{target} answered {error.code().name}: {error.details()}") from None

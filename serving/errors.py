@@ -26,6 +26,14 @@ class TooManyRequestsError(RecsysError):
     """The caller exceeds its rate limit."""
 
 
+class OverloadError(TooManyRequestsError):
+    """The process has too many requests in progress, whoever sent them."""
+
+
+class CallerLeftError(RecsysError):
+    """The caller no longer waits for the answer."""
+
+
 class NotFoundError(RecsysError):
     """The object to change does not exist."""
 
@@ -52,9 +60,24 @@ STATUS_CODES: dict[type[RecsysError], grpc.StatusCode] = {
     StoreError: grpc.StatusCode.UNAVAILABLE,
     NotRecordedError: grpc.StatusCode.UNAVAILABLE,
     BusyError: grpc.StatusCode.UNAVAILABLE,
+    CallerLeftError: grpc.StatusCode.CANCELLED,
     RecsysError: grpc.StatusCode.INTERNAL,
 }
 """The status code of each error class; a class that is not listed has the code of its nearest listed base class."""
 
+RETRY_SECONDS: dict[type[RecsysError], float] = {
+    TooManyRequestsError: 1.0,
+    SnapshotError: 1.0,
+    StoreError: 1.0,
+    NotRecordedError: 1.0,
+    BusyError: 1.0,
+}
+"""Seconds after which a request that failed with an error may succeed; other errors stay until something is changed."""
+
 ERROR_KEY = "recsys-error"
 """Key of the trailing metadata that names the error's class in this table, so that a client can raise it too."""
+
+
+def listed_base(error: RecsysError) -> type[RecsysError]:
+    """Return the nearest class of an error that the table of status codes lists."""
+    return next(base for base in type(error).__mro__ if base in STATUS_CODES)

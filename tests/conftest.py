@@ -1,6 +1,5 @@
 """Fixtures that tests of several packages use: a small Spark session, the command, a browser."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
 
-from tests.helpers.small_shop import SHORT_LIVED_JAVA
+from jobs.engine.session import spark_session
+from tests.helpers.small_shop import SMALL_SPARK, SmallShop
 
 settings.register_profile("recsys", deadline=None, max_examples=50)
 settings.load_profile("recsys")
@@ -18,25 +18,14 @@ settings.load_profile("recsys")
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """One session for all tests, with the settings of the jobs but less memory."""
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    scratch = tmp_path_factory.mktemp("spark")
-    session = (
-        SparkSession.builder.appName("tests")
-        .config("spark.master", "local[2]")
-        .config("spark.driver.memory", "2g")
-        .config("spark.driver.extraJavaOptions", SHORT_LIVED_JAVA)
-        .config("spark.local.dir", str(scratch))
-        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.sql.ansi.enabled", "true")
-        .config("spark.sql.codegen.wholeStage", "false")  # for few rows, compiling takes longer than running
-        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .getOrCreate()
-    )
+    """One session for all tests, as the jobs start it but with less memory."""
+    fast = {
+        **SMALL_SPARK["conf"],
+        "spark.sql.codegen.wholeStage": "false",  # for few rows, compiling takes longer than running
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    }
+    shop = SmallShop(tmp_path_factory.mktemp("spark"))
+    session = spark_session(shop.settings(spark={**SMALL_SPARK, "driver_memory": "2g", "conf": fast}))
     yield session
     session.stop()
 

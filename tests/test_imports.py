@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.import_graph import SOURCES, imported_files, importers
+from tests.helpers.import_graph import SOURCES, calls, imported_files, importers
 from tests.helpers.paths import ROOT
 
 COMMANDS = Path("cli/commands")
@@ -57,8 +57,13 @@ def test_one_file_talks_to_mlflow():
     assert importers("mlflow") == {Path("jobs/registry/tracking.py")}
 
 
-def test_library_prints_no_table():
-    assert importers("rich", "recsys") == {Path("recsys/console.py")}
+def test_everything_that_is_printed_goes_through_the_console_that_prints_text():
+    assert importers("rich") == {Path("recsys/console.py")}
+    raw = ("print", "Line", "typer.echo", "click.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write")
+    found = [(path, call) for path in SOURCES for call in calls(path) if ast.unparse(call.func) in raw]
+    exits = [(path, call) for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "sys.exit"]
+    found += [(path, call) for path, call in exits if not isinstance(call.args[0], ast.Constant)]  # prints a text
+    assert [f"{path}:{call.lineno} {ast.unparse(call)}" for path, call in found] == []
 
 
 def test_library_reads_no_clock_and_no_network():

@@ -1,13 +1,14 @@
 """`recsys demo`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import Settings, load_settings
+from recsys.console import line, progress_bar
 from recsys.errors import ConfigurationError
 from recsys.wording import plural
 
@@ -32,13 +33,20 @@ def demo(
     build_demo_shop(settings)
     run = night(settings)
     do_night(run)
-    console.print("\nCoefficients of the meta-model, largest first:")
-    print_model(read_model(run)[0], console)
+    if (model := read_model(run)[0]) is not None:
+        console.print("", "Coefficients of the meta-model, largest first:")
+        print_model(model, console)
     user = user or _active_user(run.folder)
     _request_home_pages(settings, user)
+    serve, top, measure = (
+        "recsys serve",
+        f"recsys top {quote(user)}",
+        "recsys backtest --from 2026-02-22 --to 2026-02-28",
+    )
     console.print(
-        f"\nNext: [bold]recsys serve[/bold], and in another terminal [bold]recsys top {user}[/bold]; "
-        "[bold]recsys backtest --from 2026-02-22 --to 2026-02-28[/bold] measures how well it ranks."
+        "",
+        line("Next: ", (serve, "bold"), ", and in another terminal ", (top, "bold"), "; ", (measure, "bold"))
+        + line(" measures how well it ranks."),
     )
 
 
@@ -52,8 +60,12 @@ def simulate_experiment(shop: Settings, conf: Path = Path("conf/demo_experiment.
     end = simulate(shop, settings)
     judge(settings, "home", "personal-page", end)
     console.print(
-        f"\nThe tastes from which the purchases were drawn are in {shop.folder}/truth, which no job reads. Next: "
-        f"[bold]recsys experiment simulate-aa personal-page --conf {conf}[/bold] analyses A/A tests on the same users."
+        "",
+        line(
+            f"The tastes from which the purchases were drawn are in {shop.folder}/truth, which no job reads. Next: ",
+            (f"recsys experiment simulate-aa personal-page --conf {conf}", "bold"),
+            " analyses A/A tests on the same users.",
+        ),
     )
 
 
@@ -70,7 +82,7 @@ def build_demo_shop(settings: Settings) -> None:
         console.print(f"Demo shop in {settings.folder}: unchanged")
         return
     built.unlink(missing_ok=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         painting = progress.add_task("Painting photos", total=settings.demo_shop.photos)
         shop = build_shop(
             settings.demo_shop, Path(settings.folder), lambda done, _: progress.update(painting, completed=done)
@@ -105,9 +117,9 @@ def _request_home_pages(settings: Settings, user: str) -> None:
         start_server(settings.serving.model_copy(update=local), Path(settings.folder)) as server,
         Client(server.target, deadline=10.0) as client,
     ):
-        console.print("\nThe answer of the gRPC service:\n")
+        console.print("", "The answer of the gRPC service:", "")
         page = client.top_sales(user)
         print_top_sales(user, page, console)
         visited = [sale.sale_id for sale in page.sales[-3:]]
-        console.print(f"\nAfter visits of {', '.join(visited)}, the user's next page is:\n")
+        console.print("", f"After visits of {', '.join(visited)}, the user's next page is:", "")
         print_top_sales(user, client.top_sales(user, session=visited), console)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from recommendations.v1 import recommendations_pb2 as pb
-from rich.progress import Progress
 
 from cli.commands.options import console
 from demo_shop.shoppers import Session, Shoppers, sessions
 from recsys.config.settings import Settings
+from recsys.console import progress_bar
 from recsys.instants import DAY, HOUR, from_micros, to_micros
 from recsys.wording import plural
 
@@ -59,7 +59,7 @@ def simulate(shop: Settings, settings: Settings) -> int:
             label = f"Day {day + 1} of {len(sessions_by_day)}"
             pages, events = _simulate_day(today, client, clock, shoppers, label)
         date = f"{from_micros(start + day * DAY):%d %B}"
-        console.print(f"{date}: {plural(pages, 'page')}, {plural(events, 'recorded event')}\n")
+        console.print(f"{date}: {plural(pages, 'page')}, {plural(events, 'recorded event')}", "")
     return end
 
 
@@ -75,7 +75,7 @@ def _simulate_day(
 ) -> tuple[int, int]:
     """Request a page per session and record the events on it, hour by hour; return the numbers of both."""
     recorded = 0
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task(label, total=24)
         for _, hour in groupby(today, key=lambda session: session.started_at // HOUR):
             events = [event for session in hour for event in _session_events(session, client, clock, shoppers)]

@@ -1,27 +1,28 @@
 """`recsys experiment …`: A/B tests, from a file to a verdict."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
 from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, pairs
-from recsys.config.settings import Settings, load_settings
+from recsys.config.settings import Settings, known_policies, load_settings
+from recsys.console import TextTable, progress_bar
 from recsys.errors import ConfigurationError
-from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
+from recsys.experiments.accepted import IN_FORCE, AcceptedFiles, written_file
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros, parse_instant, to_micros
 from recsys.reports.wording import number, percent
 from recsys.wording import plural
+
+if TYPE_CHECKING:
+    from jobs.experiments.past_experiment import PastUsers
 
 experiment = typer.Typer(
     no_args_is_help=True,
@@ -47,14 +48,22 @@ OtherFile = Annotated[Path | None, typer.Option("--file", help="File to use inst
 
 @experiment.command()
 def validate(file: OtherFile = None, conf: Conf = DEMO, surface: SurfaceName = "home") -> None:
-    """Check a file, its changes to running experiments, and that the published snapshot has its policies."""
+    """Check a file, its changes to running experiments, and its names: policies, attributes, segments.
+
+    Names are checked for experiments of any date and status except stopped ones. A policy must be one of the shop's; an
+    attribute that no user and no logged page has yet is a warning, since the website may send it from tomorrow on.
+    """
     settings = load_settings(conf)
     path = file or _configured_path(settings, surface)
     written = load_experiments(path)
     _check_transition(settings, surface, written)
     _check_snapshot(settings, surface, written)
     _print_experiments(written)
-    console.print(f"PASS  {path}, configuration {written.fingerprint}")
+    warnings = _attribute_warnings(settings, written)
+    for each in warnings:
+        console.print(f"WARN  {each}", style="yellow")
+    passed = f"PASS, with {plural(len(warnings), 'warning')}" if warnings else "PASS"
+    console.print(f"{passed}  {path}, configuration {written.fingerprint}")
 
 
 @experiment.command()
@@ -73,7 +82,7 @@ def diff(
     settings = load_settings(conf)
     old = load_experiments(against) if against else _load_in_force(settings, surface)
     found = changes(old, load_experiments(file), _sample(settings, sample), _instant_or_now(as_of))
-    table = Table("experiment", "before", "after", "enter", "leave", "change variant", box=None, pad_edge=False)
+    table = TextTable("experiment", "before", "after", "enter", "leave", "change variant", labels=1)
     for each in found.experiments:
         table.add_row(each.experiment, *(f"{count:,}" for count in each[1:]))
     console.print(table)
@@ -93,14 +102,19 @@ def assign(
     """Show which variant a user is served, and why."""
     from recsys.experiments.analysis.analyze import in_words
     from recsys.experiments.assignment import Assigner
+    from recsys.experiments.inclusion import exclusions
 
     written = load_experiments(file or _configured_path(load_settings(conf), surface))
-    assigned = Assigner(written).assign(user, pairs(attributes, "--attribute"), _instant_or_now(as_of))
+    given, now = pairs(attributes, "--attribute"), _instant_or_now(as_of)
+    assigned = Assigner(written).assign(user, given, now)
     log = assigned.assignment
-    variant = (
-        f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})" if log else "default"
-    )
-    console.print(Text(f"{user}: {variant}; served {in_words(assigned.served)}"))
+    variant = "default"
+    if log is not None and log.experiment:  # empty with the kill switch
+        variant = f"{log.experiment}, phase {log.phase}: {log.variant} ({log.reason}, bucket {log.bucket})"
+    instant = f"{from_micros(now):%Y-%m-%d %H:%M:%S} UTC"
+    console.print(f"{user}: {variant}; served {in_words(assigned.served)}; as of {instant}")
+    for each in exclusions(written, user, given, now):
+        console.print(f"  not in {each.key}: {each.reason}" if each.key else f"  {each.reason}")
 
 
 @experiment.command()
@@ -125,12 +139,12 @@ def plan(
     from recsys.experiments.analysis.planning import plan as planned
 
     settings = load_settings(conf)
-    chosen = load_experiments(file or _configured_path(settings, surface)).experiment(key)
-    past = past_users(settings, chosen, days, _night_instant(settings, as_of))
-    found = {
-        metric.name: planned(chosen, metric, past.sums, past.new_users, effects) for metric in chosen.analysis.primary
-    }
-    table = Table("metric", "relative effect", "absolute effect", "users", "days", box=None, pad_edge=False)
+    written = load_experiments(file or _configured_path(settings, surface))
+    chosen = written.experiment(key)
+    past = past_users(settings, written, key, days, _night_instant(settings, as_of))
+    taken_in = [n * past.share_taken_in for n in past.new_users]
+    found = {metric.name: planned(chosen, metric, past.sums, taken_in, effects) for metric in chosen.analysis.primary}
+    table = TextTable("metric", "relative effect", "absolute effect", "users", "days", labels=1)
     for metric, plans in found.items():
         for each in plans:
             duration = "never" if each.days is None else f"{each.days:,}"
@@ -138,9 +152,10 @@ def plan(
     console.print(table)
     console.print(
         f"Estimated from {plural(past.sums.n, 'user')} in {plural(days, 'day')}; alpha {chosen.analysis.alpha:g}, "
-        f"power {percent(chosen.analysis.power)}, coverage {percent(chosen.coverage)}. Days include "
-        f"{plural(chosen.analysis.attribution_days, 'day')} of attribution."
+        f"power {percent(chosen.analysis.power)}. Days include {plural(chosen.analysis.attribution_days, 'day')} of "
+        "attribution."
     )
+    _print_taken_in(past)
     _write_json(json_file, {metric: [asdict(each) for each in plans] for metric, plans in found.items()})
 
 
@@ -161,13 +176,16 @@ def simulate_aa(
     from recsys.experiments.analysis.simulation import simulate_aa as simulated
 
     settings = load_settings(conf)
-    chosen = load_experiments(file or _configured_path(settings, surface)).experiment(key)
+    written = load_experiments(file or _configured_path(settings, surface))
     instant = _night_instant(settings, as_of)
-    past = past_users(settings, chosen, days, instant)
+    past = past_users(settings, written, key, days, instant)
     seeds = [f"simulated:{number}:" for number in range(splits)]
     result = simulated(past.experiment, past.user_days, seeds, from_micros(instant), _with_progress)
     print_simulation(result, console)
+    _print_taken_in(past)
     _write_json(json_file, asdict(result))
+    if not result.passes:
+        raise typer.Exit(1)
 
 
 @experiment.command()
@@ -203,9 +221,7 @@ def evaluate(
     settings = load_settings(conf)
     chosen = _load_configured(settings, surface).experiment(key)
     found = evaluate_policy(settings, chosen, policy, reward.value, _instant_or_now(as_of))
-    table = Table(
-        f"{reward.value} per page", "value", "95% interval", "difference", "95% interval", box=None, pad_edge=False
-    )
+    table = TextTable(f"{reward.value} per page", "value", "95% interval", "difference", "95% interval", labels=1)
     table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
     for name, value in found.values.items():
         difference = found.differences[name]
@@ -233,7 +249,7 @@ def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | No
     result = analyzed(chosen, summarise_phase(settings, file, key, as_of), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
     print_result(result, console)
-    console.print(f"\nReport: {written.html}")
+    console.print("", f"Report: {written.html}")
     return written.html
 
 
@@ -243,7 +259,7 @@ def _configured_path(settings: Settings, surface: str) -> Path:
             "serving.experiments == None, must be the folder of the experiment files, such as conf/experiments: set "
             "it, or give --file"
         )
-    return Path(settings.serving.experiments) / f"{surface}.yaml"
+    return written_file(Path(settings.serving.experiments), surface)
 
 
 def _load_configured(settings: Settings, surface: str) -> ExperimentFile:
@@ -271,23 +287,33 @@ def _check_transition(settings: Settings, surface: str, written: ExperimentFile)
 
 
 def _check_snapshot(settings: Settings, surface: str, written: ExperimentFile) -> None:
+    from recsys.experiments.names import unknown_policies
     from recsys.snapshot import store as snapshot_store
     from recsys.snapshot.format import Snapshot
     from serving.answers.running_experiments import check_served
 
     name = snapshot_store.current(settings.snapshots_folder)
-    if name is None:
-        console.print("  No snapshot is published yet: the policies are not checked.")
+    snapshot = None if name is None else Snapshot.open(settings.snapshots_folder / name)
+    known = {*known_policies(settings), *(snapshot.all_policies if snapshot else ())}
+    if problems := list(unknown_policies(written, known)):
+        raise ConfigurationError("unknown policies:\n" + "\n".join(f"  {each}" for each in problems))
+    if snapshot is None:
+        console.print("  No snapshot is published yet: whether it has the policies is not checked.")
         return
-    snapshot = Snapshot.open(settings.snapshots_folder / name)
     check_served(surface, written, snapshot, snapshot.as_of)
 
 
-def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
-    """Sample at most `count` users of the published snapshot, with their attributes where the shop has any."""
-    import pyarrow.parquet as pq
+def _attribute_warnings(settings: Settings, written: ExperimentFile) -> list[str]:
+    from jobs.experiments.user_attributes import user_attributes
+    from recsys.experiments.names import unknown_attributes
 
-    from recsys.instants import compact
+    known = {name for attributes in user_attributes(settings).values() for name in attributes}
+    return list(unknown_attributes(written, known)) if known else []
+
+
+def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
+    """Sample at most `count` users of the published snapshot, with their attributes where any are known."""
+    from jobs.experiments.user_attributes import user_attributes
     from recsys.snapshot import store as snapshot_store
     from recsys.snapshot.format import Snapshot
 
@@ -295,19 +321,12 @@ def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
     if name is None:
         raise ConfigurationError("no snapshot is published to sample users from: run 'recsys nightly'")
     snapshot = Snapshot.open(settings.snapshots_folder / name)
-    users = snapshot.users.sample(count)
-    table = Path(settings.folder) / "nights" / compact(to_micros(snapshot.as_of)) / "users"
-    known: dict[str, dict[str, str]] = {}
-    if table.exists():
-        rows = pq.read_table(table, columns=["user_id", "attributes"]).to_pylist()
-        known = {row["user_id"]: dict(row["attributes"] or ()) for row in rows}
-    return {user: known.get(user, {}) for user in users}
+    known = user_attributes(settings)
+    return {user: known.get(user, {}) for user in snapshot.users.sample(count)}
 
 
 def _print_experiments(file: ExperimentFile) -> None:
-    table = Table(
-        "experiment", "type", "status", "phase", "from", "to", "coverage", "variants", box=None, pad_edge=False
-    )
+    table = TextTable("experiment", "type", "status", "phase", "from", "to", "coverage", "variants")
     for each in file.experiments:
         window = (f"{instant:%Y-%m-%d}" for instant in (each.start, each.end))
         variants = ", ".join(variant.key for variant in each.variants)
@@ -315,8 +334,21 @@ def _print_experiments(file: ExperimentFile) -> None:
     console.print(table)
 
 
-def _with_progress(seeds: Sequence[str]) -> Iterable[str]:
-    return track(seeds, "Simulating A/A tests", console=console, transient=True, disable=not console.is_terminal)
+def _print_taken_in(past: "PastUsers") -> None:
+    """Print how many of the past users the experiment would have taken in."""
+    targeted = sum(past.new_users)
+    console.print(
+        f"{plural(past.all_users, 'user')} came, {targeted:,} of them targeted, of whom the experiment takes in "
+        f"{percent(past.share_taken_in)}, {round(targeted * past.share_taken_in):,}: beside holdouts and experiments "
+        "before it in the file, by layer and coverage."
+    )
+    if past.experiment.targeting is not None and not past.knows_attributes:
+        console.print("Note: no attributes of users are known yet, so targeting is ignored.")
+
+
+def _with_progress(seeds: Sequence[str]) -> Iterator[str]:
+    with progress_bar(console) as progress:
+        yield from progress.track(seeds, description="Simulating A/A tests")
 
 
 def _instant_or_now(as_of: str | None) -> int:

@@ -90,7 +90,7 @@ def promote(
     asked = Asked(datetime.now(UTC), by or getpass.getuser(), why)
     change = make_champion(load_settings(conf), version, asked, force, "" if conf == DEMO else str(conf))
     console.print(f"Version {change.after} is the champion, instead of version {change.before}.")
-    console.print(str(change.evidence) if change.evidence else "No backtest has measured both.", markup=False)
+    console.print(str(change.evidence) if change.evidence else "No backtest has measured both.")
     console.print(f"The next night ranks by it. To rank by it now: recsys nightly --no-train --conf {conf}")
 
 
@@ -102,8 +102,9 @@ def rollback(conf: Conf = DEMO, why: Why = "", by: By = None) -> None:
 
     change = roll_back(load_settings(conf), Asked(datetime.now(UTC), by or getpass.getuser(), why))
     console.print(
-        f"Version {change.after} is the champion again, instead of version {change.before}.\nThe next night ranks by "
-        f"it. To rank by it now: recsys nightly --no-train --conf {conf}, or recsys snapshots rollback --conf {conf}"
+        f"Version {change.after} is the champion again, instead of version {change.before}.",
+        "The next night ranks by "
+        f"it. To rank by it now: recsys nightly --no-train --conf {conf}, or recsys snapshots rollback --conf {conf}",
     )
 
 
@@ -131,8 +132,7 @@ def live(
             f"--at {instant:%Y-%m-%d %H:%M} UTC, must be at or after the first change that 'recsys models log' shows"
         )
     console.print(
-        f"Version {change.after} of {change.model}, since {change.at:%Y-%m-%d %H:%M} UTC by {change.by}: {change.why}",
-        markup=False,
+        f"Version {change.after} of {change.model}, since {change.at:%Y-%m-%d %H:%M} UTC by {change.by}: {change.why}"
     )
 
 

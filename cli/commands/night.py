@@ -11,18 +11,25 @@ from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
 from recsys.instants import parse_instant
+from recsys.snapshot.format import read_manifest
 
 if TYPE_CHECKING:
     from jobs.engine.run import Run
 
 
 def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables and print every rule with PASS or FAIL; rows that break a rule are set aside."""
+    """Check the source tables: print three rows of each raw table as they were read, and every rule with its result.
+
+    Results are PASS, NOTE for rows without harm, FAIL for broken rows.
+    """
+    from cli.tables.raw_rows import print_raw_rows
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
-    from jobs.night.validate_tables import REFUSED_RULE_COUNTS, RULE_COUNTS, VALIDATE_TABLES
+    from jobs.night.validate_tables import VALIDATE_TABLES, read_raw_rows
+    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     run = night(load_settings(conf), *instants(as_of))
+    print_raw_rows(read_raw_rows(run), console)
     try:
         run.do((VALIDATE_TABLES,))
     except (EmptyInputError, RejectedRowsError):
@@ -45,13 +52,41 @@ def nightly(
     from jobs.engine.nights import instant_of, night
     from jobs.night.nightly import nightly as do_night
     from jobs.registry.retraining import training_is_due
+    from recsys.snapshot import store as snapshot_store
 
     settings = load_settings(conf)
     instant = instant_of(settings, *instants(as_of))
     trains = training_is_due(settings, instant) if train is None else train
+    root = settings.snapshots_folder
+    before = len(snapshot_store.publications(root))
     name = do_night(night(settings, instant, trains=trains))
     push_if_shared(settings)
-    console.print(f"Published snapshot {name}. Next: recsys serve --conf {conf}")
+    for line in read_manifest(root / name).left_out:
+        console.print(f"Without {line}.")
+    is_new = len(snapshot_store.publications(root)) > before
+    console.print(what_is_served(root, name, is_new), f"Next: recsys serve --conf {conf}")
+
+
+def what_is_served(root: Path, name: str, is_new: bool) -> str:
+    """Say whether a night published its snapshot, and which one is served if not that one.
+
+    Args:
+        root: The folder of snapshots.
+        name: The night's snapshot, which may have been removed since an earlier run wrote it.
+        is_new: Whether the run has changed the current snapshot.
+    """
+    from recsys.snapshot import store as snapshot_store
+
+    served = snapshot_store.current(root)
+    if is_new:
+        return f"Published snapshot {name}."
+    if served == name:
+        return f"Nothing to publish: snapshot {name} of this night is served already."
+    why = "was removed since, see 'snapshots.keep'" if not (root / name).exists() else "is not the current one"
+    return (
+        f"Nothing was published: the night is unchanged, and its snapshot {name} {why}. Served is {served or 'none'}; "
+        "a night with another --as-of, or with changed data or settings, publishes."
+    )
 
 
 def backtest(

@@ -1,19 +1,26 @@
 """`recsys serve | top | snapshots | sales | rules | exposures | doctor`: the commands about the service."""
 
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
-from recsys.errors import ConfigurationError
+from recsys.console import progress_bar
+from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import from_micros, parse_instant
-from recsys.wording import plural
+from recsys.wording import nearest, plural
+
+if TYPE_CHECKING:
+    from recsys.rules import RuleSet
+    from recsys.snapshot.format import Snapshot
 
 Target = Annotated[str, typer.Option("--target", help="Address of the service, HOST:PORT.")]
 AdminTarget = Annotated[str, typer.Option("--target", help="Address of the admin service, HOST:PORT.")]
@@ -22,6 +29,9 @@ Token = Annotated[
 ]
 Authority = Annotated[
     Path | None, typer.Option("--authority", help="PEM file of the authority of the service's certificate; uses TLS.")
+]
+PlainToken = Annotated[
+    bool, typer.Option("--plain-token", help="Send the token to another machine without TLS, where others can read it.")
 ]
 Attributes = Annotated[list[str], typer.Option("--attribute", help="Attribute of the user, NAME=VALUE; repeatable.")]
 PUBLIC = "127.0.0.1:50051"
@@ -46,7 +56,7 @@ def top(
     policy: Annotated[str | None, typer.Option(help="Policy that ranks them; the service's default if absent.")] = None,
     session: Annotated[str, typer.Option(help="Sales visited in the running session, SALE,SALE.")] = "",
     attributes: Attributes = [],  # noqa: B006
-    explain: Annotated[bool, typer.Option(help="Show the contribution of each feature.")] = False,
+    explain: Annotated[bool, typer.Option(help="Show what each feature adds to the score of each sale.")] = False,
     at: Annotated[
         str | None, typer.Option(help="Instant that the page is for, such as 2026-03-02T07:00:00Z; now if absent.")
     ] = None,
@@ -55,24 +65,25 @@ def top(
     target: Target = PUBLIC,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Request a user's page from the service and print it."""
     from cli.tables.pages import print_top_sales
     from serving.client import Client, trusting
 
-    with Client(target, deadline=5.0, token=token, credentials=trusting(authority)) as client:
+    with Client(target, deadline=5.0, token=token, credentials=trusting(authority), plain_token=plain_token) as client:
         page = client.top_sales(
             user,
             n,
             policy=policy or "",
             session=[sale for sale in session.split(",") if sale],
             attributes=pairs(attributes, "--attribute"),
-            explain=explain,
+            explain=explain or bool(attributes),  # then the page says which attributes nothing asks for
             answer_time=from_micros(parse_instant(at)) if at else None,
             only={name: values.split(",") for name, values in pairs(only, "--only").items()},
             without={name: values.split(",") for name, values in pairs(without, "--without").items()},
         )
-    print_top_sales(user, page, console)
+    print_top_sales(user, page, console, explain)
 
 
 @snapshots.command("list")
@@ -109,29 +120,82 @@ def push_if_shared(settings: Settings) -> None:
         return
     from serving.stores.redis import push as push_snapshot
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("Pushing users to Redis", total=None)
         name = push_snapshot(
             settings.serving.store,
             settings.snapshots_folder,
             lambda done, users: progress.update(task, completed=done, total=users),
         )
-    console.print(f"Pushed snapshot {name} to Redis")
+    console.print(f"Redis has snapshot {name} as the current one")
 
 
 @sales.command()
 def close(
     sale: Annotated[str, typer.Argument(help="The sale. Closing is final.")],
     comment: Annotated[str, typer.Option(help="Reason, shown in the list.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Close it without asking: this cannot be undone.")] = False,
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Close a sale for good, before its closing time."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, authority, "CloseSale", pb.CloseSaleRequest(sale_id=sale, comment=comment))
+    if not yes:
+        _confirm_closing(
+            sale, _admin(target, token, authority, plain_token, "LookUpSale", pb.LookUpSaleRequest(sale_id=sale))
+        )
+    request = pb.CloseSaleRequest(sale_id=sale, comment=comment)
+    closed = _admin(target, token, authority, plain_token, "CloseSale", request)
     console.print(f"Sale {sale} is closed: no page shows it from now on.")
+    _print_doubts(sale, closed, "close")
+
+
+def _confirm_closing(sale: str, lookup: Any) -> None:
+    """Ask on a terminal whether to close a sale; elsewhere the option --yes says so.
+
+    Raises:
+        ConfigurationError: If it is not confirmed.
+    """
+    what = _about(sale, lookup) or f"sale {sale!r} is {lookup.title!r}"
+    final = "closing is final, the sale can never be shown again"
+    if not (sys.stdin.isatty() and console.is_terminal):
+        raise ConfigurationError(f"{what}; {final}: check the id, then repeat the command with --yes")
+    console.print(f"{what[0].upper()}{what[1:]}; {final}.")
+    if not typer.confirm("Close it?"):
+        raise ConfigurationError(f"sale {sale!r} was not closed, as it was not confirmed")
+
+
+def _about(sale: str, lookup: Any) -> str:
+    """Return what is odd about a sale's id; empty for one that the snapshot in force has."""
+    if lookup.in_snapshot:
+        return ""
+    if not lookup.snapshot:
+        return f"the service has no snapshot in which to look for sale {sale!r}"
+    nearest = f"; the nearest id is {lookup.nearest_sale_id!r}" if lookup.nearest_sale_id else ""
+    return f"snapshot {lookup.snapshot} has no sale {sale!r}{nearest}"
+
+
+def _print_doubts(sale: str, withdrawn: Any, command: str) -> None:
+    """Print what a user must know before they rely on a sale being off all pages; exit with 1 if it may not be.
+
+    Raises:
+        RecsysError: If processes that serve have not acknowledged it.
+    """
+    if about := _about(sale, withdrawn.lookup):
+        console.print(f"Note: {about}. Only later snapshots may have it.")
+    if stopped := withdrawn.stopped_processes:
+        console.print(
+            f"Note: {', '.join(stopped)} stopped or cannot reach the store, and may not know of it. Health checks say "
+            "NOT_SERVING: make sure that no request is sent there."
+        )
+    if serving := withdrawn.unacknowledged_processes:
+        raise RecsysError(
+            f"sale {sale!r} may still be on pages of {', '.join(serving)}, which serve and have not acknowledged it: "
+            f"repeat 'recsys sales {command}' until none is named, or stop these processes"
+        )
 
 
 @sales.command()
@@ -144,6 +208,7 @@ def hide(
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Hide a sale from all pages, until an instant or until 'recsys sales show'."""
     from recommendations.v1 import admin_pb2 as pb
@@ -151,8 +216,9 @@ def hide(
     request = pb.HideSaleRequest(sale_id=sale, comment=comment)
     if until:
         request.until_time.FromMicroseconds(parse_instant(until))
-    _admin(target, token, authority, "HideSale", request)
-    console.print(f"Sale {sale} is hidden. Next: recsys sales show {sale}")
+    hidden = _admin(target, token, authority, plain_token, "HideSale", request)
+    console.print(f"Sale {sale} is hidden. Next: recsys sales show {quote(sale)}")
+    _print_doubts(sale, hidden, "hide")
 
 
 @sales.command()
@@ -161,30 +227,43 @@ def show(
     target: AdminTarget = ADMIN,
     token: Token = None,
     authority: Authority = None,
+    plain_token: PlainToken = False,
 ) -> None:
     """Show a hidden sale again."""
     from recommendations.v1 import admin_pb2 as pb
 
-    _admin(target, token, authority, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
+    _admin(target, token, authority, plain_token, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
     console.print(f"Sale {sale} is shown again while it is open.")
 
 
 @sales.command("list")
-def list_sales(target: AdminTarget = ADMIN, token: Token = None, authority: Authority = None) -> None:
+def list_sales(
+    target: AdminTarget = ADMIN, token: Token = None, authority: Authority = None, plain_token: PlainToken = False
+) -> None:
     """List the sales that are closed or hidden."""
     from recommendations.v1 import admin_pb2 as pb
 
     from cli.tables.pages import print_withdrawn_sales
 
     print_withdrawn_sales(
-        _admin(target, token, authority, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales, console
+        _admin(target, token, authority, plain_token, "ListWithdrawnSales", pb.ListWithdrawnSalesRequest()).sales,
+        console,
     )
 
 
-def _admin(target: str, token: str | None, authority: Path | None, method: str, request: object) -> Any:
+def _admin(
+    target: str, token: str | None, authority: Path | None, plain_token: bool, method: str, request: object
+) -> Any:
     from serving.client import Client, trusting
 
-    with Client(target, deadline=10.0, token=token, credentials=trusting(authority), admin_target=target) as client:
+    with Client(
+        target,
+        deadline=10.0,
+        token=token,
+        credentials=trusting(authority),
+        admin_target=target,
+        plain_token=plain_token,
+    ) as client:
         return client.admin(method, request)
 
 
@@ -193,12 +272,32 @@ def validate_rules(
     file: Annotated[Path | None, typer.Argument(help="File of rules; the configured one by default.")] = None,
     conf: Conf = DEMO,
 ) -> None:
-    """Check a file of rules, and list all problems."""
+    """Check a file of rules, list all problems, and name attributes that the published sales do not have."""
     from recsys.rules import load_rules
+    from recsys.snapshot import store as snapshot_store
+    from recsys.snapshot.format import Snapshot
 
-    path = _rules_file(file, load_settings(conf))
+    settings = load_settings(conf)
+    path = _rules_file(file, settings)
     found = load_rules(path)
     console.print(f"{path}: {plural(len(found.rules), 'rule')}, fingerprint {found.fingerprint}")
+    name = snapshot_store.current(settings.snapshots_folder)
+    if name is None:
+        console.print("No snapshot is published yet: the names of attributes are not checked.")
+        return
+    for note in rule_notes(found, Snapshot.open(settings.snapshots_folder / name)):
+        console.print(f"Note: {note}", style="yellow")
+
+
+def rule_notes(rules: "RuleSet", snapshot: "Snapshot") -> Iterator[str]:
+    """Yield a sentence for each rule that matches no sale, and each attribute that is probably mistyped."""
+    from recsys.rules import PageRules
+
+    yield from PageRules(rules, snapshot.sales).notes
+    for rule in rules.rules:  # a request may have attributes that the snapshot does not know
+        for name in sorted(rule.targeting.names.difference(snapshot.segments) if rule.targeting else ()):
+            if meant := nearest(name, snapshot.segments):
+                yield f"Rule {rule.name!r} is for requests with {name!r}; users have {meant!r}: is that meant?"
 
 
 @rules.command("try")

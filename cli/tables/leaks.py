@@ -3,24 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from recsys.console import Line, TextConsole, TextTable, line
 from recsys.wording import plural
 
 
-def print_leaks(result: Mapping[str, Any], console: Console) -> None:
-    """Print one row per feature: values compared, values that differ in each world, and the largest difference."""
+def print_leaks(result: Mapping[str, Any], console: TextConsole) -> None:
+    """Print one row per feature: values compared, values that differ in each world, and the largest difference.
+
+    Then examples of differences, and warnings of what no world shows.
+    """
     window, rows = result["window"], result["features"]
     users = ", ".join(f"{instant} ({plural(count, 'user')})" for instant, count in window["users"].items())
     console.print(f"Features as of {users}, recomputed after all later data was changed, deleted or shuffled:")
     worlds = list(dict.fromkeys(row["world"] for row in rows))
-    table = Table(
-        "feature", "values", *(f"differ: {world}" for world in worlds), "largest difference", box=None, pad_edge=False
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = TextTable("feature", "values", *(f"differ: {world}" for world in worlds), "largest difference", labels=1)
     for feature in dict.fromkeys(row["feature"] for row in rows):
         of_feature = [row for row in rows if row["feature"] == feature]
         largest = max(row["largest"] for row in of_feature)
@@ -28,17 +24,19 @@ def print_leaks(result: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for row in rows:
         if row["example"]:
-            console.print(Text(_example_sentence(row), "red"))
+            console.print(_example_sentence(row), style="red")
     console.print(
         f"Values differ if the difference (above 1, the relative one) is more than {window['tolerance']:g}: sums of "
         "float32 depend on their order."
     )
+    for warning in result["warnings"]:
+        console.print(f"Warning: {warning}", style="yellow")
     if window["note"]:
-        console.print(Text(f"Note: {window['note']}", "yellow"))
+        console.print(f"Note: {window['note']}", style="yellow")
 
 
-def _number_differing(row: Mapping[str, Any]) -> Text:
-    return Text(f"{row['moved']:,}", "bold red" if row["moved"] else "green")
+def _number_differing(row: Mapping[str, Any]) -> Line:
+    return line((f"{row['moved']:,}", "bold red" if row["moved"] else "green"))
 
 
 def _example_sentence(row: Mapping[str, Any]) -> str:

@@ -1,15 +1,13 @@
 """The attractiveness of photos, printed to a terminal."""
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from recsys.console import Line, TextConsole, TextTable, line, stacked
 from recsys.images.attractiveness import ALL, group_visits, percent, strongest_and_weakest, total
 from recsys.wording import plural
 
 
-def print_attractiveness(table: pd.DataFrame, console: Console, top: int = 10, by: str | None = None) -> None:
+def print_attractiveness(table: pd.DataFrame, console: TextConsole, top: int = 10, by: str | None = None) -> None:
     """Print the strongest and weakest features of each family, in total or by month, country or category.
 
     Args:
@@ -21,30 +19,28 @@ def print_attractiveness(table: pd.DataFrame, console: Console, top: int = 10, b
     months = table.loc[table["month"] != ALL, "month"]
     for family, rows in total(table, by).groupby("family"):
         title = f"Attractiveness of {family}s{f' by {by}' if by else ''}, {months.min()} to {months.max()}"
-        console.print(Text(title, "bold"))
+        console.print(title, style="bold")
         console.print(_groups_table(rows, by, top) if by else _totals_table(rows, str(family), top))
-        console.print(Text(f"{_note(rows)}\n", "dim"))
+        console.print(_note(rows), "", style="dim")
 
 
-def _totals_table(rows: pd.DataFrame, family: str, top: int) -> Table:
+def _totals_table(rows: pd.DataFrame, family: str, top: int) -> TextTable:
     columns = (family, "attractiveness", "95 % interval", "% of visits", "% of sales", "visits", "sales")
-    printed = Table(*columns, box=None, pad_edge=False)
-    for column in printed.columns[1:]:
-        column.justify = "right"
+    printed = TextTable(*columns, labels=1)
     strongest, weakest = strongest_and_weakest(rows, top)
     between = rows["attractiveness"].notna().sum() - len(strongest) - len(weakest)
     for part in (strongest, weakest):
         for _, row in part.iterrows():
             printed.add_row(*_totals_cells(row))
         if part is strongest and between:
-            printed.add_row(Text(f"… {between:,} more between", "dim"))
+            printed.add_row(line((f"… {between:,} more between", "dim")))
     return printed
 
 
-def _totals_cells(row: pd.Series) -> tuple[Text | str, ...]:
+def _totals_cells(row: pd.Series) -> tuple[Line | str, ...]:
     return (
-        Text(row.feature),
-        Text(percent(row.attractiveness), _style(row)),
+        row.feature,
+        line((percent(row.attractiveness), _style(row))),
         _interval(row),
         f"{100 * row.visits_with / row.visits:.1f} %",
         f"{100 * row.sale_days_with / row.sale_days:.1f} %",
@@ -53,21 +49,21 @@ def _totals_cells(row: pd.Series) -> tuple[Text | str, ...]:
     )
 
 
-def _groups_table(rows: pd.DataFrame, by: str, top: int) -> Table:
-    printed = Table(by, "visits", "strongest", "weakest", box=None, pad_edge=False)
+def _groups_table(rows: pd.DataFrame, by: str, top: int) -> TextTable:
+    printed = TextTable(by, "visits", "strongest", "weakest")
     printed.columns[1].justify = "right"
     for group, visits in group_visits(rows, by).items():
         strongest, weakest = strongest_and_weakest(rows[rows[by] == group], top)
-        printed.add_row(Text(group), f"{visits:,}", _feature_lines(strongest), _feature_lines(weakest))
+        printed.add_row(group, f"{visits:,}", _feature_lines(strongest), _feature_lines(weakest))
     return printed
 
 
-def _feature_lines(rows: pd.DataFrame) -> Text:
+def _feature_lines(rows: pd.DataFrame) -> Line:
     lines = [
-        Text.assemble(row.feature, " ", (percent(row.attractiveness), _style(row)), (f" ({_interval(row)})", "dim"))
+        line(row.feature, " ", (percent(row.attractiveness), _style(row)), (f" ({_interval(row)})", "dim"))
         for _, row in rows.iterrows()
     ]
-    return Text("\n").join(lines) if lines else Text("–", "dim")
+    return stacked(lines) if lines else line(("–", "dim"))
 
 
 def _note(rows: pd.DataFrame) -> str:

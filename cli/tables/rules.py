@@ -1,15 +1,12 @@
 """The changes that rules would make to pages, printed to a terminal."""
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from recsys.console import TextConsole, TextTable
 from recsys.reports.wording import UNKNOWN
 from recsys.rules import PageChange, Trial
 from recsys.wording import plural
 
 
-def print_trial(trial: Trial, console: Console, shown_pages: int = 3, shown_sales: int = 10) -> None:
+def print_trial(trial: Trial, console: TextConsole, shown_pages: int = 3, shown_sales: int = 10) -> None:
     """Print the number of pages that rules would change, and the first of them."""
     console.print(f"{plural(trial.pages, 'page')}, {len(trial.changed):,} changed by rules ({trial.changed_share:.1%})")
     _print_counts(console, ("rule", "pages changed"), trial.rules, trial.pages)
@@ -21,24 +18,22 @@ def print_trial(trial: Trial, console: Console, shown_pages: int = 3, shown_sale
 
 
 def _print_counts(
-    console: Console, columns: tuple[str, str], counts: dict[str, int], pages: int, shown: int | None = None
+    console: TextConsole, columns: tuple[str, str], counts: dict[str, int], pages: int, shown: int | None = None
 ) -> None:
     if not counts:
         return
-    table = Table(*columns, "share", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = TextTable(*columns, "share", labels=1)
     for name, count in list(counts.items())[:shown]:
-        table.add_row(Text(name), f"{count:,}", f"{count / pages:.1%}")
+        table.add_row(name, f"{count:,}", f"{count / pages:.1%}")
     console.print("", table)
 
 
-def _print_page(page: PageChange, console: Console) -> None:
-    console.print(Text(f"\n{page.user_id or 'anonymous'}", "bold"))
-    table = Table("position", "without rules", "with rules", "rule", box=None, pad_edge=False)
+def _print_page(page: PageChange, console: TextConsole) -> None:
+    console.print("", page.user_id or "anonymous", style="bold")
+    table = TextTable("position", "without rules", "with rules", "rule")
     for change in page.places:
         cells = (change.before, change.after, change.rule)
-        table.add_row(str(change.place), *(Text(each or UNKNOWN) for each in cells))
+        table.add_row(str(change.place), *(each or UNKNOWN for each in cells))
     console.print(table)
     for note in page.notes:
-        console.print(Text(note, "yellow"))
+        console.print(note, style="yellow")

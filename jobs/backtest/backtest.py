@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pyspark.sql import functions as f
 
 from demo_shop.oracle import ORACLE, oracle
@@ -24,7 +25,7 @@ from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trai
 from jobs.registry import tracking
 from recsys.backtest import slices
 from recsys.backtest.ablation import ablation, learning_curve, learning_days, of_last_days
-from recsys.backtest.calibration import calibration
+from recsys.backtest.calibration import calibration, predicted_purchases
 from recsys.backtest.coefficients import coefficients
 from recsys.backtest.examples import example_pages, examples, named_sales
 from recsys.backtest.pages import Pages
@@ -78,12 +79,12 @@ def backtest(
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
-    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow().to_pandas()
-    if rows.empty:
+    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow()
+    if not len(rows):
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
-    result = _build_result(run, Pages.of(rows), sample, further)
+    result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
@@ -95,20 +96,24 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) ->
     model, version = read_trained_model(run)
     registered = [policy_of(each) for each in further]
     mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
-    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy]
-    measured, catalogue, seed = _window_examples(run, sample.new_only), run.shop.catalogue, sample.seed
+    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy and pages.has_order(each)]
+    measured, shifts = _window_examples(run, sample.new_only, pages)
+    catalogue, seed = run.shop.catalogue, sample.seed
+    predicted = predicted_purchases(pages.by_policy[META])
+    probabilities = evaluate(model, measured, shifts) | {"calibration": predicted["all"] / predicted["all_made"]}
     versions_of = {META: version, **dict(zip(registered, further, strict=True))}
     cut = slices.slices(pages, shown, catalogue, seed)
     return {
         "window": _describe_window(run, pages, sample) | {"versions": versions_of},
-        "policies": _metrics_by_policy(run, pages, shown, seed, evaluate(model, measured)),
+        "policies": _metrics_by_policy(run, pages, shown, seed, probabilities),
         "differences": differences(pages, _compared_pairs(shown, registered), seed),
         f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
         **_oracle_result(run, pages, seed),
         **_compare_variants(run, pages, model, seed),
         "slices": cut,
         "slice_metrics": {title: slices.SLICE_METRICS[title] for title in cut},
-        "calibration": calibration(model, measured),
+        "calibration": calibration(model, measured, shifts),
+        "predicted": predicted,
         "coefficients": coefficients(model),
         **_draw_examples(run, pages, seed),
     }
@@ -134,7 +139,7 @@ def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
 def _metrics_by_policy(
     run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
-    known = KNOWN_USERS.read(run.spark, run.folder).toArrow().to_pandas()
+    known = KNOWN_USERS.read(run.spark, run.folder).toArrow()
     n_users = USER_HISTORIES.rows(run.folder)
     found, varieties = summaries(pages, shown, seed), variety(pages, shown, run.shop.catalogue, known, n_users)
     return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
@@ -150,7 +155,8 @@ def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, 
 def _oracle_result(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
     if not knows_truth(run):
         return {}
-    found = oracle(pages, ORACLE_PAGES.read(run.spark, run.folder).toArrow().to_pandas(), seed)
+    best = Pages.from_table(ORACLE_PAGES.read(run.spark, run.folder).toArrow(), run.shop.catalogue)
+    found = oracle(pages, best, seed)
     return {ORACLE: found} if found else {}
 
 
@@ -169,9 +175,15 @@ def _compare_variants(run: Run, pages: Pages, model: MetaModel, seed: int) -> di
     }
 
 
-def _window_examples(run: Run, new_only: bool) -> Examples:
-    examples = examples_of(WINDOW_EXAMPLES.read(run.spark, run.folder))
-    return examples.where(~examples.repeat) if new_only else examples
+def _window_examples(run: Run, new_only: bool, pages: Pages) -> tuple[Examples, NDArray[np.float64]]:
+    """Return the examples of the measured pages, and what is added to the log-odds of each: the shift of its page."""
+    table, key = WINDOW_EXAMPLES.read(run.spark, run.folder), ["as_of", "user_id"]
+    examples = examples_of(table)
+    of_page = table.select(key).distinct().toPandas().sort_values(key)  # in the order of the pages' numbers
+    known = pages.by_policy[META][[*key, "shift"]]
+    shifts = of_page.merge(known, how="left", on=key)["shift"].to_numpy()[examples.page]
+    chosen = np.isfinite(shifts) & ~(examples.repeat if new_only else np.zeros(len(shifts), bool))
+    return examples.where(chosen), shifts[chosen]
 
 
 def _draw_examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:

@@ -18,7 +18,18 @@ from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.tag_images import TAG_IMAGES
 from recsys.errors import EmptyInputError
 from recsys.instants import compact, from_micros
-from recsys.pipeline.leaks import TOLERANCE, WORLDS, Span, Tables, altered, drawn_users, features, merged, movements
+from recsys.pipeline.leaks import (
+    TOLERANCE,
+    WORLDS,
+    Span,
+    Tables,
+    altered,
+    drawn_users,
+    features,
+    merged,
+    movements,
+    windows_that_follow_events,
+)
 from recsys.pipeline.shop import Shop
 from recsys.storage.local import held, scratch_folder
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
@@ -41,8 +52,8 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
         seed: Seed of the samples and of the worlds.
 
     Returns:
-        {"window": {...}, "features": [{"feature", "world", "compared", "moved", "largest", "example"}, ...]}, see
-        `movements`.
+        {"window": {...}, "features": [{"feature", "world", "compared", "moved", "largest", "example"}, ...],
+        "warnings": [...]}, see `movements` and `windows_that_follow_events`.
 
     Raises:
         EmptyInputError: If no user has both known and unknown events at any of the instants.
@@ -64,7 +75,11 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
         _fitted_world(run, tables, list(drawn), scratch) as shop,
     ):
         found = [_compare_worlds(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
-    return {"window": _describe_window(run, drawn, seed), "features": _rows_of_features(found)}
+    return {
+        "window": _describe_window(run, drawn, seed),
+        "features": _rows_of_features(found),
+        "warnings": windows_that_follow_events(tables.sales, tables.events, run.as_of),
+    }
 
 
 def _fitted_instants(run: Run) -> list[int]:

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.console import LOGGERS
+from recsys.log_lines import LineFormatter
 
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Append everything that is logged in the context to a file, with times in UTC, logger names and stack traces."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = LineFormatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     loggers = [logging.getLogger(name) for name in LOGGERS]

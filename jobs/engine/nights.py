@@ -8,9 +8,9 @@ from pathlib import Path
 from jobs.engine.run import Run, Step, with_inputs
 from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings, load_settings
-from recsys.console import show_progress
+from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
-from recsys.instants import DAY, compact, parse_instant, to_micros
+from recsys.instants import DAY, compact, parse_instant, to_micros_in_range
 
 PLAN = "plan.json"
 """File in a night's folder that records whether the night trains; written by its first step."""
@@ -56,10 +56,10 @@ def instant_of(settings: Settings, as_of: int | None = None, today: int | None =
     """Return the instant of a night; see `night`.
 
     Raises:
-        ConfigurationError: If there is no instant: neither configured nor given as an argument.
+        ConfigurationError: If there is no instant, neither configured nor given as an argument, or it is out of range.
     """
     if as_of is None:
-        as_of = to_micros(settings.as_of) if settings.as_of else today
+        as_of = to_micros_in_range(settings.as_of) if settings.as_of else today
     if as_of is None:
         raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
     return as_of
@@ -80,7 +80,8 @@ def main(step: Step) -> None:
         as_of = parse_instant(arguments.as_of) if arguments.as_of else None
         planned_night(load_settings(arguments.conf), as_of).do(with_inputs(step))
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        print_error(error)
+        sys.exit(1)
 
 
 def _folder_of_night(settings: Settings, as_of: int) -> Path:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,12 @@ from jobs.engine.code_version import code_version, library_versions
 from jobs.engine.log_file import log_file
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings
-from recsys.console import wide_console
+from recsys.console import line, wide_console
 from recsys.errors import StepError
 from recsys.pipeline.shop import Shop
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
 from recsys.settings import digest
+from recsys.snapshot.format import LeftOut
 from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder, write_whole
 
 LOG = "run.log"
@@ -62,6 +63,7 @@ class Run:
     pinned: dict[str, str] = field(default_factory=dict)
     """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
     _in_progress: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _left_out: list[LeftOut] = field(default_factory=list, init=False, repr=False)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -116,12 +118,23 @@ class Run:
         """
         return self._in_progress.get(step.name) or self._read_manifest(step)["fingerprint"]
 
+    def leave_out(self, what: str, why: str, until: str, degrades_pages: bool = True) -> None:
+        """Record what the step in progress cannot learn or rank and goes on without; see `LeftOut`."""
+        self._left_out.append(LeftOut(what=what, why=why, until=until, degrades_pages=degrades_pages))
+
+    def left_out(self, steps: Iterable[Step]) -> list[LeftOut]:
+        """Return what these steps left out when they were run, in their order."""
+        return [
+            LeftOut.model_validate(line) for step in steps for line in self._read_manifest(step).get("left_out", ())
+        ]
+
     def _run_if_due(self, step: Step) -> None:
         fingerprint = self._fingerprint_now(step)
         done = self._read_manifest(step)
         if done.get("fingerprint") == fingerprint:
             _log.info(f"  {step.name:<20} unchanged  {done['summary']}", extra={"is_dim": True})
             return
+        self._left_out.clear()
         _show_step_in_progress(step.name)
         start = time.monotonic()
         self._in_progress[step.name] = fingerprint
@@ -136,6 +149,8 @@ class Run:
         finally:
             del self._in_progress[step.name]
         _log.info(f"  {step.name:<20} {time.monotonic() - start:7.1f} s  {summary}")
+        for each in self._left_out:
+            _log.warning(f"    without {each}")
 
     def _fingerprint_now(self, step: Step) -> str:
         """Return the fingerprint that the step would have if it were run now, with the recorded fingerprints of its
@@ -158,7 +173,8 @@ class Run:
             for output in step.outputs:
                 remove_folder(self.folder / output)
                 put_in_place(scratch / output, self.folder / output)
-        write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary}))
+        left_out = [line.model_dump() for line in self._left_out]
+        write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary, "left_out": left_out}))
         return summary
 
     def _read_manifest(self, step: Step) -> dict[str, Any]:
@@ -183,4 +199,4 @@ def _show_step_in_progress(name: str) -> None:
     """Print the step's name to a terminal; the line with its result overwrites it."""
     console = wide_console(stderr=True)
     if console.is_terminal:
-        console.print(f"  [bold]{name:<20}[/bold] …", end="\r")
+        console.print(line("  ", (f"{name:<20}", "bold"), " …"), end="\r")

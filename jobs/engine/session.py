@@ -6,9 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
@@ -19,15 +25,18 @@ JAVA = 17
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 _QUERY_LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
+_log = logging.getLogger(__name__)
 SPARK_LOG = "spark.log"
 """Log file of Spark's Java side, in the folder of Spark's temporary files."""
+JAVA_LOG = "java.log"
+"""File beside it with what the Java process printed at its start, before it had a log."""
 
 
 def spark_session(settings: Settings) -> SparkSession:
     """Return the running Spark session, or start one.
 
     Raises:
-        ConfigurationError: If there is no Java of version 17 or later.
+        ConfigurationError: If there is no Java of version 17 or later, or it does not start.
     """
     running = SparkSession.getActiveSession()
     if running:
@@ -41,13 +50,15 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.master": settings.spark.master,
         "spark.driver.memory": settings.spark.driver_memory,
         _JAVA_OPTIONS: _java_options(scratch / SPARK_LOG, settings.spark.conf),
-        "spark.local.dir": str(scratch),
+        # A list separated by commas; a folder whose name has one cannot be written in it.
+        "spark.local.dir": tempfile.gettempdir() if "," in str(scratch) else str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(4 * (os.cpu_count() or 1)),
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
         "spark.sql.ansi.enabled": "true",
         "spark.ui.enabled": "false",
+        **_network_options(settings.spark.master, settings.spark.conf),
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         **{name: value for name, value in settings.spark.conf.items() if name != _JAVA_OPTIONS},
     }
@@ -58,14 +69,70 @@ def spark_session(settings: Settings) -> SparkSession:
     builder = SparkSession.builder.appName("recsys")
     for name, value in options.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    if {"SPARK_REMOTE", "PYSPARK_GATEWAY_PORT"} & os.environ.keys():  # there is a Java process already
+        return builder.getOrCreate()
+    with java_process(options, scratch):
+        return builder.getOrCreate()
+
+
+@contextmanager
+def java_process(options: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Start Spark's Java process; what it prints in this context goes to a log file, progress bars later to stderr.
+
+    Raises:
+        ConfigurationError: If it does not start; with the reason that it printed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    is_ready, (reading, writing) = threading.Event(), os.pipe()
+    copying = threading.Thread(target=_copy_output, args=(reading, folder / JAVA_LOG, is_ready), daemon=True)
+    copying.start()
+    conf = SparkConf(loadDefaults=False).setAppName("recsys").setAll(list(options.items()))
+    try:
+        SparkContext(conf=conf, gateway=launch_gateway(conf, {"stdout": writing, "stderr": writing}))
+    except PySparkRuntimeError as error:
+        os.close(writing)
+        copying.join()
+        printed = (folder / JAVA_LOG).read_text(errors="replace").splitlines()
+        reasons = [line for line in printed if line and not line.startswith(("Picked up", "WARNING"))]
+        raise ConfigurationError(
+            f"Spark's Java process did not start ({'; '.join(reasons[:3])[:500] or error}), its output is in "
+            f"{folder / JAVA_LOG}: correct 'spark' in the configuration, or the environment variable JAVA_TOOL_OPTIONS"
+        ) from error
+    os.close(writing)
+    yield
+    is_ready.set()
+
+
+def _copy_output(reading: int, log: Path, is_ready: threading.Event) -> None:
+    """Copy what the Java process prints to a file until it is ready, and then to stderr."""
+    with log.open("wb", buffering=0) as file:
+        while printed := os.read(reading, 65536):
+            os.write(2 if is_ready.is_set() else file.fileno(), printed)
 
 
 def _java_options(log: Path, conf: Mapping[str, str]) -> str:
     """Return the options of the Java side: its log file, and the configured ones or a garbage collector for
     throughput."""
-    quoted = (f'"-Dlog4j2.configurationFile={_LOGGING.resolve()}"', f'"-Drecsys.spark.log={log}"')
+    properties = {"log4j2.configurationFile": _LOGGING.resolve(), "recsys.spark.log": log}
+    quoted = ('"' + re.sub(r'(["\\])', r"\\\1", f"-D{name}={path}") + '"' for name, path in properties.items())
     return " ".join((*quoted, conf.get(_JAVA_OPTIONS, "-XX:+UseParallelGC")))
+
+
+def _network_options(master: str, conf: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that keep other machines' users away from the ports of the driver and its blocks.
+
+    A local master listens on loopback only. YARN and Kubernetes hand out the secret of an application themselves; a
+    standalone cluster has to be given one.
+    """
+    if master.startswith("local"):
+        return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+    if master.startswith("spark://") and "spark.authenticate.secret" not in conf:
+        _log.warning(
+            f"spark.master == '{master}' without a secret: whoever reaches its ports can run code. Start the cluster "
+            "with spark.authenticate.secret, and set it in spark.conf too: see docs/operations.md"
+        )
+        return {}
+    return {"spark.authenticate": "true", "spark.network.crypto.enabled": "true"}
 
 
 def check_java() -> None:
@@ -80,7 +147,9 @@ def check_java() -> None:
         raise ConfigurationError(
             f"no Java found, Spark needs {JAVA} or later: sudo apt-get install openjdk-17-jre-headless"
         )
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    # Java reads further options from these variables; wrong ones are told when Spark starts.
+    plain = {name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")}
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, env=plain).stderr
     version = re.search(r'version "(?:1\.)?(\d+)', answer)
     if version is None or int(version[1]) < JAVA:
         found = version[1] if version else answer.strip()[:80]

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.engine.session import spark_session
 from jobs.night.compact_exposures import compact_exposures, read_exposures
 from recsys.config.settings import Settings, load_settings
+from recsys.console import print_error, wide_console
 from recsys.errors import EmptyInputError, RecsysError
 from recsys.experiments.analysis.outcomes import Quantities
 from recsys.experiments.assignment import assign_all, side_names
@@ -26,6 +27,7 @@ from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import outcomes, sources, validation
 from recsys.pipeline.experiment_health import health
 from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
+from recsys.pipeline.row_rules import EVENT_RULES
 from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.night import EVENTS, SALES
@@ -82,9 +84,9 @@ def read_events(spark: SparkSession, settings: Settings, experiment: Experiment,
     """Select the shop's valid events like the night does, with the attribution tokens recorded by the service."""
     raw = sources.read_raw_tables(spark, settings.source, Path(settings.folder))
     sales, events = (sources.select_table(spark, table, settings.source, raw) for table in (SALES, EVENTS))
-    valid_sales = validation.usable(validation.flag_sales(sales), validation.SALE_RULES)
-    flagged = validation.flag_events(events, valid_sales, as_of)
-    valid = validation.usable(flagged, validation.EVENT_RULES).select(*EVENTS.columns)
+    windows = validation.sale_windows(validation.flag_sales(sales, as_of))
+    flagged = validation.flag_events(events, windows, as_of, present=as_of)  # later ones are not known, broken or not
+    valid = validation.usable(flagged, EVENT_RULES).select(*EVENTS.columns)
     return outcomes.events(valid, raw[RECORDED_EVENTS], experiment, as_of)
 
 
@@ -126,9 +128,11 @@ def main() -> None:
     try:
         file = load_experiments(given.file)
         summary = summarise_phase(load_settings(given.conf), file, given.experiment, parse_instant(given.as_of))
-        print(", ".join(f"{variant}: {plural(users, 'user')}" for variant, users in summary.health.users.items()))
+        users = summary.health.users
+        wide_console().print(", ".join(f"{variant}: {plural(count, 'user')}" for variant, count in users.items()))
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        print_error(error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,16 @@ from pyspark.sql import functions as f
 
 from jobs.engine.session import spark_session
 from jobs.experiments.analyze_experiment import read_events
+from jobs.experiments.user_attributes import user_attributes
 from recsys.config.settings import Settings
 from recsys.errors import EmptyInputError
 from recsys.experiments.analysis.outcomes import Quantities, caps, daily_sums
+from recsys.experiments.inclusion import share_taken_in
 from recsys.experiments.phase_summary import ALL, ALL_USERS, Sums
-from recsys.experiments.settings import Experiment
+from recsys.experiments.settings import Experiment, ExperimentFile
 from recsys.instants import DAY, HOUR, from_micros, to_micros
 from recsys.pipeline import outcomes
+from recsys.wording import plural
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,18 @@ class PastUsers:
     """The users of some past days and their outcomes, each user from their first visit of these days on."""
 
     experiment: Experiment
-    """The experiment moved to that time, without layer, coverage and segments."""
+    """The experiment moved to that time, without layer and segments; its coverage is `share_taken_in`."""
     user_days: pa.Table
     """Their outcomes, as `recsys.experiments.analysis.outcomes.daily_sums` expects them."""
     new_users: Sequence[int]
     """The number of users who came for the first time on each day."""
+    share_taken_in: float
+    """Share of these users whom the experiment would take in: beside holdouts and the experiments before it in the
+    file, by its layer and coverage."""
+    all_users: int
+    """Number of users who came on these days, including those whom targeting excludes."""
+    knows_attributes: bool
+    """Whether attributes of users are known; without any, targeting is ignored."""
 
     @property
     def sums(self) -> Sums:
@@ -40,33 +50,53 @@ class PastUsers:
         return Sums.total(sums for group, sums in found.items() if group[:2] == (ALL, ALL_USERS))
 
 
-def past_users(settings: Settings, experiment: Experiment, days: int, as_of: int) -> PastUsers:
-    """Return the users of the latest days whose attribution windows are over at `as_of`.
+def past_users(settings: Settings, file: ExperimentFile, key: str, days: int, as_of: int) -> PastUsers:
+    """Return the targeted users of the latest days whose attribution windows are over at `as_of`.
 
     Args:
         settings: The settings of the shop.
-        experiment: Its attribution window and its metrics are used.
+        file: The experiment file.
+        key: The experiment's key.
         days: Number of days in which the users came.
         as_of: Events from this instant on are ignored; microseconds since 1970 UTC.
 
     Raises:
-        EmptyInputError: If no user came.
+        EmptyInputError: If no user came whom the experiment would take in.
     """
+    experiment = file.experiment(key)
     end = from_micros(as_of) - experiment.attribution
     analysis = experiment.analysis.model_copy(update={"segments": ()})
-    changes = {"type": "aa", "start": end - timedelta(days=days), "end": end, "coverage": 1.0, "layer": None}
+    changes = {"type": "aa", "start": end - timedelta(days=days), "end": end, "layer": None}
     past = experiment.model_copy(update={**changes, "analysis": analysis})
     events = read_events(spark_session(settings), settings, past, as_of)
     pages = visits_as_pages(events, past).localCheckpoint()  # Spark does not reuse a cached frame inside SQL
     users = outcomes.first_pages(pages).localCheckpoint()
     rows = outcomes.user_days(pages, users, events, past).toArrow()
-    first_days = users.select(f.expr(f"int(first_shown_at div {DAY})").alias("day")).toArrow()["day"]
+    first_days = users.select("user_id", f.expr(f"int(first_shown_at div {DAY})").alias("day")).toArrow()
     if not rows.num_rows:
         raise EmptyInputError(
             f"0 users came from {past.start:%Y-%m-%d} to {past.end:%Y-%m-%d}, must be 1 or more: give another --as-of"
         )
-    day_numbers = first_days.to_numpy() - to_micros(past.start) // DAY
-    return PastUsers(past, _sort_by_user_and_day(rows), np.bincount(day_numbers, minlength=days).tolist())
+    known = user_attributes(settings)
+    ids = first_days["user_id"].to_pylist()
+    targeting = experiment.targeting
+    targeted = [user for user in ids if not (known and targeting) or targeting.holds(known.get(user, {}))]
+    share = share_taken_in(file, key, [known.get(user, {}) for user in targeted]) if targeted else 0.0
+    if not known:  # targeting would exclude all
+        untargeted = [each.model_copy(update={"targeting": None}) for each in file.experiments]
+        share = share_taken_in(file.model_copy(update={"experiments": tuple(untargeted)}), key, [{}])
+    if share == 0.0:
+        raise EmptyInputError(
+            f"experiment '{key}' would take in none of {plural(len(ids), 'user')}: check targeting, layer, coverage, "
+            "and the experiments before it in the file"
+        )
+    first_days, rows = (
+        table.filter(pc.is_in(table["user_id"], pa.array(targeted, pa.string()))) for table in (first_days, rows)
+    )
+    day_numbers = first_days["day"].to_numpy() - to_micros(past.start) // DAY
+    new_users = np.bincount(day_numbers, minlength=days).tolist()
+    past = past.model_copy(update={"coverage": min(1.0, share)})
+    return PastUsers(past, _sort_by_user_and_day(rows), new_users, share, len(ids), bool(known))
 
 
 def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:

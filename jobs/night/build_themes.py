@@ -20,10 +20,11 @@ from recsys.images.themes.themes import (
     sale_weights,
     tag_matrix,
 )
-from recsys.instants import HOUR
+from recsys.instants import DAY, HOUR, from_micros
+from recsys.pipeline import sources
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
-from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_THEMES
+from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_IMAGES, SALE_THEMES
 from recsys.wording import plural
 
 THEMES = "themes"
@@ -45,9 +46,11 @@ def build_themes(run: Run, out: Path) -> str:
     weights = model.balanced(activations)[row_by_hash.loc[photos["image_hash"]]]
     _write_photos(photos, rejected, weights, out)
     _write_sales(run, photos, weights, model, catalogue, out)
-    if not len(photos):
-        return "no photos, no themes"
-    return f"{plural(len(model.ids), 'theme')}, version {model.version}; {plural(len(contents), 'photo')} projected"
+    _note_missing_themes(run, model, photos, rejected, catalogue)
+    themes = plural(len(model.ids), "theme")
+    if model.ids:
+        themes += f" fitted as of {from_micros(model.as_of):%Y-%m-%d}"
+    return f"{themes}, version {model.version}; {plural(len(contents), 'photo')} projected"
 
 
 def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
@@ -60,10 +63,10 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
     known_photos = known_photos.drop_duplicates("image_hash")
 
     def fit(previous: ThemeModel | None) -> ThemeModel:
-        if not len(known_photos):
-            return no_themes()
         tags = sorted(set().union(*known_photos["tags"]).difference(settings.themes.ignored_tags))
         matrix = tag_matrix(known_photos["tags"], known_photos["probabilities"], tags)
+        if not matrix.nnz:
+            return no_themes()
         return fit_themes(
             matrix,
             tags,
@@ -77,6 +80,29 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
 
     folder = Path(run.settings.folder) / THEMES
     return themes_as_of(folder, as_of, version, _fingerprint(run), settings.themes.refit_days, fit)
+
+
+def _note_missing_themes(
+    run: Run, model: ThemeModel, photos: pd.DataFrame, rejected: pd.DataFrame, catalogue: Catalogue
+) -> None:
+    """Record why a shop with a table of photos has no themes."""
+    if model.ids or not sources.has_table(SALE_IMAGES, run.settings.source):
+        return
+    ignored = run.settings.images.themes.ignored_tags
+    useful = photos[[not set(tags).issubset(ignored) for tags in photos["tags"]]]
+    if len(useful):
+        first = int(catalogue.opens_at[useful["sale_id"].map(catalogue.position)].min())
+        known = first + run.settings.meta_model.days * DAY - int(run.settings.horizon_hours * HOUR)
+        why = "no sale that was known on the first training day has a photo"
+        until = f"the first night after {from_micros(known):%Y-%m-%d %H:%M} UTC at the latest"
+    elif len(photos):
+        why = f"all tags of {plural(len(photos), 'photo')} are in images.themes.ignored_tags"
+        until = "one of them is taken out"
+    else:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected["reason"].value_counts().items())
+        why = f"{len(rejected):,} photos, of which none could be tagged" + (f" ({reasons})" if reasons else "")
+        until = "photos can be read: see tables sale_images and rejected_images, and images.root"
+    run.leave_out("themes of photos", why, until)
 
 
 def _fingerprint(run: Run) -> str:

@@ -11,16 +11,23 @@ from jobs.night.build_training_set import examples
 from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS
 from jobs.night.train_meta_model import examples_of, read_model
-from jobs.night.validate_tables import RULE_COUNTS
 from recsys.errors import NightCheckError
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import META, MetaModel
-from recsys.meta_model.training import evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
-from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
+from recsys.pipeline.night_checks import (
+    feature_drift,
+    problems,
+    rejected_share,
+    sales_covered,
+    short_hours,
+    users_by_sale,
+)
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
-from recsys.tables.night import PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.rule_counts import RULE_COUNTS
+from recsys.snapshot import store as snapshot_store
+from recsys.tables.night import EVENTS, PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 
 
@@ -33,7 +40,9 @@ def check_night(run: Run, out: Path) -> str:
     """
     folder = Path(run.settings.folder)
     values = _measure_night(run, out)
-    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks)
+    before = snapshot_store.in_use(run.settings.snapshots_folder)
+    users_in_use = before.manifest.n_users if before else 0
+    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks, users_in_use)
     write_night_values(values.model_copy(update={"problems": found}), folder)
     if found:
         raise NightCheckError(
@@ -41,24 +50,48 @@ def check_night(run: Run, out: Path) -> str:
             + "; ".join(found)
             + "; or change the limit in the configuration, and run the night again"
         )
-    return _summarise(values)
+    if values.pages < run.settings.night_checks.min_cases:
+        found_pages = f"yesterday has {plural(values.pages, 'page')} to measure ndcg@10 on, fewer than "
+        rule = f"{run.settings.night_checks.min_cases:,} (night_checks.min_cases): too little data to tell"
+        run.leave_out("check of the ranking", found_pages + rule, "a day has as many", degrades_pages=False)
+    return _summarise(values, run.settings.night_checks.min_cases)
 
 
 def _measure_night(run: Run, out: Path) -> NightValues:
     model, version = read_model(run)
-    policies = ranking_settings(run).policies
-    policy = META if META in policies else policies[0]
-    rankings = RANKINGS.read(run.spark, run.folder)
     values = NightValues(
         as_of=from_micros(run.as_of),
         version=version,
         rejected_share=rejected_share(json.loads((run.folder / RULE_COUNTS).read_text())),
-        sales_covered=sales_covered(rankings, policy, len(run.shop.horizon(run.as_of))),
+        sales_covered=_measure_rankings(run),
+        events=EVENTS.rows(run.folder),
         users=RANKINGS.rows(run.folder),
         purchases=0,
         pages=0,
     )
-    return values.model_copy(update=_measure_yesterday(run, model, out))
+    return values if model is None else values.model_copy(update=_measure_yesterday(run, model, out))
+
+
+def _measure_rankings(run: Run) -> float | None:
+    """Return the share of sales covered; record for which hours users' rankings hold too few open sales."""
+    policies, users = ranking_settings(run).policies, RANKINGS.rows(run.folder)
+    if not policies or not users:
+        return None
+    horizon = run.shop.horizon(run.as_of)
+    policy = META if META in policies else policies[0]
+    users_of_sale = users_by_sale(RANKINGS.read(run.spark, run.folder), policy, len(horizon))
+    if hours := short_hours(users_of_sale, users, horizon, run.shop.catalogue):
+        worst = min(hours, key=lambda hour: hour.per_user / hour.n_open)
+        top_k = run.settings.rankings.top_k
+        why = (
+            f"the {top_k} sales of a user's ranking hold on average {worst.per_user:.1f} of the {worst.n_open:,} sales "
+            f"open at {from_micros(worst.start):%Y-%m-%d %H:%M} UTC, and too few in {plural(len(hours), 'hour')}; "
+            "popular sales fill the page"
+        )
+        run.leave_out(
+            "pages of the user's own ranking at all hours", why, "rankings.top_k is larger, or nights are more frequent"
+        )
+    return sales_covered(users_of_sale)
 
 
 def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
@@ -73,23 +106,31 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, objec
     TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
     drawn = examples_of(TRAINING_EXAMPLES.read(run.spark, out))
     pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)
-    n_pages, ndcg = PAGE_METRICS.check(pages).agg(f.count("*"), f.avg(NDCG)).collect()[0]
+    n_pages, ndcg, predicted, made = (
+        PAGE_METRICS.check(pages)
+        .agg(f.count("*"), f.avg(NDCG), f.sum("predicted"), f.sum(f.size("bought")))
+        .collect()[0]
+    )
     return {
         "purchases": int(drawn.bought.sum()),
         "pages": n_pages,
         "ndcg": ndcg,
-        "calibration": evaluate(model, drawn).get("calibration"),
+        "calibration": predicted / made if made else None,
         "drift": feature_drift(model, drawn),
     }
 
 
-def _summarise(values: NightValues) -> str:
+def _summarise(values: NightValues, min_cases: int) -> str:
     feature, drift = values.worst_drift
-    parts = [f"{values.rejected_share:.2%} rejected", f"{values.sales_covered:.0%} of sales covered"]
+    parts = [f"{values.rejected_share:.2%} rejected"]
+    if values.sales_covered is not None:
+        parts.append(f"{values.sales_covered:.0%} of sales covered")
     if values.ndcg is not None:
-        parts.append(f"yesterday's ndcg@10 {values.ndcg:.4f} on {plural(values.pages, 'page')}")
+        few = ", too few to tell" if values.pages < min_cases else ""
+        parts.append(f"yesterday's ndcg@10 {values.ndcg:.4f} on {plural(values.pages, 'page')}{few}")
     if feature:
-        parts.append(f"largest drift {drift:+.2f} standard deviations, of {feature}")
+        few = f" of {plural(values.purchases, 'purchase')}, too few to tell" if values.purchases < min_cases else ""
+        parts.append(f"largest drift {drift:+.2f} standard deviations, of {feature}{few}")
     return ", ".join(parts)
 
 

@@ -17,11 +17,13 @@ from pyspark.sql import functions as f
 
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings, load_settings
+from recsys.console import print_error, wide_console
 from recsys.errors import InputError, RecsysError
 from recsys.logs import log_files
 from recsys.pipeline.exposures import WHY, first_copies, flagged_lines, rejected_lines
 from recsys.storage.local import held, put_in_place, scratch_folder
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
+from recsys.tables.paths import load
 from recsys.wording import plural
 
 _PARTS = "*.parquet"
@@ -77,7 +79,7 @@ def read_exposures(spark: SparkSession, folder: Path, days: Collection[date]) ->
     path = folder / COMPACTED_EXPOSURES.name
     if not path.exists():
         raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
-    return spark.read.schema(COMPACTED_EXPOSURES.schema).parquet(str(path)).where(f.col(DAY).isin(*days))
+    return load(spark.read.schema(COMPACTED_EXPOSURES.schema), [path]).where(f.col(DAY).isin(*days))
 
 
 def _compact_if_any(settings: Settings, folder: Path, kind: RecordKind) -> Compacted:
@@ -110,7 +112,7 @@ def compact(spark: SparkSession, folder: Path, kind: RecordKind) -> Compacted:
 
 
 def _read_lines(spark: SparkSession, files: list[Path]) -> DataFrame:
-    lines = spark.read.text([str(file) for file in files], lineSep="\n")
+    lines = load(spark.read.format("text").option("lineSep", "\n"), files)
     return lines.select(f.col("_metadata.file_name").alias("file"), f.col("value").alias("line"))
 
 
@@ -143,7 +145,7 @@ def _day_of_folder(folder: Path) -> date:
 def _without_existing(rows: DataFrame, existing: list[Path], key: list[str]) -> DataFrame:
     if not existing:
         return rows
-    known = rows.sparkSession.read.parquet(*map(str, existing)).select(key)
+    known = load(rows.sparkSession.read, existing).select(key)
     return rows.join(known, on=key, how="left_anti").select(rows.columns)
 
 
@@ -166,9 +168,10 @@ def main() -> None:
     parser.add_argument("--conf", type=Path, required=True, help="configuration file, such as conf/demo.yaml")
     try:
         for name, done in compact_exposures(load_settings(parser.parse_args().conf)).items():
-            print(f"{name}: {done}")
+            wide_console().print(f"{name}: {done}")
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        print_error(error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

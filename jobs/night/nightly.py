@@ -5,17 +5,21 @@ import logging
 from jobs.engine.run import Run, with_inputs
 from jobs.night.compact_exposures import compact_exposures
 from jobs.night.plan_night import PLAN_NIGHT
-from jobs.night.publish_snapshot import PUBLISH_SNAPSHOT, SNAPSHOT
+from jobs.night.publish_snapshot import CLOSED_SHOP, PUBLISH_CLOSED_SHOP, PUBLISH_SNAPSHOT, SNAPSHOT
 from jobs.night.train_meta_model import TRAIN_META_MODEL
+from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.instants import from_micros
 
 _log = logging.getLogger(__name__)
 
 
 def nightly(run: Run) -> str:
-    """Run the steps of a night that are due, in order, and return the name of the published snapshot.
+    """Run the steps of a night that are due, in order, and return the name of the night's snapshot.
 
-    If the run trains, a new version of the meta-model is trained first; the night ranks by the champion in any case.
+    If nothing has changed since an earlier run, that run has published it.
+
+    If no sale is open in the horizon, the snapshot has none, and its pages are empty. If the run trains, a new version
+    of the meta-model is trained first; the night ranks by the champion in any case.
 
     Args:
         run: From `night`.
@@ -24,6 +28,11 @@ def nightly(run: Run) -> str:
         if compacted.files:
             _log.info(f"  {name}: {compacted}")
     _log.info(f"Night as of {from_micros(run.as_of):%Y-%m-%d %H:%M} UTC in {run.folder}")
+    first = (PLAN_NIGHT, VALIDATE_TABLES)
+    run.do(first)
+    if not run.shop.with_open_sales([run.as_of]):
+        run.do((PUBLISH_CLOSED_SHOP,))
+        return (run.folder / CLOSED_SHOP / "name").read_text()
     trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
-    run.do(tuple(dict.fromkeys((PLAN_NIGHT, *trained, *with_inputs(PUBLISH_SNAPSHOT)))))
+    run.do(tuple(step for step in dict.fromkeys((*trained, *with_inputs(PUBLISH_SNAPSHOT))) if step not in first))
     return (run.folder / SNAPSHOT / "name").read_text()

@@ -9,9 +9,9 @@ from pathlib import Path
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.train_meta_model import TAKE_CHAMPION, read_model
-from jobs.registry import tracking
+from jobs.registry import copies, tracking
 from recsys.config.pipeline import RankingSettings
-from recsys.errors import ModelError
+from recsys.errors import ModelError, RegistryError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.experiments.model_pins import PINS, ServedSlot, policies, served_slots
 from recsys.experiments.settings import ExperimentFile
@@ -36,18 +36,23 @@ def prepare_experiments(run: Run, out: Path) -> str:
     """
     files, notes = _read_experiments(run)
     model, own_version = read_model(run)
+    features = [recommender.name for recommender in run.shop.recommenders] if model is None else model.features
+    configured = run.settings.rankings.policies
+    missing = [policy for policy in configured if policy not in features and not (policy == META and model)]
+    _note_missing_policies(run, missing)
     found = _places(run, files)
     pins = _pinned(run, found, notes)
     needed = set(policies(found, pins, own_version))
     versions = {policy_of(version): version for version in pins.values() if policy_of(version) in needed}
-    models = {policy: tracking.read_version(run.settings, version) for policy, version in versions.items()}
-    scored = sorted(policy for policy in needed if _can_be_scored(policy, model, models, notes))
+    models = _read_models(run, versions, notes)
+    known = [POPULARITY, *([META] if model else []), *features]
+    scored = sorted(policy for policy in needed if _can_be_scored(policy, models, known, features, notes))
     folder = out / EXPERIMENTS
     folder.mkdir()
     for policy in models.keys() & scored:
         (folder / f"{policy}.json").write_text(models[policy].to_json())
     (folder / PINS).write_text(json.dumps(pins))
-    (folder / _POLICIES).write_text(json.dumps(scored))
+    (folder / _POLICIES).write_text(json.dumps({"scored": scored, "missing": missing}))
     for note in notes:
         _log.warning(f"    {note}")
     running = sum(place.is_pinned for place in found)
@@ -55,11 +60,17 @@ def prepare_experiments(run: Run, out: Path) -> str:
 
 
 def ranking_settings(run: Run) -> RankingSettings:
-    """Return the settings of the rankings with the configured policies and those that experiments need."""
-    configured = run.settings.rankings
-    needed = json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())
-    further = [policy for policy in needed if policy not in (*configured.policies, POPULARITY)]
-    return configured.model_copy(update={"policies": (*configured.policies, *further)})
+    """Return the settings of the rankings with the configured policies, except the missing ones, and those that
+    experiments need."""
+    settings, prepared = run.settings.rankings, json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())
+    configured = [policy for policy in settings.policies if policy not in prepared["missing"]]
+    further = [policy for policy in prepared["scored"] if policy not in (*configured, POPULARITY)]
+    return settings.model_copy(update={"policies": (*configured, *further)})
+
+
+def missing_policies(run: Run) -> list[str]:
+    """Return the configured policies that the night cannot rank by."""
+    return json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())["missing"]
 
 
 def other_versions(run: Run) -> dict[str, MetaModel]:
@@ -75,17 +86,44 @@ def _read_experiments(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]
     return AcceptedFiles(Path(source), Path(run.settings.folder) / IN_FORCE).as_written()
 
 
+def _read_models(run: Run, versions: Mapping[str, str], notes: list[str]) -> dict[str, MetaModel]:
+    """Return the model of each policy; note those that cannot be read."""
+    models = {}
+    for policy, version in versions.items():
+        try:
+            models[policy] = copies.read_version(run.settings, version)
+        except RegistryError as error:
+            notes.append(f"policy {policy} of an experiment is left out: {error}")
+    return models
+
+
 def _places(run: Run, files: Mapping[str, ExperimentFile]) -> list[ServedSlot]:
     since = from_micros(run.as_of)
     return served_slots(files, since, since + timedelta(hours=run.settings.horizon_hours))
 
 
-def _can_be_scored(policy: str, model: MetaModel, models: Mapping[str, MetaModel], notes: list[str]) -> bool:
+def _note_missing_policies(run: Run, missing: list[str]) -> None:
+    name, days = run.settings.mlflow.model_name, run.settings.meta_model.days
+    for policy in missing:
+        if policy == META:
+            why = f"model '{name}' has no champion to rank by"
+            enough = f"{plural(run.settings.meta_model.min_purchases, 'purchase')} in {plural(days, 'day')}"
+            until = f"a night trains the first one, from {enough}, or 'recsys models promote' names one"
+        else:
+            why, until = "no photo shows a theme", "photos have themes: look at tables sale_images and rejected_images"
+        run.leave_out(f"policy {policy}, whose users get the popular page", why, until)
+
+
+def _can_be_scored(
+    policy: str, models: Mapping[str, MetaModel], known: list[str], features: list[str], notes: list[str]
+) -> bool:
     try:
         if policy in models:
-            models[policy].require_features(model.features)
-        elif policy not in (META, POPULARITY, *model.features):
-            raise ModelError(f"no such recommender, must be one of {', '.join(model.features)}")
+            models[policy].require_features(features)
+        elif policy == META and META not in known:
+            raise ModelError("there is no champion to rank by")
+        elif policy not in known:
+            raise ModelError(f"no such recommender, must be one of {', '.join(features)}")
     except ModelError as error:
         notes.append(f"policy {policy} of an experiment is left out: {error}")
         return False
@@ -102,9 +140,12 @@ def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str
                 continue
             try:
                 version = tracking.version_of(run.settings, place.model)
-            except ModelError as error:
-                notes.append(f"{place.name} has no model: {error}")
-                continue
+            except (ModelError, RegistryError) as error:
+                if isinstance(error, ModelError) or place.name not in pins:
+                    notes.append(f"{place.name} has no model: {error}")
+                    continue
+                version = pins[place.name]
+                notes.append(f"{place.name} stays with version {version}: {error}")
             pinned = pins.setdefault(place.name, version) if place.is_pinned else version
             if pinned != version:
                 notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
@@ -117,13 +158,14 @@ def _depends_on(run: Run) -> object:
     files, problems = _read_experiments(run)
     found = _places(run, files)
     versions = {place.name: _version(run, place) for place in found if place.model is not None}
-    return [run.settings.mlflow, [(place.name, place.served) for place in found], versions, problems]
+    served = [(place.name, place.served) for place in found]
+    return [run.settings.mlflow, run.settings.rankings.policies, served, versions, problems]
 
 
 def _version(run: Run, place: ServedSlot) -> str:
     try:
         return tracking.version_of(run.settings, str(place.model))
-    except ModelError as error:
+    except (ModelError, RegistryError) as error:
         return str(error)
 
 

@@ -10,21 +10,27 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.engine.nights import main
-from jobs.engine.run import Run, Step
+from jobs.engine.run import Run, Step, with_inputs
 from jobs.night.check_night import CHECK_NIGHT
-from jobs.night.prepare_experiments import EXPERIMENTS, other_versions, ranking_settings
+from jobs.night.prepare_experiments import EXPERIMENTS, missing_policies, other_versions, ranking_settings
 from jobs.night.rank_segments import RANK_SEGMENTS
-from jobs.night.train_meta_model import read_model
+from jobs.night.train_meta_model import TRAIN_META_MODEL, read_model
+from jobs.night.validate_tables import VALIDATE_TABLES
+from recsys.errors import EmptyInputError
 from recsys.experiments.model_pins import PINS
-from recsys.instants import from_micros
+from recsys.instants import HOUR, from_micros
 from recsys.pipeline.segments import segment_rankings
+from recsys.ranking.ranker import youngest_first
 from recsys.ranking.ranker_files import RANKER, write_ranker
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import POPULARITY, SnapshotContents, SnapshotSale
+from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
+from recsys.tables.night import RANKINGS
+from recsys.wording import plural
 
 SNAPSHOT = "snapshot"
+CLOSED_SHOP = "closed_shop"
 
 
 def publish_snapshot(run: Run, out: Path) -> str:
@@ -33,11 +39,17 @@ def publish_snapshot(run: Run, out: Path) -> str:
     with TemporaryDirectory(dir=out) as folder:
         contents = _snapshot_contents(run, Path(folder))
         name = write_snapshot(root, contents, _read_rankings(run.folder / "rankings"))
+    _publish(run, name, out / SNAPSHOT)
+    return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
+
+
+def _publish(run: Run, name: str, out: Path) -> str:
+    root = run.settings.snapshots_folder
     snapshot_store.publish(root, name, datetime.now(UTC))
     snapshot_store.prune(root, run.settings.snapshots.keep)
-    (out / SNAPSHOT).mkdir()
-    (out / SNAPSHOT / "name").write_text(name)
-    return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
+    out.mkdir()
+    (out / "name").write_text(name)
+    return name
 
 
 def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
@@ -45,18 +57,29 @@ def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
     scorer = ranker.scorer
     write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
+    popular, reasons = ranker.shared_ranking(POPULARITY, len(catalogue)), scorer.reasons
+    if not RANKINGS.rows(run.folder):  # no event is known, so none is popular
+        popular = youngest_first(scorer.horizon, catalogue, reasons.index(OPEN))
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
         sales=list(_snapshot_sales(catalogue, scorer.horizon)),
         policies=ranking_settings(run).policies,
-        shared_rankings={POPULARITY: ranker.shared_ranking(POPULARITY, len(catalogue))},
-        reasons=scorer.reasons,
-        versions={run.settings.mlflow.model_name: version},
+        shared_rankings={POPULARITY: popular},
+        reasons=reasons,
+        versions={run.settings.mlflow.model_name: version} if version else {},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
         files={RANKER: ranker_folder, PINS: run.folder / EXPERIMENTS / PINS},
         segments=segment_rankings(run.folder),
+        missing_policies=missing_policies(run),
+        left_out=_left_out(run),
     )
+
+
+def _left_out(run: Run) -> list[LeftOut]:
+    """Return what the steps of the night left out, those of the training included if the night trains."""
+    trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
+    return run.left_out(dict.fromkeys((*trained, *with_inputs(RANK_SEGMENTS), *with_inputs(CHECK_NIGHT))))
 
 
 def _snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
@@ -78,12 +101,53 @@ def _read_rankings(folder: Path) -> Iterator[pa.RecordBatch]:
     return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
 
 
+def publish_closed_shop(run: Run, out: Path) -> str:
+    """Publish a snapshot without sales, whose pages are empty and say so, for a night without an open sale.
+
+    Raises:
+        EmptyInputError: If the snapshot in use has a sale that is open after as_of: then the source has lost it.
+    """
+    root, as_of = run.settings.snapshots_folder, from_micros(run.as_of)
+    end = from_micros(run.as_of + int(run.settings.horizon_hours * HOUR))
+    found = f"no sale is open in [{as_of:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC"
+    if (before := snapshot_store.in_use(root)) is not None:
+        lost = [sale.sale_id for sale in before.sales if sale.closes_at > as_of]
+        if lost:
+            raise EmptyInputError(
+                f"{found}, but {plural(len(lost), 'sale')} of snapshot {before.name} in use, such as {lost[0]!r}: "
+                "check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
+            )
+    line = LeftOut(what="all pages", why=found, until="the first night with an open sale in its horizon")
+    contents = SnapshotContents(
+        as_of=as_of,
+        horizon_end=end,
+        sales=[],
+        policies=(),
+        shared_rankings={POPULARITY: Ranking(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint8))},
+        reasons=[OPEN],
+        versions={},
+        fingerprint=run.fingerprint(PUBLISH_CLOSED_SHOP),
+        missing_policies=run.settings.rankings.policies,
+        left_out=[line],
+    )
+    written = _publish(run, write_snapshot(root, contents, []), out / CLOSED_SHOP)
+    return f"{written} without a sale: {found}"
+
+
+PUBLISH_CLOSED_SHOP = Step(
+    "publish_closed_shop",
+    publish_closed_shop,
+    (CLOSED_SHOP,),
+    inputs=(VALIDATE_TABLES,),
+    depends_on=lambda run: [run.settings.horizon_hours, run.settings.rankings.policies],
+)
+
 PUBLISH_SNAPSHOT = Step(
     "publish_snapshot",
     publish_snapshot,
     (SNAPSHOT,),
     inputs=(RANK_SEGMENTS, CHECK_NIGHT),
-    depends_on=lambda run: run.settings.mlflow.model_name,
+    depends_on=lambda run: [run.settings.mlflow.model_name, [line.model_dump() for line in _left_out(run)]],
 )
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ from jobs.engine.run import Run, Step
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.prepare_experiments import PREPARE_EXPERIMENTS, other_versions, ranking_settings
 from jobs.night.train_meta_model import read_model
-from recsys.errors import ConfigurationError
-from recsys.meta_model import is_meta
 from recsys.pipeline.rankings import rankings
+from recsys.recommenders.base import is_empty
 from recsys.tables.night import RANKINGS, USER_HISTORIES
 from recsys.wording import plural
 
@@ -18,27 +17,26 @@ def score_users(run: Run, out: Path) -> str:
     """Rank the sales of the horizon for every user with an event in the history window."""
     model, _ = read_model(run)
     shop, as_of = run.shop, run.as_of
-    names = [recommender.name for recommender in shop.recommenders]
-    model.require_features(names)
+    if model is not None:
+        model.require_features([recommender.name for recommender in shop.recommenders])
     settings = ranking_settings(run)
-    _require_policies(settings.policies, names)
     histories = USER_HISTORIES.read(run.spark, run.folder)
     RANKINGS.write(rankings(histories, shop, as_of, model, settings, other_versions(run)), out)
+    _note_what_is_unknown(run, out)
     sales = plural(len(shop.horizon(as_of)), "sale")
     return f"{plural(RANKINGS.rows(out), 'user')} and {sales} of the next {shop.horizon_hours:g} hours"
 
 
-def _require_policies(policies: tuple[str, ...], names: list[str]) -> None:
-    """Check that the shop has the policies' recommenders; those over photos exist only in a shop with photos.
-
-    Raises:
-        ConfigurationError: If it has not.
-    """
-    for policy in {each for each in policies if not is_meta(each)}.difference(names):
-        raise ConfigurationError(
-            f"rankings.policies == {policy!r}, but the shop has no such recommender, as no photo shows a theme: remove "
-            "it, or look at tables sale_images and rejected_images"
-        )
+def _note_what_is_unknown(run: Run, out: Path) -> None:
+    """Record that no user has a history, and which recommenders learnt nothing that distinguishes sales."""
+    if not RANKINGS.rows(out):
+        why = f"no event of the {plural(run.settings.history.days, 'day')} before as_of is known"
+        run.leave_out("popularity; the youngest sales come first", why, "the first night after an event")
+    scorer = run.shop.scorer(run.as_of)
+    empty = [name for name, model in zip(scorer.names, scorer.models, strict=True) if is_empty(model)]
+    if empty:
+        until = "sales share words, attributes or users; 'recommenders.without' does without for good"
+        run.leave_out(f"features {', '.join(empty)}", "sales have nothing in common that these count", until)
 
 
 SCORE_USERS = Step(

@@ -121,8 +121,8 @@ def _digest_of_photos(folder: Path, files: PhotoFiles) -> str:
         try:
             status = Path(path).stat()
             digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-        except OSError:  # a URL, or missing
-            digest.update(path.encode())
+        except (OSError, ValueError):  # a URL, missing, or a name that no file can have
+            digest.update(path.encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 

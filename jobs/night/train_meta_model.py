@@ -4,17 +4,19 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from pyspark.sql import DataFrame
 from threadpoolctl import threadpool_limits
 
 from jobs.engine.code_version import code_version
 from jobs.engine.nights import main
-from jobs.engine.run import Run, Step
+from jobs.engine.run import LOG, Run, Step
 from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.build_training_set import BUILD_TRAINING_SET
 from jobs.night.validate_tables import VALIDATE_TABLES
-from jobs.registry import tracking
+from jobs.registry import copies, tracking
 from jobs.registry.promote_model import NIGHTLY, appoint
+from recsys.errors import RegistryError
 from recsys.images.themes.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import MetaModel, meta_model_from_json
@@ -22,18 +24,34 @@ from recsys.meta_model.training import Examples, evaluate, train
 from recsys.registry.versions import CHAMPION, model_configuration
 from recsys.settings import digest
 from recsys.tables.night import TRAINING_EXAMPLES
+from recsys.wording import plural
 
 TRAINED_MODEL = "trained_model"
 META_MODEL = "meta_model"
+PURCHASES_PER_FEATURE = 10
+"""Fewest purchases per feature for coefficients that can be relied on: Peduzzi et al. 1996."""
 
 _log = logging.getLogger(__name__)
 
 
 def train_meta_model(run: Run, out: Path) -> str:
-    """Train the meta-model and register it, unless a version of the same data, settings and code exists."""
+    """Train the meta-model and register it, unless a version of the same data, settings and code exists.
+
+    A night that cannot train goes on with the champion; a backtest has nothing to measure then, and stops.
+    """
     examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
-    with threadpool_limits(1, "blas"):  # with matrices this narrow, threads mostly wait
-        model = train(examples, run.settings.meta_model)
+    if run.is_night and not _has_enough(run, examples):
+        return _no_new_version(out)
+    try:
+        with threadpool_limits(1, "blas"):  # with matrices this narrow, threads mostly wait
+            model = train(examples, run.settings.meta_model)
+    except Exception as error:
+        if not run.is_night:
+            raise
+        _log.debug("training failed", exc_info=True)
+        until = f"the cause is corrected: the stack trace is in {run.folder / LOG}"
+        run.leave_out("a new version of the model", f"training failed ({error!r})", until)
+        return _no_new_version(out)
     metrics = evaluate(model, examples)
     themes = (run.folder / THEME_MODEL).read_text("utf-8")
     as_of = run.training_days[-1] + DAY
@@ -45,20 +63,77 @@ def train_meta_model(run: Run, out: Path) -> str:
         tracking.CONFIGURATION: digest(model_configuration(run.settings)),
     }
     fingerprint = run.fingerprint(TRAIN_META_MODEL)
-    version = tracking.register(
-        run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
-    )
-    alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
+    try:
+        version = tracking.register(
+            run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
+        )
+        alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
+    except RegistryError as error:
+        if not run.is_night:
+            raise
+        run.leave_out("a new version of the model", str(error), "the next night, which trains again")
+        return _no_new_version(out)
+    _note_little_data(run, examples, version)
     _save_model(model, version, out / TRAINED_MODEL)
     return f"{run.settings.mlflow.model_name} version {version}{f', the {alias}' if alias else ''}"
 
 
+def _has_enough(run: Run, examples: Examples) -> bool:
+    """Return whether a model can be trained on examples; record why not."""
+    settings, purchases = run.settings.meta_model, int(examples.bought.sum())
+    why = f"{plural(purchases, 'purchase')} of open sales in the {plural(settings.days, 'day')} before as_of"
+    if purchases < settings.min_purchases:
+        why += f", fewer than {settings.min_purchases:,} (meta_model.min_purchases)"
+        run.leave_out("a new version of the model", why, "there are as many")
+    elif examples.bought.all():
+        why += ", and no other sale was open then to compare with"
+        run.leave_out("a new version of the model", why, "several sales are open at the same time")
+    else:
+        return True
+    return False
+
+
+def _no_new_version(out: Path) -> str:
+    (out / TRAINED_MODEL).mkdir()
+    return "no new version"
+
+
+def _note_little_data(run: Run, examples: Examples, version: str) -> None:
+    """Record that a version was trained on too few purchases for its number of features."""
+    purchases, features = int(examples.bought.sum()), len(examples.names)
+    needed = PURCHASES_PER_FEATURE * features
+    if run.is_night and purchases < needed:
+        why = (
+            f"{plural(purchases, 'purchase')} for {plural(features, 'feature')}, fewer than {PURCHASES_PER_FEATURE} "
+            "for each: too little data to tell whether it ranks better than popularity"
+        )
+        until = f"a version is trained on {needed:,} purchases, or a backtest shows that it is better"
+        run.leave_out(f"certainty about version {version} of the model", why, until, degrades_pages=False)
+
+
 def take_champion(run: Run, out: Path) -> str:
-    """Write the champion, limited to the features that the shop has now, as the model that the night ranks by."""
-    version = _pinned_champion(run)
-    model = as_the_shop_is_now(run, tracking.read_version(run.settings, version), f"version {version}")
+    """Write the champion, limited to the features that the shop has now, as the model that the night ranks by.
+
+    Without a champion the night ranks by no model.
+    """
+    version, name = _pinned_champion(run), run.settings.mlflow.model_name
+    if not version:
+        (out / META_MODEL).mkdir()
+        return f"{name} has no champion"
+    try:
+        registered = copies.read_version(run.settings, version)
+    except RegistryError as error:
+        run.leave_out(f"version {version} of the model, the champion", str(error), "MLflow answers again")
+        (out / META_MODEL).mkdir()
+        return f"{name} version {version} cannot be read"
+    model = as_the_shop_is_now(run, registered, f"version {version}")
+    if missing := [feature for feature in registered.features if feature not in model.features]:
+        why = f"version {version} was trained with them, and the shop does not have them"
+        run.leave_out(
+            f"features {', '.join(missing)} of the model", why, "the shop has them, or another version is promoted"
+        )
     _save_model(model, version, out / META_MODEL)
-    return f"{run.settings.mlflow.model_name} version {version}, the champion"
+    return f"{name} version {version}, the champion"
 
 
 def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
@@ -75,14 +150,19 @@ def examples_of(table: DataFrame) -> Examples:
     names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
     return Examples(
         names,
-        frame[names].to_numpy(),
-        *(frame[name].to_numpy() for name in ("bought", "sampling_rate", "repeat", "position")),
+        features=frame[names].to_numpy(),
+        bought=frame["bought"].to_numpy(),
+        sampling_rate=frame["sampling_rate"].to_numpy(),
+        repeat=frame["repeat"].to_numpy(),
+        position=frame["position"].to_numpy(),
+        page=frame.groupby(["as_of", "user_id"]).ngroup().to_numpy().astype(np.int64),
     )
 
 
-def read_model(run: Run) -> tuple[MetaModel, str]:
-    """Return the model that a night ranks by, and its version."""
-    return _read_saved_model(run.folder / META_MODEL)
+def read_model(run: Run) -> tuple[MetaModel, str] | tuple[None, str]:
+    """Return the model that a night ranks by, and its version; None and an empty version if there is no champion."""
+    folder = run.folder / META_MODEL
+    return _read_saved_model(folder) if (folder / "version").exists() else (None, "")
 
 
 def read_trained_model(run: Run) -> tuple[MetaModel, str]:
@@ -95,9 +175,9 @@ def _read_saved_model(folder: Path) -> tuple[MetaModel, str]:
 
 
 def _pinned_champion(run: Run) -> str:
-    """Return the version that was the champion when the run first looked."""
+    """Return the version that was the champion when the run first looked; empty if there was none."""
     if CHAMPION not in run.pinned:
-        run.pinned[CHAMPION] = tracking.version_of(run.settings, CHAMPION)
+        run.pinned[CHAMPION] = copies.champion_version(run.settings)
     return run.pinned[CHAMPION]
 
 
@@ -112,7 +192,7 @@ TRAIN_META_MODEL = Step(
     train_meta_model,
     (TRAINED_MODEL,),
     inputs=(BUILD_TRAINING_SET,),
-    depends_on=lambda run: [run.settings.meta_model, run.settings.mlflow],
+    depends_on=lambda run: [run.settings.meta_model, run.settings.meta_model.min_purchases, run.settings.mlflow],
 )
 
 TAKE_CHAMPION = Step(

@@ -1,27 +1,64 @@
 """Raw tables → sales, sale_images, events, users, rejected_rows."""
 
 import json
+import logging
 import shutil
+import time
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Observation, SparkSession
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
-from recsys.pipeline import sources, validation
-from recsys.pipeline.validation import EVENT_RULES, EVENT_UNIQUE, IMAGE_RULES, SALE_RULES, USER_RULES, Rule, RuleCount
+from recsys.logs.records import RECORDED_EVENTS
+from recsys.pipeline import row_rules, sources, validation
+from recsys.pipeline.raw_rows import RawRows, first_rows
+from recsys.pipeline.row_rules import (
+    CLOCKS_APART,
+    EVENT_RULES,
+    EVENT_UNIQUE,
+    EVENTS_RECENT,
+    IMAGE_COPY_RULES,
+    IMAGE_RULES,
+    KEPT,
+    NOT_COUNTED,
+    SALE_COPY_RULES,
+    SALE_OPEN,
+    SALE_RULES,
+    SET_ASIDE,
+    USER_COPY_RULES,
+    USER_ID_USUAL,
+    USER_RULES,
+    Rule,
+    RuleCount,
+)
+from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
+from recsys.shop.catalogue import Catalogue
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
 from recsys.wording import plural
 
-RULE_COUNTS = "rule_counts.json"
-REFUSED_RULE_COUNTS = "refused_rule_counts.json"
-"""Counts of a refused source, in the run's folder; those of the tables in use are in RULE_COUNTS beside it."""
+_log = logging.getLogger(__name__)
+
+
+_LONGEST_EXAMPLES = 300
+_PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
+_WARNED = (
+    *(
+        rule
+        for rule in SALE_COPY_RULES + EVENT_RULES
+        if rule.name in ("sale_id_meant", "sale_text_decoded", "user_id_meant")
+    ),
+    USER_ID_USUAL,
+    EVENTS_RECENT,
+    SALE_OPEN,
+)
 
 
 def validate_tables(run: Run, out: Path) -> str:
@@ -30,56 +67,122 @@ def validate_tables(run: Run, out: Path) -> str:
     The counts of a refused source are written too, to REFUSED_RULE_COUNTS.
 
     Raises:
-        EmptyInputError: If table sales or events has no usable row.
-        RejectedRowsError: If too large a share of a table's rows is set aside.
+        EmptyInputError: If table sales has no usable row, or the data end in the past: no sale is open, and no event is
+            in the history window.
+        RejectedRowsError: If too large a share of a table's rows is broken.
     """
-    selected = _select_tables(run)
-    cleaned = [_write_usable_rows(SALES, validation.flag_sales(selected[SALES.name]), SALE_RULES, out)]
-    if USERS.name in selected:
-        cleaned.append(_write_usable_rows(USERS, validation.flag_users(selected[USERS.name]), USER_RULES, out))
-    else:
-        USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
-    sales = SALES.read(run.spark, out)
-    if SALE_IMAGES.name in selected:
-        cleaned.append(
-            _write_usable_rows(SALE_IMAGES, validation.flag_images(selected[SALE_IMAGES.name], sales), IMAGE_RULES, out)
-        )
-    else:
-        SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
-    cleaned.append(
-        _write_usable_rows(EVENTS, validation.flag_events(selected[EVENTS.name], sales, run.as_of), EVENT_RULES, out)
-    )
-
+    cleaned, events_of_shop = _write_tables(run, out)
     REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
     broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
+    counts += _counts_of_whole_tables(run, out)
+    order = list(dict.fromkeys(count.table for count in counts))
+    counts.sort(key=lambda count: order.index(count.table))
     (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
     try:
-        validation.check_counts(counts, run.settings.source.max_rejected_share)
+        row_rules.check_counts(counts, run.settings.source.max_rejected_share, events_of_shop)
     except RecsysError:
         shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
         raise
-    aside = sum(count.broken for count in counts if count.rule.action == "set aside")
+    _warn(counts)
     sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
-    return f"{sales_and_events}; {plural(aside, 'row')} set aside"
+    return f"{sales_and_events}; {row_rules.summary(counts)}"
 
 
-def _select_tables(run: Run) -> dict[str, DataFrame]:
+def read_raw_rows(run: Run) -> list[RawRows]:
+    """Return a few rows of each of the shop's raw tables as they are read, whatever is wrong with them.
+
+    Raises:
+        InputError: If a table cannot be read.
+    """
     settings = run.settings.source
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
-    wanted = [SALES, EVENTS, *(table for table in (USERS, SALE_IMAGES) if sources.has_table(table, settings))]
-    erased = erased_hashes(Path(run.settings.folder))
-    selected = {table.name: sources.select_table(run.spark, table, settings, raw) for table in wanted}
-    return {name: validation.without_users(rows, erased) for name, rows in selected.items()}
+    return first_rows({name: raw[name] for name in settings.raw})
 
 
 class _Cleaned(NamedTuple):
     counts: list[RuleCount]
     aside: DataFrame | None
     """Rows that are set aside, as rows of table `rejected_rows`; None if there are none."""
-    used: DataFrame | None
+    used: DataFrame | None = None
     """Rows that break a rule and are used, in the same form; None if there are none."""
+
+
+def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
+    """Write the usable rows of all tables.
+
+    Returns:
+        What was found in each table of the source; the number of events that the service did not record, None if it
+        recorded none.
+    """
+    settings = run.settings.source
+    sources.check_settings(settings)
+    raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
+
+    erased = erased_hashes(Path(run.settings.folder))
+
+    def select(table: Table) -> DataFrame:
+        return validation.without_users(sources.select_table(run.spark, table, settings, raw), erased)
+
+    flagged = validation.flag_sales(select(SALES), run.as_of)
+    cleaned = [_write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)]
+    windows = run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())  # few rows, that each table needs
+    if sources.has_table(USERS, settings):
+        flagged = validation.flag_users(select(USERS))
+        cleaned.append(_write_usable_rows(USERS, flagged, USER_RULES + USER_COPY_RULES, out))
+    else:
+        USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
+    if sources.has_table(SALE_IMAGES, settings):
+        flagged = validation.flag_images(select(SALE_IMAGES), windows)
+        cleaned.append(_write_usable_rows(SALE_IMAGES, flagged, IMAGE_RULES + IMAGE_COPY_RULES, out))
+    else:
+        SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
+    present = max(run.as_of, time.time_ns() // 1000) + CLOCKS_APART
+    events_of_shop = None
+    if _selects_recorded_events(run):
+        recorded = raw[RECORDED_EVENTS]
+        raw[RECORDED_EVENTS] = recorded.limit(0)
+        events_of_shop = select(EVENTS).count()
+        flagged = validation.flag_events(recorded, windows, run.as_of, present)
+        raw[RECORDED_EVENTS] = validation.not_set_aside(flagged, _PUBLIC_RULES).select(*recorded.columns)
+        cleaned.append(_set_aside_recorded_events(flagged))
+    flagged = validation.flag_events(select(EVENTS), windows, run.as_of, present)
+    cleaned.append(_write_usable_rows(EVENTS, flagged, EVENT_RULES, out))
+    return cleaned, events_of_shop
+
+
+def _selects_recorded_events(run: Run) -> bool:
+    """Return whether the shop's events include those that the service recorded, and there are any."""
+    sql = (Path(run.settings.source.sql) / f"{EVENTS.name}.sql").read_text("utf-8-sig")
+    is_named = f"{{{RECORDED_EVENTS}}}" in sql
+    return is_named and sources.has_recorded_events(Path(run.settings.folder))
+
+
+def _set_aside_recorded_events(flagged: DataFrame) -> _Cleaned:
+    counts = validation.rule_counts(RECORDED_EVENTS, _PUBLIC_RULES, flagged)
+    aside = validation.rejected_rows(validation.set_aside(flagged, _PUBLIC_RULES), EVENTS, RECORDED_EVENTS)
+    # The other rows are rows of table events too, whose rules count them.
+    counts = [count for count in counts if count.rule.action == NOT_COUNTED]
+    return _Cleaned(counts, aside if any(count.broken for count in counts) else None)
+
+
+def _counts_of_whole_tables(run: Run, out: Path) -> list[RuleCount]:
+    """Return the counts of rules for tables as a whole; a backtest's instant needs no open sale."""
+    found = validation.activity(EVENTS.read(run.spark, out), EVENTS.rows(out))
+    counts = row_rules.counts_of_events(found, run.as_of, run.settings.history.days)
+    if run.is_night and SALES.rows(out):
+        catalogue = Catalogue.from_table(pq.read_table(out / SALES.name))
+        counts.append(row_rules.count_of_open_sales(catalogue, run.as_of, run.settings.horizon_hours, found.last))
+    return counts
+
+
+def _warn(counts: list[RuleCount]) -> None:
+    """Log what is used as it is, but may spoil what is learnt from it."""
+    for count in counts:
+        if count.broken and count.rule in _WARNED:
+            examples = "; ".join(count.examples)[:_LONGEST_EXAMPLES]
+            _log.warning(f"    table {count.table} breaks '{count.rule.name}' ({count.rule.meaning}): {examples}")
 
 
 def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
@@ -88,7 +191,8 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
     _write_table(table, validation.first_copies(usable) if table is EVENTS else usable.select(*table.columns), out)
     written = table.rows(out)
-    counts = validation.rule_counts(table, rules, flagged, observation, written)
+    # If no row was written, Spark may have skipped the observation.
+    counts = validation.rule_counts(table.name, rules, flagged, observation if written else None)
     aside = validation.set_aside(flagged, rules)
     if table is EVENTS:
         counts.append(_count_copies(written, counts))
@@ -97,19 +201,23 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
     actions = {count.rule.action for count in counts if count.broken}
     return _Cleaned(
         counts,
-        validation.rejected_rows(aside, table) if "set aside" in actions else None,
-        validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if "kept" in actions else None,
+        validation.rejected_rows(aside, table) if actions & {SET_ASIDE, NOT_COUNTED} else None,
+        validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if KEPT in actions else None,
     )
 
 
 def _write_table(table: Table, rows: DataFrame, out: Path) -> None:
     try:
         table.write(rows, out)
-    except sources.SPARK_ERRORS as error:  # a value that the source's SQL cannot cast, a damaged file
-        raise InputError(
-            f"table {table.name}: {sources.first_line(error)}: correct the raw rows, or allow for them in the source's "
-            f"{table.name}.sql, as with try_cast"
-        ) from error
+    except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
+        cause = sources.first_line(error)
+        advice = (
+            "write the file again, or remove it"
+            if "[FAILED_READ_FILE" in cause
+            else "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
+            f"source's {table.name}.sql, as with try_cast"
+        )
+        raise InputError(f"table {table.name}: {cause}: {advice}") from error
 
 
 def _count_copies(written: int, counts: list[RuleCount]) -> RuleCount:

@@ -30,7 +30,7 @@ def promote(settings: Settings, model: str, asked: Asked, force: bool = False, c
         settings: The shop.
         model: A version, or an alias of one.
         asked: Time, author and reason.
-        force: Promote without evidence; the log records it.
+        force: Promote without evidence; the log records it. Where no version is the champion, none is needed.
         conf: The shop's configuration file, for the command in the error message.
 
     Raises:
@@ -42,11 +42,11 @@ def promote(settings: Settings, model: str, asked: Asked, force: bool = False, c
     log = log_of(settings)
     with log.locked():
         _reconcile_log(settings, log, asked.at)
-        version, champion = tracking.version_of(settings, model), tracking.version_of(settings, CHAMPION)
+        version, champion = tracking.version_of(settings, model), tracking.alias(settings, CHAMPION)
         if version == champion:
             raise ModelError(f"version {version} is the champion already: name another one of 'recsys models list'")
-        found = evidence_of(settings, version, champion)
-        if not force:
+        found = evidence_of(settings, version, champion) if champion else None
+        if champion and not force:
             _require_better(settings, version, champion, found, conf)
         return _apply_change(settings, log, _new_change(settings, "promote", asked, champion, version, found, force))
 
@@ -60,13 +60,14 @@ def rollback(settings: Settings, asked: Asked) -> Change:
     log = log_of(settings)
     with log.locked():
         _reconcile_log(settings, log, asked.at)
-        champion = tracking.version_of(settings, CHAMPION)
+        champion = tracking.alias(settings, CHAMPION)
         registered = {each.version for each in tracking.versions(settings)}
         earlier = next((version for version in log.rollback_targets() if version in registered), None)
         if earlier is None:
+            now = f"version {champion}" if champion else "no version"
             raise ModelError(
-                f"version {champion} is the first champion that the log knows, a rollback needs an earlier one: "
-                "promote another one of 'recsys models list'"
+                f"{now} is the champion and the log knows no earlier one that is still registered: promote another one "
+                "of 'recsys models list'"
             )
         return _apply_change(settings, log, _new_change(settings, "rollback", asked, champion, earlier))
 
@@ -95,6 +96,13 @@ def appoint(settings: Settings, version: str, as_of: int, at: datetime) -> str |
             return None
         tracking.point(settings, CHALLENGER, version)
     return CHALLENGER
+
+
+def restore_champion(settings: Settings, at: datetime) -> None:
+    """Set the alias of the champion again if another tool deleted it, to the last champion of the log."""
+    log = log_of(settings)
+    with log.locked():
+        _reconcile_log(settings, log, at)
 
 
 def evidence_of(settings: Settings, version: str, other: str) -> Evidence | None:
@@ -138,7 +146,8 @@ def _apply_change(settings: Settings, log: ModelLog, change: Change) -> Change:
 
 
 def _reconcile_log(settings: Settings, log: ModelLog, at: datetime) -> None:
-    """Make the log agree with the alias: end an interrupted change, and record an alias that was moved elsewhere."""
+    """Make log and alias agree: end an interrupted change, record an alias that was moved elsewhere, and restore one
+    that was deleted."""
     champion, unfinished = tracking.alias(settings, CHAMPION), log.unfinished_change()
     if unfinished is not None:
         log.end(unfinished, at, "done" if unfinished.after == champion else "abandoned")
@@ -149,11 +158,14 @@ def _reconcile_log(settings: Settings, log: ModelLog, at: datetime) -> None:
         found = _new_change(settings, "found", asked, known, champion)
         log.begin(found)
         log.end(found, at, "done")
+    if champion is None and known in {each.version for each in tracking.versions(settings)}:
+        asked = Asked(at, "recsys", "the alias had been deleted")
+        _apply_change(settings, log, _new_change(settings, "restored", asked, None, known))
 
 
 def _new_change(
     settings: Settings,
-    action: Literal["first", "promote", "rollback", "found"],
+    action: Literal["first", "promote", "rollback", "found", "restored"],
     asked: Asked,
     before: str | None,
     after: str,

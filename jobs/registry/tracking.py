@@ -1,24 +1,34 @@
-"""Versions and backtests in MLflow; no other module of the jobs calls it."""
+"""Versions and backtests in MLflow; no other module of the jobs calls it.
 
+Every function raises RegistryError, of one line, where MLflow, its database or its files do not answer.
+"""
+
+import atexit
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion as Registered
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import ColSpec, Schema
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.config.settings import MlflowSettings, Settings
-from recsys.errors import ModelError
+from recsys.errors import ModelError, RegistryError
 from recsys.instants import parse_instant
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.registry.versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
@@ -35,8 +45,41 @@ _MODEL = "model/model.json"
 _CONFIGURATION_FILE = "model/configuration.json"
 _BACKTEST = "backtest"
 _BACKTEST_FILE = "backtest.json"
+_DATABASE = "mlflow.db"
+_LONGEST_CAUSE = 200
+_PASSWORD = re.compile(r"//[^/@\s]+@")
+_ABSENT = frozenset(ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE))
+"""Codes of MLflow for an alias or a version that is not registered."""
+_PATIENCE = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Defaults of MLflow's variables: its own retry for four minutes before they say that a server is down."""
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _in_one_line(ask: Callable[Concatenate[Settings, P], T]) -> Callable[Concatenate[Settings, P], T]:
+    """Turn the errors of MLflow and of what it stands on into a RegistryError of one line; the trace is logged."""
+
+    @wraps(ask)
+    def asked(settings: Settings, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return ask(settings, *args, **kwargs)
+        except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+            _log.debug("MLflow failed", exc_info=True)
+            message = f"{_place(settings)}: {_cause(error)}: {_next_step(settings)}"
+            raise RegistryError(_PASSWORD.sub("//", message)) from error
+
+    return asked
+
+
+@_in_one_line
 def register(
     settings: Settings,
     model: MetaModel,
@@ -69,16 +112,7 @@ def register(
     return _log_and_register(client, settings, model, {**metrics, _EXAMPLES: examples}, tags, files)
 
 
-def champion(settings: Settings) -> tuple[MetaModel, str]:
-    """Return the champion and its version.
-
-    Raises:
-        ModelError: If no version is the champion.
-    """
-    version = version_of(settings, CHAMPION)
-    return read_version(settings, version), version
-
-
+@_in_one_line
 def version_of(settings: Settings, model: str) -> str:
     """Return the version of an alias; a version is returned as it is.
 
@@ -91,20 +125,27 @@ def version_of(settings: Settings, model: str) -> str:
             return str(client.get_model_version(name, model).version)
         return str(client.get_model_version_by_alias(name, model).version)
     except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
         if model == CHAMPION:
-            raise ModelError(f"model '{name}' has no alias '{CHAMPION}': train one with 'recsys nightly'") from error
+            raise ModelError(
+                f"model '{name}' has no alias '{CHAMPION}': train a version with 'recsys nightly --train', or name one "
+                "of 'recsys models list' in 'recsys models promote'"
+            ) from error
         kind = "version" if model.isdecimal() else "alias"
         raise ModelError(
             f"model '{name}' has no {kind} '{model}': name one that 'recsys models list' shows, or '{CHAMPION}'"
         ) from error
 
 
+@_in_one_line
 def alias(settings: Settings, name: str) -> str | None:
     """Return the version of an alias; None if the alias is not set."""
     found = _client(settings).get_registered_model(settings.mlflow.model_name).aliases
     return str(found[name]) if name in found else None
 
 
+@_in_one_line
 def point(settings: Settings, alias: str, version: str) -> None:
     """Set an alias to a version; a version that becomes the champion is no longer the challenger."""
     client, name = _client(settings), settings.mlflow.model_name
@@ -114,6 +155,7 @@ def point(settings: Settings, alias: str, version: str) -> None:
         client.delete_registered_model_alias(name, CHALLENGER)
 
 
+@_in_one_line
 def versions(settings: Settings) -> list[ModelVersion]:
     """Return the metadata of all versions, newest first."""
     client, name = _client(settings), settings.mlflow.model_name
@@ -122,6 +164,7 @@ def versions(settings: Settings) -> list[ModelVersion]:
     return [_to_model_version(client, each, aliases) for each in found]
 
 
+@_in_one_line
 def described(settings: Settings, model: str) -> ModelVersion:
     """Return the metadata of a version, or of the version of an alias.
 
@@ -133,19 +176,23 @@ def described(settings: Settings, model: str) -> ModelVersion:
     return _to_model_version(client, found, client.get_registered_model(name).aliases)
 
 
+@_in_one_line
 def read_version(settings: Settings, version: str) -> MetaModel:
     """Return the model of a version."""
     return meta_model_from_json(_read_artifact(settings, version, _MODEL))
 
 
+@_in_one_line
 def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
     """Return the configuration that a version was trained with; empty if it has none."""
-    try:
-        return json.loads(_read_artifact(settings, version, _CONFIGURATION_FILE))
-    except (MlflowException, FileNotFoundError, OSError):  # registered before versions had this file
-        return {}
+    client = _client(settings)
+    run_id = str(client.get_model_version(settings.mlflow.model_name, version).run_id)
+    if not any(file.path == _CONFIGURATION_FILE for file in client.list_artifacts(run_id, "model")):
+        return {}  # registered before versions had this file
+    return json.loads(_read_artifact(settings, version, _CONFIGURATION_FILE))
 
 
+@_in_one_line
 def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None = None) -> str:
     """Log the metrics and the report of a backtest as an MLflow run, and return the run's id.
 
@@ -173,6 +220,7 @@ def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None
     return str(run_id)
 
 
+@_in_one_line
 def last_backtest(settings: Settings, versions: Iterable[str]) -> tuple[str, dict[str, Any]] | None:
     """Return the run id and the result of the last backtest of all these versions; None without one."""
     client, kind = _client(settings), f"tags.mlflow.runName = '{_BACKTEST}' and attributes.status = 'FINISHED'"
@@ -284,7 +332,8 @@ def _client(settings: Settings) -> MlflowClient:
 
 @lru_cache(maxsize=1)
 def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     client = MlflowClient(settings.tracking_uri or _sqlite_uri(_create_database(folder)))
@@ -292,14 +341,16 @@ def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
         client.create_experiment(settings.experiment, artifact_location=(folder / "mlartifacts").as_uri())
     try:
         client.get_registered_model(settings.model_name)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
         client.create_registered_model(settings.model_name, description="P(purchase) over recommender scores.")
     return client
 
 
 def _create_database(folder: Path) -> Path:
     """Return MLflow's SQLite file, created atomically if absent: a partly created one could not be completed later."""
-    database = folder / "mlflow.db"
+    database = folder / _DATABASE
     with held(folder):
         if not database.exists():
             with scratch_folder(folder) as scratch:
@@ -309,4 +360,33 @@ def _create_database(folder: Path) -> Path:
 
 
 def _sqlite_uri(database: Path) -> str:
+    if "?" in str(database):  # it would end the name of the database in the URI: name the folder by a link
+        links = tempfile.mkdtemp(prefix="recsys-")
+        atexit.register(shutil.rmtree, links, ignore_errors=True)
+        link = Path(links) / "folder"
+        link.symlink_to(database.parent)
+        database = link / database.name
     return f"sqlite:///{database}"
+
+
+def _place(settings: Settings) -> str:
+    """Return where MLflow's data are."""
+    uri = settings.mlflow.tracking_uri
+    return f"MLflow at {uri}" if uri else f"MLflow's database {Path(settings.folder) / _DATABASE}"
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of the error that started a chain of errors: the others repeat it around an SQL text or
+    an address."""
+    while inner := getattr(error, "reason", None) or error.__cause__ or error.__context__:
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return first if len(first) <= _LONGEST_CAUSE else f"{first[:_LONGEST_CAUSE]} …"
+
+
+def _next_step(settings: Settings) -> str:
+    if settings.mlflow.tracking_uri is None:
+        return "wait for the process that holds it, free the disk or restore the file, then run the command again"
+    return "check that a server answers at mlflow.tracking_uri, then run the command again"

@@ -66,21 +66,24 @@ def ablation(pages: Pages, features: list[str], seed: int) -> list[dict[str, Any
     """Return what each feature contributes to ndcg@10, in the order of the model.
 
     Returns:
-        `alone`, the ndcg@10 of the recommender by itself; `added`, the increase from a meta-model over popularity to
-        one over popularity and the feature, 0 for popularity itself; `removed`, the decrease from a meta-model over
-        all features to one without the feature. All these models are trained on the same examples.
+        `alone`, the ndcg@10 of the recommender by itself, None if it scores all sales of a page alike; `added`, the
+        increase from a meta-model over popularity to one over popularity and the feature, 0 for popularity itself;
+        `removed`, the decrease from a meta-model over all features to one without the feature. All these models are
+        trained on the same examples.
     """
     ndcg = pages.metric(NDCG, [*features, *ablated_features(features)])
     values = {}
     for name in features:
         beside = beside_popularity(name) if name != POPULARITY else POPULARITY_ONLY
         rest = without(name) if len(features) > 1 else ALL_FEATURES
-        values[name, "alone"] = ndcg[name]
+        if pages.has_order(name):
+            values[name, "alone"] = ndcg[name]
         values[name, "added"] = ndcg[beside] - ndcg[POPULARITY_ONLY]
         values[name, "removed"] = ndcg[ALL_FEATURES] - ndcg[rest]
     found = estimated(values, pages.users, seed)
     return [
-        {"feature": name} | {part: found[name, part] for part in ("alone", "added", "removed")} for name in features
+        {"feature": name} | {part: found.get((name, part)) for part in ("alone", "added", "removed")}
+        for name in features
     ]
 
 

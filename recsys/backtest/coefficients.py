@@ -33,11 +33,12 @@ def coefficients(model: MetaModel) -> list[dict[str, Any]]:
     """Return the coefficient of each feature, in the order of the model.
 
     Of a logistic regression, in log-odds per standard deviation: `first`, for sales that the user never bought before,
-    and `repeat`, for repeat purchases, where the model has separate coefficients for them. Of boosted trees, `first` is
-    the feature's share of the total gain.
+    and `repeat`, for repeat purchases, where the model has separate coefficients for them. Boosted trees have no
+    coefficients: `gain` is the feature's share of the gain of all splits.
     """
+    key = "first" if isinstance(model, LogisticModel) else "gain"
     rows = [
-        {"feature": name, "words": WORDS[name], "first": value} for name, value in model.coefficients_by_feature.items()
+        {"feature": name, "words": WORDS[name], key: value} for name, value in model.coefficients_by_feature.items()
     ]
     if isinstance(model, LogisticModel) and model.repeat:
         rows = [row | {"repeat": value} for row, value in zip(rows, model.repeat.coefficients, strict=True)]

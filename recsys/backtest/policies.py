@@ -1,13 +1,13 @@
 """Ranking metrics of each policy, paired differences between policies, and how much of the shop their pages show."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.backtest.pages import Pages, estimated
+from recsys.backtest.pages import Pages, estimated, micros_of, positions_of
 from recsys.metrics import NDCG, RANKING_METRICS, coverage, gini, novelty
 from recsys.registry.versions import pairs
 from recsys.shop.catalogue import Catalogue
@@ -43,7 +43,7 @@ def paired_ndcg(pages: Pages, policies: list[str], seed: int) -> dict[str, Any]:
 
 
 def variety(
-    pages: Pages, policies: list[str], catalogue: Catalogue, known_users: pd.DataFrame, n_users: int
+    pages: Pages, policies: list[str], catalogue: Catalogue, known_users: pa.Table, n_users: int
 ) -> dict[str, dict[str, float]]:
     """Return how much of the shop each policy shows: coverage, Gini coefficient, novelty in bits; see `recsys.metrics`.
 
@@ -56,7 +56,7 @@ def variety(
     """
     as_ofs = sorted(pages.any["as_of"].unique().tolist())
     showable = np.unique(np.concatenate([catalogue.horizon(as_of, _HOURS_OF_A_DAY).sales for as_of in as_ofs]))
-    users = _users_by_day_and_sale(known_users, as_ofs, len(catalogue))
+    users = _users_by_day_and_sale(known_users, as_ofs, catalogue)
     return {policy: _variety_of(pages.by_policy[policy], as_ofs, showable, users, n_users) for policy in policies}
 
 
@@ -74,10 +74,10 @@ def _variety_of(
     }
 
 
-def _users_by_day_and_sale(known_users: pd.DataFrame, as_ofs: list[int], n_sales: int) -> NDArray[np.int64]:
+def _users_by_day_and_sale(known_users: pa.Table, as_ofs: list[int], catalogue: Catalogue) -> NDArray[np.int64]:
     """Return the number of users who knew each sale on each day, shape (n_days, n_sales)."""
-    rows: Mapping[str, NDArray] = {name: known_users[name].to_numpy() for name in ("as_of", "sale", "users")}
-    inside = np.isin(rows["as_of"], as_ofs)
-    users = np.zeros((len(as_ofs), n_sales), np.int64)
-    users[np.searchsorted(as_ofs, rows["as_of"][inside]), rows["sale"][inside]] = rows["users"][inside]
+    instants, sales = micros_of(known_users["as_of"]), positions_of(known_users["sale_id"], catalogue).to_numpy()
+    inside = np.isin(instants, as_ofs)
+    users = np.zeros((len(as_ofs), len(catalogue)), np.int64)
+    users[np.searchsorted(as_ofs, instants[inside]), sales[inside]] = known_users["users"].to_numpy()[inside]
     return users

@@ -13,6 +13,7 @@ from recsys.instants import DAY
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import SHOWN
 from recsys.shop.catalogue import Catalogue
+from recsys.wording import amount
 
 HISTORY_LENGTH, SALE_AGE, COUNTRY, CATEGORY, PRICE = "history length", "sale age", "country", "category", "price"
 SLICE_METRICS = {HISTORY_LENGTH: NDCG} | dict.fromkeys((SALE_AGE, COUNTRY, CATEGORY, PRICE), "recall@10")
@@ -101,7 +102,7 @@ def _price_bands(prices: NDArray[np.float64]) -> tuple[NDArray[np.object_], list
     if not known.any():
         return np.full(len(prices), None, object), []
     ends = np.unique(np.percentile(prices[known], [25, 50, 75], method="lower"))
-    labels = [f"{end:,g}" for end in ends]
+    labels = [amount(end) for end in ends]
     middle = [f"{low} to {high}" for low, high in pairwise(labels)]
     order = [f"up to {labels[0]}", *middle, f"more than {labels[-1]}"]
     names = np.array(order, object)[np.digitize(prices, ends, right=True)]

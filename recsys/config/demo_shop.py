@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
+from recsys.instants import Instant
 from recsys.settings import StepSettings
 
 
@@ -19,7 +20,7 @@ class DemoShopSettings(StepSettings):
     days: int = Field(120, ge=7)
     """Length of the period of visits and purchases that ends at `ends_at`, in days."""
 
-    ends_at: AwareDatetime = datetime(2026, 3, 1, tzinfo=UTC)
+    ends_at: Instant = datetime(2026, 3, 1, tzinfo=UTC)
     """As_of of the shop's night: events occur strictly before it; sales are planned for the three days from it on."""
 
     open_sales: int = Field(130, ge=20)

@@ -9,21 +9,26 @@ from recsys.settings import StepSettings
 
 
 class RawTable(StepSettings):
-    """Location of one raw table: either files at `path`, or `table` of a catalogue."""
+    """Location of one raw table: files at `path` or of a `pattern`, or `table` of a catalogue."""
 
     path: str | None = None
-    """File, folder or URL of the table; a relative path starts at the working directory."""
+    """File, folder or URL of the table, each character taken literally; a relative path starts at the working
+    directory."""
+    pattern: str | None = None
+    """Pattern of the table's files, such as /data/2026-*/*.csv; an alternative to `path`. * and ? match within a name,
+    [ab] one of these characters, ** folders of any depth; of a URL it is Spark's own kind of pattern."""
     format: Literal["parquet", "csv", "json", "orc", "avro", "delta", "iceberg"] = "parquet"
     """Format of the files, by Spark's name for it."""
     options: dict[str, str] = {}
-    """Options of Spark's reader for this format, such as header: 'true' for CSV."""
+    """Options of Spark's reader for this format, such as sep: ';' for CSV; by default CSV is read by RFC 4180 with a
+    header, in UTF-8."""
     table: str | None = None
     """Name of a table in Spark's catalogue; an alternative to `path`."""
 
     @model_validator(mode="after")
     def _has_one_location(self) -> "RawTable":
-        if (self.path is None) == (self.table is None):
-            raise ValueError("give 'path' or 'table', one of the two")
+        if [self.path, self.pattern, self.table].count(None) != 2:
+            raise ValueError("give 'path', 'pattern' or 'table', one of the three")
         return self
 
 
@@ -35,7 +40,8 @@ class SourceSettings(StepSettings):
     raw: dict[str, RawTable]
     """Raw tables by name; the SQL files select from them as {name}."""
     max_rejected_share: float = Field(0.01, ge=0, le=1)
-    """Maximum share of a table's rows that may be set aside for breaking a rule, in [0, 1]; above it the run stops."""
+    """Maximum share of the rows of one of the shop's own tables that may be broken by themselves, in [0, 1]; above it
+    the run stops. Copies, consequences of other broken rows and events that the service recorded are not counted."""
 
 
 class SegmentSettings(StepSettings):

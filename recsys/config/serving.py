@@ -1,8 +1,8 @@
 """Settings of the service."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.settings import StepSettings
 
@@ -14,13 +14,31 @@ class StoreSettings(StepSettings):
     """`folder`: files below the shop's folder, for one machine; `redis`: a Redis server that several machines share."""
 
     url: str = "redis://127.0.0.1:6379/0"
-    """URL of the Redis server; used if `kind` is redis."""
+    """URL of the Redis server, `rediss://` for TLS; used if `kind` is redis."""
+
+    username: str | None = None
+    """User of the Redis server, where it has several; the environment variable RECSYS_REDIS_USERNAME by default."""
+
+    password_file: str | None = None
+    """File that holds the password of the Redis server, and nothing else; the environment variable
+    RECSYS_REDIS_PASSWORD by default."""
+
+    authority: str | None = None
+    """PEM file of the certificate authority of a `rediss://` server; the system's authorities by default."""
 
     prefix: str = "recsys:"
     """Prefix of every key in Redis, so that several shops can share a server."""
 
     timeout_seconds: float = Field(0.05, gt=0)
     """Timeout of a call to Redis, in seconds; after it the request is answered without Redis."""
+
+    acknowledge_seconds: float = Field(2.0, ge=0)
+    """Time that closing or hiding a sale waits for the processes of all machines to acknowledge it, in seconds; after
+    it the answer names those that have not."""
+
+    vouch_seconds: float = Field(5.0, gt=0)
+    """Time since a process last read the closed and hidden sales, in seconds, after which it stops vouching: its health
+    check is NOT_SERVING, so that a load balancer sends no more requests, until it can read them again."""
 
 
 class SessionSettings(StepSettings):
@@ -98,11 +116,20 @@ class LimitSettings(StepSettings):
 
     max_concurrent: int = Field(256, ge=1)
     """Maximum number of concurrent requests per process, running or waiting; others are refused with
-    RESOURCE_EXHAUSTED."""
+    RESOURCE_EXHAUSTED. As many more may wait for their body; of more, the one that has waited longest is cancelled."""
+
+    max_streams: int = Field(100, ge=1)
+    """Maximum number of concurrent requests per connection; a client lets further ones wait."""
+
+    body_seconds: float = Field(5.0, gt=0)
+    """Time within which the body of a request must follow its headers, in seconds; otherwise it is cancelled."""
+
+    max_reply_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """Maximum size of the reply to a batch, in bytes; 4 MiB by default, which is what gRPC clients accept."""
 
     max_per_second: float | None = Field(None, gt=0)
-    """Maximum rate of requests per caller and process, in requests per second; others are refused with
-    RESOURCE_EXHAUSTED. No limit by default."""
+    """Maximum rate per caller and process, in pages per second: a batch counts once per user, and a page with reasons
+    of its sales ten times. Requests above it are refused with RESOURCE_EXHAUSTED. No limit by default."""
 
 
 class TlsSettings(StepSettings):
@@ -117,6 +144,19 @@ class TlsSettings(StepSettings):
     client_authority: str | None = None
     """File of the certificate authorities that sign the callers' certificates; if set, every caller needs one (mutual
     TLS)."""
+
+    probe_certificate: str | None = None
+    """File of the client certificate of `recsys doctor` under mutual TLS; by default the service's own, which then must
+    be allowed to authenticate clients too."""
+
+    probe_key: str | None = None
+    """File of the private key of that certificate."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.probe_certificate is None) != (self.probe_key is None):
+            raise ValueError("probe_certificate and probe_key must be given together: they are one pair")
+        return self
 
 
 class Caller(StepSettings):
@@ -166,7 +206,7 @@ class ServingSettings(StepSettings):
     """Settings of the gRPC service."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all addresses: then set `tls` and `access`."""
+    """Address to listen on, IPv4 or IPv6 (`::1`); 0.0.0.0 or `::` for all addresses: then set `tls` and `access`."""
 
     port: int = Field(50051, ge=0, le=65535)
     """Port to listen on; 0 for any free port."""
@@ -218,6 +258,9 @@ class ServingSettings(StepSettings):
     """Minimum time before a request's deadline, in milliseconds; with less left, the request is answered without its
     session and without Redis."""
 
+    reflection: bool = False
+    """Whether the methods can be listed by gRPC reflection, for `grpcurl` and the like."""
+
     pages: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
@@ -232,8 +275,18 @@ class ServingSettings(StepSettings):
 
     log: LogSettings = LogSettings()
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
     @model_validator(mode="after")
     def _workers_can_share_ports(self) -> "ServingSettings":
         if self.workers > 1 and 0 in (self.port, self.admin_port, self.metrics_port):
             raise ValueError("port 0 is any free one, which several workers cannot share: name the ports, or 1 worker")
         return self
+
+
+def host_and_port(host: str, port: int | None) -> str:
+    """Return an address as clients and URLs write it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from recsys.config import strict_yaml
 from recsys.config.demo_shop import DemoShopSettings
@@ -13,14 +13,14 @@ from recsys.config.pipeline import NightCheckSettings, RankingSettings, SourceSe
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.images.settings import ImageSettings
+from recsys.instants import Instant
 from recsys.meta_model import META, MetaModelSettings
-from recsys.ranking.scorer import OPEN
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
-from recsys.snapshot.format import POPULARITY
+from recsys.snapshot.format import OPEN, POPULARITY
 from recsys.wording import did_you_mean
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
@@ -64,7 +64,7 @@ class Settings(StepSettings):
     """Folder of all files that are written; Spark's workers must have access to it."""
     note: str = ""
     """Note on the data, shown beside every result."""
-    as_of: AwareDatetime | None = None
+    as_of: Instant | None = None
     """Instant of the night if the command does not give one; by default today's midnight UTC."""
     horizon_hours: float = Field(36.0, ge=24)
     """Length of the horizon, in hours, at least 24: the night ranks every sale that is open at any instant of it. The
@@ -106,6 +106,12 @@ def load_settings(path: Path) -> Settings:
     return settings
 
 
+def known_policies(settings: Settings) -> list[str]:
+    """Return the policies that a night can score: meta and the recommenders, except those switched off."""
+    names = [each.name for each in recommenders(settings.recommenders, _NO_SALES)]
+    return [META, *(name for name in names if name not in settings.recommenders.without)]
+
+
 def _name_problems(settings: Settings) -> Iterator[str]:
     """Yield a line for each name of a recommender or a policy that does not exist, or is repeated."""
     everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES)]
@@ -113,9 +119,12 @@ def _name_problems(settings: Settings) -> Iterator[str]:
     optional = [name for name in everything if name != POPULARITY]
     personal = [META, *(name for name in optional if name not in without)]
     for name in sorted(set(without).difference(optional)):
-        yield f"recommenders.without == {name!r}: must be one of {', '.join(optional)}"
+        yield f"recommenders.without == {name!r}: must be one of {', '.join(optional)}{did_you_mean(name, optional)}"
     for name in sorted(set(policies).difference(personal)):
-        yield f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
+        yield (
+            f"rankings.policies == {name!r}: must be one of {', '.join(personal)}; {POPULARITY} is always there"
+            f"{did_you_mean(name, personal)}"
+        )
     if len(set(policies)) < len(policies):
         yield f"rankings.policies == {list(policies)}: must name each policy once"
     reasons = [*everything, OPEN, "detail"]
@@ -123,8 +132,8 @@ def _name_problems(settings: Settings) -> Iterator[str]:
         rule = f"must be one of {', '.join(reasons)}{did_you_mean(name, reasons)}"
         yield f"serving.pages.reason_texts == {name!r}: {rule}"
     if settings.serving.default_policy not in [*policies, POPULARITY]:
-        served = ", ".join([*policies, POPULARITY])
-        yield f"serving.default_policy == {settings.serving.default_policy!r}: must be one of {served}"
+        served, chosen = [*policies, POPULARITY], settings.serving.default_policy
+        yield f"serving.default_policy == {chosen!r}: must be one of {', '.join(served)}{did_you_mean(chosen, served)}"
 
 
 def _with_base(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:

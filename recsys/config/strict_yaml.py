@@ -1,5 +1,6 @@
 """Reads YAML files that people write: strictly, within limits, with everything that is wrong in one error."""
 
+import json
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -50,7 +51,7 @@ def load(
 
 
 def read(path: Path, example: str) -> dict[str, Any]:
-    """Return the content of a file as plain keys and values.
+    """Return the content of a file, YAML or JSON, as plain keys and values.
 
     Repeated keys are refused: YAML would silently drop the first, which may be a legal ban. Anchors are refused: a few
     hundred bytes of nested anchors can expand to billions of values.
@@ -67,7 +68,7 @@ def read(path: Path, example: str) -> dict[str, Any]:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ConfigurationError(f"{path} has more than {MAX_BYTES:,} bytes: shorten its lists")
-        values = yaml.load(content.decode("utf-8-sig"), _Loader)
+        values = yaml.load(_json_as_yaml(content.decode("utf-8-sig")), _Loader)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path} does not exist: name a file such as {example}") from error
     except (yaml.YAMLError, OSError, ValueError) as error:
@@ -95,6 +96,24 @@ def problems(error: ValidationError) -> list[str]:
 def problem(key: str, value: object, rule: str) -> str:
     """Return a line with key, value and rule of a problem; long values are cut off."""
     return f"{key[:200]} == {repr(value)[:200]}: {rule}"
+
+
+def _json_as_yaml(text: str) -> str:
+    """Return a text that is JSON as YAML, which has neither JSON's tabs nor its pairs of escapes; others unchanged."""
+    try:
+        values = json.loads(text, object_pairs_hook=_distinct_keys) if text.lstrip().startswith("{") else None
+    except (json.JSONDecodeError, RecursionError):
+        return text
+    return text if values is None else json.dumps(values, ensure_ascii=False)
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"key {key[:80]!r} stands twice: keep one of them")
+        values[key] = value
+    return values
 
 
 class _Loader(yaml.SafeLoader):

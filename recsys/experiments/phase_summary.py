@@ -29,14 +29,14 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over users of columns and of products of two columns; daily sums, added up, are as of the last day."""
+    """Sums over users of columns and of products of columns; daily sums, added up, are as of the last day."""
 
     n: int = 0
     """Number of users."""
     sums: Mapping[str, float] = field(default_factory=dict)
     """By column."""
-    products: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """By pair of columns in ascending order; a column with itself is its sum of squares."""
+    products: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    """By two or three columns in ascending order; a column with itself is its sum of squares."""
 
     def __add__(self, other: "Sums") -> "Sums":
         """Return the sums of both added up."""
@@ -47,9 +47,9 @@ class Sums:
         """Return the sums of all parts added up."""
         return sum(parts, cls())
 
-    def product(self, a: str, b: str) -> float:
-        """Return the sum over users of a times b."""
-        return self.products[(a, b) if a <= b else (b, a)]
+    def product(self, *columns: str) -> float:
+        """Return the sum over users of the product of two or three columns."""
+        return self.products[tuple(sorted(columns))]
 
 
 @dataclass(frozen=True)

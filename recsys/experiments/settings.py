@@ -6,13 +6,14 @@ There is one file per surface, such as conf/experiments/home.yaml. The models he
 
 import hashlib
 import json
-from datetime import UTC, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from recsys.errors import ConfigurationError
+from recsys.instants import Instant
 from recsys.meta_model import META
 from recsys.settings import StepSettings
 from recsys.targeting import Condition
@@ -40,7 +41,6 @@ def _at_least(n: int) -> AfterValidator:
 
 
 _Range = Annotated[tuple[_Share, _Share], Field(strict=False), AfterValidator(_require_ascending)]
-_Instant = Annotated[AwareDatetime, AfterValidator(lambda instant: instant.astimezone(UTC))]
 
 OutcomeColumn = Literal[
     "exposures",
@@ -234,9 +234,9 @@ class Experiment(StepSettings):
     """Increase it by 1 to assign all users anew and to restart the analysis."""
     seed: _Seed | None = None
     """The seed by which users are split; by default '<key>:<phase>:'."""
-    start: _Instant
+    start: Instant
     """Users are included from this instant on (inclusive)."""
-    end: _Instant
+    end: Instant
     """Users are included up to this instant (exclusive)."""
     layer: LayerShare | None = None
     """The part of a layer whose users may be included; by default all users, independent of other experiments."""

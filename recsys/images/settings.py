@@ -45,6 +45,8 @@ class TaggingSettings(StepSettings):
     """Maximum size of a photo in millions of pixels; a larger one is rejected before it is decoded."""
     max_megabytes: float = Field(100.0, gt=0)
     """Maximum size of a file in millions of bytes; a larger one is rejected."""
+    max_seconds: float = Field(30.0, gt=0)
+    """Maximum time in seconds to read a photo from a server; a slower one is rejected, and tried again later."""
 
 
 class ThemeSettings(StepSettings):
@@ -68,7 +70,8 @@ class ImageSettings(StepSettings):
     """Photos of sales: where they are stored, which tagger is used, how themes are fitted."""
 
     root: str = ""
-    """Base of relative paths in `image_uri`: a folder or an fsspec URL such as s3://bucket/photos."""
+    """Base of relative paths in `image_uri`: a folder or an fsspec URL such as s3://bucket/photos; by default the
+    working directory. Only photos below it are read, whatever address a sale names."""
     storage_options: dict[str, str] = {}
     """Options of the fsspec file system of URLs, such as key and secret; prefer environment variables for secrets."""
     tagger: TaggerSettings = TaggerSettings()

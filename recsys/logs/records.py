@@ -75,6 +75,10 @@ class Exposure(NamedTuple):
     """The variant that contributed each sale, where two policies are interleaved; else None."""
 
 
+MAX_REVENUE = 1e12
+"""Largest revenue of an event, in any currency; sums over users of its square and cube stay finite."""
+
+
 class RecordedEvent(NamedTuple):
     """A visit or purchase that the website reported to the service."""
 

@@ -17,12 +17,14 @@ from recsys.meta_model.base import (
     probability,
     version_in,
 )
+from recsys.meta_model.basket import Basket
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import Calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
 
 __all__ = [
     "META",
+    "Basket",
     "BoostedModel",
     "Calibration",
     "Cells",

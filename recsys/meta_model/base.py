@@ -3,8 +3,8 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.special import expit
 
 from recsys.errors import ModelError
+from recsys.meta_model.basket import Basket
 from recsys.settings import StepSettings
 
 META = "meta"
@@ -58,6 +59,8 @@ class MetaModelSettings(StepSettings):
     """Number of days before as_of whose purchases form the training set."""
     retrain_days: int = Field(7, ge=1, exclude=True)  # excluded: it is no part of what a model is
     """A night trains a new version if the newest one of the same configuration is at least this old, in days."""
+    min_purchases: int = Field(10, ge=1, exclude=True)
+    """Minimum number of purchases in the training set; with fewer, a night trains no new version."""
     negatives: int = Field(20, ge=1)
     """Number of open sales drawn per purchase as negative examples, from those that the user did not buy."""
     regularization: float = Field(1.0, gt=0)
@@ -85,6 +88,8 @@ class MetaModel(ABC):
     """Mean of each feature in training."""
     scales: list[float]
     """Standard deviation of each feature in training."""
+    basket: Basket | None = field(default=None, kw_only=True)
+    """What a user's probabilities sum to; None for a model that was trained without."""
 
     @abstractmethod
     def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
@@ -99,6 +104,18 @@ class MetaModel(ABC):
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated log-odds, in the same order; unchanged for a model without a calibration curve."""
         return log_odds
+
+    def shifts(self, log_odds: NDArray[np.float32], is_open: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what to add to each user's calibrated log-odds, so that the probabilities sum to the user's basket.
+
+        Args:
+            log_odds: Shape (n_users, n_sales), calibrated.
+            is_open: Whether each sale is open, or for which share of the day, broadcasting to that shape.
+
+        Returns:
+            Shape (n_users,); zeros for a model without a basket.
+        """
+        return np.zeros(len(log_odds), np.float32) if self.basket is None else self.basket.shifts(log_odds, is_open)
 
     @abstractmethod
     def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from recsys.errors import EmptyInputError
 from recsys.meta_model.base import MetaModel, MetaModelSettings, probability
+from recsys.meta_model.basket import fit_basket
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
@@ -33,6 +34,7 @@ class Examples:
     position: NDArray[
         np.int32
     ]  # position on a page of that day, from 1; 0 if no page had the sale, -1 without any page
+    page: NDArray[np.int64] | None = None  # number of the user and day, from 0; None if it is not known
 
     def without(self, name: str) -> "Examples":
         """Return the examples without one feature."""
@@ -41,7 +43,7 @@ class Examples:
     def over(self, names: list[str]) -> "Examples":
         """Return the examples with these features only."""
         columns = [self.names.index(name) for name in names]
-        return Examples(names, self.features[:, columns], self.bought, self.sampling_rate, self.repeat, self.position)
+        return replace(self, names=names, features=self.features[:, columns])
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Return the chosen examples; `chosen` has shape (n_examples,)."""
@@ -52,6 +54,7 @@ class Examples:
             self.sampling_rate[chosen],
             self.repeat[chosen],
             self.position[chosen],
+            None if self.page is None else self.page[chosen],
         )
 
     @property
@@ -79,7 +82,8 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     model: the first sale of a page is bought more often whichever it is (position bias). The intercept is corrected so
     that the number of purchases predicted is the number made, since negative examples are a sample, and sales that were
     not shown a small one. The logistic regression is then calibrated on the same examples. Trees are not: they are not
-    linear, and overconfident on the examples that they were trained on.
+    linear, and overconfident on the examples that they were trained on. At last it is learnt how many sales a user buys
+    on a day on which they buy, see `Basket`.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
@@ -95,7 +99,11 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"{settings.days} days before as_of, needs at least 1 of each: choose a later --as-of or a larger "
             "meta_model.days"
         )
-    return _train_boosted(examples, settings) if settings.kind == "boosted" else _train_logistic(examples, settings)
+    model = _train_boosted(examples, settings) if settings.kind == "boosted" else _train_logistic(examples, settings)
+    if examples.page is None:
+        return model
+    said, weights = predict(model, examples), 1 / examples.sampling_rate
+    return replace(model, basket=fit_basket(said, weights, examples.bought, examples.page))
 
 
 def _train_logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
@@ -167,8 +175,13 @@ def _correction(log_odds: NDArray[np.floating], examples: Examples) -> float:
     return float(brentq(excess, -WIDEST - log_odds.max(), WIDEST - log_odds.min()))
 
 
-def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
+def evaluate(model: MetaModel, examples: Examples, shifts: NDArray[np.floating] | float = 0.0) -> dict[str, float]:
     """Return metrics of the predicted probabilities, each example weighted by the number of sales that it stands for.
+
+    Args:
+        model: The model.
+        examples: The examples.
+        shifts: See `predict`.
 
     Returns:
         `auc`, `log_loss` (nats per user and sale) and `calibration`, the purchases predicted per purchase made: 1 is
@@ -176,7 +189,7 @@ def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
     """
     if len(np.unique(examples.bought)) < 2:
         return {}
-    predicted = predict(model, examples)
+    predicted = predict(model, examples, shifts)
     weights = 1 / examples.sampling_rate
     return {
         "auc": float(roc_auc_score(examples.bought, predicted, sample_weight=weights)),
@@ -185,9 +198,15 @@ def evaluate(model: MetaModel, examples: Examples) -> dict[str, float]:
     }
 
 
-def predict(model: MetaModel, examples: Examples) -> NDArray[np.float64]:
-    """Return the calibrated probability of each example."""
-    return probability(model.calibrated(_log_odds(model, examples))).astype(np.float64)
+def predict(model: MetaModel, examples: Examples, shifts: NDArray[np.floating] | float = 0.0) -> NDArray[np.float64]:
+    """Return the calibrated probability of each example.
+
+    Args:
+        model: The model.
+        examples: The examples.
+        shifts: Added to the log-odds of each example: `Basket.shifts` of its user and day, over all open sales.
+    """
+    return probability(model.calibrated(_log_odds(model, examples)) + shifts).astype(np.float64)
 
 
 def _log_odds(model: MetaModel, examples: Examples) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """user_histories, fitted_recommenders, a meta-model → page_metrics: ranking quality of each policy on each page."""
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from recsys.instants import DAY
-from recsys.meta_model import MetaModel
+from recsys.instants import DAY, from_micros
+from recsys.meta_model import MetaModel, probability
 from recsys.metrics import ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
 from recsys.pipeline.shop import Shop
@@ -44,7 +45,7 @@ def page_metrics(
     def score(block: Block, as_of: int) -> Mapping[str, NDArray]:
         return _scores_by_policy(shop.scorer(as_of), block, shop, meta_models)
 
-    return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only)
+    return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only, meta_models)
 
 
 def ranked_pages(
@@ -55,6 +56,7 @@ def ranked_pages(
     users_sampled: float = 1.0,
     seed: int = 0,
     new_only: bool = False,
+    meta_models: Mapping[str, MetaModel] = MappingProxyType({}),
 ) -> DataFrame:
     """Measure policies on the purchases of the 24 hours from each instant on, one page per user and instant.
 
@@ -70,36 +72,73 @@ def ranked_pages(
         seed: Seed of that sample.
         new_only: Leave out repeat purchases: sales that the user bought before the instant are neither ranked nor
             relevant.
+        meta_models: The models whose scores are log-odds, by policy; the purchases that they predict are measured too.
 
     Returns:
         Table `page_metrics`.
     """
-    schema = to_arrow_schema(PAGE_METRICS.schema)
+    schema, models = to_arrow_schema(PAGE_METRICS.schema, timezone="UTC"), dict(meta_models)
 
     def measure(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
             for as_of in as_ofs:
                 for buyers in buyers_of_day(block, as_of):
                     sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
-                    rows = _measure_pages(buyers.take(np.flatnonzero(sampled)), shop, as_of, policies, new_only)
+                    chosen = buyers.take(np.flatnonzero(sampled))
+                    rows = _measure_pages(chosen, shop, as_of, policies, new_only, models)
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return histories.mapInArrow(measure, PAGE_METRICS.schema)
 
 
-def _measure_pages(block: Block, shop: Shop, as_of: int, policies: Policies, new_only: bool) -> list[dict]:
+def _measure_pages(
+    block: Block,
+    shop: Shop,
+    as_of: int,
+    policies: Policies,
+    new_only: bool,
+    meta_models: Mapping[str, MetaModel],
+) -> list[dict]:
     if not len(block):
         return []
     candidates, relevant = candidates_and_relevant(block, shop, as_of, new_only)
     pages = _pages_of_users(block, shop, as_of, relevant)
-    sales = shop.horizon(as_of).sales
+    sale_ids = np.array(shop.catalogue.sale_ids, object)[shop.horizon(as_of).sales]
     rows = []
     for policy, scores in policies(block, as_of).items():
-        ranked = ranks(scores, candidates)
+        ranked, has_order = ranks(scores, candidates), _scores_differ(scores, candidates)
+        predicted = _predicted_purchases(meta_models.get(policy), scores, candidates, ranked)
         rows += [
-            page | {"policy": policy, **_measure_ranking(ranked[user], page["bought"], sales)} for user, page in pages
+            page
+            | {"policy": policy, "has_order": bool(has_order[user])}
+            | _measure_ranking(ranked[user], relevant[user], sale_ids)
+            | {name: float(values[user]) for name, values in predicted.items()}
+            for user, page in pages
         ]
     return rows
+
+
+def _predicted_purchases(
+    model: MetaModel | None, log_odds: NDArray[np.float32], candidates: NDArray[np.bool_], ranked: NDArray[np.int64]
+) -> dict[str, NDArray[np.floating]]:
+    """Return the columns of `page_metrics` on the probabilities of a model, each of shape (n_users,); none without."""
+    if model is None:
+        return {}
+    said = model.calibrated(log_odds)
+    shifts = model.shifts(said, candidates)
+    probabilities = np.where(candidates, probability(said + shifts[:, None]), 0)
+    shown = (ranked > 0) & (ranked <= SHOWN)
+    return {
+        "predicted": probabilities.sum(axis=1, dtype=np.float64),
+        "predicted@10": (probabilities * shown).sum(axis=1, dtype=np.float64),
+        "shift": shifts,
+    }
+
+
+def _scores_differ(scores: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether the candidates of each row have more than one score, shape (n_users,)."""
+    lowest = np.where(candidates, scores, np.inf).min(axis=1, initial=np.inf)
+    return np.where(candidates, scores, -np.inf).max(axis=1, initial=-np.inf) > lowest
 
 
 def _pages_of_users(
@@ -107,43 +146,43 @@ def _pages_of_users(
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return, for each user with a page, their row in the block and the columns that are the same for all policies."""
     user_ids, known = block.user_ids.to_pylist(), np.diff(block.as_of(as_of, shop.history).offsets).tolist()
-    sales = shop.horizon(as_of).sales
     return [
-        (
-            user,
-            {
-                "as_of": as_of,
-                "user_id": user_ids[user],
-                "known_events": known[user],
-                "bought": sales[relevant[user]].tolist(),
-            },
-        )
+        (user, {"as_of": from_micros(as_of), "user_id": user_ids[user], "known_events": known[user]})
         for user in np.flatnonzero(relevant.any(axis=1)).tolist()
     ]
 
 
-def _measure_ranking(ranked: NDArray[np.int64], bought: list[int], sales: NDArray[np.int32]) -> dict[str, Any]:
-    """Return the metrics of a ranked page, the sales at its top and the ranks of those that were bought."""
-    of_bought = ranked[np.searchsorted(sales, bought)]
+def _measure_ranking(
+    ranked: NDArray[np.int64], relevant: NDArray[np.bool_], sale_ids: NDArray[np.object_]
+) -> dict[str, Any]:
+    """Return the metrics of a ranked page, the sales at its top, those that were bought and their ranks."""
+    of_bought = ranked[relevant]
     shown = np.flatnonzero((ranked > 0) & (ranked <= SHOWN))
-    best_first = sales[shown[np.argsort(ranked[shown])]]
-    return {"shown": best_first.tolist(), "ranks": of_bought.tolist(), **ranking_metrics(of_bought)}
+    best_first = sale_ids[shown[np.argsort(ranked[shown])]]
+    return {
+        "shown": best_first.tolist(),
+        "bought": sale_ids[relevant].tolist(),
+        "ranks": of_bought.tolist(),
+        **ranking_metrics(of_bought),
+    }
 
 
 def known_users(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
     """Count the users with a known event of each sale as of each instant, as table `known_users`."""
-    schema = to_arrow_schema(KNOWN_USERS.schema)
+    schema, sale_ids = to_arrow_schema(KNOWN_USERS.schema, timezone="UTC"), pa.array(shop.catalogue.sale_ids)
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for block in blocks(batches, len(shop.catalogue), BLOCK_USERS):
             for as_of in as_ofs:
                 users = np.bincount(block.as_of(as_of, shop.history).seen().indices, minlength=len(shop.catalogue))
                 sales = np.flatnonzero(users)
-                columns = [np.full(len(sales), as_of), sales.astype(np.int32), users[sales]]
-                yield pa.RecordBatch.from_arrays([pa.array(each) for each in columns], schema=schema)
+                instants = pa.repeat(pa.scalar(from_micros(as_of), schema.field("as_of").type), len(sales))
+                yield pa.RecordBatch.from_arrays(
+                    [instants, sale_ids.take(sales), pa.array(users[sales])], schema=schema
+                )
 
     counts = histories.mapInArrow(count, KNOWN_USERS.schema)
-    return counts.groupBy("as_of", "sale").agg(f.sum("users").alias("users"))
+    return counts.groupBy("as_of", "sale_id").agg(f.sum("users").alias("users"))
 
 
 def candidates_and_relevant(

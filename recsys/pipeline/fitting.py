@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from recsys.pipeline.shop import Shop
 from recsys.ranking.scorer import pack
 from recsys.recommenders import Statistics
-from recsys.shop.histories import blocks
+from recsys.shop.histories import Histories, blocks
 from recsys.tables.night import FITTED_RECOMMENDERS
 
 BLOCK_USERS = 8192
@@ -116,8 +116,11 @@ def _fit_from_parts(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordB
         as_of, name = row["as_of"], row["recommender"]
         if row["statistic"]:
             _add_part(statistics, row)
-    sums = {statistic: values.astype(np.float32) for statistic, values in statistics.items()}
     horizon = shop.horizon(as_of)
+    sums = {statistic: values.astype(np.float32) for statistic, values in statistics.items()}
+    if not sums:  # nobody has a history yet, or the recommender counts nothing
+        counting = next(each for each in shop.recommenders if each.counted_by == name)
+        sums = counting.count(Histories.of_unknown_user(as_of, len(shop.catalogue)), horizon)
     fitted = {
         each.name: pack(each.fit(sums, horizon).arrays()) for each in shop.recommenders if each.counted_by == name
     }

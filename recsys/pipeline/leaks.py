@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from recsys.errors import LeakError
-from recsys.instants import DAY, from_micros
+from recsys.instants import DAY, SECOND, from_micros
 from recsys.pipeline.shop import Shop
 from recsys.shop.histories import Block
 from recsys.tables.night import USER_HISTORIES
@@ -197,6 +197,54 @@ def movements(
         difference, and an `example` of it; None if none moved.
     """
     return {name: _compare_feature(values, after.get(name, pd.DataFrame()), as_of) for name, values in before.items()}
+
+
+def windows_that_follow_events(sales: DataFrame, events: DataFrame, until: int) -> list[str]:
+    """Return a warning for each end of the sales' windows that seems to be computed from the events.
+
+    No world alters the windows of known sales, so features of such windows leak without that any value changes.
+
+    Args:
+        sales: Table `sales`; those that close at or before `until` are looked at.
+        events: Table `events`.
+        until: End of the events, microseconds UTC.
+    """
+    columns = [
+        end(f.when(f.col("kind").isin(*kinds), f.unix_micros("occurred_at"))).alias(f"{name} {noun}")
+        for noun, kinds in _KINDS.items()
+        for name, end in (("first", f.min), ("last", f.max))
+    ]
+    windows = sales.select("sale_id", *(f.unix_micros(name).alias(name) for name in _FEATURES_OF_WINDOWS))
+    rows = windows.where(f.col("closes_at") <= until).join(events.groupBy("sale_id").agg(*columns), on="sale_id")
+    closed = rows.toArrow().to_pandas()
+    warnings = []
+    for column, name in (("opens_at", "first"), ("closes_at", "last")):
+        gaps = {noun: (closed[column] - closed[f"{name} {noun}"]).value_counts() for noun in _KINDS}
+        noun = max(gaps, key=lambda each: gaps[each].max() if len(gaps[each]) else 0)
+        count = int(gaps[noun].max()) if len(gaps[noun]) else 0
+        if count >= max(_FEWEST_WINDOWS, len(closed) / 2):
+            warnings.append(
+                f"{column} is the {name} {noun} of the sale{_describe_gap(int(gaps[noun].idxmax()))} for {count:,} of "
+                f"{plural(len(closed), 'closed sale')}: if it is computed from events, it tells what happens later, "
+                "and no world varies it; take it from the shop's plan, or leave out "
+                f"{_FEATURES_OF_WINDOWS[column]} (recommenders.without) and read results with care"
+            )
+    return warnings
+
+
+_KINDS = {"event": ("visit", "purchase"), "purchase": ("purchase",), "visit": ("visit",)}
+_FEWEST_WINDOWS = 5
+"""Minimum number of closed sales with the same distance between an end of the window and an event."""
+_FEATURES_OF_WINDOWS = {"opens_at": "'hours_open'", "closes_at": "'hours_left'"}
+
+
+def _describe_gap(gap: int) -> str:
+    if gap == 0:
+        return ""
+    sign, seconds = ("+" if gap > 0 else "-"), abs(gap) / SECOND
+    unit, length = next((unit, n) for unit, n in (("day", 86400), ("h", 3600), ("s", 1)) if seconds >= n or n == 1)
+    size = plural(seconds / length, unit) if unit == "day" else f"{seconds / length:g} {unit}"
+    return f" {sign} {size}"
 
 
 def _compare_feature(before: pd.DataFrame, after: pd.DataFrame, as_of: int) -> dict[str, Any]:

@@ -18,12 +18,14 @@ class NightValues(BaseModel):
 
     as_of: AwareDatetime
     version: str
-    """Version of the champion, which ranked."""
+    """Version of the champion, which ranked; empty without one."""
     rejected_share: float
     """Share of the source's rows that were set aside, in [0, 1]."""
-    sales_covered: float
+    sales_covered: float | None = None
     """Share of the horizon's sales that are in at least one user's ranking, in [0, 1]; relative to the total length of
-    the rankings if that is less."""
+    the rankings if that is less. None without users or without a personal policy."""
+    events: int | None = None
+    """Number of events before as_of; None in files of earlier versions."""
     users: int
     """Number of ranked users."""
     purchases: int

@@ -17,7 +17,7 @@ CHUNK_ROWS = 200_000
 _SCHEMA = pa.schema(
     [
         *[("population", pa.string()), ("segment", pa.string()), ("day", pa.date32()), ("variant", pa.string())],
-        *[("a", pa.string()), ("b", pa.string()), ("value", pa.float64())],
+        *[("a", pa.string()), ("b", pa.string()), ("c", pa.string()), ("value", pa.float64())],
     ]
 )
 
@@ -57,16 +57,16 @@ def sums_of(rows: pa.Table) -> dict[Group, Sums]:
     """Return the sums in table `experiment_sums` by group."""
     numbers: dict[Group, int] = {}
     sums: dict[Group, dict[str, float]] = {}
-    products: dict[Group, dict[tuple[str, str], float]] = {}
+    products: dict[Group, dict[tuple[str, ...], float]] = {}
     columns = [rows[name].to_pylist() for name in _SCHEMA.names]
-    for population, segment, day, variant, a, b, value in zip(*columns, strict=True):
+    for population, segment, day, variant, a, b, c, value in zip(*columns, strict=True):
         group = Group(population, segment, day, variant)
         if a is None:
             numbers[group] = round(value)
         elif b is None:
             sums.setdefault(group, {})[a] = value
         else:
-            products.setdefault(group, {})[a, b] = value
+            products.setdefault(group, {})[(a, b) if c is None else (a, b, c)] = value
     return {group: Sums(n, sums.get(group, {}), products.get(group, {})) for group, n in numbers.items()}
 
 
@@ -106,11 +106,11 @@ def _to_record_batch(sums: Mapping[Group, Sums]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
 
 
-def _quantities_with_values(sums: Sums) -> Iterator[tuple[str | None, str | None, float]]:
-    """Yield columns a, b and value of table `experiment_sums`."""
-    yield None, None, float(sums.n)
-    yield from ((column, None, value) for column, value in sums.sums.items())
-    yield from ((a, b, value) for (a, b), value in sums.products.items())
+def _quantities_with_values(sums: Sums) -> Iterator[tuple[str | float | None, ...]]:
+    """Yield columns a, b, c and value of table `experiment_sums`."""
+    yield None, None, None, float(sums.n)
+    yield from ((column, None, None, value) for column, value in sums.sums.items())
+    yield from ((*columns, *[None] * (3 - len(columns)), value) for columns, value in sums.products.items())
 
 
 def _final_value(column: str) -> Column:

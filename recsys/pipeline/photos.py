@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.tag_store import HASHES, TAGGED
 from recsys.storage.local import scratch_folder
+from recsys.tables.paths import load
 
 HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
 TAGGED_DDL = (
@@ -77,7 +78,7 @@ class SparkEngine:
         # Rows are passed in a file: Spark would send those of a local DataFrame with every task.
         with scratch_folder(folder.parent) as rows_folder:
             pq.write_table(rows, f"{rows_folder}/rows.parquet")
-            written = self.spark.read.parquet(f"{rows_folder}/rows.parquet")
+            written = load(self.spark.read, [rows_folder / "rows.parquet"])
             spread = written.repartition(min(tasks, max(1, rows.num_rows)))
             spread.mapInArrow(function, ddl).write.mode("append").parquet(str(folder))
 

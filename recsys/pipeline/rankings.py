@@ -32,7 +32,7 @@ def rankings(
     histories: DataFrame,
     shop: Shop,
     as_of: int,
-    meta_model: MetaModel,
+    meta_model: MetaModel | None,
     settings: RankingSettings,
     other_versions: Mapping[str, MetaModel] = MappingProxyType({}),
 ) -> DataFrame:
@@ -42,7 +42,7 @@ def rankings(
         histories: Table `user_histories`.
         shop: The shop, with recommenders fitted as of the instant.
         as_of: The instant, microseconds UTC.
-        meta_model: The model that policy `meta` ranks by.
+        meta_model: The model that policy `meta` ranks by; None if the settings do not have this policy.
         settings: Policies and lengths of the lists; policies may include other versions of the meta-model.
         other_versions: The other versions, by their policy.
 

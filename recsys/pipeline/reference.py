@@ -103,7 +103,7 @@ def taste_scores(
 
 
 def popularity_scores(
-    user_weights: DataFrame,
+    known_events: DataFrame,
     sales: DataFrame,
     sale_features: DataFrame,
     targets: DataFrame,
@@ -113,17 +113,17 @@ def popularity_scores(
     """Return the popularity score of each target sale.
 
     Args:
-        user_weights: From `user_weights`, with the half-life and the purchase weight of the same settings.
+        known_events: From `known_events`.
         sales: Table `sales`.
         sale_features: From `metadata_features`, one row per sale and feature.
         targets: Column `sale_id`, distinct: the sales to score.
         as_of: The instant, microseconds UTC.
-        settings: Half-life and prior.
+        settings: Half-life, weight of a purchase, and prior.
     """
     return _run_sql_file(
         "popularity_scores",
-        {"as_of": as_of, "half_life_days": settings.half_life_days, "prior_days": settings.prior_days},
-        user_weights=user_weights,
+        {"as_of": as_of, **settings.model_dump()},
+        known_events=known_events,
         sales=sales,
         sale_features=sale_features,
         targets=targets,

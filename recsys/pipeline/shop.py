@@ -54,7 +54,7 @@ class Shop:
         return _load_scorer(self, as_of)
 
     def ranker(
-        self, as_of: int, meta_model: MetaModel, other_versions: Mapping[str, MetaModel] = MappingProxyType({})
+        self, as_of: int, meta_model: MetaModel | None, other_versions: Mapping[str, MetaModel] = MappingProxyType({})
     ) -> Ranker:
         """Return the ranker of the horizon of an instant; it chooses photos too if the shop has any."""
         return Ranker(self.scorer(as_of), meta_model, _load_covers(self, as_of), other_versions)

@@ -1,6 +1,7 @@
 """A shop's raw tables → our tables, by the shop's SQL files: the only place that knows names of raw columns."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
@@ -11,12 +12,14 @@ from pyspark.sql.types import StructField, StructType
 from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
+from recsys.pipeline.raw_files import local_files, read_files
 from recsys.settings import digest
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """Errors that Spark raises; those without a class in Python, such as of a damaged file, are Py4JJavaError."""
+_JAVA_CLASS = re.compile(r"^(org\.apache|java)\.[\w.$]*(Exception|Error): ")
 
 
 def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path) -> dict[str, DataFrame]:
@@ -34,8 +37,13 @@ def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path)
     return {RECORDED_EVENTS: _read_recorded_events(spark, folder), **raw}
 
 
+def has_recorded_events(folder: Path) -> bool:
+    """Return whether the service of the shop in a folder has recorded events that were compacted."""
+    return (folder / COMPACTED_EVENTS.name).exists()
+
+
 def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
-    if (folder / COMPACTED_EVENTS.name).exists():
+    if has_recorded_events(folder):
         return COMPACTED_EVENTS.read(spark, folder)
     columns = [StructField(name, kind) for name, kind in COMPACTED_EVENTS.columns.items()]
     return spark.createDataFrame([], StructType(columns))
@@ -53,7 +61,7 @@ def select_table(spark: SparkSession, table: Table, settings: SourceSettings, ra
         raise InputError(f"{path} is missing: it must select the columns {', '.join(table.columns)}")
     known = f"raw tables are {', '.join(sorted(raw))}"
     try:
-        selected = spark.sql(path.read_text(), None, **raw)
+        selected = spark.sql(path.read_text("utf-8-sig"), None, **raw)
         selected.schema  # noqa: B018  Spark analyses the query only now
     except SPARK_ERRORS as error:
         raise InputError(f"{path}: {first_line(error)}; {known}") from error
@@ -86,7 +94,7 @@ def fingerprint(settings: SourceSettings, folder: Path) -> str:
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
             _add_files(found, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
     for _, raw in sorted(settings.raw.items()):
-        _add_files(found, _files_of_table(raw))
+        _add_files(found, local_files(raw))
     return found.hexdigest()
 
 
@@ -97,32 +105,23 @@ def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the line of Spark's error that states the cause; the others are query plans and stack traces."""
+    """Return what Spark's error states in one line, with its cause; the others are query plans and stack traces."""
     lines = str(error).strip().splitlines()
     if isinstance(error, PythonException):  # in a worker: the last line of its stack trace
         return lines[-1]
-    return lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
-
-
-def _files_of_table(raw: RawTable) -> list[Path]:
-    if raw.path is None or "://" in raw.path:
-        return []
-    root = Path(raw.path)
-    if root.is_dir():
-        return sorted(path for path in root.rglob("*") if path.is_file())
-    return [root] if root.exists() else []
+    stated = lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return " ".join(_JAVA_CLASS.sub("", " ".join(each.split())) for each in (stated, *causes[-1:]))
 
 
 def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
-    location = raw.table or raw.path
-    if raw.path and "://" not in raw.path and not Path(raw.path).exists():
-        raise InputError(f"raw table '{name}': {raw.path} does not exist: correct source.raw.{name}.path")
     try:
-        return (
-            spark.table(raw.table) if raw.table else spark.read.format(raw.format).options(**raw.options).load(raw.path)
-        )
+        return spark.table(raw.table) if raw.table else read_files(spark, name, raw)
     except SPARK_ERRORS as error:
-        raise InputError(f"raw table '{name}' at {location}: {first_line(error)}") from error
+        location, cause = raw.table or raw.path or raw.pattern, first_line(error)
+        if "TIMESTAMP(NANOS" in cause:  # behind a URL, where Spark alone reads the files
+            cause += ": write these instants in microseconds, as pandas does with coerce_timestamps='us'"
+        raise InputError(f"raw table '{name}' at {location}: {cause}") from error
 
 
 def check_settings(settings: SourceSettings) -> None:

@@ -1,161 +1,104 @@
-"""Rules for rows of the source: a row that breaks one is set aside with the rule's name, or used and counted."""
+"""Rows of the source are flagged with the first rule that they break, and used, or set aside with the rule's name."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
+from pyspark.sql.window import WindowSpec
 
-from recsys.errors import EmptyInputError, RejectedRowsError
-from recsys.snapshot.format import MAX_IMAGES
+from recsys.ids import INVISIBLE
+from recsys.instants import EARLIEST, LATEST
+from recsys.pipeline.row_rules import (
+    EVENT_RULES,
+    EVENT_UNIQUE,
+    IMAGE_COPY_RULES,
+    IMAGE_RULES,
+    KEPT,
+    LARGE_SHARE,
+    MANY_EVENTS,
+    NOT_COUNTED,
+    SALE_COPY_RULES,
+    SALE_RULES,
+    SET_ASIDE,
+    USER_COPY_RULES,
+    USER_RULES,
+    Activity,
+    Rule,
+    RuleCount,
+    names_of,
+)
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS, Table
-from recsys.wording import plural
 
-MAX_ID_BYTES = 256
 _EXAMPLES = 3
 """Number of example rows that are shown for each broken rule."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A rule for the rows of a table."""
+def flag_sales(sales: DataFrame, as_of: int) -> DataFrame:
+    """Add `rule`, the name of the first rule that a row breaks or null.
 
-    name: str
-    meaning: str
-    """The rule in words."""
-    broken: str
-    """Condition in SQL that is true for rows that break the rule."""
-    action: Literal["set aside", "kept", "not yet"] = "set aside"
-    """What happens to a row that breaks the rule: it is moved to table `rejected_rows`, used and counted, or left out
-    because it is not known yet."""
-
-
-def _id_rules(column: str) -> tuple[Rule, ...]:
-    return (
-        Rule(f"{column}_present", f"{column} is neither null nor empty", f"coalesce({column}, '') = ''"),
-        Rule(
-            f"{column}_short",
-            f"{column} has at most {MAX_ID_BYTES} bytes",
-            f"octet_length({column}) > {MAX_ID_BYTES}",
-        ),
-        Rule(f"{column}_printable", f"{column} has no control character", f"{column} rlike '\\\\p{{Cntrl}}'"),
-    )
-
-
-SALE_RULES = (
-    *_id_rules("sale_id"),
-    Rule(
-        "sale_instants_present",
-        "opens_at and closes_at are not null",
-        "opens_at is null or closes_at is null",
-    ),
-    Rule("sale_closes_after_it_opens", "closes_at is later than opens_at", "closes_at <= opens_at"),
-    Rule("title_present", "title is neither null nor empty", "coalesce(trim(title), '') = ''"),
-    Rule(
-        "price_valid",
-        "price is null or a positive finite number",
-        "not (price > 0 and price < double('Infinity'))",
-    ),
-    Rule("sale_id_unique", "sale_id is unique; of duplicates the sale that opens first is used", "copy > 1"),
-)
-
-EVENT_RULES = (
-    *_id_rules("user_id"),
-    Rule("kind_known", "kind is visit or purchase", "kind is null or kind not in ('visit', 'purchase')"),
-    Rule("occurred_at_present", "occurred_at is not null", "occurred_at is null"),
-    Rule("sale_known", "sale_id is that of a valid sale", "opens_at is null"),
-    Rule(
-        "revenue_finite",
-        "revenue is null or a finite number",
-        "isnan(revenue) or abs(revenue) = double('Infinity')",
-    ),
-    Rule(
-        "known_as_of",
-        "the event occurred before as_of; a later one is not known yet",
-        "occurred_at >= timestamp_micros(:as_of)",
-        "not yet",
-    ),
-    Rule(
-        "purchase_while_open",
-        "a purchase is in [opens_at, closes_at) of its sale; others are used for taste, but not as training examples",
-        "kind = 'purchase' and not (occurred_at >= opens_at and occurred_at < closes_at)",
-        "kept",
-    ),
-)
-IMAGE_RULES = (
-    Rule("sale_known", "sale_id is that of a valid sale", "opens_at is null"),
-    Rule("image_uri_present", "image_uri is neither null nor empty", "coalesce(image_uri, '') = ''"),
-    Rule(
-        "position_valid",
-        f"position is in 0..{MAX_IMAGES - 1}, 0 for the cover",
-        f"position is null or position < 0 or position >= {MAX_IMAGES}",
-    ),
-    Rule("position_unique", "position is unique per sale; of duplicates the first image_uri is used", "copy > 1"),
-)
-EVENT_UNIQUE = Rule(
-    "event_unique",
-    "an event (user_id, sale_id, kind, occurred_at) is unique; of duplicates the first recorded is used",
-    "copy > 1",
-)
-USER_RULES = (*_id_rules("user_id"), Rule("user_id_unique", "user_id is unique; of duplicates one is used", "copy > 1"))
-
-
-@dataclass(frozen=True)
-class RuleCount:
-    """Number of rows of a table that broke a rule, with examples."""
-
-    table: str
-    rule: Rule
-    rows: int
-    """Number of rows of the table."""
-    broken: int
-    """Number of rows that break the rule and no earlier one."""
-    examples: tuple[str, ...] = ()
-    """A few of these rows, as JSON."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether no row broke the rule; an event that is not known yet is not an error."""
-        return self.broken == 0 or self.rule.action == "not yet"
+    Of several windows of a sale_id the one that is open at `as_of` is used (of several the last to close), else the
+    next to open, else the last. Ids are trimmed; windows of usable rows are cut to the product's range of instants.
+    """
+    flagged = _flag_rows(_with_trimmed_ids(sales), SALE_RULES)
+    opens, closes = f.unix_micros("opens_at"), f.unix_micros("closes_at")
+    nearest = (closes <= as_of, opens > as_of, f.when(opens > as_of, opens).otherwise(-closes))
+    rest = ("opens_at", "title", "description", "price")
+    flagged = _flag_copies(flagged, SALES, ("sale_id",), (*nearest, *rest), SALE_COPY_RULES)
+    is_broken = f.coalesce(f.col("rule").isin(names_of(SALE_RULES, SET_ASIDE)), f.lit(False))
+    in_range = {
+        "opens_at": f.greatest("opens_at", f.timestamp_micros(f.lit(EARLIEST))),
+        "closes_at": f.least("closes_at", f.timestamp_micros(f.lit(LATEST))),
+    }
+    return flagged.withColumns({name: f.when(is_broken, f.col(name)).otherwise(cut) for name, cut in in_range.items()})
 
 
 def without_users(rows: DataFrame, hashes: Sequence[str]) -> DataFrame:
     """Return the rows of all users but some, whose ids have the given SHA-256; rows without a user_id stay."""
     if not hashes or "user_id" not in rows.columns:
         return rows
-    return rows.where(f.coalesce(~f.sha2(f.col("user_id"), 256).isin(*hashes), f.lit(True)))
+    user_id = f.btrim("user_id", f.lit(INVISIBLE))
+    return rows.where(f.coalesce(~f.sha2(user_id, 256).isin(*hashes), f.lit(True)))
 
 
-def flag_sales(sales: DataFrame) -> DataFrame:
-    """Add `rule`, the name of the first rule that a row breaks or null."""
-    first = ("opens_at", "closes_at", "title", "description", "price")
-    return _flag_copies(_flag_rows(sales, SALE_RULES[:-1]), "sale_id", first, SALE_RULES[-1])
+def sale_windows(flagged: DataFrame) -> DataFrame:
+    """Return each sale_id of flagged sales with `windows`, those of its valid rows: none if every row is broken."""
+    is_valid = f.col("rule").isNull() | ~f.col("rule").isin(names_of(SALE_RULES, SET_ASIDE))
+    window = f.when(is_valid, f.struct("opens_at", "closes_at"))
+    return flagged.where("sale_id is not null").groupBy("sale_id").agg(f.collect_set(window).alias("windows"))
 
 
 def flag_users(users: DataFrame) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null."""
-    return _flag_copies(_flag_rows(users, USER_RULES[:-1]), "user_id", (f.to_json("attributes"),), USER_RULES[-1])
+    flagged = _flag_rows(_with_trimmed_ids(users), USER_RULES)
+    return _flag_copies(flagged, USERS, ("user_id",), (f.to_json("attributes"),), USER_COPY_RULES)
 
 
-def flag_images(images: DataFrame, sales: DataFrame) -> DataFrame:
-    """Add `rule`, the name of the first rule that a row breaks or null."""
-    known = images.join(f.broadcast(sales.select("sale_id", "opens_at")), on="sale_id", how="left")
-    flagged = _flag_rows(known, IMAGE_RULES[:-1]).select(*SALE_IMAGES.columns, "rule")
-    return _flag_copies(flagged, ("sale_id", "position"), ("image_uri",), IMAGE_RULES[-1])
+def flag_images(images: DataFrame, windows: DataFrame) -> DataFrame:
+    """Add `rule`, the name of the first rule that a row breaks or null; `windows` are from `sale_windows`."""
+    known = _with_trimmed_ids(images).join(f.broadcast(windows), on="sale_id", how="left")
+    flagged = _flag_rows(known, IMAGE_RULES).drop("windows")
+    return _flag_copies(flagged, SALE_IMAGES, ("sale_id", "position"), ("image_uri",), IMAGE_COPY_RULES)
 
 
-def flag_events(events: DataFrame, sales: DataFrame, as_of: int) -> DataFrame:
+def flag_events(events: DataFrame, windows: DataFrame, as_of: int, present: int) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null; a missing `recorded_at` becomes `occurred_at`.
 
     Duplicates are not flagged here: see `first_copies` and `later_copies`.
+
+    Args:
+        events: Table `events` of the source; further columns are kept.
+        windows: From `sale_windows`.
+        as_of: Events from this instant on are not known yet, microseconds UTC.
+        present: Events after this instant are broken, microseconds UTC.
     """
-    windows = f.broadcast(sales.select("sale_id", "opens_at", "closes_at"))
     rules = [
-        Rule(rule.name, rule.meaning, rule.broken.replace(":as_of", str(as_of)), rule.action) for rule in EVENT_RULES
+        replace(rule, broken=rule.broken.replace(":as_of", str(as_of)).replace(":present", str(present)))
+        for rule in EVENT_RULES
     ]
-    known = events.withColumn("recorded_at", f.coalesce("recorded_at", "occurred_at"))
-    return _flag_rows(known.join(windows, on="sale_id", how="left"), rules).select(*EVENTS.columns, "rule")
+    known = _with_trimmed_ids(events).withColumn("recorded_at", f.coalesce("recorded_at", "occurred_at"))
+    flagged = _flag_rows(known.join(f.broadcast(windows), on="sale_id", how="left"), rules)
+    return flagged.select(*events.columns, "rule")
 
 
 def first_copies(events: DataFrame) -> DataFrame:
@@ -177,27 +120,38 @@ def later_copies(events: DataFrame) -> DataFrame:
     return later.withColumn("rule", f.lit(EVENT_UNIQUE.name))
 
 
-def usable(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
+def usable(flagged: DataFrame, rules: Iterable[Rule]) -> DataFrame:
     """Return the rows that are used: they break no rule, or one with action "kept"."""
-    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(_names_of_rules(rules, "kept")))
+    return flagged.where(f.col("rule").isNull() | f.col("rule").isin(names_of(rules, KEPT)))
 
 
-def set_aside(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
-    """Return the rows that break a rule with action "set aside"."""
-    return flagged.where(f.col("rule").isin(_names_of_rules(rules, "set aside")))
+def set_aside(flagged: DataFrame, rules: Iterable[Rule]) -> DataFrame:
+    """Return the rows that are set aside, whether they are counted or not."""
+    return flagged.where(f.col("rule").isin(names_of(rules, SET_ASIDE, NOT_COUNTED)))
 
 
-def used_despite_rule(flagged: DataFrame, rules: tuple[Rule, ...]) -> DataFrame:
+def not_set_aside(flagged: DataFrame, rules: Iterable[Rule]) -> DataFrame:
+    """Return the other rows, those that are not known yet included."""
+    return flagged.where(f.col("rule").isNull() | ~f.col("rule").isin(names_of(rules, SET_ASIDE, NOT_COUNTED)))
+
+
+def used_despite_rule(flagged: DataFrame, rules: Iterable[Rule]) -> DataFrame:
     """Return the rows that break a rule with action "kept": they are used all the same."""
-    return flagged.where(f.col("rule").isin(_names_of_rules(rules, "kept")))
+    return flagged.where(f.col("rule").isin(names_of(rules, KEPT)))
 
 
-def rejected_rows(flagged: DataFrame, table: Table) -> DataFrame:
-    """Return flagged rows of a table as rows of table `rejected_rows`: the rule's name and the row as JSON."""
+def rejected_rows(flagged: DataFrame, table: Table, name: str = "") -> DataFrame:
+    """Return flagged rows of a table as rows of table `rejected_rows`: the rule's name and the row as JSON.
+
+    Args:
+        flagged: The rows.
+        table: Its columns are in the JSON.
+        name: The name of the source's table if it is not that of `table`.
+    """
     row = f.to_json(
-        f.struct(*[name for name in table.columns if name in flagged.columns]), {"ignoreNullFields": "false"}
+        f.struct(*[column for column in table.columns if column in flagged.columns]), {"ignoreNullFields": "false"}
     )
-    return flagged.select(f.lit(table.name).alias("table"), f.col("rule"), row.alias("row"))
+    return flagged.select(f.lit(name or table.name).alias("table"), f.col("rule"), row.alias("row"))
 
 
 def observed_rules(flagged: DataFrame, rules: tuple[Rule, ...], observation: Observation) -> DataFrame:
@@ -206,12 +160,11 @@ def observed_rules(flagged: DataFrame, rules: tuple[Rule, ...], observation: Obs
 
 
 def rule_counts(
-    table: Table, rules: tuple[Rule, ...], flagged: DataFrame, observation: Observation, written: int
+    table: str, rules: tuple[Rule, ...], flagged: DataFrame, observation: Observation | None = None
 ) -> list[RuleCount]:
-    """Return the counts of the observation; if no row was written, Spark may have skipped it, so count the rows
-    again."""
-    seen = observation.get if written else flagged.agg(*_count_columns(rules)).collect()[0].asDict()
-    return [RuleCount(table.name, rule, seen["rows"], seen[rule.name]) for rule in rules]
+    """Return the number of rows that break each rule: from an observation, or by counting them."""
+    seen = observation.get if observation else flagged.agg(*_count_columns(rules)).collect()[0].asDict()
+    return [RuleCount(table, rule, seen["rows"], seen[rule.name]) for rule in rules]
 
 
 def _count_columns(rules: tuple[Rule, ...]) -> list[Column]:
@@ -231,54 +184,53 @@ def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]
     return [replace(count, examples=tuple(examples.get((count.table, count.rule.name), ()))) for count in counts]
 
 
-def check_counts(counts: list[RuleCount], max_rejected_share: float) -> None:
-    """Check that enough rows of each table can be used.
+def activity(events: DataFrame, rows: int) -> Activity:
+    """Summarise who acts in usable events, and until when.
 
-    Raises:
-        EmptyInputError: If table sales or events has no usable row.
-        RejectedRowsError: If too large a share of a table's rows is set aside.
+    Args:
+        events: Table `events`.
+        rows: Its number of rows.
     """
-    for table in (SALES, SALE_IMAGES, EVENTS, USERS):
-        of_table = [count for count in counts if count.table == table.name]
-        if not of_table:
-            continue
-        rows = of_table[0].rows
-        aside = sum(count.broken for count in of_table if count.rule.action == "set aside")
-        if aside > max_rejected_share * rows:
-            worst = max((c for c in of_table if c.rule.action == "set aside"), key=lambda count: count.broken)
-            raise RejectedRowsError(
-                f"table {table.name}: {aside:,} of {rows:,} rows break a rule, must be at most "
-                f"{max_rejected_share:.2%} (source.max_rejected_share); most break '{worst.rule.name}' "
-                f"({worst.rule.meaning}): {plural(worst.broken, 'row')}, such as {(worst.examples or ('',))[0][:300]}: "
-                "correct the source, or allow a larger share"
-            )
-        unusable = {count.rule.name: count.broken for count in of_table if count.broken and count.rule.action != "kept"}
-        if rows == sum(unusable.values()) and table in (SALES, EVENTS):
-            why = ", ".join(f"{broken:,} break '{name}'" for name, broken in unusable.items()) or "the source has none"
-            raise EmptyInputError(
-                f"table {table.name} has 0 rows that can be used, needs at least 1 ({why}): check the source's path "
-                "and SQL, and --as-of"
-            )
+    users = events.groupBy("user_id").agg(f.count("*").alias("events"), f.max("occurred_at").alias("last"))
+    is_large = f.col("events") >= max(LARGE_SHARE * rows, MANY_EVENTS)
+    found = users.agg(
+        f.count("*").alias("users"),
+        f.unix_micros(f.max("last")).alias("last"),
+        f.collect_list(f.when(is_large, f.struct("events", "user_id"))).alias("large"),
+    ).collect()[0]
+    return Activity(rows, found["users"], found["last"], {row["user_id"]: row["events"] for row in found["large"]})
 
 
-def _names_of_rules(rules: tuple[Rule, ...], action: str) -> list[str]:
-    return [rule.name for rule in rules if rule.action == action]
+def _with_trimmed_ids(rows: DataFrame) -> DataFrame:
+    ids = [name for name in ("user_id", "sale_id") if name in rows.columns]
+    return rows.withColumns({name: f.btrim(name, f.lit(INVISIBLE)) for name in ids})
 
 
-def _flag_rows(rows: DataFrame, rules: tuple[Rule, ...] | list[Rule]) -> DataFrame:
+def _flag_rows(rows: DataFrame, rules: Iterable[Rule]) -> DataFrame:
     flag = f.lit(None).cast("string")
-    for rule in reversed(rules):
+    for rule in reversed(list(rules)):
         flag = f.when(f.expr(rule.broken), f.lit(rule.name)).otherwise(flag)
     return rows.withColumn("rule", flag)
 
 
 def _flag_copies(
-    flagged: DataFrame, key: str | tuple[str, ...], order: tuple[str | Column, ...], unique: Rule
+    flagged: DataFrame, table: Table, key: tuple[str, ...], order: tuple[str | Column, ...], rules: tuple[Rule, ...]
 ) -> DataFrame:
-    """Flag all but the first of the rows with equal keys that break no other rule."""
-    usable_first = Window.partitionBy(*([key] if isinstance(key, str) else key)).orderBy(
-        f.col("rule").isNotNull(), *order
-    )
-    copies = flagged.withColumn("copy", f.row_number().over(usable_first))
-    is_later = f.col("rule").isNull() & f.expr(unique.broken)
-    return copies.withColumn("rule", f.when(is_later, f.lit(unique.name)).otherwise(f.col("rule"))).drop("copy")
+    """Flag rows that break one of the rules about rows with equal keys, and no other rule.
+
+    The rules' conditions may use `copy`, the number of the row among those with its key, in order; `is_equal`, whether
+    all columns equal those of the first; and for sales `has_other_window`.
+    """
+    in_order = Window.partitionBy(*key).orderBy(f.col("rule").isNotNull(), *order)
+    helpers = {"copy": f.row_number().over(in_order), "is_equal": _equals_first(table.columns, in_order)}
+    if table is SALES:
+        helpers["has_other_window"] = ~_equals_first(("opens_at", "closes_at"), in_order)
+    numbered = flagged.withColumns(helpers)
+    both = _flag_rows(numbered.withColumnRenamed("rule", "earlier_rule"), rules)
+    return both.withColumn("rule", f.coalesce("earlier_rule", "rule")).drop("earlier_rule", *helpers)
+
+
+def _equals_first(columns: Iterable[str], in_order: WindowSpec) -> Column:
+    in_any_order = {"attributes": f.array_sort(f.map_entries("attributes")).alias("attributes")}
+    row = f.to_json(f.struct(*(in_any_order.get(name, f.col(name)) for name in columns)))
+    return row == f.first(row).over(in_order)

@@ -17,6 +17,7 @@ class Covers:
     """Chooses for each user the photo of a sale that is most similar to the user's profile of themes."""
 
     def __init__(self, gallery: Gallery, horizon: Horizon) -> None:
+        self._n_sales = len(horizon)
         starts = gallery.first[horizon.sales]
         counts = np.minimum(gallery.first[horizon.sales + 1] - starts, CHOICES)
         self.choices = max(1, int(counts.max(initial=1)))
@@ -26,7 +27,7 @@ class Covers:
         unit = gallery.photo_themes / np.where(lengths > 0, lengths, 1)
         chosen = np.zeros((*photos.shape, len(gallery.theme_names)), np.float32)
         chosen[exists] = unit[photos[exists]]
-        self._photos = chosen.reshape(-1, len(gallery.theme_names)).T  # (n_themes, n_horizon * choices)
+        self._photos = chosen.reshape(photos.size, len(gallery.theme_names)).T  # (n_themes, n_horizon * choices)
 
     def choose(self, user_themes: NDArray[np.float32], sales: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the position of the photo of some sales to show to each user.
@@ -41,8 +42,8 @@ class Covers:
         """
         if len(user_themes) == 1:  # a single user is compared with the photos of the given sales only
             photos = (sales[0][:, None] * self.choices + np.arange(self.choices)).ravel()
-            similarity = (user_themes @ self._photos[:, photos]).reshape(1, -1, self.choices)
+            similarity = (user_themes @ self._photos[:, photos]).reshape(1, sales.shape[1], self.choices)
         else:
-            similarity = (user_themes @ self._photos).reshape(len(user_themes), -1, self.choices)
+            similarity = (user_themes @ self._photos).reshape(len(user_themes), self._n_sales, self.choices)
             similarity = np.take_along_axis(similarity, sales[:, :, None], axis=1)
         return (similarity >= (1 - SAME) * similarity.max(axis=2, keepdims=True)).argmax(axis=2).astype(np.uint8)

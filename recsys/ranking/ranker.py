@@ -7,11 +7,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.instants import HOUR
 from recsys.meta_model import META, Cells, Features, MetaModel
 from recsys.ranking.covers import Covers
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.recommenders.own import bought_before
+from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
 from recsys.snapshot.format import Ranking
 
@@ -21,7 +23,8 @@ class Ranker:
     """Ranks the sales of a horizon by any policy."""
 
     scorer: Scorer
-    meta_model: MetaModel
+    meta_model: MetaModel | None
+    """The version that policy `meta` ranks by; None for a night without a model."""
     covers: Covers | None = None
     other_versions: Mapping[str, MetaModel] = field(default_factory=dict)
     """Further versions of the meta-model, over the same features, by the name of their policy."""
@@ -77,8 +80,18 @@ class Scored:
         """
         scores = self.scores(policy)
         best = top(scores, scores.shape[1] if top_k is None else top_k)
-        scores, meta_model = np.take_along_axis(scores, best, axis=1), self.ranker.meta_model_of(policy)
-        return best, scores if meta_model is None else meta_model.calibrated(scores)
+        meta_model = self.ranker.meta_model_of(policy)
+        return best, np.take_along_axis(
+            scores if meta_model is None else self.calibrated(meta_model, scores), best, axis=1
+        )
+
+    def calibrated(self, meta_model: MetaModel, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the calibrated log-odds of all sales of the horizon, shape (n_users, n_horizon), in the same order.
+
+        A user's probabilities sum to what the model expects that a user buys on a day on which they buy.
+        """
+        said = meta_model.calibrated(log_odds)
+        return said + meta_model.shifts(said, self.ranker.scorer.horizon.open_share)[:, None]
 
     def scores(self, policy: str) -> NDArray[np.float32]:
         """Return a policy's scores, shape (n_users, n_horizon): uncalibrated log-odds, or those of a recommender."""
@@ -134,6 +147,19 @@ class Scored:
         model = scorer.models[scorer.names.index(IMAGES)]
         assert isinstance(model, ContentModel)
         return covers.choose(model.user_profiles(self.histories), best).astype(np.int16)
+
+
+def youngest_first(horizon: Horizon, catalogue: Catalogue, reason: int) -> Ranking:
+    """Return all sales of the horizon, the last to open first, ties by sale; a score is hours from as_of to opening.
+
+    Args:
+        horizon: The sales to rank.
+        catalogue: All sales.
+        reason: The reason of all of them.
+    """
+    hours = ((catalogue.opens_at[horizon.sales] - horizon.as_of) / HOUR).astype(np.float32)
+    best = top(hours[None, :], len(horizon))[0]
+    return Ranking(best.astype(np.int32), hours[best], np.full(len(best), reason, np.uint8))
 
 
 def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

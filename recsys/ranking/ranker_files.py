@@ -15,7 +15,7 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.recommenders.base import DENSE
-from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 
 RANKER = "ranker"
@@ -58,7 +58,7 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
         arrays={path: (values.dtype.str, values.shape) for path, values in arrays.items()},
     )
     (folder / _DESCRIPTION).write_text(description.model_dump_json(), "utf-8")
-    versions = {META: ranker.meta_model, **ranker.other_versions}
+    versions = {**({META: ranker.meta_model} if ranker.meta_model else {}), **ranker.other_versions}
     (folder / _META_MODELS).write_text(meta_models_to_json(versions), "utf-8")
     for path, values in arrays.items():
         file = _array_file(folder, path)
@@ -77,7 +77,7 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
         meta_models = meta_models_from_json((folder / _META_MODELS).read_bytes())
         parts = _read_parts(folder, description)
         catalogue = _catalogue_of_parts(parts, description)
-        horizon = Horizon(description.as_of, description.until, parts["sales"]["horizon"])
+        horizon = catalogue.horizon_of(description.as_of, description.until, parts["sales"]["horizon"])
         found = recommenders(description.recommenders, catalogue)
         names = [recommender.name for recommender in found]
         for features in (description.features, *(each.features for each in meta_models.values())):
@@ -85,7 +85,7 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
                 raise SnapshotError(f"{folder}: features are {features}, must be {names}: {_ADVICE}")
         models = [each.load(parts.get(each.name, {}), horizon) for each in found]
         covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None
-        meta_model = meta_models.pop(META)
+        meta_model = meta_models.pop(META, None)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise SnapshotError(f"{folder} holds no ranker ({error}): {_ADVICE}") from None
     return Ranker(Scorer(horizon, found, models), meta_model, covers, meta_models), catalogue

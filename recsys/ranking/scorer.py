@@ -14,9 +14,7 @@ from recsys.recommenders.base import Traceable
 from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
-
-OPEN = "open"
-"""The reason for a sale that no evidence speaks for: it is open."""
+from recsys.snapshot.format import OPEN
 
 _SAME = 1e-4
 """Values of a feature that differ by less are the same: its mean over the horizon is rounded."""
@@ -110,7 +108,7 @@ class Scorer:
         return [
             self._shared_features[number]
             if number in self._shared_features
-            else _feature_of_scores(model.score(histories), self.recommenders[number].scale)
+            else _feature_of_scores(model.score(histories), self.recommenders[number])
             for number, model in enumerate(self.models)
         ]
 
@@ -124,7 +122,7 @@ class Scorer:
             else:
                 scores = model.score(histories)
                 features[number] = scores
-                if scores.shape[1] > 1:
+                if self.recommenders[number].is_relative:
                     centred.append(number)
         rows, scales = self._scales
         features[rows] = np.log1p(features[rows] * scales)
@@ -144,7 +142,7 @@ class Scorer:
         nobody = Histories.of_unknown_user(self.horizon.as_of, 1)
         pairs = enumerate(zip(self.recommenders, self.models, strict=True))
         return {
-            number: _feature_of_scores(model.score(nobody), recommender.scale)
+            number: _feature_of_scores(model.score(nobody), recommender)
             for number, (recommender, model) in pairs
             if not recommender.is_personal
         }
@@ -163,12 +161,12 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _feature_of_scores(scores: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    if scale:
-        scores = scores * np.float32(scale)
+def _feature_of_scores(scores: NDArray[np.float32], recommender: Recommender) -> NDArray[np.float32]:
+    if recommender.scale:
+        scores = scores * np.float32(recommender.scale)
         scores += 1
         np.log(scores, out=scores)
-    if scores.shape[1] > 1:
+    if recommender.is_relative:
         sums: NDArray[np.float32] = np.add.reduce(scores, axis=1, keepdims=True)
         scores = scores - sums / np.float32(scores.shape[1])
     return scores

@@ -50,6 +50,12 @@ class Model(Protocol):
         ...
 
 
+def is_empty(model: Model) -> bool:
+    """Return whether a model of features or similarities of sales has none, so that it scores all sales alike."""
+    data = model.arrays().get("data")
+    return data is not None and not data.size
+
+
 @runtime_checkable
 class Traceable(Protocol):
     """A model that can name the feature of a sale that contributes most to its score."""
@@ -92,6 +98,11 @@ class Recommender(Protocol):
     @property
     def is_personal(self) -> bool:
         """Whether scores differ between users."""
+        ...
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether scores differ between sales, so that the feature is their difference from the mean of the horizon."""
         ...
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:

@@ -65,6 +65,7 @@ class Collaborative:
     measure: Measure = COSINE
     scale: float = 10.0
     is_personal: bool = True
+    is_relative: bool = True
     counted_by: str = "collaborative"
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:

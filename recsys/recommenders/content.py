@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 
 from recsys.errors import ConfigurationError
 from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
+from recsys.recommenders.words import words
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
@@ -77,6 +78,7 @@ class Content:
     min_sales: int = 1
     scale: float = 10.0
     is_personal: bool = True
+    is_relative: bool = True
     details: Sequence[str] = ()
     """The names of the features for users to read; empty where features are too many or have no such names."""
 
@@ -216,16 +218,16 @@ def content_images(settings: ImageThemesSettings, catalogue: Catalogue) -> Conte
 def metadata_features(catalogue: Catalogue, price_band_ratio: float) -> Features:
     """Return the attributes `key=value` and the price band of each sale, each counted once."""
     bands = price_bands(catalogue.prices, price_band_ratio)
-    words = [
+    features = [
         [f"{key}={value}" for key, value in sorted(attributes.items()) if value] + ([band] if band else [])
         for attributes, band in zip(catalogue.attributes, bands, strict=True)
     ]
-    return _count_words(words, analyzer=_unchanged, binary=True)
+    return _count_words(features, analyzer=_unchanged, binary=True)
 
 
 def text_features(catalogue: Catalogue) -> Features:
-    """Return how often each word of at least two letters occurs in each sale's title and description."""
-    return _count_words(catalogue.texts, strip_accents="unicode")
+    """Return how often each word occurs in each sale's title and description; see `words`."""
+    return _count_words(catalogue.texts, analyzer=words)
 
 
 def price_bands(prices: NDArray[np.float64], ratio: float) -> list[str | None]:

@@ -42,6 +42,7 @@ class Context:
     score: Score
     scale: float = 0.0
     is_personal: bool = True
+    is_relative: bool = True
 
     @property
     def counted_by(self) -> str:
@@ -119,7 +120,7 @@ def context_features(settings: ContextSettings, catalogue: Catalogue) -> list[Co
         Context("price_gap", price_gap),
         Context("hours_open", hours_open, is_personal=False),
         Context("hours_left", hours_left, is_personal=False),
-        Context("activity", activity),
+        Context("activity", activity, is_relative=False),
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys.instants import DAY
+from recsys.instants import DAY, LATEST
 from recsys.recommenders.base import Statistics
 from recsys.recommenders.content import Content
 from recsys.settings import StepSettings
@@ -32,8 +32,10 @@ class Popularity:
 
     score(j) = rate(j) / rate of the shop;
     rate(j) = (events(j) + prior_days * expected(j)) / (days open(j) + prior_days), events and days with the same
-    decay. expected(j) is the geometric mean over j's attributes of the attribute's own rate, shrunk in the same way
-    towards the shop's rate: so a sale that opened this morning has a rate too.
+    decay. Events are those while the sale is open; a user's events of a sale on one day (UTC) count once, as the last
+    purchase, or as the last visit of a day without a purchase: no single id makes a sale popular. expected(j) is the
+    geometric mean over j's attributes of the attribute's own rate, shrunk in the same way towards the shop's rate: so
+    a sale that opened this morning has a rate too.
     """
 
     settings: PopularitySettings
@@ -42,6 +44,7 @@ class Popularity:
     name: str = "popularity"
     scale: float = 10.0
     is_personal: bool = False
+    is_relative: bool = True
 
     @property
     def counted_by(self) -> str:
@@ -51,8 +54,22 @@ class Popularity:
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Return the decayed number of `events` of each sale, shape (n_sales,)."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        events = np.bincount(histories.sales, weights, minlength=histories.n_sales)
+        counted = histories.once("counted in popularity", lambda: self._counted_events(histories))
+        events = np.bincount(histories.sales[counted], weights[counted], minlength=histories.n_sales)
         return {"events": events.astype(np.float32)}
+
+    def _counted_events(self, histories: Histories) -> NDArray[np.int64]:
+        """Return the numbers of the events that count: while its sale is open, one per user, sale and day."""
+        sales, occurred_at = histories.sales, histories.occurred_at
+        is_open = (self.catalogue.opens_at[sales] <= occurred_at) & (occurred_at < self.catalogue.closes_at[sales])
+        events = np.flatnonzero(is_open)
+        groups = histories.user_of_event()[events] * histories.n_sales + sales[events]
+        groups = groups * (LATEST // DAY) + occurred_at[events] // DAY
+        # A user's events are in order of time: the last of a group, purchases after visits, is its last purchase.
+        order = np.argsort(2 * groups + histories.purchases[events], kind="stable")
+        is_last = np.ones(len(order), bool)
+        is_last[:-1] = np.diff(groups[order]) != 0
+        return events[order[is_last]]
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "PopularityModel":
         """Return the model of the rates of the sales of the horizon."""

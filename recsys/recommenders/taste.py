@@ -53,6 +53,7 @@ class Taste:
     content: Content
     scale: float = 0.0
     is_personal: bool = True
+    is_relative: bool = True
     counted_by: str = "taste_metadata"
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:

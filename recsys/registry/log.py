@@ -57,8 +57,9 @@ class Change(BaseModel):
     id: str
     model: str
     at: AwareDatetime
-    action: Literal["first", "promote", "rollback", "found"]
-    """`first`: the first version; `found`: the alias was moved by another tool, such as MLflow."""
+    action: Literal["first", "promote", "rollback", "found", "restored"]
+    """`first`: the first version; `found`: the alias was moved by another tool, such as MLflow; `restored`: another
+    tool had deleted it."""
     by: str
     """Author of the change."""
     why: str

@@ -16,6 +16,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recsys.wording import visible
+
 INK, QUIET, LINE, GOOD, BAD, OPEN = (f"#00000{number}" for number in range(1, 7))
 _VARIABLES = {
     INK: "var(--ink)",
@@ -54,6 +56,7 @@ def chart(draw: Callable[[], Figure], text: str, caption: str) -> Chart:
         draw().savefig(written, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(text)}"', 1)
+    svg = "\n".join(map(visible, svg.split("\n")))  # a label may hold control characters
     svg = re.sub(r"<!--.*?-->\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # such as axes_1, which every plot has
     return Chart(re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], svg), text, caption)

@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 
 from recsys.reports.charts import Chart
+from recsys.wording import visible
 
 _SHARED = "recsys.reports"
 
@@ -36,12 +37,13 @@ def render(package: str, **values: Any) -> str:
 
     Args:
         package: Full name of the package.
-        values: The variables of the template; texts are escaped.
+        values: The variables of the template; texts are escaped, and what is invisible in them is written out.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, ".") for name in (package, _SHARED)]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # not what is HTML already
         trim_blocks=True,
         lstrip_blocks=True,
     )

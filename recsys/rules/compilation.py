@@ -18,7 +18,7 @@ from recsys.rules.settings import (
 from recsys.rules.tallies import MATCHING, AtLeast, AtMost, AtMostInARow, Constraint, Groups, NewSales
 from recsys.snapshot.format import SnapshotSale
 from recsys.targeting import Condition, Value
-from recsys.wording import plural
+from recsys.wording import did_you_mean, plural
 
 
 class Compiler:
@@ -26,10 +26,11 @@ class Compiler:
 
     def __init__(self, sales: Sequence[SnapshotSale]):
         self.notes: list[str] = []
-        """A sentence for each rule that no sale of the snapshot matches."""
+        """A sentence for each rule that no sale of the snapshot matches, and each name that no sale has."""
         self._opens_at = [to_micros(sale.opens_at) for sale in sales]
         self._index_of = {sale.sale_id: index for index, sale in enumerate(sales)}
         self._values = [_values_of_sale(sale) for sale in sales]
+        self._names = {"sale_id", "title", "price", "theme"}.union(*self._values)
 
     def action(self, rule: Rule) -> Action:
         """Compile a rule."""
@@ -75,6 +76,8 @@ class Compiler:
         return tuple(PinnedSale(sale_id, self._index_of.get(sale_id)) for sale_id in sale_ids)
 
     def _matching_sales(self, rule: str, match: Condition) -> frozenset[int]:
+        for name in sorted(match.names - self._names):
+            self.notes.append(f"Rule {rule!r} asks for {name!r}, which no sale has{self._end(name)}")
         sales = frozenset(index for index, values in enumerate(self._values) if match.holds(values))
         if not sales:
             self.notes.append(f"Rule {rule!r} matches none of the {plural(len(self._values), 'sale')}.")
@@ -84,8 +87,12 @@ class Compiler:
         values = enumerate(self._values)
         groups = {index: f"sales of {by} {each[by]!r}" for index, each in values if by in each}
         if not groups:
-            self.notes.append(f"Rule {rule!r} is by {by!r}, which none of the {plural(len(self._values), 'sale')} has.")
+            sales = plural(len(self._values), "sale")
+            self.notes.append(f"Rule {rule!r} is by {by!r}, which none of the {sales} has{self._end(by)}")
         return Groups.collected(groups)
+
+    def _end(self, name: str) -> str:
+        return did_you_mean(name, self._names) or "."
 
 
 def _values_of_sale(sale: SnapshotSale) -> Mapping[str, Value]:

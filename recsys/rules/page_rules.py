@@ -49,7 +49,7 @@ class PageRules:
             for surface in surfaces | {None}
         }
         self.notes = tuple(compiler.notes)
-        """A sentence for each rule that no sale of the snapshot matches."""
+        """A sentence for each rule that no sale of the snapshot matches, and each name that no sale has."""
 
     def is_active(self, surface: str, now: int) -> bool:
         """Return whether a surface has any rule at an instant, in microseconds since 1970 UTC."""

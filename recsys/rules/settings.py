@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recsys.config import strict_yaml
+from recsys.instants import Instant
 from recsys.settings import StepSettings
 from recsys.targeting import Condition
 
@@ -29,14 +30,14 @@ class RuleSettings(StepSettings):
     """The page that the rule is for, such as home; every page by default."""
     targeting: Condition | None = None
     """A condition on the request's attributes, such as {market: France}; every request by default."""
-    since: AwareDatetime | None = Field(None, alias="from")
+    since: Instant | None = Field(None, alias="from")
     """The rule applies from this instant on (inclusive); by default without a start."""
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     """The rule applies up to this instant (exclusive); by default without an end."""
 
     @field_validator("until")
     @classmethod
-    def _after_since(cls, until: AwareDatetime | None, info: ValidationInfo) -> AwareDatetime | None:
+    def _after_since(cls, until: Instant | None, info: ValidationInfo) -> Instant | None:
         since = info.data.get("since")
         if since and until and until <= since:
             raise ValueError(f"must be after 'from', {since.isoformat()}")

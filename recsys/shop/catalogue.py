@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import EmptyInputError
-from recsys.instants import HOUR, from_micros
+from recsys.instants import DAY, HOUR, from_micros
 from recsys.shop.gallery import Gallery
 
 
@@ -82,7 +82,13 @@ class Catalogue:
                 f"no sale is open in [{from_micros(as_of):%Y-%m-%d %H:%M}, {from_micros(until):%Y-%m-%d %H:%M}) UTC: "
                 "choose another --as-of, or check 'opens_at' and 'closes_at' with 'recsys validate'"
             )
-        return Horizon(as_of=as_of, until=until, sales=sales)
+        return self.horizon_of(as_of, until, sales)
+
+    def horizon_of(self, as_of: int, until: int, sales: NDArray[np.int32]) -> "Horizon":
+        """Return a horizon of given sales, by their positions in the catalogue."""
+        end = min(as_of + DAY, until)
+        open_for = np.minimum(self.closes_at[sales], end) - np.maximum(self.opens_at[sales], as_of)
+        return Horizon(as_of, until, sales, (np.maximum(open_for, 0) / (end - as_of)).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class Horizon:
     as_of: int  # microseconds UTC
     until: int
     sales: NDArray[np.int32]  # positions in the catalogue, ascending
+    open_share: NDArray[np.float32]  # share of the first day of the horizon during which each sale is open
 
     def __len__(self) -> int:
         """Number of sales ranked."""

@@ -8,7 +8,7 @@ from itertools import chain, pairwise
 import numpy as np
 import pyarrow as pa
 
-from recsys.errors import EmptyInputError, InputError, SchemaError
+from recsys.errors import InputError, SchemaError
 from recsys.instants import to_micros
 from recsys.snapshot.format import MAX_IMAGES, POPULARITY, SharedRanking, SnapshotContents
 from recsys.snapshot.users import Ranking
@@ -67,11 +67,8 @@ def check_contents(contents: SnapshotContents) -> None:
     """Check everything of a snapshot except the users' own rankings.
 
     Raises:
-        EmptyInputError: If there is no sale.
         InputError: If a value breaks a rule.
     """
-    if not contents.sales:
-        raise EmptyInputError("sales has 0 rows, a snapshot must have at least 1: check the horizon and table 'sales'")
     if problems := list(_content_problems(contents)):
         raise InputError(f"the snapshot cannot be written: {'; '.join(problems)}: correct all of these")
 

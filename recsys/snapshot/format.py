@@ -39,6 +39,8 @@ SALES = "sales.json"
 SHARED = "shared_rankings.json"
 POPULARITY = "popularity"
 """The policy whose shared ranking every snapshot has."""
+OPEN = "open"
+"""The reason of a sale that no evidence speaks for: it is open."""
 MAX_IMAGES = 256
 """Maximum number of photos of a sale: the position of a photo takes one byte."""
 
@@ -59,6 +61,25 @@ class SnapshotSale:
     """URIs of the photos by position, the cover first; at most 256."""
     theme: str | None = None
     """The theme with the largest weight in its photos; None if it has none."""
+
+
+class LeftOut(BaseModel):
+    """Something that a night could not learn or rank, and that its snapshot is published without."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str
+    """What is missing, such as `policy meta`."""
+    why: str
+    """The value and the rule that it breaks."""
+    until: str
+    """What ends it: an event to wait for, or the next step."""
+    degrades_pages: bool = True
+    """Whether users' pages are worse without it; otherwise something is only not known or not checked."""
+
+    def __str__(self) -> str:
+        """Return the line that nights print."""
+        return f"{self.what}: {self.why}; until {self.until}"
 
 
 SharedRanking = Ranking | tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -89,6 +110,10 @@ class SnapshotContents:
     """Model data to include: name → file or folder."""
     segments: Mapping[str, Mapping[str, SharedRanking]] = field(default_factory=dict)
     """Rankings for segments, the users who share the value of an attribute: attribute → value → ranking."""
+    missing_policies: Sequence[str] = ()
+    """Configured policies that no ranking could be made by."""
+    left_out: Sequence[LeftOut] = ()
+    """What the night could not learn or rank."""
 
 
 class FileEntry(BaseModel):
@@ -120,6 +145,10 @@ class Manifest(BaseModel):
     n_visits: int | None = None
     """Number of visits in the users' histories; None if the snapshot does not say."""
     files: dict[str, FileEntry]
+    missing_policies: tuple[str, ...] = ()
+    """Configured policies that the night could not rank by; requests for them are answered as for unknown users."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the night could not learn or rank."""
 
     @property
     def n_bytes(self) -> int:
@@ -149,28 +178,51 @@ def read_manifest(path: Path, with_users: bool = True) -> Manifest:
     """
     manifest_file = path / MANIFEST
     try:
-        values = json.loads(manifest_file.read_bytes())
-        checksum = dict.pop(values, "sha256", None)
+        content = manifest_file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise SnapshotError(f"{manifest_file} is missing, a snapshot must have one: {_ADVICE}") from None
-    except (ValueError, TypeError) as error:
-        raise SnapshotError(f"{manifest_file} must be a JSON object ({error}): {_ADVICE}") from None
     except OSError as error:
         raise SnapshotError(
             f"{manifest_file} cannot be read ({error.strerror}): check the disk, or {_ADVICE}"
         ) from None
-    if values.get("format") != FORMAT:
-        raise SnapshotError(f"{manifest_file}: format == {values.get('format')!r}, must be {FORMAT}: {_ADVICE}")
-    if checksum != _manifest_checksum(values):
-        raise SnapshotError(f"{manifest_file}: sha256 == {checksum!r}, must be that of its content: {_ADVICE}")
-    try:
-        manifest = Manifest.model_validate(values)
-    except ValidationError as error:
-        raise SnapshotError(f"{manifest_file} breaks its format ({error}): {_ADVICE}") from None
+    manifest = parse_manifest(content, str(manifest_file))
     for name, entry in manifest.files.items():
         if with_users or not is_of_users(name):
             _check_size(path / name, entry)
     return manifest
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Return a manifest whose checksum, format and file names were checked: the names stay within the snapshot.
+
+    Args:
+        content: The content of the file.
+        where: Where it is from, for messages.
+
+    Raises:
+        SnapshotError: If it is damaged, of another format, or lists a file outside the snapshot's folder.
+    """
+    try:
+        values = json.loads(content)
+        checksum = dict.pop(values, "sha256", None)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SnapshotError(f"{where} must be a JSON object ({error}): {_ADVICE}") from None
+    if values.get("format") != FORMAT:
+        raise SnapshotError(f"{where}: format == {values.get('format')!r}, must be {FORMAT}: {_ADVICE}")
+    if checksum != _manifest_checksum(values):
+        raise SnapshotError(f"{where}: sha256 == {checksum!r}, must be that of its content: {_ADVICE}")
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValidationError as error:
+        raise SnapshotError(f"{where} breaks its format ({error}): {_ADVICE}") from None
+    if outside := [name for name in manifest.files if not _is_within(name)]:
+        raise SnapshotError(f"{where}: files == {outside}, must be files below the snapshot's folder: {_ADVICE}")
+    return manifest
+
+
+def _is_within(name: str) -> bool:
+    """Return whether a name is that of a file below the folder that it is joined to."""
+    return name != MANIFEST and "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def describe(file: Path) -> FileEntry:
@@ -233,6 +285,11 @@ class Snapshot:
     def all_policies(self) -> tuple[str, ...]:
         """The names of all policies, in ascending order."""
         return tuple(sorted({*self.policies, *self.shared_rankings}))
+
+    @cached_property
+    def answered_policies(self) -> tuple[str, ...]:
+        """The names of all policies that a page may be requested by, including the missing ones, in ascending order."""
+        return tuple(sorted({*self.all_policies, *self.manifest.missing_policies}))
 
     def ranking(self, policy: str, user_id: str) -> Ranking | None:
         """Return a policy's ranking for a user, as views; None if a personal policy has none for the user.

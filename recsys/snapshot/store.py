@@ -8,6 +8,7 @@ Readers need no lock: each change is seen whole or not at all. The next write or
 """
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import ConfigurationError, SnapshotError
 from recsys.instants import to_micros
-from recsys.snapshot.format import read_manifest
+from recsys.snapshot.format import Snapshot, read_manifest
 from recsys.storage.local import held, remove_folder, remove_leftovers, write_whole
 
 _CURRENT = "current"
 _LOG = "published.log"
-_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
 
 
 class Publication(BaseModel):
@@ -52,6 +53,11 @@ class ListedSnapshot(BaseModel):
     """Why it cannot be served; the fields from `as_of` on are empty then."""
 
 
+def is_name(name: str) -> bool:
+    """Return whether a text may name a snapshot: it is a name of one folder, and none outside."""
+    return _NAME.fullmatch(name) is not None
+
+
 def current(root: Path) -> str | None:
     """Return the name of the snapshot to serve; None before the first one is published.
 
@@ -64,9 +70,18 @@ def current(root: Path) -> str | None:
         return None
     except (OSError, ValueError) as error:
         raise SnapshotError(f"{root / _CURRENT} cannot be read ({error}): publish a snapshot again") from None
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise SnapshotError(f"{root / _CURRENT} == {name!r}, must be a snapshot's name: publish a snapshot again")
     return name
+
+
+def in_use(root: Path) -> Snapshot | None:
+    """Return the current snapshot, without a check of its files' contents; None without one that can be read."""
+    try:
+        name = current(root)
+        return Snapshot.open(root / name, verify=False) if name else None
+    except SnapshotError:  # damaged, or of another format
+        return None
 
 
 def publish(root: Path, name: str, published_at: datetime) -> None:
@@ -75,7 +90,7 @@ def publish(root: Path, name: str, published_at: datetime) -> None:
     Raises:
         SnapshotError: If there is no such snapshot, or one of its files has another size than its manifest says.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise SnapshotError(f"name == {name!r}, must be a snapshot's name: see 'recsys snapshots list'")
     with held(root):
         read_manifest(root / name)
@@ -92,12 +107,13 @@ def rollback(root: Path, rolled_back_at: datetime) -> str:
         SnapshotError: If no earlier snapshot exists.
     """
     with held(root):
-        name = _before_current(root)
-        if name is None:
+        now, earlier = current(root), published_before_current(root)
+        if not earlier:
             raise SnapshotError(
-                f"{root} has no snapshot published before {current(root)}, a rollback needs one: "
+                f"{root} has no snapshot published before {now}, a rollback needs one: "
                 "publish another with 'recsys nightly'"
             )
+        name = earlier[0]
         read_manifest(root / name)
         _switch(root, Publication(published_at=_utc(rolled_back_at), action="rollback", name=name))
     return name
@@ -132,6 +148,30 @@ def publications(root: Path) -> list[Publication]:
     return found
 
 
+def published_before_current(root: Path) -> list[str]:
+    """Return the names of the existing snapshots published before the current one, the latest first.
+
+    Those that were rolled back are not among them. All that were published, where the file `current` is damaged.
+
+    Raises:
+        SnapshotError: If a line of the log is damaged.
+    """
+    served: list[str] = []
+    for publication in publications(root):
+        if publication.action == "rollback" and publication.name in served:
+            while served[-1] != publication.name:
+                served.pop()
+        else:
+            served.append(publication.name)
+    now = None
+    with suppress(SnapshotError):
+        now = current(root)
+    if now in served:
+        while served[-1] != now:
+            served.pop()
+    return [name for name in dict.fromkeys(reversed(served)) if name != now and (root / name).is_dir()]
+
+
 def replace(root: Path, name: str, other: str) -> None:
     """Let a snapshot take the place of another, in the log and as the current one, and remove the other.
 
@@ -164,7 +204,7 @@ def prune(root: Path, keep: int) -> list[str]:
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        needed = {*names(root)[-keep:], current(root), _before_current(root)}
+        needed = {*names(root)[-keep:], current(root), *published_before_current(root)[:1]}
         removed = [name for name in names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)
@@ -172,27 +212,11 @@ def prune(root: Path, keep: int) -> list[str]:
 
 
 def _switch(root: Path, publication: Publication) -> None:
-    # The log first: after a crash in between, `current` is the truth and _before_current still holds.
+    # The log first: after a crash in between, `current` is the truth and published_before_current still holds.
     log = root / _LOG
     lines = log.read_text("utf-8") if log.exists() else ""
     write_whole(log, f"{lines}{publication.model_dump_json()}\n")
     write_whole(root / _CURRENT, f"{publication.name}\n")
-
-
-def _before_current(root: Path) -> str | None:
-    """Return the name of the existing snapshot published last before the current one; None if there is none."""
-    served: list[str] = []
-    for publication in publications(root):
-        if publication.action == "rollback" and publication.name in served:
-            while served[-1] != publication.name:
-                served.pop()
-        else:
-            served.append(publication.name)
-    now = current(root)
-    if now in served:
-        while served[-1] != now:
-            served.pop()
-    return next((name for name in reversed(served) if name != now and (root / name).is_dir()), None)
 
 
 def _listed_snapshot(path: Path, is_current: bool, published_at: datetime | None) -> ListedSnapshot:

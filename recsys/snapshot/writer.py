@@ -55,7 +55,6 @@ def write_snapshot(root: Path, contents: SnapshotContents, rankings: Iterable[pa
             `history_ages` (seconds) and `history_purchases` of each user's events (none where the columns are absent).
 
     Raises:
-        EmptyInputError: If there is no sale.
         SchemaError: If a column is missing or of another type.
         InputError: If a value breaks a rule or a user has two rows.
     """
@@ -117,6 +116,8 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         k=k,
         n_users=n_users,
         n_sales=len(contents.sales),
+        missing_policies=tuple(contents.missing_policies),
+        left_out=tuple(contents.left_out),
         n_visits=n_visits,
         files={str(file.relative_to(folder)): describe(file) for file in _written_files(folder)},
     )

@@ -33,7 +33,7 @@ with all_events as (
         occurred_at,
         lag(occurred_at) over in_time as last_at,
         min(if(is_of_shop, recorded_at, null)) over copies as recorded_at,
-        max(revenue) over copies as revenue,
+        max(if(is_of_shop, revenue, null)) over copies as revenue,  -- what the website records may be forged
         max(token) over copies as token,
         max(is_of_shop) over copies as is_of_shop
     from known

@@ -92,6 +92,22 @@ def write_whole(path: Path, content: str | bytes) -> None:
         put_in_place(new, path)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Create a file, or extend one, so that at least `size` bytes of it have their place on the disk.
+
+    A file that is mapped into memory and written needs this: the kernel kills (SIGBUS) a process that writes where the
+    disk has no room left. Bytes that the file already has stay; the others are 0.
+
+    Raises:
+        OSError: If the disk has no room; the file is then as before, or empty.
+    """
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif path.stat().st_size < size:  # macOS
+            file.write(bytes(size - path.stat().st_size))
+
+
 def put_in_place(source: Path, target: Path) -> None:
     """Rename a file or folder to its final name, atomically; it is on disk on return.
 

@@ -32,6 +32,7 @@ EXPERIMENT_SUMS = Table(
         "variant": STRING,
         "a": STRING,  # null: the quantity is the number of users
         "b": STRING,  # null: the quantity is column a, else the product of a and b
+        "c": STRING,  # not null: the quantity is the product of a, b and c
         "value": DOUBLE,
     },
 )

@@ -26,6 +26,7 @@ from pyspark.sql.types import (
 )
 
 from recsys.errors import InputError, SchemaError
+from recsys.tables.paths import load
 
 STRING, TIMESTAMP, DOUBLE, BOOLEAN = StringType(), TimestampType(), DoubleType(), BooleanType()
 INTEGER, LONG, FLOAT, BINARY = IntegerType(), LongType(), FloatType(), BinaryType()
@@ -95,7 +96,7 @@ class Table:
         file = next(path.rglob("*.parquet"), None)
         if file is None:
             raise InputError(f"table {self.name} is not in {folder}: run the step that writes it, or 'recsys nightly'")
-        return self.check(spark.read.schema(self._read_schema(file)).parquet(str(path)), str(path))
+        return self.check(load(spark.read.schema(self._read_schema(file)), [path]), str(path))
 
     def _read_schema(self, file: Path) -> StructType:
         """Return the columns that one of the table's files has; Spark would start a job to infer them."""
@@ -232,28 +233,32 @@ TRAINING_EXAMPLES = Table(
 
 PAGE_METRICS = Table(
     "page_metrics",
-    "one row per user, as_of (microseconds) and policy: metrics of the ranking of the sales open at the first purchase",
+    "one row per user, as_of and policy: metrics of the ranking of the sales open at the first purchase",
     {
-        "as_of": LONG,
+        "as_of": TIMESTAMP,
         "user_id": STRING,
         "policy": STRING,
+        "has_order": BOOLEAN,  # whether the policy's scores of the sales differ; otherwise the order is that of sale_id
         "recall@10": DOUBLE,
         "ndcg@10": DOUBLE,
         "hit_rate@10": DOUBLE,
         "mrr": DOUBLE,
         "known_events": LONG,  # number of events in the user's history as of as_of
-        "shown": ArrayType(INTEGER),  # the first ten sales, best first: positions in ascending order of sale_id
-        "bought": ArrayType(INTEGER),  # the relevant sales, ascending positions
+        "shown": ArrayType(STRING),  # sale_id of the first ten sales, best first
+        "bought": ArrayType(STRING),  # sale_id of the relevant sales, ascending
         "ranks": ArrayType(INTEGER),  # the rank of each sale in `bought`, 1 is the best
+        "predicted": DOUBLE,  # purchases predicted of all these sales; null for a policy without probabilities
+        "predicted@10": DOUBLE,  # the same of the first ten sales
+        "shift": DOUBLE,  # what was added to the user's calibrated log-odds, see Basket
     },
 )
 
 KNOWN_USERS = Table(
     "known_users",
-    "one row per as_of (microseconds) and sale with at least one user",
+    "one row per as_of and sale with at least one user",
     {
-        "as_of": LONG,
-        "sale": INTEGER,  # position in ascending order of sale_id
+        "as_of": TIMESTAMP,
+        "sale_id": STRING,
         "users": LONG,  # number of users who had visited or bought it, by their histories as of as_of
     },
 )

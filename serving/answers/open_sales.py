@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.instants import to_micros
 from recsys.snapshot.format import POPULARITY, Ranking, Snapshot
 from serving.answers.pages import Pick
 from serving.stores.base import WithdrawnSale
@@ -58,7 +59,7 @@ class OpenSalesFinder:
         self._unranked = _unranked_sales(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
-        self._found: tuple[OpenSales, ...] = (self._open_at(int(snapshot.opens_at.min()), version()),)
+        self._found: tuple[OpenSales, ...] = (self._open_at(to_micros(snapshot.as_of), version()),)
 
     def open_at(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""

@@ -8,7 +8,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import ConfigurationError
 from recsys.rules import ArrangedPage, PageRules
-from recsys.snapshot.format import POPULARITY, Snapshot, SnapshotSale
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot, SnapshotSale
 from recsys.wording import did_you_mean
 from serving.answers import sentences
 from serving.answers.mixing import NOT_MIXED, Mixed, drawn, interleaved
@@ -28,7 +28,8 @@ class PageMaker:
     """
 
     def __init__(self, snapshot: Snapshot, finder: OpenSalesFinder, popularity_reason: int, open_reason: int):
-        self._k = snapshot.k
+        self._k = snapshot.k or len(snapshot.sales)  # a night without a model has shared rankings only
+        self._reasons = snapshot.reasons
         self._attributes = tuple(snapshot.segments)
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
         self._of_value = _sales_by_value(snapshot.sales)
@@ -150,7 +151,9 @@ class PageMaker:
             if found := [pick for pick in popular if is_allowed[pick[0]]]:
                 return found, pb.FALLBACK_LEVEL_SEGMENT, f"{why} {sentences.popular_with(attribute, value)}"
         if found := [pick for pick in open_sales.popular if is_allowed[pick[0]]]:
-            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {sentences.POPULAR_SHOWN}"
+            is_popular = self._reasons[found[0][2]] != OPEN
+            shown = sentences.POPULAR_SHOWN if is_popular else sentences.YOUNGEST_SHOWN
+            return found, pb.FALLBACK_LEVEL_POPULAR, f"{why} {shown}"
         unranked = [pick for pick in open_sales.unranked if is_allowed[pick[0]]]
         return unranked, pb.FALLBACK_LEVEL_ANY_OPEN, sentences.NO_RANKED_OPEN
 

@@ -62,7 +62,7 @@ class PageWriter:
                 rules=page.rules,
                 notes=page.notes,
             ).SerializeToString()
-        if assignment is not None:
+        if assignment is not None and assignment.experiment:  # there is none with the kill switch
             end += _assignment(assignment)
         return wire.response([self._heads[page.policy], *sales, end])
 

@@ -43,6 +43,7 @@ class RankingChooser:
         self._of_catalogue: Mapping[int, int] = {}
         self._users = snapshot.users
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
+        self._missing = snapshot.manifest.missing_policies
         self._session_ranker: SessionRanker | None = None
         self.known_sales: frozenset[str] | None = None
         """The ids of all sales of the night; None where the snapshot has no ranker, which holds them."""
@@ -75,6 +76,8 @@ class RankingChooser:
         return ranking
 
     def _choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
+        if request.policy in self._missing:
+            return ChosenRanking(why_not=sentences.POLICY_MISSING)
         if not (request.user_id or request.session):
             return self._rankings(request, None, None, sentences.ANONYMOUS)
         try:

@@ -47,6 +47,8 @@ class RunningExperiments:
     def __init__(self, files: Mapping[str, ExperimentFile], snapshot: Snapshot):
         self.fingerprints = {surface: file.fingerprint for surface, file in files.items()}
         """The fingerprint of each file, by surface."""
+        self.experiments = [experiment for file in files.values() for experiment in file.experiments]
+        """The experiments of all surfaces."""
         self._surfaces = {surface: _compile_surface(surface, file, snapshot) for surface, file in files.items()}
 
     def assigned_request(self, request: PageRequest, now: int) -> PageRequest:

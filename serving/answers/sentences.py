@@ -49,6 +49,7 @@ OTHER_REASON = "Chosen for you"
 """The sentence for evidence that has none of its own."""
 
 ANONYMOUS = "No user_id was given."
+POLICY_MISSING = "The night could not rank by this policy: 'recsys doctor' says why."
 UNKNOWN_USER = "The snapshot has no ranking for this user."
 NO_SALE_OF_RANKING = "No sale of this user's ranking may be shown now."
 DAMAGED_RECORD = "This user's record in the snapshot is damaged."
@@ -59,6 +60,7 @@ NO_SESSION_RANKER = "The snapshot cannot rank sessions: see the service's log."
 UNKNOWN_SESSION = "The snapshot knows neither this user nor a sale of the session."
 JUST_BOUGHT = "Sales that the user bought a short time ago come last."
 POPULAR_SHOWN = "Popular sales are shown."
+YOUNGEST_SHOWN = "The sales that opened last are shown: no event of the shop is known yet."
 NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
 
 
@@ -89,6 +91,11 @@ class ReasonTexts:
         kind, _, detail = name.partition("/")
         text = self._texts[DETAIL] if detail else self._texts.get(kind, OTHER_REASON)
         return kind, text.replace("{attributes}", self._attributes).replace("{detail}", detail)
+
+
+def unused_attribute(name: str, used: Iterable[str]) -> str:
+    """Say that no segment, rule or experiment asks for an attribute of the request."""
+    return f"No segment, rule or experiment asks for attribute {name!r}{did_you_mean(name, used) or '.'}"
 
 
 def no_sale_has(attribute: str, values: Iterable[str], known: Iterable[str]) -> str:

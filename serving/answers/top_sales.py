@@ -1,16 +1,17 @@
 """Answers requests for pages: choose a ranking, make the page, explain it, write it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from recsys.config.serving import PageSettings
 from recsys.errors import ConfigurationError, DamagedRecordError
+from recsys.experiments.settings import Experiment
 from recsys.instants import to_micros
 from recsys.meta_model import version_in
-from recsys.ranking.scorer import OPEN
 from recsys.rules import PageRules
-from recsys.snapshot.format import POPULARITY, Snapshot
+from recsys.rules.settings import Rule
+from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.explanation import explained
 from serving.answers.mixing import overlap
@@ -82,7 +83,7 @@ class TopSales:
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
         chooser = RankingChooser(snapshot, settings.just_bought_hours)
-        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.all_policies}
+        model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.answered_policies}
         return cls(
             snapshot=snapshot,
             as_of=to_micros(snapshot.as_of),
@@ -158,6 +159,8 @@ class TopSales:
             scores = self.chooser.scores(request, ranking)
         if scores is not None or len(page.picks) < request.n:
             page = explained(page, request, scores, sum(open_sales.is_open))
+        if request.explain:
+            page = page._replace(notes=[*page.notes, *self._notes_on_attributes(request)])
         if others:
             page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
         return Answer(page, self.writer.write(page, page.assignment(request), now, request_id), failure)
@@ -180,3 +183,14 @@ class TopSales:
             other, alone = request.of_side(side), ChosenRanking(picks, bought=ranking.bought)
             made.append(self.maker.make(other, alone, open_sales, self.rules, now, request_id))
         return made
+
+    def _notes_on_attributes(self, request: PageRequest) -> Iterator[str]:
+        """Yield a sentence for each attribute of a request that nothing asks for: it may be mistyped."""
+        used = set(self.snapshot.segments)
+        used = used.union(*(each.targeting.names for each in self._rules_and_experiments if each.targeting))
+        yield from (sentences.unused_attribute(name, used) for name in request.attributes if name not in used)
+
+    @property
+    def _rules_and_experiments(self) -> Iterator[Rule | Experiment]:
+        yield from self.rules.rule_set.rules if self.rules else ()
+        yield from self.experiments.experiments if self.experiments else ()

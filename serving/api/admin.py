@@ -12,6 +12,7 @@ from recommendations.v1 import admin_pb2_grpc as pb_grpc
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.instants import SECOND, to_micros
+from recsys.wording import nearest
 from serving.answers.top_sales import TopSales
 from serving.api.access import Access
 from serving.api.requests import check_sale_id
@@ -54,10 +55,10 @@ class AdminServicer(pb_grpc.AdminServicer):
         """Hide a sale from all pages; a closed sale is refused."""
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
         until = _check_until(request, self._clock())
-        known = self._store.withdrawn().get(sale_id)
-        if known is not None and known.closed:
+        hidden = self._withdraw(sale_id, False, until, request.comment, context)
+        if hidden.closed:
             raise FinalError(f"sale {sale_id!r} is closed, which is final: it is on no page")
-        return self._withdraw(sale_id, False, until, request.comment, context)
+        return hidden
 
     def ShowSale(  # noqa: N802
         self,
@@ -66,13 +67,20 @@ class AdminServicer(pb_grpc.AdminServicer):
     ) -> pb.ShowSaleResponse:
         """Show a hidden sale again."""
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
-        known = self._store.withdrawn().get(sale_id)
-        if known is None:
+        change = self._store.restore(sale_id)
+        if change is None:
             raise NotFoundError(f"sale {sale_id!r} is not hidden: see ListWithdrawnSales")
-        if known.closed:
+        if change.sale.closed:
             raise FinalError(f"sale {sale_id!r} was closed, which is final: open another one")
-        self._store.restore(sale_id)
         return pb.ShowSaleResponse()
+
+    def LookUpSale(  # noqa: N802
+        self,
+        request: pb.LookUpSaleRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.SaleLookup:
+        """Say whether the snapshot in force has a sale."""
+        return self._look_up(check_sale_id(request.sale_id, self._settings.limits))
 
     def ListWithdrawnSales(  # noqa: N802
         self,
@@ -126,8 +134,23 @@ class AdminServicer(pb_grpc.AdminServicer):
             comment=comment[:1000],
             by=self._access.name_of(context),
         )
-        self._store.withdraw(sale)
-        return _withdrawn_message(sale)
+        change = self._store.withdraw(sale)
+        message = _withdrawn_message(change.sale)
+        message.unacknowledged_processes.extend(change.unacknowledged)
+        message.stopped_processes.extend(change.stopped)
+        message.lookup.CopyFrom(self._look_up(sale_id))
+        return message
+
+    def _look_up(self, sale_id: str) -> pb.SaleLookup:
+        top_sales = self._status().top_sales
+        if top_sales is None:
+            return pb.SaleLookup()
+        found = pb.SaleLookup(snapshot=top_sales.snapshot.name, in_snapshot=sale_id in top_sales.sale_ids)
+        if found.in_snapshot:
+            found.title = top_sales.snapshot.sales[top_sales.sale_ids.index(sale_id)].title
+        else:
+            found.nearest_sale_id = nearest(sale_id, top_sales.sale_ids) or ""
+        return found
 
 
 def _check_until(request: pb.HideSaleRequest, now: int) -> int | None:

@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
+from recsys.ids import trimmed
 from recsys.instants import SECOND, from_micros
-from recsys.logs.records import RecordedEvent
+from recsys.logs.records import MAX_REVENUE, RecordedEvent
 from serving.answers.pages import HOME, AttributeFilter, PageRequest, Visit
 
 DEFAULT_N = 10
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_EXPLAINED_COST = 10.0
 _AHEAD = 60 * SECOND
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
@@ -26,7 +28,7 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     Raises:
         ConfigurationError: If a value breaks a rule; names both.
     """
-    user_id, policy, surface = request.user_id, request.policy, request.surface
+    user_id, policy, surface = trimmed(request.user_id), request.policy, request.surface
     if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # otherwise none of them can be too long
         for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
             _check_text(name, text, limits.max_text_bytes)
@@ -122,8 +124,15 @@ def check_count(name: str, count: int, most: int) -> None:
         raise ConfigurationError(f"{name} has {count} entries, must have 1..{most}")
 
 
+def cost_of(request: Any) -> float:
+    """Return the cost of a request in pages without reasons: the unit in which callers are limited."""
+    pages = getattr(request, "requests", None) or [request]
+    return sum(_EXPLAINED_COST if getattr(page, "explain", False) else 1.0 for page in pages)
+
+
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
-    """Check and return the id of a sale."""
+    """Check and return the id of a sale, trimmed."""
+    sale_id = trimmed(sale_id)
     if not sale_id:
         raise ConfigurationError("sale_id == '', must be a sale id")
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
@@ -133,16 +142,16 @@ def _event(event: pb.Event, name: str, now: int, behind: int, limits: LimitSetti
     for field in ("user_id", "sale_id", "attribution_token", "event_id"):
         _check_text(name + field, getattr(event, field), limits.max_text_bytes)
     for field in ("user_id", "sale_id"):
-        if not getattr(event, field):
+        if not trimmed(getattr(event, field)):
             raise ConfigurationError(f"{name}{field} == '', must not be empty")
     if event.kind not in _KINDS:
         raise ConfigurationError(f"{name}kind == {event.kind}, must be EVENT_KIND_VISIT or EVENT_KIND_PURCHASE")
     revenue = event.revenue if event.HasField("revenue") else None
-    if revenue is not None and not 0 <= revenue < float("inf"):
-        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number of at least 0")
+    if revenue is not None and not 0 <= revenue <= MAX_REVENUE:
+        raise ConfigurationError(f"{name}revenue == {revenue}, must be a number in 0..{MAX_REVENUE:g}")
     return RecordedEvent(
-        user_id=event.user_id,
-        sale_id=event.sale_id,
+        user_id=trimmed(event.user_id),
+        sale_id=trimmed(event.sale_id),
         kind=_KINDS[event.kind],
         occurred_at=_occurred_at(event, name, now, behind),
         recorded_at=now,
@@ -195,7 +204,7 @@ def _checked_n(n: int, most: int) -> int:
 
 
 def _checked_ids(name: str, ids: Sequence[str], most: int, limits: LimitSettings) -> list[str]:
-    checked = list(ids)
+    checked = [trimmed(sale_id) for sale_id in ids]
     if not checked:
         return checked
     if len(checked) > most:

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
 from functools import partial
-from random import Random
+from secrets import token_hex
 from time import perf_counter
 
 import grpc
@@ -18,7 +19,9 @@ from serving.answers import wire
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from serving.api.requests import check_count, checked_events, page_instant, page_request
+from serving.api.turns import Turns
 from serving.clocks import Clock, system_clock
+from serving.errors import CallerLeftError
 from serving.stores.base import SessionEvent, Store
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record_log import RecordLog
@@ -26,6 +29,7 @@ from serving.telemetry.recorder import Recorder
 from serving.telemetry.troubles import Troubles
 
 SESSIONS = "sessions"
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 class RecommendationsServicer(pb_grpc.RecommendationsServicer):
@@ -40,6 +44,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         events: The durable log of recorded events.
         metrics: The metrics of the process.
         troubles: The current problems of the process.
+        turns: Whose page is made next.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         events: RecordLog[RecordedEvent],
         metrics: Metrics,
         troubles: Troubles,
+        turns: Turns,
     ):
         self._settings = settings
         self._served = served
@@ -61,24 +67,33 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         self._events = events
         self._metrics = metrics
         self._troubles = troubles
+        self._turns = turns
         self._store_is_remote = settings.store.kind != "folder"
-        self._random = Random()  # created after the fork: each process draws other numbers
         self._session_span = int(settings.session.minutes * 60 * SECOND)
         self._just_bought_span = int((settings.pages.just_bought_hours or 0) * HOUR)
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page as bytes."""
-        return self._answer_page(request, context)
+        return self._answer_page(request, context, self._turns.page)
 
     def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return many pages as bytes."""
-        check_count("requests", len(request.requests), self._settings.limits.max_batch)
-        pages = []
-        for number, each in enumerate(request.requests):
-            try:
-                pages.append(self._answer_page(each, context))
-            except ConfigurationError as error:
-                raise ConfigurationError(f"requests[{number}].{error}") from None
+        limits, pages, size = self._settings.limits, [], 0
+        check_count("requests", len(request.requests), limits.max_batch)
+        with self._turns.batch(context.is_active):
+            for number, each in enumerate(request.requests):
+                if not context.is_active():
+                    raise CallerLeftError(f"{number} of {len(request.requests)} pages were made")
+                try:
+                    pages.append(self._answer_page(each, context, self._turns.page_of_batch))
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"requests[{number}].{error}") from None
+                size += len(pages[-1])
+                if size > limits.max_reply_bytes:
+                    raise ConfigurationError(
+                        f"requests has {len(request.requests)} entries, must have at most {number}: their pages would "
+                        f"exceed {limits.max_reply_bytes} bytes ('serving.limits.max_reply_bytes')"
+                    )
         return wire.batch(pages)
 
     def RecordEvents(  # noqa: N802
@@ -103,6 +118,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
             self._metrics.events.labels(event.kind).inc()
         try:
             self._store.add_to_sessions(sessions)
+            self._troubles.clear(SESSIONS)
         except StoreError as error:  # the events are logged for the nightly run; only the session is lost
             self._troubles.note(SESSIONS, str(error))
         return pb.RecordEventsResponse(recorded=len(events), refused=refused)
@@ -114,10 +130,10 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         except SnapshotError:
             return None
 
-    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:
+    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext, turn: Turn) -> bytes:
         started = perf_counter()
         request = page_request(message, self._settings.default_policy, self._settings.limits)
-        request_id = message.request_id = message.request_id or self._new_request_id()
+        request_id = message.request_id = message.request_id or token_hex(12)
         top_sales = self._served()
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
@@ -126,11 +142,12 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         if request.user_id and not (self._store_is_remote and self._is_urgent(context)):
             request = self._with_recent_events(request, now, top_sales.as_of)
         near_deadline = partial(self._is_urgent, context)
-        answer = top_sales.answer(request, instant, request_id, near_deadline)
-        while instant <= (sent := self._clock()) and sent >= top_sales.open_sales(instant).until:
-            self._metrics.redone.inc()  # a sale opened or closed meanwhile
-            now = instant = sent
+        with turn():
             answer = top_sales.answer(request, instant, request_id, near_deadline)
+            while instant <= (sent := self._clock()) and sent >= top_sales.open_sales(instant).until:
+                self._metrics.redone.inc()  # a sale opened or closed meanwhile
+                now = instant = sent
+                answer = top_sales.answer(request, instant, request_id, near_deadline)
         self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 
@@ -156,6 +173,3 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
     def _is_urgent(self, context: grpc.ServicerContext) -> bool:
         left = context.time_remaining()
         return left is not None and left * 1000 < self._settings.spare_milliseconds
-
-    def _new_request_id(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"

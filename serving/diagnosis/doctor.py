@@ -17,6 +17,7 @@ _INSTALLATION_CHECKS: tuple[Callable[[Settings, int], Finding], ...] = (
     here.folder,
     here.disk,
     here.snapshot,
+    here.night,
     here.ranker,
     here.rules,
     here.experiments,

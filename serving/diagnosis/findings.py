@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from recsys.console import TextConsole, TextTable, line, stacked
 
 Status = Literal["OK", "WARN", "FAIL"]
 _STYLES: dict[Status, str] = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
@@ -43,14 +41,13 @@ def fail_as(name: str, error: Exception) -> Finding:
     return fail(name, found, advice) if colon else fail(name, advice, "see the service's log")
 
 
-def print_findings(findings: Sequence[Finding], console: Console) -> None:
+def print_findings(findings: Sequence[Finding], console: TextConsole) -> None:
     """Print one row per finding with its next step below it, and the number of findings by status."""
-    table = Table("", "check", "found", box=None, pad_edge=False)
+    table = TextTable("", "check", "found")
     for finding in findings:
-        found = Text(finding.found)
-        if finding.advice:
-            found.append(f"\n→ {finding.advice}", _STYLES[finding.status])
-        table.add_row(Text(finding.status, _STYLES[finding.status]), Text(finding.name), found)
+        style = _STYLES[finding.status]
+        advice = [line((f"→ {finding.advice}", style))] if finding.advice else []
+        table.add_row(line((finding.status, style)), finding.name, stacked([line(finding.found), *advice]))
     console.print(table)
     counts = {status: sum(finding.status == status for finding in findings) for status in _STYLES}
-    console.print(Text(", ".join(f"{count} {status}" for status, count in counts.items())))
+    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))

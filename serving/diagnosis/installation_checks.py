@@ -16,6 +16,7 @@ from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
 from recsys.logs.log_files import finished
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
+from recsys.rule_counts import why_nothing_is_recent
 from recsys.rules import load_rules
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, read_manifest
@@ -126,19 +127,25 @@ def snapshot(settings: Settings, now: int) -> Finding:
     if current is None:
         return _missing_finding(settings)
     default = settings.serving.default_policy
-    if default not in current.all_policies:
+    if default not in current.answered_policies:
         has = f"{current.name} has {', '.join(current.all_policies)}, not {default}"
         return fail("snapshot", has, "choose another 'serving.default_policy', or 'rankings.policies' for the night")
     if settings.serving.clock == "replay":
         return ok("snapshot", f"{current.name}, intact")
-    return _age_finding(current, now)
+    return _age_finding(current, now, why_nothing_is_recent(Path(settings.folder)))
 
 
-def _age_finding(current: Snapshot, now: int) -> Finding:
+def _age_finding(current: Snapshot, now: int, nothing_recent: str | None) -> Finding:
     age, left = now - to_micros(current.as_of), to_micros(current.horizon_end) - now
-    found = f"{current.name}, intact; {age / HOUR:.0f} h old, {left / HOUR:.0f} h left of its horizon"
+    found = f"{current.name}, intact; {age / HOUR:,.0f} h old, "
     if left <= 0:
-        return fail("snapshot", found, "run 'recsys nightly': sales that opened since then are on no page")
+        found += f"its horizon ended {-left / HOUR:,.0f} h ago"
+        past = f"'as_of: {current.as_of:%Y-%m-%dT%H:%M:%SZ}' and 'serving.clock: replay' for data of the past"
+        advice = nothing_recent or f"run 'recsys nightly': sales that opened since then are on no page; or set {past}"
+        return fail("snapshot", found, advice)
+    found += f"{left / HOUR:,.0f} h left of its horizon"
+    if nothing_recent:
+        return warn("snapshot", found, nothing_recent)
     if left <= _LATE_HOURS * HOUR:
         return warn("snapshot", found, "the nightly run is late: see its log, and run 'recsys nightly'")
     return ok("snapshot", found)
@@ -147,7 +154,23 @@ def _age_finding(current: Snapshot, now: int) -> Finding:
 def _missing_finding(settings: Settings) -> Finding:
     if settings.serving.store.kind == "redis":
         return ok("snapshot", "none on this machine: the service reads it from Redis")
-    return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", "publish one with 'recsys nightly'")
+    advice = why_nothing_is_recent(Path(settings.folder)) or "publish one with 'recsys nightly'"
+    return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", advice)
+
+
+def night(settings: Settings, now: int) -> Finding:  # noqa: ARG001
+    """Check that the current snapshot was published with everything that users' pages are made of."""
+    try:
+        current = _open_current(settings, verify=False)
+    except SnapshotError as error:
+        return fail_as("night", error)
+    if current is None:
+        return ok("night", "not checked: no snapshot on this machine")
+    left_out = current.manifest.left_out
+    found = "; ".join(f"without {line.what}: {line.why}" for line in left_out) or "nothing was left out"
+    if degrading := [line for line in left_out if line.degrades_pages]:
+        return warn("night", found, "; ".join(f"{line.what}: until {line.until}" for line in degrading))
+    return ok("night", found)
 
 
 def ranker(settings: Settings, now: int) -> Finding:  # noqa: ARG001

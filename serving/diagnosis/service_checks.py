@@ -18,6 +18,7 @@ from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
 from recsys.instants import SECOND
 from recsys.wording import plural
+from serving.addresses import is_loopback, proxy_options, refuse_token_in_the_clear
 from serving.api.access import AUTHORIZATION
 from serving.api.certificates import read_certificate
 from serving.clocks import Clock
@@ -50,6 +51,8 @@ class Service(NamedTuple):
     @contextmanager
     def stub(self, kind: Any, target: str) -> Iterator[Any]:
         """Connect to a port, and return the stub of one of its services."""
+        if self.token and self.settings.tls is None:
+            refuse_token_in_the_clear(target, "set 'serving.tls', or call it from its own machine")
         with _channel(self.settings, target, self.host) as channel:
             yield kind(channel)
 
@@ -85,24 +88,30 @@ def _until_unanswered(name: str, target: str, findings: Iterator[Finding]) -> It
         yield from findings
     except grpc.RpcError as error:
         yield _unanswered_finding(name, target, error)
-    except ConfigurationError as error:  # the certificate cannot be read
+    except ConfigurationError as error:  # the certificate cannot be read, or the token would be sent without TLS
         yield fail_as(name, error)
 
 
 def _reachable_host(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", *LOOPBACK) else host
+    """Return the address by which this machine reaches a service that listens on a host; IPv6 in brackets."""
+    if host in ("::", "::1"):
+        return "[::1]"
+    return "127.0.0.1" if host in ("0.0.0.0", *LOOPBACK) else f"[{host}]" if ":" in host else host
 
 
 def _channel(settings: ServingSettings, target: str, host: str) -> grpc.Channel:
     """Connect; to a service with TLS, by trusting its own certificate, whatever host name it is reached by."""
     tls = settings.tls
     if tls is None:
-        return grpc.insecure_channel(target)
+        return grpc.insecure_channel(target, proxy_options(target))
     names = read_certificate(tls).names
-    certificate, key = Path(tls.certificate).read_bytes(), Path(tls.key).read_bytes()
-    own = (key, certificate) if tls.client_authority else (None, None)
-    options = [("grpc.ssl_target_name_override", names[0])] if names and host not in names else []
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate, *own), options)
+    own: tuple[bytes | None, bytes | None] = (None, None)
+    if tls.client_authority:
+        pair = (tls.probe_key or tls.key, tls.probe_certificate or tls.certificate)
+        own = (Path(pair[0]).read_bytes(), Path(pair[1]).read_bytes())
+    options = proxy_options(target)
+    options += [("grpc.ssl_target_name_override", names[0])] if names and host not in names else []
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(Path(tls.certificate).read_bytes(), *own), options)
 
 
 def _health_finding(service: Service) -> Finding:
@@ -112,7 +121,8 @@ def _health_finding(service: Service) -> Finding:
             for name in ("", f"{_SERVICE}/fresh")
         ]
     if not states[0]:
-        return fail("health", f"{service.target} answers, but is not ready", "publish a snapshot with 'recsys nightly'")
+        advice = "publish a snapshot with 'recsys nightly', or follow the problem below if the store cannot be read"
+        return fail("health", f"{service.target} answers, but is not ready", advice)
     if not states[1]:
         return warn("health", f"{service.target} is ready, but has problems", "see the problems below")
     return ok("health", f"{service.target} is ready, without problems")
@@ -192,7 +202,7 @@ def _metrics_finding(service: Service) -> Finding:
         return ok("metrics", "not asked: 'serving.metrics_port' is null")
     url = f"http://{service.host}:{settings.metrics_port}/metrics"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:
+        with _opener(service.host).open(url, timeout=_TIMEOUT_SECONDS) as answer:
             families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
         workers = sum(sample.value for sample in families["recsys_workers"].samples)
     except (OSError, ValueError, KeyError) as error:
@@ -201,6 +211,11 @@ def _metrics_finding(service: Service) -> Finding:
     if workers < settings.workers:
         return warn("metrics", found, "see in the service's log why workers end")
     return ok("metrics", found)
+
+
+def _opener(host: str) -> urllib.request.OpenerDirector:
+    """Return what opens a URL of a host: this machine is never asked for through a proxy."""
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_loopback(host) else []))
 
 
 def _unanswered_finding(name: str, target: str, error: grpc.RpcError) -> Finding:

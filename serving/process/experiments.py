@@ -47,8 +47,8 @@ class ExperimentsWatcher:
         if is_current and self._files.state() == self._state:
             return top_sales
         snapshot, now = top_sales.snapshot, from_micros(self._clock())
+        self._state = self._files.state()  # before: what changes meanwhile is seen at the next poll
         problems = self._files.take_over(now, lambda surface, file: check_served(surface, file, snapshot, now))
-        self._state = self._files.state()
         files = self._in_force(self._files, problems)
         for surface, file in files.items():
             try:

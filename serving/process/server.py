@@ -1,7 +1,8 @@
 """Starts and stops one process of the gRPC service."""
 
 import logging
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -9,12 +10,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha.reflection import ReflectionServicer
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.config.serving import ServingSettings
+from recsys.config.serving import ServingSettings, host_and_port
 from recsys.errors import ConfigurationError, DamagedRecordError, SnapshotError, StoreError
 from recsys.instants import SECOND, to_micros
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
@@ -24,8 +25,11 @@ from serving.answers.top_sales import TopSales
 from serving.api.access import Access, credentials
 from serving.api.admin import AdminServicer, Status
 from serving.api.certificates import read_certificate
-from serving.api.guard import MethodGuard
+from serving.api.guard import REFLECTION_SERVICES, MethodGuard
+from serving.api.health_checks import HEALTH, HealthChecks, health_methods
 from serving.api.servicer import RecommendationsServicer
+from serving.api.turns import Turns
+from serving.api.waiting import WaitingRequests
 from serving.clocks import Clock, ReplayClock, system_clock
 from serving.process.background import Background
 from serving.process.experiments import ExperimentsWatcher
@@ -45,7 +49,11 @@ ADMIN = _ADMIN.full_name
 FRESH = f"{SERVICE}/fresh"
 """The health check that is SERVING while there is no problem: the newest snapshot is served and covers the present."""
 STORE = "store"
+WITHDRAWALS = "closed and hidden sales"
 _WARM_UP_PAGES = 50
+_REFLECTION_STREAMS = 8
+_HANDSHAKE_SECONDS = 10
+_KEEPALIVE_SECONDS = 60
 
 _log = logging.getLogger(__name__)
 
@@ -60,14 +68,14 @@ class Server:
     admin_target: str | None
     metrics_port: int | None
     watcher: SnapshotWatcher
-    health: health.HealthServicer
+    health: HealthChecks
     grpc_server: grpc.Server
     resources: ExitStack
     drain_seconds: float
 
     def stop(self) -> None:
         """Drain and stop: refuse new requests, finish the running ones, and write the logs."""
-        self.health.enter_graceful_shutdown()
+        self.health.drain()
         self.grpc_server.stop(self.drain_seconds).wait()
         self.resources.close()
 
@@ -114,12 +122,16 @@ class _Process:
         self.tracer = make_tracer(settings.tracing)
         stack.callback(self.tracer.close)
         stack.callback(self.metrics.flush)
+        stack.callback(self._count_exposures)
         self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
         stack.callback(self.store.close)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
         self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
+        self.counted = 0, 0
         self.pools: list[AnswerThreads] = []
-        self.checks = health.HealthServicer(experimental_non_blocking=True)
+        self.waiting: list[WaitingRequests] = []
+        self.turns = Turns(settings.threads)
+        self.checks = HealthChecks()
         self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
         self.experiments = ExperimentsWatcher(
             Path(settings.experiments) if settings.experiments else None, folder, self.troubles, clock
@@ -129,7 +141,7 @@ class _Process:
             self._prepare,
             self._put_in_force,
             self.troubles,
-            loaded=self._mark_ready,
+            loaded=self._update_readiness,
             refused=self.metrics.refused.inc,
         )
 
@@ -142,19 +154,23 @@ class _Process:
         public, port = self._public_server()
         admin, admin_port = self._admin_server()
         metrics_port = self._metrics_server()
-        background = Background([self._poll, self._update_metrics], self.settings.poll_seconds)
-        background.once()
+        # Neither the loading of a snapshot nor a store that hangs may delay what the other threads do.
+        tasks = [[self._poll_store], [self._poll, self._update_metrics], [self._update_readiness]]
+        threads = [Background(each, self.settings.poll_seconds) for each in tasks]
+        for thread in threads:
+            thread.once()
         public.start()
         if admin:
             admin.start()
             self.stack.callback(lambda: admin.stop(None).wait())
-        background.start()
-        self.stack.callback(background.stop)
+        for thread in threads:
+            thread.start()
+            self.stack.callback(thread.stop)
         host = self.settings.host
         return Server(
             port=port,
-            target=f"{host}:{port}",
-            admin_target=f"{host}:{admin_port}" if admin else None,
+            target=host_and_port(host, port),
+            admin_target=host_and_port(host, admin_port) if admin else None,
             metrics_port=metrics_port,
             watcher=self.watcher,
             health=self.checks,
@@ -171,41 +187,67 @@ class _Process:
         settings = self.settings
         recorder = Recorder(self.exposures, self.metrics)
         servicer = RecommendationsServicer(
-            settings, self.watcher.served, self.clock, self.store, recorder, self.events, self.metrics, self.troubles
+            settings,
+            self.watcher.served,
+            self.clock,
+            self.store,
+            recorder,
+            self.events,
+            self.metrics,
+            self.troubles,
+            self.turns,
         )
         server = self._grpc_server(_RECOMMENDATIONS, servicer, settings.threads)
-        return server, self._listen(server, SERVICE, settings.port, "port")
+        return server, self._listen(server, settings.port, "port")
 
     def _admin_server(self) -> tuple[grpc.Server | None, int]:
         if self.settings.admin_port is None:
             return None, 0
         servicer = AdminServicer(self.settings, self.store, self.access, self.clock, self._status)
         server = self._grpc_server(_ADMIN, servicer, threads=1)
-        return server, self._listen(server, ADMIN, self.settings.admin_port, "admin_port")
+        return server, self._listen(server, self.settings.admin_port, "admin_port")
 
     def _grpc_server(self, service: ServiceDescriptor, servicer: object, threads: int) -> grpc.Server:
-        settings, most = self.settings, self.settings.limits.max_concurrent
-        pool = AnswerThreads(threads, most)
+        settings, limits = self.settings, self.settings.limits
+        most = limits.max_concurrent
+        waiting = WaitingRequests(most, limits.body_seconds)
+        pool = AnswerThreads(threads, 2 * most, waiting)
         self.pools.append(pool)
-        guard = MethodGuard(self.access, self.metrics, settings.log, self.tracer, is_admin=service is _ADMIN)
+        self.waiting.append(waiting)
+        guard = MethodGuard(
+            self.access,
+            self.metrics,
+            settings.log,
+            self.tracer,
+            waiting,
+            lambda: pool.in_progress,
+            most,
+            is_admin=service is _ADMIN,
+        )
+        handlers = [guard.handler(service, servicer), health_methods(self.checks, waiting)]
+        if settings.reflection:
+            names = (service.full_name, HEALTH, *REFLECTION_SERVICES)
+            handlers.append(guard.reflection(ReflectionServicer(names), _REFLECTION_STREAMS))
         return grpc.server(
             pool,  # type: ignore[arg-type]  # grpc accepts any executor
-            handlers=[guard.handler(service, servicer)],
-            maximum_concurrent_rpcs=most,
+            handlers=handlers,
             options=[
                 # Otherwise a second service on the port would start without an error.
                 ("grpc.so_reuseport", int(self.shares_ports)),
-                ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
+                ("grpc.max_receive_message_length", limits.max_message_bytes),
+                ("grpc.max_concurrent_streams", limits.max_streams),
+                # Connections whose other end is gone, or never completes the handshake, are closed.
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
+                ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+                ("grpc.keepalive_timeout_ms", _HANDSHAKE_SECONDS * 1000),
                 # A connection stays with one process; a limited age distributes callers again.
                 ("grpc.max_connection_age_ms", int(settings.connection_minutes * 60_000)),
                 ("grpc.max_connection_age_grace_ms", int(settings.drain_seconds * 1000)),
             ],
         )
 
-    def _listen(self, server: grpc.Server, service: str, port: int, key: str) -> int:
-        health_pb2_grpc.add_HealthServicer_to_server(self.checks, server)
-        reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        address, tls = f"{self.settings.host}:{port}", self.settings.tls
+    def _listen(self, server: grpc.Server, port: int, key: str) -> int:
+        address, tls = host_and_port(self.settings.host, port), self.settings.tls
         try:
             return server.add_secure_port(address, credentials(tls)) if tls else server.add_insecure_port(address)
         except RuntimeError:
@@ -220,13 +262,13 @@ class _Process:
         try:
             server = MetricsServer(self.metrics, host, port, shared=self.shares_ports)
         except OSError:
-            raise _cannot_listen(f"{host}:{port}", "metrics_port") from None
+            raise _cannot_listen(host_and_port(host, port), "metrics_port") from None
         self.stack.callback(server.close)
         return server.port
 
     def _prepare(self, snapshot: Snapshot) -> TopSales:
         default = self.settings.default_policy
-        if default not in snapshot.all_policies:
+        if default not in snapshot.answered_policies:
             raise SnapshotError(
                 f"serving.default_policy == {default!r}, snapshot {snapshot.name} has "
                 f"{', '.join(snapshot.all_policies)}: choose one of these in the configuration"
@@ -241,40 +283,59 @@ class _Process:
     def _put_in_force(self, top_sales: TopSales) -> TopSales:
         return self.experiments.put_in_force(self.rules.put_in_force(top_sales))
 
-    def _mark_ready(self) -> None:
-        self._set_health(health_pb2.HealthCheckResponse.SERVING, "", SERVICE, ADMIN)
+    def _poll_store(self) -> None:
+        try:
+            self.store.poll()
+            self.troubles.clear(STORE)
+        except StoreError as error:
+            self.troubles.note(STORE, str(error))
+
+    def _update_readiness(self) -> None:
+        """Be ready while a snapshot is served, and the process vouches that it knows the closed and hidden sales."""
+        bound = self.settings.store.vouch_seconds
+        vouches = time.monotonic() - self.store.known_at() <= bound
+        text = f"not read for {bound:g} s: no request should be sent here until they are; see problem '{STORE}'"
+        self._set_problem(WITHDRAWALS, None if vouches else text)
+        self.metrics.vouching.set(vouches)
+        code = health_pb2.HealthCheckResponse
+        ready = vouches and self.watcher.serving() is not None
+        self._set_health(code.SERVING if ready else code.NOT_SERVING, "", SERVICE, ADMIN)
 
     def _set_health(self, status: Any, *services: str) -> None:
         for service in services:
             self.checks.set(service, status)
 
     def _poll(self) -> None:
-        for pool in self.pools:
-            pool.relieve()
-        try:
-            self.store.poll()
-            self.troubles.clear(STORE)
-        except StoreError as error:
-            self.troubles.note(STORE, str(error))
+        for waiting in self.waiting:
+            waiting.cancel_late()
         self.rules.poll()
         self.watcher.poll()
 
     def _update_metrics(self) -> None:
         metrics, top_sales = self.metrics, self.watcher.serving()
         metrics.flush()
+        metrics.in_flight.set(sum(pool.in_progress for pool in self.pools))
         if self.exposures is not None:
             state = self.exposures.state()
             metrics.exposures_queued.set(state.queued)
-            metrics.exposures_lost.set(state.lost)
-            metrics.exposures_written.set(state.written)
             self._set_problem(EXPOSURES, state.problem)
+        self._count_exposures()
         if top_sales is not None:
-            self._update_snapshot_metrics(top_sales)
+            with suppress(StoreError):  # a problem of the store's own
+                self._update_snapshot_metrics(top_sales)
         troubles = self.troubles.listed()
         metrics.problems.set(len(troubles))
         fresh = top_sales is not None and not troubles
         code = health_pb2.HealthCheckResponse
         self._set_health(code.SERVING if fresh else code.NOT_SERVING, FRESH)
+
+    def _count_exposures(self) -> None:
+        """Count what was written and lost since the last call: counters stay when this process ends."""
+        if self.exposures is not None:
+            state = self.exposures.state()
+            self.metrics.exposures_written.inc(state.written - self.counted[0])
+            self.metrics.exposures_lost.inc(state.lost - self.counted[1])
+            self.counted = state.written, state.lost
 
     def _update_snapshot_metrics(self, top_sales: TopSales) -> None:
         metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot

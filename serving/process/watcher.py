@@ -51,7 +51,8 @@ class SnapshotWatcher:
         self._count_refused = refused
         self._served: TopSales | None = None
         self._before: TopSales | None = None
-        self._refused: object = None
+        self._refused: dict[str, tuple[object, str]] = {}
+        """The refused snapshots: the state of their files, and why."""
 
     def served(self) -> TopSales:
         """Return the state that requests are answered from.
@@ -74,50 +75,72 @@ class SnapshotWatcher:
         """Look once for changed rules and experiments and for a newly published snapshot, and swap the state."""
         if self._served is not None:
             self._served = self._put_in_force(self._served)
-        name = None
+        if problem := self._follow_current():
+            self._troubles.note(SNAPSHOT, f"{problem}; {self._describe_served()}")
+        else:
+            self._troubles.clear(SNAPSHOT)
+
+    def _follow_current(self) -> str | None:
+        """Serve the current snapshot, or an earlier one while none is served; return why it is not the current one."""
         try:
             name = self._store.current()
-            if name is not None and (self._served is None or self._served.snapshot.name != name):
-                self._load(name)
-            elif name is not None:
-                self._refused = None
-                self._troubles.clear(SNAPSHOT)
         except StoreError as error:
-            self._troubles.note(SNAPSHOT, f"cannot be looked up: {error}; {self._describe_served()}")
+            return f"cannot be looked up: {error}"
         except SnapshotError as error:
-            self._refuse(f"refused: {error}")
+            problem: str | None = f"refused: {error}"
+        else:
+            if name is None:
+                return "none is published any more" if self._served is not None else None
+            problem = self._try(name)
+            if problem is None:
+                self._refused.clear()
+        if problem is not None and self._served is None:
+            self._go_back()
+        return problem
+
+    def _go_back(self) -> None:
+        """Serve the latest of the earlier snapshots that can be served."""
+        try:
+            next((name for name in self._store.earlier() if self._try(name) is None), None)
+        except (StoreError, SnapshotError) as error:
+            self._troubles.note(SNAPSHOT, f"earlier ones cannot be looked up: {error}")
+
+    def _try(self, name: str) -> str | None:
+        """Serve a snapshot; return why it cannot be served, None if it is."""
+        if self._served is not None and self._served.snapshot.name == name:
+            return None
+        stamp = None
+        try:
+            # Checksums read the whole snapshot: a refused one is read again only after its files have changed.
+            stamp = self._store.stamp(name)
+            refused_stamp, why = self._refused.get(name, (None, ""))
+            if why and refused_stamp == stamp:
+                return why
+            self._load(name)
+        except StoreError as error:  # out of reach for a moment, which says nothing about the snapshot
+            return f"cannot be looked up: {error}"
+        except SnapshotError as error:
+            why = f"refused: {error}"
         except Exception as error:  # a bug in one snapshot must not end the polling
             _log.exception("snapshot %s cannot be loaded", name)
-            self._refuse(f"refused {name}: unexpected {type(error).__name__}")
-
-    def _refuse(self, why: str) -> None:
-        self._troubles.note(SNAPSHOT, f"{why}; {self._describe_served()}")
+            why = f"refused {name}: unexpected {type(error).__name__}"
+        else:
+            return None
+        self._refused[name] = stamp, why
         self._count_refused()
+        return why
 
     def _load(self, name: str) -> None:
-        # Checksums read the whole snapshot: a refused one is read again only after its files have changed.
-        stamp = self._store.stamp(name)
-        if stamp == self._refused:
-            return
         if self._before is not None and self._before.snapshot.name == name:
             fresh = self._put_in_force(self._before)  # it holds the rules and experiments of its time
         else:
-            self._refused = stamp
+            self._store.withdrawn()  # raises where they cannot be read: no page is sent before
             with _short_switch_interval():
-                fresh = self._prepare(self._open(name))
+                fresh = self._prepare(self._store.open(name))
         self._before = self._served
         self._served = fresh
-        self._refused = None
-        self._troubles.clear(SNAPSHOT)
         self._loaded()
         _log.info("serving snapshot %s", name)
-
-    def _open(self, name: str) -> Snapshot:
-        try:
-            return self._store.open(name)
-        except StoreError:  # temporarily unreachable, which says nothing about the snapshot
-            self._refused = None
-            raise
 
     def _describe_served(self) -> str:
         return f"still serving {self._served.snapshot.name}" if self._served else "no snapshot is served"
@@ -177,5 +200,7 @@ class RulesWatcher:
             self._troubles.clear(RULES)
             _log.info("rules %s of %s are in force", self._rules.fingerprint, path)
         except (ConfigurationError, OSError) as error:
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                self._state = None  # the same file may be readable again: then the problem is over
             stays = f"rules {self.fingerprint} stay in force" if self._rules else "no rules are in force"
             self._troubles.note(RULES, f"refused: {error}; {stays}")

@@ -9,7 +9,7 @@ from recsys.snapshot.format import Snapshot
 
 
 class WithdrawnSale(BaseModel):
-    """A sale that staff closed or hid: it is on no page, even within its window."""
+    """A decision of staff about a sale: while it is closed or hidden, it is on no page, even within its window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +27,17 @@ class WithdrawnSale(BaseModel):
     def is_withdrawn(self, now: int) -> bool:
         """Tell whether the sale is closed or hidden at an instant."""
         return self.until is None or now < self.until
+
+
+class Change(NamedTuple):
+    """The outcome of a decision about a sale."""
+
+    sale: WithdrawnSale
+    """The decision in force now: for a sale that was closed before, that closing."""
+    unacknowledged: Sequence[str] = ()
+    """The processes, HOST:PID:ID, that serve and may still show the sale: they have not acknowledged the decision."""
+    stopped: Sequence[str] = ()
+    """The processes that stopped vouching before they acknowledged it: cut off from the store, or killed."""
 
 
 class SessionEvent(NamedTuple):
@@ -60,8 +71,23 @@ class Store(Protocol):
         """Return a value that changes when a snapshot's files do, so that a repaired snapshot is tried again."""
         ...
 
+    def earlier(self) -> Sequence[str]:
+        """Return the names of the snapshots published before the current one, the latest first."""
+        ...
+
     def poll(self) -> None:
-        """Look for changes by other processes; called several times a second."""
+        """Look for changes by other processes, and acknowledge them; called several times a second by one thread.
+
+        Raises:
+            StoreError: Also if the record of a sale cannot be read: the sale is closed until it can.
+        """
+        ...
+
+    def known_at(self) -> float:
+        """Return the instant of the monotonic clock, in seconds, as of which all withdrawn sales are known.
+
+        Minus infinity before they were read for the first time.
+        """
         ...
 
     def version(self) -> int:
@@ -69,18 +95,22 @@ class Store(Protocol):
         ...
 
     def withdrawn(self) -> Mapping[str, WithdrawnSale]:
-        """Return the withdrawn sales by id."""
-        ...
+        """Return the decisions about sales by id; some have ended, see `is_withdrawn`.
 
-    def withdraw(self, sale: WithdrawnSale) -> None:
-        """Close or hide a sale; takes effect for every request that begins after this call has returned.
-
-        A sale that is already closed stays unchanged.
+        Raises:
+            StoreError: If they were never read, or are known to have changed and cannot be read.
         """
         ...
 
-    def restore(self, sale_id: str) -> None:
-        """Show a hidden sale again; no effect on a sale that is not withdrawn."""
+    def withdraw(self, sale: WithdrawnSale) -> Change:
+        """Close or hide a sale; takes effect for every request that begins after this call has returned.
+
+        Requests to a process that the result names are excepted. A sale that is already closed stays unchanged.
+        """
+        ...
+
+    def restore(self, sale_id: str) -> Change | None:
+        """Show a hidden sale again; a sale that is closed stays closed. None for a sale that is not withdrawn."""
         ...
 
     def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:

@@ -11,11 +11,14 @@ import orjson
 from recsys.errors import StoreError
 from recsys.instants import DAY
 from recsys.snapshot.users import encode_user
+from recsys.storage.local import reserve
 from serving.clocks import Clock
 from serving.stores.base import SessionEvent
 from serving.stores.recent_users import RecentUsers
 
 _MAP_BYTES = 1 << 36  # address space that LMDB reserves, not disk space
+_READERS = 2048
+_LOCK_BYTES = 64 * (_READERS + 64)  # a cache line per reader, and the header
 _MAX_EVENTS = 100  # stored per user and day
 
 
@@ -86,10 +89,11 @@ class SessionFiles:
             if day not in self._days:
                 self._remove_before(day - 1)
                 path = self._folder / str(day)
-                path.mkdir(parents=True, exist_ok=True)
                 try:
-                    file = lmdb.open(str(path), map_size=_MAP_BYTES, sync=False, max_readers=2048)
-                except lmdb.Error as error:
+                    path.mkdir(parents=True, exist_ok=True)
+                    reserve(path / "lock.mdb", _LOCK_BYTES)  # LMDB maps it without reserving it
+                    file = lmdb.open(str(path), map_size=_MAP_BYTES, sync=False, max_readers=_READERS)
+                except (lmdb.Error, OSError) as error:
                     raise StoreError(f"{path} cannot be opened ({error}): check the disk, or remove it") from None
                 file.reader_check()  # frees the reader slots of killed processes
                 self._days[day] = file

@@ -51,5 +51,6 @@ class RankingFailures:
             return
         self._logged_at[origin] = now
         # Stack frames and type only: the message of an unexpected error may contain a user's id.
-        trace = "".join(frames.format())
-        _log.error("page %s shows popular sales: ranking failed with %s\n%s", request_id, type(failure).__name__, trace)
+        stack = {"stack": "".join(frames.format())}
+        name = type(failure).__name__
+        _log.error("page %s shows popular sales: ranking failed with %s", request_id, name, extra=stack)

@@ -7,7 +7,10 @@ from typing import Any
 import orjson
 
 from recsys.config.serving import LogSettings
+from recsys.log_lines import LineFormatter
 
+TEXT = "%(asctime)s %(levelname)s %(process)d %(message)s"
+"""Format of a line of the log for people."""
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -24,18 +27,21 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **{key: value for key, value in record.__dict__.items() if key not in _STANDARD},
         }
-        if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
+        if stack := _stack(self, record):
+            line["stack"] = stack
         return orjson.dumps(line, default=str).decode()
 
 
 def configure(settings: LogSettings) -> None:
     """Configure this process to log to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter()
-        if settings.format == "json"
-        else logging.Formatter("%(asctime)s %(levelname)s %(process)d %(message)s")
-    )
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else LineFormatter(TEXT))
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _stack(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """Return the stack trace of a record, which is its `stack` where the error's message must not be logged."""
+    if record.exc_info:
+        return formatter.formatException(record.exc_info)
+    return str(getattr(record, "stack", ""))

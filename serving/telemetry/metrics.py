@@ -1,20 +1,39 @@
 """Prometheus metrics: added up in the background; any process of the service returns those of all processes."""
 
 import os
+import socket
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from socketserver import ThreadingMixIn
-from threading import Thread
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from threading import Lock, Thread
+from time import monotonic
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.telemetry.metrics_folder import FOLDER_VARIABLE
+from serving.telemetry.metrics_folder import FOLDER_VARIABLE, share_or_keep_alone
 
 _SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+_REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_ERRORS = (
+    "INVALID_ARGUMENT",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "CANCELLED",
+    "UNAVAILABLE",
+    "INTERNAL",
+)
+_REFUSALS = ("unauthenticated", "forbidden", "rate_limit", "overload", "no_body")
+_RENDERED_SECONDS = 0.2
+_MOST_RENDERED = 8  # formats and compressions
+_HALF_REQUESTS = 64
+_HALF_SECONDS = 5.0
 _MAX_QUEUED = 100_000  # answers that wait to be counted; of more, the oldest are dropped
 
 
@@ -25,11 +44,37 @@ creates one.
 """
 
 
+Requested = tuple[str, float]
+"""A request as the metrics see it: method, and the seconds from the arrival of its headers until its answer is made."""
+
+
 class Metrics:
-    """The metrics of one process; answers are queued, and added up by `flush`, several times a second."""
+    """The metrics of one process; answers are queued, and added up by `flush`, several times a second.
+
+    Counters whose labels are known exist as 0 from the start: a rate needs a value before the first event.
+    """
 
     def __init__(self) -> None:
+        share_or_keep_alone()
         self.registry = registry = CollectorRegistry()
+        self._requested: deque[Requested] = deque(maxlen=_MAX_QUEUED)
+        self._request_seconds = Histogram(
+            "recsys_request_seconds",
+            "Time from the arrival of a request until its answer is made, waiting included.",
+            ["method"],
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.in_flight = self._gauge("recsys_requests_in_flight", "Requests that run or wait.", "livesum")
+        self.requests_refused = Counter(
+            "recsys_requests_refused",
+            "Requests refused before they were answered: unauthenticated, forbidden, rate_limit, overload, or no_body "
+            "(the body did not come in time).",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in _REFUSALS:
+            self.requests_refused.labels(reason)
         self._answered: deque[Answered] = deque(maxlen=_MAX_QUEUED)
         self._answers = Counter(
             "recsys_answers", "Pages returned.", ["policy", "fallback", "variant"], registry=registry
@@ -60,10 +105,12 @@ class Metrics:
             registry=registry,
         )
         self.refused = Counter("recsys_snapshots_refused", "Snapshots that were refused.", registry=registry)
-        self.exposures_lost = self._gauge(
-            "recsys_exposures_lost", "Exposures lost since the process started.", "livesum"
-        )
-        self.exposures_written = self._gauge("recsys_exposures_written", "Exposures written.", "livesum")
+        for cause in ("damaged_record", "bug"):
+            self.ranking_failures.labels(cause)
+        for kind in ("visit", "purchase"):
+            self.events.labels(kind)
+        self.exposures_lost = Counter("recsys_exposures_lost", "Exposures lost.", registry=registry)
+        self.exposures_written = Counter("recsys_exposures_written", "Exposures written.", registry=registry)
         self.exposures_queued = self._gauge("recsys_exposures_queued", "Exposures that wait to be written.", "livesum")
         self.snapshot_age = self._gauge("recsys_snapshot_age_seconds", "Time since the snapshot's as_of.", "livemax")
         self.snapshot_left = self._gauge(
@@ -71,6 +118,9 @@ class Metrics:
         )
         self.open_sales = self._gauge("recsys_open_sales", "Sales that may be shown now.", "livemin")
         self.withdrawn_sales = self._gauge("recsys_withdrawn_sales", "Sales closed or hidden by staff.", "livemax")
+        self.vouching = self._gauge(
+            "recsys_vouching", "1 while the process knows all closed and hidden sales, 0 when it is cut off.", "livemin"
+        )
         self.problems = self._gauge("recsys_problems", "Current problems; GetStatus names them.", "livemax")
         self.workers = self._gauge("recsys_workers", "Running worker processes.", "livesum")
         self.workers.set(1)
@@ -79,24 +129,38 @@ class Metrics:
         """Queue an answer, to be counted at the next flush."""
         self._answered.append(answer)
 
+    def expect(self, method: str) -> None:
+        """Show a method's errors and times as 0."""
+        self._request_seconds.labels(method)
+        for code in _ERRORS:
+            self.errors.labels(method, code)
+
+    def requested(self, request: Requested) -> None:
+        """Queue a request, to be counted at the next flush."""
+        self._requested.append(request)
+
     def flush(self) -> None:
-        """Add up the answers since the last flush."""
+        """Add up the requests and answers since the last flush."""
+        requests = [self._requested.popleft() for _ in range(len(self._requested))]
+        for method in {method for method, _ in requests}:
+            seconds = [took for each, took in requests if each == method]
+            _observe(self._request_seconds.labels(method), _REQUEST_SECONDS, seconds)
         if not self._answered:
             return
         answers = [self._answered.popleft() for _ in range(len(self._answered))]
         policies, levels, variants, rank, log = zip(*answers, strict=True)
         for labels, count in Tally(zip(policies, levels, variants, strict=True)).items():
             self._answers.labels(*labels).inc(count)
-        _observe(self._stages.labels("rank"), rank)
-        _observe(self._stages.labels("log"), log)
+        _observe(self._stages.labels("rank"), _SECONDS, rank)
+        _observe(self._stages.labels("log"), _SECONDS, log)
 
     def _gauge(self, name: str, text: str, mode: str) -> Gauge:
         return Gauge(name, text, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
 
-def _observe(histogram: Histogram, seconds: Sequence[float]) -> None:
+def _observe(histogram: Histogram, bounds: Sequence[float], seconds: Sequence[float]) -> None:
     """Add many observations at once: one by one, each would take a lock and write two numbers."""
-    counts = np.bincount(np.searchsorted(_SECONDS, seconds), minlength=len(_SECONDS) + 1)
+    counts = np.bincount(np.searchsorted(bounds, seconds), minlength=len(bounds) + 1)
     for bucket in np.flatnonzero(counts).tolist():
         histogram._buckets[bucket].inc(int(counts[bucket]))
     histogram._sum.inc(sum(seconds))
@@ -106,8 +170,9 @@ class MetricsServer:
     """Serves the metrics of all processes over HTTP; all processes of a service can share the port."""
 
     def __init__(self, metrics: Metrics, host: str, port: int, shared: bool):
-        server = _SharedServer if shared else _Server
-        self._server = make_server(host, port, make_wsgi_app(_registry(metrics)), server, _QuietHandler)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._server = _Server((host, port), family, shared)
+        self._server.set_app(_rendered(make_wsgi_app(_registry(metrics))))
         self.port: int = self._server.server_port
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
@@ -126,14 +191,84 @@ def _registry(metrics: Metrics) -> CollectorRegistry:
     return registry
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+def _rendered(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Return an application that reads the metrics at most five times a second, however often it is asked."""
+    kept: dict[object, tuple[float, tuple[Any, ...], list[bytes]]] = {}
+    lock = Lock()
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") not in ("/", "/metrics"):
+            start_response("404 Not Found", [])
+            return [b""]
+        wanted = environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")
+        environ["QUERY_STRING"] = ""
+        with lock:
+            since, start, body = kept.get(wanted, (0.0, (), []))
+            if monotonic() - since > _RENDERED_SECONDS:
+                if len(kept) >= _MOST_RENDERED:
+                    kept.clear()
+                started: list[Any] = []
+                body = list(app(environ, lambda *arguments: started.extend(arguments)))
+                kept[wanted] = monotonic(), (start := tuple(started)), body
+        start_response(*start)
+        return body
+
+    return answer
 
 
-class _SharedServer(_Server):
-    allow_reuse_port = True
+class _Handler(WSGIRequestHandler):
+    server: "_Server"
+    timeout = 5.0
 
+    def parse_request(self) -> bool:
+        """Parse the headers, which are then complete."""
+        is_valid = super().parse_request()
+        self.server.keep(self.connection)
+        return is_valid
 
-class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: Prometheus scrapes every few seconds."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Holds few half requests, each for a short time: at the maximum, the oldest gives way to the next."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], family: int, shared: bool):
+        self.address_family = family
+        self.allow_reuse_port = shared
+        self._half: dict[socket.socket, float] = {}
+        """By connection whose headers are not complete, the time of its beginning; the oldest first."""
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a request in a thread of its own."""
+        if len(self._half) >= _HALF_REQUESTS:
+            self._hang_up(next(iter(self._half.copy()), None))
+        self._half[request] = monotonic()
+        super().process_request(request, client_address)
+
+    def keep(self, connection: socket.socket) -> None:
+        """Let a connection complete its answer."""
+        self._half.pop(connection, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._half.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Close the half requests that have taken too long; called several times a second."""
+        for connection, since in self._half.copy().items():
+            if monotonic() - since > _HALF_SECONDS:
+                self._hang_up(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log nothing: the other end has gone, or was hung up on."""
+
+    def _hang_up(self, connection: socket.socket | None) -> None:
+        if connection is not None and self._half.pop(connection, None) is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the thread that reads from it then ends

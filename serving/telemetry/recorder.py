@@ -46,7 +46,7 @@ class Recorder:
 
 
 def _variant_label(assigned: Assignment) -> str:
-    return f"{assigned.experiment}/{assigned.variant}"
+    return f"{assigned.experiment}/{assigned.variant}" if assigned.experiment else ""  # none with the kill switch
 
 
 def _exposure(

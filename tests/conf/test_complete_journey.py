@@ -30,11 +30,8 @@ def run(compiled, tmp_path_factory) -> Run:
     }
     source = settings.source.model_copy(update={"sql": str(ROOT / settings.source.sql), "raw": raw})
     folder = str(tmp_path_factory.mktemp("complete_journey"))
-    nanos = "spark.sql.legacy.parquet.nanosAsLong"
-    compiled.conf.set(nanos, settings.spark.conf[nanos])
     run = night(settings.model_copy(update={"folder": folder, "source": source}))
     run.do((VALIDATE_TABLES,))
-    compiled.conf.unset(nanos)
     return run
 
 

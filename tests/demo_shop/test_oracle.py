@@ -48,7 +48,7 @@ def test_pages_are_ranked_by_the_true_utilities_and_users_without_tastes_are_lef
     assert rows["user_id"].to_list() == ["u", "v"]
     assert set(rows["policy"]) == {"oracle"}
     assert [list(each) for each in rows["ranks"]] == [[2], [1, 3]]
-    assert [list(each) for each in rows["shown"]] == [[0, 1, 3], [1, 2, 3, 0]]
+    assert [list(each) for each in rows["shown"]] == [["a", "b", "d"], ["b", "c", "d", "a"]]
     assert rows["mrr"].to_list() == [1 / 2, 1]
 
 
@@ -58,7 +58,7 @@ def pages_of(ranks: dict[str, int], policy: str) -> list[dict]:
 
 def test_share_is_the_ratio_of_sums_over_the_pages_that_both_have():
     pages = measured(pages_of({"u": 3, "v": 1, "stranger": 1}, "meta"))  # ndcg 1/2, 1, and 1 that does not count
-    found = oracle(pages, pd.DataFrame(pages_of({"v": 1, "u": 1}, "oracle")), seed=0)
+    found = oracle(pages, measured(pages_of({"v": 1, "u": 1}, "oracle")), seed=0)
     assert found == {
         "ndcg@10": {"value": 1, "low": 1, "high": 1},
         "share": {"value": (1 / 2 + 1) / (1 + 1), "low": 1 / 2, "high": 1},
@@ -67,8 +67,8 @@ def test_share_is_the_ratio_of_sums_over_the_pages_that_both_have():
 
 def test_without_pages_or_with_an_ndcg_of_zero_there_is_no_oracle():
     pages = measured(pages_of({"u": 3}, "meta"))
-    assert oracle(pages, pd.DataFrame(pages_of({"u": 11}, "oracle")), seed=0) is None
-    assert oracle(pages, pd.DataFrame(pages_of({"v": 1}, "oracle")), seed=0) is None
+    assert oracle(pages, measured(pages_of({"u": 11}, "oracle")), seed=0) is None
+    assert oracle(pages, measured(pages_of({"v": 1}, "oracle")), seed=0) is None
 
 
 def test_truth_is_known_to_the_backtest_alone():

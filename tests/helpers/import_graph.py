@@ -17,6 +17,11 @@ def imports(path: Path) -> tuple[str, ...]:
     return tuple(_imports(path))
 
 
+def calls(path: Path) -> list[ast.Call]:
+    """Return all calls in a file."""
+    return [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call)]
+
+
 def importers(module: str, package: str = "") -> set[Path]:
     """Return the files of a package that import a module or anything in it."""
     return {

@@ -13,6 +13,7 @@ from serving.answers.top_sales import TopSales
 from serving.api.access import Access
 from serving.api.admin import AdminServicer, Status
 from serving.api.servicer import RecommendationsServicer
+from serving.api.turns import Turns
 from serving.clocks import Clock
 from serving.process.watcher import RulesWatcher, SnapshotWatcher
 from serving.stores.folder import FolderStore
@@ -30,6 +31,9 @@ class Call:
 
     def time_remaining(self) -> float | None:
         return self._seconds_left
+
+    def is_active(self) -> bool:
+        return True
 
     def invocation_metadata(self) -> tuple[()]:
         return ()
@@ -59,6 +63,7 @@ class InProcess:
             self.events,
             self.metrics,
             self.troubles,
+            Turns(self.settings.threads),
         )
         self.admin = AdminServicer(self.settings, self.store, Access(self.settings), clock, self._status)
         self.poll()

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recsys.experiments.analysis.outcomes import nonzero
 from recsys.experiments.phase_summary import ALL, ALL_USERS, Group, Health, PhaseSummary, Sums
 from recsys.experiments.settings import Experiment
 
@@ -56,6 +58,17 @@ def sums_of(**columns: ArrayLike) -> Sums:
     return Sums(len(arrays[names[0]]), {name: float(arrays[name].sum()) for name in names}, products)
 
 
+def moments_of(**columns: ArrayLike) -> Sums:
+    """Return what `sums_of` does, with products of three columns and the users whose value is not 0."""
+    known, arrays = sums_of(**columns), {name: np.asarray(values, float) for name, values in columns.items()}
+    cubes = {
+        names: float(np.prod([arrays[name] for name in names], axis=0).sum())
+        for names in combinations_with_replacement(sorted(arrays), 3)
+    }
+    nonzeros = {nonzero(name): float(np.count_nonzero(values)) for name, values in arrays.items()}
+    return Sums(known.n, {**known.sums, **nonzeros}, {**known.products, **cubes})
+
+
 def summary_of(
     by_variant: Mapping[str, Sums], day: date = DAY, users: Mapping[str, int] | None = None, **health: Any
 ) -> PhaseSummary:
@@ -63,6 +76,11 @@ def summary_of(
     found = users or {variant: sums.n for variant, sums in by_variant.items()}
     sums = {Group(ALL, ALL_USERS, day, variant): each for variant, each in by_variant.items()}
     return PhaseSummary(sums, healthy(found, **health))
+
+
+def summary_of_users(users: Mapping[str, int], **health: Any) -> PhaseSummary:
+    """Return the summary of a phase with numbers of users alone, who came on one day."""
+    return summary_of({variant: Sums(n) for variant, n in users.items()}, **health)
 
 
 def healthy(users: Mapping[str, int], **changes: Any) -> Health:

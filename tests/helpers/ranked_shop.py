@@ -87,8 +87,9 @@ class RankedShop:
         if session:
             sales, purchases = zip(*((position[sale_id], bought) for sale_id, bought in session), strict=True)
             history = history.with_session(np.array(sales, np.int32), np.array(purchases))
-        scores, meta_model = self.ranker.scored(history).scores(policy)[0], self.ranker.meta_model_of(policy)
-        return scores if meta_model is None else meta_model.calibrated(scores)
+        scored, meta_model = self.ranker.scored(history), self.ranker.meta_model_of(policy)
+        scores = scored.scores(policy)
+        return (scores if meta_model is None else scored.calibrated(meta_model, scores))[0]
 
     def _rankings(self) -> pa.RecordBatch:
         known = np.flatnonzero(np.diff(self.data.histories().offsets))

@@ -1,6 +1,7 @@
 """Incomplete HTTP/2 requests, of clients that stop sending or reading."""
 
 import socket
+import ssl
 import struct
 from contextlib import suppress
 
@@ -14,6 +15,25 @@ def opened(target: str) -> socket.socket:
     """Connect, and send nothing."""
     host, _, port = target.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=60)
+
+
+def open_streams(
+    target: str, method: str, count: int, message: bytes | None = None, is_tls: bool = False
+) -> socket.socket:
+    """Send the headers of requests over one connection, and perhaps a message, but not the end of any."""
+    connection = opened(target)
+    if is_tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        connection = context.wrap_socket(connection)
+    connection.sendall(PREFACE + _frame(_SETTINGS, 0, 0, b""))
+    data = b"" if message is None else struct.pack(">BI", 0, len(message)) + message
+    for number in range(count):
+        stream = 2 * number + 1
+        begun = _headers(target, method, stream)
+        connection.sendall(begun if message is None else begun + _frame(_DATA, 0, stream, data))
+    return connection
 
 
 def half_request(target: str, method: str) -> socket.socket:
@@ -43,7 +63,7 @@ def is_closed(connection: socket.socket) -> bool:
     return False
 
 
-def _headers(target: str, method: str) -> bytes:
+def _headers(target: str, method: str, stream: int = 1) -> bytes:
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -52,7 +72,7 @@ def _headers(target: str, method: str) -> bytes:
         "content-type": "application/grpc",
         "te": "trailers",
     }
-    return _frame(_HEADERS, _END_HEADERS, 1, b"".join(_field(name, value) for name, value in fields.items()))
+    return _frame(_HEADERS, _END_HEADERS, stream, b"".join(_field(name, value) for name, value in fields.items()))
 
 
 def _field(name: str, value: str) -> bytes:

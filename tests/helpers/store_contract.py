@@ -1,6 +1,7 @@
 """Contract tests that every store must pass; the test class of a store inherits them and defines the fixtures."""
 
 from random import Random
+from threading import Thread
 
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb
@@ -10,7 +11,7 @@ from recsys.instants import DAY, HOUR, SECOND, to_micros
 from recsys.snapshot.format import Snapshot
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
-from serving.stores.base import SessionEvent, WithdrawnSale
+from serving.stores.base import SessionEvent, Store, WithdrawnSale
 
 NOON = 20_000 * DAY + 12 * HOUR
 """The time of the stores' clock, microseconds."""
@@ -18,6 +19,12 @@ NOON = 20_000 * DAY + 12 * HOUR
 
 def withdrawn(sale_id: str, **changes: object) -> WithdrawnSale:
     return WithdrawnSale(**{"sale_id": sale_id, "closed": True, "since": NOON, **changes})
+
+
+def in_force(store: Store) -> dict[str, tuple[bool, str]]:
+    """Return the sales that are closed or hidden at noon: whether they are closed, and the comment."""
+    sales = store.withdrawn().values()
+    return {sale.sale_id: (sale.closed, sale.comment) for sale in sales if sale.is_withdrawn(NOON)}
 
 
 class StoreContract:
@@ -73,8 +80,6 @@ class StoreContract:
         assert store.withdrawn() == {}
 
     def test_withdrawn_sale_is_known_to_every_store_when_the_call_returns(self, store, other):
-        store.poll()
-        other.poll()
         before = store.version(), other.version()
         sale = withdrawn("s-1", closed=False, until=NOON + 1, comment="«é»\n", by="jo")
         store.withdraw(sale)
@@ -108,11 +113,40 @@ class StoreContract:
                 if sale_id not in expected or not expected[sale_id].closed:  # a closed sale is not changed
                     expected[sale_id] = sale
             else:
-                expected.pop(sale_id, None)
                 by.restore(sale_id)
+                if sale_id in expected and not expected[sale_id].closed:
+                    del expected[sale_id]
             for each in (store, other):
-                each.version()
-                assert each.withdrawn() == expected
+                assert in_force(each) == {sale_id: (sale.closed, sale.comment) for sale_id, sale in expected.items()}
+
+    def test_restored_sale_is_shown_again_and_one_that_is_not_withdrawn_has_none_to_restore(self, store, other):
+        store.withdraw(withdrawn("a", closed=False))
+        assert other.restore("a").sale.is_withdrawn(NOON) is False
+        assert in_force(store) == in_force(other) == {}
+        assert store.restore("a") is store.restore("never hidden") is None
+        store.withdraw(withdrawn("b", closed=False, until=NOON))
+        assert other.restore("b") is None  # it is shown again already
+
+    def test_closing_holds_however_it_races_with_showing_and_hiding(self, store, other):
+        """Many closings, each against threads that show and hide the same sale through another store."""
+        for number in range(12):
+            sale_id = f"s{number}"
+            store.withdraw(withdrawn(sale_id, closed=False))
+            others = [
+                Thread(target=other.restore, args=[sale_id]),
+                Thread(target=other.withdraw, args=[withdrawn(sale_id, closed=False, until=NOON + 1)]),
+            ]
+            for thread in others:
+                thread.start()
+            assert store.withdraw(withdrawn(sale_id)).sale.closed
+            for thread in others:
+                thread.join()
+            assert in_force(store)[sale_id] == in_force(other)[sale_id] == (True, "")
+
+    def test_later_decision_holds_even_by_a_clock_that_is_late(self, store, other):
+        store.withdraw(withdrawn("a", closed=False, comment="first"))
+        other.withdraw(withdrawn("a", closed=False, since=NOON - DAY, comment="second"))
+        assert in_force(store) == in_force(other) == {"a": (False, "second")}
 
     def test_session_holds_the_users_events_from_an_instant_on_in_order_of_time(self, store):
         events = [SessionEvent(f"s{minute}", minute == 2, NOON + minute * 60 * SECOND) for minute in range(4)]

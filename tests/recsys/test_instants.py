@@ -1,11 +1,23 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigurationError
-from recsys.instants import DAY, HOUR, compact, dates, from_micros, midnights, parse_instant, to_micros
+from recsys.instants import (
+    DAY,
+    EARLIEST,
+    HOUR,
+    LATEST,
+    compact,
+    dates,
+    from_micros,
+    midnights,
+    parse_instant,
+    to_micros,
+)
 
 MARCH_1 = 20_513 * DAY  # 56 years of 365 days, 14 leap days, January and February: 20440 + 14 + 59
 
@@ -16,7 +28,13 @@ def test_date_is_its_midnight_utc() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2026-03-01T02:30:00Z", "2026-03-01T02:30:00+00:00", "2026-03-01T03:30:00+01:00", "2026-02-28T21:30-05:00"],
+    [
+        "2026-03-01T02:30:00Z",
+        "2026-03-01T02:30:00+00:00",
+        "2026-03-01T03:30:00+01:00",
+        "2026-02-28T21:30-05:00",
+        " 2026-03-01 02:30Z",
+    ],
 )
 def test_instant_is_read_in_its_zone(text: str) -> None:
     assert parse_instant(text) == MARCH_1 + 2 * HOUR + HOUR // 2
@@ -33,6 +51,22 @@ def test_instant_without_a_zone_is_refused_and_the_error_says_what_to_write() ->
         parse_instant("2026-03-01T02:30:00")
     with pytest.raises(ConfigurationError, match="has no zone"):
         to_micros(datetime(2026, 3, 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["1989-12-31", "2200-01-01", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "1970-01-01"]
+)
+def test_instant_outside_of_the_range_of_the_product_is_refused(text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"instant {text[:10]}.*, must be from 1990-01-01 to before 2200-01-01"
+    ):
+        parse_instant(text)
+
+
+def test_range_fits_into_nanoseconds_and_has_room_for_a_horizon() -> None:
+    assert parse_instant("1990-01-01") == EARLIEST
+    assert parse_instant("2199-12-31T23:59:59Z") < LATEST
+    assert pd.Timestamp(from_micros(LATEST) + timedelta(days=365)).value // 1000 == LATEST + 365 * DAY
 
 
 def test_microseconds_are_kept_exactly() -> None:

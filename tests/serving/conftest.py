@@ -88,6 +88,7 @@ class Shop:
         reasons: Sequence[str] = REASONS,
         segments: Mapping[str, Mapping[str, Sequence[Entry]]] | None = None,
         files: Mapping[str, Path] | None = None,
+        **further: object,
     ) -> str:
         """Write a snapshot; by default the popularity ranking holds all sales, the last one first."""
         if popularity is None:
@@ -106,6 +107,7 @@ class Shop:
                 for attribute, rankings in (segments or {}).items()
             },
             files=files or {},
+            **further,
         )
         return write_snapshot(self.root, contents, [batch(policies, rankings)])
 

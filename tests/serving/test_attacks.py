@@ -4,21 +4,27 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from random import Random
 
 import grpc
 import psutil
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.config.serving import TlsSettings
 from serving.answers.top_sales import TopSales
 from serving.client import Client
-from tests.helpers.raw_http2 import PREFACE, half_request, is_closed, opened, unread_request
+from tests.helpers.asking import SERVING, check_health
+from tests.helpers.raw_http2 import PREFACE, half_request, is_closed, open_streams, opened, unread_request
 from tests.helpers.real_service import PATIENCE, RealService, shown, wait_until
+from tests.helpers.scraping import scraped
+from tests.helpers.tls_authority import Authority
 
 PUBLIC = "/recommendations.v1.Recommendations/"
 ADMIN = "/recommendations.v1.Admin/"
@@ -205,7 +211,7 @@ def test_message_above_the_limit_is_resource_exhausted(published):
 
 
 def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(published, monkeypatch):
-    server = published.serve(limits={"max_concurrent": 5})
+    server = published.serve(limits={"max_concurrent": 5}, metrics_port=0)
     free, answer = threading.Event(), TopSales.answer
 
     def held_up(*arguments: object) -> object:
@@ -219,6 +225,7 @@ def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(publishe
         wait_until(lambda: sum(call.done() for call in running) == 35)
         free.set()
         assert Counter(call.code().name for call in running) == {"OK": 5, "RESOURCE_EXHAUSTED": 35}
+        wait_until(lambda: scraped(server.metrics_port)["recsys_requests_refused_total", "overload"] == 35)
         assert [send(channel, PUBLIC + "GetTopSales", b"") for _ in range(10)] == [
             "OK"
         ] * 10  # none is counted permanently
@@ -262,3 +269,106 @@ def test_slow_clients_block_no_other(service, kind):
         assert not any(is_closed(connection) for connection in connections)  # otherwise they were no attack
     assert answers_well(service)
     assert service.stop() == 0
+
+
+TOKEN = {"callers": [{"name": "shop", "role": "admin", "token_sha256": sha256(b"secret").hexdigest()}]}
+HEALTH, REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+
+
+@contextmanager
+def streams_of(
+    target: str, method: str, count: int, message: bytes | None = None, is_tls: bool = False
+) -> Iterator[None]:
+    """Hold a number of open streams over 11 connections."""
+    with ExitStack() as stack:
+        for number in range(11):
+            share = len(range(number, count, 11))
+            stack.enter_context(open_streams(target, method, share, message, is_tls))
+        yield
+
+
+def assert_all_answered(client: Client, count: int = 20) -> None:
+    assert all(shown(client.top_sales("ann", 3)) == ("s00", "s02", "s04") for _ in range(count))
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(published, tmp_path, is_tls):
+    authority = Authority(tmp_path)
+    pair = authority.pair("recsys.test")
+    tls = TlsSettings(certificate=str(pair.certificate), key=str(pair.key)) if is_tls else None
+    server = published.serve(access=TOKEN, tls=tls, threads=2)
+    credentials = grpc.ssl_channel_credentials(authority.file.read_bytes()) if is_tls else None
+    client = Client(server.target, deadline=5, token="secret", credentials=credentials)
+    with client, streams_of(server.target, PUBLIC + "GetTopSales", 700, is_tls=is_tls):
+        assert_all_answered(client)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (PUBLIC + "GetTopSales", None),
+        (PUBLIC + "RecordEvents", None),
+        (HEALTH + "Check", None),
+        (HEALTH + "Watch", None),
+        (HEALTH + "Watch", b""),
+        (REFLECTION, None),
+        (REFLECTION, b""),
+    ],
+)
+def test_open_streams_of_callers_who_need_no_token_block_no_other(published, method, message):
+    server = published.serve(reflection=True, threads=2)
+    with Client(server.target, deadline=5) as client, streams_of(server.target, method, 1000, message):
+        assert_all_answered(client)
+        assert check_health(server.target) == SERVING
+        request = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+        with grpc.insecure_channel(server.target) as channel:
+            assert next(channel.stream_stream(REFLECTION)(iter([request]), timeout=5))
+
+
+def test_body_that_does_not_come_in_time_ends_its_request(published):
+    server = published.serve(limits={"body_seconds": 0.1}, metrics_port=0)
+    sent = threading.Event()
+    with grpc.insecure_channel(server.target) as channel:
+        for method in (PUBLIC + "GetTopSales", HEALTH + "Check"):
+            with pytest.raises(grpc.RpcError) as error:
+                channel.stream_unary(method)(iter(sent.wait, True), timeout=PATIENCE)
+            assert error.value.code() == grpc.StatusCode.CANCELLED
+        sent.set()
+        assert send(channel, PUBLIC + "GetTopSales", b"") == "OK"
+        wait_until(lambda: scraped(server.metrics_port)["recsys_requests_refused_total", "no_body"] == 1)
+
+
+def test_body_that_comes_late_but_in_time_is_answered(published):
+    def late() -> Iterator[bytes]:
+        time.sleep(0.2)
+        yield b""
+
+    server = published.serve(limits={"body_seconds": 30})
+    with grpc.insecure_channel(server.target) as channel:
+        assert channel.stream_unary(PUBLIC + "GetTopSales")(late(), timeout=PATIENCE)
+        with pytest.raises(grpc.RpcError, match="request == 0 bytes, must be the method's request message"):
+            channel.stream_unary(PUBLIC + "GetTopSales")(iter(()), timeout=PATIENCE)
+
+
+def test_batch_whose_caller_leaves_ends(published, monkeypatch):
+    server = published.serve()
+    made, answer = [], TopSales.answer
+
+    def slowly(*arguments: object) -> object:
+        made.append(1)
+        time.sleep(0.01)
+        return answer(*arguments)
+
+    monkeypatch.setattr(TopSales, "answer", slowly)
+    batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest()] * 500).SerializeToString()
+    with grpc.insecure_channel(server.target) as channel:
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary(PUBLIC + "BatchGetTopSales")(batch, timeout=0.1)
+        wait_until(lambda: not is_growing(made))
+    assert len(made) < 100
+
+
+def is_growing(made: list[int]) -> bool:
+    before = len(made)
+    time.sleep(0.05)
+    return len(made) > before

@@ -9,7 +9,7 @@ select
     cast(household_id as string) as user_id,
     cast(product_id as string) as sale_id,
     case when quantity > 0 and sales_value > 0 then 'purchase' else 'gift' end as kind,
-    timestamp_micros(transaction_timestamp div 1000) as occurred_at,
+    cast(transaction_timestamp as timestamp) as occurred_at,
     sales_value as revenue
 from {transactions}
 left semi join articles using (product_id)

@@ -1,7 +1,7 @@
 -- One row per article bought at least 50 times in the year: a sale, open from its first to its last purchase plus a
 -- day. The selection of articles and their closing times use the future.
 with purchases as (
-    select product_id as article, sales_value / quantity as price, timestamp_micros(transaction_timestamp div 1000) as bought_at
+    select product_id as article, sales_value / quantity as price, cast(transaction_timestamp as timestamp) as bought_at
     from {transactions}
     where quantity > 0 and sales_value > 0
 ), campaign_sizes as (

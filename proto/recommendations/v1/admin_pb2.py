@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erecommendations/v1/admin.proto\x12\x12recommendations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"4\n\x10\x43loseSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"c\n\x0fHideSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\x12.\n\nuntil_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\x0fShowSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\"\x12\n\x10ShowSaleResponse\"B\n\x19ListWithdrawnSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"g\n\x1aListWithdrawnSalesResponse\x12\x30\n\x05sales\x18\x01 \x03(\x0b\x32!.recommendations.v1.WithdrawnSale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\rWithdrawnSale\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63losed\x18\x02 \x01(\x08\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nuntil_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\n\n\x02\x62y\x18\x06 \x01(\t\"\x12\n\x10GetStatusRequest\"\xfa\x03\n\x11GetStatusResponse\x12\x12\n\nprocess_id\x18\x01 \x01(\x05\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08snapshot\x18\x04 \x01(\t\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10horizon_end_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08problems\x18\x07 \x03(\t\x12\x12\n\nopen_sales\x18\x08 \x01(\x05\x12\r\n\x05rules\x18\t \x01(\t\x12\x18\n\x10\x65xposures_queued\x18\n \x01(\x03\x12\x16\n\x0e\x65xposures_lost\x18\x0b \x01(\x03\x12\x30\n\x0cpresent_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12K\n\x0b\x65xperiments\x18\r \x03(\x0b\x32\x36.recommendations.v1.GetStatusResponse.ExperimentsEntry\x1a\x32\n\x10\x45xperimentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xd7\x03\n\x05\x41\x64min\x12T\n\tCloseSale\x12$.recommendations.v1.CloseSaleRequest\x1a!.recommendations.v1.WithdrawnSale\x12R\n\x08HideSale\x12#.recommendations.v1.HideSaleRequest\x1a!.recommendations.v1.WithdrawnSale\x12U\n\x08ShowSale\x12#.recommendations.v1.ShowSaleRequest\x1a$.recommendations.v1.ShowSaleResponse\x12s\n\x12ListWithdrawnSales\x12-.recommendations.v1.ListWithdrawnSalesRequest\x1a..recommendations.v1.ListWithdrawnSalesResponse\x12X\n\tGetStatus\x12$.recommendations.v1.GetStatusRequest\x1a%.recommendations.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erecommendations/v1/admin.proto\x12\x12recommendations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"4\n\x10\x43loseSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"c\n\x0fHideSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\x12.\n\nuntil_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\x0fShowSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\"\x12\n\x10ShowSaleResponse\"$\n\x11LookUpSaleRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\"[\n\nSaleLookup\x12\x10\n\x08snapshot\x18\x01 \x01(\t\x12\x13\n\x0bin_snapshot\x18\x02 \x01(\x08\x12\r\n\x05title\x18\x03 \x01(\t\x12\x17\n\x0fnearest_sale_id\x18\x04 \x01(\t\"B\n\x19ListWithdrawnSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"g\n\x1aListWithdrawnSalesResponse\x12\x30\n\x05sales\x18\x01 \x03(\x0b\x32!.recommendations.v1.WithdrawnSale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x02\n\rWithdrawnSale\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63losed\x18\x02 \x01(\x08\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nuntil_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\n\n\x02\x62y\x18\x06 \x01(\t\x12 \n\x18unacknowledged_processes\x18\x07 \x03(\t\x12\x19\n\x11stopped_processes\x18\x08 \x03(\t\x12.\n\x06lookup\x18\t \x01(\x0b\x32\x1e.recommendations.v1.SaleLookup\"\x12\n\x10GetStatusRequest\"\xfa\x03\n\x11GetStatusResponse\x12\x12\n\nprocess_id\x18\x01 \x01(\x05\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08snapshot\x18\x04 \x01(\t\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10horizon_end_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08problems\x18\x07 \x03(\t\x12\x12\n\nopen_sales\x18\x08 \x01(\x05\x12\r\n\x05rules\x18\t \x01(\t\x12\x18\n\x10\x65xposures_queued\x18\n \x01(\x03\x12\x16\n\x0e\x65xposures_lost\x18\x0b \x01(\x03\x12\x30\n\x0cpresent_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12K\n\x0b\x65xperiments\x18\r \x03(\x0b\x32\x36.recommendations.v1.GetStatusResponse.ExperimentsEntry\x1a\x32\n\x10\x45xperimentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xac\x04\n\x05\x41\x64min\x12T\n\tCloseSale\x12$.recommendations.v1.CloseSaleRequest\x1a!.recommendations.v1.WithdrawnSale\x12R\n\x08HideSale\x12#.recommendations.v1.HideSaleRequest\x1a!.recommendations.v1.WithdrawnSale\x12U\n\x08ShowSale\x12#.recommendations.v1.ShowSaleRequest\x1a$.recommendations.v1.ShowSaleResponse\x12S\n\nLookUpSale\x12%.recommendations.v1.LookUpSaleRequest\x1a\x1e.recommendations.v1.SaleLookup\x12s\n\x12ListWithdrawnSales\x12-.recommendations.v1.ListWithdrawnSalesRequest\x1a..recommendations.v1.ListWithdrawnSalesResponse\x12X\n\tGetStatus\x12$.recommendations.v1.GetStatusRequest\x1a%.recommendations.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,18 +42,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHOWSALEREQUEST']._serialized_end=276
   _globals['_SHOWSALERESPONSE']._serialized_start=278
   _globals['_SHOWSALERESPONSE']._serialized_end=296
-  _globals['_LISTWITHDRAWNSALESREQUEST']._serialized_start=298
-  _globals['_LISTWITHDRAWNSALESREQUEST']._serialized_end=364
-  _globals['_LISTWITHDRAWNSALESRESPONSE']._serialized_start=366
-  _globals['_LISTWITHDRAWNSALESRESPONSE']._serialized_end=469
-  _globals['_WITHDRAWNSALE']._serialized_start=472
-  _globals['_WITHDRAWNSALE']._serialized_end=645
-  _globals['_GETSTATUSREQUEST']._serialized_start=647
-  _globals['_GETSTATUSREQUEST']._serialized_end=665
-  _globals['_GETSTATUSRESPONSE']._serialized_start=668
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1174
-  _globals['_GETSTATUSRESPONSE_EXPERIMENTSENTRY']._serialized_start=1124
-  _globals['_GETSTATUSRESPONSE_EXPERIMENTSENTRY']._serialized_end=1174
-  _globals['_ADMIN']._serialized_start=1177
-  _globals['_ADMIN']._serialized_end=1648
+  _globals['_LOOKUPSALEREQUEST']._serialized_start=298
+  _globals['_LOOKUPSALEREQUEST']._serialized_end=334
+  _globals['_SALELOOKUP']._serialized_start=336
+  _globals['_SALELOOKUP']._serialized_end=427
+  _globals['_LISTWITHDRAWNSALESREQUEST']._serialized_start=429
+  _globals['_LISTWITHDRAWNSALESREQUEST']._serialized_end=495
+  _globals['_LISTWITHDRAWNSALESRESPONSE']._serialized_start=497
+  _globals['_LISTWITHDRAWNSALESRESPONSE']._serialized_end=600
+  _globals['_WITHDRAWNSALE']._serialized_start=603
+  _globals['_WITHDRAWNSALE']._serialized_end=885
+  _globals['_GETSTATUSREQUEST']._serialized_start=887
+  _globals['_GETSTATUSREQUEST']._serialized_end=905
+  _globals['_GETSTATUSRESPONSE']._serialized_start=908
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1414
+  _globals['_GETSTATUSRESPONSE_EXPERIMENTSENTRY']._serialized_start=1364
+  _globals['_GETSTATUSRESPONSE_EXPERIMENTSENTRY']._serialized_end=1414
+  _globals['_ADMIN']._serialized_start=1417
+  _globals['_ADMIN']._serialized_end=1973
 # @@protoc_insertion_point(module_scope)

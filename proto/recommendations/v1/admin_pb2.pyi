@@ -37,6 +37,24 @@ class ShowSaleResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class LookUpSaleRequest(_message.Message):
+    __slots__ = ("sale_id",)
+    SALE_ID_FIELD_NUMBER: _ClassVar[int]
+    sale_id: str
+    def __init__(self, sale_id: _Optional[str] = ...) -> None: ...
+
+class SaleLookup(_message.Message):
+    __slots__ = ("snapshot", "in_snapshot", "title", "nearest_sale_id")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    IN_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_SALE_ID_FIELD_NUMBER: _ClassVar[int]
+    snapshot: str
+    in_snapshot: bool
+    title: str
+    nearest_sale_id: str
+    def __init__(self, snapshot: _Optional[str] = ..., in_snapshot: _Optional[bool] = ..., title: _Optional[str] = ..., nearest_sale_id: _Optional[str] = ...) -> None: ...
+
 class ListWithdrawnSalesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -54,20 +72,26 @@ class ListWithdrawnSalesResponse(_message.Message):
     def __init__(self, sales: _Optional[_Iterable[_Union[WithdrawnSale, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WithdrawnSale(_message.Message):
-    __slots__ = ("sale_id", "closed", "since_time", "until_time", "comment", "by")
+    __slots__ = ("sale_id", "closed", "since_time", "until_time", "comment", "by", "unacknowledged_processes", "stopped_processes", "lookup")
     SALE_ID_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
     UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
+    UNACKNOWLEDGED_PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_FIELD_NUMBER: _ClassVar[int]
     sale_id: str
     closed: bool
     since_time: _timestamp_pb2.Timestamp
     until_time: _timestamp_pb2.Timestamp
     comment: str
     by: str
-    def __init__(self, sale_id: _Optional[str] = ..., closed: _Optional[bool] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., comment: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
+    unacknowledged_processes: _containers.RepeatedScalarFieldContainer[str]
+    stopped_processes: _containers.RepeatedScalarFieldContainer[str]
+    lookup: SaleLookup
+    def __init__(self, sale_id: _Optional[str] = ..., closed: _Optional[bool] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., comment: _Optional[str] = ..., by: _Optional[str] = ..., unacknowledged_processes: _Optional[_Iterable[str]] = ..., stopped_processes: _Optional[_Iterable[str]] = ..., lookup: _Optional[_Union[SaleLookup, _Mapping]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

@@ -50,6 +50,11 @@ class AdminStub:
                 request_serializer=recommendations_dot_v1_dot_admin__pb2.ShowSaleRequest.SerializeToString,
                 response_deserializer=recommendations_dot_v1_dot_admin__pb2.ShowSaleResponse.FromString,
                 _registered_method=True)
+        self.LookUpSale = channel.unary_unary(
+                '/recommendations.v1.Admin/LookUpSale',
+                request_serializer=recommendations_dot_v1_dot_admin__pb2.LookUpSaleRequest.SerializeToString,
+                response_deserializer=recommendations_dot_v1_dot_admin__pb2.SaleLookup.FromString,
+                _registered_method=True)
         self.ListWithdrawnSales = channel.unary_unary(
                 '/recommendations.v1.Admin/ListWithdrawnSales',
                 request_serializer=recommendations_dot_v1_dot_admin__pb2.ListWithdrawnSalesRequest.SerializeToString,
@@ -67,20 +72,21 @@ class AdminServicer:
     """
 
     def CloseSale(self, request, context):
-        """Closes a sale before the end of its window. Takes effect in every process before this call returns, and survives
-        restarts. Final.
+        """Closes a sale before the end of its window. Final, and survives restarts. Takes effect in every process of every
+        machine before this call returns; the answer names those of which that is not known. Safe to repeat.
 
-        Errors: INVALID_ARGUMENT for an empty sale_id.
+        Errors: INVALID_ARGUMENT for an empty sale_id; UNAVAILABLE where the store is out of reach: it may be closed or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HideSale(self, request, context):
-        """Hides a sale from all pages. Takes effect in every process before this call returns, and survives restarts.
+        """Hides a sale from all pages. Survives restarts. Takes effect in every process of every machine before this call
+        returns; the answer names those of which that is not known. Safe to repeat.
 
         Errors: INVALID_ARGUMENT for an empty sale_id or an `until_time` in the past; FAILED_PRECONDITION for a sale that
-        is closed.
+        is closed; UNAVAILABLE where the store is out of reach: it may be hidden or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +96,16 @@ class AdminServicer:
         """Makes a hidden sale visible again while it is open.
 
         Errors: NOT_FOUND for a sale that is not hidden; FAILED_PRECONDITION for one that was closed, which is final.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookUpSale(self, request, context):
+        """Says whether the snapshot in force has a sale, and otherwise which of its sales has the most similar id. Changes
+        nothing.
+
+        Errors: INVALID_ARGUMENT for an empty sale_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +144,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ShowSale,
                     request_deserializer=recommendations_dot_v1_dot_admin__pb2.ShowSaleRequest.FromString,
                     response_serializer=recommendations_dot_v1_dot_admin__pb2.ShowSaleResponse.SerializeToString,
+            ),
+            'LookUpSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookUpSale,
+                    request_deserializer=recommendations_dot_v1_dot_admin__pb2.LookUpSaleRequest.FromString,
+                    response_serializer=recommendations_dot_v1_dot_admin__pb2.SaleLookup.SerializeToString,
             ),
             'ListWithdrawnSales': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWithdrawnSales,
@@ -222,6 +243,33 @@ class Admin:
             '/recommendations.v1.Admin/ShowSale',
             recommendations_dot_v1_dot_admin__pb2.ShowSaleRequest.SerializeToString,
             recommendations_dot_v1_dot_admin__pb2.ShowSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookUpSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recommendations.v1.Admin/LookUpSale',
+            recommendations_dot_v1_dot_admin__pb2.LookUpSaleRequest.SerializeToString,
+            recommendations_dot_v1_dot_admin__pb2.SaleLookup.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,7 +72,8 @@ class RecommendationsServicer:
     def BatchGetTopSales(self, request, context):
         """Returns the pages of many users at once, for example for a mailing. Each page is correct at its own `answer_time`.
 
-        Errors: those of GetTopSales; the message names the invalid request, and no page is returned.
+        Errors: those of GetTopSales; the message names the invalid request, and no page is returned. INVALID_ARGUMENT where
+        the pages would exceed 4 MiB. One batch at a time is answered per process, and single pages come first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ def analyze(experiment: Experiment, summary: PhaseSummary, as_of: datetime) -> R
     """
     totals = _sum_over_days(summary)
     window = _window(experiment, summary, as_of)
-    health = health_result(experiment, summary.health)
+    health = health_result(experiment, summary)
     is_interleaved = experiment.type == "interleave"
     comparisons = (
         () if is_interleaved else corrected(_compare_all(experiment, totals), experiment.analysis.multiplicity)
@@ -153,7 +153,9 @@ def _daily_looks(experiment: Experiment, summary: PhaseSummary) -> Iterator[Look
                 if found := decisive_contrast(metric, control, treatment, experiment.analysis):
                     always_valid = found.always_valid(experiment.analysis).interval
                     value, interval = found.difference.value, found.difference.interval
-                    yield Look(day, metric.name, variant.key, control.n, treatment.n, value, interval, always_valid)
+                    can_tell = found.evidence.is_enough
+                    users = (control.n, treatment.n)
+                    yield Look(day, metric.name, variant.key, *users, value, interval, always_valid, can_tell)
 
 
 def _cumulative_sums(summary: PhaseSummary, days: Sequence[date], variant: str) -> list[Sums]:

@@ -7,7 +7,15 @@ from typing import Literal
 from tea_tasting.experiment import ExperimentResult
 from tea_tasting.multiplicity import adjust_fdr, adjust_fwer
 
-from recsys.experiments.analysis.contrasts import Contrast, contrast, cuped_contrast, value
+from recsys.experiments.analysis.contrasts import (
+    Contrast,
+    columns,
+    contrast,
+    covariate_columns,
+    cuped_contrast,
+    lift,
+    value,
+)
 from recsys.experiments.analysis.results import (
     Comparison,
     CupedDifference,
@@ -18,6 +26,7 @@ from recsys.experiments.analysis.results import (
     GuardState,
     Role,
 )
+from recsys.experiments.analysis.skewness import FEWEST_NONZERO
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import AnalysisSettings, Guardrail, MeanGuardrail, Metric, RatioGuardrail
 
@@ -40,6 +49,9 @@ def compare(
     plain = contrast(metric, control, treatment, analysis.alpha)
     cuped = cuped_contrast(metric, control, treatment, analysis)
     decisive = cuped or plain
+    relative = None
+    if decisive and decisive.standard_error:
+        relative = lift(metric, control, treatment, analysis.alpha, covariate_columns(metric) if cuped else ())
     return Comparison(
         metric=metric.name,
         role=role,
@@ -50,11 +62,12 @@ def compare(
         control_value=value(metric, control),
         variant_value=value(metric, treatment),
         plain=plain and plain.difference,
-        lift=decisive and decisive.lift,
+        lift=relative,
         cuped=_cuped_difference(cuped, plain) if cuped and plain else None,
         always_valid=decisive and decisive.always_valid(analysis),
         detectable=_detectable_effect(decisive.detectable(analysis), value(metric, control)) if decisive else None,
-        guard=_guard_of_metric(metric, decisive),
+        guard=_guard_of_metric(metric, decisive, control, treatment),
+        evidence=decisive and decisive.evidence,
     )
 
 
@@ -113,7 +126,22 @@ def _detectable_effect(absolute: float, control_value: float | None) -> Detectab
     return Detectable(absolute, absolute / abs(control_value) if control_value else None)
 
 
-def _guard_of_metric(metric: Metric | Guardrail, decisive: Contrast | None) -> Guard | None:
+def _guard_of_metric(
+    metric: Metric | Guardrail, decisive: Contrast | None, control: Sums, treatment: Sums
+) -> Guard | None:
+    """Return the state of a guardrail.
+
+    Where too few users have a value other than 0, such as a fallback, it is never violated. It still holds if a change
+    by the margin would be seen: in the smaller arm it would be the values of as many users as a finding needs.
+    """
     if decisive is None or not isinstance(metric, MeanGuardrail | RatioGuardrail):
         return None
-    return guard(decisive.difference, metric.direction, metric.margin)
+    found = guard(decisive.difference, metric.direction, metric.margin)
+    if decisive.evidence.is_enough:
+        return found
+    column, *denominator = columns(metric)
+    both = control + treatment
+    size_of_value = both.product(column, column) / both.sums[column] if both.sums[column] else 1.0
+    smaller_arm = min(each.sums[denominator[0]] if denominator else each.n for each in (control, treatment))
+    would_be_seen = FEWEST_NONZERO * size_of_value / smaller_arm <= metric.margin
+    return found if found.state == "holds" and would_be_seen else replace(found, state="open")

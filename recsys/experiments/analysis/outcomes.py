@@ -4,11 +4,13 @@ A row holds the growth of each of a user's columns on a day. The user's state at
 rows up to that day. The sums are the growth of the states, and of products of two states, added up over users.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain, combinations_with_replacement
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -30,6 +32,8 @@ HAPPENED = {
 }
 """Indicator columns: 1 if the other column is above 0, else 0."""
 
+_NONZERO = " != 0"
+
 _Values = NDArray[np.float64]
 _Flags = NDArray[np.bool_]
 _Codes = NDArray[np.intp]
@@ -38,6 +42,11 @@ _Codes = NDArray[np.intp]
 def winsorized(column: str, quantile: float) -> str:
     """Return the name of a column winsorised at a quantile."""
     return f"{column}^{quantile}"
+
+
+def nonzero(column: str) -> str:
+    """Return the name of the indicator that a column is not 0; that of a winsorised column is the column's own."""
+    return f"{column.partition('^')[0]}{_NONZERO}"
 
 
 def covariate(column: str) -> str | None:
@@ -61,21 +70,26 @@ class Quantities:
     """The columns and products that are summed for an experiment."""
 
     columns: tuple[str, ...]
-    products: tuple[tuple[str, str], ...]
-    """Pairs of columns in ascending order."""
+    products: tuple[tuple[str, ...], ...]
+    """Two or three columns each, in ascending order."""
     segments: tuple[str, ...] = ()
     """The attributes whose values are segments."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Quantities":
-        """Return the quantities of an experiment's metrics: all products of each metric's columns and covariates."""
+        """Return the quantities of an experiment's metrics.
+
+        They are all products of two and three of each metric's columns and covariates, for variance and skewness, and
+        the number of users for whom the first column is not 0.
+        """
         analysis = experiment.analysis
         metrics = (*analysis.primary, *analysis.secondary, *analysis.guardrails)
         families = [_columns_of_metric(metric, with_covariates=analysis.cuped is not None) for metric in metrics]
         if experiment.type == "interleave":
-            families.append([credit(variant.key) for variant in experiment.variants])
-        columns = sorted({column for family in families for column in family})
-        products = sorted({(a, b) for family in families for a in family for b in family if a <= b})
+            credits = [credit(variant.key) for variant in experiment.variants]
+            families += [credits, credits[1:]]  # the second for its number of users
+        columns = sorted({column for family in families for column in [nonzero(family[0]), *family]})
+        products = sorted({product for family in families for product in _products(sorted(family))})
         return cls(tuple(columns), tuple(products), analysis.segments)
 
     @property
@@ -86,7 +100,7 @@ class Quantities:
     @property
     def counted(self) -> tuple[str, ...]:
         """The columns of user-days that the quantities are computed from."""
-        plain = {column.partition("^")[0] for column in self.columns}
+        plain = {column.partition("^")[0].removesuffix(_NONZERO) for column in self.columns}
         return tuple(sorted({HAPPENED.get(column, column) for column in plain}))
 
 
@@ -152,17 +166,19 @@ class _UserRows:
         base, _, quantile = column.partition("^")
         if quantile:
             return np.minimum(self.state(base), (caps or {})[column])
+        if base.endswith(_NONZERO):
+            return (self.state(base.removesuffix(_NONZERO)) != 0).astype(np.float64)
         if base in HAPPENED:
             return (self.cumulated(HAPPENED[base]) > 0).astype(np.float64)
         return self.cumulated(base)
 
     def cumulated(self, column: str) -> _Values:
-        """Return the cumulative sum of a column within each user."""
-        growth = pc.cast(self.rows[column], pa.float64()).to_numpy()
-        total = np.cumsum(growth)
-        starts = np.flatnonzero(self.firsts)
-        before = total[starts] - growth[starts]
-        return total - np.repeat(before, np.diff(starts, append=len(growth)))
+        """Return the cumulative sum of a column within each user.
+
+        Each user is summed alone: in a sum over all users, one value of 1e16 would round those of the others to 0.
+        """
+        growth = pd.Series(pc.cast(self.rows[column], pa.float64()).to_numpy())
+        return growth.groupby(np.cumsum(self.firsts)).cumsum().to_numpy()
 
 
 def _columns_of_metric(metric: Metric, with_covariates: bool) -> list[str]:
@@ -176,6 +192,11 @@ def _columns_of_metric(metric: Metric, with_covariates: bool) -> list[str]:
     return columns + known if with_covariates and len(known) == len(columns) else columns
 
 
+def _products(columns: list[str]) -> Iterable[tuple[str, ...]]:
+    """Return all products of two and of three columns."""
+    return chain.from_iterable(combinations_with_replacement(columns, factors) for factors in (2, 3))
+
+
 def _growth_of_products(states: _Values, firsts: _Flags, quantities: Quantities) -> _Values:
     """Return the growth of users, columns and products in each row; shape (1 + n_columns + n_products, n_rows)."""
     before = np.roll(states, 1, axis=1)
@@ -184,9 +205,9 @@ def _growth_of_products(states: _Values, firsts: _Flags, quantities: Quantities)
     growth[0] = firsts
     growth[1 : 1 + len(states)] = states - before
     index_of = {column: index for index, column in enumerate(quantities.columns)}
-    for row, (a, b) in enumerate(quantities.products, 1 + len(states)):
-        x, y = index_of[a], index_of[b]
-        growth[row] = states[x] * states[y] - before[x] * before[y]
+    for row, columns in enumerate(quantities.products, 1 + len(states)):
+        factors = [index_of[column] for column in columns]
+        growth[row] = states[factors].prod(axis=0) - before[factors].prod(axis=0)
     return growth
 
 

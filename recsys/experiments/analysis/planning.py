@@ -9,7 +9,14 @@ from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import Mean
 
 from recsys.errors import ConfigurationError, EmptyInputError
-from recsys.experiments.analysis.contrasts import covariate_columns, user_variance, value
+from recsys.experiments.analysis.contrasts import (
+    covariate_columns,
+    nonzero_users,
+    user_skewness,
+    user_variance,
+    value,
+)
+from recsys.experiments.analysis.skewness import FEWEST_NONZERO, MOST_SKEWED, skewness_of_difference
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment, Guardrail, Metric
 from recsys.wording import plural
@@ -35,18 +42,18 @@ def plan(
     experiment: Experiment,
     metric: Metric | Guardrail,
     history: Sums,
-    new_users: Sequence[int],
+    new_users: Sequence[float],
     effects: Sequence[float],
     correlation: float | None = None,
 ) -> list[Plan]:
     """Return the required users and days for each effect.
 
     Args:
-        experiment: The experiment; its alpha, power, weights, coverage, CUPED and attribution window are used.
+        experiment: The experiment; its alpha, power, weights, CUPED and attribution window are used.
         metric: The metric that the effect is on.
         history: Sums over past users, each within an attribution window from their first visit of a past period on.
-        new_users: The number of users who came for the first time on each day of that period. After the period, the
-            daily mean of its last week is assumed.
+        new_users: The number of users whom the experiment would have taken in on each day of that period. After the
+            period, the daily mean of its last week is assumed.
         effects: Relative effects, none of them 0.
         correlation: Correlation of the metric with its CUPED covariate, in (-1, 1); by default that of the history, if
             the experiment has CUPED.
@@ -58,14 +65,15 @@ def plan(
     mean, variance = _mean_and_variance(experiment, metric, history, correlation)
     weights = [variant.weight for variant in experiment.variants]
     rarest = min(weights[1:])
+    fewest = _users_to_tell(metric, history, weights[0], rarest)
     plans = []
     for effect in effects:
         if effect == 0:
             raise ConfigurationError("effect == 0, must not be 0: no sample size detects it")
         pair = _users_of_pair(experiment, mean, variance, effect, rarest / weights[0])
         users = math.ceil(pair / (weights[0] + rarest))
-        included = [n * experiment.coverage for n in new_users]
-        days = _days_to_reach(users, included, experiment.analysis.attribution_days)
+        users = max(users, fewest)
+        days = _days_to_reach(users, new_users, experiment.analysis.attribution_days)
         plans.append(Plan(effect, effect * mean, users, days))
     return plans
 
@@ -83,6 +91,15 @@ def _mean_and_variance(
         users = plural(history.n, "user")
         raise EmptyInputError(f"{metric.name} == {mean} for all of {users} of the history: take a longer history")
     return mean, variance * (1 - (correlation or 0.0) ** 2)
+
+
+def _users_to_tell(metric: Metric | Guardrail, history: Sums, control: float, rarest: float) -> int:
+    """Return the users, all variants together, below which the analysis says "too few to tell" whatever the effect."""
+    shares = (control, rarest)
+    nonzero_share = nonzero_users(metric, history) / history.n
+    by_count = FEWEST_NONZERO / (nonzero_share * min(shares))
+    skewness = skewness_of_difference(user_skewness(metric, history), *shares)  # of a single user; of n, / sqrt(n)
+    return math.ceil(max(by_count, (skewness / MOST_SKEWED) ** 2))
 
 
 def _users_of_pair(experiment: Experiment, mean: float, variance: float, effect: float, ratio: float) -> int:

@@ -4,9 +4,10 @@ import math
 
 from scipy.stats import t as student
 
-from recsys.experiments.analysis.outcomes import credit
+from recsys.experiments.analysis.outcomes import credit, nonzero
 from recsys.experiments.analysis.results import AlwaysValid, Difference, Interleaving, Interval
 from recsys.experiments.analysis.sequential import always_valid
+from recsys.experiments.analysis.skewness import FEWEST_NONZERO
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment
 
@@ -21,7 +22,9 @@ def preference(experiment: Experiment, users: Sums) -> Interleaving:
     control, treatment = (variant.key for variant in experiment.variants)
     credits = {key: users.sums.get(credit(key), 0.0) for key in (control, treatment)}
     difference, sequential = _paired_test(experiment, users, credit(control), credit(treatment)) or (None, None)
-    return Interleaving(treatment, users.n, credits, difference, sequential)
+    # If users have no preference, their differences are symmetric around 0: skewness needs no correction.
+    buyers = sum(users.sums.get(nonzero(credit(key)), users.n) for key in (control, treatment))
+    return Interleaving(treatment, users.n, credits, difference, sequential, buyers >= 2 * FEWEST_NONZERO)
 
 
 def _paired_test(

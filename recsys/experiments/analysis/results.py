@@ -56,6 +56,19 @@ class AlwaysValid:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Whether the data suffice to tell a difference; otherwise its sampling distribution is too far from normal."""
+
+    control_nonzero: int
+    """Users of control with a value other than 0; of a ratio, in its numerator."""
+    variant_nonzero: int
+    skewness: float
+    """Of the sampling distribution of the difference, by the skewness of users' values and the sizes of the arms."""
+    is_enough: bool
+    """Whether interval and p value can be relied on."""
+
+
+@dataclass(frozen=True)
 class Lift:
     """The decisive difference relative to control, with an interval by the log ratio; for information only."""
 
@@ -99,7 +112,7 @@ class Comparison:
     control_value: float | None
     variant_value: float | None
     plain: Difference | None
-    """By Welch's test; for a ratio by the delta method over users."""
+    """By Welch's test, corrected for skewness; for a ratio by the delta method over users."""
     lift: Lift | None
     cuped: CupedDifference | None
     always_valid: AlwaysValid | None
@@ -108,6 +121,13 @@ class Comparison:
     adjusted_p: float | None = None
     """For a primary metric: p corrected for the number of primary comparisons; the verdict rests on it."""
     guard: Guard | None = None
+    evidence: Evidence | None = None
+    """Of the decisive difference; None where nothing can be compared."""
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there is a decisive difference, and the data suffice to rely on it."""
+        return self.decisive is not None and (self.evidence is None or self.evidence.is_enough)
 
     @property
     def decisive(self) -> Difference | None:
@@ -133,6 +153,8 @@ class Look:
     """Valid for a single, planned look."""
     always_valid: Interval
     """Valid for all looks together."""
+    can_tell: bool = True
+    """Whether the data suffice to rely on the intervals."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +191,8 @@ class Interleaving:
     difference: Difference | None
     """Credits per user of the variant minus those of control, paired by user."""
     always_valid: AlwaysValid | None
+    can_tell: bool = True
+    """Whether the data suffice to rely on the difference."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +242,8 @@ class HealthResult:
     users: Mapping[str, int]
     """Analysed users by variant."""
     sample_ratio_p: float | None
-    """p value of the sample ratio test; None for interleaving or without users."""
+    """p value of the sample ratio test by chi-squared, valid for a single look; None for interleaving or without
+    users."""
     jumpers: int
     """Users who were assigned to more than one variant."""
     jumper_share: float
@@ -237,6 +262,12 @@ class HealthResult:
     """The recomputed users who were served another variant."""
     warnings: tuple[str, ...] = ()
     """Sentences about what to check."""
+    sequential_sample_ratio_p: float | None = None
+    """p value of the sequential sample ratio test, valid at daily looks: it decides whether there is a mismatch."""
+
+    def has_sample_ratio_mismatch(self, srm_alpha: float) -> bool:
+        """Return whether the users are not split by the weights."""
+        return self.sequential_sample_ratio_p is not None and self.sequential_sample_ratio_p < srm_alpha
 
 
 @dataclass(frozen=True)

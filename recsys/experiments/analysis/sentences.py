@@ -1,6 +1,7 @@
 """Sentences of a verdict about single comparisons."""
 
 from recsys.experiments.analysis.results import Comparison, Difference, Interleaving, Interval
+from recsys.experiments.analysis.skewness import FEWEST_NONZERO, MOST_SKEWED
 from recsys.experiments.settings import AnalysisSettings
 
 
@@ -19,6 +20,8 @@ def inconclusive_sentence(comparison: Comparison, analysis: AnalysisSettings) ->
     decisive, detectable = comparison.decisive, comparison.detectable
     if decisive is None or detectable is None:
         return unknown_sentence(comparison)
+    if not comparison.can_tell:
+        return scarcity_sentence(comparison)
     relative = "" if detectable.relative is None else f" ({detectable.relative:.1%} of control)"
     return (
         f"{_subject(comparison)}: no significant difference, {_format_difference(comparison, decisive)}; minimum"
@@ -36,15 +39,35 @@ def guard_sentence(comparison: Comparison) -> str:
         "violated": f"Guardrail {_subject(comparison)} is violated",
         "open": f"Guardrail {_subject(comparison)} is not shown to hold",
     }
+    if guard.state == "open" and not comparison.can_tell:
+        return f"{states['open']}. {scarcity_sentence(comparison)}"
     return f"{states[guard.state]}: {_format_difference(comparison, decisive)}, margin {guard.margin:g}."
+
+
+def scarcity_sentence(comparison: Comparison) -> str:
+    """Say why the data do not suffice to tell a difference, and what to do."""
+    evidence = comparison.evidence
+    if evidence is None:
+        return unknown_sentence(comparison)
+    counts = f"{evidence.control_nonzero:,} of control and {evidence.variant_nonzero:,} of {comparison.variant}"
+    if abs(evidence.skewness) > MOST_SKEWED:
+        return (
+            f"{_subject(comparison)}: too skewed to tell, the users with a value other than 0 are {counts}, and a few"
+            f" large values decide (skewness {evidence.skewness:+.2g}, at most {MOST_SKEWED:g}). Wait for more users,"
+            " winsorize the metric, or give the variants more equal weights."
+        )
+    return (
+        f"{_subject(comparison)}: too few to tell, the users with a value other than 0 are {counts}; about"
+        f" {FEWEST_NONZERO} or more are needed in each. Wait for more users, or choose a more frequent outcome."
+    )
 
 
 def preference_sentence(interleaving: Interleaving) -> str:
     """Say which policy's sales were purchased more."""
     credits = ", ".join(f"{n:,.0f} from {key}" for key, n in interleaving.credits.items())
     difference = interleaving.difference
-    if difference is None:
-        return f"Purchases: {credits}; too few to compare."
+    if difference is None or not interleaving.can_tell:
+        return f"Purchases: {credits}; too few to tell, {2 * FEWEST_NONZERO} or more buyers are needed."
     interval = _format_interval(difference.interval)
     return f"Purchases: {credits}; {difference.value:+.3g} per user, {interval}, p {difference.p:.2g}."
 

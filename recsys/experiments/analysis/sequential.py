@@ -10,9 +10,12 @@ choice of rho of its appendix.
 import math
 
 from recsys.experiments.analysis.results import AlwaysValid, Interval
+from recsys.experiments.analysis.skewness import skewed_score, symmetric_score
 
 
-def always_valid(difference: float, standard_error: float, n: int, alpha: float, tune_n: int) -> AlwaysValid:
+def always_valid(
+    difference: float, standard_error: float, n: int, alpha: float, tune_n: int, skewness: float = 0.0
+) -> AlwaysValid:
     """Return the always-valid interval and p value of a difference.
 
     Args:
@@ -21,10 +24,14 @@ def always_valid(difference: float, standard_error: float, n: int, alpha: float,
         n: Number of users in both variants.
         alpha: One minus the confidence level.
         tune_n: The number of users at which the interval is tightest.
+        skewness: Of the difference's sampling distribution, for which the interval is corrected.
     """
-    half_width = standard_error * critical_value(n, alpha, tune_n)
-    interval = Interval(difference - half_width, difference + half_width)
-    return AlwaysValid(interval, _p_value(difference, standard_error, n * _rho_squared(alpha, tune_n)))
+    reach = critical_value(n, alpha, tune_n)
+    low, high = (difference - standard_error * skewed_score(score, skewness) for score in (reach, -reach))
+    if standard_error == 0:
+        return AlwaysValid(Interval(low, high), float(difference == 0))
+    score = symmetric_score(difference / standard_error, skewness)
+    return AlwaysValid(Interval(low, high), _p_value(score, n * _rho_squared(alpha, tune_n)))
 
 
 def critical_value(n: int, alpha: float, tune_n: int) -> float:
@@ -38,9 +45,6 @@ def _rho_squared(alpha: float, tune_n: int) -> float:
     return (-2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))) / tune_n
 
 
-def _p_value(difference: float, standard_error: float, n_rho_squared: float) -> float:
+def _p_value(score: float, n_rho_squared: float) -> float:
     """Return the alpha at which the interval with this rho would have an end at zero."""
-    if standard_error == 0:
-        return float(difference == 0)
-    z = difference / standard_error
-    return min(1.0, math.sqrt(n_rho_squared + 1) * math.exp(-z * z * n_rho_squared / (2 * (n_rho_squared + 1))))
+    return min(1.0, math.sqrt(n_rho_squared + 1) * math.exp(-score * score * n_rho_squared / (2 * (n_rho_squared + 1))))

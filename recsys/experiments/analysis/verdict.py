@@ -25,6 +25,7 @@ from recsys.experiments.analysis.sentences import (
     guard_sentence,
     inconclusive_sentence,
     preference_sentence,
+    scarcity_sentence,
 )
 from recsys.experiments.settings import AnalysisSettings, Experiment
 from recsys.wording import plural
@@ -60,7 +61,9 @@ def decide(
         return replace(early, reasons=(*early.reasons, reason))
     over = experiment.end + experiment.attribution
     users = plural(sum(health.users.values()), "user")
-    return Verdict("running", (f"{users} so far; their outcomes count until {over:%Y-%m-%d %H:%M} UTC.",))
+    so_far = f"{users} so far; their outcomes count until {over:%Y-%m-%d %H:%M} UTC."
+    scarce = (scarcity_sentence(each) for each in comparisons if each.role == "primary" and not each.can_tell)
+    return Verdict("running", (so_far, *scarce))
 
 
 def _judge(experiment: Experiment, comparisons: Sequence[Comparison], interleaving: Interleaving | None) -> Verdict:
@@ -111,6 +114,9 @@ def _judge_aa(comparisons: Sequence[Comparison], analysis: AnalysisSettings) -> 
     if differing:
         chance = f"With a sound set-up, this happens in {analysis.alpha:.0%} of A/A tests: run it once more."
         return Verdict("inconclusive", (*reasons, f"The variants serve the same pages. {chance}"))
+    scarce = tuple(scarcity_sentence(each) for each in comparisons if each.role == "primary" and not each.can_tell)
+    if scarce:
+        return Verdict("inconclusive", ("Users split by the weights.", *scarce))
     return Verdict("inconclusive", ("The set-up is sound: users split by the weights, and no primary metric differs.",))
 
 
@@ -118,13 +124,13 @@ def _judge_preference(interleaving: Interleaving, analysis: AnalysisSettings) ->
     if few := _too_few_users(interleaving.variant, interleaving.users):
         return few
     difference, reason = interleaving.difference, preference_sentence(interleaving)
-    if difference is None or difference.p > analysis.alpha:
+    if difference is None or not interleaving.can_tell or difference.p > analysis.alpha:
         return Verdict("inconclusive", (reason,))
     return Verdict("ship", (reason,), interleaving.variant) if difference.value > 0 else Verdict("no-ship", (reason,))
 
 
 def _is_significant(comparison: Comparison, alpha: float) -> bool:
-    return comparison.adjusted_p is not None and comparison.adjusted_p <= alpha
+    return comparison.can_tell and comparison.adjusted_p is not None and comparison.adjusted_p <= alpha
 
 
 def _too_few_users(variant: str, *users: int) -> Verdict | None:
@@ -141,7 +147,9 @@ def _with_always_valid(comparison: Comparison) -> Comparison:
         return comparison
     difference = _always_valid_difference(decisive, always_valid)
     if guarded is not None:
-        guarded = guard(difference, comparison.direction, guarded.margin)
+        stopping = guard(difference, comparison.direction, guarded.margin)
+        both_hold = guarded.state == stopping.state == "holds"
+        guarded = stopping if comparison.can_tell or both_hold else replace(stopping, state="open")
     return replace(comparison, plain=difference, cuped=None, adjusted_p=always_valid.adjusted_p, guard=guarded)
 
 

@@ -7,12 +7,25 @@ from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
-DECODING = 1
+DECODING = 2
 """Part of every tagger's version; increase it when decoding gives other pixels."""
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000")
 """Formats that are decoded; Pillow's other formats run external programs or are not photos."""
+
+_UNREAD_FORMATS = {
+    "HEIC": re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
+    "AVIF": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "a raw photo of a camera": re.compile(rb"FUJIFILMCCD-RAW|.{4}ftypcrx |IIU\0|IIRO", re.DOTALL),
+    "SVG": re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<svg", re.DOTALL),
+    "Photoshop": re.compile(rb"8BPS"),
+    "a video": re.compile(rb".{4}ftyp(qt|mp4|isom|M4V)|\x1aE\xdf\xa3", re.DOTALL),
+}
+"""Kinds of pictures that Pillow does not read, AVIF only before 11.3, by the bytes that they start with."""
+_BITS, _PHOTOMETRIC, _MAX_VALUE, _WHITE_IS_ZERO = 258, 262, 281, 0
+"""Tags of TIFF."""
 
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 """Filter for Pillow's warnings about unusual files, one log line each; real problems are reported as a PhotoError."""
@@ -29,13 +42,15 @@ class PhotoError(Exception):
 
 REASONS = {
     "missing": "the file does not exist or cannot be read",
+    "refused": "the address is not below images.root, or that of no regular file",
+    "too_slow": "a server took longer than the configuration allows",
     "empty": "the file has no bytes",
     "too_large": "more pixels or bytes than the configuration allows",
     "not_an_image": "not a photo in a known format",
     "truncated": "the file ends before the end of the picture, or is damaged",
-    "unsupported": "colours that cannot be converted to red, green and blue",
+    "unsupported": "a format that is not read, or colours that cannot be converted to red, green and blue",
 }
-TRANSIENT = ("missing", "too_large")
+TRANSIENT = ("missing", "refused", "too_slow", "too_large")
 """Reasons caused by the file system or the configuration, not by the content: such a photo is retried."""
 
 
@@ -85,6 +100,9 @@ def _open_image(data: bytes, max_megapixels: float) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PhotoError("too_large", _first_line(error)) from error
     except Exception as error:
+        kind = next((kind for kind, start in _UNREAD_FORMATS.items() if start.match(data)), None)
+        if kind and kind not in known:
+            raise PhotoError("unsupported", f"{kind}, which is not read: convert it to JPEG or PNG") from error
         raise PhotoError("not_an_image", _first_line(error).split(" <_io", 1)[0]) from error
     megapixels = image.width * image.height / 1e6
     if megapixels > max_megapixels:
@@ -103,12 +121,23 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 def _convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB, or to RGBA if parts are transparent."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+        return _grey_of_16_bits(image).convert("RGB")
+    if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow inverts the inks of every JPEG; only Adobe stores them inverted
     if image.mode in ("I", "F"):
         raise PhotoError("unsupported", "colours of 32 bits have no defined range")
     if image.mode == "LAB":
         raise PhotoError("unsupported", "Lab colours")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _grey_of_16_bits(image: Image.Image) -> Image.Image:
+    """Return levels of up to 16 bits as 8 bits: a TIFF says how many bits it uses, and whether 0 is white."""
+    tags = getattr(image, "tag_v2", {})
+    bits = int(np.max(tags.get(_BITS, 16)))
+    highest = min(int(np.max(tags.get(_MAX_VALUE, 2**bits - 1))) or 65535, 65535)
+    levels = np.minimum(np.asarray(image).astype(np.uint32) * 255 // highest, 255).astype(np.uint8)
+    return Image.fromarray(255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels)
 
 
 def _crop_centre(image: Image.Image, resize: int, crop: int) -> Image.Image:

@@ -69,15 +69,23 @@ def _hash_row(files: PhotoFiles, uri: str, known_stamp: str | None) -> dict[str,
         return {"image_uri": uri, "reason": error.reason, "detail": error.detail}
 
 
-def tag_photos(batches: Iterable[pa.RecordBatch], settings: ImageSettings, worker: Worker) -> Batches:
+def tag_photos(
+    batches: Iterable[pa.RecordBatch], settings: ImageSettings, worker: Worker, below_root: bool = True
+) -> Batches:
     """Tag photos: one row of TAGGED per row of image_hash, image_uri, in the same order.
 
     A photo whose content no longer has its image_hash is rejected; with a null hash any content is accepted.
+
+    Args:
+        batches: Rows of image_hash, image_uri.
+        settings: The root of the photos, the tagger and its limits.
+        worker: The device and threads to use.
+        below_root: Whether photos that are not below the root are rejected.
     """
     torch.set_num_threads(worker.threads)
     tagger = _cached_tagger(settings.tagger, worker.device)
     size = settings.tagging.batch * (ON_GPU if worker.device.startswith("cuda") else 1)
-    files, shape = PhotoFiles.of(settings), tagger.preprocessing
+    files, shape = PhotoFiles.of(settings, below_root), tagger.preprocessing
 
     def read_and_decode(photo: tuple[str | None, str]) -> _DecodedPhoto:
         image_hash, uri = photo

@@ -10,7 +10,7 @@ from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.thumbnails import thumbnail
 from recsys.reports.backtest.wording import join_names, policy_in_words
-from recsys.wording import plural
+from recsys.wording import amount, plural
 
 SECONDS = 60.0
 """Timeout for reading all covers: a server may never answer."""
@@ -121,7 +121,7 @@ def _cover(sale: Mapping[str, Any], sale_id: str, mark: str, album: Album) -> Co
 def _details(sale: Mapping[str, Any]) -> Iterator[str]:
     yield from (str(sale[key]) for key in _ATTRIBUTES if sale.get(key))
     if sale.get("price") is not None:
-        yield f"price {sale['price']:,.0f}"
+        yield f"price {amount(sale['price'])}"
 
 
 def _positions(page: Sequence[str], bought: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Sections on the meta-model itself: its calibration, its coefficients, its learning curve, boosted trees instead."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recsys.meta_model import META
@@ -13,10 +13,12 @@ from recsys.reports.backtest.wording import (
     BOOSTED,
     JOINT,
     NDCG,
+    boosted_advice,
     difference,
     estimate_of,
     format_finding,
     format_metric,
+    is_boosted,
     join_names,
 )
 from recsys.reports.page import ReportTable
@@ -80,8 +82,17 @@ def _overall(result: Mapping[str, Any]) -> str:
     if measured.get("calibration") is None:
         return ""
     return (
-        f"Over all sales open at a purchase: {measured['calibration']:.2f} predicted purchases per observed purchase,"
-        f" AUC {measured['auc']:.4f}, log-loss {measured['log_loss']:.5f}."
+        f"{_of_a_page(result['predicted'])} Over all sales open at a purchase: AUC {measured['auc']:.4f}, log-loss"
+        f" {measured['log_loss']:.5f}."
+    )
+
+
+def _of_a_page(predicted: Mapping[str, float]) -> str:
+    ratio = predicted["all"] / predicted["all_made"]
+    return (
+        f"A user who buys on a day is predicted to buy {predicted['all']:.2f} of the open sales, and bought"
+        f" {predicted['all_made']:.2f} ({ratio:.2f} predicted per observed purchase); among the ten that the page"
+        f" shows, {predicted['shown']:.2f} are predicted and {predicted['shown_made']:.2f} observed."
     )
 
 
@@ -89,6 +100,9 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the section with the coefficient and a description of each feature."""
     rows = result.get("coefficients") or ()
     if not rows:
+        return
+    if "gain" in rows[0]:
+        yield _importance(rows)
         return
     has_repeat = any(row.get("repeat") is not None for row in rows)
     series = ("not bought before", "bought before") if has_repeat else ("all sales",)
@@ -103,6 +117,24 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
     table = ReportTable("Coefficients, log-odds", columns, cells, 2)
     strongest = max(rows, key=lambda row: abs(row["first"]))
     yield Section("Coefficients of the meta-model", (note, _strongest_sentence(strongest)), (chart,), (table,))
+
+
+def _importance(rows: Sequence[Mapping[str, Any]]) -> Section:
+    """Return the section on boosted trees, which have no coefficients."""
+    ranked = sorted(rows, key=lambda row: -row["gain"])
+    note = (
+        "The model is boosted trees. A feature's importance is its share of the gain of all splits; it says how much"
+        " the trees use the feature, not in which direction."
+    )
+    table = ReportTable(
+        "Importance, share of the gain",
+        ("Feature", "Description", "Importance"),
+        tuple((row["feature"], row.get("words") or UNKNOWN, percent(row["gain"])) for row in ranked),
+        2,
+    )
+    drawn = [(row["feature"], row["gain"], None) for row in ranked]
+    chart = bars(drawn, ("all sales",), "share of the gain", "Importance of the features.")
+    return Section("Importance of the features", (note,), (chart,), (table,))
 
 
 def _coefficient_cells(row: Mapping[str, Any], has_repeat: bool) -> tuple[str, ...]:
@@ -145,7 +177,10 @@ def boosted(result: Mapping[str, Any]) -> Iterator[Section]:
     if BOOSTED not in result["policies"]:
         return
     found = difference(result, BOOSTED, META)
-    notes = [f"Boosted trees over the same features minus meta: {NDCG} {format_finding(found)}."] if found else []
+    if found is None or is_boosted(result):  # the meta-model is boosted trees already
+        return
+    notes = [f"Boosted trees over the same features minus meta: {NDCG} {format_finding(found)}."]
+    notes += [boosted_advice(result)] if boosted_advice(result) else []
     longer = [f"{number(ratio)} times as long to {verb}" for verb, _, ratio in costs if ratio]
     notes += [f"They take {join_names(longer)}."] if longer else []
     columns = ("Cost", META, BOOSTED)

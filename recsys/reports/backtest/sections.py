@@ -201,7 +201,7 @@ def _needed(removed: Estimate | None) -> str:
 def slices(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield a section per slicing of pages by user and of purchases by sale."""
     for title, rows in (result.get("slices") or {}).items():
-        if not rows:
+        if len(rows) < 2:  # all pages or purchases are in one slice, which says nothing new
             continue
         metric = (result.get("slice_metrics") or {}).get(title, NDCG)
         named = [(_slice_name(title, index, row["name"]), row) for index, row in enumerate(rows)]
@@ -247,8 +247,9 @@ def _is_cold_start(title: str, index: int, name: str) -> bool:
 
 
 def cold_start_finding(result: Mapping[str, Any], title: str) -> str:
-    """Summarise how the meta-model ranks for new users or the youngest sales; empty without such a slice."""
-    for index, row in enumerate((result.get("slices") or {}).get(title) or ()):
+    """Summarise how the meta-model ranks for new users or the youngest sales; empty if there is no other slice."""
+    rows = (result.get("slices") or {}).get(title) or ()
+    for index, row in enumerate(rows if len(rows) > 1 else ()):
         found = estimate_of(row["policies"].get(META))
         if _is_cold_start(title, index, row["name"]) and found is not None:
             metric = (result.get("slice_metrics") or {}).get(title, NDCG)

@@ -12,10 +12,12 @@ from recsys.reports.backtest.wording import (
     BOOSTED,
     NDCG,
     RECALL,
+    boosted_advice,
     difference,
     estimate_of,
     finding,
     format_finding,
+    is_boosted,
     join_names,
     single_recommenders,
 )
@@ -63,7 +65,8 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "o
     if not against:
         return "Measured without a comparison", "open"
     if all(finding(found) == "better" for found in against.values()):
-        return "Better than each recommender alone", "good"
+        trees = ", and boosted trees are better still" if boosted_advice(result) else ""
+        return f"Better than each recommender alone{trees}", "good"
     unbeaten = [name for name, found in against.items() if finding(found) != "better"]
     stronger = [name for name in unbeaten if finding(against[name]) == "worse"]
     if stronger:
@@ -125,6 +128,7 @@ def _oracle_share(share: Estimate | None, ndcg: Estimate | None) -> Figure | Non
 
 def _findings(result: Mapping[str, Any]) -> Iterator[str]:
     yield from _against_versions(result)
+    yield from filter(None, [boosted_advice(result)])
     yield from filter(None, (cold_start_finding(result, title) for title in ("history length", "sale age")))
     if result.get("ablation"):
         yield ablation_finding(result)
@@ -136,5 +140,5 @@ def _against_versions(result: Mapping[str, Any]) -> Iterator[str]:
         found = difference(result, META, other)
         if found and version_in(other):
             yield f"Meta minus version {version_in(other)}: {NDCG} {format_finding(found)}."
-        elif found and other == BOOSTED:
+        elif found and other == BOOSTED and not is_boosted(result):
             yield f"Meta minus boosted trees over the same features: {NDCG} {format_finding(found)}."

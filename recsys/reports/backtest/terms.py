@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recsys.reports.backtest.wording import is_boosted
+
 
 def terms(result: Mapping[str, Any]) -> dict[str, str]:
     """Return the definition of each term that the report of a result uses."""
@@ -57,7 +59,7 @@ def _terms_of_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "AUC", "how often a bought sale has a higher probability than one that was not bought; 0.5 by chance."
         yield "Log-loss", "the mean negative logarithm of the probability given to what happened; lower is better."
-    if result.get("coefficients"):
+    if result.get("coefficients") and not is_boosted(result):
         yield (
             "Log-odds",
             "the scale on which the meta-model adds its features; +0.69 doubles the odds, -0.69 halves them.",

@@ -82,3 +82,20 @@ def policy_in_words(policy: str) -> str:
 def join_names(names: list[str]) -> str:
     """Write names as a list in a sentence: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def is_boosted(result: Mapping[str, Any]) -> bool:
+    """Return whether the measured meta-model is boosted trees."""
+    return any("gain" in row for row in result.get("coefficients") or ())
+
+
+def boosted_advice(result: Mapping[str, Any]) -> str:
+    """Say how to use boosted trees if they rank better than the meta-model; empty if that is not shown."""
+    found = difference(result, BOOSTED, META)
+    if found is None or finding(found) != "better" or is_boosted(result):
+        return ""
+    return (
+        f"Boosted trees rank better than the meta-model here, by {format_difference(found)} of {NDCG}. To use them, set"
+        " 'meta_model.kind: boosted' in the configuration, train a version with 'recsys nightly --train', measure it on"
+        " later days with 'recsys backtest', and promote it with 'recsys models promote'."
+    )

@@ -18,7 +18,7 @@ from recsys.reports.experiment.tables import (
     tables_of_origins,
     tables_of_preference,
 )
-from recsys.reports.experiment.wording import Finding, finding, instant, level
+from recsys.reports.experiment.wording import TOO_FEW, Finding, finding, instant, level
 from recsys.reports.page import ReportTable
 from recsys.reports.wording import percent
 from recsys.wording import plural
@@ -75,6 +75,13 @@ def _differences_section(result: Result) -> Iterator[Section]:
 
 
 def _difference_notes(result: Result) -> Iterator[str]:
+    alpha = result.conventions.alpha
+    scarce = dict.fromkeys(each.metric for each in result.comparisons if finding(each, alpha) == TOO_FEW)
+    if scarce:
+        yield (
+            f"Warning: too few outcomes, or too skewed ones, to tell {', '.join(scarce)}. Their intervals and p values"
+            " cannot be relied on, however narrow they are, and nothing is decided by them."
+        )
     if not result.window.ended:
         yield "Outcomes are incomplete, so a finding may change; for now, decide by the always-valid interval only."
     if any(each.cuped for each in result.comparisons):
@@ -105,10 +112,15 @@ def _daily_section(result: Result) -> Iterator[Section]:
     if groups:
         note = (
             "Each point is the difference by all events until the end of that day. To stop on a daily look, use the"
-            " always-valid interval; the other interval is valid for a single, planned look."
+            " always-valid interval; the other interval is valid for a single, planned look. Days with too few outcomes"
+            " to tell are not drawn."
         )
         alpha = result.conventions.alpha
-        charts = tuple(daily(group, alpha, f"{group[0].metric} of {group[0].variant}, day by day.") for group in groups)
+        charts = tuple(
+            daily(told, alpha, f"{told[0].metric} of {told[0].variant}, day by day.")
+            for group in groups
+            if (told := [look for look in group if look.can_tell])
+        )
         yield Section("Day by day", (note,), charts, tuple(map(table_of_days, groups)), True)
 
 
@@ -167,6 +179,8 @@ def _interleaving_section(result: Result) -> Iterator[Section]:
 def _preference_finding(found: Interleaving, alpha: float) -> Finding:
     if found.difference is None:
         return "unknown"
+    if not found.can_tell:
+        return TOO_FEW
     if found.difference.p > alpha:
         return "not shown"
     return "better" if found.difference.value > 0 else "worse"

@@ -4,21 +4,20 @@ from collections.abc import Sequence
 
 from recsys.experiments.analysis.health import MOST_ASTRAY
 from recsys.experiments.analysis.results import Comparison, HealthResult, Interleaving, Look, Result, SegmentResult
-from recsys.reports.experiment.wording import bounds, estimate, finding, lift, p_value, stopping, tested
+from recsys.reports.experiment.wording import TOO_FEW, bounds, estimate, finding, lift, p_value, stopping, tested
 from recsys.reports.page import ReportTable
-from recsys.reports.wording import number, percent
+from recsys.reports.wording import UNKNOWN, number, percent
 
 _COMPARISON = "Metric, Variant, Control, Treatment, Difference, Lift, p, Adjusted p, Margin, Finding"
 _ADJUSTMENT = "Metric, Variant, Users of control, Users, Plain difference, p, CUPED difference, p, Variance reduction"
+_EVIDENCE = "Metric, Variant, Users of control, With a value, Users, With a value, Skewness of the difference, Enough"
 _SENSITIVITY = "Metric, Variant, Always-valid interval, p, Adjusted p, Minimum detectable effect, Relative to control"
 _DAYS = "Day, Users of control, Users, Difference, Interval, Always-valid interval"
 _SEGMENTS = "Segment, Metric, Variant, Users of control, Users, Control, Treatment, Difference, Lift, p, Finding"
 
 
-def tables_of_comparisons(
-    comparisons: Sequence[Comparison], alpha: float
-) -> tuple[ReportTable, ReportTable, ReportTable]:
-    """Return the findings, the plain and CUPED-adjusted differences, and the always-valid intervals of comparisons."""
+def tables_of_comparisons(comparisons: Sequence[Comparison], alpha: float) -> tuple[ReportTable, ...]:
+    """Return findings, plain and CUPED-adjusted differences, always-valid intervals and whether the data suffice."""
     return (
         ReportTable(
             "All comparisons",
@@ -35,6 +34,7 @@ def tables_of_comparisons(
             tuple(map(_sensitivity_cells, comparisons)),
             labels=2,
         ),
+        ReportTable("Whether the data suffice", _names(_EVIDENCE), tuple(map(_evidence_cells, comparisons)), labels=2),
     )
 
 
@@ -71,11 +71,25 @@ def _sensitivity_cells(each: Comparison) -> tuple[str, ...]:
     return (
         each.metric,
         each.variant,
-        stopping(each.always_valid),
+        stopping(each.always_valid) if each.can_tell else TOO_FEW,
         tested(each.always_valid),
         p_value(each.always_valid.adjusted_p if each.always_valid else None),
         number(each.detectable.absolute if each.detectable else None),
         percent(each.detectable.relative if each.detectable else None),
+    )
+
+
+def _evidence_cells(each: Comparison) -> tuple[str, ...]:
+    evidence = each.evidence
+    return (
+        each.metric,
+        each.variant,
+        f"{each.control_users:,}",
+        f"{evidence.control_nonzero:,}" if evidence else UNKNOWN,
+        f"{each.variant_users:,}",
+        f"{evidence.variant_nonzero:,}" if evidence else UNKNOWN,
+        number(evidence.skewness if evidence else None, "+"),
+        "yes" if each.can_tell else "no",
     )
 
 
@@ -88,7 +102,7 @@ def table_of_days(looks: Sequence[Look]) -> ReportTable:
             f"{look.variant_users:,}",
             number(look.difference, "+"),
             bounds(look.interval),
-            bounds(look.always_valid),
+            bounds(look.always_valid) if look.can_tell else TOO_FEW,
         )
         for look in looks
     )
@@ -141,9 +155,14 @@ def table_of_checks(health: HealthResult, srm_alpha: float) -> ReportTable:
     most = percent(MOST_ASTRAY)
     rows = (
         (
-            "Sample ratio mismatch, p",
-            p_value(health.sample_ratio_p),
+            "Sample ratio mismatch, p valid at daily looks",
+            p_value(health.sequential_sample_ratio_p),
             f"at least {number(srm_alpha)}",
+        ),
+        (
+            "The same, p valid at a single look",
+            p_value(health.sample_ratio_p),
+            "for information",
         ),
         (
             "Users in more than one variant (jumpers)",

@@ -6,8 +6,12 @@ from typing import Literal
 from recsys.experiments.analysis.results import AlwaysValid, Comparison, Difference, Interval, Result, Verdict
 from recsys.reports.wording import UNKNOWN, number, percent
 
-Finding = Literal["better", "worse", "not shown", "holds", "violated", "not shown to hold", "unknown"]
+Finding = Literal[
+    "better", "worse", "not shown", "holds", "violated", "not shown to hold", "too few to tell", "unknown"
+]
 """Of a comparison; the fourth to the sixth are findings of a guardrail."""
+
+TOO_FEW: Finding = "too few to tell"
 
 _HEADLINES = {
     "ship": "Ship",
@@ -42,6 +46,8 @@ def finding(comparison: Comparison, alpha: float) -> Finding:
     decisive, guard = comparison.decisive, comparison.guard
     if decisive is None:
         return "unknown"
+    if not comparison.can_tell and (guard is None or guard.state == "open"):
+        return TOO_FEW
     if guard is not None:
         return "not shown to hold" if guard.state == "open" else guard.state
     if deciding_p(comparison, decisive) > alpha:

@@ -11,7 +11,7 @@ from recsys.reports.experiment.wording import headline, instant, level, meaning
 from recsys.reports.page import ReportTable, render
 from recsys.reports.wording import percent
 from recsys.storage.local import write_whole
-from recsys.wording import plural
+from recsys.wording import plural, visible
 
 _TYPES = {"ab": "A/B test", "aa": "A/A test: a policy against itself", "interleave": "Interleaving"}
 _DOUBT = "Not to be trusted: the set-up is faulty, see above."
@@ -100,8 +100,9 @@ def _markdown_table(table: ReportTable) -> str:
 
 def _escaped(text: str) -> str:
     """Escape what markdown would interpret; names come from files and requests."""
-    marked = re.sub(r"([\\`*~|]|(?<=\])(?=\())", r"\\\1", " ".join(text.split()))
-    return re.sub(r"<(?=\S)", "&lt;", marked)
+    text = visible(" ".join(text.split()))
+    marked = re.sub(r"([\\`*~|]|(?<!\w)_|_(?!\w)|(?<=\])(?=[(:\[]))", r"\\\1", text)
+    return re.sub(r"&(?=[#\w]+;)", "&amp;", re.sub(r"<(?=\S)", "&lt;", marked))
 
 
 def _terms(result: Result) -> Iterator[tuple[str, str]]:
@@ -132,8 +133,13 @@ def _terms_of_differences(conventions: Conventions) -> Iterator[tuple[str, str]]
     yield "Lift", "the difference as a percentage of control's value; for information, nothing is decided by it."
     yield (
         "Interval",
-        f"the {confidence} confidence interval: {confidence} of intervals made this way contain the true difference."
-        " One without 0 shows that there is a difference.",
+        f"the {confidence} confidence interval, corrected for skewness: {confidence} of intervals made this way contain"
+        " the true difference. One without 0 shows that there is a difference.",
+    )
+    yield (
+        "Too few to tell",
+        "so few users have a value other than 0, or so few large values decide, that an interval would contain the true"
+        f" difference less often than in {confidence} of cases.",
     )
     yield "p", "the probability of a difference at least this large if there is no true difference."
     yield (

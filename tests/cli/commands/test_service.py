@@ -8,14 +8,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from recsys.config.serving import ServingSettings, StoreSettings
 from recsys.instants import to_micros
 from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.users import Ranking
 from serving.client import Client
 from serving.process.server import Server, start_server
+from serving.stores.base import Change, WithdrawnSale
+from serving.stores.folder import FolderStore
 from serving.stores.redis import RedisStore
 from tests.helpers.real_redis import RealRedis
 from tests.helpers.real_service import free_ports
@@ -74,11 +78,43 @@ def error_of(result: tuple[int, str, str]) -> str:
 def test_closed_sale_is_off_the_next_page_and_listed_with_the_reason(run, serve):
     server = serve()
     assert page(server) == ["b", "e", "c", "a"]
-    closed = run("sales", "close", "e", "--comment", "sold out", "--target", server.admin_target)
+    closed = run("sales", "close", "e", "--comment", "sold out", "--yes", "--target", server.admin_target)
     assert closed == (0, "Sale e is closed: no page shows it from now on.\n", "")
     assert page(server) == ["b", "c", "a"]
     status, out, _ = run("sales", "list", "--target", server.admin_target)
     assert (status, out.splitlines()[1].split()) == (0, ["e", "closed", "2026-03-01", "00:30", "sold", "out"])
+
+
+def test_closing_that_is_not_confirmed_changes_nothing_and_names_the_sale_or_the_nearest_id(run, serve):
+    server = serve()
+    target = ("--target", server.admin_target)
+    final = "closing is final, the sale can never be shown again: check the id, then repeat the command with --yes"
+    assert error_of(run("sales", "close", "e", *target)) == f"sale 'e' is 'Elba'; {final}"
+    unknown = f"snapshot {NAME} has no sale 'E '; the nearest id is 'e'"
+    assert error_of(run("sales", "close", "E ", *target)) == f"{unknown}; {final}"
+    assert page(server) == ["b", "e", "c", "a"]
+    assert run("sales", "list", *target)[1] == "No sale is closed or hidden.\n"
+    status, out, err = run("sales", "close", "E ", "--yes", *target)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1] == f"Note: {unknown}. Only later snapshots may have it."
+    assert (
+        run("sales", "hide", "zzz", *target)[1].splitlines()[1].startswith(f"Note: snapshot {NAME} has no sale 'zzz'.")
+    )
+
+
+def test_processes_that_may_still_show_a_closed_sale_are_named_and_the_command_fails(run, serve, monkeypatch):
+    def not_acknowledged(_: object, sale: WithdrawnSale) -> Change:
+        return Change(sale, ["web-2:7:aa"], ["web-3:8:bb"])
+
+    monkeypatch.setattr(FolderStore, "withdraw", not_acknowledged)
+    target = ("--target", serve().admin_target)
+    for command in (["close", "--yes"], ["hide"]):
+        status, out, err = run("sales", *command, "a", *target)
+        assert status == 1
+        assert "Note: web-3:8:bb stopped or cannot reach the store" in out
+        message = " ".join(err.split())
+        assert "sale 'a' may still be on pages of web-2:7:aa, which serve and have not acknowledged it" in message
+        assert f"repeat 'recsys sales {command[0]}'" in message
 
 
 def test_hidden_sale_is_off_all_pages_until_it_is_shown(run, serve):
@@ -112,7 +148,7 @@ def test_refused_change_of_a_sale_is_an_error_of_one_line_and_changes_nothing(ru
 
 def test_closed_sale_cannot_be_shown_again(run, serve):
     target = ("--target", serve().admin_target)
-    run("sales", "close", "a", *target)
+    run("sales", "close", "a", "--yes", *target)
     assert "sale 'a' was closed, which is final" in error_of(run("sales", "show", "a", *target))
 
 
@@ -132,7 +168,7 @@ def test_token_is_taken_from_the_option_or_from_the_environment(run, serve, monk
     assert all(error_of(result) for result in refused)
     monkeypatch.setenv("RECSYS_TOKEN", "admin")
     assert run("sales", "list", *target)[1] == "No sale is closed or hidden.\n"
-    assert run("sales", "close", "a", *target)[0] == 0
+    assert run("sales", "close", "a", "--yes", *target)[0] == 0
     assert run("sales", "list", *target)[1].splitlines()[1].split()[-2:] == ["the", "admin"]
 
 
@@ -157,6 +193,32 @@ def test_file_of_rules_is_validated_with_their_number_and_fingerprint(run, shop,
     assert run("rules", "validate", "--conf", configured)[1].split()[-1] == fingerprint
     rules_file(tmp_path, PIN_B)
     assert run("rules", "validate", "--conf", configured)[1].split()[-1] != fingerprint
+
+
+def test_names_that_no_sale_and_no_user_has_are_noted_with_the_nearest_known_one(run, shop, tmp_path):
+    sales = [replace(sale, attributes={"country": "Italy", "category": "spa"}) for sale in SALES]
+    ranking = Ranking(np.array([0], np.int32), np.array([1.0], np.float32), np.array([0], np.uint8))
+    publish(shop, sales=sales, segments={"channel": {"mail": ranking}})
+    nested = {"$or": [{"categroy": "spa"}, {"$not": {"contry": "Italy"}}], "price": {"$exists": False}}
+    path = rules_file(tmp_path, NO_FRENCH | {"match": nested, "targeting": {"chanel": "mail", "weather": "rain"}})
+    status, out, _ = run("rules", "validate", path, "--conf", shop.configuration())
+    notes = [line.removeprefix("Note: ") for line in out.splitlines()[1:]]
+    name = NO_FRENCH["name"]
+    assert (status, notes) == (
+        0,
+        [
+            f"Rule '{name}' asks for 'categroy', which no sale has; did you mean 'category'?",
+            f"Rule '{name}' asks for 'contry', which no sale has; did you mean 'country'?",
+            f"Rule '{name}' is for requests with 'chanel'; users have 'channel': is that meant?",
+        ],
+    )
+
+
+def test_ids_are_printed_as_text(run, serve):
+    server = serve()
+    hidden = run("sales", "hide", "promo[summer]\x1b[2J", "--target", server.admin_target)
+    advice = r"Sale promo[summer]\x1b[2J is hidden. Next: recsys sales show 'promo[summer]\x1b[2J'"
+    assert hidden == (0, f"{advice}\n", "")
 
 
 def test_all_problems_of_a_file_of_rules_are_listed(run, shop, tmp_path):
@@ -260,7 +322,7 @@ def redis_server(tmp_path) -> Iterator[RealRedis]:
 def test_pushed_snapshot_is_opened_from_redis(run, shop, redis_server):
     store = {"kind": "redis", "url": redis_server.url, "prefix": "shop:", "timeout_seconds": 10}
     conf = shop.configuration(serving={"store": store})
-    assert run("snapshots", "push", "--conf", conf) == (0, f"Pushed snapshot {NAME} to Redis\n", "")
+    assert run("snapshots", "push", "--conf", conf) == (0, f"Redis has snapshot {NAME} as the current one\n", "")
     fleet = RedisStore(StoreSettings(**store), shop.folder / "elsewhere", lambda: HALF_PAST)
     try:
         opened = fleet.open(fleet.current())

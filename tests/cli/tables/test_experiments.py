@@ -2,9 +2,9 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from cli.tables.experiments import print_result, print_simulation
+from recsys.console import TextConsole
 from recsys.experiments.analysis.results import Interval, Result, Verdict
 from recsys.experiments.analysis.simulation import MetricSimulation, Share, Simulation
 from tests.helpers.reported_experiments import FALLBACKS, PURCHASES, interleaved, invalid, result, untold
@@ -13,7 +13,7 @@ from tests.helpers.reported_experiments import FALLBACKS, PURCHASES, interleaved
 def printed(found: Result, colours: bool = False) -> str:
     written = StringIO()
     system = "standard" if colours else None
-    print_result(found, Console(file=written, width=120, highlight=False, force_terminal=colours, color_system=system))
+    print_result(found, TextConsole(file=written, width=120, force_terminal=colours, color_system=system))
     return written.getvalue()
 
 
@@ -85,9 +85,25 @@ def test_simulation_shows_the_false_positive_rate_of_each_way_of_looking():
 
     metric = MetricSimulation("purchases", "themes", share(20), share(80), share(4), 0.51)
     written = StringIO()
-    print_simulation(Simulation(400, 12_345, (metric,), share(0)), Console(file=written, width=120, highlight=False))
-    assert row(written.getvalue(), "purchases")[1:] == (
-        ["themes", "5%", "[4%,", "6.67%]", "20%", "[16%,", "26.7%]", "1%", "[0.8%,", "1.33%]", "0.51"]
+    constant = MetricSimulation(
+        "revenue", "themes", share(0), share(0), share(0), None, "it is the same for every user"
     )
+    simulation = Simulation(400, 12_345, (metric, constant), share(0))
+    print_simulation(simulation, TextConsole(file=written, width=120))
+    assert row(written.getvalue(), "purchases")[1:] == (
+        ["themes", "5%", "[4%,", "6.67%]", "20%", "[16%,", "26.7%]", "1%", "[0.8%,", "1.33%]", "0.51", "PASS"]
+    )
+    assert row(written.getvalue(), "revenue")[1:] == ["themes", "–", "–", "–", "–", "cannot", "be", "tested"]
+    assert "revenue of themes cannot be tested: it is the same for every user." in written.getvalue()
+    assert "PASS  1 of 2 comparisons tested, alpha 0.05" in written.getvalue()
     assert "400 A/A tests on 12,345 users; false positive rates [95%]:" in written.getvalue()
-    assert "Sample ratio test: 0% [0%, 0%]" in written.getvalue()
+    assert "Sample ratio test with daily looks: 0% [0%, 0%]" in written.getvalue()
+
+
+def test_simulation_with_a_rate_above_alpha_fails():
+    rates = [Share(400, count, Interval(0, 1)) for count in (40, 90, 4)]
+    metric = MetricSimulation("purchases", "themes", *rates, 0.51)
+    written = StringIO()
+    print_simulation(Simulation(400, 12_345, (metric,), rates[2]), TextConsole(file=written, width=120))
+    assert row(written.getvalue(), "purchases")[-1] == "FAIL"
+    assert "FAIL  a rate is above alpha 0.05" in written.getvalue()

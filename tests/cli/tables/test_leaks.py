@@ -1,9 +1,9 @@
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from cli.tables.leaks import print_leaks
+from recsys.console import TextConsole
 
 EXAMPLE = {"as_of": "2026-02-24T00:00:00Z", "user_id": "u[1]", "sale_id": "c", "before": 2.0, "after": 3.5}
 RESULT = {
@@ -21,12 +21,13 @@ RESULT = {
             "example": EXAMPLE,
         },
     ],
+    "warnings": ["closes_at is [the last] event"],
 }
 
 
 @pytest.fixture
 def lines() -> list[str]:
-    console = Console(file=StringIO(), width=140, highlight=False)
+    console = TextConsole(file=StringIO(), width=140)
     print_leaks(RESULT, console)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
@@ -35,6 +36,10 @@ def test_row_of_a_feature_has_its_values_those_that_differ_in_each_world_and_the
     assert "feature values differ: changed differ: deleted largest difference" in lines
     assert "popularity 9,000 0 0 2e-07" in lines
     assert "own_visits 9,000 0 1,234 1.5" in lines
+
+
+def test_warnings_are_printed_as_they_are(lines):
+    assert "Warning: closes_at is [the last] event" in lines
 
 
 def test_instants_tolerance_and_note_are_printed(lines):
@@ -52,7 +57,7 @@ def test_only_a_feature_that_differs_has_an_example_without_markup(lines):
 
 
 def test_missing_value_is_printed_as_nothing():
-    console = Console(file=StringIO(), width=140, highlight=False)
+    console = TextConsole(file=StringIO(), width=140)
     rows = [{**RESULT["features"][-1], "example": {**EXAMPLE, "after": None}}]
     print_leaks({**RESULT, "features": rows}, console)
     assert "2 became nothing" in console.file.getvalue()

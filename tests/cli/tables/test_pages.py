@@ -2,9 +2,9 @@ import io
 
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb
-from rich.console import Console
 
 from cli.tables.pages import print_top_sales
+from recsys.console import TextConsole
 
 
 def response(**changes) -> pb.GetTopSalesResponse:
@@ -22,9 +22,9 @@ def response(**changes) -> pb.GetTopSalesResponse:
     return answer
 
 
-def printed(answer: pb.GetTopSalesResponse, width: int = 120, user_id: str = "ann") -> str:
-    console = Console(file=io.StringIO(), width=width)
-    print_top_sales(user_id, answer, console)
+def printed(answer: pb.GetTopSalesResponse, width: int = 120, user_id: str = "ann", explain: bool = False) -> str:
+    console = TextConsole(file=io.StringIO(), width=width)
+    print_top_sales(user_id, answer, console, explain)
     return console.file.getvalue()
 
 
@@ -90,6 +90,30 @@ def test_rules_notes_and_the_session_are_printed():
     assert "Rule 'partner_week' changed this page." in text
     assert "Rule 'fresh' could not be met." in text
     assert "with the session" not in printed(response(), width=200)
+
+
+def test_contributions_are_a_table_of_features_and_sales_with_the_words_of_the_model():
+    answer = response()
+    for sale, added in zip(
+        answer.sales, [{"own_visits": 0.5, "popularity": -1.25}, {"own_visits": -0.75}, {}], strict=True
+    ):
+        for feature, log_odds in added.items():
+            sale.contributions.add(feature=feature, log_odds=log_odds)
+    lines = [" ".join(line.split()) for line in printed(answer, explain=True).splitlines()]
+    table = lines.index("feature #1 #2 #3")
+    assert lines[table + 1 : table + 3] == ["popularity -1.25 – –", "own_visits +0.50 -0.75 –"]  # the largest first
+    assert "own_visits The user's own recent visits of this sale." in lines
+    assert "log-odds" not in printed(answer)  # not asked for
+
+
+def test_values_of_a_page_are_text():
+    answer = response(notes=["\x1b[2J"], policy="meta\nforged line")
+    for sale in answer.sales:
+        sale.sale_id, sale.title, sale.reason_text = "promo[summer]\x1b]0;x\x07", "a\r\nb", "\u202ekcab"
+    text = printed(answer, 200, user_id="u\x9b31m")
+    assert all(character.isprintable() or character == "\n" for character in text)
+    for shown in (r"promo[summer]\x1b]0;x\x07", r"a\r\nb", r"\u202ekcab", r"u\x9b31m", r"meta\nforged line"):
+        assert shown in text
 
 
 def test_empty_page_has_no_table():

@@ -5,10 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from cli.tables.results import (
-    passed,
     print_backtest,
     print_model,
     print_rules,
@@ -17,18 +15,20 @@ from cli.tables.results import (
     print_theme_counts,
     print_themes,
     print_treatments,
+    result_of_rule,
 )
+from recsys.console import TextConsole
 from recsys.images.themes.theme_choice import ThemeCount
 from recsys.images.themes.theme_map import Quality, Treatment
 from recsys.meta_model import LogisticModel
 
 
 @pytest.fixture
-def console() -> Console:
-    return Console(file=StringIO(), width=120, highlight=False)
+def console() -> TextConsole:
+    return TextConsole(file=StringIO(), width=120)
 
 
-def printed(console: Console) -> str:
+def printed(console: TextConsole) -> str:
     return console.file.getvalue()
 
 
@@ -69,10 +69,17 @@ def test_examples_are_printed_without_markup_and_truncated(tmp_path, console):
 
 
 @pytest.mark.parametrize(
-    ("broken", "action", "verdict"), [(0, "set aside", True), (1, "kept", False), (1, "not yet", True)]
+    ("broken", "action", "result"),
+    [
+        (0, "set aside", "PASS"),
+        (1, "set aside", "FAIL"),
+        (1, "set aside, not counted", "NOTE"),
+        (1, "kept", "NOTE"),
+        (1, "not yet", "PASS"),
+    ],
 )
-def test_rule_passes_if_no_row_breaks_it_or_the_row_is_not_known_yet(broken, action, verdict):
-    assert passed(count("any", broken, action)) is verdict
+def test_only_rows_that_are_broken_by_themselves_fail_a_rule(broken, action, result):
+    assert result_of_rule(count("any", broken, action)) == result
 
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
@@ -101,6 +108,7 @@ def backtest(**changed: object) -> dict:
                 "calibration": 1.2,
             },
         },
+        "predicted": {"all": 1.2, "all_made": 1.0, "shown": 0.5, "shown_made": 0.25},
         "differences": {
             "meta - meta_without_images": {key: {"value": 0.03, "low": -0.01, "high": 0.07} for key in METRICS}
         },
@@ -116,6 +124,7 @@ def test_backtest_is_printed_best_policy_first_with_half_widths_and_note(console
     assert "meta - meta_without_images: ndcg@10 +0.0300, 95% interval -0.0100 to +0.0700" in text
     assert "0.5000 ± 0.1500" in text
     assert "AUC 0.9000, log-loss 0.10000, 1.20 predicted purchases per observed purchase" in text
+    assert "on a page of ten 0.50 predicted and 0.25 observed purchases" in text
     assert "Note: Mind [this]." in text
     assert "gini" not in text
     assert "oracle" not in text

@@ -36,7 +36,7 @@ def registered(published_shop, tmp_path_factory) -> tuple[SmallShop, str, str]:
     folder = tmp_path_factory.mktemp("versions") / "shop"
     shutil.copytree(published_shop.folder, folder)
     shop = SmallShop(folder)
-    model, _ = tracking.champion(shop.settings())
+    model = tracking.read_version(shop.settings(), tracking.version_of(shop.settings(), CHAMPION))
     narrow = LogisticModel(["popularity", "own_visits"], [0.0, 0.0], [1.0, 1.0], [-1.0, -2.0], -3.0)
     return shop, register(shop.settings(), model, FIRST), register(shop.settings(), narrow, FIRST - DAY)
 

@@ -7,13 +7,13 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from cli.tables.leaks import print_leaks
 from jobs.backtest.backtest import window
 from jobs.backtest.check_leaks import check_leaks
 from jobs.engine.run import Run
 from recsys.backtest.coefficients import WORDS
+from recsys.console import TextConsole
 from recsys.errors import EmptyInputError
 from recsys.instants import DAY, compact, to_micros
 from recsys.pipeline.leaks import WORLDS
@@ -77,7 +77,7 @@ def test_no_temporary_file_is_left(result, shop):
 
 def test_result_is_data_and_a_table(result):
     assert json.loads(json.dumps(result)) == result
-    console = Console(file=StringIO(), width=120)
+    console = TextConsole(file=StringIO(), width=120)
     print_leaks(result, console)
     text = console.file.getvalue()
     assert all(name in text for name in FEATURES)
@@ -117,26 +117,38 @@ def planted(folder: Path, path: str, line: str, leaking: str) -> Path:
     return folder
 
 
-def test_planted_leak_is_found_and_its_features_are_named(tmp_path):
+CHECK = """
+import json, sys
+from pathlib import Path
+from jobs.backtest.backtest import window
+from jobs.backtest.check_leaks import check_leaks
+from recsys.config.settings import load_settings
+
+run = window(load_settings(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[2]))
+print(json.dumps(check_leaks(run, instants=1, users=20)))
+"""
+
+
+def test_planted_leak_is_found_and_its_features_are_named(tmp_path, run, monkeypatch):
     shop = SmallShop(tmp_path / "shop").write(SALES, EVENTS)
     conf = shop.configuration(meta_model={"days": 1}, spark=SMALL_SPARK)
     code = planted(tmp_path / "code", "recsys/shop/histories.py", " & (self.recorded_at < instant)", "")
-    day, found = f"{AS_OF.replace(month=2, day=28):%Y-%m-%d}", tmp_path / "found.json"
-    arguments = ["backtest", "--check-leaks", "--from", day, "--to", day, "--conf", conf, "--json", found]
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        [sys.executable, "-c", CHECK, str(conf), str(LAST)],
         cwd=code,
         env={**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{ROOT / 'proto'}"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.count("error: ") == 1
-    assert "Traceback" not in done.stderr
-    rows = json.loads(found.read_text())["features"]
-    leaks = {row["feature"] for row in rows if row["moved"]}
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    leaks = {row["feature"] for row in result["features"] if row["moved"]}
     assert {"popularity", "collaborative", "content_text", "own_visits", "activity"} <= leaks
     assert leaks.isdisjoint({"hours_open", "hours_left"})
-    assert all(f"{name} where that data is changed" in done.stderr for name in leaks)
-    assert all(f"{name}, changed: as of" in " ".join(done.stdout.split()) for name in leaks)
+
+    monkeypatch.setattr("jobs.backtest.check_leaks.check_leaks", lambda run, seed: result)
+    status, out, err = run("backtest", "--check-leaks", "--from", "2026-02-28", "--to", "2026-02-28", "--conf", conf)
+    assert (status, err.count("error: "), "Traceback" in err) == (1, 1, False)
+    assert all(f"{name} where that data is changed" in err for name in leaks)
+    assert all(f"{name}, changed: as of" in " ".join(out.split()) for name in leaks)

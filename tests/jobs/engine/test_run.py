@@ -100,6 +100,30 @@ def test_other_version_of_a_library_reruns_all_steps(steps, monkeypatch):
     assert steps.do() == ["a", "b", "c"]
 
 
+def test_what_a_step_leaves_out_is_logged_and_known_until_it_is_done_otherwise(steps, caplog):
+    def leave(*lines: str) -> Step:
+        def run(run: Run, out: Path) -> str:
+            (out / "table").touch()
+            for line in lines:
+                run.leave_out(line, "no data", "there is some")
+            return "done"
+
+        return Step("leave", run, ("table",), depends_on=lambda _: lines)
+
+    def left_out(step: Step) -> list[str]:
+        run = steps.run()
+        run.do((step, step))
+        return [line.what for line in run.left_out([step, steps.a])]
+
+    assert left_out(leave("photos", "words")) == ["photos", "words"]
+    assert [message.strip() for message in caplog.messages if "without" in message] == [
+        "without photos: no data; until there is some",
+        "without words: no data; until there is some",
+    ]
+    assert left_out(leave("words")) == ["words"]
+    assert left_out(leave()) == []
+
+
 def test_log_says_which_steps_were_run_and_which_were_unchanged(steps, caplog):
     steps.do()
     caplog.clear()

@@ -1,8 +1,15 @@
+import os
+import shlex
+import time
+from ipaddress import ip_address
 from pathlib import Path
 
+import psutil
 import pytest
+from pyspark.errors import PySparkRuntimeError
 
-from jobs.engine.session import check_java, spark_session
+from jobs.engine import session
+from jobs.engine.session import _java_options, _network_options, check_java, java_process, spark_session
 from recsys.errors import ConfigurationError
 from tests.helpers.small_shop import SmallShop
 
@@ -24,6 +31,36 @@ def install(java_home: Path, version: str) -> None:
 
 def test_running_session_is_reused(spark, tmp_path):
     assert spark_session(SmallShop(tmp_path).settings()) is spark
+
+
+def test_no_port_of_a_local_session_listens_to_other_machines(spark):
+    assert spark.range(10).count() == 10
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [
+        each.laddr.ip for process in processes for each in process.net_connections() if each.status == "LISTEN"
+    ]
+    assert len(listening) >= 3  # the driver, its blocks, the gateway from Python
+    assert {ip_address(address.removeprefix("::ffff:")).is_loopback for address in listening} == {True}
+
+
+@pytest.mark.parametrize(
+    ("master", "conf", "expected"),
+    [
+        ("yarn", {}, "true"),
+        ("k8s://https://cluster:6443", {}, "true"),
+        ("spark://head:7077", {"spark.authenticate.secret": "s"}, "true"),
+        ("spark://head:7077", {}, None),
+    ],
+)
+def test_cluster_authenticates_where_it_has_a_secret_and_warns_where_it_has_none(caplog, master, conf, expected):
+    assert _network_options(master, conf).get("spark.authenticate") == expected
+    assert ("without a secret" in caplog.text) == (expected is None)
+
+
+def test_quotes_and_backslashes_of_a_folder_are_part_of_the_name_of_sparks_log():
+    """Spark splits the options as a shell does, inside of double quotes too."""
+    options = shlex.split(_java_options(Path('/a "b" \\c $d/spark.log'), {}))
+    assert '-Drecsys.spark.log=/a "b" \\c $d/spark.log' in options
 
 
 def test_missing_java_is_an_error_with_the_command_that_installs_it(java_home, monkeypatch, tmp_path):
@@ -48,3 +85,53 @@ def test_too_old_java_is_an_error_with_its_version_and_the_command_that_installs
 def test_java_17_or_later_is_accepted(java_home, version):
     install(java_home, version)
     check_java()
+
+
+def test_options_of_java_are_left_out_when_its_version_is_asked_for(java_home, monkeypatch):
+    java = java_home / "bin/java"
+    java.write_text('#!/bin/sh\necho "$JAVA_TOOL_OPTIONS"\'openjdk version "17.0.1"\' >&2\n')
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", 'version "9" ')
+    check_java()
+
+
+class Gateway:
+    """Stands in for the start of Spark's Java process, which prints and then runs or ends."""
+
+    def __init__(self, printed: bytes, ends: bool = False):
+        self.printed, self.ends = printed, ends
+
+    def __call__(self, _: object, streams: dict[str, int]) -> "Gateway":
+        assert streams["stdout"] == streams["stderr"]
+        self.stream = os.dup(streams["stderr"])  # as the process would have it
+        os.write(self.stream, self.printed)
+        if self.ends:
+            os.close(self.stream)
+            raise PySparkRuntimeError(errorClass="JAVA_GATEWAY_EXITED", messageParameters={})
+        return self
+
+
+def test_java_prints_to_a_log_until_it_is_ready_and_its_progress_to_stderr(tmp_path, monkeypatch, capfd):
+    gateway = Gateway(b"WARNING: Using incubator modules\n")
+    monkeypatch.setattr(session, "launch_gateway", gateway)
+    monkeypatch.setattr(session, "SparkContext", lambda conf, gateway: None)
+    with java_process({}, tmp_path):
+        os.write(gateway.stream, b"Setting default log level\n")
+        while (tmp_path / session.JAVA_LOG).read_bytes().count(b"\n") < 2:
+            time.sleep(0.001)
+    assert capfd.readouterr().err == ""
+    os.write(gateway.stream, b"[Stage 1:>  (0 + 2) / 4]")
+    os.close(gateway.stream)
+    error = ""
+    while not error:
+        error = capfd.readouterr().err
+    assert error.startswith("[Stage 1")
+
+
+def test_java_that_does_not_start_tells_why(tmp_path, monkeypatch):
+    printed = b"Picked up JAVA_TOOL_OPTIONS: -Xmx1k\nInvalid maximum heap size: -Xmx1k\nError: no JVM\n"
+    monkeypatch.setattr(session, "launch_gateway", Gateway(printed, ends=True))
+    with pytest.raises(ConfigurationError) as error, java_process({}, tmp_path):
+        pass
+    said = "Spark's Java process did not start (Invalid maximum heap size: -Xmx1k; Error: no JVM), its output is in"
+    assert str(error.value).startswith(f"{said} {tmp_path / 'java.log'}: correct 'spark'")

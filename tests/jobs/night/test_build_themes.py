@@ -15,7 +15,7 @@ from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES, build_themes
 from jobs.night.nightly import nightly
 from jobs.night.validate_tables import VALIDATE_TABLES
-from recsys.errors import ConfigurationError, ModelError
+from recsys.errors import ModelError
 from recsys.images.themes.themes import THEME_MODEL, ThemeModel, no_themes
 from recsys.instants import DAY, to_micros
 from recsys.recommenders import OVER_PHOTOS
@@ -331,12 +331,6 @@ def test_run_with_changed_sales_reads_no_photos_of_removed_sales(whole, tmp_path
     assert gone not in {sale_id for sale_id, _ in photo_weights(changed_run)}
     assert served(changed).name != served(whole).name
     assert any(each.images for each in served(changed).sales)
-
-
-def test_policy_of_photos_is_refused_in_a_shop_without_photos(tmp_path):
-    shop = SmallShop(tmp_path).write(*random_rows(1))
-    with pytest.raises(ConfigurationError, match=r"rankings\.policies == 'content_images', but the shop has no such"):
-        nightly(night(shop.settings(rankings={"top_k": 10, "policies": ["meta", "content_images"]})))
 
 
 def _lenient_source(shop: PhotoShop) -> dict:

@@ -20,13 +20,13 @@ from jobs.registry import tracking
 from jobs.registry.promote_model import Asked, log_of, promote
 from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings
-from recsys.errors import ModelError
-from recsys.instants import to_micros
+from recsys.instants import DAY, to_micros
 from recsys.meta_model import LogisticModel
 from recsys.registry.versions import CHALLENGER, CHAMPION, model_configuration
 from recsys.settings import digest
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from tests.helpers.failing_registry import answering
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, random_rows
 
 pytestmark = MLFLOW_WARNS
@@ -149,14 +149,30 @@ def test_champion_still_ranks_without_a_removed_recommender_and_the_night_warns(
     model, version = read_model(run)
     assert (version, served_version(settings)) == ("1", "1")
     assert "own_visits" not in model.features
-    assert model == tracking.champion(settings)[0].over(read_trained_model(run)[0].features)
+    assert model == tracking.read_version(settings, tracking.version_of(settings, CHAMPION)).over(
+        read_trained_model(run)[0].features
+    )
     assert "version 1 ranks without own_visits, which the shop does not have" in caplog.text
 
 
-def test_night_without_training_fails_in_a_shop_without_a_champion(shop):
+def test_night_whose_registry_answers_500_ranks_by_the_last_champion_and_says_so(shop, caplog):
+    with answering(500) as address:
+        settings = shop.settings(mlflow={"tracking_uri": address})
+        assert not training_is_due(settings, NOW + 30 * DAY)
+        run = night(settings, NOW)
+        nightly(run)
+    assert (read_model(run)[1], served_version(settings)) == ("1", "1")
+    assert "a new version of the model: MLflow at http://127.0.0.1:" in caplog.text
+    assert "the champion of the last night, version 1, ranks" in caplog.text
+
+
+def test_night_without_training_in_a_shop_without_a_champion_ranks_by_no_model(shop):
     settings = shop.settings(mlflow={"model_name": "new"})
-    with pytest.raises(ModelError, match="model 'new' has no alias 'champion': train one with 'recsys nightly'"):
-        nightly(night(settings, NOW, trains=False))
+    run = night(settings, NOW, trains=False)
+    name = nightly(run)
+    assert read_model(run) == (None, "")
+    snapshot = Snapshot.open(settings.snapshots_folder / name)
+    assert (snapshot.policies, snapshot.manifest.missing_policies, snapshot.versions) == ((), ("meta",), {})
 
 
 def test_training_alone_needs_no_champion():

@@ -1,6 +1,8 @@
 import json
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -8,7 +10,7 @@ from jobs.engine.nights import night
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.config.settings import load_settings
 from tests.helpers.paths import ROOT
-from tests.helpers.small_shop import SmallShop, event, sale
+from tests.helpers.small_shop import RAW_TYPES, SmallShop, at, event, sale
 
 ONLINE_RETAIL = ROOT.parent / "shared/data/online_retail/online_retail.parquet"
 
@@ -38,9 +40,9 @@ def test_usable_rows_are_written_and_rejected_rows_separately_with_their_rule(sp
         (row["table"], row["rule"]): json.loads(row["row"])
         for row in pq.read_table(folder / "rejected_rows").to_pylist()
     }
-    assert set(rejected) == {("sales", "price_valid"), ("events", "event_unique"), ("events", "sale_known")}
+    assert set(rejected) == {("sales", "price_valid"), ("events", "event_unique"), ("events", "sale_usable")}
     assert rejected["sales", "price_valid"]["price"] == -1.0
-    assert rejected["events", "sale_known"]["user_id"] == "u2"
+    assert rejected["events", "sale_usable"]["user_id"] == "u2"
 
 
 def test_counts_have_examples_of_rows_set_aside_and_of_rows_used_despite_a_rule(spark, small):
@@ -48,7 +50,7 @@ def test_counts_have_examples_of_rows_set_aside_and_of_rows_used_despite_a_rule(
     examples = {count["rule"]["name"]: count["examples"] for count in counts if count["examples"]}
     assert {name: json.loads(rows[0]).get("user_id") for name, rows in examples.items()} == {
         "price_valid": None,
-        "sale_known": "u2",
+        "sale_usable": "u2",
         "event_unique": "u1",
         "purchase_while_open": "u3",
     }
@@ -59,6 +61,45 @@ def test_users_are_empty_if_the_source_has_none(spark, small):
     small.write_sql("users", "select user_id, map('country', 'FR') as attributes from {raw_events} group by user_id")
     users = pq.read_table(validated(small) / "users").to_pylist()
     assert sorted(row["user_id"] for row in users) == ["u1", "u2", "u3"]
+
+
+def test_what_the_public_sent_is_set_aside_before_the_shops_sql_sees_it(spark, tmp_path):
+    ours = [event("u1", "s1", -1 - number) for number in range(99)] + [event("u1", "s1", -1, "refund")]
+    shop = SmallShop(tmp_path).write([sale("s1", -200), sale("dear", price=-1.0)], ours)
+    columns = ", ".join(RAW_TYPES["events"].names)
+    shop.write_sql(
+        "events", f"select {columns} from {{raw_events}} union all select {columns} from {{recorded_events}}"
+    )
+    sent = [event(f"bot{number}", f"nothing{number}", -2, recorded_at=at(-2)) for number in range(300)]
+    sent += [event("u2", "dear", -2, recorded_at=at(-2)), event("u2", "s1", -3, recorded_at=at(-2))]
+    sent += [event("u2", "s1", 1, recorded_at=at(-2))]  # not known yet
+    day = tmp_path / "var/recorded_events_compacted/day=2026-02-28"
+    day.mkdir(parents=True)
+    others = {"event_id": "e", "attribution_token": ""}
+    recorded = pa.Table.from_pylist(sent, RAW_TYPES["events"])
+    for name, value in others.items():
+        recorded = recorded.append_column(name, pa.array([value] * len(sent)))
+    pq.write_table(recorded, day / "part.parquet")
+
+    def counts(max_rejected_share: float) -> dict[tuple[str, str], int]:
+        strict = shop.raw_settings()["source"] | {"max_rejected_share": max_rejected_share}
+        # The share is that of the shop's own events; half of its two sales is broken by itself.
+        run = night(shop.settings(source=strict))
+        run.do((VALIDATE_TABLES,))
+        found = json.loads((run.folder / "rule_counts.json").read_text())
+        return {(count["table"], count["rule"]["name"]): count["broken"] for count in found if count["broken"]}
+
+    assert counts(0.5) == {
+        ("sales", "price_valid"): 1,
+        ("recorded_events", "sale_known"): 300,
+        ("recorded_events", "sale_usable"): 1,
+        ("events", "kind_known"): 1,
+        ("events", "known_as_of"): 1,
+    }
+    folder = night(shop.settings()).folder
+    rejected = Counter(row["table"] for row in pq.read_table(folder / "rejected_rows").to_pylist())
+    assert rejected == {"sales": 1, "events": 1, "recorded_events": 301}
+    assert sorted(set(pq.read_table(folder / "events")["user_id"].to_pylist())) == ["u1", "u2"]
 
 
 @pytest.mark.real_data

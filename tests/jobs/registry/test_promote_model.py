@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from jobs.registry import tracking
-from jobs.registry.promote_model import Asked, appoint, evidence_of, log_of, promote, rollback
+from jobs.registry.promote_model import Asked, appoint, evidence_of, log_of, promote, restore_champion, rollback
 from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError, ModelError
 from recsys.instants import HOUR, from_micros, to_micros
@@ -180,7 +180,9 @@ def test_rollback_goes_back_and_then_further_back(settings):
     change = rollback(settings, asked(3, "worse pages"))
     assert (change.action, change.before, change.after, change.why) == ("rollback", "3", "2", "worse pages")
     assert rollback(settings, asked(4)).after == "1" == tracking.alias(settings, CHAMPION)
-    with pytest.raises(ModelError, match="version 1 is the first champion that the log knows, a rollback needs an"):
+    with pytest.raises(
+        ModelError, match="version 1 is the champion and the log knows no earlier one that is still registered"
+    ):
         rollback(settings, asked(5))
     assert [log_of(settings).live_at(asked(day).at).after for day in range(6)] == ["1", "2", "3", "2", "1", "1"]
 
@@ -200,6 +202,44 @@ def test_alias_that_was_moved_in_mlflow_is_found_and_logged(settings):
     found = log_of(settings).changes()[1]
     assert (found.action, found.by, found.before, found.after) == ("found", "unknown", "1", "2")
     assert rollback(settings, asked(2)).after == "2"
+
+
+def test_alias_that_was_deleted_in_mlflow_is_restored_by_whatever_asks_next(settings):
+    promote(settings, "2", asked(1, "better"), force=True)
+    for repair in (
+        lambda: promote(settings, "1", asked(2, "back"), force=True),
+        lambda: rollback(settings, asked(3)),
+        lambda: train(settings, 60, day=4),
+        lambda: restore_champion(settings, asked(5).at),
+    ):
+        tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+        repair()
+    done = [(change.action, change.before, change.after) for change in log_of(settings).changes()]
+    assert done == [
+        ("first", None, "1"),
+        ("promote", "1", "2"),
+        ("restored", None, "2"),
+        ("promote", "2", "1"),
+        ("restored", None, "1"),
+        ("rollback", "1", "2"),
+        ("restored", None, "2"),
+        ("restored", None, "2"),
+    ]
+    assert aliases(settings) == ("2", "3")
+
+
+def test_version_is_promoted_without_evidence_where_no_version_is_the_champion(settings):
+    log_of(settings)._path.unlink()
+    tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+    assert promote(settings, "2", asked()).before is None
+    assert tracking.alias(settings, CHAMPION) == "2"
+
+
+def test_rollback_without_a_champion_and_a_log_says_what_to_do(settings):
+    log_of(settings)._path.unlink()
+    tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+    with pytest.raises(ModelError, match=r"no version is the champion .*: promote another one of 'recsys models list'"):
+        rollback(settings, asked())
 
 
 def test_log_of_a_registry_with_a_champion_starts_with_that_champion(registry):

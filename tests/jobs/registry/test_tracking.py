@@ -1,15 +1,21 @@
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from jobs.registry import tracking
-from recsys.errors import ModelError
+from recsys.config.settings import MlflowSettings
+from recsys.errors import ModelError, RegistryError
 from recsys.instants import to_micros
 from recsys.meta_model import LogisticModel
 from recsys.meta_model.base import BoostedSettings
 from recsys.registry.versions import CHALLENGER, CHAMPION
+from tests.helpers.failing_registry import answering, impatient
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 pytestmark = MLFLOW_WARNS
@@ -24,6 +30,14 @@ def test_registered_model_reads_back_equal_and_has_no_alias(settings):
     assert tracking.alias(settings, CHAMPION) is None
 
 
+def test_registry_of_a_shop_is_in_its_folder_whatever_characters_the_name_has(tmp_path):
+    """A question mark would end a database's name, and the rest would be options."""
+    settings = SmallShop(tmp_path).settings(folder=str(tmp_path / "a?b=c d%20e#f"))
+    assert tracking.versions(settings) == []
+    assert (Path(settings.folder) / "mlflow.db").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a?b=c d%20e#f"]
+
+
 def test_same_fingerprint_is_registered_once(settings):
     assert [tracking.register(settings, MODEL, {}, 120, "same") for _ in range(3)] == ["1", "1", "1"]
     assert tracking.register(settings, OTHER, {}, 120, "another") == "2"
@@ -33,7 +47,7 @@ def test_same_fingerprint_is_registered_once(settings):
 def test_alias_has_one_version_at_a_time(settings):
     for fingerprint in ("one", "two"):
         tracking.point(settings, CHAMPION, tracking.register(settings, OTHER, {}, 120, fingerprint))
-    assert tracking.champion(settings) == (OTHER, "2")
+    assert tracking.version_of(settings, CHAMPION) == "2"
     tracking.point(settings, CHAMPION, "1")
     assert tracking.version_of(settings, "champion") == tracking.alias(settings, "champion") == "1"
 
@@ -98,9 +112,10 @@ def test_version_without_lineage_is_listed(settings):
 
 def test_model_without_champion_is_an_error_with_the_next_step(settings):
     with pytest.raises(ModelError) as error:
-        tracking.champion(settings)
+        tracking.version_of(settings, CHAMPION)
     assert str(error.value) == (
-        f"model '{settings.mlflow.model_name}' has no alias 'champion': train one with 'recsys nightly'"
+        f"model '{settings.mlflow.model_name}' has no alias 'champion': train a version with 'recsys nightly "
+        "--train', or name one of 'recsys models list' in 'recsys models promote'"
     )
 
 
@@ -204,8 +219,58 @@ def test_database_whose_creation_was_killed_is_created_again(tmp_path):
     (half_made / "mlflow.db-journal").write_bytes(b"of another")
     settings = SmallShop(tmp_path / "shop").settings()
     with pytest.raises(ModelError):
-        tracking.champion(settings)
+        tracking.version_of(settings, CHAMPION)
     assert not half_made.exists()
+
+
+ASKED = {
+    "alias": lambda settings: tracking.alias(settings, CHAMPION),
+    "version_of": lambda settings: tracking.version_of(settings, "7"),
+    "versions": tracking.versions,
+    "configuration": lambda settings: tracking.read_configuration(settings, "1"),
+    "register": lambda settings: tracking.register(settings, MODEL, {}, 1, "x"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_registry_that_answers_500_is_one_line_without_a_password(tmp_path, ask):
+    with answering(500) as address:
+        uri = address.replace("http://", "http://ann:secret@")
+        with pytest.raises(RegistryError) as error:
+            ask(SmallShop(tmp_path).settings(mlflow={"tracking_uri": uri}))
+    message = str(error.value)
+    assert message == (
+        f"MLflow at {address}: too many 500 error responses: check that a server answers at mlflow.tracking_uri, then "
+        "run the command again"
+    )
+
+
+def test_registry_that_is_down_is_one_line(tmp_path):
+    with impatient(), pytest.raises(RegistryError) as error:
+        tracking.versions(SmallShop(tmp_path).settings(mlflow={"tracking_uri": "http://127.0.0.1:9"}))
+    assert str(error.value).startswith("MLflow at http://127.0.0.1:9: [Errno 111] Connection refused: check that")
+
+
+def test_database_that_another_process_holds_is_one_line(settings, registry):
+    tracking.versions(settings)
+    database = registry.folder / "var/mlflow.db"
+    hurried = settings.model_copy(update={"mlflow": MlflowSettings(tracking_uri=f"sqlite:///{database}?timeout=0.01")})
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(RegistryError) as error:
+            tracking.versions(hurried)
+    assert str(error.value).startswith(f"MLflow at {hurried.mlflow.tracking_uri}: database is locked: ")
+
+
+def test_version_without_a_configuration_is_known_from_one_that_cannot_be_read(settings):
+    version = tracking.register(settings, MODEL, {}, 1, "unreadable")
+    uri = tracking._client(settings).get_model_version_download_uri(settings.mlflow.model_name, version)
+    configuration = Path(urlsplit(uri).path) / "configuration.json"
+    configuration.unlink()
+    assert tracking.read_configuration(settings, version) == {}
+    configuration.symlink_to(configuration)  # cannot be read, also by root
+    with pytest.raises(RegistryError):
+        tracking.read_configuration(settings, version)
 
 
 def test_model_of_other_features_is_refused_with_both_lists():

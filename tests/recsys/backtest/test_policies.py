@@ -1,11 +1,11 @@
 import math
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recsys.backtest.policies import differences, paired_ndcg, summaries, variety
-from recsys.instants import DAY
+from recsys.instants import DAY, from_micros
 from recsys.metrics import bootstrap
 from tests.helpers.measured_pages import measured, row
 from tests.helpers.shops import AS_OF, make_shop, sale
@@ -18,10 +18,10 @@ CATALOGUE = make_shop(
     [],
 ).catalogue
 A, B, C, D, E = range(5)
-KNOWN = pd.DataFrame(
+KNOWN = pa.table(
     {
-        "as_of": [AS_OF, AS_OF, AS_OF + DAY, AS_OF + DAY, AS_OF + 5 * DAY],
-        "sale": [A, E, A, B, A],
+        "as_of": [from_micros(AS_OF + day * DAY) for day in (0, 0, 1, 1, 5)],
+        "sale_id": ["a", "e", "a", "b", "a"],
         "users": [2, 4, 8, 1, 7],
     }
 )
@@ -73,5 +73,5 @@ def test_variety_counts_the_sales_open_on_the_measured_days(pages):
 def test_gini_of_a_single_sale_is_zero():
     only = make_shop([sale("a")], []).catalogue
     pages = measured([row("one", "u", [1], [A], shown=[A])])
-    found = variety(pages, ["one"], only, KNOWN.iloc[:0], n_users=4)["one"]
+    found = variety(pages, ["one"], only, KNOWN.slice(0, 0), n_users=4)["one"]
     assert found == {"coverage": 1, "gini": 0, "novelty": 2}

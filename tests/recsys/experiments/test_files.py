@@ -1,3 +1,4 @@
+import json
 from copy import deepcopy
 from datetime import timedelta
 
@@ -43,6 +44,11 @@ def refusal(load, tmp_path):
     return lines
 
 
+def test_file_may_be_json_with_a_byte_order_mark_and_instants_in_quotes(load):
+    content = written_file(written(start=START.isoformat(), end=END.isoformat()))
+    assert load("\ufeff" + json.dumps(content, indent="\t")) == load(written_file(written()))
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_experiment_file_of_the_project_is_valid(path):
     load_experiments(path)
@@ -78,13 +84,13 @@ EXPLORED = {"exploration": {"temperature": 1.0}}
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"wieght": 1}, "experiments.0.wieght == 1: Extra inputs are not permitted"),
+        ({"wieght": 1}, "experiments.0.wieght == 1: unknown key"),
         ({"status": "on"}, "experiments.0.status == 'on': Input should be 'draft', 'running', 'paused' or 'stopped'"),
         ({"coverage": 1.5}, "experiments.0.coverage == 1.5: Input should be less than or equal to 1"),
         ({"phase": 0}, "experiments.0.phase == 0: Input should be greater than or equal to 1"),
         ({"key": "Themes!"}, "experiments.0.key == 'Themes!': String should match pattern"),
-        ({"start": "tomorrow"}, "experiments.0.start == 'tomorrow': Input should be a valid datetime"),
-        ({"start": START.replace(tzinfo=None)}, "experiments.0.start == datetime.datetime(2026, 3, 2, 0, 0): Input"),
+        ({"start": "tomorrow"}, "experiments.0.start == 'tomorrow': instant 'tomorrow', must be"),
+        ({"start": START.replace(tzinfo=None)}, "experiments.0.start == datetime.datetime(2026, 3, 2, 0, 0): instant"),
         ({"end": START}, "experiments.0.end == '2026-03-02T00:00:00Z': must be after start, 2026-03-02T00:00:00Z"),
         ({"targeting": {"country": {"$like": "D"}}}, "experiments.0.targeting.country.$like == 'D': must be one of"),
         ({"targeting": {"country": False}}, "experiments.0.targeting.country == False: is a boolean, as YAML reads NO"),

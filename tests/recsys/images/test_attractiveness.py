@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from rich.console import Console
 from scipy.stats import t as student_t
 
 from cli.tables.photos import print_attractiveness
+from recsys.console import TextConsole
 from recsys.errors import ConfigurationError, EmptyInputError, InputError
 from recsys.images.attractiveness import (
     ALL,
@@ -328,7 +328,7 @@ def test_changes_are_written_as_percent(ratio, text):
 
 
 def printed(table: pd.DataFrame, **arguments) -> str:
-    console = Console(file=StringIO(), width=120, highlight=False)
+    console = TextConsole(file=StringIO(), width=120)
     print_attractiveness(table, console, **arguments)
     return console.file.getvalue()
 

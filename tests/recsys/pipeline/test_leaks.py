@@ -18,6 +18,7 @@ from recsys.pipeline.leaks import (
     movements,
     refuse_leaks,
     unknown_sales,
+    windows_that_follow_events,
 )
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
 from tests.helpers.small_shop import AS_OF, at, event, random_rows, sale
@@ -327,3 +328,30 @@ def test_tolerance_is_relative_for_values_above_1(before: float, after: float, m
     old, new = (pd.DataFrame([[value, 0.25]], index=["u"], columns=["a", "b"]) for value in (before, after))
     found = movements({"taste_text": old}, {"taste_text": new}, MIDNIGHT)["taste_text"]
     assert (found["compared"], found["moved"]) == (2, moved)
+
+
+def warnings_of(spark, sales: list, events: list) -> list[str]:
+    tables = tables_of(spark, sales, events)
+    return windows_that_follow_events(tables.sales, tables.events, to_micros(AS_OF))
+
+
+def test_windows_that_are_computed_from_events_are_named(spark):
+    visits = [event(f"u{n % 7}", f"s{n % 9}", -100 - n * n) for n in range(40)]
+    hours = {f"s{n}": [-100 - each * each for each in range(40) if each % 9 == n] for n in range(9)}
+    bought = [event("u1", sale_id, max(some) - 0.5, "purchase") for sale_id, some in hours.items()]
+    shop = [*visits, *bought]
+    plan = [sale(sale_id, min(some) - 2 - n, max(some) + 3 + n) for n, (sale_id, some) in enumerate(hours.items())]
+    assert warnings_of(spark, plan, shop) == []
+    after_last = [sale(sale_id, min(some) - 2 - n, max(some) + 24) for n, (sale_id, some) in enumerate(hours.items())]
+    (warning,) = warnings_of(spark, after_last, shop)
+    assert warning.startswith("closes_at is the last event of the sale + 1 day for 9 of 9 closed sales")
+    assert "'hours_left'" in warning
+    after_purchase = [sale(sale_id, min(some), max(some) + 1) for sale_id, some in hours.items()]
+    first, last = warnings_of(spark, after_purchase, shop)
+    assert first.startswith("opens_at is the first event of the sale for 9 of 9 closed sales")
+    assert last.startswith("closes_at is the last event of the sale + 1 h for 9 of 9 closed sales")
+
+
+def test_sale_that_is_still_open_says_nothing_of_its_window(spark):
+    visits = [event("u1", f"s{n}", -2 - n) for n in range(6)]
+    assert warnings_of(spark, [sale(f"s{n}", -100 - n, 22 - n) for n in range(6)], visits) == []

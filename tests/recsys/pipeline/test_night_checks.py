@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 from recsys.config.pipeline import NightCheckSettings
+from recsys.instants import HOUR
 from recsys.meta_model import LogisticModel
 from recsys.meta_model.training import Examples
-from recsys.pipeline.night_checks import feature_drift, problems, rejected_share, sales_covered
+from recsys.pipeline.night_checks import (
+    ShortHour,
+    feature_drift,
+    problems,
+    rejected_share,
+    sales_covered,
+    short_hours,
+    users_by_sale,
+)
 from recsys.pipeline.night_values import NightValues
+from recsys.shop.catalogue import Catalogue, Horizon
 
 DEFAULT = NightCheckSettings()
 GOOD = NightValues(
@@ -174,16 +184,56 @@ def test_drift_matches_features_by_name():
     assert feature_drift(model, examples) == {"b": -0.8, "a": 1.0}
 
 
+def test_users_of_a_sale_are_those_whose_ranking_has_it(spark):
+    rows = [("u0", [0, 1], [9, 9]), ("u1", [1, 3], [9, 9]), ("u2", [1, 0], [9, 9])]
+    table = spark.createDataFrame(rows, "user_id string, meta_sales array<int>, other_sales array<int>")
+    assert users_by_sale(table, "meta", 5).tolist() == [2, 3, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
-    ("rankings", "n_sales", "covered"),
+    ("users", "covered"),
     [
-        ([[0, 1], [1, 2], [0, 2]], 10, 3 / 6),  # room for 6 of the 10
-        ([[0, 1], [2, 3], [0, 2]], 4, 1.0),
-        ([[0, 1], [0, 1], [1, 0]], 4, 0.5),
-        ([], 4, 0.0),
+        ([2, 2, 2, 0, 0, 0, 0, 0, 0, 0], 3 / 6),  # room for 6 of the 10
+        ([2, 1, 2, 1], 1.0),
+        ([3, 3, 0, 0], 0.5),
+        ([0, 0, 0, 0], None),
     ],
 )
-def test_sales_covered_are_those_in_at_least_one_ranking(spark, rankings, n_sales, covered):
-    rows = [(f"u{number}", sales, [9, 9]) for number, sales in enumerate(rankings)]
-    table = spark.createDataFrame(rows, "user_id string, meta_sales array<int>, other_sales array<int>")
-    assert sales_covered(table, "meta", n_sales) == covered
+def test_sales_covered_are_those_in_at_least_one_ranking(users, covered):
+    assert sales_covered(np.array(users)) == covered
+
+
+def test_hours_are_short_whose_open_sales_are_less_than_half_a_page_of_a_users_ranking():
+    # Two sales are open in hours 0 and 1, one in hour 2, none in hour 3; four users.
+    horizon = Horizon(0, 4 * HOUR, np.array([1, 2, 3], np.int32))
+    opens = np.array([0, -HOUR, 0, 2 * HOUR])
+    closes = np.array([4 * HOUR, 2 * HOUR, 2 * HOUR, 2 * HOUR + 1])
+    catalogue = Catalogue(list("abcd"), opens, closes, np.ones(4), [""] * 4, [""] * 4, [{}] * 4)
+    assert short_hours(np.array([4, 0, 2]), 4, horizon, catalogue) == []  # 1 of 2 and 0.5 of 1: just enough
+    short = short_hours(np.array([3, 0, 1]), 4, horizon, catalogue)
+    assert short == [ShortHour(0, 2, 0.75), ShortHour(HOUR, 2, 0.75), ShortHour(2 * HOUR, 1, 0.25)]
+
+
+def test_page_of_ten_needs_five_open_sales_in_a_ranking_however_many_are_open():
+    horizon, opens = Horizon(0, HOUR, np.arange(40, dtype=np.int32)), np.zeros(40, np.int64)
+    catalogue = Catalogue([""] * 40, opens, opens + HOUR, np.ones(40), [""] * 40, [""] * 40, [{}] * 40)
+    assert short_hours(np.repeat([2, 0], [5, 35]), 2, horizon, catalogue) == []
+    assert short_hours(np.repeat([2, 1, 0], [4, 1, 35]), 2, horizon, catalogue) == [ShortHour(0, 40, 4.5)]
+
+
+def test_night_without_events_is_refused_only_if_the_snapshot_in_use_has_users():
+    nobody = GOOD.model_copy(update={"events": 0, "users": 0})
+    assert problems(nobody, (), DEFAULT, users_in_use=0) == ()  # the first day of a shop
+    assert problems(nobody.model_copy(update={"events": 1}), (), DEFAULT, users_in_use=3) == ()  # after a long pause
+    (problem,) = problems(nobody, (), DEFAULT, users_in_use=3)
+    assert problem.startswith("events known before as_of == 0, but the snapshot in use ranks 3 users by theirs: check ")
+
+
+def test_first_night_after_a_pause_is_not_compared_with_what_was_usual():
+    strange = {"users": 120, "drift": {"popularity": 9.0}}
+    weeks_ago = [night.model_copy(update={"as_of": night.as_of - timedelta(days=28)}) for night in USUAL]
+    assert found(*weeks_ago, **strange) == ()
+    assert len(found(*USUAL, **strange)) == 2
+    assert found(*nights({"purchases": 0}, {"purchases": 0}), drift={"popularity": 9.0}) == ()  # nights of the pause
+    assert len(found(*nights({"purchases": 0}, {"purchases": 1}), drift={"popularity": 9.0})) == 1
+    assert len(found(drift={"popularity": 9.0})) == 1  # the first night of all is no pause

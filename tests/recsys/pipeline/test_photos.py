@@ -57,7 +57,7 @@ def written(engine: Engine, uris: list[str], settings: ImageSettings, folder: Pa
 
 
 def test_spark_writes_the_same_rows_as_one_process(spark, uris, tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
     hashes, tagged = written(ProcessEngine(), uris, settings, tmp_path / "process")
     assert hashes["reason"].to_pylist() == [None] * 5 + ["missing"]
     assert hashes["image_hash"].to_pylist()[:5] == [content_hash(Path(uri).read_bytes()) for uri in uris[:5]]
@@ -77,7 +77,7 @@ def test_spark_writes_the_same_rows_as_one_process(spark, uris, tmp_path):
 
 
 def test_nothing_to_do_leaves_no_part(spark, tmp_path, uris):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
     for name, engine in (("process", ProcessEngine()), ("spark", SparkEngine(spark))):
         store = TagStore(tmp_path / name, "tagger")
         for _ in range(2):

@@ -207,9 +207,7 @@ def feature_rows(spark: SparkSession, shop: ShopData, features: Features) -> Dat
 def test_sql_and_popularity_give_the_same_scores(both: Reference) -> None:
     settings = RECOMMENDERS.popularity
     sale_features = reference.metadata_features(both.sales, RECOMMENDERS.content_metadata)
-    sql = reference.popularity_scores(
-        both.weights(settings), both.sales, sale_features, both.targets, AS_OF, settings
-    ).toArrow()
+    sql = reference.popularity_scores(both.known, both.sales, sale_features, both.targets, AS_OF, settings).toArrow()
     scores = dict(zip(sql["sale_id"].to_pylist(), sql["score"].to_pylist(), strict=True))
     assert sorted(scores) == both.target_ids
     fast = both.fast_scores("popularity")[0]

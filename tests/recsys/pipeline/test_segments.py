@@ -82,14 +82,20 @@ def random(segmented) -> SegmentedShop:
 
 
 def summed(random: SegmentedShop, users: list[str], as_of: int) -> tuple[int, np.ndarray]:
-    """Add up the events of some users one by one."""
-    count, weights = 0, np.zeros(len(random.data.catalogue))
+    """Count the events of some users one by one, and add up those that popularity counts."""
+    count, weights, catalogue = 0, np.zeros(len(random.data.catalogue)), random.data.catalogue
     for row, user in enumerate(random.data.block.user_ids.to_pylist()):
-        if user in users:
-            known = random.data.block.take(np.array([row])).as_of(as_of, random.shop.history)
-            for position, bought, occurred_at in zip(known.sales, known.purchases, known.occurred_at, strict=True):
-                count += 1
-                weights[position] += (5 if bought else 1) * 2 ** (-(as_of - occurred_at) / DAY / 2)
+        if user not in users:
+            continue
+        known = random.data.block.take(np.array([row])).as_of(as_of, random.shop.history)
+        last_of_day: dict[tuple, tuple] = {}
+        for position, bought, occurred_at in zip(known.sales, known.purchases, known.occurred_at, strict=True):
+            count += 1
+            if catalogue.opens_at[position] <= occurred_at < catalogue.closes_at[position]:
+                day = (position, occurred_at // DAY)
+                last_of_day[day] = max(last_of_day.get(day, ()), (bought, occurred_at))
+        for (position, _), (bought, occurred_at) in last_of_day.items():
+            weights[position] += (5 if bought else 1) * 2 ** (-(as_of - occurred_at) / DAY / 2)
     return count, weights
 
 
@@ -161,22 +167,22 @@ def test_events_not_known_at_as_of_change_nothing(random, segmented):
 
 # Shops small enough to compute by hand.
 
-TWO_SALES = [sale("a", -2, 1), sale("b", -2, 1)]
-VISITS = [visit("anne", "a", -2), visit("anne", "a", -2), *[visit(f"other {n}", "b", -2) for n in range(6)]]
+TWO_SALES = [sale("a", -4, 1), sale("b", -4, 1)]
+VISITS = [visit("anne", "a", -2), visit("anne", "a", -4), *[visit(f"other {n}", "b", -2) for n in range(6)]]
 ANNE: Attributes = {"anne": {"market": "FR"}}
 
 
 @pytest.mark.parametrize(
     ("prior_events", "events", "order"),
     [
-        (0, [1, 0], [0, 1]),  # two visits, each of weight 1/2 after two days
-        (1, [1 + 1 * 1 / 4, 0 + 1 * 3 / 4], [0, 1]),  # a quarter of the shop's events is of a
-        (4, [1 + 4 * 1 / 4, 0 + 4 * 3 / 4], [1, 0]),
+        (0, [3 / 4, 0], [0, 1]),  # two visits, of weight 1/2 after two days and 1/4 after four
+        (1, [3 / 4 + 1 * 1 / 5, 0 + 1 * 4 / 5], [0, 1]),  # a fifth of the shop's weight is of a: 3/4 of 3/4 + 6/2
+        (4, [3 / 4 + 4 * 1 / 5, 0 + 4 * 4 / 5], [1, 0]),
     ],
 )
 def test_events_are_shrunk_towards_the_shares_of_the_shop(segmented, prior_events, events, order):
     (row,) = segmented(make_shop(TWO_SALES, VISITS)).ranked(ANNE, prior_events=prior_events).itertuples()
-    days = 2 / log(2) * (1 - 1 / 2)  # each was open for two days, decayed like events
+    days = 2 / log(2) * (1 - 1 / 4)  # each was open for four days, decayed like events
     rate = sum(events) / (days + days + 0.5)
     scores = [(own + 0.5 * rate) / (days + 0.5) / rate for own in events]
     assert (row.attribute, row.value, row.events) == ("market", "FR", 2)
@@ -186,7 +192,7 @@ def test_events_are_shrunk_towards_the_shares_of_the_shop(segmented, prior_event
 
 def test_sale_that_opens_tomorrow_is_ranked_by_the_segments_rates_of_its_attributes(segmented):
     sales = [sale("a", category="ski"), sale("b", category="spa"), sale("c", 0.5, 2, category="spa")]
-    events = [visit(f"u{n}", "a", -0.5) for n in range(30)] + [visit("anne", "b", -0.5) for _ in range(4)]
+    events = [visit(f"u{n}", "a", -0.5) for n in range(30)] + [purchase("anne", "b", -0.5)]
     shop = segmented(make_shop(sales, [*events, visit("anne", "a", -0.6)]))
     everybody: Attributes = {f"u{n}": {"market": "IT"} for n in range(30)}
     french, italian = (shop.ranked(users, prior_events=1).iloc[0] for users in (ANNE, everybody))
@@ -287,7 +293,7 @@ def test_table_is_read_as_rankings_by_attribute_and_value(spark, random, tmp_pat
         ({"min_events": 0}, "greater than or equal to 1"),
         ({"max_values": 0}, "greater than or equal to 1"),
         ({"prior_events": -1.0}, "greater than or equal to 0"),
-        ({"prior": 1.0}, "Extra inputs"),
+        ({"prior": 1.0}, "unknown key"),
     ],
 )
 def test_invalid_settings_are_refused(settings, problem):

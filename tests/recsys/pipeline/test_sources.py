@@ -61,6 +61,11 @@ def test_sql_may_join_all_raw_tables_and_name_one_twice(select):
     assert [row["sale_id"] for row in select(EVENTS, text).collect()] == ["s2"]
 
 
+def test_sql_file_may_begin_with_a_byte_order_mark_and_have_carriage_returns(select):
+    text = "\ufeff-- One row per sale.\r\nselect sale_id, opens_at, closes_at, title\r\nfrom {raw_sales}\r\n"
+    assert select(SALES, text).count() == 2
+
+
 def test_missing_column_is_named_with_file_and_type(refusal, shop):
     message = refusal(SALES, "select sale_id, opens_at, closes_at from {raw_sales}", SchemaError)
     assert message == f"table sales ({shop.folder / 'sql/sales.sql'}): column title is missing, must be string"
@@ -131,7 +136,7 @@ def test_raw_table_that_spark_cannot_read_is_named(spark, tmp_path, raw):
     if raw.path == "{folder}":
         (tmp_path / "text.parquet").unlink()
     raw = RawTable(path=raw.path.format(folder=tmp_path)) if raw.path else raw
-    with pytest.raises(InputError, match=r"raw table 'lines' at "):
+    with pytest.raises(InputError, match=r"raw table 'lines'( at no.such_table)?: "):
         sources.read_raw_tables(spark, SourceSettings(sql="sql", raw={"lines": raw}), Path("absent"))
 
 

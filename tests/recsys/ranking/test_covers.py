@@ -14,20 +14,21 @@ def gallery_of(*sales: list[list[float]]) -> Gallery:
     photos = [photo for sale in sales for photo in sale]
     n_themes = max(len(photo) for photo in photos)
     first = np.cumsum([0, *map(len, sales)])
-    themes = np.array(photos, np.float32)
+    themes = np.array(photos, np.float32).reshape(len(photos), n_themes)
     names, uris = [f"theme {number}" for number in range(n_themes)], [f"{number}.jpg" for number in range(len(photos))]
     return Gallery(first, uris, names, themes, np.zeros((len(sales), n_themes), np.float32))
 
 
 def horizon_of(*sales: int) -> Horizon:
-    return Horizon(0, 1, np.array(sales, np.int32))
+    return Horizon(0, 1, np.array(sales, np.int32), np.ones(len(sales), np.float32))
 
 
 def chosen(gallery: Gallery, users: list[list[float]], sales: tuple[int, ...] | None = None) -> list[list[int]]:
     """Return the position of the photo of each sale of a horizon, all by default, for each user."""
     sales = tuple(range(len(gallery.first) - 1)) if sales is None else sales
     columns = np.tile(np.arange(len(sales)), (len(users), 1))
-    return Covers(gallery, horizon_of(*sales)).choose(np.array(users, np.float32), columns).tolist()
+    profiles = np.array(users, np.float32).reshape(len(users), len(gallery.theme_names))
+    return Covers(gallery, horizon_of(*sales)).choose(profiles, columns.reshape(len(users), len(sales))).tolist()
 
 
 GALLERY = gallery_of(
@@ -114,3 +115,8 @@ def test_photos_agree_with_cosines_one_by_one(seed: int) -> None:
             for share in (0.8, 1.2)
         }
         assert found[user, column] in first
+
+
+@pytest.mark.parametrize("users", [0, 1, 2])
+def test_photos_without_a_theme_are_shown_cover_first(users: int) -> None:
+    assert chosen(gallery_of([[], []], [], [[]]), [[]] * users) == [[0, 0, 0]] * users

@@ -8,11 +8,12 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from recsys.instants import DAY
-from recsys.meta_model import Calibration, LogisticModel, MetaModel
-from recsys.ranking.ranker import Ranker, gathered, top
+from recsys.instants import DAY, HOUR
+from recsys.meta_model import Basket, Calibration, LogisticModel, MetaModel, probability
+from recsys.ranking.ranker import Ranker, gathered, top, youngest_first
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders.context import LOW_IS_EVIDENCE
+from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Histories
 from tests.helpers.closeness import assert_close
 from tests.helpers.shops import (
@@ -116,6 +117,7 @@ class Fixed:
     scores: NDArray[np.float32]
     scale: float = 0.0
     is_personal: bool = True
+    is_relative: bool = True
 
     def score(self, _: Histories) -> NDArray[np.float32]:
         return self.scores
@@ -139,6 +141,14 @@ def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calib
     best, scores = scored.best("a")
     assert best.tolist() == [[1, 2, 0]]
     assert scores.tolist() == [[8, 2, -10]]  # those of a recommender are not calibrated
+
+
+def test_scores_of_each_user_are_shifted_so_that_their_probabilities_sum_to_the_basket_of_the_open_sales():
+    half_a_day = make_shop([sale("a"), sale("b", -48, 12), sale("c")], [visit("u", "a", -1)])
+    model = LogisticModel(["a"], [0.0], [1.0], [1.0], -3.0, basket=Basket(np.log(1.25), 0.0))
+    best, scores = ranker_of(model, [[0, 0, 0]], shop=half_a_day).scored(half_a_day.histories()).best("meta", top_k=2)
+    assert best.tolist() == [[0, 1]]
+    assert_allclose(probability(scores), 1.25 / (1 + 0.5 + 1), rtol=2e-3)
 
 
 def test_reason_is_what_adds_most_among_the_evidence_for_a_sale_and_the_first_wins_a_tie():
@@ -314,3 +324,19 @@ def test_session_changes_ranking_reasons_and_photos():
             changed[1] += (with_it.reasons("meta", best) != without.reasons("meta", best)).any()
             changed[2] += (with_it.covers(best) != without.covers(best)).any()
     assert (changed > 5).all()
+
+
+def test_youngest_first_ranks_by_opening_and_ties_by_sale():
+    opens = np.array([5, 1, 5, -3, 9]) * HOUR
+    catalogue = Catalogue(list("abcde"), opens, opens + DAY, np.ones(5), [""] * 5, [""] * 5, [{}] * 5)
+    horizon = catalogue.horizon_of(2 * HOUR, DAY, np.array([0, 2, 3, 4], np.int32))
+    ranking = youngest_first(horizon, catalogue, 7)
+    assert (ranking.sales.tolist(), ranking.scores.tolist()) == ([3, 0, 1, 2], [7, 3, 3, -5])
+    assert ranking.reasons.tolist() == [7] * 4
+
+
+def test_ranker_without_a_model_ranks_by_recommenders():
+    fixed = [Fixed("a", np.array([[1, 3, 2]], np.float32))]
+    ranker = Ranker(Scorer(SHOP.horizon(), fixed, fixed), None)
+    assert ranker.scored(SHOP.histories()).best("a")[0].tolist() == [[1, 2, 0]]
+    assert ranker.meta_model_of("meta") is None

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from recsys.config.pipeline import RankingSettings
 from recsys.errors import SnapshotError
 from recsys.instants import SECOND, from_micros
 from recsys.pipeline.rankings import history_lists, ranked_lists
+from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker, top
 from recsys.ranking.ranker_files import RANKER, read_ranker, write_ranker
 from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.collaborative import CollaborativeSettings
 from recsys.shop.catalogue import Catalogue
+from recsys.shop.gallery import Gallery
 from recsys.shop.histories import Histories
 from recsys.snapshot.format import Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot.users import History
@@ -147,6 +150,24 @@ def test_shop_without_photos_has_a_ranker_too(tmp_path):
     assert found.covers is catalogue.gallery is None
     assert found.scorer.names == ranker.scorer.names
     assert_array_equal(found.scored(shop.histories()).scores("meta"), ranker.scored(shop.histories()).scores("meta"))
+
+
+def test_ranker_without_a_model_over_photos_without_themes_is_read_as_it_was_written(tmp_path):
+    shop = random_shop(3)
+    n_sales = len(shop.catalogue)
+    nothing = np.zeros((n_sales, 0), np.float32)
+    gallery = Gallery(np.arange(n_sales + 1), ["x.jpg"] * n_sales, [], nothing, nothing)
+    catalogue = replace(shop.catalogue, gallery=gallery)
+    ranker = fitted_ranker(shop, SETTINGS)
+    ranker = replace(ranker, meta_model=None, covers=Covers(gallery, ranker.scorer.horizon))
+    write_ranker(tmp_path, ranker, catalogue, SETTINGS)
+    read, _ = read_ranker(tmp_path)
+    assert read.meta_model is None
+    best = np.array([[2, 0]])
+    for each in (read, ranker):
+        scored = each.scored(Histories.of_unknown_user(AS_OF, n_sales))
+        assert scored.covers(best).tolist() == [[0, 0]]
+        assert_array_equal(scored.best("popularity")[0], ranker.scored(shop.histories()).best("popularity")[0][:1])
 
 
 def test_shop_of_one_sale_without_events_has_a_ranker_too(tmp_path):

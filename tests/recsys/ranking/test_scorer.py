@@ -10,7 +10,7 @@ from recsys.ranking.scorer import Scorer, pack, unpack
 from recsys.recommenders import OVER_PHOTOS, RecommenderSettings, recommenders
 from recsys.shop.histories import Histories
 from tests.helpers.closeness import assert_close
-from tests.helpers.shops import HISTORY, make_shop, random_shop, sale, visit, with_photos
+from tests.helpers.shops import AS_OF, HISTORY, make_shop, random_shop, sale, visit, with_photos
 
 SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1), visit("v", "c", -1)])
 
@@ -23,6 +23,7 @@ class Fixed:
     scale: float = 0.0
     name: str = "fixed"
     is_personal: bool = True
+    is_relative: bool = True
 
     def score(self, _: Histories) -> NDArray[np.float32]:
         return self.scores
@@ -45,7 +46,16 @@ def test_scale_turns_a_score_into_a_logarithm_before_it_is_centred() -> None:
 
 def test_feature_that_is_the_same_for_all_sales_is_not_centred() -> None:
     column = np.array([[2], [5]], np.float32)
-    assert_array_equal(features(Fixed(column))[0], column)
+    assert_array_equal(features(Fixed(column, is_relative=False))[0], column)
+
+
+def test_feature_of_a_single_sale_is_0_as_it_is_its_own_mean() -> None:
+    only = make_shop([sale("a")], [visit("u", "a", -1), visit("v", "a", -1)])
+    fixed = [Fixed(np.array([[7]], np.float32)), Fixed(np.array([[7]], np.float32), is_relative=False)]
+    scorer = Scorer(only.horizon(), fixed, fixed)
+    both, alone = only.histories(), Histories.of_unknown_user(AS_OF, 1)
+    assert [np.broadcast_to(each, (2, 1)).tolist() for each in scorer.features(both)] == [[[0], [0]], [[7], [7]]]
+    assert scorer.features(alone).tolist() == [[[0]], [[7]]]
 
 
 def test_features_are_float32_and_leave_the_scores_as_they_are() -> None:

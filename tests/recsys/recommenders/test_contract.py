@@ -57,6 +57,10 @@ class TestEveryRecommender:
     def test_scores_are_finite_float32_that_broadcast(self, name: str) -> None:
         assert scores(SHOP, name).shape == (31, len(SHOP.horizon()))
 
+    def test_scores_that_differ_between_sales_are_relative_and_others_are_not(self, name: str) -> None:
+        recommender, found = recommender_of(SHOP, name), fitted(SHOP, name).score(SHOP.histories())
+        assert recommender.is_relative == (found.shape[1] == len(SHOP.horizon()))
+
     def test_scores_are_not_negative_where_the_feature_is_a_logarithm(self, name: str) -> None:
         if recommender_of(SHOP, name).scale:
             assert (scores(SHOP, name) >= 0).all()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from recsys.instants import DAY
+from recsys.instants import DAY, from_micros
 from recsys.recommenders.content import MetadataSettings, content_metadata
 from recsys.recommenders.popularity import Popularity, PopularitySettings, decayed_days_open
 from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
@@ -49,16 +49,19 @@ def test_rate_is_shrunk_towards_that_of_its_attributes() -> None:
             sale("e", 0.2, 2, country="IT", category="ski"),  # ski is not known yet
         ],
         [
-            visit("u", "a", -2),
-            purchase("u", "a", -2),
+            visit("u", "a", -1.7),
+            purchase("u", "a", -2),  # counts for the day: the visit, later, does not
             visit("v", "a", -4),
+            visit("x", "a", -2),
+            visit("x", "a", -0.9),  # on the next day
             visit("v", "b", -2),
             visit("w", "d", -4),
         ],
     )
+    # v's visit of a, 4 days ago, was before a opened; the visit of d, the instant that it opened, is counted.
     day = 2 / log(2)  # the maximum of decayed days open, with a half-life of 2 days
     days = {"a": day * (1 - 1 / 2), "b": day * (1 - 1 / 2), "d": day * (1 / 2 - 1 / 4)}
-    events = {"a": (1 + 5) * 1 / 2 + 1 / 4, "b": 1 / 2, "d": 1 / 4}
+    events = {"a": 5 * 1 / 2 + 1 / 2 + 2 ** (-0.9 / 2), "b": 1 / 2, "d": 1 / 4}
     rate = sum(events.values()) / (sum(days.values()) + 0.5)
     fr = (events["a"] + 0.5 * rate) / (days["a"] + 0.5)
     it = (events["d"] + 0.5 * rate) / (days["d"] + 0.5)
@@ -87,6 +90,22 @@ def test_sale_that_opens_tomorrow_in_a_popular_country_beats_one_in_another() ->
     assert a > d > 1 > c > b
 
 
+def test_one_user_id_with_many_events_of_a_day_counts_once() -> None:
+    sales = [sale("a", -3, 1), sale("b", -3, 1)]
+    people = [visit(f"u{number}", "b", -0.5) for number in range(6)]
+    a, b = scores(make_shop(sales, [*people, *[purchase("null", "a", -0.5) for _ in range(1000)]]))[0]
+    once = scores(make_shop(sales, [*people, purchase("null", "a", -0.5)]))[0]
+    assert (a, b) == (once[0], once[1])
+    assert a < b  # five visits' worth against six
+
+
+def test_reopened_sale_has_the_rate_of_its_present_window() -> None:
+    before = [visit(f"u{number}", "a", -3) for number in range(50)]  # in the window before
+    visits = [visit("u1", "a", -0.1), visit("u1", "b", -0.1)]
+    a, b = scores(make_shop([sale("a", -0.2, 1), sale("b", -0.2, 1)], [*before, *visits]))[0]
+    assert a == b
+
+
 def test_without_events_only_the_days_open_count() -> None:
     shop = make_shop([sale("a", -0.5, 1), sale("b", -0.5, 1), sale("c", 0.5, 1)], [], users=["u"])
     a, b, c = scores(shop)[0]
@@ -98,10 +117,16 @@ def test_without_events_only_the_days_open_count() -> None:
 def test_scores_agree_with_loops_over_sales_and_features(seed: int) -> None:
     shop = random_shop(seed, n_users=8, n_sales=9, n_events=80)
     catalogue, histories = shop.catalogue, shop.histories()
-    events, days = np.zeros(9), np.zeros(9)
-    for position, is_purchase, occurred_at in zip(
-        histories.sales, histories.purchases, histories.occurred_at, strict=True
+    counted: dict[tuple, tuple] = {}
+    for user, position, *event in zip(
+        histories.user_of_event(), histories.sales, histories.purchases, histories.occurred_at, strict=True
     ):
+        occurred_at = event[1]
+        if catalogue.opens_at[position] <= occurred_at < catalogue.closes_at[position]:
+            day = (user, position, from_micros(occurred_at).date())
+            counted[day] = max(counted.get(day, ()), tuple(event))
+    events, days = np.zeros(9), np.zeros(9)
+    for (_, position, _), (is_purchase, occurred_at) in counted.items():
         events[position] += (5 if is_purchase else 1) * 2 ** (-(AS_OF - occurred_at) / DAY / 2)
     for number in range(9):
         since_opening = max(0, AS_OF - catalogue.opens_at[number]) / DAY

@@ -1,9 +1,9 @@
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from cli.tables.rules import print_trial
+from recsys.console import TextConsole
 from recsys.rules import ArrangedPage, compare, summed_up
 from recsys.rules.dry_run import PositionChange
 
@@ -60,8 +60,8 @@ def test_trial_without_pages_has_no_changes():
 
 
 @pytest.fixture
-def console() -> Console:
-    return Console(file=StringIO(), width=100, highlight=False)
+def console() -> TextConsole:
+    return TextConsole(file=StringIO(), width=100)
 
 
 def test_trial_is_printed_with_its_counts_and_the_first_pages(console):

@@ -230,8 +230,9 @@ def test_rules_that_match_no_sale_are_noted_when_compiled():
         {"kind": "filter", "match": ITALY},
     )
     assert sorted(PageRules(rules, [sale("i1"), sale("s2")]).notes) == [
+        "Rule 'bury' asks for 'contry', which no sale has; did you mean 'country'?",
         "Rule 'bury' matches none of the 2 sales.",
-        "Rule 'diversity' is by 'contry', which none of the 2 sales has.",
+        "Rule 'diversity' is by 'contry', which none of the 2 sales has; did you mean 'country'?",
         "Rule 'pin' pins sale 'x9', which the snapshot does not have.",
     ]
 

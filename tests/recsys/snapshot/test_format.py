@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import EmptyInputError, InputError, SchemaError, SnapshotError
-from recsys.snapshot.format import Snapshot, read_manifest
+from recsys.errors import InputError, SchemaError, SnapshotError
+from recsys.snapshot.format import LeftOut, Snapshot, read_manifest
 from recsys.snapshot.store import listing, publish
 from recsys.snapshot.users import Ranking
 from recsys.snapshot.writer import write_snapshot
@@ -289,9 +289,13 @@ def test_all_problems_of_the_contents_are_listed(tmp_path):
     assert "must be before horizon_end" in str(error.value)
 
 
-def test_snapshot_needs_a_sale(tmp_path):
-    with pytest.raises(EmptyInputError, match="sales has 0 rows"):
-        write(tmp_path, sales=[])
+def test_snapshot_says_what_it_was_published_without(tmp_path):
+    line = LeftOut(what="policy als", why="0 purchases", until="there is 1", degrades_pages=False)
+    snapshot = Snapshot.open(write(tmp_path, missing_policies=("als",), left_out=[line]))
+    assert snapshot.manifest.left_out == (line,)
+    assert str(line) == "policy als: 0 purchases; until there is 1"
+    assert snapshot.answered_policies == ("als", "collaborative", "meta", "popularity")
+    assert "als" not in snapshot.all_policies
 
 
 def test_model_data_is_included(tmp_path):

@@ -321,3 +321,22 @@ def test_path_and_tree_are_synced(tmp_path, synced):
     tree_to_disk(tmp_path)
     assert set(synced[1:]) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b"}
     assert len(synced) == 4
+
+
+@pytest.mark.parametrize("before", [None, b"", b"abc", b"x" * 20_000])
+def test_reserved_file_has_its_place_on_the_disk_and_keeps_its_content(tmp_path, before):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    local.reserve(path, 10_000)
+    content = path.read_bytes()
+    assert content == (before or b"") + bytes(max(0, 10_000 - len(before or b"")))
+    assert path.stat().st_blocks * 512 >= len(content)
+
+
+def test_sparse_file_is_given_its_place(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 1 << 20)
+    local.reserve(path, 1 << 20)
+    assert path.stat().st_blocks * 512 >= 1 << 20

@@ -34,6 +34,16 @@ def test_rule_of_another_surface_or_audience_or_time_changes_nothing(shop, six):
     assert list(answered(six, shop.clock(), "ann", n=2).rules) == ["later"]
 
 
+def test_attribute_that_nothing_asks_for_is_noted_where_a_page_is_explained(shop, six):
+    six = ruled(six, {"kind": "filter", "match": {"sale_id": "f"}, "targeting": {"$not": {"channel": "mail"}}})
+    asked = {"channel": "app", "chanel": "mail", "weather": "rain"}
+    assert list(answered(six, shop.clock(), "ann", n=2, attributes=asked, explain=True).notes)[-2:] == [
+        "No segment, rule or experiment asks for attribute 'chanel'; did you mean 'channel'?",
+        "No segment, rule or experiment asks for attribute 'weather'.",
+    ]
+    assert list(answered(six, shop.clock(), "ann", n=2, attributes=asked).notes) == []
+
+
 def test_rule_cannot_show_a_closed_or_denied_sale_and_says_so(shop, six):
     six = ruled(six, {"kind": "pin", "sale_ids": ["b", "c"], "position": 1})
     response = answered(six, shop.clock(), "ann", n=3)

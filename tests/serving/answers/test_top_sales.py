@@ -155,6 +155,37 @@ def test_unknown_user_gets_the_sales_of_their_segment_or_else_the_popular_ones(s
         assert response.fallback_reason == f"{why} Popular sales are shown."
 
 
+@pytest.mark.parametrize("request_of", [{}, {"explain": True}, {"session": [Visit("a")]}])
+def test_policy_that_the_night_could_not_rank_by_is_answered_by_the_segments_or_the_popular_sales(
+    shop, make_sale, request_of
+):
+    sales, segments = [make_sale("a"), make_sale("b")], {"market": {"FR": [(0, 9.0, 0), (1, 7.0, 0)]}}
+    top_sales = shop.load(sales, {"ann": []}, policies=(), segments=segments, missing_policies=("meta",), versions={})
+    why = "The night could not rank by this policy: 'recsys doctor' says why."
+    response = answered(top_sales, shop.clock(), "ann", n=2, **request_of)
+    assert (shown(response), response.fallback_level, response.policy) == (["b", "a"], POPULAR, "popularity")
+    assert response.fallback_reason == f"{why} Popular sales are shown."
+    response = answered(top_sales, shop.clock(), "ann", n=2, attributes={"market": "FR"}, **request_of)
+    assert (shown(response), response.fallback_reason) == (["a", "b"], f"{why} Sales popular with market FR are shown.")
+
+
+def test_page_before_the_first_event_says_that_it_shows_the_youngest_sales(shop, make_sale):
+    by_age = [(1, 2.0, 0), (0, 1.0, 0)]
+    top_sales = shop.load([make_sale("a"), make_sale("b")], {}, popularity=by_age, reasons=["open"])
+    response = answered(top_sales, shop.clock(), "ann", n=2)
+    assert shown(response) == ["b", "a"]
+    why = "The sales that opened last are shown: no event of the shop is known yet."
+    assert response.fallback_reason == f"The snapshot has no ranking for this user. {why}"
+    assert [(sale.reason, sale.reason_text) for sale in response.sales] == [("open", "Open now")] * 2
+
+
+def test_snapshot_without_sales_has_an_empty_page(shop):
+    top_sales = shop.load([], {}, policies=(), popularity=[], missing_policies=("meta",), versions={})
+    for request_of in ({}, {"explain": True}, {"session": [Visit("a")]}, {"allowed": ["a"]}):
+        response = answered(top_sales, shop.clock(), "ann", n=2, **request_of)
+        assert (shown(response), response.shortfall_reason) == ([], "No sale is open.")
+
+
 def test_page_of_sales_that_no_ranking_holds_says_so(shop, make_sale):
     response = answered(shop.load([make_sale("a"), make_sale("b")], {}, popularity=[]), shop.clock(), n=1)
     assert (shown(response), response.fallback_level) == (["a"], ANY_OPEN)

@@ -12,7 +12,7 @@ from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
-from recsys.config.serving import ServingSettings, TlsSettings
+from recsys.config.serving import Caller, ServingSettings, TlsSettings
 from recsys.errors import ConfigurationError, RecsysError
 from serving.api.access import Access
 from serving.client import Client
@@ -38,19 +38,24 @@ def shows(token: str | None = None, certificate: str | None = None, **metadata: 
     return SimpleNamespace(invocation_metadata=lambda: entries, auth_context=lambda: identity)
 
 
+def admitted(access: Access, context: SimpleNamespace, is_admin_method: bool = False) -> Caller:
+    """Check a caller as the service does: by the headers, then before the body."""
+    return access.admit(access.caller_by_token(context.invocation_metadata()), context, is_admin_method)
+
+
 def access(callers: Mapping[str, object] = CALLERS, **settings: object) -> Access:
     return Access(ServingSettings(access=callers), **settings)
 
 
 def test_without_callers_everyone_may_do_everything():
-    assert access({}).admit(shows(), is_admin_method=True).role == "admin"
+    assert admitted(access({}), shows(), True).role == "admin"
     assert access({}).name_of(shows()) == ""
 
 
 @pytest.mark.parametrize(("token", "name", "role"), [(WEBSITE, "shop", "website"), (ADMIN, "staff", "admin")])
 def test_token_identifies_the_caller(token, name, role):
-    admitted = access().admit(shows(token), is_admin_method=False)
-    assert (admitted.name, admitted.role) == (name, role)
+    found = admitted(access(), shows(token))
+    assert (found.name, found.role) == (name, role)
     assert access().name_of(shows(token)) == name
 
 
@@ -61,33 +66,55 @@ def test_token_identifies_the_caller(token, name, role):
         shows(""),
         shows("w-toke"),
         shows("W-TOKEN"),
-        shows(f" {WEBSITE}"),
         shows("\udcff"),
         shows(hashlib.sha256(WEBSITE.encode()).hexdigest()),  # the sum of a token is not a token
         shows(authorization=WEBSITE),
-        shows(authorization=f"bearer {WEBSITE}"),
+        shows(authorization=f"Basic {WEBSITE}"),
+        shows(authorization=f"Bearer{WEBSITE}"),
         shows(certificate="shop"),  # a caller with a configured token must send it
     ],
 )
 def test_missing_or_unknown_token_is_unauthenticated(context):
     with pytest.raises(UnauthenticatedError, match="token"):
-        access().admit(context, is_admin_method=False)
+        admitted(access(), context)
+
+
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER ", "bEARER   "])
+def test_name_of_the_scheme_is_case_insensitive(scheme):
+    assert admitted(access(), shows(authorization=scheme + WEBSITE)).name == "shop"
+
+
+def test_caller_without_a_token_is_refused_by_the_headers_unless_a_certificate_may_identify_it():
+    with pytest.raises(UnauthenticatedError):
+        access().caller_by_token([])
+    assert access({"callers": [caller("web.shop", "website")]}).caller_by_token([]) is None
 
 
 def test_website_may_not_call_admin_methods():
     with pytest.raises(ForbiddenError, match="role of 'shop' == 'website', must be 'admin' for this method"):
-        access().admit(shows(WEBSITE), is_admin_method=True)
-    assert access().admit(shows(ADMIN), is_admin_method=True).name == "staff"
+        admitted(access(), shows(WEBSITE), True)
+    assert admitted(access(), shows(ADMIN), True).name == "staff"
 
 
 def test_certificate_identifies_a_caller_without_a_token():
     by_certificate = access({"callers": [caller("web.shop", "website"), caller("staff", "admin", ADMIN)]})
-    assert by_certificate.admit(shows(certificate="web.shop"), is_admin_method=False).name == "web.shop"
+    assert admitted(by_certificate, shows(certificate="web.shop")).name == "web.shop"
     for other in ("web.shop.", "staff", "WEB.SHOP"):
         with pytest.raises(UnauthenticatedError):
-            by_certificate.admit(shows(certificate=other), is_admin_method=False)
+            admitted(by_certificate, shows(certificate=other))
     with pytest.raises(UnauthenticatedError, match="the token is unknown"):  # even with a valid certificate
-        by_certificate.admit(shows("wrong", certificate="web.shop"), is_admin_method=False)
+        admitted(by_certificate, shows("wrong", certificate="web.shop"))
+
+
+def test_request_that_costs_more_than_a_second_is_admitted_and_then_waited_for():
+    clock = Seconds()
+    limited = Access(ServingSettings(access=CALLERS, limits={"max_per_second": 10}), clock)
+    shop = admitted(limited, shows(WEBSITE))
+    limited.charge(shop, 500)  # 10 were left: 490 are missing
+    for after, expected in [(48.9, False), (0.3, True)]:
+        clock.now += after
+        assert is_admitted(limited, WEBSITE) == expected
+    assert is_admitted(limited, ADMIN)
 
 
 class Seconds:
@@ -116,7 +143,7 @@ def test_each_caller_may_send_one_second_of_requests_at_once_and_then_the_rate(r
 
 def is_admitted(limited: Access, token: str) -> bool:
     try:
-        limited.admit(shows(token), is_admin_method=False)
+        limited.charge(admitted(limited, shows(token)), 1)
     except TooManyRequestsError:
         return False
     return True

@@ -59,6 +59,18 @@ def test_closing_is_final(service):
     assert shown(service.ask()) == ["d", "b", "a"]
 
 
+def test_reply_says_whether_the_snapshot_has_the_sale_and_names_the_nearest_id(shop, make_sale):
+    shop.publish([make_sale(name) for name in ("s-005194", "s-77", "x")], {})
+    with InProcess(shop.root.parent, shop.clock) as service:
+        name = service.watcher.served().snapshot.name
+        looked_up = service.admin.LookUpSale(pb.LookUpSaleRequest(sale_id="s-00519"), Call())
+        assert (looked_up.snapshot, looked_up.in_snapshot, looked_up.nearest_sale_id) == (name, False, "s-005194")
+        assert listed(service) == []
+        assert hide(service, "s-00519").lookup == close(service, "s-00519").lookup == looked_up
+        assert close(service, "x").lookup == pb.SaleLookup(snapshot=name, in_snapshot=True, title="Title of x")
+        assert close(service, "entirely different").lookup == pb.SaleLookup(snapshot=name)
+
+
 def test_closing_twice_changes_nothing_more(service):
     close(service, "c", "sold out")
     close(service, "c", "sold out")
@@ -135,6 +147,8 @@ def test_list_names_what_was_done_and_when(service, shop):
     hide(service, "d", shop.clock() + HOUR)
     answer = close(service, "b", "sold out")
     first, second = listed(service)
+    assert answer.lookup.title == "Title of b"
+    answer.ClearField("lookup")
     assert first == answer
     assert (first.sale_id, first.closed, first.comment, first.by) == ("b", True, "sold out", "")
     assert first.since_time.ToMicroseconds() == shop.clock()
@@ -173,7 +187,7 @@ def test_damaged_file_is_a_problem_and_the_last_known_sales_stay_withdrawn(servi
     file = shop.root.parent / WITHDRAWN
     good = file.read_text()
     file.write_text(good[:-9])
-    with pytest.raises(StoreError, match=rf"(?s){WITHDRAWN} cannot be read .*: correct or remove it"):
+    with pytest.raises(StoreError, match=rf"(?s){WITHDRAWN} cannot be read .*: correct it, or restore"):
         service.store.poll()
     for hours, expected in [(1, "db"), (12, "dba"), (-1, "db")]:  # each time the open sales are computed again
         shop.clock.set(hours)

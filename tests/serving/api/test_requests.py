@@ -10,7 +10,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import SECOND
 from recsys.logs.records import RecordedEvent, encode_event
 from serving.answers.pages import PageRequest, Visit
-from serving.api.requests import CheckedEvents, check_sale_id, checked_events, page_request
+from serving.api.requests import CheckedEvents, check_sale_id, checked_events, cost_of, page_request
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of
 
@@ -182,6 +182,18 @@ def test_event_of_the_future_or_before_1970_is_refused(time):
     assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until one minute after the present")
 
 
+def test_ids_are_trimmed_as_the_night_trims_them():
+    ids = [" s1", "s1\u00a0", "\ufeffs1\r\n", "s 1"]
+    page = checked(user_id="ann\u200b ", session_sale_ids=ids, allowed_sale_ids=ids, denied_sale_ids=ids)
+    assert page.user_id == "ann"
+    assert page.session == [*[Visit("s1")] * 3, Visit("s 1")]
+    assert page.allowed == page.denied == ["s1", "s1", "s1", "s 1"]
+    assert check_sale_id("s1 ", LIMITS) == "s1"
+    (found,) = recorded(event(user_id="\tann", sale_id="s1 "))
+    assert (found.user_id, found.sale_id) == ("ann", "s1")
+    assert event_refusal(user_id="\u200b ") == "events[1].user_id == '', must not be empty"
+
+
 @pytest.mark.parametrize("name", ["user_id", "sale_id"])
 def test_event_without_user_or_sale_is_refused(name):
     assert event_refusal(**{name: ""}) == f"events[1].{name} == '', must not be empty"
@@ -221,9 +233,13 @@ def test_event_of_unknown_kind_is_refused(kind):
     assert event_refusal(kind=kind) == rule
 
 
-@pytest.mark.parametrize("revenue", [-0.01, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("revenue", [-0.01, 1.01e12, 1.7e308, math.inf, -math.inf, math.nan])
 def test_revenue_that_is_not_an_amount_is_refused(revenue):
-    assert event_refusal(revenue=revenue) == f"events[1].revenue == {revenue}, must be a number of at least 0"
+    assert event_refusal(revenue=revenue) == f"events[1].revenue == {revenue}, must be a number in 0..1e+12"
+
+
+def test_revenue_of_the_weakest_currency_is_accepted():
+    assert recorded(event(revenue=1e12))[0].revenue == 1e12
 
 
 @pytest.mark.parametrize("count", [0, 501])
@@ -253,3 +269,11 @@ def test_id_of_a_sale_is_checked():
         check_sale_id("", LIMITS)
     with pytest.raises(ConfigurationError, match="has 257 bytes, must have at most 256"):
         check_sale_id(LONG, LIMITS)
+
+
+def test_cost_of_a_request_counts_its_pages_and_their_reasons():
+    page, explained = pb.GetTopSalesRequest(n=100), pb.GetTopSalesRequest(explain=True)
+    assert cost_of(page) == 1
+    assert cost_of(explained) == 10
+    assert cost_of(pb.BatchGetTopSalesRequest(requests=[page, explained, page])) == 12
+    assert cost_of(pb.RecordEventsRequest()) == 1

@@ -10,7 +10,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.errors import ConfigurationError, DamagedRecordError, SnapshotError
 from recsys.instants import HOUR, SECOND
 from serving.answers.ranking_choice import RankingChooser
-from serving.errors import STATUS_CODES, NotRecordedError
+from serving.errors import STATUS_CODES, CallerLeftError, NotRecordedError
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of, shown
 from tests.helpers.in_process import Call, InProcess, timestamp
@@ -52,6 +52,30 @@ def test_page_names_the_version_of_the_model_whatever_the_model_is_called(shop, 
     shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, versions={name: "7"})
     with InProcess(shop.root.parent, shop.clock) as service:
         assert (service.ask("ann").policy, service.ask("ann").model_version) == ("meta", "7")
+
+
+def test_batch_stops_when_its_caller_has_left(service):
+    class LeftAfter(Call):
+        looks = 0
+
+        def is_active(self) -> bool:
+            self.looks += 1
+            return self.looks <= 3
+
+    batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest()] * 10)
+    with pytest.raises(CallerLeftError, match="3 of 10 pages were made"):
+        service.servicer.BatchGetTopSales(batch, LeftAfter())
+
+
+def test_batch_whose_reply_would_be_too_long_is_refused_with_the_number_that_fits(shop, night):
+    shop.clock.set(2)
+    with InProcess(shop.root.parent, shop.clock) as service:
+        size = len(service.servicer.GetTopSales(pb.GetTopSalesRequest(request_id="r" * 24), Call()))
+    with InProcess(shop.root.parent, shop.clock, limits={"max_reply_bytes": 7 * size}) as service:
+        requests = [pb.GetTopSalesRequest(request_id="r" * 24)] * 8
+        assert len(service.batch(requests[:7])) == 7
+        with pytest.raises(ConfigurationError, match="requests has 8 entries, must have at most 7: their pages would"):
+            service.batch(requests)
 
 
 def test_batch_answers_each_request_in_order_as_if_it_were_sent_alone(service, night):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -18,11 +19,12 @@ import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
-from rich.console import Console
 
 from recsys.config.serving import AccessSettings, Caller, ServingSettings, StoreSettings, TlsSettings
 from recsys.config.settings import MlflowSettings, Settings
+from recsys.console import TextConsole
 from recsys.instants import SECOND
+from recsys.snapshot.format import LeftOut
 from serving.diagnosis import installation_checks, service_checks
 from serving.diagnosis.doctor import Finding, diagnose, print_findings
 from serving.process.threads import AnswerThreads
@@ -289,6 +291,32 @@ def test_snapshot_must_cover_the_present(shop, make_sale, hours, expected):
     assert installation_checks.snapshot(settings_of(shop, clock="replay"), shop.clock()).status == "OK"
 
 
+def test_snapshot_of_the_past_fails_with_the_keys_that_replay_it(shop, make_sale):
+    shop.publish([make_sale("a")], {})
+    shop.clock.set(36 + 100_563)
+    found = installation_checks.snapshot(settings_of(shop), shop.clock())
+    assert found.found.endswith("intact; 100,599 h old, its horizon ended 100,563 h ago")
+    assert "'as_of: 2026-03-01T00:00:00Z' and 'serving.clock: replay' for data of the past" in found.advice
+
+
+@pytest.mark.parametrize("rule", ["sale_open", "events_recent"])
+def test_night_that_found_data_of_the_past_is_what_doctor_tells(shop, make_sale, rule):
+    folder = Path(settings_of(shop).folder) / "nights/20261129T000000Z"
+    folder.mkdir(parents=True)
+    counts = [
+        {"rule": {"name": "price_valid"}, "broken": 3, "examples": ["{}"]},
+        {"rule": {"name": rule}, "broken": 9, "examples": ["the last event is of 2011-12-09: set 'as_of: …'"]},
+    ]
+    (folder / "refused_rule_counts.json").write_text(json.dumps(counts))
+    assert installation_checks.snapshot(settings_of(shop), 0).advice == counts[1]["examples"][0]
+    shop.publish([make_sale("a")], {})  # without an open sale pages are empty
+    finding = installation_checks.snapshot(settings_of(shop), shop.clock())
+    assert (finding.status, finding.advice) == ("WARN", counts[1]["examples"][0])
+    counts[1]["broken"] = 0
+    (folder / "refused_rule_counts.json").write_text(json.dumps(counts))
+    assert installation_checks.snapshot(settings_of(shop), shop.clock()).status == "OK"
+
+
 def test_snapshot_with_a_flipped_bit_fails(shop, make_sale):
     file = shop.root / shop.publish([make_sale("a")], {}) / "sales.json"
     file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
@@ -302,6 +330,27 @@ def test_snapshot_without_the_default_policy_fails(shop, make_sale):
     shop.publish([make_sale("a")], {}, policies=("collaborative",))
     finding = installation_checks.snapshot(settings_of(shop), shop.clock())
     assert (finding.status, "has collaborative, popularity, not meta" in finding.found) == ("FAIL", True)
+
+
+def test_snapshot_whose_default_policy_the_night_could_not_rank_by_is_served(shop, make_sale):
+    shop.publish([make_sale("a")], {}, policies=(), missing_policies=("meta",))
+    assert installation_checks.snapshot(settings_of(shop), shop.clock()).status == "OK"
+
+
+def test_what_the_night_left_out_is_reported_and_warned_of_where_pages_suffer(shop, make_sale):
+    unsure = LeftOut(what="check of the ranking", why="2 pages", until="there are more", degrades_pages=False)
+    without = LeftOut(what="policy meta", why="no champion", until="there is one")
+    assert installation_checks.night(settings_of(shop), 0)[1:3] == ("OK", "not checked: no snapshot on this machine")
+    shop.publish([make_sale("a")], {})
+    assert installation_checks.night(settings_of(shop), 0) == ("night", "OK", "nothing was left out", "")
+    shop.publish([make_sale("a")], {}, left_out=[unsure], fingerprint="2b3c4d5e")
+    assert installation_checks.night(settings_of(shop), 0)[1:3] == ("OK", "without check of the ranking: 2 pages")
+    shop.publish([make_sale("a")], {}, left_out=[unsure, without], fingerprint="3c4d5e6f")
+    assert installation_checks.night(settings_of(shop), 0)[1:] == (
+        "WARN",
+        "without check of the ranking: 2 pages; without policy meta: no champion",
+        "policy meta: until there is one",
+    )
 
 
 def test_snapshot_without_a_ranker_is_reported(shop, make_sale):
@@ -432,12 +481,12 @@ def test_mlflow_is_checked_only_where_it_is_a_server(shop):
 def test_check_that_fails_itself_does_not_prevent_the_others(shop, monkeypatch):
     monkeypatch.setattr(installation_checks.snapshot_store, "current", lambda _: 1 / 0)
     findings = findings_of(shop, settings_of(shop))
-    assert statuses(findings, "FAIL") == {"disk", "snapshot", "ranker", "service"}
+    assert statuses(findings, "FAIL") == {"disk", "snapshot", "night", "ranker", "service"}
     assert "ZeroDivisionError" in findings["snapshot"].found
 
 
 def test_findings_are_printed_with_their_next_steps():
-    console = Console(file=io.StringIO(), width=80)
+    console = TextConsole(file=io.StringIO(), width=80)
     findings = [Finding("disk", "OK", "79.8 GB free [bold]"), Finding("rules", "FAIL", "broken", "correct them")]
     print_findings(findings, console)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]

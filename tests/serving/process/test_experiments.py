@@ -12,12 +12,16 @@ import pytest
 from recommendations.v1 import admin_pb2, admin_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 
+from recsys.experiments.accepted import AcceptedFiles
 from recsys.experiments.assignment import Assigner
 from recsys.experiments.files import load_experiments
 from recsys.instants import to_micros
 from serving.client import Client
+from serving.process.experiments import ExperimentsWatcher
 from serving.process.server import FRESH, Server
+from serving.telemetry.troubles import Troubles
 from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown, wait_until
+from tests.helpers.proto_promises import broken_promises
 from tests.helpers.yaml_text import yaml_text
 
 CONTROL, TREATMENT = "control", "treatment"
@@ -278,6 +282,9 @@ def test_holdout_and_kill_switch_serve_the_configured_policy(shop, surface, expe
     }
     surface.write({**experiment, "variants": both_meta}, holdouts=[everybody], kill_switch=True)
     wait_until(lambda: {ask(server, user).policy for user in USERS[:12]} == {"meta"})
+    killed = ask(server, USERS[0])
+    assert not killed.HasField("assignment")
+    assert [broken for page in (*pages, killed, ask(server, "")) for broken in broken_promises(page)] == []
 
 
 # Which files are in force.
@@ -380,3 +387,26 @@ def test_experiment_ends_by_the_clock(shop, experiment, running, ask):
     assert ask(running, USERS[0]).HasField("assignment")
     shop.clock.micros += 1
     assert not ask(running, USERS[0]).HasField("assignment")
+
+
+def test_file_that_comes_back_while_its_absence_is_noted_is_no_problem_any_more(
+    shop, make_sale, surface, experiment, tmp_path, monkeypatch
+):
+    surface.write(experiment)
+    troubles = Troubles()
+    watcher = ExperimentsWatcher(surface.path.parent, tmp_path, troubles, shop.clock)
+    top_sales = watcher.put_in_force(shop.load([make_sale("a")], {}))
+    aside = surface.path.rename(tmp_path / "aside")
+    take_over = AcceptedFiles.take_over
+
+    def back_at_once(*arguments: Any) -> list[str]:
+        problems = take_over(*arguments)
+        aside.rename(surface.path)
+        return problems
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AcceptedFiles, "take_over", back_at_once)
+        top_sales = watcher.put_in_force(top_sales)
+    assert "home.yaml is gone" in troubles.listed()[0]
+    watcher.put_in_force(top_sales)
+    assert troubles.listed() == []

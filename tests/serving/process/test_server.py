@@ -4,10 +4,11 @@ import socket
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 
 import grpc
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
@@ -164,12 +165,38 @@ def test_snapshot_that_cannot_rank_sessions_serves_but_is_not_fresh(published, c
     assert [check_health(server.target, service) for service in (SERVICE, FRESH)] == [SERVING, NOT_SERVING]
 
 
-def test_reflection_lists_the_services(published):
+def listed_services(target: str, version: str, **options: object) -> set[str]:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
-    with grpc.insecure_channel(published.serve().target) as channel:
-        (answer,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=10)
-    names = {service.name for service in answer.list_services_response.service}
-    assert names >= {"recommendations.v1.Recommendations", "grpc.health.v1.Health"}
+    with grpc.insecure_channel(target) as channel:
+        call = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (answer,) = call(iter([request]), timeout=10, **options)
+    return {service.name for service in answer.list_services_response.service}
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_lists_the_services_if_it_is_on(published, version):
+    expected = {
+        "recommendations.v1.Recommendations",
+        "grpc.health.v1.Health",
+        f"grpc.reflection.{version}.ServerReflection",
+    }
+    assert listed_services(published.serve(reflection=True).target, version) >= expected
+    with pytest.raises(grpc.RpcError) as error:
+        listed_services(published.serve().target, version)
+    assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_reflection_is_for_callers_with_a_token(published):
+    callers = [{"name": "shop", "role": "website", "token_sha256": sha256(b"secret").hexdigest()}]
+    server = published.serve(reflection=True, access={"callers": callers})
+    assert SERVICE in listed_services(server.target, "v1", metadata=[("authorization", "bearer secret")])
+    with pytest.raises(grpc.RpcError) as error:
+        listed_services(server.target, "v1")
+    assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_swap_under_load_fails_no_request_and_mixes_no_answer(shop, make_sale):
@@ -250,8 +277,8 @@ def test_unexpected_error_is_internal_and_neither_answer_nor_log_holds_the_user(
         published.ask(server, "secret-user")
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert "failed with KeyError" in record.getMessage()
-    assert "raise KeyError(request.user_id)" in record.getMessage()  # where it happened
-    assert "secret-user" not in caplog.text + str(error.value)
+    assert "raise KeyError(request.user_id)" in record.stack  # where it happened
+    assert "secret-user" not in caplog.text + record.stack + str(error.value)
 
 
 def test_expected_errors_leave_no_trace_in_the_log(published, caplog):

@@ -62,18 +62,8 @@ def held(threads: AnswerThreads) -> Iterator[Held]:
         tasks.let_go()
 
 
-def relieved_until(threads: AnswerThreads, condition: Callable[[], bool]) -> None:
-    """Wait, and relieve as the service's background thread does."""
-
-    def looked() -> bool:
-        threads.relieve()
-        return condition()
-
-    wait_until(looked)
-
-
 def test_no_threads_are_added_while_tasks_begin_in_time(start, alive, monkeypatch):
-    monkeypatch.setattr(threads_module, "_STALL_SECONDS", 60)
+    monkeypatch.setattr(threads_module, "_BLOCKED_SECONDS", 60)
     threads, done, by = start(2, 8), threading.Semaphore(0), set()
     for _ in range(200):
         threads.submit(lambda: (by.add(threading.current_thread().name), done.release()))
@@ -94,7 +84,7 @@ def test_task_begins_although_all_threads_are_blocked(start, alive):
         tasks.hold(2)
         wait_until(lambda: tasks.began == 2)
         threads.submit(done.set)
-        relieved_until(threads, done.is_set)
+        wait_until(done.is_set)
         assert alive() > 2
 
 
@@ -102,11 +92,9 @@ def test_threads_are_added_up_to_the_maximum(start, alive):
     threads, done = start(1, 3), threading.Event()
     with held(threads) as tasks:
         tasks.hold(5)
-        relieved_until(threads, lambda: tasks.began == 3)
+        wait_until(lambda: tasks.began == 3)
         threads.submit(done.set)
-        for _ in range(5):
-            threads.relieve()
-            assert not done.wait(0.03)
+        assert not done.wait(0.1)
         assert (tasks.began, alive()) == (3, 3)
     assert done.wait(30)
     assert tasks.began == 5
@@ -116,22 +104,30 @@ def test_added_threads_end_when_none_is_blocked_any_more(start, alive):
     threads, done = start(1, 4), threading.Semaphore(0)
     with held(threads) as tasks:
         tasks.hold(4)
-        relieved_until(threads, lambda: tasks.began == 4)
-        assert alive() == 4
+        wait_until(lambda: tasks.began == 4)
     wait_until(lambda: alive() == 1)
     threads.submit(done.release)
     assert done.acquire(timeout=30)
 
 
-def test_added_threads_stay_while_others_are_blocked(start, alive):
-    threads, done = start(1, 4), threading.Semaphore(0)
+def test_threads_in_reserve_take_the_next_tasks_that_block(start, alive):
+    threads, done = start(2, 100), threading.Event()
     with held(threads) as tasks:
         tasks.hold(2)
-        relieved_until(threads, lambda: tasks.began == 2)
-        for _ in range(20):
-            threads.submit(done.release)
-            relieved_until(threads, lambda: done.acquire(blocking=False))
-        assert alive() == 3  # two are blocked, and one answers
+        wait_until(lambda: alive() == 2 + 2 + threads_module._RESERVE)
+        tasks.hold(threads_module._RESERVE)
+        threads.submit(done.set)
+        assert done.wait(30)
+    wait_until(lambda: alive() == 2)  # also without another task
+
+
+def test_tasks_that_run_or_wait_are_in_progress(start):
+    threads = start(1, 1)
+    with held(threads) as tasks:
+        tasks.hold(3)
+        wait_until(lambda: tasks.began == 1)
+        assert threads.in_progress == 3
+    wait_until(lambda: threads.in_progress == 0)
 
 
 def test_task_that_fails_is_logged_and_its_thread_continues(start, alive, caplog):
@@ -161,7 +157,7 @@ def test_shutdown_ends_every_thread_once_all_tasks_are_done(start, alive):
     threads, done = start(2, 4), []
     with held(threads) as tasks:
         tasks.hold(3)
-        relieved_until(threads, lambda: tasks.began == 3)
+        wait_until(lambda: tasks.began == 3)
         for number in range(10):
             threads.submit(done.append, number)
         threads.shutdown()

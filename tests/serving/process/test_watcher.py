@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 
 from recsys.errors import SnapshotError, StoreError
 from recsys.rules import PageRules, RuleSet, load_rules
+from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import FORMAT, read_manifest
 from serving.answers.top_sales import TopSales
 from serving.process.server import FRESH, SERVICE
@@ -265,7 +267,101 @@ def test_damaged_snapshot_makes_the_service_not_fresh_but_leaves_it_ready(shop, 
     wait_until(lambda: check_health(server.target, FRESH) == SERVING)
 
 
+# The snapshots published before, and problems that have ended.
+
+
+def test_restart_on_a_damaged_snapshot_serves_the_latest_one_before_it_that_is_whole(shop, make_sale, followed):
+    a, b, c = (shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, fingerprint=8 * letter) for letter in "abc")
+    whole = (shop.root / c / "ranking_meta.bin").read_bytes()
+    for name in (b, c):
+        truncated(shop.root / name)
+    for _ in range(3):
+        followed.poll()
+    assert (followed.name(), followed.loads, followed.refusals) == (a, [a], 2)
+    (problem,) = followed.troubles.listed()
+    assert c in problem
+    assert problem.endswith(f"; still serving {a}")
+    (shop.root / c / "ranking_meta.bin").write_bytes(whole)
+    followed.poll()
+    assert (followed.name(), followed.troubles.listed()) == (c, [])
+
+
+@pytest.mark.parametrize("content", [None, "", "../x", "20260301T000000Z-gone"])
+def test_restart_without_a_readable_pointer_serves_the_latest_publication(shop, make_sale, followed, content):
+    names = [shop.publish([make_sale("a")], {}, fingerprint=8 * letter) for letter in "ab"]
+    (shop.root / "current").unlink() if content is None else (shop.root / "current").write_text(content)
+    followed.poll()
+    if content is None:  # nothing is published
+        assert followed.watcher.serving() is None
+    else:
+        assert followed.name() == names[1]
+        assert followed.troubles.listed()[0].endswith(f"still serving {names[1]}")
+
+
+def test_snapshot_that_was_rolled_back_is_not_gone_back_to(shop, make_sale, followed):
+    for letter in "ab":
+        shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, fingerprint=8 * letter)
+    truncated(shop.root / snapshot_store.rollback(shop.root, shop.as_of))
+    followed.poll()
+    assert followed.watcher.serving() is None
+    assert followed.troubles.listed()[0].endswith("no snapshot is served")
+
+
+def test_store_that_was_out_of_reach_for_one_poll_leaves_the_problem_that_was_there(
+    shop, make_sale, followed, monkeypatch
+):
+    name = shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]})
+    followed.poll()
+    truncated(shop.root / shop.publish([make_sale("a")], {"ann": [(0, 0.5, 0)]}, fingerprint="bbbbbbbb"))
+    followed.poll()
+    before = followed.troubles.listed()
+    with monkeypatch.context() as patch:
+        patch.setattr(followed.store, "current", lambda: (_ for _ in ()).throw(StoreError("no answer")))
+        followed.poll()
+        assert followed.troubles.listed() == [f"snapshot: cannot be looked up: no answer; still serving {name}"]
+    followed.poll()
+    assert followed.troubles.listed() == before
+    (shop.root / "current").unlink()
+    followed.poll()
+    assert followed.troubles.listed() == [f"snapshot: none is published any more; still serving {name}"]
+    shop.point_at(name)
+    followed.poll()
+    assert followed.troubles.listed() == []
+
+
+def test_no_snapshot_is_served_before_the_withdrawn_sales_were_read(shop, make_sale, followed, monkeypatch):
+    shop.publish([make_sale("a")], {})
+    with monkeypatch.context() as patch:
+        patch.setattr(followed.store, "withdrawn", lambda: (_ for _ in ()).throw(StoreError("not read yet")))
+        followed.poll()
+    assert (followed.watcher.serving(), followed.loads) == (None, [])
+    assert followed.troubles.listed() == ["snapshot: cannot be looked up: not read yet; no snapshot is served"]
+    followed.poll()
+    assert followed.troubles.listed() == []
+
+
 # Rules.
+
+
+@pytest.mark.parametrize("how", ["gone", "not readable"])
+def test_rules_file_that_cannot_be_read_for_one_poll_is_in_force_again(tmp_path, monkeypatch, how):
+    file, troubles = tmp_path / "rules.yaml", Troubles()
+    file.write_text("schema_version: 1\nrules: []\n")
+    watcher = RulesWatcher(file, troubles)
+    watcher.poll()
+    with monkeypatch.context() as patch:
+        if how == "gone":
+            file.rename(tmp_path / "aside")
+        else:
+            os.utime(file, (1, 1))
+            patch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        watcher.poll()
+        watcher.poll()
+        assert troubles.listed()[0].endswith(f"rules {watcher.fingerprint} stay in force")
+    if how == "gone":
+        (tmp_path / "aside").rename(file)
+    watcher.poll()
+    assert troubles.listed() == []
 
 
 def test_rules_are_compiled_once_for_a_snapshot(shop, make_sale, tmp_path):

@@ -1,5 +1,7 @@
 """The store in a real Redis: damaged data, repeated and interrupted pushes, and concurrent fetches."""
 
+import hashlib
+import math
 import subprocess
 import sys
 import time
@@ -10,18 +12,23 @@ from pathlib import Path
 import pytest
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.errors import SnapshotError, StoreError
+from recsys.config.serving import StoreSettings
+from recsys.errors import ConfigurationError, RecsysError, SnapshotError, StoreError
 from recsys.instants import DAY, HOUR, SECOND
-from recsys.snapshot.format import Snapshot
+from recsys.snapshot.format import FileEntry, Snapshot, parse_manifest
 from serving.answers import sentences
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
+from serving.process.background import Background
 from serving.process.watcher import SnapshotWatcher
 from serving.stores.base import SessionEvent, Store
-from serving.stores.redis import RedisStore, push
+from serving.stores.redis import RedisStore, connect, push
 from serving.telemetry.troubles import Troubles
+from tests.helpers.asking import refusal_of
+from tests.helpers.real_redis import RealRedis
 from tests.helpers.real_service import PATIENCE
-from tests.helpers.store_contract import NOON, StoreContract, withdrawn
+from tests.helpers.store_contract import NOON, StoreContract, in_force, withdrawn
+from tests.helpers.tls_authority import Authority
 
 NAME = "20260301T000000Z-00000000"
 
@@ -35,6 +42,10 @@ def reopened(settings, tmp_path) -> Iterator[Callable[[], RedisStore]]:
             machine = tmp_path / f"machine-{time.monotonic_ns()}"
             store = RedisStore(settings, machine, lambda: NOON, poll_seconds=0.01)
             stack.callback(store.close)
+            polling = Background([lambda: refusal_of(store.poll)], 0.01)
+            polling.once()
+            polling.start()
+            stack.callback(polling.stop)
             return store
 
         yield opened
@@ -98,7 +109,7 @@ def test_interrupted_push_is_never_served_and_can_be_repeated(
 ):
     command = [sys.executable, "-c", KILLED_PUSH, settings.model_dump_json(), str(shop.root)]
     assert subprocess.run(command, env=own_environment, timeout=PATIENCE, check=False).returncode == -9
-    assert len(list(server.scan_iter("*"))) == 10
+    assert len(list(server.scan_iter("*:user:*"))) == 10
     assert store.current() is None
     with pytest.raises(SnapshotError, match="is not in Redis: push it with 'recsys snapshots push'"):
         store.open(NAME)
@@ -116,15 +127,31 @@ def test_push_names_what_is_missing(settings, shop, make_sale):
 
 
 def test_closed_sales_are_written_back_to_a_redis_that_lost_its_data(server, store, other):
-    for sale_id in ("a", "b"):
-        store.withdraw(withdrawn(sale_id))
+    store.withdraw(withdrawn("a"))
+    store.withdraw(withdrawn("b", closed=False))
     store.restore("b")
-    other.poll()
     server.flushall()
     other.withdraw(withdrawn("c"))
+    assert in_force(store) == in_force(other) == {"a": (True, ""), "c": (True, "")}
+    assert {key for key, record in server.hgetall("shop:withdrawn").items() if b'"closed":true' in record} == {
+        b"a",
+        b"c",
+    }
+
+
+def test_closing_that_a_failover_loses_at_once_is_written_back(server, settings, tmp_path, monkeypatch):
+    """Redis fails over to a copy of the moment before the closing, before the process has polled again."""
+    store = RedisStore(settings, tmp_path, lambda: NOON)
+    monkeypatch.setattr(store, "_wait_for_acknowledgements", lambda _: ([], []))
+    store.withdraw(withdrawn("a"))
     store.poll()
-    assert store.withdrawn() == other.withdrawn() == {"a": withdrawn("a"), "c": withdrawn("c")}
-    assert set(server.hkeys("shop:withdrawn")) == {b"a", b"c"}
+    copy = {key: server.dump(key) for key in server.scan_iter("*")}
+    store.withdraw(withdrawn("b"))
+    for key, content in copy.items():
+        server.restore(key, 0, content, replace=True)
+    store.poll()
+    assert set(server.hkeys("shop:withdrawn")) == {b"a", b"b"}
+    store.close()
 
 
 @pytest.mark.usefixtures("night")
@@ -241,3 +268,169 @@ def test_snapshot_that_could_not_be_fetched_for_a_moment_is_not_refused(store, p
     assert watcher.serving() is None
     watcher.poll()
     assert watcher.served().snapshot.name == NAME
+
+
+# Who can write to Redis, and who cannot.
+
+
+def with_file(manifest: bytes, name: str, content: bytes) -> str:
+    """Return a manifest that lists one more file, with a checksum that fits."""
+    entry = FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    whole = parse_manifest(manifest, "the test's manifest")
+    return whole.model_copy(update={"files": {**whole.files, name: entry}}).to_json()
+
+
+@pytest.mark.usefixtures("night")
+@pytest.mark.parametrize(
+    "name", ["../evil", "/tmp/recsys-evil", "files/../../evil", "files//evil", ".", "", "manifest.json"]
+)
+def test_no_file_is_written_outside_the_folder_of_a_snapshot(server, settings, tmp_path, publish, name):
+    publish()
+    key = f"shop:snapshot:{NAME}"
+    manifest = with_file(server.hget(key, "manifest.json"), name, b"evil")  # its checksum is right
+    server.hset(key, mapping={name: b"evil"} | {"manifest.json": manifest})
+    store = RedisStore(settings, tmp_path / "machine", lambda: NOON)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SnapshotError, match="must be files below the snapshot's folder"):
+        store.open(NAME)
+    store.close()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Path("/tmp/recsys-evil").exists()
+
+
+@pytest.mark.usefixtures("night")
+def test_file_that_the_manifest_does_not_list_is_not_fetched(server, settings, tmp_path, publish):
+    publish()
+    server.hset(f"shop:snapshot:{NAME}", mapping={"../evil": b"evil", "more": b"evil"})
+    store = RedisStore(settings, tmp_path, lambda: NOON)
+    folder = store.open(NAME).path
+    store.close()
+    assert not (folder / "more").exists()
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("name", [b"..", b"/", b"a/b", b"../shop", b".hidden", b"\xff", b"x" * 101, b"a\n"])
+def test_name_that_is_no_snapshots_is_refused_and_removes_nothing(server, store, tmp_path, name):
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "kept").write_text("kept")
+    server.set("shop:current", name)
+    server.rpush("shop:published", name, NAME)
+    with pytest.raises(SnapshotError, match="must be a snapshot's name: push a snapshot again"):
+        store.current()
+    with pytest.raises(SnapshotError, match="must be a snapshot's name"):
+        store.open(name.decode("utf-8", "backslashreplace"))
+    assert store.earlier() == [NAME]
+    assert (tmp_path / "machine" / "kept").exists()
+
+
+@pytest.mark.usefixtures("night")
+def test_earlier_snapshots_are_those_pushed_before_without_those_rolled_back(settings, shop, ranked_shop, store):
+    names = [ranked_shop.write(shop.root, 8 * digit) for digit in "0123"]
+    found = []
+    for row in (0, 1, 2, 1, 3):  # 2 is rolled back
+        shop.point_at(names[row])
+        push(settings, shop.root, lambda *_: None)
+        found.append([names.index(name) for name in store.earlier()])
+    assert found == [[], [0], [1, 0], [0], [1, 0]]
+
+
+@pytest.fixture(scope="module")
+def protected(tmp_path_factory) -> Iterator[tuple[RealRedis, Authority]]:
+    """A server that speaks TLS alone and requires a password."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    pair = authority.pair("redis")
+    server = RealRedis(folder, [pair.certificate, pair.key, authority.file], "open sesame").start()
+    yield server, authority
+    server.kill()
+
+
+def test_password_and_tls_are_taken_from_the_settings_and_from_the_environment(protected, tmp_path, monkeypatch):
+    server, authority = protected
+    file = tmp_path / "password"
+    file.write_text("open sesame\n")
+    settings = StoreSettings(kind="redis", url=server.url, authority=str(authority.file), timeout_seconds=5)
+
+    def polled(settings: StoreSettings) -> RecsysError | None:
+        store = RedisStore(settings, tmp_path, lambda: NOON)
+        try:
+            return refusal_of(store.poll)
+        finally:
+            store.close()
+
+    assert polled(settings.model_copy(update={"password_file": str(file)})) is None
+    assert "refuses the user or the password" in str(polled(settings))
+    assert "set RECSYS_REDIS_PASSWORD" in str(polled(settings))
+    monkeypatch.setenv("RECSYS_REDIS_PASSWORD", "open sesame")
+    assert polled(settings) is None
+    assert "certificate verify failed" in str(polled(settings.model_copy(update={"authority": None})))
+    monkeypatch.setenv("RECSYS_REDIS_USERNAME", "default")
+    assert polled(settings) is None
+    monkeypatch.setenv("RECSYS_REDIS_USERNAME", "nobody")
+    refused = str(polled(settings))
+    assert "invalid username-password pair" in refused
+    assert "sesame" not in refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"url": "http://me:sesame@redis:6379"},
+            "serving.store.url == 'http://redis:6379', must be redis://HOST:PORT/0",
+        ),
+        ({"url": "redis://redis:port?password=sesame"}, "serving.store.url == 'redis://redis:port', must be redis://"),
+        ({"password_file": "/no/file"}, "password_file == '/no/file', must be a file that holds the password"),
+        ({"authority": "ca.crt"}, "must begin with rediss:// to use 'authority'"),
+    ],
+)
+def test_wrong_address_is_an_error_without_the_password(changes, message):
+    with pytest.raises(ConfigurationError) as error:
+        connect(StoreSettings(**changes))
+    assert message in str(error.value)
+    assert "sesame" not in str(error.value)
+
+
+# Withdrawn sales that cannot be read.
+
+
+def test_process_that_starts_keeps_closed_what_it_cannot_read(server, store, reopened):
+    store.withdraw(withdrawn("a"))
+    for sale_id, record in {"b": b"", "c": b"{", "d": withdrawn("x").model_dump_json(), "\xe9": b"\xff"}.items():
+        server.hset("shop:withdrawn", sale_id, record)
+    started = reopened()
+    assert {sale_id for sale_id, sale in started.withdrawn().items() if sale.closed} == {*"abcd", "\xe9"}
+    with pytest.raises(StoreError, match=r"shop:withdrawn holds records that cannot be read, of 'b', 'c', 'd', 'é'"):
+        started.poll()
+    assert started.withdraw(withdrawn("b", closed=False)).sale.closed  # it may have been closed
+    started.withdraw(withdrawn("c", comment="anew"))
+    for sale_id in ("b", "d", "\xe9"):
+        server.hset("shop:withdrawn", sale_id, withdrawn(sale_id, closed=False, until=0).model_dump_json())
+    started.withdraw(withdrawn("e"))
+    assert in_force(started) == in_force(store) == {"a": (True, ""), "c": (True, "anew"), "e": (True, "")}
+
+
+def test_process_that_has_not_read_the_withdrawn_sales_knows_none(server, settings, tmp_path):
+    server.set("shop:withdrawn", "of another type")
+    store = RedisStore(settings, tmp_path, lambda: NOON)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="refuses a command"):
+            store.poll()
+        with pytest.raises(StoreError, match="the closed sales were not read yet"):
+            store.withdrawn()
+        assert store.known_at() == -math.inf
+    server.delete("shop:withdrawn")
+    store.poll()
+    assert store.withdrawn() == {}
+    assert time.monotonic() - store.known_at() < 10
+    store.close()
+
+
+def test_lease_of_a_process_that_ended_or_was_forgotten_delays_no_closing(server, settings, store, tmp_path):
+    ended = RedisStore(settings, tmp_path, lambda: NOON)
+    ended.poll()
+    ended.close()
+    now = 1000 * server.time()[0]
+    server.hset("shop:leases", mapping={"old": f"7 {now - 3_600_000}", "killed": f"7 {now - 60_000}"})
+    assert store.withdraw(withdrawn("a"))[1:] == ([], ["killed"])
+    assert b"old" not in server.hkeys("shop:leases")

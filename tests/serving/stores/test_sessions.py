@@ -1,5 +1,6 @@
 """Sessions in files: killed writers, several processes, and days that pass."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -154,3 +155,27 @@ def test_id_that_is_too_long_for_the_file_is_an_error_that_adds_nothing(opened, 
     with pytest.raises(StoreError, match="cannot be written"):
         sessions.add({"ann": [event], "x" * 600: [event]})
     assert sessions.get("ann", 0) == sessions.get("x" * 600, 0) == []
+
+
+def test_lock_file_of_lmdb_has_its_place_on_the_disk(folder, clock):
+    """LMDB maps it as a sparse file: on a full disk, the kernel would kill the process."""
+    files = SessionFiles(folder, clock)
+    files.add({"ann": [SessionEvent("a", False, clock())]})
+    (lock,) = folder.rglob("lock.mdb")
+    assert lock.stat().st_blocks * 512 >= lock.stat().st_size >= 64 * 2048
+    assert files.get("ann", clock() - 1) == [SessionEvent("a", False, clock())]
+    files.close()
+
+
+def test_day_that_cannot_be_opened_on_a_full_disk_is_a_store_error(folder, clock, monkeypatch):
+    files = SessionFiles(folder, clock)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        files.add({"ann": [SessionEvent("a", False, clock())]})
+    monkeypatch.undo()
+    files.add({"ann": [SessionEvent("a", False, clock())]})
+    files.close()

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.errors import StoreError
 from serving.stores.shared_counter import SharedCounter
 
 COUNT = """
@@ -30,6 +32,18 @@ def path(tmp_path) -> Path:
 def opened(path) -> Iterator[Callable[[], SharedCounter]]:
     with ExitStack() as stack:
         yield lambda: stack.enter_context(closing(SharedCounter(path)))
+
+
+def test_counter_has_its_place_on_the_disk_or_is_refused_in_one_line(path, opened, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(StoreError, match=r"counter cannot be written \(No space left on device\): make room"):
+            opened()
+    assert opened().value() == 0
+    assert path.stat().st_blocks > 0
 
 
 def test_new_counter_is_zero_and_keeps_what_it_counted(path, opened):

@@ -28,7 +28,7 @@ def test_damage_is_counted_for_each_page_and_logged_once_for_each_user(metrics, 
     noted = RankingFailures(metrics)
     for number, user_id in enumerate(("ann", "bob", "ann", "ann")):
         noted.note(DamagedRecordError("sale 9, must be below 2"), user_id, f"r-{number}")
-    assert (counted(metrics, "damaged_record"), counted(metrics, "bug")) == (4, None)
+    assert (counted(metrics, "damaged_record"), counted(metrics, "bug")) == (4, 0)
     assert [record.getMessage() for record in caplog.records] == [
         "page r-0 shows popular sales: sale 9, must be below 2",
         "page r-1 shows popular sales: sale 9, must be below 2",
@@ -49,10 +49,10 @@ def test_bug_is_counted_apart_and_logged_with_its_trace_once_a_minute_without_th
     noted = RankingFailures(metrics)
     for number in range(4):
         noted.note(bug("secret-user"), "secret-user", f"r-{number}")
-    assert (counted(metrics, "bug"), counted(metrics, "damaged_record")) == (4, None)
+    assert (counted(metrics, "bug"), counted(metrics, "damaged_record")) == (4, 0)
     first, second = caplog.records
     assert [record.levelno for record in (first, second)] == [logging.ERROR] * 2
-    assert first.getMessage().startswith("page r-0 shows popular sales: ranking failed with KeyError\n")
+    assert first.getMessage() == "page r-0 shows popular sales: ranking failed with KeyError"
     assert second.getMessage().startswith("page r-2 ")
-    assert "raise KeyError(user_id)" in first.getMessage()
-    assert "secret-user" not in caplog.text
+    assert "raise KeyError(user_id)" in first.stack
+    assert "secret-user" not in caplog.text + first.stack + second.stack

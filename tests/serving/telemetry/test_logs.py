@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from serving.telemetry.logs import JsonFormatter
+from recsys.log_lines import LineFormatter
+from serving.telemetry.logs import TEXT, JsonFormatter
 from tests.helpers.real_service import RealService, wait_until
 
 USER = "a-very-secret-user"
@@ -48,6 +49,38 @@ def test_line_of_an_error_holds_its_stack():
     except KeyError:
         line = formatted("failed", error=True)
     assert "KeyError: 'x'" in line["stack"]
+
+
+FORGED = "r-1\n2026-03-01 00:00:00,000 ERROR 1 forged"
+
+
+def text_lines(message: str, *arguments: object, **keywords: object) -> list[str]:
+    record = logging.makeLogRecord({"msg": message, "args": arguments, "levelname": "INFO", **keywords})
+    return LineFormatter(TEXT).format(record).splitlines()
+
+
+def test_value_with_a_line_feed_forges_no_line():
+    (line,) = text_lines("request %s", FORGED)
+    assert line.endswith(r"INFO " + line.split()[3] + r" request r-1\n2026-03-01 00:00:00,000 ERROR 1 forged")
+    try:
+        raise KeyError(FORGED)
+    except KeyError:
+        first, *others = text_lines("failed", exc_info=sys.exc_info())
+    assert first.endswith(" failed")
+    assert all(line.startswith("  ") for line in others)
+    first, *others = text_lines("failed", stack=FORGED)
+    assert others == ["  r-1", "  2026-03-01 00:00:00,000 ERROR 1 forged"]
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "\r", "\x00", "\x9b", "\u2028", "\u202e", "\x7f", "\x0b"])
+def test_control_characters_are_escaped(control):
+    (line,) = text_lines("%s", f"a{control}b")
+    assert control[0] not in line
+    assert control[0].encode("unicode_escape").decode() in line
+
+
+def test_other_characters_are_logged_as_they_are():
+    assert text_lines("%s", "«é» 用户 🏖 \\n")[0].endswith("«é» 用户 🏖 \\n")
 
 
 @pytest.mark.parametrize("user_ids", [False, True])

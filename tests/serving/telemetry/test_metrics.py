@@ -1,20 +1,32 @@
+import errno
 import os
 import signal
 import socket
+import threading
+import time
 from bisect import bisect_left
+from contextlib import ExitStack, suppress
+from hashlib import sha256
 from itertools import accumulate
 from math import fsum
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, values
 from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.errors import ConfigurationError
+from recsys.errors import ConfigurationError, RecsysError
+from serving.answers.top_sales import TopSales
 from serving.client import Client, purchase, visit
 from serving.process.server import Server
+from serving.telemetry import metrics as metrics_module
 from serving.telemetry.metrics import Metrics
+from tests.helpers.raw_http2 import is_closed
 from tests.helpers.real_service import PATIENCE, Load, RealService, wait_until
 from tests.helpers.scraping import answers, scraped
 
@@ -89,7 +101,70 @@ def test_scraped_counts_are_the_requests_made(published, server):
     assert samples["recsys_recorded_events_total", "purchase"] == 1
     assert samples["recsys_answer_seconds_count", "rank"] == samples["recsys_answer_seconds_count", "log"] == 17
     assert 0 < samples["recsys_answer_seconds_sum", "log"] < samples["recsys_answer_seconds_sum", "rank"]
-    wait_until(lambda: scraped(server.metrics_port)["recsys_exposures_written",] == 17)
+    wait_until(lambda: scraped(server.metrics_port)["recsys_exposures_written_total",] == 17)
+    counts = {"GetTopSales": 16, "BatchGetTopSales": 1, "RecordEvents": 1}
+    wait_until(lambda: counts.items() <= counts_of_requests(scraped(server.metrics_port)).items())
+    assert scraped(server.metrics_port)["recsys_requests_in_flight",] == 0
+
+
+def counts_of_requests(samples: dict[tuple[str, ...], float]) -> dict[str, float]:
+    return {key[1]: value for key, value in samples.items() if key[0] == "recsys_request_seconds_count"}
+
+
+def test_errors_and_refusals_are_0_before_the_first_one(server):
+    samples = scraped(server.metrics_port)
+    for method in ("GetTopSales", "BatchGetTopSales", "RecordEvents", "CloseSale"):
+        assert samples["recsys_errors_total", "INTERNAL", method] == 0
+    for reason in ("unauthenticated", "forbidden", "rate_limit", "overload", "no_body"):
+        assert samples["recsys_requests_refused_total", reason] == 0
+    assert samples["recsys_exposures_lost_total",] == samples["recsys_recorded_events_total", "purchase"] == 0
+
+
+def test_refusals_are_counted_by_reason(published):
+    callers = [
+        {"name": name, "role": role, "token_sha256": sha256(name.encode()).hexdigest()}
+        for name, role in (("shop", "website"), ("staff", "admin"))
+    ]
+    server = published.serve(metrics_port=0, access={"callers": callers}, limits={"max_per_second": 0.001})
+
+    def ask(token: str | None, count: int) -> None:
+        with Client(server.target, deadline=PATIENCE, token=token, admin_target=server.admin_target) as client:
+            for _ in range(count):
+                with suppress(RecsysError):
+                    client.top_sales()
+
+    ask(None, 3)
+    ask("wrong", 2)
+    ask("shop", 5)  # the first one is answered
+    with grpc.insecure_channel(server.admin_target) as channel, suppress(grpc.RpcError):
+        channel.unary_unary("/recommendations.v1.Admin/GetStatus")(b"", metadata=[("authorization", "Bearer shop")])
+    expected = {"unauthenticated": 5, "rate_limit": 4, "forbidden": 1, "overload": 0, "no_body": 0}
+    wait_until(lambda: refused_by_reason(scraped(server.metrics_port)) == expected)
+
+
+def refused_by_reason(samples: dict[tuple[str, ...], float]) -> dict[str, float]:
+    return {key[1]: value for key, value in samples.items() if key[0] == "recsys_requests_refused_total"}
+
+
+def test_time_of_a_request_begins_at_its_arrival_and_those_that_wait_are_in_flight(published, monkeypatch):
+    server = published.serve(metrics_port=0, threads=1)
+    free, answer = threading.Event(), TopSales.answer
+
+    def held_up(*arguments: object) -> object:
+        free.wait(PATIENCE)
+        return answer(*arguments)
+
+    with grpc.insecure_channel(server.target) as channel, monkeypatch.context() as patch:
+        patch.setattr(TopSales, "answer", held_up)
+        ask = channel.unary_unary("/recommendations.v1.Recommendations/GetTopSales")
+        began = time.monotonic()
+        calls = [ask.future(b"", timeout=PATIENCE) for _ in range(5)]
+        wait_until(lambda: scraped(server.metrics_port)["recsys_requests_in_flight",] == 5)
+        waited = time.monotonic() - began
+        free.set()
+        assert all(call.result() for call in calls)
+    wait_until(lambda: scraped(server.metrics_port)["recsys_request_seconds_count", "GetTopSales"] == 5)
+    assert scraped(server.metrics_port)["recsys_request_seconds_sum", "GetTopSales"] > 4 * (waited - 0.2)
 
 
 def test_gauges_follow_the_clock_and_the_withdrawn_sales(published, server):
@@ -146,14 +221,15 @@ def test_any_process_returns_the_sums_of_all_and_the_counts_of_a_killed_one_stay
             load.wait_for(300)
         n_ann = sum(answer.user_id == "ann" for answer in load.answers)
         made = {("none", "meta"): n_ann, ("popular", "popularity"): len(load.answers) - n_ann}
-        wait_until(lambda: answers(scraped(port)) == made)
-        assert all(answers(scraped(port)) == made for _ in range(10))  # from whatever process
+        wait_until(lambda: all(answers(scraped(port)) == made for _ in range(10)))  # from whatever process
         assert scraped(port)["recsys_workers",] == 2
+        wait_until(lambda: scraped(port)["recsys_exposures_written_total",] == len(load.answers))
         victim = service.workers()[0]
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: victim not in service.workers() and len(service.listening()) == 2)
         wait_until(lambda: scraped(port)["recsys_workers",] == 2)
-        assert answers(scraped(port)) == made
+        wait_until(lambda: answers(scraped(port)) == made)
+        wait_until(lambda: scraped(port)["recsys_exposures_written_total",] == len(load.answers))
         with service.client() as client:
             client.top_sales("ann")
         made["none", "meta"] += 1
@@ -161,6 +237,82 @@ def test_any_process_returns_the_sums_of_all_and_the_counts_of_a_killed_one_stay
         assert scraped(port)["recsys_snapshot_age_seconds",] > 3600
 
 
-def test_metrics_client_that_sends_nothing_blocks_no_other(server):
-    with socket.create_connection(("127.0.0.1", server.metrics_port)):
+def half_scrape(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    connection.sendall(b"GET /metrics HTTP/1.1\r\n")
+    return connection
+
+
+def test_oldest_half_request_of_the_metrics_port_gives_way(server, monkeypatch):
+    monkeypatch.setattr(metrics_module, "_HALF_REQUESTS", 5)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(half_scrape(server.metrics_port)) for _ in range(30)]
         assert scraped(server.metrics_port)["recsys_workers",] == 1
+        assert all(connection.recv(1) == b"" for connection in connections[:25])
+        connections[-1].sendall(b"\r\n")
+        assert connections[-1].recv(8) == b"HTTP/1.0"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\n"])
+def test_half_request_of_the_metrics_port_ends_after_a_time_even_if_bytes_trickle(server, monkeypatch, sent):
+    monkeypatch.setattr(metrics_module, "_HALF_SECONDS", 0.3)
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.metrics_port), timeout=0.05) as connection:
+        connection.sendall(sent)
+        while not is_closed(connection):
+            with suppress(OSError):
+                connection.sendall(b"x")
+            assert time.monotonic() < began + PATIENCE
+    assert time.monotonic() > began + 0.25
+
+
+def test_metrics_are_read_at_most_five_times_a_second(server, monkeypatch):
+    read, collect = [], CollectorRegistry.collect
+    monkeypatch.setattr(CollectorRegistry, "collect", lambda registry: read.append(1) or collect(registry))
+    began = time.monotonic()
+    for _ in range(30):
+        scraped(server.metrics_port)
+    assert 1 <= len(read) <= (time.monotonic() - began) / 0.2 + 1
+
+
+def test_address_without_metrics_is_not_found(server):
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(f"http://127.0.0.1:{server.metrics_port}/etc/passwd")
+
+
+def test_everything_listens_on_an_ipv6_address(published):
+    for host in ("::1", "[::1]"):
+        server = published.serve(host=host, metrics_port=0)
+        assert server.target == f"[::1]:{server.port}"
+        for target in (server.target, f"::1:{server.port}"):
+            with Client(target, deadline=PATIENCE, admin_target=server.admin_target) as client:
+                assert len(client.top_sales("ann").sales) == 10
+                assert client.status().snapshot
+        with urlopen(f"http://[::1]:{server.metrics_port}/metrics") as response:
+            assert b"recsys_workers" in response.read()
+
+
+def test_full_disk_leaves_the_metrics_of_a_process_to_itself(tmp_path, monkeypatch, caplog):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    metrics = Metrics()
+    metrics.redone.inc()
+    assert sample(metrics, "recsys_pages_redone_total") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert "make room" in caplog.text
+
+
+def test_files_of_shared_metrics_have_their_place_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())
+    metrics = Metrics()
+    metrics.expect("GetTopSales")
+    metrics.redone.inc()
+    files = list(tmp_path.iterdir())
+    assert len(files) == 5
+    for file in files:
+        assert file.stat().st_blocks * 512 >= file.stat().st_size >= 1 << 20

@@ -8,7 +8,7 @@ from tea_tasting.metrics import Mean
 
 from recsys.experiments.analysis.comparison import adjusted_p, compare, corrected, guard
 from recsys.experiments.analysis.results import Comparison, Difference, Interval
-from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, experiment, sums_of
+from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, experiment, moments_of, sums_of
 
 PS = [0.118, 0.0211, 0.0213, 0.00218]
 
@@ -115,6 +115,26 @@ def test_guardrail_is_compared_with_its_margin() -> None:
     assert found.guard is not None
     assert (found.guard.margin, found.guard.state) == (0.005, "violated")
     assert not found.improves(0.95)
+
+
+@pytest.mark.parametrize(
+    ("users", "fallbacks", "state"),
+    [
+        (1_000, (0, 0), "holds"),  # a margin of 0.005 of 4,000 pages is 20 fallbacks, which would be seen
+        (100, (0, 0), "open"),  # 2 fallbacks of 400 pages would be the margin
+        (1_000, (0, 9), "holds"),
+        (1_000, (0, 15), "open"),  # too few to tell, and up to 0.0056 is possible
+        (1_000, (0, 300), "violated"),
+    ],
+)
+def test_guardrail_with_few_events_holds_where_a_change_by_the_margin_would_be_seen(
+    users: int, fallbacks: tuple[int, int], state: str
+) -> None:
+    analysis = experiment(guardrails=[FALLBACK_RATE]).analysis
+    arms = [moments_of(fallbacks=np.arange(users) < count, exposures=np.full(users, 4)) for count in fallbacks]
+    found = compare(analysis.guardrails[0], "guardrail", "themes", *arms, analysis)
+    assert found.guard is not None
+    assert found.guard.state == state
 
 
 def test_only_primary_metrics_are_corrected() -> None:

@@ -10,13 +10,22 @@ from recsys.experiments.analysis.contrasts import (
     covariate_columns,
     cuped_contrast,
     decisive_contrast,
+    lift,
     user_variance,
     value,
 )
 from recsys.experiments.analysis.results import Difference, Interval
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import AnalysisSettings, Metric, RatioSettings
-from tests.helpers.judged_experiments import FALLBACK_RATE, PURCHASES, REVENUE, VISIT_RATE, experiment, sums_of
+from tests.helpers.judged_experiments import (
+    FALLBACK_RATE,
+    PURCHASES,
+    REVENUE,
+    VISIT_RATE,
+    experiment,
+    moments_of,
+    sums_of,
+)
 
 
 @pytest.fixture
@@ -62,10 +71,10 @@ def test_mean_is_compared_by_welchs_test(random: np.random.Generator, alpha: flo
 
 
 def test_lift_is_the_ratio_of_the_means() -> None:
-    result = found(contrast(metric(PURCHASES), sums_of(purchases=[1, 1, 2]), sums_of(purchases=[2, 3, 1, 2]), 0.05))
-    assert result.lift is not None
-    assert result.lift.value == pytest.approx(2 / (4 / 3) - 1)
-    assert result.lift.interval.low < 0.5 < result.lift.interval.high
+    result = lift(metric(PURCHASES), sums_of(purchases=[1, 1, 2]), sums_of(purchases=[2, 3, 1, 2]), 0.05)
+    assert result is not None
+    assert result.value == pytest.approx(2 / (4 / 3) - 1)
+    assert result.interval.low < 0.5 < result.interval.high
 
 
 def test_variance_of_a_ratio_is_that_between_users_not_pages(random: np.random.Generator) -> None:
@@ -115,6 +124,42 @@ def test_cuped_reduces_the_variance_by_the_squared_correlation(random: np.random
     )
 
 
+def pooled_skewness(arms: list[np.ndarray]) -> float:
+    """Return the skewness of the difference of two means, by deviations within the arms."""
+    inner = np.concatenate([arm - arm.mean() for arm in arms])
+    variance = sum(len(arm) * arm.var(ddof=1) for arm in arms) / len(inner)
+    n0, n1 = map(len, arms)
+    return (inner**3).mean() / variance**1.5 * (n1**-2 - n0**-2) / (1 / n1 + 1 / n0) ** 1.5
+
+
+def test_skewness_with_cuped_is_that_of_the_adjusted_outcomes(random: np.random.Generator) -> None:
+    arms = [
+        {"revenue": past + random.exponential(2, n), "pre_revenue": past}
+        for n in (300, 40)
+        for past in [random.exponential(3, n)]
+    ]
+    revenue, past = (np.concatenate([arm[name] for arm in arms]) for name in ("revenue", "pre_revenue"))
+    theta = np.cov(revenue, past)[0, 1] / past.var(ddof=1)
+    settings, analysis = with_cuped(REVENUE)
+    result = found(cuped_contrast(settings, *[moments_of(**arm) for arm in arms], analysis=analysis))
+    expected = pooled_skewness([arm["revenue"] - theta * arm["pre_revenue"] for arm in arms])
+    assert result.evidence.skewness == pytest.approx(expected)
+    assert abs(expected) > 0.1
+
+
+def test_skewness_of_a_ratio_is_that_of_the_linearised_outcomes(random: np.random.Generator) -> None:
+    arms = [{"visits": random.geometric(0.3, n) - 1, "exposures": random.geometric(0.2, n)} for n in (30, 400)]
+    result = found(contrast(metric(VISIT_RATE), *[moments_of(**arm) for arm in arms], alpha=0.05))
+    rates = [arm["visits"].sum() / arm["exposures"].sum() for arm in arms]
+    linear = [
+        (arm["visits"] - rate * arm["exposures"]) / arm["exposures"].mean()
+        for arm, rate in zip(arms, rates, strict=True)
+    ]
+    assert result.evidence.skewness == pytest.approx(pooled_skewness(linear))
+    counted = (result.evidence.control_nonzero, result.evidence.variant_nonzero)
+    assert counted == tuple(np.count_nonzero(arm["visits"]) for arm in arms)
+
+
 def test_metric_without_a_covariate_is_not_adjusted() -> None:
     rate, analysis = with_cuped(VISIT_RATE)
     sums = [sums_of(visits=[1, 2, 0], exposures=[4, 5, 5]), sums_of(visits=[1, 2, 2, 1], exposures=[4, 5, 6, 2])]
@@ -154,8 +199,15 @@ def test_guardrail_that_is_0_for_every_user_does_not_differ() -> None:
     rate = experiment(guardrails=[FALLBACK_RATE]).analysis.guardrails[0]
     sums = [sums_of(fallbacks=[0] * n, exposures=range(1, n + 1)) for n in (5, 8)]
     result = found(contrast(rate, *sums, alpha=0.05))
-    assert (result.difference.value, result.difference.p, result.lift) == (0.0, 1.0, None)
+    assert (result.difference.value, result.difference.p, lift(rate, *sums, alpha=0.05)) == (0.0, 1.0, None)
     assert (result.difference.interval.low, result.difference.interval.high) == (0.0, 0.0)
+
+
+def test_purchases_of_one_variant_alone_are_compared_though_there_is_no_lift() -> None:
+    control, treatment = sums_of(purchases=[0] * 50), sums_of(purchases=[0, 1] * 25)
+    result = found(contrast(metric(PURCHASES), control, treatment, 0.05))
+    assert (result.difference.value, lift(metric(PURCHASES), control, treatment, 0.05)) == (0.5, None)
+    assert result.difference.p < 1e-8
 
 
 def test_variants_without_variance_differ_with_p_0() -> None:
@@ -194,8 +246,9 @@ def test_winsorised_column_is_compared() -> None:
 
 @pytest.mark.parametrize("control", [[-3.0, 3.0, 1.0, -1.0], [-2.0, 1.0, -1.0]])
 def test_mean_at_or_below_zero_has_no_lift(control: list[float]) -> None:
-    result = found(contrast(metric(REVENUE), sums_of(revenue=control), sums_of(revenue=[1.0, 2.0, 4.0]), 0.05))
-    assert result.lift is None
+    arms = sums_of(revenue=control), sums_of(revenue=[1.0, 2.0, 4.0])
+    result = found(contrast(metric(REVENUE), *arms, 0.05))
+    assert lift(metric(REVENUE), *arms, 0.05) is None
     assert result.difference.value == pytest.approx(7 / 3 - np.mean(control))
 
 
@@ -208,7 +261,7 @@ def test_coverage_of_the_intervals_is_their_level(random: np.random.Generator) -
     for _ in range(rounds):
         arms = [random.binomial(1, 0.15, size) * random.lognormal(3, 1, size) for size in n]
         sums = [
-            Sums(len(arm), {"revenue": arm.sum()}, {("revenue", "revenue"): arm @ arm})
+            Sums(len(arm), {"revenue": arm.sum()}, {("revenue",) * 2: arm @ arm, ("revenue",) * 3: arm @ arm**2})
             for arm in (arms[0], arms[1] * 1.1)
         ]
         covered += 0.1 * mean in found(contrast(revenue, *sums, alpha=0.05)).difference.interval

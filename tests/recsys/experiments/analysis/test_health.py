@@ -1,19 +1,26 @@
-from dataclasses import replace
+import math
 
+import numpy as np
 import pytest
+from scipy.special import betaln
 from scipy.stats import binomtest
 from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import SampleRatio
 
-from recsys.experiments.analysis.health import health_result, invalidations, sample_ratio_p
+from recsys.experiments.analysis.health import (
+    health_result,
+    invalidations,
+    sample_ratio_p,
+    sequential_sample_ratio_p,
+)
 from recsys.experiments.analysis.results import HealthResult
-from tests.helpers.judged_experiments import CONTROL, THEMES, experiment, healthy
+from tests.helpers.judged_experiments import CONTROL, THEMES, experiment, summary_of_users
 
 HALVES = {"control": 0.5, "themes": 0.5}
 
 
 def result(users: dict[str, int], **changes: object) -> HealthResult:
-    return health_result(experiment(), healthy(users, **changes))
+    return health_result(experiment(), summary_of_users(users, **changes))
 
 
 def test_sample_ratio_test_agrees_with_a_published_example() -> None:
@@ -35,6 +42,43 @@ def test_sample_ratio_test_includes_variants_without_users() -> None:
     assert sample_ratio_p({"control": 500, "a": 300, "b": 200}, weights) == 1.0
     assert (sample_ratio_p({"control": 500, "a": 300}, weights) or 0) < 1e-40
     assert sample_ratio_p({}, weights) is None
+
+
+def test_sequential_sample_ratio_test_is_the_largest_bayes_factor_so_far() -> None:
+    # Beta(500, 500) against 0.5: B(500 + 2, 500 + 1) / B(500, 500) * 2^3 = (500 * 501 * 500) / (1000 * 1001 * 1002) * 8
+    first = 500 * 501 * 500 / (1000 * 1001 * 1002) * 8
+    assert first < 1
+    assert sequential_sample_ratio_p([{"control": 2, "themes": 1}], HALVES) == 1.0
+    mismatch, balanced = {"control": 700, "themes": 300}, {"control": 4_800, "themes": 5_200}
+    p = sequential_sample_ratio_p([mismatch], HALVES)
+    log_factor = betaln(500 + 700, 500 + 300) - betaln(500, 500) + 1_000 * math.log(2)
+    assert p == pytest.approx(math.exp(-log_factor))
+    assert sequential_sample_ratio_p([mismatch, balanced], HALVES) == p  # evidence of an earlier day stays
+    assert sequential_sample_ratio_p([], HALVES) is None
+
+
+def test_sequential_sample_ratio_test_finds_the_published_example_and_a_variant_without_users() -> None:
+    published = sequential_sample_ratio_p([{"control": 821_588, "themes": 815_482}], HALVES)
+    assert published is not None
+    assert 1e-4 < published < 0.001
+    lost = sequential_sample_ratio_p([{"control": 500, "a": 300}], {"control": 0.5, "a": 0.3, "b": 0.2})
+    assert lost is not None
+    assert lost < 1e-9
+
+
+def test_daily_looks_find_no_mismatch_in_sound_tests_more_often_than_alpha() -> None:
+    # at alpha 0.05: the chi-squared test, looked at on each of 14 days, finds one in 20 to 25 %
+    random = np.random.default_rng(5)
+    weights = {"control": 0.9, "themes": 0.1}
+    sequential, daily = 0, 0
+    for _ in range(250):
+        counts = random.multinomial(1_000, [0.9, 0.1], 14)
+        days = [dict(zip(weights, map(int, day), strict=True)) for day in counts]
+        sequential += (sequential_sample_ratio_p(days, weights) or 1.0) < 0.05
+        totals = (dict(zip(weights, map(int, total), strict=True)) for total in counts.cumsum(axis=0))
+        daily += any((sample_ratio_p(total, weights) or 1.0) < 0.05 for total in totals)
+    assert sequential <= 0.05 * 250
+    assert daily > 0.15 * 250
 
 
 def test_sound_experiment_has_no_invalidations_and_no_warnings() -> None:
@@ -93,7 +137,9 @@ def test_variant_served_by_two_versions_of_a_pinned_model_is_named() -> None:
 def test_variant_without_a_pinned_model_may_change_its_version() -> None:
     tonight = {key: value for key, value in THEMES.items() if key != "model"}
     versions = {("themes", "7"): 50, ("themes", "8"): 20}
-    found = health_result(experiment(variants=[CONTROL, tonight]), healthy({"themes": 1}, model_versions=versions))
+    found = health_result(
+        experiment(variants=[CONTROL, tonight]), summary_of_users({"themes": 1}, model_versions=versions)
+    )
     assert found.warnings == ()
 
 
@@ -103,6 +149,6 @@ def test_several_configurations_are_counted() -> None:
 
 def test_interleaving_has_no_sample_ratio_test() -> None:
     interleaved = experiment(type="interleave")
-    found = health_result(interleaved, replace(healthy({"interleaved": 40}), jumpers=0))
+    found = health_result(interleaved, summary_of_users({"interleaved": 40}, jumpers=0))
     assert found.sample_ratio_p is None
     assert list(invalidations(found, 0.001)) == []

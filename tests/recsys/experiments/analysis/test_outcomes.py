@@ -1,5 +1,6 @@
 """Daily sums over users: small cases by hand, random ones against loops that compute each day from all rows."""
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any
@@ -26,8 +27,14 @@ from recsys.experiments.settings import Experiment
 DAYS = [date(2026, 3, 1) + timedelta(day) for day in range(4)]
 REVENUE = winsorized("revenue", 0.75)
 QUANTITIES = Quantities(
-    ("pre_visits", "purchases", "revenue", REVENUE, "visited", "visits"),
-    (("pre_visits", "visits"), ("purchases", "visits"), ("revenue", "revenue"), (REVENUE, REVENUE)),
+    ("pre_visits", "purchases", "purchases != 0", "revenue", REVENUE, "visited", "visits"),
+    (
+        ("pre_visits", "visits"),
+        ("purchases", "visits"),
+        ("purchases", "visits", "visits"),
+        ("revenue", "revenue"),
+        (REVENUE, REVENUE),
+    ),
     ("country",),
 )
 Row = dict[str, Any]
@@ -100,6 +107,14 @@ def test_empty_table_has_no_groups():
     assert daily_sums(table([row("ann", 0)])[:0], QUANTITIES, {REVENUE: 1.0}) == {}
 
 
+@pytest.mark.parametrize("forged", [1e16, 1e90])
+def test_one_users_forged_revenue_leaves_the_sums_of_other_users(forged: float):
+    # the forged user is first: a running sum over all rows would round the 7 of the user behind it to 0
+    found = sums([row("ann", 0, revenue=forged), row("bob", 0, revenue=3), row("bob", 1, revenue=4)])
+    assert found[Group(ALL, ALL_USERS, DAYS[1], "control")].sums["revenue"] == 4
+    assert found[Group(ALL, ALL_USERS, DAYS[0], "control")].sums[REVENUE] == 100 + 3
+
+
 def test_cap_is_the_quantile_of_final_values_over_all_variants():
     rows = [row("ann", 0, revenue=1), row("ann", 1, revenue=9), row("bob", 0, "themes", revenue=30), row("cyd", 0)]
     assert caps(table(rows), QUANTITIES) == {REVENUE: pytest.approx((10 + 30) / 2)}  # 0.75 between 0, 10 and 30
@@ -122,10 +137,13 @@ def experiment(**analysis: Any) -> Experiment:
     )
 
 
-def test_mean_needs_its_square_and_with_cuped_its_covariate():
-    assert Quantities.of(experiment()) == Quantities(("purchases",), (("purchases", "purchases"),))
-    squares = (("pre_purchases", "pre_purchases"), ("pre_purchases", "purchases"), ("purchases", "purchases"))
-    assert Quantities.of(experiment(cuped={})) == Quantities(("pre_purchases", "purchases"), squares)
+def test_mean_needs_its_powers_and_its_buyers_and_with_cuped_its_covariate():
+    powers = (("purchases",) * 2, ("purchases",) * 3)
+    assert Quantities.of(experiment()) == Quantities(("purchases", "purchases != 0"), powers)
+    with_covariate = Quantities.of(experiment(cuped={}))
+    assert with_covariate.columns == ("pre_purchases", "purchases", "purchases != 0")
+    assert len(with_covariate.products) == 3 + 4
+    assert ("pre_purchases", "purchases", "purchases") in with_covariate.products
 
 
 def test_ratio_needs_the_covariates_of_both_columns_or_of_neither():
@@ -134,14 +152,15 @@ def test_ratio_needs_the_covariates_of_both_columns_or_of_neither():
         {"name": "bought", "type": "ratio", "numerator": "purchases", "denominator": "visits"},
     ]
     one, both = (Quantities.of(experiment(cuped={}, primary=[ratio])) for ratio in ratios)
-    assert one.columns == ("exposures", "visits")
-    assert len(both.products) == 4 * 5 / 2
+    assert one.columns == ("exposures", "visits", "visits != 0")
+    assert len(both.products) == 4 * 5 / 2 + 4 * 5 * 6 / 6
 
 
 def test_winsorised_columns_and_their_covariates_are_named_by_the_quantile():
     mean = {"name": "revenue", "type": "mean", "column": "revenue", "winsorize": 0.999}
     quantities = Quantities.of(experiment(cuped={}, primary=[mean], segments=["country"]))
-    assert quantities.columns == quantities.capped == ("pre_revenue^0.999", "revenue^0.999")
+    assert quantities.columns == ("pre_revenue^0.999", "revenue != 0", "revenue^0.999")
+    assert quantities.capped == ("pre_revenue^0.999", "revenue^0.999")
     assert quantities.counted == ("pre_revenue", "revenue")
     assert quantities.segments == ("country",)
 
@@ -191,6 +210,7 @@ def states_at_end_of(rows: list[Row], day: date) -> dict[str, dict[str, float]]:
     for state in states.values():
         state["visited"] = float(state["visits"] > 0)
         state[REVENUE] = min(state["revenue"], 50.0)
+        state["purchases != 0"] = float(state["purchases"] != 0)
     return states
 
 
@@ -205,13 +225,13 @@ def oracle(rows: list[Row], day: date, population: str, segment: str, variant: s
         and (population == ALL or state["triggered"])
     ]
     sums = [sum(state[name] for state in states) for name in QUANTITIES.columns]
-    products = [sum(state[a] * state[b] for state in states) for a, b in QUANTITIES.products]
+    products = [sum(math.prod(state[name] for name in names) for state in states) for names in QUANTITIES.products]
     return len(states), [*sums, *products]
 
 
 def flat(sums: Sums) -> tuple[int, list[float]]:
     columns = [sums.sums.get(name, 0.0) for name in QUANTITIES.columns]
-    return sums.n, [*columns, *[sums.products.get(pair, 0.0) for pair in QUANTITIES.products]]
+    return sums.n, [*columns, *[sums.products.get(names, 0.0) for names in QUANTITIES.products]]
 
 
 @given(users_drawn)

@@ -7,7 +7,15 @@ from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.experiments.analysis.planning import Plan, plan
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment
-from tests.helpers.judged_experiments import CONTROL, PURCHASES, THEMES, VISIT_RATE, experiment, sums_of
+from tests.helpers.judged_experiments import (
+    CONTROL,
+    PURCHASES,
+    THEMES,
+    VISIT_RATE,
+    experiment,
+    moments_of,
+    sums_of,
+)
 
 HISTORY = sums_of(purchases=np.repeat([0, 1, 5], [60, 30, 10]), pre_purchases=np.repeat([0, 2, 4], [60, 30, 10]))
 """Mean 0.8, sample variance 2.18 / 0.99."""
@@ -80,10 +88,13 @@ def test_days_include_the_attribution_window_of_the_last_user() -> None:
     assert [each.days for each in found] == [1 + 7, 2 + 7, 3 + 7, 3 + 12 + 7]
 
 
-def test_coverage_reduces_the_users_per_day() -> None:
-    effect = math.sqrt(users_by_hand(VARIANCE, 0.8) / 90)
-    half = experiment().model_copy(update={"coverage": 0.5})
-    assert planned(half, [effect])[0].days == 3 + 7  # 50, 80, 100
+def test_large_effect_still_needs_the_users_below_which_nothing_can_be_told() -> None:
+    rare = moments_of(purchases=np.repeat([0, 1], [990, 10]))
+    [found] = planned(experiment(), [20.0], rare)  # 1 % buy: 10 buyers in the smaller arm of 2,000 users
+    assert found.users == 2_000
+    unequal = experiment(variants=[CONTROL | {"weight": 0.9}, THEMES | {"weight": 0.1}])
+    [found] = planned(unequal, [20.0], rare)
+    assert found.users == 10_000
 
 
 @pytest.mark.parametrize("daily", [[], [0, 0]])

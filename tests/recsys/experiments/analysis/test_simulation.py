@@ -6,8 +6,18 @@ import pytest
 
 from recsys.errors import EmptyInputError
 from recsys.experiments.analysis.outcomes import COLUMNS
-from recsys.experiments.analysis.simulation import Simulation, simulate_aa
-from tests.helpers.judged_experiments import CONTROL, DAY, ENDED_AT, REVENUE, THEMES, VISIT_RATE, experiment
+from recsys.experiments.analysis.results import Interval
+from recsys.experiments.analysis.simulation import Share, Simulation, _UserDays, simulate_aa
+from tests.helpers.judged_experiments import (
+    CONTROL,
+    DAY,
+    ENDED_AT,
+    PURCHASES,
+    REVENUE,
+    THEMES,
+    VISIT_RATE,
+    experiment,
+)
 
 DAYS = 14
 USERS = 1_500
@@ -69,11 +79,47 @@ def test_same_seeds_give_the_same_splits_and_other_seeds_others() -> None:
     assert first != other
 
 
-def test_only_weights_and_analysis_of_the_experiment_are_used() -> None:
+def test_sound_simulation_passes(simulated: Simulation) -> None:
+    assert simulated.passes
+    assert [each.passes(0.05) for each in simulated.metrics] == [True]
+
+
+def test_share_above_a_rate_by_chance_does_not_exceed_it() -> None:
+    assert not Share(500, 38, Interval(0, 1)).exceeds(0.05)  # 38 or more of 500 at 5 %: p 0.0085
+    assert Share(500, 45, Interval(0, 1)).exceeds(0.05)  # p 0.0002
+
+
+def test_constant_metric_and_one_of_few_users_cannot_be_tested() -> None:
+    rows = user_days(300, 4)
+    rows = rows.set_column(rows.column_names.index("purchases"), "purchases", pa.array(np.zeros(len(rows))))
+    first = np.flatnonzero(np.arange(len(rows)) < 3).size
+    rare = pa.array((np.arange(len(rows)) < first).astype(float))
+    rows = rows.set_column(rows.column_names.index("fallbacks"), "fallbacks", rare)
+    metrics = [PURCHASES, {"name": "fallen", "type": "mean", "column": "fallbacks"}, REVENUE]
+    found = simulate_aa(experiment(metrics), rows, SPLITS[:30], ENDED_AT)
+    assert [each.untestable for each in found.metrics] == [
+        "it is the same for every user",
+        "too few users have a value other than 0, or a few large values decide",
+        "",
+    ]
+    assert [each.passes(0.05) for each in found.metrics] == [None, None, True]
+    assert [each.uniformity_p is None for each in found.metrics] == [True, True, False]
+    assert found.passes
+
+
+def test_coverage_limits_the_users_of_each_split() -> None:
+    rows = user_days(1_000, 3)
+    narrow = UNEQUAL.model_copy(update={"coverage": 0.1})
+    found = [_UserDays(each, rows).split("a:", ENDED_AT) for each in (UNEQUAL, narrow)]
+    assert [sum(each.health.users.values()) for each in found] == [1_000, pytest.approx(100, abs=30)]
+    assert found[1].comparisons[0].control_users == found[1].health.users["control"]
+
+
+def test_only_weights_coverage_and_analysis_of_the_experiment_are_used() -> None:
     rows = user_days(200, 3)
-    narrow = UNEQUAL.model_copy(update={"coverage": 0.1, "type": "ab"})
+    of_type = UNEQUAL.model_copy(update={"type": "ab"})
     expected = simulate_aa(UNEQUAL, rows, SPLITS[:3], ENDED_AT)
-    assert simulate_aa(narrow, rows, SPLITS[:3], ENDED_AT) == expected
+    assert simulate_aa(of_type, rows, SPLITS[:3], ENDED_AT) == expected
     assigned = rows.append_column("variant", pa.array(["control"] * len(rows)))
     assert simulate_aa(UNEQUAL, assigned, SPLITS[:3], ENDED_AT) == expected
 
@@ -98,6 +144,6 @@ def test_period_without_users_is_refused() -> None:
         simulate_aa(UNEQUAL, user_days(0, 1), SPLITS[:1], ENDED_AT)
 
 
-def test_metric_that_no_split_can_compare_is_refused() -> None:
-    with pytest.raises(EmptyInputError, match="revenue_per_user cannot be compared in any of 3 splits"):
-        simulate_aa(UNEQUAL, user_days(1, 1), SPLITS[:3], ENDED_AT)
+def test_metric_that_no_split_can_compare_cannot_be_tested() -> None:
+    [found] = simulate_aa(UNEQUAL, user_days(1, 1), SPLITS[:3], ENDED_AT).metrics
+    assert found.untestable == "too few users to compare"

@@ -8,6 +8,7 @@ from recsys.experiments.analysis.results import (
     Comparison,
     Detectable,
     Difference,
+    Evidence,
     Interleaving,
     Interval,
     Lift,
@@ -16,7 +17,7 @@ from recsys.experiments.analysis.results import (
 )
 from recsys.experiments.analysis.verdict import decide
 from recsys.experiments.settings import Experiment
-from tests.helpers.judged_experiments import CONTROL, ENDED_AT, RUNNING_AT, THEMES, experiment, healthy
+from tests.helpers.judged_experiments import CONTROL, ENDED_AT, RUNNING_AT, THEMES, experiment, summary_of_users
 
 AB = experiment()
 RUNNING = Window(AB.start, AB.end, RUNNING_AT, RUNNING_AT.date(), ended=False)
@@ -66,7 +67,7 @@ def guardrail(interval: Interval, always_valid: Interval = NEVER) -> Comparison:
 
 
 def verdict(*comparisons: Comparison, window: Window = ENDED, of: Experiment = AB, **health: object) -> Verdict:
-    return decide(of, window, health_result(of, healthy(HEALTHY, **health)), comparisons, None)
+    return decide(of, window, health_result(of, summary_of_users(HEALTHY, **health)), comparisons, None)
 
 
 def test_better_primary_ships_while_guardrails_hold() -> None:
@@ -86,6 +87,42 @@ def test_worse_primary_is_not_shipped_even_if_another_is_better() -> None:
     found = verdict(primary(BETTER), primary(WORSE, "revenue"))
     assert (found.name, found.variant) == ("no-ship", None)
     assert found.reasons == ("revenue of themes is worse: -0.04 (-10.0%), interval -0.06 to -0.02, p 0.01.",)
+
+
+FEW = Evidence(control_nonzero=90, variant_nonzero=2, skewness=0.3, is_enough=False)
+SKEWED = Evidence(control_nonzero=900, variant_nonzero=80, skewness=-0.7, is_enough=False)
+FEW_SENTENCE = (
+    "purchases of themes: too few to tell, the users with a value other than 0 are 90 of control and 2 of themes; about"
+    " 10 or more are needed in each. Wait for more users, or choose a more frequent outcome."
+)
+
+
+def test_difference_of_a_handful_of_buyers_neither_ships_nor_stops() -> None:
+    for interval in (BETTER, WORSE):
+        few = replace(primary(interval, always_valid=interval), evidence=FEW)
+        assert verdict(few) == Verdict("inconclusive", (FEW_SENTENCE,))
+        running = verdict(few, window=RUNNING)
+        assert (running.name, running.reasons[1:]) == ("running", (FEW_SENTENCE,))
+
+
+def test_difference_that_a_few_large_values_decide_is_inconclusive() -> None:
+    found = verdict(replace(primary(WORSE), evidence=SKEWED))
+    assert found.name == "inconclusive"
+    assert "too skewed to tell" in found.reasons[0]
+    assert "(skewness -0.7, at most 0.5)" in found.reasons[0]
+
+
+def test_guardrail_of_a_handful_of_events_stops_nothing_early() -> None:
+    beyond = Interval(0.02, 0.03)
+    few = replace(guardrail(beyond, always_valid=beyond), evidence=FEW)
+    few = replace(few, guard=replace(few.guard, state="open"))
+    assert verdict(primary(OPEN), few, window=RUNNING).name == "running"
+
+
+def test_same_variants_with_a_handful_of_buyers_are_not_called_sound() -> None:
+    same = experiment(type="aa", variants=[CONTROL, THEMES | {"model": "champion"}])
+    found = verdict(replace(primary(OPEN), evidence=FEW), of=same)
+    assert found == Verdict("inconclusive", ("Users split by the weights.", FEW_SENTENCE))
 
 
 def test_metric_with_direction_lower_improves_when_it_falls() -> None:
@@ -166,7 +203,7 @@ def of_three(*comparisons: Comparison) -> Verdict:
     third = THEMES | {"key": "covers", "weight": 0.25}
     three = experiment(variants=[CONTROL, THEMES | {"weight": 0.25}, third])
     users = {"control": 5_000, "themes": 2_500, "covers": 2_500}
-    return decide(three, ENDED, health_result(three, healthy(users)), comparisons, None)
+    return decide(three, ENDED, health_result(three, summary_of_users(users)), comparisons, None)
 
 
 def test_one_variant_that_may_be_shipped_is_enough() -> None:
@@ -204,7 +241,7 @@ def preferred(
     difference = Difference(value, Interval(value - 0.1, value + 0.1), p)
     sequential = always_valid or AlwaysValid(NEVER, 1.0)
     found = Interleaving("themes", users, {"control": 310.0, "themes": 390.0}, difference, sequential)
-    return decide(mixed, window, health_result(mixed, healthy({"interleaved": users})), (), found)
+    return decide(mixed, window, health_result(mixed, summary_of_users({"interleaved": users})), (), found)
 
 
 def test_preferred_policy_ships() -> None:

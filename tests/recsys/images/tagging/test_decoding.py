@@ -103,6 +103,17 @@ def test_colours_of_lossy_photos_are_near(kind):
     assert_corners(whole(kind), within=20)
 
 
+def test_cmyk_jpeg_without_the_marker_of_adobe_is_no_negative():
+    """Its inks are not inverted; Pillow inverts them on writing, so the inverted ones are given to it."""
+    data = encoded(ImageChops.invert(quadrants().convert("CMYK")), "JPEG", quality=95)
+    marker = data.index(b"\xff\xee")
+    length = int.from_bytes(data[marker + 2 : marker + 4], "big")
+    without = data[:marker] + data[marker + 2 + length :]
+    assert b"Adobe" in data
+    assert b"Adobe" not in without
+    assert_corners(without, within=20)
+
+
 def test_ycck_jpeg_of_adobe_has_the_right_colours():
     """The file stores Y, Cb, Cr of the inverted inks, and inverted black; Pillow inverts all four on writing CMYK."""
     no_black = Image.new("L", (120, 80), 0)
@@ -135,6 +146,52 @@ def test_grey_of_8_and_of_16_bits_is_0_to_255(kind, mode):
     assert_corners(
         encoded(image, kind, **({"irreversible": False} if kind == "JPEG2000" else {})), [(grey,) * 3 for grey in GREYS]
     )
+
+
+def grey_tiff(levels: tuple[int, ...], bits: int, photometric: int = 1, highest: int | None = None) -> bytes:
+    """Return a TIFF of 64 x 64 pixels in four quadrants of grey, with pixels of 12 or 16 bits."""
+    pixels = np.repeat(np.repeat(np.array(levels, np.uint16).reshape(2, 2), 32, 0), 32, 1)
+    if bits == 12:  # two pixels in three bytes
+        first, second = pixels[:, ::2], pixels[:, 1::2]
+        packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1)
+        data = packed.astype(np.uint8).tobytes()
+    else:
+        data = pixels.astype("<u2").tobytes()
+    tags = [(256, 64), (257, 64), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, 64)]
+    tags += [(279, len(data)), *([(281, highest)] if highest else [])]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        grey_tiff((0, 1365, 2730, 4095), 12),  # 1365 = 85 * 4095 / 255
+        grey_tiff((0, 85 * 257, 170 * 257, 65535), 16),
+        grey_tiff((65535, 170 * 257, 85 * 257, 0), 16, photometric=0),  # 0 is white
+        grey_tiff((0, 1365, 2730, 4095), 16, highest=4095),  # 12 bits in words of 16
+    ],
+    ids=["12 bits", "16 bits", "0 is white", "12 of 16 bits"],
+)
+def test_grey_tiff_is_scaled_by_the_bits_that_it_uses(data):
+    assert_corners(data, [(grey,) * 3 for grey in GREYS])
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1", "HEIC"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
+        (b"\0\0\0\x18ftypqt  ", "a video"),
+        (b"8BPS\0\x01", "Photoshop"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="', "SVG"),
+    ],
+)
+def test_picture_of_a_format_that_is_not_read_is_named_with_what_to_do(start, kind):
+    with pytest.raises(PhotoError, match=f"^unsupported: {kind}, which is not read: convert it to JPEG or PNG$"):
+        decode(start + bytes(100), 256, 224)
 
 
 def test_grey_jpeg_is_grey():
@@ -340,9 +397,8 @@ def test_limit_of_pixels_is_configurable_and_the_error_names_size_and_limit():
 
 def test_files_that_are_not_photos_are_refused():
     page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
-    svg = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"  # for which Pillow would run Ghostscript
-    assert {reason(data) for data in (page, svg, postscript, b"\0" * 1000)} == {"not_an_image"}
+    assert {reason(data) for data in (page, postscript, b"\0" * 1000)} == {"not_an_image"}
     assert reason(b"") == "empty"
     assert not {"EPS", "PDF", "WMF", "FITS"} & set(FORMATS)
 

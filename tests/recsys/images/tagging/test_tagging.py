@@ -48,7 +48,7 @@ def colours(monkeypatch) -> None:
 
 
 def images(**tagging_settings) -> ImageSettings:
-    return ImageSettings.model_validate({"tagging": tagging_settings})
+    return ImageSettings.model_validate({"tagging": tagging_settings, "root": "/"})
 
 
 def batches(pairs: list[tuple[str | None, str]], rows: int = 256) -> list[pa.RecordBatch]:
@@ -106,7 +106,7 @@ def test_each_row_describes_its_own_photo_with_invalid_photos_at_any_position(mi
 
 
 def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
     rng = np.random.default_rng(0)
     for number in range(11):
         write_photo(tmp_path / f"{number}.bmp", tuple(int(level) for level in rng.integers(0, 256, 3)))
@@ -158,8 +158,8 @@ def test_no_photos_give_no_rows(colours):
 
 
 def test_tagger_is_loaded_once_per_process(tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
-    same_settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
+    same_settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
     assert tagging._cached_tagger(settings.tagger, "cpu") is tagging._cached_tagger(same_settings.tagger, "cpu")
 
 

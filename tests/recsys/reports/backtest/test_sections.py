@@ -184,7 +184,9 @@ def test_calibration_is_summarised_in_a_sentence(tmp_path):
     text = " ".join(Texts(report(tmp_path)).texts)
     assert "Of 6 deciles with at least 100 purchases, 4 have a predicted probability within the interval" in text
     assert "the largest relative error is +13.6%." in text
-    assert "1.07 predicted purchases per observed purchase, AUC 0.8312, log-loss 0.02114" in text
+    assert "is predicted to buy 1.28 of the open sales, and bought 1.20 (1.07 predicted per observed purchase);" in text
+    assert "among the ten that the page shows, 0.86 are predicted and 0.85 observed." in text
+    assert "AUC 0.8312, log-loss 0.02114" in text
 
 
 def test_coefficients_are_given_as_log_odds_and_odds_with_a_description(tmp_path):
@@ -202,6 +204,38 @@ def test_coefficients_without_those_of_repeat_purchases_have_one_column(tmp_path
     coefficients = [{key: row[key] for key in ("feature", "words", "first")} for row in result()["coefficients"]]
     table = rows(report(tmp_path, coefficients=coefficients), "Coefficients, log-odds")
     assert table[0][2:] == ["+0.41", "1.51"]
+
+
+def test_boosted_trees_have_importances_and_no_odds(tmp_path):
+    gains = [{"feature": "activity", "words": "w", "gain": 0.25}, {"feature": "popularity", "words": "v", "gain": 0.75}]
+    page = report(tmp_path, coefficients=gains)
+    assert rows(page, "Importance, share of the gain") == [["popularity", "v", "75%"], ["activity", "w", "25%"]]
+    assert not {"Coefficients of the meta-model", "Would boosted trees be better?"} & set(titles(page))
+    words = " ".join(Texts(page).texts)
+    assert "odds" not in words
+    assert "boosted trees over the same features" not in words  # the meta-model is boosted trees itself
+
+
+def test_boosted_trees_that_rank_better_come_with_the_configuration_that_chooses_them(tmp_path):
+    better = {"value": 0.065, "low": 0.029, "high": 0.105}
+    paired = result()["paired_ndcg@10"] | {"meta_boosted - meta": better}
+    page = report(tmp_path, **{"paired_ndcg@10": paired})
+    words = " ".join(Texts(page).texts)
+    assert "Better than each recommender alone, and boosted trees are better still" in words
+    advice = (
+        "Boosted trees rank better than the meta-model here, by +0.0650 [+0.0290, +0.1050] of ndcg@10. To use them, set"
+        " 'meta_model.kind: boosted' in the configuration"
+    )
+    assert words.count(advice) == 2  # at the top and in the section on boosted trees
+    assert "To use them" not in " ".join(Texts(report(tmp_path)).texts)  # no difference shown
+
+
+def test_slicing_with_a_single_slice_says_nothing_and_is_left_out(tmp_path):
+    slices = result()["slices"]
+    page = report(tmp_path, slices=slices | {"sale age": slices["sale age"][:1]})
+    assert "By sale age" not in titles(page)
+    assert "Youngest sales" not in page
+    assert "By country" in titles(page)
 
 
 def test_learning_curve_is_given_as_a_table_too(tmp_path):

@@ -64,6 +64,17 @@ def test_names_are_text_whatever_they_hold(tmp_path):
     assert Texts(page).texts.count(ATTACK) >= 8
 
 
+def test_what_is_invisible_in_a_name_is_written_out_in_texts_and_plots(tmp_path):
+    known = result()["sales"]
+    sales = {key: sale | {"title": "a\x1b[2J\u202eb", "cover": None} for key, sale in known.items()}
+    slices = result()["slices"]
+    country = [row | {"name": f"{row['name']}\x1b\u202e"} for row in slices["country"]]
+    page = report(tmp_path, sales=sales, slices=slices | {"country": country})
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert r'<div class="tile">a\x1b[2J\u202eb</div>' in page
+    assert page.count(r"Italy\x1b\u202e") >= 3  # in the table, the plot, and its text alternative
+
+
 def test_every_plot_has_a_text_alternative(tmp_path):
     page = report(tmp_path, examples=None)
     words = re.findall(r'<svg role="img" aria-label="([^"]+)"', page)
@@ -94,6 +105,21 @@ def test_browser_shows_the_page_without_overflow_or_warning(browser, tmp_path, w
         inner = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
         assert browser.execute_script(inner) == 0
     assert browser.get_log("browser") == []
+
+
+def test_mark_of_a_tile_leaves_its_title_readable(browser, tmp_path):
+    report(tmp_path)  # without any photo
+    browser.get((tmp_path / "report.html").as_uri())
+    overlap = """
+        return [...document.querySelectorAll('.marked .tile')].filter(tile => {
+            const title = document.createRange();
+            title.selectNodeContents(tile);
+            const mark = tile.parentElement.querySelector('.mark').getBoundingClientRect();
+            return title.getBoundingClientRect().top < mark.bottom;
+        }).length
+    """
+    assert browser.execute_script("return document.querySelectorAll('.marked .tile').length") > 5
+    assert browser.execute_script(overlap) == 0
 
 
 def test_printed_page_fits_the_paper_and_keeps_its_colours(browser, tmp_path):

@@ -1,0 +1,85 @@
+"""How many sales a user buys on a day on which they buy: the sum of their probabilities over the open sales."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+MOST = 0.99
+"""Share of the open sales that a user buys at most: with one sale open, whoever buys on that day buys that one."""
+_STEPS = 12
+_LONGEST_STEP = 2.0
+_PRECISION = 1e-3
+
+
+@dataclass(frozen=True)
+class Basket:
+    """The expected number of sales that a user buys on a day: exp(level) * (sum of the probabilities) ** exponent.
+
+    A model of single sales predicts twice the purchases when twice the sales are open; whoever buys one sale then buys
+    hardly more. In a shop of that kind the exponent is near 0, and a user's probabilities sum to the mean basket. Where
+    baskets are large, the sum is what the model knows of the user's appetite, and the exponent is 1.
+    """
+
+    level: float
+    exponent: float
+    """In [0, 1]."""
+
+    def expected(self, total: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the expected number of sales bought, for sums of probabilities."""
+        return np.exp(self.level + self.exponent * np.log(np.maximum(total, 1e-12)))
+
+    def shifts(self, log_odds: NDArray[np.floating], is_open: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what to add to each user's log-odds, so that the probabilities sum to the expected number.
+
+        Args:
+            log_odds: Shape (n_users, n_sales), calibrated sale by sale.
+            is_open: Whether each sale is open, or for which share of the time, broadcasting to that shape.
+
+        Returns:
+            Shape (n_users,); 0 for a user without an open sale. The sums are right to 0.1 %.
+        """
+        is_open = np.broadcast_to(is_open, log_odds.shape)
+        goal = np.minimum(self.expected((expit(log_odds) * is_open).sum(axis=1)), MOST * is_open.sum(axis=1))
+        shifts, searched = np.zeros(len(log_odds)), goal > 0
+        for _ in range(_STEPS):  # Newton's method in log(sum), which is nearly linear in the shift
+            probabilities = expit(log_odds + shifts[:, None])
+            total = (probabilities * is_open).sum(axis=1)
+            slope = (probabilities * (1 - probabilities) * is_open).sum(axis=1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = np.where(searched, np.log(goal / total) * total / slope, 0.0)
+            shifts += np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+            if np.abs(step).max(initial=0.0) < _PRECISION:  # the next step would be its square
+                break
+        return shifts.astype(np.float32)
+
+
+def fit_basket(
+    probabilities: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    bought: NDArray[np.bool_],
+    page: NDArray[np.integer],
+) -> Basket:
+    """Return the basket of maximum likelihood, the counts of purchases taken as Poisson.
+
+    Args:
+        probabilities: Of each example, shape (n_examples,).
+        weights: The number of sales that each stands for.
+        bought: Whether each was bought.
+        page: Number of the user and day of each, from 0.
+    """
+    from scipy.optimize import minimize  # here: the service only evaluates, and starts without the optimiser
+
+    made = np.bincount(page, bought)
+    total = np.log(np.maximum(np.bincount(page, probabilities * weights), 1e-12))
+
+    def loss(basket: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        expected = np.exp(basket[0] + basket[1] * total)
+        error = expected - made
+        return float(expected.sum() - made @ (basket[0] + basket[1] * total)), np.array([error.sum(), error @ total])
+
+    start = np.array([0.0, 1.0])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, 1.0)]).x
+    return Basket(float(found[0]), float(found[1]))

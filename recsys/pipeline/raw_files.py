@@ -1,0 +1,283 @@
+"""Reads a shop's raw files by Spark: names that mean themselves, CSV by RFC 4180, Parquet as pandas writes it."""
+
+import codecs
+import glob
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql.types import LongType, StringType
+
+from recsys.config.pipeline import RawTable
+from recsys.errors import InputError
+from recsys.tables.paths import load
+
+FORMAT_DEFAULTS = {
+    "csv": {
+        "header": "true",
+        "quote": '"',
+        "escape": '"',  # Spark's own default is a backslash, which mangles a title with doubled quotes silently
+        "multiLine": "true",
+        "encoding": "UTF-8",
+    }
+}
+"""Options of a reader that the configuration does not give; those of CSV are RFC 4180 with a header."""
+_MANAGED = ("delta", "iceberg")
+"""Formats that know their files by a log of their own."""
+
+_COLONS_IN_NAMES = {
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
+"""Without checksums: Hadoop fails to name the file of checksums beside a file whose name has a colon."""
+_NANOSECONDS_AS_NUMBERS = "spark.sql.legacy.parquet.nanosAsLong"
+_CONVERTED = "spark.recsys.nanosecondsConverted"
+_UNREADABLE = re.compile(r"halffloat|time32|time64|decimal256")
+"""Arrow's names of the column types that Spark does not read."""
+_COMPRESSED = (".gz", ".bz2", ".zst", ".snappy", ".lz4", ".deflate")
+_THREADS = 32
+
+_log = logging.getLogger(__name__)
+
+
+def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+    """Open the files of a raw table.
+
+    Files of one table may differ in columns and, in Parquet, in their types, as those of pandas do from day to day: a
+    column that a file lacks is null there, one of integers and floats is of floats, and one of text and anything else
+    is text. Instants in nanoseconds become timestamps, cut to microseconds.
+
+    Args:
+        spark: The session. Unless the user has set it already, Spark's setting for nanoseconds is changed.
+        name: The raw table's name.
+        raw: Where it is, at `path` or `pattern`.
+
+    Raises:
+        InputError: If there is no file, or a Parquet file is damaged.
+    """
+    location = raw.path or raw.pattern or ""
+    if _is_url(location):
+        reader = _reader(spark, raw, {})
+        return reader.load(location) if raw.pattern else load(reader, [location])
+    if raw.format in _MANAGED:
+        return _reader(spark, raw, {}).load(location)
+    files = [file for file in local_files(raw) if _is_read(file, raw)]
+    if not files:
+        raise InputError(_no_file(name, raw))
+    root = _fixed_part(raw)
+    options = dict(_COLONS_IN_NAMES) if any(":" in file.name for file in files) else {}
+    if root.is_dir():
+        options["basePath"] = str(root)  # folders named COLUMN=VALUE below it are columns
+    if raw.format == "parquet":
+        return _read_parquet(spark, name, raw, root, files, options)
+    if raw.format == "csv":
+        return _read_csv(spark, raw, root, files, options)
+    return load(_reader(spark, raw, options), _paths(raw, root, files))
+
+
+def local_files(raw: RawTable) -> list[Path]:
+    """Return the local files of a raw table, sorted, also those that Spark leaves out; none of a URL or a catalogue."""
+    location = raw.path or raw.pattern
+    if location is None or _is_url(location):
+        return []
+    local, fixed = _local_path(location), _fixed_part(raw)
+    roots = [local] if raw.path else fixed.glob(str(local.relative_to(fixed)))
+    return sorted({file for root in roots for file in _files_below(root)})
+
+
+def _files_below(root: Path) -> Iterable[Path]:
+    if root.is_file():
+        yield root
+    for folder, _, names in os.walk(root, followlinks=True):
+        yield from (path for name in names if (path := Path(folder) / name).is_file())
+
+
+def _is_url(location: str) -> bool:
+    return "://" in location and not location.startswith("file://")
+
+
+def _local_path(location: str) -> Path:
+    return Path(location.removeprefix("file://")).absolute()
+
+
+def _fixed_part(raw: RawTable) -> Path:
+    """Return the path, or the folders of a pattern before its first name with a wildcard."""
+    if raw.path:
+        return _local_path(raw.path)
+    path = _local_path(raw.pattern or "")
+    while glob.has_magic(str(path)):
+        path = path.parent
+    return path
+
+
+def _is_read(file: Path, raw: RawTable) -> bool:
+    """Return whether Spark reads a file: it leaves out hidden ones, and those that its option does not match."""
+    root = _fixed_part(raw)
+    below = file.relative_to(root).parts or (file.name,)
+    hidden = any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in below)
+    return not hidden and fnmatchcase(file.name, raw.options.get("pathGlobFilter", "*"))
+
+
+def _no_file(name: str, raw: RawTable) -> str:
+    if raw.pattern:
+        return (
+            f"raw table '{name}': no file matches {raw.pattern}: correct source.raw.{name}.pattern, in which * and ? "
+            "match within a name, [ab] one of these characters, and ** folders of any depth"
+        )
+    path = raw.path or ""
+    if _local_path(path).exists():
+        return f"raw table '{name}': {path} holds no file whose name starts with neither '_' nor '.': add or rename one"
+    advice = f": correct source.raw.{name}.path"
+    if glob.has_magic(path):
+        advice += f"; a pattern of names is written as source.raw.{name}.pattern"
+    return f"raw table '{name}': {path} does not exist{advice}"
+
+
+def _reader(spark: SparkSession, raw: RawTable, options: dict[str, str]) -> DataFrameReader:
+    defaults: dict[str, Any] = FORMAT_DEFAULTS.get(raw.format, {})
+    return spark.read.format(raw.format).options(**defaults).options(**options).options(**raw.options)
+
+
+def _paths(raw: RawTable, root: Path, files: Sequence[Path], all_files: bool = True) -> Sequence[Path]:
+    """Return what Spark must load to read the files: the root where it finds just them by itself, otherwise each file.
+
+    Of folders that are not named COLUMN=VALUE it would read only the first level.
+    """
+    folders = {part for file in files for part in file.relative_to(root).parts[:-1]}
+    finds = raw.path and all_files and all("=" in part for part in folders)
+    return [root] if finds else files
+
+
+def _read_csv(spark: SparkSession, raw: RawTable, root: Path, files: list[Path], options: dict[str, str]) -> DataFrame:
+    """Read CSV files; of several with a header each is read by its own, while Spark would use that of the first."""
+    own = {key.lower(): value.lower() for key, value in raw.options.items()}
+    by_header: dict[bytes, list[Path]] = {}
+    for file in [file for file in files if file.stat().st_size] or files[:1]:
+        has_header = own.get("header") in (None, "true") and file.suffix not in _COMPRESSED
+        by_header.setdefault(_first_line(file) if has_header else b"", []).append(file)
+    parts = []
+    for alike in by_header.values():
+        reader = _reader(spark, raw, options)
+        paths = _paths(raw, root, alike, all_files=len(by_header) == 1)
+        if own.get("inferschema") != "true":  # to infer names from several lines at once, Spark would expand the paths
+            names = load(_reader(spark, raw, options).option("multiLine", "false"), paths)
+            reader = reader.schema(names.schema)
+        parts.append(load(reader, paths))
+    return _union(parts)
+
+
+def _first_line(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.readline(1 << 16).removeprefix(codecs.BOM_UTF8).strip()
+
+
+def _read_parquet(
+    spark: SparkSession, name: str, raw: RawTable, root: Path, files: list[Path], options: dict[str, str]
+) -> DataFrame:
+    by_schema: dict[frozenset[tuple[str, str]], tuple[pa.Schema, list[Path]]] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for file, schema in zip(files, pool.map(lambda file: _footer(name, file), files), strict=True):
+            key = frozenset((field.name, str(field.type)) for field in schema)
+            by_schema.setdefault(key, (schema, []))[1].append(file)
+    typed = {field.name for schema, _ in by_schema.values() for field in schema if not pa.types.is_null(field.type)}
+    parts = []
+    for schema, alike in by_schema.values():
+        paths = _paths(raw, root, alike, all_files=len(by_schema) == 1)
+        part = _read_columns(spark, name, raw, schema, options, paths)
+        # pandas writes a column without a value as one of no type, which would not fit the other files' type.
+        untyped = [field.name for field in schema if pa.types.is_null(field.type) and field.name in typed]
+        parts.append(part.drop(*untyped))
+    return _union(parts)
+
+
+def _union(parts: list[DataFrame]) -> DataFrame:
+    """Return the rows of all frames, by the names of their columns."""
+    texts = {column.name for part in parts for column in part.schema if column.dataType == StringType()}
+    aligned = [
+        part.withColumns({name: f.col(_quoted(name)).cast("string") for name in part.columns if name in texts})
+        for part in parts
+    ]
+    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), aligned)
+
+
+def _footer(name: str, file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"raw table '{name}': {file} cannot be read as Parquet ({reason}): write it again or remove it; if the "
+            "folder holds other files too, select by options: {pathGlobFilter: '*.parquet'}"
+        ) from error
+
+
+def _read_columns(
+    spark: SparkSession,
+    name: str,
+    raw: RawTable,
+    schema: pa.Schema,
+    options: dict[str, str],
+    paths: Sequence[Path],
+) -> DataFrame:
+    """Read files of one schema, without the columns that Spark does not read, and with timestamps for nanoseconds."""
+    nanoseconds = {
+        field.name: field.type.tz is not None
+        for field in schema
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns"
+    }
+    converts = _reads_nanoseconds(spark) if nanoseconds else False
+    reader = _reader(spark, raw, options)
+    left_out = [field.name for field in schema if _UNREADABLE.search(str(field.type))]
+    if left_out:
+        types = ", ".join(f"{column} ({schema.field(column).type})" for column in left_out)
+        _log.warning(f"raw table '{name}': left out {types}: Spark does not read such a column")
+        readable = pa.schema([field for field in schema if field.name not in left_out])
+        with tempfile.TemporaryDirectory() as folder:
+            pq.write_table(readable.empty_table(), f"{folder}/empty.parquet")
+            reader = reader.schema(load(spark.read, [f"{folder}/empty.parquet"]).schema)
+    frame = load(reader, paths)
+    if not converts:
+        return frame
+    return frame.withColumns(
+        {
+            column: _timestamp(column, has_zone)
+            for column, has_zone in nanoseconds.items()
+            if column in frame.columns and frame.schema[column].dataType == LongType()  # INT96 is a timestamp already
+        }
+    )
+
+
+def _reads_nanoseconds(spark: SparkSession) -> bool:
+    """Make Spark read instants in nanoseconds, as numbers, and return whether they are to become timestamps.
+
+    They stay numbers where the user's own setting makes them numbers: their SQL expects that.
+    """
+    if spark.conf.get(_CONVERTED, "false") == "true":
+        return True
+    if spark.conf.get(_NANOSECONDS_AS_NUMBERS) == "true":
+        return False
+    spark.conf.set(_NANOSECONDS_AS_NUMBERS, "true")
+    spark.conf.set(_CONVERTED, "true")
+    return True
+
+
+def _timestamp(column: str, has_zone: bool) -> Any:
+    """Return nanoseconds since 1970 as a timestamp, rounded down; without a zone where the file has none."""
+    quoted = _quoted(column)
+    timestamp = f"timestamp_micros(({quoted} - pmod({quoted}, 1000)) div 1000)"
+    return f.expr(timestamp if has_zone else f"cast({timestamp} as timestamp_ntz)")
+
+
+def _quoted(column: str) -> str:
+    return "`" + column.replace("`", "``") + "`"
