@@ -14,6 +14,9 @@ from serving.answers.pages import PageRequest, Pick
 from serving.answers.session import SessionRanker, SessionRanking
 
 
+_NOTHING: frozenset[int] = frozenset()
+
+
 class ChosenRanking(NamedTuple):
     """The requested ranking, empty where it is unavailable, and the rankings to interleave or compare with."""
 
@@ -29,7 +32,7 @@ class ChosenRanking(NamedTuple):
     """The ranking of each other variant that the page is compared with."""
     user: User | None = None
     """The user's record; None for a user that the snapshot does not know, or does not need to."""
-    bought: frozenset[int] = frozenset()
+    bought: frozenset[int] = _NOTHING
     """The sales, positions in the snapshot's, that the user bought in a short time ago: every page shows them last."""
 
 
@@ -70,10 +73,8 @@ class RankingChooser:
             DamagedRecordError: If the user's record is damaged.
         """
         ranking = self._choose(request, is_urgent)
-        if self._just_bought is not None and (request.bought or ranking.user is not None):
-            if bought := self._bought(request, ranking.user, now, self._just_bought):
-                return ranking._replace(bought=bought)
-        return ranking
+        bought = self._bought(request, ranking.user, now)
+        return ranking._replace(bought=bought) if bought else ranking
 
     def _choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
         if request.policy in self._missing:
@@ -111,15 +112,15 @@ class RankingChooser:
             return ranking.session
         return self._session_ranker.rank(request.policy, ranking.user, ())
 
-    def _bought(self, request: PageRequest, user: User | None, now: int, span: float) -> frozenset[int]:
-        """Return the sales of purchases within a span before an instant, by the night's history and since."""
-        at = self._position
+    def _bought(self, request: PageRequest, user: User | None, now: int) -> frozenset[int]:
+        """Return the sales that the user bought in a short time before an instant, by the night's history and since."""
+        if self._just_bought is None or (user is None and not request.bought):
+            return _NOTHING
+        at, of_catalogue = self._position, self._of_catalogue
         bought = [at[sale_id] for sale_id in request.bought if sale_id in at]
-        seconds = (span - (now - self._as_of)) / SECOND
-        if user is not None and seconds > 0 and self._of_catalogue:
-            bought.update(
-                at for sale in user.purchases_within(seconds) if (at := self._of_catalogue.get(sale, -1)) >= 0
-            )
+        seconds = (self._just_bought - (now - self._as_of)) / SECOND
+        if user is not None and seconds > 0 and of_catalogue:
+            bought += [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
         return frozenset(bought)
 
     def _session_scores(
