@@ -13,7 +13,6 @@ from serving.answers.open_sales import picks
 from serving.answers.pages import PageRequest, Pick
 from serving.answers.session import SessionRanker, SessionRanking
 
-
 _NOTHING: frozenset[int] = frozenset()
 
 
