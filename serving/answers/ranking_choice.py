@@ -140,6 +140,8 @@ class RankingChooser:
         def picks_of(policy: str) -> Iterable[Pick]:
             if policy in self._shared:
                 return self._shared[policy]
+            if policy in self._missing:
+                return ()
             if scores is not None:
                 return replace(scores, policy=policy).picks()
             return () if user is None else user.places(policy)
