@@ -56,6 +56,6 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
     if settings.serving.store.kind == "redis":
         kept.append("Redis: the running session, for at most a day, and former snapshots until they are replaced")
     for title, lines_of_title in (("Erased", erased), ("Kept", kept)):
-        console.print(line(f"{title}:", "bold"))
+        console.print(line((f"{title}:", "bold")))
         for each in lines_of_title:
             console.print(f"  {each}")
