@@ -301,7 +301,8 @@ class ExperimentFile(StepSettings):
         for each in self.experiments:
             if each.key == key:
                 return each
-        known = ", ".join(each.key for each in (*self.experiments, *self.holdouts)) or "it has none"
+        keys = [*(each.key for each in self.experiments), *(each.key for each in self.holdouts)]
+        known = ", ".join(keys) or "it has none"
         raise ConfigurationError(f"experiment == '{key}', must be one of the file's: {known}")
 
     @cached_property
