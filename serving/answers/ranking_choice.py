@@ -146,6 +146,10 @@ class RankingChooser:
                 return replace(scores, policy=policy).picks()
             return () if user is None else user.places(policy)
 
+        is_shared = request.policy in self._shared
+        if request.interleaved is None and not request.other_sides:
+            session = replace(scores, policy=request.policy) if scores is not None and not is_shared else None
+            return ChosenRanking(picks_of(request.policy), session, "" if is_shared else why_not, user=user)
         second = request.interleaved.policy if request.interleaved else None
         personal = [policy for policy in (request.policy, second) if policy is not None and not self._is_shared(policy)]
         return ChosenRanking(
