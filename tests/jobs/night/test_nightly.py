@@ -23,7 +23,7 @@ from recsys.pipeline.night_values import read_night_values
 from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.shop.histories import Histories
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import Snapshot
+from recsys.snapshot.format import OPEN, Snapshot
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS
@@ -310,9 +310,8 @@ def test_snapshot_names_model_version_and_fingerprint(published_shop):
     assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
     assert snapshot.policies == ("meta",)
     assert list(snapshot.versions) == ["home_ranker"]
-    assert json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"] == list(
-        snapshot.reasons
-    )
+    features = json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"]
+    assert [*features, OPEN] == list(snapshot.reasons)
 
 
 def test_night_of_a_model_by_another_name_publishes_its_version_under_that_name(shop):
