@@ -294,8 +294,8 @@ def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
 def test_photos_of_a_url_are_tagged(photo_shop):
     files = fsspec.filesystem("memory")
     files.pipe_file("/shop/a.bmp", (photo_shop.photos / "red.bmp").read_bytes())
+    expected = photo_shop.night("red.bmp").tags["s1", 0]
     photo_shop.images["root"] = "memory://shop"
-    expected = photo_shop.night(str(photo_shop.photos / "red.bmp")).tags["s1", 0]
     found = photo_shop.night("a.bmp", "none.bmp")
     assert found.tags["s1", 0]["image_hash"] == expected["image_hash"]
     assert found.rejected["s1", 1]["reason"] == "missing"
@@ -371,7 +371,8 @@ def test_night_killed_while_tagging_is_completed_by_the_next_which_tags_only_the
     names = [f"{number}.bmp" for number in range(8)]
     uris = [write_photo(photo_shop.photos / name, (30 * number, 10, 200)) for number, name in enumerate(names)]
     run = photo_shop.run(part_photos=1)
-    conf = photo_shop.shop.configuration(images={**photo_shop.images, "tagging": {"part_photos": 1}})
+    images = {"root": str(photo_shop.photos), **photo_shop.images, "tagging": {"part_photos": 1}}
+    conf = photo_shop.shop.configuration(images=images)
     folder = tag_store(run).folder / "tags" / tag_store(run).tagger_version
     log = tmp_path / "log"
     with log.open("w") as output:
