@@ -251,7 +251,7 @@ def test_file_of_a_version_that_is_damaged_or_another_page_is_one_line(settings,
     version = tracking.register(settings, MODEL, {}, 1, "damaged")
     files = (registry.folder / "var/mlartifacts").rglob("model.json")
     max(files, key=lambda file: file.stat().st_mtime_ns).write_bytes(content)
-    with pytest.raises(RegistryError, match="file model/model.json of run .* begins with '.*', must be JSON") as error:
+    with pytest.raises(RegistryError, match=r"file model/model.json of run .* begins with '.*', must be JSON") as error:
         tracking.read_version(settings, version)
     assert "\n" not in str(error.value)
 

@@ -192,7 +192,11 @@ def test_json_may_be_one_document_over_several_lines(read, tmp_path, indent):
 @pytest.mark.parametrize(
     ("kind", "content", "message"),
     [
-        ("json", "a,b\n1,2\n", "no line of .* is a JSON record: write one record per line, or set source.raw.lines.opt"),
+        (
+            "json",
+            "a,b\n1,2\n",
+            "no line of .* is a JSON record: write one record per line, or set source.raw.lines.opt",
+        ),
         ("json", "", "is empty, must hold at least one record"),
         ("csv", "", "is empty, must hold the names of its columns in the first line"),
     ],
