@@ -64,6 +64,8 @@ class Run:
     """Whether the run ranks between two nights: it is measured, compared and retained as such."""
     pinned: dict[str, str] = field(default_factory=dict)
     """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Why the version of an alias is not known, for those that MLflow did not tell."""
     _in_progress: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _left_out: list[LeftOut] = field(default_factory=list, init=False, repr=False)
 

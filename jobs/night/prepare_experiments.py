@@ -17,6 +17,7 @@ from recsys.experiments.model_pins import PINS, ServedSlot, policies, served_slo
 from recsys.experiments.settings import ExperimentFile
 from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
+from recsys.registry.versions import CHAMPION
 from recsys.snapshot.format import POPULARITY
 from recsys.storage.local import held, write_whole
 from recsys.wording import plural
@@ -105,7 +106,11 @@ def _places(run: Run, files: Mapping[str, ExperimentFile]) -> list[ServedSlot]:
 def _note_missing_policies(run: Run, missing: list[str]) -> None:
     name, days = run.settings.mlflow.model_name, run.settings.meta_model.days
     for policy in missing:
-        if policy == META:
+        if policy == META and (champion := run.pinned.get(CHAMPION)):
+            why, until = f"version {champion}, the champion, cannot be read", "a night is run while MLflow answers"
+        elif policy == META and CHAMPION in run.unknown:
+            why, until = run.unknown[CHAMPION], "a night is run while MLflow answers"
+        elif policy == META:
             why = f"model '{name}' has no champion to rank by"
             enough = f"{plural(run.settings.meta_model.min_purchases, 'purchase')} in {plural(days, 'day')}"
             until = f"a night trains the first one, from {enough}, or 'recsys models promote' names one"

@@ -119,7 +119,7 @@ def take_champion(run: Run, out: Path) -> str:
     version, name = _pinned_champion(run), run.settings.mlflow.model_name
     if not version:
         (out / META_MODEL).mkdir()
-        return f"{name} has no champion"
+        return f"the champion of {name} is not known" if CHAMPION in run.unknown else f"{name} has no champion"
     try:
         registered = copies.read_version(run.settings, version)
     except RegistryError as error:
@@ -175,9 +175,12 @@ def _read_saved_model(folder: Path) -> tuple[MetaModel, str]:
 
 
 def _pinned_champion(run: Run) -> str:
-    """Return the version that was the champion when the run first looked; empty if there was none."""
+    """Return the version that was the champion when the run first looked; empty if there was none or none is known."""
     if CHAMPION not in run.pinned:
-        run.pinned[CHAMPION] = copies.champion_version(run.settings)
+        try:
+            run.pinned[CHAMPION] = copies.champion_version(run.settings)
+        except RegistryError as error:
+            run.pinned[CHAMPION], run.unknown[CHAMPION] = "", str(error)
     return run.pinned[CHAMPION]
 
 
@@ -200,7 +203,7 @@ TAKE_CHAMPION = Step(
     take_champion,
     (META_MODEL,),
     inputs=(BUILD_THEMES,),
-    depends_on=lambda run: [run.settings.mlflow, _pinned_champion(run), run.settings.recommenders],
+    depends_on=lambda run: [run.settings.mlflow, _pinned_champion(run), run.unknown, run.settings.recommenders],
 )
 
 if __name__ == "__main__":

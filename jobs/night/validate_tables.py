@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import time
 from dataclasses import asdict
@@ -48,6 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 _LONGEST_EXAMPLES = 300
+_EPOCH_AS_TEXT = re.compile(r"The value '\d{9,16}' .* cannot be cast to \"TIMESTAMP")
 _PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
 _WARNED = (
     *(
@@ -212,11 +214,16 @@ def _write_table(table: Table, rows: DataFrame, out: Path) -> None:
     except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
         cause = sources.first_line(error)
         advice = (
-            "write the file again, or remove it"
-            if "[FAILED_READ_FILE" in cause
-            else "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
+            "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
             f"source's {table.name}.sql, as with try_cast"
         )
+        if "[FAILED_READ_FILE" in cause:
+            advice = "write the file again, or remove it"
+        elif _EPOCH_AS_TEXT.search(cause):
+            advice = (
+                f"for seconds since 1970 write timestamp_seconds(cast(… as bigint)) in the source's {table.name}.sql, "
+                "timestamp_millis or timestamp_micros for smaller units"
+            )
         raise InputError(f"table {table.name}: {cause}: {advice}") from error
 
 

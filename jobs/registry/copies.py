@@ -19,6 +19,9 @@ def champion_version(settings: Settings) -> str:
     """Return the version of the champion, of the last night if MLflow does not answer; empty if there is none.
 
     An alias that was deleted in MLflow is set again first.
+
+    Raises:
+        RegistryError: If MLflow does not answer and no earlier night had a champion.
     """
     path = _folder(settings) / CHAMPION
     try:
@@ -26,8 +29,9 @@ def champion_version(settings: Settings) -> str:
         version = tracking.alias(settings, CHAMPION) or ""
     except RegistryError as error:
         version = path.read_text() if path.exists() else ""
-        what = f"the champion of the last night, version {version}, ranks" if version else "no model ranks"
-        _log.warning(f"    {what}: {error}")
+        if not version:
+            raise
+        _log.warning(f"    the champion of the last night, version {version}, ranks: {error}")
         return version
     write_whole(path, version)
     return version

@@ -179,17 +179,16 @@ def described(settings: Settings, model: str) -> ModelVersion:
 @_in_one_line
 def read_version(settings: Settings, version: str) -> MetaModel:
     """Return the model of a version."""
-    return meta_model_from_json(_read_artifact(settings, version, _MODEL))
+    return _read_artifact(settings, _run_of(settings, version), _MODEL, meta_model_from_json)
 
 
 @_in_one_line
 def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
     """Return the configuration that a version was trained with; empty if it has none."""
-    client = _client(settings)
-    run_id = str(client.get_model_version(settings.mlflow.model_name, version).run_id)
-    if not any(file.path == _CONFIGURATION_FILE for file in client.list_artifacts(run_id, "model")):
+    run_id = _run_of(settings, version)
+    if not any(file.path == _CONFIGURATION_FILE for file in _client(settings).list_artifacts(run_id, "model")):
         return {}  # registered before versions had this file
-    return json.loads(_read_artifact(settings, version, _CONFIGURATION_FILE))
+    return _read_artifact(settings, run_id, _CONFIGURATION_FILE, json.loads)
 
 
 @_in_one_line
@@ -232,17 +231,28 @@ def last_backtest(settings: Settings, versions: Iterable[str]) -> tuple[str, dic
     if not runs:
         return None
     run_id = str(runs[0].info.run_id)
-    return run_id, json.loads(Path(client.download_artifacts(run_id, _BACKTEST_FILE)).read_text())
+    return run_id, _read_artifact(settings, run_id, _BACKTEST_FILE, json.loads)
 
 
 def _tag_of_version(version: str) -> str:
     return f"version_{version}"
 
 
-def _read_artifact(settings: Settings, version: str, file: str) -> str:
-    client = _client(settings)
-    run_id = client.get_model_version(settings.mlflow.model_name, version).run_id
-    return Path(client.download_artifacts(str(run_id), file)).read_text()
+def _run_of(settings: Settings, version: str) -> str:
+    return str(_client(settings).get_model_version(settings.mlflow.model_name, version).run_id)
+
+
+def _read_artifact(settings: Settings, run_id: str, file: str, parse: Callable[[str], T]) -> T:
+    """Return the content of a file of a run; one that was cut off, or is another server's page, is no such file."""
+    text = Path(_client(settings).download_artifacts(run_id, file)).read_text("utf-8", "replace")
+    try:
+        return parse(text)
+    except ValueError as error:
+        message = (
+            f"{_place(settings)}: file {file} of run {run_id} begins with {text[:40]!r}, must be JSON that was written "
+            "by 'recsys': restore it, or promote another version"
+        )
+        raise RegistryError(_PASSWORD.sub("//", message)) from error
 
 
 def _to_model_version(client: MlflowClient, found: Registered, aliases: Mapping[str, Any]) -> ModelVersion:
@@ -389,4 +399,7 @@ def _cause(error: BaseException) -> str:
 def _next_step(settings: Settings) -> str:
     if settings.mlflow.tracking_uri is None:
         return "wait for the process that holds it, free the disk or restore the file, then run the command again"
-    return "check that a server answers at mlflow.tracking_uri, then run the command again"
+    return (
+        "check mlflow.tracking_uri, the server there, and MLFLOW_TRACKING_USERNAME and _PASSWORD if it asks for them, "
+        "then run the command again"
+    )

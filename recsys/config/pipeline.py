@@ -31,6 +31,13 @@ class RawTable(StepSettings):
             raise ValueError("give 'path', 'pattern' or 'table', one of the three")
         return self
 
+    @field_validator("pattern")
+    @classmethod
+    def _has_whole_folders(cls, pattern: str | None) -> str | None:
+        if pattern and "://" not in pattern and any("**" in part != "**" for part in pattern.split("/")):
+            raise ValueError("** stands for folders, between slashes: write /data/**/*.csv, or * within a name")
+        return pattern
+
 
 class SourceSettings(StepSettings):
     """A shop's raw tables and the SQL that selects our columns from them."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable, Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -95,7 +96,8 @@ def problems(error: ValidationError) -> list[str]:
 
 def problem(key: str, value: object, rule: str) -> str:
     """Return a line with key, value and rule of a problem; long values are cut off."""
-    return f"{key[:200]} == {repr(value)[:200]}: {rule}"
+    shown = value.isoformat() if isinstance(value, date) else repr(value)
+    return f"{key[:200]} == {shown[:200]}: {rule}"
 
 
 def _json_as_yaml(text: str) -> str:

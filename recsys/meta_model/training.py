@@ -16,6 +16,7 @@ from recsys.meta_model.basket import fit_basket
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.logistic import LogisticModel, Weights
+from recsys.wording import plural
 
 FIRST_POSITION = [1.0, 1.0, 1.0]
 """`Examples.positions` of a sale at position 1 of a page. Trees, which learn interactions of position and features, are
@@ -94,9 +95,10 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     """
     purchases, drawn = int(examples.bought.sum()), int((~examples.bought).sum())
     if not purchases or not drawn:
+        advice = "give later days" if not purchases else "give days on which several sales are open at the same time"
         raise EmptyInputError(
-            f"table training_examples has {purchases:,} purchases and {drawn:,} sales not bought in the "
-            f"{settings.days} days before as_of, needs at least 1 of each: choose a later --as-of or a larger "
+            f"table training_examples has {plural(purchases, 'purchase')} and {plural(drawn, 'sale')} not bought in "
+            f"the {plural(settings.days, 'day')} before as_of, needs at least 1 of each: {advice}, or a larger "
             "meta_model.days"
         )
     model = _train_boosted(examples, settings) if settings.kind == "boosted" else _train_logistic(examples, settings)

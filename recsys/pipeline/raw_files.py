@@ -3,10 +3,9 @@
 import codecs
 import glob
 import logging
-import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -45,6 +44,8 @@ _NANOSECONDS_AS_NUMBERS = "spark.sql.legacy.parquet.nanosAsLong"
 _CONVERTED = "spark.recsys.nanosecondsConverted"
 _UNREADABLE = re.compile(r"halffloat|time32|time64|decimal256")
 """Arrow's names of the column types that Spark does not read."""
+_DOCUMENTS = (b"[", b"{", b"[{")
+"""First lines of JSON documents over several lines; none of them is a record."""
 _COMPRESSED = (".gz", ".bz2", ".zst", ".snappy", ".lz4", ".deflate")
 _THREADS = 32
 
@@ -75,15 +76,26 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     files = [file for file in local_files(raw) if _is_read(file, raw)]
     if not files:
         raise InputError(_no_file(name, raw))
-    root = _fixed_part(raw)
+    root, _ = _root_and_pattern(raw)
     options = dict(_COLONS_IN_NAMES) if any(":" in file.name for file in files) else {}
+    if raw.format in ("csv", "json") and not any(file.stat().st_size for file in files):
+        rule = "the names of its columns in the first line" if raw.format == "csv" else "at least one record"
+        raise InputError(f"raw table '{name}': {raw.path or raw.pattern} is empty, must hold {rule}: write it again")
+    if raw.format == "json" and _first_line(files[0]) in _DOCUMENTS:
+        options["multiLine"] = "true"
     if root.is_dir():
         options["basePath"] = str(root)  # folders named COLUMN=VALUE below it are columns
     if raw.format == "parquet":
         return _read_parquet(spark, name, raw, root, files, options)
     if raw.format == "csv":
         return _read_csv(spark, raw, root, files, options)
-    return load(_reader(spark, raw, options), _paths(raw, root, files))
+    frame = load(_reader(spark, raw, options), _paths(raw, root, files))
+    if frame.columns == ["_corrupt_record"]:
+        raise InputError(
+            f"raw table '{name}': no line of {raw.path or raw.pattern} is a JSON record: write one record per line, or "
+            f"set source.raw.{name}.options: {{multiLine: 'true'}} for documents over several lines"
+        )
+    return frame
 
 
 def local_files(raw: RawTable) -> list[Path]:
@@ -91,16 +103,18 @@ def local_files(raw: RawTable) -> list[Path]:
     location = raw.path or raw.pattern
     if location is None or _is_url(location):
         return []
-    local, fixed = _local_path(location), _fixed_part(raw)
-    roots = [local] if raw.path else fixed.glob(str(local.relative_to(fixed)))
-    return sorted({file for root in roots for file in _files_below(root)})
+    root, below = _root_and_pattern(raw)
+    roots = root.glob(below) if below else [root]
+    return sorted({file for root in roots for file in _files_below(root, frozenset(root.resolve().parents))})
 
 
-def _files_below(root: Path) -> Iterable[Path]:
+def _files_below(root: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Yield a file, or all files below a folder, links followed except those to a folder above."""
     if root.is_file():
         yield root
-    for folder, _, names in os.walk(root, followlinks=True):
-        yield from (path for name in names if (path := Path(folder) / name).is_file())
+    elif root.is_dir() and (folder := root.resolve()) not in above:
+        for each in root.iterdir():
+            yield from _files_below(each, above | {folder})
 
 
 def _is_url(location: str) -> bool:
@@ -111,19 +125,21 @@ def _local_path(location: str) -> Path:
     return Path(location.removeprefix("file://")).absolute()
 
 
-def _fixed_part(raw: RawTable) -> Path:
-    """Return the path, or the folders of a pattern before its first name with a wildcard."""
+def _root_and_pattern(raw: RawTable) -> tuple[Path, str]:
+    """Return the path and ""; of a pattern the folders before its first name with a wildcard, and the rest.
+
+    The working directory, where relative ones start, is no part of a pattern.
+    """
     if raw.path:
-        return _local_path(raw.path)
-    path = _local_path(raw.pattern or "")
-    while glob.has_magic(str(path)):
-        path = path.parent
-    return path
+        return _local_path(raw.path), ""
+    parts = Path((raw.pattern or "").removeprefix("file://")).parts
+    first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return Path(*parts[:first]).absolute(), "/".join(parts[first:])
 
 
 def _is_read(file: Path, raw: RawTable) -> bool:
     """Return whether Spark reads a file: it leaves out hidden ones, and those that its option does not match."""
-    root = _fixed_part(raw)
+    root, _ = _root_and_pattern(raw)
     below = file.relative_to(root).parts or (file.name,)
     hidden = any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in below)
     return not hidden and fnmatchcase(file.name, raw.options.get("pathGlobFilter", "*"))
@@ -155,6 +171,7 @@ def _paths(raw: RawTable, root: Path, files: Sequence[Path], all_files: bool = T
     Of folders that are not named COLUMN=VALUE it would read only the first level.
     """
     folders = {part for file in files for part in file.relative_to(root).parts[:-1]}
+    folders.update(each.name for each in root.glob("*/"))  # Spark would follow a link to a folder above without end
     finds = raw.path and all_files and all("=" in part for part in folders)
     return [root] if finds else files
 

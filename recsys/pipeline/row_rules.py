@@ -97,7 +97,11 @@ SALE_RULES = (
         f"opens_at >= timestamp_micros({LATEST}) or closes_at <= timestamp_micros({EARLIEST})",
     ),
     Rule("sale_closes_after_it_opens", "closes_at is later than opens_at", "closes_at <= opens_at"),
-    Rule("title_present", "title is neither null nor empty", "coalesce(trim(title), '') = ''"),
+    Rule(
+        "title_present",
+        "title has a visible character",
+        "not coalesce(title, '') rlike '[^\\\\p{Z}\\\\p{Cc}\\\\p{Cf}]'",
+    ),
     Rule(
         "price_valid",
         "price is null or a finite number of at least 0, 0 for a free sale",

@@ -111,7 +111,7 @@ def first_line(error: Exception) -> str:
         return lines[-1]
     stated = lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return " ".join(_JAVA_CLASS.sub("", " ".join(each.split())) for each in (stated, *causes[-1:]))
+    return " ".join(_JAVA_CLASS.sub("", " ".join(each.split())) for each in (stated, *causes[-1:])).rstrip(";")
 
 
 def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:

@@ -206,7 +206,8 @@ def _metrics_finding(service: Service) -> Finding:
             families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
         workers = sum(sample.value for sample in families["recsys_workers"].samples)
     except (OSError, ValueError, KeyError) as error:
-        return warn("metrics", f"{url}: {error}", "check that the service runs and that no other process has the port")
+        why = "is no page of metrics of recsys" if isinstance(error, KeyError) else getattr(error, "reason", error)
+        return warn("metrics", f"{url}: {why}", "check that the service runs and that no other process has the port")
     found = f"{url} answers for {workers:.0f} of {plural(settings.workers, 'worker')}"
     if workers < settings.workers:
         return warn("metrics", found, "see in the service's log why workers end")

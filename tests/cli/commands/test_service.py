@@ -389,11 +389,14 @@ def test_doctor_of_a_running_service_reports_no_failure(run, running, tmp_path):
 
 
 def test_doctor_without_a_running_service_fails_and_gives_the_next_step(run, shop, tmp_path):
-    result, (port,) = tmp_path / "findings.json", free_ports(1)
-    conf = shop.configuration(serving={"metrics_port": None})
+    result, (port, metrics_port) = tmp_path / "findings.json", free_ports(2)
+    conf = shop.configuration(serving={"metrics_port": metrics_port})
     status, out, _ = run("doctor", "--conf", conf, "--target", f"127.0.0.1:{port}", "--json", result)
-    failed = {each["name"]: each for each in json.loads(result.read_text()) if each["status"] == "FAIL"}
+    findings = json.loads(result.read_text())
+    failed = {each["name"]: each for each in findings if each["status"] == "FAIL"}
     assert (status, set(failed)) == (1, {"service", "snapshot"})  # the snapshot is of March
     assert f"127.0.0.1:{port} is out of reach" in failed["service"]["found"]
+    (metrics,) = (each["found"] for each in findings if each["name"] == "metrics")
+    assert metrics == f"http://127.0.0.1:{metrics_port}/metrics: [Errno 111] Connection refused"
     assert "start it with 'recsys serve'" in " ".join(out.split())
     assert out.endswith(" 2 FAIL\n")

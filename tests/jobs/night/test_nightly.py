@@ -103,6 +103,14 @@ STOPS: dict[str, tuple[Callable[[SmallShop], object], type[RecsysError], Sequenc
         InputError,
         ["table sales: [CAST_INVALID_INPUT]", 'cannot be cast to "DOUBLE"', "try_cast"],
     ),
+    "seconds since 1970 as text": (
+        lambda shop: shop.write_sql(
+            "sales",
+            "select * except (opens_at), to_timestamp(substr(title || '1772323200', -10)) as opens_at from {raw_sales}",
+        ),
+        InputError,
+        ["table sales: [CAST_INVALID_INPUT]", 'cannot be cast to "TIMESTAMP"', "timestamp_seconds(cast(… as bigint))"],
+    ),
     "sale that closes before it opens": (
         lambda shop: broken_rows(shop, closes_at=at(-300)),
         RejectedRowsError,

@@ -8,6 +8,7 @@ from jobs.engine.code_version import code_version
 from jobs.engine.nights import night
 from jobs.engine.run import with_inputs
 from jobs.night.nightly import nightly
+from jobs.night.prepare_experiments import PREPARE_EXPERIMENTS
 from jobs.night.train_meta_model import (
     TAKE_CHAMPION,
     TRAIN_META_MODEL,
@@ -173,6 +174,15 @@ def test_night_without_training_in_a_shop_without_a_champion_ranks_by_no_model(s
     assert read_model(run) == (None, "")
     snapshot = Snapshot.open(settings.snapshots_folder / name)
     assert (snapshot.policies, snapshot.manifest.missing_policies, snapshot.versions) == ((), ("meta",), {})
+
+
+def test_night_that_cannot_learn_the_champion_says_that_mlflow_does_not_answer(shop):
+    (shop.folder / "var/models/copies" / CHAMPION).unlink(missing_ok=True)
+    with answering(500) as address:
+        run = night(shop.settings(mlflow={"tracking_uri": address}), NOW, trains=False)
+        run.do(with_inputs(PREPARE_EXPERIMENTS))
+    (line,) = run.left_out((PREPARE_EXPERIMENTS,))
+    assert line.why.startswith(f"MLflow at {address}: too many 500 error responses: check")
 
 
 def test_training_alone_needs_no_champion():

@@ -94,9 +94,10 @@ def test_version_has_its_configuration_and_its_signature(settings):
         "boosted": BoostedSettings().model_dump(),
     }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
-    inputs = yaml.safe_load(tracking._read_artifact(settings, "1", "model/MLmodel"))["signature"]["inputs"]
+    run_id = tracking._run_of(settings, "1")
+    inputs = tracking._read_artifact(settings, run_id, "model/MLmodel", yaml.safe_load)["signature"]["inputs"]
     assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits", "bought_before"]
-    assert tracking._read_artifact(settings, "1", "model/theme_model.json") == "{}"
+    assert tracking._read_artifact(settings, run_id, "model/theme_model.json", str) == "{}"
 
 
 def test_version_without_lineage_is_listed(settings):
@@ -240,15 +241,25 @@ def test_registry_that_answers_500_is_one_line_without_a_password(tmp_path, ask)
             ask(SmallShop(tmp_path).settings(mlflow={"tracking_uri": uri}))
     message = str(error.value)
     assert message == (
-        f"MLflow at {address}: too many 500 error responses: check that a server answers at mlflow.tracking_uri, then "
-        "run the command again"
+        f"MLflow at {address}: too many 500 error responses: check mlflow.tracking_uri, the server there, and "
+        "MLFLOW_TRACKING_USERNAME and _PASSWORD if it asks for them, then run the command again"
     )
+
+
+@pytest.mark.parametrize("content", [b"<html>\nlog in", b"", b"\xff\xfe", b"{}"])
+def test_file_of_a_version_that_is_damaged_or_another_page_is_one_line(settings, registry, content):
+    version = tracking.register(settings, MODEL, {}, 1, "damaged")
+    files = (registry.folder / "var/mlartifacts").rglob("model.json")
+    max(files, key=lambda file: file.stat().st_mtime_ns).write_bytes(content)
+    with pytest.raises(RegistryError, match=r"file model/model.json of run .* begins with '.*', must be JSON") as error:
+        tracking.read_version(settings, version)
+    assert "\n" not in str(error.value)
 
 
 def test_registry_that_is_down_is_one_line(tmp_path):
     with impatient(), pytest.raises(RegistryError) as error:
         tracking.versions(SmallShop(tmp_path).settings(mlflow={"tracking_uri": "http://127.0.0.1:9"}))
-    assert str(error.value).startswith("MLflow at http://127.0.0.1:9: [Errno 111] Connection refused: check that")
+    assert str(error.value).startswith("MLflow at http://127.0.0.1:9: [Errno 111] Connection refused: check mlflow")
 
 
 def test_database_that_another_process_holds_is_one_line(settings, registry):

@@ -119,6 +119,12 @@ def test_no_in_a_list_of_names_is_a_boolean_and_refused(refusal):
     assert "recommenders.without.1 == False: Input should be a valid string" in message
 
 
+@pytest.mark.parametrize("pattern", ["/data/**.csv", "/data/a**/x.csv"])
+def test_pattern_with_folders_of_any_depth_within_a_name_is_refused(refusal, pattern):
+    message = refusal(f"folder: var\nsource: {{sql: sql, raw: {{lines: {{pattern: '{pattern}'}}}}}}\n")
+    assert f"source.raw.lines.pattern == '{pattern}': ** stands for folders, between slashes" in message
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [

@@ -52,14 +52,15 @@ def test_constant_feature_has_no_effect() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "found"),
+    ("rows", "found", "advice"),
     [
-        ([(1, True, 1.0)], "1 purchases and 0 sales not bought"),
-        ([(1, False, 0.5), (2, False, 0.5)], "0 purchases and 2 sales not bought"),
+        ([(1, True, 1.0)], "1 purchase and 0 sales not bought", "give days on which several sales are open"),
+        ([(1, False, 0.5), (2, False, 0.5)], "0 purchases and 2 sales not bought", "give later days"),
     ],
 )
-def test_examples_of_one_class_are_an_error_that_counts_them(rows: list, found: str) -> None:
-    with pytest.raises(EmptyInputError, match=f"{found} in the 3 days before as_of, needs at least 1 of each"):
+def test_examples_of_one_class_are_an_error_that_counts_them(rows: list, found: str, advice: str) -> None:
+    rule = "in the 3 days before as_of, needs at least 1 of each"
+    with pytest.raises(EmptyInputError, match=f"{found} {rule}: {advice}"):
         train(examples(rows), SETTINGS)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import datetime as dt
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,30 @@ def test_json_may_begin_with_a_byte_order_mark(read, tmp_path):
     assert read(path=str(tmp_path), format="json") == [{"a": "b"}, {"a": "é"}]
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_may_be_one_document_over_several_lines(read, tmp_path, indent):
+    (tmp_path / "a.json").write_text(json.dumps([{"a": "b"}, {"a": "c"}], indent=indent))
+    assert read(path=str(tmp_path), format="json") == [{"a": "b"}, {"a": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        (
+            "json",
+            "a,b\n1,2\n",
+            "no line of .* is a JSON record: write one record per line, or set source.raw.lines.opt",
+        ),
+        ("json", "", "is empty, must hold at least one record"),
+        ("csv", "", "is empty, must hold the names of its columns in the first line"),
+    ],
+)
+def test_file_without_a_column_is_an_error_with_the_next_step(read, tmp_path, kind, content, message):
+    (tmp_path / "a").write_text(content)
+    with pytest.raises(InputError, match=f"raw table 'lines': .*{message}"):
+        read(path=str(tmp_path / "a"), format=kind)
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_every_character_of_a_path_is_literal(read, tmp_path, name):
     folder = tmp_path / name / "day=1"
@@ -223,6 +248,27 @@ def test_folders_of_any_name_are_read_at_every_depth(read, tmp_path):
     (tmp_path / "_old").mkdir()
     (tmp_path / "_old/x.csv").write_text("a\nhidden\n")
     assert [row["a"] for row in read(path=str(tmp_path), format="csv")] == ["2026-01", "2026-01", "2026-02"]
+
+
+def test_link_to_a_folder_above_is_not_followed_without_end(read, tmp_path):
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert read(path=str(tmp_path), format="csv") == [{"a": "1"}]
+    assert len(local_files(RawTable(pattern=f"{tmp_path}/*"))) == 2  # x.csv, and loop/x.csv that the pattern names
+
+
+def test_working_directory_is_no_part_of_a_pattern(tmp_path, monkeypatch):
+    (tmp_path / "[ab]").mkdir()
+    monkeypatch.chdir(tmp_path / "[ab]")
+    file = Path("x.csv").absolute()
+    file.write_text("a\n1\n")
+    assert local_files(RawTable(pattern="*.csv", format="csv")) == [file]
+
+
+def test_pattern_may_name_one_file(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("a\n1\n")
+    assert local_files(RawTable(pattern=str(file), format="csv")) == [file]
 
 
 @pytest.mark.parametrize(

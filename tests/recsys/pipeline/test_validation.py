@@ -83,6 +83,7 @@ SALE_CASES = [
     ({"opens_at": at(5), "closes_at": at(5)}, "sale_closes_after_it_opens"),
     ({"title": "  "}, "title_present"),
     ({"title": None}, "title_present"),
+    ({"title": "\u00a0\u200b\t"}, "title_present"),
     ({"opens_at": datetime(2200, 1, 1, tzinfo=UTC), "closes_at": datetime(2200, 1, 2, tzinfo=UTC)}, RANGE),
     ({"opens_at": datetime(9999, 1, 1, tzinfo=UTC), "closes_at": datetime(9999, 12, 31, tzinfo=UTC)}, RANGE),
     ({"opens_at": datetime(1, 1, 1, tzinfo=UTC), "closes_at": datetime(1990, 1, 1, tzinfo=UTC)}, RANGE),

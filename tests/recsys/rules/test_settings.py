@@ -87,7 +87,7 @@ def test_empty_list_of_rules_is_valid(load):
         ("{kind: bury, name: a, match: {}}", "rules.0.bury.match == {}: must be a condition such as"),
         (
             "{kind: bury, name: a, match: {day: 2026-03-01}}",
-            "rules.0.bury.match.day == datetime.date(2026, 3, 1): is a date to YAML",
+            "rules.0.bury.match.day == 2026-03-01: is a date to YAML",
         ),
         ("{kind: bury, name: a}", "rules.0.bury.match == (missing): Field required"),
         (
@@ -104,7 +104,7 @@ def test_empty_list_of_rules_is_valid(load):
         ),
         (
             "{kind: bury, name: a, match: {x: y}, from: 2026-03-01T00:00:00}",
-            "rules.0.bury.from == datetime.datetime(2026, 3, 1, 0, 0): instant 2026-03-01T00:00:00 has no zone",
+            "rules.0.bury.from == 2026-03-01T00:00:00: instant 2026-03-01T00:00:00 has no zone",
         ),
         (
             "{kind: bury, name: a, match: {x: y}, from: today}",
@@ -112,7 +112,7 @@ def test_empty_list_of_rules_is_valid(load):
         ),
         (
             "{kind: bury, name: a, match: {x: y}, from: 2026-03-02T00:00:00Z, until: 2026-03-02T00:00:00Z}",
-            "rules.0.bury.until == datetime.datetime(2026, 3, 2, 0, 0, tzinfo=datetime.timezone.utc): must be after",
+            "rules.0.bury.until == 2026-03-02T00:00:00+00:00: must be after",
         ),
         ("{kind: boost, name: a, match: {x: y}, places: 0}", "rules.0.boost.places == 0: Input should be greater"),
         (
