@@ -15,7 +15,7 @@ from recsys.instants import SECOND, to_micros
 from recsys.wording import nearest
 from serving.answers.top_sales import TopSales
 from serving.api.access import Access
-from serving.api.requests import check_sale_id
+from serving.api.requests import check_sale_id, format_instant
 from serving.clocks import Clock, system_clock
 from serving.errors import FinalError, NotFoundError
 from serving.stores.base import Store, WithdrawnSale
@@ -69,7 +69,9 @@ class AdminServicer(pb_grpc.AdminServicer):
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
         change = self._store.restore(sale_id)
         if change is None:
-            raise NotFoundError(f"sale {sale_id!r} is not hidden: see ListWithdrawnSales")
+            raise NotFoundError(
+                f"sale {sale_id!r} is not hidden: 'recsys sales list' (ListWithdrawnSales) names those that are"
+            )
         if change.sale.closed:
             raise FinalError(f"sale {sale_id!r} was closed, which is final: open another one")
         return pb.ShowSaleResponse()
@@ -159,7 +161,10 @@ def _check_until(request: pb.HideSaleRequest, now: int) -> int | None:
     seconds = request.until_time.seconds
     until = seconds * SECOND + request.until_time.nanos // 1000
     if not now < until < _YEAR_10000:
-        raise ConfigurationError(f"until_time == {seconds} s, must be after the present and before the year 10000")
+        raise ConfigurationError(
+            f"until_time == {format_instant(until)}, must be after the present, {format_instant(now)}, and before the "
+            "year 10000"
+        )
     return until
 
 
