@@ -133,8 +133,11 @@ def test_hidden_sale_is_off_all_pages_until_it_is_shown(run, serve):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "a"], "sale 'a' is not hidden: see ListWithdrawnSales"),
-        (["hide", "a", "--until", "2026-02-28T00:00:00Z"], "until_time == 1772236800 s, must be after the present"),
+        (["show", "a"], "sale 'a' is not hidden: 'recsys sales list'"),
+        (
+            ["hide", "a", "--until", "2026-02-28T00:00:00Z"],
+            "until_time == 2026-02-28 00:00:00 UTC, must be after the present, 2026-03-01 00:30:00 UTC",
+        ),
         (["hide", "a", "--until", "2026-03-02T00:00:00"], "has no zone: write 2026-03-02T00:00:00Z for UTC"),
         (["close", ""], "sale_id == '', must be a sale"),
     ],
@@ -144,6 +147,12 @@ def test_refused_change_of_a_sale_is_an_error_of_one_line_and_changes_nothing(ru
     server = serve()
     assert message in error_of(run("sales", *arguments, "--target", server.admin_target))
     assert page(server) == ["b", "e", "c", "a"]
+
+
+def test_sale_is_named_as_the_service_knows_it(run, serve):
+    target = ("--target", serve().admin_target)
+    assert run("sales", "hide", " \u200bb ", *target)[1] == "Sale b is hidden. Next: recsys sales show b\n"
+    assert run("sales", "close", "b ", "--yes", *target)[1] == "Sale b is closed: no page shows it from now on.\n"
 
 
 def test_closed_sale_cannot_be_shown_again(run, serve):
