@@ -11,11 +11,11 @@ from recommendations.v1 import admin_pb2_grpc as pb_grpc
 
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError
-from recsys.instants import SECOND, to_micros
+from recsys.instants import SECOND, format_instant, to_micros
 from recsys.wording import nearest
 from serving.answers.top_sales import TopSales
 from serving.api.access import Access
-from serving.api.requests import check_sale_id, format_instant
+from serving.api.requests import check_sale_id
 from serving.clocks import Clock, system_clock
 from serving.errors import FinalError, NotFoundError
 from serving.stores.base import Store, WithdrawnSale

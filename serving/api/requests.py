@@ -10,7 +10,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
 from recsys.ids import trimmed
-from recsys.instants import EARLIEST, SECOND, from_micros
+from recsys.instants import EARLIEST, SECOND, format_instant, from_micros
 from recsys.logs.records import MAX_REVENUE, RecordedEvent
 from serving.answers.pages import HOME, AttributeFilter, PageRequest, Visit
 
@@ -138,14 +138,6 @@ def check_sale_id(sale_id: str, limits: LimitSettings) -> str:
     if not sale_id:
         raise ConfigurationError("sale_id == '', must be a sale id")
     return _check_text("sale_id", sale_id, limits.max_text_bytes)
-
-
-def format_instant(instant: int) -> str:
-    """Return an instant as people read it, or its seconds where no calendar has it."""
-    try:
-        return f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, ValueError):
-        return f"{instant // SECOND} s"
 
 
 def _event(event: pb.Event, name: str, now: int, behind: int, limits: LimitSettings) -> RecordedEvent:

@@ -21,7 +21,7 @@ from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment, Guardrail, Metric
 from recsys.wording import plural
 
-SMALLEST_EFFECT, LARGEST_EFFECT = 0.0001, 10.0
+SMALLEST_EFFECT, LARGEST_EFFECT = 0.0001, 100.0
 """The range of sizes of relative effects: below it no shop has the users, above it a few users show the effect."""
 _FEWEST_USERS = 3
 _WEEK = 7

@@ -90,7 +90,7 @@ def test_closing_that_is_not_confirmed_changes_nothing_and_names_the_sale_or_the
     target = ("--target", server.admin_target)
     final = "closing is final, the sale can never be shown again: check the id, then repeat the command with --yes"
     assert error_of(run("sales", "close", "e", *target)) == f"sale 'e' is 'Elba'; {final}"
-    unknown = f"snapshot {NAME} has no sale 'E '; the nearest id is 'e'"
+    unknown = f"snapshot {NAME} has no sale 'E'; the nearest id is 'e'"
     assert error_of(run("sales", "close", "E ", *target)) == f"{unknown}; {final}"
     assert page(server) == ["b", "e", "c", "a"]
     assert run("sales", "list", *target)[1] == "No sale is closed or hidden.\n"
@@ -288,6 +288,8 @@ def test_trial_samples_at_most_the_number_of_users_asked_for(run, shop, tmp_path
         (["--policy", "metta"], "policy == 'metta', must be one of"),
         (["--attribute", "market"], "--attribute == 'market', must be NAME=VALUE"),
         (["--at", "noon"], "instant 'noon', must be a date or an instant"),
+        (["--at", "2026-02-28"], "instant == 2026-02-28 00:00:00 UTC, must be in the snapshot's horizon"),
+        (["--at", "2030-01-01"], "horizon, from 2026-03-01 00:00:00 UTC to 2026-03-02 12:00:00 UTC (excluded)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

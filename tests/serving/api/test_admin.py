@@ -117,7 +117,7 @@ def test_sale_cannot_be_hidden_until_an_instant_out_of_range(service, seconds):
 
 
 def test_sale_that_is_not_hidden_cannot_be_shown(service):
-    with pytest.raises(NotFoundError, match="sale 'c' is not hidden: see ListWithdrawnSales"):
+    with pytest.raises(NotFoundError, match="sale 'c' is not hidden: 'recsys sales list'"):
         show(service, "c")
 
 
