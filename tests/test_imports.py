@@ -67,10 +67,13 @@ def test_everything_that_is_printed_goes_through_the_console_that_prints_text():
 
 
 def test_library_reads_no_clock_and_no_network():
-    for module in ("time", "socket", "requests", "grpc"):
+    # It ends the reading of a photo from a slow server.
+    assert importers("time", "recsys") == {Path("recsys/images/tagging/files.py")}
+    for module in ("socket", "requests", "grpc"):
         assert importers(module, "recsys") == set(), module
-    # It fetches a tagger's weights, once.
-    assert importers("urllib", "recsys") == {Path("recsys/images/tagging/model_files.py")}
+    # It fetches a tagger's weights, once, and photos behind URLs.
+    tagging = Path("recsys/images/tagging")
+    assert importers("urllib", "recsys") == {tagging / "model_files.py", tagging / "files.py"}
     assert [path for path in SOURCES if path.is_relative_to("recsys") and ".now(" in (ROOT / path).read_text()] == []
 
 

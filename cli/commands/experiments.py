@@ -43,6 +43,7 @@ class Reward(StrEnum):
 
 
 Key = Annotated[str, typer.Argument(help="The experiment's key.")]
+ComparisonKey = Annotated[str, typer.Argument(help="The key of the experiment or of the holdout.")]
 SurfaceName = Annotated[str, typer.Option("--surface", help="Surface of the file SURFACE.yaml.")]
 OtherFile = Annotated[Path | None, typer.Option("--file", help="File to use instead of the configured one.")]
 
@@ -191,14 +192,15 @@ def simulate_aa(
 
 @experiment.command()
 def analyze(
-    key: Key,
+    key: ComparisonKey,
     conf: Conf = DEMO,
     surface: SurfaceName = "home",
     as_of: AsOf = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; by default inside the shop's folder.")] = None,
 ) -> None:
-    """Analyse an experiment: print the verdict, and write result.json, report.md and report.html.
+    """Analyse an experiment or a holdout: print the verdict, and write result.json, report.md and report.html.
 
+    A holdout is compared with all other users: what all experiments together have changed.
     The command can be run at any time; only the always-valid interval justifies stopping an experiment early.
     """
     judge(load_settings(conf), surface, key, _instant_or_now(as_of), out)
@@ -218,6 +220,7 @@ def evaluate(
 ) -> None:
     """Estimate the reward of another policy from pages that a variant with exploration drew at random (off-policy)."""
     from jobs.experiments.evaluate_policy import evaluate_policy
+    from recsys.experiments.off_policy.estimators import FEWEST_REWARDED
 
     settings = load_settings(conf)
     chosen = _load_configured(settings, surface).experiment(key)
@@ -226,28 +229,35 @@ def evaluate(
     table.add_row("logged", f"{found.logged.value:.4g}", f"{found.logged.low:.4g} to {found.logged.high:.4g}")
     for name, value in found.values.items():
         difference = found.differences[name]
-        cells = (f"{value.value:.4g}", f"{value.low:.4g} to {value.high:.4g}", f"{difference.value:+.4g}")
-        table.add_row(name, *cells, f"{difference.low:+.4g} to {difference.high:+.4g}")
+        intervals = (f"{value.low:.4g} to {value.high:.4g}", f"{difference.low:+.4g} to {difference.high:+.4g}")
+        of_value, of_difference = intervals if found.is_enough else ("too few to tell",) * 2
+        table.add_row(name, f"{value.value:.4g}", of_value, f"{difference.value:+.4g}", of_difference)
     console.print(table)
+    if not found.is_enough:
+        console.print(
+            f"WARN  {plural(found.rewarded, 'rewarded position')} that {policy} might show too, an interval needs "
+            f"{FEWEST_REWARDED} or more: wait for more pages, or count visits",
+            style="yellow",
+        )
     console.print(
         f"{plural(found.pages, 'page')} of {plural(found.users, 'user')}; differences are from the logged policy; "
-        f"{plural(found.rewarded, 'rewarded position')} that {policy} might show too (with fewer than 15, intervals "
-        f"are too narrow); overlap {found.support.value:.2f} ({found.support.low:.2f} to {found.support.high:.2f}), "
+        f"{plural(found.rewarded, 'rewarded position')} that {policy} might show too; "
+        f"overlap {found.support.value:.2f} ({found.support.low:.2f} to {found.support.high:.2f}), "
         f"largest weight {found.max_weight:,.0f}"
     )
-    _write_json(json_file, asdict(found))
+    _write_json(json_file, {**asdict(found), "is_enough": found.is_enough})
 
 
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
     """Analyse an experiment, print the verdict, write the report, and return the path of its HTML."""
     from cli.tables.experiments import print_result
-    from jobs.experiments.analyze_experiment import phase_folder, summarise_phase
+    from jobs.experiments.analyze_experiment import comparison, phase_folder, summarise_phase
     from recsys.experiments.analysis.analyze import analyze as analyzed
     from recsys.reports.experiment.writer import write_report
 
     file = _load_configured(settings, surface)
-    chosen = file.experiment(key)
-    result = analyzed(chosen, summarise_phase(settings, file, key, as_of), from_micros(as_of))
+    chosen = comparison(settings, file, key, as_of)
+    result = analyzed(chosen, summarise_phase(settings, file, key, as_of, surface), from_micros(as_of))
     written = write_report(result, out or phase_folder(settings, chosen) / "report")
     print_result(result, console)
     console.print("", f"Report: {written.html}")

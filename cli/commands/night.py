@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants
+from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants, this_hour
 from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
@@ -44,6 +44,14 @@ def nightly(
     train: Annotated[
         bool | None, typer.Option(help="Whether to train a new version; by default if the newest one is too old.")
     ] = None,
+    hourly: Annotated[
+        bool,
+        typer.Option(
+            "--hourly",
+            help="Rank once more between two nights, as of the start of this hour: trains nothing, and its snapshots "
+            "and values are kept apart from those of nights.",
+        ),
+    ] = False,
 ) -> None:
     """Run the night: validate, fit, train if due, score every user by the champion, publish a snapshot.
 
@@ -55,13 +63,16 @@ def nightly(
     from recsys.snapshot import store as snapshot_store
 
     settings = load_settings(conf)
-    instant = instant_of(settings, *instants(as_of))
-    trains = training_is_due(settings, instant) if train is None else train
+    if hourly and train:
+        raise ConfigurationError("--hourly trains nothing: give it without --train, and let the night train")
+    instant = parse_instant(as_of) if as_of else None
+    instant = instant or this_hour() if hourly else instant_of(settings, *instants(as_of))
+    trains = not hourly and (training_is_due(settings, instant) if train is None else train)
     root = settings.snapshots_folder
     before = len(snapshot_store.publications(root))
-    name = do_night(night(settings, instant, trains=trains))
+    name = do_night(night(settings, instant, trains=trains, is_hourly=hourly))
     push_if_shared(settings)
-    for line in read_manifest(root / name).left_out:
+    for line in read_manifest(root / name).left_out if (root / name).exists() else ():
         console.print(f"Without {line}.")
     is_new = len(snapshot_store.publications(root)) > before
     console.print(what_is_served(root, name, is_new), f"Next: recsys serve --conf {conf}")

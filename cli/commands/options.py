@@ -25,6 +25,11 @@ def instants(as_of: str | None) -> tuple[int | None, int]:
     return parse_instant(as_of) if as_of else None, to_micros(midnight)
 
 
+def this_hour() -> int:
+    """Return the start of the present hour, microseconds UTC."""
+    return to_micros(datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
+
+
 def pairs(values: list[str], option: str) -> dict[str, str]:
     """Return NAME=VALUE arguments as values by name.
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from cli.commands.options import DEMO, Conf, console
 from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
+from recsys.console import line
 from recsys.errors import ConfigurationError
 from recsys.ids import trimmed
 from recsys.wording import plural
@@ -63,8 +63,8 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
     if settings.serving.store.kind == "redis":
         kept.append("Redis: the running session, for at most a day, and former snapshots until they are replaced")
     for title, lines_of_title in (("Erased", erased), ("Kept", kept)):
-        console.print(Text(f"{title}:", style="bold"))
-        for line in lines_of_title:
-            console.print(Text(f"  {line}"))
+        console.print(line((f"{title}:", "bold")))
+        for each in lines_of_title:
+            console.print(f"  {each}")
     if is_new and not (found or tables or snapshots):
         console.print(f"Note: nothing here held user {user!r}: check the id.", style="yellow")

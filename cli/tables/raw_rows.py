@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console
-
-from recsys.console import Line, TextTable, line
+from recsys.console import Line, TextConsole, TextTable, line
 from recsys.pipeline.raw_rows import RawRows
 from recsys.wording import plural, visible
 
@@ -12,7 +10,7 @@ _LONGEST_VALUE = 60
 _MOST_COLUMNS = 40
 
 
-def print_raw_rows(tables: Iterable[RawRows], console: Console) -> None:
+def print_raw_rows(tables: Iterable[RawRows], console: TextConsole) -> None:
     """Print a few rows of each raw table as they were read, one line per column; long values are cut off."""
     for name, columns, rows in tables:
         console.print(line((f"{name}, {plural(len(rows), 'row')} as read", "bold")))

@@ -16,27 +16,38 @@ PLAN = "plan.json"
 """File in a night's folder that records whether the night trains; written by its first step."""
 
 
-def night(settings: Settings, as_of: int | None = None, today: int | None = None, trains: bool = True) -> Run:
-    """Return the run of a night.
+def night(
+    settings: Settings,
+    as_of: int | None = None,
+    today: int | None = None,
+    trains: bool = True,
+    is_hourly: bool = False,
+) -> Run:
+    """Return the run of a night, or of an hour between two nights.
 
     Args:
         settings: The shop.
         as_of: The instant, microseconds UTC; by default the configured one, otherwise `today`.
         today: Today's midnight UTC, microseconds, by the caller's clock.
         trains: Whether the meta-model is trained, on the days before as_of.
+        is_hourly: Whether it is an hour between two nights; it trains nothing. Its features are measured on the last
+            whole day of a night, since those of another time of day differ from the model's training.
 
     Raises:
         ConfigurationError: If there is no instant: neither configured nor given as an argument.
     """
     as_of = instant_of(settings, as_of, today)
-    days = settings.meta_model.days if trains else 1
+    days = settings.meta_model.days if trains and not is_hourly else 1
+    time_of_night = to_micros_in_range(settings.as_of) % DAY if settings.as_of else 0
+    last = as_of - (as_of - time_of_night) % DAY if is_hourly else as_of
     return Run(
         settings=settings,
         folder=_folder_of_night(settings, as_of),
         as_of=as_of,
-        training_days=[as_of - day * DAY for day in range(days, 0, -1)],
+        training_days=[last - day * DAY for day in range(days, 0, -1)],
         days=[as_of],
-        trains=trains,
+        trains=trains and not is_hourly,
+        is_hourly=is_hourly,
     )
 
 
@@ -48,8 +59,8 @@ def planned_night(settings: Settings, as_of: int | None = None, today: int | Non
     """
     as_of = instant_of(settings, as_of, today)
     plan = _folder_of_night(settings, as_of) / PLAN
-    trains = json.loads(plan.read_text())["trains"] if plan.exists() else training_is_due(settings, as_of)
-    return night(settings, as_of, trains=trains)
+    planned = json.loads(plan.read_text()) if plan.exists() else {"trains": training_is_due(settings, as_of)}
+    return night(settings, as_of, trains=planned["trains"], is_hourly=planned.get("is_hourly", False))
 
 
 def instant_of(settings: Settings, as_of: int | None = None, today: int | None = None) -> int:

@@ -60,6 +60,8 @@ class Run:
     """Instants as of which rankings are made: the night's own, or each midnight of a backtest."""
     trains: bool = True
     """Whether a new version of the meta-model is trained."""
+    is_hourly: bool = False
+    """Whether the run ranks between two nights: it is measured, compared and retained as such."""
     pinned: dict[str, str] = field(default_factory=dict)
     """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
     _in_progress: dict[str, str] = field(default_factory=dict, init=False, repr=False)

@@ -3,11 +3,14 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
@@ -20,16 +23,18 @@ from recsys.errors import EmptyInputError, RecsysError
 from recsys.experiments.analysis.outcomes import Quantities
 from recsys.experiments.assignment import assign_all, side_names
 from recsys.experiments.files import load_experiments
+from recsys.experiments.holdouts import as_experiment, earlier_holdouts, holdout_of
 from recsys.experiments.phase_summary import PhaseSummary
 from recsys.experiments.settings import Experiment, ExperimentFile, Layer
 from recsys.instants import dates, from_micros, parse_instant, to_micros
-from recsys.logs.records import RECORDED_EVENTS
+from recsys.logs.records import HOLDOUT, RECORDED_EVENTS
 from recsys.pipeline import outcomes, sources, validation
 from recsys.pipeline.experiment_health import health
 from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
 from recsys.pipeline.row_rules import EVENT_RULES
 from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
+from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import EVENTS, SALES
 from recsys.wording import plural
 
@@ -37,30 +42,67 @@ EXPERIMENTS = "experiments"
 """The folder of a shop with the tables of its experiments, one folder per phase."""
 
 
-def summarise_phase(settings: Settings, file: ExperimentFile, key: str, as_of: int) -> PhaseSummary:
-    """Compact the logs, and summarise the outcomes of the users in an experiment's current phase.
+def comparison(settings: Settings, file: ExperimentFile, key: str, as_of: int) -> Experiment:
+    """Return an experiment, or the comparison of a holdout with all other users as one.
+
+    Args:
+        settings: The settings of the shop, whose log tells when a holdout without `start` began.
+        file: The experiment file.
+        key: The key of the experiment or holdout.
+        as_of: The time of the analysis, the end of a holdout that has none; microseconds since 1970 UTC.
+
+    Raises:
+        ConfigurationError: If the file has neither.
+        EmptyInputError: If no page of the holdout was logged.
+    """
+    holdout = holdout_of(file, key)
+    if holdout is None:
+        return file.experiment(key)
+    start, end = holdout.start, holdout.end or from_micros(as_of)
+    if start is None:
+        compact_exposures(settings)
+        path = Path(settings.folder) / COMPACTED_EXPOSURES.name
+        logged = (ds.field("experiment") == key) & (ds.field("reason") == HOLDOUT)
+        pages = ds.dataset(path, format="parquet", partitioning="hive") if path.exists() else None
+        shown = pages.to_table(columns=["exposed_at"], filter=logged)["exposed_at"] if pages else ()
+        if not len(shown):
+            raise EmptyInputError(f"holdout '{key}' has 0 logged pages, must have 1 or more: check its share, and wait")
+        start = pc.min(shown).as_py().replace(tzinfo=UTC)
+    return as_experiment(file, holdout, start, end)
+
+
+def summarise_phase(
+    settings: Settings, file: ExperimentFile, key: str, as_of: int, surface: str = "home"
+) -> PhaseSummary:
+    """Compact the logs, and summarise the outcomes of the users of an experiment's current phase, or of a holdout.
 
     Tables `experiment_users` and `experiment_sums` are written to the folder of the phase.
 
     Args:
         settings: The settings of the shop.
         file: The experiment file; each user's variant is recomputed from it, as a check.
-        key: The experiment's key.
+        key: The key of the experiment, or of a holdout.
         as_of: Pages and events at or after this instant are ignored, and events recorded at or after it; microseconds
             since 1970 UTC.
+        surface: The surface of the file, whose pages are those of a holdout's comparison.
 
     Raises:
-        ConfigurationError: If the file has no such experiment.
+        ConfigurationError: If the file has no such experiment or holdout.
         InputError: If no page was ever logged.
         EmptyInputError: If the experiment included no user before `as_of`.
         BusyError: If another process analyses the same phase, or compacts the logs.
     """
-    experiment = file.experiment(key)
+    experiment = comparison(settings, file, key, as_of)
     compact_exposures(settings)
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
     with held(folder, wait=False), scratch_folder(folder) as scratch:
         days = dates(to_micros(experiment.start), as_of)
-        pages = outcomes.pages(read_exposures(spark, Path(settings.folder), days), experiment, as_of)
+        exposures = read_exposures(spark, Path(settings.folder), days)
+        if (holdout := holdout_of(file, key)) is None:
+            pages = outcomes.pages(exposures, experiment, as_of)
+        else:
+            earlier = earlier_holdouts(file, holdout)
+            pages = outcomes.holdout_pages(exposures, surface, experiment, earlier, as_of)
         events = read_events(spark, settings, experiment, as_of)
         summary = _summarise(pages, events, experiment, file.layers, scratch)
         if summary is None:

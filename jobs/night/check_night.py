@@ -12,7 +12,7 @@ from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS
 from jobs.night.train_meta_model import examples_of, read_model
 from recsys.errors import NightCheckError
-from recsys.instants import DAY, from_micros
+from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
@@ -42,7 +42,7 @@ def check_night(run: Run, out: Path) -> str:
     values = _measure_night(run, out)
     before = snapshot_store.in_use(run.settings.snapshots_folder)
     users_in_use = before.manifest.n_users if before else 0
-    found = problems(values, read_night_values(folder, run.as_of), run.settings.night_checks, users_in_use)
+    found = problems(values, _earlier_nights(run), run.settings.night_checks, users_in_use)
     write_night_values(values.model_copy(update={"problems": found}), folder)
     if found:
         raise NightCheckError(
@@ -57,10 +57,16 @@ def check_night(run: Run, out: Path) -> str:
     return _summarise(values, run.settings.night_checks.min_cases)
 
 
+def _earlier_nights(run: Run) -> list[NightValues]:
+    """Return the values of the nights before; those of hours between them would outnumber theirs."""
+    return [values for values in read_night_values(Path(run.settings.folder), run.as_of) if not values.is_hourly]
+
+
 def _measure_night(run: Run, out: Path) -> NightValues:
     model, version = read_model(run)
     values = NightValues(
         as_of=from_micros(run.as_of),
+        is_hourly=run.is_hourly,
         version=version,
         rejected_share=rejected_share(json.loads((run.folder / RULE_COUNTS).read_text())),
         sales_covered=_measure_rankings(run),
@@ -99,7 +105,7 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, objec
 
     The champion may have been trained on that day, so ndcg is comparable between nights, but no unbiased estimate.
     """
-    yesterday = run.as_of - DAY
+    yesterday = run.training_days[-1]
     if yesterday not in run.open_training_days:
         return {}
     histories = USER_HISTORIES.read(run.spark, run.folder)
@@ -141,7 +147,7 @@ CHECK_NIGHT = Step(
     inputs=(SCORE_USERS,),
     depends_on=lambda run: [
         run.settings.night_checks,
-        [values.model_dump(mode="json") for values in read_night_values(Path(run.settings.folder), run.as_of)],
+        [values.model_dump(mode="json") for values in _earlier_nights(run)],
     ],
 )
 

@@ -1,6 +1,8 @@
 """The night: all steps up to the published snapshot, for one instant."""
 
 import logging
+from contextlib import suppress
+from pathlib import Path
 
 from jobs.engine.run import Run, with_inputs
 from jobs.night.compact_exposures import compact_exposures
@@ -8,7 +10,10 @@ from jobs.night.plan_night import PLAN_NIGHT
 from jobs.night.publish_snapshot import CLOSED_SHOP, PUBLISH_CLOSED_SHOP, PUBLISH_SNAPSHOT, SNAPSHOT
 from jobs.night.train_meta_model import TRAIN_META_MODEL
 from jobs.night.validate_tables import VALIDATE_TABLES
-from recsys.instants import from_micros
+from recsys.errors import BusyError
+from recsys.instants import compact, from_micros, to_micros
+from recsys.pipeline.night_values import read_night_values
+from recsys.storage.local import held, remove_folder
 
 _log = logging.getLogger(__name__)
 
@@ -35,4 +40,15 @@ def nightly(run: Run) -> str:
         return (run.folder / CLOSED_SHOP / "name").read_text()
     trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
     run.do(tuple(step for step in dict.fromkeys((*trained, *with_inputs(PUBLISH_SNAPSHOT))) if step not in first))
+    if run.is_hourly:
+        _remove_tables_of_earlier_hours(run)
     return (run.folder / SNAPSHOT / "name").read_text()
+
+
+def _remove_tables_of_earlier_hours(run: Run) -> None:
+    """Remove the tables of hourly runs before this one, which are as large as those of a night."""
+    for values in read_night_values(Path(run.settings.folder), run.as_of):
+        folder = run.folder.parent / compact(to_micros(values.as_of))
+        if values.is_hourly and folder.exists():
+            with suppress(BusyError), held(folder, wait=False):
+                remove_folder(folder)

@@ -9,9 +9,11 @@ from recsys.wording import plural
 
 
 def plan_night(run: Run, out: Path) -> str:
-    """Write whether the night trains into the plan."""
-    (out / PLAN).write_text(json.dumps({"trains": run.trains}))
+    """Write into the plan whether the night trains, and whether it is an hour between two nights."""
+    (out / PLAN).write_text(json.dumps({"trains": run.trains, "is_hourly": run.is_hourly}))
     return f"trains on {plural(len(run.training_days), 'day')}" if run.trains else "trains no new version"
 
 
-PLAN_NIGHT = Step("plan_night", plan_night, (PLAN,), depends_on=lambda run: [run.trains, run.training_days])
+PLAN_NIGHT = Step(
+    "plan_night", plan_night, (PLAN,), depends_on=lambda run: [run.trains, run.is_hourly, run.training_days]
+)

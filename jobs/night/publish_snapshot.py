@@ -18,7 +18,8 @@ from jobs.night.train_meta_model import TRAIN_META_MODEL, read_model
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.errors import EmptyInputError
 from recsys.experiments.model_pins import PINS
-from recsys.instants import HOUR, from_micros
+from recsys.instants import HOUR, compact, from_micros, to_micros
+from recsys.pipeline.night_values import read_night_values
 from recsys.pipeline.segments import segment_rankings
 from recsys.ranking.ranker import youngest_first
 from recsys.ranking.ranker_files import RANKER, write_ranker
@@ -46,7 +47,10 @@ def publish_snapshot(run: Run, out: Path) -> str:
 def _publish(run: Run, name: str, out: Path) -> str:
     root = run.settings.snapshots_folder
     snapshot_store.publish(root, name, datetime.now(UTC))
-    snapshot_store.prune(root, run.settings.snapshots.keep)
+    keep = run.settings.snapshots
+    values = read_night_values(Path(run.settings.folder))
+    hourly = {compact(to_micros(each.as_of)) for each in values if each.is_hourly}
+    snapshot_store.prune(root, keep.keep, keep.keep_hourly, hourly)
     out.mkdir()
     (out / "name").write_text(name)
     return name

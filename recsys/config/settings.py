@@ -55,6 +55,8 @@ class SnapshotSettings(StepSettings):
 
     keep: int = Field(3, ge=2)
     """Number of snapshots that are retained, at least 2: the current one and those to roll back to."""
+    keep_hourly: int = Field(2, ge=1)
+    """Number of snapshots of hours between nights that are retained besides (`recsys nightly --hourly`)."""
 
 
 class Settings(StepSettings):

@@ -116,19 +116,6 @@ class LayerShare(StepSettings):
     """Half-open intervals [start, end) within [0, 1)."""
 
 
-class Holdout(StepSettings):
-    """Users who are in no experiment of the file."""
-
-    key: _Name
-    """Its name in logs and reports."""
-    seed: _Seed
-    """The seed by which its users are drawn."""
-    share: float = Field(gt=0, le=0.5)
-    """Share of all users."""
-    serve: Served
-    """How their pages are ordered."""
-
-
 class MetricSettings(StepSettings):
     """The settings that all metrics have."""
 
@@ -221,6 +208,26 @@ class AnalysisSettings(StepSettings):
     """Attributes of the requests; the users with each value are also analysed separately."""
 
 
+class Holdout(StepSettings):
+    """Users who are in no experiment of the file."""
+
+    key: _Name
+    """Its name in logs and reports."""
+    seed: _Seed
+    """The seed by which its users are drawn."""
+    share: float = Field(gt=0, le=0.5)
+    """Share of all users."""
+    serve: Served
+    """How their pages are ordered."""
+    start: Instant | None = None
+    """`experiment analyze` compares pages from this instant on; by default from the first page of the holdout on."""
+    end: Instant | None = None
+    """`experiment analyze` counts users who come before this instant, and gives a verdict once their attribution
+    windows are over; by default there is no end, and only the always-valid interval can be conclusive."""
+    analysis: AnalysisSettings | None = None
+    """How the holdout is judged against all other users; by default by purchases per user within 28 days."""
+
+
 class Experiment(StepSettings):
     """One comparison of variants, the first of which is control."""
 
@@ -294,7 +301,8 @@ class ExperimentFile(StepSettings):
         for each in self.experiments:
             if each.key == key:
                 return each
-        known = ", ".join(each.key for each in self.experiments) or "it has none"
+        keys = [*(each.key for each in self.experiments), *(each.key for each in self.holdouts)]
+        known = ", ".join(keys) or "it has none"
         raise ConfigurationError(f"experiment == '{key}', must be one of the file's: {known}")
 
     @cached_property

@@ -17,6 +17,8 @@ class NightValues(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_of: AwareDatetime
+    is_hourly: bool = False
+    """Whether it is an hour between two nights."""
     version: str
     """Version of the champion, which ranked; empty without one."""
     rejected_share: float

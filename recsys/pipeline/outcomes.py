@@ -32,6 +32,28 @@ def pages(exposures: DataFrame, experiment: Experiment, as_of: int) -> DataFrame
     return _run_query("experiment_pages", args, exposures=exposures)
 
 
+def holdout_pages(
+    exposures: DataFrame, surface: str, experiment: Experiment, earlier: Sequence[str], as_of: int
+) -> DataFrame:
+    """Return the pages of a surface as `pages` does, by whether their users are in a holdout.
+
+    Args:
+        exposures: Table `exposures_compacted`.
+        surface: The surface of the holdout's file.
+        experiment: The holdout, from `recsys.experiments.holdouts.as_experiment`.
+        earlier: Keys of the holdouts before it.
+        as_of: Pages served at or after this instant are ignored; microseconds since 1970 UTC.
+    """
+    args = {
+        "surface": surface,
+        "holdout": experiment.key,
+        "earlier": ",".join(earlier),
+        "start": to_micros(experiment.start),
+        "as_of": as_of,
+    }
+    return _run_query("holdout_pages", args, exposures=exposures)
+
+
 def events(events: DataFrame, recorded_events: DataFrame, experiment: Experiment, as_of: int) -> DataFrame:
     """Return the shop's events that may count, without duplicates, with the token of the page that led to each.
 

@@ -8,6 +8,7 @@ Readers need no lock: each change is seen whole or not at all. The next write or
 """
 
 import re
+from collections.abc import Container
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,7 +192,7 @@ def replace(root: Path, name: str, other: str) -> None:
         remove_folder(root / name)
 
 
-def prune(root: Path, keep: int) -> list[str]:
+def prune(root: Path, keep: int, keep_hourly: int = 1, hourly: Container[str] = ()) -> list[str]:
     """Remove all but the latest snapshots, and return the names of those removed.
 
     The current one and the one that a rollback goes to are never removed; leftovers of killed writers always are.
@@ -199,12 +200,16 @@ def prune(root: Path, keep: int) -> list[str]:
     Args:
         root: The folder of snapshots.
         keep: Number of snapshots to keep, at least 1, those with the latest `as_of`.
+        keep_hourly: Number of hourly ones to keep besides.
+        hourly: The instants, as names of snapshots begin with them, of the hourly ones.
     """
     if keep < 1:
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        needed = {*names(root)[-keep:], current(root), *published_before_current(root)[:1]}
+        nights = [name for name in names(root) if name.partition("-")[0] not in hourly]
+        hours = [name for name in names(root) if name.partition("-")[0] in hourly]
+        needed = {*nights[-keep:], *hours[-keep_hourly:], current(root), *published_before_current(root)[:1]}
         removed = [name for name in names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)

@@ -13,6 +13,8 @@ from serving.answers.open_sales import picks
 from serving.answers.pages import PageRequest, Pick
 from serving.answers.session import SessionRanker, SessionRanking
 
+_NOTHING: frozenset[int] = frozenset()
+
 
 class ChosenRanking(NamedTuple):
     """The requested ranking, empty where it is unavailable, and the rankings to interleave or compare with."""
@@ -29,7 +31,7 @@ class ChosenRanking(NamedTuple):
     """The ranking of each other variant that the page is compared with."""
     user: User | None = None
     """The user's record; None for a user that the snapshot does not know, or does not need to."""
-    bought: frozenset[int] = frozenset()
+    bought: frozenset[int] = _NOTHING
     """The sales, positions in the snapshot's, that the user bought in a short time ago: every page shows them last."""
 
 
@@ -70,9 +72,8 @@ class RankingChooser:
             DamagedRecordError: If the user's record is damaged.
         """
         ranking = self._choose(request, is_urgent)
-        if self._just_bought is not None and (request.bought or ranking.user is not None):
-            return ranking._replace(bought=self._bought(request, ranking.user, now, self._just_bought))
-        return ranking
+        bought = self._bought(request, ranking.user, now)
+        return ranking._replace(bought=bought) if bought else ranking
 
     def _choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
         if request.policy in self._missing:
@@ -110,14 +111,15 @@ class RankingChooser:
             return ranking.session
         return self._session_ranker.rank(request.policy, ranking.user, ())
 
-    def _bought(self, request: PageRequest, user: User | None, now: int, span: float) -> frozenset[int]:
-        """Return the sales of purchases within a span before an instant, by the night's history and since."""
-        bought = {self._position[sale_id] for sale_id in request.bought if sale_id in self._position}
-        seconds = (span - (now - self._as_of)) / SECOND
-        if user is not None and seconds > 0 and self._of_catalogue:
-            bought.update(
-                at for sale in user.purchases_within(seconds) if (at := self._of_catalogue.get(sale, -1)) >= 0
-            )
+    def _bought(self, request: PageRequest, user: User | None, now: int) -> frozenset[int]:
+        """Return the sales that the user bought in a short time before an instant, by the night's history and since."""
+        if self._just_bought is None or (user is None and not request.bought):
+            return _NOTHING
+        at, of_catalogue = self._position, self._of_catalogue
+        bought = [at[sale_id] for sale_id in request.bought if sale_id in at]
+        seconds = (self._just_bought - (now - self._as_of)) / SECOND
+        if user is not None and seconds > 0 and of_catalogue:
+            bought += [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
         return frozenset(bought)
 
     def _session_scores(
@@ -138,10 +140,16 @@ class RankingChooser:
         def picks_of(policy: str) -> Iterable[Pick]:
             if policy in self._shared:
                 return self._shared[policy]
+            if policy in self._missing:
+                return ()
             if scores is not None:
                 return replace(scores, policy=policy).picks()
             return () if user is None else user.places(policy)
 
+        is_shared = request.policy in self._shared
+        if request.interleaved is None and not request.other_sides:
+            session = replace(scores, policy=request.policy) if scores is not None and not is_shared else None
+            return ChosenRanking(picks_of(request.policy), session, "" if is_shared else why_not, user=user)
         second = request.interleaved.policy if request.interleaved else None
         personal = [policy for policy in (request.policy, second) if policy is not None and not self._is_shared(policy)]
         return ChosenRanking(

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from queue import SimpleQueue
 
 from serving.errors import CallerLeftError
 
@@ -21,22 +22,17 @@ class Turns:
     """
 
     def __init__(self, count: int):
-        self._free = threading.Semaphore(count)
+        self._free: SimpleQueue[None] = SimpleQueue()  # written in C: a semaphore would cost a page some microseconds
+        for _ in range(count):
+            self._free.put(None)
         self._batch = threading.Lock()
-        self._pages = 0
-        self._lock = threading.Lock()
+        self._making: set[int] = set()
+        """The threads that make or await a single page."""
+        self._page = _Page(self._free, self._making)
 
-    @contextmanager
-    def page(self) -> Iterator[None]:
+    def page(self) -> AbstractContextManager[None]:
         """Hold a turn for a single page."""
-        with self._lock:
-            self._pages += 1
-        try:
-            with self._free:
-                yield
-        finally:
-            with self._lock:
-                self._pages -= 1
+        return self._page
 
     @contextmanager
     def batch(self, is_wanted: Callable[[], bool]) -> Iterator[None]:
@@ -57,7 +53,26 @@ class Turns:
     def page_of_batch(self) -> Iterator[None]:
         """Hold a turn for a page of a batch, once no single page is in progress."""
         deadline = time.monotonic() + _MOST_WAIT_SECONDS
-        while self._pages and time.monotonic() < deadline:
+        while self._making and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-        with self._free:
+        self._free.get()
+        try:
             yield
+        finally:
+            self._free.put(None)
+
+
+class _Page(AbstractContextManager[None]):
+    """A turn for a single page; without a state of its own, so that all pages share one."""
+
+    def __init__(self, free: SimpleQueue[None], making: set[int]):
+        self._free = free
+        self._making = making
+
+    def __enter__(self) -> None:
+        self._making.add(threading.get_ident())
+        self._free.get()
+
+    def __exit__(self, *_: object) -> None:
+        self._free.put(None)
+        self._making.discard(threading.get_ident())

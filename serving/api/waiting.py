@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+
+Message = TypeVar("Message")
 
 
 class WaitingRequests:
@@ -36,7 +38,7 @@ class WaitingRequests:
         self._others.append(WaitingRequests(most, self._seconds if seconds is None else seconds, self._clock))
         return self._others[-1]
 
-    def body(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
+    def body(self, messages: Iterator[Message], context: grpc.ServicerContext) -> Message | None:
         """Wait for the first message of a request; None if the caller ends the request without one.
 
         Raises:

@@ -119,7 +119,11 @@ class AnswerThreads(futures.Executor):
         with self._lock:
             self._alive += 1
             name = f"answer-{self._alive}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # the system allows no more: tasks wait for the others
+            with self._lock:
+                self._alive -= 1
 
     def _run(self) -> None:
         me = threading.get_ident()

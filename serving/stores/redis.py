@@ -147,7 +147,8 @@ class RedisStore:
     def earlier(self) -> Sequence[str]:
         """Return the names of the snapshots published before the current one, the latest first."""
         with self._store_errors():
-            current, names = self._server.get(self._key("current")), self._server.lrange(self._key("published"), 0, -1)
+            current = self._server.get(self._key("current"))
+            names: Sequence[Any] = self._server.lrange(self._key("published"), 0, -1)
         return [_text(name) for name in names if name != current and snapshot_store.is_name(_text(name))]
 
     def poll(self) -> None:
@@ -261,7 +262,8 @@ class RedisStore:
         """Learn the decisions in Redis, write back those that it has lost, and return their version."""
         while True:
             with self._server.pipeline(transaction=True) as pipeline:
-                pipeline.get(self._key("withdrawn:version")).hgetall(self._key("withdrawn"))
+                pipeline.get(self._key("withdrawn:version"))
+                pipeline.hgetall(self._key("withdrawn"))
                 version, records = pipeline.execute()
             stored = {_text(sale_id): _parsed(sale_id, record) for sale_id, record in records.items()}
             readable = {sale_id: sale for sale_id, sale in stored.items() if sale is not None}
@@ -289,7 +291,8 @@ class RedisStore:
         """Return the decision in force, and a version that holds it."""
         while True:
             with self._store_errors(waits=True), self._server.pipeline(transaction=True) as pipeline:
-                pipeline.get(self._key("withdrawn:version")).hget(self._key("withdrawn"), new.sale_id)
+                pipeline.get(self._key("withdrawn:version"))
+                pipeline.hget(self._key("withdrawn"), new.sale_id)
                 version, record = pipeline.execute()
                 stored = None if record is None else _parsed(new.sale_id.encode(), record)
                 if record is not None and stored is None and not new.closed:
@@ -331,7 +334,9 @@ class RedisStore:
     def _changes(self) -> list[bytes]:
         """Note the leases of all processes, and return the latest versions, the latest first."""
         with self._store_errors(waits=True), self._server.pipeline(transaction=True) as pipeline:
-            pipeline.time().hgetall(self._key("leases")).lrange(self._key("withdrawn:changes"), 0, -1)
+            pipeline.time()
+            pipeline.hgetall(self._key("leases"))
+            pipeline.lrange(self._key("withdrawn:changes"), 0, -1)
             (seconds, micros), leases, changes = pipeline.execute()
             self._note_leases(1000 * seconds + micros // 1000, leases)
         return changes
@@ -365,12 +370,12 @@ class RedisStore:
     def _fetch(self, name: str, folder: Path) -> None:
         key = self._key(f"snapshot:{name}")
         with self._store_errors():
-            manifest = self._server.hget(key, MANIFEST)
+            manifest: Any = self._server.hget(key, MANIFEST)  # bytes: the connection decodes nothing
         if manifest is None:
             raise SnapshotError(f"{key} is not in Redis: push it with 'recsys snapshots push'")
         names = [file for file in parse_manifest(manifest, key).files if not is_of_users(file)]
         with self._store_errors():
-            contents = self._server.hmget(key, names)
+            contents: Sequence[Any] = self._server.hmget(key, names)
         try:
             self._write_copy(folder, {MANIFEST: manifest, **dict(zip(names, contents, strict=True))})
         except OSError as error:  # says nothing about the snapshot: it is tried again
@@ -458,7 +463,8 @@ def _point_at(server: redis.Redis, prefix: str, name: str) -> None:
     published = server.lrange(f"{prefix}published", 0, -1)
     earlier = published[published.index(name.encode()) + 1 :] if name.encode() in published else published
     with server.pipeline(transaction=True) as pipeline:
-        pipeline.delete(f"{prefix}published").rpush(f"{prefix}published", name, *earlier[:_MAX_EARLIER])
+        pipeline.delete(f"{prefix}published")
+        pipeline.rpush(f"{prefix}published", name, *earlier[:_MAX_EARLIER])
         pipeline.set(f"{prefix}current", name)
         pipeline.execute()
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import grpc
@@ -130,6 +131,9 @@ def test_every_argument_is_a_field_of_the_request(recorded, target):
             denied=["s4"],
             explain=True,
             request_id="r-1",
+            answer_time=datetime(2026, 3, 2, 8, tzinfo=timezone(timedelta(hours=1))),
+            only={"country": ["IT", "FR"]},
+            without={"theme": ["ski"]},
         )
         client.top_sales()
     assert recorded.requests == [
@@ -144,6 +148,11 @@ def test_every_argument_is_a_field_of_the_request(recorded, target):
             denied_sale_ids=["s4"],
             explain=True,
             request_id="r-1",
+            answer_time=datetime(2026, 3, 2, 7, tzinfo=UTC),
+            filters=[
+                pb.AttributeFilter(attribute="country", values=["IT", "FR"]),
+                pb.AttributeFilter(attribute="theme", values=["ski"], exclude=True),
+            ],
         ),
         pb.GetTopSalesRequest(),
     ]

@@ -16,6 +16,9 @@ from recsys.wording import plural
 
 IPS, SNIPS, DOUBLY_ROBUST = "ips", "snips", "doubly_robust"
 
+FEWEST_REWARDED = 20
+"""Fewest rewarded positions for an interval that can be relied on; see `evaluate`."""
+
 Predict = Callable[[PagePositions], NDArray[np.float64]]
 """Returns the expected reward of each row, for `DOUBLY_ROBUST`; fitted on other users or on earlier pages."""
 
@@ -44,6 +47,11 @@ class Evaluation:
     support: Estimate
     """Overlap: share of the candidate's sales that the logging policy could have shown. `IPS` misses the rest, and what
     clipping removes. An interval above 1 shows that propensities are wrong."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are enough rewards to rely on the intervals."""
+        return self.rewarded >= FEWEST_REWARDED
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from recsys.experiments.analysis.results import AlwaysValid, Comparison, Difference, Interval, Result, Verdict
+from recsys.experiments.holdouts import OUTSIDE
 from recsys.reports.wording import UNKNOWN, number, percent
 
 Finding = Literal[
@@ -29,8 +30,17 @@ _MEANINGS = {
 }
 
 
+_MEANINGS_OF_HOLDOUT = {
+    "ship": "Users outside of the holdout do better than its users: what the experiments have changed pays off.",
+    "no-ship": "Users outside of the holdout do worse than its users: something that was shipped or is tested costs.",
+    "inconclusive": "The data do not show whether users outside of the holdout do better than its users.",
+}
+
+
 def headline(verdict: Verdict) -> str:
     """Return the verdict as a headline."""
+    if verdict.variant == OUTSIDE:
+        return "The experiments pay off"
     return " ".join(filter(None, (_HEADLINES[verdict.name], verdict.variant)))
 
 
@@ -38,7 +48,8 @@ def meaning(result: Result) -> str:
     """Return what the verdict means, in a sentence."""
     if result.type == "aa" and result.verdict.name == "inconclusive":
         return "The variants are the same, so there is nothing to ship; the test shows whether the set-up is sound."
-    return _MEANINGS[result.verdict.name]
+    is_holdout = result.variants[-1].key == OUTSIDE
+    return (_MEANINGS_OF_HOLDOUT if is_holdout else _MEANINGS).get(result.verdict.name, _MEANINGS[result.verdict.name])
 
 
 def finding(comparison: Comparison, alpha: float) -> Finding:

@@ -109,7 +109,7 @@ def test_command_prints_and_writes_what_was_found_and_says_nothing_more_where_al
 
 def planted(folder: Path, path: str, line: str, leaking: str) -> Path:
     """Copy the code with one line of it broken."""
-    for package in ("recsys", "jobs"):
+    for package in ("cli", "demo_shop", "jobs", "recsys", "serving"):
         shutil.copytree(ROOT / package, folder / package)
     text = (folder / path).read_text()
     assert text.count(line) == 1

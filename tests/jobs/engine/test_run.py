@@ -140,7 +140,7 @@ def test_log_file_has_the_steps_and_the_stack_trace_of_a_failure(steps):
     assert re.search(
         r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO jobs\.engine\.run: +a .* s +summary of a$", log, re.M
     )
-    assert re.search(r"^\S+ DEBUG jobs\.engine\.run: b failed\nTraceback ", log, re.M)
+    assert re.search(r"^\S+ DEBUG jobs\.engine\.run: b failed\n  Traceback ", log, re.M)
     assert log.endswith("recsys.errors.InputError: half-way\n")
 
 

@@ -1,6 +1,5 @@
 import os
 import shlex
-import time
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pyspark.errors import PySparkRuntimeError
 from jobs.engine import session
 from jobs.engine.session import _java_options, _network_options, check_java, java_process, spark_session
 from recsys.errors import ConfigurationError
+from tests.helpers.real_service import wait_until
 from tests.helpers.small_shop import SmallShop
 
 
@@ -117,15 +117,12 @@ def test_java_prints_to_a_log_until_it_is_ready_and_its_progress_to_stderr(tmp_p
     monkeypatch.setattr(session, "SparkContext", lambda conf, gateway: None)
     with java_process({}, tmp_path):
         os.write(gateway.stream, b"Setting default log level\n")
-        while (tmp_path / session.JAVA_LOG).read_bytes().count(b"\n") < 2:
-            time.sleep(0.001)
+        log = tmp_path / session.JAVA_LOG
+        wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") == 2)
     assert capfd.readouterr().err == ""
     os.write(gateway.stream, b"[Stage 1:>  (0 + 2) / 4]")
     os.close(gateway.stream)
-    error = ""
-    while not error:
-        error = capfd.readouterr().err
-    assert error.startswith("[Stage 1")
+    wait_until(lambda: capfd.readouterr().err.startswith("[Stage 1"))
 
 
 def test_java_that_does_not_start_tells_why(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The summary of an experiment's phase, from a shop's folder."""
 
+import json
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -8,12 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.experiments.analyze_experiment import phase_folder, summarise_phase
+from jobs.experiments.analyze_experiment import comparison, phase_folder, summarise_phase
 from recsys.config.settings import Settings
 from recsys.errors import BusyError, ConfigurationError, EmptyInputError, InputError
 from recsys.experiments.assignment import assign_all, side_names
+from recsys.experiments.hashing import Split, code_units
 from recsys.experiments.phase_summary import PhaseSummary
-from recsys.experiments.settings import ExperimentFile
+from recsys.experiments.settings import ExperimentFile, Holdout
 from recsys.instants import HOUR, to_micros
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.storage.local import held
@@ -62,6 +65,14 @@ def page(user: str, variant: str, hours: float = -40) -> bytes:
     return encode_exposure(exposure._replace(attributes={"country": "DE"}, assignment=assignment))
 
 
+def page_of(user: str, experiment: str | None, reason: str | None) -> bytes:
+    """Return a page of a user in a holdout, or, without an experiment, outside of all."""
+    line = json.loads(page(user, "holdout"))
+    phase, variant = (0, "holdout") if experiment else (None, None)
+    line |= {"experiment": experiment, "phase": phase, "variant": variant, "reason": reason, "event_id": f"e-{user}"}
+    return json.dumps(line).encode() + b"\n"
+
+
 def deliver(folder: Path, log: str, lines: Sequence[bytes]) -> None:
     (folder / log).mkdir(parents=True, exist_ok=True)
     (folder / log / "a.jsonl").write_bytes(b"".join(lines))
@@ -99,8 +110,39 @@ def test_users_and_purchases_are_summed_by_variant(summary):
     assert n["control"] != n["themes"]
     for variant, users in n.items():
         sums = summary.up_to(AS_OF.date(), variant)
-        assert (sums.n, sums.sums, sums.products) == (users, {"purchases": users}, {("purchases", "purchases"): users})
+        assert (sums.n, sums.sums) == (users, {"purchases": users, "purchases != 0": users})
+        assert sums.products == {("purchases",) * 2: users, ("purchases",) * 3: users}
         assert summary.up_to(AS_OF.date(), variant, segment="country=DE") == sums
+
+
+def held_out(share: float) -> ExperimentFile:
+    """Return a file with two holdouts; no page of the first one was logged."""
+    holdouts = [
+        {"key": key, "seed": f"{key}:", "share": part, "serve": {"policy": "popularity"}}
+        for key, part in (("earlier", 0.01), ("held", share))
+    ]
+    return ExperimentFile.model_validate({**experiment_file().model_dump(), "holdouts": holdouts}, strict=False)
+
+
+def test_holdout_is_compared_with_all_other_users(spark, tmp_path):
+    settings, file = shop_in(tmp_path), held_out(0.3)
+    codes = {user: Split("held:").bucket(code_units(user)) for user in USERS}
+    inside = {user for user, bucket in codes.items() if bucket < 3_000}
+    pages = [page_of(user, "held", "holdout") for user in inside]
+    pages += [page_of("e1", "earlier", "holdout"), page_of("", None, None), page_of("u-default", None, None)]
+    shutil.rmtree(Path(settings.folder) / "exposures")
+    others = [page(user, variant) for user, variant in USERS.items() if user not in inside]
+    deliver(Path(settings.folder), "exposures", [*pages, *others])
+    experiment = comparison(settings, file, "held", to_micros(AS_OF))
+    assert (experiment.start, experiment.end) == (at(-40), AS_OF)
+    found = summarise_phase(settings, file, "held", to_micros(AS_OF))
+    assert found.health.users == {"holdout": len(inside), "outside": len(USERS) - len(inside) + 1}
+    outside_by_hash = Split("held:").bucket(code_units("u-default")) >= 3_000
+    assert (found.health.mismatches, found.health.jumpers) == (not outside_by_hash, 0)
+    assert found.up_to(AS_OF.date(), "holdout").sums["purchases"] == len(inside)
+    unseen = Holdout(key="unseen", seed="unseen:", share=0.1, serve=file.default)
+    with pytest.raises(EmptyInputError, match="holdout 'unseen' has 0 logged pages"):
+        comparison(settings, file.model_copy(update={"holdouts": (unseen,)}), "unseen", to_micros(AS_OF))
 
 
 def test_served_variants_agree_with_the_configuration(summary):
@@ -127,7 +169,7 @@ def test_users_are_written_to_a_table_of_the_phase(settings, summary):
 
 def test_events_after_as_of_are_ignored(settings, summary):
     found = summarise_phase(settings, experiment_file(), KEY, to_micros(at(-39)))
-    assert found.up_to(AS_OF.date(), "control").sums == {"purchases": 0}
+    assert found.up_to(AS_OF.date(), "control").sums == {"purchases": 0, "purchases != 0": 0}
 
 
 def test_experiment_without_users_is_an_error_that_says_what_to_check(settings, summary):

@@ -20,7 +20,7 @@ from recsys.images.themes.themes import THEME_MODEL, ThemeModel, no_themes
 from recsys.instants import DAY, to_micros
 from recsys.recommenders import OVER_PHOTOS
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import Snapshot
+from recsys.snapshot.format import OPEN, Snapshot
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
@@ -304,7 +304,7 @@ def served(shop: PhotoShop) -> Snapshot:
 def test_snapshot_of_a_shop_with_photos_has_them_and_names_its_themes(whole):
     snapshot, names = served(whole), model_of(night(whole.settings())).names
     details = [f"{recommender}/{name}" for recommender in OVER_PHOTOS for name in names]
-    assert details == list(snapshot.reasons)[-len(details) :]
+    assert [*details, OPEN] == list(snapshot.reasons)[-len(details) - 1 :]
     for each in snapshot.sales:
         expected = [name for sale_id, _, name in PHOTOS if sale_id == each.sale_id]
         assert list(each.images) == expected

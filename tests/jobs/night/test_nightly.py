@@ -18,11 +18,12 @@ from recsys.errors import (
     RejectedRowsError,
     SchemaError,
 )
-from recsys.instants import DAY, SECOND, to_micros
+from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
+from recsys.pipeline.night_values import read_night_values
 from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.shop.histories import Histories
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import Snapshot
+from recsys.snapshot.format import OPEN, Snapshot
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS
@@ -288,14 +289,29 @@ def test_night_with_the_champion_trains_nothing(shop):
     assert not (night(shop.settings(), to_micros(AS_OF) + DAY).folder / "training_examples").exists()
 
 
+def test_hours_between_nights_are_published_apart_from_the_nights(shop):
+    settings = shop.settings(snapshots={"keep": 2, "keep_hourly": 1})
+    root = settings.snapshots_folder
+    of_night = snapshot_store.current(root)
+    for hours in (1, 7):
+        run = night(settings, to_micros(AS_OF) + hours * HOUR, is_hourly=True)
+        name = nightly(run)
+        assert snapshot_store.current(root) == name
+        assert Snapshot.open(root / name).manifest.versions == {"home_ranker": "1"}
+    assert {each.name for each in root.iterdir() if each.is_dir()} >= {of_night, name}
+    assert [path.name for path in sorted(run.folder.parent.iterdir()) if path.is_dir()][1:] == [run.folder.name]
+    values = {each.as_of: each for each in read_night_values(Path(settings.folder))}
+    assert [each.is_hourly for each in values.values()] == [False, True, True]
+    assert values[from_micros(run.as_of)].pages == values[AS_OF].pages > 0  # of the same day
+
+
 def test_snapshot_names_model_version_and_fingerprint(published_shop):
     snapshot = served(published_shop)
     assert (snapshot.as_of, snapshot.horizon_end) == (AS_OF, AS_OF + timedelta(hours=36))
     assert snapshot.policies == ("meta",)
     assert list(snapshot.versions) == ["home_ranker"]
-    assert json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"] == list(
-        snapshot.reasons
-    )
+    features = json.loads((snapshot.file(RANKER) / "meta_models.json").read_text())["meta"]["features"]
+    assert [*features, OPEN] == list(snapshot.reasons)
 
 
 def test_night_of_a_model_by_another_name_publishes_its_version_under_that_name(shop):

@@ -1,5 +1,6 @@
 """From logged pages and events to sums: small cases by hand, random ones against loops over pages and events."""
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from recsys.experiments.analysis.outcomes import COLUMNS, Quantities, credit, winsorized
+from recsys.experiments.analysis.outcomes import COLUMNS, Quantities, credit, nonzero, winsorized
 from recsys.experiments.phase_summary import ALL, ALL_USERS, TRIGGERED, PhaseSummary
 from recsys.experiments.settings import Experiment
 from recsys.instants import DAY, HOUR, SECOND, from_micros, parse_instant
@@ -459,7 +460,8 @@ def test_sums_up_to_a_day_agree_with_loops_over_what_was_known(random_case):
     for day in range(-1, 12):
         states = user_states(*log, START + (day + 1) * DAY)
         for state in states.values():
-            state |= {winsorized(name, 0.9): min(state[name], limit) for name, limit in limits.items()}
+            counted = {nonzero(name): float(state[name] != 0) for name in COLUMNS}
+            state |= counted | {winsorized(name, 0.9): min(state[name], limit) for name, limit in limits.items()}
         for variant in ("control", "themes"):
             for population, segment in ((ALL, ALL_USERS), (ALL, "country=FR"), (TRIGGERED, ALL_USERS)):
                 expected = [
@@ -473,5 +475,6 @@ def test_sums_up_to_a_day_agree_with_loops_over_what_was_known(random_case):
                 assert found.n == len(expected)
                 for name, value in found.sums.items():
                     assert value == pytest.approx(sum(each[name] for each in expected), abs=1e-6), name
-                for (a, b), value in found.products.items():
-                    assert value == pytest.approx(sum(each[a] * each[b] for each in expected), abs=1e-6), (a, b)
+                for names, value in found.products.items():
+                    products = [math.prod(each[name] for name in names) for each in expected]
+                    assert value == pytest.approx(sum(products), abs=1e-6), names

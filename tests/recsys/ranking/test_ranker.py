@@ -144,7 +144,7 @@ def test_best_sales_are_those_of_the_highest_log_odds_and_their_scores_are_calib
 
 
 def test_scores_of_each_user_are_shifted_so_that_their_probabilities_sum_to_the_basket_of_the_open_sales():
-    half_a_day = make_shop([sale("a"), sale("b", -48, 12), sale("c")], [visit("u", "a", -1)])
+    half_a_day = make_shop([sale("a"), sale("b", -2, 0.5), sale("c")], [visit("u", "a", -1)])
     model = LogisticModel(["a"], [0.0], [1.0], [1.0], -3.0, basket=Basket(np.log(1.25), 0.0))
     best, scores = ranker_of(model, [[0, 0, 0]], shop=half_a_day).scored(half_a_day.histories()).best("meta", top_k=2)
     assert best.tolist() == [[0, 1]]

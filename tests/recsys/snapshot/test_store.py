@@ -183,6 +183,13 @@ def test_prune_keeps_the_latest(tmp_path, names):
     assert prune(tmp_path, keep=2) == []
 
 
+def test_prune_keeps_hours_besides_nights(tmp_path, names):
+    publish(tmp_path, names[3], at(3))
+    hourly = {name.partition("-")[0] for name in names[1:]}
+    assert prune(tmp_path, keep=2, keep_hourly=2, hourly=hourly) == [names[1]]  # 0 is the only night
+    assert prune(tmp_path, keep=2, keep_hourly=1, hourly=hourly) == [names[2]]
+
+
 def test_prune_keeps_the_current_one_and_the_one_a_rollback_needs(tmp_path, names):
     publish(tmp_path, names[1], at(1))
     publish(tmp_path, names[0], at(2))

@@ -128,6 +128,22 @@ def test_sale_is_kept_off_later_snapshots(service, shop, make_sale):
     assert shown(service.ask()) == ["d", "c", "b", "a"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_list_can_be_read_page_by_page(service, size):
+    for sale_id in ("d", "a", "gone", "b"):
+        close(service, sale_id)
+    pages, token = [], ""
+    while not pages or token:
+        request = pb.ListWithdrawnSalesRequest(page_size=size, page_token=token)
+        response = service.admin.ListWithdrawnSales(request, Call())
+        pages.append([sale.sale_id for sale in response.sales])
+        token = response.next_page_token
+    everything = ["a", "b", "d", "gone"]
+    assert pages == [everything[start : start + size] for start in range(0, 4, size)]
+    with pytest.raises(ConfigurationError, match="page_size == -1, must be at least 0"):
+        service.admin.ListWithdrawnSales(pb.ListWithdrawnSalesRequest(page_size=-1), Call())
+
+
 def test_list_names_what_was_done_and_when(service, shop):
     shop.clock.set(1)
     hide(service, "d", shop.clock() + HOUR)
