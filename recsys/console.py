@@ -108,7 +108,10 @@ def progress_bar(console: Console) -> Progress:
 
 def print_error(error: Exception) -> None:
     """Print an error on stderr; its further lines, such as a list of problems, are indented."""
-    first, *further = str(error).split("\n")
+    told = str(error)
+    if isinstance(error, OSError) and error.filename:
+        told = f"{str(error.filename)!r}: {error.strerror}: check the path, who may read and write there, and the disk"
+    first, *further = told.split("\n")
     lines = [line(("error: ", "bold red"), first), *(f"  {each.strip()}" for each in further)]
     wide_console(stderr=True).print(*lines, soft_wrap=True)
 

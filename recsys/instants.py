@@ -64,6 +64,14 @@ def to_micros_in_range(instant: datetime) -> int:
     return micros
 
 
+def format_instant(instant: int) -> str:
+    """Return an instant as people read it, or its seconds where no calendar has it."""
+    try:
+        return f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError):
+        return f"{instant // SECOND} s"
+
+
 def _read_instant(value: object) -> datetime:
     """Return what a configuration file holds as an instant in UTC: YAML reads one without quotes by itself."""
     try:

@@ -44,6 +44,17 @@ def _is_loopback_host(address: str) -> bool:
         return host.lower() == "localhost"
 
 
+def check_address(target: str) -> None:
+    """Check that an address can be one.
+
+    Raises:
+        ConfigurationError: If it is empty, is a URL of HTTP, or ends in a number that is no port.
+    """
+    port = re.search(r":(\d+)$", target)
+    if not target.strip() or re.match("https?://", target) or (port and not 0 < int(port[1]) < 1 << 16):
+        raise ConfigurationError(f"address == {target!r}, must be HOST:PORT with a port in 1..65535")
+
+
 def refuse_token_in_the_clear(target: str, advice: str) -> None:
     """Refuse to send a token without TLS, unless the connection stays on this machine.
 

@@ -24,7 +24,7 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import to_micros
 from recsys.wording import plural
-from serving.addresses import proxy_options, refuse_token_in_the_clear, unavailable
+from serving.addresses import check_address, proxy_options, refuse_token_in_the_clear, unavailable
 from serving.errors import ERROR_KEY, STATUS_CODES
 
 _ERRORS = {error.__name__: error for error in STATUS_CODES}
@@ -68,7 +68,8 @@ class Client:
         plain_token: Whether the token may be sent to another machine without TLS, such as to a proxy that adds it.
 
     Raises:
-        ConfigurationError: If there is a token, no `credentials`, and an address is another machine.
+        ConfigurationError: If an address is none, the token cannot be sent, or there is a token, no `credentials`, and
+            an address is another machine.
     """
 
     def __init__(
@@ -82,6 +83,13 @@ class Client:
         admin_target: str | None = None,
         plain_token: bool = False,
     ):
+        for address in (target, admin_target):
+            if address is not None:
+                check_address(address)
+        if token and not (token.isascii() and token.isprintable()):
+            raise ConfigurationError(
+                "the token must be of printable ASCII characters, as headers are: check how it is read"
+            )
         if token and credentials is None and not plain_token:
             for address in filter(None, (target, admin_target)):
                 refuse_token_in_the_clear(address, _USE_TLS)
@@ -178,7 +186,7 @@ class Client:
         if self._admin_target is None:
             raise RecsysError("admin_target == None, must be the address of the admin port: pass it to Client")
         with _channel(self._admin_target, self._credentials) as channel:
-            return self._call(getattr(admin_pb2_grpc.AdminStub(channel), method), request)
+            return self._call(getattr(admin_pb2_grpc.AdminStub(channel), method), request, self._admin_target)
 
     def status(self) -> admin_pb2.GetStatusResponse:
         """Return the status of the service, as reported by its admin service."""
@@ -196,16 +204,30 @@ class Client:
     ) -> None:
         self.close()
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, method: Any, request: Any, target: str = "") -> Any:
         try:
             return method(request, timeout=self._deadline, metadata=self._metadata)
         except grpc.RpcError as error:
-            _raise_recsys_error(error, self.target, self._deadline)
+            _raise_recsys_error(error, target or self.target, self._deadline)
 
 
 def trusting(authority: Path | None) -> grpc.ChannelCredentials | None:
-    """Return credentials that trust the certificate authority of a PEM file; None without a file."""
-    return grpc.ssl_channel_credentials(authority.read_bytes()) if authority else None
+    """Return credentials that trust the certificate authority of a PEM file; None without a file.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or holds no certificate.
+    """
+    if authority is None:
+        return None
+    try:
+        content = authority.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"--authority == {str(authority)!r}, must be a readable file: {error.strerror}"
+        ) from None
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise ConfigurationError(f"--authority == {str(authority)!r}, must be a PEM file that holds a certificate")
+    return grpc.ssl_channel_credentials(content)
 
 
 def visit(user_id: str, sale_id: str, token: str = "") -> pb.Event:
@@ -289,4 +311,10 @@ def _raise_recsys_error(error: grpc.RpcError, target: str, timeout: float) -> No
             f"no answer from {target} within {timeout:g} s: check that it is reachable from here, see the service's "
             "log, or set a longer deadline"
         ) from None
-    raise RecsysError(f"{target} answered {error.code().name}: {error.details()}") from None
+    told = f"{target} answered {error.code().name}: {error.details()}"
+    if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+        told += (
+            "; pages and events have one port ('serving.port'), sales and the status another ('serving.admin_port'): "
+            "correct the address"
+        )
+    raise RecsysError(told) from None

@@ -17,6 +17,7 @@ from recsys.errors import ConfigurationError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles, written_file
 from recsys.experiments.files import load_experiments
 from recsys.experiments.settings import ExperimentFile
+from recsys.ids import trimmed
 from recsys.instants import from_micros, parse_instant, to_micros
 from recsys.reports.wording import number, percent
 from recsys.wording import plural
@@ -106,7 +107,7 @@ def assign(
     from recsys.experiments.inclusion import exclusions
 
     written = load_experiments(file or _configured_path(load_settings(conf), surface))
-    given, now = pairs(attributes, "--attribute"), _instant_or_now(as_of)
+    user, given, now = trimmed(user), pairs(attributes, "--attribute"), _instant_or_now(as_of)
     assigned = Assigner(written).assign(user, given, now)
     log = assigned.assignment
     variant = "default"

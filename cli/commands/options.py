@@ -34,9 +34,16 @@ def pairs(values: list[str], option: str) -> dict[str, str]:
     """Return NAME=VALUE arguments as values by name.
 
     Raises:
-        ConfigurationError: If an argument has no `=`.
+        ConfigurationError: If an argument has no name or no `=`, or two have the same name.
     """
-    for value in values:
-        if "=" not in value:
-            raise ConfigurationError(f"{option} == {value!r}, must be NAME=VALUE")
-    return dict(value.split("=", 1) for value in values)
+    found: dict[str, str] = {}
+    for each in values:
+        name, equals, value = each.partition("=")
+        if not (name and equals):
+            raise ConfigurationError(f"{option} == {each!r}, must be NAME=VALUE")
+        if name in found:
+            raise ConfigurationError(
+                f"{option} names {name!r} twice, as {found[name]!r} and {value!r}, must name it once"
+            )
+        found[name] = value
+    return found

@@ -15,6 +15,7 @@ from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
 from recsys.config.settings import Settings, load_settings
 from recsys.console import progress_bar
 from recsys.errors import ConfigurationError, RecsysError
+from recsys.ids import trimmed
 from recsys.instants import from_micros, parse_instant
 from recsys.wording import nearest, plural
 
@@ -78,7 +79,7 @@ def top(
             policy=policy or "",
             session=[sale for sale in session.split(",") if sale],
             attributes=pairs(attributes, "--attribute"),
-            explain=explain or bool(attributes),  # then the page says which attributes nothing asks for
+            explain=explain or bool(attributes or session),  # then the page names those that have no effect
             answer_time=from_micros(parse_instant(at)) if at else None,
             only={name: values.split(",") for name, values in pairs(only, "--only").items()},
             without={name: values.split(",") for name, values in pairs(without, "--without").items()},
@@ -143,6 +144,7 @@ def close(
     """Close a sale for good, before its closing time."""
     from recommendations.v1 import admin_pb2 as pb
 
+    sale = trimmed(sale)  # as the service does
     if not yes:
         _confirm_closing(
             sale, _admin(target, token, authority, plain_token, "LookUpSale", pb.LookUpSaleRequest(sale_id=sale))
@@ -213,6 +215,7 @@ def hide(
     """Hide a sale from all pages, until an instant or until 'recsys sales show'."""
     from recommendations.v1 import admin_pb2 as pb
 
+    sale = trimmed(sale)
     request = pb.HideSaleRequest(sale_id=sale, comment=comment)
     if until:
         request.until_time.FromMicroseconds(parse_instant(until))
@@ -232,6 +235,7 @@ def show(
     """Show a hidden sale again."""
     from recommendations.v1 import admin_pb2 as pb
 
+    sale = trimmed(sale)
     _admin(target, token, authority, plain_token, "ShowSale", pb.ShowSaleRequest(sale_id=sale))
     console.print(f"Sale {sale} is shown again while it is open.")
 

@@ -9,6 +9,8 @@ from cli.commands.options import DEMO, Conf, console
 from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
 from recsys.console import line
+from recsys.errors import ConfigurationError
+from recsys.ids import trimmed
 from recsys.wording import plural
 
 users = typer.Typer(no_args_is_help=True, help="Erase a user.")
@@ -34,17 +36,22 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
     from serving.clocks import system_clock
     from serving.stores.sessions import SessionFiles
 
+    user = trimmed(user)  # as service and night do
+    if not user:
+        raise ConfigurationError("user == '', must be the id of a user: anonymous pages hold no id")
     settings = load_settings(conf)
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    add_to_erased(folder, user)
-    erased, kept = [], list(_KEPT)
+    is_new = add_to_erased(folder, user)
+    erased, kept, found = [], list(_KEPT), 0
     if (sessions := folder / "serving" / "sessions").is_dir():
         files = SessionFiles(sessions, system_clock)
-        erased.append(f"running sessions: {plural(files.remove(user), 'event')}")
+        found += (events := files.remove(user))
+        erased.append(f"running sessions: {plural(events, 'event')}")
         files.close()
     for name in (EXPOSURES, RECORDED_EVENTS):
         lines, being_written = erase_from_log(folder / name, user)
+        found += lines
         erased.append(f"log files of {name}: {plural(lines, 'line')}")
         kept += [f"{path}: a service is writing it; erase again when it is finished" for path in being_written]
     tables = erase_from_tables(folder, user)
@@ -59,3 +66,5 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
         console.print(line((f"{title}:", "bold")))
         for each in lines_of_title:
             console.print(f"  {each}")
+    if is_new and not (found or tables or snapshots):
+        console.print(f"Note: nothing here held user {user!r}: check the id.", style="yellow")

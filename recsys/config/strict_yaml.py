@@ -72,7 +72,9 @@ def read(path: Path, example: str) -> dict[str, Any]:
         values = yaml.load(_json_as_yaml(content.decode("utf-8-sig")), _Loader)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path} does not exist: name a file such as {example}") from error
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except OSError as error:  # such as a folder
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): name a file such as {example}") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError(f"{path} is not readable as YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{path} holds {type(values).__name__}, must hold keys and values")

@@ -20,12 +20,14 @@ _RAW_TEXTS = ("line", "row")
 """Columns of tables of rejected rows and lines, which hold the source's own row as text."""
 
 
-def add_to_erased(folder: Path, user_id: str) -> None:
-    """Add a user to the list of those whose rows every later night leaves out."""
+def add_to_erased(folder: Path, user_id: str) -> bool:
+    """Add a user to the list of those whose rows every later night leaves out; return whether the user is new there."""
     with held(folder):
         known = erased_hashes(folder)
-        if (new := hash_of(user_id)) not in known:
-            write_whole(folder / ERASED, "".join(f"{each}\n" for each in [*known, new]))
+        if (new := hash_of(user_id)) in known:
+            return False
+        write_whole(folder / ERASED, "".join(f"{each}\n" for each in [*known, new]))
+    return True
 
 
 def erased_hashes(folder: Path) -> list[str]:

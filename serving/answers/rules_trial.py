@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from recsys.config.serving import PageSettings
-from recsys.instants import HOUR
+from recsys.errors import ConfigurationError
+from recsys.instants import HOUR, format_instant
 from recsys.rules import ArrangedPage, PageRules, RuleSet
 from recsys.rules.dry_run import Trial, compare, summed_up
 from recsys.snapshot.format import Snapshot
@@ -43,11 +44,15 @@ def rules_trial(
         settings: What every page says and leaves out; the defaults if None.
 
     Raises:
-        ConfigurationError: If the snapshot has no such policy.
+        ConfigurationError: If the snapshot has no such policy, or its horizon does not hold the instant.
     """
     plain = TopSales.of(snapshot, settings=settings)
     ruled = replace(plain, rules=PageRules(rules, snapshot.sales))
-    instant = plain.as_of + _MORNING if now is None else now
+    start, end = plain.as_of, plain.horizon_end
+    instant = min(start + _MORNING, end - 1) if now is None else now
+    if not start <= instant < end:
+        horizon = f"from {format_instant(start)} to {format_instant(end)} (excluded)"
+        raise ConfigurationError(f"instant == {format_instant(instant)}, must be in the snapshot's horizon, {horizon}")
     changes = []
     for user_id in users:
         request = PageRequest(user_id, kind.policy, kind.n, kind.surface, kind.attributes)

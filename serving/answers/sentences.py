@@ -1,7 +1,7 @@
 """The sentences of answers: reasons for the website's visitors, and explanations for its developers."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from recsys.snapshot.format import Snapshot
@@ -44,6 +44,7 @@ _WITHOUT_VISITS = {
 """The sentences of a shop that reports purchases only."""
 _WITHOUT_ATTRIBUTES = dict.fromkeys(("content_metadata", "taste_metadata"), "In your usual price range")
 _MOST_ATTRIBUTES = 3
+_MOST_NAMED = 3
 
 OTHER_REASON = "Chosen for you"
 """The sentence for evidence that has none of its own."""
@@ -96,6 +97,13 @@ class ReasonTexts:
 def unused_attribute(name: str, used: Iterable[str]) -> str:
     """Say that no segment, rule or experiment asks for an attribute of the request."""
     return f"No segment, rule or experiment asks for attribute {name!r}{did_you_mean(name, used) or '.'}"
+
+
+def unknown_in_session(sale_ids: Sequence[str]) -> str:
+    """Return the sentence that names the first sales of the session that the snapshot does not know."""
+    named = listed([repr(each) for each in sale_ids[:_MOST_NAMED]], "and")
+    more = f", nor {len(sale_ids) - _MOST_NAMED} more" if len(sale_ids) > _MOST_NAMED else ""
+    return f"The snapshot does not know {named} of the session{more}."
 
 
 def no_sale_has(attribute: str, values: Iterable[str], known: Iterable[str]) -> str:

@@ -160,7 +160,9 @@ class TopSales:
         if scores is not None or len(page.picks) < request.n:
             page = explained(page, request, scores, sum(open_sales.is_open))
         if request.explain:
-            page = page._replace(notes=[*page.notes, *self._notes_on_attributes(request)])
+            page = page._replace(
+                notes=[*page.notes, *self._notes_on_attributes(request), *self._notes_on_session(request)]
+            )
         if others:
             page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
         return Answer(page, self.writer.write(page, page.assignment(request), now, request_id), failure)
@@ -189,6 +191,12 @@ class TopSales:
         used = set(self.snapshot.segments)
         used = used.union(*(each.targeting.names for each in self._rules_and_experiments if each.targeting))
         yield from (sentences.unused_attribute(name, used) for name in request.attributes if name not in used)
+
+    def _notes_on_session(self, request: PageRequest) -> Iterator[str]:
+        """Yield a sentence about the sales of the session that the snapshot does not know: they may be mistyped."""
+        if self.known_sales is not None:
+            unknown = [visit.sale_id for visit in request.session if visit.sale_id not in self.known_sales]
+            yield from [sentences.unknown_in_session(unknown)] if unknown else ()
 
     @property
     def _rules_and_experiments(self) -> Iterator[Rule | Experiment]:

@@ -132,13 +132,14 @@ def _token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
         if key == AUTHORIZATION and isinstance(value, str):
             scheme, _, token = value.partition(" ")
             if scheme.lower() == "bearer":  # RFC 7235, section 2.1: schemes are case-insensitive
-                return token.lstrip(" ")
+                return token.strip(" ")
     return None
 
 
 def _unauthenticated() -> UnauthenticatedError:
     return UnauthenticatedError(
-        f"no token or known certificate, must have one: send metadata '{AUTHORIZATION}: Bearer TOKEN'"
+        f"no token or known certificate, must have one: send metadata '{AUTHORIZATION}: Bearer TOKEN', "
+        "or give a command --token"
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import grpc
@@ -10,8 +11,8 @@ from recommendations.v1 import admin_pb2 as pb
 from recommendations.v1 import admin_pb2_grpc as pb_grpc
 
 from recsys.config.serving import ServingSettings
-from recsys.errors import ConfigurationError
-from recsys.instants import SECOND, to_micros
+from recsys.errors import ConfigurationError, StoreError
+from recsys.instants import SECOND, format_instant, to_micros
 from recsys.wording import nearest
 from serving.answers.top_sales import TopSales
 from serving.api.access import Access
@@ -69,7 +70,9 @@ class AdminServicer(pb_grpc.AdminServicer):
         sale_id = check_sale_id(request.sale_id, self._settings.limits)
         change = self._store.restore(sale_id)
         if change is None:
-            raise NotFoundError(f"sale {sale_id!r} is not hidden: see ListWithdrawnSales")
+            raise NotFoundError(
+                f"sale {sale_id!r} is not hidden: 'recsys sales list' (ListWithdrawnSales) names those that are"
+            )
         if change.sale.closed:
             raise FinalError(f"sale {sale_id!r} was closed, which is final: open another one")
         return pb.ShowSaleResponse()
@@ -118,7 +121,8 @@ class AdminServicer(pb_grpc.AdminServicer):
             response.experiments.update(top_sales.experiments.fingerprints if top_sales.experiments else {})
             response.as_of_time.CopyFrom(_timestamp(to_micros(snapshot.as_of)))
             response.horizon_end_time.CopyFrom(_timestamp(to_micros(snapshot.horizon_end)))
-            response.open_sales = sum(top_sales.open_sales(now).is_open)
+            with suppress(StoreError):  # a known change cannot be read: the store's problem is among the problems
+                response.open_sales = sum(top_sales.open_sales(now).is_open)
         if exposures is not None:
             response.exposures_queued, response.exposures_lost = exposures.queued, exposures.lost
         return response
@@ -159,7 +163,10 @@ def _check_until(request: pb.HideSaleRequest, now: int) -> int | None:
     seconds = request.until_time.seconds
     until = seconds * SECOND + request.until_time.nanos // 1000
     if not now < until < _YEAR_10000:
-        raise ConfigurationError(f"until_time == {seconds} s, must be after the present and before the year 10000")
+        raise ConfigurationError(
+            f"until_time == {format_instant(until)}, must be after the present, {format_instant(now)}, and before the "
+            "year 10000"
+        )
     return until
 
 

@@ -10,7 +10,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError
 from recsys.ids import trimmed
-from recsys.instants import SECOND, from_micros
+from recsys.instants import EARLIEST, SECOND, format_instant, from_micros
 from recsys.logs.records import MAX_REVENUE, RecordedEvent
 from serving.answers.pages import HOME, AttributeFilter, PageRequest, Visit
 
@@ -66,9 +66,11 @@ def page_instant(answer_time: int | None, now: int, horizon_end: int) -> int:
     if answer_time is None:
         return now
     if not now - _AHEAD <= answer_time < horizon_end:
-        until = f"the end of the snapshot's horizon, {_told(horizon_end)} (excluded)"
-        rule = f"must be from the present, {_told(now)}, to {until}: ask for a later instant after the next night"
-        raise ConfigurationError(f"answer_time == {_told(answer_time)}, {rule}")
+        until = f"the end of the snapshot's horizon, {format_instant(horizon_end)} (excluded)"
+        rule = (
+            f"must be from the present, {format_instant(now)}, to {until}: ask for a later instant after the next night"
+        )
+        raise ConfigurationError(f"answer_time == {format_instant(answer_time)}, {rule}")
     return max(now, answer_time)
 
 
@@ -167,24 +169,16 @@ def _occurred_at(event: pb.Event, name: str, now: int, behind: int) -> int:
     occurred_at = _micros(event.occur_time)
     if occurred_at > now + _AHEAD:
         occurred_at -= behind
-    if not 0 <= occurred_at <= now + _AHEAD:
-        seconds = event.occur_time.seconds
+    if not EARLIEST <= occurred_at <= now + _AHEAD:
         raise ConfigurationError(
-            f"{name}occur_time == {seconds} s, must be from 1970 until one minute after the present"
+            f"{name}occur_time == {format_instant(_micros(event.occur_time))}, must be from "
+            f"{from_micros(EARLIEST):%Y-%m-%d} until one minute after the present, {format_instant(now)}"
         )
     return occurred_at
 
 
 def _micros(time: Timestamp) -> int:
     return time.seconds * SECOND + time.nanos // 1000
-
-
-def _told(instant: int) -> str:
-    """Return an instant as people read it, or its seconds where no calendar has it."""
-    try:
-        return f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, ValueError):
-        return f"{instant // SECOND} s"
 
 
 def _checked_filters(filters: Sequence[pb.AttributeFilter], limits: LimitSettings) -> list[AttributeFilter]:

@@ -4,6 +4,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,7 +175,7 @@ def _problems_finding(status: admin_pb2.GetStatusResponse) -> Finding:
         return warn("status", "; ".join(status.problems), "follow the next step of each")
     return ok(
         "status",
-        f"process {status.process_id} of {status.workers}, {plural(status.open_sales, 'open sale')}, no problem",
+        f"process {status.process_id}, one of {status.workers}; {plural(status.open_sales, 'open sale')}, no problem",
     )
 
 
@@ -205,9 +206,10 @@ def _metrics_finding(service: Service) -> Finding:
         with _opener(service.host).open(url, timeout=_TIMEOUT_SECONDS) as answer:
             families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
         workers = sum(sample.value for sample in families["recsys_workers"].samples)
-    except (OSError, ValueError, KeyError) as error:
-        why = "is no page of metrics of recsys" if isinstance(error, KeyError) else getattr(error, "reason", error)
-        return warn("metrics", f"{url}: {why}", "check that the service runs and that no other process has the port")
+    except (OSError, HTTPException, ValueError, KeyError) as error:
+        why = getattr(error, "reason", error) or type(error).__name__
+        found = f"{url} gives no metrics of the service: {'other names' if isinstance(error, KeyError) else why}"
+        return warn("metrics", found, "check that the service runs and that no other process has the port")
     found = f"{url} answers for {workers:.0f} of {plural(settings.workers, 'worker')}"
     if workers < settings.workers:
         return warn("metrics", found, "see in the service's log why workers end")

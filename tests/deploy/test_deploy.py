@@ -137,7 +137,8 @@ def test_redis_of_compose_answers_to_its_password_alone(tmp_path):
         pytest.skip("the command of compose.yaml is run by Redis: apt-get install redis-server")
     shell, option, line = COMPOSE["services"]["redis"]["command"]
     socket = tmp_path / "redis.socket"
-    line = f"{line.replace('$$', '$')} --port 0 --unixsocket {socket} --dir {tmp_path}"
+    ours = f"redis-server - --port 0 --unixsocket {socket} --dir {tmp_path}"
+    line = line.replace("$$", "$").replace("redis-server -", ours, 1)
     environment = {**os.environ, "REDISCLI_AUTH": "s3cret"}
     with subprocess.Popen([shell, option, line], env=environment, stdout=subprocess.DEVNULL) as server:
         try:

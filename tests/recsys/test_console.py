@@ -56,6 +56,15 @@ def test_in_a_narrow_terminal_words_are_folded_and_figures_follow_below_uncut(co
     ]
 
 
+def test_error_of_the_disk_names_the_path_the_reason_and_what_to_check(capsys, tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "none" / "plan.json").write_text("{}")
+    print_error(caught.value)
+    path = tmp_path / "none" / "plan.json"
+    told = f"error: '{path}': No such file or directory: check the path, who may read and write there, and the disk\n"
+    assert capsys.readouterr().err == told
+
+
 def test_further_lines_of_an_error_are_indented_so_that_a_value_begins_none(capsys):
     print_error(ValueError(f"conf.yaml: 2 wrong:\n  a == {HOSTILE}"))
     assert capsys.readouterr().err.splitlines() == [

@@ -1,8 +1,10 @@
+import re
+
 import grpc
 import pytest
 
 from recsys.errors import ConfigurationError, RecsysError
-from serving.addresses import is_loopback, unavailable
+from serving.addresses import check_address, is_loopback, unavailable
 from serving.client import Client
 from tests.helpers.tls_authority import Authority
 
@@ -24,6 +26,19 @@ class Unavailable(grpc.RpcError):
 def no_proxy(monkeypatch) -> None:
     for name in ("grpc_proxy", "https_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("target", ["", " ", "http://127.0.0.1:50051", "127.0.0.1:65536", "[::1]:0"])
+def test_address_that_can_be_none_is_refused_by_its_rule(target):
+    with pytest.raises(ConfigurationError, match=f"address == {re.escape(repr(target))}, must be HOST:PORT"):
+        Client(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1:65535", "[::1]:1", "::1:50051", "dns:///recsys.internal", "unix:/a.sock"]
+)
+def test_addresses_of_grpc_are_accepted(target):
+    check_address(target)
 
 
 @pytest.mark.parametrize(

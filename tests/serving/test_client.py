@@ -15,7 +15,7 @@ from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from recsys.instants import HOUR, SECOND
 from recsys.logs.records import RECORDED_EVENTS
-from serving.client import Client, RefusedEventsError, purchase, top_sales, visit
+from serving.client import Client, RefusedEventsError, purchase, top_sales, trusting, visit
 from serving.clocks import system_clock
 from tests.helpers.asking import shown
 from tests.helpers.in_process import InProcess
@@ -71,6 +71,21 @@ def served(servicer: pb_grpc.RecommendationsServicer) -> Iterator[str]:
 def nowhere() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("token", ["söcret", "secret\n", "a\0b"])
+def test_token_that_no_header_can_hold_is_refused_without_being_told(nowhere, token):
+    with pytest.raises(ConfigurationError, match="token must be of printable ASCII") as error:
+        Client(nowhere, token=token)
+    assert token not in str(error.value)
+
+
+def test_authority_must_be_a_file_that_holds_a_certificate(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"--authority == '.*none.pem', must be a readable file: No such file"):
+        trusting(tmp_path / "none.pem")
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(ConfigurationError, match=r"--authority == '.*key.pem', must be a PEM file that holds a cert"):
+        trusting(tmp_path / "key.pem")
 
 
 def test_missing_service_is_an_error_that_names_the_command(nowhere):

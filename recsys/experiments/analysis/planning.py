@@ -21,6 +21,9 @@ from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment, Guardrail, Metric
 from recsys.wording import plural
 
+SMALLEST_EFFECT, LARGEST_EFFECT = 0.0001, 100.0
+"""The range of sizes of relative effects: below it no shop has the users, above it a few users show the effect."""
+_FEWEST_USERS = 3
 _WEEK = 7
 
 
@@ -54,12 +57,12 @@ def plan(
         history: Sums over past users, each within an attribution window from their first visit of a past period on.
         new_users: The number of users whom the experiment would have taken in on each day of that period. After the
             period, the daily mean of its last week is assumed.
-        effects: Relative effects, none of them 0.
+        effects: Relative effects, their sizes in [SMALLEST_EFFECT, LARGEST_EFFECT].
         correlation: Correlation of the metric with its CUPED covariate, in (-1, 1); by default that of the history, if
             the experiment has CUPED.
 
     Raises:
-        ConfigurationError: If an effect is 0, or the correlation is not in (-1, 1).
+        ConfigurationError: If an effect is out of range, or the correlation is not in (-1, 1).
         EmptyInputError: If the metric is 0 or has no variance in the history.
     """
     mean, variance = _mean_and_variance(experiment, metric, history, correlation)
@@ -68,8 +71,11 @@ def plan(
     fewest = _users_to_tell(metric, history, weights[0], rarest)
     plans = []
     for effect in effects:
-        if effect == 0:
-            raise ConfigurationError("effect == 0, must not be 0: no sample size detects it")
+        if not SMALLEST_EFFECT <= abs(effect) <= LARGEST_EFFECT:  # nor nan
+            raise ConfigurationError(
+                f"effect == {effect:g}, must be from {SMALLEST_EFFECT:g} to {LARGEST_EFFECT:g} or as much below 0, "
+                "relative to control: 0.05 is 5%"
+            )
         pair = _users_of_pair(experiment, mean, variance, effect, rarest / weights[0])
         users = math.ceil(pair / (weights[0] + rarest))
         users = max(users, fewest)
@@ -109,7 +115,10 @@ def _users_of_pair(experiment: Experiment, mean: float, variance: float, effect:
         "value", rel_effect_size=effect, ratio=ratio, alpha=analysis.alpha, power=analysis.power, use_t=False
     )
     history = Aggregates(2, {"value": mean}, {"value": variance})
-    return int(measure.solve_power_from_aggregates(history, "n_obs")[0].n_obs)
+    try:
+        return int(measure.solve_power_from_aggregates(history, "n_obs")[0].n_obs)
+    except ValueError:  # so large an effect that the solver's fewest users exceed the power
+        return _FEWEST_USERS
 
 
 def _days_to_reach(users: int, new_users: Sequence[float], attribution_days: float) -> int | None:

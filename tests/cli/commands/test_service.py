@@ -90,7 +90,7 @@ def test_closing_that_is_not_confirmed_changes_nothing_and_names_the_sale_or_the
     target = ("--target", server.admin_target)
     final = "closing is final, the sale can never be shown again: check the id, then repeat the command with --yes"
     assert error_of(run("sales", "close", "e", *target)) == f"sale 'e' is 'Elba'; {final}"
-    unknown = f"snapshot {NAME} has no sale 'E '; the nearest id is 'e'"
+    unknown = f"snapshot {NAME} has no sale 'E'; the nearest id is 'e'"
     assert error_of(run("sales", "close", "E ", *target)) == f"{unknown}; {final}"
     assert page(server) == ["b", "e", "c", "a"]
     assert run("sales", "list", *target)[1] == "No sale is closed or hidden.\n"
@@ -133,8 +133,11 @@ def test_hidden_sale_is_off_all_pages_until_it_is_shown(run, serve):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "a"], "sale 'a' is not hidden: see ListWithdrawnSales"),
-        (["hide", "a", "--until", "2026-02-28T00:00:00Z"], "until_time == 1772236800 s, must be after the present"),
+        (["show", "a"], "sale 'a' is not hidden: 'recsys sales list'"),
+        (
+            ["hide", "a", "--until", "2026-02-28T00:00:00Z"],
+            "until_time == 2026-02-28 00:00:00 UTC, must be after the present, 2026-03-01 00:30:00 UTC",
+        ),
         (["hide", "a", "--until", "2026-03-02T00:00:00"], "has no zone: write 2026-03-02T00:00:00Z for UTC"),
         (["close", ""], "sale_id == '', must be a sale"),
     ],
@@ -144,6 +147,12 @@ def test_refused_change_of_a_sale_is_an_error_of_one_line_and_changes_nothing(ru
     server = serve()
     assert message in error_of(run("sales", *arguments, "--target", server.admin_target))
     assert page(server) == ["b", "e", "c", "a"]
+
+
+def test_sale_is_named_as_the_service_knows_it(run, serve):
+    target = ("--target", serve().admin_target)
+    assert run("sales", "hide", " \u200bb ", *target)[1] == "Sale b is hidden. Next: recsys sales show b\n"
+    assert run("sales", "close", "b ", "--yes", *target)[1] == "Sale b is closed: no page shows it from now on.\n"
 
 
 def test_closed_sale_cannot_be_shown_again(run, serve):
@@ -282,6 +291,8 @@ def test_trial_samples_at_most_the_number_of_users_asked_for(run, shop, tmp_path
         (["--policy", "metta"], "policy == 'metta', must be one of"),
         (["--attribute", "market"], "--attribute == 'market', must be NAME=VALUE"),
         (["--at", "noon"], "instant 'noon', must be a date or an instant"),
+        (["--at", "2026-02-28"], "instant == 2026-02-28 00:00:00 UTC, must be in the snapshot's horizon"),
+        (["--at", "2030-01-01"], "horizon, from 2026-03-01 00:00:00 UTC to 2026-03-02 12:00:00 UTC (excluded)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

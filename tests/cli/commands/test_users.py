@@ -10,6 +10,19 @@ from tests.helpers.small_shop import SmallShop
 from tests.helpers.snapshots import ANN, AS_OF, BOB, batch, with_histories, write
 
 
+def test_blanks_around_an_id_are_no_part_of_it_and_an_unknown_id_is_noted(run, tmp_path):
+    shop = SmallShop(tmp_path)
+    conf, log = ("--conf", str(shop.configuration())), shop.folder / "var/exposures/exposures-1.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"user_id":"ann"}\n{"user_id":"bob"}\n')
+    status, out, _ = run("users", "erase", " ann\u200b", *conf)
+    assert (status, "Note" in out, log.read_text()) == (0, False, '{"user_id":"bob"}\n')
+    assert "Note: nothing here held user 'bbo': check the id." in run("users", "erase", "bbo", *conf)[1]
+    assert "Note" not in run("users", "erase", "ann", *conf)[1]  # erased before
+    status, _, err = run("users", "erase", " ", *conf)
+    assert (status, err.startswith("error: user == '', must be the id of a user")) == (1, True)
+
+
 def test_user_is_erased_everywhere_with_a_report_and_once_only(run, tmp_path):
     shop = SmallShop(tmp_path)
     folder = shop.folder / "var"

@@ -71,6 +71,12 @@ def test_every_yaml_file_that_people_write_is_read_within_the_same_limits(path, 
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_folder_is_no_file_to_read(tmp_path):
+    with pytest.raises(ConfigurationError) as error:
+        strict_yaml.read(tmp_path, "conf/demo.yaml")
+    assert str(error.value) == f"{tmp_path} cannot be read (Is a directory): name a file such as conf/demo.yaml"
+
+
 def test_content_refused_for_its_size_is_never_built(refusal):
     start = time.process_time()
     for content in (NESTED_ANCHORS, "a: " + "[" * 200_000, "a: " + "1" + ":1" * 100_000, "{a: " * 50_000):

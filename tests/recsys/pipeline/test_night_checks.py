@@ -19,7 +19,7 @@ from recsys.pipeline.night_checks import (
     users_by_sale,
 )
 from recsys.pipeline.night_values import NightValues
-from recsys.shop.catalogue import Catalogue, Horizon
+from recsys.shop.catalogue import Catalogue
 
 DEFAULT = NightCheckSettings()
 GOOD = NightValues(
@@ -205,18 +205,19 @@ def test_sales_covered_are_those_in_at_least_one_ranking(users, covered):
 
 def test_hours_are_short_whose_open_sales_are_less_than_half_a_page_of_a_users_ranking():
     # Two sales are open in hours 0 and 1, one in hour 2, none in hour 3; four users.
-    horizon = Horizon(0, 4 * HOUR, np.array([1, 2, 3], np.int32))
     opens = np.array([0, -HOUR, 0, 2 * HOUR])
     closes = np.array([4 * HOUR, 2 * HOUR, 2 * HOUR, 2 * HOUR + 1])
     catalogue = Catalogue(list("abcd"), opens, closes, np.ones(4), [""] * 4, [""] * 4, [{}] * 4)
+    horizon = catalogue.horizon_of(0, 4 * HOUR, np.array([1, 2, 3], np.int32))
     assert short_hours(np.array([4, 0, 2]), 4, horizon, catalogue) == []  # 1 of 2 and 0.5 of 1: just enough
     short = short_hours(np.array([3, 0, 1]), 4, horizon, catalogue)
     assert short == [ShortHour(0, 2, 0.75), ShortHour(HOUR, 2, 0.75), ShortHour(2 * HOUR, 1, 0.25)]
 
 
 def test_page_of_ten_needs_five_open_sales_in_a_ranking_however_many_are_open():
-    horizon, opens = Horizon(0, HOUR, np.arange(40, dtype=np.int32)), np.zeros(40, np.int64)
+    opens = np.zeros(40, np.int64)
     catalogue = Catalogue([""] * 40, opens, opens + HOUR, np.ones(40), [""] * 40, [""] * 40, [{}] * 40)
+    horizon = catalogue.horizon_of(0, HOUR, np.arange(40, dtype=np.int32))
     assert short_hours(np.repeat([2, 0], [5, 35]), 2, horizon, catalogue) == []
     assert short_hours(np.repeat([2, 1, 0], [4, 1, 35]), 2, horizon, catalogue) == [ShortHour(0, 40, 4.5)]
 

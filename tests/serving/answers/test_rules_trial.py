@@ -55,6 +55,15 @@ def test_instant_is_ten_hours_after_the_snapshot_unless_it_is_given(snapshot):
     assert len(rules_trial(snapshot, until_ten, ["ann"], HOME, nine).changed) == 1
 
 
+def test_instant_outside_of_the_horizon_is_refused(snapshot):
+    start, end = to_micros(snapshot.as_of), to_micros(snapshot.horizon_end)
+    for instant in (start - 1, end):
+        with pytest.raises(
+            ConfigurationError, match=r"instant == 2026-.* UTC, must be in the snapshot's horizon, from"
+        ):
+            rules_trial(snapshot, rules(NO_D), ["ann"], HOME, instant)
+
+
 def test_pages_have_the_requested_surface_and_attributes(snapshot):
     french_mail = rules(NO_D | {"surface": "mail", "targeting": {"market": "FR"}})
     changed = [

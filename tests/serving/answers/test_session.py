@@ -66,6 +66,17 @@ def test_page_with_a_session_equals_the_nights_ranker_on_history_and_session(ser
     assert (response.fallback_level, response.fallback_reason) == (pb.FALLBACK_LEVEL_NONE, "")
 
 
+def test_sales_of_the_session_that_the_snapshot_does_not_know_are_named_with_the_reasons(served):
+    top_sales, night, now = served
+    known = night.data.catalogue.sale_ids[0]
+    session = [Visit(each) for each in ("s0O", known, "[b]", "x", "y", "z")]
+    explained = answered(top_sales, now, session=session, explain=True)
+    assert list(explained.notes) == ["The snapshot does not know 's0O', '[b]' and 'x' of the session, nor 2 more."]
+    one = answered(top_sales, now, session=session[:2], explain=True)
+    assert list(one.notes) == ["The snapshot does not know 's0O' of the session."]
+    assert not answered(top_sales, now, session=session[1:2], explain=True).notes
+
+
 def test_session_changes_the_page_at_once_also_of_an_anonymous_visitor(served):
     top_sales, night, now = served
     pages = {}

@@ -84,6 +84,10 @@ def test_name_of_the_scheme_is_case_insensitive(scheme):
     assert admitted(access(), shows(authorization=scheme + WEBSITE)).name == "shop"
 
 
+def test_blanks_at_the_end_of_a_header_are_no_part_of_the_token():
+    assert admitted(access(), shows(authorization=f"Bearer {WEBSITE}  ")).name == "shop"
+
+
 def test_caller_without_a_token_is_refused_by_the_headers_unless_a_certificate_may_identify_it():
     with pytest.raises(UnauthenticatedError):
         access().caller_by_token([])

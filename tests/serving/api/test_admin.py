@@ -102,7 +102,9 @@ def test_hidden_sale_can_be_closed(service, shop):
 
 @pytest.mark.parametrize("micros", [-HOUR, -1, 0])
 def test_sale_cannot_be_hidden_until_an_instant_in_the_past(service, shop, micros):
-    with pytest.raises(ConfigurationError, match=r"until_time == \d+ s, must be after the present"):
+    with pytest.raises(
+        ConfigurationError, match=r"until_time == 20\d\d-.* UTC, must be after the present, 20\d\d-.* UTC, and"
+    ):
         hide(service, "c", shop.clock() + micros)
     assert listed(service) == []
 
@@ -110,12 +112,12 @@ def test_sale_cannot_be_hidden_until_an_instant_in_the_past(service, shop, micro
 @pytest.mark.parametrize("seconds", [-(2**63), -1, 0, 253_402_300_800, 2**63 - 1])
 def test_sale_cannot_be_hidden_until_an_instant_out_of_range(service, seconds):
     request = pb.HideSaleRequest(sale_id="c", until_time={"seconds": seconds})
-    with pytest.raises(ConfigurationError, match=f"until_time == {seconds} s, must be .* before the year 10000"):
+    with pytest.raises(ConfigurationError, match=r"until_time == .* (s|UTC), must be .* before the year 10000"):
         service.admin.HideSale(request, Call())
 
 
 def test_sale_that_is_not_hidden_cannot_be_shown(service):
-    with pytest.raises(NotFoundError, match="sale 'c' is not hidden: see ListWithdrawnSales"):
+    with pytest.raises(NotFoundError, match="sale 'c' is not hidden: 'recsys sales list'"):
         show(service, "c")
 
 
@@ -301,7 +303,10 @@ def test_admin_methods_are_on_their_own_port(published):
         pytest.raises(RecsysError, match="UNIMPLEMENTED"),
     ):
         client.status()
-    with Client(server.admin_target, deadline=10) as client, pytest.raises(RecsysError, match="UNIMPLEMENTED"):
+    with (
+        Client(server.admin_target, deadline=10) as client,
+        pytest.raises(RecsysError, match=r"UNIMPLEMENTED.* have one port"),
+    ):
         client.top_sales()
 
 

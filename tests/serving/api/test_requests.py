@@ -7,7 +7,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.config.serving import LimitSettings
 from recsys.errors import ConfigurationError, RecsysError
-from recsys.instants import SECOND
+from recsys.instants import EARLIEST, SECOND, from_micros
 from recsys.logs.records import RecordedEvent, encode_event
 from serving.answers.pages import PageRequest, Visit
 from serving.api.requests import CheckedEvents, check_sale_id, checked_events, cost_of, page_request
@@ -172,14 +172,22 @@ def test_clock_of_a_caller_may_be_a_minute_ahead(ahead):
     [
         {"seconds": NOW // SECOND + 60, "nanos": 1_000},
         {"seconds": -1},
+        {"seconds": 0},  # the zero of a clock
+        {"seconds": EARLIEST // SECOND - 1},
         {"seconds": 2**63 - 1},
         {"seconds": -(2**63)},
         {"nanos": -1_000_000},
     ],
 )
-def test_event_of_the_future_or_before_1970_is_refused(time):
+def test_event_of_the_future_or_before_the_products_range_is_refused(time):
     assert event_refusal(occur_time=time).startswith("events[1].occur_time == ")
-    assert event_refusal(occur_time=time).endswith(" s, must be from 1970 until one minute after the present")
+    assert event_refusal(occur_time=time).endswith(
+        f", must be from 1990-01-01 until one minute after the present, {from_micros(NOW):%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+def test_instant_of_a_refused_event_is_told_as_people_read_it():
+    assert "occur_time == 1970-01-01 00:00:05 UTC, must" in event_refusal(occur_time={"seconds": 5})
 
 
 def test_ids_are_trimmed_as_the_night_trims_them():

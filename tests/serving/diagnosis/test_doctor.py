@@ -151,6 +151,15 @@ def test_clock_that_is_two_seconds_off_is_reported_unless_it_is_a_replay(shop, p
     assert "not compared" in findings_of(shop, replayed)["clock"].found
 
 
+def test_port_where_something_else_answers_is_no_port_of_metrics(published):
+    running = served(published)
+    settings = running.model_copy(
+        update={"serving": running.serving.model_copy(update={"metrics_port": running.serving.port})}
+    )
+    finding = findings_of(published, settings)["metrics"]
+    assert (finding.status, "gives no metrics of the service" in finding.found) == ("WARN", True)
+
+
 def test_missing_workers_are_reported(published):
     running = served(published)
     settings = running.model_copy(update={"serving": running.serving.model_copy(update={"workers": 3})})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigurationError, EmptyInputError
-from recsys.experiments.analysis.planning import Plan, plan
+from recsys.experiments.analysis.planning import LARGEST_EFFECT, SMALLEST_EFFECT, Plan, plan
 from recsys.experiments.phase_summary import Sums
 from recsys.experiments.settings import Experiment
 from tests.helpers.judged_experiments import (
@@ -103,10 +103,17 @@ def test_shop_without_new_users_has_no_duration(daily: list[int]) -> None:
 
 
 def test_invalid_effect_or_correlation_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="effect == 0"):
-        planned(experiment(), [0.1, 0.0])
+    for effect in (0.0, 0.00009, -0.00009, 101.0, -101.0, math.nan, math.inf):
+        with pytest.raises(ConfigurationError, match=rf"effect == {effect:g}, must be from 0\.0001 to 100"):
+            planned(experiment(), [0.1, effect])
     with pytest.raises(ConfigurationError, match=r"correlation == 1\.0, must be in \(-1, 1\)"):
         planned(experiment(), [0.1], correlation=1.0)
+
+
+@pytest.mark.parametrize("effect", [SMALLEST_EFFECT, LARGEST_EFFECT, -LARGEST_EFFECT])
+def test_smallest_and_largest_effect_have_a_plan(effect: float) -> None:
+    (found,) = planned(experiment(), [effect])
+    assert found.users >= 3
 
 
 @pytest.mark.parametrize("purchases", [[0, 0, 0], [2, 2, 2], [3]])
