@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,6 +122,7 @@ def _snapshot() -> Any:
         opens_at=np.zeros(n, np.int64),
         closes_at=np.full(n, 1 << 62),
         shared_rankings={"popularity": everything},
+        as_of=datetime(2026, 3, 1, tzinfo=UTC),
     )
 
 

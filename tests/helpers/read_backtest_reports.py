@@ -27,10 +27,13 @@ class Texts(HTMLParser):
             self.texts.append(" ".join(data.split()))
 
 
-def report(tmp_path: Path, **changed: Any) -> str:
-    """Return the page of the complete result with some parts changed; None removes a part."""
+def report(tmp_path: Path, below_root: bool = True, **changed: Any) -> str:
+    """Return the page of the complete result with some parts changed; None removes a part.
+
+    Photos are read below the folder only, unless `below_root` is false.
+    """
     changed_result = {key: value for key, value in (result() | changed).items() if value is not None}
-    write_report(changed_result, tmp_path / "report.html", PhotoFiles(str(tmp_path)))
+    write_report(changed_result, tmp_path / "report.html", PhotoFiles(str(tmp_path), below_root=below_root))
     return (tmp_path / "report.html").read_text("utf-8")
 
 

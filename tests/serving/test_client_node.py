@@ -56,7 +56,7 @@ def test_node_client_gets_pages_sends_events_and_receives_errors(shop, night, cl
     assert (plain["policy"], plain["fallback_level"]) == ("meta", "FALLBACK_LEVEL_NONE")
     assert (plain["uses_session"], session["uses_session"], after["uses_session"]) == (False, True, True)
     assert session["sales"][0]["contributions"]
-    assert found["recorded"] == {"recorded": 1}
+    assert found["recorded"] == {"recorded": 1, "refused": []}
     assert [sale["sale_id"] for sale in after["sales"]] == ids
 
     assert found["refused"] == {"code": "INVALID_ARGUMENT", "details": "n == 101, must be in 1..100, or 0 for 10"}
