@@ -207,7 +207,8 @@ def _metrics_finding(service: Service) -> Finding:
             families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
         workers = sum(sample.value for sample in families["recsys_workers"].samples)
     except (OSError, HTTPException, ValueError, KeyError) as error:
-        why = getattr(error, "reason", error) or type(error).__name__
+        cause = getattr(error, "reason", error)
+        why = getattr(cause, "strerror", None) or str(cause) or type(error).__name__
         found = f"{url} gives no metrics of the service: {'other names' if isinstance(error, KeyError) else why}"
         return warn("metrics", found, "check that the service runs and that no other process has the port")
     found = f"{url} answers for {workers:.0f} of {plural(settings.workers, 'worker')}"

@@ -408,6 +408,7 @@ def test_doctor_without_a_running_service_fails_and_gives_the_next_step(run, sho
     assert (status, set(failed)) == (1, {"service", "snapshot"})  # the snapshot is of March
     assert f"127.0.0.1:{port} is out of reach" in failed["service"]["found"]
     (metrics,) = (each["found"] for each in findings if each["name"] == "metrics")
-    assert metrics == f"http://127.0.0.1:{metrics_port}/metrics: [Errno 111] Connection refused"
+    why = "gives no metrics of the service: Connection refused"
+    assert metrics == f"http://127.0.0.1:{metrics_port}/metrics {why}"
     assert "start it with 'recsys serve'" in " ".join(out.split())
     assert out.endswith(" 2 FAIL\n")
