@@ -28,7 +28,7 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
     Raises:
         ConfigurationError: If a value breaks a rule; names both.
     """
-    user_id, policy, surface = trimmed(request.user_id), request.policy, request.surface
+    user_id, policy, surface = request.user_id, request.policy, request.surface
     if len(user_id) + len(policy) + len(surface) > limits.max_text_bytes // 4:  # otherwise none of them can be too long
         for name, text in (("user_id", user_id), ("policy", policy), ("surface", surface)):
             _check_text(name, text, limits.max_text_bytes)
@@ -38,7 +38,7 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
         )
     attributes = request.attributes
     return PageRequest(
-        user_id,
+        trimmed(user_id),
         policy or default_policy,
         _checked_n(request.n, limits.max_n),
         surface or HOME,
@@ -203,8 +203,8 @@ def _checked_ids(name: str, ids: Sequence[str], most: int, limits: LimitSettings
         return checked
     if len(checked) > most:
         raise ConfigurationError(f"{name} has {len(checked)} entries, must have at most {most}")
-    if 4 * max(map(len, checked)) > limits.max_text_bytes:  # a character takes at most four bytes
-        for sale_id in checked:
+    if 4 * max(map(len, ids)) > limits.max_text_bytes:  # a character takes at most four bytes
+        for sale_id in ids:
             _check_text(name, sale_id, limits.max_text_bytes)
     return checked
 

@@ -199,7 +199,7 @@ def test_search_finds_a_planted_leak(tmp_path, ranked_shop, monkeypatch, plant):
 
 
 def test_search_finds_an_answer_that_is_sent_after_an_edge(tmp_path, ranked_shop, monkeypatch):
-    def answer_once(self: RecommendationsServicer, message: pb.GetTopSalesRequest, context: Call) -> bytes:
+    def answer_once(self: RecommendationsServicer, message: pb.GetTopSalesRequest, *_: object) -> bytes:
         page = self._served().answer(page_request(message, "meta", self._settings.limits), self._clock(), "r-1")[1]
         self._clock()  # advance by the time that the answer took
         return page

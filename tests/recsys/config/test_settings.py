@@ -198,9 +198,10 @@ def test_yaml_without_keys_is_refused(refusal, text):
 
 def test_folder_or_binary_file_instead_of_a_configuration_is_refused(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    for path in (tmp_path, tmp_path / "binary.yaml"):
-        with pytest.raises(ConfigurationError, match="is not readable as YAML"):
-            load_settings(path)
+    with pytest.raises(ConfigurationError, match="is not readable as YAML"):
+        load_settings(tmp_path / "binary.yaml")
+    with pytest.raises(ConfigurationError, match=r"cannot be read \(Is a directory\): name a file such as"):
+        load_settings(tmp_path)
 
 
 def test_settings_are_frozen(load):
