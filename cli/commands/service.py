@@ -119,7 +119,7 @@ def push_if_shared(settings: Settings) -> None:
     """Copy the current snapshot to Redis, if the service is configured to read it from there."""
     if settings.serving.store.kind != "redis":
         return
-    from serving.stores.redis import push as push_snapshot
+    from serving.stores.redis_snapshots import push as push_snapshot
 
     with progress_bar(console) as progress:
         task = progress.add_task("Pushing users to Redis", total=None)

@@ -96,7 +96,7 @@ class _Serving:
 
     def peers(self) -> list[str]:
         """Return the other processes that this one has seen."""
-        return sorted(self.store._leases)
+        return self.store.withdrawals.peers
 
     def decide(self, command: str, sale_id: str) -> dict[str, Any] | None:
         """Return who has not acknowledged a decision; None if the store did not take it."""

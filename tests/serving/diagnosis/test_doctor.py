@@ -28,7 +28,7 @@ from recsys.snapshot.format import LeftOut
 from serving.diagnosis import installation_checks, service_checks
 from serving.diagnosis.doctor import Finding, diagnose, print_findings
 from serving.process.threads import AnswerThreads
-from serving.stores.redis import push
+from serving.stores.redis_snapshots import push
 from tests.helpers.asking import wait_until
 from tests.helpers.tls_pair import tls_pair
 

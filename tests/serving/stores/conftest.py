@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from recsys.config.serving import StoreSettings
-from serving.stores.redis import push
+from serving.stores.redis_snapshots import push
 from tests.helpers.real_redis import RealRedis
 
 

@@ -22,7 +22,9 @@ from serving.answers.top_sales import TopSales
 from serving.process.background import Background
 from serving.process.watcher import SnapshotWatcher
 from serving.stores.base import SessionEvent, Store
-from serving.stores.redis import RedisStore, connect, push
+from serving.stores.redis import RedisStore
+from serving.stores.redis_server import connect
+from serving.stores.redis_snapshots import push
 from serving.telemetry.troubles import Troubles
 from tests.helpers.asking import refusal_of
 from tests.helpers.real_redis import RealRedis
@@ -97,10 +99,10 @@ KILLED_PUSH = """
 import os, signal, sys
 from pathlib import Path
 from recsys.config.serving import StoreSettings
-from serving.stores import redis
-redis._BATCH = 5
+from serving.stores import redis_snapshots
+redis_snapshots._BATCH = 5
 settings = StoreSettings.model_validate_json(sys.argv[1])
-redis.push(settings, Path(sys.argv[2]), lambda done, _: done > 9 and os.kill(os.getpid(), signal.SIGKILL))
+redis_snapshots.push(settings, Path(sys.argv[2]), lambda done, _: done > 9 and os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
@@ -142,7 +144,7 @@ def test_closed_sales_are_written_back_to_a_redis_that_lost_its_data(server, sto
 def test_closing_that_a_failover_loses_at_once_is_written_back(server, settings, tmp_path, monkeypatch):
     """Redis fails over to a copy of the moment before the closing, before the process has polled again."""
     store = RedisStore(settings, tmp_path, lambda: NOON)
-    monkeypatch.setattr(store, "_wait_for_acknowledgements", lambda _: ([], []))
+    monkeypatch.setattr(store.withdrawals, "_wait_for_acknowledgements", lambda _: ([], []))
     store.withdraw(withdrawn("a"))
     store.poll()
     copy = {key: server.dump(key) for key in server.scan_iter("*")}
@@ -263,7 +265,7 @@ def test_snapshot_that_could_not_be_fetched_for_a_moment_is_not_refused(store, p
     publish()
     watcher = SnapshotWatcher(store, TopSales.of, lambda top_sales: top_sales, Troubles(), lambda: None)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_fetch", lambda *_: (_ for _ in ()).throw(StoreError("out of reach")))
+        patch.setattr(store.snapshots, "_fetch", lambda *_: (_ for _ in ()).throw(StoreError("out of reach")))
         watcher.poll()
     assert watcher.serving() is None
     watcher.poll()
