@@ -38,7 +38,7 @@ from benchmarks import machine
 from benchmarks.load import require_h2load, saturate
 from benchmarks.served_shop import ServedShop
 from benchmarks.service import METHOD, Service
-from benchmarks.serving_bench import SENDERS, verdict
+from benchmarks.serving_bench import SENDERS, some_of, verdict
 
 TOKEN = "benchmark"
 _BATCH = METHOD.replace("GetTopSales", "BatchGetTopSales")
@@ -178,28 +178,25 @@ async def _reflection(attack: Attack) -> None:
 
 
 async def _metrics(attack: Attack) -> None:
-    async def half() -> None:
-        while True:
-            with suppress(OSError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", attack.metrics_port)
-                writer.write(b"GET /metrics HTTP/1.1\r\n")
-                await reader.read()
-                writer.close()
-            await asyncio.sleep(attack.again)
-
     attack.begun()
-    await asyncio.gather(*(half() for _ in range(attack.streams)))
+    half = (_ask_metrics(attack, b"GET /metrics HTTP/1.1\r\n", attack.again) for _ in range(attack.streams))
+    await asyncio.gather(*half)
 
 
 async def _scrapes(attack: Attack) -> None:
     attack.begun()
+    await _ask_metrics(attack, b"GET /metrics HTTP/1.0\r\n\r\n", 0.05)
+
+
+async def _ask_metrics(attack: Attack, request: bytes, pause: float) -> None:
+    """Send bytes to the metrics port and read until it closes, again and again."""
     while True:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", attack.metrics_port)
-            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+            writer.write(request)
             await reader.read()
             writer.close()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
 
 
 async def _batches(attack: Attack) -> None:
@@ -245,15 +242,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=11, help="number of connections of the attacker")
     parser.add_argument("--again", type=float, default=5, help="seconds until ended streams are opened again")
     parser.add_argument("--folder", help="folder for temporary files; the system's by default")
-    parser.add_argument("--only", type=_attacks, default=list(ATTACKS), help=f"some of {','.join(ATTACKS)}")
+    names = ",".join(ATTACKS)
+    parser.add_argument("--only", type=some_of(ATTACKS), default=list(ATTACKS), help=f"some of {names}")
     return parser.parse_args()
-
-
-def _attacks(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := sorted(set(names).difference(ATTACKS)):
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r}, must be one of {', '.join(ATTACKS)}")
-    return names
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from benchmarks.load import paced, require_h2load, saturate
 from benchmarks.peers import Peer
 from benchmarks.served_shop import EVENTS_PER_USER, KEPT, ServedShop
 from benchmarks.service import Service
-from benchmarks.serving_bench import SENDERS, Bench, highest_rate, measured, verdict
+from benchmarks.serving_bench import SENDERS, Bench, highest_rate, measured, some_of, verdict
 
 SESSION = 20
 ECHO, OURS, WITH_SESSION = "echo", "ours", f"ours, session of {SESSION} sales"
@@ -197,15 +197,10 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds per comparison; medians are printed")
     parser.add_argument("--soak", type=int, default=0, help="number of requests to send while printing memory")
     parser.add_argument("--folder", help="folder for temporary files; the system's by default")
-    parser.add_argument("--only", type=_sections, default=list(SECTIONS), help=f"some of {','.join(SECTIONS)}, or none")
+    parser.add_argument(
+        "--only", type=some_of(SECTIONS), default=list(SECTIONS), help=f"some of {','.join(SECTIONS)}, or none"
+    )
     return parser.parse_args()
-
-
-def _sections(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name and name != "none"]
-    if unknown := sorted(set(names).difference(SECTIONS)):
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r}, must be one of {', '.join(SECTIONS)}")
-    return names
 
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {

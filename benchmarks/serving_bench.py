@@ -1,6 +1,7 @@
-"""Helpers shared by the parts of `benchmarks.serving`."""
+"""Helpers shared by the benchmarks of the service."""
 
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Answers, saturate
@@ -60,3 +61,15 @@ def highest_rate(bench: Bench, service: Service) -> float:
 def verdict(goal: str, is_met: bool) -> None:
     """Print whether a goal is met or missed."""
     print(f"  goal {goal}: {'met' if is_met else 'MISSED'}", flush=True)
+
+
+def some_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a parser of names separated by commas, or of `none`, for the command line."""
+
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name and name != "none"]
+        if unknown := sorted(set(names).difference(known)):
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r}, must be one of {', '.join(known)}")
+        return names
+
+    return parse

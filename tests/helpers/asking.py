@@ -1,9 +1,11 @@
 """Functions that send requests to a service, or to its parts without a network, and read the responses."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 
@@ -13,6 +15,8 @@ from serving.answers.top_sales import TopSales
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+PATIENCE = 30.0
+"""Seconds after which a page is sent although it was not freed."""
 
 
 def answered(
@@ -42,6 +46,20 @@ def check_health(target: str, service: str = "") -> int:
     with grpc.insecure_channel(target) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
         return health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status
+
+
+@contextmanager
+def held_answers() -> Iterator[threading.Event]:
+    """Let every page of this process wait until the event is set."""
+    free, answer = threading.Event(), TopSales.answer
+
+    def held_up(*arguments: object) -> object:
+        free.wait(PATIENCE)
+        return answer(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TopSales, "answer", held_up)
+        yield free
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -20,7 +20,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.config.serving import TlsSettings
 from serving.answers.top_sales import TopSales
 from serving.client import Client
-from tests.helpers.asking import SERVING, check_health
+from tests.helpers.asking import SERVING, check_health, held_answers
 from tests.helpers.raw_http2 import PREFACE, half_request, is_closed, open_streams, opened, unread_request
 from tests.helpers.real_service import PATIENCE, RealService, shown, wait_until
 from tests.helpers.scraping import scraped
@@ -210,16 +210,9 @@ def test_message_above_the_limit_is_resource_exhausted(published):
         assert send(channel, PUBLIC + "GetTopSales", b"\xff" * 10_000) == "INVALID_ARGUMENT"
 
 
-def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(published, monkeypatch):
+def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(published):
     server = published.serve(limits={"max_concurrent": 5}, metrics_port=0)
-    free, answer = threading.Event(), TopSales.answer
-
-    def held_up(*arguments: object) -> object:
-        free.wait(PATIENCE)
-        return answer(*arguments)
-
-    with grpc.insecure_channel(server.target) as channel, monkeypatch.context() as patch:
-        patch.setattr(TopSales, "answer", held_up)
+    with grpc.insecure_channel(server.target) as channel, held_answers() as free:
         ask = channel.unary_unary(PUBLIC + "GetTopSales")
         running = [ask.future(b"", timeout=PATIENCE) for _ in range(40)]
         wait_until(lambda: sum(call.done() for call in running) == 35)

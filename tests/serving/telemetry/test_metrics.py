@@ -2,7 +2,6 @@ import errno
 import os
 import signal
 import socket
-import threading
 import time
 from bisect import bisect_left
 from contextlib import ExitStack, suppress
@@ -21,11 +20,11 @@ from recommendations.v1 import admin_pb2
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import ConfigurationError, RecsysError
-from serving.answers.top_sales import TopSales
 from serving.client import Client, purchase, visit
 from serving.process.server import Server
 from serving.telemetry import metrics as metrics_module
 from serving.telemetry.metrics import Metrics
+from tests.helpers.asking import held_answers
 from tests.helpers.raw_http2 import is_closed
 from tests.helpers.real_service import PATIENCE, Load, RealService, wait_until
 from tests.helpers.scraping import answers, scraped
@@ -146,16 +145,9 @@ def refused_by_reason(samples: dict[tuple[str, ...], float]) -> dict[str, float]
     return {key[1]: value for key, value in samples.items() if key[0] == "recsys_requests_refused_total"}
 
 
-def test_time_of_a_request_begins_at_its_arrival_and_those_that_wait_are_in_flight(published, monkeypatch):
+def test_time_of_a_request_begins_at_its_arrival_and_those_that_wait_are_in_flight(published):
     server = published.serve(metrics_port=0, threads=1)
-    free, answer = threading.Event(), TopSales.answer
-
-    def held_up(*arguments: object) -> object:
-        free.wait(PATIENCE)
-        return answer(*arguments)
-
-    with grpc.insecure_channel(server.target) as channel, monkeypatch.context() as patch:
-        patch.setattr(TopSales, "answer", held_up)
+    with grpc.insecure_channel(server.target) as channel, held_answers() as free:
         ask = channel.unary_unary("/recommendations.v1.Recommendations/GetTopSales")
         began = time.monotonic()
         calls = [ask.future(b"", timeout=PATIENCE) for _ in range(5)]
