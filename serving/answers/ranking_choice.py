@@ -146,20 +146,13 @@ class RankingChooser:
                 return replace(scores, policy=policy).picks()
             return () if user is None else user.places(policy)
 
-        is_shared = request.policy in self._shared
-        if request.interleaved is None and not request.other_sides:
-            session = replace(scores, policy=request.policy) if scores is not None and not is_shared else None
-            return ChosenRanking(picks_of(request.policy), session, "" if is_shared else why_not, user=user)
         second = request.interleaved.policy if request.interleaved else None
-        personal = [policy for policy in (request.policy, second) if policy is not None and not self._is_shared(policy)]
+        ranked_by = [policy for policy in (request.policy, second) if policy and policy not in self._shared]
         return ChosenRanking(
             picks_of(request.policy),
-            replace(scores, policy=personal[0]) if scores is not None and personal else None,
-            "" if self._is_shared(request.policy) else why_not,
+            replace(scores, policy=ranked_by[0]) if scores is not None and ranked_by else None,
+            "" if request.policy in self._shared else why_not,
             () if second is None else picks_of(second),
             [picks_of(side.policy) for side in request.other_sides],
             user,
         )
-
-    def _is_shared(self, policy: str) -> bool:
-        return policy in self._shared
