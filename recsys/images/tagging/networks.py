@@ -239,7 +239,7 @@ def _check_outputs(network: nn.Module, weights: Mapping[str, Tensor], n_labels: 
     bias = list(network.state_dict())[-1]
     if bias in weights and weights[bias].numel() != n_labels:
         raise ConfigurationError(
-            f"images.tagger.labels: {n_labels:,} labels, must be {weights[bias].numel():,}, one for each output of "
+            f"tagger.labels: {n_labels:,} labels, must be {weights[bias].numel():,}, one for each output of "
             f"{path}: correct the file of labels, or choose other weights"
         )
 

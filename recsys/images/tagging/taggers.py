@@ -50,8 +50,10 @@ class TaggerFiles:
     weights: Path
     labels: list[str]
     preprocessing: Preprocessing
+    network_version: str
+    """The key under which outputs and embeddings are stored: a digest of the network and its preprocessing."""
     version: str
-    """The key under which tags are stored: the name and a digest of everything else."""
+    """The version of the tags: the name and a digest of the network and the labels."""
 
 
 def tagger_files(settings: TaggerSettings) -> TaggerFiles:
@@ -63,20 +65,24 @@ def tagger_files(settings: TaggerSettings) -> TaggerFiles:
     """
     definition = _definition(settings)
     weights, labels = _find_weights(definition, settings), _find_labels(definition, settings)
-    content = [DECODING, definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
-    version = f"{settings.name}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
-    return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, version)
+    network = [DECODING, definition.architecture, asdict(definition.preprocessing), files.hash_of(weights)]
+    versions = f"{definition.architecture}-{_digest(network)}", f"{settings.name}-{_digest([*network, labels])}"
+    return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, *versions)
+
+
+def _digest(content: list) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _definition(settings: TaggerSettings) -> Definition:
     if settings.name not in TAGGERS:
-        raise ConfigurationError(f"images.tagger.name == {settings.name!r}, must be one of {', '.join(TAGGERS)}")
+        raise ConfigurationError(f"tagger.name == {settings.name!r}, must be one of {', '.join(TAGGERS)}")
     definition = TAGGERS[settings.name]
     if settings.name != "own":
         return definition
     if settings.architecture is None:
         raise ConfigurationError(
-            f"images.tagger.architecture is missing: 'own' needs one of {', '.join(get_args(Architecture))}"
+            f"tagger.architecture is missing: 'own' needs one of {', '.join(get_args(Architecture))}"
         )
     preprocessing = Preprocessing(channels=settings.channels, mean=settings.mean, std=settings.std)
     return replace(definition, architecture=settings.architecture, preprocessing=preprocessing)
@@ -92,7 +98,7 @@ def _find_weights(definition: Definition, settings: TaggerSettings) -> Path:
             files.check_hash(path, sha256)
         return path
     if definition.weights is None:
-        raise ConfigurationError(f"images.tagger.weights is missing: tagger {settings.name!r} needs a local file")
+        raise ConfigurationError(f"tagger.weights is missing: tagger {settings.name!r} needs a local file")
     return files.fetch_file(definition.weights, sha256)
 
 
@@ -102,7 +108,7 @@ def _find_labels(definition: Definition, settings: TaggerSettings) -> list[str]:
     if callable(definition.labels):
         return definition.labels()
     if definition.labels is None:
-        raise ConfigurationError(f"images.tagger.labels is missing: tagger {settings.name!r} needs a local file")
+        raise ConfigurationError(f"tagger.labels is missing: tagger {settings.name!r} needs a local file")
     return files.read_labels(files.fetch_file(definition.labels, PLACES365_LABELS_SHA256))
 
 

@@ -304,9 +304,7 @@ def test_file_without_a_state_dict_is_refused(tmp_path, content):
 @pytest.mark.parametrize("architecture", ["efficientnet_lite0", "squeezenet"])
 def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path, architecture):
     torch.save(random_network(architecture, 5).state_dict(), tmp_path / "own.pth")
-    with pytest.raises(
-        ConfigurationError, match=r"images\.tagger\.labels: 6 labels, must be 5, one for each output of"
-    ):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels: 6 labels, must be 5, one for each output of"):
         load_network(architecture, 6, tmp_path / "own.pth")
 
 

@@ -110,9 +110,9 @@ def test_own_network_is_loaded_with_its_labels_and_preprocessing(tmp_path):
 
 def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path):
     mine, other = own(tmp_path, 5), own(tmp_path, 6, seed=1)
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.labels: 6 labels, must be 5, .*own-0\.pth"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels: 6 labels, must be 5, .*own-0\.pth"):
         load_tagger(mine.model_copy(update={"labels": other.labels}))
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.labels: 5 labels, must be 1,000"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels: 5 labels, must be 1,000"):
         load_tagger(settings(labels=mine.labels))
 
 
@@ -138,16 +138,16 @@ def test_version_changes_only_with_weights_labels_and_preprocessing(tmp_path):
     [
         (
             {"name": "resnet"},
-            r"images\.tagger\.name == 'resnet', must be one of efficientnet_lite0, places365_resnet18,",
+            r"tagger\.name == 'resnet', must be one of efficientnet_lite0, places365_resnet18,",
         ),
-        ({"name": "own"}, r"images\.tagger\.architecture is missing: 'own' needs one of efficientnet_lite0, resnet18,"),
+        ({"name": "own"}, r"tagger\.architecture is missing: 'own' needs one of efficientnet_lite0, resnet18,"),
         (
             {"name": "own", "architecture": "vgg16"},
-            r"images\.tagger\.weights is missing: tagger 'own' needs a local file",
+            r"tagger\.weights is missing: tagger 'own' needs a local file",
         ),
-        ({"name": "places365_squeezenet"}, r"images\.tagger\.weights is missing: tagger 'places365_squeezenet' needs"),
-        ({"weights": "/no/such.pth"}, r"images\.tagger\.weights == '/no/such\.pth': there is no such file"),
-        ({"labels": "/no/such.txt"}, r"images\.tagger\.labels == '/no/such\.txt': there is no such file"),
+        ({"name": "places365_squeezenet"}, r"tagger\.weights is missing: tagger 'places365_squeezenet' needs"),
+        ({"weights": "/no/such.pth"}, r"tagger\.weights == '/no/such\.pth': there is no such file"),
+        ({"labels": "/no/such.txt"}, r"tagger\.labels == '/no/such\.txt': there is no such file"),
     ],
 )
 def test_missing_setting_or_file_is_an_error_that_names_it(values, message):
@@ -156,7 +156,7 @@ def test_missing_setting_or_file_is_an_error_that_names_it(values, message):
 
 
 def test_own_network_needs_labels(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.labels is missing: tagger 'own' needs a local file"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels is missing: tagger 'own' needs a local file"):
         tagger_files(own(tmp_path).model_copy(update={"labels": None}))
 
 
