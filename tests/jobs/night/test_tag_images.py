@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,13 +24,17 @@ from jobs.engine.nights import night
 from jobs.engine.run import Run, with_inputs
 from jobs.night import tag_images as job
 from jobs.night.tag_images import TAG_IMAGES, tag_images, taggers_of
+from jobs.registry.taggers import register_tagger
 from recsys.errors import ConfigurationError
+from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.instants import DAY, to_micros
+from recsys.pipeline.photo_tags import photo_store
 from recsys.pipeline.photos import ProcessEngine
 from tests.helpers.paths import ROOT
 from tests.helpers.small_photos import own_tagger, write_photo
 from tests.helpers.small_shop import AS_OF, SmallShop, event, sale
+from tests.helpers.trained_taggers import taxonomy, trained
 
 SALE_IMAGES = pa.schema([("sale_id", pa.string()), ("image_uri", pa.string()), ("position", pa.int32())])
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (100, 100, 100)
@@ -308,6 +313,68 @@ def test_photos_of_a_url_are_tagged(photo_shop):
     assert found.tags["s1", 0]["image_hash"] == expected["image_hash"]
     assert found.rejected["s1", 1]["reason"] == "missing"
     files.rm("/shop", recursive=True)
+
+
+# Taggers of the shop's own labels.
+
+
+def register_rooms(photo_shop: PhotoShop, seed: int) -> TrainedTagger:
+    """Register a tagger with a random head on the embeddings of the shop's network."""
+    network, *_ = taggers_of(photo_shop.run())
+    weights = 30 * np.random.default_rng(seed).standard_normal((512, 3))
+    base, version = network.network, network.files.network_version
+    tagger = trained(taxonomy(), weights.tolist(), base, version, sure=0.01)
+    folder = photo_shop.shop.folder / f"trained-{seed}"
+    tagger.save(folder)
+    register_tagger(photo_shop.run().settings, tagger, folder, {})
+    return tagger
+
+
+def test_new_version_of_a_tagger_tags_all_photos_anew_without_reading_one(photo_shop):
+    first = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    register_rooms(photo_shop, seed=0)
+    named = photo_shop.images["taggers"]
+    photo_shop.images["taggers"] = [*named, {"taxonomy": "rooms"}]
+    joined = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    assert joined.asked == []
+    assert {"suite", "pool"} & set(joined.tags["s1", 0]["tags"])
+    for photo, row in joined.tags.items():
+        things = [tag.startswith("thing") for tag in row["tags"]]
+        assert sorted(np.array(row["tags"])[things]) == sorted(first.tags[photo]["tags"])
+        assert sum(np.array(row["weights"])[things]) == pytest.approx(1)
+        assert sum(row["weights"]) == pytest.approx(1 if all(things) else 2)
+    register_rooms(photo_shop, seed=1)
+    pinned = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    photo_shop.images["taggers"] = [*named, {"taxonomy": "rooms", "version": "challenger"}]
+    other = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    assert (pinned.asked, pinned.tags, other.asked) == ([], joined.tags, [])
+    assert other.tags != joined.tags
+
+
+def test_sale_has_an_attribute_of_what_its_photos_show_for_sure(photo_shop):
+    with_sql(photo_shop, "red.bmp")
+    photo_shop.night("red.bmp")
+    tagger = register_rooms(photo_shop, seed=0)
+    photo_shop.images["taggers"] = [{"taxonomy": "rooms"}]
+    run = photo_shop.run()
+    run.do(with_inputs(TAG_IMAGES))
+    (network,) = taggers_of(run)
+    store = photo_store(Path(run.settings.folder), network.files)
+    (image_hash,) = pq.read_table(run.folder / "image_tags")["image_hash"].to_pylist()
+    embedding = np.array(store.embeddings(pa.array([image_hash]))["embedding"].to_pylist(), np.float32)
+    likeliest = [*tagger.head.labels, None][tagger.head.probabilities(embedding).argmax()]
+    assert run.shop.catalogue.attributes[0].get("photo_rooms") == likeliest
+
+
+def test_tagger_without_a_version_is_left_out_and_the_others_tag(photo_shop):
+    with_sql(photo_shop, "red.bmp")
+    photo_shop.images["taggers"] = [*photo_shop.images["taggers"], {"taxonomy": "rooms"}]
+    run = photo_shop.run()
+    run.do(with_inputs(TAG_IMAGES))
+    (left_out,) = run.left_out((TAG_IMAGES,))
+    assert left_out.what == "tags of taxonomy rooms"
+    assert left_out.why.startswith("tagger 'rooms' has no alias 'champion': train one with 'recsys tagger train rooms'")
+    assert pq.read_table(run.folder / "image_tags").num_rows == 1
 
 
 # The step.
