@@ -3,10 +3,10 @@
     python -m benchmarks.attacks [--users 100000] [--requests 20000] [--streams 700] [--only half,...]
 
 One process of `recsys serve` on a core of its own answers callers with a token, as fast as they send. Another process
-on the load's core attacks it meanwhile. It opens `--streams` requests per `--again` seconds, evenly over that time, and
-the measurement begins after as long: otherwise its length would decide how many of them fall into it. The attacker only
-writes prepared bytes, since a client of its own would take the processor from the load. Needs h2load (Debian:
-nghttp2-client) and two cores.
+on the load's core attacks it meanwhile: it opens `--streams` requests per `--again` seconds, evenly over that time, and
+the measurement begins once all are open. If they were opened together, the length of the measurement would decide how
+many of them fall into it. The requests are prepared bytes, since a client in Python would take the processor from the
+load. Needs h2load (Debian: nghttp2-client) and two cores.
 
     half        requests that send headers and no body, without a token
     health      the same of health checks, which need no token
@@ -22,6 +22,7 @@ nghttp2-client) and two cores.
 import argparse
 import asyncio
 import hashlib
+import math
 import multiprocessing
 import os
 import shutil
@@ -163,7 +164,7 @@ async def _hold_streams(attack: Attack, method: str, message: bytes | None = Non
         if len(opened) == attack.connections:
             opened.popleft().close()
             attack.begun()
-        opened.append(open_streams(attack.target, method, attack.streams // attack.connections, message))
+        opened.append(open_streams(attack.target, method, math.ceil(attack.streams / attack.connections), message))
         await asyncio.sleep(attack.again / attack.connections)
 
 
@@ -249,7 +250,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--open-sales", type=int, default=300, help="approximate number of open sales")
     parser.add_argument("--requests", type=int, default=20_000, help="number of requests per measurement")
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds per attack; medians are printed")
-    parser.add_argument("--streams", type=int, default=700, help="number of half requests or streams")
+    parser.add_argument(
+        "--streams", type=int, default=700, help="number of half requests or streams, at most 100 per connection"
+    )
     parser.add_argument("--connections", type=int, default=11, help="number of connections of the attacker")
     parser.add_argument("--again", type=float, default=5, help="seconds until streams are opened again")
     parser.add_argument("--folder", help="folder for temporary files; the system's by default")
