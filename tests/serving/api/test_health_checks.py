@@ -1,4 +1,5 @@
 import threading
+import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -63,8 +64,9 @@ def test_watcher_who_leaves_wakes_no_other():
     thread = threading.Thread(target=watch)
     thread.start()
     wait_until(lambda: len(looks) == 2)  # it has told the first state, and waits for the next one
-    for _ in range(100):
+    for _ in range(20):
         leaver.left[0]()
+        time.sleep(0.001)  # in which a watcher that is woken would look
     checks.set("a", SERVING)
     thread.join(30)
     assert told == [(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN, 1), (SERVING, 3)]
