@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from recsys.images.lab.dataset import Part
 from recsys.images.lab.head import unit_length
-from recsys.storage.local import put_in_place, scratch_folder
+from recsys.storage.local import held, put_in_place, scratch_folder
 
 NEAR_DUPLICATE = 0.92
 """Cosine from which two photos count as the same picture.
@@ -41,6 +41,7 @@ SHARES: dict[Part, float] = {"test": 0.2, "validation": 0.1, "train": 0.7}
 ENOUGH_GROUPS = 5
 """A label with so many groups or more has at least one in each part."""
 _BLOCK = 2048
+_SPLIT_FILE = "split.parquet"
 _SPLIT = pa.schema([("image_hash", pa.string()), ("part", pa.string())])
 
 
@@ -111,20 +112,28 @@ def parts_of(
     return np.array([parts[group] for group in groups.tolist()], dtype="<U10")
 
 
-def remembered_parts(file: Path) -> dict[str, Part]:
-    """Return the parts by image_hash that `remember_parts` wrote; none without a file."""
+def remembered_parts(folder: Path) -> dict[str, Part]:
+    """Return the parts by image_hash that `remember_parts` wrote; none before."""
+    file = folder / _SPLIT_FILE
     if not file.exists():
         return {}
     rows = pq.read_table(file, schema=_SPLIT)
     return dict(zip(rows["image_hash"].to_pylist(), rows["part"].to_pylist(), strict=True))
 
 
-def remember_parts(file: Path, parts: Mapping[str, Part]) -> None:
-    """Write parts by image_hash, replacing the file; the caller holds the lock of its folder."""
-    with scratch_folder(file.parent) as new:
+def remember_parts(folder: Path, parts: Mapping[str, Part]) -> None:
+    """Write parts by image_hash into the folder of a taxonomy's labels, which the caller has locked."""
+    with scratch_folder(folder) as new:
         rows = pa.table({"image_hash": sorted(parts), "part": [parts[each] for each in sorted(parts)]}, _SPLIT)
-        pq.write_table(rows, new / file.name)
-        put_in_place(new / file.name, file)
+        pq.write_table(rows, new / _SPLIT_FILE)
+        put_in_place(new / _SPLIT_FILE, folder / _SPLIT_FILE)
+
+
+def forget_parts(folder: Path, image_hashes: Iterable[str]) -> None:
+    """Remove photos that are erased from the remembered parts."""
+    with held(folder):
+        gone = set(image_hashes)
+        remember_parts(folder, {each: part for each, part in remembered_parts(folder).items() if each not in gone})
 
 
 def _place(image_hash: str) -> float:
