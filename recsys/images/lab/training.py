@@ -54,9 +54,9 @@ def train_head(dataset: Dataset, kind: HeadKind = "best", seed: int = 0) -> Head
 def train(dataset: Dataset, kind: HeadKind = "best", seed: int = 0) -> Training:
     """Train a head on the parts train and validation; the part test is not looked at.
 
-    Regularisation, temperature, thresholds and the margin of sure labels are chosen on out-of-fold predictions. A linear
-    head is then fitted to all photos of both parts; an MLP to the part train, stopped by the part validation. `best` is
-    the MLP only where its held-out predictions are better by more than one standard error.
+    Regularisation, temperature, thresholds and the margin of sure labels are chosen on out-of-fold predictions. A
+    linear head is then fitted to all photos of both parts; an MLP to the part train, stopped by the part validation.
+    `best` is the MLP only where its held-out predictions are better by more than one standard error.
 
     Args:
         dataset: Photos without a label, of kind single, teach the class 'none of these'.
@@ -157,8 +157,8 @@ def folds_of(dataset: Dataset, n_folds: int, seed: int = 0) -> NDArray[np.int64]
     _, first, group = np.unique(dataset.groups, return_index=True, return_inverse=True)
     if len(first) < n_folds:
         raise EmptyInputError(
-            f"{plural(len(first), 'group')} of photos, needs {n_folds}: label photos of more sales; copies of a photo and "
-            "photos of one sale are one group"
+            f"{plural(len(first), 'group')} of photos, needs {n_folds}: label photos of more sales; copies of a photo "
+            "and photos of one sale are one group"
         )
     counts = np.where(dataset.targets, dataset.targets.sum(0), len(dataset) + 1)
     rarest = np.where(dataset.targets.any(1), counts.argmin(1), len(dataset.labels))[first]
@@ -197,8 +197,10 @@ def choose_thresholds(probabilities: Array, targets: NDArray[np.bool_]) -> Array
 
 
 def margins(head: Head, probabilities: Array) -> Array:
-    """Return how sure the head is of each photo, shape (n_photos,): p1 - p2 of kind single, else the least distance of a
-    label's probability from its threshold."""
+    """Return how sure the head is of each photo, shape (n_photos,).
+
+    Of kind single p1 - p2, of kind multi the least distance of a label's probability from its threshold.
+    """
     if head.thresholds is not None:
         return np.abs(probabilities - head.thresholds).min(1)
     two = np.sort(probabilities, axis=1)[:, -2:]
