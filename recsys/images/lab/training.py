@@ -93,6 +93,21 @@ def train(dataset: Dataset, kind: HeadKind = "best", seed: int = 0) -> Training:
     return Training(head, sure_margin(head, probabilities, targets > 0), is_judged, probabilities)
 
 
+def fit_linear(dataset: Dataset, penalty: float = 0.1) -> Head:
+    """Return a linear head fitted to all photos, whatever their part; not calibrated, with thresholds of 0.5.
+
+    Args:
+        dataset: The photos to learn from.
+        penalty: Of the squared weights, times the number of photos; 1 / C of other libraries.
+
+    Raises:
+        EmptyInputError: If fewer than two classes have photos.
+    """
+    problem = _Problem.of(dataset, 1, 0)
+    head = problem.head([_fit_logistic(problem.scores, problem.targets, problem.kind, penalty)])
+    return head if dataset.kind == "single" else replace(head, thresholds=np.full(len(head.labels), 0.5, np.float32))
+
+
 def out_of_fold_probabilities(
     dataset: Dataset, n_folds: int = FOLDS, seed: int = 0, kind: Literal["linear", "mlp"] = "linear"
 ) -> Array:
