@@ -30,7 +30,7 @@ from recsys.images.lab.evaluation import (
     top_accuracies,
 )
 from recsys.images.lab.shop_photos import ShopPhotos
-from recsys.images.lab.taxonomy import Taxonomy, load_taxonomy
+from recsys.images.lab.taxonomy import load_taxonomy
 from recsys.images.lab.trained_tagger import DESCRIPTION, TrainedTagger
 from recsys.images.lab.training import HeadKind, learnable, train
 from recsys.wording import listed, plural

@@ -38,9 +38,9 @@ def train(
 ) -> None:
     """Train a version of a tagger on the labelled photos of a taxonomy, and measure it.
 
-    Photos are learnt by their stored embeddings, in seconds and without a GPU. 70 % of the photos are learnt, 10 % choose,
-    20 % are the test part, which no version ever learns; copies of a photo and photos of one sale stay together. Where
-    the test part has fewer than 300 photos, figures come from five folds over all photos.
+    Photos are learnt by their stored embeddings, in seconds and without a GPU. 70 % of the photos are learnt, 10 %
+    choose, 20 % are the test part, which no version ever learns; copies of a photo and photos of one sale stay
+    together. Where the test part has fewer than 300 photos, figures come from five folds over all photos.
 
     The version is written to taggers/TAXONOMY/VERSION in the folder of the shop.
     """

@@ -23,8 +23,8 @@ def comparison_in_words(found: Comparison, previous: str) -> str:
     verdict = "could be chance" if found.p_value >= 0.05 else "unlikely to be chance"
     return (
         f"Accuracy {100 * found.difference.value:+.1f} points against {previous} on the same test photos "
-        f"(95 % interval {low:+.1f} … {high:+.1f}): {found.only_new} only this one has right, {found.only_old} only that "
-        f"one; p = {found.p_value:.3f}, {verdict}."
+        f"(95 % interval {low:+.1f} … {high:+.1f}): {found.only_new} only this one has right, {found.only_old} only "
+        f"that one; p = {found.p_value:.3f}, {verdict}."
     )
 
 
