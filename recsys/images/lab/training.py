@@ -270,12 +270,14 @@ class _Problem:
         targets = dataset.targets
         if dataset.kind == "single" and not (has_label := targets.any(1)).all():
             targets = np.column_stack([targets, ~has_label])
-        n_shown = int(targets.any(0).sum())
-        if n_shown < (2 if dataset.kind == "single" else 1):
-            shown = [label for label, is_shown in zip(dataset.labels, targets.any(0), strict=False) if is_shown]
+        shown = [
+            name for name, column in zip([*dataset.labels, "none of these"], targets.T, strict=False) if column.any()
+        ]
+        least = 2 if dataset.kind == "single" else 1
+        if len(shown) < least:
             raise EmptyInputError(
-                f"{plural(len(dataset), 'photo')} of {plural(n_shown, 'class')[:-1] if n_shown == 1 else 'no class'} "
-                f"({', '.join(shown)}), needs at least 2: label photos of another"
+                f"{plural(len(dataset), 'photo')} to learn from, of {len(shown)} different labels "
+                f"({', '.join(shown) or 'none'}), needs at least {least}: label photos of another"
             )
         if not np.isfinite(dataset.embeddings).all():
             raise InputError("embeddings must be finite numbers: tag the photos again with 'recsys tag'")

@@ -9,7 +9,6 @@ from jobs.lab.train_tagger import train_tagger
 from recsys.config.settings import Settings
 from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset
-from recsys.images.lab.head import Head
 from recsys.images.lab.trained_tagger import TrainedTagger
 from tests.helpers.labelled_photos import labelled_photos
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from recsys.errors import EmptyInputError, InputError
+from recsys.errors import EmptyInputError, InputError, ModelError
 from recsys.images.lab.head import Head, unit_length
 from recsys.images.lab.training import (
     choose_thresholds,
@@ -108,7 +108,7 @@ def test_fewer_groups_than_folds_are_refused():
 
 def test_one_class_only_is_refused():
     photos = labelled_photos()
-    with pytest.raises(EmptyInputError, match=r"1 class \(label 1\), needs at least 2: label photos of another"):
+    with pytest.raises(EmptyInputError, match=r"of 1 different labels \(label 1\), needs at least 2"):
         train_head(photos.where(photos.targets[:, 1]))
 
 
@@ -117,6 +117,11 @@ def test_embeddings_that_are_no_numbers_are_refused():
     photos.embeddings[3, 1] = np.nan
     with pytest.raises(InputError, match="must be finite"):
         train_head(photos)
+
+
+def test_embeddings_of_another_width_are_refused():
+    with pytest.raises(ModelError, match=r"embeddings have 8 features, the head takes 16: .* train the tagger again"):
+        fit_linear(labelled_photos()).probabilities(labelled_photos(n_features=8).embeddings)
 
 
 def test_label_with_fewer_than_5_photos_is_left_out_with_its_photos():
