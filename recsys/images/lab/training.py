@@ -1,4 +1,7 @@
-"""Trains heads on stored embeddings: logistic regression, or two fully connected layers; calibrated out of fold."""
+"""Trains heads on stored embeddings: logistic regression, or two fully connected layers; calibrated out of fold.
+
+Everything runs on one thread: small products gain nothing by more, and waiting for a busy core made them far slower.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -8,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
+from threadpoolctl import threadpool_limits
 
 from recsys.errors import EmptyInputError, InputError
 from recsys.images.lab.dataset import Dataset
@@ -51,6 +55,7 @@ def train_head(dataset: Dataset, kind: HeadKind = "best", seed: int = 0) -> Head
     return train(dataset, kind, seed).head
 
 
+@threadpool_limits.wrap(limits=1)
 def train(dataset: Dataset, kind: HeadKind = "best", seed: int = 0) -> Training:
     """Train a head on the parts train and validation; the part test is not looked at.
 
@@ -93,6 +98,7 @@ def train(dataset: Dataset, kind: HeadKind = "best", seed: int = 0) -> Training:
     return Training(head, sure_margin(head, probabilities, targets > 0), is_judged, probabilities)
 
 
+@threadpool_limits.wrap(limits=1)
 def fit_linear(dataset: Dataset, penalty: float = 0.1) -> Head:
     """Return a linear head fitted to all photos, whatever their part; not calibrated, with thresholds of 0.5.
 
@@ -108,6 +114,7 @@ def fit_linear(dataset: Dataset, penalty: float = 0.1) -> Head:
     return head if dataset.kind == "single" else replace(head, thresholds=np.full(len(head.labels), 0.5, np.float32))
 
 
+@threadpool_limits.wrap(limits=1)
 def out_of_fold_probabilities(
     dataset: Dataset, n_folds: int = FOLDS, seed: int = 0, kind: Literal["linear", "mlp"] = "linear"
 ) -> Array:
@@ -371,6 +378,8 @@ def _fit_mlp(
     x, y, stop_x, stop_y = features[learnt], targets[learnt], features[is_stop], targets[is_stop]
     loss_of = nn.CrossEntropyLoss() if problem.kind == "single" else nn.BCEWithLogitsLoss()
     batch = 64 if len(x) < _ENOUGH_PHOTOS else 256
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(
@@ -392,6 +401,7 @@ def _fit_mlp(
                 best, patience = (loss, {name: each.clone() for name, each in network.state_dict().items()}), 0
             if patience == 8:
                 break
+    torch.set_num_threads(n_threads)
     first, first_bias, second, second_bias = (each.numpy() for each in best[1].values())
     return [(first.T * scale, first_bias), (np.ascontiguousarray(second.T), second_bias)]
 
