@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from recsys.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Head:
@@ -31,7 +33,17 @@ class Head:
         return len(self.biases[-1]) > len(self.labels)
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs, shape (n_photos, n_outputs), of embeddings of shape (n_photos, n_features)."""
+        """Return the outputs, shape (n_photos, n_outputs), of embeddings of shape (n_photos, n_features).
+
+        Raises:
+            ModelError: If the head takes another number of features.
+        """
+        width = self.weights[0].shape[0]
+        if embeddings.shape[1] != width:
+            raise ModelError(
+                f"embeddings have {embeddings.shape[1]} features, the head takes {width}: they are of another base "
+                "network; train the tagger again with 'recsys tagger train'"
+            )
         values = unit_length(embeddings)
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = values @ weight + bias
