@@ -84,7 +84,7 @@ def console_app(
         return _page("agreement.html", taxonomy=taxonomy.name, agreements=[_as_text(each) for each in found])
 
     @app.get("/api/review")
-    def description(request: Request) -> dict[str, Any]:
+    def description() -> dict[str, Any]:
         return {
             "kind": taxonomy.kind,
             "labels": [{"id": label, "name": taxonomy.name_of(label)} for label in taxonomy.ids],

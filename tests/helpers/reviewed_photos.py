@@ -28,7 +28,9 @@ class Photos:
     embeddings: NDArray[np.float32]
 
 
-def tagger(kind: str = "single", other: bool = True, labels: Sequence[str] = LABELS, sure: float = 0.9) -> TrainedTagger:
+def tagger(
+    kind: str = "single", other: bool = True, labels: Sequence[str] = LABELS, sure: float = 0.9
+) -> TrainedTagger:
     """A tagger whose probabilities are large where the embedding's number of that label is."""
     taxonomy = Taxonomy.model_validate(
         {
@@ -61,7 +63,9 @@ def photos(hashes: Sequence[str]) -> Photos:
     return Photos(np.array(hashes), np.array([f"{each}.bmp" for each in hashes]), embeddings(len(hashes)))
 
 
-def review(folder: Path, n: int = 7, order: Order | None = None, share: float | None = None, double: bool = False) -> Review:
+def review(
+    folder: Path, n: int = 7, order: Order | None = None, share: float | None = None, double: bool = False
+) -> Review:
     """A review of n photos p0, p1, ... of which p0 is sure."""
     hashes = [f"p{number}" for number in range(n)]
     return Review(photos(hashes), tagger(), LabelStore(folder, "rooms"), share, order, double)

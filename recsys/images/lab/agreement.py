@@ -63,10 +63,7 @@ def agreement(
     names = [*labels, NONE_OF_THESE]
     first, second = (_says([pair[side] or [NONE_OF_THESE] for pair in pairs], names) for side in (0, 1))
     is_single = bool((first.sum(1) == 1).all() and (second.sum(1) == 1).all())
-    if is_single:
-        table = first.T.astype(np.float64) @ second
-    else:
-        table = _two_by_two(first.ravel(), second.ravel())
+    table = first.T.astype(np.float64) @ second if is_single else _two_by_two(first.ravel(), second.ravel())
     return Agreement(
         one,
         other,

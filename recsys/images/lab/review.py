@@ -22,7 +22,7 @@ MOST_CHOICES = 9
 _ABSENT = timedelta(minutes=15)  # photos given to somebody who has done nothing for this long are given to others
 
 
-class ShopPhotos(Protocol):
+class PhotosToReview(Protocol):
     """Photos of the shop; all arrays have a row per photo."""
 
     @property
@@ -91,7 +91,7 @@ class Review:
 
     def __init__(
         self,
-        photos: ShopPhotos,
+        photos: PhotosToReview,
         tagger: TrainedTagger,
         store: LabelStore,
         share: float | None = None,
@@ -311,7 +311,9 @@ def unsure(margins: NDArray[np.float32], sure: float, share: float | None = None
     if share is None:
         return positions[margins[positions] < sure]
     if not 0 <= share <= 1:
-        raise ConfigurationError(f"share == {share}, must be in 0..1: 0.25 reviews the least sure quarter of the photos")
+        raise ConfigurationError(
+            f"share == {share}, must be in 0..1: 0.25 reviews the least sure quarter of the photos"
+        )
     return positions[: round(share * len(positions))]
 
 
