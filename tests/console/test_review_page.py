@@ -1,7 +1,7 @@
 """The page of a review in a browser: keys, groups, undo, who gets which photos."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,7 +20,7 @@ N_PHOTOS = 100
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabelStore, str, list[str]]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelStore, str, list[str]]:
     """A review of 100 photos, of which the first is sure; its labels, its address and the photos' hashes."""
     folder = tmp_path_factory.mktemp("reviewed")
     uris = [write_photo(folder / f"{n}.bmp", (2 * n, 255 - 2 * n, 90), 24) for n in range(N_PHOTOS)]
@@ -31,7 +31,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabelStor
     arguments = (review, PhotoFiles(str(folder)), ["ann"], "127.0.0.1", 0, lambda told_: told.extend(told_.values()))
     Thread(target=serve_review, args=arguments, daemon=True).start()
     wait_for(lambda: told)
-    yield labels, told[0], hashes
+    return labels, told[0], hashes
 
 
 def wait_for(is_so: Callable[[], Any], seconds: float = 10) -> None:

@@ -1,5 +1,4 @@
-"""The labels of a shop's photos: rows are only added; the last word on a photo counts, and can be taken back by those
-who said it.
+"""The labels of a shop's photos: rows are only added; the last word on a photo counts, and can be taken back.
 
     <folder>/<taxonomy>/part-<number>.parquet    rows of LABELS, in the order in which they were said
 
@@ -22,15 +21,12 @@ LABELS = pa.schema(
         ("image_hash", pa.string()),
         ("image_uri", pa.string()),
         ("taxonomy", pa.string()),
-        ("labels", pa.list_(pa.string())),  # ids; empty: none of these; null: takes back the last word of the same `by`
+        ("labels", pa.list_(pa.string())),  # ids; empty: none of these; null: the word before this one counts again
         ("source", pa.string()),  # a Source
         ("by", pa.string()),  # who said it: a person, a service, a rule
         ("at", pa.timestamp("us", "UTC")),
     ]
 )
-
-_PART_ROWS = 1000
-"""A part with fewer rows is replaced by one with the added rows too: a review adds one row at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,8 @@ class LabelStore:
         if rows.num_rows == 0:
             return
         with held(self._folder), scratch_folder(self._folder) as new:
-            parts, rows = self._parts(), rows.cast(LABELS)
-            number = len(parts)
-            if parts and pq.read_metadata(parts[-1]).num_rows < _PART_ROWS:
-                number, rows = number - 1, pa.concat_tables([pq.read_table(parts[-1], schema=LABELS), rows])
-            pq.write_table(rows, new / "labels.parquet")
-            put_in_place(new / "labels.parquet", self._folder / f"part-{number:06d}.parquet")
+            pq.write_table(rows.cast(LABELS), new / "labels.parquet")
+            put_in_place(new / "labels.parquet", self._folder / f"part-{len(self._parts()):06d}.parquet")
 
     @property
     def _folder(self) -> Path:
@@ -75,17 +67,14 @@ def said_last(history: pa.Table) -> pa.Table:
     Args:
         history: Rows of LABELS in the order in which they were said.
     """
-    words: dict[str, list[tuple[str, int]]] = {}
-    columns: Iterable[tuple[str, str, bool]] = zip(
-        history["image_hash"].to_pylist(),
-        history["by"].to_pylist(),
-        history["labels"].is_null().to_pylist(),
-        strict=True,
+    words: dict[str, list[int]] = {}
+    columns: Iterable[tuple[str, bool]] = zip(
+        history["image_hash"].to_pylist(), history["labels"].is_null().to_pylist(), strict=True
     )
-    for row, (image_hash, by, is_taken_back) in enumerate(columns):
+    for row, (image_hash, is_taken_back) in enumerate(columns):
         said = words.setdefault(image_hash, [])
         if not is_taken_back:
-            said.append((by, row))
-        elif own := [word for word in said if word[0] == by]:
-            said.remove(own[-1])
-    return history.take(pa.array([said[-1][1] for _, said in sorted(words.items()) if said], pa.int64()))
+            said.append(row)
+        elif said:
+            said.pop()
+    return history.take(pa.array([said[-1] for _, said in sorted(words.items()) if said], pa.int64()))

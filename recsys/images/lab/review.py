@@ -1,10 +1,10 @@
 """The review of photos whose label is unsure: who sees which photo next, what was suggested, and what they say."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ConfigurationError, InputError
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.label_store import LABELS, LabelStore, said_last
+from recsys.images.lab.label_store import LABELS, LabelStore
 from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.wording import did_you_mean, visible
 
@@ -38,9 +38,9 @@ class PhotosToReview(Protocol):
         """Shape (n_photos, n_features)."""
 
 
-Order = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]
-"""Which photos to label first: from the positions of the unsure photos, the least sure first, and of the labelled
-ones, to positions of unsure photos, the most useful first. Those that it leaves out follow, the least sure first.
+Order = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+"""Which photos to label first: from the positions of the unsure photos, the least sure first, to some or all of them, the
+most useful first. Those that it leaves out follow, the least sure first.
 """
 
 
@@ -118,7 +118,10 @@ class Review:
         self._decided: dict[str, list[list[str]]] = {}  # by person, what `undo` takes back, the last last
         self._seen: dict[str, datetime] = {}
         self._learn_words()
-        self.queue = self._ordered(unsure(self._margins, tagger.sure, share), order)
+        positions = unsure(self._margins, tagger.sure, share)
+        first = () if order is None else order(positions)
+        self.queue = list(dict.fromkeys(int(each) for each in (*first, *positions)))
+        """Positions of the photos to review, in order."""
 
     @property
     def may_be_none(self) -> bool:
@@ -182,7 +185,7 @@ class Review:
             if not steps:
                 return []
             skipped = self._skipped.setdefault(by, {})
-            self._add(by, {image_hash: None for image_hash in steps[-1] if image_hash not in skipped}, at)
+            self._take_back(by, [image_hash for image_hash in steps[-1] if image_hash not in skipped], at)
             undone = steps.pop()
             for image_hash in undone:
                 skipped.pop(image_hash, None)
@@ -195,43 +198,40 @@ class Review:
             photos = {image_hash for step in self._decided.get(by, ()) for image_hash in step}
             return len(photos.difference(self._skipped.get(by, ())))
 
-    def _ordered(self, positions: NDArray[np.int64], order: Order | None) -> list[int]:
-        if order is None:
-            return [int(each) for each in positions]
-        labelled = np.array(sorted(self._position[each] for each in self.words if each in self._position), np.int64)
-        return list(dict.fromkeys(int(each) for each in [*order(positions, labelled), *positions]))
-
     def _learn_words(self) -> None:
         """Read what was said until now, here or elsewhere."""
-        history = self._store.history()
-        self.words = words_by_person(history)
-        counting = said_last(history)
-        self._counts = dict(zip(counting["image_hash"].to_pylist(), counting["labels"].to_pylist(), strict=True))
+        standing = standing_words(self._store.history())
+        self.words = {photo: {row["by"]: row["labels"] for row in rows} for photo, rows in standing.items()}
+        self._counts = {photo: rows[-1]["labels"] for photo, rows in standing.items()}
 
-    def _add(self, by: str, said: Mapping[str, Sequence[str] | None], at: datetime) -> None:
-        self._store.add(
-            pa.Table.from_pylist(
-                [
-                    {
-                        "image_hash": image_hash,
-                        "image_uri": self.uri_of(image_hash),
-                        "taxonomy": self._store.taxonomy,
-                        "labels": None if labels is None else list(labels),
-                        "source": "person",
-                        "by": by,
-                        "at": at,
-                    }
-                    for image_hash, labels in said.items()
-                ],
-                LABELS,
-            )
-        )
-        if None in said.values():
-            self._learn_words()  # what was said before
-        else:
-            for image_hash, labels in said.items():
-                self.words.setdefault(image_hash, {})[by] = list(labels or ())
-                self._counts[image_hash] = list(labels or ())
+    def _add(self, by: str, said: Mapping[str, Sequence[str]], at: datetime) -> None:
+        rows = [self._row(by, image_hash, labels, at) for image_hash, labels in said.items()]
+        self._store.add(pa.Table.from_pylist(rows, LABELS))
+        for image_hash, labels in said.items():
+            self.words.setdefault(image_hash, {})[by] = self._counts[image_hash] = list(labels)
+
+    def _take_back(self, by: str, image_hashes: Sequence[str], at: datetime) -> None:
+        """Take back a person's last word on each photo. A word of somebody else that came later is said again: a row
+        takes back the word before it, whoever said it."""
+        standing, rows = standing_words(self._store.history()), []
+        for image_hash in image_hashes:
+            words = standing.get(image_hash, [])
+            own = max((number for number, word in enumerate(words) if word["by"] == by), default=len(words))
+            rows += [self._row(by, image_hash, None, at) for _ in words[own:]]
+            rows += words[own + 1 :]
+        self._store.add(pa.Table.from_pylist(rows, LABELS))
+        self._learn_words()
+
+    def _row(self, by: str, image_hash: str, labels: Sequence[str] | None, at: datetime) -> dict[str, Any]:
+        return {
+            "image_hash": image_hash,
+            "image_uri": self.uri_of(image_hash),
+            "taxonomy": self._store.taxonomy,
+            "labels": None if labels is None else list(labels),
+            "source": "person",
+            "by": by,
+            "at": at,
+        }
 
     def _check(self, by: str, image_hash: str, labels: Sequence[str] | None, at: datetime) -> None:
         if image_hash not in self._position:
@@ -318,23 +318,27 @@ def unsure(margins: NDArray[np.float32], sure: float, share: float | None = None
 
 
 def words_by_person(history: pa.Table) -> dict[str, dict[str, list[str]]]:
-    """Return by content hash, and by person or service, the labels that they said last and did not take back.
+    """Return by content hash, and by person or service, the labels that they said last and that still stand.
 
     Args:
         history: Rows of LABELS in the order in which they were said.
     """
-    said: dict[tuple[str, str], list[list[str]]] = {}
-    columns: Iterable[tuple[str, str, list[str] | None]] = zip(
-        *(history[name].to_pylist() for name in ("image_hash", "by", "labels")), strict=True
-    )
-    for image_hash, by, labels in columns:
-        words = said.setdefault((image_hash, by), [])
-        if labels is not None:
-            words.append(labels)
-        elif words:
-            words.pop()
-    found: dict[str, dict[str, list[str]]] = {}
-    for (image_hash, by), words in said.items():
-        if words:
-            found.setdefault(image_hash, {})[by] = words[-1]
-    return found
+    return {
+        image_hash: {row["by"]: row["labels"] for row in rows} for image_hash, rows in standing_words(history).items()
+    }
+
+
+def standing_words(history: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """Return by content hash the rows that were not taken back, in the order in which they were said.
+
+    Args:
+        history: Rows of LABELS in the order in which they were said.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in history.to_pylist():
+        rows = found.setdefault(row["image_hash"], [])
+        if row["labels"] is not None:
+            rows.append(row)
+        elif rows:
+            rows.pop()
+    return {image_hash: rows for image_hash, rows in found.items() if rows}
