@@ -39,8 +39,8 @@ class PhotosToReview(Protocol):
 
 
 Order = Callable[[NDArray[np.int64]], NDArray[np.int64]]
-"""Which photos to label first: from the positions of the unsure photos, the least sure first, to some or all of them, the
-most useful first. Those that it leaves out follow, the least sure first.
+"""Which photos to label first: from the positions of the unsure photos, the least sure first, to some or all of them,
+the most useful first. Those that it leaves out follow, the least sure first.
 """
 
 
