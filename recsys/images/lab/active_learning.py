@@ -1,0 +1,339 @@
+"""Active learning: which photos to label next, what that saves, and when further labels change little.
+
+A photo's score is U · I · D, each the share of the candidates that have no higher value:
+
+    U   uncertainty   the nearest labelled photos disagree about its label
+    I   density       photos like it are many: labelled, it teaches about all of them
+    D   diversity     nothing like it is labelled, or chosen in the same batch
+
+Density is the mean cosine of the nearest photos, not of all as published: the middle of a collection is no place where
+a label is needed. Its weight fades, since typical photos teach most while there are few labels, unsure ones later.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+
+from recsys.errors import EmptyInputError
+from recsys.images.lab.dataset import Dataset
+from recsys.images.lab.head import unit_length
+from recsys.images.lab.neighbours import (
+    MANY,
+    NEAR_DUPLICATE,
+    nearest,
+    nearest_others,
+    with_fewer_features,
+)
+
+VOTERS = 5
+"""Nearest labelled photos that vote for a photo's label."""
+VOTE_SCALE = 0.1
+"""A vote weighs exp(cosine / VOTE_SCALE)."""
+DENSITY_NEIGHBOURS = 10
+FADING = 20
+"""Number of labels at which the logarithm of I counts half."""
+SHOWN_NEIGHBOURS = 3
+
+Embeddings = NDArray[np.float32]
+Values = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """Photos to label, in the order in which they were chosen; all arrays have a row per photo."""
+
+    photos: Rows  # row numbers of the photos given
+    uncertainty: Values  # U, a share in (0, 1] of the candidates
+    density: Values  # I, after fading
+    diversity: Values  # D, when the photo was chosen
+    nearest_labelled: Rows  # row numbers of labelled photos, shape (n, at most SHOWN_NEIGHBOURS), nearest first
+    cosines: NDArray[np.float32]  # to these, the same shape
+
+    @property
+    def score(self) -> Values:
+        """U · I · D of each photo."""
+        return self.uncertainty * self.density * self.diversity
+
+
+def next_batch(
+    image_hashes: NDArray[np.str_],
+    embeddings: Embeddings,
+    labelled: Dataset,
+    n: int,
+    seed: int = 0,
+    density: Values | None = None,
+) -> Batch:
+    """Choose the photos to label next, one after the other: each makes those like it less diverse.
+
+    Near duplicates of a photo that is labelled or chosen are not chosen. Without labels, photos are chosen by density
+    and diversity.
+
+    Args:
+        image_hashes: Content hashes of all photos, labelled or not, shape (n_photos,).
+        embeddings: Shape (n_photos, n_features), of any length.
+        labelled: The labelled photos.
+        n: Number of photos to choose; fewer are returned if there are fewer that differ.
+        seed: Seed of the clusters in which the nearest of many photos are searched, and of the order of equal scores.
+        density: What `local_density` returned for these embeddings, if it is known.
+
+    Source:
+        Uncertainty, density and diversity as empirical distributions, multiplied; unlike the source, the density is
+        local and fades.
+    """
+    embeddings, known = _comparable(embeddings, labelled.embeddings, seed)
+    if density is None:
+        density = local_density(embeddings, seed)
+    candidates = np.flatnonzero(~np.isin(image_hashes, labelled.image_hashes))
+    candidates = np.random.default_rng(seed).permutation(candidates)  # the first of equal scores is chosen
+    vectors = embeddings[candidates]
+    neighbours = nearest(vectors, known, max(VOTERS, SHOWN_NEIGHBOURS))
+    u = empirical_cdf(uncertainty(neighbours.photos, neighbours.cosines, labelled))
+    i = empirical_cdf(density[candidates]) ** (FADING / (FADING + len(labelled)))
+    closest = neighbours.cosines.max(1, initial=-1.0)
+    chosen, diversities = [], []
+    while len(chosen) < n and (closest < NEAR_DUPLICATE).any():
+        d = empirical_cdf(1.0 - closest)
+        best = int(np.argmax(np.where(closest < NEAR_DUPLICATE, u * i * d, -1.0)))
+        chosen.append(best)
+        diversities.append(d[best])
+        closest = np.maximum(closest, vectors @ vectors[best])
+        closest[best] = np.inf
+    rows = np.array(chosen, np.int64)
+    return Batch(
+        candidates[rows],
+        u[rows],
+        i[rows],
+        np.array(diversities),
+        neighbours.photos[rows, :SHOWN_NEIGHBOURS],
+        neighbours.cosines[rows, :SHOWN_NEIGHBOURS],
+    )
+
+
+def local_density(embeddings: Embeddings, seed: int = 0) -> Values:
+    """Return the mean cosine of each photo to its DENSITY_NEIGHBOURS nearest, shape (n_photos,)."""
+    if len(embeddings) < 2:
+        return np.zeros(len(embeddings))
+    return nearest_others(embeddings, DENSITY_NEIGHBOURS, seed=seed).cosines.mean(1, dtype=np.float64)
+
+
+def uncertainty(neighbours: Rows, cosines: NDArray[np.float32], labelled: Dataset) -> Values:
+    """Return how much the nearest labelled photos disagree, in [0, 1]; 1 if nothing is labelled.
+
+    Of kind single it is 1 - (p1 - p2), where p are the shares of the votes by label, none of these included. Of kind
+    multi each label is one question, answered by yes or no: the mean of 1 - |yes - no| over the labels.
+
+    Args:
+        neighbours: Row numbers of labelled photos, shape (n_photos, k), nearest first; the first VOTERS vote.
+        cosines: Their cosines, the same shape.
+        labelled: The labelled photos.
+    """
+    if len(labelled) == 0:
+        return np.ones(len(neighbours))
+    cosines = cosines[:, :VOTERS].astype(np.float64)
+    weights = np.exp((cosines - cosines.max(1, keepdims=True)) / VOTE_SCALE)
+    weights /= weights.sum(1, keepdims=True)
+    answers = labelled.targets
+    if labelled.kind == "single":
+        answers = np.column_stack([answers, ~answers.any(1)])
+    votes = np.zeros((len(neighbours), answers.shape[1]))
+    for place in range(weights.shape[1]):
+        votes += weights[:, place, None] * answers[neighbours[:, place]]
+    if labelled.kind == "multi":
+        return (1 - np.abs(2 * votes - 1)).mean(1)
+    highest = np.partition(votes, votes.shape[1] - 2, axis=1)
+    return 1 - (highest[:, -1] - highest[:, -2])
+
+
+def empirical_cdf(values: Values) -> Values:
+    """Return for each value the share of all values that are not higher, in (0, 1]."""
+    return np.searchsorted(np.sort(values), values, side="right") / max(1, len(values))
+
+
+def _comparable(embeddings: Embeddings, labelled: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
+    """Return both as embeddings of length 1, with fewer features if they are many."""
+    if len(embeddings) <= MANY:
+        return unit_length(embeddings), unit_length(labelled)
+    both = with_fewer_features(np.concatenate([embeddings, labelled]), seed=seed)
+    return both[: len(embeddings)], both[len(embeddings) :]
+
+
+# What it saves, measured on photos whose labels are known.
+
+Chooser = Callable[[Rows, int], Rows]
+"""From the row numbers of the labelled photos and a number to those of the photos to label next."""
+Strategy = Callable[[Dataset, int], Chooser]
+"""From a pool of photos and a seed to a chooser; it may look at the labels of the photos that are labelled."""
+
+
+def by_score(pool: Dataset, seed: int) -> Chooser:
+    """Choose by `next_batch`."""
+    density = local_density(pool.embeddings, seed)
+
+    def choose(labelled: Rows, n: int) -> Rows:
+        mask = np.isin(np.arange(len(pool)), labelled)
+        return next_batch(pool.image_hashes, pool.embeddings, pool.where(mask), n, seed, density).photos
+
+    return choose
+
+
+def at_random(pool: Dataset, seed: int) -> Chooser:
+    """Choose at random."""
+    order = np.random.default_rng(seed).permutation(len(pool))
+    return lambda labelled, n: order[~np.isin(order, labelled)][:n]
+
+
+STRATEGIES: dict[str, Strategy] = {"active": by_score, "random": at_random}
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Accuracy on the test part by number of labels, for each strategy and seed."""
+
+    n_labels: Rows  # (n_steps,)
+    accuracy: dict[str, Values]  # by strategy, (n_seeds, n_steps)
+    changed: Values  # (n_seeds, n_steps); of the pool's predictions, share that the last batch of "active" changed
+    with_all: Values  # (n_seeds,), accuracy with all labels of the pool
+
+    def labels_needed(self, strategy: str, share: float = 0.9) -> Values:
+        """Return for each seed the labels from which the accuracy is a share of that with all; inf if it never is."""
+        reached = self.accuracy[strategy] >= share * self.with_all[:, None]
+        return np.where(reached.any(1), self.n_labels[reached.argmax(1)], np.inf)
+
+    def labels_against_random(self, strategy: str, share: float = 0.9) -> Estimate:
+        """Return the labels needed as a multiple of those needed at random: means over seeds, paired bootstrap."""
+        needed, of_random = self.labels_needed(strategy, share), self.labels_needed("random", share)
+        if not np.isfinite(needed).all() or not np.isfinite(of_random).all():
+            return Estimate(np.nan, np.nan, np.nan)
+        return _estimate((needed, of_random), lambda some, others, axis=-1: some.mean(axis) / others.mean(axis))
+
+    def curve(self, strategy: str) -> list[Estimate]:
+        """Return the accuracy at each number of labels."""
+        steps = self.accuracy[strategy].T
+        return [_estimate((each,), lambda values, axis=-1: values.mean(axis)) for each in steps]
+
+
+def simulate(
+    dataset: Dataset,
+    batch: int = 10,
+    max_labels: int = 600,
+    seeds: int = 10,
+    strategies: dict[str, Strategy] | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Simulation:
+    """Draw photos by each strategy, beginning without labels, and measure a logistic regression after each batch.
+
+    The test part is the same for all seeds. A seed's pool is 80 % of the groups of all other photos, drawn at random.
+
+    Args:
+        dataset: Labelled photos, some of them in the test part.
+        batch: Labels that are added at a time.
+        max_labels: Number of labels at which a curve ends; the size of the pool if that is smaller.
+        seeds: Number of pools, at least 2.
+        strategies: By name; by default "active" and "random".
+        progress: Called after each strategy of each seed.
+
+    Raises:
+        EmptyInputError: If there is no test photo, or there are fewer than two batches of others.
+    """
+    test = dataset.part("test")
+    others = dataset.where(dataset.parts != "test")
+    if len(test) == 0 or len(others) < 2 * batch:
+        raise EmptyInputError(
+            f"{len(test)} labelled photos of the test part and {len(others)} others: a simulation needs test photos, "
+            f"and two batches of {batch} others: label more photos, or take a smaller batch"
+        )
+    strategies = strategies or STRATEGIES
+    pools = [_drawn_pool(others, seed) for seed in range(seeds)]
+    n_labels = np.arange(batch, min(max_labels, min(map(len, pools))) + 1, batch)
+    accuracy = {name: np.zeros((seeds, len(n_labels))) for name in strategies}
+    changed = np.ones((seeds, len(n_labels)))
+    with_all = np.array([_accuracy(Fitted(pool), test) for pool in pools])
+    for seed, pool in enumerate(pools):
+        for name, strategy in strategies.items():
+            choose, labelled, before = strategy(pool, seed), np.zeros(0, np.int64), None
+            for step in range(len(n_labels)):
+                labelled = np.concatenate([labelled, choose(labelled, batch)])
+                fitted = Fitted(pool.where(np.isin(np.arange(len(pool)), labelled)))
+                accuracy[name][seed, step] = _accuracy(fitted, test)
+                if name == "active":
+                    now = fitted.predicted(pool.embeddings)
+                    if before is not None:
+                        changed[seed, step] = (now != before).any(1).mean()
+                    before = now
+            progress()
+    return Simulation(n_labels, accuracy, changed, with_all)
+
+
+class Fitted:
+    """A logistic regression on the embeddings of labelled photos, of length 1."""
+
+    def __init__(self, labelled: Dataset):
+        answers = labelled.targets
+        if labelled.kind == "single":
+            answers = np.column_stack([answers, ~answers.any(1)])
+        self._kind, self._n_outputs = labelled.kind, answers.shape[1]
+        self._asked = np.flatnonzero(answers.any(0) & ~answers.all(0))
+        self._always = answers.all(0) if len(answers) else np.zeros(self._n_outputs, bool)
+        vectors = unit_length(labelled.embeddings)
+        # The weights lie in the span of the photos: few photos need as few features, with the same solution.
+        self._span = np.linalg.qr(vectors.T)[0] if len(vectors) < vectors.shape[1] else np.eye(vectors.shape[1])
+        regression = LogisticRegression(C=C, tol=1e-3, max_iter=1000)
+        if len(self._asked) == 0:
+            return
+        if labelled.kind == "single":
+            self._model = regression.fit(vectors @ self._span, answers.argmax(1))
+        else:
+            self._model = OneVsRestClassifier(regression).fit(vectors @ self._span, answers[:, self._asked])
+
+    def predicted(self, embeddings: Embeddings) -> NDArray[np.bool_]:
+        """Return the predicted labels, shape (n_photos, n_labels), of kind single with none of these as the last."""
+        predictions = np.tile(self._always, (len(embeddings), 1))
+        if len(self._asked) == 0:
+            return predictions
+        outputs = self._model.predict(unit_length(embeddings) @ self._span)
+        if self._kind == "single":
+            return np.arange(self._n_outputs) == outputs[:, None]
+        predictions[:, self._asked] = outputs.reshape(len(embeddings), -1)
+        return predictions
+
+
+C = 30.0
+"""Inverse strength of the ridge penalty of the regression that is measured."""
+
+
+def _accuracy(fitted: Fitted, test: Dataset) -> float:
+    predicted = fitted.predicted(test.embeddings)
+    if test.kind == "single":
+        return float((predicted.argmax(1) == test.classes).mean())
+    right = (predicted & test.targets).sum()
+    return float(2 * right / max(1, predicted.sum() + test.targets.sum()))
+
+
+def _drawn_pool(others: Dataset, seed: int) -> Dataset:
+    groups = np.unique(others.groups)
+    kept = np.random.default_rng(seed).permutation(groups)[: max(1, round(0.8 * len(groups)))]
+    return others.where(np.isin(others.groups, kept))
+
+
+def _estimate(samples: tuple[Values, ...], statistic: Callable[..., Values]) -> Estimate:
+    value = float(statistic(*samples))
+    if len(samples[0]) < 2 or all(np.ptp(each) == 0 for each in samples):
+        return Estimate(value, value, value)
+    found = bootstrap(
+        samples, statistic, n_resamples=2000, paired=True, method="percentile", rng=np.random.default_rng(0)
+    )
+    return Estimate(value, float(found.confidence_interval.low), float(found.confidence_interval.high))

@@ -1,0 +1,153 @@
+"""Nearest photos by the cosine of their embeddings: exact in blocks, and among the photos of near clusters for many."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils.extmath import randomized_svd
+
+from recsys.images.lab.head import unit_length
+
+Embeddings = NDArray[np.float32]
+
+NEAR_DUPLICATE = 0.97
+"""Cosine from which two photos are taken for the same one, cropped, scaled or stored again."""
+MANY = 10_000
+"""Number of photos from which those of other clusters are not compared: exact, this many take some 5 s on 2 cores."""
+FEWER_FEATURES = 128
+CLUSTERS_SEARCHED = 8
+_BLOCK = 2**22
+"""Cosines that are in memory at once, 16 MiB."""
+_SAMPLE = 5_000
+"""Photos from which directions and clusters are learnt."""
+
+
+class Neighbours(NamedTuple):
+    """The nearest photos of each query, nearest first; both arrays have the shape (n_queries, k)."""
+
+    photos: NDArray[np.int64]  # row numbers
+    cosines: NDArray[np.float32]
+
+
+def nearest(queries: Embeddings, photos: Embeddings, k: int) -> Neighbours:
+    """Find the k photos nearest to each query by cosine, exactly.
+
+    Args:
+        queries: Shape (n_queries, n_features), of any length.
+        photos: Shape (n_photos, n_features), of any length.
+        k: Number of neighbours, at least 1; n_photos if there are fewer.
+    """
+    queries, photos = unit_length(queries), unit_length(photos)
+    found = _empty(len(queries), min(k, len(photos)))
+    for rows in _blocks(len(queries), len(photos)):
+        found.photos[rows], found.cosines[rows] = _highest(queries[rows] @ photos.T, found.photos.shape[1])
+    return found
+
+
+def nearest_others(photos: Embeddings, k: int, many: int = MANY, seed: int = 0) -> Neighbours:
+    """Find the k photos nearest to each photo by cosine, without itself.
+
+    Exact for up to `many` photos. Of more, only the photos of the clusters next to a photo's own are compared, by
+    FEWER_FEATURES features; the cosines returned are exact.
+
+    Args:
+        photos: Shape (n_photos, n_features), of any length.
+        k: Number of neighbours, at least 1; n_photos - 1 if there are fewer.
+        many: Number of photos above which the search is by clusters.
+        seed: Seed of the clusters.
+    """
+    photos = unit_length(photos)
+    k = min(k, len(photos) - 1)
+    if len(photos) > many:
+        return _nearest_in_clusters(photos, k, seed)
+    found = _empty(len(photos), k)
+    for rows in _blocks(len(photos), len(photos)):
+        cosines = photos[rows] @ photos.T
+        numbers = np.arange(len(photos))[rows]
+        cosines[np.arange(len(numbers)), numbers] = -np.inf
+        found.photos[rows], found.cosines[rows] = _highest(cosines, k)
+    return found
+
+
+def near_duplicates(photos: Embeddings, cosine: float = NEAR_DUPLICATE, k: int = 10) -> list[list[int]]:
+    """Return the groups of two or more photos that are linked by a cosine of at least `cosine`, largest first.
+
+    Args:
+        photos: Shape (n_photos, n_features), of any length.
+        cosine: Least cosine of two photos that are the same.
+        k: Number of nearest photos of each that are compared.
+
+    Returns:
+        Row numbers in ascending order for each group.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if len(photos) < 2:
+        return []
+    found = nearest_others(photos, k)
+    first, place = np.nonzero(found.cosines >= cosine)
+    links = coo_array((np.ones(len(first)), (first, found.photos[first, place])), shape=(len(photos), len(photos)))
+    groups = connected_components(links, directed=False)[1]
+    order = np.argsort(groups, kind="stable")
+    together = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return sorted((each.tolist() for each in together if len(each) > 1), key=lambda each: (-len(each), each))
+
+
+def with_fewer_features(embeddings: Embeddings, n_features: int = FEWER_FEATURES, seed: int = 0) -> Embeddings:
+    """Return embeddings of length 1, projected to the directions in which a sample of them is widest.
+
+    Args:
+        embeddings: Shape (n_photos, n_features before).
+        n_features: Number of directions; embeddings that have no more are returned as they are, of length 1.
+        seed: Seed of the sample.
+    """
+    embeddings = unit_length(embeddings)
+    if embeddings.shape[1] <= n_features:
+        return embeddings
+    sample = np.random.default_rng(seed).permutation(len(embeddings))[:_SAMPLE]
+    _, _, directions = randomized_svd(embeddings[sample], n_features, n_iter=2, random_state=seed)
+    return unit_length(embeddings @ directions.T.astype(np.float32))
+
+
+def _nearest_in_clusters(photos: Embeddings, k: int, seed: int) -> Neighbours:
+    compact = with_fewer_features(photos, seed=seed)
+    sample = np.random.default_rng(seed).permutation(len(photos))[: 4 * _SAMPLE]
+    n_clusters = int(np.sqrt(len(photos)))
+    means = MiniBatchKMeans(n_clusters, batch_size=4096, n_init=1, max_iter=10, random_state=seed).fit(compact[sample])
+    centres = unit_length(means.cluster_centers_.astype(np.float32))
+    cluster = nearest(compact, centres, 1).photos[:, 0]
+    members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster, minlength=n_clusters))[:-1])
+    near = nearest(centres, centres, CLUSTERS_SEARCHED).photos
+    found = _empty(len(photos), k)
+    for own, searched in zip(members, near, strict=True):
+        candidates = np.concatenate([own, *(members[each] for each in searched if members[each] is not own)])
+        for rows in _blocks(len(own), len(candidates)):
+            queries = own[rows]
+            cosines = compact[queries] @ compact[candidates].T
+            cosines[np.arange(len(queries)), np.arange(len(own))[rows]] = -np.inf
+            numbers = candidates[_highest(cosines, min(k, len(candidates) - 1))[0]]
+            exact = np.einsum("qf,qkf->qk", photos[queries], photos[numbers])
+            order = np.argsort(-exact, axis=1, kind="stable")
+            found.photos[queries, : numbers.shape[1]] = np.take_along_axis(numbers, order, 1)
+            found.cosines[queries, : numbers.shape[1]] = np.take_along_axis(exact, order, 1)
+    return found
+
+
+def _highest(cosines: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return columns and values of the k highest of each row, highest first, equal ones by column."""
+    columns = np.sort(np.argpartition(cosines, cosines.shape[1] - k, axis=1)[:, cosines.shape[1] - k :], axis=1)
+    values = np.take_along_axis(cosines, columns, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(columns, order, 1), np.take_along_axis(values, order, 1)
+
+
+def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    size = max(1, _BLOCK // max(1, n_columns))
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+def _empty(n_queries: int, k: int) -> Neighbours:
+    return Neighbours(np.zeros((n_queries, k), np.int64), np.full((n_queries, k), -1, np.float32))
