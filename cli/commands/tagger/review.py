@@ -33,11 +33,10 @@ def review(
     group, **0** is none of these, **s** skips, **u** takes back. Each key is stored at once; stop with Ctrl-C and go on
     later. With --by ann --by bob each has an address of their own, and they see different photos.
     """
-    from recsys.images.lab.shop_photos import ShopPhotos
-
     from console.server import serve_review
     from recsys.images.lab.local_taggers import local_tagger
-    from recsys.images.lab.review import Review
+    from recsys.images.lab.review import Review, by_usefulness
+    from recsys.images.lab.shop_photos import ShopPhotos
     from recsys.images.tagging.files import PhotoFiles
     from recsys.storage.local import held
     from recsys.wording import plural
@@ -56,7 +55,9 @@ def review(
                 f"a review of {tagger.taxonomy.name!r} runs already: open its address, or stop it and start one for "
                 "all with --by NAME --by NAME"
             ) from None
-        found = Review(shop.photos(), tagger, shop.labels, share, None, double)
+        photos, labels = shop.photos(), shop.labels
+        order = by_usefulness(photos, shop.dataset()) if labels.current().num_rows else None
+        found = Review(photos, tagger, labels, share, order, double)
         console.print(
             f"{plural(len(found.queue), 'photo')} to review; tagger {tagger.version} is sure of "
             f"{plural(sum(found.sure_labels().values()), 'other')}."
@@ -75,11 +76,10 @@ def agreement(
     conf: Conf = DEMO,
 ) -> None:
     """Show how people agree on photos that several labelled: Cohen's kappa with its 95 % interval, by label too."""
-    from recsys.images.lab.shop_photos import ShopPhotos
-
     from cli.tables.agreement import print_agreement
     from recsys.images.lab.agreement import agreements
     from recsys.images.lab.review import words_by_person
+    from recsys.images.lab.shop_photos import ShopPhotos
     from recsys.images.lab.taxonomy import load_taxonomy
 
     settings = load_settings(conf)

@@ -11,12 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import ConfigurationError, InputError
+from recsys.images.lab.active_learning import next_batch
+from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.head import unit_length
 from recsys.images.lab.label_store import LABELS, LabelStore
 from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.wording import did_you_mean, visible
 
 NEIGHBOURS = 3
+FIRST_PHOTOS = 1000
+"""Photos that are put in order by usefulness; the others follow, the least sure first."""
 MOST_CHOICES = 9
 """Labels that a key chooses: 1 to 9."""
 _ABSENT = timedelta(minutes=15)  # photos given to somebody who has done nothing for this long are given to others
@@ -42,6 +46,16 @@ Order = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 """Which photos to label first: from the positions of the unsure photos, the least sure first, to some or all of them,
 the most useful first. Those that it leaves out follow, the least sure first.
 """
+
+
+def by_usefulness(photos: PhotosToReview, labelled: Dataset) -> Order:
+    """Return the order of active learning, see `next_batch`, of the first FIRST_PHOTOS; it is computed once."""
+
+    def order(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        hashes, embeddings = photos.image_hashes[positions], photos.embeddings[positions]
+        return positions[next_batch(hashes, embeddings, labelled, FIRST_PHOTOS).photos]
+
+    return order
 
 
 @dataclass(frozen=True)

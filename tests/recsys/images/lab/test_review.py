@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigurationError, InputError
+from recsys.images.lab.active_learning import next_batch
+from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.label_store import LabelStore
-from recsys.images.lab.review import Review, unsure, words_by_person
+from recsys.images.lab.review import Review, by_usefulness, unsure, words_by_person
 from tests.helpers.reviewed_photos import AT, LABELS, Photos, photos, review, tagger
 
 
@@ -44,6 +46,26 @@ def test_order_comes_first_and_what_it_leaves_out_follows(tmp_path):
 
     assert hashes(review(tmp_path, order=order)) == ["p2", "p5", "p6", "p4", "p3", "p1"]
     assert seen == [[6, 5, 4, 3, 2, 1]]
+
+
+def test_order_by_usefulness_is_that_of_active_learning_among_the_unsure_photos():
+    shop = photos([f"p{number}" for number in range(9)])
+    labelled = Dataset(
+        LABELS,
+        "single",
+        shop.image_hashes[:3],
+        shop.image_uris[:3],
+        shop.embeddings[:3],
+        np.eye(3, dtype=bool),
+        np.arange(3),
+        np.full(3, "train"),
+    )
+    positions = np.array([8, 6, 5, 1])  # of which 1 is labelled
+    chosen = by_usefulness(shop, labelled)(positions).tolist()
+    expected = next_batch(shop.image_hashes[positions], shop.embeddings[positions], labelled, 9).photos
+    assert chosen == positions[expected].tolist()
+    assert 0 < len(chosen) <= 3
+    assert set(chosen) <= {8, 6, 5}
 
 
 def test_photo_is_shown_with_suggestion_margin_choices_and_the_most_similar_labelled_photos(tmp_path):
