@@ -2,9 +2,12 @@
 
 import typer
 
-from cli.commands.tagger import train
+from cli.commands.tagger import review, serve, train
 from cli.commands.tagger.labels import label
 
 tagger = typer.Typer(no_args_is_help=True, help="Make and keep taggers of a shop's own labels, from few labels.")
 tagger.add_typer(label, name="label")
 tagger.command()(train.train)
+tagger.command()(review.review)
+tagger.command()(review.agreement)
+tagger.command()(serve.serve)

@@ -57,6 +57,26 @@ class Head:
         probabilities = softmax(logits, axis=1) if self.kind == "single" else expit(logits)
         return probabilities.astype(np.float32)
 
+    def margins(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how sure each photo's labels are, shape (n_photos,), in [0, 1].
+
+        Of kind single the difference of the two highest probabilities; of kind multi the least distance of a label's
+        probability from its threshold.
+        """
+        if self.kind == "multi":
+            return np.abs(probabilities - self._thresholds()).min(1)
+        highest = np.partition(probabilities, -2, axis=1)
+        return highest[:, -1] - highest[:, -2]
+
+    def said(self, probabilities: NDArray[np.float32]) -> list[list[str]]:
+        """Return the labels that are said of each photo: one or none of kind single, any number of kind multi."""
+        if self.kind == "multi":
+            return [[self.labels[n] for n in np.flatnonzero(row)] for row in probabilities >= self._thresholds()]
+        return [self.labels[best : best + 1] for best in probabilities.argmax(1)]  # beyond the labels: none of these
+
+    def _thresholds(self) -> NDArray[np.float32]:
+        return np.full(len(self.labels), 0.5, np.float32) if self.thresholds is None else self.thresholds
+
 
 def unit_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return embeddings of length 1, shape (n_photos, n_features); one of zeros stays."""
