@@ -6,7 +6,9 @@ from pydantic import Field, PositiveFloat
 
 from recsys.settings import StepSettings
 
-Architecture = Literal["efficientnet_lite0", "resnet18", "resnet50", "squeezenet", "vgg16"]
+Architecture = Literal[
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet50", "squeezenet", "vgg16"
+]
 
 
 class TaggerSettings(StepSettings):
