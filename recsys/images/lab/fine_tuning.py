@@ -1,7 +1,9 @@
 """Fine-tuning: trains the upper blocks of a base network on labelled photos, which gives a new base network and a head.
 
-The part below stays as it is, so it runs once per photo and its outputs are kept on disk while they are needed: an epoch
-costs the upper blocks alone. After each epoch a checkpoint is written, from which a run that was killed goes on:
+The part below stays as it is, so it runs once per photo and its outputs are kept on disk while they are needed: an
+epoch costs the upper blocks alone. What is judged and kept is the moving average of the weights: single epochs go up
+and down by more than a validation part of a hundred photos can tell apart. After each epoch a checkpoint is written,
+from which a run that was killed goes on:
 
     <folder>/checkpoint.pth   after the last whole epoch; removed when the training is done
              network.pth      the weights of the new base network
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as nnf
+from torch.optim.swa_utils import AveragedModel
 
 from recsys.errors import ConfigurationError, InputError
 from recsys.images.lab.dataset import Dataset
@@ -35,8 +38,11 @@ from recsys.images.tagging.tagging import READING_THREADS, Worker, read_unchange
 from recsys.settings import StepSettings, digest
 from recsys.storage.local import put_in_place, reserve, scratch_folder
 
+CPU = Worker()
 SCALE = 16.0
 """Length of embeddings before the last layer while it is learnt; part of the head's weights afterwards."""
+AVERAGE_DECAY = 0.97
+"""Weight of the average so far at each step: about the last 33 steps, 1,000 photos, count."""
 NETWORK, CHECKPOINT = "network.pth", "checkpoint.pth"
 _BATCH = 64
 """Photos per batch where nothing is learnt."""
@@ -63,14 +69,11 @@ class FineTuningSettings(StepSettings):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What the validation part said after an epoch; of the given head as well."""
+    """What the validation part said after an epoch, or of the given head; the loss decides, as the accuracy of few
+    photos is mostly chance."""
 
     loss: float  # mean cross-entropy
-    score: float  # top-1 accuracy of kind single; share of right answers of kind multi
-
-    def is_better_than(self, other: "Epoch") -> bool:
-        """Compare by score, and by loss where scores are equal."""
-        return (self.score, -self.loss) > (other.score, -other.loss)
+    accuracy: float  # top-1 of kind single; share of right answers of kind multi
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,14 @@ class FineTuned:
 class Schedule:
     """When the learning rate falls, and when training is done, by the validation loss after each epoch."""
 
-    best: float = float("inf")
-    has_fallen: bool = False  # since the best epoch
+    last: float = float("inf")
+    has_fallen: bool = False  # after the last epoch
 
     def after_epoch(self, loss: float) -> Literal["go on", "lower", "stop"]:
-        """Lower the rate where validation got worse; stop where it has fallen and validation is still no better."""
-        if loss < self.best:
-            self.best, self.has_fallen = loss, False
-            return "go on"
-        if self.has_fallen:
-            return "stop"
-        self.has_fallen = True
-        return "lower"
+        """Lower the rate where validation got worse; stop where it has just fallen and that did not help."""
+        is_better, had_fallen = loss < self.last, self.has_fallen
+        self.last, self.has_fallen = loss, not is_better
+        return "go on" if is_better else "stop" if had_fallen else "lower"
 
 
 def fine_tune(
@@ -111,19 +110,20 @@ def fine_tune(
     head: Head,
     settings: FineTuningSettings,
     folder: Path,
-    worker: Worker = Worker(),
+    worker: Worker = CPU,
     report: Callable[[int, Epoch], None] = lambda _, __: None,
 ) -> FineTuned:
     """Train the blocks above a frozen part and a last layer; batch norms keep their statistics and scales.
 
     The last layer starts from zero rather than from the given head: from there the first epoch is worse than none, and
-    the schedule would end the training. The best epoch by validation is kept. On a GPU it is trained in mixed precision.
+    the schedule would end the training. The best epoch by validation is kept. A GPU trains in mixed precision.
 
     Args:
         dataset: Photos of which train and validation parts are used to train; the test part only gets embeddings.
         images: Where the photos are, and limits of reading them.
         base: The network to start from.
-        head: The head that was trained on the embeddings of `base`; its kind, labels and outputs are kept.
+        head: A head trained on the embeddings of `base` without the validation part, on which both are compared; its
+            kind, labels and outputs are kept.
         settings: What is frozen, and how to train.
         folder: Where the weights and the checkpoint are written.
         worker: The device and threads.
@@ -148,8 +148,8 @@ def fine_tune(
                 raise InputError(f"0 photos of the part {part} can be read, must be at least 1{example}: label others")
         training = _Training(dataset, frozen, stages[n_frozen:], head, settings, worker.device)
         training.run(folder / CHECKPOINT, _key(dataset, files, settings, head), report)
-        of_head, best = training.validate_head(), training.best
-        if best is None or not best.is_better_than(of_head):
+        of_head = training.validate_head()
+        if training.best.loss >= of_head.loss:
             (folder / CHECKPOINT).unlink()
             return FineTuned(base, head, dataset, False, of_head, training.epochs, rejected)
         training.take_best()
@@ -189,7 +189,8 @@ class _FrozenPart:
         self._preprocessing = preprocessing
         self._device = device
         self._mean, self._std = (
-            (255 * torch.tensor(values)).view(1, 3, 1, 1).to(device) for values in (preprocessing.mean, preprocessing.std)
+            (255 * torch.tensor(values)).view(1, 3, 1, 1).to(device)
+            for values in (preprocessing.mean, preprocessing.std)
         )
         self._kept: NDArray[Any] = np.empty(0)
         self._keeps_photos = False
@@ -245,6 +246,33 @@ class _FrozenPart:
             return self._network(inputs).float()
 
 
+class _Upper(nn.Module):
+    """The stages that are trained, with a last layer that starts from zero."""
+
+    def __init__(self, stages: list[nn.Module], n_features: int, n_outputs: int):
+        super().__init__()
+        self.stages = nn.Sequential(*stages).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.last = nn.Linear(n_features, n_outputs)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        for layer in self.stages.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.requires_grad_(False)
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        with _mixed_precision(inputs.device.type):
+            embeddings = self.stages(inputs).float()
+        return self.last(SCALE * nnf.normalize(embeddings, dim=1)), embeddings
+
+
+@torch.no_grad()
+def _follow(averages: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+    """Move averages towards the current weights: quickly in the first steps, which are far from the result."""
+    decay = min(AVERAGE_DECAY, (1 + int(n_averaged)) / (10 + int(n_averaged)))
+    torch._foreach_lerp_(averages, current, 1 - decay)
+
+
 class _Training:
     """The stages that are trained, their last layer, and the state of the training."""
 
@@ -257,18 +285,12 @@ class _Training:
         settings: FineTuningSettings,
         device: str,
     ):
-        self.best: Epoch | None = None
+        self.best = Epoch(float("inf"), 0.0)
         self.epochs: list[Epoch] = []
         self._dataset, self._frozen, self._given_head = dataset, frozen, head
         self._settings, self._device = settings, device
-        self._stages = nn.Sequential(*stages).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for layer in self._stages.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.requires_grad_(False)
-        n_outputs = len(head.biases[-1])
-        self._last = nn.Linear(dataset.embeddings.shape[1], n_outputs, device=device)
-        nn.init.zeros_(self._last.weight)
-        nn.init.zeros_(self._last.bias)
+        self._learnt = _Upper(stages, dataset.embeddings.shape[1], len(head.biases[-1])).to(device)
+        self._average = AveragedModel(self._learnt, multi_avg_fn=_follow)
         if head.kind == "single":
             self._targets = torch.from_numpy(dataset.classes).to(device)
         else:
@@ -276,9 +298,12 @@ class _Training:
         self._rows = {part: np.flatnonzero(dataset.parts == part) for part in ("train", "validation")}
         self._schedule = Schedule()
         rates = settings.rate, settings.rate * settings.last_layer_factor
-        learnt = [each for each in self._stages.parameters() if each.requires_grad], list(self._last.parameters())
+        learnt = self._learnt.stages.parameters(), self._learnt.last.parameters()
         self._optimizer = torch.optim.AdamW(
-            [{"params": parameters, "lr": rate} for parameters, rate in zip(learnt, rates, strict=True)]
+            [
+                {"params": [each for each in parameters if each.requires_grad], "lr": rate}
+                for parameters, rate in zip(learnt, rates, strict=True)
+            ]
         )
         self._scaler = torch.amp.GradScaler(enabled=device.startswith("cuda"))
         self._best_weights: dict[str, Tensor] = {}
@@ -288,10 +313,10 @@ class _Training:
         is_done = self._resume(checkpoint, key)
         while not is_done and len(self.epochs) < self._settings.epochs:
             self._train_epoch(len(self.epochs))
-            epoch = self._judge(self._logits_of(self._rows["validation"]))
+            epoch = self._judge(self._outputs_of(self._rows["validation"])[0])
             self.epochs.append(epoch)
-            if self.best is None or epoch.is_better_than(self.best):
-                self.best, self._best_weights = epoch, copy.deepcopy(self._weights())
+            if epoch.loss < self.best.loss:
+                self.best, self._best_weights = epoch, copy.deepcopy(self._average.module.state_dict())
             decision = self._schedule.after_epoch(epoch.loss)
             if decision == "lower":
                 for group in self._optimizer.param_groups:
@@ -306,17 +331,19 @@ class _Training:
         return self._judge(torch.from_numpy(self._given_head.logits(embeddings) / self._given_head.temperature))
 
     def take_best(self) -> None:
-        """Return to the weights of the best epoch."""
-        self._load_weights(self._best_weights)
+        """Set the network to the weights of the best epoch."""
+        self._average.module.load_state_dict(self._best_weights)
+        self._learnt.load_state_dict(self._best_weights)
 
     def embeddings(self) -> NDArray[np.float32]:
         """Return the embeddings of all photos, shape (n_photos, n_features)."""
-        return torch.cat([self._embed(rows) for rows in _batches(np.arange(len(self._dataset)))]).cpu().numpy()
+        return self._outputs_of(np.arange(len(self._dataset)))[1].cpu().numpy()
 
     def head(self) -> Head:
         """Return the last layer as a head on embeddings of length 1."""
-        weight = SCALE * self._last.weight.detach().T.contiguous().cpu().numpy()
-        return Head(self._given_head.kind, self._given_head.labels, [weight], [self._last.bias.detach().cpu().numpy()])
+        last = self._learnt.last.requires_grad_(False).cpu()
+        weight = SCALE * last.weight.T.contiguous().numpy()
+        return Head(self._given_head.kind, self._given_head.labels, [weight], [last.bias.numpy()])
 
     def _train_epoch(self, number: int) -> None:
         rng = np.random.default_rng([self._settings.seed, number])  # so that an epoch after a checkpoint is the same
@@ -325,25 +352,19 @@ class _Training:
         for start in range(0, len(rows), self._settings.batch):
             step = slice(start, start + self._settings.batch)
             inputs = self._frozen.outputs(rows[step], is_mirrored[step])
-            with _mixed_precision(self._device):
-                embeddings = self._stages(inputs)
-            loss = self._loss(self._apply_last(embeddings.float()), self._targets[rows[step]])
+            loss = self._loss(self._learnt(inputs)[0], self._targets[rows[step]])
             self._optimizer.zero_grad()
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._scaler.step(self._optimizer)
             self._scaler.update()
-
-    def _apply_last(self, embeddings: Tensor) -> Tensor:
-        return self._last(SCALE * nnf.normalize(embeddings, dim=1))
+            self._average.update_parameters(self._learnt)
 
     @torch.no_grad()
-    def _embed(self, rows: NDArray[np.int64]) -> Tensor:
-        with _mixed_precision(self._device):
-            return self._stages(self._frozen.outputs(rows, np.zeros(len(rows), bool))).float()
-
-    @torch.no_grad()
-    def _logits_of(self, rows: NDArray[np.int64]) -> Tensor:
-        return torch.cat([self._apply_last(self._embed(some)) for some in _batches(rows)])
+    def _outputs_of(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return logits and embeddings of photos by the averaged weights."""
+        batches = [self._average(self._frozen.outputs(some, np.zeros(len(some), bool))) for some in _batches(rows)]
+        logits, embeddings = zip(*batches, strict=True)
+        return torch.cat(logits), torch.cat(embeddings)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         single = self._given_head.kind == "single"
@@ -354,27 +375,18 @@ class _Training:
         said = logits.argmax(1) if self._given_head.kind == "single" else (logits > 0).float()
         return Epoch(float(self._loss(logits, targets)), float((said == targets).float().mean()))
 
-    def _weights(self) -> dict[str, Tensor]:
-        parts = {"stages": self._stages, "last": self._last}
-        return {f"{part}.{name}": each for part, layers in parts.items() for name, each in layers.state_dict().items()}
-
-    def _load_weights(self, weights: dict[str, Tensor]) -> None:
-        for part, layers in (("stages", self._stages), ("last", self._last)):
-            layers.load_state_dict(
-                {name.removeprefix(f"{part}."): each for name, each in weights.items() if name.startswith(f"{part}.")}
-            )
-
     def _write_checkpoint(self, path: Path, key: str, is_done: bool) -> None:
         content = {
             "key": key,
             "is_done": is_done,
-            "weights": self._weights(),
+            "weights": self._learnt.state_dict(),
+            "average": self._average.state_dict(),
             "best_weights": self._best_weights,
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "schedule": asdict(self._schedule),
             "epochs": [asdict(epoch) for epoch in self.epochs],
-            "best": asdict(self.best) if self.best else None,
+            "best": asdict(self.best),
         }
         with scratch_folder(path.parent) as scratch:
             torch.save(content, scratch / path.name)
@@ -388,7 +400,8 @@ class _Training:
                 return False
         except Exception:  # absent, damaged or of another program: the training starts from the beginning
             return False
-        self._load_weights(content["weights"])
+        self._learnt.load_state_dict(content["weights"])
+        self._average.load_state_dict(content["average"])
         self._optimizer.load_state_dict(content["optimizer"])
         self._scaler.load_state_dict(content["scaler"])
         self._schedule = Schedule(**content["schedule"])

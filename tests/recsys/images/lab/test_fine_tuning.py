@@ -89,20 +89,14 @@ def weights(path: str | Path | None) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("losses", "decisions"),
     [
-        ([1.0, 0.8, 0.9, 0.85], ["go on", "go on", "lower", "stop"]),  # better than the last, but not than the best
-        ([1.0, 1.1, 0.9, 0.95, 0.8, 0.7], ["go on", "lower", "go on", "lower", "go on", "go on"]),
-        ([1.0, 1.0, 1.0], ["go on", "lower", "stop"]),
+        ([1.0, 0.8, 0.9, 0.91], ["go on", "go on", "lower", "stop"]),
+        ([1.0, 0.8, 0.9, 0.85, 0.86, 0.7], ["go on", "go on", "lower", "go on", "lower", "go on"]),
+        ([1.0, 1.0, 1.0], ["go on", "lower", "stop"]),  # equal is no better
     ],
 )
 def test_rate_falls_where_validation_got_worse_and_training_ends_where_that_did_not_help(losses, decisions):
     schedule = Schedule()
     assert [schedule.after_epoch(loss) for loss in losses] == decisions
-
-
-def test_epoch_is_better_by_its_score_and_then_by_its_loss():
-    assert Epoch(0.9, 0.8).is_better_than(Epoch(0.1, 0.7))
-    assert Epoch(0.1, 0.8).is_better_than(Epoch(0.2, 0.8))
-    assert not Epoch(0.1, 0.8).is_better_than(Epoch(0.1, 0.8))
 
 
 # What is learnt.
@@ -150,11 +144,13 @@ def test_embeddings_of_the_dataset_are_those_of_the_ordinary_tagger(tuned, photo
 
 def test_result_that_is_worse_than_the_given_head_is_not_taken(tuned, base, tmp_path):
     knows_all = replace(
-        tuned.head, weights=[100 * each for each in tuned.head.weights], biases=[100 * each for each in tuned.head.biases]
+        tuned.head,
+        weights=[100 * each for each in tuned.head.weights],
+        biases=[100 * each for each in tuned.head.biases],
     )
     again = tune(tuned.dataset, base, tmp_path, SETTINGS.model_copy(update={"epochs": 1}), knows_all)
     assert (again.is_better, again.base, again.head) == (False, base, knows_all)
-    assert again.of_head.score == 1
+    assert again.of_head.accuracy == 1
     assert not (tmp_path / NETWORK).exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ LABELS = ["suite", "chambre à vue", "pool"]
 
 def trained(base: TaggerSettings, widths: tuple[int, ...], kind: str = "single", **values) -> TrainedTagger:
     rng = np.random.default_rng(0)
-    weights = [rng.normal(size=shape).astype(np.float32) for shape in zip(widths, widths[1:], strict=False)]
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in pairwise(widths)]
     biases = [rng.normal(size=width).astype(np.float32) for width in widths[1:]]
     taxonomy = Taxonomy.model_validate(
         {"schema_version": 1, "name": "rooms", "kind": kind, "labels": [{"id": each} for each in LABELS]}
