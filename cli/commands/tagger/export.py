@@ -7,14 +7,19 @@ import typer
 
 from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import load_settings
-from recsys.wording import plural
+from recsys.errors import ModelError
+from recsys.wording import listed, plural, visible
 
 embeddings = typer.Typer(no_args_is_help=True, help="The embeddings of a shop's photos.")
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a trained tagger.")],
+    taxonomy: Annotated[str, typer.Argument(help="Name of the taxonomy, such as rooms.")],
     onnx: Annotated[Path, typer.Option("--onnx", help="File to write.")],
+    conf: Conf = DEMO,
+    version: Annotated[
+        str | None, typer.Option(help="A version of the tagger; the one trained last by default.")
+    ] = None,
 ) -> None:
     """Write a trained tagger as one ONNX file: network, head and calibration.
 
@@ -24,7 +29,7 @@ def export(
     from recsys.images.lab.onnx_export import export_onnx
     from recsys.images.lab.trained_tagger import TrainedTagger
 
-    tagger = TrainedTagger.load(folder)
+    tagger = TrainedTagger.load(_folder_of(Path(load_settings(conf).folder) / "taggers" / taxonomy, version))
     export_onnx(tagger, onnx)
     console.print(f"{onnx} holds tagger {tagger.version}, {plural(len(tagger.head.labels), 'label')}.")
 
@@ -48,3 +53,13 @@ def export_embeddings(
     photos = shop.photos()
     write_embeddings(photos, shop.version, out)
     console.print(f"{out} holds the embeddings of {plural(len(photos), 'photo')} by {shop.version}.")
+
+
+def _folder_of(versions: Path, version: str | None) -> Path:
+    trained = sorted(versions.glob("[!.]*/tagger.json"), key=lambda path: path.stat().st_mtime_ns)
+    folders = {path.parent.name: path.parent for path in trained}
+    if not folders:
+        raise ModelError(f"{versions} holds no trained tagger: train one with 'recsys tagger train {versions.name}'")
+    if version is not None and version not in folders:
+        raise ModelError(f"--version == '{visible(version)}', must be one of {listed(list(folders), 'or')}")
+    return folders[version or list(folders)[-1]]

@@ -39,8 +39,8 @@ def export_onnx(tagger: TrainedTagger, path: Path) -> None:
     base = load_tagger(tagger.base)
     crop = base.preprocessing.crop
     with scratch_folder(path.absolute().parent) as scratch, warnings.catch_warnings():
-        # The newer exporter needs a further package, onnxscript.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # Of this exporter's age, and of constants that it does not fold; the newer one needs a further package, onnxscript.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             _WholeTagger(base, tagger.head),
             (torch.zeros(1, crop, crop, 3, dtype=torch.uint8),),

@@ -31,6 +31,7 @@ from tests.helpers.small_photos import own_tagger, write_photo
 
 LABELS = ["red", "blue"]
 KNOWS_NOTHING = Head("single", LABELS, [np.zeros((512, 2), np.float32)], [np.zeros(2, np.float32)])
+IS_WRONG = replace(KNOWS_NOTHING, biases=[np.array([9, -9], np.float32)])  # loss 9
 SETTINGS = FineTuningSettings(freeze="blocks:6", epochs=3, batch=4, rate=1e-3)
 
 
@@ -118,7 +119,7 @@ def test_batch_norms_keep_scales_and_statistics(photos, tmp_path):
         name="own", architecture="resnet18", weights=str(tmp_path / "resnet18.pth"), labels=str(labels)
     )
     settings = FineTuningSettings(freeze="blocks:7", epochs=1, batch=5, rate=1e-3)
-    after = weights(tune(photos, base, tmp_path / "out", settings).base.weights)
+    after = weights(tune(photos, base, tmp_path / "out", settings, IS_WRONG).base.weights)
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {"layer4.1.conv1.weight", "layer4.1.conv2.weight"}
 
