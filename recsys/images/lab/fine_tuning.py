@@ -137,7 +137,7 @@ def fine_tune(
     files = tagger_files(base)
     network = load_network(files.architecture, len(files.labels), files.weights).eval().to(worker.device)
     stages = network.stages()  # type: ignore[operator]
-    n_frozen = n_frozen_stages(settings.freeze, files.architecture, len(stages))
+    n_frozen = n_frozen_stages(settings.freeze, files.architecture, stages)
     with scratch_folder(folder) as scratch:
         frozen = _FrozenPart(stages[:n_frozen], files.preprocessing, worker.device)
         readable, rejected = frozen.prepare(dataset, images, scratch / "photos.npy", worker.threads)
@@ -161,16 +161,19 @@ def fine_tune(
     return FineTuned(new_base, training.head(), tuned, True, of_head, training.epochs, rejected)
 
 
-def n_frozen_stages(freeze: str, architecture: str, n_stages: int) -> int:
+def n_frozen_stages(freeze: str, architecture: str, stages: list[nn.Module]) -> int:
     """Return how many stages are frozen of those of a network: its stem, its blocks, and the layers after them.
 
     Raises:
-        ConfigurationError: If the network has fewer blocks.
+        ConfigurationError: If the network has fewer blocks, or nothing would be left to train.
     """
     n_blocks = 0 if freeze == "stem" else int(freeze.removeprefix("blocks:"))
-    if n_blocks > n_stages - 2:
+    is_last_trainable = next(stages[-1].parameters(), None) is not None
+    most = len(stages) - 2 if is_last_trainable else len(stages) - 3
+    if n_blocks > most:
         raise ConfigurationError(
-            f"freeze == '{freeze}', must be stem or blocks:N with N in 0..{n_stages - 2}, the blocks of {architecture}"
+            f"freeze == '{freeze}', must be stem or blocks:N with N in 0..{most}: {architecture} has "
+            f"{len(stages) - 2} blocks, and something must be left to train"
         )
     return 1 + n_blocks
 

@@ -39,7 +39,7 @@ def export_onnx(tagger: TrainedTagger, path: Path) -> None:
     base = load_tagger(tagger.base)
     crop = base.preprocessing.crop
     with scratch_folder(path.absolute().parent) as scratch, warnings.catch_warnings():
-        # Of this exporter's age, and of constants that it does not fold; the newer one needs a further package, onnxscript.
+        # About its age, and constants that it does not fold; the newer exporter needs a further package, onnxscript.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _WholeTagger(base, tagger.head),
