@@ -153,8 +153,7 @@ def fine_tune(
             (folder / CHECKPOINT).unlink()
             return FineTuned(base, head, dataset, False, of_head, training.epochs, rejected)
         training.take_best()
-        torch.save({name: each.cpu() for name, each in network.state_dict().items()}, scratch / NETWORK)
-        put_in_place(scratch / NETWORK, folder / NETWORK)
+        _save({name: each.cpu() for name, each in network.state_dict().items()}, folder / NETWORK)
         tuned = replace(dataset, embeddings=training.embeddings())
     new_base = base.model_copy(update={"weights": str(folder / NETWORK), "sha256": None})
     (folder / CHECKPOINT).unlink()
@@ -391,9 +390,7 @@ class _Training:
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "best": asdict(self.best),
         }
-        with scratch_folder(path.parent) as scratch:
-            torch.save(content, scratch / path.name)
-            put_in_place(scratch / path.name, path)
+        _save(content, path)
 
     def _resume(self, path: Path, key: str) -> bool:
         """Return to the state of a checkpoint, and whether its training was done; one that does not fit is ignored."""
@@ -430,6 +427,14 @@ def _decoded(
         for rows in _batches(np.arange(len(dataset))):
             photos = dataset.image_uris[rows].tolist(), dataset.image_hashes[rows].tolist()
             yield int(rows[0]), list(pool.map(pixels, *photos))
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    """Write a file atomically; a full disk is an OSError, which it is not if torch opens the file."""
+    with scratch_folder(path.parent) as scratch:
+        with (scratch / path.name).open("wb") as file:
+            torch.save(content, file)
+        put_in_place(scratch / path.name, path)
 
 
 def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
