@@ -5,7 +5,7 @@ Its `stages`, called one after another, give the embedding: first the stem, then
 last block and the embedding; fine-tuning counts the blocks from 0.
 
     architecture         stem                      blocks
-    efficientnet_lite*   convolution               16, 18 or 23 inverted residuals (lite0, lite1, lite2)
+    efficientnet_lite*   convolution               16 inverted residuals of lite0, 21 of lite1 and lite2
     resnet18, resnet50   convolution, pooling      8 or 16 residual blocks
     squeezenet           convolution, pooling      8 fire modules, with the pooling after them
     vgg16                2 convolutions, pooling   4 groups of 2 or 3 convolutions, with the pooling after them
