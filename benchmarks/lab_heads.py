@@ -23,7 +23,7 @@ from recsys.images.lab.evaluation import HeldOut, calibration_error, cross_valid
 from recsys.images.lab.head import unit_length
 from recsys.images.lab.splits import groups_of
 from recsys.images.lab.training import FOLDS, folds_of, train
-from recsys.images.settings import ImageSettings
+from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tagging.files import content_hash
 from recsys.images.tagging.tagging import Worker, tag_photos
 
@@ -62,7 +62,7 @@ def labelled_folders(folder: Path) -> Dataset:
     hashes = [content_hash(path.read_bytes()) for path in paths]
     by_hash = dict(zip(hashes, paths, strict=True))
     rows = pa.table({"image_hash": list(by_hash), "image_uri": [str(path.resolve()) for path in by_hash.values()]})
-    batches = tag_photos(rows.to_batches(256), ImageSettings(), Worker("cpu", 1), below_root=False)
+    batches = tag_photos(rows.to_batches(256), ImageSettings(), TaggerSettings(), Worker("cpu", 1), below_root=False)
     found = {row["image_hash"]: row["embedding"] for batch in batches for row in batch.to_pylist() if row["embedding"]}
     names = np.array(sorted(found))
     labels = sorted({by_hash[name].parent.name for name in found})

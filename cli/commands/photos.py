@@ -32,8 +32,9 @@ def tag(
 ) -> None:
     """Tag photos: print the five most probable tags of each.
 
-    Taggers: **efficientnet_lite0** (the 1,000 classes of ImageNet, offline), **places365_resnet18**,
-    **places365_resnet50** (365 scenes, downloaded once), **places365_squeezenet** (365 scenes, needs --weights),
+    Taggers: **efficientnet_lite0** (the 1,000 classes of ImageNet, offline), **efficientnet_lite1**,
+    **efficientnet_lite2** (the same, with a package), **places365_resnet18**, **places365_resnet50** (365 scenes,
+    downloaded once), **places365_squeezenet** (365 scenes, needs --weights),
     **own** (needs --weights, --labels and --architecture).
     """
     from cli.tables.results import print_tags

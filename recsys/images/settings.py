@@ -8,7 +8,9 @@ from recsys.settings import StepSettings
 
 MAX_TAGS = 100
 """Most probable labels of a network that are stored per photo."""
-Architecture = Literal["efficientnet_lite0", "resnet18", "resnet50", "squeezenet", "vgg16"]
+Architecture = Literal[
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet50", "squeezenet", "vgg16"
+]
 
 
 class TaggerSettings(StepSettings):

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.commands.tagger import review, serve, train
+from cli.commands.tagger import export, review, serve, train
 from cli.commands.tagger.labels import label
 
 tagger = typer.Typer(no_args_is_help=True, help="Make and keep taggers of a shop's own labels, from few labels.")
@@ -11,3 +11,5 @@ tagger.command()(train.train)
 tagger.command()(review.review)
 tagger.command()(review.agreement)
 tagger.command()(serve.serve)
+tagger.command()(export.export)
+tagger.add_typer(export.embeddings, name="embeddings")

