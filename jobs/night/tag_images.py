@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.validate_tables import VALIDATE_TABLES
-from jobs.registry.taggers import number_of, read_tagger
+from jobs.registry.taggers import read_tagger, version_of
 from recsys.errors import ModelError, RegistryError
 from recsys.images.settings import ImageSettings, TaggerSettings, TaxonomyTaggerSettings
 from recsys.images.tagging.files import PhotoFiles
@@ -83,8 +83,8 @@ def taggers_of(run: Run) -> list[ShopTagger]:
     for each in run.settings.images.taggers:
         if isinstance(each, TaggerSettings):
             found.append(ShopTagger.named(each))
-        elif number := _pinned_number(run, each):
-            found.append(ShopTagger.of_taxonomy(read_tagger(run.settings, each.taxonomy, number)))
+        elif version := _pinned_version(run, each):
+            found.append(ShopTagger.of_taxonomy(read_tagger(run.settings, each.taxonomy, version)))
     return found
 
 
@@ -94,12 +94,12 @@ def tagger_version(run: Run) -> str:
     return versions[0] if len(versions) == 1 else f"{len(versions)}-taggers-{digest(versions)[:12]}"
 
 
-def _pinned_number(run: Run, tagger: TaxonomyTaggerSettings) -> str:
-    """Return the number of a tagger's version, the same during the whole run; empty if there is none."""
+def _pinned_version(run: Run, tagger: TaxonomyTaggerSettings) -> str:
+    """Return the version of a tagger, the same during the whole run; empty if there is none."""
     key = f"tagger {tagger.taxonomy} {tagger.version}"
     if key not in run.pinned:
         try:
-            run.pinned[key] = number_of(run.settings, tagger.taxonomy, tagger.version)
+            run.pinned[key] = version_of(run.settings, tagger.taxonomy, tagger.version)
         except (ModelError, RegistryError) as error:
             run.pinned[key], run.unknown[key] = "", str(error)
     return run.pinned[key]
@@ -107,7 +107,7 @@ def _pinned_number(run: Run, tagger: TaxonomyTaggerSettings) -> str:
 
 def _note_missing_taggers(run: Run) -> None:
     for each in run.settings.images.taggers:
-        if isinstance(each, TaxonomyTaggerSettings) and not _pinned_number(run, each):
+        if isinstance(each, TaxonomyTaggerSettings) and not _pinned_version(run, each):
             why = run.unknown[f"tagger {each.taxonomy} {each.version}"]
             run.leave_out(f"tags of taxonomy {each.taxonomy}", why, "the first night after a version is registered")
 

@@ -1,20 +1,20 @@
 """Versions of taggers of a shop's own labels: `tagger_<taxonomy>` in MLflow, with copies in the shop's folder.
 
-    <folder>/taggers/<taxonomy>/<number>/     the files of a registered version, see `TrainedTagger`
-                                champion      number of the champion when a night last asked, for while MLflow is silent
+A version is known by its number in MLflow and by `TrainedTagger.version`, the name of its folder in the shop's folder;
+see `local_taggers`. While MLflow does not answer, nights go on with the champion that they last saw.
 
 Every function raises RegistryError, of one line, where MLflow, its database or its files do not answer.
 """
 
 import logging
 import secrets
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as Registered
 from mlflow.exceptions import MlflowException
 
 from jobs.registry.connection import ABSENT, client_of, experiment_id, in_one_line, log_values
@@ -115,36 +115,46 @@ def tagger_versions(settings: Settings, taxonomy: str) -> list[TaggerVersion]:
     ]
 
 
-def number_of(settings: Settings, taxonomy: str, version: str) -> str:
-    """Return the number of a version, or of an alias; the champion of the last night if MLflow does not answer.
+def version_of(settings: Settings, taxonomy: str, name: str) -> str:
+    """Return the version of a number or an alias; the champion that was last seen if MLflow does not answer.
 
     Raises:
         ModelError: If there is no such version.
-        RegistryError: If MLflow does not answer and no earlier night had a champion.
+        RegistryError: If MLflow does not answer and no champion was ever seen.
     """
-    path = _folder(settings, taxonomy) / CHAMPION
+    champion = _folder(settings, taxonomy) / CHAMPION
     try:
-        number = _number_of(settings, taxonomy, version)
+        version = _registered(settings, taxonomy, name).tags[_VERSION]
     except RegistryError as error:
-        if version != CHAMPION or not path.exists():
+        if name != CHAMPION or not champion.exists():
             raise
-        number = path.read_text()
-        _log.warning(f"    tagger {taxonomy}: version {number}, the champion of the last night, is used: {error}")
-        return number
-    if version == CHAMPION:
-        write_whole(path, number)
-    return number
+        version = champion.read_text()
+        _log.warning(f"    tagger {version}, the champion that was last seen, is used: {error}")
+        return version
+    if name == CHAMPION:
+        write_whole(champion, version)
+    return version
 
 
-def read_tagger(settings: Settings, taxonomy: str, number: str) -> TrainedTagger:
-    """Return a registered version, whose files are fetched once.
+@in_one_line
+def read_tagger(settings: Settings, taxonomy: str, version: str) -> TrainedTagger:
+    """Return a registered version, whose files are fetched from MLflow if the shop's folder does not have them.
+
+    Args:
+        settings: The shop.
+        taxonomy: Name of the taxonomy.
+        version: From `version_of`.
 
     Raises:
-        ModelError: If its files are damaged.
+        ModelError: If there is no such version, or its files are damaged.
     """
-    folder = _folder(settings, taxonomy) / number
+    folder = _folder(settings, taxonomy) / version
     if not folder.exists():
-        _fetch(settings, taxonomy, number, folder)
+        client, name = client_of(settings), model_name(taxonomy)
+        (found,) = client.search_model_versions(f"name = '{name}' and tags.{_VERSION} = '{version}'")
+        with scratch_folder(folder.parent) as new:
+            fetched = Path(client.download_artifacts(str(found.run_id), _FILES, str(new)))
+            put_in_place(fetched, folder)
     return TrainedTagger.load(folder)
 
 
@@ -168,7 +178,7 @@ def promote_tagger(
     if force and not asked.why:
         raise ConfigurationError("--why == '', must give the reason where --force overrules the evidence")
     with _log_of(settings, taxonomy).locked():
-        number, champion = _number_of(settings, taxonomy, version), _champion(settings, taxonomy)
+        number, champion = str(_registered(settings, taxonomy, version).version), _champion(settings, taxonomy)
         if number == champion:
             raise ModelError(
                 f"version {number} is the champion already: 'recsys tagger versions {taxonomy}' lists others"
@@ -223,6 +233,7 @@ def _move_champion(
 def _point(settings: Settings, taxonomy: str, number: str) -> None:
     client, name = client_of(settings), model_name(taxonomy)
     client.set_registered_model_alias(name, CHAMPION, number)
+    write_whole(_folder(settings, taxonomy) / CHAMPION, client.get_model_version(name, number).tags[_VERSION])
     if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
 
@@ -234,12 +245,12 @@ def _champion(settings: Settings, taxonomy: str) -> str | None:
 
 
 @in_one_line
-def _number_of(settings: Settings, taxonomy: str, version: str) -> str:
+def _registered(settings: Settings, taxonomy: str, version: str) -> Registered:
     client, name = client_of(settings), _registered_name(settings, taxonomy)
     try:
         if version.isdecimal():
-            return str(client.get_model_version(name, version).version)
-        return str(client.get_model_version_by_alias(name, version).version)
+            return client.get_model_version(name, version)
+        return client.get_model_version_by_alias(name, version)
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
@@ -248,15 +259,6 @@ def _number_of(settings: Settings, taxonomy: str, version: str) -> str:
             f"tagger '{taxonomy}' has no {kind} '{version}': train one with 'recsys tagger train {taxonomy}', or name "
             f"one of 'recsys tagger versions {taxonomy}'"
         ) from error
-
-
-@in_one_line
-def _fetch(settings: Settings, taxonomy: str, number: str, folder: Path) -> None:
-    client = client_of(settings)
-    run_id = str(client.get_model_version(model_name(taxonomy), number).run_id)
-    with scratch_folder(folder.parent) as new:
-        fetched = Path(client.download_artifacts(run_id, _FILES, str(new)))
-        put_in_place(Path(shutil.move(fetched, new / number)), folder)
 
 
 def _registered_name(settings: Settings, taxonomy: str) -> str:

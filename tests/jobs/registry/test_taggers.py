@@ -7,14 +7,16 @@ from jobs.registry import taggers
 from jobs.registry.promote_model import Asked
 from jobs.registry.taggers import (
     TaggerEvidence,
-    number_of,
     promote_tagger,
     read_tagger,
     register_tagger,
     rollback_tagger,
     tagger_versions,
+    version_of,
 )
 from recsys.errors import ConfigurationError, ModelError, RegistryError
+from recsys.images.lab.local_taggers import local_tagger
+from recsys.images.lab.trained_tagger import TrainedTagger
 from tests.helpers.small_shop import SmallShop
 from tests.helpers.trained_taggers import taxonomy, trained
 
@@ -26,12 +28,19 @@ def settings(tmp_path):
     return SmallShop(tmp_path).write([], []).settings()
 
 
+def tagger(scale: float) -> TrainedTagger:
+    return trained(taxonomy(), [[scale, 0, 0], [0, scale, 0]])
+
+
+def version(scale: float) -> str:
+    return tagger(scale).version
+
+
 def registered(settings, tmp_path, scale: float) -> str:
-    tagger = trained(taxonomy(), [[scale, 0, 0], [0, scale, 0]])
     folder = tmp_path / f"trained-{scale}"
     if not folder.exists():
-        tagger.save(folder)
-    return register_tagger(settings, tagger, folder, {"accuracy": scale / 10})
+        tagger(scale).save(folder)
+    return register_tagger(settings, tagger(scale), folder, {"accuracy": scale / 10})
 
 
 def test_first_version_is_the_champion_and_the_next_the_challenger(settings, tmp_path):
@@ -41,23 +50,21 @@ def test_first_version_is_the_champion_and_the_next_the_challenger(settings, tmp
         ("2", ("challenger",), 0.2),
         ("1", ("champion",), 0.1),
     ]
-    assert (number_of(settings, "rooms", "champion"), number_of(settings, "rooms", "challenger")) == ("1", "2")
+    assert [version_of(settings, "rooms", name) for name in ("champion", "challenger")] == [version(1), version(2)]
 
 
 def test_version_is_read_as_it_was_trained(settings, tmp_path):
     registered(settings, tmp_path, 3)
-    found, expected = read_tagger(settings, "rooms", "1"), trained(taxonomy(), [[3, 0, 0], [0, 3, 0]])
+    found, expected = read_tagger(settings, "rooms", version(3)), tagger(3)
     assert (found.version, found.taxonomy, found.card) == (expected.version, expected.taxonomy, expected.card)
     embeddings = np.eye(2, dtype=np.float32)
     np.testing.assert_array_equal(found.head.probabilities(embeddings), expected.head.probabilities(embeddings))
 
 
 def test_version_or_alias_that_does_not_exist_says_what_to_do(settings):
-    for version, kind in (("champion", "alias"), ("7", "version")):
-        with pytest.raises(
-            ModelError, match=f"tagger 'rooms' has no {kind} '{version}': train one with 'recsys tagger"
-        ):
-            number_of(settings, "rooms", version)
+    for name, kind in (("champion", "alias"), ("7", "version")):
+        with pytest.raises(ModelError, match=f"tagger 'rooms' has no {kind} '{name}': train one with 'recsys tagger"):
+            version_of(settings, "rooms", name)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ def test_version_is_promoted_where_it_is_not_worse_by_a_point(settings, tmp_path
         assert (change.before, change.after, change.why) == ("1", "2", str(evidence))
         assert [each.aliases for each in tagger_versions(settings, "rooms")] == [("champion",), ()]
         rollback_tagger(settings, "rooms", ASKED)
-        assert number_of(settings, "rooms", "champion") == "1"
+        assert version_of(settings, "rooms", "champion") == version(1)
         with pytest.raises(ModelError, match="tagger rooms has no earlier champion"):
             rollback_tagger(settings, "rooms", ASKED)
     else:
@@ -85,14 +92,15 @@ def test_version_is_promoted_where_it_is_not_worse_by_a_point(settings, tmp_path
 
 def test_champion_of_the_last_night_is_used_while_mlflow_is_silent(settings, tmp_path, monkeypatch):
     registered(settings, tmp_path, 1)
-    assert number_of(settings, "rooms", "champion") == "1"
-    read_tagger(settings, "rooms", "1")
+    assert version_of(settings, "rooms", "champion") == version(1)
+    read_tagger(settings, "rooms", version(1))
 
     def silent(*_: object) -> None:
         raise RegistryError("MLflow does not answer")
 
     monkeypatch.setattr(taggers, "client_of", silent)
-    assert number_of(settings, "rooms", "champion") == "1"
-    assert read_tagger(settings, "rooms", "1").taxonomy.name == "rooms"
+    assert version_of(settings, "rooms", "champion") == version(1)
+    assert local_tagger(tmp_path / "var", "rooms:champion").version == version(1)
+    assert read_tagger(settings, "rooms", version(1)).taxonomy.name == "rooms"
     with pytest.raises(RegistryError):
-        number_of(settings, "rooms", "challenger")
+        version_of(settings, "rooms", "challenger")
