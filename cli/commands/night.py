@@ -123,15 +123,22 @@ def backtest(
         ),
     ] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Leave repeat purchases out of each page.")] = False,
+    without_tagger: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name or taxonomy of a tagger of images.taggers: also measure the meta-model without what its tags "
+            "bring, on the same pages; takes as long again. Can be given more than once."
+        ),
+    ] = None,
 ) -> None:
     """Rank each past day by what was known at its midnight, and measure against the purchases of the day."""
     from cli.tables.results import print_backtest
     from jobs.backtest.backtest import backtest as measure
     from jobs.backtest.backtest import window
 
-    if check_leaks and (versions is not None or new_only or users_sampled < 1):
+    if check_leaks and (versions is not None or new_only or users_sampled < 1 or without_tagger):
         raise ConfigurationError(
-            "--check-leaks measures nothing: give it without --versions, --new-only and --users-sampled"
+            "--check-leaks measures nothing: give it without --versions, --new-only, --users-sampled, --without-tagger"
         )
     first, last = (parse_instant(day) for day in (start, end))
     chosen = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
@@ -139,7 +146,7 @@ def backtest(
     if check_leaks:
         _check_leaks(run, seed, json_file)
         return
-    result = measure(run, users_sampled, seed, chosen, new_only)
+    result = measure(run, users_sampled, seed, chosen, new_only, without_tagger or ())
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")

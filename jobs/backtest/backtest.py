@@ -1,18 +1,21 @@
 """The backtest: each past day is ranked by data known at its midnight, and measured by the purchases of that day."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import functions as f
 
 from demo_shop.oracle import ORACLE, oracle
 from jobs.backtest.measure_pages import (
     META_BOOSTED,
-    META_WITHOUT_IMAGES,
+    META_WITHOUT,
     ORACLE_PAGES,
     WINDOW_EXAMPLES,
     Sample,
@@ -32,6 +35,7 @@ from recsys.backtest.pages import Pages
 from recsys.backtest.policies import differences, paired_ndcg, summaries, variety
 from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
+from recsys.images.settings import TaxonomyTaggerSettings
 from recsys.images.tagging.files import PhotoFiles
 from recsys.instants import DAY, compact, from_micros, midnights
 from recsys.meta_model import META, MetaModel, policy_of
@@ -50,7 +54,12 @@ _log = logging.getLogger(__name__)
 
 
 def backtest(
-    run: Run, users_sampled: float = 1.0, seed: int = 0, versions: list[str] | None = None, new_only: bool = False
+    run: Run,
+    users_sampled: float = 1.0,
+    seed: int = 0,
+    versions: list[str] | None = None,
+    new_only: bool = False,
+    without_taggers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure the meta-model, registered versions of it, and each recommender alone on the days of the run.
 
@@ -61,6 +70,8 @@ def backtest(
         versions: Registered versions or their aliases; by default champion and challenger if their data ends before
             the window.
         new_only: Leave out repeat purchases: sales that a user bought before are neither ranked nor relevant.
+        without_taggers: Names or taxonomies of taggers of the shop: for each, a meta-model is also trained and measured
+            without the themes and attributes that come of its tags, as policy `meta_without_tagger_<name>`.
 
     Returns:
         Plain JSON. "window" describes the backtest; "policies" has the metrics of each policy, with an estimate as
@@ -78,12 +89,14 @@ def backtest(
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
+    others = {name: _run_without(run, name) for name in without_taggers}
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
     rows = PAGE_METRICS.read(run.spark, run.folder).toArrow()
     if not len(rows):
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
+    rows = pa.concat_tables([rows, *(_meta_pages_without(name, other, sample) for name, other in others.items())])
     result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
@@ -95,7 +108,8 @@ def backtest(
 def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[str, Any]:
     model, version = read_trained_model(run)
     registered = [policy_of(each) for each in further]
-    mixes = (META, META_WITHOUT_IMAGES, META_BOOSTED, *registered)
+    reduced = [policy for policy in pages.by_policy if policy.startswith(META_WITHOUT)]
+    mixes = (META, *reduced, META_BOOSTED, *registered)
     shown = [each for each in (*mixes, *model.features) if each in pages.by_policy and pages.has_order(each)]
     measured, shifts = _window_examples(run, sample.new_only, pages)
     catalogue, seed = run.shop.catalogue, sample.seed
@@ -117,6 +131,31 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) ->
         "coefficients": coefficients(model),
         **_draw_examples(run, pages, seed),
     }
+
+
+def _run_without(run: Run, name: str) -> Run:
+    """Return the run of the same window without a tagger.
+
+    Raises:
+        ConfigurationError: If the shop has no such tagger, or no other.
+    """
+    taggers = run.settings.images.taggers
+    names = [each.taxonomy if isinstance(each, TaxonomyTaggerSettings) else each.name for each in taggers]
+    if name not in names or len(names) == 1:
+        which = "the shop has no other tagger" if name in names else f"must be one of {', '.join(names)}"
+        raise ConfigurationError(f"--without-tagger == '{name}', {which}: see images.taggers")
+    rest = tuple(each for each, of in zip(taggers, names, strict=True) if of != name)
+    images = run.settings.images.model_copy(update={"taggers": rest})
+    settings = run.settings.model_copy(update={"images": images})
+    return replace(run, settings=settings, folder=run.folder / f"without_{name}", pinned=dict(run.pinned))
+
+
+def _meta_pages_without(name: str, run: Run, sample: Sample) -> pa.Table:
+    """Return the pages of the meta-model of another run, under a name of their own."""
+    _log.info(f"The same days without tagger {name}, in {run.folder}")
+    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, [])))
+    rows = PAGE_METRICS.read(run.spark, run.folder).where(f.col("policy") == META)
+    return rows.withColumn("policy", f.lit(f"{META_WITHOUT}tagger_{name}")).toArrow()
 
 
 def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
@@ -147,7 +186,7 @@ def _metrics_by_policy(
 
 def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, str]]:
     """Return the pairs to compare: the meta-model with its variants and versions, and the versions with each other."""
-    others = [each for each in (META_WITHOUT_IMAGES, META_BOOSTED) if each in shown]
+    others = [each for each in shown if each.startswith(META_WITHOUT) or each == META_BOOSTED]
     versions = [(later, earlier) for earlier, later in pairs(registered).values()]
     return [*((META, other) for other in (*others, *registered)), *versions]
 

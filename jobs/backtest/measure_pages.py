@@ -31,7 +31,8 @@ from recsys.recommenders import OVER_PHOTOS
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 from recsys.wording import plural
 
-META_WITHOUT_IMAGES = "meta_without_images"
+META_WITHOUT = "meta_without_"
+META_WITHOUT_IMAGES = f"{META_WITHOUT}images"
 META_BOOSTED = "meta_boosted"
 WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.columns, open_ended=True)
 ORACLE_PAGES = Table("oracle_pages", PAGE_METRICS.grain, PAGE_METRICS.columns)

@@ -170,10 +170,10 @@ def _compared(tagger: TrainedTagger, before: TrainedTagger, dataset: Dataset) ->
         )
         return None
     test = dataset.part("test")
-    return compare(_is_right(tagger, test), _is_right(before, test)) if len(test) else None
+    return compare(is_right(tagger, test), is_right(before, test)) if len(test) else None
 
 
-def _is_right(tagger: TrainedTagger, photos: Dataset) -> NDArray[np.bool_]:
+def is_right(tagger: TrainedTagger, photos: Dataset) -> NDArray[np.bool_]:
     """Return which photos a version has right, shape (n_photos,); a label that it does not have is not right."""
     columns = dict(zip(photos.labels, photos.targets.T, strict=True))
     absent = np.zeros(len(photos), np.bool_)

@@ -178,7 +178,7 @@ def promote_tagger(
     if force and not asked.why:
         raise ConfigurationError("--why == '', must give the reason where --force overrules the evidence")
     with _log_of(settings, taxonomy).locked():
-        number, champion = str(_registered(settings, taxonomy, version).version), _champion(settings, taxonomy)
+        number, champion = str(_registered(settings, taxonomy, version).version), champion_number(settings, taxonomy)
         if number == champion:
             raise ModelError(
                 f"version {number} is the champion already: 'recsys tagger versions {taxonomy}' lists others"
@@ -201,7 +201,7 @@ def rollback_tagger(settings: Settings, taxonomy: str, asked: Asked) -> Change:
     """
     log = _log_of(settings, taxonomy)
     with log.locked():
-        champion = _champion(settings, taxonomy)
+        champion = champion_number(settings, taxonomy)
         earlier = next(iter(log.rollback_targets()), None)
         if earlier is None:
             raise ModelError(
@@ -239,7 +239,8 @@ def _point(settings: Settings, taxonomy: str, number: str) -> None:
 
 
 @in_one_line
-def _champion(settings: Settings, taxonomy: str) -> str | None:
+def champion_number(settings: Settings, taxonomy: str) -> str | None:
+    """Return the number of the champion; None if there is none."""
     found = client_of(settings).get_registered_model(_registered_name(settings, taxonomy)).aliases.get(CHAMPION)
     return None if found is None else str(found)
 

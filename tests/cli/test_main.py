@@ -179,7 +179,7 @@ def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
 def test_check_of_leaks_accepts_no_option_of_the_measurement(run, shop, more):
     days = ("--from", "2026-02-01", "--to", "2026-02-02")
     message = error_of(run("backtest", "--conf", shop.configuration(), *days, "--check-leaks", *more))
-    assert "--check-leaks measures nothing: give it without --versions, --new-only and --users-sampled" in message
+    assert "--check-leaks measures nothing: give it without --versions, --new-only, --users-sampled" in message
 
 
 def test_top_without_a_service_names_the_command_that_starts_one(run):

@@ -2,12 +2,16 @@
 
 import typer
 
-from cli.commands.tagger import export, review, serve, train
+from cli.commands.tagger import export, review, serve, train, versions
 from cli.commands.tagger.labels import label
 
 tagger = typer.Typer(no_args_is_help=True, help="Make and keep taggers of a shop's own labels, from few labels.")
 tagger.add_typer(label, name="label")
 tagger.command()(train.train)
+tagger.command()(versions.versions)
+tagger.command()(versions.drift)
+tagger.command()(versions.promote)
+tagger.command()(versions.rollback)
 tagger.command()(review.review)
 tagger.command()(review.agreement)
 tagger.command()(serve.serve)
