@@ -96,7 +96,8 @@ def backtest(
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
-    rows = pa.concat_tables([rows, *(_meta_pages_without(name, other, sample) for name, other in others.items())])
+    further_rows = [_meta_pages_without(name, other, sample).cast(rows.schema) for name, other in others.items()]
+    rows = pa.concat_tables([rows, *further_rows])
     result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))

@@ -7,11 +7,15 @@ import pytest
 
 from jobs.backtest import measure_pages
 from jobs.backtest.backtest import backtest, window
+from jobs.registry.taggers import register_tagger
+from recsys.errors import ConfigurationError
+from recsys.images.tagging.taggers import tagger_files
 from recsys.instants import DAY, to_micros
 from recsys.metrics import bootstrap
 from recsys.recommenders import OVER_PHOTOS
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, random_rows
+from tests.helpers.trained_taggers import taxonomy, trained
 
 pytestmark = MLFLOW_WARNS
 
@@ -24,12 +28,45 @@ def shop_with_photos(spark, tmp_path_factory) -> PhotoShop:
     sales, events = random_rows(1)
     shop = PhotoShop(tmp_path_factory.mktemp("backtest of photos"))
     shop.write(sales, events)
-    return shop.write_photos(*random_photos(sales))
+    shop.write_photos(*random_photos(sales))
+    settings = shop.settings()
+    (named,) = settings.images.taggers
+    rooms = trained(taxonomy(), [[0, 3, 0], [0, 0, 0]], named, tagger_files(named).network_version)
+    rooms.save(shop.folder / "rooms")
+    register_tagger(settings, rooms, shop.folder / "rooms", {})
+    shop.settings_changes["images"] = shop.raw_settings()["images"] | {
+        "taggers": [named.model_dump(exclude_none=True), {"taxonomy": "rooms"}]
+    }
+    return shop
 
 
 @pytest.fixture(scope="module")
 def result_with_photos(shop_with_photos) -> dict:
-    return backtest(window(shop_with_photos.settings(), FIRST, LAST))
+    return backtest(window(shop_with_photos.settings(), FIRST, LAST), without_taggers=["rooms"])
+
+
+def test_pages_without_a_tagger_are_those_of_a_run_of_its_own(result_with_photos, shop_with_photos):
+    folder = window(shop_with_photos.settings(), FIRST, LAST).folder
+    other = folder / "without_rooms"
+    theme_tags = [set(json.loads((each / "theme_model.json").read_text())["tags"]) for each in (folder, other)]
+    assert theme_tags[0] - theme_tags[1] == {"pool", "suite"} - theme_tags[1]
+    pages = pq.read_table(other / "page_metrics").to_pandas()
+    expected = pages[pages["policy"] == "meta"]["ndcg@10"].mean()
+    found = result_with_photos["policies"]["meta_without_tagger_rooms"]["ndcg@10"]["value"]
+    assert found == pytest.approx(expected)
+    assert "meta - meta_without_tagger_rooms" in result_with_photos["differences"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("room", "must be one of efficientnet_lite0, rooms"), ("rooms", "no other")]
+)
+def test_tagger_that_cannot_be_left_out_is_refused(shop_with_photos, name, rule):
+    settings = shop_with_photos.settings()
+    if name == "rooms":
+        images = settings.images.model_copy(update={"taggers": settings.images.taggers[1:]})
+        settings = settings.model_copy(update={"images": images})
+    with pytest.raises(ConfigurationError, match=f"--without-tagger == '{name}', .*{rule}"):
+        backtest(window(settings, FIRST, LAST), without_taggers=[name])
 
 
 def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
@@ -42,7 +79,8 @@ def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
 
 
 def test_difference_is_that_of_the_same_pages_with_an_interval_over_users(result_with_photos, shop_with_photos):
-    assert list(result_with_photos["differences"]) == ["meta - meta_without_images", "meta - meta_boosted"]
+    pairs = ["meta - meta_without_images", "meta - meta_without_tagger_rooms", "meta - meta_boosted"]
+    assert list(result_with_photos["differences"]) == pairs
     folder = window(shop_with_photos.settings(), FIRST, LAST).folder
     pages = pq.read_table(folder / "page_metrics").to_pandas().set_index(["as_of", "user_id", "policy"])
     for name, found in result_with_photos["differences"]["meta - meta_without_images"].items():
