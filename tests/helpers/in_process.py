@@ -21,6 +21,7 @@ from serving.telemetry.metrics import Metrics
 from serving.telemetry.record_log import RecordLog
 from serving.telemetry.recorder import Recorder
 from serving.telemetry.troubles import Troubles
+from tests.helpers.waiting import PATIENCE
 
 
 class Call:
@@ -49,7 +50,7 @@ class InProcess:
         self.store = FolderStore(folder / "snapshots", folder / "serving", clock)
         events_folder = folder / RECORDED_EVENTS
         self.events = RecordLog[RecordedEvent](
-            events_folder, RECORDED_EVENTS, encode_event, durable=True, flush_seconds=0.02, timeout_seconds=0.5
+            events_folder, RECORDED_EVENTS, encode_event, durable=True, flush_seconds=0.001, timeout_seconds=PATIENCE
         )
         self.events.start()
         self.rules = RulesWatcher(rules, self.troubles)

@@ -22,6 +22,7 @@ from serving.answers.top_sales import TopSales
 from serving.client import top_sales
 from serving.process.server import Server, start_server
 from tests.helpers.ranked_shop import RankedShop
+from tests.helpers.waiting import PATIENCE
 
 hypothesis_settings.register_profile("recsys", deadline=None, max_examples=50)
 hypothesis_settings.load_profile("recsys")
@@ -131,7 +132,7 @@ class Shop:
         return self.services.enter_context(start_server(settings, self.root.parent, clock or self.clock))
 
     def ask(self, server: Server, user_id: str, n: int = 0, policy: str | None = None) -> pb.GetTopSalesResponse:
-        return top_sales(server.target, user_id, n, policy, timeout=10)
+        return top_sales(server.target, user_id, n, policy, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from serving.api.waiting import WaitingRequests
+from tests.helpers.waiting import PATIENCE
 
 
 class Call:
@@ -19,7 +20,7 @@ class Call:
     def messages(self) -> Iterator[bytes]:
         if self.body is not None:
             yield self.body
-        elif self.cancelled.wait(30):
+        elif self.cancelled.wait(PATIENCE):
             raise ConnectionError
 
 
@@ -67,7 +68,7 @@ def test_cancelled_request_frees_its_thread():
         pass
     other = Call(b"x")
     assert waiting.body(other.messages(), other) == b"x"
-    thread.join(30)
+    thread.join(PATIENCE)
     assert len(errors) == 1
 
 
