@@ -19,13 +19,8 @@ settings.load_profile("recsys")
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """One session for all tests, as the jobs start it but with less memory."""
-    fast = {
-        **SMALL_SPARK["conf"],
-        "spark.sql.codegen.wholeStage": "false",  # for few rows, compiling takes longer than running
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    }
     shop = SmallShop(tmp_path_factory.mktemp("spark"))
-    session = spark_session(shop.settings(spark={**SMALL_SPARK, "driver_memory": "2g", "conf": fast}))
+    session = spark_session(shop.settings(spark={**SMALL_SPARK, "driver_memory": "2g"}))
     yield session
     session.stop()
 

@@ -36,13 +36,16 @@ _POISON = [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\
 """The largest varint, one without an end, a length of 2 GB, and bytes that are not UTF-8."""
 
 
-@pytest.fixture
-def service(published, tmp_path) -> Iterator[RealService]:
-    """A service with one process, so that its memory can be measured, which logs each request."""
-    with RealService(
-        tmp_path, workers=1, poll_seconds=0.2, log={"requests": True, "format": "json"}
-    ).start() as service:
+@pytest.fixture(scope="module")
+def service(published_folder) -> Iterator[RealService]:
+    """A service with one process, so that its memory can be measured, which logs each request.
+
+    It ends well after all attacks.
+    """
+    log = {"requests": True, "format": "json"}
+    with RealService(published_folder, workers=1, poll_seconds=0.2, log=log).start() as service:
         yield service.ready()
+        assert service.stop() == 0
 
 
 def send(channel: grpc.Channel, method: str, data: bytes, **options: object) -> str:
@@ -251,7 +254,6 @@ def test_slow_clients_block_no_other(service, kind):
         assert all(answers_well(service) for _ in range(20))
         assert not any(is_closed(connection) for connection in connections)  # otherwise they were no attack
     assert answers_well(service)
-    assert service.stop() == 0
 
 
 TOKEN = {"callers": [{"name": "shop", "role": "admin", "token_sha256": sha256(b"secret").hexdigest()}]}
