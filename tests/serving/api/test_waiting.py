@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from serving.api.waiting import WaitingRequests
@@ -70,6 +71,17 @@ def test_cancelled_request_frees_its_thread():
     assert waiting.body(other.messages(), other) == b"x"
     thread.join(PATIENCE)
     assert len(errors) == 1
+
+
+def test_request_that_gave_way_is_cancelled_even_if_its_messages_just_end():
+    waiting, call = WaitingRequests(1, 5), Call()
+
+    def messages() -> Iterator[bytes]:
+        waiting.begin(Call())
+        yield from ()
+
+    with pytest.raises(grpc.RpcError):
+        waiting.body(messages(), call)
 
 
 @pytest.mark.parametrize(("after", "expected"), [(4.9, [False, False]), (5.1, [True, False]), (6.1, [True, True])])
