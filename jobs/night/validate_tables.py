@@ -5,8 +5,6 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
@@ -129,7 +127,7 @@ def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
     def select(table: Table) -> DataFrame:
         return validation.without_users(sources.select_table(run.spark, table, settings, raw), erased)
 
-    flagged = _computed(SALES, validation.flag_sales(select(SALES), run.as_of))
+    flagged = validation.flag_sales(select(SALES), run.as_of)
     cleaned = [_write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)]
     windows = run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())  # few rows, that each table needs
     if sources.has_table(USERS, settings):
@@ -210,22 +208,9 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
     )
 
 
-def _computed(table: Table, rows: DataFrame) -> DataFrame:
-    """Return rows that fit into memory as they are now, not to be computed again: their SQL may read all events."""
-    with _explained_errors(table):
-        return rows.sparkSession.createDataFrame(rows.toArrow(), rows.schema)
-
-
 def _write_table(table: Table, rows: DataFrame, out: Path) -> None:
-    with _explained_errors(table):
-        table.write(rows, out)
-
-
-@contextmanager
-def _explained_errors(table: Table) -> Iterator[None]:
-    """Raise errors of Spark as errors of the table's source, with the next step."""
     try:
-        yield
+        table.write(rows, out)
     except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
         cause = sources.first_line(error)
         advice = (
