@@ -118,6 +118,7 @@ from recsys.snapshot import store as snapshot_store
 from recsys.config.settings import load_settings
 from recsys.snapshot.format import Snapshot
 
+os.fsync = lambda _: None  # processes are killed, not the machine
 run = night(load_settings(Path(sys.argv[1])))
 root = run.settings.snapshots_folder
 (run.folder / "publish_snapshot.json").unlink()  # so that it is published again, from what the children inherit:
