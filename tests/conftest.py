@@ -1,5 +1,6 @@
 """Fixtures that tests of several packages use: a small Spark session, the command, a browser."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,16 +17,24 @@ settings.register_profile("recsys", deadline=None, max_examples=50)
 settings.load_profile("recsys")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest files, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: "end_to_end" not in item.nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_waits_for_the_disk() -> Iterator[None]:
+    """Tests kill processes, never the machine: what they write need not be on the disk at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """One session for all tests, as the jobs start it but with less memory."""
-    fast = {
-        **SMALL_SPARK["conf"],
-        "spark.sql.codegen.wholeStage": "false",  # for few rows, compiling takes longer than running
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    }
     shop = SmallShop(tmp_path_factory.mktemp("spark"))
-    session = spark_session(shop.settings(spark={**SMALL_SPARK, "driver_memory": "2g", "conf": fast}))
+    session = spark_session(shop.settings(spark={**SMALL_SPARK, "driver_memory": "2g"}))
     yield session
     session.stop()
 

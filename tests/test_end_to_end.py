@@ -16,6 +16,7 @@ from serving.client import top_sales
 from serving.process.server import Server, start_server
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, contents
+from tests.helpers.waiting import PATIENCE
 from tests.helpers.yaml_text import yaml_text
 
 pytestmark = MLFLOW_WARNS
@@ -54,7 +55,7 @@ def server(settings: Settings, snapshot: str) -> Iterator[Server]:
 
 
 def test_home_page_shows_ten_open_sales_ranked_for_the_user(server, snapshot, settings):
-    page = top_sales(server.target, "u-00001", timeout=10)
+    page = top_sales(server.target, "u-00001", timeout=PATIENCE)
     assert page.snapshot == snapshot
     assert (page.policy, page.fallback_reason) == ("meta", "")
     assert len({sale.sale_id for sale in page.sales}) == 10
@@ -72,17 +73,17 @@ def test_home_page_shows_ten_open_sales_ranked_for_the_user(server, snapshot, se
 
 def test_users_get_different_pages_and_an_unknown_user_gets_the_popular_sales(server):
     pages = {
-        user: [sale.sale_id for sale in top_sales(server.target, user, timeout=10).sales]
+        user: [sale.sale_id for sale in top_sales(server.target, user, timeout=PATIENCE).sales]
         for user in ("u-00001", "u-00002", "u-00003", "a stranger")
     }
     assert len({tuple(sales) for sales in pages.values()}) > 2
-    popular = top_sales(server.target, "u-00001", policy="popularity", timeout=10)
+    popular = top_sales(server.target, "u-00001", policy="popularity", timeout=PATIENCE)
     assert pages["a stranger"] == [sale.sale_id for sale in popular.sales]
-    assert top_sales(server.target, "a stranger", timeout=10).fallback_reason
+    assert top_sales(server.target, "a stranger", timeout=PATIENCE).fallback_reason
 
 
 def test_user_sees_other_photos_than_the_covers_and_reasons_in_words_of_themes(server, settings):
-    pages = [top_sales(server.target, f"u-{number:05d}", n=30, timeout=10).sales for number in range(1, 60)]
+    pages = [top_sales(server.target, f"u-{number:05d}", n=30, timeout=PATIENCE).sales for number in range(1, 60)]
     shown = {(sale.sale_id, sale.image_uri) for page in pages for sale in page}
     assert len(shown) > len({sale_id for sale_id, _ in shown})
     reasons = {sale.reason_text for page in pages for sale in page if sale.reason in OVER_PHOTOS}
@@ -91,7 +92,7 @@ def test_user_sees_other_photos_than_the_covers_and_reasons_in_words_of_themes(s
 
 def test_every_policy_of_the_configuration_is_served(server, settings):
     for policy in (*settings.rankings.policies, "popularity"):
-        assert top_sales(server.target, "u-00001", policy=policy, timeout=10).policy == policy
+        assert top_sales(server.target, "u-00001", policy=policy, timeout=PATIENCE).policy == policy
 
 
 def test_repeated_night_runs_no_step_and_publishes_the_same_snapshot(settings, snapshot, caplog):

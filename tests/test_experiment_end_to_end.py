@@ -12,7 +12,6 @@ import yaml
 
 from cli.commands.demo import build_demo_shop
 from cli.commands.experiment_demo import simulate
-from cli.commands.experiments import judge
 from jobs.engine.nights import night
 from jobs.engine.run import with_inputs
 from jobs.night.build_training_set import BUILD_TRAINING_SET
@@ -107,10 +106,12 @@ def exposures(simulated: Simulated) -> list[dict]:
     return [{**row, "exposed_at": row["exposed_at"].replace(tzinfo=UTC)} for row in rows]
 
 
-def test_report_counts_exposures_and_purchases(simulated, tmp_path):
-    report = judge(simulated.settings, "home", KEY, simulated.end, tmp_path)
+def test_analyze_prints_the_verdict_and_its_report_counts_exposures_and_purchases(recsys, simulated, tmp_path):
+    status, said = recsys("analyze", KEY, "--as-of", simulated.as_of, "--out", tmp_path)
+    assert (status, "purchases_per_user" in said) == (0, True)
+    assert f"Report: {tmp_path}/report.html" in said
+    assert "<html" in (tmp_path / "report.html").read_text()
     result = json.loads((tmp_path / "result.json").read_text())
-    assert "<html" in report.read_text()
     start = to_micros(load_experiments(simulated.file).experiments[0].start)
     pages = [page for page in exposures(simulated) if page["experiment"] == KEY]
     assert min(to_micros(page["exposed_at"]) for page in pages) >= start
@@ -173,13 +174,6 @@ def test_training_after_the_experiment_uses_the_positions_of_shown_sales(simulat
     shown = [row for row in examples if row["position"] > 0]
     assert sum(row["bought"] for row in shown) > 5
     assert sum(not row["bought"] for row in shown) > 5 * sum(row["bought"] for row in shown)
-
-
-def test_analyze_prints_the_verdict_and_where_the_report_is(recsys, simulated):
-    status, said = recsys("analyze", KEY, "--as-of", simulated.as_of)
-    assert status == 0
-    assert "report.html" in said
-    assert "purchases_per_user" in said
 
 
 def test_validate_accepts_the_running_file_and_refuses_an_invalid_one(recsys, simulated, tmp_path):

@@ -46,9 +46,12 @@ class WaitingRequests:
         """
         self.begin(context)
         try:
-            return next(messages, None)
+            message = next(messages, None)
         finally:
-            self.end(context)
+            gave_way = not self.end(context)
+        if message is None and gave_way:  # gRPC may end the messages before it tells that the request was cancelled
+            raise grpc.RpcError
+        return message
 
     def begin(self, context: grpc.ServicerContext) -> None:
         """Let a request wait; at the maximum, cancel the one that has waited longest."""
@@ -60,10 +63,10 @@ class WaitingRequests:
         if oldest is not None:
             oldest.cancel()
 
-    def end(self, context: grpc.ServicerContext) -> None:
-        """Tell that a request waits no longer."""
+    def end(self, context: grpc.ServicerContext) -> bool:
+        """Tell that a request waits no longer; return False if it gave way before."""
         with self._lock:
-            self._since.pop(context, None)
+            return self._since.pop(context, None) is not None
 
     def cancel_late(self) -> None:
         """Cancel the requests that have waited too long; called several times a second."""

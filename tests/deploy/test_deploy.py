@@ -30,8 +30,8 @@ from serving.process.threads import AnswerThreads
 from serving.telemetry.metrics import Metrics
 from tests.helpers.paths import ROOT
 from tests.helpers.ranked_shop import RankedShop
-from tests.helpers.real_service import wait_until
 from tests.helpers.tls_pair import tls_pair
+from tests.helpers.waiting import wait_until
 
 DEPLOY = ROOT / "deploy"
 

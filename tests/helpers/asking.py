@@ -12,11 +12,10 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.errors import RecsysError
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
+from tests.helpers.waiting import PATIENCE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-PATIENCE = 30.0
-"""Seconds after which a page is sent although it was not freed."""
 
 
 def answered(
@@ -45,7 +44,7 @@ def refusal_of(call: Callable[[], object]) -> RecsysError | None:
 def check_health(target: str, service: str = "") -> int:
     with grpc.insecure_channel(target) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=PATIENCE).status
 
 
 @contextmanager
@@ -60,12 +59,3 @@ def held_answers() -> Iterator[threading.Event]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TopSales, "answer", held_up)
         yield free
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    reached = threading.Event()
-    for _ in range(1_000):
-        if condition():
-            return
-        reached.wait(0.01)
-    raise AssertionError("not reached within 10 s")

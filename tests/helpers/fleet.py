@@ -7,8 +7,8 @@ from typing import Any
 from recsys.config.serving import StoreSettings
 from tests.helpers.fleet_process import SALES, FleetProcess
 from tests.helpers.real_redis import RealRedis
-from tests.helpers.real_service import wait_until
 from tests.helpers.tcp_proxy import TcpProxy
+from tests.helpers.waiting import wait_until
 
 SECONDS = {"acknowledge_seconds": 0.3, "vouch_seconds": 0.5, "timeout_seconds": 0.1}
 

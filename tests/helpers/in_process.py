@@ -21,6 +21,7 @@ from serving.telemetry.metrics import Metrics
 from serving.telemetry.record_log import RecordLog
 from serving.telemetry.recorder import Recorder
 from serving.telemetry.troubles import Troubles
+from tests.helpers.waiting import PATIENCE
 
 
 class Call:
@@ -42,14 +43,21 @@ class Call:
 class InProcess:
     """The service without a network; it polls snapshots and rules only when `poll` is called."""
 
-    def __init__(self, folder: Path, clock: Clock, rules: Path | None = None, **changes: object):
+    def __init__(
+        self, folder: Path, clock: Clock, rules: Path | None = None, record_seconds: float = PATIENCE, **changes: object
+    ):
         self.settings = ServingSettings(**{"workers": 1, **changes})
         self.clock = clock
         self.troubles, self.metrics = Troubles(), Metrics()
         self.store = FolderStore(folder / "snapshots", folder / "serving", clock)
         events_folder = folder / RECORDED_EVENTS
         self.events = RecordLog[RecordedEvent](
-            events_folder, RECORDED_EVENTS, encode_event, durable=True, flush_seconds=0.02, timeout_seconds=0.5
+            events_folder,
+            RECORDED_EVENTS,
+            encode_event,
+            durable=True,
+            flush_seconds=0.001,
+            timeout_seconds=record_seconds,
         )
         self.events.start()
         self.rules = RulesWatcher(rules, self.troubles)

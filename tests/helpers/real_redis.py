@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.helpers.real_service import PATIENCE, wait_until
+from tests.helpers.waiting import PATIENCE, wait_until
 
 
 class RealRedis:

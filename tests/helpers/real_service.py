@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import cycle
 from pathlib import Path
@@ -22,6 +22,7 @@ from recsys.config.serving import ServingSettings
 from recsys.errors import RecsysError
 from recsys.logs.records import EXPOSURES
 from serving.client import Client
+from tests.helpers.waiting import PATIENCE, wait_until
 
 SERVE = """
 import sys
@@ -35,16 +36,6 @@ try:
 except RecsysError as error:
     sys.exit(f"{{type(error).__name__}}: {{error}}")
 """
-PATIENCE = 60.0
-"""Timeout in seconds; long, because a busy machine can be slow."""
-
-
-def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until a condition holds; fail after some seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not reached within {seconds} s"
-        time.sleep(0.02)
 
 
 def free_ports(count: int) -> list[int]:

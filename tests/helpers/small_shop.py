@@ -29,7 +29,12 @@ SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL_SPARK = {
     "master": "local[2]",
     "driver_memory": "1g",
-    "conf": {"spark.sql.shuffle.partitions": "2", "spark.driver.extraJavaOptions": SHORT_LIVED_JAVA},
+    "conf": {
+        "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": SHORT_LIVED_JAVA,
+        "spark.sql.codegen.wholeStage": "false",  # for few rows, compiling takes longer than running
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    },
 }
 """Spark settings of a process for a small shop."""
 

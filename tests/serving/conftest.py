@@ -22,6 +22,7 @@ from serving.answers.top_sales import TopSales
 from serving.client import top_sales
 from serving.process.server import Server, start_server
 from tests.helpers.ranked_shop import RankedShop
+from tests.helpers.waiting import PATIENCE
 
 hypothesis_settings.register_profile("recsys", deadline=None, max_examples=50)
 hypothesis_settings.load_profile("recsys")
@@ -131,7 +132,7 @@ class Shop:
         return self.services.enter_context(start_server(settings, self.root.parent, clock or self.clock))
 
     def ask(self, server: Server, user_id: str, n: int = 0, policy: str | None = None) -> pb.GetTopSalesResponse:
-        return top_sales(server.target, user_id, n, policy, timeout=10)
+        return top_sales(server.target, user_id, n, policy, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -165,14 +166,27 @@ def make_sale() -> Callable[..., SnapshotSale]:
     return sale
 
 
-@pytest.fixture
-def published(shop) -> Shop:
-    """A shop with 14 sales: `s00`, …; ann's ranking holds the first 6, of which 2 are closed or not yet open."""
+def publish_pages(shop: Shop) -> Shop:
+    """Publish 14 sales: `s00`, …; ann's ranking holds the first 6, of which 2 are closed or not yet open."""
     windows = {1: (-5, 0), 3: (2, 24)}
     sales = [sale(f"s{position:02d}", *windows.get(position, (-1, 24)), price=9.5) for position in range(14)]
     ann = [(position, 0.9 - position / 10, position % 2) for position in range(6)]
     shop.publish(sales, {"ann": ann, "bob": ann[::-1]})
     return shop
+
+
+@pytest.fixture
+def published(shop) -> Shop:
+    """A shop with 14 sales, see `publish_pages`."""
+    return publish_pages(shop)
+
+
+@pytest.fixture(scope="session")
+def published_folder(tmp_path_factory) -> Path:
+    """The folder of such a shop, which several tests may serve one after the other."""
+    folder = tmp_path_factory.mktemp("published")
+    publish_pages(Shop(folder / "snapshots", ExitStack()))
+    return folder
 
 
 @pytest.fixture

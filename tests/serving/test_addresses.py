@@ -7,6 +7,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from serving.addresses import check_address, is_loopback, unavailable
 from serving.client import Client
 from tests.helpers.tls_authority import Authority
+from tests.helpers.waiting import PATIENCE
 
 LAST = "connections to all backends failing; last error: "
 ELSEWHERE = "recsys.internal:50051"
@@ -128,11 +129,14 @@ def test_proxy_is_named_except_for_this_machine(monkeypatch):
 
 
 def test_unknown_host_and_tls_on_one_side_only_are_told(published, tmp_path):
-    with Client("no-such-host.invalid:1", deadline=10) as client, pytest.raises(RecsysError, match="no host has this"):
+    with (
+        Client("no-such-host.invalid:1", deadline=PATIENCE) as client,
+        pytest.raises(RecsysError, match="no host has this"),
+    ):
         client.top_sales()
     tls = {"credentials": Authority(tmp_path).channel_credentials()}
     with (
-        Client(published.serve().target, deadline=10, **tls) as client,
+        Client(published.serve().target, deadline=PATIENCE, **tls) as client,
         pytest.raises(RecsysError, match="answers without TLS"),
     ):
         client.top_sales()
@@ -141,5 +145,5 @@ def test_unknown_host_and_tls_on_one_side_only_are_told(published, tmp_path):
 def test_this_machine_is_never_asked_for_through_a_proxy(published, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
-    with Client(published.serve().target, deadline=10, token="secret") as client:
+    with Client(published.serve().target, deadline=PATIENCE, token="secret") as client:
         assert client.top_sales().sales

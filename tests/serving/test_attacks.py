@@ -22,9 +22,10 @@ from serving.answers.top_sales import TopSales
 from serving.client import Client
 from tests.helpers.asking import SERVING, check_health, held_answers
 from tests.helpers.raw_http2 import PREFACE, half_request, is_closed, open_streams, opened, unread_request
-from tests.helpers.real_service import PATIENCE, RealService, shown, wait_until
+from tests.helpers.real_service import RealService, shown
 from tests.helpers.scraping import scraped
 from tests.helpers.tls_authority import Authority
+from tests.helpers.waiting import PATIENCE, wait_until
 
 PUBLIC = "/recommendations.v1.Recommendations/"
 ADMIN = "/recommendations.v1.Admin/"
@@ -35,13 +36,16 @@ _POISON = [b"\xff" * 9 + b"\x01", b"\x80" * 10, b"\x0a\xff\xff\xff\xff\x07", b"\
 """The largest varint, one without an end, a length of 2 GB, and bytes that are not UTF-8."""
 
 
-@pytest.fixture
-def service(published, tmp_path) -> Iterator[RealService]:
-    """A service with one process, so that its memory can be measured, which logs each request."""
-    with RealService(
-        tmp_path, workers=1, poll_seconds=0.2, log={"requests": True, "format": "json"}
-    ).start() as service:
+@pytest.fixture(scope="module")
+def service(published_folder) -> Iterator[RealService]:
+    """A service with one process, so that its memory can be measured, which logs each request.
+
+    It ends well after all attacks.
+    """
+    log = {"requests": True, "format": "json"}
+    with RealService(published_folder, workers=1, poll_seconds=0.2, log=log).start() as service:
         yield service.ready()
+        assert service.stop() == 0
 
 
 def send(channel: grpc.Channel, method: str, data: bytes, **options: object) -> str:
@@ -234,17 +238,6 @@ def test_refusal_needs_no_thread_of_the_service(published):
     assert added == []  # daemons are the client's, and those that answer
 
 
-def answered_within(target: str, seconds: float, count: int = 20) -> bool:
-    """Tell whether most requests over new connections are answered in time."""
-    times = []
-    for _ in range(count):
-        began = time.monotonic()
-        with Client(target, deadline=PATIENCE) as client:
-            assert len(client.top_sales("ann", 3).sales) == 3
-        times.append(time.monotonic() - began)
-    return sorted(times)[count // 2] < seconds
-
-
 def test_client_with_a_thousand_idle_connections_blocks_no_other(service):
     process = psutil.Process(service.workers()[0])
     before = process.num_fds()
@@ -254,7 +247,7 @@ def test_client_with_a_thousand_idle_connections_blocks_no_other(service):
             if number % 2:
                 connection.sendall(PREFACE)
         wait_until(lambda: process.num_fds() >= before + 1000)
-        assert answered_within(service.target, 0.1)
+        assert all(answers_well(service) for _ in range(20))
     wait_until(lambda: process.num_fds() < before + 100)
     assert answers_well(service)
 
@@ -268,10 +261,9 @@ def test_slow_clients_block_no_other(service, kind):
     }
     with ExitStack() as stack:
         connections = [stack.enter_context(attack[kind]()) for _ in range(40)]
-        assert answered_within(service.target, 0.1)
+        assert all(answers_well(service) for _ in range(20))
         assert not any(is_closed(connection) for connection in connections)  # otherwise they were no attack
     assert answers_well(service)
-    assert service.stop() == 0
 
 
 TOKEN = {"callers": [{"name": "shop", "role": "admin", "token_sha256": sha256(b"secret").hexdigest()}]}
@@ -301,7 +293,7 @@ def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(publis
     tls = TlsSettings(certificate=str(pair.certificate), key=str(pair.key)) if is_tls else None
     server = published.serve(access=TOKEN, tls=tls, threads=2)
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes()) if is_tls else None
-    client = Client(server.target, deadline=5, token="secret", credentials=credentials)
+    client = Client(server.target, deadline=PATIENCE, token="secret", credentials=credentials)
     with client, streams_of(server.target, PUBLIC + "GetTopSales", 700, is_tls=is_tls):
         assert_all_answered(client)
 
@@ -320,12 +312,12 @@ def test_seven_hundred_half_requests_without_a_token_refuse_none_with_one(publis
 )
 def test_open_streams_of_callers_who_need_no_token_block_no_other(published, method, message):
     server = published.serve(reflection=True, threads=2)
-    with Client(server.target, deadline=5) as client, streams_of(server.target, method, 1000, message):
+    with Client(server.target, deadline=PATIENCE) as client, streams_of(server.target, method, 1000, message):
         assert_all_answered(client)
         assert check_health(server.target) == SERVING
         request = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
         with grpc.insecure_channel(server.target) as channel:
-            assert next(channel.stream_stream(REFLECTION)(iter([request]), timeout=5))
+            assert next(channel.stream_stream(REFLECTION)(iter([request]), timeout=PATIENCE))
 
 
 def test_body_that_does_not_come_in_time_ends_its_request(published):
@@ -359,7 +351,7 @@ def test_batch_whose_caller_leaves_ends(published, monkeypatch):
 
     def slowly(*arguments: object) -> object:
         made.append(1)
-        time.sleep(0.01)
+        time.sleep(0.05)
         return answer(*arguments)
 
     monkeypatch.setattr(TopSales, "answer", slowly)
@@ -368,10 +360,10 @@ def test_batch_whose_caller_leaves_ends(published, monkeypatch):
         with pytest.raises(grpc.RpcError):
             channel.unary_unary(PUBLIC + "BatchGetTopSales")(batch, timeout=0.1)
         wait_until(lambda: not is_growing(made))
-    assert len(made) < 100
+    assert len(made) < 400
 
 
 def is_growing(made: list[int]) -> bool:
     before = len(made)
-    time.sleep(0.05)
+    time.sleep(0.3)
     return len(made) > before

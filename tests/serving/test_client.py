@@ -19,6 +19,7 @@ from serving.client import Client, RefusedEventsError, purchase, top_sales, trus
 from serving.clocks import system_clock
 from tests.helpers.asking import shown
 from tests.helpers.in_process import InProcess
+from tests.helpers.waiting import PATIENCE
 
 
 class Recorded(pb_grpc.RecommendationsServicer):
@@ -92,7 +93,7 @@ def test_missing_service_is_an_error_that_names_the_command(nowhere):
     with pytest.raises(
         RecsysError, match=f"no service at {nowhere} .*Connection refused.*: start it with 'recsys serve'"
     ):
-        top_sales(nowhere, "ann", timeout=10)
+        top_sales(nowhere, "ann", timeout=PATIENCE)
 
 
 def test_service_that_does_not_answer_is_an_error_that_names_the_deadline():
@@ -105,21 +106,21 @@ def test_service_that_does_not_answer_is_an_error_that_names_the_deadline():
 def test_errors_of_the_service_come_back_as_the_same_class(published):
     server = published.serve()
     with pytest.raises(ConfigurationError, match="n == 101"):
-        top_sales(server.target, "ann", n=101, timeout=10)
+        top_sales(server.target, "ann", n=101, timeout=PATIENCE)
 
 
 def test_service_without_snapshot_is_distinguished_from_no_service(shop):
     with pytest.raises(SnapshotError, match="no snapshot is loaded"):
-        top_sales(shop.serve().target, "ann", timeout=10)
+        top_sales(shop.serve().target, "ann", timeout=PATIENCE)
 
 
 def test_number_that_does_not_fit_the_wire_is_refused_by_the_service(published):
     with pytest.raises(ConfigurationError, match="n == 2147483647, must be in 1"):
-        top_sales(published.serve().target, "ann", n=1 << 40, timeout=10)
+        top_sales(published.serve().target, "ann", n=1 << 40, timeout=PATIENCE)
 
 
 def test_every_argument_is_a_field_of_the_request(recorded, target):
-    with Client(target, deadline=10) as client:
+    with Client(target, deadline=PATIENCE) as client:
         client.top_sales(
             "ann",
             3,
@@ -159,7 +160,7 @@ def test_every_argument_is_a_field_of_the_request(recorded, target):
 
 
 def test_events_carry_the_token_of_their_page(recorded, target):
-    with Client(target, deadline=10) as client:
+    with Client(target, deadline=PATIENCE) as client:
         assert client.record([visit("ann", "s1", "r-1"), purchase("ann", "s2", "r-1", 9.5), visit("bob", "s1")]) == 3
     (request,) = recorded.requests
     first, second, third = request.events
@@ -172,7 +173,7 @@ def test_events_carry_the_token_of_their_page(recorded, target):
 
 def test_unavailable_service_is_retried(recorded, target):
     recorded.failures = [grpc.StatusCode.UNAVAILABLE] * 2
-    with Client(target, deadline=10) as client:
+    with Client(target, deadline=PATIENCE) as client:
         assert client.top_sales("ann").policy == "meta"
         recorded.failures = [grpc.StatusCode.UNAVAILABLE] * 2
         assert client.record([visit("ann", "s1")]) == 1
@@ -182,16 +183,19 @@ def test_unavailable_service_is_retried(recorded, target):
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL])
 def test_busy_or_failing_service_is_not_retried(recorded, target, code):
     recorded.failures = [code]
-    with Client(target, deadline=10) as client, pytest.raises(RecsysError, match=f"answered {code.name}: as requested"):
+    with (
+        Client(target, deadline=PATIENCE) as client,
+        pytest.raises(RecsysError, match=f"answered {code.name}: as requested"),
+    ):
         client.top_sales("ann")
     assert len(recorded.requests) == 1
 
 
 def test_token_is_sent_with_each_call(recorded, target):
-    with Client(target, deadline=10, token="secret") as client:
+    with Client(target, deadline=PATIENCE, token="secret") as client:
         client.top_sales()
         client.record([visit("ann", "s1")])
-    with Client(target, deadline=10) as client:
+    with Client(target, deadline=PATIENCE) as client:
         client.top_sales()
     assert [metadata.get("authorization") for metadata in recorded.metadata] == ["Bearer secret"] * 2 + [None]
 
@@ -203,7 +207,7 @@ def test_fallback_page_is_returned_where_there_is_no_answer(nowhere):
         seen.append((request.user_id, type(error)))
         return pb.GetTopSalesResponse(policy="last good")
 
-    with Client(nowhere, deadline=10, fallback=last_good_page) as client:
+    with Client(nowhere, deadline=PATIENCE, fallback=last_good_page) as client:
         assert client.top_sales("ann").policy == "last good"
         with pytest.raises(RecsysError, match="no service at"):
             client.record([visit("ann", "s1")])
@@ -211,14 +215,14 @@ def test_fallback_page_is_returned_where_there_is_no_answer(nowhere):
 
 
 def test_batch_returns_pages_in_order(published):
-    with Client(published.serve().target, deadline=10) as client:
+    with Client(published.serve().target, deadline=PATIENCE) as client:
         requests = [pb.GetTopSalesRequest(user_id=user, n=2) for user in ("ann", "bob", "")]
         assert [shown(page) for page in client.batch(requests)] == [["s00", "s02"], ["s05", "s04"], ["s13", "s12"]]
 
 
 def test_many_threads_may_use_one_client(published):
     pages: list[list[str]] = []
-    with Client(published.serve().target, deadline=10) as client:
+    with Client(published.serve().target, deadline=PATIENCE) as client:
         threads = [threading.Thread(target=lambda: pages.append(shown(client.top_sales("ann", 2)))) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -253,7 +257,7 @@ def test_event_that_is_retried_after_a_lost_answer_counts_once(published):
     published.clock.micros = system_clock()  # the client stamps its events by this clock
     with InProcess(published.root.parent, published.clock) as service:
         losing = LosesTheFirstAnswer(service)
-        with served(losing) as target, Client(target, deadline=30) as client:
+        with served(losing) as target, Client(target, deadline=PATIENCE) as client:
             events = [purchase("ann", "s00", "r-1", 9.5), visit("ann", "s00"), visit("ann", "s00"), made_by_hand]
             assert client.record(events) == 4
         session = service.store.session("ann", published.clock() - HOUR)
@@ -269,7 +273,7 @@ def test_event_that_is_retried_after_a_lost_answer_counts_once(published):
 def test_refused_events_are_an_error_that_names_some_and_says_that_the_others_are_recorded(recorded, target):
     reasons = [f"events[{index}].kind == 0, must be another" for index in range(5)]
     recorded.refused = [pb.RefusedEvent(index=index, reason=reason) for index, reason in enumerate(reasons)]
-    with Client(target, deadline=10) as client, pytest.raises(RefusedEventsError) as error:
+    with Client(target, deadline=PATIENCE) as client, pytest.raises(RefusedEventsError) as error:
         client.record([visit("ann", "s1")] * 7)
     assert str(error.value) == (f"5 of 7 events refused, the others are recorded: {'; '.join(reasons[:3])}; and 2 more")
     assert [event.index for event in error.value.response.refused] == [0, 1, 2, 3, 4]

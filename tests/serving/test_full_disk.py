@@ -10,7 +10,8 @@ import pytest
 
 from recsys.errors import RecsysError
 from serving.client import Client, visit
-from tests.helpers.real_service import RealService, shown, wait_until
+from tests.helpers.real_service import RealService, shown
+from tests.helpers.waiting import wait_until
 
 EXPECTED = ("s00", "s02", "s04")
 

@@ -1,5 +1,6 @@
 """A closed sale is never shown: a search on random shops and days, which finds each planted leak."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -26,8 +27,9 @@ from serving.answers.page_making import PageMaker
 from serving.answers.pages import PageRequest
 from serving.api.requests import page_request
 from serving.api.servicer import RecommendationsServicer
+from serving.errors import NotFoundError
 from serving.stores.folder import FolderStore
-from tests.helpers.closed_sale_search import Shop, close, hide, search_edges, search_steps
+from tests.helpers.closed_sale_search import Shop, close, hide, search_edges, search_steps, write_snapshots
 from tests.helpers.in_process import Call, InProcess
 from tests.helpers.ranked_shop import RankedShop
 
@@ -52,12 +54,15 @@ class Day(RuleBasedStateMachine):
     """A day of a shop: the clock moves both ways; sales are closed, hidden and shown; snapshots and workers change."""
 
     night: RankedShop
+    written: Path
     folders: Iterator[Path]
 
     @initialize()
     def open_the_shop(self) -> None:
         self.stack = ExitStack()
-        self.shop = Shop(next(self.folders), self.night)
+        folder = next(self.folders)
+        shutil.copytree(self.written, folder, dirs_exist_ok=True)
+        self.shop = Shop(folder, self.night)
         self.stack.callback(lambda: self.shop.close())
 
     @rule(data=st.data(), micros=st.sampled_from([-1, 0, 1]), step=st.sampled_from([0, 0, 1, HOUR]))
@@ -70,19 +75,23 @@ class Day(RuleBasedStateMachine):
         close(self.shop, data.draw(st.sampled_from(sorted(self.shop.windows))))
 
     @precondition(lambda self: any(until is not None for until in self.choices().values()))
-    @rule(data=st.data(), hours=st.integers(5, 30))  # the clock may advance by hours during the call
+    @rule(data=st.data(), hours=st.integers(5, 30) | st.just(10_000))  # the clock may advance by hours during the call
     def hide_a_sale(self, data: st.DataObject, hours: int) -> None:
         choices = [sale_id for sale_id, until in self.choices().items() if until is not None]
-        until = data.draw(st.sampled_from([self.shop.clock.micros + hours * HOUR, 1 << 52]))
-        hide(self.shop, data.draw(st.sampled_from(choices)), until)
+        hide(self.shop, data.draw(st.sampled_from(choices)), self.shop.clock.micros + hours * HOUR)
 
     @precondition(lambda self: any(until is not None for until in self.shop.withdrawn.values()))
     @rule(data=st.data())
     def show_a_sale(self, data: st.DataObject) -> None:
-        choices = [sale_id for sale_id, until in self.shop.withdrawn.items() if until is not None]
-        sale_id = data.draw(st.sampled_from(choices))
-        self.shop.service.admin.ShowSale(admin_pb2.ShowSaleRequest(sale_id=sale_id), Call())
-        del self.shop.withdrawn[sale_id]
+        hidden = {sale_id: until for sale_id, until in self.shop.withdrawn.items() if until is not None}
+        sale_id = data.draw(st.sampled_from(sorted(hidden)))
+        started_at = self.shop.clock.micros
+        try:
+            self.shop.service.admin.ShowSale(admin_pb2.ShowSaleRequest(sale_id=sale_id), Call())
+            assert started_at < hidden[sale_id]
+            del self.shop.withdrawn[sale_id]
+        except NotFoundError:  # it is hidden no longer; it will be again where the clock moves back
+            assert hidden[sale_id] <= self.shop.clock.micros
 
     @rule(number=st.integers(0, 1))
     def publish_a_snapshot(self, number: int) -> None:
@@ -114,6 +123,8 @@ class Day(RuleBasedStateMachine):
 def day(tmp_path_factory) -> type[Day]:
     folder = tmp_path_factory.mktemp("day")
     Day.night = RankedShop.made(folder / "ranker", 2, n_users=9, n_sales=30)
+    Day.written = folder / "written"
+    write_snapshots(Day.written, Day.night)
 
     def folders() -> Iterator[Path]:
         while True:

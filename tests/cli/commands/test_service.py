@@ -25,6 +25,7 @@ from tests.helpers.real_redis import RealRedis
 from tests.helpers.real_service import free_ports
 from tests.helpers.small_shop import SmallShop
 from tests.helpers.snapshots import ANN, AS_OF, BOB, NAME, SALES, batch, with_histories, write
+from tests.helpers.waiting import PATIENCE
 
 HALF_PAST = to_micros(AS_OF + timedelta(minutes=30))
 """Sales a, b, c and e are open: ann's page is b of the user's ranking, then e, c, a by popularity."""
@@ -59,7 +60,7 @@ def serve(shop) -> Iterator[Callable[..., Server]]:
 
 
 def page(server: Server, user: str = "ann", **asked: object) -> list[str]:
-    with Client(server.target, deadline=30) as client:
+    with Client(server.target, deadline=PATIENCE) as client:
         return [sale.sale_id for sale in client.top_sales(user, **asked).sales]
 
 
@@ -361,7 +362,7 @@ def test_exposures_gathers_each_page_once(run, spark, shop, serve):
     conf = shop.configuration()
     nothing = "0 records of 0 files for no day; 0 duplicates, 0 lines set aside"
     assert run("exposures", "--conf", conf) == (0, f"exposures: {nothing}\nrecorded_events: {nothing}\n", "")
-    with serve() as server, Client(server.target, deadline=30) as client:
+    with serve() as server, Client(server.target, deadline=PATIENCE) as client:
         for user in ("ann", "bob", "ann"):
             client.top_sales(user)
     status, out, _ = run("exposures", "--conf", conf)

@@ -10,8 +10,8 @@ from pyspark.errors import PySparkRuntimeError
 from jobs.engine import session
 from jobs.engine.session import _java_options, _network_options, check_java, java_process, spark_session
 from recsys.errors import ConfigurationError
-from tests.helpers.real_service import wait_until
 from tests.helpers.small_shop import SmallShop
+from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import random
 import shutil
 import threading
-import time
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -26,6 +25,7 @@ from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES,
 from recsys.tables.night import EVENTS
 from serving.telemetry.record_log import RecordLog
 from tests.helpers.small_shop import SmallShop, event, sale
+from tests.helpers.waiting import wait_until
 
 MARCH_1 = parse_instant("2026-03-01")
 Days = dict[date, Counter]
@@ -203,13 +203,6 @@ def test_what_a_dead_writer_left_is_compacted_and_what_is_written_now_is_not(spa
     assert compacted(spark, tmp_path) == {march(1): {"r1": 1, "r3": 1, "r4": 1}}
 
 
-def wait_for_log_files(folder: Path) -> bool:
-    end = time.monotonic() + 10
-    while not finished(folder) and time.monotonic() < end:
-        time.sleep(0.01)
-    return bool(finished(folder))
-
-
 def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_path):
     log = RecordLog(tmp_path / "exposures", "exposures", bytes, flush_seconds=0.01, file_seconds=0.05)
     log.start()
@@ -222,7 +215,10 @@ def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_p
     service = threading.Thread(target=serve)
     service.start()
     try:
-        during = [compact(spark, tmp_path, EXPOSURES) for _ in range(3) if wait_for_log_files(tmp_path / "exposures")]
+        during = []
+        for _ in range(3):
+            wait_until(lambda: finished(tmp_path / "exposures"))
+            during.append(compact(spark, tmp_path, EXPOSURES))
     finally:
         stopped.set()
         service.join()

@@ -48,7 +48,7 @@ class Reader:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._stop.wait(0.01):
+        while not self._stop.wait(0.05):
             try:
                 name = snapshot_store.current(self.root)
                 Snapshot.open(self.root / name)
@@ -111,13 +111,18 @@ import os, signal, sys
 from pathlib import Path
 import jobs.engine.run
 from jobs.engine.nights import night
+from jobs.night.prepare_experiments import other_versions
 from jobs.night.publish_snapshot import PUBLISH_SNAPSHOT
+from jobs.night.train_meta_model import read_model
 from recsys.snapshot import store as snapshot_store
 from recsys.config.settings import load_settings
 from recsys.snapshot.format import Snapshot
 
+os.fsync = lambda _: None  # processes are killed, not the machine
 run = night(load_settings(Path(sys.argv[1])))
 root = run.settings.snapshots_folder
+(run.folder / "publish_snapshot.json").unlink()  # so that it is published again, from what the children inherit:
+run.shop.ranker(run.as_of, *read_model(run)[:1], other_versions(run))
 status, moment, step = None, int(sys.argv[2]), int(sys.argv[3])
 events = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 while status != 0:

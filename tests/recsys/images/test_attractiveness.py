@@ -124,7 +124,7 @@ def log_ratio(counts: list[tuple[bool, int, int]]) -> float:
         return np.log(visits_with / visits) - np.log(days_with / days)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_table_is_that_of_loops_over_features_groups_and_sales(seed):
     rng = np.random.default_rng(seed)
@@ -252,11 +252,10 @@ def coverage(n_sales: int, share: float, rounds: int = 800, effect: float = 1.5)
     """Return the share of intervals that cover the true value, and the bias of the log of the estimates."""
     rng = np.random.default_rng(0)
     shops = [random_shop(rng, n_sales, share, effect) for _ in range(rounds)]
-    ids = [f"s{i}" for i in range(n_sales)]
     # Each shop is one country, so that one call measures all shops.
     sales = pd.concat(
         pd.DataFrame(
-            {"sale_id": [f"{k}{i}" for i in ids], "month": "2026-01", "country": f"c{k}", "category": "y"}
+            {"sale_id": k * n_sales + np.arange(n_sales), "month": "2026-01", "country": f"c{k}", "category": "y"}
         ).assign(visits=visits, sale_days=days)
         for k, (_, visits, days) in enumerate(shops)
     )

@@ -366,7 +366,7 @@ def test_more_sales_than_two_bytes_can_number_are_distinguished(tmp_path):
 
 def test_look_up_takes_microseconds(tmp_path):
     snapshot = Snapshot.open(write(tmp_path, batch(*((f"u{user}", *ANN[1:]) for user in range(5_000)))))
-    start = time.perf_counter()
+    start = time.process_time()
     for user in range(5_000):
         snapshot.ranking("meta", f"u{user}")
-    assert (time.perf_counter() - start) / 5_000 < 100e-6  # about 4 on an idle machine
+    assert (time.process_time() - start) / 5_000 < 100e-6  # about 4 on an idle machine

@@ -23,6 +23,7 @@ from recsys.storage.local import (
     write_whole,
 )
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import PATIENCE
 
 PRELUDE = """
 import os, sys, time
@@ -109,7 +110,7 @@ def test_waiting_thread_gets_the_lock_when_it_is_released(tmp_path):
         thread.start()
         thread.join(0.1)
         order.append("first")
-    thread.join(10)
+    thread.join(PATIENCE)
     assert order == ["first", "waited"]
 
 

@@ -18,8 +18,9 @@ from serving.api.access import Access
 from serving.client import Client
 from serving.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 from serving.process.server import Server
-from tests.helpers.real_service import PATIENCE, shown
+from tests.helpers.real_service import shown
 from tests.helpers.tls_authority import Authority
+from tests.helpers.waiting import PATIENCE
 
 WEBSITE, ADMIN = "w-token", "a-token"
 

@@ -10,8 +10,9 @@ from recsys.errors import ConfigurationError, RecsysError, StoreError
 from recsys.instants import HOUR, SECOND
 from serving.client import Client
 from serving.errors import STATUS_CODES, FinalError, NotFoundError
-from tests.helpers.asking import refusal_of, shown, wait_until
+from tests.helpers.asking import refusal_of, shown
 from tests.helpers.in_process import Call, InProcess, timestamp
+from tests.helpers.waiting import PATIENCE, wait_until
 
 WITHDRAWN = "serving/withdrawn.json"
 
@@ -264,7 +265,7 @@ def test_status_names_what_is_served(shop, make_sale, tmp_path):
     rules.write_text("schema_version: 1\nrules: []\n")
     name = shop.publish([make_sale("a"), make_sale("b", 5, 6), make_sale("c")], {})
     server = shop.serve(rules=str(rules), workers=1)
-    with Client(server.target, admin_target=server.admin_target, deadline=10) as client:
+    with Client(server.target, admin_target=server.admin_target, deadline=PATIENCE) as client:
         client.admin("CloseSale", pb.CloseSaleRequest(sale_id="c"))
         status = client.status()
     assert (status.snapshot, status.open_sales, status.workers) == (name, 1, 1)
@@ -279,7 +280,7 @@ def test_status_names_what_is_served(shop, make_sale, tmp_path):
 
 def test_status_without_snapshot_says_so(shop):
     server = shop.serve()
-    with Client(server.target, admin_target=server.admin_target, deadline=10) as client:
+    with Client(server.target, admin_target=server.admin_target, deadline=PATIENCE) as client:
         status = client.status()
     assert (status.snapshot, status.open_sales) == ("", 0)
     assert not status.HasField("as_of_time")
@@ -288,7 +289,7 @@ def test_status_without_snapshot_says_so(shop):
 
 def test_damaged_file_is_among_the_problems_of_the_status(published):
     server = published.serve()
-    with Client(server.target, admin_target=server.admin_target, deadline=10) as client:
+    with Client(server.target, admin_target=server.admin_target, deadline=PATIENCE) as client:
         client.admin("CloseSale", pb.CloseSaleRequest(sale_id="s13"))
         (published.root.parent / WITHDRAWN).write_text("?")
         wait_until(lambda: "withdrawn.json cannot be read" in "".join(client.status().problems))
@@ -299,12 +300,12 @@ def test_admin_methods_are_on_their_own_port(published):
     server = published.serve()
     assert server.admin_target != server.target
     with (
-        Client(server.target, admin_target=server.target, deadline=10) as client,
+        Client(server.target, admin_target=server.target, deadline=PATIENCE) as client,
         pytest.raises(RecsysError, match="UNIMPLEMENTED"),
     ):
         client.status()
     with (
-        Client(server.admin_target, deadline=10) as client,
+        Client(server.admin_target, deadline=PATIENCE) as client,
         pytest.raises(RecsysError, match=r"UNIMPLEMENTED.* have one port"),
     ):
         client.top_sales()

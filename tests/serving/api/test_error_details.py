@@ -13,6 +13,7 @@ from serving.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
+from tests.helpers.waiting import PATIENCE
 
 
 def details(error: RecsysError) -> dict[type, object]:
@@ -67,6 +68,6 @@ def test_details_reach_the_caller(published):
     with grpc.insecure_channel(published.serve().target) as channel:
         ask = channel.unary_unary("/recommendations.v1.Recommendations/GetTopSales")
         with pytest.raises(grpc.RpcError) as error:
-            ask(request, timeout=10)
+            ask(request, timeout=PATIENCE)
     status = Status.FromString(dict(error.value.trailing_metadata())[DETAILS_KEY])
     assert (status.code, status.message) == (3, "n == 200, must be in 1..100, or 0 for 10")

@@ -8,8 +8,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.api.health_checks import HealthChecks
-from tests.helpers.asking import NOT_SERVING, SERVING, check_health, wait_until
+from tests.helpers.asking import NOT_SERVING, SERVING, check_health
 from tests.helpers.raw_http2 import unread_request
+from tests.helpers.waiting import PATIENCE, wait_until
 
 WATCH = "/grpc.health.v1.Health/Watch"
 
@@ -43,7 +44,7 @@ def test_watcher_is_told_changes_and_nothing_while_a_state_stays():
     active[0] = False
     for callback in callbacks:
         callback()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert told[1:] == [SERVING, NOT_SERVING, SERVING]
 
 
@@ -84,7 +85,9 @@ def test_watchers_who_do_not_read_or_leave_stop_neither_changes_nor_checks(publi
     with ExitStack() as stack, grpc.insecure_channel(server.target) as channel:
         for _ in range(100):
             stack.enter_context(unread_request(server.target, WATCH, message))
-        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="x"), timeout=30)
+        watched = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service="x"), timeout=PATIENCE
+        )
         assert next(watched).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         for state in (SERVING, NOT_SERVING, SERVING):
             server.health.set("x", state)

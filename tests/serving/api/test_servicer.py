@@ -201,7 +201,7 @@ def test_sale_that_closed_before_the_snapshot_is_known(service, shop, night):
 def test_events_that_cannot_be_written_are_refused_and_change_no_session(shop, night, caplog):
     shop.clock.set(2)
     (shop.root.parent / "recorded_events").write_text("a file where the folder should be")
-    with InProcess(shop.root.parent, shop.clock) as service:
+    with InProcess(shop.root.parent, shop.clock, record_seconds=0.5) as service:
         with pytest.raises(NotRecordedError, match="recorded_events"):
             service.record("ann", night.sales[1].sale_id)
         assert STATUS_CODES[NotRecordedError].name == "UNAVAILABLE"

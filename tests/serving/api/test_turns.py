@@ -4,7 +4,7 @@ from contextlib import suppress
 from serving.api import turns as turns_module
 from serving.api.turns import Turns
 from serving.errors import CallerLeftError
-from tests.helpers.real_service import wait_until
+from tests.helpers.waiting import PATIENCE, wait_until
 
 
 def test_only_so_many_pages_are_made_at_the_same_time():
@@ -13,7 +13,7 @@ def test_only_so_many_pages_are_made_at_the_same_time():
     def make() -> None:
         with turns.page():
             began.append(1)
-            go.wait(30)
+            go.wait(PATIENCE)
 
     threads = [threading.Thread(target=make) for _ in range(5)]
     for thread in threads:
@@ -39,7 +39,7 @@ def test_page_of_a_batch_waits_while_a_single_page_is_in_progress(monkeypatch):
     with turns.page():
         thread.start()
         assert not made.wait(0.05)
-    assert made.wait(30)
+    assert made.wait(PATIENCE)
     thread.join()
 
 
@@ -65,7 +65,7 @@ def test_batches_are_answered_one_after_the_other_and_one_whose_caller_left_not_
         thread.start()
         assert not began.wait(0.1)
         is_wanted[0] = False
-        thread.join(30)
+        thread.join(PATIENCE)
     assert (began.is_set(), len(errors)) == (False, 1)
     with turns.batch(lambda: True):  # the turn is free again
         pass

@@ -1,9 +1,11 @@
 import threading
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from serving.api.waiting import WaitingRequests
+from tests.helpers.waiting import PATIENCE
 
 
 class Call:
@@ -19,7 +21,7 @@ class Call:
     def messages(self) -> Iterator[bytes]:
         if self.body is not None:
             yield self.body
-        elif self.cancelled.wait(30):
+        elif self.cancelled.wait(PATIENCE):
             raise ConnectionError
 
 
@@ -67,8 +69,19 @@ def test_cancelled_request_frees_its_thread():
         pass
     other = Call(b"x")
     assert waiting.body(other.messages(), other) == b"x"
-    thread.join(30)
+    thread.join(PATIENCE)
     assert len(errors) == 1
+
+
+def test_request_that_gave_way_is_cancelled_even_if_its_messages_just_end():
+    waiting, call = WaitingRequests(1, 5), Call()
+
+    def messages() -> Iterator[bytes]:
+        waiting.begin(Call())
+        yield from ()
+
+    with pytest.raises(grpc.RpcError):
+        waiting.body(messages(), call)
 
 
 @pytest.mark.parametrize(("after", "expected"), [(4.9, [False, False]), (5.1, [True, False]), (6.1, [True, True])])

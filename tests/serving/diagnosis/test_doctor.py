@@ -29,8 +29,8 @@ from serving.diagnosis import installation_checks, service_checks
 from serving.diagnosis.doctor import Finding, diagnose, print_findings
 from serving.process.threads import AnswerThreads
 from serving.stores.redis_snapshots import push
-from tests.helpers.asking import wait_until
 from tests.helpers.tls_pair import tls_pair
+from tests.helpers.waiting import wait_until
 
 TOKEN = "a-token-that-nobody-guesses"
 ADMIN = Caller(name="ops", role="admin", token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest())

@@ -20,8 +20,9 @@ from serving.client import Client
 from serving.process.experiments import ExperimentsWatcher
 from serving.process.server import FRESH, Server
 from serving.telemetry.troubles import Troubles
-from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown, wait_until
+from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown
 from tests.helpers.proto_promises import broken_promises
+from tests.helpers.waiting import PATIENCE, wait_until
 from tests.helpers.yaml_text import yaml_text
 
 CONTROL, TREATMENT = "control", "treatment"
@@ -93,7 +94,7 @@ def serve(shop, surface) -> Callable[..., Server]:
 @pytest.fixture
 def ask() -> Callable[..., pb.GetTopSalesResponse]:
     def ask(server: Server, user: str, **asked: object) -> pb.GetTopSalesResponse:
-        with Client(server.target, deadline=10.0) as client:
+        with Client(server.target, deadline=PATIENCE) as client:
             return client.top_sales(user, **asked)
 
     return ask
@@ -110,7 +111,7 @@ def logged(shop, server: Server) -> list[dict[str, Any]]:
 
 def status_of(server: Server) -> admin_pb2.GetStatusResponse:
     with grpc.insecure_channel(server.admin_target) as channel:
-        return admin_pb2_grpc.AdminStub(channel).GetStatus(admin_pb2.GetStatusRequest(), timeout=10)
+        return admin_pb2_grpc.AdminStub(channel).GetStatus(admin_pb2.GetStatusRequest(), timeout=PATIENCE)
 
 
 def problems(server: Server) -> str:

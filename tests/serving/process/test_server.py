@@ -17,7 +17,8 @@ from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from serving.answers.top_sales import TopSales
 from serving.process.server import ADMIN, FRESH, SERVICE, start_server
 from serving.process.watcher import RulesWatcher
-from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown, wait_until
+from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown
+from tests.helpers.waiting import PATIENCE, wait_until
 
 HOUR = 3_600_000_000
 
@@ -103,7 +104,7 @@ def test_unknown_policy_is_an_invalid_argument_that_lists_the_others(published):
     with grpc.insecure_channel(server.target) as channel:
         stub = pb_grpc.RecommendationsStub(channel)
         with pytest.raises(grpc.RpcError) as error:
-            stub.GetTopSales(pb.GetTopSalesRequest(policy="metta"), timeout=10)
+            stub.GetTopSales(pb.GetTopSalesRequest(policy="metta"), timeout=PATIENCE)
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details() == "policy == 'metta', must be one of meta, popularity"
 
@@ -133,7 +134,7 @@ def test_odd_user_ids_travel_unchanged(shop, make_sale, user_id):
 def test_without_snapshot_the_service_is_unavailable_and_says_what_to_do(shop):
     server = shop.serve()
     with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as error:
-        pb_grpc.RecommendationsStub(channel).GetTopSales(pb.GetTopSalesRequest(), timeout=10)
+        pb_grpc.RecommendationsStub(channel).GetTopSales(pb.GetTopSalesRequest(), timeout=PATIENCE)
     assert error.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "publish it with 'recsys nightly'" in error.value.details()
 
@@ -173,7 +174,7 @@ def listed_services(target: str, version: str, **options: object) -> set[str]:
             reflection_pb2.ServerReflectionRequest.SerializeToString,
             reflection_pb2.ServerReflectionResponse.FromString,
         )
-        (answer,) = call(iter([request]), timeout=10, **options)
+        (answer,) = call(iter([request]), timeout=PATIENCE, **options)
     return {service.name for service in answer.list_services_response.service}
 
 
@@ -215,7 +216,7 @@ def test_swap_under_load_fails_no_request_and_mixes_no_answer(shop, make_sale):
             stub = pb_grpc.RecommendationsStub(channel)
             while not done.is_set():
                 try:
-                    response = stub.GetTopSales(pb.GetTopSalesRequest(user_id="ann", n=2), timeout=10)
+                    response = stub.GetTopSales(pb.GetTopSalesRequest(user_id="ann", n=2), timeout=PATIENCE)
                     assert shown(response) == expected[response.snapshot]
                     seen.add(response.snapshot)
                 except Exception as error:

@@ -6,7 +6,7 @@ import pytest
 
 from serving.process import threads as threads_module
 from serving.process.threads import AnswerThreads
-from tests.helpers.asking import wait_until
+from tests.helpers.waiting import PATIENCE, wait_until
 
 
 class Held:
@@ -29,7 +29,7 @@ class Held:
     def _run(self) -> None:
         with self._lock:
             self.began += 1
-        self._go.wait(30)
+        self._go.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_no_threads_are_added_while_tasks_begin_in_time(start, alive, monkeypatc
     threads, done, by = start(2, 8), threading.Semaphore(0), set()
     for _ in range(200):
         threads.submit(lambda: (by.add(threading.current_thread().name), done.release()))
-        assert done.acquire(timeout=30)
+        assert done.acquire(timeout=PATIENCE)
     assert by <= {"answer-1", "answer-2"}
     assert alive() == 2
 
@@ -96,7 +96,7 @@ def test_threads_are_added_up_to_the_maximum(start, alive):
         threads.submit(done.set)
         assert not done.wait(0.1)
         assert (tasks.began, alive()) == (3, 3)
-    assert done.wait(30)
+    assert done.wait(PATIENCE)
     assert tasks.began == 5
 
 
@@ -107,7 +107,7 @@ def test_added_threads_end_when_none_is_blocked_any_more(start, alive):
         wait_until(lambda: tasks.began == 4)
     wait_until(lambda: alive() == 1)
     threads.submit(done.release)
-    assert done.acquire(timeout=30)
+    assert done.acquire(timeout=PATIENCE)
 
 
 def test_threads_in_reserve_take_the_next_tasks_that_block(start, alive):
@@ -117,7 +117,7 @@ def test_threads_in_reserve_take_the_next_tasks_that_block(start, alive):
         wait_until(lambda: alive() == 2 + 2 + threads_module._RESERVE)
         tasks.hold(threads_module._RESERVE)
         threads.submit(done.set)
-        assert done.wait(30)
+        assert done.wait(PATIENCE)
     wait_until(lambda: alive() == 2)  # also without another task
 
 

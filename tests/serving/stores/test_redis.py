@@ -28,9 +28,9 @@ from serving.stores.redis_snapshots import push
 from serving.telemetry.troubles import Troubles
 from tests.helpers.asking import refusal_of
 from tests.helpers.real_redis import RealRedis
-from tests.helpers.real_service import PATIENCE
 from tests.helpers.store_contract import NOON, StoreContract, in_force, withdrawn
 from tests.helpers.tls_authority import Authority
+from tests.helpers.waiting import PATIENCE
 
 NAME = "20260301T000000Z-00000000"
 
@@ -424,7 +424,7 @@ def test_process_that_has_not_read_the_withdrawn_sales_knows_none(server, settin
     server.delete("shop:withdrawn")
     store.poll()
     assert store.withdrawn() == {}
-    assert time.monotonic() - store.known_at() < 10
+    assert time.monotonic() - store.known_at() < PATIENCE
     store.close()
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from recsys.log_lines import LineFormatter
 from serving.telemetry.logs import TEXT, JsonFormatter
-from tests.helpers.real_service import RealService, wait_until
+from tests.helpers.real_service import RealService
+from tests.helpers.waiting import wait_until
 
 USER = "a-very-secret-user"
 

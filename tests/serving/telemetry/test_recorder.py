@@ -7,7 +7,8 @@ from recsys.instants import HOUR, to_micros
 from serving.client import Client
 from serving.errors import NotRecordedError
 from serving.telemetry.record_log import RecordLog
-from tests.helpers.real_service import PATIENCE, exposed, shown, wait_until
+from tests.helpers.real_service import exposed, shown
+from tests.helpers.waiting import PATIENCE, wait_until
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -25,6 +25,7 @@ from recsys.images.themes.theme_map import (
     map_quality,
     theme_map,
 )
+from tests.helpers.waiting import PATIENCE
 
 CLUSTERS = np.repeat([0, 1, 2], [20, 15, 30])
 UNKNOWN = Quality(None, None, None, None, None, None)
@@ -330,7 +331,7 @@ class Page:
         return str(self.canvas.get_attribute(f"data-{name}"))
 
     def wait(self, name: str, value: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while self.state(name) != value:
             assert time.monotonic() < deadline, f"{name} is {self.state(name)}, not {value}"
 
