@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,9 +14,7 @@ from recsys.wording import plural
 _STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
 
 
-def print_import(
-    said: Said, notes: Sequence[str], current: pa.Table, taxonomy: Taxonomy, file: Path | None, console: TextConsole
-) -> None:
+def print_import(said: Said, notes: Sequence[str], current: pa.Table, taxonomy: Taxonomy, console: TextConsole) -> None:
     """Print how many labels were added, known and put aside, an example of each reason, and the photos by label."""
     console.print(
         f"{plural(said.n_added, 'label')} added, {said.n_known:,} known already, {len(said.rejected):,} put aside"
@@ -29,7 +26,6 @@ def print_import(
             example = examples[reason]
             table.add_row(line((reason, "yellow")), f"{count:,}", f"{example.where}: {example.detail}")
         console.print(table)
-        console.print(f"All of them with their reasons in {file}: correct the rows there and import that file.")
     for note in notes:
         console.print(f"Note: {note}", style="yellow")
     counts = Counter(label for labels in current["labels"].to_pylist() for label in labels or ("(none of these)",))

@@ -74,6 +74,8 @@ def import_(
     speaker = label_files.Speaker(_name(by), _source(said_by), datetime.now(UTC))
     found, root = _format_of(source, kind, reads=True), photos
     if found is Format.FOLDERS:
+        if photos is not None:
+            raise ConfigurationError(f"--photos == {photos!r}: the photos of a folder lie in it, leave the option out")
         reading, root = label_files.read_folders(source, shop.taxonomy, speaker), str(source.resolve())
     elif found is Format.CSV:
         reading = label_files.read_csv(source, shop.taxonomy, speaker, separator)
@@ -88,10 +90,11 @@ def import_(
             bar.update(tasks[what], completed=done)
 
         said = label_files.import_labels(reading, shop, root, show)
-    file = None
     if said.rejected:
         file = label_files.write_rejected(said.rejected, shop.labels.folder, shop.taxonomy.name, speaker.at)
-    print_import(said, reading.notes, shop.labels.current(), shop.taxonomy, file, console)
+        below = f" --photos {root}" if root else ""
+        console.print(f"All rows put aside are in {file}: correct them there and import it{below}")
+    print_import(said, reading.notes, shop.labels.current(), shop.taxonomy, console)
     if not said.n_added and not said.n_known:
         raise InputError(f"0 of {plural(len(said.rejected), 'row')} of {source} could be used: see the reasons above")
 

@@ -29,6 +29,8 @@ PHOTOS_FOLDER = "photos"
 PART_PHOTOS = 256
 """Photos per part that `embed` saves: a run that is killed loses at most one part."""
 
+EMBEDDED = pa.schema([HASHES.field(name) for name in ("image_uri", "image_hash", "reason", "detail")])
+"""What `embed` returns."""
 Progress = Callable[[str, int, int], None]
 """Is told what is done, such as "read", how many photos of it are, and how many there are in all."""
 
@@ -158,10 +160,8 @@ class ShopPhotos:
             hashes = self._hash(absolute, images, on_progress)
             read = hashes.filter(hashes["image_hash"].is_valid())
             failed = self._run_network(read, images, on_progress)
-        rows = []
-        for row in hashes.select(["image_uri", "image_hash", "reason", "detail"]).to_pylist():
-            rows.append(row | failed.get(row["image_hash"], {}))
-        return pa.Table.from_pylist(rows, pa.schema([HASHES.field(name) for name in _EMBEDDED]))
+        rows = [row | failed.get(row["image_hash"], {}) for row in hashes.to_pylist()]
+        return pa.Table.from_pylist(rows, EMBEDDED)
 
     def _images(self, root: str | None) -> ImageSettings:
         return self.images.model_copy(update={"root": self.images.root if root is None else root})
@@ -197,12 +197,13 @@ class ShopPhotos:
                 _write(tag_photos(rows.to_batches(), images, self.taxonomy.base, worker), OUTPUTS, folder)
             on_progress("seen by the network", start + len(part), len(todo))
         tagged = self.store.outputs(["image_hash", "reason", "detail"])
-        wanted = tagged["reason"].is_valid() & pc.is_in(tagged["image_hash"], read["image_hash"].combine_chunks())
+        is_wanted = pc.is_in(tagged["image_hash"], read["image_hash"].combine_chunks())
+        wanted = pc.and_(tagged["reason"].is_valid(), is_wanted)
         return {row.pop("image_hash"): row for row in tagged.filter(wanted).to_pylist()}
 
     def _embeddings(self, image_hashes: Iterable[str]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
         """Return the hashes, sorted, that have an embedding, and the embeddings, shape (n_photos, n_features)."""
-        rows = self.store.embeddings(pa.array(list(image_hashes), pa.string())).sort_by("image_hash").combine_chunks()
+        rows = self.store.embeddings(pa.array(list(image_hashes), pa.string())).sort_by("image_hash")
         values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         hashes = np.array(rows["image_hash"].to_pylist(), np.str_)
         return hashes, values.astype(np.float32, copy=False).reshape(len(hashes), -1 if len(hashes) else 0)
@@ -218,9 +219,6 @@ class ShopPhotos:
             if after != before:
                 remember_parts(folder, after)
         return parts
-
-
-_EMBEDDED = ("image_uri", "image_hash", "reason", "detail")
 
 
 def targets_of(labels: Iterable[Sequence[str]], taxonomy: Taxonomy) -> list[list[bool] | None]:
