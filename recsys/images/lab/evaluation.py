@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 from scipy.stats import binomtest, norm
 
 from recsys.errors import InputError
@@ -304,9 +304,10 @@ def learning_curve(dataset: Dataset, target: float = 0.9, seed: int = 0) -> Lear
         return LearningCurve(points, target, None)
     accuracies = np.array(n_right) / len(dataset)
     drawn = random.binomial(len(dataset), accuracies, (_RESAMPLES, len(sizes))) / len(dataset)
-    found = [_photos_needed(np.array(sizes), each, target) for each in (accuracies, *drawn)]
-    low, high = np.percentile(found[1:], [10, 90], method="nearest")
-    return LearningCurve(points, target, Estimate(found[0], float(low), float(high)))
+    needed = _photos_needed(np.array(sizes), accuracies, target)
+    found = sorted(_photos_needed(np.array(sizes), each, target) for each in drawn)
+    low, high = found[round(0.1 * _RESAMPLES)], found[round(0.9 * _RESAMPLES) - 1]
+    return LearningCurve(points, target, Estimate(needed, min(low, needed), max(high, needed)))
 
 
 def _n_right(dataset: Dataset, learnt: NDArray[np.int64], held: NDArray[np.bool_]) -> int:
@@ -318,14 +319,12 @@ def _photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], ta
     """Return the number of photos at which the fitted power law reaches the target; inf: never, or above 100 times as
     many as there are."""
 
-    def error(n: NDArray[np.float64], floor: float, factor: float, power: float) -> NDArray[np.float64]:
-        return floor + factor * (n / sizes[-1]) ** -power
-
-    last = max(1 - accuracies[-1], 0.001)
-    bounds = ([0, 0, 0.05], [1, 2, 2])
-    (floor, factor, power), _ = curve_fit(
-        error, sizes, 1 - accuracies, p0=[last / 2, last / 2, 0.5], bounds=bounds, x_scale=[0.1, 0.1, 1.0]
+    errors, relative = 1 - accuracies, sizes / sizes[-1]
+    start = (max(errors[-1], 0.001) / 2, max(errors[-1], 0.001) / 2, 0.5)
+    found = least_squares(
+        lambda values: values[0] + values[1] * relative ** -values[2] - errors, start, bounds=([0, 0, 0.05], [1, 2, 2])
     )
+    floor, factor, power = found.x
     if 1 - target <= floor or factor == 0:
         return float("inf")
     photos = float(sizes[-1] * (factor / (1 - target - floor)) ** (1 / power))

@@ -29,9 +29,9 @@ def printed(**changes: object) -> str:
 
 
 def test_accuracies_labels_and_folder_are_printed():
-    lines = printed().splitlines()
-    assert "top 1   100.0 %  96.3 … 100.0 %" in lines
-    assert "label 2      10    100.0 %  100.0 %  100.0 %" in lines
+    lines = [" ".join(line.split()) for line in printed().splitlines()]
+    assert "top 1 100.0 % 96.3 … 100.0 %" in lines
+    assert "label 2 10 100.0 % 100.0 % 100.0 %" in lines
     assert any("Filed without review: 100.0 %, 100.0 % of these right." in line for line in lines)
     assert lines[-1] == "Files in taggers/rooms/1."
 
