@@ -23,6 +23,7 @@ _BINS = 15
 _SHARES = (0.1, 0.18, 0.32, 0.56, 1.0)
 _CURVE_PHOTOS = 3000
 _RESAMPLES = 200
+_MOST_RATIO = 100.0
 
 
 @dataclass(frozen=True)
@@ -311,13 +312,14 @@ def learning_curve(dataset: Dataset, target: float = 0.9, seed: int = 0) -> Lear
 
 
 def _n_right(dataset: Dataset, learnt: NDArray[np.int64], held: NDArray[np.bool_]) -> int:
-    photos = dataset.where(held)
+    photos, classes = dataset.where(held), np.unique(dataset.classes[learnt])
+    if len(classes) == 1:
+        return int((photos.classes == classes[0]).sum())
     return int(HeldOut.of(fit_linear(dataset.where(learnt)), 0.0, photos).is_right.sum())
 
 
 def _photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], target: float) -> float:
-    """Return the number of photos at which the fitted power law reaches the target; inf: never, or above 100 times as
-    many as there are."""
+    """Return the number of photos at which the fitted power law reaches the target; inf: not with 100 times as many."""
 
     errors, relative = 1 - accuracies, sizes / sizes[-1]
     start = (max(errors[-1], 0.001) / 2, max(errors[-1], 0.001) / 2, 0.5)
@@ -327,5 +329,5 @@ def _photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], ta
     floor, factor, power = found.x
     if 1 - target <= floor or factor == 0:
         return float("inf")
-    photos = float(sizes[-1] * (factor / (1 - target - floor)) ** (1 / power))
-    return photos if photos <= 100 * sizes[-1] else float("inf")
+    log_ratio = np.log(factor / (1 - target - floor)) / power
+    return float(sizes[-1] * np.exp(log_ratio)) if log_ratio <= np.log(_MOST_RATIO) else float("inf")
