@@ -305,8 +305,8 @@ def learning_curve(dataset: Dataset, target: float = 0.9, seed: int = 0) -> Lear
         return LearningCurve(points, target, None)
     accuracies = np.array(n_right) / len(dataset)
     drawn = random.binomial(len(dataset), accuracies, (_RESAMPLES, len(sizes))) / len(dataset)
-    needed = _photos_needed(np.array(sizes), accuracies, target)
-    found = sorted(_photos_needed(np.array(sizes), each, target) for each in drawn)
+    needed = photos_needed(np.array(sizes), accuracies, target)
+    found = sorted(photos_needed(np.array(sizes), each, target) for each in drawn)
     low, high = found[round(0.1 * _RESAMPLES)], found[round(0.9 * _RESAMPLES) - 1]
     return LearningCurve(points, target, Estimate(needed, min(low, needed), max(high, needed)))
 
@@ -318,7 +318,7 @@ def _n_right(dataset: Dataset, learnt: NDArray[np.int64], held: NDArray[np.bool_
     return int(HeldOut.of(fit_linear(dataset.where(learnt)), 0.0, photos).is_right.sum())
 
 
-def _photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], target: float) -> float:
+def photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], target: float) -> float:
     """Return the number of photos at which the fitted power law reaches the target; inf: not with 100 times as many."""
 
     errors, relative = 1 - accuracies, sizes / sizes[-1]
