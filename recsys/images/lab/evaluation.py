@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 from scipy.stats import binomtest, norm
 
 from recsys.errors import InputError
@@ -23,6 +23,7 @@ _BINS = 15
 _SHARES = (0.1, 0.18, 0.32, 0.56, 1.0)
 _CURVE_PHOTOS = 3000
 _RESAMPLES = 200
+_MOST_RATIO = 100.0
 
 
 @dataclass(frozen=True)
@@ -304,29 +305,29 @@ def learning_curve(dataset: Dataset, target: float = 0.9, seed: int = 0) -> Lear
         return LearningCurve(points, target, None)
     accuracies = np.array(n_right) / len(dataset)
     drawn = random.binomial(len(dataset), accuracies, (_RESAMPLES, len(sizes))) / len(dataset)
-    found = [_photos_needed(np.array(sizes), each, target) for each in (accuracies, *drawn)]
-    low, high = np.percentile(found[1:], [10, 90], method="nearest")
-    return LearningCurve(points, target, Estimate(found[0], float(low), float(high)))
+    needed = photos_needed(np.array(sizes), accuracies, target)
+    found = sorted(photos_needed(np.array(sizes), each, target) for each in drawn)
+    low, high = found[round(0.1 * _RESAMPLES)], found[round(0.9 * _RESAMPLES) - 1]
+    return LearningCurve(points, target, Estimate(needed, min(low, needed), max(high, needed)))
 
 
 def _n_right(dataset: Dataset, learnt: NDArray[np.int64], held: NDArray[np.bool_]) -> int:
-    photos = dataset.where(held)
+    photos, classes = dataset.where(held), np.unique(dataset.classes[learnt])
+    if len(classes) == 1:
+        return int((photos.classes == classes[0]).sum())
     return int(HeldOut.of(fit_linear(dataset.where(learnt)), 0.0, photos).is_right.sum())
 
 
-def _photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], target: float) -> float:
-    """Return the number of photos at which the fitted power law reaches the target; inf: never, or above 100 times as
-    many as there are."""
+def photos_needed(sizes: NDArray[np.int64], accuracies: NDArray[np.float64], target: float) -> float:
+    """Return the number of photos at which the fitted power law reaches the target; inf: not with 100 times as many."""
 
-    def error(n: NDArray[np.float64], floor: float, factor: float, power: float) -> NDArray[np.float64]:
-        return floor + factor * (n / sizes[-1]) ** -power
-
-    last = max(1 - accuracies[-1], 0.001)
-    bounds = ([0, 0, 0.05], [1, 2, 2])
-    (floor, factor, power), _ = curve_fit(
-        error, sizes, 1 - accuracies, p0=[last / 2, last / 2, 0.5], bounds=bounds, x_scale=[0.1, 0.1, 1.0]
+    errors, relative = 1 - accuracies, sizes / sizes[-1]
+    start = (max(errors[-1], 0.001) / 2, max(errors[-1], 0.001) / 2, 0.5)
+    found = least_squares(
+        lambda values: values[0] + values[1] * relative ** -values[2] - errors, start, bounds=([0, 0, 0.05], [1, 2, 2])
     )
+    floor, factor, power = found.x
     if 1 - target <= floor or factor == 0:
         return float("inf")
-    photos = float(sizes[-1] * (factor / (1 - target - floor)) ** (1 / power))
-    return photos if photos <= 100 * sizes[-1] else float("inf")
+    log_ratio = np.log(factor / (1 - target - floor)) / power
+    return float(sizes[-1] * np.exp(log_ratio)) if log_ratio <= np.log(_MOST_RATIO) else float("inf")

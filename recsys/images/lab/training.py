@@ -163,10 +163,11 @@ def learnable(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     )
     labels = [label for label in dataset.labels if label not in left_out]
     rest = replace(photos, labels=labels, targets=photos.targets[:, is_learnt])
-    if len(labels) + (rest.kind == "multi" or bool((rest.classes == len(labels)).any())) < 2:
+    least = 1 if rest.kind == "multi" or bool((rest.classes == len(labels)).any()) else 2
+    if len(labels) < least:
         shown = ", ".join(f"'{label}' {count}" for label, count in zip(dataset.labels, counts, strict=True))
         raise EmptyInputError(
-            f"{plural(len(labels), 'label')} with at least {LEAST_PHOTOS} photos outside the test part, needs 2 "
+            f"{plural(len(labels), 'label')} with at least {LEAST_PHOTOS} photos outside the test part, needs {least} "
             f"({shown}): label more photos, see 'recsys tagger label --help'"
         )
     return rest, left_out

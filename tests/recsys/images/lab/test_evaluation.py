@@ -17,6 +17,7 @@ from recsys.images.lab.evaluation import (
     is_in_top,
     learning_curve,
     multi_label_report,
+    photos_needed,
     top_accuracies,
     wilson,
 )
@@ -138,8 +139,8 @@ def test_cross_validation_of_random_labels_is_chance():
 
 
 def test_learning_curve_says_how_many_photos_the_target_needs():
-    photos = labelled_photos((120, 120, 120), spread=1.2, n_features=32)
-    curve = learning_curve(photos, target=0.97)
+    photos = labelled_photos((120, 120, 120), spread=1.6, n_features=32)
+    curve = learning_curve(photos, target=0.95)
     sizes, accuracies = zip(*curve.points, strict=True)
     assert sizes == (29, 52, 92, 161, 288)
     assert accuracies[-1].value > accuracies[0].value
@@ -152,3 +153,11 @@ def test_learning_curve_of_chance_never_reaches_the_target():
     photos = labelled_photos((200, 200))
     shuffled = replace(photos, targets=np.random.default_rng(1).permutation(photos.targets))
     assert np.isinf(learning_curve(shuffled, target=0.9).needed.high)
+
+
+def test_power_law_is_continued_to_the_target():
+    sizes = np.array([10, 18, 32, 56, 100])
+    # .05 + .15 / √(n / 100) is .1 at n = 900, and never below .05
+    accuracies = 1 - (0.05 + 0.15 * (sizes / 100) ** -0.5)
+    assert photos_needed(sizes, accuracies, 0.9) == pytest.approx(900)
+    assert photos_needed(sizes, accuracies, 0.96) == np.inf
