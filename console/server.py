@@ -45,6 +45,7 @@ def serve_review(
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # a browser that opens the address at once waits
     except OSError as error:
         raise ConfigurationError(
             f"{host_and_port(host, port)} cannot be listened on ({error.strerror}): give another --host or --port"
@@ -52,5 +53,6 @@ def serve_review(
     base = f"http://{host_and_port(host, listening.getsockname()[1])}"
     announce({name: f"{base}/?token={token}" for token, name in tokens.items()})
     app = console_app(review, files, tokens, sorted({host, "127.0.0.1", "localhost"}))
+    config = uvicorn.Config(app, ws="none", log_level="warning", access_log=False, server_header=False)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run([listening])
+        uvicorn.Server(config).run([listening])

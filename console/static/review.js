@@ -186,7 +186,8 @@ function moveByRow(direction) {
 function moveOn() {
   const photos = shown(), at = photos.indexOf(chosen);
   const next = photos.slice(at + 1).find(isOpen) ?? photos.find(isOpen);
-  if (next) choose(next); else nextPage();
+  const other = pages.findIndex((page) => page.some(isOpen));  // open again, by undo or since it was not stored
+  if (next) choose(next); else if (other >= 0) showPage(other); else nextPage();
 }
 
 // Decisions

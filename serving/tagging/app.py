@@ -6,9 +6,10 @@ from typing import Any
 
 import anyio.to_thread
 import orjson
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from recsys.config.serving import ServingSettings
 from recsys.errors import ConfigurationError

@@ -28,7 +28,7 @@ class LabelConfig:
     values: tuple[str, ...] = ()  # what can be chosen; empty if not known
 
 
-def label_config(xml: str | None) -> LabelConfig:
+def label_config(xml: Any) -> LabelConfig:
     """Return the names of a labelling interface with one <Choices> for an <Image>; the usual names without one.
 
     Raises:
@@ -36,6 +36,8 @@ def label_config(xml: str | None) -> LabelConfig:
     """
     if not xml:
         return LabelConfig()
+    if not isinstance(xml, str):
+        raise ConfigurationError("label_config must be a text: send the project's labelling interface")
     if "<!" in re.sub(r"<!--.*?-->", "", xml, flags=re.DOTALL):  # entities can grow without limit
         raise ConfigurationError("label_config has a declaration <!...>, must have none: take it out of the interface")
     try:

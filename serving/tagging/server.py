@@ -28,6 +28,7 @@ def serve_tagger(tagger: PhotoTagger, settings: ServingSettings, announce: Calla
         tagging_app(tagger, settings, metrics),
         settings.host,
         settings.tagging.port,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -52,7 +52,7 @@ def embeddings(n: int) -> NDArray[np.float32]:
     """Embeddings of n photos: 0 is sure to be the first label; then labels in turn, less and less sure."""
     rows = np.zeros((n, len(LABELS) + 1), np.float32)
     for number in range(n):
-        angle = 0 if number == 0 else np.pi / 4 * (0.6 + 0.39 * number / n)
+        angle = 0 if number == 0 else np.pi / 4 * (0.75 + 0.24 * number / n)
         rows[number, number % 3] = np.cos(angle)
         rows[number, (number + 1) % 3] = np.sin(angle)
     return rows

@@ -77,12 +77,16 @@ def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) ->
 
 
 def decode_whole(data: bytes, side: int, max_megapixels: float = 80.0) -> Image.Image:
-    """Decode a whole photo, turned upright, to fit a square of `side` pixels; see `decode`.
+    """Decode a whole photo, turned upright, to fit a square of `side` pixels; smaller ones keep their size; see `decode`.
 
     Raises:
         PhotoError: With the reason why the photo cannot be decoded.
     """
-    return _decoded(data, side, lambda image: ImageOps.contain(image, (side, side)), max_megapixels)
+
+    def fit(image: Image.Image) -> Image.Image:
+        return ImageOps.contain(image, (side, side)) if max(image.size) > side else image
+
+    return _decoded(data, side, fit, max_megapixels)
 
 
 def _decoded(

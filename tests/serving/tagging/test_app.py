@@ -240,6 +240,11 @@ def test_label_config_is_read_without_entities():
     assert label_config(INTERFACE) == LabelConfig("room", "photo", "uri", ("x",))
     assert label_config(None) == LabelConfig()
     bomb = '<!DOCTYPE a [<!ENTITY b "bbbb">]><View>&b;</View>'
-    for xml, rule in ((bomb, "has a declaration"), ("<View>", "no XML"), ("<View/>", "has no <Choices")):
+    for xml, rule in (
+        (bomb, "has a declaration"),
+        ("<View>", "no XML"),
+        ("<View/>", "has no <Choices"),
+        (7, "must be a text"),
+    ):
         with pytest.raises(ConfigurationError, match=rule):
             label_config(xml)
