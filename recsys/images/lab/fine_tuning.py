@@ -59,8 +59,8 @@ class FineTuningSettings(StepSettings):
     epochs: int = Field(20, ge=1, le=1000)
     """Maximum number of epochs; most trainings are done earlier."""
     warm_up: int = Field(3, ge=0)
-    """Number of epochs at the start that are not judged: the last layer is new, and where validation photos are few, one
-    of them would often look best by chance."""
+    """Number of epochs at the start that are not judged: the last layer is new, and where validation photos are few,
+    one of them would often look best by chance."""
     batch: int = Field(32, ge=2)
     """Photos per step."""
     rate: float = Field(3e-4, gt=0, lt=1)
