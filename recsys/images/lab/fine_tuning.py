@@ -10,7 +10,7 @@ from which a run that was killed goes on:
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -276,10 +276,11 @@ class _Upper(nn.Module):
 
 
 @torch.no_grad()
-def _follow(averages: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+def _follow(averages: Sequence[Tensor], current: Sequence[Tensor], n_averaged: Tensor | int) -> None:
     """Move averages towards the current weights: quickly in the first steps, which are far from the result."""
     decay = min(AVERAGE_DECAY, (1 + int(n_averaged)) / (10 + int(n_averaged)))
-    torch._foreach_lerp_(averages, current, 1 - decay)
+    for average, value in zip(averages, current, strict=True):
+        average.lerp_(value, 1 - decay)
 
 
 class _Training:
@@ -356,7 +357,7 @@ class _Training:
     def head(self) -> Head:
         """Return the last layer as a head on embeddings of length 1."""
         last = self._learnt.last.requires_grad_(False).cpu()
-        weight = SCALE * last.weight.T.contiguous().numpy()
+        weight = (SCALE * last.weight.T).contiguous().numpy()
         arrays = [weight], [last.bias.numpy()]
         return Head(self._given_head.kind, self._given_head.labels, *arrays, self.best.temperature)
 
@@ -369,7 +370,7 @@ class _Training:
             inputs = self._frozen.outputs(rows[step], is_mirrored[step])
             loss = self._loss(self._learnt(inputs)[0], self._targets[rows[step]])
             self._optimizer.zero_grad()
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.scale(loss).backward()
             self._scaler.step(self._optimizer)
             self._scaler.update()
             self._average.update_parameters(self._learnt)
