@@ -33,8 +33,13 @@ def write_embeddings(photos: Photos, version: str, path: Path) -> None:
     with scratch_folder(path.absolute().parent) as scratch:
         new = scratch / path.name
         if path.suffix == ".npz":
-            columns = {"image_hash": photos.image_hashes, "image_uri": photos.image_uris}
-            np.savez(new, **columns, embedding=photos.embeddings, embedding_version=np.array(version))
+            np.savez(
+                new,
+                image_hash=photos.image_hashes,
+                image_uri=photos.image_uris,
+                embedding=photos.embeddings,
+                embedding_version=np.array(version),
+            )
         else:
             width = photos.embeddings.shape[1]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(photos.embeddings.ravel()), width)

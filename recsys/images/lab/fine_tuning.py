@@ -10,7 +10,7 @@ from which a run that was killed goes on:
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -44,6 +44,7 @@ SCALE = 16.0
 AVERAGE_DECAY = 0.97
 """Weight of the average so far at each step: about the last 33 steps, 1,000 photos, count."""
 NETWORK, CHECKPOINT = "network.pth", "checkpoint.pth"
+_TEMPERATURES = np.geomspace(0.25, 4, 33)
 _BATCH = 64
 """Photos per batch where nothing is learnt."""
 _MAX_BYTES = 400_000
@@ -57,6 +58,9 @@ class FineTuningSettings(StepSettings):
     """What stays as it is: the stem, or blocks:N, the stem and the first N blocks; see docs/tagger.md."""
     epochs: int = Field(20, ge=1, le=1000)
     """Maximum number of epochs; most trainings are done earlier."""
+    warm_up: int = Field(3, ge=0)
+    """Number of epochs at the start that are not judged: the last layer is new, and where validation photos are few,
+    one of them would often look best by chance."""
     batch: int = Field(32, ge=2)
     """Photos per step."""
     rate: float = Field(3e-4, gt=0, lt=1)
@@ -72,8 +76,11 @@ class Epoch:
     """What the validation part said after an epoch, or of the given head; the loss decides, as the accuracy of few
     photos is mostly chance."""
 
-    loss: float  # mean cross-entropy
+    loss: (
+        float  # mean cross-entropy at the best temperature: overconfidence can be corrected, and is not held against it
+    )
     accuracy: float  # top-1 of kind single; share of right answers of kind multi
+    temperature: float  # by which logits are divided for that loss
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class FineTuned:
     """The result of fine-tuning; where it is not better than the given head on validation, that head and its base."""
 
     base: TaggerSettings
-    head: Head  # not calibrated: its temperature is 1 and it has no thresholds
+    head: Head  # its temperature is fitted on the validation part; of kind multi it has no thresholds yet
     dataset: Dataset  # with the embeddings of `base`, without photos that could not be read
     is_better: bool
     of_head: Epoch
@@ -91,7 +98,7 @@ class FineTuned:
 
 @dataclass
 class Schedule:
-    """When the learning rate falls, and when training is done, by the validation loss after each epoch."""
+    """When the learning rate falls, and when training is done, by the validation loss after each judged epoch."""
 
     last: float = float("inf")
     has_fallen: bool = False  # after the last epoch
@@ -269,10 +276,11 @@ class _Upper(nn.Module):
 
 
 @torch.no_grad()
-def _follow(averages: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+def _follow(averages: Sequence[Tensor], current: Sequence[Tensor], n_averaged: Tensor | int) -> None:
     """Move averages towards the current weights: quickly in the first steps, which are far from the result."""
     decay = min(AVERAGE_DECAY, (1 + int(n_averaged)) / (10 + int(n_averaged)))
-    torch._foreach_lerp_(averages, current, 1 - decay)
+    for average, value in zip(averages, current, strict=True):
+        average.lerp_(value, 1 - decay)
 
 
 class _Training:
@@ -287,7 +295,7 @@ class _Training:
         settings: FineTuningSettings,
         device: str,
     ):
-        self.best = Epoch(float("inf"), 0.0)
+        self.best = Epoch(float("inf"), 0.0, 1.0)
         self.epochs: list[Epoch] = []
         self._dataset, self._frozen, self._given_head = dataset, frozen, head
         self._settings, self._device = settings, device
@@ -317,20 +325,25 @@ class _Training:
             self._train_epoch(len(self.epochs))
             epoch = self._judge(self._outputs_of(self._rows["validation"])[0])
             self.epochs.append(epoch)
-            if epoch.loss < self.best.loss:
-                self.best, self._best_weights = epoch, copy.deepcopy(self._average.module.state_dict())
-            decision = self._schedule.after_epoch(epoch.loss)
-            if decision == "lower":
-                for group in self._optimizer.param_groups:
-                    group["lr"] /= 10
-            is_done = decision == "stop"
+            if len(self.epochs) > min(self._settings.warm_up, self._settings.epochs - 1):
+                is_done = self._is_done_after(epoch)
             self._write_checkpoint(checkpoint, key, is_done)
             report(len(self.epochs), epoch)
+
+    def _is_done_after(self, epoch: Epoch) -> bool:
+        """Keep the weights of an epoch if they are the best, and lower the rate where the schedule says so."""
+        if epoch.loss < self.best.loss:
+            self.best, self._best_weights = epoch, copy.deepcopy(self._average.module.state_dict())
+        decision = self._schedule.after_epoch(epoch.loss)
+        if decision == "lower":
+            for group in self._optimizer.param_groups:
+                group["lr"] /= 10
+        return decision == "stop"
 
     def validate_head(self) -> Epoch:
         """Judge the given head on the validation part."""
         embeddings = self._dataset.embeddings[self._rows["validation"]]
-        return self._judge(torch.from_numpy(self._given_head.logits(embeddings) / self._given_head.temperature))
+        return self._judge(torch.from_numpy(self._given_head.logits(embeddings)).to(self._device))
 
     def take_best(self) -> None:
         """Set the network to the weights of the best epoch."""
@@ -344,8 +357,9 @@ class _Training:
     def head(self) -> Head:
         """Return the last layer as a head on embeddings of length 1."""
         last = self._learnt.last.requires_grad_(False).cpu()
-        weight = SCALE * last.weight.T.contiguous().numpy()
-        return Head(self._given_head.kind, self._given_head.labels, [weight], [last.bias.numpy()])
+        weight = (SCALE * last.weight.T).contiguous().numpy()
+        arrays = [weight], [last.bias.numpy()]
+        return Head(self._given_head.kind, self._given_head.labels, *arrays, self.best.temperature)
 
     def _train_epoch(self, number: int) -> None:
         rng = np.random.default_rng([self._settings.seed, number])  # so that an epoch after a checkpoint is the same
@@ -356,7 +370,7 @@ class _Training:
             inputs = self._frozen.outputs(rows[step], is_mirrored[step])
             loss = self._loss(self._learnt(inputs)[0], self._targets[rows[step]])
             self._optimizer.zero_grad()
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.scale(loss).backward()
             self._scaler.step(self._optimizer)
             self._scaler.update()
             self._average.update_parameters(self._learnt)
@@ -373,9 +387,11 @@ class _Training:
         return nnf.cross_entropy(logits, targets) if single else nnf.binary_cross_entropy_with_logits(logits, targets)
 
     def _judge(self, logits: Tensor) -> Epoch:
-        targets = self._targets[self._rows["validation"]].to(logits.device)
+        targets = self._targets[self._rows["validation"]]
         said = logits.argmax(1) if self._given_head.kind == "single" else (logits > 0).float()
-        return Epoch(float(self._loss(logits, targets)), float((said == targets).float().mean()))
+        losses = [float(self._loss(logits / temperature, targets)) for temperature in _TEMPERATURES]
+        accuracy = float((said == targets).float().mean())
+        return Epoch(min(losses), accuracy, float(_TEMPERATURES[int(np.argmin(losses))]))
 
     def _write_checkpoint(self, path: Path, key: str, is_done: bool) -> None:
         content = {

@@ -99,7 +99,7 @@ class _WholeTagger(nn.Module):
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         images = photos.permute(0, 3, 1, 2).float()
         images = images.flip(1) if self.reverse else images
-        _, embeddings = self.network((images - self.mean) / self.std)
+        _, embeddings = self.network((images - self.get_buffer("mean")) / self.get_buffer("std"))
         values = nnf.normalize(embeddings, dim=1)
         for number, layer in enumerate(self.layers):
             values = layer(values if number == 0 else values.relu())

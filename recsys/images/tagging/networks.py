@@ -99,7 +99,8 @@ class ResNet(nn.Module):
     def stages(self) -> list[nn.Module]:
         """Return the stem, the blocks, and the layers that give the embedding."""
         stem = nn.Sequential(self.conv1, self.bn1, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
-        return [stem, *(block for number in range(1, 5) for block in self.get_submodule(f"layer{number}")), _Average()]  # type: ignore[operator]
+        blocks = [block for number in range(1, 5) for block in self.get_submodule(f"layer{number}").children()]
+        return [stem, *blocks, _Average()]
 
 
 class _Basic(nn.Module):
@@ -178,7 +179,7 @@ class Vgg16(nn.Module):
         """Return the stem, the blocks, and the layers that give the embedding."""
         ends = [number + 1 for number, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
         groups = [self.features[start:end] for start, end in pairwise([0, *ends])]
-        return [*groups, nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), *self.classifier[:-1])]
+        return [*groups, nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), *list(self.classifier.children())[:-1])]
 
 
 class _Average(nn.Module):
@@ -207,7 +208,7 @@ class EfficientNetLite(nn.Module):
         """Return the stem, the blocks, and the layers that give the embedding."""
         network, relu6 = self.network, self.network._swish
         stem = nn.Sequential(network._conv_stem, network._bn0, relu6)
-        return [stem, *network._blocks, nn.Sequential(network._conv_head, network._bn1, relu6, _Average())]
+        return [stem, *network._blocks.children(), nn.Sequential(network._conv_head, network._bn1, relu6, _Average())]
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # type: ignore[no-untyped-def]
         """Load weights with the layer names of the package."""

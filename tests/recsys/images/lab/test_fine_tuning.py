@@ -1,7 +1,7 @@
 """Fine-tuning of small networks of random weights on photos of one colour."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from tests.helpers.small_photos import own_tagger, write_photo
 LABELS = ["red", "blue"]
 KNOWS_NOTHING = Head("single", LABELS, [np.zeros((512, 2), np.float32)], [np.zeros(2, np.float32)])
 IS_WRONG = replace(KNOWS_NOTHING, biases=[np.array([9, -9], np.float32)])  # loss 9
-SETTINGS = FineTuningSettings(freeze="blocks:6", epochs=3, batch=4, rate=1e-3)
+SETTINGS = FineTuningSettings(freeze="blocks:6", epochs=3, warm_up=0, batch=4, rate=1e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_batch_norms_keep_scales_and_statistics(photos, tmp_path):
     base = TaggerSettings(
         name="own", architecture="resnet18", weights=str(tmp_path / "resnet18.pth"), labels=str(labels)
     )
-    settings = FineTuningSettings(freeze="blocks:7", epochs=1, batch=4, rate=1e-3)
+    settings = FineTuningSettings(freeze="blocks:7", epochs=1, warm_up=0, batch=4, rate=1e-3)
     after = weights(tune(photos, base, tmp_path / "out", settings, IS_WRONG).base.weights)
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {"layer4.1.conv1.weight", "layer4.1.conv2.weight"}
@@ -193,6 +193,13 @@ def test_killed_training_goes_on_after_its_last_epoch(tuned, photos, base, tmp_p
     assert seen == [3]
     assert [each.loss for each in resumed.epochs] == pytest.approx([each.loss for each in tuned.epochs], rel=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == [NETWORK]
+
+
+def test_epochs_of_the_warm_up_are_neither_judged_nor_taken(photos, base, tmp_path):
+    with pytest.raises(Killed):
+        tune(photos, base, tmp_path, SETTINGS.model_copy(update={"warm_up": 2}), report=kill_after(2))
+    content = weights(tmp_path / CHECKPOINT)
+    assert (content["schedule"], content["best_weights"]) == (asdict(Schedule()), {})
 
 
 @pytest.mark.parametrize("kind", ["damaged", "of other labels"])
