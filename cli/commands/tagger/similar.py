@@ -1,7 +1,6 @@
 """`recsys tagger similar | duplicates`: photos like one, and photos that are the same."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,7 +48,7 @@ def duplicates(
 ) -> None:
     """List the photos of the shop that are near duplicates of one another, in groups.
 
-    They are one photo cropped, scaled or stored again, or taken from the same place; labels and tests treat them as one.
+    They are one photo that was stored again, or taken twice from the same place; labels and tests treat them as one.
     """
     from recsys.images.lab.neighbours import near_duplicates
     from recsys.images.lab.similar_photos import photos_of

@@ -13,7 +13,7 @@ from recsys.images.lab.head import unit_length
 Embeddings = NDArray[np.float32]
 
 NEAR_DUPLICATE = 0.92
-"""Cosine from which two photos are taken for the same one, cropped, scaled or stored again."""
+"""Cosine from which two photos are taken for the same one, stored again, or for one taken twice from the same place."""
 MANY = 10_000
 """Number of photos from which those of other clusters are not compared: exact, this many take some 5 s on 2 cores."""
 FEWER_FEATURES = 128
