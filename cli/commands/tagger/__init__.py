@@ -4,8 +4,10 @@ import typer
 
 from cli.commands.tagger import next as next_photos
 from cli.commands.tagger import similar
+from cli.commands.tagger.labels import label
 
 tagger = typer.Typer(no_args_is_help=True, help="Make and keep taggers of a shop's own labels, from few labels.")
+tagger.add_typer(label, name="label")
 tagger.command("next")(next_photos.next_photos)
 tagger.command()(next_photos.simulate)
 tagger.command("similar")(similar.similar)

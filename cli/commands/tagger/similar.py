@@ -8,7 +8,6 @@ import typer
 from cli.commands.options import DEMO, Conf, JsonFile, console
 from recsys.config.settings import load_settings
 from recsys.console import TextTable
-from recsys.images.lab.neighbours import NEAR_DUPLICATE
 
 TaggerName = Annotated[
     str | None, typer.Option("--taxonomy", help="Use the base network of this taxonomy; images.tagger by default.")
@@ -41,8 +40,9 @@ def similar(
 def duplicates(
     conf: Conf = DEMO,
     cosine: Annotated[
-        float, typer.Option(min=0.5, max=1, help="Least cosine of two photos that are the same.")
-    ] = NEAR_DUPLICATE,
+        float | None,
+        typer.Option(min=0.5, max=1, help="Least cosine of two photos that are the same; by the network by default."),
+    ] = None,
     taxonomy: TaggerName = None,
     json_file: JsonFile = None,
 ) -> None:

@@ -24,7 +24,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.neighbours import NEAR_DUPLICATE, nearest, nearest_others, with_fewer_features
+from recsys.images.lab.neighbours import duplicate_cosine, nearest, nearest_others, with_fewer_features
 
 VOTERS = 5
 """Nearest labelled photos that vote for a photo's label."""
@@ -101,13 +101,14 @@ def next_batch(
     is_open = np.ones(len(candidates), np.bool_)
     chosen: list[int] = []
     diversities: list[float] = []
+    same = duplicate_cosine(embeddings)
     taken = np.zeros((0, embeddings.shape[1]), np.float32)
     while len(chosen) < n and is_open.any():
         best = int(np.argmax(np.where(is_open, u * i * d, -1.0)))
         is_open[best] = False
         photo = unit_length(embeddings[candidates[best], None])
         similar = np.concatenate([taken, originals[neighbours.photos[best]]])
-        if (similar @ photo[0] < NEAR_DUPLICATE).all():
+        if (similar @ photo[0] < same).all():
             chosen.append(best)
             diversities.append(float(d[best]))
             taken = np.concatenate([taken, photo])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsys.config.settings import Settings
 from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset, Part
-from recsys.images.lab.label_store import LabelStore
+from recsys.images.lab.label_store import LABELS_FOLDER, LabelStore
 from recsys.images.lab.splits import groups_of, parts_of, remember_parts, remembered_parts
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.images.settings import ImageSettings, TaggerSettings
@@ -26,12 +26,11 @@ from recsys.images.tagging.taggers import tagger_files
 from recsys.storage.local import held
 
 PHOTOS_FOLDER = "photos"
-LABELS_FOLDER = "labels"
-SPLIT = "split.parquet"
-"""File of the remembered parts of photos, in the folder of a taxonomy's labels."""
 PART_PHOTOS = 256
 """Photos per part that `embed` saves: a run that is killed loses at most one part."""
 
+EMBEDDED = pa.schema([HASHES.field(name) for name in ("image_uri", "image_hash", "reason", "detail")])
+"""What `embed` returns."""
 Progress = Callable[[str, int, int], None]
 """Is told what is done, such as "read", how many photos of it are, and how many there are in all."""
 
@@ -83,6 +82,18 @@ class ShopPhotos:
     def store(self) -> TagStore:
         """The store of photos that all nights share."""
         return TagStore(self.folder / PHOTOS_FOLDER, self.version)
+
+    def files(self, root: str | None = None) -> PhotoFiles:
+        """Return the photos below a folder or URL; images.root by default."""
+        return PhotoFiles.of(self._images(root))
+
+    def read(self, image_uri: str) -> bytes:
+        """Return the content of a photo that the store of photos knows, wherever it lies.
+
+        Raises:
+            PhotoError: If it cannot be read now.
+        """
+        return PhotoFiles.of(self.images, below_root=False).read(image_uri)
 
     def photos(self) -> Photos:
         """Return all photos that have an embedding, labelled or not, one per content."""
@@ -149,18 +160,18 @@ class ShopPhotos:
         Raises:
             BusyError: If a night works on the photos of the shop at this moment.
         """
-        images = self.images.model_copy(
-            update={"root": self.images.root if root is None else root, "tagger": self.taxonomy.base}
-        )
-        absolute = sorted({PhotoFiles.of(images).absolute(uri) for uri in uris})
+        images, files = self._images(root), self.files(root)
+        absolute = sorted({files.absolute(uri) for uri in uris})
         with held(self.store.folder, wait=False):
             hashes = self._hash(absolute, images, on_progress)
             read = hashes.filter(hashes["image_hash"].is_valid())
             failed = self._run_network(read, images, on_progress)
-        rows = []
-        for row in hashes.select(["image_uri", "image_hash", "reason", "detail"]).to_pylist():
-            rows.append(row | failed.get(row["image_hash"], {}))
-        return pa.Table.from_pylist(rows, pa.schema([HASHES.field(name) for name in _EMBEDDED]))
+        rows = [row | failed.get(row["image_hash"], {}) for row in hashes.to_pylist()]
+        return pa.Table.from_pylist(rows, EMBEDDED)
+
+    def _images(self, root: str | None) -> ImageSettings:
+        changes = {"root": self.images.root if root is None else root, "tagger": self.taxonomy.base}
+        return self.images.model_copy(update=changes)
 
     def _hash(self, uris: list[str], images: ImageSettings, on_progress: Progress) -> pa.Table:
         from recsys.images.tagging.tagging import hash_photos
@@ -193,12 +204,13 @@ class ShopPhotos:
                 _write(tag_photos(rows.to_batches(), images, worker), TAGGED, folder)
             on_progress("seen by the network", start + len(part), len(todo))
         tagged = self.store.tagged(["image_hash", "reason", "detail"])
-        wanted = tagged["reason"].is_valid() & pc.is_in(tagged["image_hash"], read["image_hash"].combine_chunks())
+        is_wanted = pc.is_in(tagged["image_hash"], read["image_hash"].combine_chunks())
+        wanted = pc.and_(tagged["reason"].is_valid(), is_wanted)
         return {row.pop("image_hash"): row for row in tagged.filter(wanted).to_pylist()}
 
     def _embeddings(self, image_hashes: Iterable[str]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
         """Return the hashes, sorted, that have an embedding, and the embeddings, shape (n_photos, n_features)."""
-        rows = self.store.embeddings(pa.array(list(image_hashes), pa.string())).sort_by("image_hash").combine_chunks()
+        rows = self.store.embeddings(pa.array(list(image_hashes), pa.string())).sort_by("image_hash")
         values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         hashes = np.array(rows["image_hash"].to_pylist(), np.str_)
         return hashes, values.astype(np.float32, copy=False).reshape(len(hashes), -1 if len(hashes) else 0)
@@ -206,17 +218,14 @@ class ShopPhotos:
     def _parts(
         self, hashes: NDArray[np.str_], groups: NDArray[np.int64], targets: NDArray[np.bool_]
     ) -> NDArray[np.str_]:
-        file = self.labels.folder / self.taxonomy.name / SPLIT
-        with held(file.parent):
-            before = remembered_parts(file)
+        folder = self.labels.folder / self.taxonomy.name
+        with held(folder):
+            before = remembered_parts(folder)
             parts = parts_of(hashes, groups, targets, before)
             after = before | cast("dict[str, Part]", dict(zip(hashes.tolist(), parts.tolist(), strict=True)))
             if after != before:
-                remember_parts(file, after)
+                remember_parts(folder, after)
         return parts
-
-
-_EMBEDDED = ("image_uri", "image_hash", "reason", "detail")
 
 
 def targets_of(labels: Iterable[Sequence[str]], taxonomy: Taxonomy) -> list[list[bool] | None]:

@@ -24,15 +24,16 @@ from scipy.sparse.csgraph import connected_components
 
 from recsys.images.lab.dataset import Part
 from recsys.images.lab.head import unit_length
-from recsys.storage.local import put_in_place, scratch_folder
+from recsys.storage.local import held, put_in_place, scratch_folder
 
-NEAR_DUPLICATE = 0.92
-"""Cosine from which two photos count as the same picture.
+NEAR_DUPLICATE = 0.12
+"""Share of the mean cosine distance of all pairs, up to which two photos count as the same picture.
 
-Of the 478 scenes and 1,485 garments that it was chosen on, efficientnet_lite0 gives the pairs that show the same thing
-from the same place .96, .94, .93 and .92, and the next ones, two cloudy skies and two pairs of jeans, .94 and .90. A
-copy saved with JPEG quality 50, brightened, mirrored or with a logo is above .92 in nine cases of ten; one cropped by a
-tenth at each side, or of half the size, mostly is not. A pair too many costs nothing: it stays in one part.
+A share, since networks differ: with some, photos that have nothing in common have a cosine of .3, with others of .8. Of
+the 478 scenes and 1,485 garments that it was chosen on, it is a cosine of .92 of efficientnet_lite0. The pairs that
+show the same thing from the same place have .96, .94, .93 and .92, the next ones, of skies and of jeans, .94 and .90.
+A copy saved with JPEG quality 50, brightened, mirrored or with a logo is above it in nine cases of ten; one cropped by
+a tenth at each side, or of half the size, mostly is not. A pair too many costs little: it stays in one part.
 """
 MOST_SALES_OF_A_PHOTO = 20
 """A photo shown by more sales, such as a logo or a placeholder, does not tie them together."""
@@ -41,6 +42,7 @@ SHARES: dict[Part, float] = {"test": 0.2, "validation": 0.1, "train": 0.7}
 ENOUGH_GROUPS = 5
 """A label with so many groups or more has at least one in each part."""
 _BLOCK = 2048
+_SPLIT_FILE = "split.parquet"
 _SPLIT = pa.schema([("image_hash", pa.string()), ("part", pa.string())])
 
 
@@ -51,7 +53,7 @@ def groups_of(
 
     Args:
         image_hashes: Shape (n_photos,).
-        embeddings: Shape (n_photos, n_features); rows of a cosine of NEAR_DUPLICATE or more are of one group.
+        embeddings: Shape (n_photos, n_features); near duplicates are of one group.
         sale_ids: The sales that show each photo.
     """
     same_as = {image_hash: row for row, image_hash in enumerate(image_hashes.tolist())}
@@ -66,12 +68,19 @@ def groups_of(
     return connected_components(edges.tocsr(), directed=False)[1].astype(np.int64)
 
 
-def near_duplicates(embeddings: NDArray[np.float32], cosine: float = NEAR_DUPLICATE) -> NDArray[np.int64]:
-    """Return the pairs of photos, shape (n_pairs, 2), first < second, whose cosine is at least `cosine`."""
-    units = unit_length(embeddings)
+def near_duplicates(embeddings: NDArray[np.float32], share: float = NEAR_DUPLICATE) -> NDArray[np.int64]:
+    """Return the pairs of photos, shape (n_pairs, 2), first < second, that count as the same picture.
+
+    Args:
+        embeddings: Shape (n_photos, n_features).
+        share: Greatest cosine distance of a pair, as a share of the mean of all pairs.
+    """
+    units, n_photos = unit_length(embeddings), len(embeddings)
+    sum_of_cosines = float(np.square(units.sum(0, dtype=np.float64)).sum()) - n_photos  # of all ordered pairs
+    cosine = 1 - share * (1 - sum_of_cosines / max(n_photos * (n_photos - 1), 1))
     found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, len(units), _BLOCK):
-        for other in range(start, len(units), _BLOCK):
+    for start in range(0, n_photos, _BLOCK):
+        for other in range(start, n_photos, _BLOCK):
             similar = units[start : start + _BLOCK] @ units[other : other + _BLOCK].T >= cosine
             found.append(np.argwhere(similar) + np.array([start, other]))
     pairs = np.concatenate(found)
@@ -111,20 +120,28 @@ def parts_of(
     return np.array([parts[group] for group in groups.tolist()], dtype="<U10")
 
 
-def remembered_parts(file: Path) -> dict[str, Part]:
-    """Return the parts by image_hash that `remember_parts` wrote; none without a file."""
+def remembered_parts(folder: Path) -> dict[str, Part]:
+    """Return the parts by image_hash that `remember_parts` wrote; none before."""
+    file = folder / _SPLIT_FILE
     if not file.exists():
         return {}
     rows = pq.read_table(file, schema=_SPLIT)
     return dict(zip(rows["image_hash"].to_pylist(), rows["part"].to_pylist(), strict=True))
 
 
-def remember_parts(file: Path, parts: Mapping[str, Part]) -> None:
-    """Write parts by image_hash, replacing the file; the caller holds the lock of its folder."""
-    with scratch_folder(file.parent) as new:
+def remember_parts(folder: Path, parts: Mapping[str, Part]) -> None:
+    """Write parts by image_hash into the folder of a taxonomy's labels, which the caller has locked."""
+    with scratch_folder(folder) as new:
         rows = pa.table({"image_hash": sorted(parts), "part": [parts[each] for each in sorted(parts)]}, _SPLIT)
-        pq.write_table(rows, new / file.name)
-        put_in_place(new / file.name, file)
+        pq.write_table(rows, new / _SPLIT_FILE)
+        put_in_place(new / _SPLIT_FILE, folder / _SPLIT_FILE)
+
+
+def forget_parts(folder: Path, image_hashes: Iterable[str]) -> None:
+    """Remove photos that are erased from the remembered parts."""
+    with held(folder):
+        gone = set(image_hashes)
+        remember_parts(folder, {each: part for each, part in remembered_parts(folder).items() if each not in gone})
 
 
 def _place(image_hash: str) -> float:

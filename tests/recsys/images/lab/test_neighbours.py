@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.neighbours import near_duplicates, nearest, nearest_others, with_fewer_features
+from recsys.images.lab.neighbours import duplicate_cosine, near_duplicates, nearest, nearest_others, with_fewer_features
 
 
 def drawn(n: int, n_features: int = 12, seed: int = 0) -> np.ndarray:
@@ -72,6 +72,12 @@ def test_chains_of_near_duplicates_are_one_group():
     photos = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
     assert near_duplicates(photos, 0.98) == [[0, 1, 2], [4, 5]]
     assert near_duplicates(photos[:1], 0.98) == []
+
+
+def test_photos_are_the_same_within_a_share_of_the_mean_distance():
+    photos = np.array([[1, 0], [0, 1], [0, 3]], np.float32)  # distances 1, 1 and 0
+    assert duplicate_cosine(photos) == pytest.approx(1 - 0.12 * 2 / 3)
+    assert near_duplicates(photos) == [[1, 2]]
 
 
 def test_fewer_features_keep_the_cosines_of_photos_that_differ_in_few_directions():
