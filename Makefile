@@ -21,7 +21,7 @@ test: lint  ## Run every test, after the linters
 coverage: $(READY)  ## Say by folder how much of the code the tests run; pages in build/coverage/html
 	@rm -rf build/coverage
 	@$(BIN)/coverage run $(PYTEST); failed=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage html --quiet; \
-		for folder in $$(find cli demo_shop jobs recsys serving -name '*.py' | sed 's|/[^/]*$$||' | sort -u); do \
+		for folder in $$(find cli console demo_shop jobs recsys serving -name '*.py' | sed 's|/[^/]*$$||' | sort -u); do \
 			total=$$($(BIN)/coverage report --include="$$folder/*" --format=total 2>/dev/null) && \
 				printf '%4s %% %s\n' "$$total" "$$folder"; \
 		done; \

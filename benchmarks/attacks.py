@@ -3,8 +3,10 @@
     python -m benchmarks.attacks [--users 100000] [--requests 20000] [--streams 700] [--only half,...]
 
 One process of `recsys serve` on a core of its own answers callers with a token, as fast as they send. Another process
-on the load's core attacks it meanwhile. What the service ends, the attacker opens again after `--again` seconds. Needs
-h2load (Debian: nghttp2-client) and two cores.
+on the load's core attacks it meanwhile: it opens `--streams` requests per `--again` seconds, evenly over that time, and
+the measurement begins once all are open. If they were opened together, the length of the measurement would decide how
+many of them fall into it. The requests are prepared bytes, since a client in Python would take the processor from the
+load. Needs h2load (Debian: nghttp2-client) and two cores.
 
     half        requests that send headers and no body, without a token
     health      the same of health checks, which need no token
@@ -20,10 +22,13 @@ h2load (Debian: nghttp2-client) and two cores.
 import argparse
 import asyncio
 import hashlib
+import math
 import multiprocessing
 import os
 import shutil
+import socket
 import tempfile
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.synchronize import Event
@@ -39,6 +44,7 @@ from benchmarks.load import require_h2load, saturate
 from benchmarks.served_shop import ServedShop
 from benchmarks.service import METHOD, Service
 from benchmarks.serving_bench import SENDERS, some_of, verdict
+from tests.helpers.raw_http2 import open_streams
 
 TOKEN = "benchmark"
 _BATCH = METHOD.replace("GetTopSales", "BatchGetTopSales")
@@ -117,6 +123,8 @@ def _attack(name: str, service: Service, arguments: argparse.Namespace) -> Itera
         if not ready.wait(60):
             raise SystemExit(f"the attack {name!r} did not begin within 60 s")
         yield
+        if not attacker.is_alive():
+            raise SystemExit(f"the attack {name!r} has ended, must last: see its error above")
     finally:
         attacker.kill()
         attacker.join()
@@ -125,40 +133,39 @@ def _attack(name: str, service: Service, arguments: argparse.Namespace) -> Itera
 class Attack(NamedTuple):
     """What an attacker knows and does."""
 
-    channels: list[grpc.aio.Channel]
+    target: str
     metrics_port: int
     streams: int
+    connections: int
     again: float
-    """Seconds after which what the service has ended is opened again."""
+    """Seconds after which all streams are closed and opened again."""
     begun: Callable[[], None]
     """Called when the attack is under way."""
+
+    def channels(self) -> list[grpc.aio.Channel]:
+        """Return connections of a client."""
+        own_connection = [("grpc.use_local_subchannel_pool", 1)]
+        return [grpc.aio.insecure_channel(self.target, own_connection) for _ in range(self.connections)]
 
 
 def _run_attack(
     name: str, target: str, metrics_port: int, streams: int, connections: int, again: float, ready: Event
 ) -> None:
     async def run() -> None:
-        own_connection = [("grpc.use_local_subchannel_pool", 1)]
-        channels = [grpc.aio.insecure_channel(target, own_connection) for _ in range(connections)]
-        await asyncio.gather(*(channel.channel_ready() for channel in channels))
-        await ATTACKS[name](Attack(channels, metrics_port, streams, again, ready.set))
+        await ATTACKS[name](Attack(target, metrics_port, streams, connections, again, ready.set))
 
     asyncio.run(run())
 
 
 async def _hold_streams(attack: Attack, method: str, message: bytes | None = None) -> None:
-    """Keep streams open on all connections."""
-    calls = [None] * attack.streams
+    """Keep streams open on all connections, of which one after the other is closed and opened again."""
+    opened: deque[socket.socket] = deque()
     while True:
-        for number, call in enumerate(calls):
-            if call is None or call.done():
-                opened = attack.channels[number % len(attack.channels)].stream_stream(method)()
-                if message is not None:
-                    with suppress(grpc.RpcError):
-                        await opened.write(message)
-                calls[number] = opened
-        attack.begun()
-        await asyncio.sleep(attack.again)
+        if len(opened) == attack.connections:
+            opened.popleft().close()
+            attack.begun()
+        opened.append(open_streams(attack.target, method, math.ceil(attack.streams / attack.connections), message))
+        await asyncio.sleep(attack.again / attack.connections)
 
 
 async def _half(attack: Attack) -> None:
@@ -178,8 +185,11 @@ async def _reflection(attack: Attack) -> None:
 
 
 async def _metrics(attack: Attack) -> None:
+    half = []
+    for _ in range(attack.streams):
+        half.append(asyncio.ensure_future(_ask_metrics(attack, b"GET /metrics HTTP/1.1\r\n", attack.again)))
+        await asyncio.sleep(attack.again / attack.streams)
     attack.begun()
-    half = (_ask_metrics(attack, b"GET /metrics HTTP/1.1\r\n", attack.again) for _ in range(attack.streams))
     await asyncio.gather(*half)
 
 
@@ -201,18 +211,20 @@ async def _ask_metrics(attack: Attack, request: bytes, pause: float) -> None:
 
 async def _batches(attack: Attack) -> None:
     batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest(n=100, explain=True)] * 500).SerializeToString()
+    channels = attack.channels()
     attack.begun()
     while True:
-        await asyncio.gather(*(_ask(channel, batch, 0.05) for channel in attack.channels))
+        await asyncio.gather(*(_ask(channel, batch, 0.05) for channel in channels))
         await asyncio.sleep(1)
 
 
 async def _mails(attack: Attack) -> None:
     users = [pb.GetTopSalesRequest(user_id=f"u-{number:09}") for number in range(500)]
     batch = pb.BatchGetTopSalesRequest(requests=users).SerializeToString()
+    channel = attack.channels()[0]
     attack.begun()
     while True:
-        await _ask(attack.channels[0], batch, 60)
+        await _ask(channel, batch, 60)
 
 
 async def _ask(channel: grpc.aio.Channel, message: bytes, timeout: float) -> None:
@@ -238,9 +250,11 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--open-sales", type=int, default=300, help="approximate number of open sales")
     parser.add_argument("--requests", type=int, default=20_000, help="number of requests per measurement")
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds per attack; medians are printed")
-    parser.add_argument("--streams", type=int, default=700, help="number of half requests or streams")
+    parser.add_argument(
+        "--streams", type=int, default=700, help="number of half requests or streams, at most 100 per connection"
+    )
     parser.add_argument("--connections", type=int, default=11, help="number of connections of the attacker")
-    parser.add_argument("--again", type=float, default=5, help="seconds until ended streams are opened again")
+    parser.add_argument("--again", type=float, default=5, help="seconds until streams are opened again")
     parser.add_argument("--folder", help="folder for temporary files; the system's by default")
     names = ",".join(ATTACKS)
     parser.add_argument("--only", type=some_of(ATTACKS), default=list(ATTACKS), help=f"some of {names}")

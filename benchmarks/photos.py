@@ -31,12 +31,12 @@ from benchmarks import machine
 from jobs.engine.session import spark_session
 from recsys.config.pipeline import SourceSettings
 from recsys.config.settings import Settings
-from recsys.images.settings import ImageSettings, TaggerSettings
+from recsys.images.settings import MAX_TAGS, ImageSettings, TaggerSettings
 from recsys.images.tagging.decoding import decode
 from recsys.images.tagging.inference import load_tagger
 from recsys.images.tagging.local import photos_below
 from recsys.images.tagging.networks import load_network
-from recsys.images.tagging.tag_store import TAGGED
+from recsys.images.tagging.tag_store import OUTPUTS
 from recsys.images.tagging.taggers import TaggerFiles, tagger_files
 from recsys.images.tagging.tagging import ON_GPU, Worker, best_device, tag_photos
 from recsys.images.themes.themes import fit_themes, tag_matrix
@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine.describe())
     tagger = TaggerSettings(name=arguments.tagger, weights=arguments.weights, labels=arguments.labels)
-    settings = ImageSettings(tagger=tagger, root="/")
+    settings = ImageSettings(taggers=(tagger,), root="/")
     with tempfile.TemporaryDirectory(prefix="photos-") as folder:
         photos = photos_below([arguments.photos or drawn(Path(folder) / "drawn")])
         compare(photos, settings, arguments.rounds, Path(folder))
@@ -67,6 +67,13 @@ def main() -> None:
             memory(photos, settings, arguments.memory)
     if arguments.themes:
         themes(arguments.themes)
+
+
+def network_of(settings: ImageSettings) -> TaggerSettings:
+    """Return the tagger that is measured."""
+    (tagger,) = settings.taggers
+    assert isinstance(tagger, TaggerSettings)
+    return tagger
 
 
 def drawn(folder: Path, photos: int = 400) -> str:
@@ -81,7 +88,7 @@ def drawn(folder: Path, photos: int = 400) -> str:
 def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Path) -> None:
     """Measure the loop, one process and Spark in turns, and print the median photos per second of each."""
     spark = spark_session(Settings(folder=str(folder / "var"), source=SourceSettings(sql="", raw={})))
-    found = tagger_files(settings.tagger)
+    found = tagger_files(network_of(settings))
     network = load_network(found.architecture, len(found.labels), found.weights).eval()
     ways: dict[str, Callable[[Path], None]] = {
         "plain loop": lambda out: plain_loop(photos, network, found, out),
@@ -97,7 +104,7 @@ def compare(photos: list[str], settings: ImageSettings, rounds: int, folder: Pat
             if number:  # the first round, which loads networks and starts workers, does not count
                 rates[name].append(len(photos) / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{settings.tagger.name}, {len(photos)} photos, JPEG to written tags, {best_device()}:")
+    print(f"{network_of(settings).name}, {len(photos)} photos, JPEG to written tags, {best_device()}:")
     for name, rate in medians.items():
         print(f"  {name:<12} {rate:8.1f} photos/s   {rate / medians['plain loop']:5.2f} x the loop", flush=True)
 
@@ -109,8 +116,8 @@ def night(engine: Engine, photos: list[str], settings: ImageSettings, out: Path)
     tags.mkdir()
     rows = pa.table({"image_uri": photos, "known_stamp": pa.nulls(len(photos), pa.string())})
     engine.hash_photos(rows, settings, hashes)
-    engine.tag_photos(pq.read_table(hashes).select(["image_hash", "image_uri"]), settings, tags)
-    tagged = len(photos) - pq.read_table(tags, columns=["tags"])["tags"].null_count
+    engine.tag_photos(pq.read_table(hashes).select(["image_hash", "image_uri"]), settings, network_of(settings), tags)
+    tagged = len(photos) - pq.read_table(tags, columns=["outputs"])["outputs"].null_count
     if tagged < len(photos):
         raise SystemExit(f"photos tagged == {tagged}, must be all {len(photos)}: correct or remove the others")
 
@@ -137,18 +144,17 @@ def plain_loop(photos: list[str], network: nn.Module, tagger: TaggerFiles, out: 
             inputs = torch.from_numpy(pixels).permute(2, 0, 1)[None]
             inputs = inputs.flip(1) if shape.channels == "BGR" else inputs
             logits, embeddings = network((inputs - mean) / std)
-            shares, labels = logits.softmax(1).topk(5)
-            tags = [tagger.labels[label] for label in labels[0].tolist()]
-            row = {"image_hash": str(number), "tags": tags, "probabilities": shares[0].tolist()}
+            shares, labels = logits.softmax(1).topk(MAX_TAGS)
+            row = {"image_hash": str(number), "outputs": labels[0].tolist(), "probabilities": shares[0].tolist()}
             found.append({**row, "embedding": embeddings[0].numpy()})
-    pq.write_table(pa.Table.from_pylist(found, TAGGED), out / "photos.parquet")
+    pq.write_table(pa.Table.from_pylist(found, OUTPUTS), out / "photos.parquet")
 
 
 def gpu_shares(
     photos: list[str], settings: ImageSettings, device: str = "cuda", total: int = 20_000, seconds: float = 10.0
 ) -> None:
     """Print the throughput of decoding, of the network and of both on a GPU, and how its tags differ from the CPU's."""
-    on_gpu, on_cpu = load_tagger(settings.tagger, device), load_tagger(settings.tagger)
+    on_gpu, on_cpu = load_tagger(network_of(settings), device), load_tagger(network_of(settings))
     size = ON_GPU * settings.tagging.batch
     pixels = np.stack(decoded(photos[:size]))
     batch = np.concatenate([pixels] * (size // len(pixels) + 1))[:size]
@@ -161,7 +167,7 @@ def gpu_shares(
     network = batches_a_second(lambda: on_gpu.collect(on_gpu.run(inputs, 5)), seconds) * size
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        ProcessEngine().tag_photos(rows_of(many), settings, Path(folder))
+        ProcessEngine().tag_photos(rows_of(many), settings, network_of(settings), Path(folder))
     whole = len(many) / (time.perf_counter() - start)
     name = torch.cuda.get_device_name() if device == "cuda" else device
     print(f"{name}, batches of {size}: {whole:,.0f} photos/s from JPEG to written tags")
@@ -197,7 +203,8 @@ def batches_a_second(work: Callable[[], object], seconds: float) -> float:
 def memory(photos: list[str], settings: ImageSettings, total: int) -> None:
     """Tag many photos in one process and print its memory meanwhile: it must not grow."""
     rows = rows_of(list(islice(repeat_all(photos), total)))
-    batches = tag_photos(rows.to_batches(max_chunksize=256), settings, Worker(best_device(), CORES))
+    network, worker = network_of(settings), Worker(best_device(), CORES)
+    batches = tag_photos(rows.to_batches(max_chunksize=256), settings, network, worker)
     done, step = 0, max(1, total // 10)
     for batch in batches:
         before, done = done, done + batch.num_rows

@@ -27,13 +27,14 @@ def tag(
     weights: Annotated[str | None, typer.Option(help="Local file of the network's weights.")] = None,
     labels: Annotated[str | None, typer.Option(help="Local file of labels, one per line.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Architecture of the network, for --tagger own.")] = None,
-    conf: Annotated[Path | None, typer.Option("--conf", help="Use the tagger of a shop's configuration.")] = None,
+    conf: Annotated[Path | None, typer.Option("--conf", help="Use the named tagger of a configuration.")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Tag photos: print the five most probable tags of each.
 
-    Taggers: **efficientnet_lite0** (the 1,000 classes of ImageNet, offline), **places365_resnet18**,
-    **places365_resnet50** (365 scenes, downloaded once), **places365_squeezenet** (365 scenes, needs --weights),
+    Taggers: **efficientnet_lite0** (the 1,000 classes of ImageNet, offline), **efficientnet_lite1**,
+    **efficientnet_lite2** (the same, with a package), **places365_resnet18**, **places365_resnet50** (365 scenes,
+    downloaded once), **places365_squeezenet** (365 scenes, needs --weights),
     **own** (needs --weights, --labels and --architecture).
     """
     from cli.tables.results import print_tags
@@ -43,9 +44,10 @@ def tag(
     images = load_settings(conf).images if conf else ImageSettings()
     chosen = {"name": tagger, "weights": weights, "labels": labels, "architecture": architecture}
     changes = {key: value for key, value in chosen.items() if value is not None}
-    settings = images.model_copy(update={"root": "", "tagger": tagger_settings(images.tagger, changes)})
+    named = next((each for each in images.taggers if isinstance(each, TaggerSettings)), TaggerSettings())
+    network, settings = tagger_settings(named, changes), images.model_copy(update={"root": ""})
     photos = photos_below(paths)
-    rows = list(print_tags(tag_here(photos, settings, os.cpu_count() or 1), console, len(photos)))
+    rows = list(print_tags(tag_here(photos, settings, network, os.cpu_count() or 1), console, len(photos)))
     if json_file:
         json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     if not any("tags" in row for row in rows):

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
-from jobs.night.tag_images import TAG_IMAGES, tag_store
-from recsys.images.themes.theme_store import save, themes_as_of
+from jobs.night.tag_images import TAG_IMAGES, tagger_version
+from recsys.images.themes.theme_store import read, save, themes_as_of
 from recsys.images.themes.themes import (
     THEME_MODEL,
     ThemeModel,
@@ -19,6 +19,7 @@ from recsys.images.themes.themes import (
     renamed,
     sale_weights,
     tag_matrix,
+    translated,
 )
 from recsys.instants import DAY, HOUR, from_micros
 from recsys.pipeline import sources
@@ -41,7 +42,7 @@ def build_themes(run: Run, out: Path) -> str:
     model = renamed(model, run.settings.images.themes.names)
     save(model, out / THEME_MODEL)
     contents = photos.drop_duplicates("image_hash")
-    activations = model.activations(tag_matrix(contents["tags"], contents["probabilities"], model.tags))
+    activations = model.activations(tag_matrix(contents["tags"], contents["weights"], model.tags))
     row_by_hash = pd.Series(np.arange(len(contents)), index=contents["image_hash"])
     weights = model.balanced(activations)[row_by_hash.loc[photos["image_hash"]]]
     _write_photos(photos, rejected, weights, out)
@@ -55,7 +56,7 @@ def build_themes(run: Run, out: Path) -> str:
 
 def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:
     """Return the themes as of the first instant of the run, so that no day uses photos of sales that open later."""
-    settings, version = run.settings.images, tag_store(run).tagger_version
+    settings, version = run.settings.images, tagger_version(run)
     instants = catalogue.with_open_sales([*run.training_days, *run.days], run.settings.horizon_hours)
     as_of = min(instants, default=run.as_of)
     until = as_of + int(run.settings.horizon_hours * HOUR)
@@ -64,7 +65,7 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
 
     def fit(previous: ThemeModel | None) -> ThemeModel:
         tags = sorted(set().union(*known_photos["tags"]).difference(settings.themes.ignored_tags))
-        matrix = tag_matrix(known_photos["tags"], known_photos["probabilities"], tags)
+        matrix = tag_matrix(known_photos["tags"], known_photos["weights"], tags)
         if not matrix.nnz:
             return no_themes()
         return fit_themes(
@@ -78,8 +79,29 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
             seed=settings.themes.seed,
         )
 
+    def translate(model: ThemeModel) -> ThemeModel | None:
+        old_photos = _photos_tagged_by(run, model.tagger_version)
+        both = known_photos[known_photos["image_hash"].isin(old_photos.index)]
+        if both.empty:
+            return None
+        old = old_photos.loc[both["image_hash"]]
+        tags = sorted(set().union(*both["tags"]).difference(settings.themes.ignored_tags))
+        old_tags = tag_matrix(old["tags"], old["weights"], model.tags)
+        return translated(model, old_tags, tag_matrix(both["tags"], both["weights"], tags), tags)
+
     folder = Path(run.settings.folder) / THEMES
-    return themes_as_of(folder, as_of, version, _fingerprint(run), settings.themes.refit_days, fit)
+    return themes_as_of(folder, as_of, version, _fingerprint(run), settings.themes.refit_days, fit, translate)
+
+
+def _photos_tagged_by(run: Run, version: str) -> pd.DataFrame:
+    """Return tags and weights, by image_hash, of the last run whose tags are of a version; no row if its tables are
+    gone."""
+    folders = [path.parent for path in Path(run.settings.folder).glob(f"*/*/{THEME_MODEL}")]
+    for folder in sorted(folders, key=lambda path: path.name, reverse=True):
+        if folder != run.folder and read(folder / THEME_MODEL).tagger_version == version:
+            photos = pq.read_table(folder / IMAGE_TAGS.name, columns=["image_hash", "tags", "weights"]).to_pandas()
+            return photos.drop_duplicates("image_hash").set_index("image_hash")
+    return pd.DataFrame({"tags": [], "weights": []})
 
 
 def _note_missing_themes(

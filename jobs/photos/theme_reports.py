@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.engine.run import Run, with_inputs
 from jobs.night.build_themes import BUILD_THEMES
-from jobs.night.tag_images import tag_store
+from jobs.night.tag_images import taggers_of
 from recsys.errors import EmptyInputError
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
@@ -20,6 +20,7 @@ from recsys.images.tagging.thumbnails import thumbnail
 from recsys.images.themes.theme_choice import ThemeCount, compare_counts
 from recsys.images.themes.theme_map import MapPhotos, Treatment, map_page, theme_map
 from recsys.images.themes.themes import THEME_MODEL, ThemeModel, embedding_themes, tag_matrix
+from recsys.pipeline.photo_tags import photo_store
 from recsys.storage.local import write_whole
 from recsys.tables.night import IMAGE_TAGS, SALE_THEMES
 
@@ -63,7 +64,7 @@ def theme_counts(run: Run, counts: Iterable[int]) -> Iterator[ThemeCount]:
     photos = tagged_photos(run)
     settings = run.settings.images.themes
     tags = sorted(set().union(*photos["tags"]).difference(settings.ignored_tags))
-    matrix = tag_matrix(photos["tags"], photos["probabilities"], tags)
+    matrix = tag_matrix(photos["tags"], photos["weights"], tags)
     yield from compare_counts(matrix, tags, counts, settings.seed)
 
 
@@ -71,7 +72,8 @@ def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, 
     """Write the map of at most n_photos photos as one HTML page; return the number of photos and the maps."""
     photos, model = tagged_photos(run), _read_model(run)
     photos = photos.sample(min(n_photos, len(photos)), random_state=seed).sort_values("image_hash")
-    stored = tag_store(run).embeddings(pa.array(photos["image_hash"])).to_pandas().set_index("image_hash")["embedding"]
+    store = photo_store(Path(run.settings.folder), taggers_of(run)[0].files)
+    stored = store.embeddings(pa.array(photos["image_hash"])).to_pandas().set_index("image_hash")["embedding"]
     embeddings = np.stack(list(stored.loc[photos["image_hash"]]))
     activations = _activations(photos, model)
     features = (embeddings, activations, embedding_themes(embeddings, len(model.ids), seed))
@@ -111,7 +113,7 @@ def _read_model(run: Run) -> ThemeModel:
 
 
 def _activations(photos: pd.DataFrame, model: ThemeModel) -> NDArray[np.float32]:
-    return model.activations(tag_matrix(photos["tags"], photos["probabilities"], model.tags))
+    return model.activations(tag_matrix(photos["tags"], photos["weights"], model.tags))
 
 
 def _strongest_themes(activations: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -202,6 +202,28 @@ class LogSettings(StepSettings):
     """Whether the log may contain ids of users; personal data, so not by default."""
 
 
+class TaggingServiceSettings(StepSettings):
+    """The service that tags uploaded photos, `recsys tagger serve`; it takes host, TLS and callers of `serving`."""
+
+    port: int = Field(50060, ge=0, le=65535)
+    """HTTP port to listen on; 0 for any free port."""
+
+    metrics_port: int | None = Field(9465, ge=0, le=65535)
+    """HTTP port of the Prometheus metrics; 0 for any free port, null for none."""
+
+    max_photos: int = Field(64, ge=1)
+    """Maximum number of photos in one request."""
+
+    max_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    """Maximum size of a request, in bytes; a larger one is refused before it is read. 64 MiB by default."""
+
+    max_concurrent: int = Field(4, ge=1)
+    """Maximum number of concurrent requests; others are refused with status 429."""
+
+    body_seconds: float = Field(30.0, gt=0)
+    """Time within which the body of a request must come, in seconds; otherwise it is refused with status 408."""
+
+
 class ServingSettings(StepSettings):
     """Settings of the gRPC service."""
 
@@ -274,6 +296,7 @@ class ServingSettings(StepSettings):
     """OpenTelemetry traces; none by default."""
 
     log: LogSettings = LogSettings()
+    tagging: TaggingServiceSettings = TaggingServiceSettings()
 
     @field_validator("host")
     @classmethod

@@ -1,12 +1,16 @@
 """Settings of tagging and themes; importing this module loads neither torch nor Spark."""
 
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Discriminator, Field, PositiveFloat, Tag
 
 from recsys.settings import StepSettings
 
-Architecture = Literal["efficientnet_lite0", "resnet18", "resnet50", "squeezenet", "vgg16"]
+MAX_TAGS = 100
+"""Most probable labels of a network that are stored per photo."""
+Architecture = Literal[
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet50", "squeezenet", "vgg16"
+]
 
 
 class TaggerSettings(StepSettings):
@@ -30,13 +34,32 @@ class TaggerSettings(StepSettings):
     """Standard deviation per channel, by which colours are divided after the mean is subtracted; only for 'own'."""
 
 
+class TaxonomyTaggerSettings(StepSettings):
+    """A tagger that was trained on the shop's own labels with `recsys tagger train`."""
+
+    taxonomy: str
+    """Name of the taxonomy, the file of that name in `images.taxonomies`."""
+    version: str = "champion"
+    """A version of `recsys tagger versions`, or an alias; a night keeps the version that it began with."""
+
+
+def _kind_of_tagger(tagger: Any) -> str:
+    return "trained" if isinstance(tagger, TaxonomyTaggerSettings) or "taxonomy" in tagger else "named"
+
+
+AnyTaggerSettings = Annotated[
+    Annotated[TaggerSettings, Tag("named")] | Annotated[TaxonomyTaggerSettings, Tag("trained")],
+    Discriminator(_kind_of_tagger),
+]
+
+
 class TaggingSettings(StepSettings):
     """How photos are read and tagged."""
 
     engine: Literal["auto", "spark", "process"] = "auto"
     """Spark's workers, or one process with all cores and the GPU; auto means process if Spark is local."""
-    tags: int = Field(5, ge=1, le=100)
-    """Number of most probable tags stored per photo."""
+    tags: int = Field(5, ge=1, le=MAX_TAGS)
+    """Number of most probable tags per photo and tagger."""
     batch: int = Field(8, ge=1)
     """Batch size of the network on a CPU, in photos; on a GPU it is 32 times as large."""
     part_photos: int = Field(2000, ge=1)
@@ -67,15 +90,19 @@ class ThemeSettings(StepSettings):
 
 
 class ImageSettings(StepSettings):
-    """Photos of sales: where they are stored, which tagger is used, how themes are fitted."""
+    """Photos of sales: where they are stored, which taggers are used, how themes are fitted."""
+
+    renamed_keys: ClassVar[dict[str, str]] = {"tagger": "taggers: [...]"}
 
     root: str = ""
     """Base of relative paths in `image_uri`: a folder or an fsspec URL such as s3://bucket/photos; by default the
     working directory. Only photos below it are read, whatever address a sale names."""
     storage_options: dict[str, str] = {}
     """Options of the fsspec file system of URLs, such as key and secret; prefer environment variables for secrets."""
+    taggers: tuple[AnyTaggerSettings, ...] = Field((TaggerSettings(),), min_length=1, max_length=10, strict=False)
+    """Networks by name, such as {name: places365_resnet18}, and taggers of the shop's own labels, such as {taxonomy:
+    rooms}. Their tags are joined; themes give each tagger the same weight."""
     taxonomies: str = "conf/taxonomies"
-    """Folder of the shop's taxonomies of labels, one YAML file each; relative to the working directory."""
-    tagger: TaggerSettings = TaggerSettings()
+    """Folder of the shop's taxonomies, one YAML file each."""
     tagging: TaggingSettings = TaggingSettings()
     themes: ThemeSettings = ThemeSettings()

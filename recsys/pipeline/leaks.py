@@ -61,7 +61,7 @@ _LAYOUTS = {
         ("user_id", "sale_id", "kind", "occurred_at"),
         (("user_id",), ("sale_id",), ("kind",), ("occurred_at", "recorded_at")),
     ),
-    "image_tags": _Layout(("sale_id", "position"), (("image_hash", "tags", "probabilities"),)),
+    "image_tags": _Layout(("sale_id", "position"), (("image_hash", "tags", "probabilities", "weights"),)),
     "rejected_images": _Layout(("sale_id", "position"), (("reason", "detail"),)),
 }
 
@@ -132,6 +132,7 @@ def _changed_columns(table: str, span: Span, draw: Column) -> dict[str, Column]:
             "image_hash": f.concat(f.lit("changed "), "image_hash"),  # otherwise a known sale's photo would change too
             "tags": f.transform("tags", lambda tag: f.concat(f.lit("changed "), tag)),
             "probabilities": f.reverse("probabilities"),
+            "weights": f.reverse("weights"),
         }
     return {}
 

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from recsys.images.settings import ImageSettings
-from recsys.images.tagging.tag_store import HASHES, TAGGED
+from recsys.images.settings import ImageSettings, TaggerSettings
+from recsys.images.tagging.tag_store import HASHES, OUTPUTS
 from recsys.storage.local import scratch_folder
 from recsys.tables.paths import load
 
 HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
-TAGGED_DDL = (
-    "image_hash string, reason string, detail string, tags array<string>, probabilities array<float>, "
+OUTPUTS_DDL = (
+    "image_hash string, reason string, detail string, outputs array<smallint>, probabilities array<float>, "
     "embedding array<float>"
 )
 _ROWS_AT_ONCE = 1024
@@ -34,8 +34,8 @@ class Engine(Protocol):
         """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
         ...
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
-        """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
+        """Write rows of OUTPUTS for rows of image_hash, image_uri into an existing folder."""
         ...
 
 
@@ -59,8 +59,8 @@ class SparkEngine:
 
         self._write(uris, hash_some, HASHES_DDL, folder)
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
-        """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
+        """Write rows of OUTPUTS for rows of image_hash, image_uri into an existing folder."""
 
         def tag_some(batches: Batches) -> Iterator[pa.RecordBatch]:
             from recsys.images.tagging.tagging import Worker, best_device, tag_photos
@@ -69,9 +69,9 @@ class SparkEngine:
             assert context is not None, "must run in a Spark task"
             gpu = context.resources().get("gpu")
             device = f"cuda:{gpu.addresses[0]}" if gpu else best_device()
-            yield from tag_photos(batches, settings, Worker(device, context.cpus()))
+            yield from tag_photos(batches, settings, network, Worker(device, context.cpus()))
 
-        self._write(photos, tag_some, TAGGED_DDL, folder)
+        self._write(photos, tag_some, OUTPUTS_DDL, folder)
 
     def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Path) -> None:
         tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
@@ -92,12 +92,12 @@ class ProcessEngine:
 
         _write(hash_photos(uris.to_batches(_ROWS_AT_ONCE), settings), HASHES, folder)
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
-        """Write rows of TAGGED for rows of image_hash, image_uri into an existing folder."""
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
+        """Write rows of OUTPUTS for rows of image_hash, image_uri into an existing folder."""
         from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
         worker = Worker(best_device(), os.cpu_count() or 1)
-        _write(tag_photos(photos.to_batches(_ROWS_AT_ONCE), settings, worker), TAGGED, folder)
+        _write(tag_photos(photos.to_batches(_ROWS_AT_ONCE), settings, network, worker), OUTPUTS, folder)
 
 
 def choose_engine(name: str, spark: SparkSession) -> Engine:

@@ -1,5 +1,6 @@
 """The tables of a run for Spark's Python workers, opened by path and cached between tasks."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from recsys.images.themes import theme_store
 from recsys.images.themes.themes import THEME_MODEL
 from recsys.meta_model import MetaModel
+from recsys.pipeline.photo_tags import PHOTO_ATTRIBUTE
 from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
@@ -18,6 +20,7 @@ from recsys.recommenders import Recommender, RecommenderSettings, recommenders
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
+from recsys.tables.night import SALE_PHOTO_LABELS
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class _Opened:
     def catalogue(self) -> Catalogue:
         folder = Path(self._shop.folder)
         catalogue = Catalogue.from_table(pq.read_table(folder / "sales"))
+        catalogue = catalogue.with_attributes(read_photo_labels(folder))
         return replace(catalogue, gallery=read_gallery(folder, catalogue.position))
 
     @cached_property
@@ -93,6 +97,14 @@ def _load_scorer(shop: Shop, as_of: int) -> Scorer:
     rows = pq.read_table(f"{shop.folder}/fitted_recommenders/as_of={as_of}", partitioning=None).to_pylist()
     arrays = {row["recommender"]: row["arrays"] for row in rows}
     return Scorer.load(shop.recommenders, arrays, shop.horizon(as_of))
+
+
+def read_photo_labels(folder: Path) -> dict[str, dict[str, str]]:
+    """Return what the photos of each sale show, as attributes by sale id, from a run's folder."""
+    path, attributes = folder / SALE_PHOTO_LABELS.name, defaultdict[str, dict[str, str]](dict)
+    for row in pq.read_table(path).to_pylist() if path.exists() else ():
+        attributes[row["sale_id"]][f"{PHOTO_ATTRIBUTE}{row['taxonomy']}"] = row["label"]
+    return attributes
 
 
 def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:

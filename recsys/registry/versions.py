@@ -45,7 +45,7 @@ def model_configuration(settings: Settings) -> dict[str, Any]:
         "history": settings.history.model_dump(mode="json"),
         "recommenders": settings.recommenders.model_dump(mode="json"),
         "horizon_hours": settings.horizon_hours,
-        "images": settings.images.model_dump(mode="json", include={"tagger": True, "themes": True}),
+        "images": settings.images.model_dump(mode="json", include={"taggers": True, "themes": True}),
     }
 
 

@@ -1,6 +1,7 @@
 """All sales as arrays: a sale's index in the catalogue is its column in every matrix over sales."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -49,6 +50,11 @@ class Catalogue:
             titles=titles,
             attributes=[dict(row or []) for row in sales["attributes"].to_pylist()],
         )
+
+    def with_attributes(self, others: Mapping[str, Mapping[str, str]]) -> "Catalogue":
+        """Return the catalogue with further attributes, by sale id; those that a sale has itself stay."""
+        pairs = zip(self.sale_ids, self.attributes, strict=True)
+        return replace(self, attributes=[{**others.get(sale_id, {}), **own} for sale_id, own in pairs])
 
     def __len__(self) -> int:
         """Number of sales."""

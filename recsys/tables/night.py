@@ -176,7 +176,14 @@ IMAGE_TAGS = Table(
         "image_hash": STRING,  # of the content: photos with the same hash are the same
         "tags": ArrayType(STRING),
         "probabilities": ArrayType(FLOAT),
+        "weights": ArrayType(FLOAT),  # in themes: the tags of each tagger have the same sum
     },
+)
+
+SALE_PHOTO_LABELS = Table(
+    "sale_photo_labels",
+    "one row per sale and single-label taxonomy: the label that most of its photos show, of those that are sure",
+    {"sale_id": STRING, "taxonomy": STRING, "label": STRING},
 )
 
 REJECTED_IMAGES = Table(

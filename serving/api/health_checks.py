@@ -31,21 +31,22 @@ class HealthChecks:
     def __init__(self) -> None:
         self._states: dict[str, int] = {}
         self._is_final = False
-        self._changed = threading.Condition()
+        self._watchers: set[threading.Event] = set()
+        self._lock = threading.Lock()
 
     def set(self, service: str, state: int) -> None:
         """Set the state of a check, unless the process drains."""
-        with self._changed:
+        with self._lock:
             if not self._is_final and self._states.get(service) != state:
                 self._states[service] = state
-                self._changed.notify_all()
+                self._wake_watchers()
 
     def drain(self) -> None:
         """Set all checks to NOT_SERVING for good."""
-        with self._changed:
+        with self._lock:
             self._is_final = True
             self._states = dict.fromkeys(self._states, health_pb2.HealthCheckResponse.NOT_SERVING)
-            self._changed.notify_all()
+            self._wake_watchers()
 
     def state(self, service: str) -> int | None:
         """Return the state of a check; None if there is none of that name."""
@@ -53,20 +54,27 @@ class HealthChecks:
 
     def changes(self, service: str, context: grpc.ServicerContext) -> Iterator[int]:
         """Yield the state of a check, and then each other state, until the request ends."""
-        sent = None
-        context.add_callback(self._wake)
-        while context.is_active():
-            with self._changed:
+        news = threading.Event()  # a watcher's own: if all shared one, each that leaves would wake all others
+        context.add_callback(news.set)
+        with self._lock:
+            self._watchers.add(news)
+        try:
+            sent = None
+            while context.is_active():
                 state = self._states.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-                if state == sent:
-                    self._changed.wait(1)
-                    continue
-            yield state
-            sent = state
+                if state != sent:
+                    yield state
+                    sent = state
+                else:
+                    news.wait()
+                news.clear()  # before the state is read again: a change from here on is not missed
+        finally:
+            with self._lock:
+                self._watchers.discard(news)
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    def _wake_watchers(self) -> None:
+        for news in self._watchers:
+            news.set()
 
 
 def health_methods(checks: HealthChecks, others: WaitingRequests) -> grpc.GenericRpcHandler:

@@ -260,7 +260,7 @@ class _Process:
             return None
         host, port = self.settings.host, self.settings.metrics_port
         try:
-            server = MetricsServer(self.metrics, host, port, shared=self.shares_ports)
+            server = MetricsServer(self.metrics.registry, host, port, shared=self.shares_ports)
         except OSError:
             raise _cannot_listen(host_and_port(host, port), "metrics_port") from None
         self.stack.callback(server.close)

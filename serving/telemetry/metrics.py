@@ -167,12 +167,19 @@ def _observe(histogram: Histogram, bounds: Sequence[float], seconds: Sequence[fl
 
 
 class MetricsServer:
-    """Serves the metrics of all processes over HTTP; all processes of a service can share the port."""
+    """Serves the metrics of all processes over HTTP; all processes of a service can share the port.
 
-    def __init__(self, metrics: Metrics, host: str, port: int, shared: bool):
+    Args:
+        registry: The metrics of this process.
+        host: The address to listen on.
+        port: The port; 0 for any free one.
+        shared: Whether other processes listen on the port too.
+    """
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int, shared: bool):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._server = _Server((host, port), family, shared)
-        self._server.set_app(_rendered(make_wsgi_app(_registry(metrics))))
+        self._server.set_app(_rendered(make_wsgi_app(_of_all_processes(registry))))
         self.port: int = self._server.server_port
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
@@ -183,12 +190,12 @@ class MetricsServer:
         self._server.server_close()
 
 
-def _registry(metrics: Metrics) -> CollectorRegistry:
+def _of_all_processes(registry: CollectorRegistry) -> CollectorRegistry:
     if FOLDER_VARIABLE not in os.environ:
-        return metrics.registry
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return registry
+        return registry
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)
+    return shared
 
 
 def _rendered(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:

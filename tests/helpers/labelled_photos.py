@@ -13,7 +13,7 @@ from recsys.images.lab.label_store import LABELS
 from recsys.images.lab.shop_photos import ShopPhotos
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.images.settings import ImageSettings
-from recsys.images.tagging.tag_store import HASHES, TAGGED
+from recsys.images.tagging.tag_store import HASHES, OUTPUTS
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -48,9 +48,9 @@ class PhotoShop:
         with store.new_hashes() as folder:
             rows = [{"image_uri": f"/p/{each}.jpg", "stamp": "1", "image_hash": each} for each in embeddings]
             pq.write_table(pa.Table.from_pylist(rows, HASHES), folder / "part.parquet")
-        with store.new_tags() as folder:
-            tagged = [{"image_hash": each, "tags": [], "embedding": list(row)} for each, row in embeddings.items()]
-            pq.write_table(pa.Table.from_pylist(tagged, TAGGED), folder / "part.parquet")
+        with store.new_outputs() as folder:
+            seen = [{"image_hash": each, "outputs": [], "embedding": list(row)} for each, row in embeddings.items()]
+            pq.write_table(pa.Table.from_pylist(seen, OUTPUTS), folder / "part.parquet")
 
     def say(self, *words: dict[str, Any]) -> None:
         """Add rows of LABELS."""

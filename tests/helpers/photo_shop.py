@@ -1,6 +1,7 @@
 """A small shop whose photos are already tagged: their tags are given, so no network runs."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.engine.nights import night
-from jobs.night.tag_images import tag_store
+from jobs.night.tag_images import taggers_of
 from recsys.images.tagging.files import content_hash
-from recsys.images.tagging.tag_store import TAGGED
+from recsys.images.tagging.tag_store import OUTPUTS
+from recsys.pipeline.photo_tags import photo_store
 from tests.helpers.small_shop import Row, SmallShop
 
 KINDS = {
@@ -32,6 +34,7 @@ class PhotoShop(SmallShop):
     def raw_settings(self, **changes: Any) -> dict[str, Any]:
         """Return the settings, with the table of photos and four themes."""
         images = {"root": str(self.folder / "pictures"), "themes": {"themes": 4}, "tagging": {"engine": "process"}}
+        images["taggers"] = [{"name": "efficientnet_lite0", "labels": str(self.folder / "labels.txt")}]
         settings = {"images": images, **super().raw_settings(**changes)}
         settings["source"]["raw"]["raw_sale_images"] = {"path": str(self.folder / "raw/sale_images.parquet")}
         return settings
@@ -45,17 +48,22 @@ class PhotoShop(SmallShop):
         for name, content in shown.items():
             if content is not None:
                 (self.folder / "pictures" / name).write_text(name)
-        tagged = [_tagged(name, content) for name, content in shown.items() if content is not None]
-        with tag_store(night(self.settings())).new_tags() as folder:
-            pq.write_table(pa.Table.from_pylist(tagged, TAGGED), folder / "part.parquet")
+        labels = sorted({tag for content in shown.values() if isinstance(content, Mapping) for tag in content})
+        (self.folder / "labels.txt").write_text("\n".join(labels or ["nothing"]))
+        stored = [_outputs(name, content, labels) for name, content in shown.items() if content is not None]
+        run = night(self.settings())
+        (tagger,) = taggers_of(run)
+        with photo_store(Path(run.settings.folder), tagger.files).new_outputs() as folder:
+            pq.write_table(pa.Table.from_pylist(stored, OUTPUTS), folder / "part.parquet")
         return self
 
 
-def _tagged(name: str, content: Mapping[str, float] | str) -> dict[str, Any]:
+def _outputs(name: str, content: Mapping[str, float] | str, labels: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"image_hash": content_hash(name.encode())}
     if isinstance(content, str):
         return row | {"reason": content, "detail": f"{name} is {content}"}
-    return row | {"tags": list(content), "probabilities": list(content.values()), "embedding": [1.0, 2.0]}
+    outputs = [labels.index(tag) for tag in content]
+    return row | {"outputs": outputs, "probabilities": list(content.values()), "embedding": [1.0, 2.0]}
 
 
 def random_photos(sales: Iterable[Row], seed: int = 0) -> tuple[list[Photo], dict[str, Shown]]:

@@ -224,6 +224,16 @@ def test_more_concurrent_requests_than_the_limit_are_resource_exhausted(publishe
         ] * 10  # none is counted permanently
 
 
+def test_refusal_needs_no_thread_of_the_service(published):
+    server = published.serve(access=TOKEN)
+    before = set(threading.enumerate())
+    with grpc.insecure_channel(server.target) as channel:
+        codes = [send(channel, PUBLIC + "GetTopSales", b"") for _ in range(20)]
+        added = [thread.name for thread in set(threading.enumerate()) - before if not thread.daemon]
+    assert codes == ["UNAUTHENTICATED"] * 20
+    assert added == []  # daemons are the client's, and those that answer
+
+
 def answered_within(target: str, seconds: float, count: int = 20) -> bool:
     """Tell whether most requests over new connections are answered in time."""
     times = []

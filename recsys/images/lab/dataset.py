@@ -30,10 +30,10 @@ class Dataset:
         """The label's column of each photo, shape (n_photos,), of kind single; n_labels: none of these."""
         return np.where(self.targets.any(1), self.targets.argmax(1), len(self.labels))
 
-    def where(self, mask: NDArray[np.bool_]) -> "Dataset":
-        """Return the photos of a mask of shape (n_photos,)."""
+    def where(self, photos: NDArray[np.generic]) -> "Dataset":
+        """Return some photos, by a mask of shape (n_photos,) or by their rows."""
         rows = {
-            name: getattr(self, name)[mask]
+            name: getattr(self, name)[photos]
             for name in ("image_hashes", "image_uris", "embeddings", "targets", "groups", "parts")
         }
         return replace(self, **rows)

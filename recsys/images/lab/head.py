@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from recsys.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Head:
@@ -31,7 +33,17 @@ class Head:
         return len(self.biases[-1]) > len(self.labels)
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs, shape (n_photos, n_outputs), of embeddings of shape (n_photos, n_features)."""
+        """Return the outputs, shape (n_photos, n_outputs), of embeddings of shape (n_photos, n_features).
+
+        Raises:
+            ModelError: If the head takes another number of features.
+        """
+        width = self.weights[0].shape[0]
+        if embeddings.shape[1] != width:
+            raise ModelError(
+                f"embeddings have {embeddings.shape[1]} features, the head takes {width}: they are of another base "
+                "network; train the tagger again with 'recsys tagger train'"
+            )
         values = unit_length(embeddings)
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = values @ weight + bias
@@ -44,6 +56,26 @@ class Head:
         logits = self.logits(embeddings) / self.temperature
         probabilities = softmax(logits, axis=1) if self.kind == "single" else expit(logits)
         return probabilities.astype(np.float32)
+
+    def margins(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how sure each photo's labels are, shape (n_photos,), in [0, 1].
+
+        Of kind single the difference of the two highest probabilities; of kind multi the least distance of a label's
+        probability from its threshold.
+        """
+        if self.kind == "multi":
+            return np.abs(probabilities - self._thresholds()).min(1)
+        highest = np.partition(probabilities, -2, axis=1)
+        return highest[:, -1] - highest[:, -2]
+
+    def said(self, probabilities: NDArray[np.float32]) -> list[list[str]]:
+        """Return the labels that are said of each photo: one or none of kind single, any number of kind multi."""
+        if self.kind == "multi":
+            return [[self.labels[n] for n in np.flatnonzero(row)] for row in probabilities >= self._thresholds()]
+        return [self.labels[best : best + 1] for best in probabilities.argmax(1)]  # beyond the labels: none of these
+
+    def _thresholds(self) -> NDArray[np.float32]:
+        return np.full(len(self.labels), 0.5, np.float32) if self.thresholds is None else self.thresholds
 
 
 def unit_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

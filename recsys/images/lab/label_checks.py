@@ -155,7 +155,7 @@ def _unseen(rows: Sequence[Mapping[str, Any]], photos: ShopPhotos) -> Iterator[C
     """Yield whether the base network has seen all labelled photos, and if not, why."""
     hashes = {row["image_hash"] for row in rows}
     seen = set(photos.store.embeddings(pa.array(sorted(hashes), pa.string()))["image_hash"].to_pylist())
-    tagged = photos.store.tagged(["image_hash", "reason"]).to_pylist()
+    tagged = photos.store.outputs(["image_hash", "reason"]).to_pylist()
     why = Counter(row["reason"] for row in tagged if row["reason"] and row["image_hash"] in hashes - seen)
     n_new = len(hashes - seen) - sum(why.values())
     told = [f"{count:,} {reason}" for reason, count in why.most_common()] + [

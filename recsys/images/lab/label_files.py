@@ -128,7 +128,7 @@ def read_folders(folder: Path, taxonomy: Taxonomy, speaker: Speaker) -> Reading:
         InputError: If the folder holds no file.
     """
     ids = label_ids(taxonomy) | {NONE_OF_THESE: NONE_OF_THESE} | {each.casefold(): each for each in taxonomy.ids}
-    reading, unknown = Reading(), {}
+    reading, unknown = Reading(), dict[str, int]()
     for path in sorted(each for each in folder.rglob("[!.]*") if not each.is_dir()):
         above = path.relative_to(folder).parts[:-1]
         if any(part.startswith(".") for part in above):

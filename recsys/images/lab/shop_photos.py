@@ -19,9 +19,9 @@ from recsys.images.lab.dataset import Dataset, Part
 from recsys.images.lab.label_store import LABELS_FOLDER, LabelStore
 from recsys.images.lab.splits import groups_of, parts_of, remember_parts, remembered_parts
 from recsys.images.lab.taxonomy import Taxonomy
-from recsys.images.settings import ImageSettings, TaggerSettings
+from recsys.images.settings import ImageSettings
 from recsys.images.tagging.files import PhotoFiles
-from recsys.images.tagging.tag_store import HASHES, TAGGED, TagStore
+from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
 from recsys.images.tagging.taggers import tagger_files
 from recsys.storage.local import held
 
@@ -33,11 +33,6 @@ EMBEDDED = pa.schema([HASHES.field(name) for name in ("image_uri", "image_hash",
 """What `embed` returns."""
 Progress = Callable[[str, int, int], None]
 """Is told what is done, such as "read", how many photos of it are, and how many there are in all."""
-
-
-def embedding_version(settings: ImageSettings, base: TaggerSettings) -> str:
-    """Return the key under which the store of photos keeps the embeddings of a base network."""
-    return f"{tagger_files(base).version}-{settings.tagging.tags}"
 
 
 @dataclass(frozen=True)
@@ -70,8 +65,7 @@ class ShopPhotos:
             ConfigurationError: If the base network is unknown, or a setting that it needs is missing.
             ModelError: If its weights cannot be found.
         """
-        images = settings.images
-        return cls(Path(settings.folder), images, taxonomy, embedding_version(images, taxonomy.base))
+        return cls(Path(settings.folder), settings.images, taxonomy, tagger_files(taxonomy.base).network_version)
 
     @property
     def labels(self) -> LabelStore:
@@ -170,8 +164,7 @@ class ShopPhotos:
         return pa.Table.from_pylist(rows, EMBEDDED)
 
     def _images(self, root: str | None) -> ImageSettings:
-        changes = {"root": self.images.root if root is None else root, "tagger": self.taxonomy.base}
-        return self.images.model_copy(update=changes)
+        return self.images.model_copy(update={"root": self.images.root if root is None else root})
 
     def _hash(self, uris: list[str], images: ImageSettings, on_progress: Progress) -> pa.Table:
         from recsys.images.tagging.tagging import hash_photos
@@ -200,10 +193,10 @@ class ShopPhotos:
             part = todo[start : start + PART_PHOTOS]
             rows = pa.table({"image_hash": part, "image_uri": [uri_of[each] for each in part]})
             worker = Worker(best_device(), os.cpu_count() or 1)
-            with self.store.new_tags() as folder:
-                _write(tag_photos(rows.to_batches(), images, worker), TAGGED, folder)
+            with self.store.new_outputs() as folder:
+                _write(tag_photos(rows.to_batches(), images, self.taxonomy.base, worker), OUTPUTS, folder)
             on_progress("seen by the network", start + len(part), len(todo))
-        tagged = self.store.tagged(["image_hash", "reason", "detail"])
+        tagged = self.store.outputs(["image_hash", "reason", "detail"])
         is_wanted = pc.is_in(tagged["image_hash"], read["image_hash"].combine_chunks())
         wanted = pc.and_(tagged["reason"].is_valid(), is_wanted)
         return {row.pop("image_hash"): row for row in tagged.filter(wanted).to_pylist()}

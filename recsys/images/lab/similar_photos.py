@@ -62,9 +62,9 @@ def _embedded(shop: ShopPhotos, photo: str) -> NDArray[np.float32]:
     """Return the embedding of a photo that the shop does not have, shape (1, n_features)."""
     from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
-    settings = shop.images.model_copy(update={"root": "", "tagger": shop.taxonomy.base})
+    settings = shop.images.model_copy(update={"root": ""})
     rows = pa.table({"image_hash": pa.nulls(1, pa.string()), "image_uri": [photo]})
-    batches = tag_photos(rows.to_batches(), settings, Worker(best_device(), 1), below_root=False)
+    batches = tag_photos(rows.to_batches(), settings, shop.taxonomy.base, Worker(best_device(), 1), below_root=False)
     row = next(each for batch in batches for each in batch.to_pylist())
     if row["embedding"] is None:
         raise InputError(f"photo '{visible(photo)}' cannot be used, {row['reason']} ({row['detail']}): name another")

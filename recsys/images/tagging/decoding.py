@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -72,12 +73,27 @@ def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) ->
     Raises:
         PhotoError: With the reason why the photo cannot be decoded.
     """
+    return np.asarray(_decoded(data, 2 * resize, lambda image: _crop_centre(image, resize, crop), max_megapixels))
+
+
+def decode_whole(data: bytes, side: int, max_megapixels: float = 80.0) -> Image.Image:
+    """Decode a whole photo, turned upright, to fit a square of `side` pixels; see `decode`.
+
+    Raises:
+        PhotoError: With the reason why the photo cannot be decoded.
+    """
+    return _decoded(data, side, lambda image: ImageOps.contain(image, (side, side)), max_megapixels)
+
+
+def _decoded(
+    data: bytes, least_side: int, fit: Callable[[Image.Image], Image.Image], max_megapixels: float
+) -> Image.Image:
     _ignore_pillow_warnings()
     image = _open_image(data, max_megapixels)
     try:
         # A large JPEG is decoded directly to a fraction of its size, at least twice the size needed.
-        image.draft("RGB", (2 * resize, 2 * resize))
-        return np.asarray(_flatten_on_white(_crop_centre(_convert_to_rgb(_turn_upright(image)), resize, crop)))
+        image.draft("RGB", (least_side, least_side))
+        return _flatten_on_white(fit(_convert_to_rgb(_turn_upright(image))))
     except PhotoError:
         raise
     except Exception as error:  # decoders raise many kinds of errors for damaged files

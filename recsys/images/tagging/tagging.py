@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from recsys.images.settings import ImageSettings, TaggerSettings
+from recsys.images.settings import MAX_TAGS, ImageSettings, TaggerSettings
 from recsys.images.tagging.decoding import PhotoError, decode
 from recsys.images.tagging.files import PhotoFiles, content_hash
 from recsys.images.tagging.inference import Submitted, Tagger, Tags, load_tagger
-from recsys.images.tagging.tag_store import HASHES, TAGGED
+from recsys.images.tagging.tag_store import HASHES, OUTPUTS
 
 READING_THREADS = 16
 ON_GPU = 32
@@ -70,27 +70,32 @@ def _hash_row(files: PhotoFiles, uri: str, known_stamp: str | None) -> dict[str,
 
 
 def tag_photos(
-    batches: Iterable[pa.RecordBatch], settings: ImageSettings, worker: Worker, below_root: bool = True
+    batches: Iterable[pa.RecordBatch],
+    settings: ImageSettings,
+    network: TaggerSettings,
+    worker: Worker,
+    below_root: bool = True,
 ) -> Batches:
-    """Tag photos: one row of TAGGED per row of image_hash, image_uri, in the same order.
+    """Run a tagger's network on photos: one row of OUTPUTS per row of image_hash, image_uri, in the same order.
 
     A photo whose content no longer has its image_hash is rejected; with a null hash any content is accepted.
 
     Args:
         batches: Rows of image_hash, image_uri.
-        settings: The root of the photos, the tagger and its limits.
+        settings: The root of the photos, and the limits of reading them.
+        network: The tagger whose network is run.
         worker: The device and threads to use.
         below_root: Whether photos that are not below the root are rejected.
     """
     torch.set_num_threads(worker.threads)
-    tagger = _cached_tagger(settings.tagger, worker.device)
+    tagger = _cached_tagger(network, worker.device)
     size = settings.tagging.batch * (ON_GPU if worker.device.startswith("cuda") else 1)
     files, shape = PhotoFiles.of(settings, below_root), tagger.preprocessing
 
     def read_and_decode(photo: tuple[str | None, str]) -> _DecodedPhoto:
         image_hash, uri = photo
         try:
-            data = _read_unchanged(files, uri, image_hash)
+            data = read_unchanged(files, uri, image_hash)
             return _DecodedPhoto(
                 image_hash, decode(data, shape.resize, shape.crop, settings.tagging.max_megapixels), None
             )
@@ -105,21 +110,31 @@ def tag_photos(
     with ThreadPoolExecutor(worker.threads) as pool:
         decoded = _map_ahead(pool, read_and_decode, photos, 2 * size)
         # The next batch is submitted before the previous one is collected, so a GPU computes while photos are read.
-        yield from _tag_one_batch_ahead(_in_batches(decoded, size), tagger, settings.tagging.tags)
+        yield from _tag_one_batch_ahead(_in_batches(decoded, size), tagger)
 
 
-def _read_unchanged(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
+def read_unchanged(files: PhotoFiles, uri: str, image_hash: str | None) -> bytes:
+    """Return a photo's content; with a null hash any content is accepted.
+
+    Args:
+        files: How to read photos.
+        uri: An absolute path or URL.
+        image_hash: The hash of the content that is expected.
+
+    Raises:
+        PhotoError: If it cannot be read, or has another hash.
+    """
     data = files.read(uri)
     if image_hash is not None and content_hash(data) != image_hash:
         raise PhotoError("missing", f"{uri}: its content has changed since it was hashed")
     return data
 
 
-def _tag_one_batch_ahead(batches: Iterable[tuple[_DecodedPhoto, ...]], tagger: Tagger, n_tags: int) -> Batches:
+def _tag_one_batch_ahead(batches: Iterable[tuple[_DecodedPhoto, ...]], tagger: Tagger) -> Batches:
     submitted: deque[tuple[tuple[_DecodedPhoto, ...], Submitted | None]] = deque()
     for batch in batches:
         pixels = [photo.pixels for photo in batch if photo.pixels is not None]
-        submitted.append((batch, tagger.submit(np.stack(pixels), n_tags) if pixels else None))
+        submitted.append((batch, tagger.submit(np.stack(pixels), MAX_TAGS) if pixels else None))
         if len(submitted) > 1:
             yield _tagged_batch(submitted.popleft(), tagger)
     while submitted:
@@ -130,19 +145,17 @@ def _tagged_batch(tagged: tuple[tuple[_DecodedPhoto, ...], Submitted | None], ta
     batch, submitted = tagged
     tags = tagger.collect(submitted) if submitted else None
     positions = iter(range(len(batch)))
-    rows = [
-        _tagged_row(photo, tags, next(positions) if photo.pixels is not None else -1, tagger.labels) for photo in batch
-    ]
-    return pa.RecordBatch.from_pylist(rows, TAGGED)
+    rows = [_row_of_outputs(photo, tags, next(positions) if photo.pixels is not None else -1) for photo in batch]
+    return pa.RecordBatch.from_pylist(rows, OUTPUTS)
 
 
-def _tagged_row(photo: _DecodedPhoto, tags: Tags | None, position: int, labels: list[str]) -> dict:
+def _row_of_outputs(photo: _DecodedPhoto, tags: Tags | None, position: int) -> dict:
     if photo.error or tags is None:
         error = photo.error
         return {"image_hash": photo.image_hash, "reason": error and error.reason, "detail": error and error.detail}
     return {
         "image_hash": photo.image_hash,
-        "tags": [labels[label] for label in tags.labels[position]],
+        "outputs": tags.labels[position],
         "probabilities": tags.probabilities[position],
         "embedding": tags.embeddings[position],
     }

@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from recsys.errors import ModelError
-from recsys.images.themes.themes import ThemeModel
+from recsys.images.themes.themes import ThemeModel, no_themes
 from recsys.instants import DAY
 from recsys.storage.local import write_whole
 
 Fit = Callable[[ThemeModel | None], ThemeModel]
+Translate = Callable[[ThemeModel], ThemeModel | None]
 
 
 def themes_as_of(
-    folder: Path, as_of: int, tagger_version: str, fingerprint: str, refit_days: int, fit: Fit
+    folder: Path, as_of: int, tagger_version: str, fingerprint: str, refit_days: int, fit: Fit, translate: Translate
 ) -> ThemeModel:
     """Return the theme model to use from `as_of` on: a stored one if it is recent enough, otherwise a new fit.
 
@@ -27,16 +28,22 @@ def themes_as_of(
         refit_days: Age in days from which a model is not used.
         fit: Fits a new model, given the previous one, whose ids and names it keeps: the latest of the same tagger and
             settings if there is one, so that a backtest with other settings renames nothing, else the latest of the
-            same tagger.
+            same tagger, else the latest of another tagger, translated.
+        translate: Returns a model of another tagger with the tags of this one, so that a change of tagger renames
+            nothing; None if the tags that the other tagger gave are gone.
 
     Raises:
         ModelError: If a file of the folder cannot be read.
     """
-    earlier = [model for model in _models(folder, tagger_version) if model.as_of <= as_of]
+    models = [model for model in _models(folder) if model.as_of <= as_of]
+    earlier = [model for model in models if model.tagger_version == tagger_version]
     same_settings = [model for model in earlier if model.fingerprint == fingerprint]
     if same_settings and same_settings[-1].as_of > as_of - refit_days * DAY:
         return same_settings[-1]
-    next_id = max((model.next_id for model in earlier), default=1)
+    next_id = max((model.next_id for model in models), default=1)
+    if models and not earlier:
+        translated = translate(models[-1])
+        earlier = [translated or no_themes()]  # without a translation all ids are new, and none is used twice
     model = fit(replace((same_settings or earlier)[-1], next_id=next_id) if earlier else None)
     if model.ids:
         save(model, folder / f"{model.version}.json")
@@ -60,7 +67,6 @@ def read(path: Path) -> ThemeModel:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _models(folder: Path, tagger_version: str) -> list[ThemeModel]:
-    """Return the models of a tagger by as_of; ties by version, so that the order is reproducible."""
-    models = [model for model in map(read, folder.glob("*.json")) if model.tagger_version == tagger_version]
-    return sorted(models, key=lambda model: (model.as_of, model.version))
+def _models(folder: Path) -> list[ThemeModel]:
+    """Return the models by as_of; ties by version, so that the order is reproducible."""
+    return sorted(map(read, folder.glob("*.json")), key=lambda model: (model.as_of, model.version))

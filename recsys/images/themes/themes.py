@@ -234,6 +234,22 @@ def _fit_components(
     return components[_drop_small_weights(projection(photo_tags, components)).any(axis=0)]
 
 
+def translated(model: ThemeModel, old_tags: csr_matrix, new_tags: csr_matrix, tags: list[str]) -> ThemeModel:
+    """Return a model in the tags of another tagger, to which a refit can compare its themes.
+
+    A tag becomes the tags that the other tagger gives the same photos, in proportion to how often and how strongly.
+
+    Args:
+        model: The model.
+        old_tags: Shape (n_photos, n_tags_of_model), from `tag_matrix`, of photos that both taggers tagged.
+        new_tags: Shape (n_photos, n_tags), of the same photos.
+        tags: Names of the columns of `new_tags`.
+    """
+    tag_map = normalize(old_tags.T @ new_tags, norm="l1")  # (n_tags_of_model, n_tags)
+    components = normalize(np.asarray(model.matrix @ tag_map.toarray()))
+    return replace(model, tags=tags, components=components.tolist())
+
+
 def _factorise(
     photo_tags: csr_matrix, n_themes: int, seed: int, start: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], float]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys.images.tagging.files import PhotoFiles
-from recsys.reports.backtest.examples import Album, examples
+from recsys.reports.album import Album
+from recsys.reports.backtest.examples import examples
 from recsys.reports.backtest.model_sections import boosted, calibration, coefficients, learning_curve
 from recsys.reports.backtest.sections import Section, ablation, differences, policies, slices
 from recsys.reports.backtest.summary import summary

@@ -110,7 +110,7 @@ def test_only_broken_photos_are_an_error(run, tagger, folder):
 def test_unknown_tagger_is_an_error_that_lists_the_taggers(run, photos):
     status, _, err = run("tag", photos[0], "--tagger", "clip")
     assert status == 1
-    assert "images.tagger.name == 'clip', must be one of efficientnet_lite0" in err.replace("\n", " ")
+    assert "tagger.name == 'clip', must be one of efficientnet_lite0" in err.replace("\n", " ")
 
 
 def test_unknown_architecture_is_an_error_that_lists_the_architectures(run, photos):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,14 +23,18 @@ import torch
 from jobs.engine.nights import night
 from jobs.engine.run import Run, with_inputs
 from jobs.night import tag_images as job
-from jobs.night.tag_images import TAG_IMAGES, tag_images, tag_store
+from jobs.night.tag_images import TAG_IMAGES, tag_images, taggers_of
+from jobs.registry.taggers import register_tagger
 from recsys.errors import ConfigurationError
-from recsys.images.settings import ImageSettings
+from recsys.images.lab.trained_tagger import TrainedTagger
+from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.instants import DAY, to_micros
+from recsys.pipeline.photo_tags import photo_store
 from recsys.pipeline.photos import ProcessEngine
 from tests.helpers.paths import ROOT
 from tests.helpers.small_photos import own_tagger, write_photo
 from tests.helpers.small_shop import AS_OF, SmallShop, event, sale
+from tests.helpers.trained_taggers import taxonomy, trained
 
 SALE_IMAGES = pa.schema([("sale_id", pa.string()), ("image_uri", pa.string()), ("position", pa.int32())])
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (100, 100, 100)
@@ -42,10 +47,10 @@ class Engine(ProcessEngine):
         self.asked: list[str] = []
         self.before_tagging: Callable[[], Any] = lambda: None
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, folder: Path) -> None:
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
         self.before_tagging()
         self.asked += [Path(uri).name for uri in photos["image_uri"].to_pylist()]
-        super().tag_photos(photos, settings, folder)
+        super().tag_photos(photos, settings, network, folder)
 
 
 @dataclass
@@ -108,6 +113,11 @@ class PhotoShop:
         )
 
 
+def outputs_folder(run: Run) -> Path:
+    (tagger,) = taggers_of(run)
+    return Path(run.settings.folder) / "photos/networks" / tagger.files.network_version
+
+
 def write_sale_images(folder: Path, rows: list[tuple[str, str, int]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist([dict(zip(SALE_IMAGES.names, row, strict=True)) for row in rows], SALE_IMAGES)
@@ -132,7 +142,7 @@ def photo_shop(spark, tmp_path, monkeypatch) -> PhotoShop:
     monkeypatch.setattr(job, "choose_engine", lambda *_: engine)
     shop = SmallShop(tmp_path).write([sale("s1"), sale("s2")], [event("u1", "s1", -1)])
     tagger = own_tagger(tmp_path / "tagger").model_dump(exclude_none=True)
-    found = PhotoShop(shop, engine, {"tagger": tagger})
+    found = PhotoShop(shop, engine, {"taggers": [tagger]})
     for name, colour in (("red.bmp", RED), ("green.bmp", GREEN), ("blue.bmp", BLUE)):
         write_photo(found.photos / name, colour)
     return found
@@ -191,7 +201,11 @@ def test_each_photo_keeps_its_own_tags_among_bad_ones(photo_shop):
     }
     assert len({tuple(each) for each in alone.values()}) == 3
     (photo_shop.photos / "page.jpg").write_text("<html></html>")
-    photo_shop.images["tagger"]["mean"] = [0.4851, 0.456, 0.406]  # another tagger version: all photos are tagged again
+    photo_shop.images["taggers"][0]["mean"] = [
+        0.4851,
+        0.456,
+        0.406,
+    ]  # another network: all are tagged again
     found = photo_shop.night("page.jpg", "blue.bmp", "none.bmp", "red.bmp", "green.bmp")
     for position, name in ((1, "blue.bmp"), (3, "red.bmp"), (4, "green.bmp")):
         assert found.tags["s1", position]["probabilities"] == pytest.approx(alone[name], rel=1e-2)
@@ -263,26 +277,25 @@ def test_raised_limit_and_changed_number_of_tags_apply_to_photos_seen_before(pho
 def test_another_tagger_tags_all_photos_and_the_first_taggers_tags_remain_stored(photo_shop, tmp_path):
     first = photo_shop.night("red.bmp")
     other = own_tagger(tmp_path / "tagger", seed=1).model_dump(exclude_none=True)
-    mine, photo_shop.images["tagger"] = photo_shop.images["tagger"], other
+    mine, photo_shop.images["taggers"] = photo_shop.images["taggers"], [other]
     second = photo_shop.night("red.bmp")
     assert second.asked == ["red.bmp"]
     assert second.tags["s1", 0]["probabilities"] != first.tags["s1", 0]["probabilities"]
-    photo_shop.images["tagger"] = mine
+    photo_shop.images["taggers"] = mine
     third = photo_shop.night("red.bmp")
     assert (third.asked, third.tags) == ([], first.tags)
 
 
 def test_many_photos_are_saved_in_parts_and_progress_is_logged(photo_shop):
     found = photo_shop.night("red.bmp", "green.bmp", "blue.bmp", part_photos=2)
-    store = tag_store(photo_shop.run())
-    assert len(list((store.folder / "tags" / store.tagger_version).glob("part-*"))) == 2
+    assert len(list(outputs_folder(photo_shop.run()).glob("part-*"))) == 2
     assert [line.split(", ")[0].strip() for line in found.messages] == ["2 of 3 photos tagged", "3 of 3 photos tagged"]
     write_photo(photo_shop.photos / "red.bmp", GREY)
     assert photo_shop.night("red.bmp", "green.bmp", part_photos=2).messages == []
 
 
 def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
-    photo_shop.images["tagger"] = {"name": "own"}
+    photo_shop.images["taggers"] = [{"name": "own"}]
     found = photo_shop.night()
     assert (found.summary, found.tags, found.rejected) == ("the shop has no photos", {}, {})
     run = photo_shop.run()
@@ -300,6 +313,68 @@ def test_photos_of_a_url_are_tagged(photo_shop):
     assert found.tags["s1", 0]["image_hash"] == expected["image_hash"]
     assert found.rejected["s1", 1]["reason"] == "missing"
     files.rm("/shop", recursive=True)
+
+
+# Taggers of the shop's own labels.
+
+
+def register_rooms(photo_shop: PhotoShop, seed: int) -> TrainedTagger:
+    """Register a tagger with a random head on the embeddings of the shop's network."""
+    network, *_ = taggers_of(photo_shop.run())
+    weights = 30 * np.random.default_rng(seed).standard_normal((512, 3))
+    base, version = network.network, network.files.network_version
+    tagger = trained(taxonomy(), weights.tolist(), base, version, sure=0.01)
+    folder = photo_shop.shop.folder / f"trained-{seed}"
+    tagger.save(folder)
+    register_tagger(photo_shop.run().settings, tagger, folder, {})
+    return tagger
+
+
+def test_new_version_of_a_tagger_tags_all_photos_anew_without_reading_one(photo_shop):
+    first = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    register_rooms(photo_shop, seed=0)
+    named = photo_shop.images["taggers"]
+    photo_shop.images["taggers"] = [*named, {"taxonomy": "rooms"}]
+    joined = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    assert joined.asked == []
+    assert {"suite", "pool"} & set(joined.tags["s1", 0]["tags"])
+    for photo, row in joined.tags.items():
+        things = [tag.startswith("thing") for tag in row["tags"]]
+        assert sorted(np.array(row["tags"])[things]) == sorted(first.tags[photo]["tags"])
+        assert sum(np.array(row["weights"])[things]) == pytest.approx(1)
+        assert sum(row["weights"]) == pytest.approx(1 if all(things) else 2)
+    register_rooms(photo_shop, seed=1)
+    pinned = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    photo_shop.images["taggers"] = [*named, {"taxonomy": "rooms", "version": "challenger"}]
+    other = photo_shop.night("red.bmp", "green.bmp", "blue.bmp")
+    assert (pinned.asked, pinned.tags, other.asked) == ([], joined.tags, [])
+    assert other.tags != joined.tags
+
+
+def test_sale_has_an_attribute_of_what_its_photos_show_for_sure(photo_shop):
+    with_sql(photo_shop, "red.bmp")
+    photo_shop.night("red.bmp")
+    tagger = register_rooms(photo_shop, seed=0)
+    photo_shop.images["taggers"] = [{"taxonomy": "rooms"}]
+    run = photo_shop.run()
+    run.do(with_inputs(TAG_IMAGES))
+    (network,) = taggers_of(run)
+    store = photo_store(Path(run.settings.folder), network.files)
+    (image_hash,) = pq.read_table(run.folder / "image_tags")["image_hash"].to_pylist()
+    embedding = np.array(store.embeddings(pa.array([image_hash]))["embedding"].to_pylist(), np.float32)
+    likeliest = [*tagger.head.labels, None][tagger.head.probabilities(embedding).argmax()]
+    assert run.shop.catalogue.attributes[0].get("photo_rooms") == likeliest
+
+
+def test_tagger_without_a_version_is_left_out_and_the_others_tag(photo_shop):
+    with_sql(photo_shop, "red.bmp")
+    photo_shop.images["taggers"] = [*photo_shop.images["taggers"], {"taxonomy": "rooms"}]
+    run = photo_shop.run()
+    run.do(with_inputs(TAG_IMAGES))
+    (left_out,) = run.left_out((TAG_IMAGES,))
+    assert left_out.what == "tags of taxonomy rooms"
+    assert left_out.why.startswith("tagger 'rooms' has no alias 'champion': train one with 'recsys tagger train rooms'")
+    assert pq.read_table(run.folder / "image_tags").num_rows == 1
 
 
 # The step.
@@ -337,8 +412,8 @@ def test_step_is_repeated_only_if_a_photo_or_the_tagger_has_changed(photo_shop):
 
 def test_unknown_tagger_stops_the_step_before_anything_is_tagged(photo_shop):
     with_sql(photo_shop, "red.bmp")
-    photo_shop.images["tagger"] = {"name": "places365"}
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.name == 'places365', must be one of"):
+    photo_shop.images["taggers"] = [{"name": "places365"}]
+    with pytest.raises(ConfigurationError, match=r"tagger\.name == 'places365', must be one of"):
         photo_shop.run().do(with_inputs(TAG_IMAGES))
 
 
@@ -351,19 +426,21 @@ import torch
 from jobs.night import tag_images as job
 from jobs.engine.nights import night
 from recsys.config.settings import load_settings
+from recsys.pipeline.photo_tags import photo_store
 from recsys.pipeline.photos import ProcessEngine
 from recsys.storage.local import held
 
 class SlowEngine(ProcessEngine):
-    def tag_photos(self, photos, settings, folder):
-        super().tag_photos(photos, settings, folder)
+    def tag_photos(self, photos, settings, network, folder):
+        super().tag_photos(photos, settings, network, folder)
         time.sleep(0.3)  # if killed here, a part is written but not yet renamed
 
 run = night(load_settings(Path(sys.argv[1])))
-store, engine, settings = job.tag_store(run), SlowEngine(), run.settings.images
+engine, settings, (tagger,) = SlowEngine(), run.settings.images, job.taggers_of(run)
+store = photo_store(Path(run.settings.folder), tagger.files)
 with held(store.folder, wait=False):
     hashes = job._hash_photos(store, engine, sorted(sys.argv[2:]), settings)
-    job._tag_new(run, store, engine, hashes)
+    job._tag_new(run, store, engine, tagger.network, hashes)
 """
 
 
@@ -373,7 +450,7 @@ def test_night_killed_while_tagging_is_completed_by_the_next_which_tags_only_the
     run = photo_shop.run(part_photos=1)
     images = {"root": str(photo_shop.photos), **photo_shop.images, "tagging": {"part_photos": 1}}
     conf = photo_shop.shop.configuration(images=images)
-    folder = tag_store(run).folder / "tags" / tag_store(run).tagger_version
+    folder = outputs_folder(run)
     log = tmp_path / "log"
     with log.open("w") as output:
         command = [sys.executable, "-c", TAG_SLOWLY, str(conf), *uris]

@@ -1,6 +1,7 @@
 import pytest
 
 from jobs.registry import copies, tracking
+from jobs.registry.connection import client_of
 from recsys.config.settings import Settings
 from recsys.errors import RegistryError
 from recsys.meta_model import LogisticModel
@@ -52,5 +53,5 @@ def test_deleted_alias_is_restored(shop):
     settings = shop.settings()
     tracking.point(settings, CHAMPION, tracking.register(settings, MODEL, {}, 1, "one"))
     assert copies.champion_version(settings) == "1"
-    tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+    client_of(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
     assert copies.champion_version(settings) == tracking.alias(settings, CHAMPION) == "1"

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from jobs.registry import tracking
+from jobs.registry.connection import client_of
 from jobs.registry.promote_model import Asked, appoint, evidence_of, log_of, promote, restore_champion, rollback
 from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError, ModelError
@@ -191,7 +192,7 @@ def test_rollback_skips_versions_that_are_no_longer_registered(settings):
     train(settings, 40)
     for day, version in ((1, "2"), (2, "3")):
         promote(settings, version, asked(day, "so"), force=True)
-    tracking._client(settings).delete_model_version(settings.mlflow.model_name, "2")
+    client_of(settings).delete_model_version(settings.mlflow.model_name, "2")
     assert rollback(settings, asked(3)).after == "1"
 
 
@@ -212,7 +213,7 @@ def test_alias_that_was_deleted_in_mlflow_is_restored_by_whatever_asks_next(sett
         lambda: train(settings, 60, day=4),
         lambda: restore_champion(settings, asked(5).at),
     ):
-        tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+        client_of(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
         repair()
     done = [(change.action, change.before, change.after) for change in log_of(settings).changes()]
     assert done == [
@@ -230,14 +231,14 @@ def test_alias_that_was_deleted_in_mlflow_is_restored_by_whatever_asks_next(sett
 
 def test_version_is_promoted_without_evidence_where_no_version_is_the_champion(settings):
     log_of(settings)._path.unlink()
-    tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+    client_of(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
     assert promote(settings, "2", asked()).before is None
     assert tracking.alias(settings, CHAMPION) == "2"
 
 
 def test_rollback_without_a_champion_and_a_log_says_what_to_do(settings):
     log_of(settings)._path.unlink()
-    tracking._client(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
+    client_of(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
     with pytest.raises(ModelError, match=r"no version is the champion .*: promote another one of 'recsys models list'"):
         rollback(settings, asked())
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from jobs.registry import tracking
+from jobs.registry.connection import client_of, experiment_id, read_artifact
 from recsys.config.settings import MlflowSettings
 from recsys.errors import ModelError, RegistryError
 from recsys.instants import to_micros
@@ -95,14 +96,14 @@ def test_version_has_its_configuration_and_its_signature(settings):
     }
     assert configuration["recommenders"]["popularity"]["half_life_days"] == 2.0
     run_id = tracking._run_of(settings, "1")
-    inputs = tracking._read_artifact(settings, run_id, "model/MLmodel", yaml.safe_load)["signature"]["inputs"]
+    inputs = read_artifact(settings, run_id, "model/MLmodel", yaml.safe_load)["signature"]["inputs"]
     assert [each["name"] for each in json.loads(inputs)] == ["popularity", "own_visits", "bought_before"]
-    assert tracking._read_artifact(settings, run_id, "model/theme_model.json", str) == "{}"
+    assert read_artifact(settings, run_id, "model/theme_model.json", str) == "{}"
 
 
 def test_version_without_lineage_is_listed(settings):
-    client, name = tracking._client(settings), settings.mlflow.model_name
-    run = client.create_run(tracking._experiment_id(client, settings.mlflow)).info
+    client, name = client_of(settings), settings.mlflow.model_name
+    run = client.create_run(experiment_id(client, settings.mlflow)).info
     client.log_text(run.run_id, MODEL.to_json(), "model/model.json")
     client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id)
     (found,) = tracking.versions(settings)
@@ -122,7 +123,7 @@ def test_model_without_champion_is_an_error_with_the_next_step(settings):
 
 def test_run_has_parameters_metrics_coefficients_and_fingerprint(settings):
     tracking.register(settings, MODEL, {"auc": 0.75}, 120, "logged")
-    client = tracking._client(settings)
+    client = client_of(settings)
     version = client.get_model_version(settings.mlflow.model_name, "1")
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
@@ -148,7 +149,7 @@ def backtest_result(*versions: str, ndcg: float = 0.5) -> dict:
 
 def test_backtest_is_logged_as_a_run_of_its_own(settings):
     run_id = tracking.log_backtest(settings, backtest_result("3"))
-    run = tracking._client(settings).get_run(run_id)
+    run = client_of(settings).get_run(run_id)
     assert (run.info.run_name, run.info.status) == ("backtest", "FINISHED")
     assert run.data.metrics == {"meta.ndcg_at_10": 0.5, "meta.users": 9, "meta.auc": 0.9, "meta 3.ndcg_at_10": 0.5}
 
@@ -156,7 +157,7 @@ def test_backtest_is_logged_as_a_run_of_its_own(settings):
 @pytest.fixture
 def requests(settings, monkeypatch) -> list[str]:
     """Names of the requests that log values, in the order in which MLflow's store received them."""
-    store, answered = tracking._client(settings)._tracking_client.store, []
+    store, answered = client_of(settings)._tracking_client.store, []
 
     def noted(name: str, answer: Callable) -> Callable:
         return lambda *args, **kwargs: (answered.append(name), answer(*args, **kwargs))[1]
@@ -177,7 +178,7 @@ def test_more_values_than_one_request_holds_are_all_logged(settings, requests):
     lineage = {f"tag{number}": str(number) for number in range(101)}
     tracking.register(settings, MODEL, {}, 120, "many tags", lineage)
     assert requests == ["log_batch", "log_batch"]
-    client = tracking._client(settings)
+    client = client_of(settings)
     run_id = client.get_model_version(settings.mlflow.model_name, "1").run_id
     assert client.get_run(run_id).data.tags.items() >= lineage.items()
 
@@ -186,7 +187,7 @@ def test_setting_longer_than_mlflow_stores_is_truncated(settings):
     without = tuple(f"own_visits{number}" for number in range(1_000))
     long = settings.model_copy(update={"recommenders": settings.recommenders.model_copy(update={"without": without})})
     tracking.register(long, MODEL, {}, 120, "long")
-    client = tracking._client(settings)
+    client = client_of(settings)
     run_id = client.get_model_version(settings.mlflow.model_name, "1").run_id
     assert client.get_run(run_id).data.params["without"] == str(without)[:6_000]
 
@@ -275,7 +276,7 @@ def test_database_that_another_process_holds_is_one_line(settings, registry):
 
 def test_version_without_a_configuration_is_known_from_one_that_cannot_be_read(settings):
     version = tracking.register(settings, MODEL, {}, 1, "unreadable")
-    uri = tracking._client(settings).get_model_version_download_uri(settings.mlflow.model_name, version)
+    uri = client_of(settings).get_model_version_download_uri(settings.mlflow.model_name, version)
     configuration = Path(urlsplit(uri).path) / "configuration.json"
     configuration.unlink()
     assert tracking.read_configuration(settings, version) == {}

@@ -12,7 +12,7 @@ import torch
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.files import content_hash
 from recsys.images.tagging.inference import load_tagger
-from recsys.images.tagging.tag_store import HASHES, TAGGED, TagStore
+from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
 from recsys.pipeline import photos
 from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine, choose_engine
 from tests.helpers.closeness import assert_no_near_ties, assert_same_tags, rounding, terms_of
@@ -40,7 +40,7 @@ def uris(tmp_path) -> list[str]:
 
 
 def written(engine: Engine, uris: list[str], settings: ImageSettings, folder: Path) -> tuple[pa.Table, pa.Table]:
-    """The rows of HASHES and of TAGGED that an engine writes, read as the next night reads them."""
+    """The rows of HASHES and of OUTPUTS that an engine writes, read as the next night reads them."""
     store = TagStore(folder, "tagger")
     with store.new_hashes() as part:
         engine.hash_photos(
@@ -48,25 +48,25 @@ def written(engine: Engine, uris: list[str], settings: ImageSettings, folder: Pa
         )
     hashes = store.hashes().sort_by("image_uri")
     hashed = hashes.filter(hashes["image_hash"].is_valid())
-    with store.new_tags() as part:
-        engine.tag_photos(hashed.select(["image_hash", "image_uri"]), settings, part)
+    with store.new_outputs() as part:
+        engine.tag_photos(hashed.select(["image_hash", "image_uri"]), settings, settings.taggers[0], part)
     assert hashes.schema == HASHES
-    tagged = store.tagged(TAGGED.names).sort_by("image_hash")
-    assert tagged.schema == TAGGED
+    tagged = store.outputs(OUTPUTS.names).sort_by("image_hash")
+    assert tagged.schema == OUTPUTS
     return hashes, tagged
 
 
 def test_spark_writes_the_same_rows_as_one_process(spark, uris, tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
+    settings = ImageSettings(taggers=(own_tagger(tmp_path / "tagger"),), root=str(tmp_path))
     hashes, tagged = written(ProcessEngine(), uris, settings, tmp_path / "process")
     assert hashes["reason"].to_pylist() == [None] * 5 + ["missing"]
     assert hashes["image_hash"].to_pylist()[:5] == [content_hash(Path(uri).read_bytes()) for uri in uris[:5]]
     assert sorted(row or "" for row in tagged["reason"].to_pylist()) == [""] * 4 + ["not_an_image"]
     spark_hashes, spark_tagged = written(SparkEngine(spark), uris, settings, tmp_path / "spark")
     assert spark_hashes == hashes
-    without_numbers = ["image_hash", "reason", "detail", "tags"]
+    without_numbers = ["image_hash", "reason", "detail", "outputs"]
     assert spark_tagged.select(without_numbers) == tagged.select(without_numbers)
-    terms = terms_of(load_tagger(settings.tagger).network)
+    terms = terms_of(load_tagger(settings.taggers[0]).network)
     for found, expected in zip(spark_tagged.to_pylist(), tagged.to_pylist(), strict=True):
         of_expected = expected["probabilities"], expected["embedding"]
         assert (found["probabilities"] is None) == (expected["probabilities"] is None)
@@ -77,7 +77,7 @@ def test_spark_writes_the_same_rows_as_one_process(spark, uris, tmp_path):
 
 
 def test_nothing_to_do_leaves_no_part(spark, tmp_path, uris):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
+    settings = ImageSettings(taggers=(own_tagger(tmp_path / "tagger"),), root=str(tmp_path))
     for name, engine in (("process", ProcessEngine()), ("spark", SparkEngine(spark))):
         store = TagStore(tmp_path / name, "tagger")
         for _ in range(2):
@@ -89,8 +89,8 @@ def test_nothing_to_do_leaves_no_part(spark, tmp_path, uris):
 
 
 def test_many_small_batches_become_few_groups_of_rows(tmp_path):
-    batches = [pa.RecordBatch.from_pylist([{"image_hash": f"h{number}"}] * 8, TAGGED) for number in range(300)]
-    photos._write(iter(batches), TAGGED, tmp_path)
+    batches = [pa.RecordBatch.from_pylist([{"image_hash": f"h{number}"}] * 8, OUTPUTS) for number in range(300)]
+    photos._write(iter(batches), OUTPUTS, tmp_path)
     file = pq.ParquetFile(tmp_path / "photos.parquet")
     assert (file.metadata.num_rows, file.metadata.num_row_groups) == (2400, 3)  # 1024, 1024, 352
     assert file.read()["image_hash"].to_pylist()[::8] == [f"h{number}" for number in range(300)]

@@ -1,4 +1,5 @@
 import threading
+import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -44,6 +45,31 @@ def test_watcher_is_told_changes_and_nothing_while_a_state_stays():
         callback()
     thread.join(30)
     assert told[1:] == [SERVING, NOT_SERVING, SERVING]
+
+
+def test_watcher_who_leaves_wakes_no_other():
+    checks, told, looks = HealthChecks(), [], []
+    leaver = SimpleNamespace(left=[], is_active=lambda: True)
+    leaver.add_callback = leaver.left.append
+    next(checks.changes("a", leaver))
+
+    def is_active() -> bool:
+        looks.append(1)
+        return len(told) < 2
+
+    def watch() -> None:
+        for state in checks.changes("a", SimpleNamespace(add_callback=lambda _: None, is_active=is_active)):
+            told.append((state, len(looks)))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    wait_until(lambda: len(looks) == 2)  # it has told the first state, and waits for the next one
+    for _ in range(20):
+        leaver.left[0]()
+        time.sleep(0.001)  # in which a watcher that is woken would look
+    checks.set("a", SERVING)
+    thread.join(30)
+    assert told == [(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN, 1), (SERVING, 3)]
 
 
 def test_unknown_check_is_not_found(published):

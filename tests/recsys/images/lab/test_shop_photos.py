@@ -6,7 +6,7 @@ import pytest
 from recsys.errors import EmptyInputError
 from recsys.images.lab.shop_photos import ShopPhotos, targets_of
 from recsys.images.tagging import tagging
-from recsys.images.tagging.tag_store import TAGGED
+from recsys.images.tagging.tag_store import OUTPUTS
 from tests.helpers.labelled_photos import photo_shop, taxonomy, word
 from tests.helpers.small_photos import write_photo
 
@@ -74,13 +74,13 @@ def network(monkeypatch) -> list[str]:
     """Stands in for the base network; returns the photos that it sees. It fails on green ones."""
     seen: list[str] = []
 
-    def tag_photos(batches, settings, worker):
+    def tag_photos(batches, settings, network, worker):
         for batch in batches:
             for row in batch.to_pylist():
                 seen.append(row["image_uri"])
                 is_green = row["image_uri"].endswith("green.bmp")
                 result = {"reason": "not_an_image", "detail": "green"} if is_green else {"embedding": [1.0, 0.0]}
-                yield pa.RecordBatch.from_pylist([{"image_hash": row["image_hash"], **result}], TAGGED)
+                yield pa.RecordBatch.from_pylist([{"image_hash": row["image_hash"], **result}], OUTPUTS)
 
     monkeypatch.setattr(tagging, "tag_photos", tag_photos)
     return seen

@@ -22,11 +22,11 @@ def test_folder_without_files_is_an_error(tmp_path):
 
 
 def test_photos_are_tagged_in_order_or_have_a_reason(tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"))
+    tagger = own_tagger(tmp_path / "tagger")
     red = write_photo(tmp_path / "red.bmp", (255, 0, 0))
     page = tmp_path / "page.jpg"
     page.write_text("<html></html>")
-    rows = list(tag_here([red, str(page), "/no/such.bmp", red], settings, threads=1))
+    rows = list(tag_here([red, str(page), "/no/such.bmp", red], ImageSettings(), tagger, threads=1))
     assert [row["photo"] for row in rows] == [red, str(page), "/no/such.bmp", red]
     assert [row.get("reason") for row in rows] == [None, "not_an_image", "missing", None]
     assert rows[0]["tags"] == rows[3]["tags"]

@@ -84,7 +84,7 @@ def test_file_is_fetched_once_and_then_found_without_network(server, cache):
 def test_wrong_checksum_is_refused_and_nothing_is_stored(server, cache):
     with pytest.raises(ModelError) as error:
         fetch_file(server.url, "0" * 64)
-    for part in (server.url, f"sha256 == {SHA256}", f"must be {'0' * 64}", "images.tagger.weights"):
+    for part in (server.url, f"sha256 == {SHA256}", f"must be {'0' * 64}", "tagger.weights"):
         assert part in str(error.value)
     assert cached_files(cache) == []
 
@@ -148,7 +148,7 @@ def test_cache_folder_follows_the_xdg_standard(tmp_path, monkeypatch):
 
 def test_local_file_must_exist_and_have_the_configured_checksum(tmp_path):
     path = tmp_path / "own.pth"
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.weights == '.*own\.pth': there is no such file"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.weights == '.*own\.pth': there is no such file"):
         local_file(str(path), None, "weights")
     path.write_bytes(WEIGHTS)
     assert local_file(str(path), SHA256, "weights") == path

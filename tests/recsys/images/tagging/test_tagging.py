@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys.images.settings import ImageSettings
+from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tagging import tagging
 from recsys.images.tagging.files import content_hash
 from recsys.images.tagging.inference import Tagger, load_tagger
-from recsys.images.tagging.tag_store import HASHES, TAGGED
+from recsys.images.tagging.tag_store import HASHES, OUTPUTS
 from recsys.images.tagging.taggers import Preprocessing
 from recsys.images.tagging.tagging import Worker, best_device, hash_photos, tag_photos
 from tests.helpers.closeness import assert_close, assert_no_near_ties, assert_same_tags, rounding, terms_of
@@ -60,8 +60,8 @@ def batches(pairs: list[tuple[str | None, str]], rows: int = 256) -> list[pa.Rec
 def tagged(
     pairs: list[tuple[str | None, str]], settings: ImageSettings, rows: int = 256, threads: int = 1
 ) -> list[dict]:
-    found = list(tag_photos(batches(pairs, rows), settings, Worker("cpu", threads)))
-    assert all(batch.schema == TAGGED for batch in found)
+    found = list(tag_photos(batches(pairs, rows), settings, settings.taggers[0], Worker("cpu", threads)))
+    assert all(batch.schema == OUTPUTS for batch in found)
     return [row for batch in found for row in batch.to_pylist()]
 
 
@@ -92,13 +92,13 @@ def test_each_row_describes_its_own_photo_with_invalid_photos_at_any_position(mi
     assert [row["image_hash"] for row in found] == [image_hash for image_hash, _ in mixed]
     for row, expected in zip(found, mixed.values(), strict=True):
         if isinstance(expected, str):
-            assert (row["reason"], row["tags"], row["embedding"]) == (expected, None, None)
+            assert (row["reason"], row["outputs"], row["embedding"]) == (expected, None, None)
             assert row["detail"]
         else:
             shares = np.array(expected) / 255
             assert_close(row["embedding"], shares, terms=8 * 8, dtype=np.float32)
-            best = np.argsort(-shares)[:2]
-            assert row["tags"] == [["red", "green", "blue"][colour] for colour in best]
+            best = np.argsort(-shares)
+            assert row["outputs"] == best.tolist()
             probabilities = np.exp(100 * shares[best]) / np.exp(100 * shares).sum()
             moved = 2 * 100 * shares.max() * probabilities  # twice as far as the logits, 100 times the shares
             assert_close(row["probabilities"], probabilities, terms=8 * 8, dtype=np.float32, scale=moved)
@@ -106,24 +106,24 @@ def test_each_row_describes_its_own_photo_with_invalid_photos_at_any_position(mi
 
 
 def test_tags_depend_neither_on_the_batch_nor_on_the_order(tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
+    settings = ImageSettings(taggers=(own_tagger(tmp_path / "tagger"),), root=str(tmp_path))
     rng = np.random.default_rng(0)
     for number in range(11):
         write_photo(tmp_path / f"{number}.bmp", tuple(int(level) for level in rng.integers(0, 256, 3)))
     pairs = [hashed(tmp_path / f"{number}.bmp") for number in range(11)]
     one_by_one = settings.model_copy(update={"tagging": images(batch=1, tags=N_LABELS).tagging})
     expected = {row["image_hash"]: row for row in tagged(pairs, one_by_one)}
-    terms = terms_of(load_tagger(settings.tagger).network)
+    terms = terms_of(load_tagger(settings.taggers[0]).network)
     for row in expected.values():
         assert_no_near_ties(
             np.log(row["probabilities"]), 2 * rounding(row["embedding"], terms, dtype=np.float32).item()
         )
-    assert len({tuple(row["tags"]) for row in expected.values()}) > 2
+    assert len({tuple(row["outputs"]) for row in expected.values()}) > 2
     for batch, order in ((4, rng.permutation(11)), (32, range(11))):
         some = settings.model_copy(update={"tagging": images(batch=batch, tags=N_LABELS).tagging})
         for row in tagged([pairs[number] for number in order], some, threads=2):
             wanted = expected[row["image_hash"]]
-            assert row["tags"] == wanted["tags"]
+            assert row["outputs"] == wanted["outputs"]
             of_wanted = wanted["probabilities"], wanted["embedding"]
             assert_same_tags(row["probabilities"], row["embedding"], of_wanted, terms)
 
@@ -134,15 +134,15 @@ def test_photo_that_changed_since_it_was_hashed_is_rejected_and_not_tagged_under
     pair = hashed(path)
     write_photo(path, (0, 0, 255))
     (row,) = tagged([pair], images())
-    assert (row["image_hash"], row["reason"], row["tags"]) == (pair[0], "missing", None)
+    assert (row["image_hash"], row["reason"], row["outputs"]) == (pair[0], "missing", None)
     assert "has changed since it was hashed" in row["detail"]
     (row,) = tagged([(None, str(path))], images())
-    assert row["tags"][0] == "blue"
+    assert row["outputs"][0] == 2
 
 
 def test_photo_that_vanished_since_it_was_hashed_is_missing(tmp_path, colours):
     (row,) = tagged([("0" * 32, str(tmp_path / "none.bmp"))], images())
-    assert (row["reason"], row["tags"]) == ("missing", None)
+    assert (row["reason"], row["outputs"]) == ("missing", None)
 
 
 def test_configured_limits_hold(tmp_path, colours):
@@ -158,9 +158,9 @@ def test_no_photos_give_no_rows(colours):
 
 
 def test_tagger_is_loaded_once_per_process(tmp_path):
-    settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
-    same_settings = ImageSettings(tagger=own_tagger(tmp_path / "tagger"), root=str(tmp_path))
-    assert tagging._cached_tagger(settings.tagger, "cpu") is tagging._cached_tagger(same_settings.tagger, "cpu")
+    settings = ImageSettings(taggers=(own_tagger(tmp_path / "tagger"),), root=str(tmp_path))
+    same_settings = ImageSettings(taggers=(own_tagger(tmp_path / "tagger"),), root=str(tmp_path))
+    assert tagging._cached_tagger(settings.taggers[0], "cpu") is tagging._cached_tagger(same_settings.taggers[0], "cpu")
 
 
 def test_best_device_is_a_gpu_if_there_is_one(monkeypatch):
@@ -199,7 +199,7 @@ def test_photos_of_an_endless_stream_are_decoded_only_as_needed(tmp_path, colour
     decode = tagging.decode
     monkeypatch.setattr(tagging, "decode", lambda data, *limits: decode(counter(data), *limits))
     endless = (batches([(image_hash, uri)] * 3)[0] for _ in count())
-    rows, found = 0, tag_photos(endless, images(batch=5), Worker("cpu", 3))
+    rows, found = 0, tag_photos(endless, images(batch=5), TaggerSettings(), Worker("cpu", 3))
     for _ in range(20):
         rows += next(found).num_rows
         assert counter.calls <= rows + 5 + 2 * 5  # the batch being tagged, and two batches ahead

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ class Shop:
         self.folder = folder
         self.fitted_after: list[str | None] = []
         self.given: list[ThemeModel | None] = []
+        self.translate: Callable[[ThemeModel], ThemeModel | None] = lambda model: replace(
+            model, version=f"{model.version} translated"
+        )
 
     def themes(self, day: float, tagger: str = TAGGER, settings: str = SETTINGS, themes: int = 2) -> str:
         """Return the version of the themes to use from a day on; that of a new fit names day, tagger and settings."""
@@ -40,7 +44,7 @@ class Shop:
                 shares=[1 / themes] * themes,
             )
 
-        return themes_as_of(self.folder, round(day * DAY), tagger, settings, 7, fit).version
+        return themes_as_of(self.folder, round(day * DAY), tagger, settings, 7, fit, self.translate).version
 
     @property
     def n_fits(self) -> int:
@@ -127,15 +131,22 @@ def test_id_used_by_a_later_run_of_an_earlier_instant_is_not_reused(shop):
     assert shop.given[2].next_id == 6
 
 
-def test_other_tagger_has_no_previous_themes(shop):
+def test_other_tagger_continues_the_translated_themes_of_the_last_one(shop):
     shop.themes(10)
     assert shop.themes(10, tagger="tagger-2") == "day 10 tagger-2 30 themes"
-    assert shop.fitted_after == [None, None]
+    assert shop.fitted_after == [None, f"{DAY_10} translated"]
     assert shop.themes(11) == DAY_10
 
 
+def test_themes_that_cannot_be_translated_are_new_and_no_id_is_used_twice(shop):
+    shop.themes(10)  # ids 1, 2
+    shop.translate = lambda _: None
+    shop.themes(10, tagger="tagger-2")
+    assert (shop.given[1].ids, shop.given[1].next_id) == ([], 3)
+
+
 def test_model_without_themes_is_not_stored(shop):
-    nothing = themes_as_of(shop.folder, 0, TAGGER, SETTINGS, 7, lambda _: no_themes())
+    nothing = themes_as_of(shop.folder, 0, TAGGER, SETTINGS, 7, lambda _: no_themes(), lambda _: None)
     assert nothing == no_themes()
     assert not list(shop.folder.glob("*"))
 

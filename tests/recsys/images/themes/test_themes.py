@@ -28,6 +28,7 @@ from recsys.images.themes.themes import (
     sale_weights,
     tag_matrix,
     theme_name,
+    translated,
 )
 from tests.helpers.closeness import assert_close
 from tests.helpers.paths import SHARED_DATA
@@ -483,7 +484,7 @@ def test_themes_of_real_photos_agree_with_the_scenes_that_they_show() -> None:
         labels=str(DATA / "places365/categories_places365.txt"),
     )
     photos = photos_below([str(DATA / "photos/sun8")])
-    rows = list(tag_here(photos, ImageSettings(tagger=tagger), threads=1))
+    rows = list(tag_here(photos, ImageSettings(), tagger, threads=1))
     tags = [[each["tag"] for each in row["tags"]] for row in rows]
     probabilities = [np.array([each["probability"] for each in row["tags"]], np.float32) for row in rows]
     columns = sorted(set().union(*tags))
@@ -495,3 +496,14 @@ def test_themes_of_real_photos_agree_with_the_scenes_that_they_show() -> None:
 
 def test_fields_of_a_model_are_plain_values() -> None:
     assert all(type(each) in (int, float, str) for value in asdict(MODEL).values() for each in np.ravel(value).tolist())
+
+
+def test_themes_translated_to_the_tags_of_another_tagger_keep_their_ids_in_a_refit():
+    first = fit(PHOTOS, N_KINDS)
+    swapped = np.random.default_rng(1).permutation(len(TAGS))  # the other tagger has another name for each tag
+    other = csr_matrix(PHOTOS.toarray()[:, swapped])
+    names = [f"other {tag}" for tag in range(len(TAGS))]
+    refit = fit_themes(other, names, N_KINDS, translated(first, PHOTOS, other, names), as_of=1, tagger_version="other")
+    assert (refit.ids, refit.names, refit.next_id) == (first.ids, first.names, first.next_id)
+    strongest, again = first.activations(PHOTOS).argmax(1), refit.activations(other).argmax(1)
+    assert (strongest == again).mean() > 0.95

@@ -98,7 +98,7 @@ def test_cover_outside_of_the_root_is_not_shown(tmp_path):
 
 
 def test_cover_that_is_not_read_before_the_timeout_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.reports.backtest.examples.SECONDS", 0.3)
+    monkeypatch.setattr("recsys.reports.album.SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         slow = f"http://127.0.0.1:{silent.getsockname()[1]}/cover.jpg"
         write_covers(tmp_path)

@@ -1,0 +1,65 @@
+"""`recsys tagger export | embeddings export`: trained taggers and embeddings as files for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.commands.options import DEMO, Conf, console
+from recsys.config.settings import load_settings
+from recsys.errors import ModelError
+from recsys.wording import listed, plural, visible
+
+embeddings = typer.Typer(no_args_is_help=True, help="The embeddings of a shop's photos.")
+
+
+def export(
+    taxonomy: Annotated[str, typer.Argument(help="Name of the taxonomy, such as rooms.")],
+    onnx: Annotated[Path, typer.Option("--onnx", help="File to write.")],
+    conf: Conf = DEMO,
+    version: Annotated[
+        str | None, typer.Option(help="A version of the tagger; the one trained last by default.")
+    ] = None,
+) -> None:
+    """Write a trained tagger as one ONNX file: network, head and calibration.
+
+    Input: **photos**, uint8 (n, crop, crop, 3), RGB. Outputs: **probabilities** and **embeddings**. The file's metadata
+    say how photos are resized and cropped, and what the outputs mean. Needs the extra **onnx**.
+    """
+    from recsys.images.lab.onnx_export import export_onnx
+    from recsys.images.lab.trained_tagger import TrainedTagger
+
+    tagger = TrainedTagger.load(_folder_of(Path(load_settings(conf).folder) / "taggers" / taxonomy, version))
+    export_onnx(tagger, onnx)
+    console.print(f"{onnx} holds tagger {tagger.version}, {plural(len(tagger.head.labels), 'label')}.")
+
+
+@embeddings.command("export")
+def export_embeddings(
+    taxonomy: Annotated[str, typer.Argument(help="Name of the taxonomy whose base network gives the embeddings.")],
+    out: Annotated[Path, typer.Option(help="File to write: .parquet, or .npz of arrays.")],
+    conf: Conf = DEMO,
+) -> None:
+    """Write the stored embeddings of a shop's photos, with their content hashes and addresses.
+
+    No photo is read: photos that no night or command has seen yet are left out.
+    """
+    from recsys.images.lab.embeddings_file import write_embeddings
+    from recsys.images.lab.shop_photos import ShopPhotos
+    from recsys.images.lab.taxonomy import load_taxonomy
+
+    settings = load_settings(conf)
+    shop = ShopPhotos.of(settings, load_taxonomy(Path(settings.images.taxonomies), taxonomy))
+    photos = shop.photos()
+    write_embeddings(photos, shop.version, out)
+    console.print(f"{out} holds the embeddings of {plural(len(photos), 'photo')} by {shop.version}.")
+
+
+def _folder_of(versions: Path, version: str | None) -> Path:
+    trained = sorted(versions.glob("[!.]*/tagger.json"), key=lambda path: path.stat().st_mtime_ns)
+    folders = {path.parent.name: path.parent for path in trained}
+    if not folders:
+        raise ModelError(f"{versions} holds no trained tagger: train one with 'recsys tagger train {versions.name}'")
+    if version is not None and version not in folders:
+        raise ModelError(f"--version == '{visible(version)}', must be one of {listed(list(folders), 'or')}")
+    return folders[version or list(folders)[-1]]

@@ -1,0 +1,1 @@
+"""The service that tags photos with the tagger of a taxonomy, over HTTP."""
