@@ -60,7 +60,9 @@ def _embedded(name: str, paths: list[Path]) -> tuple[np.ndarray, np.ndarray, np.
         return hashes, rows, kept["embeddings"]
     print(f"{name}: embeddings of {len(rows):,} photos", flush=True)
     table = pa.table({"image_hash": pa.nulls(len(rows), pa.string()), "image_uri": [str(paths[row]) for row in rows]})
-    batches = tag_photos(table.to_batches(256), ImageSettings(), TaggerSettings(), Worker(best_device(), 2), below_root=False)
+    batches = tag_photos(
+        table.to_batches(256), ImageSettings(), TaggerSettings(), Worker(best_device(), 2), below_root=False
+    )
     embeddings = np.array([row["embedding"] for batch in batches for row in batch.to_pylist()], np.float32)
     CACHE.mkdir(parents=True, exist_ok=True)
     np.savez(cache, hashes=hashes, embeddings=embeddings)

@@ -16,7 +16,6 @@ from sklearn.linear_model import LogisticRegression
 
 from recsys.images.lab.active_learning import (
     STRATEGIES,
-    C,
     Chooser,
     Embeddings,
     Rows,
@@ -95,7 +94,7 @@ def peer(query: type, **options: object) -> Strategy:
             if query is UncertaintySampling:
                 if len(np.unique(answers[labelled])) < 2:
                     return order[~np.isin(order, labelled)][:n]
-                regression = LogisticRegression(C=C, tol=1e-3, max_iter=1000)
+                regression = LogisticRegression(C=10, tol=1e-3, max_iter=1000)
                 arguments["clf"] = SklearnClassifier(regression, classes=np.unique(classes), missing_label=-1)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -10,7 +10,10 @@ from recsys.config.settings import load_settings
 from recsys.console import TextTable
 
 TaggerName = Annotated[
-    str | None, typer.Option("--taxonomy", help="Use the base network of this taxonomy; images.tagger by default.")
+    str | None,
+    typer.Option(
+        "--taxonomy", help="Use the base network of this taxonomy; the first network of images.taggers by default."
+    ),
 ]
 
 

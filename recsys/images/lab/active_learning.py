@@ -13,18 +13,17 @@ a label is needed. Its weight fades, since typical photos teach most while there
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 
 from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.head import unit_length
 from recsys.images.lab.neighbours import duplicate_cosine, nearest, nearest_others, with_fewer_features
+from recsys.images.lab.training import fit_linear
 
 VOTERS = 5
 """Nearest labelled photos that vote for a photo's label."""
@@ -38,9 +37,6 @@ FEATURES_PER_LABEL, LEAST_FEATURES, MOST_FEATURES = 4, 32, 128
 STOPPING_ROUNDS = 3
 STABLE = 0.01
 """Share of changed predictions, mean of the last STOPPING_ROUNDS batches, below which labelling can stop."""
-
-C = 30.0
-"""Inverse strength of the ridge penalty of the regression that is measured."""
 
 Embeddings = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -200,9 +196,8 @@ def changed_predictions(
         Bloodgood and Vijay-Shanker 2009, stabilizing predictions; shares of contradictions instead of Cohen's kappa.
     """
     ends = [end for end in range(len(order) - rounds * batch, len(order) + 1, batch) if end > 0]
-    said = [Fitted(labelled.where(np.isin(np.arange(len(labelled)), order[:end]))) for end in ends]
-    predictions = [each.predicted(embeddings) for each in said]
-    return [float((now != before).any(1).mean()) for before, now in pairwise(predictions)]
+    said = [predictions(labelled.where(np.isin(np.arange(len(labelled)), order[:end])), embeddings) for end in ends]
+    return [float((now != before).any(1).mean()) for before, now in pairwise(said)]
 
 
 # What it saves, measured on photos whose labels are known.
@@ -285,7 +280,7 @@ def simulate(
     strategies: dict[str, Strategy] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Simulation:
-    """Draw photos by each strategy, beginning without labels, and measure a logistic regression after each batch.
+    """Draw photos by each strategy, beginning without labels, and measure a linear head after each batch.
 
     The test part is the same for all seeds. A seed's pool is 80 % of the groups of all other photos, drawn at random.
 
@@ -312,62 +307,44 @@ def simulate(
     n_labels = np.arange(batch, min(max_labels, min(map(len, pools))) + 1, batch)
     accuracy = {name: np.zeros((seeds, len(n_labels))) for name in strategies}
     changed = np.ones((seeds, len(n_labels)))
-    with_all = np.array([_accuracy(Fitted(pool), test) for pool in pools])
+    with_all = np.array([_accuracy(predictions(pool, test.embeddings), test.targets, test.kind) for pool in pools])
     for seed, pool in enumerate(pools):
         for name, strategy in strategies.items():
             choose, labelled, before = strategy(pool, seed), np.zeros(0, np.int64), None
             for step in range(len(n_labels)):
                 labelled = np.concatenate([labelled, choose(labelled, batch)])
-                fitted = Fitted(pool.where(np.isin(np.arange(len(pool)), labelled)))
-                accuracy[name][seed, step] = _accuracy(fitted, test)
-                if name == "active":
-                    now = fitted.predicted(pool.embeddings)
-                    if before is not None:
-                        changed[seed, step] = (now != before).any(1).mean()
-                    before = now
+                known = pool.where(np.isin(np.arange(len(pool)), labelled))
+                predicted = predictions(known, np.concatenate([test.embeddings, pool.embeddings]))
+                accuracy[name][seed, step] = _accuracy(predicted[: len(test)], test.targets, test.kind)
+                if name == "active" and before is not None:
+                    changed[seed, step] = (predicted[len(test) :] != before).any(1).mean()
+                before = predicted[len(test) :]
             progress()
     return Simulation(n_labels, accuracy, changed, with_all)
 
 
-class Fitted:
-    """A logistic regression on the embeddings of labelled photos, of length 1."""
+def predictions(labelled: Dataset, embeddings: Embeddings) -> NDArray[np.bool_]:
+    """Return the labels that a linear head fitted to labelled photos predicts, shape (n_photos, n_labels).
 
-    def __init__(self, labelled: Dataset):
-        answers = labelled.targets
-        if labelled.kind == "single":
-            answers = np.column_stack([answers, ~answers.any(1)])
-        self._kind, self._n_outputs = labelled.kind, answers.shape[1]
-        self._asked = np.flatnonzero(answers.any(0) & ~answers.all(0))
-        self._always = answers.all(0) if len(answers) else np.zeros(self._n_outputs, bool)
-        vectors = unit_length(labelled.embeddings)
-        # The weights lie in the span of the photos: few photos need as few features, with the same solution.
-        self._span = np.linalg.qr(vectors.T)[0] if len(vectors) < vectors.shape[1] else np.eye(vectors.shape[1])
-        regression = LogisticRegression(C=C, tol=1e-3, max_iter=1000)
-        if len(self._asked) == 0:
-            return
-        if labelled.kind == "single":
-            self._model = regression.fit(vectors @ self._span, answers.argmax(1))
-        else:
-            self._model = OneVsRestClassifier(regression).fit(vectors @ self._span, answers[:, self._asked])
-
-    def predicted(self, embeddings: Embeddings) -> NDArray[np.bool_]:
-        """Return the predicted labels, shape (n_photos, n_labels), of kind single with none of these as the last."""
-        predictions = np.tile(self._always, (len(embeddings), 1))
-        if len(self._asked) == 0:
-            return predictions
-        outputs = self._model.predict(unit_length(embeddings) @ self._span)
-        if self._kind == "single":
-            return np.arange(self._n_outputs) == outputs[:, None]
-        predictions[:, self._asked] = outputs.reshape(len(embeddings), -1)
-        return predictions
+    Where all photos have the same labels there is nothing to fit, and all predictions are these.
+    """
+    if (labelled.targets == labelled.targets[:1]).all():
+        return np.broadcast_to(labelled.targets[:1], (len(embeddings), len(labelled.labels)))
+    # The weights lie in the span of the photos: few photos need as few features, with the same solution.
+    span, coordinates = np.linalg.qr(unit_length(labelled.embeddings).T)
+    head = fit_linear(replace(labelled, embeddings=coordinates.T))
+    head = replace(head, weights=[span @ head.weights[0]])
+    probabilities = head.probabilities(embeddings)
+    if labelled.kind == "single":
+        return probabilities.argmax(1)[:, None] == np.arange(len(labelled.labels))
+    return probabilities >= 0.5
 
 
-def _accuracy(fitted: Fitted, test: Dataset) -> float:
-    predicted = fitted.predicted(test.embeddings)
-    if test.kind == "single":
-        return float((predicted.argmax(1) == test.classes).mean())
-    right = (predicted & test.targets).sum()
-    return float(2 * right / max(1, predicted.sum() + test.targets.sum()))
+def _accuracy(predicted: NDArray[np.bool_], targets: NDArray[np.bool_], kind: Literal["single", "multi"]) -> float:
+    """Return the share of right predictions, of kind multi micro F1."""
+    if kind == "single":
+        return float((predicted == targets).all(1).mean())
+    return float(2 * (predicted & targets).sum() / max(1, predicted.sum() + targets.sum()))
 
 
 def is_stable(changed: Sequence[float] | Values) -> bool:

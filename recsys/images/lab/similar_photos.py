@@ -12,17 +12,17 @@ from recsys.errors import EmptyInputError, InputError
 from recsys.images.lab.neighbours import nearest
 from recsys.images.lab.shop_photos import ShopPhotos
 from recsys.images.lab.taxonomy import LabelSettings, Taxonomy, load_taxonomy
+from recsys.images.settings import TaggerSettings
 from recsys.wording import visible
 
 
 def photos_of(settings: Settings, taxonomy: str | None) -> ShopPhotos:
-    """Return the photos of a shop as the base network of a taxonomy sees them; None: the shop's own tagger."""
+    """Return the photos of a shop as the base network of a taxonomy sees them; None: the first network of `images.taggers`."""
     if taxonomy is not None:
         return ShopPhotos.of(settings, load_taxonomy(Path(settings.images.taxonomies), taxonomy))
+    base = next((each for each in settings.images.taggers if isinstance(each, TaggerSettings)), TaggerSettings())
     labels = (LabelSettings(id="yes"), LabelSettings(id="no"))  # of no use here, but a taxonomy has some
-    return ShopPhotos.of(
-        settings, Taxonomy(schema_version=1, name="photos", labels=labels, base=settings.images.tagger)
-    )
+    return ShopPhotos.of(settings, Taxonomy(schema_version=1, name="photos", labels=labels, base=base))
 
 
 def similar_photos(shop: ShopPhotos, photo: str, n: int) -> list[dict[str, Any]]:

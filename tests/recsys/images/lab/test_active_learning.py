@@ -3,13 +3,13 @@ import pytest
 
 from recsys.errors import EmptyInputError
 from recsys.images.lab.active_learning import (
-    Fitted,
     Simulation,
     changed_predictions,
     compact,
     empirical_cdf,
     local_density,
     next_batch,
+    predictions,
     simulate,
     uncertainty,
 )
@@ -124,11 +124,18 @@ def test_changed_predictions_are_those_that_the_last_batches_contradict():
     assert changed_predictions(photos, known, np.arange(4), 4) == []
 
 
-def test_few_photos_give_the_same_regression_in_their_own_span():
-    data = scenes(40)
-    wide = np.hstack([data.embeddings, np.zeros((40, 60), np.float32)])
-    narrow, spanned = Fitted(data), Fitted(labelled(wide, data.targets.tolist()))
-    assert (narrow.predicted(data.embeddings) == spanned.predicted(wide)).all()
+def test_photos_that_all_have_the_same_labels_predict_these():
+    photos = at_angles(0, 90)
+    assert predictions(labelled(at_angles(0, 5), [[0, 1], [0, 1]]), photos).tolist() == [[False, True]] * 2
+    assert predictions(labelled(at_angles(5), [[0, 0]]), photos).tolist() == [[False, False]] * 2
+
+
+def test_none_of_these_and_several_labels_are_predicted():
+    photos = at_angles(0, 90)
+    one_or_none = labelled(at_angles(2, 4, 86, 88), [[1, 0], [1, 0], [0, 0], [0, 0]])
+    assert predictions(one_or_none, photos).tolist() == [[True, False], [False, False]]
+    several = labelled(at_angles(2, 4, 86, 88), [[1, 1], [1, 1], [0, 1], [0, 1]], "multi")
+    assert predictions(several, photos).tolist() == [[True, True], [False, True]]
 
 
 def test_a_simulation_is_reproducible_and_active_learning_needs_fewer_labels():
