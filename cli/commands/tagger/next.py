@@ -42,7 +42,8 @@ def next_photos(
     path = out or Path(f"next_{taxonomy}.csv")
     write_queue(queue.rows, chosen, path)
     print_queue(queue, console)
-    console.print(f"Queue in {path}: replace each ? by a label, then 'recsys tagger label import {taxonomy} {path}'.")
+    told = f"Queue in {path}: replace each ? by a label, then 'recsys tagger label import {taxonomy} {path}'."
+    console.print(told, soft_wrap=True)
     if json_file:
         json_file.write_text(json.dumps(queue.rows, indent=2, ensure_ascii=False) + "\n")
 

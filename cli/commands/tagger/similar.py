@@ -11,9 +11,7 @@ from recsys.console import TextTable
 
 TaggerName = Annotated[
     str | None,
-    typer.Option(
-        "--taxonomy", help="Use the base network of this taxonomy; the first network of images.taggers by default."
-    ),
+    typer.Option("--taxonomy", help="Use its base network; the first of images.taggers by default."),
 ]
 
 

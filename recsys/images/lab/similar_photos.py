@@ -17,7 +17,7 @@ from recsys.wording import visible
 
 
 def photos_of(settings: Settings, taxonomy: str | None) -> ShopPhotos:
-    """Return the photos of a shop as the base network of a taxonomy sees them; None: the first network of `images.taggers`."""
+    """Return a shop's photos as the base network of a taxonomy sees them; None: the first of `images.taggers`."""
     if taxonomy is not None:
         return ShopPhotos.of(settings, load_taxonomy(Path(settings.images.taxonomies), taxonomy))
     base = next((each for each in settings.images.taggers if isinstance(each, TaggerSettings)), TaggerSettings())
