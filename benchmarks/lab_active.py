@@ -26,7 +26,7 @@ from recsys.images.lab.active_learning import (
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.head import unit_length
 
-SETUPS = {"sun8": (4, 80, 20), "clothing": (10, 300, 8)}
+SETUPS = {"sun8": (4, 160, 20), "clothing": (10, 400, 8)}
 """Batch, labels at which a curve ends, and seeds."""
 MANY, FEATURES, KNOWN, BATCH = 100_000, 1280, 500, 50
 
