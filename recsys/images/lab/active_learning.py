@@ -10,26 +10,20 @@ Density is the mean cosine of the nearest photos, not of all as published: the m
 a label is needed. Its weight fades, since typical photos teach most while there are few labels, unsure ones later.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 
 from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.neighbours import (
-    MANY,
-    NEAR_DUPLICATE,
-    nearest,
-    nearest_others,
-    with_fewer_features,
-)
+from recsys.images.lab.neighbours import duplicate_cosine, nearest, nearest_others, with_fewer_features
+from recsys.images.lab.training import fit_linear
 
 VOTERS = 5
 """Nearest labelled photos that vote for a photo's label."""
@@ -39,6 +33,10 @@ DENSITY_NEIGHBOURS = 10
 FADING = 20
 """Number of labels at which the logarithm of I counts half."""
 SHOWN_NEIGHBOURS = 3
+FEATURES_PER_LABEL, LEAST_FEATURES, MOST_FEATURES = 4, 32, 128
+STOPPING_ROUNDS = 3
+STABLE = 0.01
+"""Share of changed predictions, mean of the last STOPPING_ROUNDS batches, below which labelling can stop."""
 
 Embeddings = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -62,8 +60,8 @@ class Batch(NamedTuple):
 
 
 def next_batch(
-    image_hashes: NDArray[np.str_],
     embeddings: Embeddings,
+    candidates: Rows,
     labelled: Dataset,
     n: int,
     seed: int = 0,
@@ -75,43 +73,52 @@ def next_batch(
     and diversity.
 
     Args:
-        image_hashes: Content hashes of all photos, labelled or not, shape (n_photos,).
-        embeddings: Shape (n_photos, n_features), of any length.
-        labelled: The labelled photos.
+        embeddings: All photos, labelled or not, shape (n_photos, n_features), of any length.
+        candidates: Row numbers of the photos to choose from, usually those that are not labelled.
+        labelled: The labelled photos that vote, and that diversity keeps away from.
         n: Number of photos to choose; fewer are returned if there are fewer that differ.
         seed: Seed of the clusters in which the nearest of many photos are searched, and of the order of equal scores.
-        density: What `local_density` returned for these embeddings, if it is known.
+        density: What `local_density` returned for these embeddings after `compact`, if it is known.
 
     Source:
         Uncertainty, density and diversity as empirical distributions, multiplied; unlike the source, the density is
         local and fades.
     """
-    embeddings, known = _comparable(embeddings, labelled.embeddings, seed)
+    vectors, known = _comparable(embeddings, labelled, seed)
     if density is None:
-        density = local_density(embeddings, seed)
-    candidates = np.flatnonzero(~np.isin(image_hashes, labelled.image_hashes))
+        density = local_density(vectors, seed)
     candidates = np.random.default_rng(seed).permutation(candidates)  # the first of equal scores is chosen
-    vectors = embeddings[candidates]
-    neighbours = nearest(vectors, known, max(VOTERS, SHOWN_NEIGHBOURS))
+    vectors, originals = vectors[candidates], unit_length(labelled.embeddings)
+    neighbours = nearest(vectors, known, VOTERS)
     u = empirical_cdf(uncertainty(neighbours.photos, neighbours.cosines, labelled))
     i = empirical_cdf(density[candidates]) ** (FADING / (FADING + len(labelled)))
     closest = neighbours.cosines.max(1, initial=-1.0)
-    chosen, diversities = [], []
-    while len(chosen) < n and (closest < NEAR_DUPLICATE).any():
-        d = empirical_cdf(1.0 - closest)
-        best = int(np.argmax(np.where(closest < NEAR_DUPLICATE, u * i * d, -1.0)))
-        chosen.append(best)
-        diversities.append(d[best])
-        closest = np.maximum(closest, vectors @ vectors[best])
-        closest[best] = np.inf
+    d = empirical_cdf(-closest)
+    is_open = np.ones(len(candidates), np.bool_)
+    chosen: list[int] = []
+    diversities: list[float] = []
+    same = duplicate_cosine(embeddings)
+    taken = np.zeros((0, embeddings.shape[1]), np.float32)
+    while len(chosen) < n and is_open.any():
+        best = int(np.argmax(np.where(is_open, u * i * d, -1.0)))
+        is_open[best] = False
+        photo = unit_length(embeddings[candidates[best], None])
+        similar = np.concatenate([taken, originals[neighbours.photos[best]]])
+        if (similar @ photo[0] < same).all():
+            chosen.append(best)
+            diversities.append(float(d[best]))
+            taken = np.concatenate([taken, photo])
+            closest = np.maximum(closest, vectors @ vectors[best])
+            d = empirical_cdf(-closest)
     rows = np.array(chosen, np.int64)
+    shown = neighbours.photos[rows, :SHOWN_NEIGHBOURS]
     return Batch(
         candidates[rows],
         u[rows],
         i[rows],
         np.array(diversities),
-        neighbours.photos[rows, :SHOWN_NEIGHBOURS],
-        neighbours.cosines[rows, :SHOWN_NEIGHBOURS],
+        shown,
+        np.einsum("nf,nkf->nk", taken, originals[shown]),
     )
 
 
@@ -155,12 +162,42 @@ def empirical_cdf(values: Values) -> Values:
     return np.searchsorted(np.sort(values), values, side="right") / max(1, len(values))
 
 
-def _comparable(embeddings: Embeddings, labelled: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
-    """Return both as embeddings of length 1, with fewer features if they are many."""
-    if len(embeddings) <= MANY:
-        return unit_length(embeddings), unit_length(labelled)
-    both = with_fewer_features(np.concatenate([embeddings, labelled]), seed=seed)
+def compact(embeddings: Embeddings, n_labels: int, seed: int = 0) -> Embeddings:
+    """Return embeddings of length 1 with as many features as tell that many labels apart, and no more.
+
+    The directions in which photos differ least are noise to nearest neighbours: without them, fewer labels are needed.
+    """
+    most, least, per_label = MOST_FEATURES, LEAST_FEATURES, FEATURES_PER_LABEL
+    return with_fewer_features(embeddings, min(most, max(least, per_label * n_labels)), seed)
+
+
+def _comparable(embeddings: Embeddings, labelled: Dataset, seed: int) -> tuple[Embeddings, Embeddings]:
+    """Return the embeddings of all and of the labelled photos, compact in the same way."""
+    both = compact(np.concatenate([embeddings, labelled.embeddings]), len(labelled.labels), seed)
     return both[: len(embeddings)], both[len(embeddings) :]
+
+
+def changed_predictions(
+    embeddings: Embeddings, labelled: Dataset, order: Rows, batch: int, rounds: int = STOPPING_ROUNDS
+) -> list[float]:
+    """Return the share of predictions that each of the last batches of labels changed, the last one at the end.
+
+    Where a few batches in a row change next to nothing, further labels do neither, whether or not the predictions are
+    right: no labelled test photos are needed to see it.
+
+    Args:
+        embeddings: Photos without a label, shape (n_photos, n_features).
+        labelled: The labelled photos.
+        order: Their row numbers in the order in which they were labelled.
+        batch: Number of labels of a batch.
+        rounds: Number of batches; of fewer labels than one batch more, the list is shorter.
+
+    Source:
+        Bloodgood and Vijay-Shanker 2009, stabilizing predictions; shares of contradictions instead of Cohen's kappa.
+    """
+    ends = [end for end in range(len(order) - rounds * batch, len(order) + 1, batch) if end > 0]
+    said = [predictions(labelled.where(np.isin(np.arange(len(labelled)), order[:end])), embeddings) for end in ends]
+    return [float((now != before).any(1).mean()) for before, now in pairwise(said)]
 
 
 # What it saves, measured on photos whose labels are known.
@@ -173,11 +210,12 @@ Strategy = Callable[[Dataset, int], Chooser]
 
 def by_score(pool: Dataset, seed: int) -> Chooser:
     """Choose by `next_batch`."""
+    pool = replace(pool, embeddings=compact(pool.embeddings, len(pool.labels), seed))
     density = local_density(pool.embeddings, seed)
 
     def choose(labelled: Rows, n: int) -> Rows:
         mask = np.isin(np.arange(len(pool)), labelled)
-        return next_batch(pool.image_hashes, pool.embeddings, pool.where(mask), n, seed, density).photos
+        return next_batch(pool.embeddings, np.flatnonzero(~mask), pool.where(mask), n, seed, density).photos
 
     return choose
 
@@ -220,6 +258,14 @@ class Simulation:
             return Estimate(np.nan, np.nan, np.nan)
         return _estimate((needed, of_random), lambda some, others, axis=-1: some.mean(axis) / others.mean(axis))
 
+    def stops(self) -> tuple[Values, Values]:
+        """Return for each seed the labels after which `changed` tells to stop, inf if never, and the accuracy there."""
+        steps = self.changed.shape[1]
+        stable = np.array([[is_stable(row[:step]) for step in range(1, steps + 1)] for row in self.changed])
+        step = np.where(stable.any(1), stable.argmax(1), steps - 1)
+        stopped = np.where(stable.any(1), self.n_labels[step], np.inf)
+        return stopped, self.accuracy["active"][np.arange(len(step)), step]
+
     def curve(self, strategy: str) -> list[Estimate]:
         """Return the accuracy at each number of labels."""
         steps = self.accuracy[strategy].T
@@ -234,7 +280,7 @@ def simulate(
     strategies: dict[str, Strategy] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Simulation:
-    """Draw photos by each strategy, beginning without labels, and measure a logistic regression after each batch.
+    """Draw photos by each strategy, beginning without labels, and measure a linear head after each batch.
 
     The test part is the same for all seeds. A seed's pool is 80 % of the groups of all other photos, drawn at random.
 
@@ -261,66 +307,49 @@ def simulate(
     n_labels = np.arange(batch, min(max_labels, min(map(len, pools))) + 1, batch)
     accuracy = {name: np.zeros((seeds, len(n_labels))) for name in strategies}
     changed = np.ones((seeds, len(n_labels)))
-    with_all = np.array([_accuracy(Fitted(pool), test) for pool in pools])
+    with_all = np.array([_accuracy(predictions(pool, test.embeddings), test.targets, test.kind) for pool in pools])
     for seed, pool in enumerate(pools):
         for name, strategy in strategies.items():
             choose, labelled, before = strategy(pool, seed), np.zeros(0, np.int64), None
             for step in range(len(n_labels)):
                 labelled = np.concatenate([labelled, choose(labelled, batch)])
-                fitted = Fitted(pool.where(np.isin(np.arange(len(pool)), labelled)))
-                accuracy[name][seed, step] = _accuracy(fitted, test)
-                if name == "active":
-                    now = fitted.predicted(pool.embeddings)
-                    if before is not None:
-                        changed[seed, step] = (now != before).any(1).mean()
-                    before = now
+                known = pool.where(np.isin(np.arange(len(pool)), labelled))
+                predicted = predictions(known, np.concatenate([test.embeddings, pool.embeddings]))
+                accuracy[name][seed, step] = _accuracy(predicted[: len(test)], test.targets, test.kind)
+                if name == "active" and before is not None:
+                    changed[seed, step] = (predicted[len(test) :] != before).any(1).mean()
+                before = predicted[len(test) :]
             progress()
     return Simulation(n_labels, accuracy, changed, with_all)
 
 
-class Fitted:
-    """A logistic regression on the embeddings of labelled photos, of length 1."""
+def predictions(labelled: Dataset, embeddings: Embeddings) -> NDArray[np.bool_]:
+    """Return the labels that a linear head fitted to labelled photos predicts, shape (n_photos, n_labels).
 
-    def __init__(self, labelled: Dataset):
-        answers = labelled.targets
-        if labelled.kind == "single":
-            answers = np.column_stack([answers, ~answers.any(1)])
-        self._kind, self._n_outputs = labelled.kind, answers.shape[1]
-        self._asked = np.flatnonzero(answers.any(0) & ~answers.all(0))
-        self._always = answers.all(0) if len(answers) else np.zeros(self._n_outputs, bool)
-        vectors = unit_length(labelled.embeddings)
-        # The weights lie in the span of the photos: few photos need as few features, with the same solution.
-        self._span = np.linalg.qr(vectors.T)[0] if len(vectors) < vectors.shape[1] else np.eye(vectors.shape[1])
-        regression = LogisticRegression(C=C, tol=1e-3, max_iter=1000)
-        if len(self._asked) == 0:
-            return
-        if labelled.kind == "single":
-            self._model = regression.fit(vectors @ self._span, answers.argmax(1))
-        else:
-            self._model = OneVsRestClassifier(regression).fit(vectors @ self._span, answers[:, self._asked])
-
-    def predicted(self, embeddings: Embeddings) -> NDArray[np.bool_]:
-        """Return the predicted labels, shape (n_photos, n_labels), of kind single with none of these as the last."""
-        predictions = np.tile(self._always, (len(embeddings), 1))
-        if len(self._asked) == 0:
-            return predictions
-        outputs = self._model.predict(unit_length(embeddings) @ self._span)
-        if self._kind == "single":
-            return np.arange(self._n_outputs) == outputs[:, None]
-        predictions[:, self._asked] = outputs.reshape(len(embeddings), -1)
-        return predictions
+    Where all photos have the same labels there is nothing to fit, and all predictions are these.
+    """
+    if (labelled.targets == labelled.targets[:1]).all():
+        return np.broadcast_to(labelled.targets[:1], (len(embeddings), len(labelled.labels)))
+    # The weights lie in the span of the photos: few photos need as few features, with the same solution.
+    span, coordinates = np.linalg.qr(unit_length(labelled.embeddings).T)
+    head = fit_linear(replace(labelled, embeddings=coordinates.T))
+    head = replace(head, weights=[span @ head.weights[0]])
+    probabilities = head.probabilities(embeddings)
+    if labelled.kind == "single":
+        return probabilities.argmax(1)[:, None] == np.arange(len(labelled.labels))
+    return probabilities >= 0.5
 
 
-C = 30.0
-"""Inverse strength of the ridge penalty of the regression that is measured."""
+def _accuracy(predicted: NDArray[np.bool_], targets: NDArray[np.bool_], kind: Literal["single", "multi"]) -> float:
+    """Return the share of right predictions, of kind multi micro F1."""
+    if kind == "single":
+        return float((predicted == targets).all(1).mean())
+    return float(2 * (predicted & targets).sum() / max(1, predicted.sum() + targets.sum()))
 
 
-def _accuracy(fitted: Fitted, test: Dataset) -> float:
-    predicted = fitted.predicted(test.embeddings)
-    if test.kind == "single":
-        return float((predicted.argmax(1) == test.classes).mean())
-    right = (predicted & test.targets).sum()
-    return float(2 * right / max(1, predicted.sum() + test.targets.sum()))
+def is_stable(changed: Sequence[float] | Values) -> bool:
+    """Return whether the last STOPPING_ROUNDS batches changed less than STABLE of the predictions, in the mean."""
+    return len(changed) >= STOPPING_ROUNDS and float(np.mean(changed[-STOPPING_ROUNDS:])) < STABLE
 
 
 def _drawn_pool(others: Dataset, seed: int) -> Dataset:

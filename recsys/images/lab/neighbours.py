@@ -9,11 +9,10 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.extmath import randomized_svd
 
 from recsys.images.lab.head import unit_length
+from recsys.images.lab.splits import NEAR_DUPLICATE
 
 Embeddings = NDArray[np.float32]
 
-NEAR_DUPLICATE = 0.97
-"""Cosine from which two photos are taken for the same one, cropped, scaled or stored again."""
 MANY = 10_000
 """Number of photos from which those of other clusters are not compared: exact, this many take some 5 s on 2 cores."""
 FEWER_FEATURES = 128
@@ -71,12 +70,12 @@ def nearest_others(photos: Embeddings, k: int, many: int = MANY, seed: int = 0) 
     return found
 
 
-def near_duplicates(photos: Embeddings, cosine: float = NEAR_DUPLICATE, k: int = 10) -> list[list[int]]:
+def near_duplicates(photos: Embeddings, cosine: float | None = None, k: int = 10) -> list[list[int]]:
     """Return the groups of two or more photos that are linked by a cosine of at least `cosine`, largest first.
 
     Args:
         photos: Shape (n_photos, n_features), of any length.
-        cosine: Least cosine of two photos that are the same.
+        cosine: Least cosine of two photos that are the same; by default `duplicate_cosine`.
         k: Number of nearest photos of each that are compared.
 
     Returns:
@@ -88,12 +87,21 @@ def near_duplicates(photos: Embeddings, cosine: float = NEAR_DUPLICATE, k: int =
     if len(photos) < 2:
         return []
     found = nearest_others(photos, k)
-    first, place = np.nonzero(found.cosines >= cosine)
+    first, place = np.nonzero(found.cosines >= (duplicate_cosine(photos) if cosine is None else cosine))
     links = coo_array((np.ones(len(first)), (first, found.photos[first, place])), shape=(len(photos), len(photos)))
     groups = connected_components(links, directed=False)[1]
     order = np.argsort(groups, kind="stable")
     together = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((each.tolist() for each in together if len(each) > 1), key=lambda each: (-len(each), each))
+
+
+def duplicate_cosine(photos: Embeddings) -> float:
+    """Return the cosine from which two of these photos count as the same picture; see `NEAR_DUPLICATE`."""
+    n_photos = len(photos)
+    if n_photos < 2:
+        return 1 - NEAR_DUPLICATE
+    sum_of_cosines = float(np.square(unit_length(photos).sum(0, dtype=np.float64)).sum()) - n_photos
+    return 1 - NEAR_DUPLICATE * (1 - sum_of_cosines / (n_photos * (n_photos - 1)))
 
 
 def with_fewer_features(embeddings: Embeddings, n_features: int = FEWER_FEATURES, seed: int = 0) -> Embeddings:

@@ -52,8 +52,8 @@ def by_usefulness(photos: PhotosToReview, labelled: Dataset) -> Order:
     """Return the order of active learning, see `next_batch`, of the first FIRST_PHOTOS; it is computed once."""
 
     def order(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        hashes, embeddings = photos.image_hashes[positions], photos.embeddings[positions]
-        return positions[next_batch(hashes, embeddings, labelled, FIRST_PHOTOS).photos]
+        candidates = positions[~np.isin(photos.image_hashes[positions], labelled.image_hashes)]
+        return next_batch(photos.embeddings, candidates, labelled, FIRST_PHOTOS).photos
 
     return order
 
