@@ -6,6 +6,7 @@ import sys
 import typer
 
 from cli.commands import demo, experiments, models, night, photos, service, users
+from cli.commands.tagger import tagger
 from recsys.console import print_error, show_progress
 from recsys.errors import RecsysError
 
@@ -47,6 +48,7 @@ for name, group in (
     ("themes", photos.themes),
     ("experiment", experiments.experiment),
     ("models", models.models),
+    ("tagger", tagger),
 ):
     app.add_typer(group, name=name)
 
