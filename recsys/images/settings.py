@@ -74,6 +74,8 @@ class ImageSettings(StepSettings):
     working directory. Only photos below it are read, whatever address a sale names."""
     storage_options: dict[str, str] = {}
     """Options of the fsspec file system of URLs, such as key and secret; prefer environment variables for secrets."""
+    taxonomies: str = "conf/taxonomies"
+    """Folder of the shop's taxonomies of labels, one YAML file each; relative to the working directory."""
     tagger: TaggerSettings = TaggerSettings()
     tagging: TaggingSettings = TaggingSettings()
     themes: ThemeSettings = ThemeSettings()
