@@ -33,10 +33,9 @@ def clean(
     (V). Nothing is changed without **--apply**, which adds corrections to the labels; they can be taken back. Photos
     of the test part are never corrected.
     """
-    from recsys.images.lab.shop_photos import ShopPhotos
-
     from cli.tables.cleaning import print_cleaning
     from recsys.images.lab import cleaning
+    from recsys.images.lab.shop_photos import ShopPhotos
     from recsys.images.lab.taxonomy import load_taxonomy
     from recsys.images.tagging.files import PhotoFiles
     from recsys.reports.cleaning.writer import write_report

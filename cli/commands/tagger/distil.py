@@ -45,11 +45,10 @@ def distil(
     The answers are stored as labels of source api, except on photos that a person labelled. Then a head is fitted to
     all labels of the taxonomy, its thresholds are chosen on training folds, and it is measured on the test part.
     """
-    from recsys.images.lab.shop_photos import ShopPhotos
-
     from cli.tables.distillation import print_distillation
     from recsys.images.lab.answers import write_rejected
     from recsys.images.lab.distillation import Answered, distil_answers
+    from recsys.images.lab.shop_photos import ShopPhotos
     from recsys.images.lab.taxonomy import load_taxonomy
     from recsys.instants import from_micros, parse_instant
 
