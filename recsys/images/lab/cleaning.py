@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.label_store import LABELS
-from recsys.images.lab.logistic import fit_linear, out_of_fold_probabilities
 from recsys.images.lab.neighbours import Neighbours, near_duplicates, nearest, nearest_others
+from recsys.images.lab.training import fit_linear, out_of_fold_probabilities
 
 BY = "clean"
 NEIGHBOURS = 10
@@ -159,14 +159,13 @@ def evidence_of(dataset: Dataset, seed: int = 0) -> Evidence:
             f"{learnt_from.sum()} labelled photos with {n_labels} labels outside the test part, must be at least "
             f"{FEWEST_PHOTOS} with 2: label more photos before cleaning"
         )
-    embeddings, others, groups = dataset.embeddings, given[learnt_from], dataset.groups[learnt_from]
+    training, test = dataset.where(learnt_from), dataset.where(~learnt_from)
     by_head = np.zeros(given.shape)
-    by_head[learnt_from] = out_of_fold_probabilities(
-        embeddings[learnt_from], others, groups, dataset.labels, dataset.kind, seed
-    )
-    if not learnt_from.all():
-        head = fit_linear(embeddings[learnt_from], others, dataset.labels, dataset.kind)
-        by_head[~learnt_from] = head.probabilities(embeddings[~learnt_from])
+    probabilities = out_of_fold_probabilities(training, seed=seed)
+    by_head[learnt_from, : probabilities.shape[1]] = probabilities  # fewer if only test photos show none of these
+    if len(test):
+        probabilities = fit_linear(training).probabilities(test.embeddings)
+        by_head[~learnt_from, : probabilities.shape[1]] = probabilities
     neighbours = voting_neighbours(dataset)
     return Evidence(given, by_head, shares_of_votes(neighbours, given), neighbours)
 

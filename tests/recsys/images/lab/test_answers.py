@@ -39,8 +39,8 @@ def test_a_label_below_the_confidence_leaves_the_photo_answered_for(tmp_path):
 
 
 def test_what_cannot_be_used_is_left_aside_with_line_and_reason(tmp_path):
-    text = "image_uri,label,confidence\na.jpg,poool,1\n,pool,1\nb.jpg,pool,97\nb.jpg,pool,nan\nc.jpg,pool,sure\nd.jpg,pool\n"
-    found = read(tmp_path, text)
+    rows = "a.jpg,poool,1", ",pool,1", "b.jpg,pool,97", "b.jpg,pool,nan", "c.jpg,pool,sure", "d.jpg,pool"
+    found = read(tmp_path, "\n".join(["image_uri,label,confidence", *rows]))
     assert found.labels == {"/photos/a.jpg": set(), "/photos/d.jpg": {"pool"}}
     assert [(each.line, each.image_uri, each.reason) for each in found.rejected] == [
         (2, "a.jpg", "unknown label: must be one of the taxonomy; did you mean 'pool'?"),

@@ -165,7 +165,7 @@ def test_too_few_photos_or_one_label_is_an_error():
     with pytest.raises(InputError, match="15 labelled photos with 3 labels"):
         cleaning.clean(clusters(n_photos=25))
     with pytest.raises(InputError, match="50 labelled photos with 1 labels"):
-        cleaning.clean(relabelled(clusters(), dict.fromkeys(range(60), [True, False, False])))
+        cleaning.clean(relabelled(clusters(), {row: [True, False, False] for row in range(60)}))
 
 
 def suspect(image_hash: str, band: str = "same", is_test: bool = False) -> Suspect:
