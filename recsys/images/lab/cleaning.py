@@ -193,7 +193,9 @@ def shares_of_votes(neighbours: Neighbours, given: NDArray[np.bool_]) -> Outputs
     """Return each label's share of the votes, weighted by exp(cosine / VOTE_SCALE); all equal where nobody votes."""
     weights = np.exp(neighbours.cosines.astype(np.float64) / VOTE_SCALE)
     total = weights.sum(1, keepdims=True)
-    shares = np.einsum("pn,pnl->pl", weights, given[neighbours.photos])
+    shares = np.zeros((len(weights), given.shape[1]))
+    for weight, photos in zip(weights.T, neighbours.photos.T, strict=True):  # all at once would take gigabytes
+        shares += weight[:, np.newaxis] * given[photos]
     return np.where(total > 0, shares / np.maximum(total, np.finfo(float).tiny), 1 / given.shape[1])
 
 
