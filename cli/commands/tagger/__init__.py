@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.commands.tagger import export, review, serve, similar, train, versions
+from cli.commands.tagger import clean, distil, export, review, serve, similar, train, versions
 from cli.commands.tagger import next as next_photos
 from cli.commands.tagger.labels import label
 
@@ -11,6 +11,8 @@ tagger.add_typer(label, name="label")
 tagger.command("next")(next_photos.next_photos)
 tagger.command()(next_photos.simulate)
 tagger.command()(train.train)
+tagger.command()(clean.clean)
+tagger.command()(distil.distil)
 tagger.command()(versions.versions)
 tagger.command()(versions.drift)
 tagger.command()(versions.promote)
