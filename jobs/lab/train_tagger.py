@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -29,13 +30,19 @@ from recsys.images.lab.evaluation import (
     multi_label_report,
     top_accuracies,
 )
+from recsys.images.lab.fine_tuning import Epoch, FineTuned, FineTuningSettings, fine_tune
 from recsys.images.lab.shop_photos import ShopPhotos
 from recsys.images.lab.taxonomy import load_taxonomy
 from recsys.images.lab.trained_tagger import DESCRIPTION, TrainedTagger
-from recsys.images.lab.training import HeadKind, learnable, train
+from recsys.images.lab.training import HeadKind, calibrated, learnable, train, train_head
+from recsys.images.settings import TaggerSettings
+from recsys.images.tagging.taggers import tagger_files
+from recsys.images.tagging.tagging import Worker, best_device
 from recsys.wording import listed, plural
 
 TAGGERS_FOLDER = "taggers"
+_UNFINISHED = ".fine_tuning"
+"""Subfolder with the checkpoint of a fine-tuning that was killed, from which the next one goes on."""
 _log = logging.getLogger(__name__)
 
 
@@ -59,11 +66,12 @@ def train_tagger(
     kind: HeadKind = "best",
     target: float = 0.9,
     seed: int = 0,
+    freeze: str | None = None,
 ) -> TrainedVersion:
     """Train a version of the tagger of a taxonomy, save it, and measure it on photos that it has not learnt.
 
-    No photo is read: photos are learnt by their stored embeddings. The same labels, settings and seed give the same
-    version, which is written once.
+    No photo is read but for fine-tuning: photos are learnt by their stored embeddings. The same labels, settings and
+    seed give the same version, which is written once.
 
     Args:
         settings: The settings of the shop.
@@ -72,6 +80,8 @@ def train_tagger(
         kind: The head, see `train`.
         target: The accuracy for which the learning curve says how many photos it needs.
         seed: Of everything random.
+        freeze: Fine-tune the base network above this part, see `FineTuningSettings`; where that is not better on the
+            part validation, the head on the network as it is stays.
 
     Raises:
         ConfigurationError: If there is no such taxonomy.
@@ -84,26 +94,68 @@ def train_tagger(
         shown = listed([f"'{label}' ({plural(count, 'photo')})" for label, count in left_out.items()], "and")
         _log.warning("not learnt for want of photos: %s: label at least 5 photos of each", shown)
     _log.info("learning %s of %s", plural(len(dataset), "photo"), plural(len(dataset.labels), "label"))
-    # Fine-tuning takes the dataset from here, and gives one with the embeddings of the new base network.
-    trained = train(dataset, kind, seed)
-    _log.info("measuring on photos that were not learnt")
-    held = held_out(dataset, trained.head, trained.sure, kind, seed)
-    curve = learning_curve(dataset, target, seed) if dataset.kind == "single" else None
     folder = Path(settings.folder) / TAGGERS_FOLDER / name
-    tagger = TrainedTagger(taxonomy, taxonomy.base, shop.version, trained.head, trained.sure)
+    curve = learning_curve(dataset, target, seed) if dataset.kind == "single" else None
+    tuned = _fine_tuned(dataset, settings, taxonomy.base, freeze, folder / _UNFINISHED, seed) if freeze else None
+    if tuned and tuned.is_better:
+        dataset = tuned.dataset
+        head, sure = calibrated(tuned.head, dataset.part("validation"))
+        tagger = TrainedTagger(taxonomy, tuned.base, tagger_files(tuned.base).network_version, head, sure)
+        held = HeldOut.of(head, sure, dataset.part("test"))
+    else:
+        trained = train(dataset, kind, seed)
+        tagger = TrainedTagger(taxonomy, taxonomy.base, shop.version, trained.head, trained.sure)
+        _log.info("measuring on photos that were not learnt")
+        held = held_out(dataset, trained.head, trained.sure, kind, seed)
     before = _previous(folder, tagger.version)
     comparison = _compared(tagger, before, dataset) if before else None
     card = card_of(tagger, dataset, held, curve, left_out, at, seed) | {
+        "fine_tuned": _what_was_tuned(tuned, freeze),
         "previous": before.version if before else None,
         "difference_to_previous": asdict(comparison) if comparison else None,
     }
-    tagger = TrainedTagger(taxonomy, taxonomy.base, shop.version, trained.head, trained.sure, card)
+    tagger = replace(tagger, card=card)
     if (folder / tagger.version).exists():
         _log.info("version %s exists already, and stays as it is", tagger.version)
     else:
-        tagger.save(folder / tagger.version)
+        tagger.save(folder / tagger.version, tuned.weights if tuned else None)
     previous = before.version if before else None
     return TrainedVersion(tagger, folder / tagger.version, held, curve, previous, comparison, left_out)
+
+
+def _fine_tuned(
+    dataset: Dataset, settings: Settings, base: TaggerSettings, freeze: str, folder: Path, seed: int
+) -> FineTuned:
+    """Fine-tune the base network; it is compared on the part validation with a head that has not learnt it."""
+
+    def report(number: int, epoch: Epoch) -> None:
+        _log.info("epoch %d: validation loss %.4f, accuracy %.3f", number, epoch.loss, epoch.accuracy)
+
+    without_validation = replace(dataset, parts=np.where(dataset.parts == "validation", "test", dataset.parts))
+    head = train_head(without_validation, "linear", seed)
+    worker = Worker(best_device(), os.cpu_count() or 1)
+    chosen = FineTuningSettings(freeze=freeze, seed=seed)
+    tuned = fine_tune(dataset, settings.images, base, head, chosen, folder, worker, report)
+    for uri, reason, detail in tuned.rejected:
+        _log.warning("%s: %s, left out (%s)", uri, reason, detail)
+    if not tuned.is_better:
+        _log.warning(
+            "the fine-tuned network has validation loss %.4f, must be below %.4f of the head alone: the head stays",
+            *(min(each.loss for each in tuned.epochs), tuned.of_head.loss),
+        )
+    return tuned
+
+
+def _what_was_tuned(tuned: FineTuned | None, freeze: str | None) -> dict[str, Any] | None:
+    if tuned is None:
+        return None
+    return {
+        "freeze": freeze,
+        "is_used": tuned.is_better,
+        "validation_of_head": asdict(tuned.of_head),
+        "validation_by_epoch": [asdict(epoch) for epoch in tuned.epochs],
+        "photos_left_out": len(tuned.rejected),
+    }
 
 
 def card_of(

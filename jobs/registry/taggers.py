@@ -67,14 +67,14 @@ def model_name(taxonomy: str) -> str:
 
 
 @in_one_line
-def register_tagger(settings: Settings, tagger: TrainedTagger, folder: Path, metrics: Mapping[str, float]) -> str:
+def register_tagger(settings: Settings, tagger: TrainedTagger, folder: Path) -> str:
     """Register a trained tagger: the first version becomes the champion, later ones the challenger.
 
     Args:
         settings: The shop.
-        tagger: The tagger; if a version with the same tags is registered already, that version is returned.
+        tagger: The tagger; if a version with the same tags is registered already, that version is returned. The numbers
+            of its card become metrics.
         folder: Its files, written by `TrainedTagger.save`.
-        metrics: Metrics of the version.
 
     Returns:
         The number of the version.
@@ -85,7 +85,7 @@ def register_tagger(settings: Settings, tagger: TrainedTagger, folder: Path, met
         return str(known[0].version)
     run_id = client.create_run(experiment_id(client, settings.mlflow), run_name="train_tagger").info.run_id
     parameters = {"taxonomy": tagger.taxonomy.name, "base": tagger.base.name, "base_version": tagger.base_version}
-    log_values(client, run_id, metrics, parameters, {_VERSION: tagger.version})
+    log_values(client, run_id, _metrics_of(tagger.card), parameters, {_VERSION: tagger.version})
     client.log_artifacts(run_id, str(folder), _FILES)
     client.set_terminated(run_id)
     source = f"{client.get_run(run_id).info.artifact_uri}/{_FILES}"
@@ -209,6 +209,12 @@ def rollback_tagger(settings: Settings, taxonomy: str, asked: Asked) -> Change:
                 f"{taxonomy}'"
             )
         return _move_champion(settings, taxonomy, champion, earlier, "rollback", asked)
+
+
+def _metrics_of(card: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a card; of an estimate, which is value, low and high, the value."""
+    values = {name: each[0] if isinstance(each, list | tuple) and each else each for name, each in card.items()}
+    return {name: each for name, each in values.items() if isinstance(each, float)}
 
 
 def _move_champion(

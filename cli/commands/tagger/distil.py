@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.options import DEMO, Conf, JsonFile, console
+from cli.commands.tagger.versions import register
 from recsys.config.settings import load_settings
 from recsys.storage.local import write_whole
 
@@ -59,7 +60,7 @@ def distil(
     )
     tagger, found, aside = distil_answers(shop, answers, Answered(service, terms, at), min_confidence, seed)
     print_distillation(found, aside, console)
-    console.print(f"Saved as version {tagger.version}.")
+    register(settings, tagger, Path(settings.folder) / "taggers" / taxonomy / tagger.version)
     if rejected:
         write_rejected(aside, rejected)
     if json_file:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.options import DEMO, Conf, JsonFile, console
+from cli.commands.tagger.versions import register
 from recsys.config.settings import load_settings
 
 
@@ -29,6 +30,13 @@ def train(
             help="linear: logistic regression; mlp: two fully connected layers; best: mlp only if it is clearly better."
         ),
     ] = Kind.best,
+    fine_tune: Annotated[
+        bool,
+        typer.Option("--fine-tune", help="Also train the upper blocks of the base network; reads photos."),
+    ] = False,
+    freeze: Annotated[
+        str, typer.Option(help="What fine-tuning leaves as it is: stem, or blocks:N, the stem and the first N blocks.")
+    ] = "stem",
     target: Annotated[
         float, typer.Option(min=0.01, max=0.999, help="Accuracy to estimate the number of labels for.")
     ] = 0.9,
@@ -42,7 +50,8 @@ def train(
     choose, 20 % are the test part, which no version ever learns; copies of a photo and photos of one sale stay
     together. Where the test part has fewer than 300 photos, figures come from five folds over all photos.
 
-    The version is written to taggers/TAXONOMY/VERSION in the folder of the shop.
+    The version is written to taggers/TAXONOMY/VERSION in the folder of the shop, and registered in MLflow: the first is
+    the champion, which nights use; a later one is the challenger until **recsys tagger promote**.
     """
     from cli.tables.taggers import print_trained
     from jobs.lab.train_tagger import train_tagger
@@ -50,10 +59,12 @@ def train(
     from recsys.reports.tagger.writer import write_report
 
     settings = load_settings(conf)
-    trained = train_tagger(settings, taxonomy, datetime.now(UTC), head.value, target, seed)
+    frozen = freeze if fine_tune else None
+    trained = train_tagger(settings, taxonomy, datetime.now(UTC), head.value, target, seed, frozen)
     print_trained(trained, console)
     file = report or Path(f"{taxonomy}_tagger.html")
     write_report(trained.tagger, trained.held, trained.curve, file, PhotoFiles.of(settings.images, below_root=False))
     console.print(f"Report in {file}: open it in a browser.")
+    register(settings, trained.tagger, trained.folder)
     if json_file:
         json_file.write_text(json.dumps(trained.tagger.card, indent=2, ensure_ascii=False) + "\n")

@@ -2,17 +2,35 @@
 
 import getpass
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.commands.options import DEMO, Conf, console
-from recsys.config.settings import load_settings
+from recsys.config.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from recsys.images.lab.trained_tagger import TrainedTagger
 
 TaxonomyName = Annotated[str, typer.Argument(help="Name of the taxonomy, such as rooms.")]
 Version = Annotated[str, typer.Argument(help="A number or an alias, such as 5 or challenger.")]
 By = Annotated[str | None, typer.Option(help="Author of the change; the user of the operating system by default.")]
 Why = Annotated[str, typer.Option(help="Reason for the change, for the log.")]
+
+
+def register(settings: Settings, tagger: "TrainedTagger", folder: Path) -> None:
+    """Register a version that was trained, and say what it is used for."""
+    from jobs.registry.taggers import register_tagger, tagger_versions
+
+    name = tagger.taxonomy.name
+    number = register_tagger(settings, tagger, folder)
+    aliases = next(each.aliases for each in tagger_versions(settings, name) if each.number == number)
+    if "champion" in aliases:
+        use = f"the champion: nights use it where images.taggers names {{taxonomy: {name}}}"
+    else:
+        use = f"not used before 'recsys tagger promote {name} {number}'"
+    console.print(f"Version {number} of tagger {name}, {use}.")
 
 
 def versions(taxonomy: TaxonomyName, conf: Conf = DEMO) -> None:

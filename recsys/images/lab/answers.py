@@ -98,9 +98,9 @@ def label_rows(
     """
     known = {row["image_hash"]: row for row in current.to_pylist()}
     said: dict[str, tuple[str, set[str]]] = {}
-    for uri, labels in answers.labels.items():
+    for uri, answered in answers.labels.items():
         if uri in hashes:
-            said.setdefault(hashes[uri], (uri, set()))[1].update(labels)
+            said.setdefault(hashes[uri], (uri, set()))[1].update(answered)
     rows = []
     for image_hash, (uri, labels) in said.items():
         before = known.get(image_hash)

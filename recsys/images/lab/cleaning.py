@@ -126,7 +126,7 @@ def clean(dataset: Dataset, seed: int = 0) -> Cleaning:
     suspects = tuple(
         Suspect(
             photos[row],
-            bands[row],  # type: ignore[arg-type]  # not those that are None
+            bands[row],  # not those that are None
             _names(dataset, suggested[row]),
             float(probability[row]),
             float(votes[row]),

@@ -95,6 +95,11 @@ class FineTuned:
     epochs: list[Epoch]
     rejected: list[tuple[str, str, str]] = field(default_factory=list)  # uri, reason, detail
 
+    @property
+    def weights(self) -> Path | None:
+        """The file of the trained weights; None if they are not better than the head."""
+        return Path(self.base.weights) if self.is_better and self.base.weights else None
+
 
 @dataclass
 class Schedule:

@@ -193,6 +193,18 @@ def folds_of(dataset: Dataset, n_folds: int, seed: int = 0) -> NDArray[np.int64]
     return folds[group]
 
 
+def calibrated(head: Head, held: Dataset) -> tuple[Head, float]:
+    """Return a head with temperature and thresholds, and the margin of sure labels, by photos it has not learnt."""
+    targets = held.targets
+    if head.has_other:
+        targets = np.column_stack([targets, ~targets.any(1)])
+    head = replace(head, temperature=fit_temperature(head.logits(held.embeddings), targets, head.kind))
+    probabilities = head.probabilities(held.embeddings)
+    if head.kind == "multi":
+        head = replace(head, thresholds=choose_thresholds(probabilities, targets))
+    return head, sure_margin(head, probabilities, targets)
+
+
 def fit_temperature(logits: Array, targets: NDArray[np.generic], kind: Kind) -> float:
     """Return the temperature by which held-out logits are most likely.
 

@@ -33,7 +33,7 @@ def shop_with_photos(spark, tmp_path_factory) -> PhotoShop:
     (named,) = settings.images.taggers
     rooms = trained(taxonomy(), [[0, 3, 0], [0, 0, 0]], named, tagger_files(named).network_version)
     rooms.save(shop.folder / "rooms")
-    register_tagger(settings, rooms, shop.folder / "rooms", {})
+    register_tagger(settings, rooms, shop.folder / "rooms")
     shop.settings_changes["images"] = shop.raw_settings()["images"] | {
         "taggers": [named.model_dump(exclude_none=True), {"taxonomy": "rooms"}]
     }

@@ -326,7 +326,7 @@ def register_rooms(photo_shop: PhotoShop, seed: int) -> TrainedTagger:
     tagger = trained(taxonomy(), weights.tolist(), base, version, sure=0.01)
     folder = photo_shop.shop.folder / f"trained-{seed}"
     tagger.save(folder)
-    register_tagger(photo_shop.run().settings, tagger, folder, {})
+    register_tagger(photo_shop.run().settings, tagger, folder)
     return tagger
 
 

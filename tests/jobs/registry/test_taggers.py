@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -29,7 +30,8 @@ def settings(tmp_path):
 
 
 def tagger(scale: float) -> TrainedTagger:
-    return trained(taxonomy(), [[scale, 0, 0], [0, scale, 0]])
+    found = trained(taxonomy(), [[scale, 0, 0], [0, scale, 0]])
+    return replace(found, card={"top_1": [scale / 10, 0.0, 1.0], "seed": 7, "head": "linear"})
 
 
 def version(scale: float) -> str:
@@ -40,15 +42,15 @@ def registered(settings, tmp_path, scale: float) -> str:
     folder = tmp_path / f"trained-{scale}"
     if not folder.exists():
         tagger(scale).save(folder)
-    return register_tagger(settings, tagger(scale), folder, {"accuracy": scale / 10})
+    return register_tagger(settings, tagger(scale), folder)
 
 
 def test_first_version_is_the_champion_and_the_next_the_challenger(settings, tmp_path):
     assert [registered(settings, tmp_path, scale) for scale in (1, 2, 1)] == ["1", "2", "1"]
     found = tagger_versions(settings, "rooms")
-    assert [(each.number, each.aliases, each.metrics["accuracy"]) for each in found] == [
-        ("2", ("challenger",), 0.2),
-        ("1", ("champion",), 0.1),
+    assert [(each.number, each.aliases, each.metrics) for each in found] == [
+        ("2", ("challenger",), {"top_1": 0.2}),
+        ("1", ("champion",), {"top_1": 0.1}),
     ]
     assert [version_of(settings, "rooms", name) for name in ("champion", "challenger")] == [version(1), version(2)]
 
