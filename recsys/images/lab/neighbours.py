@@ -97,6 +97,7 @@ def near_duplicates(photos: Embeddings, cosine: float | None = None, k: int = 10
 
 def duplicate_cosine(photos: Embeddings) -> float:
     """Return the cosine from which two of these photos count as the same picture; see `NEAR_DUPLICATE`."""
+    photos = photos[:: 1 + len(photos) // _SAMPLE]  # of many photos, the mean distance of some is the same
     n_photos = len(photos)
     if n_photos < 2:
         return 1 - NEAR_DUPLICATE
