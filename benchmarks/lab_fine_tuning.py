@@ -11,6 +11,7 @@ thread is used. Photos per second are those that training passes through the net
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +91,16 @@ def labelled_photos(folder: Path, base: TaggerSettings, worker: Worker) -> Datas
         np.array([tagged[number]["embedding"] for number in known], np.float32),
         names[:, None] == np.array(labels),
         np.arange(len(known)),
-        np.full(len(known), "test"),
+        np.full(len(known), "train"),
     )
 
 
 def split_at_random(photos: Dataset, labelled: int, seed: int) -> Dataset:
     order, n = np.random.default_rng(seed).permutation(len(photos)), min(labelled, int(len(photos) / 1.25))
-    photos.parts[:] = "test"
-    photos.parts[order[: int(0.7 * n)]] = "train"
-    photos.parts[order[int(0.7 * n) : int(0.8 * n)]] = "validation"
-    return photos.where(np.ones(len(photos), bool))
+    parts = np.full(len(photos), "test", dtype="<U10")
+    parts[order[: int(0.7 * n)]] = "train"
+    parts[order[int(0.7 * n) : int(0.8 * n)]] = "validation"
+    return replace(photos, parts=parts)
 
 
 def linear_head(dataset: Dataset) -> Head:

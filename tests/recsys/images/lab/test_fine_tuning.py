@@ -136,6 +136,13 @@ def test_new_base_gives_the_embeddings_that_the_head_was_learnt_on_under_a_versi
     assert tuned.head.probabilities(tuned.dataset.embeddings).argmax(1).tolist() == tuned.dataset.classes.tolist()
 
 
+def test_head_gives_the_validation_loss_of_the_best_epoch(tuned):
+    validation = tuned.dataset.part("validation")
+    probabilities = tuned.head.probabilities(validation.embeddings)
+    loss = -np.log(probabilities[np.arange(len(validation)), validation.classes]).mean()
+    assert loss == pytest.approx(min(each.loss for each in tuned.epochs), rel=1e-2)
+
+
 def test_embeddings_of_the_dataset_are_those_of_the_ordinary_tagger(tuned, photos):
     from recsys.images.tagging.decoding import decode
 
@@ -187,11 +194,15 @@ def kill_after(last: int) -> Callable[[int, Epoch], None]:
 
 def test_killed_training_goes_on_after_its_last_epoch(tuned, photos, base, tmp_path):
     with pytest.raises(Killed):
-        tune(photos, base, tmp_path, report=kill_after(2))
+        tune(photos, base, tmp_path, report=kill_after(1))
     seen: list[int] = []
     resumed = tune(photos, base, tmp_path, report=lambda number, _: seen.append(number))
-    assert seen == [3]
-    assert [each.loss for each in resumed.epochs] == pytest.approx([each.loss for each in tuned.epochs], rel=1e-4)
+    assert seen == [2, 3]
+    assert [each.loss for each in resumed.epochs] == pytest.approx([each.loss for each in tuned.epochs], rel=1e-3)
+    name = "fire9.squeeze.weight"
+    torch.testing.assert_close(
+        weights(resumed.base.weights)[name], weights(tuned.base.weights)[name], rtol=0, atol=1e-5
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [NETWORK]
 
 
