@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import URL, Headers, MutableHeaders
 from starlette.requests import Request
@@ -60,7 +60,7 @@ class Visitors:
 
     def _refusal(self, request: Request) -> PlainTextResponse | None:
         try:
-            host = URL(scope=request.scope).hostname
+            host = urlsplit(f"//{request.headers.get('host', '')}").hostname
         except ValueError:
             host = None
         if host not in self._hosts:

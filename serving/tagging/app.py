@@ -87,12 +87,11 @@ def tagging_app(tagger: PhotoTagger, settings: ServingSettings, metrics: Tagging
 
 async def _uploaded(request: Request, most: int) -> list[tuple[str, bytes]]:
     try:
-        form = await request.form(max_files=most, max_fields=most)
+        async with request.form(max_files=most, max_fields=most) as form:
+            files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
+            return [(file.filename or f"photo {n}", await file.read()) for n, file in enumerate(_few(files, most))]
     except HTTPException as error:
         raise ConfigurationError(f"{error.detail}, must be at most {most} files: send fewer photos at a time") from None
-    async with form:
-        files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
-        return [(file.filename or f"photo {n}", await file.read()) for n, file in enumerate(_few(files, most))]
 
 
 async def _uris(request: Request, most: int) -> list[str]:

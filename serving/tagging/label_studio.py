@@ -48,7 +48,7 @@ def label_config(xml: Any) -> LabelConfig:
     for choices in root.iter("Choices"):
         image = choices.get("toName")
         if image in images and choices.get("name"):
-            values = tuple(each.get("alias") or each.get("value", "") for each in choices.iter("Choice"))
+            values = tuple(each.get("alias") or each.get("value") or "" for each in choices.iter("Choice"))
             return LabelConfig(str(choices.get("name")), str(image), images[image].lstrip("$"), values)
     raise ConfigurationError(
         'label_config has no <Choices name="..." toName="..."> for an <Image>: give the project these two tags'

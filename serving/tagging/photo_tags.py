@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.inference import Tagger, load_tagger
 from recsys.images.tagging.tagging import best_device
 from recsys.wording import visible
+
+_Photo = TypeVar("_Photo")
 
 
 @dataclass(frozen=True)
@@ -77,22 +80,24 @@ class PhotoTagger:
 
     def tag_bytes(self, photos: Sequence[tuple[str, bytes]], n: int) -> list[TaggedPhoto]:
         """Return the n most probable tags of photos given as pairs of name and content."""
-        return self._tag([name for name, _ in photos], [lambda data=data: data for _, data in photos], n)
+        return self._tag([name for name, _ in photos], [data for _, data in photos], bytes, n)
 
     def tag_uris(self, uris: Sequence[str], n: int) -> list[TaggedPhoto]:
         """Return the n most probable tags of photos below images.root."""
-        return self._tag(uris, [lambda uri=uri: self._files.read(self._files.absolute(uri)) for uri in uris], n)
+        return self._tag(uris, uris, lambda uri: self._files.read(self._files.absolute(uri)), n)
 
-    def _tag(self, names: Sequence[str], reads: Sequence[Callable[[], bytes]], n: int) -> list[TaggedPhoto]:
+    def _tag(
+        self, names: Sequence[str], photos: Sequence[_Photo], read: Callable[[_Photo], bytes], n: int
+    ) -> list[TaggedPhoto]:
         shape = self._base.preprocessing
 
-        def pixels(read: Callable[[], bytes]) -> np.ndarray | PhotoError:
+        def pixels(photo: _Photo) -> np.ndarray | PhotoError:
             try:
-                return decode(read(), shape.resize, shape.crop, self._limit)
+                return decode(read(photo), shape.resize, shape.crop, self._limit)
             except PhotoError as error:
                 return error
 
-        decoded = list(self._pool.map(pixels, reads))
+        decoded = list(self._pool.map(pixels, photos))
         stacked = [each for each in decoded if not isinstance(each, PhotoError)]
         rows = iter(self._rows(np.stack(stacked), n) if stacked else [])
         return [

@@ -32,9 +32,9 @@ def serve_tagger(tagger: PhotoTagger, settings: ServingSettings, announce: Calla
         log_level="warning",
         access_log=False,
         server_header=False,
-        ssl_certfile=tls and tls.certificate,
-        ssl_keyfile=tls and tls.key,
-        ssl_ca_certs=tls and tls.client_authority,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        ssl_ca_certs=tls.client_authority if tls else None,
         timeout_graceful_shutdown=int(settings.drain_seconds) or None,
     )
     announce(f"http{'s' if tls else ''}://{host_and_port(settings.host, settings.tagging.port)}")

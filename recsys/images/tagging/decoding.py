@@ -77,7 +77,7 @@ def decode(data: bytes, resize: int, crop: int, max_megapixels: float = 80.0) ->
 
 
 def decode_whole(data: bytes, side: int, max_megapixels: float = 80.0) -> Image.Image:
-    """Decode a whole photo, turned upright, to fit a square of `side` pixels; smaller ones stay; see `decode`.
+    """Decode a whole photo, turned upright, to fit a square of `side` pixels; smaller ones keep their size.
 
     Raises:
         PhotoError: With the reason why the photo cannot be decoded.
