@@ -185,6 +185,10 @@ def read_csv(path: Path, taxonomy: Taxonomy, speaker: Speaker, separator: str = 
             reading.notes.append(f"columns {_some(ignored)} are not read")
         for row in rows:
             cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+            if row["labels"] is None:
+                detail = "the row ends before its labels: complete it"
+                reading.rejected.append(_rejected(cells, "", "no_label", detail, f"line {rows.line_num}"))
+                continue
             labels = [cells["labels"]] if taxonomy.kind == "single" else cells["labels"].split(separator)
             _take_row(
                 reading, cells, [each.strip() for each in labels], f"line {rows.line_num}", taxonomy, ids, speaker
@@ -228,7 +232,7 @@ def read_label_studio(path: Path, taxonomy: Taxonomy, speaker: Speaker) -> Readi
                 continue
             _take_row(reading, said, _choices(annotation, taxonomy.name), where, taxonomy, ids, speaker)
     if n_predictions:
-        reading.notes.append(f"{plural(n_predictions, 'prediction')} are no labels, and were left out")
+        reading.notes.append(f"{plural(n_predictions, 'prediction')} left out: only annotations are labels")
     return reading
 
 
