@@ -128,7 +128,8 @@ def read_folders(folder: Path, taxonomy: Taxonomy, speaker: Speaker) -> Reading:
         InputError: If the folder holds no file.
     """
     ids = label_ids(taxonomy) | {NONE_OF_THESE: NONE_OF_THESE} | {each.casefold(): each for each in taxonomy.ids}
-    reading, unknown = Reading(), {}
+    reading = Reading()
+    unknown: dict[str, int] = {}
     for path in sorted(each for each in folder.rglob("[!.]*") if not each.is_dir()):
         above = path.relative_to(folder).parts[:-1]
         if any(part.startswith(".") for part in above):
@@ -195,7 +196,7 @@ def read_csv(path: Path, taxonomy: Taxonomy, speaker: Speaker, separator: str = 
             )
     except csv.Error as error:
         raise InputError(
-            f"{path}: line {rows.line_num} is no CSV ({error}): close its quotes, or save it again"
+            f"{path}: line {rows.reader.line_num} is no CSV ({error}): close its quotes, or save it again"
         ) from error
     return reading
 

@@ -285,7 +285,7 @@ def test_people_are_heard_in_the_order_of_time_and_an_older_word_does_not_take_b
 def test_rows_put_aside_are_csv_that_can_be_corrected_and_imported(tmp_path):
     source = write(tmp_path / "labels.csv", "image_uri,labels\n1.jpg,poool\n")
     file = files.write_rejected(files.read_csv(source, taxonomy(), SPEAKER).rejected, tmp_path, "rooms", NOON)
-    row = next(csv.DictReader(file.open()))
+    row = next(csv.DictReader(file.read_text().splitlines()))
     assert (row["reason"], row["where"], row["taxonomy"]) == ("unknown_label", "line 2", "rooms")
     file.write_text(file.read_text().replace("poool,", "pool,"))
     assert labels_of(files.read_csv(file, taxonomy(), SPEAKER)) == {"1.jpg": ("pool",)}
