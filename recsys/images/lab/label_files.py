@@ -128,7 +128,8 @@ def read_folders(folder: Path, taxonomy: Taxonomy, speaker: Speaker) -> Reading:
         InputError: If the folder holds no file.
     """
     ids = label_ids(taxonomy) | {NONE_OF_THESE: NONE_OF_THESE} | {each.casefold(): each for each in taxonomy.ids}
-    reading, unknown = Reading(), dict[str, int]()
+    reading = Reading()
+    unknown: dict[str, int] = {}
     for path in sorted(each for each in folder.rglob("[!.]*") if not each.is_dir()):
         above = path.relative_to(folder).parts[:-1]
         if any(part.startswith(".") for part in above):
@@ -185,13 +186,17 @@ def read_csv(path: Path, taxonomy: Taxonomy, speaker: Speaker, separator: str = 
             reading.notes.append(f"columns {_some(ignored)} are not read")
         for row in rows:
             cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+            if row["labels"] is None:
+                detail = "the row ends before its labels: complete it"
+                reading.rejected.append(_rejected(cells, "", "no_label", detail, f"line {rows.line_num}"))
+                continue
             labels = [cells["labels"]] if taxonomy.kind == "single" else cells["labels"].split(separator)
             _take_row(
                 reading, cells, [each.strip() for each in labels], f"line {rows.line_num}", taxonomy, ids, speaker
             )
     except csv.Error as error:
         raise InputError(
-            f"{path}: line {rows.line_num} is no CSV ({error}): close its quotes, or save it again"
+            f"{path}: line {rows.reader.line_num} is no CSV ({error}): close its quotes, or save it again"
         ) from error
     return reading
 
@@ -228,7 +233,7 @@ def read_label_studio(path: Path, taxonomy: Taxonomy, speaker: Speaker) -> Readi
                 continue
             _take_row(reading, said, _choices(annotation, taxonomy.name), where, taxonomy, ids, speaker)
     if n_predictions:
-        reading.notes.append(f"{plural(n_predictions, 'prediction')} are no labels, and were left out")
+        reading.notes.append(f"{plural(n_predictions, 'prediction')} left out: only annotations are labels")
     return reading
 
 

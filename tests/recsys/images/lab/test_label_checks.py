@@ -51,7 +51,7 @@ def test_each_rule_names_what_breaks_it(photos, name, outcome, found):
 
 def test_test_photos_labelled_by_no_person_are_told():
     found = outcomes(dataset(GOOD), p004="api", p003="rule")
-    assert found["sources"] == ("WARN", "person 90%, api 5%, rule 5%")
+    assert found["sources"] == ("WARN", "person 90%, rule 5%, api 5%")
     assert outcomes(dataset(GOOD), p003="rule")["sources"][0] == "PASS"
 
 

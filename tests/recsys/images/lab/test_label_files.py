@@ -75,7 +75,7 @@ def test_csv_is_read_with_any_delimiter_and_each_bad_row_is_put_aside_with_its_r
         "9.jpg\n",
     )
     reading = files.read_csv(path, taxonomy(), SPEAKER)
-    assert labels_of(reading) == {"1.jpg": ("suite",), "2.jpg": (), "9.jpg": ()}
+    assert labels_of(reading) == {"1.jpg": ("suite",), "2.jpg": ()}
     assert (reading.words[1].source, reading.words[1].by, reading.words[1].at.day) == ("api", "vision", 1)
     assert [reason for _, reason in reasons(reading.rejected)] == [
         "no_photo",
@@ -84,6 +84,7 @@ def test_csv_is_read_with_any_delimiter_and_each_bad_row_is_put_aside_with_its_r
         "bad_source",
         "bad_time",
         "bad_time",
+        "no_label",
     ]
     assert "did you mean 'pool'?" in reading.rejected[1].detail
     assert reading.rejected[1].where == "line 5"
@@ -140,7 +141,7 @@ def test_label_studio_annotations_are_words_of_their_authors(tmp_path):
         ("7.jpg", ("pool",), "label studio 3"),
     ]
     assert reasons(reading.rejected) == [("task 10", "skipped"), ("task 11", "unknown_label")]
-    assert reading.notes == ["1 prediction are no labels, and were left out"]
+    assert reading.notes == ["1 prediction left out: only annotations are labels"]
 
 
 def test_label_studio_choices_of_another_question_are_not_read(tmp_path):
@@ -284,7 +285,7 @@ def test_people_are_heard_in_the_order_of_time_and_an_older_word_does_not_take_b
 def test_rows_put_aside_are_csv_that_can_be_corrected_and_imported(tmp_path):
     source = write(tmp_path / "labels.csv", "image_uri,labels\n1.jpg,poool\n")
     file = files.write_rejected(files.read_csv(source, taxonomy(), SPEAKER).rejected, tmp_path, "rooms", NOON)
-    row = next(csv.DictReader(file.open()))
+    row = next(csv.DictReader(file.read_text().splitlines()))
     assert (row["reason"], row["where"], row["taxonomy"]) == ("unknown_label", "line 2", "rooms")
     file.write_text(file.read_text().replace("poool,", "pool,"))
     assert labels_of(files.read_csv(file, taxonomy(), SPEAKER)) == {"1.jpg": ("pool",)}

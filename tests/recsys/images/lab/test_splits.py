@@ -61,7 +61,7 @@ def test_near_duplicates_are_those_of_all_pairs_also_across_blocks(monkeypatch):
 
 
 def test_networks_whose_embeddings_are_all_alike_have_as_few_near_duplicates():
-    embeddings = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    embeddings = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
     embeddings[1] = embeddings[0] + 0.2 * embeddings[2]
     assert near_duplicates(embeddings).tolist() == [[0, 1]]
     alike = embeddings + 10  # cosines of about .98
