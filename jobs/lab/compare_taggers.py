@@ -2,14 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from jobs.lab.train_tagger import is_right
 from jobs.registry.taggers import TaggerEvidence, read_tagger
 from recsys.config.settings import Settings
+from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.evaluation import compare
 from recsys.images.lab.shop_photos import ShopPhotos
+from recsys.images.lab.taxonomy import load_taxonomy
 from recsys.images.lab.trained_tagger import TrainedTagger
 
 
@@ -32,7 +37,7 @@ class Drift:
 def evidence(settings: Settings, taxonomy: str, new: str, old: str) -> TaggerEvidence | None:
     """Return the accuracy of a version minus that of another, on the labelled photos of the test part.
 
-    Photos without an embedding of both networks are left out; None if none is left.
+    Photos that cannot be read by the network of a version that has not seen them are left out; None if none is left.
 
     Args:
         settings: The shop.
@@ -41,16 +46,18 @@ def evidence(settings: Settings, taxonomy: str, new: str, old: str) -> TaggerEvi
         old: The other version.
     """
     taggers = [read_tagger(settings, taxonomy, version) for version in (new, old)]
-    datasets = [_photos_of(settings, tagger).dataset().part("test") for tagger in taggers]
-    common = sorted(set(datasets[0].image_hashes.tolist()) & set(datasets[1].image_hashes.tolist()))
-    if not common:
+    test = ShopPhotos.of(settings, load_taxonomy(Path(settings.images.taxonomies), taxonomy)).dataset().part("test")
+    embeddings = [_embeddings(settings, tagger, test) for tagger in taggers]
+    photos = [photo for photo in test.image_hashes.tolist() if all(photo in each for each in embeddings)]
+    if not photos:
         return None
+    common = test.where(np.isin(test.image_hashes, photos))
     right = [
-        is_right(tagger, dataset.where(np.isin(dataset.image_hashes, common)))
-        for tagger, dataset in zip(taggers, datasets, strict=True)
+        is_right(tagger, replace(common, embeddings=np.stack([found[photo] for photo in photos])))
+        for tagger, found in zip(taggers, embeddings, strict=True)
     ]
     found = compare(*right).difference
-    return TaggerEvidence(found.value, found.low, found.high, len(common))
+    return TaggerEvidence(found.value, found.low, found.high, len(photos))
 
 
 def drift(settings: Settings, taxonomy: str, new: str, old: str) -> Drift:
@@ -66,11 +73,19 @@ def drift(settings: Settings, taxonomy: str, new: str, old: str) -> Drift:
 
 
 def _labels_by_photo(settings: Settings, tagger: TrainedTagger) -> dict[str, str]:
-    photos = _photos_of(settings, tagger).photos()
+    photos = _photos_seen_by(settings, tagger).photos()
     said = tagger.head.said(tagger.head.probabilities(photos.embeddings)) if len(photos) else []
     return dict(zip(photos.image_hashes.tolist(), (", ".join(labels) for labels in said), strict=True))
 
 
-def _photos_of(settings: Settings, tagger: TrainedTagger) -> ShopPhotos:
+def _embeddings(settings: Settings, tagger: TrainedTagger, photos: Dataset) -> dict[str, NDArray[np.float32]]:
+    """Return the embeddings of a version's network by image_hash; it is run on photos that it has not seen."""
+    seen = _photos_seen_by(settings, tagger)
+    seen.embed(photos.image_uris.tolist(), root="/")  # labelled photos may lie anywhere
+    rows = seen.store.embeddings(pa.array(photos.image_hashes.tolist())).to_pylist()
+    return {row["image_hash"]: np.array(row["embedding"], np.float32) for row in rows}
+
+
+def _photos_seen_by(settings: Settings, tagger: TrainedTagger) -> ShopPhotos:
     """Return the shop's photos as the network of a version sees them."""
-    return replace(ShopPhotos.of(settings, tagger.taxonomy), version=tagger.base_version)
+    return ShopPhotos.of(settings, tagger.taxonomy.model_copy(update={"base": tagger.base}))
