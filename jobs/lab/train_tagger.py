@@ -106,7 +106,8 @@ def train_tagger(
         trained = train(dataset, kind, seed)
         tagger = TrainedTagger(taxonomy, taxonomy.base, shop.version, trained.head, trained.sure)
         _log.info("measuring on photos that were not learnt")
-        held = held_out(dataset, trained.head, trained.sure, kind, seed)
+        chosen: HeadKind = "mlp" if len(trained.head.weights) > 1 else "linear"
+        held = held_out(dataset, trained.head, trained.sure, chosen, seed)
     before = _previous(folder, tagger.version)
     comparison = _compared(tagger, before, dataset) if before else None
     card = card_of(tagger, dataset, held, curve, left_out, at, seed) | {
