@@ -1,8 +1,9 @@
 """The tagger laboratory, each part beside its peer, on photos of scenes and of clothes whose labels are known.
 
-    python -m benchmarks.lab [active | heads | cleaning | fine_tuning | all] [--photos FOLDER]
+    python -m benchmarks.lab [active | heads | cleaning | fine_tuning | all] [--photos FOLDER] [--sets NAME ...]
 
-Embeddings are made once by the product's own network, and kept in build/lab. `active`: see `benchmarks.lab_active`.
+FOLDER holds a folder for each set, and that one a folder of photos for each label. Embeddings are made once by the
+product's own network, and kept in build/lab. What is measured is said in `benchmarks.lab_<part>`.
 """
 
 import argparse
@@ -27,15 +28,13 @@ CACHE = Path("build/lab")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=(*PARTS, "all"), default="all")
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="folder of sun8 and clothing")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="folder of the sets")
+    parser.add_argument("--sets", nargs="+", default=["sun8", "clothing"], help="folders of labelled photos")
     arguments = parser.parse_args()
     print(machine.describe())
-    datasets = {name: found for name in ("sun8", "clothing") if (found := dataset(arguments.photos / name)) is not None}
+    datasets = {name: found for name in arguments.sets if (found := dataset(arguments.photos / name)) is not None}
     for part in PARTS if arguments.part == "all" else (arguments.part,):
-        if importlib.util.find_spec(f"benchmarks.lab_{part}") is None:
-            print(f"{part}: not measured yet")
-        else:
-            importlib.import_module(f"benchmarks.lab_{part}").measure(datasets)
+        importlib.import_module(f"benchmarks.lab_{part}").measure(datasets)
 
 
 def dataset(folder: Path) -> Dataset | None:
@@ -60,9 +59,8 @@ def _embedded(name: str, paths: list[Path]) -> tuple[np.ndarray, np.ndarray, np.
         return hashes, rows, kept["embeddings"]
     print(f"{name}: embeddings of {len(rows):,} photos", flush=True)
     table = pa.table({"image_hash": pa.nulls(len(rows), pa.string()), "image_uri": [str(paths[row]) for row in rows]})
-    batches = tag_photos(
-        table.to_batches(256), ImageSettings(), TaggerSettings(), Worker(best_device(), 2), below_root=False
-    )
+    worker = Worker(best_device(), 2)
+    batches = tag_photos(table.to_batches(256), ImageSettings(), TaggerSettings(), worker, below_root=False)
     embeddings = np.array([row["embedding"] for batch in batches for row in batch.to_pylist()], np.float32)
     CACHE.mkdir(parents=True, exist_ok=True)
     np.savez(cache, hashes=hashes, embeddings=embeddings)

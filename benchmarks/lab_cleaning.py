@@ -1,23 +1,21 @@
 """Wrong labels found, beside cleanlab's filters, and what a distilled labelling service keeps of its answers.
 
-    python -m benchmarks.lab_cleaning [--photos FOLDER ...] [--kept FOLDER] [--seeds 10] [--places FOLDER]
+    python -m benchmarks.lab cleaning
 
-Each folder of photos has a folder per label; 10 % of the labels are flipped to another one at random. For all photos:
+10 % of the labels are flipped to another one at random. For all photos:
 F1 of what is found, and average precision of the ranking. `ours` is the first band; cleanlab gets the same
 probabilities, and the best of its five filters and three scores is chosen knowing the flips; its time is that of
 `CleanLearning`, which fits the same regression. Then a fifth of the photos is held out: the share of the accuracy lost
 to the flips that is won back by correcting the first band, and by leaving out what cleanlab's best filter finds.
 
-With --places (Places365-SqueezeNet's weights and labels), a head is distilled from its tags of at least .02 on the
-first folder: the 20 most frequent tags, 70 % of the photos to learn from.
-
-Embeddings and tags are computed once and kept in --kept.
+Where the weights of Places365's SqueezeNet are there, a head is distilled from its tags of at least .02 on the first
+set: the 20 most frequent tags, 70 % of the photos to learn from. These tags are made once and kept in build/lab.
 """
 
-import argparse
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -32,20 +30,18 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score
 
-from benchmarks import machine
 from recsys.images.lab.cleaning import bands_of, evidence_of, given_probability, likeliest
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.distillation import distil
 from recsys.images.lab.evaluation import HeldOut, multi_label_report
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.splits import groups_of
 from recsys.images.lab.training import train_head
-from recsys.images.settings import ImageSettings, TaggerSettings, TaggingSettings
-from recsys.images.tagging.local import photos_below
+from recsys.images.settings import ImageSettings, TaggerSettings
+from recsys.images.tagging.taggers import tagger_files
 from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
-PHOTOS = Path("../shared/data/photos")
-PLACES = Path("../shared/data/places365")
+PLACES = Path(__file__).parents[2] / "shared" / "data" / "places365"
+SEEDS = 5
 FLIPPED = 0.1
 PEER_C = 10.0
 """Inverse penalty of the regression that `CleanLearning` is timed with; its filters get our probabilities."""
@@ -62,44 +58,33 @@ class Found(NamedTuple):
     seconds: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, nargs="+", default=[PHOTOS / "sun8", PHOTOS / "clothing"])
-    parser.add_argument("--kept", type=Path, default=Path("build/lab"))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--places", type=Path, default=PLACES)
-    arguments = parser.parse_args()
-    print(machine.describe())
-    for folder in arguments.photos:
-        clean_flips(labelled(folder, arguments.kept), folder.name, arguments.seeds)
-    if arguments.places.exists():
-        distil_tags(labelled(arguments.photos[0], arguments.kept), arguments)
+def measure(datasets: Mapping[str, Dataset]) -> None:
+    for name, photos in datasets.items():
+        clean_flips(replace(photos, parts=np.full(len(photos), "train", "U10")), name, SEEDS)
+    if PLACES.exists() and datasets:
+        name, photos = next(iter(datasets.items()))
+        distil_tags(photos, tags_of(photos, Path("build/lab") / f"{name}_places.parquet"), SEEDS)
 
 
-def labelled(folder: Path, kept: Path) -> Dataset:
-    """Return the photos of a folder, each labelled by the name of its own folder."""
-    tagged = tagged_photos(folder, kept / f"{folder.name}.parquet", ImageSettings())
-    names, classes = np.unique([Path(uri).parent.name for uri in tagged["image_uri"].to_pylist()], return_inverse=True)
-    embeddings = np.array(tagged["embedding"].to_pylist(), np.float32)
-    uris = np.array(tagged["image_uri"].to_pylist())
-    groups = groups_of(uris, embeddings, [()] * len(uris))
-    parts = np.full(len(uris), "train", "U10")
-    return Dataset(
-        names.tolist(), "single", uris, uris, embeddings, np.eye(len(names), dtype=bool)[classes], groups, parts
-    )
-
-
-def tagged_photos(folder: Path, kept: Path, settings: ImageSettings) -> pa.Table:
-    """Return image_uri, embedding, tags and probabilities of the photos that can be read; kept in a file."""
+def tags_of(photos: Dataset, kept: Path) -> list[list[str]]:
+    """Return the tags of at least .02 of each photo by Places365's SqueezeNet; kept in a file."""
+    weights, labels = PLACES / "squeezenet_places365_a_fp16.npz", PLACES / "categories_places365.txt"
+    network = TaggerSettings(name="places365_squeezenet", weights=str(weights), labels=str(labels))
     if not kept.exists():
-        uris = photos_below([str(folder)])
-        rows = pa.table({"image_hash": pa.nulls(len(uris), pa.string()), "image_uri": uris})
+        rows = pa.table({"image_hash": photos.image_hashes.tolist(), "image_uri": photos.image_uris.tolist()})
         worker = Worker(best_device(), os.cpu_count() or 1)
-        batches = list(tag_photos(rows.to_batches(256), settings, worker, below_root=False))
-        tagged = pa.Table.from_batches(batches).append_column("image_uri", pa.array(uris))
+        batches = list(tag_photos(rows.to_batches(256), ImageSettings(), network, worker, below_root=False))
         kept.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(tagged.filter(tagged["embedding"].is_valid()), kept)
-    return pq.read_table(kept)
+        pq.write_table(pa.Table.from_batches(batches), kept)
+    names = tagger_files(network).labels
+    return [
+        [
+            names[output]
+            for output, share in zip(row["outputs"], row["probabilities"], strict=True)
+            if share >= TEACHER_CONFIDENCE
+        ]
+        for row in pq.read_table(kept).to_pylist()
+    ]
 
 
 def clean_flips(dataset: Dataset, name: str, seeds: int) -> None:
@@ -194,27 +179,13 @@ def accuracy(dataset: Dataset, targets: NDArray[np.bool_], rows: NDArray[np.int6
     return float((head.probabilities(test.embeddings).argmax(1) == test.classes).mean())
 
 
-def distil_tags(dataset: Dataset, arguments: argparse.Namespace) -> None:
-    tagger = TaggerSettings(
-        name="places365_squeezenet",
-        weights=str(arguments.places / "squeezenet_places365_a_fp16.npz"),
-        labels=str(arguments.places / "categories_places365.txt"),
-    )
-    settings = ImageSettings(tagger=tagger, tagging=TaggingSettings(tags=50))
-    folder = arguments.photos[0]
-    rows = tagged_photos(folder, arguments.kept / f"{folder.name}_places.parquet", settings).to_pylist()
-    tags = {
-        row["image_uri"]: {
-            tag for tag, share in zip(row["tags"], row["probabilities"], strict=True) if share >= TEACHER_CONFIDENCE
-        }
-        for row in rows
-    }
-    counts = Counter(tag for each in tags.values() for tag in each)
+def distil_tags(dataset: Dataset, tags: list[list[str]], seeds: int) -> None:
+    counts = Counter(tag for each in tags for tag in each)
     labels = [tag for tag, _ in counts.most_common(TEACHER_LABELS)]
-    targets = np.array([[label in tags[uri] for label in labels] for uri in dataset.image_uris.tolist()])
+    targets = np.array([[label in each for label in labels] for each in tags])
     answered = replace(dataset, labels=labels, kind="multi", targets=targets)
     figures: dict[str, list[float]] = {}
-    for seed in range(arguments.seeds):
+    for seed in range(seeds):
         random = np.random.default_rng(seed)
         parts = np.where(random.permutation(len(dataset)) < LEARNT * len(dataset), "train", "test")
         result = distil(split := replace(answered, parts=parts), seed)
@@ -225,7 +196,7 @@ def distil_tags(dataset: Dataset, arguments: argparse.Namespace) -> None:
                 figures.setdefault(f"{name} {what}", []).append(value)
         figures.setdefault("accuracy", []).append(report.accuracy)
         figures.setdefault("accuracy of always no", []).append(report.always_no)
-    print(f"\n{folder.name}, distilled: {len(labels)} tags of SqueezeNet, {arguments.seeds} seeds: mean, 95 % interval")
+    print(f"\ndistilled: {len(labels)} tags of SqueezeNet, {seeds} seeds: mean, 95 % interval")
     for what, values in figures.items():
         print(f"  {what:40} {interval(values)}")
 
@@ -233,7 +204,3 @@ def distil_tags(dataset: Dataset, arguments: argparse.Namespace) -> None:
 def interval(values: list[float]) -> str:
     half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return f"{np.mean(values):.3f} ± {half:.3f}"
-
-
-if __name__ == "__main__":
-    main()

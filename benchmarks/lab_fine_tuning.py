@@ -1,53 +1,46 @@
 """Fine-tuning compared with a head on the embeddings of the same base network: the same labels, the same test photos.
 
-    python -m benchmarks.lab_fine_tuning FOLDER [--labelled 1000] [--splits 4] [--freeze blocks:11]
-                                         [--tagger efficientnet_lite0]
+    python -m benchmarks.lab fine_tuning
 
-FOLDER has a folder of photos for each label, such as ../shared/data/photos/clothing. In each split, `labelled` photos
-are chosen at random, of which 70 % are trained on and 10 % validate; all others are the test photos. Without a GPU one
-thread is used. Photos per second are those that training passes through the network, with reading and the frozen part.
+In each split, 1,000 photos (of few photos, two thirds) are chosen at random, of which 70 % are trained on and 10 %
+validate; all others are the test photos. Without a GPU one thread is used. Photos per second are those that training
+passes through the network, with reading and the frozen part.
 """
 
-import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from benchmarks import machine
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.fine_tuning import FineTuned, FineTuningSettings, fine_tune
 from recsys.images.lab.head import Head, unit_length
 from recsys.images.settings import ImageSettings, TaggerSettings
-from recsys.images.tagging.files import content_hash
-from recsys.images.tagging.tagging import Worker, best_device, tag_photos
+from recsys.images.tagging.tagging import Worker, best_device
+
+LABELLED, SPLITS, FREEZE = 1000, 4, "blocks:11"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--labelled", type=int, default=1000)
-    parser.add_argument("--splits", type=int, default=4)
-    parser.add_argument("--freeze", default="blocks:11")
-    parser.add_argument("--tagger", default="efficientnet_lite0")
-    arguments = parser.parse_args()
-    worker = Worker(best_device(), 1)
-    device = torch.cuda.get_device_name() if worker.device == "cuda" else "1 thread"
-    print(f"{machine.describe()}, {device}")
-    base = TaggerSettings(name=arguments.tagger)
-    photos = labelled_photos(arguments.folder.resolve(), base, worker)
+def measure(datasets: Mapping[str, Dataset]) -> None:
+    for name, photos in datasets.items():
+        print(f"\n{name}: {min(LABELLED, len(photos) * 2 // 3):,} labelled photos, {FREEZE} frozen, {SPLITS} splits")
+        compare_with_head(photos, min(LABELLED, len(photos) * 2 // 3))
+
+
+def compare_with_head(photos: Dataset, labelled: int) -> None:
+    """Print the accuracy of a head and of the fine-tuned network on the same test photos of each split."""
+    base, worker = TaggerSettings(), Worker(best_device(), 1)
     gains, right = [], []
-    for split in range(arguments.splits):
-        dataset = split_at_random(photos, arguments.labelled, split)
+    for split in range(SPLITS):
+        dataset = split_at_random(photos, labelled, split)
         head = linear_head(dataset)
-        settings = FineTuningSettings(freeze=arguments.freeze, seed=split)
+        settings = FineTuningSettings(freeze=FREEZE, seed=split)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="fine-tuning-") as folder:
             result = fine_tune(dataset, ImageSettings(root="/"), base, head, settings, Path(folder), worker)
@@ -69,30 +62,6 @@ def told(result: FineTuned, seconds: float) -> str:
     losses = f"validation loss {result.of_head.loss:.3f} -> {min(each.loss for each in result.epochs):.3f}"
     taken = "" if result.is_better else ", not taken"
     return f"{losses}{taken}; {len(result.epochs)} epochs, {trained / seconds:.0f} photos/s, {seconds:.0f} s"
-
-
-def labelled_photos(folder: Path, base: TaggerSettings, worker: Worker) -> Dataset:
-    """Return all photos below a folder that can be read, labelled by the names of their folders."""
-    paths = sorted(path for path in folder.glob("*/*") if path.is_file())
-    hashes = [content_hash(path.read_bytes()) for path in paths]
-    rows = pa.table({"image_hash": hashes, "image_uri": [str(path) for path in paths]})
-    images = ImageSettings(tagger=base)
-    tagged = [
-        row for batch in tag_photos(rows.to_batches(256), images, worker, below_root=False) for row in batch.to_pylist()
-    ]
-    known = [number for number, row in enumerate(tagged) if row["embedding"] is not None]
-    labels = sorted({path.parent.name for path in paths})
-    names = np.array([paths[number].parent.name for number in known])
-    return Dataset(
-        labels,
-        "single",
-        np.array(hashes)[known],
-        np.array([str(paths[number]) for number in known]),
-        np.array([tagged[number]["embedding"] for number in known], np.float32),
-        names[:, None] == np.array(labels),
-        np.arange(len(known)),
-        np.full(len(known), "train"),
-    )
 
 
 def split_at_random(photos: Dataset, labelled: int, seed: int) -> Dataset:
@@ -128,7 +97,3 @@ def paired_interval(right: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) ->
     differences = np.concatenate([after.astype(float) - before for before, after in right])
     half = 1.96 * differences.std() / np.sqrt(len(differences))
     return differences.mean() - half, differences.mean() + half
-
-
-if __name__ == "__main__":
-    main()

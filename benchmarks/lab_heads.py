@@ -1,33 +1,29 @@
 """Heads on stored embeddings, beside scikit-learn's logistic regression on the same photos and folds in the same run.
 
-    python -m benchmarks.lab_heads [--photos ../shared/data/photos] [--sets sun8 clothing] [--seeds 2] [--large 10000]
+    python -m benchmarks.lab heads
 
 Every photo is predicted by heads that were trained, with all their choices, on four other folds; copies of a photo stay
-together. `--large` makes random embeddings of that many photos for the time of a new head and of tagging them all.
+together. Random embeddings of 10,000 photos give the time of a new head and of tagging them all.
 """
 
-import argparse
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from benchmarks import machine
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.evaluation import HeldOut, calibration_error, cross_validated, is_in_top
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.splits import groups_of
 from recsys.images.lab.training import FOLDS, folds_of, train
-from recsys.images.settings import ImageSettings, TaggerSettings
-from recsys.images.tagging.files import content_hash
-from recsys.images.tagging.tagging import Worker, tag_photos
 
 Result = TypeVar("Result")
+SEEDS = 2
+LARGE = 10_000
+"""Photos of the measurement of time."""
 TARGETS = {
     "sun8": {"top 1": 0.975, "reviewed": 0.0},
     "clothing": {"top 1": 0.855, "top 3": 0.97, "reviewed": 0.25},
@@ -37,46 +33,11 @@ MOST_CALIBRATION_ERROR = 0.03
 LEAST_SURE_ACCURACY = 0.95
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, default=Path("../shared/data/photos"))
-    parser.add_argument("--sets", nargs="+", default=list(TARGETS))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--large", type=int, default=10_000)
-    arguments = parser.parse_args()
-    print(machine.describe())
+def measure(datasets: Mapping[str, Dataset]) -> None:
     with threadpool_limits(1):
-        for name in arguments.sets:
-            folder = arguments.photos / name
-            if folder.is_dir():
-                compare_heads(name, labelled_folders(folder), arguments.seeds)
-            else:
-                print(f"{name}: skipped, there is no folder {folder}: give --photos")
-        if arguments.large:
-            time_large(arguments.large)
-
-
-def labelled_folders(folder: Path) -> Dataset:
-    """Return the photos below a folder, the label of each the name of its own folder."""
-    paths = sorted(folder.glob("*/*.jp*g"))
-    hashes = [content_hash(path.read_bytes()) for path in paths]
-    by_hash = dict(zip(hashes, paths, strict=True))
-    rows = pa.table({"image_hash": list(by_hash), "image_uri": [str(path.resolve()) for path in by_hash.values()]})
-    batches = tag_photos(rows.to_batches(256), ImageSettings(), TaggerSettings(), Worker("cpu", 1), below_root=False)
-    found = {row["image_hash"]: row["embedding"] for batch in batches for row in batch.to_pylist() if row["embedding"]}
-    names = np.array(sorted(found))
-    labels = sorted({by_hash[name].parent.name for name in found})
-    embeddings = np.array([found[name] for name in names], np.float32)
-    return Dataset(
-        labels,
-        "single",
-        names,
-        np.array([str(by_hash[name]) for name in names]),
-        embeddings,
-        np.array([[by_hash[name].parent.name == label for label in labels] for name in names]),
-        groups_of(names, embeddings, [()] * len(names)),
-        np.full(len(names), "train", dtype="<U10"),
-    )
+        for name, photos in datasets.items():
+            compare_heads(name, replace(photos, parts=np.full(len(photos), "train", "U10")), SEEDS)
+        time_large(LARGE)
 
 
 def compare_heads(name: str, photos: Dataset, seeds: int) -> None:
@@ -144,7 +105,3 @@ def _timed(action: Callable[[], Result]) -> tuple[float, Result]:
     start = time.perf_counter()
     result = action()
     return time.perf_counter() - start, result
-
-
-if __name__ == "__main__":
-    main()

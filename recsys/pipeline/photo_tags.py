@@ -9,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.errors import ModelError
 from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.images.settings import TaggerSettings
 from recsys.images.tagging.tag_store import TagStore
@@ -39,14 +38,7 @@ class ShopTagger:
         Raises:
             ModelError: If its network gives other embeddings than those that its head was trained on.
         """
-        files = tagger_files(trained.base)
-        if files.network_version != trained.base_version:
-            raise ModelError(
-                f"tagger {trained.version}: its network has version {files.network_version}, must be "
-                f"{trained.base_version}, on which its head was trained: restore the network's weights, or train the "
-                f"tagger again with 'recsys tagger train {trained.taxonomy.name}'"
-            )
-        return cls(trained.base, files, trained)
+        return cls(trained.base, trained.network_files(), trained)
 
     @property
     def version(self) -> str:

@@ -67,6 +67,7 @@ class PhotoTagger:
         Raises:
             ModelError: If its weights cannot be found, or give embeddings of another width than the head takes.
         """
+        tagger.network_files()
         found = cls(tagger, images, load_tagger(tagger.base, best_device()))
         side = found._base.preprocessing.crop
         width = found._base.tag(np.zeros((1, side, side, 3), np.uint8), 1).embeddings.shape[1]

@@ -7,31 +7,29 @@ import typer
 
 from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import load_settings
-from recsys.errors import ModelError
-from recsys.wording import listed, plural, visible
+from recsys.wording import plural
 
 embeddings = typer.Typer(no_args_is_help=True, help="The embeddings of a shop's photos.")
 
 
 def export(
-    taxonomy: Annotated[str, typer.Argument(help="Name of the taxonomy, such as rooms.")],
+    tagger: Annotated[
+        str, typer.Argument(help="TAXONOMY for the champion, or TAXONOMY:VERSION; the newest where none was promoted.")
+    ],
     onnx: Annotated[Path, typer.Option("--onnx", help="File to write.")],
     conf: Conf = DEMO,
-    version: Annotated[
-        str | None, typer.Option(help="A version of the tagger; the one trained last by default.")
-    ] = None,
 ) -> None:
     """Write a trained tagger as one ONNX file: network, head and calibration.
 
     Input: **photos**, uint8 (n, crop, crop, 3), RGB. Outputs: **probabilities** and **embeddings**. The file's metadata
     say how photos are resized and cropped, and what the outputs mean. Needs the extra **onnx**.
     """
+    from recsys.images.lab.local_taggers import local_tagger
     from recsys.images.lab.onnx_export import export_onnx
-    from recsys.images.lab.trained_tagger import TrainedTagger
 
-    tagger = TrainedTagger.load(_folder_of(Path(load_settings(conf).folder) / "taggers" / taxonomy, version))
-    export_onnx(tagger, onnx)
-    console.print(f"{onnx} holds tagger {tagger.version}, {plural(len(tagger.head.labels), 'label')}.")
+    found = local_tagger(Path(load_settings(conf).folder), tagger)
+    export_onnx(found, onnx)
+    console.print(f"{onnx} holds tagger {found.version}, {plural(len(found.head.labels), 'label')}.")
 
 
 @embeddings.command("export")
@@ -53,13 +51,3 @@ def export_embeddings(
     photos = shop.photos()
     write_embeddings(photos, shop.version, out)
     console.print(f"{out} holds the embeddings of {plural(len(photos), 'photo')} by {shop.version}.")
-
-
-def _folder_of(versions: Path, version: str | None) -> Path:
-    trained = sorted(versions.glob("[!.]*/tagger.json"), key=lambda path: path.stat().st_mtime_ns)
-    folders = {path.parent.name: path.parent for path in trained}
-    if not folders:
-        raise ModelError(f"{versions} holds no trained tagger: train one with 'recsys tagger train {versions.name}'")
-    if version is not None and version not in folders:
-        raise ModelError(f"--version == '{visible(version)}', must be one of {listed(list(folders), 'or')}")
-    return folders[version or list(folders)[-1]]

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, norm
 from recsys.errors import InputError
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.head import Head
-from recsys.images.lab.training import FOLDS, Array, HeadKind, fit_linear, folds_of, margins, train
+from recsys.images.lab.training import FOLDS, Array, HeadKind, fit_linear, folds_of, train
 from recsys.metrics import Estimate
 from recsys.wording import plural
 
@@ -104,7 +104,7 @@ class HeldOut:
             is_said = probabilities >= head.thresholds
         else:
             is_said = np.arange(len(head.labels)) == probabilities.argmax(1)[:, None]
-        is_sure = margins(head, probabilities) >= sure
+        is_sure = head.margins(probabilities) >= sure
         return cls(photos, probabilities, is_said, (is_said == photos.targets).all(1), is_sure, source)
 
 

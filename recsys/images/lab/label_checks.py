@@ -13,7 +13,7 @@ from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset
 from recsys.images.lab.label_files import NONE_OF_THESE
 from recsys.images.lab.shop_photos import ShopPhotos
-from recsys.images.lab.splits import SHARES, near_duplicates
+from recsys.images.lab.splits import SHARES, near_duplicate_pairs
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.settings import digest
 from recsys.wording import did_you_mean, plural
@@ -212,7 +212,7 @@ def _test_part(dataset: Dataset, counts: Mapping[str, Mapping[str, int]]) -> Che
 
 
 def _two_labels(dataset: Dataset) -> Check:
-    pairs = near_duplicates(dataset.embeddings)
+    pairs = near_duplicate_pairs(dataset.embeddings)
     differing = pairs[(dataset.targets[pairs[:, 0]] != dataset.targets[pairs[:, 1]]).any(1)]
     told = [f"{dataset.image_uris[first]} and {dataset.image_uris[second]}" for first, second in differing[:2]]
     step = "look at them ('recsys tagger clean' shows them first) and say one label"

@@ -25,7 +25,7 @@ def local_tagger(folder: Path, name: str) -> TrainedTagger:
     """
     taxonomy, _, wanted = name.partition(":")
     taggers = folder / "taggers"
-    taxonomies = sorted({path.parent.parent.name for path in taggers.glob(f"*/*/{DESCRIPTION}")})
+    taxonomies = sorted({path.parent.parent.name for path in taggers.glob(f"*/[!.]*/{DESCRIPTION}")})
     if taxonomy not in taxonomies:
         known = f"must be one of {', '.join(taxonomies)}" if taxonomies else "but there is none yet"
         raise ModelError(
@@ -33,7 +33,7 @@ def local_tagger(folder: Path, name: str) -> TrainedTagger:
             f"train one with 'recsys tagger train {visible(taxonomy)}'"
         )
     versions = sorted(
-        (path.parent for path in (taggers / taxonomy).glob(f"*/{DESCRIPTION}")),
+        (path.parent for path in (taggers / taxonomy).glob(f"[!.]*/{DESCRIPTION}")),
         key=lambda path: (path.stat().st_mtime, path.name),
     )
     pointer = taggers / taxonomy / CHAMPION

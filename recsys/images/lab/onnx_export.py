@@ -36,6 +36,7 @@ def export_onnx(tagger: TrainedTagger, path: Path) -> None:
         raise ConfigurationError(
             "package onnx is missing: install the extra, pip install 'flash-sale-recsys[onnx]'"
         ) from error
+    tagger.network_files()
     base = load_tagger(tagger.base)
     crop = base.preprocessing.crop
     with scratch_folder(path.absolute().parent) as scratch, warnings.catch_warnings():

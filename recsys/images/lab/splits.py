@@ -24,17 +24,9 @@ from scipy.sparse.csgraph import connected_components
 
 from recsys.images.lab.dataset import Part
 from recsys.images.lab.head import unit_length
+from recsys.images.lab.neighbours import duplicate_cosine
 from recsys.storage.local import held, put_in_place, scratch_folder
 
-NEAR_DUPLICATE = 0.12
-"""Share of the mean cosine distance of all pairs, up to which two photos count as the same picture.
-
-A share, since networks differ: with some, photos that have nothing in common have a cosine of .3, with others of .8. Of
-the 478 scenes and 1,485 garments that it was chosen on, it is a cosine of .92 of efficientnet_lite0. The pairs that
-show the same thing from the same place have .96, .94, .93 and .92, the next ones, of skies and of jeans, .94 and .90.
-A copy saved with JPEG quality 50, brightened, mirrored or with a logo is above it in nine cases of ten; one cropped by
-a tenth at each side, or of half the size, mostly is not. A pair too many costs little: it stays in one part.
-"""
 MOST_SALES_OF_A_PHOTO = 20
 """A photo shown by more sales, such as a logo or a placeholder, does not tie them together."""
 SHARES: dict[Part, float] = {"test": 0.2, "validation": 0.1, "train": 0.7}
@@ -58,7 +50,7 @@ def groups_of(
     """
     same_as = {image_hash: row for row, image_hash in enumerate(image_hashes.tolist())}
     pairs = [(row, same_as[image_hash]) for row, image_hash in enumerate(image_hashes.tolist())]
-    pairs += near_duplicates(embeddings).tolist()
+    pairs += near_duplicate_pairs(embeddings).tolist()
     first_of_sale: dict[str, int] = {}
     for row, sales in enumerate(map(set, sale_ids)):
         if len(sales) <= MOST_SALES_OF_A_PHOTO:
@@ -68,16 +60,13 @@ def groups_of(
     return connected_components(edges.tocsr(), directed=False)[1].astype(np.int64)
 
 
-def near_duplicates(embeddings: NDArray[np.float32], share: float = NEAR_DUPLICATE) -> NDArray[np.int64]:
+def near_duplicate_pairs(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the pairs of photos, shape (n_pairs, 2), first < second, that count as the same picture.
 
     Args:
         embeddings: Shape (n_photos, n_features).
-        share: Greatest cosine distance of a pair, as a share of the mean of all pairs.
     """
-    units, n_photos = unit_length(embeddings), len(embeddings)
-    sum_of_cosines = float(np.square(units.sum(0, dtype=np.float64)).sum()) - n_photos  # of all ordered pairs
-    cosine = 1 - share * (1 - sum_of_cosines / max(n_photos * (n_photos - 1), 1))
+    units, n_photos, cosine = unit_length(embeddings), len(embeddings), duplicate_cosine(embeddings)
     found = [np.zeros((0, 2), np.int64)]
     for start in range(0, n_photos, _BLOCK):
         for other in range(start, n_photos, _BLOCK):

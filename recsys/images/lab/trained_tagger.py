@@ -17,6 +17,7 @@ from recsys.errors import ModelError
 from recsys.images.lab.head import Head
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.images.settings import TaggerSettings
+from recsys.images.tagging.taggers import TaggerFiles, tagger_files
 from recsys.settings import digest
 from recsys.storage.local import put_in_place, scratch_folder
 
@@ -43,6 +44,21 @@ class TrainedTagger:
         thresholds = None if self.head.thresholds is None else self.head.thresholds.tolist()
         content = [self.base_version, self.head.kind, self.head.labels, arrays, self.head.temperature, thresholds]
         return f"{self.taxonomy.name}-{digest([*content, self.sure])[:12]}"
+
+    def network_files(self) -> TaggerFiles:
+        """Return the files of the base network.
+
+        Raises:
+            ModelError: If it gives other embeddings than those that the head was trained on.
+        """
+        files = tagger_files(self.base)
+        if files.network_version != self.base_version:
+            raise ModelError(
+                f"tagger {self.version}: its network has version {files.network_version}, must be {self.base_version}, "
+                "on which its head was trained: restore the network's weights, or train the tagger again with "
+                f"'recsys tagger train {self.taxonomy.name}'"
+            )
+        return files
 
     def save(self, folder: Path, network: Path | None = None) -> None:
         """Write the files into a new folder, whole or not at all; `network`: weights of a fine-tuned base."""

@@ -233,17 +233,6 @@ def choose_thresholds(probabilities: Array, targets: NDArray[np.bool_]) -> Array
     return thresholds
 
 
-def margins(head: Head, probabilities: Array) -> Array:
-    """Return how sure the head is of each photo, shape (n_photos,).
-
-    Of kind single p1 - p2, of kind multi the least distance of a label's probability from its threshold.
-    """
-    if head.thresholds is not None:
-        return np.abs(probabilities - head.thresholds).min(1)
-    two = np.sort(probabilities, axis=1)[:, -2:]
-    return two[:, 1] - two[:, 0]
-
-
 def is_right(head: Head, probabilities: Array, targets: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether each photo's most probable class is its own, of kind multi: whether all its labels are right.
 
@@ -266,7 +255,7 @@ def sure_margin(head: Head, probabilities: Array, targets: NDArray[np.bool_], ac
         targets: As for `is_right`.
         accuracy: Share of the photos with at least this margin that must be right.
     """
-    values = margins(head, probabilities)
+    values = head.margins(probabilities)
     order = np.argsort(-values, kind="stable")
     accuracies = np.cumsum(is_right(head, probabilities, targets)[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(accuracies >= accuracy)
