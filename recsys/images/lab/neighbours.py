@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.extmath import randomized_svd
 
@@ -31,6 +33,11 @@ show the same thing from the same place have .96, .94, .93 and .92, the next one
 A copy saved with JPEG quality 50, brightened, mirrored or with a logo is above it in nine cases of ten; one cropped by
 a tenth at each side, or of half the size, mostly is not. A pair too many costs little: it stays in one part.
 """
+
+STANDS_OUT = 0.5
+_NEIGHBOURS = 10
+_ROUNDING = 1e-6
+"""Of cosines in single precision."""
 
 
 class Neighbours(NamedTuple):
@@ -80,29 +87,48 @@ def nearest_others(photos: Embeddings, k: int, many: int = MANY, seed: int = 0) 
     return found
 
 
-def near_duplicates(photos: Embeddings, cosine: float | None = None, k: int = 10) -> list[list[int]]:
-    """Return the groups of two or more photos that are linked by a cosine of at least `cosine`, largest first.
+def near_duplicates(photos: Embeddings, cosine: float | None = None) -> list[list[int]]:
+    """Return the groups of two or more photos that `near_duplicate_pairs` links, largest first.
 
     Args:
         photos: Shape (n_photos, n_features), of any length.
-        cosine: Least cosine of two photos that are the same; by default `duplicate_cosine`.
-        k: Number of nearest photos of each that are compared.
+        cosine: See `near_duplicate_pairs`.
 
     Returns:
         Row numbers in ascending order for each group.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if len(photos) < 2:
-        return []
-    found = nearest_others(photos, k)
-    first, place = np.nonzero(found.cosines >= (duplicate_cosine(photos) if cosine is None else cosine))
-    links = coo_array((np.ones(len(first)), (first, found.photos[first, place])), shape=(len(photos), len(photos)))
+    first, second = near_duplicate_pairs(photos, cosine).T
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(photos), len(photos)))
     groups = connected_components(links, directed=False)[1]
     order = np.argsort(groups, kind="stable")
     together = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((each.tolist() for each in together if len(each) > 1), key=lambda each: (-len(each), each))
+
+
+def near_duplicate_pairs(photos: Embeddings, cosine: float | None = None) -> NDArray[np.int64]:
+    """Return the pairs of photos that count as the same picture, shape (n_pairs, 2), first < second.
+
+    Two conditions: they are alike beyond NEAR_DUPLICATE, and they stand out, being at most STANDS_OUT times as far from
+    each other as one of them is from its tenth neighbour. Where all photos of a label are alike, such as packages of
+    one product on white, nearness alone would chain them into one group.
+
+    Args:
+        photos: Shape (n_photos, n_features), of any length.
+        cosine: Least cosine of a pair, instead of both conditions.
+    """
+    if len(photos) < 2:
+        return np.zeros((0, 2), np.int64)
+    found = nearest_others(photos, min(_NEIGHBOURS, len(photos) - 1))
+    if cosine is None:
+        distances = np.maximum(1 - found.cosines, 0)
+        is_same = (found.cosines >= duplicate_cosine(photos)) & (
+            distances <= STANDS_OUT * distances[:, -1:] + _ROUNDING
+        )
+    else:
+        is_same = found.cosines >= cosine
+    first, place = np.nonzero(is_same)
+    pairs = np.sort(np.column_stack([first, found.photos[first, place]]), axis=1)
+    return np.unique(pairs, axis=0).astype(np.int64)
 
 
 def duplicate_cosine(photos: Embeddings) -> float:

@@ -23,8 +23,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from recsys.images.lab.dataset import Part
-from recsys.images.lab.head import unit_length
-from recsys.images.lab.neighbours import duplicate_cosine
+from recsys.images.lab.neighbours import near_duplicate_pairs
 from recsys.storage.local import held, put_in_place, scratch_folder
 
 MOST_SALES_OF_A_PHOTO = 20
@@ -33,7 +32,6 @@ SHARES: dict[Part, float] = {"test": 0.2, "validation": 0.1, "train": 0.7}
 """Expected share of the groups; a group is in the first part of these that one of its photos is in."""
 ENOUGH_GROUPS = 5
 """A label with so many groups or more has at least one in each part."""
-_BLOCK = 2048
 _SPLIT_FILE = "split.parquet"
 _SPLIT = pa.schema([("image_hash", pa.string()), ("part", pa.string())])
 
@@ -58,22 +56,6 @@ def groups_of(
     rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
     edges = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(image_hashes),) * 2)
     return connected_components(edges.tocsr(), directed=False)[1].astype(np.int64)
-
-
-def near_duplicate_pairs(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the pairs of photos, shape (n_pairs, 2), first < second, that count as the same picture.
-
-    Args:
-        embeddings: Shape (n_photos, n_features).
-    """
-    units, n_photos, cosine = unit_length(embeddings), len(embeddings), duplicate_cosine(embeddings)
-    found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, n_photos, _BLOCK):
-        for other in range(start, n_photos, _BLOCK):
-            similar = units[start : start + _BLOCK] @ units[other : other + _BLOCK].T >= cosine
-            found.append(np.argwhere(similar) + np.array([start, other]))
-    pairs = np.concatenate(found)
-    return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
 def parts_of(

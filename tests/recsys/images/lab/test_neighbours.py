@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from recsys.images.lab.head import unit_length
-from recsys.images.lab.neighbours import duplicate_cosine, near_duplicates, nearest, nearest_others, with_fewer_features
+from recsys.images.lab.neighbours import (
+    duplicate_cosine,
+    near_duplicate_pairs,
+    near_duplicates,
+    nearest,
+    nearest_others,
+    with_fewer_features,
+)
 
 
 def drawn(n: int, n_features: int = 12, seed: int = 0) -> np.ndarray:
@@ -87,3 +94,34 @@ def test_fewer_features_keep_the_cosines_of_photos_that_differ_in_few_directions
     assert fewer.shape == (50, 4)
     np.testing.assert_allclose(fewer @ fewer.T, unit_length(turned) @ unit_length(turned).T, atol=1e-4)
     np.testing.assert_array_equal(with_fewer_features(few, 4), unit_length(few))
+
+
+def test_near_duplicate_pairs_are_those_that_are_alike_and_stand_out():
+    embeddings = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    distances = 1 - units @ units.T
+    to_tenth = np.sort(distances + 9 * np.eye(80), axis=1)[:, 9]
+    limit = 0.12 * distances[np.triu_indices(80, 1)].mean()
+    expected = [
+        [i, j]
+        for i in range(80)
+        for j in range(i + 1, 80)
+        if distances[i, j] <= limit and distances[i, j] <= 0.5 * max(to_tenth[i], to_tenth[j])
+    ]
+    assert 0 < len(expected) < (distances[np.triu_indices(80, 1)] <= limit).sum()
+    assert near_duplicate_pairs(embeddings).tolist() == expected
+
+
+def test_networks_whose_embeddings_are_all_alike_have_as_few_near_duplicates():
+    embeddings = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
+    embeddings[1] = embeddings[0] + 0.2 * embeddings[2]
+    assert near_duplicate_pairs(embeddings).tolist() == [[0, 1]]
+    assert near_duplicate_pairs(embeddings + 10).tolist() == [[0, 1]]  # cosines of about .98
+
+
+def test_photos_of_a_label_that_are_all_alike_are_no_duplicates_but_for_a_copy():
+    random = np.random.default_rng(0)
+    centres = np.eye(40, dtype=np.float32)[np.arange(60) % 2]
+    embeddings = centres + 0.02 * random.normal(size=(60, 40)).astype(np.float32)
+    embeddings[7] = embeddings[3]
+    assert near_duplicate_pairs(embeddings).tolist() == [[3, 7]]

@@ -8,7 +8,6 @@ from recsys.images.lab.splits import (
     SHARES,
     forget_parts,
     groups_of,
-    near_duplicate_pairs,
     parts_of,
     remember_parts,
     remembered_parts,
@@ -48,24 +47,6 @@ def test_no_photo_and_one_photo_have_groups_and_parts(n_photos):
     names = hashes(*"a"[:n_photos])
     groups = groups_of(names, different(n_photos), [()] * n_photos)
     assert len(parts_of(names, groups)) == len(groups) == n_photos
-
-
-def test_near_duplicate_pairs_are_those_of_all_pairs_also_across_blocks(monkeypatch):
-    monkeypatch.setattr("recsys.images.lab.splits._BLOCK", 3)
-    embeddings = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
-    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    distances = {(i, j): 1 - units[i] @ units[j] for i in range(10) for j in range(i + 1, 10)}
-    expected = {pair for pair, distance in distances.items() if distance <= 0.12 * np.mean(list(distances.values()))}
-    assert 0 < len(expected) < 20
-    assert set(map(tuple, near_duplicate_pairs(embeddings).tolist())) == expected
-
-
-def test_networks_whose_embeddings_are_all_alike_have_as_few_near_duplicate_pairs():
-    embeddings = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
-    embeddings[1] = embeddings[0] + 0.2 * embeddings[2]
-    assert near_duplicate_pairs(embeddings).tolist() == [[0, 1]]
-    alike = embeddings + 10  # cosines of about .98
-    assert near_duplicate_pairs(alike).tolist() == [[0, 1]]
 
 
 def test_shares_are_about_70_10_20():
