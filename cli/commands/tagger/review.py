@@ -59,7 +59,7 @@ def review(
         order = by_usefulness(photos, shop.dataset()) if labels.current().num_rows else None
         found = Review(photos, tagger, labels, share, order, double)
         console.print(
-            f"{plural(len(found.queue), 'photo')} to review; tagger {tagger.version} is sure of "
+            f"{plural(found.open_photos, 'photo')} to review; tagger {tagger.version} is sure of "
             f"{plural(sum(found.sure_labels().values()), 'other')}."
         )
 

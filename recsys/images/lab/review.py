@@ -142,6 +142,12 @@ class Review:
         """Whether a photo may show none of the labels."""
         return self.tagger.taxonomy.kind == "multi" or self.tagger.taxonomy.other == "reject"
 
+    @property
+    def open_photos(self) -> int:
+        """Number of photos of the queue that fewer people have labelled than are asked for."""
+        enough = 2 if self.double else 1
+        return sum(len(self.words.get(self._hashes[position], ())) < enough for position in self.queue)
+
     def uri_of(self, image_hash: str) -> str | None:
         """Return the address of a photo of the shop; None if the shop has no such photo."""
         position = self._position.get(image_hash)

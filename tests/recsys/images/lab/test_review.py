@@ -34,7 +34,9 @@ def test_sure_photos_are_not_shown_and_are_counted_by_label(tmp_path):
     shop = review(tmp_path)
     assert hashes(shop) == ["p6", "p5", "p4", "p3", "p2", "p1"]
     assert shop.sure_labels() == {"suite": 1}
-    assert shop.hand("ann", 2, AT).left == 6
+    assert shop.hand("ann", 2, AT).left == shop.open_photos == 6
+    shop.decide("ann", {"p6": ["suite"]}, AT)
+    assert shop.hand("ann", 2, AT).left == shop.open_photos == 5
 
 
 def test_order_comes_first_and_what_it_leaves_out_follows(tmp_path):
