@@ -322,9 +322,9 @@ def test_snapshot_names_model_version_and_fingerprint(published_shop):
     assert [*features, OPEN] == list(snapshot.reasons)
 
 
-def test_night_of_a_model_by_another_name_publishes_its_version_under_that_name(shop):
-    nightly(night(shop.settings(mlflow={"model_name": "sea_ranker"})))
-    assert served(shop).versions == {"sea_ranker": "1"}
+def test_night_of_a_model_by_another_name_publishes_its_version_under_that_name(same_source):
+    nightly(night(same_source.settings(mlflow={"model_name": "sea_ranker"})))
+    assert served(same_source).versions == {"sea_ranker": "1"}
 
 
 def test_published_ranker_ranks_users_by_their_published_histories_as_the_night_did(published_shop):
