@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def frequent_values(users: DataFrame, settings: SegmentSettings) -> dict[str, li
     wanted = exploded.where(f.col("attribute").isin(*settings.attributes) & (f.col("value") != ""))
     number = f.row_number().over(Window.partitionBy("attribute").orderBy(f.desc("count"), "value"))
     counted = wanted.groupBy("attribute", "value").count().withColumn("number", number)
-    rows = counted.where(f.col("number") <= settings.max_values).orderBy("number").collect()
+    rows = sorted(counted.where(f.col("number") <= settings.max_values).collect(), key=itemgetter("number"))
     values = {name: [row["value"] for row in rows if row["attribute"] == name] for name in settings.attributes}
     return {name: some for name, some in values.items() if some}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
@@ -179,7 +180,7 @@ def with_examples(counts: list[RuleCount], broken: DataFrame) -> list[RuleCount]
     order = Window.partitionBy("table", "rule").orderBy(f.xxhash64("row"), "row")
     numbered = broken.withColumn("number", f.row_number().over(order)).where(f.col("number") <= _EXAMPLES)
     examples: dict[tuple[str, str], list[str]] = {}
-    for row in numbered.orderBy("number").collect():
+    for row in sorted(numbered.collect(), key=itemgetter("number")):
         examples.setdefault((row["table"], row["rule"]), []).append(row["row"])
     return [replace(count, examples=tuple(examples.get((count.table, count.rule.name), ()))) for count in counts]
 
@@ -207,6 +208,7 @@ def _with_trimmed_ids(rows: DataFrame) -> DataFrame:
 
 
 def _flag_rows(rows: DataFrame, rules: Iterable[Rule]) -> DataFrame:
+    # Nested: with one case of many branches Spark needs 0.4 s less to plan, but 1/6 more time for millions of rows.
     flag = f.lit(None).cast("string")
     for rule in reversed(list(rules)):
         flag = f.when(f.expr(rule.broken), f.lit(rule.name)).otherwise(flag)

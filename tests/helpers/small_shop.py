@@ -106,6 +106,8 @@ class SmallShop:
 
     folder: Path
     settings_changes: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+    """Folder of another shop, whose raw tables and SQL files this one reads."""
 
     def write(self, sales: Iterable[Row], events: Iterable[Row]) -> "SmallShop":
         """Write the raw tables and, unless they exist, SQL files that select all columns."""
@@ -123,11 +125,12 @@ class SmallShop:
         (self.folder / f"sql/{name}.sql").write_text(text)
 
     def raw_settings(self, **changes: Any) -> dict[str, Any]:
-        raw = {f"raw_{name}": {"path": str(self.folder / f"raw/{name}.parquet")} for name in ("sales", "events")}
+        source = self.source or self.folder
+        raw = {f"raw_{name}": {"path": str(source / f"raw/{name}.parquet")} for name in ("sales", "events")}
         settings = {
             "folder": str(self.folder / "var"),
             "as_of": AS_OF,
-            "source": {"sql": str(self.folder / "sql"), "raw": raw, "max_rejected_share": 0.5},
+            "source": {"sql": str(source / "sql"), "raw": raw, "max_rejected_share": 0.5},
             "meta_model": {"days": 3},
             "rankings": {"top_k": 10},
         }

@@ -20,9 +20,16 @@ def published_shop(spark, tmp_path_factory) -> SmallShop:
 
 @pytest.fixture
 def shop(published_shop, tmp_path) -> SmallShop:
-    """A copy of the published shop, which tests may change."""
+    """A copy of the published shop, which tests may change; its raw tables are others, so a night redoes every step."""
     shutil.copytree(published_shop.folder, tmp_path / "shop")
     return SmallShop(tmp_path / "shop")
+
+
+@pytest.fixture
+def same_source(published_shop, tmp_path) -> SmallShop:
+    """A copy that reads the published shop's own raw tables: a night redoes only what changed settings require."""
+    shutil.copytree(published_shop.folder / "var", tmp_path / "shop/var")
+    return SmallShop(tmp_path / "shop", source=published_shop.folder)
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,16 @@ def test_repeated_window_gives_the_same_result_without_rerunning_a_step(result, 
     assert backtest(window(shop.settings(), FIRST, LAST)) == result
 
 
+def test_champion_whose_data_overlaps_the_window_is_left_out_by_default(result, caplog, shop):
+    assert list(result["window"]["versions"]) == ["meta"]
+    backtest(window(shop.settings(), FIRST, LAST))
+    said = " ".join(caplog.text.split())
+    assert (
+        "left out, champion: version 1 has as_of 2026-03-01 00:00 UTC, must be at most the window's first day" in said
+    )
+    assert "challenger" not in said
+
+
 def test_sample_of_users_is_smaller_and_depends_on_the_seed(shop, result):
     results = [backtest(window(shop.settings(), FIRST, LAST), 0.5, seed) for seed in (1, 2, 1)]
     users = [each["policies"]["meta"]["users"] for each in results]
@@ -273,8 +283,8 @@ def test_backtest_of_new_sales_leaves_out_repeat_purchases_and_is_no_evidence(sh
 @pytest.fixture
 def generated(shop, result, tmp_path) -> SmallShop:
     """A copy of the shop with true tastes, as if it were generated: all users like the last sales best."""
-    shutil.copytree(shop.folder, tmp_path / "shop")
-    copy = SmallShop(tmp_path / "shop", {"demo_shop": {}})
+    shutil.copytree(shop.folder / "var", tmp_path / "shop/var")
+    copy = SmallShop(tmp_path / "shop", {"demo_shop": {}}, source=shop.folder)
     truth = Path(copy.settings().folder) / "truth"
     truth.mkdir()
     raw = {name: pq.read_table(shop.folder / f"raw/{name}.parquet").to_pandas() for name in ("sales", "events")}
@@ -297,16 +307,6 @@ def test_oracle_of_a_generated_shop_is_measured_on_the_same_pages(generated):
     share = found["policies"]["meta"]["ndcg@10"]["value"] / rows["ndcg@10"].mean()
     assert found["oracle"]["share"]["value"] == pytest.approx(share)
     assert "oracle" not in found["policies"]
-
-
-def test_champion_whose_data_overlaps_the_window_is_left_out_by_default(result, caplog, shop):
-    assert list(result["window"]["versions"]) == ["meta"]
-    backtest(window(shop.settings(), FIRST, LAST))
-    said = " ".join(caplog.text.split())
-    assert (
-        "left out, champion: version 1 has as_of 2026-03-01 00:00 UTC, must be at most the window's first day" in said
-    )
-    assert "challenger" not in said
 
 
 def test_days_are_drawn_by_the_seed_in_order_and_without_repeats(tmp_path):

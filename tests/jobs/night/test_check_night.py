@@ -28,6 +28,12 @@ TOMORROW = NOW + DAY
 
 
 @pytest.fixture
+def shop(same_source) -> SmallShop:
+    """A copy of the published shop; tests change its settings only."""
+    return same_source
+
+
+@pytest.fixture
 def values(published_shop) -> NightValues:
     (found,) = read_night_values(Path(published_shop.settings().folder))
     return found

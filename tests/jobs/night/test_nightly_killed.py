@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jobs.engine.nights import night
+from jobs.night.nightly import nightly
 from recsys.errors import RecsysError
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, SnapshotContents, SnapshotSale
@@ -165,8 +167,8 @@ def test_night_killed_at_random_moments_and_run_again_publishes_the_same_and_is_
         said, at_most = MOMENTS[SEED % len(MOMENTS)]
         with running(nightly_command, log) as process:
             kill_when(process, log, said, rng.uniform(0, at_most))
-        with running(nightly_command, log) as process:
-            assert process.wait() == 0, log.read_text()
+        assert snapshot_store.current(root) == old
+        nightly(night(shop.settings()))
     assert reader.problems == []
     assert old in reader.seen
     assert not list(root.glob(".tmp-*"))

@@ -161,14 +161,14 @@ def trained(shop: SmallShop, **changes: object) -> Iterable[str]:
     return [str(line) for line in run.left_out([step])]
 
 
-def test_champion_ranks_on_where_a_night_cannot_train(shop):
-    before = json.loads((night(shop.settings()).folder / "train_meta_model.json").read_text())["left_out"]
+def test_champion_ranks_on_where_a_night_cannot_train(same_source):
+    before = json.loads((night(same_source.settings()).folder / "train_meta_model.json").read_text())["left_out"]
     assert [line["what"] for line in before] == ["certainty about version 1 of the model"]
     assert "49 purchases for 18 features, fewer than 10 for each: too little data to tell whether" in before[0]["why"]
-    snapshot = served(shop, meta_model={"days": 3, "min_purchases": 50})
+    snapshot = served(same_source, meta_model={"days": 3, "min_purchases": 50})
     lines(snapshot, "a new version of the model: 49 purchases of open sales in the 3 days before as_of, ", "check of ")
     assert (snapshot.policies, snapshot.versions) == (("meta",), {"home_ranker": "1"})
-    assert ask(shop, user_id="u01").policy == "meta"
+    assert ask(same_source, user_id="u01").policy == "meta"
 
 
 def test_purchases_without_another_open_sale_train_no_model(shop, monkeypatch):

@@ -194,10 +194,10 @@ def test_broken_file_is_named_and_the_night_goes_on(prepared, caplog):
     assert "not readable as YAML" in " ".join(caplog.text.split())
 
 
-def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(shop, tmp_path):
+def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(same_source, tmp_path):
     conf = tmp_path / "conf"
     conf.mkdir()
-    settings = shop.settings(serving={"experiments": str(conf)})
+    settings = same_source.settings(serving={"experiments": str(conf)})
     features = meta_model_from_json((night(settings).folder / "meta_model" / "model.json").read_text()).features
     backwards = LogisticModel(features, [0.0] * len(features), [1.0] * len(features), [-1.0] * len(features), 0.0)
     assert tracking.register(settings, backwards, {}, 1, "backwards") == "2"

@@ -36,6 +36,12 @@ NOW = to_micros(AS_OF)
 MODEL = LogisticModel(["popularity"], [0.5], [2.0], [0.25], -4.5)
 
 
+@pytest.fixture
+def shop(same_source) -> SmallShop:
+    """A copy of the published shop; tests change its settings only."""
+    return same_source
+
+
 def register(settings: Settings, days: float, made_by: str = "nightly", **changes: str) -> str:
     """Register a version whose as_of is some days before AS_OF; return its number."""
     lineage = {

@@ -1,6 +1,6 @@
 """Counting visits and sale-days: small cases by hand, random ones against loops over days."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -66,20 +66,6 @@ def every_day(sale_id: str = "always") -> list[tuple]:
     return [visit(sale_id, day + 0.5) for day in range(DAYS)]
 
 
-def test_visits_and_days_before_which_a_sale_was_open_are_counted_by_month(spark):
-    rows = counted(
-        spark,
-        [ALWAYS, sale("s", 0.25, 2.75, country="Italy", category="sea")],
-        # Open on 30, 31 January and 1 February, so on offer before 31 January, 1 and 2 February.
-        [*every_day(), visit("s", 0.5), visit("s", 1.5), visit("s", 2.5), visit("s", 2.6)],
-    )
-    assert rows[2:] == [
-        {"sale_id": "s", "month": "2026-01", "country": "Italy", "category": "sea", "visits": 2, "sale_days": 1},
-        {"sale_id": "s", "month": "2026-02", "country": "Italy", "category": "sea", "visits": 2, "sale_days": 2},
-    ]
-    assert counts(rows[:2]) == {("always", "2026-01"): (2, 2), ("always", "2026-02"): (4, 4)}
-
-
 MICROSECOND = 1 / 86_400e6
 
 
@@ -98,13 +84,53 @@ WINDOWS = {
 }
 
 
-def test_sale_is_on_offer_before_a_day_if_it_was_open_at_any_instant_of_the_day_before(spark):
-    sales = [sale(str(window), *window) for window in WINDOWS]
-    found = counts(counted(spark, [ALWAYS, *sales], every_day()))
+WITHOUT_PLACE: dict[str, Any] = {"a": {}, "b": {"country": "", "category": ""}, "c": {"country": None}, "d": None}
+
+
+@pytest.fixture(scope="module")
+def rows(spark) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each sale of several cases, which do not meet: the shop has a visit and an open sale on each day."""
+    sales = [
+        ALWAYS,
+        sale("s", 0.25, 2.75, country="Italy", category="sea"),
+        sale("opens late", 5.25, 9),
+        *(sale(str(window), *window) for window in WINDOWS),
+        *((sale_id, at(-9), at(9), attributes) for sale_id, attributes in WITHOUT_PLACE.items()),
+    ]
+    events = [*every_day(), *(visit("s", days) for days in (0.5, 1.5, 2.5, 2.6)), visit("opens late", 5.5)]
+    found = defaultdict(list)
+    for row in counted(spark, sales, events, tagged=[*(row[0] for row in sales), "always", "always"]):
+        found[row["sale_id"]].append(row)
+    return found
+
+
+def test_visits_and_days_before_which_a_sale_was_open_are_counted_by_month(rows):
+    # Open on 30, 31 January and 1 February, so on offer before 31 January, 1 and 2 February.
+    assert rows["s"] == [
+        {"sale_id": "s", "month": "2026-01", "country": "Italy", "category": "sea", "visits": 2, "sale_days": 1},
+        {"sale_id": "s", "month": "2026-02", "country": "Italy", "category": "sea", "visits": 2, "sale_days": 2},
+    ]
+
+
+def test_sale_with_many_tags_counts_once(rows):
+    assert counts(rows["always"]) == {("always", "2026-01"): (2, 2), ("always", "2026-02"): (4, 4)}
+
+
+def test_sale_is_on_offer_before_a_day_if_it_was_open_at_any_instant_of_the_day_before(rows):
     for window, days in WINDOWS.items():
+        name, found = str(window), counts(rows[str(window)])
         january = sum(day < 2 for day in days)
-        assert found.get((str(window), "2026-01"), (0, 0)) == (0, january), window
-        assert found.get((str(window), "2026-02"), (0, 0)) == (0, len(days) - january), window
+        assert found.get((name, "2026-01"), (0, 0)) == (0, january), window
+        assert found.get((name, "2026-02"), (0, 0)) == (0, len(days) - january), window
+
+
+def test_visit_on_the_day_a_sale_opens_counts(rows):
+    assert counts(rows["opens late"]) == {("opens late", "2026-02"): (1, 0)}
+
+
+def test_missing_country_and_category_are_named_none(rows):
+    for sale_id in WITHOUT_PLACE:
+        assert [(row["country"], row["category"]) for row in rows[sale_id]] == [("(none)", "(none)")] * 2
 
 
 def test_visit_at_midnight_belongs_to_the_day_and_month_that_begin(spark):
@@ -118,11 +144,6 @@ def test_visits_from_first_until_before_until_count(spark):
     assert found == {("always", "2026-01"): (1, 1), ("always", "2026-02"): (2, 1)}
 
 
-def test_visit_on_the_day_a_sale_opens_counts(spark):
-    found = counts(counted(spark, [ALWAYS, sale("s", 5.25, 9)], [*every_day(), visit("s", 5.5)]))
-    assert found[("s", "2026-02")] == (1, 0)
-
-
 def test_purchases_and_sales_without_tagged_photos_count_nowhere(spark):
     events = [visit("always", 0.5), visit("always", 0.6, "purchase"), visit("plain", 0.5), visit("plain", 4.5)]
     rows = counted(spark, [ALWAYS, sale("plain", -100, 100)], events, tagged=["always", "gone"])
@@ -130,21 +151,9 @@ def test_purchases_and_sales_without_tagged_photos_count_nowhere(spark):
     assert counts(rows) == {("always", "2026-01"): (1, 1)}
 
 
-def test_sale_with_many_tags_counts_once(spark):
-    found = counts(counted(spark, [ALWAYS], every_day(), tagged=["always"] * 3))
-    assert found == {("always", "2026-01"): (2, 2), ("always", "2026-02"): (4, 4)}
-
-
 def test_day_before_which_nothing_was_on_offer_counts_nowhere(spark):
     events = [visit("s", 1.5), visit("s", 2.5)]  # the shop opens on 31 January: no share of the sales on the 30th
     assert counts(counted(spark, [sale("s", 1, 4)], events)) == {("s", "2026-02"): (1, 1)}
-
-
-def test_missing_country_and_category_are_named_none(spark):
-    missing = [{}, {"country": "", "category": ""}, {"country": None}, None]
-    sales = [(str(number), at(-9), at(9), attributes) for number, attributes in enumerate(missing)]
-    rows = counted(spark, sales, [visit("0", 0.5)])
-    assert [(row["country"], row["category"]) for row in rows] == [("(none)", "(none)")] * 4
 
 
 def test_without_visits_there_is_no_row(spark):

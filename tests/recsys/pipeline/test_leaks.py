@@ -42,7 +42,7 @@ def tables_of(spark, sales: list, events: list) -> Tables:
         for row in sales
         for position in range(2)
     ]
-    photos = [(*row, [0.5 + number / 1000, 0.1]) for number, row in enumerate(tags)]
+    photos = [(*row, [0.5 + number / 1000, 0.1], [0.4 + number / 1000, 0.2]) for number, row in enumerate(tags)]
     rejected = [(row["sale_id"], 2, "x.jpg", "missing", f"detail of {row['sale_id']}") for row in sales]
     rows = [
         (SALES, [{"description": None, **row} for row in sales]),
@@ -143,7 +143,7 @@ def test_other_worlds_have_the_same_number_of_rows(worlds, world, table):
             "sales",
             [("sale_id",), ("opens_at", "closes_at"), ("title", "description"), ("price",), ("attributes",)],
         ),
-        ("image_tags", [("sale_id", "position", "image_uri"), ("image_hash", "tags", "probabilities")]),
+        ("image_tags", [("sale_id", "position", "image_uri"), ("image_hash", "tags", "probabilities", "weights")]),
     ],
 )
 def test_shuffled_rows_have_the_same_values_in_other_rows(worlds, table, groups):
@@ -192,6 +192,7 @@ def test_changed_photo_has_tags_and_content_that_no_known_photo_has(worlds):
     assert not {tag for row in known for tag in row["tags"]} & {tag for row in changed for tag in row["tags"]}
     assert not {row["image_hash"] for row in known} & {row["image_hash"] for row in changed}
     assert all(row["probabilities"][0] == pytest.approx(0.1) for row in changed)
+    assert all(row["weights"][0] == pytest.approx(0.2) for row in changed)
 
 
 def test_world_depends_only_on_the_seed(tables, worlds):

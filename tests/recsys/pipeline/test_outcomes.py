@@ -284,11 +284,22 @@ def test_event_with_a_token_belongs_to_the_user_of_the_page(gathered):
     assert outcome(gathered, "zoe", *COUNTS, *ATTRIBUTED) == (1, 0, 0, 0, 0, 0)
 
 
-def test_event_recorded_late_counts_from_the_day_of_its_recording(spark):
-    events = [Event("una", 6, "purchase", recorded=50), Event("una", 7, "purchase")]
-    assert outcome(gather(spark, [Page("una", 5)], events, as_of=START + 50 * HOUR), "una", "purchases") == (1,)
-    summary = gather(spark, [Page("una", 5)], events).summary
-    grown = {group.day: each.sums["purchases"] for group, each in summary.sums.items() if group[:2] == (ALL, "")}
+LATE = [Event("una", 6, "purchase", recorded=50), Event("una", 7, "purchase")]
+
+
+@pytest.fixture(scope="module")
+def of_many_countries(spark) -> Gathered:
+    """Users of 21 countries, two of most; one of them buys."""
+    pages = [Page(f"u{number:02}", 1, country=f"C{number // 2:02}") for number in range(42)]
+    pages += [Page("x", 1, country="C20"), Page("y", 2, country=None), Page("y", 3, country="C00")]
+    return gather(spark, [*pages, Page("una", 5, country="C01")], LATE)
+
+
+def test_event_recorded_late_counts_from_the_day_of_its_recording(spark, of_many_countries):
+    assert outcome(gather(spark, [Page("una", 5)], LATE, as_of=START + 50 * HOUR), "una", "purchases") == (1,)
+    sums = of_many_countries.summary.sums
+    grown = {group.day: each.sums["purchases"] for group, each in sums.items() if group[:2] == (ALL, ALL_USERS)}
+    grown = {day: purchases for day, purchases in grown.items() if purchases}
     assert grown == {date(2026, 3, 2): 1, date(2026, 3, 4): 1}
 
 
@@ -315,12 +326,11 @@ def test_health_counts_users_served_another_variant_than_configured(gathered):
     assert (found.recomputed, found.mismatches) == (14, 3)
 
 
-def test_less_frequent_values_share_a_segment_and_missing_ones_another(spark):
-    pages = [Page(f"u{number:02}", 1, country=f"C{number // 2:02}") for number in range(42)]  # 21 countries of two
-    pages += [Page("x", 1, country="C20"), Page("y", 2, country=None), Page("y", 3, country="C00")]
-    users = {group.segment: each.n for group, each in gather(spark, pages).summary.sums.items() if each.n}
-    assert users.pop(ALL_USERS) == 44
-    assert users.pop("country=C20") == 3
+def test_less_frequent_values_share_a_segment_and_missing_ones_another(of_many_countries):
+    users = {group.segment: each.n for group, each in of_many_countries.summary.sums.items() if each.n}
+    assert users.pop(ALL_USERS) == 45
+    assert (users.pop("country=C20"), users["country=C01"]) == (3, 3)
+    users["country=C01"] -= 1
     assert users == {**{f"country=C{number:02}": 2 for number in range(19)}, "country=other": 3}
 
 

@@ -47,9 +47,14 @@ def rules_of_sales(frame) -> Callable:
     }
 
 
-def flag(events, sales):
+def windows_of(spark, sales):
+    """Return the windows of raw rows of sales, computed once as in a night: planning that takes most of a test."""
+    flagged = validation.flag_sales(spark.createDataFrame(raw_table("sales", sales)), to_micros(AS_OF))
+    return spark.createDataFrame(validation.sale_windows(flagged).toArrow())
+
+
+def flag(events, windows):
     """Flag events as of AS_OF, two hours before the present."""
-    windows = validation.sale_windows(validation.flag_sales(sales, to_micros(AS_OF)))
     return validation.flag_events(events, windows, to_micros(AS_OF), to_micros(at(2)))
 
 
@@ -63,10 +68,16 @@ SALES_OF_EVENTS = [
 """s1 is open from -48 to 48 hours after AS_OF, s2 from -2 to 3, `again` for the second time; `dear` is broken."""
 
 
+@pytest.fixture(scope="module")
+def windows(spark):
+    """The windows of SALES_OF_EVENTS."""
+    return windows_of(spark, SALES_OF_EVENTS)
+
+
 @pytest.fixture
-def flag_events(frame) -> Callable:
+def flag_events(frame, windows) -> Callable:
     """Flag events of SALES_OF_EVENTS."""
-    return lambda rows: flag(frame("events", rows), frame("sales", SALES_OF_EVENTS))
+    return lambda rows: flag(frame("events", rows), windows)
 
 
 RANGE = "sale_instants_in_range"
@@ -158,12 +169,12 @@ def flagged_sales(spark) -> list[str | None]:
 
 
 @pytest.fixture(scope="module")
-def flagged_events(spark) -> list[str | None]:
+def flagged_events(spark, windows) -> list[str | None]:
     """The rule that the event of each case breaks, all of them in one table; `case` tells them apart."""
     raw = raw_table("events", [{**event("u1", "s1", -1), **changes} for changes, _ in EVENT_CASES])
     numbered = spark.createDataFrame(raw.append_column("case", pa.array(range(len(EVENT_CASES)))))
-    flagged = flag(numbered, spark.createDataFrame(raw_table("sales", SALES_OF_EVENTS))).orderBy("case")
-    return [row["rule"] for row in flagged.select("rule", "case").collect()]
+    rules = {row["case"]: row["rule"] for row in flag(numbered, windows).select("case", "rule").collect()}
+    return [rules[number] for number in range(len(EVENT_CASES))]
 
 
 def case_name(value: object) -> str:
@@ -242,9 +253,9 @@ def test_one_of_several_users_with_the_same_id_is_used(spark):
     assert rules == {None: 2, **dict.fromkeys(broken, 1)}
 
 
-def test_event_at_the_close_of_its_sale_is_outside_its_window(frame):
-    sales, closed = frame("sales", [sale("s1", -5, -1)]), event("u1", "s1", -1, "purchase")
-    assert flag(frame("events", [closed]), sales).first()["rule"] == "purchase_while_open"
+def test_event_at_the_close_of_its_sale_is_outside_its_window(spark, frame):
+    windows, closed = windows_of(spark, [sale("s1", -5, -1)]), event("u1", "s1", -1, "purchase")
+    assert flag(frame("events", [closed]), windows).first()["rule"] == "purchase_while_open"
 
 
 def test_unusual_user_ids_are_unchanged(flag_events):
