@@ -28,11 +28,14 @@ AMBIGUOUS_SHARE = 0.05
 _OF_OWN_GROUP = 20
 """Neighbours looked for beyond NEIGHBOURS, since those of a photo's own group are left out."""
 
-Band = Literal["same", "both", "one"]
+Band = Literal["wrong", "both", "one"]
+LEAST_SUPPORT = 0.1
+"""Mean of P and V below which a label is most likely wrong. Where the two only name another label, half of the garments
+are right after all: hard photos, for which several labels are probable."""
 BANDS: dict[Band, str] = {
-    "same": "head and neighbours disagree with the label, and name the same other",
-    "both": "head and neighbours disagree with the label, and name different others",
-    "one": "only the head or only the neighbours disagree with the label",
+    "wrong": "head and neighbours together give the label less than a tenth, and the head names another",
+    "both": "both name another label, but give the label a tenth or more",
+    "one": "only the head or only the neighbours name another label",
 }
 Outputs = NDArray[np.float64]
 """Shape (n_photos, n_outputs): a column for each label, and one for none of these where photos of kind single are so
@@ -118,7 +121,10 @@ def clean(dataset: Dataset, seed: int = 0) -> Cleaning:
         for outputs in (evidence.by_head, evidence.by_neighbours)
     )
     said = [likeliest(dataset.kind, outputs) for outputs in (evidence.by_head, evidence.by_neighbours)]
-    bands = bands_of(evidence.given, *said)
+    support = (probability + votes) / 2
+    if dataset.kind == "multi":  # P and V say how good a photo's labels are on average: a single wrong one drowns
+        support = np.where((said[0] == said[1]).all(1), 0.0, 1.0)
+    bands = bands_of(evidence.given, said[0], said[1], support)
     disagrees = (said[0] != evidence.given).any(1)
     suggested = np.where(disagrees[:, np.newaxis], *said)[:, : len(dataset.labels)]
     photos = list(_photos(dataset, dataset.targets))
@@ -143,7 +149,7 @@ def clean(dataset: Dataset, seed: int = 0) -> Cleaning:
         expected_wrong(dataset.kind, evidence.given[learnt_from], evidence.by_head[learnt_from]),
         tuple(_duplicates(dataset, photos)),
         suspects,
-        tuple(Ambiguous(photos[row], float(spread[row])) for row in least if bands[row] != "same"),
+        tuple(Ambiguous(photos[row], float(spread[row])) for row in least if bands[row] != "wrong"),
     )
 
 
@@ -220,12 +226,21 @@ def likeliest(kind: str, outputs: Outputs) -> NDArray[np.bool_]:
 
 
 def bands_of(
-    given: NDArray[np.bool_], by_head: NDArray[np.bool_], by_neighbours: NDArray[np.bool_]
+    given: NDArray[np.bool_],
+    by_head: NDArray[np.bool_],
+    by_neighbours: NDArray[np.bool_],
+    support: NDArray[np.float64],
 ) -> list[Band | None]:
-    """Return the band of each photo; None where nobody disagrees with the given labels."""
+    """Return the band of each photo; None where nobody names another label.
+
+    Args:
+        given: The given labels, shape (n_photos, n_outputs).
+        by_head: Those that the head names.
+        by_neighbours: Those that the neighbours name.
+        support: Mean of P and V, shape (n_photos,).
+    """
     head, neighbours = (by_head != given).any(1), (by_neighbours != given).any(1)
-    same = (by_head == by_neighbours).all(1)
-    choices = np.select([head & neighbours & same, head & neighbours, head | neighbours], [0, 1, 2], 3)
+    choices = np.select([head & (support < LEAST_SUPPORT), head & neighbours, head | neighbours], [0, 1, 2], 3)
     return [(*BANDS, None)[choice] for choice in choices]
 
 
@@ -251,7 +266,7 @@ def expected_wrong(kind: str, given: NDArray[np.bool_], by_head: Outputs) -> int
 
 
 def corrections(cleaning: Cleaning, taxonomy: str, history: pa.Table, at: datetime) -> pa.Table:
-    """Return the rows of LABELS that correct the suspects of band `same`, outside the test part.
+    """Return the rows of LABELS that correct the suspects of band `wrong`, outside the test part.
 
     Photos on which people insist are left alone: see `confirmed`.
 
@@ -272,7 +287,7 @@ def corrections(cleaning: Cleaning, taxonomy: str, history: pa.Table, at: dateti
             "by": BY,
             "at": at,
         }
-        for each in cleaning.band("same")
+        for each in cleaning.band("wrong")
         if not each.is_test and each.photo.image_hash not in left_alone
     ]
     return pa.Table.from_pylist(rows, LABELS)

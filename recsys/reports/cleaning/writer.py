@@ -17,7 +17,7 @@ MOST_SHOWN = 200
 """Photos shown of each section: those that are worth a look come first."""
 NEIGHBOURS_SHOWN = 5
 _BAND_TITLES = {
-    "same": "Both disagree and name the same label",
+    "wrong": "Both disagree: together they give the label less than a tenth",
     "both": "Both disagree and name different labels",
     "one": "Only one disagrees",
 }
@@ -102,7 +102,7 @@ def write_report(cleaning: Cleaning, taxonomy: Taxonomy, file: Path, photos: Pho
     text = render(
         __package__,
         taxonomy=taxonomy.name,
-        headline=f"{plural(len(cleaning.band('same')), 'label')} most likely wrong",
+        headline=f"{plural(len(cleaning.band('wrong')), 'label')} most likely wrong",
         measured=f"{plural(cleaning.n_photos, 'labelled photo')} outside the test part, of which an estimated "
         f"{cleaning.expected_wrong:,} have a wrong label.",
         sections=[each for each in sections if each.cases],

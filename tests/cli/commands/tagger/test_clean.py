@@ -46,7 +46,7 @@ def test_suspicious_labels_are_printed_written_and_changed_only_on_request(run, 
     lines = out.splitlines()
     assert status == 0
     assert "80 labelled photos outside the test part; 2 have a wrong label by cleanlab's estimate" in out
-    assert ["000.jpg", "pool", "suite", "same"] in [line.split()[:4] for line in lines]
+    assert ["000.jpg", "pool", "suite", "wrong"] in [line.split()[:4] for line in lines]
     assert "Nothing was changed; --apply would correct 2 labels." in out
     found = json.loads((tmp_path / "found.json").read_text())
     assert sorted(each["photo"]["image_hash"] for each in found["suspects"][:2]) == ["000", "007"]

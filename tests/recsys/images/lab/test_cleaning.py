@@ -38,7 +38,7 @@ def relabelled(dataset: Dataset, labels: dict[int, list[bool]]) -> Dataset:
 def test_flipped_labels_are_the_first_suspects_with_their_true_label_suggested():
     flipped = {0: [False, True, False], 7: [False, False, True], 14: [True, False, False]}
     found = cleaning.clean(relabelled(clusters(), flipped))
-    same = found.band("same")
+    same = found.band("wrong")
     assert {each.photo.image_hash: each.suggested for each in same} == {
         "000": ("bathroom",),
         "007": ("pool",),
@@ -60,7 +60,9 @@ def test_bands_by_hand():
     given = np.eye(3, dtype=bool)[[0, 0, 0, 0, 0]]
     by_head = np.eye(3, dtype=bool)[[1, 1, 1, 0, 0]]
     by_neighbours = np.eye(3, dtype=bool)[[1, 2, 0, 2, 0]]
-    assert cleaning.bands_of(given, by_head, by_neighbours) == ["same", "both", "one", "one", None]
+    little, enough = np.full(5, 0.09), np.full(5, 0.1)
+    assert cleaning.bands_of(given, by_head, by_neighbours, enough) == ["both", "both", "one", "one", None]
+    assert cleaning.bands_of(given, by_head, by_neighbours, little) == ["wrong", "wrong", "wrong", "one", None]
 
 
 def test_votes_weigh_by_exp_of_the_cosine():
@@ -128,7 +130,7 @@ def test_neighbours_of_a_suspect_are_never_of_its_own_group():
 def test_a_photo_labelled_none_of_these_gets_a_label_suggested_and_the_other_way_round():
     dataset = clusters(n_photos=84)
     none = {row: [False, False, False] for row in range(2, 84, 3)}  # suites are none of these
-    found = cleaning.clean(relabelled(dataset, none | {0: [False] * 3, 2: [True, False, False]})).band("same")
+    found = cleaning.clean(relabelled(dataset, none | {0: [False] * 3, 2: [True, False, False]})).band("wrong")
     assert {each.photo.image_hash: (each.photo.labels, each.suggested) for each in found} == {
         "000": ((), ("bathroom",)),
         "002": (("bathroom",), ()),
@@ -138,7 +140,7 @@ def test_a_photo_labelled_none_of_these_gets_a_label_suggested_and_the_other_way
 def test_a_missing_and_a_superfluous_label_of_kind_multi_are_found():
     dataset = clusters("multi")
     found = cleaning.clean(relabelled(dataset, {0: [True, True, False], 7: [False, False, False]}))
-    assert {each.photo.image_hash: each.suggested for each in found.band("same")} == {
+    assert {each.photo.image_hash: each.suggested for each in found.band("wrong")} == {
         "000": ("bathroom",),
         "007": ("pool",),
     }
@@ -152,7 +154,7 @@ def test_the_spread_of_outputs_makes_a_photo_ambiguous_and_not_suspect():
     embeddings[0] = np.eye(8)[0] * 0.58 + np.eye(8)[1] * 0.57 + np.eye(8)[2] * 0.56
     found = cleaning.clean(replace(dataset, embeddings=embeddings))
     assert found.ambiguous[0].photo.image_hash == "000"
-    assert "000" not in {each.photo.image_hash for each in found.band("same")}
+    assert "000" not in {each.photo.image_hash for each in found.band("wrong")}
 
 
 def test_spread_by_hand():
@@ -168,7 +170,7 @@ def test_too_few_photos_or_one_label_is_an_error():
         cleaning.clean(relabelled(clusters(), {row: [True, False, False] for row in range(60)}))
 
 
-def suspect(image_hash: str, band: str = "same", is_test: bool = False) -> Suspect:
+def suspect(image_hash: str, band: str = "wrong", is_test: bool = False) -> Suspect:
     photo = Photo(image_hash, f"{image_hash}.jpg", ("pool",))
     return Suspect(photo, band, ("suite",), 0.1, 0.1, (), is_test)  # type: ignore[arg-type]
 

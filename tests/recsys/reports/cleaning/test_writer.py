@@ -31,7 +31,7 @@ def page(folder, suspects: list[Suspect], **found) -> str:
 
 def test_a_suspect_is_shown_with_suggestion_evidence_and_neighbours(tmp_path):
     neighbours = photo("b", "suite"), photo("c", "suite"), photo("gone", "suite")
-    text = page(tmp_path, [Suspect(photo("a", "pool"), "same", ("suite",), 0.04, 0.1, neighbours, False)])
+    text = page(tmp_path, [Suspect(photo("a", "pool"), "wrong", ("suite",), 0.04, 0.1, neighbours, False)])
     assert "1 label most likely wrong" in text
     assert "10 labelled photos outside the test part, of which an estimated 2 have a wrong label." in text
     assert "&lt;b&gt;pool&lt;/b&gt; → suite <small>P 0.04, V 0.10 of the given label</small>" in text
