@@ -164,16 +164,18 @@ def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
     monkeypatch.setattr("jobs.backtest.backtest.backtest", measured)
     file = tmp_path / "result.json"
     days = ("--from", "2026-02-01", "--to", "2026-02-09", "--days-sampled", 2, "--users-sampled", 0.5, "--seed", 3)
-    versions = ("--versions", "5, challenger", "--new-only")
+    versions = ("--versions", "5, challenger", "--new-only", "--without-tagger", "rooms")
     status, out, _ = run("backtest", "--conf", shop.configuration(), *days, *versions, "--json", file)
     assert status == 0
     assert "0.5000 ± 0.1000" in out
     assert json.loads(file.read_text()) == result
-    ((window, share, seed, versions_asked, new_only),) = asked
-    assert (len(window.days), share, seed, versions_asked, new_only) == (2, 0.5, 3, ["5", "challenger"], True)
+    ((window, *others),) = asked
+    assert (len(window.days), *others) == (2, 0.5, 3, ["5", "challenger"], True, ["rooms"])
 
 
-@pytest.mark.parametrize("more", [("--versions", "5"), ("--new-only",), ("--users-sampled", 0.5)])
+@pytest.mark.parametrize(
+    "more", [("--versions", "5"), ("--new-only",), ("--users-sampled", 0.5), ("--without-tagger", "x")]
+)
 def test_check_of_leaks_accepts_no_option_of_the_measurement(run, shop, more):
     days = ("--from", "2026-02-01", "--to", "2026-02-02")
     message = error_of(run("backtest", "--conf", shop.configuration(), *days, "--check-leaks", *more))

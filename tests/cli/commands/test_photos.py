@@ -64,7 +64,7 @@ def configuration(folder, settings, photos) -> Path:
     raw["source"]["raw"]["raw_sale_images"] = {"path": str(folder / "raw/sale_images.parquet")}
     raw["images"] = {
         "root": str(folder / "photos"),
-        "tagger": settings.model_dump(include={"name", "weights", "labels", "architecture"}),
+        "taggers": [settings.model_dump(include={"name", "weights", "labels", "architecture"})],
         "tagging": {"engine": "process"},
         "themes": {"themes": 4},
     }
