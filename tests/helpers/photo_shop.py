@@ -21,6 +21,8 @@ KINDS = {
     "city": ["street", "skyscraper", "bridge"],
     "food": ["restaurant", "plate", "wine"],
 }
+LABELS = [*(tag for tags in KINDS.values() for tag in tags), "strange", *(f"strange {number}" for number in range(30))]
+"""The tagger's labels; others that photos show are added, which makes another version of the tagger."""
 Photo = tuple[str, int, str]
 """Sale, position, file name."""
 Shown = Mapping[str, float] | str | None
@@ -48,8 +50,9 @@ class PhotoShop(SmallShop):
         for name, content in shown.items():
             if content is not None:
                 (self.folder / "pictures" / name).write_text(name)
-        labels = sorted({tag for content in shown.values() if isinstance(content, Mapping) for tag in content})
-        (self.folder / "labels.txt").write_text("\n".join(labels or ["nothing"]))
+        tags = {tag for content in shown.values() if isinstance(content, Mapping) for tag in content}
+        labels = [*LABELS, *sorted(tags.difference(LABELS))]
+        (self.folder / "labels.txt").write_text("\n".join(labels))
         stored = [_outputs(name, content, labels) for name, content in shown.items() if content is not None]
         run = night(self.settings())
         (tagger,) = taggers_of(run)
