@@ -30,11 +30,13 @@ class Taxonomy(StepSettings):
     """The labels of one question about a photo, such as which room it shows."""
 
     schema_version: Literal[1]
+    """Version of the format of the file."""
     name: str = Field(pattern="^[a-z][a-z0-9_]{0,49}$")
     """The name of the file; the tagger is registered as tagger_<name>."""
     kind: Literal["single", "multi"] = "single"
     """Whether a photo has one label of these, or any number."""
     labels: tuple[LabelSettings, ...] = Field(min_length=2, max_length=MAX_LABELS, strict=False)
+    """The labels; their order is that of every table and matrix."""
     other: Literal["reject"] | None = None
     """With 'reject' a photo may show none of these: such photos are labelled and learnt, and get no tag."""
     base: TaggerSettings = TaggerSettings()
