@@ -119,7 +119,7 @@ def distil_answers(
         "seed": seed,
         **_figures(found),
     }
-    base_version = tagger_files(taxonomy.base).version
+    base_version = tagger_files(taxonomy.base).network_version
     tagger = TrainedTagger(taxonomy, taxonomy.base, base_version, found.head, found.sure, card)
     folder = shop.folder / TAGGERS / taxonomy.name / tagger.version
     if not folder.exists():

@@ -110,6 +110,7 @@ def test_answers_become_labels_and_a_saved_tagger_whose_card_names_service_and_t
     assert {(row["source"], row["by"]) for row in history.to_pylist()} == {("api", "vision service")}
     saved = TrainedTagger.load(tmp_path / "taggers" / "things" / tagger.version)
     assert saved.version == tagger.version
+    assert saved.network_files().network_version == saved.base_version  # or no night would use it
     assert saved.head.kind == "multi"
     assert saved.card["distilled_from"] == {
         "service": "vision service",

@@ -32,7 +32,7 @@ def trained(base: TaggerSettings, widths: tuple[int, ...], kind: str = "single",
         {"schema_version": 1, "name": "rooms", "kind": kind, "labels": [{"id": each} for each in LABELS]}
     )
     head = Head(kind, LABELS, weights, biases, **values)
-    return TrainedTagger(taxonomy, base, tagger_files(base).version, head, 0.3)
+    return TrainedTagger(taxonomy, base, tagger_files(base).network_version, head, 0.3)
 
 
 def photos(crop: int, n: int = 3) -> NDArray[np.uint8]:
