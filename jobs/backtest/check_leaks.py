@@ -1,6 +1,7 @@
 """Validated tables, tags → which features change when data that is not known yet is changed, deleted or shuffled."""
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from jobs.engine.run import Run, with_inputs
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
-from jobs.night.tag_images import TAG_IMAGES
+from jobs.night.tag_images import TAG_IMAGES, TAGGERS
 from recsys.errors import EmptyInputError
 from recsys.instants import compact, from_micros
 from recsys.pipeline.leaks import (
@@ -32,7 +33,7 @@ from recsys.pipeline.leaks import (
 )
 from recsys.pipeline.shop import Shop
 from recsys.storage.local import held, scratch_folder
-from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALES
+from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALE_PHOTO_LABELS, SALES
 from recsys.wording import plural
 
 _log = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ def _fitted_world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> 
         )
         for table, rows in zip(_TABLES, tables, strict=True):
             table.write(rows, world.folder)
+        shutil.copy(run.folder / TAGGERS, world.folder)
+        shutil.copytree(run.folder / SALE_PHOTO_LABELS.name, world.folder / SALE_PHOTO_LABELS.name)
         for step in (BUILD_THEMES, BUILD_HISTORIES, FIT_RECOMMENDERS):
             step.run(world, world.folder)
         yield world.shop

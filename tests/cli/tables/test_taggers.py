@@ -13,7 +13,7 @@ from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.images.lab.training import fit_linear
 from recsys.images.settings import TaggerSettings
 from recsys.metrics import Estimate
-from tests.helpers.labelled_photos import labelled_photos
+from tests.helpers.random_dataset import labelled_photos
 
 
 def printed(**changes: object) -> str:
