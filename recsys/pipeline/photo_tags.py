@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.images.lab.shop_photos import PHOTOS_FOLDER
 from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.images.settings import TaggerSettings
 from recsys.images.tagging.tag_store import TagStore
@@ -89,8 +90,7 @@ def _trained_tags(tagger: TrainedTagger, embeddings: NDArray[np.float32], n_tags
     else:
         other = len(labels)  # the output of photos that show none of these
         shown = [row[row < other][:n_tags] if row[0] != other else row[:0] for row in order]
-        best = np.take_along_axis(probabilities, order[:, :2], 1)
-        is_sure = best[:, 0] - best[:, 1] >= tagger.sure
+        is_sure = head.margins(probabilities) >= tagger.sure
         sure = [labels[row[0]] if yes and len(row) else None for row, yes in zip(shown, is_sure, strict=True)]
     tags = [labels[row].tolist() for row in shown]
     shares = [probabilities[photo, row].tolist() for photo, row in enumerate(shown)]
@@ -156,4 +156,4 @@ def sale_labels(photos: pd.DataFrame, labels: pd.Series, taxonomy: str, cover_we
 
 def photo_store(folder: Path, files: TaggerFiles) -> TagStore:
     """Return the store of a shop's photos, with the outputs of a tagger's network."""
-    return TagStore(folder / "photos", files.network_version)
+    return TagStore(folder / PHOTOS_FOLDER, files.network_version)

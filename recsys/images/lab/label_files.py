@@ -362,16 +362,9 @@ def predictions_of(
     head: Head, image_hashes: NDArray[np.str_], embeddings: NDArray[np.float32]
 ) -> dict[str, tuple[list[str], float]]:
     """Return the labels that a head says of each photo, and the probability of the most probable one."""
-    predictions = {}
-    for image_hash, row in zip(image_hashes.tolist(), head.probabilities(embeddings), strict=True):
-        if head.kind == "single":
-            said = [int(row.argmax())]
-        else:
-            thresholds = np.full(len(head.labels), 0.5) if head.thresholds is None else head.thresholds
-            said = np.flatnonzero(row >= thresholds).tolist()
-        labels = [head.labels[each] for each in said if each < len(head.labels)]
-        predictions[image_hash] = (labels, float(row.max()))
-    return predictions
+    probabilities = head.probabilities(embeddings)
+    said = zip(head.said(probabilities), probabilities.max(1).tolist(), strict=True)
+    return dict(zip(image_hashes.tolist(), said, strict=True))
 
 
 def label_studio_tasks(
