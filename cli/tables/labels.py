@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from recsys.console import TextConsole, TextTable, line
 from recsys.images.lab.label_checks import Check
-from recsys.images.lab.label_files import Rejected, Said
+from recsys.images.lab.label_words import Rejected, Said
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.wording import plural
 

@@ -68,10 +68,10 @@ def import_(
     written to a CSV file with the reason, to be corrected and imported. Killed, it goes on where it was when repeated.
     """
     from cli.tables.labels import print_import
-    from recsys.images.lab import label_files
+    from recsys.images.lab import label_files, label_studio, label_words
 
     shop = _shop(conf, taxonomy)
-    speaker = label_files.Speaker(_name(by), _source(said_by), datetime.now(UTC))
+    speaker = label_words.Speaker(_name(by), _source(said_by), datetime.now(UTC))
     found, root = _format_of(source, kind, reads=True), photos
     if found is Format.FOLDERS:
         if photos is not None:
@@ -80,7 +80,7 @@ def import_(
     elif found is Format.CSV:
         reading = label_files.read_csv(source, shop.taxonomy, speaker, separator)
     else:
-        reading = label_files.read_label_studio(source, shop.taxonomy, speaker)
+        reading = label_studio.read_label_studio(source, shop.taxonomy, speaker)
     with progress_bar(console) as bar:
         tasks: dict[str, Any] = {}
 
@@ -89,7 +89,7 @@ def import_(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        said = label_files.import_labels(reading, shop, root, show)
+        said = label_words.import_labels(reading, shop, root, show)
     if said.rejected:
         file = label_files.write_rejected(said.rejected, shop.labels.folder, shop.taxonomy.name, speaker.at)
         below = f" --photos {root}" if root else ""
@@ -118,7 +118,7 @@ def export(
     Label Studio shows photos of the disk where LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and
     LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/.
     """
-    from recsys.images.lab import label_files
+    from recsys.images.lab import label_files, label_studio
     from recsys.images.lab.trained_tagger import TrainedTagger
     from recsys.storage.local import write_whole
 
@@ -146,11 +146,11 @@ def export(
             if trained.base_version != shop.version:
                 rule = f"must be {shop.version}, of this taxonomy's base: train the tagger again"
                 raise ModelError(f"{tagger}: embeddings == {trained.base_version}, {rule}")
-            predictions = label_files.predictions_of(trained.head, photos.image_hashes, photos.embeddings)
+            predictions = label_studio.predictions_of(trained.head, photos.image_hashes, photos.embeddings)
         version = trained.version if trained else ""
-        tasks = label_files.label_studio_tasks(rows, shop.taxonomy, predictions, version)
+        tasks = label_studio.label_studio_tasks(rows, shop.taxonomy, predictions, version)
         write_whole(target, json.dumps(tasks, indent=1, ensure_ascii=False) + "\n")
-        write_whole(target.with_suffix(".xml"), label_files.label_studio_config(shop.taxonomy))
+        write_whole(target.with_suffix(".xml"), label_studio.label_studio_config(shop.taxonomy))
     console.print(f"{plural(len(rows), 'photo')} in {target}")
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from recsys.errors import EmptyInputError
 from recsys.images.lab.dataset import Dataset
-from recsys.images.lab.label_files import NONE_OF_THESE
+from recsys.images.lab.label_words import NONE_OF_THESE
 from recsys.images.lab.neighbours import near_duplicate_pairs
 from recsys.images.lab.shop_photos import ShopPhotos
 from recsys.images.lab.splits import SHARES

@@ -107,7 +107,7 @@ def write_queue(rows: list[dict[str, Any]], taxonomy: Taxonomy, path: Path) -> N
 
 
 def _tasks(rows: list[dict[str, Any]], taxonomy: Taxonomy) -> list[dict[str, Any]]:
-    from recsys.images.lab.label_files import label_studio_tasks
+    from recsys.images.lab.label_studio import label_studio_tasks
 
     tasks = label_studio_tasks([{**row, "labels": None} for row in rows], taxonomy)
     for task, row in zip(tasks, rows, strict=True):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from recsys.errors import ConfigurationError, InputError, SchemaError
 from recsys.images.lab import label_files as files
+from recsys.images.lab import label_studio, label_words
 from recsys.images.lab.head import Head
-from recsys.images.lab.label_files import Speaker
 from recsys.images.lab.label_store import LabelStore
+from recsys.images.lab.label_words import Speaker
 from recsys.images.tagging.decoding import PhotoError
 from tests.helpers.labelled_photos import NOON, taxonomy, word
 
@@ -133,7 +134,7 @@ def test_label_studio_annotations_are_words_of_their_authors(tmp_path):
         {"image": "7.jpg", "rooms": "pool", "annotator": 3, "id": 13},  # JSON-MIN
     ]
     path = write(tmp_path / "export.json", json.dumps(tasks))
-    reading = files.read_label_studio(path, taxonomy(), SPEAKER)
+    reading = label_studio.read_label_studio(path, taxonomy(), SPEAKER)
     assert [(each.image_uri, each.labels, each.by) for each in reading.words] == [
         ("s3://b/1.jpg", ("pool",), "eve@x.y"),
         ("a b/2.jpg", ("suite",), "eve@x.y"),
@@ -148,13 +149,13 @@ def test_label_studio_choices_of_another_question_are_not_read(tmp_path):
     both = annotation("pool")
     both["result"] += annotation("sunny", name="weather")["result"]
     path = write(tmp_path / "export.json", json.dumps([{"data": {"image": "1.jpg"}, "annotations": [both]}]))
-    assert labels_of(files.read_label_studio(path, taxonomy(), SPEAKER)) == {"1.jpg": ("pool",)}
+    assert labels_of(label_studio.read_label_studio(path, taxonomy(), SPEAKER)) == {"1.jpg": ("pool",)}
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", "[" * 100_000, "no"])
 def test_a_file_that_is_no_list_of_tasks_is_refused(tmp_path, content):
     with pytest.raises(InputError, match="Label Studio"):
-        files.read_label_studio(write(tmp_path / "export.json", content), taxonomy(), SPEAKER)
+        label_studio.read_label_studio(write(tmp_path / "export.json", content), taxonomy(), SPEAKER)
 
 
 @given(st.lists(st.lists(st.sampled_from(MULTI.ids), unique=True), max_size=4), st.sampled_from(["csv", "json"]))
@@ -165,8 +166,8 @@ def test_what_is_written_is_read_again(tmp_path_factory, said, kind):
         files.write_csv(rows, path)
         reading = files.read_csv(path, MULTI, replace(SPEAKER, by="other"))
     else:
-        path.write_text(json.dumps(files.label_studio_tasks(rows, MULTI)))
-        reading = files.read_label_studio(path, MULTI, replace(SPEAKER, by="other"))
+        path.write_text(json.dumps(label_studio.label_studio_tasks(rows, MULTI)))
+        reading = label_studio.read_label_studio(path, MULTI, replace(SPEAKER, by="other"))
     found = [(each.image_uri, list(each.labels), each.source, each.by, each.at) for each in reading.words]
     if kind == "json":  # a path relative to the disk's root where the file is absent
         found = [(f"/{uri}", *others) for uri, *others in found]
@@ -174,7 +175,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, said, kind):
 
 
 def test_label_studio_tasks_have_predictions_and_photos_to_be_labelled():
-    tasks = files.label_studio_tasks([word("a") | {"labels": None}], taxonomy(), {"a": (["pool"], 0.75)}, "v1")
+    tasks = label_studio.label_studio_tasks([word("a") | {"labels": None}], taxonomy(), {"a": (["pool"], 0.75)}, "v1")
     assert "annotations" not in tasks[0]
     assert tasks[0]["predictions"][0]["score"] == 0.75
     assert tasks[0]["predictions"][0]["model_version"] == "v1"
@@ -183,10 +184,10 @@ def test_label_studio_tasks_have_predictions_and_photos_to_be_labelled():
 
 
 def test_label_studio_shows_names_and_says_ids():
-    config = files.label_studio_config(taxonomy())
+    config = label_studio.label_studio_config(taxonomy())
     assert '<Choice value="suite with a sea view" alias="suite_sea"/>' in config
     assert 'choice="single"' in config
-    assert 'choice="multiple"' in files.label_studio_config(MULTI)
+    assert 'choice="multiple"' in label_studio.label_studio_config(MULTI)
 
 
 def test_predictions_are_labels_with_their_probability():
@@ -194,11 +195,11 @@ def test_predictions_are_labels_with_their_probability():
     multi = Head("multi", ["a", "b"], [np.eye(3, 2, dtype=np.float32)], [np.full(2, -0.5, np.float32)])
     embeddings = np.array([[0, 1, 0], [0, 0, 1]], np.float32)
     names = np.array(["x", "none"])
-    assert {name: said for name, (said, _) in files.predictions_of(single, names, embeddings).items()} == {
+    assert {name: said for name, (said, _) in label_studio.predictions_of(single, names, embeddings).items()} == {
         "x": ["b"],
         "none": [],
     }
-    found = files.predictions_of(multi, names, embeddings)
+    found = label_studio.predictions_of(multi, names, embeddings)
     assert found["x"][0] == ["b"]
     assert found["x"][1] == pytest.approx(1 / (1 + np.exp(-0.5)))
     assert found["none"][0] == []
@@ -229,17 +230,17 @@ class Saying:
     def __init__(self, folder, rooms, **contents: str):
         self.store, self.rooms, self.contents = LabelStore(folder, "rooms"), rooms, contents
 
-    def say(self, *words: files.Word) -> files.Said:
+    def say(self, *words: label_words.Word) -> label_words.Said:
         seen = [{"image_uri": uri, "image_hash": content, "reason": None} for uri, content in self.contents.items()]
         seen += [{"image_uri": "bad", "image_hash": None, "reason": "missing", "detail": "gone"}]
-        return files.say(files.Reading(list(words)), seen, self.rooms, self.store)
+        return label_words.say(label_words.Reading(list(words)), seen, self.rooms, self.store)
 
     def current(self) -> dict[str, list[str]]:
         return {row["image_hash"]: row["labels"] for row in self.store.current().to_pylist()}
 
 
-def said(uri: str, *labels: str, **others) -> files.Word:
-    return files.Word(uri, labels, "person", others.pop("by", "ann"), others.pop("at", NOON), "line 2", **others)
+def said(uri: str, *labels: str, **others) -> label_words.Word:
+    return label_words.Word(uri, labels, "person", others.pop("by", "ann"), others.pop("at", NOON), "line 2", **others)
 
 
 def test_two_labels_for_the_same_content_are_put_aside_of_kind_single_and_joined_of_kind_multi(tmp_path):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigurationError, EmptyInputError
-from recsys.images.lab.label_files import Speaker, read_csv, read_label_studio
+from recsys.images.lab.label_files import read_csv
 from recsys.images.lab.label_queue import Queue, label_queue, write_queue
+from recsys.images.lab.label_studio import read_label_studio
+from recsys.images.lab.label_words import Speaker
 from tests.helpers.labelled_photos import NOON, photo_shop, taxonomy, word
 
 SPEAKER = Speaker("ann", "person", NOON)
