@@ -59,6 +59,6 @@ def duplicates(
     for number, group in enumerate(groups, 1):
         console.print(f"{number}.", *(f"   {uri}" for uri in group))
     n_photos = sum(map(len, groups))
-    console.print(f"{n_photos:,} of {len(photos):,} photos have near duplicates, in {len(groups):,} groups.")
+    console.print(f"{n_photos:,} of {len(photos):,} photos have near duplicates, in {plural(len(groups), 'group')}.")
     if json_file:
         json_file.write_text(json.dumps(groups, indent=2, ensure_ascii=False) + "\n")
