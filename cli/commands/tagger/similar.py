@@ -8,6 +8,7 @@ import typer
 from cli.commands.options import DEMO, Conf, JsonFile, console
 from recsys.config.settings import load_settings
 from recsys.console import TextTable
+from recsys.wording import plural
 
 TaggerName = Annotated[
     str | None,
