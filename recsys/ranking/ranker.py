@@ -60,7 +60,7 @@ class Scored:
 
     @cached_property
     def features(self) -> Features:
-        """The features of the meta-model, each broadcasting to (n_users, n_horizon)."""
+        """The features of the meta-model, shape (n_features, n_users, n_horizon)."""
         return self.ranker.scorer.features(self.histories)
 
     @property
@@ -101,7 +101,7 @@ class Scored:
             if meta_model is None:
                 scores = scorer.score(policy, self.histories)
             else:
-                scores = meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.repeat)
+                scores = meta_model.log_odds(self.features, self.repeat)
             self._known[policy] = scores
         return scores
 
@@ -120,7 +120,7 @@ class Scored:
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is not None:
             added = self.contributions(meta_model, best)
-            is_reason = scorer.evidence(self.features, gathered(self.features, best)) & (added > 0)
+            is_reason = scorer.evidence(gathered(self.features, best)) & (added > 0)
             why = np.where(is_reason, added, 0).argmax(axis=0).astype(np.int16)
             why[~is_reason.any(axis=0)] = len(scorer.reasons) - 1
         else:
@@ -185,14 +185,7 @@ def gathered(features: Features, best: NDArray[np.int64]) -> NDArray[np.float32]
     """Return the features of some sales of each user, shape (n_features, n_users, k).
 
     Args:
-        features: Each broadcasts to (n_users, n_horizon).
+        features: Shape (n_features, n_users, n_horizon).
         best: Shape (n_users, k), columns of the horizon.
     """
-    rows = np.arange(len(best))[:, None]
-    if isinstance(features, np.ndarray):
-        return features[:, rows, best]
-    values = np.empty((len(features), *best.shape), np.float32)
-    for number, feature in enumerate(features):
-        n_users, n_sales = feature.shape
-        values[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
-    return values
+    return features[:, np.arange(len(best))[:, None], best]

@@ -136,7 +136,9 @@ def _read_array(file: Path) -> np.ndarray:
     # Not np.load, which accepts archives and pickles too.
     if file.stat().st_size < 1 << 16:
         with file.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+        values.setflags(write=False)  # as those that are mapped: loops are compiled once for both
+        return values
     return np.lib.format.open_memmap(file, mode="r").view(np.ndarray)  # indexing a np.memmap costs 10 times as much
 
 

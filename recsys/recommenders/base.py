@@ -1,5 +1,6 @@
 """The interface of recommenders: additive statistics over users, a fit, and plain arrays that score blocks of users."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -33,21 +34,33 @@ def sparse_matrix(arrays: Mapping[str, np.ndarray]) -> csr_matrix:
     return csr_matrix((arrays["data"], arrays["features"], arrays["offsets"]), shape=tuple(arrays["shape"]))
 
 
-class Model(Protocol):
+class Model(ABC):
     """A recommender fitted as of an instant."""
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Score the sales of the horizon for each user; higher is better, never nan.
+    @property
+    @abstractmethod
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
 
-        Returns:
-            float32 that broadcasts to (n_users, n_horizon): one row where all users have the same scores, one
-            column where all sales have.
+    @abstractmethod
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the scores of all sales of the horizon for each user, higher is better, never nan.
+
+        Args:
+            histories: Of a block of users.
+            features: Shape (n_users, n_features, n_horizon), contiguous; what `[:, number]` held is overwritten.
+            number: The place of the recommender among the features.
         """
-        ...
 
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the scores of all sales of the horizon for each user, shape (n_users, n_horizon)."""
+        features = np.empty((len(histories), 1, self.n_horizon), np.float32)
+        self.write(histories, features, 0)
+        return features[:, 0]
+
+    @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything that `Recommender.load` needs, as arrays without Python objects."""
-        ...
 
 
 def is_empty(model: Model) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.instants import DAY, LATEST
-from recsys.recommenders.base import Statistics
+from recsys.recommenders.base import Model, Statistics
 from recsys.recommenders.content import Content
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -90,14 +90,19 @@ class Popularity:
 
 
 @dataclass(frozen=True)
-class PopularityModel:
+class PopularityModel(Model):
     """Rate of each sale of the horizon relative to the shop's."""
 
     rates: NDArray[np.float32]  # (n_horizon,)
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the same rates for every user."""
-        return self.rates[None, :]
+    @property
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
+        return len(self.rates)
+
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the same rates for every user."""
+        features[:, number] = self.rates
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the rates."""

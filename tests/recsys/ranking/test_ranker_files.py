@@ -250,7 +250,7 @@ COLLABORATIVE = [
 TASTE = [
     f"taste_{family}/{name}"
     for family in ("images", "metadata", "text")
-    for name in ("data", "dense", "features", "offsets", "shape", "shares")
+    for name in ("data", "features", "offsets", "shape", "shares")
 ]
 POPULARITY = [f"popularity{window}/rates" for window in ("", "_day", "_month")]
 SALES = [f"sales/{name}" for name in ("closes_at", "horizon", "opens_at", "prices")]
