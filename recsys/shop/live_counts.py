@@ -76,15 +76,15 @@ def change_minute(counts: CountsBySale, changes: CountsBySale) -> None:
             counts.pop(sale_id, None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CountedHour:
-    """What counts in the minutes of one hour, UTC: one row per minute and sale that has events."""
+    """What counts in the minutes of one hour, UTC: one row per minute and sale that has events, in no order."""
 
     hour: int  # since 1970
     minutes: NDArray[np.int64]  # (n_rows,) since 1970
     sales: NDArray[np.int32]  # (n_rows,) positions in the list of sales
     counts: NDArray[np.int64]  # (n_rows, 4) visits, purchases, and the sums of their microseconds within the minute
-    _known: dict[tuple[float, float], NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[tuple[float, float], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     def decayed(self, at: int, since: int, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
         """Return the decayed weighted number of events in [since, at) of each sale, up to the last one that has any.
@@ -159,18 +159,21 @@ class CountedMinutes:
         """Put the counts of some minutes in place of what was known of them; a minute without sales is removed."""
         position = self._position
         for hour, of_hour in groupby(sorted(minutes), key=lambda minute: minute // 60):
-            rows, changed = [], list(of_hour)
+            changed = list(of_hour)
+            rows = np.empty((sum(len(minutes[minute]) for minute in changed), 6), np.int64)
+            end = 0
             for minute in changed:
-                for sale_id, counts in minutes[minute].items():
-                    rows.append((minute, position.setdefault(sale_id, len(position)), *counts))
-            table = np.array(rows, np.int64).reshape(-1, 6)
+                start, end = end, end + len(minutes[minute])
+                rows[start:end, 0] = minute
+                rows[start:end, 1] = [position.setdefault(sale_id, len(position)) for sale_id in minutes[minute]]
+                rows[start:end, 2:] = list(minutes[minute].values()) or 0
             if known := self._hours.pop(hour, None):
                 others = ~np.isin(known.minutes, changed)
                 before = np.column_stack((known.minutes, known.sales, known.counts))[others]
-                table = np.concatenate((before, table))
-            if len(table):
-                table = np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")])
-                self._hours[hour] = CountedHour(hour, table[:, 0], table[:, 1].astype(np.int32), table[:, 2:])
+                rows = np.concatenate((before, rows))
+            if len(rows):
+                counts = np.ascontiguousarray(rows[:, 2:])
+                self._hours[hour] = CountedHour(hour, rows[:, 0].copy(), rows[:, 1].astype(np.int32), counts)
 
     def keep_days(self, days: Collection[int]) -> None:
         """Forget the minutes of all other days, in days since 1970 UTC, and the sales that have no other minutes."""

@@ -211,6 +211,12 @@ class StoreContract:
         sales = [list(found.sale_ids).index(sale_id) for sale_id in expected.sale_ids]
         assert_allclose(found.decayed(NOON, 0, 2, 5)[sales], expected.decayed(NOON, 0, 2, 5), rtol=1e-12)
 
+    def test_burst_by_one_user_counts_once(self, store):
+        for start in range(0, 1000, 250):
+            events = [SessionEvent("a", number % 7 == 0, NOON + number) for number in range(start, start + 250)]
+            store.add_to_sessions({"null": events})
+        assert counts_by_sale(store.live_counts(0)) == {"a": (0, 1)}
+
     def test_days_end_at_midnight_utc_and_events_of_other_days_do_not_count(self, store):
         midnight = NOON - 12 * HOUR
         for at in (midnight - 1, midnight, midnight - DAY, midnight - DAY - 1, midnight + DAY):
