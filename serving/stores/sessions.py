@@ -88,7 +88,7 @@ class SessionFiles:
             with ExitStack() as stack:
                 for day in sorted(days):  # every process in this order: none waits for one that waits for it
                     self._add_to_day(stack.enter_context(self._day_file(day).begin(write=True)), day, days[day])
-        except (lmdb.Error, ValueError) as error:
+        except (lmdb.Error, ValueError, TypeError) as error:
             raise StoreError(f"{self._folder} cannot be written ({error}): check the disk, or remove it") from None
 
     def _add_to_day(self, transaction: lmdb.Transaction, day: int, events: Mapping[str, list[SessionEvent]]) -> None:
@@ -121,7 +121,7 @@ class SessionFiles:
                 for day, file in files.items():
                     self._read_changes(day, file)
                 return self._counted.since(since)
-        except (lmdb.Error, ValueError, struct.error) as error:
+        except (lmdb.Error, ValueError, TypeError, struct.error) as error:
             raise StoreError(f"{self._folder} cannot be read ({error}): check the disk, or remove it") from None
 
     def _read_changes(self, day: int, file: lmdb.Environment) -> None:

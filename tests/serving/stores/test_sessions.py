@@ -63,7 +63,9 @@ folder, name, count, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int
 sessions = SessionFiles(folder, lambda: now)
 for number in range(count):
     user = f"{name}{number // 50}"
-    sessions.add({user: [SessionEvent(str(number), False, now)], "both": [SessionEvent(f"{name}{number}", False, now)]})
+    same = {f"same{number % 7}": [SessionEvent("same", number % 3 == 0, now - number)]}
+    both = {"both": [SessionEvent(f"{name}{number}", False, now)]}
+    sessions.add({user: [SessionEvent(str(number), False, now)], **both, **same})
     print(number, flush=True)
 """
 
@@ -91,12 +93,17 @@ def test_killed_writer_loses_no_acknowledged_event_and_blocks_no_other_process(o
     assert sales(sessions, "ann") == ["a"]
 
 
-def test_two_processes_that_write_the_same_user_lose_nothing(opened, folder, clock, own_environment):
+def test_two_processes_that_write_the_same_users_lose_nothing_and_count_nothing_twice(
+    opened, folder, clock, own_environment
+):
     sessions = opened()
     processes = [writer(folder, name, 45, clock.now, own_environment) for name in "ab"]
     for process in processes:
         process.communicate(timeout=60)
-    assert sorted(sales(sessions, "both")) == sorted(f"{name}{number}" for name in "ab" for number in range(45))
+    of_both = sorted(f"{name}{number}" for name in "ab" for number in range(45))
+    assert sorted(sales(sessions, "both")) == of_both
+    of_each = dict.fromkeys(map(str, range(45)), (2, 0))
+    assert counted(sessions) == {**of_each, **dict.fromkeys(of_both, (1, 0)), "same": (0, 7)}
 
 
 def test_session_continues_over_midnight(opened, clock):
@@ -192,38 +199,6 @@ def counted(sessions: SessionFiles, since: int = 0) -> dict[str, tuple[int, int]
     return counts_by_sale(sessions.live_counts(since))
 
 
-RETRY = """
-import sys
-from pathlib import Path
-from serving.stores.base import SessionEvent
-from serving.stores.sessions import SessionFiles
-folder, now = Path(sys.argv[1]), int(sys.argv[2])
-sessions = SessionFiles(folder, lambda: now)
-for number in range(200):
-    events = {f"u{number % 10}": [SessionEvent(f"s{number % 4}", number % 3 == 0, now - number)]}
-    sessions.add(events)
-    sessions.add(events)
-"""
-
-
-def test_two_processes_that_record_the_same_events_count_each_once(opened, folder, clock, own_environment):
-    command = [sys.executable, "-c", RETRY, str(folder), str(clock.now)]
-    processes = [subprocess.Popen(command, env=own_environment) for _ in range(2)]
-    sessions, last = opened(), {}
-    while any(process.poll() is None for process in processes):
-        found = counted(sessions)  # read while they write
-        assert all(sum(counts) >= sum(last.get(sale_id, (0, 0))) for sale_id, counts in found.items())
-        last = found
-    assert [process.returncode for process in processes] == [0, 0]
-    pairs = {(number % 10, number % 4) for number in range(200)}
-    bought = {(number % 10, number % 4) for number in range(0, 200, 3)}
-    expected = {
-        f"s{sale}": (len({p for p in pairs - bought if p[1] == sale}), len({p for p in bought if p[1] == sale}))
-        for sale in range(4)
-    }
-    assert counted(sessions) == expected
-
-
 def test_event_that_arrives_again_after_midnight_counts_once(opened, clock):
     sessions, event = opened(), SessionEvent("a", False, MIDNIGHT - SECOND)
     clock.now = MIDNIGHT - 1
@@ -274,15 +249,15 @@ def test_only_minutes_that_changed_are_read_again(opened, folder, clock, monkeyp
     assert (counted(sessions), len(decoded)) == ({**expected, "s3": (2, 0)}, 1)
 
 
-def test_files_of_a_version_without_counts_are_read_and_counted_from_now_on(opened, folder, clock):
+def test_events_in_files_of_a_version_that_did_not_count_stay_uncounted(opened, folder, clock):
     event = SessionEvent("a", False, clock.now)
     (folder / "20000").mkdir(parents=True)
     with lmdb.open(str(folder / "20000")) as file, file.begin(write=True) as transaction:
         transaction.put(b"ann", orjson.dumps([tuple(event)]))
     sessions = opened()
-    assert (counted(sessions), sales(sessions, "ann")) == ({}, ["a"])
-    sessions.add({"ann": [event, event._replace(occurred_at=clock.now + 1)], "bob": [event]})
-    assert counted(sessions) == {"a": (2, 0)}
+    assert counted(sessions) == {}
+    sessions.add({"ann": [event, SessionEvent("b", False, clock.now)], "bob": [event]})
+    assert (counted(sessions), sales(sessions, "ann")) == ({"a": (1, 0), "b": (1, 0)}, ["a", "b"])
 
 
 def test_user_id_cannot_touch_the_counts(opened, clock):
@@ -293,7 +268,7 @@ def test_user_id_cannot_touch_the_counts(opened, clock):
     assert counted(sessions) == {"a": (4, 0)}
 
 
-@pytest.mark.parametrize("damage", [b"", b"short", bytes(8) + b"[", bytes(8) + b"7", b"\xff" * 8 + b'{"a": [1, 2]}'])
+@pytest.mark.parametrize("damage", [b"", b"short", *(b"\xff" * 8 + text for text in (b"[", b"7", b'{"a": [1, 2]}'))])
 def test_damaged_counts_are_an_error_with_the_next_step(opened, clock, damage):
     sessions, event = opened(), SessionEvent("a", False, clock.now)
     sessions.add({"ann": [event]})
