@@ -52,6 +52,17 @@ class SessionSettings(StepSettings):
     """Maximum number of sales of a session that are used, the latest ones."""
 
 
+class LiveCountsSettings(StepSettings):
+    """What the shop's users did since the night, counted while it is recorded."""
+
+    read_seconds: float = Field(1.0, gt=0)
+    """Interval at which a process reads what all processes have counted, in seconds."""
+
+    stale_seconds: float = Field(5.0, gt=0)
+    """Age of the counts that a process knows, in seconds, above which status and metrics show a problem; pages go on
+    with what it knows."""
+
+
 class ExposureSettings(StepSettings):
     """The log of exposures: which pages were served to whom."""
 
@@ -286,6 +297,7 @@ class ServingSettings(StepSettings):
     pages: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
+    live_counts: LiveCountsSettings = LiveCountsSettings()
     exposures: ExposureSettings = ExposureSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings | None = None
