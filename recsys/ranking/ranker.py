@@ -1,7 +1,7 @@
 """Histories → ranked sales with reasons and photos, by the same code for the night and for a running session."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from recsys.instants import HOUR
 from recsys.meta_model import META, Cells, Features, MetaModel
 from recsys.ranking.covers import Covers
 from recsys.ranking.scorer import Scorer
+from recsys.recommenders.base import Counted
 from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.recommenders.own import bought_before
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -32,6 +33,10 @@ class Ranker:
     def meta_model_of(self, policy: str) -> MetaModel | None:
         """Return the version of the meta-model that a policy ranks by; None if it ranks by a recommender."""
         return self.meta_model if policy == META else self.other_versions.get(policy)
+
+    def at(self, instant: int, counted: Counted) -> "Ranker":
+        """Return the ranker as of a later instant: with what all users did since the instant of the horizon."""
+        return replace(self, scorer=self.scorer.at(instant, counted))
 
     def scored(self, histories: Histories) -> "Scored":
         """Return the scores of a block of users."""

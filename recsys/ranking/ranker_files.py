@@ -14,7 +14,6 @@ from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
-from recsys.recommenders.base import DENSE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 
@@ -103,8 +102,7 @@ def _arrays_by_part(scorer: Scorer, catalogue: Catalogue) -> _Parts:
     if catalogue.gallery:
         parts["photos"] = {"first": catalogue.gallery.first, "themes": catalogue.gallery.photo_themes}
     for name, model in zip(scorer.names, scorer.models, strict=True):
-        dense = getattr(model, DENSE, None)
-        parts[name] = model.arrays() | ({} if dense is None else {DENSE: dense})
+        parts[name] = model.served_arrays()
     return parts
 
 

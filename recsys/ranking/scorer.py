@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys.compiled import compiled, logarithm
 from recsys.meta_model import Features
 from recsys.recommenders import Model, Recommender
-from recsys.recommenders.base import Traceable
+from recsys.recommenders.base import Counted, Traceable
 from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
@@ -91,6 +91,18 @@ class Scorer:
             traced = model.trace(histories, users, sales[users, positions])
             reasons[users, positions] = np.where(traced >= 0, first + traced, number)
             first += len(details)
+
+    def at(self, instant: int, counted: Counted) -> "Scorer":
+        """Return the scorer with the features that are the same for all users as of a later instant.
+
+        Args:
+            instant: Microseconds since 1970 UTC.
+            counted: What all users did since the instant of the horizon.
+        """
+        pairs = zip(self.recommenders, self.models, strict=True)
+        return replace(
+            self, models=[model if each.is_personal else model.at(instant, counted) for each, model in pairs]
+        )
 
     def score(self, name: str, histories: Histories) -> NDArray[np.float32]:
         """Return the scores of one recommender, shape (n_users, n_horizon)."""

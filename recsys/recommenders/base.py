@@ -16,11 +16,18 @@ Statistics = dict[str, NDArray[np.float32]]
 
 
 DENSE = "dense"
-"""The name of a further array of a model that scores by similarities, shape (n_sales, n_horizon).
+"""The name of a further array that the service gets of a model that scores by similarities, (n_sales, n_horizon)."""
 
-It is computed from the model's other arrays if absent; the service gets it in a file, so that its processes share one
-copy.
-"""
+
+class Counted(Protocol):
+    """What all users did in the meantime: the events that popularity counts, see `Popularity`."""
+
+    def decayed(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
+        """Return the decayed weighted number of events of each sale, shape (n_sales,).
+
+        A visit weighs 1 and a purchase `purchase_weight`, times 2^(-age / half life).
+        """
+        ...
 
 
 def sparse_arrays(matrix: csr_matrix) -> dict[str, np.ndarray]:
@@ -61,6 +68,22 @@ class Model(ABC):
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything that `Recommender.load` needs, as arrays without Python objects."""
+
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return what `Recommender.load` needs in the service, whose catalogue has no texts and attributes.
+
+        It may hold further arrays that are computed from the others, so that the processes of a machine share one copy.
+        """
+        return self.arrays()
+
+    def at(self, instant: int, counted: Counted) -> "Model":
+        """Return the model as of a later instant, of a recommender whose scores are the same for every user.
+
+        Args:
+            instant: Microseconds since 1970 UTC.
+            counted: What all users did since the model was fitted.
+        """
+        return self
 
 
 def is_empty(model: Model) -> bool:

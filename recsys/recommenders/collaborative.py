@@ -123,6 +123,10 @@ class CollaborativeModel(Model):
         similarities = self.similarities
         return {"data": similarities.data, "sources": similarities.indices, "offsets": similarities.indptr}
 
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return the dense similarities too."""
+        return {**self.arrays(), DENSE: self.dense}
+
 
 def prune_columns(similarities: NDArray[np.float32], k: int) -> csc_matrix:
     """Return the k largest positive values of each column, ties by row.

@@ -166,6 +166,10 @@ class ContentModel(Model):
         """Return the sale profiles row by row."""
         return sparse_arrays(self.profiles)
 
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return the dense similarities too."""
+        return {**self.arrays(), DENSE: self.dense}
+
 
 def content_metadata(settings: MetadataSettings, catalogue: Catalogue) -> Content:
     """Return the recommender over the attributes and the price bands of sales."""

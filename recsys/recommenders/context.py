@@ -1,7 +1,7 @@
 """Context features: what is known of the user, of the sale and of both together, without any other user."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recsys.compiled import compiled
 from recsys.instants import HOUR
-from recsys.recommenders.base import Model, Statistics
+from recsys.recommenders.base import Counted, Model, Statistics
 from recsys.recommenders.own import write_own_events, write_own_habit, write_own_recency
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -79,6 +79,10 @@ class ContextModel(Model):
     def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
         """Write the feature."""
         self.write_horizon(histories, self.horizon, features, number)
+
+    def at(self, instant: int, counted: Counted) -> "ContextModel":
+        """Return the feature as of another instant."""
+        return replace(self, horizon=replace(self.horizon, as_of=instant))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return no arrays."""

@@ -280,7 +280,8 @@ class _Process:
         if isinstance(self.clock, ReplayClock):
             self.clock.begin(snapshot.as_of)
         pages = self.settings.pages
-        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages))
+        counts = (lambda: self.live_counts.latest()[0]) if self.settings.ranking == "live" else None
+        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages, counts))
         _warm_up(top_sales, default, self.clock())
         return top_sales
 

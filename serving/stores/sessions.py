@@ -195,9 +195,9 @@ def _inode(folder: Path) -> int | None:
         return None
 
 
-def _events(data: bytes | None) -> list[SessionEvent]:
+def _events(data: bytes | memoryview | None) -> list[SessionEvent]:
     return [SessionEvent(*event) for event in orjson.loads(data)] if data else []
 
 
-def _counts(data: bytes | None) -> CountsBySale:
+def _counts(data: bytes | memoryview | None) -> CountsBySale:
     return orjson.loads(data[_REVISION.size :]) if data else {}

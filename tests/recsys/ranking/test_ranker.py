@@ -228,7 +228,7 @@ def test_shared_ranking_holds_all_sales_of_the_horizon_best_first():
     ranker = fitted_ranker(shop)
     scorer = ranker.scorer
     ranking = ranker.shared_ranking("popularity", len(shop.catalogue))
-    rates = scorer.models[scorer.names.index("popularity")].arrays()["rates"].tolist()
+    rates = scorer.models[scorer.names.index("popularity")].rates.tolist()
     order = sorted(range(len(rates)), key=lambda sale: (-rates[sale], sale))
     assert ranking.sales.tolist() == order
     assert ranking.scores.tolist() == [rates[sale] for sale in order]
