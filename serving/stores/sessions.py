@@ -133,7 +133,7 @@ class SessionFiles:
             if revision > known and cursor.set_range(b"\xff"):
                 for key, value in cursor:
                     if _REVISION.unpack_from(value)[0] > known:
-                        changed[_MINUTE.unpack(key)[1]] = _counts(bytes(value))
+                        changed[_MINUTE.unpack(key)[1]] = _counts(value)
         self._counted.replace(changed)
         self._read[day] = file, revision
 
@@ -195,9 +195,9 @@ def _inode(folder: Path) -> int | None:
         return None
 
 
-def _events(data: bytes | None) -> list[SessionEvent]:
+def _events(data: bytes | memoryview | None) -> list[SessionEvent]:
     return [SessionEvent(*event) for event in orjson.loads(data)] if data else []
 
 
-def _counts(data: bytes | None) -> CountsBySale:
+def _counts(data: bytes | memoryview | None) -> CountsBySale:
     return orjson.loads(data[_REVISION.size :]) if data else {}
