@@ -41,7 +41,8 @@ def live_counts(bench: Bench) -> None:
 
 def _pages_beside_events(bench: Bench) -> None:
     ratios = []
-    with Service(bench.shop, len(bench.cores), bench.cores) as service:
+    cores = bench.cores[:-1]  # the last one is for the load
+    with Service(bench.shop, len(cores), cores) as service:
         rate = highest_rate(bench, service) / 4
         count = int(rate * SECONDS)
         requests = service.requests(SENDERS)
