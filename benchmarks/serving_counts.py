@@ -41,7 +41,8 @@ def live_counts(bench: Bench) -> None:
 
 def _pages_beside_events(bench: Bench) -> None:
     ratios = []
-    with Service(bench.shop, len(bench.cores), bench.cores) as service:
+    cores = bench.cores[:-1]  # the last one is for the load
+    with Service(bench.shop, len(cores), cores) as service:
         rate = highest_rate(bench, service) / 4
         count = int(rate * SECONDS)
         requests = service.requests(SENDERS)
@@ -72,7 +73,7 @@ def _staleness(bench: Bench) -> None:
     shop = ServedShop.made(folders[0], REDIS_USERS, 300)
     shop.publish(shop.write(1))
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    store = StoreSettings(kind="redis", url=f"redis://127.0.0.1:{port}/0")
+    store = StoreSettings(kind="redis", url=f"redis://127.0.0.1:{port}/0", timeout_seconds=1.0)
     seconds = []
     with Running(command, bench.cores, bench.shop.folder / "redis.log") as redis:
         redis.wait_for(port)
@@ -141,7 +142,7 @@ class Recorder:
             if self._done.wait(max(0.0, began + number * BATCH / EVENTS_PER_SECOND - time.monotonic())):
                 break
             sent.append(calls[number % SENDERS].future(batch, timeout=PATIENCE))
-        recorded = sum(each.result().recorded for each in sent)
+        recorded = sum(each.result().recorded for each in sent if each.exception() is None)
         self.rate = recorded / (time.monotonic() - began)
         for channel in channels:
             channel.close()

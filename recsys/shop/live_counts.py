@@ -104,9 +104,8 @@ class CountedHour:
         occurred_at = self.minutes[:, None] * MINUTE + within / np.maximum(events, 1)
         is_inside = (since <= occurred_at) & (occurred_at < at)
         weights = np.exp2(np.where(is_inside, occurred_at - at, -np.inf) / (half_life_days * DAY))
-        return np.bincount(self.sales, (events * weights) @ np.array([1, purchase_weight])).astype(
-            np.float64, copy=False
-        )
+        weighted = (events * weights) @ np.array([1, purchase_weight])
+        return np.bincount(self.sales, weighted)  # type: ignore[return-value]  # floats, since there are weights
 
     @cached_property
     def n_events(self) -> int:

@@ -133,7 +133,7 @@ class SessionFiles:
             if revision > known and cursor.set_range(b"\xff"):
                 for key, value in cursor:
                     if _REVISION.unpack_from(value)[0] > known:
-                        changed[_MINUTE.unpack(key)[1]] = _counts(bytes(value))
+                        changed[_MINUTE.unpack(key)[1]] = _counts(value)
         self._counted.replace(changed)
         self._read[day] = file, revision
 

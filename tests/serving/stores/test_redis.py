@@ -313,7 +313,7 @@ def test_counts_are_read_after_a_failover_to_a_copy_that_lags_behind(server, sto
 def test_keys_of_counts_are_few_and_expire(server, store):
     for number in range(30):
         event = SessionEvent(f"s{number}", False, NOON + number % 2 * 60 * SECOND)
-        store.add_to_sessions({f"u{number % 5}": [event]})
+        store.add_to_sessions({f"u{number % 5}": [event, SessionEvent("s", True, NOON - 2 * DAY)]})
     keys = {key.decode(): server.ttl(key) for key in server.scan_iter("shop:count*")}
     minute = NOON // (60 * SECOND)
     users = {f"shop:counted:20000:u{number}" for number in range(5)}
