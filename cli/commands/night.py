@@ -83,9 +83,9 @@ def refresh(conf: Conf = DEMO) -> None:
     """Bring the sales that were added, changed or withdrawn since the night onto the pages, in a minute or so.
 
     Reads the raw tables of sales and photos again, by the same rules as the night; tags the photos that are new; and
-    publishes a snapshot of the same night with these sales: their windows, texts, prices, attributes, photos, themes and
-    profiles. Nothing is trained, no event is counted, no user is ranked: live ranking ranks new sales with all others,
-    and pages by a kept ranking are filled up with them. A sale that the table has no more is closed on pages.
+    publishes a snapshot of the same night with these sales: their windows, texts, prices, attributes, photos, themes
+    and profiles. Nothing is trained, no event is counted, no user is ranked: live ranking ranks new sales with all
+    others, and pages by a kept ranking are filled up with them. A sale that the table has no more is on no page.
 
     **When.** Every 15 minutes, say, from cron, systemd or Kubernetes (docs/operations.md). If nothing has changed, it
     publishes nothing. While a night runs it does nothing and exits with status 1: the night brings all sales. Killed

@@ -133,8 +133,11 @@ def _kept_in_place(before: Gallery, known: range, after: Gallery, present: range
     if not present:
         return list(known)
     row_of = {after.uris[row]: row for row in reversed(present)}
-    kept = [row_of.get(before.uris[row], present[0]) for row in known]
-    kept[:1] = present[:1]
+    kept = [present[0]]
+    for place, row in enumerate(known[1:], 1):
+        uri = before.uris[row]
+        is_unmoved = place < len(present) and after.uris[present[place]] == uri
+        kept.append(present[place] if is_unmoved else row_of.get(uri, present[0]))
     kept += [row for row in present if row not in kept]
     return [len(before.uris) + row for row in kept[: max(len(known), MAX_IMAGES)]]
 

@@ -268,9 +268,9 @@ def test_all_problems_of_the_contents_are_listed(tmp_path):
             tmp_path,
             sales=[
                 SALES[1],
-                SALES[1],
                 replace(SALES[0], images=("a.jpg",) * 257),
                 replace(SALES[2], opens_at=SALES[2].closes_at, price=float("nan")),
+                SALES[1],
             ],
             reasons=["own_visits", "/pool"],
             policies=("meta", "Meta!"),
