@@ -43,7 +43,15 @@ from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import POPULARITY, Snapshot, SnapshotContents
 from recsys.snapshot.refreshed import changes, write_refreshed
 from recsys.storage.local import held, remove_folder
-from recsys.tables.night import FITTED_RECOMMENDERS, IMAGE_THEMES, REJECTED_ROWS, SALE_IMAGES, SALE_THEMES, SALES
+from recsys.tables.night import (
+    FITTED_RECOMMENDERS,
+    IMAGE_THEMES,
+    REJECTED_IMAGES,
+    REJECTED_ROWS,
+    SALE_IMAGES,
+    SALE_THEMES,
+    SALES,
+)
 from recsys.wording import plural
 
 FOLDER = "refreshes"
@@ -236,6 +244,18 @@ def _remove_tables_of_earlier_nights(folder: Path) -> None:
                 remove_folder(other)
 
 
+def stamp_of_awaited_photos(folder: Path) -> int:
+    """Return 0, or a new number each time while a photo at a URL is missing, so that it is looked for again.
+
+    A file of a local photo is seen when it is there; nothing tells that a URL has begun to answer.
+    """
+    path = folder / REJECTED_IMAGES.name
+    if not path.exists():
+        return 0
+    rejected = pq.read_table(path, columns=["image_uri", "reason"]).to_pylist()
+    return time.time_ns() if any(row["reason"] == "missing" and "://" in row["image_uri"] for row in rejected) else 0
+
+
 VALIDATE_SALES = Step(
     "validate_sales",
     validate_sales,
@@ -246,7 +266,11 @@ VALIDATE_SALES = Step(
 TAG_PHOTOS = replace(
     TAG_IMAGES,
     inputs=(),
-    depends_on=lambda run: [_digest_of_rows(run.folder / SALE_IMAGES.name), TAG_IMAGES.depends_on(run)],
+    depends_on=lambda run: [
+        _digest_of_rows(run.folder / SALE_IMAGES.name),
+        TAG_IMAGES.depends_on(run),
+        stamp_of_awaited_photos(run.folder),
+    ],
 )
 PROJECT_THEMES = Step(
     "project_themes",

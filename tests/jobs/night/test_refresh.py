@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.engine.nights import night
 from jobs.night.nightly import nightly
-from jobs.night.refresh import Refreshed, refresh
+from jobs.night.refresh import Refreshed, refresh, stamp_of_awaited_photos
 from recsys.errors import BusyError, EmptyInputError, RejectedRowsError, SnapshotError
 from recsys.instants import to_micros
 from recsys.pipeline.shop import read_gallery
@@ -268,6 +269,18 @@ def test_photo_that_was_at_a_position_is_still_there_and_the_cover_is_the_presen
     assert of(noon.night, "s00").images == ("pool-8.jpg", "food-1.jpg", "ski-7.jpg", "pool-2.jpg")
     images = ("city-1.jpg", "food-1.jpg", "city-1.jpg", "pool-2.jpg", "pool-8.jpg")
     assert of(noon.changed, "s00").images == images
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "is_looked_for"),
+    [("https://cdn/a.jpg", "missing", True), ("https://cdn/a.jpg", "too_small", False), ("a.jpg", "missing", False)],
+)
+def test_photo_whose_url_did_not_answer_is_looked_for_again(tmp_path, uri, reason, is_looked_for):
+    assert stamp_of_awaited_photos(tmp_path) == 0
+    (tmp_path / "rejected_images").mkdir()
+    pq.write_table(pa.table({"image_uri": [uri], "reason": [reason]}), tmp_path / "rejected_images/part.parquet")
+    stamps = [stamp_of_awaited_photos(tmp_path) for _ in range(2)]
+    assert (0 < stamps[0] < stamps[1]) if is_looked_for else stamps == [0, 0]
 
 
 # When it is run again, and when it stops.
