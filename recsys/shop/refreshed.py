@@ -81,7 +81,7 @@ def content_digest(catalogue: Catalogue) -> str:
         catalogue.titles,
         [sorted(each.items()) for each in catalogue.attributes],
     ]
-    arrays = [catalogue.opens_at, catalogue.closes_at, catalogue.prices]
+    arrays: list[np.ndarray] = [catalogue.opens_at, catalogue.closes_at, catalogue.prices]
     if gallery is not None:
         texts += [gallery.uris, gallery.theme_names]
         arrays += [gallery.first, gallery.photo_themes, gallery.sale_themes]

@@ -236,8 +236,8 @@ def prune(root: Path, keep: int, keep_hourly: int = 1, hourly: Container[str] = 
         written = [name for name in names(root) if name not in refreshed]
         nights = [name for name in written if name.partition("-")[0] not in hourly]
         hours = [name for name in written if name.partition("-")[0] in hourly]
-        needed = {*nights[-keep:], *hours[-keep_hourly:], *refreshed[-1:]}
-        needed |= {current(root), *published_before_current(root)[:1]}
+        needed = {*nights[-keep:], *hours[-keep_hourly:], *refreshed[-1:], current(root)}
+        needed.update(published_before_current(root)[:1])
         removed = [name for name in names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)

@@ -1,5 +1,6 @@
 """A refresh at noon: the sales and photos of the moment, the users of the night."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -137,7 +138,8 @@ def block_of(shop: SmallShop, catalogue: Catalogue) -> Block:
 
 def test_refresh_says_what_it_brought(noon):
     assert noon.said == Refreshed(f"{noon.night.name}.r0001", "2 new sales, 1 sale described anew, 2 new photos")
-    found = "3 changed windows, 1 sale withdrawn, 1 sale described anew, 1 new photo"
+    new_photos = 1 + len([sale_id for sale_id, *_ in PHOTOS if sale_id == REOPENED])
+    found = f"1 new sale, 1 changed window, 2 sales withdrawn, 1 sale described anew, {new_photos} new photos"
     assert noon.said_then == Refreshed(f"{noon.night.name}.r0002", found)
 
 
@@ -389,6 +391,8 @@ def test_shop_without_a_snapshot_or_without_the_tables_of_its_night_is_told_to_r
 REFRESH_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
+import sklearn.feature_extraction.text
+from jobs.engine.code_version import code_version, library_versions
 from jobs.engine.run import Run
 from jobs.night.refresh import PUBLISH_REFRESH
 from recsys.config.settings import load_settings
@@ -401,11 +405,11 @@ settings, folder = load_settings(Path(sys.argv[1])), Path(sys.argv[2])
 root = settings.snapshots_folder
 as_of = to_micros(snapshot_store.in_use(root).as_of)
 run = Run(settings, folder, as_of, training_days=[], days=[as_of], trains=False)
-run.shop.catalogue  # the children inherit it
+run.shop.catalogue, code_version(PUBLISH_REFRESH.run), library_versions()  # the children inherit them
 events = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"}
-status, moment = None, 0
+status, moment, step = None, int(sys.argv[3]), int(sys.argv[4])
 while status != 0:
-    moment += int(sys.argv[3])
+    moment += step
     child = os.fork()
     if not child:
         touched, within = 0, str(root)
@@ -425,22 +429,23 @@ while status != 0:
     for name in [each.name for each in root.iterdir() if each.is_dir() and each.name[0] != "."]:
         Snapshot.open(root / name)
     assert snapshot_store.current(root) in os.listdir(root)
-print("killed", moment // int(sys.argv[3]) - 1, "times")
+print("killed", moment // step, "times")
 """
 
 
 def test_refresh_killed_at_any_change_of_the_file_system_publishes_once_when_it_is_run_again(noon, tmp_path):
-    """At every seventh change; what was published last is removed first, as if it had not been."""
+    """At every 23rd change, KILL_SEED chooses which; what was published last is removed first, as if it had not been."""
     shutil.copytree(noon.shop.folder, tmp_path / "shop")
     shop = PhotoShop(tmp_path / "shop")
     root, folder = shop.settings().snapshots_folder, tables_of(shop)
     snapshot_store.rollback(root, at(12))
     shutil.rmtree(root / noon.changed.name)
     (folder / "publish_refresh.json").unlink()
-    command = [sys.executable, "-c", REFRESH_AND_DIE, str(shop.configuration()), str(folder), "7"]
+    first = str(int(os.environ.get("KILL_SEED", "5")) % 23 - 22)
+    command = [sys.executable, "-c", REFRESH_AND_DIE, str(shop.configuration()), str(folder), first, "23"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-2]) > 10
+    assert int(done.stdout.split()[-2]) > 4
     assert snapshot_store.refreshes(root, noon.night.name) == [1, 2]
     assert in_use(shop).manifest == noon.changed.manifest
     assert not list(root.glob(".tmp-*"))
