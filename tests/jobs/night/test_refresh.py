@@ -434,7 +434,7 @@ print("killed", moment // step, "times")
 
 
 def test_refresh_killed_at_any_change_of_the_file_system_publishes_once_when_it_is_run_again(noon, tmp_path):
-    """At every 23rd change, KILL_SEED chooses which; what was published last is removed first, as if it had not been."""
+    """At every 23rd change, KILL_SEED chooses which; what was published last is removed first."""
     shutil.copytree(noon.shop.folder, tmp_path / "shop")
     shop = PhotoShop(tmp_path / "shop")
     root, folder = shop.settings().snapshots_folder, tables_of(shop)
