@@ -31,6 +31,7 @@ for command in (
     demo.demo,
     night.validate,
     night.nightly,
+    night.refresh,
     night.backtest,
     service.serve,
     service.top,

@@ -1,6 +1,7 @@
-"""`recsys validate | nightly | backtest`: the commands that run jobs."""
+"""`recsys validate | nightly | refresh | backtest`: the commands that run jobs."""
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +77,40 @@ def nightly(
         console.print(f"Without {line}.")
     is_new = len(snapshot_store.publications(root)) > before
     console.print(what_is_served(root, name, is_new), f"Next: recsys serve --conf {conf}")
+
+
+def refresh(conf: Conf = DEMO) -> None:
+    """Bring the sales that were added, changed or withdrawn since the night onto the pages, in a minute or so.
+
+    Reads the raw tables of sales and photos again, by the same rules as the night; tags the photos that are new; and
+    publishes a snapshot of the same night with these sales: their windows, texts, prices, attributes, photos, themes
+    and profiles. Nothing is trained, no event is counted, no user is ranked: live ranking ranks new sales with all
+    others, and pages by a kept ranking are filled up with them. A sale that the table has no more is on no page.
+
+    **When.** Every 15 minutes, say, from cron, systemd or Kubernetes (docs/operations.md). If nothing has changed, it
+    publishes nothing. While a night runs it does nothing and exits with status 1: the night brings all sales. Killed
+    at any moment, it can be run again.
+
+    **Instead of it**, *recsys nightly --hourly* also ranks all users by what they did since, at the price of a night
+    without training. New settings of recommenders, and a new version of a tagger, take effect with the next night.
+    """
+    from jobs.night.refresh import refresh as do_refresh
+    from recsys.snapshot import store as snapshot_store
+
+    settings, start = load_settings(conf), time.monotonic()
+    done = do_refresh(settings)
+    push_if_shared(settings)
+    seconds = time.monotonic() - start
+    served = snapshot_store.current(settings.snapshots_folder)
+    if done.brought:
+        console.print(f"Published snapshot {done.name}: {done.brought}, ready in {seconds:.0f} s.")
+    elif served == done.name:
+        console.print(f"Nothing to publish: snapshot {done.name} has the sales as they are, {seconds:.0f} s.")
+    else:
+        console.print(
+            f"Nothing was published: snapshot {done.name} has the sales as they are, and {served} is served since a "
+            "rollback; changed sales, or the next night, publish."
+        )
 
 
 def what_is_served(root: Path, name: str, is_new: bool) -> str:

@@ -34,12 +34,38 @@ THEMES = "themes"
 
 def build_themes(run: Run, out: Path) -> str:
     """Fit themes, or use the latest fit if it is recent enough, and project the photos of all sales onto them."""
+    photos, rejected, catalogue = read_tagged(run)
+    model = _themes_of_run(run, photos, catalogue) if len(photos) else no_themes()
+    model = renamed(model, run.settings.images.themes.names)
+    n_projected = write_projected(run, photos, rejected, model, catalogue, out)
+    _note_missing_themes(run, model, photos, rejected, catalogue)
+    themes = plural(len(model.ids), "theme")
+    if model.ids:
+        themes += f" fitted as of {from_micros(model.as_of):%Y-%m-%d}"
+    return f"{themes}, version {model.version}; {plural(n_projected, 'photo')} projected"
+
+
+def read_tagged(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, Catalogue]:
+    """Return the tagged photos, those that could not be tagged, and the sales of a run."""
     photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
     photos = photos.sort_values(["sale_id", "position"])  # Spark's row order varies, and sums of floats depend on it
     rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
-    catalogue = Catalogue.from_table(pq.read_table(run.folder / "sales"))
-    model = _themes_of_run(run, photos, catalogue) if len(photos) else no_themes()
-    model = renamed(model, run.settings.images.themes.names)
+    return photos, rejected, Catalogue.from_table(pq.read_table(run.folder / "sales"))
+
+
+def write_projected(
+    run: Run, photos: pd.DataFrame, rejected: pd.DataFrame, model: ThemeModel, catalogue: Catalogue, out: Path
+) -> int:
+    """Write a theme model and the themes of photos and sales by it; return the number of different photos.
+
+    Args:
+        run: The run.
+        photos: The tagged photos, in order of sale and position.
+        rejected: Those that could not be tagged.
+        model: The themes.
+        catalogue: The sales of the photos.
+        out: The folder to write into.
+    """
     save(model, out / THEME_MODEL)
     contents = photos.drop_duplicates("image_hash")
     activations = model.activations(tag_matrix(contents["tags"], contents["weights"], model.tags))
@@ -47,11 +73,7 @@ def build_themes(run: Run, out: Path) -> str:
     weights = model.balanced(activations)[row_by_hash.loc[photos["image_hash"]]]
     _write_photos(photos, rejected, weights, out)
     _write_sales(run, photos, weights, model, catalogue, out)
-    _note_missing_themes(run, model, photos, rejected, catalogue)
-    themes = plural(len(model.ids), "theme")
-    if model.ids:
-        themes += f" fitted as of {from_micros(model.as_of):%Y-%m-%d}"
-    return f"{themes}, version {model.version}; {plural(len(contents), 'photo')} projected"
+    return len(contents)
 
 
 def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> ThemeModel:

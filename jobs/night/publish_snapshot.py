@@ -21,11 +21,11 @@ from recsys.experiments.model_pins import PINS
 from recsys.instants import HOUR, compact, from_micros, to_micros
 from recsys.pipeline.night_values import read_night_values
 from recsys.pipeline.segments import segment_rankings
-from recsys.ranking.ranker import youngest_first
+from recsys.ranking.ranker import Ranker, youngest_first
 from recsys.ranking.ranker_files import RANKER, write_ranker
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, SnapshotContents, SnapshotSale
+from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
 from recsys.tables.night import RANKINGS
 from recsys.wording import plural
@@ -45,15 +45,24 @@ def publish_snapshot(run: Run, out: Path) -> str:
 
 
 def _publish(run: Run, name: str, out: Path) -> str:
+    make_current(run, name)
+    out.mkdir()
+    (out / "name").write_text(name)
+    return name
+
+
+def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
+    """Make a snapshot the current one, and remove the oldest beyond `snapshots.keep`.
+
+    Raises:
+        BusyError: If the current one is not that which the snapshot is to take the place of, if given.
+    """
     root = run.settings.snapshots_folder
-    snapshot_store.publish(root, name, datetime.now(UTC))
+    snapshot_store.publish(root, name, datetime.now(UTC), instead_of)
     keep = run.settings.snapshots
     values = read_night_values(Path(run.settings.folder))
     hourly = {compact(to_micros(each.as_of)) for each in values if each.is_hourly}
     snapshot_store.prune(root, keep.keep, keep.keep_hourly, hourly)
-    out.mkdir()
-    (out / "name").write_text(name)
-    return name
 
 
 def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
@@ -61,16 +70,13 @@ def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
     ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
     scorer = ranker.scorer
     write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
-    popular, reasons = ranker.shared_ranking(POPULARITY, len(catalogue)), scorer.reasons
-    if not RANKINGS.rows(run.folder):  # no event is known, so none is popular
-        popular = youngest_first(scorer.horizon, catalogue, reasons.index(OPEN))
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
-        sales=list(_snapshot_sales(catalogue, scorer.horizon)),
+        sales=list(snapshot_sales(catalogue, scorer.horizon)),
         policies=ranking_settings(run).policies,
-        shared_rankings={POPULARITY: popular},
-        reasons=reasons,
+        shared_rankings={POPULARITY: popular_ranking(ranker, catalogue, RANKINGS.rows(run.folder))},
+        reasons=scorer.reasons,
         versions={run.settings.mlflow.model_name: version} if version else {},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
         files={RANKER: ranker_folder, PINS: run.folder / EXPERIMENTS / PINS},
@@ -86,7 +92,15 @@ def _left_out(run: Run) -> list[LeftOut]:
     return run.left_out(dict.fromkeys((*trained, *with_inputs(RANK_SEGMENTS), *with_inputs(CHECK_NIGHT))))
 
 
-def _snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
+def popular_ranking(ranker: Ranker, catalogue: Catalogue, n_users: int) -> Ranking:
+    """Return the sales of the horizon by popularity; the youngest first where no user has a history."""
+    if n_users:
+        return ranker.shared_ranking(POPULARITY, len(catalogue))
+    return youngest_first(ranker.scorer.horizon, catalogue, ranker.scorer.reasons.index(OPEN))
+
+
+def snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotSale]:
+    """Return the sales of a horizon as a snapshot holds them."""
     for sale in horizon.sales:
         price = float(catalogue.prices[sale])
         yield SnapshotSale(
@@ -114,13 +128,7 @@ def publish_closed_shop(run: Run, out: Path) -> str:
     root, as_of = run.settings.snapshots_folder, from_micros(run.as_of)
     end = from_micros(run.as_of + int(run.settings.horizon_hours * HOUR))
     found = f"no sale is open in [{as_of:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC"
-    if (before := snapshot_store.in_use(root)) is not None:
-        lost = [sale.sale_id for sale in before.sales if sale.closes_at > as_of]
-        if lost:
-            raise EmptyInputError(
-                f"{found}, but {plural(len(lost), 'sale')} of snapshot {before.name} in use, such as {lost[0]!r}: "
-                "check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
-            )
+    refuse_lost_sales(snapshot_store.in_use(root), as_of, found)
     line = LeftOut(what="all pages", why=found, until="the first night with an open sale in its horizon")
     contents = SnapshotContents(
         as_of=as_of,
@@ -136,6 +144,25 @@ def publish_closed_shop(run: Run, out: Path) -> str:
     )
     written = _publish(run, write_snapshot(root, contents, []), out / CLOSED_SHOP)
     return f"{written} without a sale: {found}"
+
+
+def refuse_lost_sales(before: Snapshot | None, as_of: datetime, found: str) -> None:
+    """Refuse a source without an open sale, where the snapshot in use has one.
+
+    Args:
+        before: The snapshot in use; None without one.
+        as_of: The instant of the night.
+        found: That no sale is open, and from when to when, for the message.
+
+    Raises:
+        EmptyInputError: If the snapshot has a sale that is open after as_of: then the source has lost it.
+    """
+    lost = [sale.sale_id for sale in before.sales if sale.closes_at > as_of] if before is not None else []
+    if before is not None and lost:
+        raise EmptyInputError(
+            f"{found}, but {plural(len(lost), 'sale')} of snapshot {before.name} in use, such as {lost[0]!r}: "
+            "check 'opens_at' and 'closes_at' with 'recsys validate', or choose another --as-of"
+        )
 
 
 PUBLISH_CLOSED_SHOP = Step(

@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
@@ -74,10 +75,38 @@ def validate_tables(run: Run, out: Path) -> str:
         RejectedRowsError: If too large a share of a table's rows is broken.
     """
     cleaned, events_of_shop = _write_tables(run, out)
+    counts = _write_findings(run, out, cleaned, _counts_of_whole_tables(run, out), events_of_shop)
+    sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
+    return f"{sales_and_events}; {row_rules.summary(counts)}"
+
+
+def validate_sales(run: Run, out: Path) -> str:
+    """Write the usable rows of sales and their photos alone, and what breaks a rule, as `validate_tables` does.
+
+    Raises:
+        EmptyInputError: If table sales has no usable row.
+        RejectedRowsError: If too large a share of a table's rows is broken.
+    """
+    settings = sources.with_tables(run.settings.source, (SALES, SALE_IMAGES))
+    select = _selecting(run, sources.read_raw_tables(run.spark, settings, Path(run.settings.folder)))
+    cleaned, windows = _write_sales(run, select, out)
+    counts = _write_findings(run, out, [cleaned, *_write_photos(run, select, windows, out)])
+    sales_and_photos = f"{plural(SALES.rows(out), 'sale')}, {plural(SALE_IMAGES.rows(out), 'photo')}"
+    return f"{sales_and_photos}; {row_rules.summary(counts)}"
+
+
+def _write_findings(
+    run: Run,
+    out: Path,
+    cleaned: list["_Cleaned"],
+    of_whole_tables: Sequence[RuleCount] = (),
+    events_of_shop: int | None = None,
+) -> list[RuleCount]:
+    """Write the rows that break a rule and their counts, check the counts, and return them."""
     REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
     broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
-    counts += _counts_of_whole_tables(run, out)
+    counts += of_whole_tables
     order = list(dict.fromkeys(count.table for count in counts))
     counts.sort(key=lambda count: order.index(count.table))
     (out / RULE_COUNTS).write_text(json.dumps([asdict(count) for count in counts], indent=2))
@@ -87,8 +116,7 @@ def validate_tables(run: Run, out: Path) -> str:
         shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
         raise
     _warn(counts)
-    sales_and_events = f"{plural(SALES.rows(out), 'sale')}, {plural(EVENTS.rows(out), 'event')}"
-    return f"{sales_and_events}; {row_rules.summary(counts)}"
+    return counts
 
 
 def read_raw_rows(run: Run) -> list[RawRows]:
@@ -101,6 +129,9 @@ def read_raw_rows(run: Run) -> list[RawRows]:
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
     return first_rows({name: raw[name] for name in settings.raw})
+
+
+_Select = Callable[[Table], DataFrame]
 
 
 class _Cleaned(NamedTuple):
@@ -121,25 +152,15 @@ def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
     settings = run.settings.source
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
-
-    erased = erased_hashes(Path(run.settings.folder))
-
-    def select(table: Table) -> DataFrame:
-        return validation.without_users(sources.select_table(run.spark, table, settings, raw), erased)
-
-    flagged = validation.flag_sales(select(SALES), run.as_of)
-    cleaned = [_write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)]
-    windows = run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())  # few rows, that each table needs
+    select = _selecting(run, raw)
+    of_sales, windows = _write_sales(run, select, out)
+    cleaned = [of_sales]
     if sources.has_table(USERS, settings):
         flagged = validation.flag_users(select(USERS))
         cleaned.append(_write_usable_rows(USERS, flagged, USER_RULES + USER_COPY_RULES, out))
     else:
         USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
-    if sources.has_table(SALE_IMAGES, settings):
-        flagged = validation.flag_images(select(SALE_IMAGES), windows)
-        cleaned.append(_write_usable_rows(SALE_IMAGES, flagged, IMAGE_RULES + IMAGE_COPY_RULES, out))
-    else:
-        SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
+    cleaned += _write_photos(run, select, windows, out)
     present = max(run.as_of, time.time_ns() // 1000) + CLOCKS_APART
     events_of_shop = None
     if _selects_recorded_events(run):
@@ -152,6 +173,30 @@ def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
     flagged = validation.flag_events(select(EVENTS), windows, run.as_of, present)
     cleaned.append(_write_usable_rows(EVENTS, flagged, EVENT_RULES, out))
     return cleaned, events_of_shop
+
+
+def _selecting(run: Run, raw: dict[str, DataFrame]) -> "_Select":
+    """Return a function that selects a table without erased users, from the raw tables as they are at the call."""
+    erased = erased_hashes(Path(run.settings.folder))
+    return lambda table: validation.without_users(
+        sources.select_table(run.spark, table, run.settings.source, raw), erased
+    )
+
+
+def _write_sales(run: Run, select: "_Select", out: Path) -> tuple["_Cleaned", DataFrame]:
+    """Write the usable sales; return what was found, and the windows of all sales, which are few rows."""
+    flagged = validation.flag_sales(select(SALES), run.as_of)
+    cleaned = _write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)
+    return cleaned, run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())
+
+
+def _write_photos(run: Run, select: "_Select", windows: DataFrame, out: Path) -> list["_Cleaned"]:
+    """Write the usable photos; return what was found, nothing for a source without them."""
+    if sources.has_table(SALE_IMAGES, run.settings.source):
+        flagged = validation.flag_images(select(SALE_IMAGES), windows)
+        return [_write_usable_rows(SALE_IMAGES, flagged, IMAGE_RULES + IMAGE_COPY_RULES, out)]
+    SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
+    return []
 
 
 def _selects_recorded_events(run: Run) -> bool:

@@ -42,7 +42,7 @@ def _without_user(root: Path, name: str, user_id: bytes) -> str | None:
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 os.link(path / file, folder / file)
         n_visits = _write_users_without(path, folder, row, manifest)
-        changes: dict[str, Any] = {"n_users": manifest.n_users - 1, "n_visits": n_visits}
+        changes: dict[str, Any] = {"n_users": manifest.n_users - 1, "n_visits": n_visits, "users_of": None}
         changes["files"] = {file: describe(folder / file) for file in manifest.files}
         (folder / MANIFEST).write_text(manifest.model_copy(update=changes).to_json(), "utf-8")
         tree_to_disk(folder)

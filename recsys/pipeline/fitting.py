@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from recsys.pipeline.shop import Shop
+from recsys.ranking.refreshed import kept_statistics
 from recsys.ranking.scorer import pack
 from recsys.recommenders import Statistics
 from recsys.shop.histories import Histories, blocks
@@ -121,8 +122,11 @@ def _fit_from_parts(batches: Iterable[pa.RecordBatch], shop: Shop) -> pa.RecordB
     if not sums:  # nobody has a history yet, or the recommender counts nothing
         counting = next(each for each in shop.recommenders if each.counted_by == name)
         sums = counting.count(Histories.of_unknown_user(as_of, len(shop.catalogue)), horizon)
+    kept = kept_statistics(sums)
     fitted = {
-        each.name: pack(each.fit(sums, horizon).arrays()) for each in shop.recommenders if each.counted_by == name
+        each.name: pack({**each.fit(sums, horizon).arrays(), **kept})
+        for each in shop.recommenders
+        if each.counted_by == name
     }
     return pa.RecordBatch.from_pydict(
         {"as_of": [as_of] * len(fitted), "recommender": list(fitted), "arrays": list(fitted.values())}, schema=_MODELS

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
@@ -35,6 +36,20 @@ def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path)
     """
     raw = {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
     return {RECORDED_EVENTS: _read_recorded_events(spark, folder), **raw}
+
+
+def with_tables(settings: SourceSettings, tables: Iterable[Table]) -> SourceSettings:
+    """Return the settings of a source with only those raw tables that the SQL files of some tables name.
+
+    Raises:
+        ConfigurationError: If the folder of SQL files is missing.
+    """
+    check_settings(settings)
+    paths = [Path(settings.sql) / f"{table.name}.sql" for table in tables if has_table(table, settings)]
+    text = "".join(path.read_text("utf-8-sig") for path in paths)
+    return settings.model_copy(
+        update={"raw": {name: raw for name, raw in settings.raw.items() if f"{{{name}}}" in text}}
+    )
 
 
 def has_recorded_events(folder: Path) -> bool:

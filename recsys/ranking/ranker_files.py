@@ -65,6 +65,18 @@ def write_ranker(folder: Path, ranker: Ranker, catalogue: Catalogue, settings: R
         np.save(file, values, allow_pickle=False)
 
 
+def read_settings(folder: Path) -> RecommenderSettings:
+    """Return the settings of the recommenders of a ranker's files.
+
+    Raises:
+        SnapshotError: If they cannot be read.
+    """
+    try:
+        return _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False).recommenders
+    except (OSError, ValueError) as error:
+        raise SnapshotError(f"{folder} holds no ranker ({error}): {_ADVICE}") from None
+
+
 def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
     """Return a ranker and the catalogue that users' histories refer to; the catalogue is without texts and attributes.
 

@@ -15,7 +15,10 @@ from recsys.shop.gallery import Gallery
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The sales in ascending order of `sale_id`, so that a tie broken by index is broken by id."""
+    """The sales in ascending order of `sale_id`, so that a tie broken by index is broken by id.
+
+    Those that a refresh adds during the day follow the night's, whose positions users' histories hold.
+    """
 
     sale_ids: list[str]
     opens_at: NDArray[np.int64]  # microseconds UTC
@@ -82,13 +85,17 @@ class Catalogue:
             EmptyInputError: If no sale is open.
         """
         until = as_of + int(hours * HOUR)
-        sales = np.flatnonzero((self.opens_at < until) & (self.closes_at > as_of)).astype(np.int32)
+        sales = self.open_within(as_of, until)
         if not len(sales):
             raise EmptyInputError(
                 f"no sale is open in [{from_micros(as_of):%Y-%m-%d %H:%M}, {from_micros(until):%Y-%m-%d %H:%M}) UTC: "
                 "choose another --as-of, or check 'opens_at' and 'closes_at' with 'recsys validate'"
             )
         return self.horizon_of(as_of, until, sales)
+
+    def open_within(self, as_of: int, until: int) -> NDArray[np.int32]:
+        """Return the positions of the sales that are open at any instant of [as_of, until), ascending."""
+        return np.flatnonzero((self.opens_at < until) & (self.closes_at > as_of)).astype(np.int32)
 
     def horizon_of(self, as_of: int, until: int, sales: NDArray[np.int32]) -> "Horizon":
         """Return a horizon of given sales, by their positions in the catalogue."""
@@ -103,7 +110,7 @@ class Horizon:
 
     as_of: int  # microseconds UTC
     until: int
-    sales: NDArray[np.int32]  # positions in the catalogue, ascending
+    sales: NDArray[np.int32]  # positions in the catalogue: a night's ascending, then those that a refresh added
     open_share: NDArray[np.float32]  # share of the first day of the horizon during which each sale is open
 
     def __len__(self) -> int:
@@ -117,7 +124,7 @@ class Horizon:
     @cached_property
     def column_of(self) -> NDArray[np.int64]:
         """The column of each sale up to the last one of the horizon; the entry behind it, -1, is that of all others."""
-        column = np.full(self.sales[-1] + 2, -1)
+        column = np.full(self.sales.max() + 2, -1)
         column[self.sales] = np.arange(len(self))
         return column
 

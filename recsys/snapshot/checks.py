@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -97,10 +97,9 @@ def _content_problems(contents: SnapshotContents) -> Iterator[str]:
 
 
 def _sale_problems(contents: SnapshotContents) -> Iterator[str]:
-    ids = [sale.sale_id for sale in contents.sales]
-    for before, sale_id in pairwise(ids):
-        if before >= sale_id:
-            yield f"sale_id == {sale_id!r} after {before!r}, must ascend"
+    for sale_id, times in Counter(sale.sale_id for sale in contents.sales).items():
+        if times > 1:
+            yield f"sale_id == {sale_id!r} is there {times} times, must be once"
     for sale in contents.sales:
         if to_micros(sale.opens_at) >= to_micros(sale.closes_at):
             window = f"opens_at == {sale.opens_at}, must be before closes_at == {sale.closes_at}"

@@ -1,7 +1,8 @@
 """The snapshot format: a folder that holds the data of every home page of a horizon, read without Spark or Arrow.
 
     <name>/manifest.json           versions, fingerprint, counts, and the size and SHA-256 of every other file
-           sales.json              the sales of the horizon; a ranking holds positions in this list
+           sales.json              the sales of the horizon; a ranking holds positions in this list. Those that a
+                                   refresh added follow the night's, whose positions do not change
            user_hashes.bin         the 64-bit hashes of the user ids, ascending
            user_rows.bin           the row of each of these users
            user_id_offsets.bin     where the id of each row starts in user_ids.bin
@@ -95,7 +96,7 @@ class SnapshotContents:
     horizon_end: datetime
     """The snapshot ranks every sale that is open at any instant of [as_of, horizon_end)."""
     sales: Sequence[SnapshotSale]
-    """In ascending order of sale_id: rankings hold positions in this list."""
+    """Each once: rankings hold positions in this list. A night's are in ascending order of sale_id."""
     policies: Sequence[str]
     """The policies that rank for each user."""
     shared_rankings: Mapping[str, SharedRanking]
@@ -149,6 +150,8 @@ class Manifest(BaseModel):
     """Configured policies that the night could not rank by; requests for them are answered as for unknown users."""
     left_out: tuple[LeftOut, ...] = ()
     """What the night could not learn or rank."""
+    users_of: str | None = None
+    """The snapshot of the night whose users' files a refresh took over as they are; None for a night's own."""
 
     @property
     def n_bytes(self) -> int:
@@ -157,7 +160,7 @@ class Manifest(BaseModel):
 
     def to_json(self) -> str:
         """Return the manifest as JSON, with a checksum of its content."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude_none=True)  # versions that do not know a field refuse it
         return json.dumps({**values, "sha256": _manifest_checksum(values)}, indent=1, sort_keys=True) + "\n"
 
 

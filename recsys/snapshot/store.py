@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from recsys.errors import ConfigurationError, SnapshotError
+from recsys.errors import BusyError, ConfigurationError, SnapshotError
 from recsys.instants import to_micros
 from recsys.snapshot.format import Snapshot, read_manifest
 from recsys.storage.local import held, remove_folder, remove_leftovers, write_whole
@@ -24,6 +24,8 @@ from recsys.storage.local import held, remove_folder, remove_leftovers, write_wh
 _CURRENT = "current"
 _LOG = "published.log"
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
+_REFRESHED = re.compile(r"(?P<night>.+)\.r(?P<number>\d{4,})(-\d+)?")
+"""The name of a refreshed snapshot; a suffix follows where it was written again without an erased user."""
 
 
 class Publication(BaseModel):
@@ -59,6 +61,17 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def refreshed_name(night: str, number: int) -> str:
+    """Return the name of a night's snapshot as it is after a refresh, the first one having number 1."""
+    return f"{night}.r{number:04}"
+
+
+def refreshes(root: Path, night: str) -> list[int]:
+    """Return the numbers of the refreshed snapshots of a night's snapshot, in ascending order."""
+    found = map(_REFRESHED.fullmatch, names(root))
+    return sorted(int(each["number"]) for each in found if each and each["night"] == night)
+
+
 def current(root: Path) -> str | None:
     """Return the name of the snapshot to serve; None before the first one is published.
 
@@ -85,17 +98,28 @@ def in_use(root: Path) -> Snapshot | None:
         return None
 
 
-def publish(root: Path, name: str, published_at: datetime) -> None:
+def publish(root: Path, name: str, published_at: datetime, instead_of: str | None = None) -> None:
     """Make a snapshot the current one; does nothing if it already is.
+
+    Args:
+        root: The folder of snapshots.
+        name: The snapshot.
+        published_at: The present instant.
+        instead_of: The snapshot that it takes the place of; any if None.
 
     Raises:
         SnapshotError: If there is no such snapshot, or one of its files has another size than its manifest says.
+        BusyError: If another snapshot than `instead_of` is the current one.
     """
     if not is_name(name):
         raise SnapshotError(f"name == {name!r}, must be a snapshot's name: see 'recsys snapshots list'")
     with held(root):
         read_manifest(root / name)
-        if current(root) != name:
+        if (now := current(root)) != name:
+            if instead_of not in (None, now):
+                raise BusyError(
+                    f"{now} took the place of {instead_of} meanwhile, so {name} is not published: run again"
+                )
             _switch(root, Publication(published_at=_utc(published_at), action="publish", name=name))
 
 
@@ -195,7 +219,8 @@ def replace(root: Path, name: str, other: str) -> None:
 def prune(root: Path, keep: int, keep_hourly: int = 1, hourly: Container[str] = ()) -> list[str]:
     """Remove all but the latest snapshots, and return the names of those removed.
 
-    The current one and the one that a rollback goes to are never removed; leftovers of killed writers always are.
+    The current one and the one that a rollback goes to are never removed; leftovers of killed writers always are. Of
+    refreshed snapshots only the last one is kept besides: they share most of their files.
 
     Args:
         root: The folder of snapshots.
@@ -207,9 +232,12 @@ def prune(root: Path, keep: int, keep_hourly: int = 1, hourly: Container[str] = 
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        nights = [name for name in names(root) if name.partition("-")[0] not in hourly]
-        hours = [name for name in names(root) if name.partition("-")[0] in hourly]
-        needed = {*nights[-keep:], *hours[-keep_hourly:], current(root), *published_before_current(root)[:1]}
+        refreshed = [name for name in names(root) if _REFRESHED.fullmatch(name)]
+        written = [name for name in names(root) if name not in refreshed]
+        nights = [name for name in written if name.partition("-")[0] not in hourly]
+        hours = [name for name in written if name.partition("-")[0] in hourly]
+        needed = {*nights[-keep:], *hours[-keep_hourly:], *refreshed[-1:], current(root)}
+        needed.update(published_before_current(root)[:1])
         removed = [name for name in names(root) if name not in needed]
         for name in removed:
             remove_folder(root / name)

@@ -18,6 +18,7 @@ from recsys.snapshot.format import (
     MANIFEST,
     SALES,
     SHARED,
+    FileEntry,
     Manifest,
     Snapshot,
     SnapshotContents,
@@ -75,7 +76,7 @@ def put_under_free_name(folder: Path, root: Path, name: str) -> str:
         if not target.exists():
             put_in_place(folder, target)
             return candidate
-        if _is_same(target, folder):
+        if is_same(target, folder):
             return candidate
     raise AssertionError("there is always another name")
 
@@ -88,7 +89,8 @@ def _candidate_names(name: str) -> Iterator[str]:
         number += 1
 
 
-def _is_same(target: Path, folder: Path) -> bool:
+def is_same(target: Path, folder: Path) -> bool:
+    """Return whether an existing snapshot is undamaged and has the content of a written one."""
     try:
         if (target / MANIFEST).read_bytes() != (folder / MANIFEST).read_bytes():
             return False
@@ -99,11 +101,8 @@ def _is_same(target: Path, folder: Path) -> bool:
 
 
 def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa.RecordBatch]) -> Manifest:
-    (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
-    (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
+    write_what_all_share(folder, contents)
     n_users, k, n_visits = _write_users(folder, contents, rankings)
-    for name, source in contents.files.items():
-        _copy_file_or_folder(source, folder / "files" / name)
     return Manifest(
         format=FORMAT,
         as_of=contents.as_of,
@@ -119,8 +118,22 @@ def _write_files(folder: Path, contents: SnapshotContents, rankings: Iterable[pa
         missing_policies=tuple(contents.missing_policies),
         left_out=tuple(contents.left_out),
         n_visits=n_visits,
-        files={str(file.relative_to(folder)): describe(file) for file in _written_files(folder)},
+        files=described_files(folder),
     )
+
+
+def write_what_all_share(folder: Path, contents: SnapshotContents) -> None:
+    """Write all files of a snapshot except the manifest and those of users."""
+    (folder / SALES).write_text(sales_to_json(contents.sales), "utf-8")
+    (folder / SHARED).write_text(shared_to_json(contents), "utf-8")
+    for name, source in contents.files.items():
+        _copy_file_or_folder(source, folder / "files" / name)
+
+
+def described_files(folder: Path) -> dict[str, FileEntry]:
+    """Return the manifest's entries of all files of a folder that a snapshot is written in."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(file.relative_to(folder)): describe(file) for file in files}
 
 
 def _write_users(
@@ -248,7 +261,3 @@ def _copy_file_or_folder(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
-
-
-def _written_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -218,7 +218,8 @@ USER_HISTORIES = Table(
 
 FITTED_RECOMMENDERS = Table(
     "fitted_recommenders",
-    "one row per recommender and as_of (microseconds); the model's arrays as an npz file without Python objects",
+    "one row per recommender and as_of (microseconds); the model's arrays, and the statistics by "
+    "sale that it was fitted to, as an npz file without Python objects",
     {"as_of": LONG, "recommender": STRING, "arrays": BINARY},
     partitioned_by=("as_of",),
 )

@@ -13,7 +13,7 @@ from recsys.config.serving import StoreSettings
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import DAY, SECOND
 from recsys.snapshot import store as snapshot_store
-from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users, parse_manifest
+from recsys.snapshot.format import MANIFEST, Snapshot, is_of_users, parse_manifest, read_manifest
 from recsys.snapshot.users import MappedUsers, PackedUser, RecordLayout, UserPacking
 from recsys.storage.local import put_in_place, scratch_folder
 from serving.stores.redis_server import RedisServer, connect, text_of, why_failed, without_password
@@ -49,11 +49,11 @@ class RedisSnapshots:
         folder = self._folder / _checked_name(name.encode())
         if folder.exists():
             try:
-                return self._open_copy(name, folder)
+                return self._open_copy(folder)
             except SnapshotError:  # the local copy is damaged, the one in Redis may be intact
                 shutil.rmtree(folder, ignore_errors=True)
         self._fetch(name, folder)
-        return self._open_copy(name, folder)
+        return self._open_copy(folder)
 
     def stamp(self, name: str) -> object:
         """Return a value that changes when a snapshot is pushed again."""
@@ -67,8 +67,8 @@ class RedisSnapshots:
             names: Sequence[Any] = self._server.client.lrange(self._server.key("published"), 0, -1)
         return [text_of(name) for name in names if name != current and snapshot_store.is_name(text_of(name))]
 
-    def _open_copy(self, name: str, folder: Path) -> Snapshot:
-        return Snapshot.open(folder, users=partial(_RedisUsers, self._server, f"snapshot:{name}:user:"))
+    def _open_copy(self, folder: Path) -> Snapshot:
+        return Snapshot.open(folder, users=partial(_RedisUsers, self._server, _users_key(folder)))
 
     def _fetch(self, name: str, folder: Path) -> None:
         key = self._server.key(f"snapshot:{name}")
@@ -140,7 +140,8 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
     try:
         manifest = (snapshot.path / MANIFEST).read_bytes()
         if server.hget(key, MANIFEST) != manifest:
-            _push_users(server, snapshot, f"{key}:user:", progress)
+            if not _has_users_of(server, settings.prefix, snapshot):
+                _push_users(server, snapshot, f"{settings.prefix}{_users_key(snapshot.path)}", progress)
             files = [MANIFEST, *(file for file in snapshot.manifest.files if not is_of_users(file))]
             server.hset(key, mapping={file: (snapshot.path / file).read_bytes() for file in files})
         server.expire(key, _EXPIRY)
@@ -150,6 +151,20 @@ def push(settings: StoreSettings, snapshots: Path, progress: Progress) -> str:
     finally:
         server.close()
     return name
+
+
+def _users_key(folder: Path) -> str:
+    """Return what the keys of a snapshot's users begin with: a refreshed snapshot shares those of its night."""
+    return f"snapshot:{read_manifest(folder, with_users=False).users_of or folder.name}:user:"
+
+
+def _has_users_of(server: redis.Redis, prefix: str, snapshot: Snapshot) -> bool:
+    """Return whether the users of a refreshed snapshot are in Redis, as those of its night: their files are equal."""
+    night: Any = server.hget(f"{prefix}snapshot:{snapshot.manifest.users_of}", MANIFEST)
+    if night is None:
+        return False
+    files = parse_manifest(night, "the night's manifest").files
+    return all(files.get(name) == entry for name, entry in snapshot.manifest.files.items() if is_of_users(name))
 
 
 def _point_at(server: redis.Redis, prefix: str, name: str) -> None:

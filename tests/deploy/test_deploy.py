@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from recommendations.v1 import recommendations_pb2 as pb
 
+from cli.commands import night
 from deploy.lock import locked
 from deploy.ship_segments import ship
 from recsys.config.serving import ServingSettings
@@ -42,6 +43,7 @@ MANIFESTS = {
     (each["kind"], each["metadata"]["name"]): each
     for each in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
 }
+JOBS = list(yaml.safe_load_all((DEPLOY / "kubernetes_jobs.yaml").read_text()))
 POD = MANIFESTS["Deployment", "recsys"]["spec"]["template"]["spec"]
 POD_LABELS = MANIFESTS["Deployment", "recsys"]["spec"]["template"]["metadata"]["labels"]
 CONTAINER = POD["containers"][0]
@@ -122,6 +124,36 @@ def test_every_image_has_a_version():
     for image in set(images) - {"base", "recsys-service", "recsys-mlflow"}:
         assert re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+(-slim)?|redis:7\.\d", image), image
     assert CONTAINER["image"] == f"recsys:{PROJECT['project']['version']}"
+
+
+def test_jobs_of_kubernetes_run_commands_that_exist_by_the_services_configuration():
+    jobs = {each["metadata"]["name"]: each for each in JOBS if each["kind"] == "CronJob"}
+    commands = {each.__name__ for each in (night.nightly, night.refresh)}
+    assert jobs.keys() == {f"recsys-{name}" for name in commands}
+    volumes = {each["metadata"]["name"] for each in JOBS if each["kind"] == "PersistentVolumeClaim"}
+    for name, job in jobs.items():
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+        pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["command"] == ["recsys", name.removeprefix("recsys-"), *CONTAINER["command"][2:]]
+        assert container["image"] == f"recsys-jobs:{PROJECT['project']['version']}"
+        state, *configured = reversed(pod["volumes"])
+        assert state["persistentVolumeClaim"]["claimName"] in volumes
+        assert all(each in POD["volumes"] for each in configured)
+        assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+
+
+@pytest.mark.parametrize("name", ["nightly", "refresh"])
+def test_timer_of_a_job_starts_a_command_that_exists(name):
+    assert "OnCalendar=" in (DEPLOY / f"recsys-job@{name}.timer").read_text()
+    assert hasattr(night, name)
+    unit = (DEPLOY / "recsys-job@.service").read_text()
+    service = (DEPLOY / "recsys.service").read_text()
+    for line in ("User=recsys", "WorkingDirectory=/opt/recsys", "StateDirectory=recsys"):
+        assert f"\n{line}\n" in unit
+        assert f"\n{line}\n" in service
+    started = re.search("ExecStart=(.*)", service)[1].replace(" serve ", " %i ")
+    assert f"\nExecStart={started}\n" in unit
 
 
 def test_no_part_of_compose_starts_without_a_password_of_its_own():
@@ -231,6 +263,7 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 import cli.main
 from recsys.config.settings import load_settings
+from cli.commands import night
 from deploy.lock import locked
 from deploy.ship_segments import ship
 from recsys.config.serving import ServingSettings

@@ -3,7 +3,9 @@ from datetime import UTC, datetime
 import pytest
 
 from cli.commands.night import what_is_served
+from jobs.night.refresh import Refreshed
 from recsys.snapshot import store as snapshot_store
+from tests.helpers.small_shop import SmallShop
 from tests.helpers.snapshots import AS_OF, write
 
 NOW = datetime(2026, 3, 1, 1, tzinfo=UTC)
@@ -37,3 +39,19 @@ def test_unchanged_night_says_that_its_snapshot_was_pruned(tmp_path, name):
     said = what_is_served(tmp_path, "20260201T000000Z-11111111", is_new=False)
     assert "its snapshot 20260201T000000Z-11111111 was removed since, see 'snapshots.keep'" in said
     assert f"Served is {name};" in said
+
+
+@pytest.mark.parametrize(
+    ("refreshed", "said"),
+    [
+        (Refreshed("n.r0002", "2 new sales"), "Published snapshot n.r0002: 2 new sales, ready in 0 s."),
+        (Refreshed("n.r0002", ""), "Nothing to publish: snapshot n.r0002 has the sales as they are, 0 s."),
+        (Refreshed("n.r0003", ""), "Nothing was published: snapshot n.r0003 has the sales as they are, and n.r0002 is"),
+    ],
+)
+def test_refresh_says_what_it_brought_or_that_nothing_has_changed(run, tmp_path, monkeypatch, refreshed, said):
+    monkeypatch.setattr("jobs.night.refresh.refresh", lambda _: refreshed)
+    monkeypatch.setattr("recsys.snapshot.store.current", lambda _: "n.r0002")
+    status, printed, _ = run("refresh", "--conf", SmallShop(tmp_path).configuration())
+    assert status == 0
+    assert said in " ".join(printed.split())

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from recsys.erasure.snapshots import erase_from_snapshots
 from recsys.errors import SnapshotError
 from recsys.snapshot import store
 from recsys.snapshot.format import Snapshot
-from tests.helpers.snapshots import ANN, AS_OF, BOB, EVE, batch, with_histories, write
+from recsys.snapshot.refreshed import write_refreshed
+from tests.helpers.snapshots import ANN, AS_OF, BOB, CONTENTS, EVE, batch, with_histories, write
 
 USERS = ("ann", "bob", "eve")
 
@@ -54,6 +56,23 @@ def test_last_user_can_be_erased_and_other_snapshots_stay(tmp_path):
     assert name != alone
     snapshot = Snapshot.open(tmp_path / name)
     assert (len(snapshot.users.sample(9)), content_of(snapshot)) == (0, {})
+
+
+def test_user_is_erased_from_refreshed_snapshots_which_have_users_of_their_own_then(tmp_path):
+    night = published(tmp_path)
+    contents = replace(CONTENTS, fingerprint="99999999")
+    refreshed = write_refreshed(tmp_path, Snapshot.open(tmp_path / night), contents, night, 5)
+    store.publish(tmp_path, refreshed, AS_OF)
+    erase_from_snapshots(tmp_path, "ann")
+    for name in store.names(tmp_path):
+        snapshot = Snapshot.open(tmp_path / name)
+        assert content_of(snapshot).keys() == {"bob", "eve"}
+        assert snapshot.manifest.users_of is None
+    assert store.refreshes(tmp_path, night) == [1]
+    assert store.current(tmp_path) == f"{refreshed}-2"
+    again = write_refreshed(tmp_path, snapshot, replace(contents, fingerprint="aaaaaaaa"), night, 5)
+    assert again == f"{night}.r0002"
+    assert Snapshot.open(tmp_path / again).manifest.users_of == f"{refreshed}-2"
 
 
 class Killed(BaseException):

@@ -5,8 +5,9 @@ import pytest
 
 from recsys.pipeline import fitting
 from recsys.pipeline.fitting import fitted_recommenders, in_memory_groups
+from recsys.ranking.refreshed import kept_statistics
 from recsys.ranking.scorer import unpack
-from recsys.recommenders import RecommenderSettings
+from recsys.recommenders import Recommender, RecommenderSettings, Statistics
 from tests.helpers.shops import random_shop
 
 Models = dict[tuple[int, str], dict[str, np.ndarray]]
@@ -17,8 +18,14 @@ def models(frame) -> Models:
 
 
 def in_one_block(fitted, instants: list[int]) -> Models:
+    """Return each model's arrays, and the sums by sale that it was fitted to."""
+
+    def sums(recommender: Recommender, as_of: int) -> Statistics:
+        known = fitted.data.block.as_of(as_of, fitted.shop.history)
+        return kept_statistics(recommender.count(known, fitted.shop.horizon(as_of)))
+
     return {
-        (as_of, recommender.name): model.arrays()
+        (as_of, recommender.name): {**model.arrays(), **sums(recommender, as_of)}
         for as_of in instants
         for recommender, model in zip(fitted.shop.recommenders, fitted.scorer(as_of).models, strict=True)
     }

@@ -270,6 +270,7 @@ def test_all_problems_of_the_contents_are_listed(tmp_path):
                 SALES[1],
                 replace(SALES[0], images=("a.jpg",) * 257),
                 replace(SALES[2], opens_at=SALES[2].closes_at, price=float("nan")),
+                SALES[1],
             ],
             reasons=["own_visits", "/pool"],
             policies=("meta", "Meta!"),
@@ -280,7 +281,14 @@ def test_all_problems_of_the_contents_are_listed(tmp_path):
             fingerprint="../x",
             horizon_end=AS_OF,
         )
-    for part in ("'a' after 'b'", "'c' opens_at", "'c' price", "'Meta!'", "no 'popularity'", "recent_sales holds 7"):
+    for part in (
+        "'b' is there 2 times",
+        "'c' opens_at",
+        "'c' price",
+        "'Meta!'",
+        "no 'popularity'",
+        "recent_sales holds 7",
+    ):
         assert part in str(error.value)
     for part in ("'a' has 257 images, must have at most 256", "recent_covers holds 1 for 'c'", "1 reasons, 0 covers"):
         assert part in str(error.value)

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,9 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.errors import ConfigurationError, SnapshotError
+from recsys.errors import BusyError, ConfigurationError, SnapshotError
 from recsys.snapshot.format import SnapshotContents, SnapshotSale
-from recsys.snapshot.store import current, listing, prune, publications, publish, rollback
+from recsys.snapshot.store import (
+    current,
+    listing,
+    prune,
+    publications,
+    publish,
+    refreshed_name,
+    refreshes,
+    rollback,
+)
 from recsys.snapshot.writer import write_snapshot
 
 DAY = timedelta(days=1)
@@ -51,6 +61,15 @@ def test_published_snapshot_is_current(tmp_path, names):
     publish(tmp_path, names[0], at(0))
     assert current(tmp_path) == names[0]
     publish(tmp_path, names[1], at(1))
+    assert current(tmp_path) == names[1]
+
+
+def test_snapshot_is_published_in_place_of_the_one_it_was_made_from_only(tmp_path, names):
+    publish(tmp_path, names[0], at(0))
+    publish(tmp_path, names[1], at(1), instead_of=names[0])
+    with pytest.raises(BusyError, match=f"{names[1]} took the place of {names[0]} meanwhile, so {names[2]} is not"):
+        publish(tmp_path, names[2], at(2), instead_of=names[0])
+    publish(tmp_path, names[1], at(3), instead_of=names[0])  # it is the current one already
     assert current(tmp_path) == names[1]
 
 
@@ -188,6 +207,17 @@ def test_prune_keeps_hours_besides_nights(tmp_path, names):
     hourly = {name.partition("-")[0] for name in names[1:]}
     assert prune(tmp_path, keep=2, keep_hourly=2, hourly=hourly) == [names[1]]  # 0 is the only night
     assert prune(tmp_path, keep=2, keep_hourly=1, hourly=hourly) == [names[2]]
+
+
+def test_prune_keeps_the_last_refreshed_snapshot_besides_nights(tmp_path, names):
+    refreshed = [refreshed_name(names[3], number) for number in (1, 2, 10)]
+    for name in refreshed:
+        shutil.copytree(tmp_path / names[3], tmp_path / name)
+    publish(tmp_path, names[3], at(3))
+    assert refreshes(tmp_path, names[3]) == [1, 2, 10]
+    assert refreshes(tmp_path, names[2]) == []
+    assert prune(tmp_path, keep=4) == refreshed[:2]
+    assert prune(tmp_path, keep=2) == names[:2]
 
 
 def test_prune_keeps_the_current_one_and_the_one_a_rollback_needs(tmp_path, names):

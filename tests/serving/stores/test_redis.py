@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recsys.config.serving import StoreSettings
 from recsys.errors import ConfigurationError, RecsysError, SnapshotError, StoreError
 from recsys.instants import DAY, HOUR, SECOND
-from recsys.snapshot.format import FileEntry, Snapshot, parse_manifest
+from recsys.snapshot.format import FileEntry, Snapshot, SnapshotContents, parse_manifest
+from recsys.snapshot.refreshed import write_refreshed
 from serving.answers import sentences
 from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
@@ -94,6 +96,38 @@ def test_second_push_of_a_snapshot_copies_nothing_and_of_another_all(settings, s
         counts.append(done)
     n_users = len(ranked_shop.users)
     assert counts == [[(n_users, n_users)], [], [(n_users, n_users)], []]
+
+
+@pytest.mark.parametrize("has_night", [True, False])
+def test_push_of_a_refreshed_snapshot_copies_no_user_that_redis_has(
+    settings, shop, ranked_shop, server, store, has_night
+):
+    night = ranked_shop.write(shop.root)
+    before = Snapshot.open(shop.root / night)
+    contents = SnapshotContents(
+        as_of=before.as_of,
+        horizon_end=before.horizon_end,
+        sales=[*before.sales, replace(before.sales[0], sale_id="z-new")],
+        policies=before.policies,
+        shared_rankings=before.shared_rankings,
+        reasons=before.reasons,
+        versions=before.versions,
+        fingerprint="99999999",
+    )
+    name = write_refreshed(shop.root, before, contents, night, len(before.sales))
+    if has_night:
+        shop.point_at(night)
+        push(settings, shop.root, progress=lambda *_: None)
+    shop.point_at(name)
+    done = []
+    push(settings, shop.root, progress=lambda *counted: done.append(counted))
+    n_users = len(ranked_shop.users)
+    assert done == ([] if has_night else [(n_users, n_users)])
+    snapshot = store.open(store.current())
+    assert snapshot.sales[-1].sale_id == "z-new"
+    for user in ranked_shop.users:
+        assert list(snapshot.users.find(user).places("meta")) == list(before.users.find(user).places("meta"))
+    assert len(list(server.scan_iter("shop:snapshot:*:user:*"))) == n_users
 
 
 KILLED_PUSH = """
