@@ -145,8 +145,8 @@ def answer_as_of(monkeypatch: pytest.MonkeyPatch, other: Callable[[OpenSalesFind
     """Use the sales that are open at another instant."""
     open_at = OpenSalesFinder._open_at
 
-    def leaking(self: OpenSalesFinder, now: int, version: int) -> OpenSales:
-        right, wrong = (open_at(self, instant, version) for instant in (now, other(self, now)))
+    def leaking(self: OpenSalesFinder, now: int, *known: object) -> OpenSales:
+        right, wrong = (open_at(self, instant, *known) for instant in (now, other(self, now)))
         return replace(wrong, since=right.since, until=right.until)
 
     monkeypatch.setattr(OpenSalesFinder, "_open_at", leaking)

@@ -391,3 +391,13 @@ def test_stopping_frees_the_port(shop):
     server = shop.serve()
     server.stop()
     assert shop.serve(port=server.port).port == server.port
+
+
+def test_live_page_shows_first_what_sold_a_moment_ago(night, shop):
+    shop.clock.micros = night.ranker.scorer.horizon.as_of + 12 * HOUR
+    server = shop.serve(ranking="live", live_counts={"read_seconds": 0.01})
+    last = shown(shop.ask(server, "stranger", n=10))[-1]
+    bought = [pb.Event(user_id=f"u{number}", sale_id=last, kind=pb.EVENT_KIND_PURCHASE) for number in range(300)]
+    with Client(server.target, deadline=PATIENCE) as client:
+        client.record(bought)
+    wait_until(lambda: shown(shop.ask(server, "stranger", n=10))[0] == last)
