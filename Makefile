@@ -13,6 +13,9 @@ help:  ## Say what there is
 demo: $(READY)  ## Build the demo shop, run the night over it, show one home page
 	@$(BIN)/recsys demo
 
+# The processes of the tests use all cores; threads of PyTorch and of numpy wait for each other where a core is busy.
+test coverage: export OMP_NUM_THREADS := 1
+
 test: lint  ## Run every test, after the linters
 	@$(BIN)/python $(PYTEST)
 

@@ -98,7 +98,7 @@ class Judge:
 
     def share(self, model: MetaModel) -> NDArray[np.float64]:
         """Return for each user the value of the model's page as a share of that of the best page."""
-        log_odds = model.log_odds(self._features, self._chances.shape, self._again)
+        log_odds = model.log_odds(self._features, self._again)
         return self._page_values(np.where(np.isfinite(self._chances), log_odds, -np.inf)) / self._best
 
     def _page_values(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ h2load sends from another core. Needs Linux, at least two cores, h2load (Debian:
     mlflow     throughput compared with `mlflow models serve` for a logistic regression, one page per request
     snapshot   bytes per user, seconds until a worker answers, memory of a second process
     swap       a snapshot is published and rolled back under load
+    counts     20,000 events per second recorded beside pages; how soon another machine knows of one, through Redis
     soak       memory and failures over many requests
 """
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import machine, peers, serving_changes
+from benchmarks import machine, peers, serving_changes, serving_counts
 from benchmarks.load import paced, require_h2load, saturate
 from benchmarks.peers import Peer
 from benchmarks.served_shop import EVENTS_PER_USER, KEPT, ServedShop
@@ -210,6 +211,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "mlflow": mlflow,
     "snapshot": serving_changes.snapshot,
     "swap": serving_changes.swap,
+    "counts": serving_counts.live_counts,
 }
 
 if __name__ == "__main__":

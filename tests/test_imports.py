@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.import_graph import SOURCES, calls, imported_files, importers
+from tests.helpers.import_graph import SOURCES, calls, imported_files, importers, loaded
 from tests.helpers.paths import ROOT
 
 COMMANDS = Path("cli/commands")
@@ -51,6 +51,20 @@ def test_night_does_not_depend_on_the_demo_shop():
 def test_service_imports_neither_spark_nor_training_libraries():
     for module in ("pyspark", "mlflow", "torch", "sklearn", "pandas", "recsys.pipeline", "recsys.tables"):
         assert importers(module, "serving") == set(), module
+
+
+def test_workers_of_spark_start_without_slow_libraries():
+    sent = [path for path in importers("pyspark", "recsys") if "InArrow(" in (ROOT / path).read_text()]
+    assert len(sent) > 5
+    for path in sent:
+        slow = {name.partition(".")[0] for name in loaded(path)} & {
+            "sklearn",
+            "aiohttp",
+            "torch",
+            "mlflow",
+            "matplotlib",
+        }
+        assert slow == set(), path
 
 
 def test_one_file_builds_a_spark_session():

@@ -61,7 +61,10 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
     if snapshots:
         push_if_shared(settings)
     if settings.serving.store.kind == "redis":
-        kept.append("Redis: the running session, for at most a day, and former snapshots until they are replaced")
+        kept.append(
+            "Redis: the running session, for at most a day, what counts of the last two days, for two days, and former "
+            "snapshots until they are replaced"
+        )
     for title, lines_of_title in (("Erased", erased), ("Kept", kept)):
         console.print(line((f"{title}:", "bold")))
         for each in lines_of_title:

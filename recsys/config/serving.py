@@ -52,6 +52,17 @@ class SessionSettings(StepSettings):
     """Maximum number of sales of a session that are used, the latest ones."""
 
 
+class LiveCountsSettings(StepSettings):
+    """What the shop's users did since the night, counted while it is recorded."""
+
+    read_seconds: float = Field(1.0, gt=0)
+    """Interval at which a process reads what all processes have counted, in seconds."""
+
+    stale_seconds: float = Field(5.0, gt=0)
+    """Age of the counts that a process knows, in seconds, above which status and metrics show a problem; pages go on
+    with what it knows."""
+
+
 class ExposureSettings(StepSettings):
     """The log of exposures: which pages were served to whom."""
 
@@ -260,6 +271,10 @@ class ServingSettings(StepSettings):
     """What happens to a reported visit or purchase of a sale that the night did not know: it is refused, by itself,
     since anybody can invent such ids; `record` is for a shop that opens sales between two nights."""
 
+    ranking: Literal["live", "snapshot"] = "live"
+    """What a page is ranked by. `live`: all open sales, by what all users and this one did up to a moment ago;
+    `snapshot`: the night's ranking of the user, and all sales by the session while one is running."""
+
     clock: Literal["system", "replay"] = "system"
     """Clock of the service: that of the system, or a replay of the hours after the `as_of` of a snapshot."""
 
@@ -286,6 +301,7 @@ class ServingSettings(StepSettings):
     pages: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
+    live_counts: LiveCountsSettings = LiveCountsSettings()
     exposures: ExposureSettings = ExposureSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings | None = None

@@ -2,7 +2,6 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
@@ -73,10 +72,10 @@ class MetaModelSettings(StepSettings):
     boosted: BoostedSettings = BoostedSettings()
 
 
-Cells = tuple[NDArray[np.integer], ...]
+Cells = tuple[NDArray[np.int64], ...]
 """Some cells of an array: their indices along each axis."""
-Features = Sequence[NDArray[np.float32]] | NDArray[np.float32]
-"""One array per feature, each broadcasting to the same shape, or one array whose first axis is the features."""
+Features = NDArray[np.float32]
+"""An array whose first axis is the features."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,11 @@ class MetaModel(ABC):
     """What a user's probabilities sum to; None for a model that was trained without."""
 
     @abstractmethod
-    def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
+    def log_odds(self, features: Features, repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell, not calibrated; they rank, see `calibrated` for probabilities.
 
         Args:
-            features: In the order of `self.features`.
-            shape: Of the returned array.
+            features: In the order of `self.features`, shape (n_features, ...); that of the result is what follows.
             repeat: The cells of repeat purchases: sales that the user bought before.
         """
 

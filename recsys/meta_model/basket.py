@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+
+from recsys.compiled import compiled
 
 MOST = 0.99
 """Share of the open sales that a user buys at most: with one sale open, whoever buys on that day buys that one."""
@@ -41,19 +42,41 @@ class Basket:
         Returns:
             Shape (n_users,); 0 for a user without an open sale. The sums are right to 0.1 %.
         """
-        is_open = np.broadcast_to(is_open, log_odds.shape)
-        goal = np.minimum(self.expected((expit(log_odds) * is_open).sum(axis=1)), MOST * is_open.sum(axis=1))
-        shifts, searched = np.zeros(len(log_odds)), goal > 0
-        for _ in range(_STEPS):  # Newton's method in log(sum), which is nearly linear in the shift
-            probabilities = expit(log_odds + shifts[:, None])
-            total = (probabilities * is_open).sum(axis=1)
-            slope = (probabilities * (1 - probabilities) * is_open).sum(axis=1)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = np.where(searched, np.log(goal / total) * total / slope, 0.0)
-            shifts += np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
-            if np.abs(step).max(initial=0.0) < _PRECISION:  # the next step would be its square
+        shifts = np.empty(len(log_odds), np.float32)
+        share_open = np.atleast_2d(np.asarray(is_open, np.float32))
+        _find_shifts(np.ascontiguousarray(log_odds), share_open, self.level, self.exponent, shifts)
+        return shifts
+
+
+@compiled
+def _find_shifts(
+    log_odds: NDArray[np.floating],
+    is_open: NDArray[np.float32],
+    level: float,
+    exponent: float,
+    shifts: NDArray[np.float32],
+) -> None:
+    """Write the shift of each user; `is_open` has one row for all users, or one for each."""
+    n_users, n_sales = log_odds.shape
+    for user in range(n_users):
+        row, share = log_odds[user], is_open[user if len(is_open) > 1 else 0]
+        total, most = 0.0, 0.0
+        for sale in range(n_sales):
+            total += share[sale] / (1 + np.exp(-np.float64(row[sale])))
+            most += share[sale]
+        goal = min(np.exp(level + exponent * np.log(max(total, 1e-12))), MOST * most)
+        shift = 0.0
+        for _ in range(_STEPS if goal > 0 else 0):  # Newton's method in log(sum), which is nearly linear in the shift
+            total, slope = 0.0, 0.0
+            for sale in range(n_sales):
+                probability = 1 / (1 + np.exp(-(row[sale] + shift)))
+                total += share[sale] * probability
+                slope += share[sale] * probability * (1 - probability)
+            step = np.log(goal / total) * total / slope
+            shift += min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
+            if abs(step) < _PRECISION:  # the next step would be its square
                 break
-        return shifts.astype(np.float32)
+        shifts[user] = shift
 
 
 def fit_basket(

@@ -35,12 +35,13 @@ class BoostedModel(MetaModel):
     correction: float
     """Added to the log-odds of the trees, to correct for the sampling of negative examples."""
 
-    def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
+    def log_odds(self, features: Features, repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell."""
+        shape = features.shape[1:]
         is_repeat = np.zeros(shape, bool)
         if repeat is not None:
             is_repeat[repeat] = True
-        cells = [np.broadcast_to(feature, shape).reshape(-1) for feature in features]
+        cells = [feature.reshape(-1) for feature in features]
         return self._predict_in_batches(cells, is_repeat.reshape(-1)).reshape(shape)
 
     def _predict_in_batches(

@@ -1,5 +1,6 @@
 """Logistic regression, the default meta-model: fast, and its coefficients can be interpreted."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, Field
 
+from recsys.compiled import compiled
 from recsys.meta_model.base import Cells, Features, MetaModel
 from recsys.meta_model.calibration import Calibration
 
@@ -35,29 +37,21 @@ class LogisticModel(MetaModel):
     calibration: Calibration | None = None
     """The calibration curve of the log-odds, which are seldom right at their extremes; None for none."""
 
-    def log_odds(self, features: Features, shape: tuple[int, ...], repeat: Cells | None = None) -> NDArray[np.float32]:
+    def log_odds(self, features: Features, repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell, not calibrated."""
-        if isinstance(features, np.ndarray):
-            total = np.tensordot(self.slopes, features, axes=1) + np.float32(self._constant)
-        else:
-            total = np.full(shape, self._constant, np.float32)
-            for slope, feature in zip(self.slopes, features, strict=True):
-                if slope:
-                    total += feature * slope
-        if self.repeat and repeat is not None and len(repeat[0]):
-            total[repeat] = self._repeat_log_odds(features, shape, repeat)
-        return total
+        by_row = np.ascontiguousarray(np.moveaxis(features, 0, 1))  # no copy of the features of a block of users
+        n_rows, n_features, *columns = by_row.shape
+        by_row = by_row.reshape(n_rows, n_features, math.prod(columns))
+        total = np.empty((n_rows, by_row.shape[2]), np.float32)
+        _write_sums(by_row, self.slopes, np.float32(self._constant), total)
+        if self.repeat and repeat is not None:
+            rows, places = repeat if columns else (*repeat, np.zeros_like(repeat[0]))
+            _overwrite_sums(by_row, self.repeat_slopes, np.float32(self._repeat_constant), rows, places, total)
+        return total.reshape(n_rows, *columns)
 
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated log-odds, in the same order."""
         return self.calibration(log_odds) if self.calibration else log_odds
-
-    def _repeat_log_odds(self, features: Features, shape: tuple[int, ...], cells: Cells) -> NDArray[np.float32]:
-        total = np.full(len(cells[0]), self._repeat_constant, np.float32)
-        for slope, feature in zip(self.repeat_slopes, features, strict=True):
-            if slope:
-                total += np.broadcast_to(feature, shape)[cells] * slope
-        return total
 
     def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return coefficient * (feature - mean) / scale of each feature."""
@@ -105,3 +99,35 @@ class LogisticModel(MetaModel):
         means, scales = reordered(self.means, 0.0), reordered(self.scales, 1.0)
         coefficients = reordered(self.coefficients, 0.0)
         return replace(self, features=list(names), means=means, scales=scales, coefficients=coefficients, repeat=repeat)
+
+
+@compiled
+def _write_sums(
+    features: NDArray[np.float32], slopes: NDArray[np.float32], constant: np.float32, sums: NDArray[np.float32]
+) -> None:
+    """Write constant + sum of slope * feature for each cell."""
+    for row in range(len(features)):
+        total = sums[row]
+        total[:] = constant
+        for number in range(len(slopes)):
+            slope, feature = slopes[number], features[row, number]
+            if slope != 0:
+                for column in range(len(total)):
+                    total[column] += slope * feature[column]
+
+
+@compiled
+def _overwrite_sums(
+    features: NDArray[np.float32],
+    slopes: NDArray[np.float32],
+    constant: np.float32,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    sums: NDArray[np.float32],
+) -> None:
+    """Write the same for some cells, by other slopes."""
+    for cell in range(len(rows)):
+        total = constant
+        for number in range(len(slopes)):
+            total += slopes[number] * features[rows[cell], number, columns[cell]]
+        sums[rows[cell], columns[cell]] = total

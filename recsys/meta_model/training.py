@@ -212,4 +212,4 @@ def predict(model: MetaModel, examples: Examples, shifts: NDArray[np.floating] |
 
 
 def _log_odds(model: MetaModel, examples: Examples) -> NDArray[np.float32]:
-    return model.log_odds(list(examples.features.T), examples.bought.shape, np.nonzero(examples.repeat))
+    return model.log_odds(examples.features.T, np.nonzero(examples.repeat))

@@ -221,11 +221,10 @@ def _scores_by_policy(
     scorer: Scorer, block: Block, shop: Shop, meta_models: Mapping[str, MetaModel]
 ) -> dict[str, NDArray[np.float32]]:
     histories = block.as_of(scorer.horizon.as_of, shop.history)
-    shape = (len(block), len(scorer.horizon))
-    features = dict(zip(scorer.names, scorer.features(histories), strict=True))
+    features, place = scorer.features(histories), {name: number for number, name in enumerate(scorer.names)}
     repeat = bought_before(histories, scorer.horizon)
     policies = {
-        policy: model.log_odds([features[name] for name in model.features], shape, repeat)
+        policy: model.log_odds(features[[place[name] for name in model.features]], repeat)
         for policy, model in meta_models.items()
     }
     policies.update({name: scorer.score(name, histories) for name in scorer.names})

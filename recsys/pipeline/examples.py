@@ -97,7 +97,7 @@ def _examples_of_block(
     histories = block.as_of(as_of, shop.history)
     repeat = np.zeros(bought.shape, bool)
     repeat[bought_before(histories, scorer.horizon)] = True
-    features = [np.broadcast_to(feature, bought.shape)[users, columns] for feature in scorer.features(histories)]
+    features = scorer.features(histories)[:, users, columns]
     values = [
         np.full(len(users), as_of),
         block.user_ids.take(pa.array(users)),

@@ -181,11 +181,8 @@ def features(shop: Shop, as_of: int, users: list[str]) -> dict[str, pd.DataFrame
     scorer = shop.scorer(as_of)
     scored = scorer.features(Block.from_batch(batch, len(shop.catalogue)).as_of(as_of, shop.history))
     sales = [shop.catalogue.sale_ids[sale] for sale in scorer.horizon.sales]
-    index, shape = batch.column("user_id").to_pylist(), (batch.num_rows, len(sales))
-    return {
-        name: pd.DataFrame(np.broadcast_to(values, shape), index, sales)
-        for name, values in zip(scorer.names, scored, strict=True)
-    }
+    index = batch.column("user_id").to_pylist()
+    return {name: pd.DataFrame(values, index, sales) for name, values in zip(scorer.names, scored, strict=True)}
 
 
 def movements(

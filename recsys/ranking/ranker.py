@@ -1,7 +1,7 @@
 """Histories → ranked sales with reasons and photos, by the same code for the night and for a running session."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from recsys.instants import HOUR
 from recsys.meta_model import META, Cells, Features, MetaModel
 from recsys.ranking.covers import Covers
 from recsys.ranking.scorer import Scorer
+from recsys.recommenders.base import Counted
 from recsys.recommenders.content import IMAGES, ContentModel
 from recsys.recommenders.own import bought_before
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -32,6 +33,10 @@ class Ranker:
     def meta_model_of(self, policy: str) -> MetaModel | None:
         """Return the version of the meta-model that a policy ranks by; None if it ranks by a recommender."""
         return self.meta_model if policy == META else self.other_versions.get(policy)
+
+    def at(self, instant: int, counted: Counted) -> "Ranker":
+        """Return the ranker as of a later instant: with what all users did since the instant of the horizon."""
+        return replace(self, scorer=self.scorer.at(instant, counted))
 
     def scored(self, histories: Histories) -> "Scored":
         """Return the scores of a block of users."""
@@ -60,7 +65,7 @@ class Scored:
 
     @cached_property
     def features(self) -> Features:
-        """The features of the meta-model, each broadcasting to (n_users, n_horizon)."""
+        """The features of the meta-model, shape (n_features, n_users, n_horizon)."""
         return self.ranker.scorer.features(self.histories)
 
     @property
@@ -101,7 +106,7 @@ class Scored:
             if meta_model is None:
                 scores = scorer.score(policy, self.histories)
             else:
-                scores = meta_model.log_odds(self.features, (len(self.histories), len(scorer.horizon)), self.repeat)
+                scores = meta_model.log_odds(self.features, self.repeat)
             self._known[policy] = scores
         return scores
 
@@ -120,7 +125,7 @@ class Scored:
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is not None:
             added = self.contributions(meta_model, best)
-            is_reason = scorer.evidence(self.features, gathered(self.features, best)) & (added > 0)
+            is_reason = scorer.evidence(gathered(self.features, best)) & (added > 0)
             why = np.where(is_reason, added, 0).argmax(axis=0).astype(np.int16)
             why[~is_reason.any(axis=0)] = len(scorer.reasons) - 1
         else:
@@ -185,14 +190,7 @@ def gathered(features: Features, best: NDArray[np.int64]) -> NDArray[np.float32]
     """Return the features of some sales of each user, shape (n_features, n_users, k).
 
     Args:
-        features: Each broadcasts to (n_users, n_horizon).
+        features: Shape (n_features, n_users, n_horizon).
         best: Shape (n_users, k), columns of the horizon.
     """
-    rows = np.arange(len(best))[:, None]
-    if isinstance(features, np.ndarray):
-        return features[:, rows, best]
-    values = np.empty((len(features), *best.shape), np.float32)
-    for number, feature in enumerate(features):
-        n_users, n_sales = feature.shape
-        values[number] = feature[rows if n_users > 1 else 0, best if n_sales > 1 else 0]
-    return values
+    return features[:, np.arange(len(best))[:, None], best]

@@ -14,7 +14,6 @@ from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
-from recsys.recommenders.base import DENSE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 
@@ -115,8 +114,7 @@ def _arrays_by_part(scorer: Scorer, catalogue: Catalogue) -> _Parts:
     if catalogue.gallery:
         parts["photos"] = {"first": catalogue.gallery.first, "themes": catalogue.gallery.photo_themes}
     for name, model in zip(scorer.names, scorer.models, strict=True):
-        dense = getattr(model, DENSE, None)
-        parts[name] = model.arrays() | ({} if dense is None else {DENSE: dense})
+        parts[name] = model.served_arrays()
     return parts
 
 
@@ -148,7 +146,9 @@ def _read_array(file: Path) -> np.ndarray:
     # Not np.load, which accepts archives and pickles too.
     if file.stat().st_size < 1 << 16:
         with file.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+        values.setflags(write=False)  # as those that are mapped: loops are compiled once for both
+        return values
     return np.lib.format.open_memmap(file, mode="r").view(np.ndarray)  # indexing a np.memmap costs 10 times as much
 
 

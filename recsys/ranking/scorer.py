@@ -2,15 +2,16 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled, logarithm
 from recsys.meta_model import Features
 from recsys.recommenders import Model, Recommender
-from recsys.recommenders.base import Traceable
+from recsys.recommenders.base import Counted, Traceable
 from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
@@ -49,25 +50,25 @@ class Scorer:
         details = (f"{self.names[number]}/{detail}" for number, _, details in self._traceable for detail in details)
         return [*self.names, *details, OPEN]
 
-    def evidence(self, features: Features, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def evidence(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return whether each feature speaks for some sales of each user: more than for the user's other sales.
 
         A feature that is the same for all sales of a user, such as the user's activity, speaks for none.
 
         Args:
-            features: As `features` returns them.
-            values: Those of the sales, shape (n_features, n_users, k).
+            values: The features of the sales, shape (n_features, n_users, k).
         """
-        if isinstance(features, np.ndarray):
-            varies = np.ptp(features, axis=2, keepdims=True) > _SAME
-        else:
-            varies = np.array([feature.shape[1] > 1 for feature in features])[:, None, None]
-        return (values * self._directions > _SAME) & varies
+        return values * self._directions > _SAME
 
     @cached_property
     def _directions(self) -> NDArray[np.float32]:
-        """1 for each feature of which a high value speaks for a sale, -1 for the others; shape (n_features, 1, 1)."""
-        directions = [-1 if name in LOW_IS_EVIDENCE else 1 for name in self.names]
+        """1 for each feature of which a high value speaks for a sale, -1 where a low one does, 0 where none does.
+
+        The shape is (n_features, 1, 1).
+        """
+        directions = [
+            (-1 if each.name in LOW_IS_EVIDENCE else 1) if each.is_relative else 0 for each in self.recommenders
+        ]
         return np.array(directions, np.float32)[:, None, None]
 
     @cached_property
@@ -91,61 +92,62 @@ class Scorer:
             reasons[users, positions] = np.where(traced >= 0, first + traced, number)
             first += len(details)
 
+    def at(self, instant: int, counted: Counted) -> "Scorer":
+        """Return the scorer with the features that are the same for all users as of a later instant.
+
+        Args:
+            instant: Microseconds since 1970 UTC.
+            counted: What all users did since the instant of the horizon.
+        """
+        pairs = zip(self.recommenders, self.models, strict=True)
+        return replace(
+            self, models=[model if each.is_personal else model.at(instant, counted) for each, model in pairs]
+        )
+
     def score(self, name: str, histories: Histories) -> NDArray[np.float32]:
         """Return the scores of one recommender, shape (n_users, n_horizon)."""
-        scores = self.models[self.names.index(name)].score(histories)
-        return np.broadcast_to(scores, (len(histories), len(self.horizon)))
+        return self.models[self.names.index(name)].score(histories)
 
     def features(self, histories: Histories) -> Features:
-        """Return the features of the meta-model in the order of `names`.
+        """Return the features of the meta-model in the order of `names`, for one user or thousands.
+
+        A feature is log(1 + scale * score), or the score itself where the scale is 0. A feature that differs between
+        sales is centred on its mean over the horizon: a heavy user's scores are all high, which distinguishes no sale.
 
         Returns:
-            float32 per feature that broadcasts to (n_users, n_horizon). A feature that differs between sales is centred
-            on its mean over the horizon: a heavy user's scores are all high, which distinguishes no sale.
+            Shape (n_features, n_users, n_horizon); in memory, the features of a user are side by side.
         """
-        if len(histories) == 1:
-            return self._features_of_one(histories)
-        return [
-            self._shared_features[number]
-            if number in self._shared_features
-            else _feature_of_scores(model.score(histories), self.recommenders[number])
-            for number, model in enumerate(self.models)
-        ]
-
-    def _features_of_one(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the features of a single user as one array, (n_features, 1, n_horizon): a fifth of the numpy calls."""
-        features = np.empty((len(self.models), len(self.horizon)), np.float32)
-        centred = []
-        for number, model in enumerate(self.models):
-            if number in self._shared_features:
-                features[number] = self._shared_features[number]
-            else:
-                scores = model.score(histories)
-                features[number] = scores
-                if self.recommenders[number].is_relative:
-                    centred.append(number)
-        rows, scales = self._scales
-        features[rows] = np.log1p(features[rows] * scales)
-        features[centred] -= np.add.reduce(features[centred], axis=1, keepdims=True) / np.float32(len(self.horizon))
-        return features[:, None, :]
+        features = np.empty((len(histories), len(self.models), len(self.horizon)), np.float32)
+        for number, model in self._personal:
+            model.write(histories, features, number)
+        _finish(features, self._scales, self._is_relative, *self._shared_features)
+        return features.transpose(1, 0, 2)
 
     @cached_property
-    def _scales(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The numbers of the personal features that have a scale, and their scales, shape (n, 1)."""
-        pairs = enumerate(self.recommenders)
-        scales = {number: each.scale for number, each in pairs if each.is_personal and each.scale}
-        return np.array(list(scales), np.intp), np.array(list(scales.values()), np.float32)[:, None]
-
-    @cached_property
-    def _shared_features(self) -> dict[int, NDArray[np.float32]]:
-        """The features that are the same for all users, by number."""
-        nobody = Histories.of_unknown_user(self.horizon.as_of, 1)
+    def _personal(self) -> list[tuple[int, Model]]:
+        """The features that differ between users, by number."""
         pairs = enumerate(zip(self.recommenders, self.models, strict=True))
-        return {
-            number: _feature_of_scores(model.score(nobody), recommender)
-            for number, (recommender, model) in pairs
-            if not recommender.is_personal
-        }
+        return [(number, model) for number, (recommender, model) in pairs if recommender.is_personal]
+
+    @cached_property
+    def _scales(self) -> NDArray[np.float32]:
+        return np.array([each.scale for each in self.recommenders], np.float32)
+
+    @cached_property
+    def _is_relative(self) -> NDArray[np.bool_]:
+        return np.array([each.is_relative for each in self.recommenders], bool)
+
+    @cached_property
+    def _shared_features(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The numbers of the features that are the same for all users, and their values, shape (n, n_horizon)."""
+        numbers = [number for number, each in enumerate(self.recommenders) if not each.is_personal]
+        features = np.empty((1, len(numbers), len(self.horizon)), np.float32)
+        nobody = Histories.of_unknown_user(self.horizon.as_of, 1)
+        for place, number in enumerate(numbers):
+            self.models[number].write(nobody, features, place)
+        nothing = np.empty((0, len(self.horizon)), np.float32)
+        _finish(features, self._scales[numbers], self._is_relative[numbers], np.empty(0, np.int64), nothing)
+        return np.array(numbers, np.int64), features[0]
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -161,12 +163,52 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _feature_of_scores(scores: NDArray[np.float32], recommender: Recommender) -> NDArray[np.float32]:
-    if recommender.scale:
-        scores = scores * np.float32(recommender.scale)
-        scores += 1
-        np.log(scores, out=scores)
-    if recommender.is_relative:
-        sums: NDArray[np.float32] = np.add.reduce(scores, axis=1, keepdims=True)
-        scores = scores - sums / np.float32(scores.shape[1])
-    return scores
+@compiled
+def _finish(
+    features: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    is_relative: NDArray[np.bool_],
+    shared: NDArray[np.int64],
+    shared_features: NDArray[np.float32],
+) -> None:
+    """Turn scores into features, in place, and copy those that are the same for all users to their places.
+
+    Args:
+        features: Shape (n_users, n_features, n_horizon); the places of shared features may hold anything.
+        scales: Shape (n_features,).
+        is_relative: Shape (n_features,).
+        shared: The numbers of the shared features, ascending.
+        shared_features: Shape (n_shared, n_horizon), finished.
+    """
+    n_users, n_features, n_horizon = features.shape
+    for user in range(n_users):
+        place = 0
+        for number in range(n_features):
+            row = features[user, number]
+            if place < len(shared) and shared[place] == number:
+                row[:] = shared_features[place]
+                place += 1
+                continue
+            scale = scales[number]
+            if scale > 0:
+                for column in range(n_horizon):
+                    row[column] = logarithm(np.float32(1) + scale * row[column])
+            if is_relative[number]:
+                mean = _mean(row)
+                for column in range(n_horizon):
+                    row[column] -= mean
+
+
+@compiled
+def _mean(row: NDArray[np.float32]) -> np.float32:
+    """Return the mean, from four sums, between which the processor need not wait for its last addition."""
+    first, second, third, fourth, n = 0.0, 0.0, 0.0, 0.0, len(row)
+    end = n - n % 4
+    for column in range(0, end, 4):
+        first += row[column]
+        second += row[column + 1]
+        third += row[column + 2]
+        fourth += row[column + 3]
+    for column in range(end, n):
+        first += row[column]
+    return np.float32((first + second + third + fourth) / n)

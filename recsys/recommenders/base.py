@@ -1,5 +1,6 @@
 """The interface of recommenders: additive statistics over users, a fit, and plain arrays that score blocks of users."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -15,11 +16,18 @@ Statistics = dict[str, NDArray[np.float32]]
 
 
 DENSE = "dense"
-"""The name of a further array of a model that scores by similarities, shape (n_sales, n_horizon).
+"""The name of a further array that the service gets of a model that scores by similarities, (n_sales, n_horizon)."""
 
-It is computed from the model's other arrays if absent; the service gets it in a file, so that its processes share one
-copy.
-"""
+
+class Counted(Protocol):
+    """What all users did in the meantime: the events that popularity counts, see `Popularity`."""
+
+    def decayed(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
+        """Return the decayed weighted number of events of each sale, shape (n_sales,).
+
+        A visit weighs 1 and a purchase `purchase_weight`, times 2^(-age / half life).
+        """
+        ...
 
 
 def sparse_arrays(matrix: csr_matrix) -> dict[str, np.ndarray]:
@@ -33,21 +41,49 @@ def sparse_matrix(arrays: Mapping[str, np.ndarray]) -> csr_matrix:
     return csr_matrix((arrays["data"], arrays["features"], arrays["offsets"]), shape=tuple(arrays["shape"]))
 
 
-class Model(Protocol):
+class Model(ABC):
     """A recommender fitted as of an instant."""
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Score the sales of the horizon for each user; higher is better, never nan.
+    @property
+    @abstractmethod
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
 
-        Returns:
-            float32 that broadcasts to (n_users, n_horizon): one row where all users have the same scores, one
-            column where all sales have.
+    @abstractmethod
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the scores of all sales of the horizon for each user, higher is better, never nan.
+
+        Args:
+            histories: Of a block of users.
+            features: Shape (n_users, n_features, n_horizon), contiguous; what `[:, number]` held is overwritten.
+            number: The place of the recommender among the features.
         """
-        ...
 
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the scores of all sales of the horizon for each user, shape (n_users, n_horizon)."""
+        features = np.empty((len(histories), 1, self.n_horizon), np.float32)
+        self.write(histories, features, 0)
+        return features[:, 0]
+
+    @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything that `Recommender.load` needs, as arrays without Python objects."""
-        ...
+
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return what `Recommender.load` needs in the service, whose catalogue has no texts and attributes.
+
+        It may hold further arrays that are computed from the others, so that the processes of a machine share one copy.
+        """
+        return self.arrays()
+
+    def at(self, instant: int, counted: Counted) -> "Model":
+        """Return the model as of a later instant, of a recommender whose scores are the same for every user.
+
+        Args:
+            instant: Microseconds since 1970 UTC.
+            counted: What all users did since the model was fitted.
+        """
+        return self
 
 
 def is_empty(model: Model) -> bool:

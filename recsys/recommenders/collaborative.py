@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csc_matrix
 
-from recsys.recommenders.base import DENSE, Statistics
+from recsys.recommenders.base import DENSE, Model, Statistics
+from recsys.recommenders.sums import write_sums
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
@@ -92,7 +93,7 @@ class Collaborative:
         return CollaborativeModel(self.settings, similarities, arrays.get(DENSE))
 
 
-class CollaborativeModel:
+class CollaborativeModel(Model):
     """Similarities of source sales to target sales as arrays."""
 
     def __init__(
@@ -107,16 +108,24 @@ class CollaborativeModel:
         """Similarities of all sales to those of the horizon, shape (n_sales, n_horizon)."""
         return self.similarities.toarray(order="C") if self._given is None else self._given
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the sum of the similarities to the sales of each history, weighted by event."""
-        return histories.sums(
-            histories.weights(self.settings.half_life_days, self.settings.purchase_weight), self.dense
-        )
+    @property
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
+        return self.similarities.shape[1]
+
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the sum of the similarities to the sales of each history, weighted by event."""
+        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
+        write_sums(histories.offsets, histories.sales, weights, self.dense, features, number)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the similarities column by column."""
         similarities = self.similarities
         return {"data": similarities.data, "sources": similarities.indices, "offsets": similarities.indptr}
+
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return the dense similarities too."""
+        return {**self.arrays(), DENSE: self.dense}
 
 
 def prune_columns(similarities: NDArray[np.float32], k: int) -> csc_matrix:

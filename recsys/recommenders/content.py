@@ -11,7 +11,8 @@ from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 
 from recsys.errors import ConfigurationError
-from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
+from recsys.recommenders.base import DENSE, Model, Statistics, sparse_arrays, sparse_matrix
+from recsys.recommenders.sums import divide_by_norms, user_sums, write_sums
 from recsys.recommenders.words import words
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -44,10 +45,6 @@ class TextSettings(ContentSettings):
 class ImageThemesSettings(ContentSettings):
     """Settings of content-based filtering over the themes of photos."""
 
-
-_DENSE_CELLS = 1 << 23
-"""Sale profiles of at most this number of cells, 32 MB, are also held as a dense array: the profile of a single user
-then takes a quarter of the time."""
 
 IMAGES = "content_images"
 """Name of the recommender over the themes of photos."""
@@ -107,7 +104,7 @@ class Content:
         return ContentModel(self.settings, sparse_matrix(arrays), horizon, self.details, arrays.get(DENSE))
 
 
-class ContentModel:
+class ContentModel(Model):
     """Profiles of all sales as arrays; a user's profile is computed from them when the user is scored."""
 
     def __init__(
@@ -136,44 +133,27 @@ class ContentModel:
         """Profiles of the sales of the horizon, shape (n_horizon, n_features)."""
         return self.profiles[self._horizon.sales].toarray()
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the cosine of user and sale profiles, in [0, 1]; 0 for a user without a profile."""
-        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        scores = histories.sums(weights, self.dense)
-        norms = self._user_norms(histories, weights)
-        scores *= np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)[:, None]
-        return scores
+    @property
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
+        return len(self._horizon)
 
-    def _user_norms(self, histories: Histories, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the length of each user's profile."""
-        if len(histories) != 1:
-            return row_norms(histories.matrix(weights) @ self.profiles)
-        profile = self._single_user_profile(histories)
-        return np.sqrt(profile @ profile, dtype=np.float32)[None]
-
-    def _single_user_profile(self, histories: Histories) -> NDArray[np.floating]:
-        """Return the profile of a single user, shape (n_features,)."""
-        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        profiles = self._dense_profiles
-        if profiles is not None:
-            return histories.once(self, lambda: histories.sums(weights, profiles)[0])
-        return histories.once(self, lambda: weighted_row_sum(self.profiles, histories.sales, weights))
-
-    @cached_property
-    def _dense_profiles(self) -> NDArray[np.float32] | None:
-        """The sale profiles as a dense array; None where they are too large for one."""
-        n_sales, n_features = self.profiles.shape
-        return self.profiles.toarray() if n_sales * n_features <= _DENSE_CELLS else None
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the cosine of user and sale profiles, in [0, 1]; 0 for a user without a profile."""
+        weights, profiles = self._weights(histories), self.profiles
+        write_sums(histories.offsets, histories.sales, weights, self.dense, features, number)
+        sparse = profiles.data, profiles.indices, profiles.indptr, profiles.shape[1]
+        divide_by_norms(histories.offsets, histories.sales, weights, *sparse, features, number)
 
     def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
         """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).
 
         The array is dense: call it only where features are few.
         """
-        if len(histories) == 1:
-            return self._single_user_profile(histories)[None, :].astype(np.float32)
-        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        return (histories.matrix(weights) @ self.profiles).toarray()
+        return user_sums(histories.offsets, histories.sales, self._weights(histories), self.profiles)
+
+    def _weights(self, histories: Histories) -> NDArray[np.float32]:
+        return histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each pair of user and column of the horizon the feature that adds most to the cosine, or -1."""
@@ -185,6 +165,10 @@ class ContentModel:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the sale profiles row by row."""
         return sparse_arrays(self.profiles)
+
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return the dense similarities too."""
+        return {**self.arrays(), DENSE: self.dense}
 
 
 def content_metadata(settings: MetadataSettings, catalogue: Catalogue) -> Content:
@@ -269,16 +253,6 @@ def row_norms(matrix: csr_matrix) -> NDArray[np.float32]:
     """Return the Euclidean norm of each row; the matrix must have no duplicate entries."""
     squares = np.concatenate(([0.0], np.cumsum(np.square(matrix.data, dtype=np.float64))))
     return np.sqrt(np.maximum(np.diff(squares[matrix.indptr]), 0)).astype(np.float32)
-
-
-def weighted_row_sum(matrix: csr_matrix, rows: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the weighted sum of some rows, shape (n_columns,): four times as fast as a product of matrices."""
-    starts, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
-    lengths = ends - starts
-    entries = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)
-    values = matrix.data[entries] * np.repeat(weights, lengths)
-    sums = np.bincount(matrix.indices[entries], values, minlength=matrix.shape[1])
-    return sums.astype(np.float64, copy=False)  # without any entry bincount returns integers
 
 
 def _count_words(documents: list, **options: Any) -> Features:

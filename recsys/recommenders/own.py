@@ -1,8 +1,12 @@
-"""Features of the user's own earlier events with the sale to be ranked: visits, purchases, purchase habit."""
+"""Features of the user's own earlier events with the sale to be ranked: visits, purchases, purchase habit.
+
+Events of the running session do not count: in training, they may be what led to the purchase that is to be predicted.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.instants import DAY
 from recsys.meta_model import Cells
 from recsys.shop.catalogue import Horizon
@@ -11,98 +15,146 @@ from recsys.shop.histories import Histories
 _REMEMBERED_DAYS = 365.0
 
 
-def own_events(histories: Histories, horizon: Horizon, half_life_days: float, purchases: bool) -> NDArray[np.float32]:
-    """Return the decayed number of each user's own visits, or purchases, of each sale, without the running session.
+def write_own_events(
+    histories: Histories,
+    horizon: Horizon,
+    half_life_days: float,
+    purchases: bool,
+    features: NDArray[np.float32],
+    number: int,
+) -> None:
+    """Write the decayed number of each user's own visits, or purchases, of each sale to features[:, number]."""
+    decay = histories.decay(half_life_days)
+    _write_events(*_events(histories), horizon.column_of, decay, purchases, features, number)
 
-    Returns:
-        Shape (n_users, n_horizon).
-    """
-    events = _events_of_horizon(histories, horizon)
-    events = events[histories.purchases[events] == purchases]
-    return _sums_by_cell(histories, horizon, events, histories.decay(half_life_days)[events])
 
-
-def own_recency(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
-    """Return how recently each user bought each sale, shape (n_users, n_horizon).
+def write_own_recency(histories: Histories, horizon: Horizon, features: NDArray[np.float32], number: int) -> None:
+    """Write how recently each user bought each sale to features[:, number].
 
     The value is log(366 / (1 + days since the last purchase)), and 0 if that is a year or more ago, or never happened.
     Together with a decayed sum it distinguishes one purchase of last week from many of long ago.
     """
-    recency = np.zeros((len(histories), len(horizon)), np.float32)
-    events = _purchases_of_horizon(histories, horizon)
-    days = (histories.as_of - histories.occurred_at[events]) / DAY
-    cells = histories.user_of_event()[events], horizon.columns(histories.sales[events])
-    # Of several purchases of a sale, the last one is written last.
-    recency[cells] = np.log1p(_REMEMBERED_DAYS) - np.log1p(np.minimum(days, _REMEMBERED_DAYS))
-    return recency
+    _write_recency(*_events(histories), horizon.column_of, features, number)
 
 
-def own_habit(histories: Histories, horizon: Horizon, fade: float) -> NDArray[np.float32]:
-    """Return the weighted number of the user's purchase days on which they bought each sale, (n_users, n_horizon).
+def write_own_habit(
+    histories: Histories, horizon: Horizon, fade: float, features: NDArray[np.float32], number: int
+) -> None:
+    """Write the weighted number of the user's purchase days on which they bought each sale to features[:, number].
 
     A purchase day is a UTC day on which the user bought anything. The last one has weight 1, the one before it `fade`,
     the one before that fade²: a habit is measured in the user's own rhythm, whether they buy daily or twice a year.
     """
-    purchases = np.flatnonzero(histories.purchases & histories.before_session())
-    users, days = histories.user_of_event()[purchases], histories.occurred_at[purchases] // DAY
-    if not len(purchases):
-        return np.zeros((len(histories), len(horizon)), np.float32)
-    starts = np.concatenate(([True], (users[1:] != users[:-1]) | (days[1:] != days[:-1])))
-    day = np.cumsum(starts)
-    last = np.zeros(len(histories), np.int64)
-    last[users] = day
-    events, ago = _one_purchase_per_day(histories, horizon, purchases, day, last[users] - day)
-    return _sums_by_cell(histories, horizon, events, np.float32(fade) ** ago)
+    _write_habit(*_events(histories), horizon.column_of, fade, features, number)
 
 
 def bought_before(histories: Histories, horizon: Horizon) -> Cells:
     """Return the cells of repeat purchases: rows of users and columns of sales that they bought before the session."""
-    events = _purchases_of_horizon(histories, horizon)
-    return histories.user_of_event()[events], horizon.columns(histories.sales[events])
+    users, columns = np.empty((2, len(histories.sales)), np.int64)
+    count = _find_purchases(*_events(histories), horizon.column_of, users, columns)
+    return users[:count], columns[:count]
 
 
-def _one_purchase_per_day(
-    histories: Histories,
-    horizon: Horizon,
-    purchases: NDArray[np.int64],
-    day: NDArray[np.int64],
-    ago: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first purchase of each sale of the horizon on each purchase day of a user, and how long ago it was.
-
-    Args:
-        histories: Of the users.
-        horizon: Other sales are left out.
-        purchases: Events.
-        day: Of each purchase, a number of its own for each user and day.
-        ago: Of each purchase, the number of the user's purchase days since.
-    """
-    columns = horizon.columns(histories.sales[purchases])
-    ranked = np.flatnonzero(columns >= 0)
-    _, positions = np.unique(day[ranked] * len(horizon) + columns[ranked], return_index=True)
-    firsts = ranked[positions]
-    return purchases[firsts], ago[firsts]
+_Events = tuple[int, NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_], NDArray[np.int64]]
 
 
-def _sums_by_cell(
-    histories: Histories, horizon: Horizon, events: NDArray[np.int64], values: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the sum of the values of the events of each user and sale, shape (n_users, n_horizon)."""
-    cells = horizon.columns(histories.sales[events])
-    if len(histories) > 1:
-        cells += histories.user_of_event()[events] * len(horizon)
-    sums = np.bincount(cells, values, minlength=len(histories) * len(horizon))
-    return sums.astype(np.float32).reshape(len(histories), len(horizon))
+def _events(histories: Histories) -> _Events:
+    return histories.as_of, histories.offsets, histories.sales, histories.purchases, histories.occurred_at
 
 
-def _purchases_of_horizon(histories: Histories, horizon: Horizon) -> NDArray[np.int64]:
-    events = _events_of_horizon(histories, horizon)
-    return events[histories.purchases[events]]
+@compiled
+def _write_events(
+    as_of: int,
+    offsets: NDArray[np.int64],
+    sales: NDArray[np.int32],
+    purchases: NDArray[np.bool_],
+    occurred_at: NDArray[np.int64],
+    column_of: NDArray[np.int64],
+    decay: NDArray[np.float32],
+    wants_purchases: bool,
+    features: NDArray[np.float32],
+    number: int,
+) -> None:
+    others = len(column_of) - 1
+    for user in range(len(offsets) - 1):
+        scores = features[user, number]
+        scores[:] = 0
+        for event in range(offsets[user], offsets[user + 1]):
+            column = column_of[min(sales[event], others)]
+            if column >= 0 and purchases[event] == wants_purchases and occurred_at[event] < as_of:
+                scores[column] += decay[event]
 
 
-def _events_of_horizon(histories: Histories, horizon: Horizon) -> NDArray[np.int64]:
-    """Return the events of sales of the horizon, without the running session."""
-    return histories.once(
-        ("own events", horizon.as_of),
-        lambda: np.flatnonzero((horizon.columns(histories.sales) >= 0) & histories.before_session()),
-    )
+@compiled
+def _write_recency(
+    as_of: int,
+    offsets: NDArray[np.int64],
+    sales: NDArray[np.int32],
+    purchases: NDArray[np.bool_],
+    occurred_at: NDArray[np.int64],
+    column_of: NDArray[np.int64],
+    features: NDArray[np.float32],
+    number: int,
+) -> None:
+    others = len(column_of) - 1
+    for user in range(len(offsets) - 1):
+        scores = features[user, number]
+        scores[:] = 0
+        for event in range(offsets[user], offsets[user + 1]):
+            column = column_of[min(sales[event], others)]
+            if column >= 0 and purchases[event] and occurred_at[event] < as_of:  # the last purchase is written last
+                days = min(np.float64(as_of - occurred_at[event]) / DAY, _REMEMBERED_DAYS)
+                scores[column] = np.log1p(_REMEMBERED_DAYS) - np.log1p(days)
+
+
+@compiled
+def _write_habit(
+    as_of: int,
+    offsets: NDArray[np.int64],
+    sales: NDArray[np.int32],
+    purchases: NDArray[np.bool_],
+    occurred_at: NDArray[np.int64],
+    column_of: NDArray[np.int64],
+    fade: float,
+    features: NDArray[np.float32],
+    number: int,
+) -> None:
+    others = len(column_of) - 1
+    counted_on = np.empty(features.shape[2], np.int64)  # the day on which a sale was counted last
+    for user in range(len(offsets) - 1):
+        scores = features[user, number]
+        scores[:] = 0
+        counted_on[:] = -1
+        day, weight = np.int64(-1), 1.0
+        for event in range(offsets[user + 1] - 1, offsets[user] - 1, -1):  # the latest first
+            if not purchases[event] or occurred_at[event] >= as_of:
+                continue
+            if occurred_at[event] // DAY != day:
+                weight = 1.0 if day < 0 else weight * fade
+                day = occurred_at[event] // DAY
+            column = column_of[min(sales[event], others)]
+            if column >= 0 and counted_on[column] != day:
+                counted_on[column] = day
+                scores[column] += np.float32(weight)
+
+
+@compiled
+def _find_purchases(
+    as_of: int,
+    offsets: NDArray[np.int64],
+    sales: NDArray[np.int32],
+    purchases: NDArray[np.bool_],
+    occurred_at: NDArray[np.int64],
+    column_of: NDArray[np.int64],
+    users: NDArray[np.int64],
+    columns: NDArray[np.int64],
+) -> int:
+    """Write user and column of each purchase of a sale of the horizon, and return their number."""
+    others, count = len(column_of) - 1, 0
+    for user in range(len(offsets) - 1):
+        for event in range(offsets[user], offsets[user + 1]):
+            column = column_of[min(sales[event], others)]
+            if column >= 0 and purchases[event] and occurred_at[event] < as_of:
+                users[count], columns[count] = user, column
+                count += 1
+    return count

@@ -1,14 +1,16 @@
 """Popularity: what many users look at and buy now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.sparse import csr_matrix
 
 from recsys.instants import DAY, LATEST
-from recsys.recommenders.base import Statistics
+from recsys.recommenders.base import Counted, Model, Statistics
 from recsys.recommenders.content import Content
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -73,35 +75,71 @@ class Popularity:
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "PopularityModel":
         """Return the model of the rates of the sales of the horizon."""
-        events = statistics["events"].astype(np.float64)
-        days = decayed_days_open(self.catalogue, horizon.as_of, self.settings.half_life_days)
-        prior = self.settings.prior_days
-        rate = (events.sum() + 1e-9) / (days.sum() + prior)
-        has_feature = self.metadata.features.counts
-        feature_rates = (has_feature.T @ events + prior * rate) / (has_feature.T @ days + prior)
-        n_features = np.maximum(np.diff(has_feature.indptr), 1)
-        expected = rate * np.exp(has_feature @ np.log(feature_rates / rate) / n_features)
-        rates = (events + prior * expected) / (days + prior)
-        return PopularityModel((rates[horizon.sales] / rate).astype(np.float32))
+        has_attribute = self.metadata.features.counts
+        return PopularityModel(self.settings, self.catalogue, has_attribute, horizon, statistics["events"])
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "PopularityModel":
         """Return the model of saved arrays."""
-        return PopularityModel(arrays["rates"])
+        if _ATTRIBUTES in arrays:
+            attributes = arrays[_ATTRIBUTES]
+            shape = len(self.catalogue), int(attributes.max(initial=-1)) + 1
+            has_attribute = csr_matrix((np.ones(len(attributes), np.float32), attributes, arrays[_OFFSETS]), shape)
+        else:
+            has_attribute = self.metadata.features.counts
+        return PopularityModel(self.settings, self.catalogue, has_attribute, horizon, arrays["events"])
 
 
-@dataclass(frozen=True)
-class PopularityModel:
+_ATTRIBUTES, _OFFSETS = "attributes", "attribute_offsets"
+
+
+@dataclass(frozen=True, eq=False)
+class PopularityModel(Model):
     """Rate of each sale of the horizon relative to the shop's."""
 
-    rates: NDArray[np.float32]  # (n_horizon,)
+    settings: PopularitySettings
+    catalogue: Catalogue
+    has_attribute: csr_matrix
+    """1 for each attribute of a sale, shape (n_sales, n_attributes)."""
+    horizon: Horizon
+    events: NDArray[np.floating]
+    """The decayed number of events of each sale as of the horizon's instant, shape (n_sales,)."""
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the same rates for every user."""
-        return self.rates[None, :]
+    @property
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
+        return len(self.horizon)
+
+    @cached_property
+    def rates(self) -> NDArray[np.float32]:
+        """The rate of each sale of the horizon relative to the shop's, shape (n_horizon,)."""
+        events = self.events.astype(np.float64)
+        days = decayed_days_open(self.catalogue, self.horizon.as_of, self.settings.half_life_days)
+        prior, has_attribute = self.settings.prior_days, self.has_attribute
+        rate = (events.sum() + 1e-9) / (days.sum() + prior)
+        attribute_rates = (has_attribute.T @ events + prior * rate) / (has_attribute.T @ days + prior)
+        n_attributes = np.maximum(np.diff(has_attribute.indptr), 1)
+        expected = rate * np.exp(has_attribute @ np.log(attribute_rates / rate) / n_attributes)
+        rates = (events + prior * expected) / (days + prior)
+        return (rates[self.horizon.sales] / rate).astype(np.float32)
+
+    def at(self, instant: int, counted: Counted) -> "PopularityModel":
+        """Return the model as of a later instant: what was counted is added to what is left of the events before."""
+        half_life, weight = self.settings.half_life_days, self.settings.purchase_weight
+        left = np.exp2((self.horizon.as_of - instant) / (half_life * DAY))
+        events = self.events * left + counted.decayed(half_life, weight)
+        return replace(self, horizon=replace(self.horizon, as_of=instant), events=events)
+
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the same rates for every user."""
+        features[:, number] = self.rates
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the rates."""
-        return {"rates": self.rates}
+        """Return the events of each sale."""
+        return {"events": self.events.astype(np.float32)}
+
+    def served_arrays(self) -> dict[str, np.ndarray]:
+        """Return the attributes of each sale too."""
+        return {**self.arrays(), _ATTRIBUTES: self.has_attribute.indices, _OFFSETS: self.has_attribute.indptr}
 
 
 def decayed_days_open(catalogue: Catalogue, as_of: int, half_life_days: float) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 
-from recsys.recommenders.base import DENSE, Statistics, sparse_arrays, sparse_matrix
-from recsys.recommenders.content import Content, weighted_row_sum
+from recsys.compiled import compiled, logarithm
+from recsys.recommenders.base import Model, Statistics, sparse_arrays, sparse_matrix
+from recsys.recommenders.content import Content
+from recsys.recommenders.sums import user_sums
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
@@ -72,7 +74,7 @@ class Taste:
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "TasteModel":
         """Return the model of saved arrays."""
         values, shares, details = sparse_matrix(arrays), arrays["shares"], self.content.details
-        return TasteModel(self.settings, values, shares, horizon, details, arrays.get(DENSE))
+        return TasteModel(self.settings, values, shares, horizon, details)
 
     def _feature_values(self, known: NDArray[np.bool_]) -> csr_matrix:
         """Return 1 for each attribute or word that a known sale has, or the share of each theme of its photos."""
@@ -89,7 +91,7 @@ class Taste:
         return values
 
 
-class TasteModel:
+class TasteModel(Model):
     """Features of all sales and their shares as arrays; a user's taste is computed when the user is scored."""
 
     def __init__(
@@ -99,62 +101,103 @@ class TasteModel:
         shares: NDArray[np.float32],
         horizon: Horizon,
         details: Sequence[str] = (),
-        dense: NDArray[np.float32] | None = None,
     ) -> None:
         self.settings = settings
         self.values = values  # (n_sales, n_features)
         self.shares = shares  # (n_features,)
         self.details = details
         self._horizon = horizon
-        self._given = dense
+
+    @property
+    def n_horizon(self) -> int:
+        """Number of sales of the horizon."""
+        return len(self._horizon)
+
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
+        """Write the log-odds; 0 for a user without events."""
+        values, targets = self.values, self.targets
+        _write_tastes(
+            histories.offsets,
+            histories.sales,
+            self._weights(histories),
+            (values.data, values.indices, values.indptr),
+            (targets.data, targets.indices, targets.indptr),
+            np.float32(1 / self.settings.prior_events),
+            _GRID,
+            self._expected_on_grid,
+            features,
+            number,
+        )
 
     @cached_property
-    def dense(self) -> NDArray[np.float32]:
-        """The features of the sales of the horizon, shape (n_features, n_horizon)."""
-        if self._given is not None:
-            return self._given
-        return np.ascontiguousarray(self.values[self._horizon.sales].T.toarray())
+    def targets(self) -> csr_matrix:
+        """The features of the sales of the horizon, feature by feature, shape (n_features, n_horizon)."""
+        return self.values[self._horizon.sales].T.tocsr()
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
-        """Return the log-odds; 0 for a user without events."""
-        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        if len(histories) == 1:
-            seen = weighted_row_sum(self.values, histories.sales, weights)
-            features = np.flatnonzero(seen)
-            scores = self._shrunk_logs(seen[features]).astype(np.float32)[None, :] @ self.dense[features]
-            return scores - self._expected(weights.sum(keepdims=True))
-        matrix = histories.matrix(weights)
-        logs = matrix @ self.values
-        logs.data = self._shrunk_logs(logs.data)
-        return logs @ self.dense - self._expected(np.asarray(matrix.sum(axis=1), np.float32).ravel())
+    def _weights(self, histories: Histories) -> NDArray[np.float32]:
+        return histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
 
     def _shrunk_logs(self, counts: NDArray) -> NDArray:
         """Return log((count + a) / a), a being `prior_events`."""
         return np.log1p(counts / self.settings.prior_events)
 
-    def _expected(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the expected part of the score by the total weight of each user's events, (n_users, n_horizon)."""
-        positions = np.interp(weights, _GRID, np.arange(len(_GRID)))
-        below = np.minimum(positions.astype(np.int64), len(_GRID) - 2)
-        above = (positions - below).astype(np.float32)[:, None]
-        return self._expected_on_grid[below] * (1 - above) + self._expected_on_grid[below + 1] * above
-
     @cached_property
     def _expected_on_grid(self) -> NDArray[np.float32]:
         """The expected part of the score at each weight of the grid, shape (n_grid, n_horizon)."""
-        return self._shrunk_logs(np.outer(_GRID, self.shares)).astype(np.float32) @ self.dense
+        return np.ascontiguousarray(self._shrunk_logs(np.outer(_GRID, self.shares)) @ self.targets, np.float32)
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each pair of user and column of the horizon the feature that adds most to the score, or -1."""
         if not len(users):
             return np.zeros(0, np.int64)
-        weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        matrix = histories.matrix(weights)
-        seen, totals = (matrix @ self.values).toarray(), np.asarray(matrix.sum(axis=1)).ravel()
+        weights = self._weights(histories)
+        seen = user_sums(histories.offsets, histories.sales, weights, self.values)
+        totals = np.bincount(histories.user_of_event(), weights, minlength=len(histories))
         tastes = self._shrunk_logs(seen) - self._shrunk_logs(np.outer(totals, self.shares))
-        added = tastes[users] * self.dense.T[sales]
+        added = tastes[users] * self.targets[:, sales].T.toarray()
         return np.where((added > 0).any(axis=1), added.argmax(axis=1), -1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the features of sales row by row, and the shares."""
         return {**sparse_arrays(self.values), "shares": self.shares}
+
+
+@compiled
+def _write_tastes(
+    offsets: NDArray[np.int64],
+    sales: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    values: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]],
+    targets: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]],
+    inverse_prior: np.float32,
+    grid: NDArray[np.float64],
+    expected_on_grid: NDArray[np.float32],
+    features: NDArray[np.float32],
+    number: int,
+) -> None:
+    """Write the log-odds of each user; `values` and `targets` are sparse rows, by sale and by feature."""
+    data, indices, starts = values
+    target_data, target_columns, target_starts = targets
+    seen = np.zeros(len(target_starts) - 1, np.float32)
+    for user in range(len(offsets) - 1):
+        total = np.float32(0)
+        for event in range(offsets[user], offsets[user + 1]):
+            total += weights[event]
+            for entry in range(starts[sales[event]], starts[sales[event] + 1]):
+                seen[indices[entry]] += weights[event] * data[entry]
+        scores = features[user, number]
+        below = int(np.searchsorted(grid, total, side="right")) - 1
+        if below > len(grid) - 2:
+            below = len(grid) - 2
+        above = np.float32(min((total - grid[below]) / (grid[below + 1] - grid[below]), 1.0))
+        for column in range(len(scores)):
+            start, end = expected_on_grid[below, column], expected_on_grid[below + 1, column]
+            scores[column] = -(start * (np.float32(1) - above) + end * above)
+        for event in range(offsets[user], offsets[user + 1]):
+            for entry in range(starts[sales[event]], starts[sales[event] + 1]):
+                feature = indices[entry]
+                if seen[feature] > 0:
+                    taste = logarithm(np.float32(1) + seen[feature] * inverse_prior)
+                    seen[feature] = 0  # added once, and ready for the next user
+                    for target in range(target_starts[feature], target_starts[feature + 1]):
+                        scores[target_columns[target]] += taste * target_data[target]

@@ -119,11 +119,12 @@ class Horizon:
 
     def columns(self, sales: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return the column of each sale, given by its index in the catalogue; -1 for one that is not ranked."""
-        return self._column.take(sales, mode="clip")
+        return self.column_of.take(sales, mode="clip")
 
     @cached_property
-    def _column(self) -> NDArray[np.int64]:
-        column = np.full(self.sales.max() + 2, -1)  # the last entry, -1, is read for all later sales
+    def column_of(self) -> NDArray[np.int64]:
+        """The column of each sale up to the last one of the horizon; the entry behind it, -1, is that of all others."""
+        column = np.full(self.sales.max() + 2, -1)
         column[self.sales] = np.arange(len(self))
         return column
 

@@ -25,6 +25,8 @@ class OpenSales:
     until: int
     version: int
     """The version of the withdrawn sales that this was computed from."""
+    all_popular: list[Pick]
+    """The popularity ranking that this was computed from."""
     is_open: list[bool]
     """For each of the snapshot's sales whether it is open."""
     popular: list[Pick]
@@ -43,6 +45,7 @@ class OpenSalesFinder:
         unranked_reason: Position of the reason of sales that no ranking holds.
         version: Returns a number that changes whenever `withdrawn` does.
         withdrawn: Returns the withdrawn sales by id.
+        popular: Returns the popularity ranking as of an instant; the same list for a second or longer.
     """
 
     def __init__(
@@ -51,24 +54,26 @@ class OpenSalesFinder:
         unranked_reason: int,
         version: Callable[[], int],
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]],
+        popular: Callable[[int], list[Pick]],
     ):
         self._snapshot = snapshot
         self._version = version
         self._withdrawn = withdrawn
-        self._popular = picks(snapshot.shared_rankings[POPULARITY])
+        self._popular = popular
         self._unranked = _unranked_sales(snapshot, unranked_reason)
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
-        self._found: tuple[OpenSales, ...] = (self._open_at(to_micros(snapshot.as_of), version()),)
+        as_of = to_micros(snapshot.as_of)
+        self._found: tuple[OpenSales, ...] = (self._open_at(as_of, version(), popular(as_of)),)
 
     def open_at(self, now: int) -> OpenSales:
         """Return the open sales at an instant."""
         # Sales open and close a few hundred times a day: in between, all requests share one list.
-        version = self._version()
+        version, popular = self._version(), self._popular(now)
         for found in self._found:
-            if found.since <= now < found.until and found.version == version:
+            if found.since <= now < found.until and found.version == version and found.all_popular is popular:
                 return found
-        found = self._open_at(now, version)
+        found = self._open_at(now, version, popular)
         self._found = (found, *self._found[: _INSTANTS - 1])
         return found
 
@@ -83,7 +88,7 @@ class OpenSalesFinder:
             found = open_sales.segments[segment] = [pick for pick in picks(ranking) if open_sales.is_open[pick[0]]]
         return found
 
-    def _open_at(self, now: int, version: int) -> OpenSales:
+    def _open_at(self, now: int, version: int, popular: list[Pick]) -> OpenSales:
         opens_at, closes_at = self._snapshot.opens_at, self._snapshot.closes_at
         withdrawn = self._withdrawn()  # read after its version: a change in between is noticed at the next request
         is_open: NDArray[np.bool_] = (opens_at <= now) & (now < closes_at)
@@ -99,7 +104,8 @@ class OpenSalesFinder:
             until=min((edge for edge in edges if edge > now), default=1 << 63),
             version=version,
             is_open=flags,
-            popular=[pick for pick in self._popular if flags[pick[0]]],
+            all_popular=popular,
+            popular=[pick for pick in popular if flags[pick[0]]],
             unranked=[pick for pick in self._unranked if flags[pick[0]]],
         )
 

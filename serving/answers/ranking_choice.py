@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import HOUR, SECOND, to_micros
-from recsys.snapshot.format import Snapshot
+from recsys.shop.live_counts import LiveCounts
+from recsys.snapshot.format import POPULARITY, Snapshot
 from recsys.snapshot.users import User
 from serving.answers import sentences
+from serving.answers.live_ranker import LiveRanker
 from serving.answers.open_sales import picks
 from serving.answers.pages import PageRequest, Pick
 from serving.answers.session import SessionRanker, SessionRanking
@@ -38,7 +40,12 @@ class ChosenRanking(NamedTuple):
 class RankingChooser:
     """Chooses among the rankings of one snapshot; safe for concurrent use by threads."""
 
-    def __init__(self, snapshot: Snapshot, just_bought_hours: float | None):
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        just_bought_hours: float | None,
+        counts: Callable[[], LiveCounts] | None = None,
+    ):
         self._as_of = to_micros(snapshot.as_of)
         self._just_bought = None if just_bought_hours is None else just_bought_hours * HOUR
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
@@ -52,7 +59,7 @@ class RankingChooser:
         self.session_problem = ""
         """Why running sessions cannot be ranked; empty where they can."""
         try:
-            self._session_ranker = SessionRanker(snapshot)
+            self._session_ranker = SessionRanker(snapshot, counts)
             sale_ids = self._session_ranker.sale_ids
             self.known_sales = frozenset(sale_ids)
             at = self._position
@@ -71,45 +78,48 @@ class RankingChooser:
         Raises:
             DamagedRecordError: If the user's record is damaged.
         """
-        ranking = self._choose(request, is_urgent)
+        ranking = self._choose(request, now, is_urgent)
         bought = self._bought(request, ranking.user, now)
         return ranking._replace(bought=bought) if bought else ranking
 
-    def _choose(self, request: PageRequest, is_urgent: Callable[[], bool]) -> ChosenRanking:
+    def _choose(self, request: PageRequest, now: int, is_urgent: Callable[[], bool]) -> ChosenRanking:
         if request.policy in self._missing:
             return ChosenRanking(why_not=sentences.POLICY_MISSING)
         if not (request.user_id or request.session):
-            return self._rankings(request, None, None, sentences.ANONYMOUS)
+            return self._rankings(request, now, None, None, sentences.ANONYMOUS)
         try:
             user = self._users.find(request.user_id) if request.user_id else None
         except StoreError:
-            return self._rankings(request, None, None, sentences.STORE_OUT_OF_REACH)
-        if not request.session:
-            return self._rankings(request, user, None, sentences.UNKNOWN_USER if user is None else "")
-        scores = self._session_scores(request, user, is_urgent)
+            return self._rankings(request, now, None, None, sentences.STORE_OUT_OF_REACH)
+        if not request.session and user is None:
+            return self._rankings(request, now, None, None, sentences.UNKNOWN_USER)
+        if not request.session and self.live is None:
+            return self._rankings(request, now, user, None, "")
+        scores = self._scores_now(request, user, now, is_urgent)
         if isinstance(scores, SessionRanking):
-            return self._rankings(request, user, scores, "")
-        return self._rankings(request, user, None, scores)
+            return self._rankings(request, now, user, scores, "")
+        return self._rankings(request, now, user, None, scores if request.session else "")
 
-    def anew(self, request: PageRequest, ranking: ChosenRanking) -> ChosenRanking | None:
+    def anew(self, request: PageRequest, ranking: ChosenRanking, now: int) -> ChosenRanking | None:
         """Rank all sales of the horizon, of which the night kept only the best few for each user.
 
         Args:
             request: The request.
             ranking: The ranking that was chosen for it, and holds too few sales.
+            now: The instant that the page is for, in microseconds since 1970 UTC.
 
         Returns:
             None where the snapshot cannot rank the user, or where the ranking holds all sales.
         """
-        if ranking.session is not None or (scores := self.scores(request, ranking)) is None:
+        if ranking.session is not None or (scores := self.scores(request, ranking, now)) is None:
             return None
-        return self._rankings(request, ranking.user, scores, ranking.why_not)._replace(bought=ranking.bought)
+        return self._rankings(request, now, ranking.user, scores, ranking.why_not)._replace(bought=ranking.bought)
 
-    def scores(self, request: PageRequest, ranking: ChosenRanking) -> SessionRanking | None:
+    def scores(self, request: PageRequest, ranking: ChosenRanking, now: int) -> SessionRanking | None:
         """Return the scores that a ranking is explained by; None where the snapshot cannot rank the user."""
         if ranking.session is not None or ranking.user is None or self._session_ranker is None:
             return ranking.session
-        return self._session_ranker.rank(request.policy, ranking.user, ())
+        return self._session_ranker.rank(request.policy, ranking.user, (), now)
 
     def _bought(self, request: PageRequest, user: User | None, now: int) -> frozenset[int]:
         """Return the sales that the user bought in a short time before an instant, by the night's history and since."""
@@ -122,24 +132,40 @@ class RankingChooser:
             bought += [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
         return frozenset(bought)
 
-    def _session_scores(
-        self, request: PageRequest, user: User | None, is_urgent: Callable[[], bool]
+    def _scores_now(
+        self, request: PageRequest, user: User | None, now: int, is_urgent: Callable[[], bool]
     ) -> SessionRanking | str:
-        """Return the scores for the running session, or why there are none."""
+        """Return the scores as of the present, with the running session, or why there are none."""
         if is_urgent():
             return sentences.DEADLINE_NEAR
         if self._session_ranker is None:
             return sentences.NO_SESSION_RANKER
-        return self._session_ranker.rank(request.policy, user, request.session) or sentences.UNKNOWN_SESSION
+        return self._session_ranker.rank(request.policy, user, request.session, now) or sentences.UNKNOWN_SESSION
+
+    def popular(self, now: int) -> list[Pick]:
+        """Return the popularity ranking as of an instant, in microseconds since 1970 UTC."""
+        return self._shared_at(POPULARITY, now)
+
+    @property
+    def live(self) -> LiveRanker | None:
+        """The ranker as of the present; None where pages are ranked as of the night."""
+        return (
+            None if self._session_ranker is None or not self._session_ranker.live.is_live else self._session_ranker.live
+        )
+
+    def _shared_at(self, policy: str, now: int) -> list[Pick]:
+        """Return a ranking that is the same for all users; as of the present where pages are live."""
+        live = self.live
+        return live.shared(policy, now) if live is not None and live.ranks(policy) else self._shared[policy]
 
     def _rankings(
-        self, request: PageRequest, user: User | None, scores: SessionRanking | None, why_not: str
+        self, request: PageRequest, now: int, user: User | None, scores: SessionRanking | None, why_not: str
     ) -> ChosenRanking:
         """Return the rankings of all policies of a request, by the scores or else as the night kept them."""
 
         def picks_of(policy: str) -> Iterable[Pick]:
             if policy in self._shared:
-                return self._shared[policy]
+                return self._shared_at(policy, now)
             if policy in self._missing:
                 return ()
             if scores is not None:

@@ -11,6 +11,7 @@ from recsys.instants import to_micros
 from recsys.meta_model import version_in
 from recsys.rules import PageRules
 from recsys.rules.settings import Rule
+from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import OPEN, POPULARITY, Snapshot
 from serving.answers import sentences
 from serving.answers.explanation import explained
@@ -69,6 +70,7 @@ class TopSales:
         version: Callable[[], int] = lambda: 0,
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
         settings: PageSettings | None = None,
+        counts: Callable[[], LiveCounts] | None = None,
     ) -> Self:
         """Prepare a snapshot, without rules and experiments.
 
@@ -77,12 +79,13 @@ class TopSales:
             version: Returns a number that changes whenever `withdrawn` does.
             withdrawn: Returns the withdrawn sales by id.
             settings: What every page says and leaves out; the defaults if None.
+            counts: Returns the latest counts of what all users do; None ranks every page as of the night.
         """
         settings = settings or PageSettings()
         reasons = (*snapshot.reasons, POPULARITY, OPEN)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
-        finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn)
-        chooser = RankingChooser(snapshot, settings.just_bought_hours)
+        chooser = RankingChooser(snapshot, settings.just_bought_hours, counts)
+        finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn, chooser.popular)
         model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.answered_policies}
         return cls(
             snapshot=snapshot,
@@ -147,7 +150,7 @@ class TopSales:
         pages = self._pages(request, ranking, open_sales, now, request_id)
         if any(page.exceeds_ranking for page in pages) and not is_urgent():
             try:
-                if (longer := self.chooser.anew(request, ranking)) is not None:
+                if (longer := self.chooser.anew(request, ranking, now)) is not None:
                     pages, ranking = self._pages(request, longer, open_sales, now, request_id), longer
             except Exception as error:  # the page of the ranking that the night kept stands
                 failure = error
@@ -156,7 +159,7 @@ class TopSales:
             page = page._replace(notes=[*page.notes, note])
         scores = ranking.session
         if request.explain and failure is None and not is_urgent():
-            scores = self.chooser.scores(request, ranking)
+            scores = self.chooser.scores(request, ranking, now)
         if scores is not None or len(page.picks) < request.n:
             page = explained(page, request, scores, sum(open_sales.is_open))
         if request.explain:

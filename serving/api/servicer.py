@@ -1,5 +1,6 @@
 """The methods of `recommendations.v1.Recommendations`: check the request, answer it, record it."""
 
+from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
@@ -115,7 +116,8 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         sessions: dict[str, list[SessionEvent]] = defaultdict(list)
         for event in events:
             sessions[event.user_id].append(SessionEvent(event.sale_id, event.kind == "purchase", event.occurred_at))
-            self._metrics.events.labels(event.kind).inc()
+        for kind, count in Tally(event.kind for event in events).items():  # one by one, each would take 2 us
+            self._metrics.events.labels(kind).inc(count)
         try:
             self._store.add_to_sessions(sessions)
             self._troubles.clear(SESSIONS)

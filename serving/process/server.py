@@ -20,6 +20,7 @@ from recsys.errors import ConfigurationError, DamagedRecordError, SnapshotError,
 from recsys.instants import SECOND, to_micros
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.snapshot.format import Snapshot
+from serving.answers.live_counts import LatestCounts
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from serving.api.access import Access, credentials
@@ -50,6 +51,7 @@ FRESH = f"{SERVICE}/fresh"
 """The health check that is SERVING while there is no problem: the newest snapshot is served and covers the present."""
 STORE = "store"
 WITHDRAWALS = "closed and hidden sales"
+LIVE_COUNTS = "live counts"
 _WARM_UP_PAGES = 50
 _REFLECTION_STREAMS = 8
 _HANDSHAKE_SECONDS = 10
@@ -125,6 +127,7 @@ class _Process:
         stack.callback(self._count_exposures)
         self.store = open_store(settings.store, folder, clock, settings.poll_seconds)
         stack.callback(self.store.close)
+        self.live_counts = LatestCounts(self.store)
         self.exposures = _exposures(settings, folder) if settings.exposures.enabled else None
         self.events = RecordLog[RecordedEvent](folder / RECORDED_EVENTS, RECORDED_EVENTS, encode_event, durable=True)
         self.counted = 0, 0
@@ -157,6 +160,7 @@ class _Process:
         # Neither the loading of a snapshot nor a store that hangs may delay what the other threads do.
         tasks = [[self._poll_store], [self._poll, self._update_metrics], [self._update_readiness]]
         threads = [Background(each, self.settings.poll_seconds) for each in tasks]
+        threads.append(Background([self.live_counts.read], self.settings.live_counts.read_seconds))
         for thread in threads:
             thread.once()
         public.start()
@@ -276,7 +280,8 @@ class _Process:
         if isinstance(self.clock, ReplayClock):
             self.clock.begin(snapshot.as_of)
         pages = self.settings.pages
-        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages))
+        counts = (lambda: self.live_counts.latest()[0]) if self.settings.ranking == "live" else None
+        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages, counts))
         _warm_up(top_sales, default, self.clock())
         return top_sales
 
@@ -320,6 +325,7 @@ class _Process:
             metrics.exposures_queued.set(state.queued)
             self._set_problem(EXPOSURES, state.problem)
         self._count_exposures()
+        self._update_live_counts_metrics()
         if top_sales is not None:
             with suppress(StoreError):  # a problem of the store's own
                 self._update_snapshot_metrics(top_sales)
@@ -336,6 +342,14 @@ class _Process:
             self.metrics.exposures_written.inc(state.written - self.counted[0])
             self.metrics.exposures_lost.inc(state.lost - self.counted[1])
             self.counted = state.written, state.lost
+
+    def _update_live_counts_metrics(self) -> None:
+        counts, read_at = self.live_counts.latest()
+        age, bound = time.monotonic() - read_at, self.settings.live_counts.stale_seconds
+        self.metrics.live_counts_age.set(age)
+        self.metrics.live_counts_events.set(counts.n_events)
+        text = f"not read for {bound:g} s, pages go on with what was known before: {self.live_counts.problem}"
+        self._set_problem(LIVE_COUNTS, text if age > bound else None)
 
     def _update_snapshot_metrics(self, top_sales: TopSales) -> None:
         metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import Snapshot
 
 
@@ -50,7 +51,7 @@ class SessionEvent(NamedTuple):
 
 
 class Store(Protocol):
-    """Snapshots, withdrawn (closed or hidden) sales and running sessions; safe for concurrent use by threads.
+    """Snapshots, withdrawn (closed or hidden) sales, running sessions and live counts; safe for use by many threads.
 
     Unless stated otherwise, a method raises StoreError where the data is damaged or the store is unreachable.
     """
@@ -118,7 +119,14 @@ class Store(Protocol):
         ...
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add events to users' sessions."""
+        """Add events to users' sessions and to the live counts; one that is delivered again counts once."""
+        ...
+
+    def live_counts(self, since: int) -> LiveCounts:
+        """Return what all processes have counted from the hour of an instant on; cheap while little has changed.
+
+        Counts are of today and yesterday (UTC). They begin at 0 when the store has lost them.
+        """
         ...
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from recsys.errors import StoreError
+from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
 from recsys.storage.local import held, write_whole
@@ -35,7 +36,7 @@ class FolderStore:
 
     <folder>/withdrawn.json   closed and hidden sales, and those shown again
              changes          number of changes of withdrawn.json, mapped into the memory of every process
-             sessions/        events of running sessions, one LMDB file per day
+             sessions/        events of running sessions and live counts, one LMDB file per day
 
     Every request reads the number of changes. So each process of the machine acknowledges a change by its next request:
     it has the change, or, where it cannot read the file, sends no page.
@@ -117,8 +118,12 @@ class FolderStore:
         return self._sessions.get(user_id, since)
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add events to users' sessions."""
+        """Add events to users' sessions and to the live counts."""
         self._sessions.add(events)
+
+    def live_counts(self, since: int) -> LiveCounts:
+        """Return what all processes of the machine have counted from the hour of an instant on."""
+        return self._sessions.live_counts(since)
 
     def close(self) -> None:
         """Close the files."""

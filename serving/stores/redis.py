@@ -1,4 +1,5 @@
-"""The store in Redis, which the machines of a fleet share: users' rankings, withdrawn sales and running sessions.
+"""The store in Redis, which the machines of a fleet share: users' rankings, withdrawn sales, running
+sessions and live counts.
 
     <prefix>current                     name of the snapshot to serve
     <prefix>snapshot:<name>             hash of the snapshot's files by name, without those of users; written last
@@ -10,6 +11,10 @@
     <prefix>leases                      hash of the serving processes: the version that each one has applied (`ended`
                                         for one that has ended), and the millisecond until which it vouches for it
     <prefix>session:<id>                list of a user's events, the latest last
+    <prefix>counted:<day>:<id>          hash of a user's event that counts, by sale, on a day since 1970 UTC
+    <prefix>counts:<minute>             hash of what counts by sale in a minute since 1970 UTC (`CountsBySale`)
+    <prefix>counts:revisions            sorted set of these minutes by their latest change, a microsecond
+    <prefix>counts:began                the first of these changes: another one tells that Redis has lost the others
 
 Each machine copies the snapshot's files to its own disk and maps them into memory; users are fetched one by one.
 """
@@ -17,23 +22,19 @@ Each machine copies the snapshot's files to its own disk and maps them into memo
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import orjson
-
 from recsys.config.serving import StoreSettings
-from recsys.errors import StoreError
-from recsys.instants import DAY, SECOND
+from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import Snapshot
 from serving.clocks import Clock
 from serving.stores.base import Change, SessionEvent, WithdrawnSale
 from serving.stores.redis_server import RedisServer
+from serving.stores.redis_sessions import RedisSessions
 from serving.stores.redis_snapshots import RedisSnapshots
 from serving.stores.redis_withdrawals import RedisWithdrawals
 
-_MAX_EVENTS = 100  # stored per session
-
 
 class RedisStore:
-    """The store of one serving process in a Redis server; its parts are the snapshots and the withdrawn sales.
+    """The store of one serving process in a Redis server.
 
     Args:
         settings: Address, prefix and timeout.
@@ -46,6 +47,7 @@ class RedisStore:
         self._server = RedisServer(settings)
         self.snapshots = RedisSnapshots(self._server, folder / "redis")
         self.withdrawals = RedisWithdrawals(self._server, settings, clock, poll_seconds)
+        self._sessions = RedisSessions(self._server, clock)
 
     @property
     def process(self) -> str:
@@ -94,27 +96,15 @@ class RedisStore:
 
     def session(self, user_id: str, since: int) -> Sequence[SessionEvent]:
         """Return a user's events from an instant on, in the order in which they were added."""
-        with self._server.errors():
-            rows = self._server.client.lrange(self._server.key("session:") + user_id, 0, -1)
-        try:
-            events = [SessionEvent(*orjson.loads(row)) for row in rows]
-        except (ValueError, TypeError):
-            raise StoreError(
-                f"a key of {self._server.key('session:')}* holds no events: remove it, or wait until it expires within "
-                "a day"
-            ) from None
-        # An event that is delivered twice counts once.
-        return [event for event in dict.fromkeys(events) if event.occurred_at >= since]
+        return self._sessions.get(user_id, since)
 
     def add_to_sessions(self, events: Mapping[str, Sequence[SessionEvent]]) -> None:
-        """Add events to users' sessions."""
-        with self._server.errors(), self._server.client.pipeline() as pipeline:
-            for user_id, of_user in events.items():
-                key = self._server.key("session:") + user_id
-                pipeline.rpush(key, *(orjson.dumps(list(event)) for event in of_user))
-                pipeline.ltrim(key, -_MAX_EVENTS, -1)
-                pipeline.expire(key, DAY // SECOND)
-            pipeline.execute()
+        """Add events to users' sessions and to the live counts."""
+        self._sessions.add(events)
+
+    def live_counts(self, since: int) -> LiveCounts:
+        """Return what all processes of the fleet have counted from the hour of an instant on."""
+        return self._sessions.live_counts(since)
 
     def close(self) -> None:
         """End the lease, and close the connections."""

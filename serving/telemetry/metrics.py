@@ -116,6 +116,14 @@ class Metrics:
         self.snapshot_left = self._gauge(
             "recsys_snapshot_left_seconds", "Time until the end of the snapshot's horizon.", "livemin"
         )
+        self.live_counts_age = self._gauge(
+            "recsys_live_counts_age_seconds",
+            "Time since the process read what all processes have counted, or since it started.",
+            "livemax",
+        )
+        self.live_counts_events = self._gauge(
+            "recsys_live_counts_events", "Visits and purchases of today and yesterday that count.", "livemax"
+        )
         self.open_sales = self._gauge("recsys_open_sales", "Sales that may be shown now.", "livemin")
         self.withdrawn_sales = self._gauge("recsys_withdrawn_sales", "Sales closed or hidden by staff.", "livemax")
         self.vouching = self._gauge(

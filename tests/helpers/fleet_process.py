@@ -22,12 +22,16 @@ from recsys.config.serving import StoreSettings
 from recsys.errors import StoreError
 from recsys.snapshot.users import Ranking
 from serving.answers.open_sales import OpenSalesFinder
+from serving.answers.pages import Pick
 from serving.clocks import system_clock
 from serving.stores.base import Change, WithdrawnSale
 from serving.stores.redis import RedisStore
 
 SALES = tuple(f"s{number}" for number in range(6))
 POLL_SECONDS = 0.02
+
+
+_POPULAR: list[Pick] = []
 
 
 class FleetProcess:
@@ -86,7 +90,9 @@ class _Serving:
     def shown(self) -> list[str]:
         with suppress(StoreError):  # not read yet: no page
             if self._finder is None:
-                self._finder = OpenSalesFinder(_snapshot(), 0, self.store.version, self.store.withdrawn)
+                self._finder = OpenSalesFinder(
+                    _snapshot(), 0, self.store.version, self.store.withdrawn, lambda _: _POPULAR
+                )
             is_open = self._finder.open_at(system_clock()).is_open
             return [sale_id for sale_id, open_now in zip(SALES, is_open, strict=True) if open_now]
         return []

@@ -17,6 +17,21 @@ def imports(path: Path) -> tuple[str, ...]:
     return tuple(_imports(path))
 
 
+@cache
+def loaded(path: Path) -> frozenset[str]:
+    """Return the full names of all that importing a file imports, without what only its functions import."""
+    found: set[str] = set()
+    to_do = [path]
+    seen = set(to_do)
+    while to_do:
+        names = [name for node in ast.parse((ROOT / to_do.pop()).read_text()).body for name in _names(node)]
+        found.update(names)
+        files = {file for name in names if (file := _file_of(name))} - seen
+        to_do += files
+        seen |= files
+    return frozenset(found)
+
+
 def calls(path: Path) -> list[ast.Call]:
     """Return all calls in a file."""
     return [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call)]
@@ -39,11 +54,17 @@ def imported_files(path: Path) -> set[Path]:
 
 def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        assert not isinstance(node, ast.ImportFrom) or node.level == 0, f"{path} imports relatively"
+        yield from _names(node)
+
+
+def _names(node: ast.AST) -> list[str]:
+    """Return the full names that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
 
 
 def _file_of(name: str) -> Path | None:

@@ -201,7 +201,7 @@ def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) 
 def log_odds_one_by_one(scorer: Scorer, model: MetaModel, known: Histories) -> np.ndarray:
     """Return the log-odds of each sale of the horizon for one user, summed in plain Python."""
     bought = {int(sale) for sale, is_purchase in zip(known.sales, known.purchases, strict=True) if is_purchase}
-    features = [np.broadcast_to(each, (1, len(scorer.horizon)))[0] for each in scorer.features(known)]
+    features = scorer.features(known)[:, 0]
     found = []
     for column, sale_row in enumerate(scorer.horizon.sales):
         repeat = model.repeat if int(sale_row) in bought else None

@@ -4,14 +4,17 @@ from random import Random
 from threading import Thread
 
 import pytest
+from numpy.testing import assert_allclose
 from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.errors import SnapshotError
 from recsys.instants import DAY, HOUR, SECOND, to_micros
+from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import Snapshot
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
 from serving.stores.base import SessionEvent, Store, WithdrawnSale
+from tests.helpers.counted_events import counted_once, counts_by_sale, live_counts
 
 NOON = 20_000 * DAY + 12 * HOUR
 """The time of the stores' clock, microseconds."""
@@ -173,3 +176,65 @@ class StoreContract:
 
     def test_nothing_to_add_is_no_error(self, store):
         store.add_to_sessions({})
+
+    def test_nothing_is_counted_at_first(self, store):
+        assert store.live_counts(0) == LiveCounts([], [])
+
+    def test_user_counts_once_a_day_and_sale_however_often_an_event_arrives(self, store):
+        visit, later, purchase = (
+            SessionEvent("a", kind, NOON + at) for kind, at in ((False, 1), (False, 9), (True, 5))
+        )
+        for events in ([later], [visit, later], [visit] * 50, [purchase, later], [later], [purchase]):
+            store.add_to_sessions({"ann": events, "bob": [visit]})
+        store.add_to_sessions({"ann": [SessionEvent("b", False, NOON - DAY)]})
+        assert counts_by_sale(store.live_counts(0)) == {"a": (1, 1), "b": (1, 0)}
+        today = store.live_counts(0).hours[1]
+        assert today.counts.tolist() == [[1, 1, 1, 5]]
+        assert store.live_counts(NOON).hours == [today]
+
+    def test_random_events_with_retries_count_as_popularity_counts_them_read_at_any_moment(self, store):
+        random, events, arriving = Random(11), {}, []
+        for number in range(300):
+            event = SessionEvent(random.choice("abc"), random.random() < 0.3, NOON - random.randrange(36 * HOUR))
+            events.setdefault(f"u{number % 17}", []).append(event)
+        for user_id, of_user in events.items():
+            arriving += [(user_id, event) for event in of_user + of_user[::3]]
+        random.shuffle(arriving)
+        while arriving:
+            batch = {}
+            for user_id, event in (arriving.pop() for _ in range(min(len(arriving), random.randint(1, 40)))):
+                batch.setdefault(user_id, []).append(event)
+            store.add_to_sessions(batch)
+            found = store.live_counts(0)  # reads only what has changed
+        expected = live_counts(counted_once(events))
+        assert counts_by_sale(found) == counts_by_sale(expected)
+        sales = [list(found.sale_ids).index(sale_id) for sale_id in expected.sale_ids]
+        assert_allclose(found.decayed(NOON, 0, 2, 5)[sales], expected.decayed(NOON, 0, 2, 5), rtol=1e-12)
+
+    def test_burst_by_one_user_counts_once(self, store):
+        for start in range(0, 1000, 250):
+            events = [SessionEvent("a", number % 7 == 0, NOON + number) for number in range(start, start + 250)]
+            store.add_to_sessions({"null": events})
+        assert counts_by_sale(store.live_counts(0)) == {"a": (0, 1)}
+
+    def test_days_end_at_midnight_utc_and_events_of_other_days_do_not_count(self, store):
+        midnight = NOON - 12 * HOUR
+        for at in (midnight - 1, midnight, midnight - DAY, midnight - DAY - 1, midnight + DAY):
+            store.add_to_sessions({"ann": [SessionEvent("a", False, at)]})
+        assert counts_by_sale(store.live_counts(0)) == {"a": (2, 0)}
+
+    def test_sales_with_odd_ids_are_counted_each_for_itself(self, store):
+        sale_ids = ["用户", "a:b*[x]", "a b 1 2 3", " ", "x" * 256, "__proto__", '"']
+        store.add_to_sessions({"ann": [SessionEvent(sale_id, False, NOON) for sale_id in sale_ids]})
+        assert counts_by_sale(store.live_counts(0)) == dict.fromkeys(sale_ids, (1, 0))
+
+    def test_of_a_user_with_more_events_than_are_stored_a_hundred_count(self, store):
+        for start in range(0, 300, 30):
+            events = [SessionEvent(f"s{number}", False, NOON + number) for number in range(start, start + 30)]
+            store.add_to_sessions({"ann": events})
+        assert counts_by_sale(store.live_counts(0)) == {f"s{number}": (1, 0) for number in range(100)}
+
+    def test_counts_survive_a_restart(self, store, reopened):
+        store.add_to_sessions({"ann": [SessionEvent("a", False, NOON)]})
+        store.close()
+        assert counts_by_sale(reopened().live_counts(0)) == {"a": (1, 0)}

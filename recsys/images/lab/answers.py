@@ -15,7 +15,7 @@ from recsys.errors import InputError
 from recsys.images.lab.label_store import LABELS
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.storage.local import write_whole
-from recsys.wording import did_you_mean, visible
+from recsys.wording import did_you_mean, plural, visible
 
 _LIST_SEPARATOR = "|"
 
@@ -55,7 +55,7 @@ def read_answers(
         min_confidence: Labels of less confidence, in [0, 1], do not count.
 
     Raises:
-        InputError: If the file is no such CSV.
+        InputError: If the file is no such CSV, or has no row that can be used.
     """
     ids = _ids_by_name(taxonomy)
     labels: dict[str, set[str]] = {}
@@ -80,6 +80,11 @@ def read_answers(
                         said.add(ids[label.casefold()])
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file} is no CSV in UTF-8 ({error}): save it as 'CSV UTF-8'") from error
+    if not labels:
+        example = f", such as line {rejected[0].line}: {rejected[0].reason}" if rejected else ""
+        raise InputError(
+            f"{file}: 0 of {plural(len(rejected), 'row')} can be used, needs at least 1{example}: correct the file"
+        )
     return Answers({uri: frozenset(said) for uri, said in labels.items()}, rejected)
 
 

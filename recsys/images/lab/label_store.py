@@ -1,7 +1,11 @@
 """The labels of a shop's photos: rows are only added; the last word on a photo counts, and can be taken back.
 Nothing is changed or removed but by the two `erase` functions.
 
-    <folder>/<taxonomy>/part-<number>.parquet    rows of LABELS, in the order in which they were said
+    <folder>/<taxonomy>/part-<number>.parquet          rows of LABELS, in the order in which they were said
+                        part-<first>-<last>.parquet    those of the parts of these numbers, merged
+
+A review adds a part per decision, so many parts are merged into one. From the instant at which a merged part has its
+name, the parts of its numbers are not read; a process killed before it removed them leaves them to the next writer.
 
 Photos are known by the hash of their content, so that a label stays with a photo that moves or is shown by other sales.
 """
@@ -10,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +36,11 @@ LABELS = pa.schema(
     ]
 )
 
+_STORED = LABELS.append(pa.field("addition", pa.int64()))
+"""Columns of a part; `addition` numbers the calls of `add`."""
+_MOST_PARTS = 32
+"""Number of parts that are merged into one."""
+
 LABELS_FOLDER = "labels"
 """Subfolder of the shop's folder with the labels of all taxonomies."""
 ERASED = "erased"
@@ -47,8 +56,7 @@ class LabelStore:
 
     def history(self) -> pa.Table:
         """Return all rows of LABELS in the order in which they were added."""
-        parts = [pq.read_table(path, schema=LABELS) for path in self._parts()]
-        return pa.concat_tables(parts) if parts else LABELS.empty_table()
+        return self._stored().select(LABELS.names)
 
     def current(self) -> pa.Table:
         """Return the row of LABELS that counts for each labelled photo, sorted by image_hash."""
@@ -58,9 +66,14 @@ class LabelStore:
         """Add rows of LABELS, all or none."""
         if rows.num_rows == 0:
             return
-        with held(self._folder), scratch_folder(self._folder) as new:
-            pq.write_table(rows.cast(LABELS), new / "labels.parquet")
-            put_in_place(new / "labels.parquet", self._folder / f"part-{len(self._parts()):06d}.parquet")
+        with held(self._folder):
+            parts = self._clean_parts()
+            number = parts[-1].last + 1 if parts else 0
+            numbers = pa.repeat(pa.scalar(number), rows.num_rows)
+            self._write(rows.cast(LABELS).append_column("addition", numbers), f"part-{number:06d}.parquet")
+            if len(parts) + 1 >= _MOST_PARTS:
+                self._write(self._stored(), f"part-{parts[0].first:06d}-{number:06d}.parquet")
+                self._clean_parts()
 
     def undo(self, image_hashes: Iterable[str], by: str, at: datetime) -> int:
         """Take back the last word on each of these photos; return on how many there was one.
@@ -77,14 +90,12 @@ class LabelStore:
 
     def undo_last(self, by: str, at: datetime) -> int:
         """Take back what was added last and still stands, such as an import; return the number of words."""
-        with held(self._folder):
-            sizes = [pq.read_metadata(path).num_rows for path in self._parts()]
-        history, ends = self.history(), np.cumsum(sizes)
-        standing = np.sort([row for words in standing_words(history).values() for row in words]).astype(np.int64)
+        stored = self._stored()
+        standing = np.sort([row for words in standing_words(stored).values() for row in words]).astype(np.int64)
         if not len(standing):
             return 0
-        part = int(np.searchsorted(ends, standing[-1], side="right"))
-        words = history.take(standing[standing >= ends[part] - sizes[part]]).to_pylist()
+        additions = stored["addition"].to_numpy()[standing]
+        words = stored.select(LABELS.names).take(standing[additions == additions[-1]]).to_pylist()
         self.add(pa.Table.from_pylist([row | {"labels": None, "by": by, "at": at} for row in words], LABELS))
         return len(words)
 
@@ -111,26 +122,71 @@ class LabelStore:
         return n_rows
 
     def _rewrite(self, change: Callable[[pa.Table], pa.Table]) -> int:
-        """Change the rows of each file; return how many rows fewer there are. A file stays where its rows are gone."""
+        """Change the rows of each part; return how many rows fewer there are. A part stays where its rows are gone."""
         n_fewer = 0
         with held(self._folder):
-            for path in self._parts():
-                rows = pq.read_table(path, schema=LABELS)
+            for part in self._clean_parts():
+                rows = part.read()
                 changed = change(rows)
-                if changed.equals(rows):
-                    continue
-                n_fewer += rows.num_rows - changed.num_rows
-                with scratch_folder(self._folder) as new:
-                    pq.write_table(changed.cast(LABELS), new / path.name)
-                    put_in_place(new / path.name, path)
+                if not changed.equals(rows):
+                    n_fewer += rows.num_rows - changed.num_rows
+                    self._write(changed, part.path.name)
         return n_fewer
 
     @property
     def _folder(self) -> Path:
         return self.folder / self.taxonomy
 
-    def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob("part-*.parquet"))
+    def _stored(self) -> pa.Table:
+        """Return all rows of _STORED in the order in which they were added."""
+        while True:
+            try:
+                tables = [part.read() for part in _without_merged(self._parts())]
+            except FileNotFoundError:  # merged meanwhile
+                continue
+            return pa.concat_tables(tables) if tables else _STORED.empty_table()
+
+    def _write(self, rows: pa.Table, name: str) -> None:
+        with scratch_folder(self._folder) as new:
+            pq.write_table(rows.cast(_STORED), new / name)
+            put_in_place(new / name, self._folder / name)
+
+    def _clean_parts(self) -> "list[_Part]":
+        """Remove the parts that have been merged into another; return the others, in order."""
+        parts = self._parts()
+        kept = _without_merged(parts)
+        for part in parts:
+            if part not in kept:
+                part.path.unlink()
+        return kept
+
+    def _parts(self) -> "list[_Part]":
+        return [_Part.of(path) for path in self._folder.glob("part-*.parquet")]
+
+
+class _Part(NamedTuple):
+    first: int  # number of the first addition of the part, and of the last
+    last: int
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "_Part":
+        numbers = path.stem.split("-")[1:]
+        return cls(int(numbers[0]), int(numbers[-1]), path)
+
+    def read(self) -> pa.Table:
+        """Return the rows of _STORED; a part that was written without the column is one addition."""
+        rows = pq.read_table(self.path, schema=_STORED)
+        return rows.set_column(len(LABELS), "addition", pc.fill_null(rows["addition"], self.first))
+
+
+def _without_merged(parts: Iterable[_Part]) -> list[_Part]:
+    """Return the parts that are not within the numbers of another, in order."""
+    kept: list[_Part] = []
+    for part in sorted(parts, key=lambda each: (each.first, -each.last)):
+        if not kept or part.last > kept[-1].last:
+            kept.append(part)
+    return kept
 
 
 def standing_words(history: pa.Table) -> dict[str, list[int]]:

@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.utils.extmath import randomized_svd
 
 from recsys.images.lab.head import unit_length
 
@@ -152,12 +150,16 @@ def with_fewer_features(embeddings: Embeddings, n_features: int = FEWER_FEATURES
     embeddings = unit_length(embeddings)
     if embeddings.shape[1] <= n_features:
         return embeddings
+    from sklearn.utils.extmath import randomized_svd  # here: Spark's workers import this module too
+
     sample = np.random.default_rng(seed).permutation(len(embeddings))[:_SAMPLE]
     _, _, directions = randomized_svd(embeddings[sample], n_features, n_iter=2, random_state=seed)
     return unit_length(embeddings @ directions.T.astype(np.float32))
 
 
 def _nearest_in_clusters(photos: Embeddings, k: int, seed: int) -> Neighbours:
+    from sklearn.cluster import MiniBatchKMeans
+
     compact = with_fewer_features(photos, seed=seed)
     sample = np.random.default_rng(seed).permutation(len(photos))[: 4 * _SAMPLE]
     n_clusters = int(np.sqrt(len(photos)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urljoin
 
-from aiohttp import ClientTimeout
 from fsspec.core import url_to_fs
 
 from recsys.images.settings import ImageSettings
@@ -135,6 +134,8 @@ class PhotoFiles:
     def _http_options(self, uri: str) -> dict[str, Any]:
         if not uri.startswith(("http://", "https://")):
             return {}
+        from aiohttp import ClientTimeout  # here: most shops' photos are files, and aiohttp is slow to import
+
         return {"allow_redirects": False, "client_kwargs": {"timeout": ClientTimeout(total=self.max_seconds)}}
 
 

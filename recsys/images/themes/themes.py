@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import NMF, non_negative_factorization
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
@@ -116,6 +113,8 @@ def projection(photo_tags: csr_matrix, themes: NDArray[np.float64]) -> NDArray[n
     """
     if not len(themes) or not photo_tags.shape[0]:
         return np.zeros((photo_tags.shape[0], len(themes)))
+    from sklearn.decomposition import non_negative_factorization  # here: most of Spark's workers fit no themes
+
     weights, _, _ = non_negative_factorization(
         photo_tags.astype(np.float64),
         H=themes,
@@ -245,6 +244,8 @@ def translated(model: ThemeModel, old_tags: csr_matrix, new_tags: csr_matrix, ta
         new_tags: Shape (n_photos, n_tags), of the same photos.
         tags: Names of the columns of `new_tags`.
     """
+    from sklearn.preprocessing import normalize
+
     tag_map = normalize(old_tags.T @ new_tags, norm="l1")  # (n_tags_of_model, n_tags)
     components = normalize(np.asarray(model.matrix @ tag_map.toarray()))
     return replace(model, tags=tags, components=components.tolist())
@@ -254,6 +255,10 @@ def _factorise(
     photo_tags: csr_matrix, n_themes: int, seed: int, start: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], float]:
     """Return themes of length 1 and their reconstruction error."""
+    from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.preprocessing import normalize
+
     start_matrices = {}
     if start is not None:
         level = np.sqrt(photo_tags.mean() / n_themes)

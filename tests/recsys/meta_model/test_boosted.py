@@ -41,7 +41,7 @@ def raw(model: BoostedModel, features: np.ndarray, repeat: np.ndarray) -> np.nda
 
 def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: BoostedModel, sample: Examples) -> None:
     assert model.correction == pytest.approx(-np.log(4), abs=0.1)  # each negative example stands for four
-    found = model.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.repeat))
+    found = model.log_odds(sample.features.T, np.nonzero(sample.repeat))
     assert_close(found, raw(model, sample.features, sample.repeat) + model.correction, terms=1)  # rounded to float32
     assert found.dtype == np.float32
 
@@ -59,8 +59,8 @@ def test_number_of_predicted_purchases_is_the_number_made(model: BoostedModel, s
 
 
 def test_repeat_purchase_has_other_odds(model: BoostedModel) -> None:
-    cell = [np.ones((1, 1), np.float32)] * 3
-    new, repeat = (model.log_odds(cell, (1, 1), cells) for cells in (None, (np.array([0]), np.array([0]))))
+    cell = np.ones((3, 1, 1), np.float32)
+    new, repeat = (model.log_odds(cell, cells) for cells in (None, (np.array([0]), np.array([0]))))
     assert probability(repeat)[0, 0] < 0.8 * probability(new)[0, 0]
 
 
@@ -70,27 +70,24 @@ def test_trees_are_evaluated_at_the_first_position_of_a_page(sample: Examples) -
     shown = train(replace(sample, position=position), SETTINGS)
     assert shown.held == [1.0, 1.0, 1.0]
     columns = np.column_stack([sample.features, sample.repeat, np.ones((3000, 3))]).astype(np.float32)
-    found = shown.log_odds(list(sample.features.T), (3000,), np.nonzero(sample.repeat))
+    found = shown.log_odds(sample.features.T, np.nonzero(sample.repeat))
     assert_close(found, shown.booster.predict(columns, raw_score=True) + shown.correction, terms=1)
     assert predict(shown, sample) @ (1 / sample.sampling_rate) == pytest.approx(sample.bought.sum(), rel=1e-5)
 
 
-def test_row_of_sales_and_column_of_users_broadcast(model: BoostedModel) -> None:
-    row, column = np.array([[1, -2]], np.float32), np.array([[2], [-1], [0.5]], np.float32)
-    spread = [np.broadcast_to(row, (3, 2)), np.broadcast_to(column, (3, 2)), np.zeros((3, 2), np.float32)]
-    found = model.log_odds([row, column, np.zeros((1, 1), np.float32)], (3, 2))
-    assert_array_equal(found, model.log_odds(spread, (3, 2)))
-    assert_array_equal(found, model.log_odds(np.stack(spread), (3, 2)))
-    assert (found[0, 0] > found[0, 1]) & (found[1, 1] > found[1, 0])
+def test_log_odds_do_not_depend_on_the_layout_in_memory(model: BoostedModel) -> None:
+    features = np.random.default_rng(3).normal(size=(3, 4, 2)).astype(np.float32)
+    side_by_side = np.ascontiguousarray(features.transpose(1, 0, 2)).transpose(1, 0, 2)
+    assert_array_equal(model.log_odds(side_by_side), model.log_odds(features))
 
 
 def test_scores_do_not_depend_on_the_size_of_the_batches(
     model: BoostedModel, sample: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    columns, repeat = list(sample.features.T), np.nonzero(sample.repeat)
-    at_once = model.log_odds(columns, (3000,), repeat)
+    columns, repeat = sample.features.T, np.nonzero(sample.repeat)
+    at_once = model.log_odds(columns, repeat)
     monkeypatch.setattr(module, "CELLS_AT_ONCE", 701)
-    assert_array_equal(model.log_odds(columns, (3000,), repeat), at_once)
+    assert_array_equal(model.log_odds(columns, repeat), at_once)
 
 
 def test_contributions_add_up_to_the_log_odds(model: BoostedModel, sample: Examples) -> None:
@@ -99,7 +96,7 @@ def test_contributions_add_up_to_the_log_odds(model: BoostedModel, sample: Examp
     assert added.shape == (3, 4, 3)
     rows = np.column_stack([sample.features[:12], np.zeros(12)])
     bought_before, expected = model.booster.predict(rows, pred_contrib=True)[:, 3:].T.reshape(2, 4, 3)
-    log_odds = model.log_odds(list(values), (4, 3))
+    log_odds = model.log_odds(values)
     parts = np.concatenate([added, [bought_before, expected, np.full((4, 3), model.correction)]])
     size = np.abs(parts).sum(axis=0)
     assert_close(parts.sum(axis=0), log_odds, terms=len(parts), dtype=np.float32, scale=size)
@@ -121,7 +118,7 @@ def test_model_over_other_features_has_missing_ones_at_their_mean_and_ignores_un
 ) -> None:
     changed = model.over(["new", "b", "a"])
     a, b = sample.features[:50, :2].T
-    found = changed.log_odds([np.full(50, 9, np.float32), b, a], (50,))
+    found = changed.log_odds(np.stack([np.full(50, 9, np.float32), b, a]))
     expected = raw(model, np.column_stack([a, b, np.full(50, sample.features[:, 2].mean())]), np.zeros(50))
     assert_close(found, expected + model.correction, terms=1)
     assert changed.over(["b", "a"]) == model.over(["b", "a"])

@@ -24,7 +24,7 @@ def test_log_odds_are_the_intercept_and_the_standardised_features() -> None:
     popularity = np.array([[1, 5], [2, 0], [0, 3]], np.float32)
     activity = np.array([[2, 6], [10, 2], [0, 0]], np.float32)
     own_visits = np.full((3, 2), 1e6, np.float32)  # its coefficient is 0
-    log_odds = MODEL.log_odds([popularity, activity, own_visits], (3, 2))
+    log_odds = MODEL.log_odds(np.stack([popularity, activity, own_visits]))
     expected = [
         [-2 + 3 * (1 - 1) / 2 - (2 - 2) / 4, -2 + 3 * (5 - 1) / 2 - (6 - 2) / 4],
         [-2 + 3 * (2 - 1) / 2 - (10 - 2) / 4, -2 + 3 * (0 - 1) / 2 - (2 - 2) / 4],
@@ -34,17 +34,13 @@ def test_log_odds_are_the_intercept_and_the_standardised_features() -> None:
     assert_allclose(log_odds, expected, rtol=1e-6)
 
 
-def test_row_of_sales_and_column_of_users_broadcast() -> None:
-    row, column = np.array([[1, 5]], np.float32), np.array([[2], [10], [0]], np.float32)
-    spread = [np.broadcast_to(row, (3, 2)), np.broadcast_to(column, (3, 2)), np.zeros((3, 2), np.float32)]
-    found = MODEL.log_odds([row, column, np.zeros((1, 1), np.float32)], (3, 2))
-    assert_allclose(found, MODEL.log_odds(spread, (3, 2)))
-    assert MODEL.log_odds([row, column[:0], np.zeros((0, 2), np.float32)], (0, 2)).shape == (0, 2)
+def test_log_odds_of_no_user_are_empty() -> None:
+    assert MODEL.log_odds(np.zeros((3, 0, 2), np.float32)).shape == (0, 2)
 
 
 def test_log_odds_leave_the_features_as_they_are() -> None:
-    features = [np.ones((2, 2), np.float32) for _ in range(3)]
-    MODEL.log_odds(features, (2, 2))
+    features = np.ones((3, 2, 2), np.float32)
+    MODEL.log_odds(features)
     assert_allclose(features, 1)
 
 
@@ -59,7 +55,7 @@ def test_log_odds_are_those_of_scikit_learn() -> None:
     scaler = StandardScaler().fit(features)
     peer = LogisticRegression(C=0.3, max_iter=1000).fit(scaler.transform(features), bought)
     assert_allclose(
-        model.log_odds(list(features.T), (500,)),
+        model.log_odds(features.T),
         peer.decision_function(scaler.transform(features)),
         atol=1e-4,
     )
@@ -101,7 +97,7 @@ def test_model_over_more_features_scores_as_before() -> None:
     assert wider.features == ["new", "own_visits", "popularity", "activity", "newer"]
     assert (wider.means, wider.scales) == ([0.0, 0.5, 1.0, 2.0, 0.0], [1.0, 0.5, 2.0, 4.0, 1.0])
     values = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
-    found, expected = wider.log_odds(list(values), (4,)), MODEL.log_odds([values[2], values[3], values[1]], (4,))
+    found, expected = wider.log_odds(values), MODEL.log_odds(values[[2, 3, 1]])
     assert_allclose(found, expected, rtol=1e-6)
     assert MODEL.over(MODEL.features) == MODEL
 
@@ -111,8 +107,8 @@ def test_missing_feature_is_fixed_at_its_mean_in_training() -> None:
     assert (narrower.features, narrower.coefficients, narrower.intercept) == (["popularity"], [3.0], -2.0)
     popularity = np.array([0.0, 5.0], np.float32)
     at_its_mean = [np.full(2, MODEL.means[number], np.float32) for number in (1, 2)]
-    expected = MODEL.log_odds([popularity, *at_its_mean], (2,))
-    assert_allclose(narrower.log_odds([popularity], (2,)), expected, rtol=1e-6)
+    expected = MODEL.log_odds(np.stack([popularity, *at_its_mean]))
+    assert_allclose(narrower.log_odds(popularity[None]), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +126,8 @@ BOTH = LogisticModel(["a", "b"], [1.0, 2.0], [2.0, 4.0], [3.0, -1.0], -2.0, Weig
 
 
 def test_repeat_purchase_has_weights_of_its_own() -> None:
-    a, b = np.array([[3, 5, 1]], np.float32), np.array([[6], [-2]], np.float32)  # a row of sales, a column of users
-    found = BOTH.log_odds([a, b], (2, 3), (np.array([0, 1]), np.array([1, 2])))
+    features = np.array([[[3, 5, 1], [3, 5, 1]], [[6, 6, 6], [-2, -2, -2]]], np.float32)
+    found = BOTH.log_odds(features, (np.array([0, 1]), np.array([1, 2])))
 
     def first(a: float, b: float) -> float:
         return -2 + 3 * (a - 1) / 2 - (b - 2) / 4
@@ -141,20 +137,20 @@ def test_repeat_purchase_has_weights_of_its_own() -> None:
 
     expected = [[first(3, 6), repeat(5, 6), first(1, 6)], [first(3, -2), first(5, -2), repeat(1, -2)]]
     assert_allclose(found, expected, rtol=1e-6)
-    at_once = np.stack([np.broadcast_to(each, (2, 3)) for each in (a, b)])
-    assert_allclose(BOTH.log_odds(at_once, (2, 3), (np.array([0, 1]), np.array([1, 2]))), expected, rtol=1e-6)
+    side_by_side = np.ascontiguousarray(features.transpose(1, 0, 2)).transpose(1, 0, 2)
+    assert_allclose(BOTH.log_odds(side_by_side, (np.array([0, 1]), np.array([1, 2]))), expected, rtol=1e-6)
 
 
 def test_without_weights_of_their_own_repeat_purchases_have_those_of_new_sales() -> None:
-    features, cells = [np.ones((1, 2), np.float32)] * 3, (np.array([0]), np.array([1]))
-    assert_allclose(MODEL.log_odds(features, (1, 2), cells), MODEL.log_odds(features, (1, 2)))
+    features, cells = np.ones((3, 1, 2), np.float32), (np.array([0]), np.array([1]))
+    assert_allclose(MODEL.log_odds(features, cells), MODEL.log_odds(features))
 
 
 def test_weights_of_repeat_purchases_are_kept_over_other_features_and_in_json() -> None:
     wider = BOTH.over(["b", "new", "a"])
-    values = [np.array([[6, 2]], np.float32), np.array([[7, 7]], np.float32), np.array([[3, 1]], np.float32)]
+    values = np.array([[[6, 2]], [[7, 7]], [[3, 1]]], np.float32)
     cells = np.array([0]), np.array([1])
-    assert_allclose(wider.log_odds(values, (1, 2), cells), BOTH.log_odds(values[::-2], (1, 2), cells), rtol=1e-6)
+    assert_allclose(wider.log_odds(values, cells), BOTH.log_odds(values[::-2], cells), rtol=1e-6)
     assert meta_model_from_json(wider.to_json()) == wider
 
 

@@ -37,7 +37,7 @@ def test_feature_without_information_leaves_the_share_of_purchases() -> None:
     )
     assert model.coefficients == pytest.approx([0], abs=1e-6)
     # 2 purchases; 2 + 2 + 10 + 10 sales not bought.
-    assert_allclose(probability(model.log_odds([np.zeros(1, np.float32)], (1,))), [2 / (2 + 24)], rtol=1e-5)
+    assert_allclose(probability(model.log_odds(np.zeros((1, 1), np.float32))), [2 / (2 + 24)], rtol=1e-5)
 
 
 def test_features_are_standardised() -> None:
@@ -105,7 +105,7 @@ def test_corrected_intercept_recovers_the_share_of_purchases(population: Populat
     sample = population.sample(negatives=5)
     model = train(sample, MetaModelSettings(negatives=5))
     features, bought = population.of_buyers()
-    predicted = probability(model.log_odds(features, bought.shape))
+    predicted = probability(model.log_odds(np.stack(features)))
     assert sample.bought.mean() > 2.5 * bought.mean()  # so an uncorrected intercept would be far off
     assert predicted.mean() == pytest.approx(bought.mean(), rel=0.1)
 

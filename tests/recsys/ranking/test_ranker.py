@@ -12,6 +12,7 @@ from recsys.instants import DAY, HOUR
 from recsys.meta_model import Basket, Calibration, LogisticModel, MetaModel, probability
 from recsys.ranking.ranker import Ranker, gathered, top, youngest_first
 from recsys.ranking.scorer import Scorer
+from recsys.recommenders.base import Model
 from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Histories
@@ -72,11 +73,12 @@ def test_top_takes_scores_that_are_not_contiguous_and_leaves_them_alone():
 
 def test_contribution_is_the_coefficient_times_the_standardised_feature():
     model = LogisticModel(["a", "b", "c"], [1.0, 0.5, -2.0], [2.0, 4.0, 0.5], [3.0, -1.0, 0.0], -2.0)
-    features = [
-        np.array([[1, 5, 3], [2, 0, 7]], np.float32),
-        np.array([[2.5], [0.5]], np.float32),  # differs between users only
-        np.array([[1, 2, 3]], np.float32),  # the same for all users
+    of_both = [
+        [[1, 5, 3], [2, 0, 7]],
+        [[2.5, 2.5, 2.5], [0.5, 0.5, 0.5]],  # differs between users only
+        [[1, 2, 3], [1, 2, 3]],  # the same for all users
     ]
+    features = np.array(of_both, np.float32)
     best = np.array([[2, 0], [1, 2]])
     added = model.contributions(gathered(features, best), np.zeros((2, 2), bool))
     assert added.dtype == np.float32
@@ -110,8 +112,8 @@ def test_contributions_and_the_intercept_are_the_log_odds(seed):
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """A recommender that is its own model, with given scores."""
+class Fixed(Model):
+    """A recommender that is its own model, with given scores, which broadcast to (n_users, n_horizon)."""
 
     name: str
     scores: NDArray[np.float32]
@@ -119,8 +121,15 @@ class Fixed:
     is_personal: bool = True
     is_relative: bool = True
 
-    def score(self, _: Histories) -> NDArray[np.float32]:
-        return self.scores
+    @property
+    def n_horizon(self) -> int:
+        return self.scores.shape[1]
+
+    def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:  # noqa: ARG002
+        features[:, number] = self.scores
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
 
 
 SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1)])
@@ -200,9 +209,9 @@ def test_reason_of_a_recommenders_policy_is_the_recommender_where_it_gives_a_sco
 
 def test_features_are_computed_once_for_scores_reasons_and_contributions():
     class Once(Fixed):
-        def score(self, histories: Histories) -> NDArray[np.float32]:
+        def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
             asked.append(histories)
-            return super().score(histories)
+            super().write(histories, features, number)
 
     asked: list[Histories] = []
     model = LogisticModel(["a"], [0.0], [1.0], [1.0], 0.0)
@@ -219,7 +228,7 @@ def test_shared_ranking_holds_all_sales_of_the_horizon_best_first():
     ranker = fitted_ranker(shop)
     scorer = ranker.scorer
     ranking = ranker.shared_ranking("popularity", len(shop.catalogue))
-    rates = scorer.models[scorer.names.index("popularity")].arrays()["rates"].tolist()
+    rates = scorer.models[scorer.names.index("popularity")].rates.tolist()
     order = sorted(range(len(rates)), key=lambda sale: (-rates[sale], sale))
     assert ranking.sales.tolist() == order
     assert ranking.scores.tolist() == [rates[sale] for sale in order]

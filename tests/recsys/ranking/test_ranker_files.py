@@ -250,9 +250,13 @@ COLLABORATIVE = [
 TASTE = [
     f"taste_{family}/{name}"
     for family in ("images", "metadata", "text")
-    for name in ("data", "dense", "features", "offsets", "shape", "shares")
+    for name in ("data", "features", "offsets", "shape", "shares")
 ]
-POPULARITY = [f"popularity{window}/rates" for window in ("", "_day", "_month")]
+POPULARITY = [
+    f"popularity{window}/{name}"
+    for window in ("", "_day", "_month")
+    for name in ("attribute_offsets", "attributes", "events")
+]
 SALES = [f"sales/{name}" for name in ("closes_at", "horizon", "opens_at", "prices")]
 ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", *POPULARITY, *SALES, *TASTE]
 FILES = sorted([*(f"{array}.npy" for array in ARRAYS), "meta_models.json", "ranker.json"])

@@ -23,7 +23,6 @@ from recsys.recommenders.content import (
     row_norms,
     sale_profiles,
     text_features,
-    weighted_row_sum,
 )
 from recsys.shop.gallery import Gallery
 from tests.helpers.shops import (
@@ -280,15 +279,6 @@ def test_profile_of_a_user_is_the_same_alone_and_in_a_block(seed: int) -> None:
         alone = model.user_profiles(shop.block.take(np.array([user])).as_of(AS_OF, HISTORY))
         assert (alone.shape, alone.dtype) == ((1, 5), np.float32)
         assert_allclose(alone[0], together[user], rtol=1e-5)
-
-
-def test_rows_are_summed_by_weight() -> None:
-    matrix = csr_matrix(np.array([[1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32))
-    rows, weights = np.array([2, 0, 1, 2], np.int32), np.array([1, 10, 100, 0.5], np.float32)
-    assert weighted_row_sum(matrix, rows, weights).tolist() == [10, 3 * 1.5, 20]
-    for some in (np.array([1]), np.empty(0, np.int32)):  # rows without an entry
-        found = weighted_row_sum(matrix, some, np.ones(len(some), np.float32))
-        assert (found.tolist(), found.dtype) == ([0, 0, 0], np.float64)
 
 
 def test_without_pairs_there_is_no_trace() -> None:

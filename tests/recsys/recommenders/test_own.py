@@ -4,13 +4,27 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 
 from recsys.instants import DAY
-from recsys.recommenders.own import bought_before, own_habit, own_recency
+from recsys.recommenders.own import bought_before, write_own_habit, write_own_recency
+from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories, HistorySettings
 from tests.helpers.shops import AS_OF, history_of, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a", -30, 1), sale("b", -30, -2), sale("c", 0.5, 2), sale("d", -30, 4)]  # b is not in the horizon
+
+
+def own_recency(histories: Histories, horizon: Horizon) -> NDArray[np.float32]:
+    features = np.full((len(histories), 2, len(horizon)), np.nan, np.float32)
+    write_own_recency(histories, horizon, features, 1)
+    return features[:, 1]
+
+
+def own_habit(histories: Histories, horizon: Horizon, fade: float) -> NDArray[np.float32]:
+    features = np.full((len(histories), 2, len(horizon)), np.nan, np.float32)
+    write_own_habit(histories, horizon, fade, features, 1)
+    return features[:, 1]
 
 
 def test_recency_is_that_of_the_last_purchase_of_the_sale() -> None:

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from recsys.instants import to_micros
 from recsys.shop.histories import Block, Histories, HistorySettings, blocks
-from tests.helpers.shops import AS_OF, HISTORY, ShopData, instant, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a"), sale("b"), sale("c"), sale("d")]
 MICRO = 1 / 86_400_000_000
@@ -129,23 +129,6 @@ def test_equal_weights_are_computed_once_and_read_only() -> None:
     assert_allclose(known.weights(1, 3), [1 / 4, 3 / 2], rtol=1e-6)
     with pytest.raises(ValueError, match="read-only"):
         weights *= 2
-
-
-@given(st.integers(0, 10_000), st.integers(1, 9))
-def test_sums_agree_with_a_loop_over_events_for_one_user_and_for_many(seed: int, n_columns: int) -> None:
-    shop = random_shop(seed, n_users=6, n_sales=5, n_events=40)
-    rows = np.random.default_rng(seed).random((5, n_columns)).astype(np.float32)
-    known = shop.histories()
-    weights = known.weights(9, 3)
-    expected = np.zeros((6, n_columns))
-    for user, event in zip(known.user_of_event(), range(len(known.sales)), strict=True):
-        expected[user] += weights[event] * rows[known.sales[event]]
-    assert_allclose(known.sums(weights, rows), expected, rtol=1e-5)
-    for user in range(6):
-        alone = shop.block.take(np.array([user])).as_of(AS_OF, HISTORY)
-        found = alone.sums(alone.weights(9, 3), rows)
-        assert found.shape == (1, n_columns)
-        assert_allclose(found[0], expected[user], rtol=1e-5)
 
 
 def test_session_is_appended_to_a_users_events_as_if_at_as_of() -> None:

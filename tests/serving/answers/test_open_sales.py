@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from types import MappingProxyType
 
 import pytest
 
 from recsys.instants import HOUR, to_micros
 from recsys.snapshot.format import Snapshot
-from serving.answers.open_sales import OpenSalesFinder
+from serving.answers.open_sales import OpenSalesFinder, picks
 from serving.stores.base import WithdrawnSale
 
 OPEN_REASON = 4
@@ -39,7 +40,12 @@ def finder(shop, make_sale, withdrawn) -> OpenSalesFinder:
     sales = [make_sale("a"), make_sale("b", 2, 5), make_sale("c", -1, 5), make_sale("d", -9, -5)]
     segments = {"market": {"FR": [(2, 1.0, 2), (1, 0.5, 2)]}}
     name = shop.write(sales, {}, popularity=[(1, 2.0, 2), (0, 1.0, 2)], segments=segments)
-    return OpenSalesFinder(Snapshot.open(shop.root / name), OPEN_REASON, withdrawn.version, withdrawn.all)
+    return finder_of(Snapshot.open(shop.root / name), withdrawn.version, withdrawn.all)
+
+
+def finder_of(snapshot: Snapshot, *withdrawn: Callable) -> OpenSalesFinder:
+    popular = picks(snapshot.shared_rankings["popularity"])
+    return OpenSalesFinder(snapshot, OPEN_REASON, *withdrawn, lambda _: popular)
 
 
 def is_open(finder: OpenSalesFinder, now: int) -> str:
@@ -113,7 +119,7 @@ def test_change_while_the_list_is_computed_is_noticed_at_the_next_request(shop, 
         return before
 
     name = shop.write([make_sale("a"), make_sale("b")], {})
-    finder = OpenSalesFinder(Snapshot.open(shop.root / name), OPEN_REASON, withdrawn.version, read_late)
+    finder = finder_of(Snapshot.open(shop.root / name), withdrawn.version, read_late)
     withdrawn.put("a")
     finder.open_at(shop.clock())
     assert finder.open_at(shop.clock()).is_open == [False, False]

@@ -13,11 +13,15 @@ from recommendations.v1 import recommendations_pb2 as pb
 from recommendations.v1 import recommendations_pb2_grpc as pb_grpc
 
 from recsys.config.serving import ServingSettings
-from recsys.errors import ConfigurationError, RecsysError, SnapshotError
+from recsys.errors import ConfigurationError, RecsysError, SnapshotError, StoreError
+from recsys.shop.live_counts import LiveCounts
 from serving.answers.top_sales import TopSales
+from serving.client import Client
 from serving.process.server import ADMIN, FRESH, SERVICE, start_server
 from serving.process.watcher import RulesWatcher
+from serving.stores.folder import FolderStore
 from tests.helpers.asking import NOT_SERVING, SERVING, check_health, shown
+from tests.helpers.scraping import scraped
 from tests.helpers.waiting import PATIENCE, wait_until
 
 HOUR = 3_600_000_000
@@ -339,6 +343,39 @@ def test_replay_starts_some_hours_after_as_of_and_continues_after_a_swap(shop, m
     after = shop.ask(server, "ann")
     start = before.as_of_time.ToMicroseconds() + 12 * HOUR
     assert start <= before.answer_time.ToMicroseconds() < after.answer_time.ToMicroseconds() < start + HOUR / 60
+
+
+def test_recorded_events_are_counted_and_the_metrics_say_how_old_the_counts_are(published):
+    server = published.serve(metrics_port=0, live_counts={"read_seconds": 0.01})
+    with Client(server.target, deadline=PATIENCE) as client:
+        for user_id in ("ann", "bob", "ann"):
+            client.record([pb.Event(user_id=user_id, sale_id="s00", kind=pb.EVENT_KIND_VISIT)])
+    wait_until(lambda: scraped(server.metrics_port)["recsys_live_counts_events",] == 2)
+    assert 0 < scraped(server.metrics_port)["recsys_live_counts_age_seconds",] < PATIENCE
+
+
+def test_counts_that_hang_are_a_problem_after_the_bound_and_pages_go_on(published, monkeypatch):
+    server = published.serve(metrics_port=0, live_counts={"read_seconds": 0.01, "stale_seconds": 0.2})
+    problems = lambda: scraped(server.metrics_port)["recsys_problems",]  # noqa: E731
+    before, go_on = problems(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "live_counts", lambda *_: go_on.wait(PATIENCE) and LiveCounts())
+        wait_until(lambda: problems() == before + 1)
+        assert published.ask(server, "ann").fallback_level == pb.FALLBACK_LEVEL_NONE
+    go_on.set()
+    wait_until(lambda: problems() == before)
+
+
+def test_counts_that_cannot_be_read_are_a_problem_that_names_the_next_step(published, monkeypatch, caplog):
+    server = published.serve(live_counts={"read_seconds": 0.01, "stale_seconds": 0.05})
+
+    def fail(*_: object) -> LiveCounts:
+        raise StoreError("sessions cannot be read: check the disk")
+
+    monkeypatch.setattr(FolderStore, "live_counts", fail)
+    wait_until(lambda: "live counts: not read for 0.05 s, pages go on with what was known before: " in caplog.text)
+    wait_until(lambda: "sessions cannot be read: check the disk" in caplog.text)
+    assert published.ask(server, "ann").fallback_level == pb.FALLBACK_LEVEL_NONE
 
 
 def test_starting_the_service_imports_no_spark_torch_mlflow_pandas_or_sklearn():

@@ -29,10 +29,11 @@ from serving.stores.redis_server import connect
 from serving.stores.redis_snapshots import push
 from serving.telemetry.troubles import Troubles
 from tests.helpers.asking import refusal_of
+from tests.helpers.counted_events import counts_by_sale
 from tests.helpers.real_redis import RealRedis
 from tests.helpers.store_contract import NOON, StoreContract, in_force, withdrawn
 from tests.helpers.tls_authority import Authority
-from tests.helpers.waiting import PATIENCE
+from tests.helpers.waiting import PATIENCE, wait_until
 
 NAME = "20260301T000000Z-00000000"
 
@@ -304,6 +305,89 @@ def test_snapshot_that_could_not_be_fetched_for_a_moment_is_not_refused(store, p
     assert watcher.serving() is None
     watcher.poll()
     assert watcher.served().snapshot.name == NAME
+
+
+# Live counts.
+
+
+def counted(store: Store) -> dict[str, tuple[int, int]]:
+    return counts_by_sale(store.live_counts(0))
+
+
+VISIT = {"ann": [SessionEvent("a", False, NOON)]}
+
+
+def test_event_that_two_machines_record_counts_once_and_both_know_it(store, other):
+    for each in (store, other, store):
+        each.add_to_sessions(VISIT)
+    other.add_to_sessions({"ann": [SessionEvent("a", True, NOON + 1)], "bob": VISIT["ann"]})
+    assert counted(store) == counted(other) == {"a": (1, 1)}
+
+
+def test_counts_that_redis_lost_begin_anew_in_every_process(server, store, other):
+    store.add_to_sessions({**VISIT, "bob": VISIT["ann"]})
+    assert counted(store) == counted(other) == {"a": (2, 0)}
+    server.flushall()
+    assert counted(store) == {}
+    other.add_to_sessions(VISIT)  # delivered again: what was lost counts again
+    assert counted(store) == counted(other) == {"a": (1, 0)}
+
+
+def test_counts_are_read_after_a_failover_to_a_copy_that_lags_behind(server, store, other):
+    store.add_to_sessions(VISIT)
+    copy = {key: server.dump(key) for key in server.scan_iter("*")}
+    store.add_to_sessions({"bob": VISIT["ann"]})
+    assert counted(store) == {"a": (2, 0)}
+    for key, content in copy.items():
+        server.restore(key, 0, content, replace=True)
+    other.add_to_sessions({"eve": VISIT["ann"]})
+    assert counted(store) == counted(other) == {"a": (2, 0)}
+
+
+def test_keys_of_counts_are_few_and_expire(server, store):
+    for number in range(30):
+        event = SessionEvent(f"s{number}", False, NOON + number % 2 * 60 * SECOND)
+        store.add_to_sessions({f"u{number % 5}": [event, SessionEvent("s", True, NOON - 2 * DAY)]})
+    keys = {key.decode(): server.ttl(key) for key in server.scan_iter("shop:count*")}
+    minute = NOON // (60 * SECOND)
+    users = {f"shop:counted:20000:u{number}" for number in range(5)}
+    minutes = {f"shop:counts:{name}" for name in (minute, minute + 1, "revisions", "began")}
+    assert set(keys) == users | minutes
+    two_days = 2 * DAY // SECOND
+    assert all(two_days - 60 < seconds <= two_days for seconds in keys.values())
+
+
+def test_only_minutes_that_changed_are_read_again(store, other, server):
+    for minute in range(70):  # more than are read at once
+        other.add_to_sessions({"ann": [SessionEvent(f"s{minute}", False, NOON - minute * 60 * SECOND)]})
+    before = counted(store)
+    assert before == {f"s{minute}": (1, 0) for minute in range(70)}
+    other.add_to_sessions({"bob": [SessionEvent("s3", False, NOON - 3 * 60 * SECOND)]})
+    reads = server.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"]
+    assert counted(store) == {**before, "s3": (2, 0)}
+    assert counted(store) == {**before, "s3": (2, 0)}
+    leases = server.info("commandstats")["cmdstat_hgetall"]["calls"] - reads
+    assert leases < 30  # the lease is renewed meanwhile; all minutes would be 70
+
+
+def test_damaged_counts_are_an_error_with_the_next_step(store, other, server):
+    store.add_to_sessions(VISIT)
+    server.hset(f"shop:counts:{NOON // (60 * SECOND)}", "a", "no numbers")
+    with pytest.raises(StoreError, match=r"a key of shop:counts:\* holds no counts: remove all of them"):
+        other.live_counts(0)
+
+
+def test_counts_of_a_redis_that_hangs_fail_in_time_and_are_read_when_it_answers(store, real_redis):
+    store.add_to_sessions(VISIT)
+    real_redis.freeze()
+    began = time.monotonic()
+    for call in (lambda: store.live_counts(0), lambda: store.add_to_sessions({"bob": VISIT["ann"]})):
+        with pytest.raises(StoreError, match="is out of reach"):
+            call()
+    assert time.monotonic() - began < 2  # one timeout of half a second
+    real_redis.thaw()
+    wait_until(lambda: refusal_of(lambda: store.live_counts(0)) is None)
+    assert counted(store) == {"a": (1, 0)}
 
 
 # Who can write to Redis, and who cannot.

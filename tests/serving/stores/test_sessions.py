@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import lmdb
+import orjson
 import pytest
 
 from recsys.errors import StoreError
 from recsys.instants import DAY, HOUR, SECOND
 from serving.stores.base import SessionEvent
-from serving.stores.sessions import SessionFiles
+from serving.stores.sessions import _MINUTE, SessionFiles, _counts
+from tests.helpers.counted_events import counts_by_sale
 
 MIDNIGHT = 20_000 * DAY
 
@@ -59,7 +63,9 @@ folder, name, count, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int
 sessions = SessionFiles(folder, lambda: now)
 for number in range(count):
     user = f"{name}{number // 50}"
-    sessions.add({user: [SessionEvent(str(number), False, now)], "both": [SessionEvent(f"{name}{number}", False, now)]})
+    same = {f"same{number % 7}": [SessionEvent("same", number % 3 == 0, now - number)]}
+    both = {"both": [SessionEvent(f"{name}{number}", False, now)]}
+    sessions.add({user: [SessionEvent(str(number), False, now)], **both, **same})
     print(number, flush=True)
 """
 
@@ -87,12 +93,17 @@ def test_killed_writer_loses_no_acknowledged_event_and_blocks_no_other_process(o
     assert sales(sessions, "ann") == ["a"]
 
 
-def test_two_processes_that_write_the_same_user_lose_nothing(opened, folder, clock, own_environment):
+def test_two_processes_that_write_the_same_users_lose_nothing_and_count_nothing_twice(
+    opened, folder, clock, own_environment
+):
     sessions = opened()
     processes = [writer(folder, name, 45, clock.now, own_environment) for name in "ab"]
     for process in processes:
         process.communicate(timeout=60)
-    assert sorted(sales(sessions, "both")) == sorted(f"{name}{number}" for name in "ab" for number in range(45))
+    of_both = sorted(f"{name}{number}" for name in "ab" for number in range(45))
+    assert sorted(sales(sessions, "both")) == of_both
+    of_each = dict.fromkeys(map(str, range(45)), (2, 0))
+    assert counted(sessions) == {**of_each, **dict.fromkeys(of_both, (1, 0)), "same": (0, 7)}
 
 
 def test_session_continues_over_midnight(opened, clock):
@@ -179,3 +190,89 @@ def test_day_that_cannot_be_opened_on_a_full_disk_is_a_store_error(folder, clock
     monkeypatch.undo()
     files.add({"ann": [SessionEvent("a", False, clock())]})
     files.close()
+
+
+# Live counts.
+
+
+def counted(sessions: SessionFiles, since: int = 0) -> dict[str, tuple[int, int]]:
+    return counts_by_sale(sessions.live_counts(since))
+
+
+def test_event_that_arrives_again_after_midnight_counts_once(opened, clock):
+    sessions, event = opened(), SessionEvent("a", False, MIDNIGHT - SECOND)
+    clock.now = MIDNIGHT - 1
+    sessions.add({"ann": [event]})
+    clock.now = MIDNIGHT + SECOND
+    sessions.add({"ann": [event, SessionEvent("a", False, MIDNIGHT), SessionEvent("a", True, MIDNIGHT - 2 * SECOND)]})
+    assert counted(sessions) == {"a": (1, 1)}
+    assert counted(sessions, MIDNIGHT) == {"a": (1, 0)}
+
+
+@pytest.mark.parametrize("step", [DAY, -DAY, 30 * DAY, -30 * DAY, -HOUR])
+def test_clock_that_steps_and_returns_counts_on_without_an_error(opened, clock, step):
+    sessions, noon = opened(), clock.now
+    sessions.add({"ann": [SessionEvent("a", False, noon)]})
+    assert counted(sessions) == {"a": (1, 0)}
+    clock.now = noon + step
+    sessions.add({"ann": [SessionEvent("b", False, clock.now)]})
+    assert counted(sessions)["b"] == (1, 0)
+    clock.now = noon + SECOND
+    sessions.add({"bob": [SessionEvent("a", False, clock.now)]})
+    before = (1, 0) if step == 30 * DAY else (2, 0)  # as if that much time had passed, the files are gone
+    assert counted(sessions)["a"] == before
+    assert counted(sessions) == counted(sessions)
+
+
+def test_files_that_are_removed_begin_anew_for_all_processes(opened, folder, clock):
+    sessions = opened()
+    sessions.add({"ann": [SessionEvent("a", False, clock.now)] * 9, "bob": [SessionEvent("a", True, clock.now)]})
+    assert counted(sessions) == {"a": (1, 1)}
+    shutil.rmtree(folder / "20000")
+    assert counted(sessions) == {}
+    sessions.add({"ann": [SessionEvent("a", False, clock.now)]})
+    assert counted(sessions) == {"a": (1, 0)}
+    sessions.close()
+    assert counted(opened()) == {"a": (1, 0)}
+
+
+def test_only_minutes_that_changed_are_read_again(opened, folder, clock, monkeypatch):
+    sessions, decoded = opened(), []
+    for minute in range(5):
+        sessions.add({"ann": [SessionEvent(f"s{minute}", False, clock.now - minute * 60 * SECOND)]})
+    monkeypatch.setattr("serving.stores.sessions._counts", lambda data, known=_counts: decoded.append(1) or known(data))
+    expected = {f"s{minute}": (1, 0) for minute in range(5)}
+    assert (counted(sessions), len(decoded)) == (expected, 5)
+    assert (counted(sessions), len(decoded)) == (expected, 5)
+    sessions.add({"bob": [SessionEvent("s3", False, clock.now - 3 * 60 * SECOND)]})
+    decoded.clear()
+    assert (counted(sessions), len(decoded)) == ({**expected, "s3": (2, 0)}, 1)
+
+
+def test_events_in_files_of_a_version_that_did_not_count_stay_uncounted(opened, folder, clock):
+    event = SessionEvent("a", False, clock.now)
+    (folder / "20000").mkdir(parents=True)
+    with lmdb.open(str(folder / "20000")) as file, file.begin(write=True) as transaction:
+        transaction.put(b"ann", orjson.dumps([tuple(event)]))
+    sessions = opened()
+    assert counted(sessions) == {}
+    sessions.add({"ann": [event, SessionEvent("b", False, clock.now)], "bob": [event]})
+    assert (counted(sessions), sales(sessions, "ann")) == ({"a": (1, 0), "b": (1, 0)}, ["a", "b"])
+
+
+def test_user_id_cannot_touch_the_counts(opened, clock):
+    sessions = opened()
+    sessions.add({user_id: [SessionEvent("a", False, clock.now)] for user_id in ("\xff", "\udcff", "ÿÿÿÿÿ", "\x00")})
+    assert counted(sessions) == {"a": (4, 0)}
+    assert sum(sessions.remove(user_id) for user_id in ("\xff", "\udcff", "ÿÿÿÿÿ", "\x00")) == 4
+    assert counted(sessions) == {"a": (4, 0)}
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", *(b"\xff" * 8 + text for text in (b"[", b"7", b'{"a": [1, 2]}'))])
+def test_damaged_counts_are_an_error_with_the_next_step(opened, clock, damage):
+    sessions, event = opened(), SessionEvent("a", False, clock.now)
+    sessions.add({"ann": [event]})
+    with sessions._day_file(20_000).begin(write=True) as transaction:
+        transaction.put(_MINUTE.pack(b"\xff", clock.now // (60 * SECOND)), damage)
+    with pytest.raises(StoreError, match=r"sessions cannot be read .*: check the disk, or remove it"):
+        sessions.live_counts(0)

@@ -88,3 +88,11 @@ def test_rows_left_aside_are_written_as_a_table(tmp_path):
         '2,"a, b.jpg",poool,unknown label',
         ",c.jpg,,missing",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"), [("", "0 of 0 rows"), ("\n,pool", "0 of 1 row .* line 2: image_uri is empty")]
+)
+def test_a_file_without_a_row_that_can_be_used_is_refused(tmp_path, rows, why):
+    with pytest.raises(InputError, match=why):
+        read(tmp_path, f"image_uri,label{rows}\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch import nn
 
 from recsys.errors import ConfigurationError, InputError
@@ -26,7 +27,7 @@ from recsys.images.lab.head import Head
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tagging.files import content_hash
 from recsys.images.tagging.inference import load_tagger
-from recsys.images.tagging.networks import ARCHITECTURES
+from recsys.images.tagging.networks import ARCHITECTURES, load_network
 from recsys.images.tagging.taggers import tagger_files
 from tests.helpers.small_photos import own_tagger, write_photo
 
@@ -78,6 +79,20 @@ def tune(
 @pytest.fixture(scope="module")
 def tuned(photos, base, tmp_path_factory) -> FineTuned:
     return tune(photos, base, tmp_path_factory.mktemp("tuned"))
+
+
+def frozen_part(base: TaggerSettings) -> fine_tuning._FrozenPart:
+    """Return the stem of a network."""
+    files = tagger_files(base)
+    network = load_network(files.architecture, len(files.labels), files.weights).eval()
+    return fine_tuning._FrozenPart(network.stages()[:1], files.preprocessing, "cpu")
+
+
+def training_of(dataset: Dataset, base: TaggerSettings) -> fine_tuning._Training:
+    """Return a training that has not begun."""
+    files = tagger_files(base)
+    stages = load_network(files.architecture, len(files.labels), files.weights).eval().stages()[7:]
+    return fine_tuning._Training(dataset, frozen_part(base), stages, KNOWS_NOTHING, SETTINGS, "cpu")
 
 
 def weights(path: str | Path | None) -> dict[str, torch.Tensor]:
@@ -177,6 +192,26 @@ def test_photos_of_several_labels_are_learnt(photos, base, tmp_path):
     assert (result.head.kind, result.epochs[-1].loss < result.epochs[0].loss) == ("multi", True)
 
 
+@pytest.mark.parametrize("keeps_photos", [True, False])
+def test_mirrored_photos_have_left_and_right_exchanged(base, tmp_path, monkeypatch, keeps_photos):
+    monkeypatch.setattr(fine_tuning, "_MAX_BYTES", 0 if keeps_photos else 10**9)
+    half = Image.new("RGB", (224, 224), "red")
+    half.paste("blue", (0, 0, 224, 80))  # above, and at the left
+    half.paste("blue", (0, 0, 60, 224))
+    half.save(tmp_path / "0.bmp")
+    ImageOps.mirror(half).save(tmp_path / "1.bmp")
+    uris = np.array([str(tmp_path / f"{n}.bmp") for n in range(2)])
+    hashes = np.array([content_hash(Path(uri).read_bytes()) for uri in uris])
+    both = Dataset(
+        LABELS, "single", hashes, uris, np.zeros((2, 1), np.float32), np.eye(2, dtype=bool), np.arange(2), uris
+    )
+    frozen = frozen_part(base)
+    frozen.prepare(both, ImageSettings(root="/"), tmp_path / "photos.npy", 1)
+    mirrored, other = frozen.outputs(np.array([0, 1]), np.array([True, False]))
+    torch.testing.assert_close(mirrored, other, rtol=0.01, atol=0.01)
+    assert not torch.allclose(mirrored, frozen.outputs(np.array([0]), np.array([False]))[0], atol=0.1)
+
+
 # Kills, damaged files, photos that cannot be read.
 
 
@@ -204,6 +239,17 @@ def test_killed_training_goes_on_after_its_last_epoch(tuned, photos, base, tmp_p
         weights(resumed.base.weights)[name], weights(tuned.base.weights)[name], rtol=0, atol=1e-5
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == [NETWORK]
+
+
+def test_an_optimizer_goes_on_from_the_moments_of_its_checkpoint(base, photos, tmp_path):
+    with pytest.raises(Killed):
+        tune(photos, base, tmp_path, report=kill_after(1))
+    saved = weights(tmp_path / CHECKPOINT)["optimizer"]["state"]
+    resumed = training_of(photos, base)
+    resumed._resume(tmp_path / CHECKPOINT, weights(tmp_path / CHECKPOINT)["key"])
+    found = resumed._optimizer.state_dict()["state"]
+    assert found.keys() == saved.keys() != set()
+    assert all(torch.equal(found[each]["exp_avg"], saved[each]["exp_avg"]) for each in saved)
 
 
 def test_epochs_of_the_warm_up_are_neither_judged_nor_taken(photos, base, tmp_path):

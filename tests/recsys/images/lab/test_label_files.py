@@ -1,38 +1,17 @@
 import csv
-import json
 from dataclasses import replace
-from datetime import timedelta
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigurationError, InputError, SchemaError
 from recsys.images.lab import label_files as files
-from recsys.images.lab import label_studio, label_words
-from recsys.images.lab.head import Head
-from recsys.images.lab.label_store import LabelStore
-from recsys.images.lab.label_words import Speaker
 from recsys.images.tagging.decoding import PhotoError
+from tests.helpers.label_readings import MULTI, SPEAKER, labels_of, reasons, write
 from tests.helpers.labelled_photos import NOON, taxonomy, word
 
-SPEAKER = Speaker("ann", "person", NOON)
-MULTI = taxonomy(kind="multi")
-
-
-def write(path, text: str):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    return path
-
-
-def labels_of(reading) -> dict[str, tuple[str, ...]]:
-    return {each.image_uri.rsplit("/", 1)[-1]: each.labels for each in reading.words}
-
-
-def reasons(rejected) -> list[tuple[str, str]]:
-    return [(each.where, each.reason) for each in rejected]
+SAID = st.lists(st.lists(st.sampled_from(MULTI.ids), unique=True), max_size=4)
 
 
 def test_folders_are_labels_by_id_or_name_and_the_nearest_counts(tmp_path):
@@ -103,6 +82,16 @@ def test_no_label_is_put_aside_where_a_photo_must_have_one(tmp_path):
     assert reasons(files.read_csv(path, taxonomy(other=None), SPEAKER).rejected) == [("line 2", "no_label")]
 
 
+@given(SAID)
+def test_what_is_written_is_read_again(tmp_path_factory, said):
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    rows = [word(str(number), *sorted(labels, key=MULTI.ids.index)) for number, labels in enumerate(said)]
+    files.write_csv(rows, path)
+    reading = files.read_csv(path, MULTI, replace(SPEAKER, by="other"))
+    found = [(each.image_uri, list(each.labels), each.source, each.by, each.at) for each in reading.words]
+    assert found == [(row["image_uri"], row["labels"], "person", "ann", NOON) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
@@ -116,93 +105,6 @@ def test_a_file_that_is_no_csv_is_refused_with_the_reason(tmp_path, content, err
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(error, match=message):
         files.read_csv(tmp_path / "labels.csv", taxonomy(), SPEAKER)
-
-
-def annotation(*choices: str, name: str = "rooms", **others) -> dict:
-    result = {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": list(choices)}}
-    return {"result": [result], "completed_by": {"email": "eve@x.y"}, "created_at": "2026-11-02T00:00:00Z", **others}
-
-
-def test_label_studio_annotations_are_words_of_their_authors(tmp_path):
-    tasks = [
-        {"id": 7, "data": {"image": "s3://b/1.jpg"}, "annotations": [annotation("pool")], "predictions": [{}]},
-        {"id": 8, "data": {"photo": "/data/local-files/?d=a%20b/2.jpg"}, "annotations": [annotation("La suite")]},
-        {"id": 9, "data": {"image": "3.jpg"}, "annotations": [{"result": [], "completed_by": 4}]},
-        {"id": 10, "data": {"image": "4.jpg"}, "annotations": [annotation("pool", was_cancelled=True)]},
-        {"id": 11, "data": {"image": "5.jpg"}, "annotations": [annotation("sky")]},
-        {"id": 12, "data": {"image": "6.jpg"}, "annotations": []},
-        {"image": "7.jpg", "rooms": "pool", "annotator": 3, "id": 13},  # JSON-MIN
-    ]
-    path = write(tmp_path / "export.json", json.dumps(tasks))
-    reading = label_studio.read_label_studio(path, taxonomy(), SPEAKER)
-    assert [(each.image_uri, each.labels, each.by) for each in reading.words] == [
-        ("s3://b/1.jpg", ("pool",), "eve@x.y"),
-        ("a b/2.jpg", ("suite",), "eve@x.y"),
-        ("3.jpg", (), "label studio 4"),
-        ("7.jpg", ("pool",), "label studio 3"),
-    ]
-    assert reasons(reading.rejected) == [("task 10", "skipped"), ("task 11", "unknown_label")]
-    assert reading.notes == ["1 prediction left out: only annotations are labels"]
-
-
-def test_label_studio_choices_of_another_question_are_not_read(tmp_path):
-    both = annotation("pool")
-    both["result"] += annotation("sunny", name="weather")["result"]
-    path = write(tmp_path / "export.json", json.dumps([{"data": {"image": "1.jpg"}, "annotations": [both]}]))
-    assert labels_of(label_studio.read_label_studio(path, taxonomy(), SPEAKER)) == {"1.jpg": ("pool",)}
-
-
-@pytest.mark.parametrize("content", ["{}", "[1]", "[" * 100_000, "no"])
-def test_a_file_that_is_no_list_of_tasks_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match="Label Studio"):
-        label_studio.read_label_studio(write(tmp_path / "export.json", content), taxonomy(), SPEAKER)
-
-
-@given(st.lists(st.lists(st.sampled_from(MULTI.ids), unique=True), max_size=4), st.sampled_from(["csv", "json"]))
-def test_what_is_written_is_read_again(tmp_path_factory, said, kind):
-    path = tmp_path_factory.mktemp("labels") / f"labels.{kind}"
-    rows = [word(str(number), *sorted(labels, key=MULTI.ids.index)) for number, labels in enumerate(said)]
-    if kind == "csv":
-        files.write_csv(rows, path)
-        reading = files.read_csv(path, MULTI, replace(SPEAKER, by="other"))
-    else:
-        path.write_text(json.dumps(label_studio.label_studio_tasks(rows, MULTI)))
-        reading = label_studio.read_label_studio(path, MULTI, replace(SPEAKER, by="other"))
-    found = [(each.image_uri, list(each.labels), each.source, each.by, each.at) for each in reading.words]
-    if kind == "json":  # a path relative to the disk's root where the file is absent
-        found = [(f"/{uri}", *others) for uri, *others in found]
-    assert found == [(row["image_uri"], row["labels"], "person", "ann", NOON) for row in rows]
-
-
-def test_label_studio_tasks_have_predictions_and_photos_to_be_labelled():
-    tasks = label_studio.label_studio_tasks([word("a") | {"labels": None}], taxonomy(), {"a": (["pool"], 0.75)}, "v1")
-    assert "annotations" not in tasks[0]
-    assert tasks[0]["predictions"][0]["score"] == 0.75
-    assert tasks[0]["predictions"][0]["model_version"] == "v1"
-    assert tasks[0]["predictions"][0]["result"][0]["value"] == {"choices": ["pool"]}
-    assert tasks[0]["data"]["image"] == "/data/local-files/?d=p/a.jpg"
-
-
-def test_label_studio_shows_names_and_says_ids():
-    config = label_studio.label_studio_config(taxonomy())
-    assert '<Choice value="suite with a sea view" alias="suite_sea"/>' in config
-    assert 'choice="single"' in config
-    assert 'choice="multiple"' in label_studio.label_studio_config(MULTI)
-
-
-def test_predictions_are_labels_with_their_probability():
-    single = Head("single", ["a", "b"], [np.eye(3, dtype=np.float32)], [np.zeros(3, np.float32)])
-    multi = Head("multi", ["a", "b"], [np.eye(3, 2, dtype=np.float32)], [np.full(2, -0.5, np.float32)])
-    embeddings = np.array([[0, 1, 0], [0, 0, 1]], np.float32)
-    names = np.array(["x", "none"])
-    assert {name: said for name, (said, _) in label_studio.predictions_of(single, names, embeddings).items()} == {
-        "x": ["b"],
-        "none": [],
-    }
-    found = label_studio.predictions_of(multi, names, embeddings)
-    assert found["x"][0] == ["b"]
-    assert found["x"][1] == pytest.approx(1 / (1 + np.exp(-0.5)))
-    assert found["none"][0] == []
 
 
 def test_a_label_with_the_separator_or_a_slash_is_refused_rather_than_written_wrong(tmp_path):
@@ -222,65 +124,6 @@ def test_folders_are_written_by_label_and_missing_photos_are_told(tmp_path):
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.jpg"))
     assert found == ["none_of_these/b.jpg", "pool/a.jpg", "suite/a.jpg"]
     assert problems == ["missing: /p/c.jpg"]
-
-
-class Saying:
-    """Says words about photos whose content is that of `contents`, by URI."""
-
-    def __init__(self, folder, rooms, **contents: str):
-        self.store, self.rooms, self.contents = LabelStore(folder, "rooms"), rooms, contents
-
-    def say(self, *words: label_words.Word) -> label_words.Said:
-        seen = [{"image_uri": uri, "image_hash": content, "reason": None} for uri, content in self.contents.items()]
-        seen += [{"image_uri": "bad", "image_hash": None, "reason": "missing", "detail": "gone"}]
-        return label_words.say(label_words.Reading(list(words)), seen, self.rooms, self.store)
-
-    def current(self) -> dict[str, list[str]]:
-        return {row["image_hash"]: row["labels"] for row in self.store.current().to_pylist()}
-
-
-def said(uri: str, *labels: str, **others) -> label_words.Word:
-    return label_words.Word(uri, labels, "person", others.pop("by", "ann"), others.pop("at", NOON), "line 2", **others)
-
-
-def test_two_labels_for_the_same_content_are_put_aside_of_kind_single_and_joined_of_kind_multi(tmp_path):
-    single = Saying(tmp_path / "single", taxonomy(), x="1", copy="1", y="2")
-    found = single.say(said("x", "pool"), said("copy", "suite"), said("y", "pool"), said("bad", "pool"))
-    assert sorted(each.reason for each in found.rejected) == ["missing", "two_labels", "two_labels"]
-    assert "'pool' (x) and 'suite' (copy)" in found.rejected[1].detail
-    assert single.current() == {"2": ["pool"]}
-    multi = Saying(tmp_path / "multi", MULTI, x="1", copy="1")
-    multi.say(said("x", "pool"), said("copy", "suite"))
-    assert multi.current() == {"1": ["suite", "pool"]}
-
-
-def test_the_same_label_for_two_copies_is_said_once(tmp_path):
-    shop = Saying(tmp_path, taxonomy(), x="1", copy="1")
-    assert shop.say(said("x", "pool"), said("copy", "pool")).n_added == 1
-
-
-def test_what_was_said_before_is_not_said_again_unless_it_was_taken_back(tmp_path):
-    shop = Saying(tmp_path, taxonomy(), x="1")
-    shop.say(said("x", "pool"))
-    shop.say(said("x", "suite", by="bob"))  # a correction
-    again = shop.say(said("x", "pool", at=NOON + timedelta(1)))
-    assert (again.n_added, again.n_known) == (0, 1)
-    assert shop.current() == {"1": ["suite"]}
-    shop.store.undo_last("bob", NOON)
-    shop.store.undo_last("bob", NOON)
-    assert shop.say(said("x", "pool")).n_added == 1
-
-
-def test_people_are_heard_in_the_order_of_time_and_an_older_word_does_not_take_back_a_later_one(tmp_path):
-    shop = Saying(tmp_path, taxonomy(), x="1")
-    shop.say(
-        said("x", "suite", by="bob", at=NOON - timedelta(1), is_dated=True),
-        said("x", "pool", at=NOON - timedelta(2), is_dated=True),
-    )
-    assert shop.current() == {"1": ["suite"]}
-    found = shop.say(said("x", "pool", by="eve", at=NOON - timedelta(3), is_dated=True))
-    assert [each.reason for each in found.rejected] == ["older_word"]
-    assert shop.current() == {"1": ["suite"]}
 
 
 def test_rows_put_aside_are_csv_that_can_be_corrected_and_imported(tmp_path):
