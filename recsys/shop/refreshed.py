@@ -61,8 +61,8 @@ def refreshed_horizon(night: Horizon, catalogue: Catalogue) -> tuple[Catalogue, 
     """Return the horizon of a night, followed by the other sales that are open in it now.
 
     Returns:
-        The catalogue, in which no sale of the horizon closes before it begins: hours left would be negative; and the
-        horizon.
+        The catalogue, in which a sale of the night's horizon that ended earlier ends with its beginning, as one that is
+        there no more; and the horizon.
     """
     closes_at = catalogue.closes_at.copy()
     closes_at[night.sales] = np.maximum(closes_at[night.sales], night.as_of)

@@ -69,7 +69,6 @@ def test_sale_that_is_there_no_more_keeps_its_place_and_is_not_open(lost, opens)
 
 
 def test_window_that_ended_before_the_night_ends_at_its_instant():
-    """Hours left would be negative, and their logarithm no number."""
     night = catalogue_of(*NIGHT)
     now = catalogue_of(sale("b", -5, -4), *NIGHT[1:])
     catalogue, horizon = refreshed_horizon(night.horizon(AS_OF, 24), refreshed_catalogue(night, now, AS_OF))
