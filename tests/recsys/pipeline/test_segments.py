@@ -41,7 +41,7 @@ class SegmentedShop:
     def popularity(self, events: np.ndarray, as_of: int = AS_OF) -> list[float]:
         """The shop's own fit to decayed events of each sale."""
         fit = self.shop.recommenders[0].fit({"events": events.astype(np.float32)}, self.shop.horizon(as_of))
-        return fit.arrays()["rates"].tolist()
+        return fit.rates.tolist()
 
 
 @pytest.fixture(scope="module")
