@@ -1,13 +1,14 @@
 """Prometheus metrics: added up in the background; any process of the service returns those of all processes."""
 
+import io
 import os
+import selectors
 import socket
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from socketserver import ThreadingMixIn
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -34,6 +35,7 @@ _RENDERED_SECONDS = 0.2
 _MOST_RENDERED = 8  # formats and compressions
 _HALF_REQUESTS = 64
 _HALF_SECONDS = 5.0
+_HEAD_BYTES = 1 << 16
 _MAX_QUEUED = 100_000  # answers that wait to be counted; of more, the oldest are dropped
 
 
@@ -195,6 +197,7 @@ class MetricsServer:
     def close(self) -> None:
         """Stop serving."""
         self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
 
 
@@ -235,18 +238,21 @@ class _Handler(WSGIRequestHandler):
     server: "_Server"
     timeout = 5.0
 
-    def parse_request(self) -> bool:
-        """Parse the headers, which are then complete."""
-        is_valid = super().parse_request()
-        self.server.keep(self.connection)
-        return is_valid
+    def setup(self) -> None:
+        """Read the request from what was received of it."""
+        super().setup()
+        self.rfile = io.BufferedReader(io.BytesIO(self.server.head_of(self.request)))
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: Prometheus scrapes every few seconds."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Holds few half requests, each for a short time: at the maximum, the oldest gives way to the next."""
+    """Reads the heads of all requests in one thread, and answers in a thread of its own each one that is complete.
+
+    So a caller who sends half requests costs no threads. Few of them are held, each for a short time: at the maximum,
+    the oldest gives way to the next.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -254,36 +260,72 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, address: tuple[str, int], family: int, shared: bool):
         self.address_family = family
         self.allow_reuse_port = shared
-        self._half: dict[socket.socket, float] = {}
-        """By connection whose headers are not complete, the time of its beginning; the oldest first."""
+        self._half: dict[socket.socket, tuple[float, bytes]] = {}
+        """By connection whose head is not complete, the time of its beginning and what was received; oldest first."""
+        self._heads: dict[socket.socket, bytes] = {}
+        self._ended = Event()
         super().__init__(address, _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a request in a thread of its own."""
-        if len(self._half) >= _HALF_REQUESTS:
-            self._hang_up(next(iter(self._half.copy()), None))
-        self._half[request] = monotonic()
-        super().process_request(request, client_address)
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Answer requests until `shutdown` is called."""
+        self.socket.setblocking(False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ)
+            while not self._ended.is_set():
+                for key, _ in selector.select(poll_interval):
+                    if key.fileobj is self.socket:
+                        self._accept(selector)
+                    else:
+                        self._receive(key.fileobj, selector)  # type: ignore[arg-type]  # a socket, too
+                for connection, (since, _) in list(self._half.items()):
+                    if monotonic() - since > _HALF_SECONDS:
+                        self._hang_up(connection, selector)
+            for connection in list(self._half):
+                self._hang_up(connection, selector)
 
-    def keep(self, connection: socket.socket) -> None:
-        """Let a connection complete its answer."""
-        self._half.pop(connection, None)
+    def shutdown(self) -> None:
+        """Let `serve_forever` end."""
+        self._ended.set()
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
-        self._half.pop(request, None)
-        super().shutdown_request(request)
-
-    def service_actions(self) -> None:
-        """Close the half requests that have taken too long; called several times a second."""
-        for connection, since in self._half.copy().items():
-            if monotonic() - since > _HALF_SECONDS:
-                self._hang_up(connection)
+    def head_of(self, connection: socket.socket) -> bytes:
+        """Return what was received of a request, once."""
+        return self._heads.pop(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log nothing: the other end has gone, or was hung up on."""
 
-    def _hang_up(self, connection: socket.socket | None) -> None:
-        if connection is not None and self._half.pop(connection, None) is not None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # the thread that reads from it then ends
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        try:
+            connection, _ = self.socket.accept()
+        except OSError:  # another process of the service took it, or it has gone
+            return
+        if len(self._half) >= _HALF_REQUESTS:
+            self._hang_up(next(iter(self._half)), selector)
+        connection.setblocking(False)
+        self._half[connection] = monotonic(), b""
+        selector.register(connection, selectors.EVENT_READ)
+
+    def _receive(self, connection: socket.socket, selector: selectors.BaseSelector) -> None:
+        if connection not in self._half:  # hung up on a moment ago
+            return
+        since, head = self._half[connection]
+        try:
+            received = connection.recv(_HEAD_BYTES)
+        except OSError:
+            received = b""
+        head += received
+        if not received or len(head) > _HEAD_BYTES:
+            self._hang_up(connection, selector)
+        elif b"\r\n\r\n" in head or b"\n\n" in head:
+            del self._half[connection]
+            selector.unregister(connection)
+            connection.setblocking(True)
+            self._heads[connection] = head
+            self.process_request(connection, ("", 0))
+        else:
+            self._half[connection] = since, head
+
+    def _hang_up(self, connection: socket.socket, selector: selectors.BaseSelector) -> None:
+        del self._half[connection]
+        selector.unregister(connection)
+        connection.close()

@@ -2,6 +2,7 @@ import errno
 import os
 import signal
 import socket
+import threading
 import time
 from bisect import bisect_left
 from contextlib import ExitStack, suppress
@@ -233,6 +234,16 @@ def half_scrape(port: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     connection.sendall(b"GET /metrics HTTP/1.1\r\n")
     return connection
+
+
+def test_half_requests_of_the_metrics_port_hold_no_thread(server):
+    before = threading.active_count()
+    with ExitStack() as stack:
+        half = [stack.enter_context(half_scrape(server.metrics_port)) for _ in range(20)]
+        assert scraped(server.metrics_port)  # answered after those before it were read
+        assert threading.active_count() <= before + 1
+        half[7].sendall(b"\r\n\r\n")
+        assert half[7].recv(1000).startswith(b"HTTP/1.0 200 OK")
 
 
 def test_oldest_half_request_of_the_metrics_port_gives_way(server, monkeypatch):
