@@ -1,7 +1,7 @@
 """Loops compiled to machine code by numba, and kept on disk, so that a process compiles them once per version.
 
 Compiled loops release the interpreter's lock. They keep the order of arithmetic that they are written in (no fast
-maths), so that every processor gets the same numbers. The cache is beside the module or, where that is read-only, in
+maths), whatever the processor; only functions of the C library, such as exp2, may differ in the last bit. The cache is beside the module or, where that is read-only, in
 the user's cache folder (`NUMBA_CACHE_DIR` chooses another); a cache that is damaged or cannot be written costs the time
 to compile, and is reported once.
 """
@@ -41,7 +41,7 @@ def inlined(function: _Function) -> _Function:
 
 @inlined
 def logarithm(x: np.float32) -> np.float32:
-    """Return the natural logarithm of a positive, normal number, right to 4e-6: a fifth of the time of the library's.
+    """Return the natural logarithm of a positive, normal number, right to 4e-6: half the time of the library's.
 
     Source:
         Moshier 1989, Cephes, logf: the polynomial.
