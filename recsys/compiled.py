@@ -1,9 +1,9 @@
 """Loops compiled to machine code by numba, and kept on disk, so that a process compiles them once per version.
 
 Compiled loops release the interpreter's lock. They keep the order of arithmetic that they are written in (no fast
-maths), whatever the processor; only functions of the C library, such as exp2, may differ in the last bit. The cache is beside the module or, where that is read-only, in
-the user's cache folder (`NUMBA_CACHE_DIR` chooses another); a cache that is damaged or cannot be written costs the time
-to compile, and is reported once.
+maths), whatever the processor; only functions of the C library, such as exp2, may differ in the last bit. The cache is
+beside the module or, where that is read-only, in the user's cache folder (`NUMBA_CACHE_DIR` chooses another); a cache
+that is damaged or cannot be written costs the time to compile, and is reported once.
 """
 
 import logging
