@@ -33,6 +33,11 @@ class WaitingRequests:
     def __len__(self) -> int:
         return len(self._since)
 
+    def late(self, seconds: float) -> int:
+        """Return the number of requests that have waited longer than some seconds."""
+        limit = self._clock() - seconds
+        return sum(since < limit for since in self._since.copy().values())
+
     def like(self, most: int, seconds: float | None = None) -> "WaitingRequests":
         """Return the same for other requests, with a maximum of their own, cancelled together with these."""
         self._others.append(WaitingRequests(most, self._seconds if seconds is None else seconds, self._clock))

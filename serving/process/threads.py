@@ -1,16 +1,20 @@
 """The threads that answer: few, since they compete for the interpreter lock; more only while all are blocked."""
 
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-_BLOCKED_SECONDS = 0.01
+from serving.api.waiting import WaitingRequests
+
+_LATE_SECONDS = 0.01
+_BLOCKED_SECONDS = 0.05  # far more than a page takes while all cores are busy: threads added then only compete
 _IDLE_SECONDS = 0.5
 _RESERVE = 8
 """Threads beyond those that answer and those that are blocked, while any is."""
@@ -50,19 +54,19 @@ class AnswerThreads(futures.Executor):
     """A thread pool for tasks whose results are not needed.
 
     A request occupies its thread from its headers to its last byte, so callers that send incomplete requests could
-    block all threads. Therefore threads that are blocked, because they have run one task for 10 ms, are replaced, and
-    some more are added so that the next tasks that block hold up no other. Added threads end once none is blocked.
-    Without futures, a request costs a tenth less than with `ThreadPoolExecutor`.
+    block all threads. Therefore threads that are blocked, because they have waited 10 ms for a caller or have run one
+    task for 50 ms, are replaced, and some more are added so that the next tasks that block hold up no other. Added
+    threads end once none is blocked. Without futures, a request costs a tenth less than with `ThreadPoolExecutor`.
 
     Args:
         count: Minimum number of threads.
         most: Maximum number of threads.
-        waiting: The requests that wait for their callers, of which each holds a thread: if they hold all threads, or
-            nearly all of many, the next task gets another one at once.
+        waiting: The requests that wait for their callers, of which each holds a thread: if they hold nearly all of
+            many threads, the next task gets another one at once.
     """
 
-    def __init__(self, count: int, most: int, waiting: Sized = ()):
-        self._waiting = waiting
+    def __init__(self, count: int, most: int, waiting: WaitingRequests | None = None):
+        self._waiting = WaitingRequests(1, math.inf) if waiting is None else waiting
         self._count = count
         self._most = max(count, most)
         self._wanted = count
@@ -87,7 +91,7 @@ class AnswerThreads(futures.Executor):
         task = _Task(partial(fn, *args))
         self._tasks.put(task)
         waiting = len(self._waiting)
-        if self._alive - waiting <= (_RESERVE if waiting >= _RESERVE else 0) and self._alive < self._most:
+        if waiting >= _RESERVE and self._alive - waiting <= _RESERVE and self._alive < self._most:
             self._add()
         return task
 
@@ -101,7 +105,7 @@ class AnswerThreads(futures.Executor):
     def _relieve(self) -> None:
         """Replace the blocked threads by others, with some in reserve."""
         since = time.monotonic() - _BLOCKED_SECONDS
-        blocked = sum(begun < since for begun in self._running.copy().values())
+        blocked = max(sum(begun < since for begun in self._running.copy().values()), self._waiting.late(_LATE_SECONDS))
         wanted = self._count
         if blocked >= self._alive:
             wanted = self._alive + max(_RESERVE, self._tasks.qsize())
@@ -112,7 +116,7 @@ class AnswerThreads(futures.Executor):
             self._add()
 
     def _relieve_until_the_end(self) -> None:
-        while not self._ended.wait(_BLOCKED_SECONDS):
+        while not self._ended.wait(_LATE_SECONDS):
             self._relieve()
 
     def _add(self) -> None:

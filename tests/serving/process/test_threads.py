@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from serving.api.waiting import WaitingRequests
 from serving.process import threads as threads_module
 from serving.process.threads import AnswerThreads
 from tests.helpers.waiting import PATIENCE, wait_until
@@ -70,6 +71,29 @@ def test_no_threads_are_added_while_tasks_begin_in_time(start, alive, monkeypatc
         assert done.acquire(timeout=PATIENCE)
     assert by <= {"answer-1", "answer-2"}
     assert alive() == 2
+
+
+def test_no_threads_are_added_while_tasks_only_compete(start, alive, monkeypatch):
+    monkeypatch.setattr(threads_module, "_BLOCKED_SECONDS", 60)
+    threads, done = start(2, 100), threading.Semaphore(0)
+    with held(threads) as tasks:
+        tasks.hold(2)
+        threads.submit(done.release)
+        assert not done.acquire(timeout=5 * threads_module._LATE_SECONDS)
+        assert alive() == 2
+
+
+def test_a_caller_that_is_late_holds_up_nobody(alive, monkeypatch):
+    monkeypatch.setattr(threads_module, "_BLOCKED_SECONDS", 60)
+    waiting = WaitingRequests(most=10, seconds=60)
+    threads, done = AnswerThreads(1, 100, waiting), threading.Event()
+    with held(threads) as tasks:
+        waiting.begin(object())
+        tasks.hold(1)
+        threads.submit(done.set)
+        assert done.wait(PATIENCE)
+    threads.shutdown()
+    wait_until(lambda: not alive())
 
 
 def test_arguments_reach_the_task(start):
