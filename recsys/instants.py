@@ -8,7 +8,9 @@ from pydantic import BeforeValidator
 from recsys.errors import ConfigurationError
 
 SECOND = 1_000_000
-HOUR = 3600 * SECOND
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+QUARTER = HOUR // 4
 DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RULE = "must be a date or an instant such as 2026-03-01 or 2026-03-01T02:30:00Z"

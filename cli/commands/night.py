@@ -11,7 +11,7 @@ from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants, 
 from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
-from recsys.instants import parse_instant
+from recsys.instants import MINUTE, parse_instant
 from recsys.snapshot.format import read_manifest
 
 if TYPE_CHECKING:
@@ -158,6 +158,18 @@ def backtest(
         ),
     ] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Leave repeat purchases out of each page.")] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Also rank each page as the service does by day, by what all users did up to a moment before it, and "
+            "print it beside the page as of midnight, by age of the sale and hour of the day.",
+        ),
+    ] = False,
+    lag_minutes: Annotated[
+        float,
+        typer.Option(min=0, help="With --live: how long before the session of the purchase counts end, in minutes."),
+    ] = 15,
     without_tagger: Annotated[
         list[str] | None,
         typer.Option(
@@ -171,9 +183,10 @@ def backtest(
     from jobs.backtest.backtest import backtest as measure
     from jobs.backtest.backtest import window
 
-    if check_leaks and (versions is not None or new_only or users_sampled < 1 or without_tagger):
+    if check_leaks and (versions is not None or new_only or live or users_sampled < 1 or without_tagger):
         raise ConfigurationError(
-            "--check-leaks measures nothing: give it without --versions, --new-only, --users-sampled, --without-tagger"
+            "--check-leaks measures nothing: give it without --versions, --new-only, --live, --users-sampled, "
+            "--without-tagger"
         )
     first, last = (parse_instant(day) for day in (start, end))
     chosen = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
@@ -181,7 +194,8 @@ def backtest(
     if check_leaks:
         _check_leaks(run, seed, json_file)
         return
-    result = measure(run, users_sampled, seed, chosen, new_only, without_tagger or ())
+    lag = round(lag_minutes * MINUTE) if live else None
+    result = measure(run, users_sampled, seed, chosen, new_only, without_tagger or (), lag)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")

@@ -37,14 +37,16 @@ from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError, EmptyInputError, ModelError
 from recsys.images.settings import TaxonomyTaggerSettings
 from recsys.images.tagging.files import PhotoFiles
-from recsys.instants import DAY, compact, from_micros, midnights
+from recsys.instants import DAY, MINUTE, compact, from_micros, midnights
 from recsys.meta_model import META, MetaModel, policy_of
 from recsys.meta_model.training import Examples, evaluate
 from recsys.metrics import NDCG
+from recsys.pipeline.evaluation import LIVE
 from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
 from recsys.reports.backtest.writer import write_report
 from recsys.settings import digest
 from recsys.shop.histories import Block
+from recsys.snapshot.format import POPULARITY
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
 from recsys.wording import plural
 
@@ -60,6 +62,7 @@ def backtest(
     versions: list[str] | None = None,
     new_only: bool = False,
     without_taggers: Sequence[str] = (),
+    lag: int | None = None,
 ) -> dict[str, Any]:
     """Measure the meta-model, registered versions of it, and each recommender alone on the days of the run.
 
@@ -72,6 +75,8 @@ def backtest(
         new_only: Leave out repeat purchases: sales that a user bought before are neither ranked nor relevant.
         without_taggers: Names or taxonomies of taggers of the shop: for each, a meta-model is also trained and measured
             without the themes and attributes that come of its tags, as policy `meta_without_tagger_<name>`.
+        lag: Also rank each page by what all users did up to this long before it, microseconds, as policies
+            `live_meta` and `live_popularity`; see `page_metrics`.
 
     Returns:
         Plain JSON. "window" describes the backtest; "policies" has the metrics of each policy, with an estimate as
@@ -83,6 +88,7 @@ def backtest(
         `recsys/backtest`.
 
     Raises:
+        ConfigurationError: If a lag is given, and the events tell days only.
         EmptyInputError: If there is no purchase of an open sale in the window.
         ModelError: If a given version does not exist, or its data does not end before the window.
     """
@@ -90,7 +96,7 @@ def backtest(
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
     others = {name: _run_without(run, name) for name in without_taggers}
-    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further)))
+    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further, lag)))
     rows = PAGE_METRICS.read(run.spark, run.folder).toArrow()
     if not len(rows):
         raise EmptyInputError(
@@ -98,7 +104,7 @@ def backtest(
         )
     further_rows = [_meta_pages_without(name, other, sample).cast(rows.schema) for name, other in others.items()]
     rows = pa.concat_tables([rows, *further_rows])
-    result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further)
+    result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further, lag)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
@@ -106,11 +112,12 @@ def backtest(
     return result
 
 
-def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) -> dict[str, Any]:
+def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str], lag: int | None) -> dict[str, Any]:
     model, version = read_trained_model(run)
     registered = [policy_of(each) for each in further]
     reduced = [policy for policy in pages.by_policy if policy.startswith(META_WITHOUT)]
-    mixes = (META, *reduced, META_BOOSTED, *registered)
+    live = [policy for policy in pages.by_policy if policy.startswith(LIVE)]
+    mixes = (META, *live, *reduced, META_BOOSTED, *registered)
     shown = [each for each in (*mixes, *model.features) if each in pages.by_policy and pages.has_order(each)]
     measured, shifts = _window_examples(run, sample.new_only, pages)
     catalogue, seed = run.shop.catalogue, sample.seed
@@ -119,7 +126,8 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str]) ->
     versions_of = {META: version, **dict(zip(registered, further, strict=True))}
     cut = slices.slices(pages, shown, catalogue, seed)
     return {
-        "window": _describe_window(run, pages, sample) | {"versions": versions_of},
+        "window": _describe_window(run, pages, sample)
+        | {"versions": versions_of, "lag_minutes": None if lag is None else lag / MINUTE},
         "policies": _metrics_by_policy(run, pages, shown, seed, probabilities),
         "differences": differences(pages, _compared_pairs(shown, registered), seed),
         f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
@@ -186,10 +194,12 @@ def _metrics_by_policy(
 
 
 def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, str]]:
-    """Return the pairs to compare: the meta-model with its variants and versions, and the versions with each other."""
+    """Return the pairs to compare: live pages with those of midnight, the meta-model with its variants and versions,
+    and the versions with each other."""
+    live = [(LIVE + policy, policy) for policy in (META, POPULARITY) if LIVE + policy in shown]
     others = [each for each in shown if each.startswith(META_WITHOUT) or each == META_BOOSTED]
     versions = [(later, earlier) for earlier, later in pairs(registered).values()]
-    return [*((META, other) for other in (*others, *registered)), *versions]
+    return [*live, *((META, other) for other in (*others, *registered)), *versions]
 
 
 def _oracle_result(run: Run, pages: Pages, seed: int) -> dict[str, Any]:

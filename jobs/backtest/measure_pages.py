@@ -16,6 +16,7 @@ from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.train_meta_model import TRAIN_META_MODEL, as_the_shop_is_now, examples_of, read_trained_model
 from jobs.registry import tracking
 from recsys.backtest.ablation import ablated_features, drawn, learning_days, of_last_days
+from recsys.errors import ConfigurationError
 from recsys.meta_model import (
     META,
     MetaModel,
@@ -28,7 +29,7 @@ from recsys.meta_model.training import Examples, predict, train
 from recsys.pipeline.evaluation import known_users, page_metrics
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
-from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
+from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 from recsys.wording import plural
 
 META_WITHOUT = "meta_without_"
@@ -125,10 +126,17 @@ def meta_models(run: Run, versions: list[str]) -> dict[str, MetaModel]:
     return models
 
 
-def steps(run: Run, sample: Sample, versions: list[str]) -> tuple[Step, ...]:
-    """Return the steps of a backtest in addition to those of a night; on a generated shop including the oracle."""
+def steps(run: Run, sample: Sample, versions: list[str], lag: int | None = None) -> tuple[Step, ...]:
+    """Return the steps of a backtest in addition to those of a night; on a generated shop including the oracle.
+
+    Args:
+        run: The run of the backtest.
+        sample: The pages to measure.
+        versions: Registered versions to measure.
+        lag: See `page_metrics`.
+    """
     oracle = (_measure_oracle(sample),) if knows_truth(run) else ()
-    return (TRAIN_VARIANTS, _measure_pages(sample, versions), BUILD_WINDOW_EXAMPLES, COUNT_KNOWN_USERS, *oracle)
+    return (TRAIN_VARIANTS, _measure_pages(sample, versions, lag), BUILD_WINDOW_EXAMPLES, COUNT_KNOWN_USERS, *oracle)
 
 
 def knows_truth(run: Run) -> bool:
@@ -136,11 +144,13 @@ def knows_truth(run: Run) -> bool:
     return run.settings.demo_shop is not None and (Path(run.settings.folder) / "truth").exists()
 
 
-def _measure_pages(sample: Sample, versions: list[str]) -> Step:
+def _measure_pages(sample: Sample, versions: list[str], lag: int | None) -> Step:
     def measure_pages(run: Run, out: Path) -> str:
         """Measure each policy on the pages of the window."""
-        histories = USER_HISTORIES.read(run.spark, run.folder)
-        PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, meta_models(run, versions), *sample), out)
+        if lag is not None:
+            _refuse_dates_without_times(run)
+        histories, models = USER_HISTORIES.read(run.spark, run.folder), meta_models(run, versions)
+        PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, models, *sample, lag=lag), out)
         pages = PAGE_METRICS.read(run.spark, out)
         return plural(pages.where(pages["policy"] == META).count(), "page")
 
@@ -149,8 +159,23 @@ def _measure_pages(sample: Sample, versions: list[str]) -> Step:
         measure_pages,
         (PAGE_METRICS.name,),
         inputs=(TRAIN_VARIANTS,),
-        depends_on=lambda run: [run.days, sample, versions],
+        depends_on=lambda run: [run.days, sample, versions, lag],
     )
+
+
+def _refuse_dates_without_times(run: Run) -> None:
+    """Raise an error if the events tell days only.
+
+    Raises:
+        ConfigurationError: If so: two times of day are one in local time, in summer and in winter.
+    """
+    events = EVENTS.read(run.spark, run.folder).where(f.unix_micros("occurred_at") >= run.days[0])
+    times = [row[0] for row in events.select(f.date_format("occurred_at", "HH:mm:ss")).distinct().limit(3).collect()]
+    if len(times) < 3:
+        raise ConfigurationError(
+            f"--live == True, but all events of the window are at {' or '.join(sorted(times))} UTC, must have times of "
+            "day: their dates do not tell what was known when a page was shown; measure without --live"
+        )
 
 
 def _measure_oracle(sample: Sample) -> Step:

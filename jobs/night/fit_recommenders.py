@@ -6,6 +6,7 @@ from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES
+from recsys.instants import DAY
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.tables.night import FITTED_RECOMMENDERS, USER_HISTORIES
 from recsys.wording import plural
@@ -15,7 +16,8 @@ def fit_recommenders(run: Run, out: Path) -> str:
     """Fit every recommender as of each instant of the run."""
     histories = USER_HISTORIES.read(run.spark, run.folder)
     instants = sorted({*run.open_training_days, *run.open_days})
-    FITTED_RECOMMENDERS.write(fitted_recommenders(histories, run.shop, instants), out)
+    past = [each for each in instants if each + DAY <= run.as_of]
+    FITTED_RECOMMENDERS.write(fitted_recommenders(histories, run.shop, instants, past), out)
     return f"{plural(len(run.shop.recommenders), 'recommender')} as of {plural(len(instants), 'instant')}"
 
 

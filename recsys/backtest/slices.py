@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from recsys.backtest.pages import Pages, estimated
 from recsys.instants import DAY
 from recsys.metrics import NDCG
-from recsys.pipeline.evaluation import SHOWN
+from recsys.pipeline.evaluation import LIVE, SHOWN
 from recsys.shop.catalogue import Catalogue
 from recsys.wording import amount
 
-HISTORY_LENGTH, SALE_AGE, COUNTRY, CATEGORY, PRICE = "history length", "sale age", "country", "category", "price"
-SLICE_METRICS = {HISTORY_LENGTH: NDCG} | dict.fromkeys((SALE_AGE, COUNTRY, CATEGORY, PRICE), "recall@10")
+HISTORY_LENGTH, HOUR_OF_DAY, SALE_AGE = "history length", "hour of the day", "sale age"
+COUNTRY, CATEGORY, PRICE = "country", "category", "price"
+SLICE_METRICS = {HISTORY_LENGTH: NDCG, HOUR_OF_DAY: NDCG} | dict.fromkeys(
+    (SALE_AGE, COUNTRY, CATEGORY, PRICE), "recall@10"
+)
 
 _EVENTS = {0: "0", 1: "1 to 5", 6: "6 to 20", 21: "21 to 100", 101: "more than 100"}
 _DAYS_OPEN = {0: "less than 1 day", 1: "1 to 3 days", 3: "3 to 7 days", 7: "7 days or more"}
+_HOURS = {0: "0 to 6 UTC", **{hour: f"{hour} to {hour + 3} UTC" for hour in range(6, 24, 3)}}
 _OPENS_LATER = "opens on the day"
 _VALUES = 12
 """At most this many values of an attribute are slices, the most bought ones: few purchases give a wide interval."""
@@ -54,11 +58,16 @@ class Cases:
 def slices(pages: Pages, policies: list[str], catalogue: Catalogue, seed: int) -> dict[str, list[dict[str, Any]]]:
     """Return the ndcg@10 of pages by the user's number of known events, and the recall@10 of purchases by the sale.
 
+    Where some policy is live, also the ndcg@10 by the hour of the first purchase.
+
     Each purchase counts once, 1 if its sale is among the first ten and 0 otherwise: a page with three purchases counts
     three times, whereas the recall@10 of a policy is a mean over pages. Titles without a slice are left out.
     """
     of_pages = Cases("pages", pages.users, pages.metric(NDCG, policies))
     found = {HISTORY_LENGTH: of_pages.by(*_bins(pages.any["known_events"].to_numpy(), _EVENTS), seed)}
+    if any(policy.startswith(LIVE) for policy in policies):
+        hours = pages.any["first_purchase_at"].dt.hour.to_numpy()
+        found[HOUR_OF_DAY] = of_pages.by(*_bins(hours, _HOURS), seed)
     purchases, sales = _purchases(pages, policies), np.concatenate(pages.any["bought"].to_list())
     as_ofs = np.repeat(pages.any["as_of"].to_numpy(), pages.any["bought"].map(len))
     named = {

@@ -56,6 +56,10 @@ class MetaModelSettings(StepSettings):
     """`logistic`: logistic regression; `boosted`: gradient-boosted trees."""
     days: int = Field(14, ge=1)
     """Number of days before as_of whose purchases form the training set."""
+    moments: Literal["session", "midnight"] = "session"
+    """As of when the training set has the features that are the same for all users, such as popularity: `session`: as
+    of the quarter of an hour in which the session of the purchase began, as pages are ranked that are live; `midnight`:
+    as of the midnight before, as the night ranks."""
     retrain_days: int = Field(7, ge=1, exclude=True)  # excluded: it is no part of what a model is
     """A night trains a new version if the newest one of the same configuration is at least this old, in days."""
     min_purchases: int = Field(10, ge=1, exclude=True)

@@ -12,17 +12,21 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.instants import DAY, from_micros
-from recsys.meta_model import MetaModel, probability
+from recsys.meta_model import Cells, Features, MetaModel, probability
 from recsys.metrics import ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
 from recsys.pipeline.shop import Shop
-from recsys.ranking.scorer import Scorer
+from recsys.ranking.moments import quarters
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block, blocks
+from recsys.snapshot.format import POPULARITY
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS
 
 SHOWN = 10
 """Number of sales at the top of a page that the metrics use, as in ndcg@10."""
+
+LIVE = "live_"
+"""Before the name of a policy: the same policy by what all users did up to a moment before the page."""
 
 Policies = Callable[[Block, int], Mapping[str, NDArray]]
 """Scores by policy, each of shape (n_users, n_horizon), for the users of a block as of an instant."""
@@ -36,16 +40,51 @@ def page_metrics(
     users_sampled: float = 1.0,
     seed: int = 0,
     new_only: bool = False,
+    lag: int | None = None,
 ) -> DataFrame:
     """Measure meta-models, given by the name of their policy, and each recommender alone; see `ranked_pages`.
 
     The meta-models must have been trained on earlier days; they may use a subset of the features.
+
+    Args:
+        histories: Table `user_histories`.
+        shop: The shop, with recommenders fitted as of each instant.
+        as_ofs: Instants, microseconds UTC.
+        meta_models: By policy.
+        users_sampled: Share of the users sampled on each day, in (0, 1].
+        seed: Seed of that sample.
+        new_only: Leave out repeat purchases.
+        lag: Also rank each page by the first meta-model, and by popularity, as the service does by day: with the
+            features that are the same for all users as of this long before the session of the first purchase began,
+            microseconds, see `Moments`. These are policies of their own, named by LIVE.
     """
+    best = dict(list(meta_models.items())[:1])
 
     def score(block: Block, as_of: int) -> Mapping[str, NDArray]:
-        return _scores_by_policy(shop.scorer(as_of), block, shop, meta_models)
+        scorer, known = shop.scorer(as_of), block.as_of(as_of, shop.history)
+        features, repeat = scorer.features(known), bought_before(known, scorer.horizon)
+        scores = _log_odds(meta_models, scorer.names, features, repeat)
+        scores |= {name: scorer.score(name, known) for name in scorer.names}
+        if lag is not None:
+            moments = quarters(block.session_starts()[_first_purchases(block, as_of)] - lag, as_of)
+            live = shop.moments(as_of).update_pages(features, moments)
+            scores |= {LIVE + policy: each for policy, each in _log_odds(best, scorer.names, live, repeat).items()}
+            if POPULARITY in scorer.names:
+                scores[LIVE + POPULARITY] = live[scorer.names.index(POPULARITY)]
+        return scores
 
-    return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only, meta_models)
+    of_live = {LIVE + policy: model for policy, model in best.items()}
+    return ranked_pages(histories, shop, as_ofs, score, users_sampled, seed, new_only, {**meta_models, **of_live})
+
+
+def _log_odds(
+    meta_models: Mapping[str, MetaModel], names: list[str], features: Features, repeat: Cells
+) -> dict[str, NDArray[np.float32]]:
+    """Return the log-odds of each model, by policy, from features in the order of the names."""
+    return {
+        policy: model.log_odds(features[[names.index(name) for name in model.features]], repeat)
+        for policy, model in meta_models.items()
+    }
 
 
 def ranked_pages(
@@ -146,8 +185,10 @@ def _pages_of_users(
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return, for each user with a page, their row in the block and the columns that are the same for all policies."""
     user_ids, known = block.user_ids.to_pylist(), np.diff(block.as_of(as_of, shop.history).offsets).tolist()
+    moments = [from_micros(moment) for moment in first_purchases(block, as_of).tolist()]
+    day = {"as_of": from_micros(as_of)}
     return [
-        (user, {"as_of": from_micros(as_of), "user_id": user_ids[user], "known_events": known[user]})
+        (user, day | {"user_id": user_ids[user], "known_events": known[user], "first_purchase_at": moments[user]})
         for user in np.flatnonzero(relevant.any(axis=1)).tolist()
     ]
 
@@ -212,20 +253,11 @@ def candidates_and_relevant(
 def first_purchases(block: Block, as_of: int) -> NDArray[np.int64]:
     """Return the time of each user's first purchase in the 24 hours from an instant on, microseconds, shape
     (n_users,)."""
+    return block.occurred_at[_first_purchases(block, as_of)]
+
+
+def _first_purchases(block: Block, as_of: int) -> NDArray[np.int64]:
+    """Return the number of that event of each user."""
     users, events = block.purchases_between(as_of, as_of + DAY)
     _, first = np.unique(users, return_index=True)
-    return block.occurred_at[events[first]]
-
-
-def _scores_by_policy(
-    scorer: Scorer, block: Block, shop: Shop, meta_models: Mapping[str, MetaModel]
-) -> dict[str, NDArray[np.float32]]:
-    histories = block.as_of(scorer.horizon.as_of, shop.history)
-    features, place = scorer.features(histories), {name: number for number, name in enumerate(scorer.names)}
-    repeat = bought_before(histories, scorer.horizon)
-    policies = {
-        policy: model.log_odds(features[[place[name] for name in model.features]], repeat)
-        for policy, model in meta_models.items()
-    }
-    policies.update({name: scorer.score(name, histories) for name in scorer.names})
-    return policies
+    return events[first]

@@ -12,6 +12,7 @@ from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.impressions import Impressions, with_impressions
 from recsys.pipeline.shop import Shop
+from recsys.ranking.moments import quarters
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block, blocks
 
@@ -27,7 +28,12 @@ def training_examples(
     settings: MetaModelSettings,
     exposures: DataFrame | None = None,
 ) -> DataFrame:
-    """Return examples of the purchases in the 24 hours from each instant on, with features as of that instant.
+    """Return examples of the purchases in the 24 hours from each instant on.
+
+    Personal features are as of that instant. The features that are the same for all users are, by `settings.moments`,
+    as of it too, or as of the quarter of an hour in which the session of the purchase began: as the service ranks the
+    page with which the session began. So nothing of the session itself is in the features, neither the visits that led
+    to the purchase nor those of other users in the meantime.
 
     Positive examples are purchases of open sales. Negative examples are sales that the user did not buy on that day:
     for each purchase at most `negatives` sales, sampled from those open at that moment, and all sales open at that
@@ -91,13 +97,15 @@ def _examples_of_block(
 ) -> pa.RecordBatch:
     scorer = shop.scorer(as_of)
     position_features = shown.positions(block.user_ids, scorer.horizon)
-    bought, drawn, rates = sample_page(block, shop, as_of, settings, position_features > 0)
+    bought, drawn, rates, moments = sample_page(block, shop, as_of, settings, position_features > 0)
     users, columns = np.nonzero(bought | drawn)
     labels = bought[users, columns]
     histories = block.as_of(as_of, shop.history)
     repeat = np.zeros(bought.shape, bool)
     repeat[bought_before(histories, scorer.horizon)] = True
     features = scorer.features(histories)[:, users, columns]
+    if settings.moments == "session":
+        features = shop.moments(as_of).update_cells(features, columns, quarters(moments[users, columns], as_of))
     values = [
         np.full(len(users), as_of),
         block.user_ids.take(pa.array(users)),
@@ -118,7 +126,7 @@ def sample_page(
     as_of: int,
     settings: MetaModelSettings,
     shown: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
     """Sample the examples of each user of a block for the 24 hours from an instant on.
 
     Args:
@@ -130,12 +138,14 @@ def sample_page(
 
     Returns:
         Positive examples, sales bought while open, shape (n_users, n_horizon); negative examples, of the same shape:
-        open sales that were shown and not bought, and a sample of those neither shown nor bought; and each user's
-        sampling rate, the share of the latter that was sampled, shape (n_users,).
+        open sales that were shown and not bought, and a sample of those neither shown nor bought; each user's sampling
+        rate, the share of the latter that was sampled, shape (n_users,); and for each example the moment at which the
+        session of its purchase began, or the user's first one of the day, microseconds, shape (n_users, n_horizon).
     """
     horizon = shop.horizon(as_of)
-    users, columns, moments = _purchases_while_open(block, shop, as_of)
-    is_open = open_at(shop, horizon.sales, moments)
+    users, events = _purchases_while_open(block, shop, as_of)
+    columns, sessions = horizon.columns(block.sales[events]), block.session_starts()[events]
+    is_open = open_at(shop, horizon.sales, block.occurred_at[events])
     not_bought = is_open & ~bought_in_day(block, as_of, len(shop.catalogue))[:, horizon.sales][users]
     seen = np.zeros((len(block), len(horizon)), bool) if shown is None else shown
     candidates = not_bought & ~seen[users]
@@ -151,7 +161,13 @@ def sample_page(
     drawn &= available
     rates = drawn.sum(axis=1) / np.maximum(available.sum(axis=1), 1)
     np.logical_or.at(drawn, users, not_bought & seen[users])
-    return bought, drawn, rates
+
+    moments = np.zeros(shape, np.int64)
+    first = slice(None, None, -1)  # of several purchases, the first one is written last
+    moments[users[first]] = sessions[first, None]
+    moments[users[:, None], smallest] = sessions[:, None]
+    moments[users[first], columns[first]] = sessions[first]
+    return bought, drawn, rates, moments
 
 
 def open_at(shop: Shop, sales: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -166,15 +182,12 @@ def user_seeds(user_ids: pa.StringArray, seed: int, as_of: int) -> NDArray[np.ui
     return _splitmix64(hashes ^ _splitmix64(np.array([seed, as_of], np.int64).view(np.uint64))[0] ^ np.uint64(as_of))
 
 
-def _purchases_while_open(
-    block: Block, shop: Shop, as_of: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the user's row, the column of the horizon and the moment of each purchase of an open sale on the day."""
-    horizon_sales = shop.horizon(as_of).sales
+def _purchases_while_open(block: Block, shop: Shop, as_of: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the user's row and the number of each purchase of an open sale on the day."""
     users, events = block.purchases_between(as_of, as_of + DAY)
     sales, moments = block.sales[events], block.occurred_at[events]
     is_open = (shop.catalogue.opens_at[sales] <= moments) & (shop.catalogue.closes_at[sales] > moments)
-    return users[is_open], np.searchsorted(horizon_sales, sales[is_open]), moments[is_open]
+    return users[is_open], events[is_open]
 
 
 def _random_keys(seeds: NDArray[np.uint64], columns: NDArray[np.int64], sales: NDArray[np.int32]) -> NDArray[np.uint64]:

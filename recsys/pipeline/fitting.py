@@ -1,6 +1,6 @@
 """user_histories → fitted_recommenders: statistics summed over users, for many instants in one pass."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from recsys.pipeline.shop import Shop
 from recsys.ranking.refreshed import kept_statistics
 from recsys.ranking.scorer import pack
 from recsys.recommenders import Statistics
+from recsys.recommenders.popularity import Popularity
 from recsys.shop.histories import Histories, blocks
 from recsys.tables.night import FITTED_RECOMMENDERS
 
@@ -38,13 +39,20 @@ _CODEC = "lz4"  # counts are mostly zeros: a tenth of the bytes, in a tenth of t
 Sums = dict[tuple[int, str], Statistics]
 
 
-def fitted_recommenders(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
+def fitted_recommenders(histories: DataFrame, shop: Shop, as_ofs: list[int], past: Collection[int] = ()) -> DataFrame:
     """Return every recommender fitted as of each instant, as table `fitted_recommenders`.
 
     Each worker sums the statistics of its users; the sums are exchanged in compressed parts, and for each instant and
     kind of statistics one worker adds them up and fits the recommenders.
+
+    Args:
+        histories: Table `user_histories`.
+        shop: The shop.
+        as_ofs: Instants, microseconds UTC.
+        past: Those of past days, whose pages are ranked as of their moments: popularity is also counted through the 24
+            hours after each.
     """
-    frames = [_fit_group(histories, shop, some) for some in in_memory_groups(shop, as_ofs)]
+    frames = [_fit_group(histories, shop, some, past) for some in in_memory_groups(shop, as_ofs)]
     result = frames[0]
     for frame in frames[1:]:
         result = result.unionByName(frame)
@@ -65,9 +73,9 @@ def in_memory_groups(shop: Shop, as_ofs: list[int]) -> list[list[int]]:
     return groups
 
 
-def _fit_group(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
+def _fit_group(histories: DataFrame, shop: Shop, as_ofs: list[int], past: Collection[int]) -> DataFrame:
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from _cut_into_parts(_count_statistics(batches, shop, as_ofs))
+        yield from _cut_into_parts(_count_statistics(batches, shop, as_ofs, past))
 
     def fit(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield _fit_from_parts(batches, shop)
@@ -76,7 +84,9 @@ def _fit_group(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame
     return counted.groupBy("as_of", "recommender").applyInArrow(fit, "as_of long, recommender string, arrays binary")
 
 
-def _count_statistics(batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: list[int]) -> Sums:
+def _count_statistics(
+    batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: list[int], past: Collection[int] = ()
+) -> Sums:
     horizons = [shop.horizon(as_of) for as_of in as_ofs]
     counting = {each.counted_by: each for each in shop.recommenders}
     sums: Sums = {(as_of, name): {} for as_of in as_ofs for name in counting}
@@ -84,7 +94,10 @@ def _count_statistics(batches: Iterable[pa.RecordBatch], shop: Shop, as_ofs: lis
         for horizon in horizons:
             histories = block.as_of(horizon.as_of, shop.history)
             for name, recommender in counting.items():
-                _add_statistics(sums[horizon.as_of, name], recommender.count(histories, horizon))
+                total = sums[horizon.as_of, name]
+                _add_statistics(total, recommender.count(histories, horizon))
+                if horizon.as_of in past and isinstance(recommender, Popularity):
+                    _add_statistics(total, recommender.count_later(block, horizon))
     return sums
 
 

@@ -14,6 +14,7 @@ from recsys.images.themes.themes import THEME_MODEL
 from recsys.meta_model import MetaModel
 from recsys.pipeline.photo_tags import PHOTO_ATTRIBUTE
 from recsys.ranking.covers import Covers
+from recsys.ranking.moments import Moments
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
@@ -56,6 +57,10 @@ class Shop:
         """Return the recommenders fitted as of an instant, from table `fitted_recommenders`."""
         return _load_scorer(self, as_of)
 
+    def moments(self, as_of: int) -> Moments:
+        """Return the same of a past day, with the features as of its moments."""
+        return _load_moments(self, as_of)
+
     def ranker(
         self, as_of: int, meta_model: MetaModel | None, other_versions: Mapping[str, MetaModel] = MappingProxyType({})
     ) -> Ranker:
@@ -97,6 +102,11 @@ def _load_scorer(shop: Shop, as_of: int) -> Scorer:
     rows = pq.read_table(f"{shop.folder}/fitted_recommenders/as_of={as_of}", partitioning=None).to_pylist()
     arrays = {row["recommender"]: row["arrays"] for row in rows}
     return Scorer.load(shop.recommenders, arrays, shop.horizon(as_of))
+
+
+@lru_cache(maxsize=2)
+def _load_moments(shop: Shop, as_of: int) -> Moments:
+    return Moments(_load_scorer(shop, as_of))
 
 
 def read_photo_labels(folder: Path) -> dict[str, dict[str, str]]:

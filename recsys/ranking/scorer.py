@@ -120,7 +120,7 @@ class Scorer:
         features = np.empty((len(histories), len(self.models), len(self.horizon)), np.float32)
         for number, model in self._personal:
             model.write(histories, features, number)
-        _finish(features, self._scales, self._is_relative, *self._shared_features)
+        _finish(features, self._scales, self._is_relative, *self.shared_features)
         return features.transpose(1, 0, 2)
 
     @cached_property
@@ -138,7 +138,7 @@ class Scorer:
         return np.array([each.is_relative for each in self.recommenders], bool)
 
     @cached_property
-    def _shared_features(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def shared_features(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The numbers of the features that are the same for all users, and their values, shape (n, n_horizon)."""
         numbers = [number for number, each in enumerate(self.recommenders) if not each.is_personal]
         features = np.empty((1, len(numbers), len(self.horizon)), np.float32)

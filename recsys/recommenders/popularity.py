@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from recsys.instants import DAY, LATEST
+from recsys.compiled import compiled
+from recsys.instants import DAY, LATEST, QUARTER, format_instant
 from recsys.recommenders.base import Counted, Model, Statistics
 from recsys.recommenders.content import Content
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
-from recsys.shop.histories import Histories
+from recsys.shop.histories import Block, Histories
+
+N_QUARTERS = DAY // QUARTER
 
 
 class PopularitySettings(StepSettings):
@@ -60,6 +63,36 @@ class Popularity:
         events = np.bincount(histories.sales[counted], weights[counted], minlength=histories.n_sales)
         return {"events": events.astype(np.float32)}
 
+    def count_later(self, block: Block, horizon: Horizon) -> Statistics:
+        """Return what `events` gains in the day after the horizon's instant, by the quarter of an hour.
+
+        Returns:
+            `later`, shape (N_QUARTERS, n_horizon): the decayed number of the events from the horizon's instant on that
+            occurred and were recorded before the beginning of each quarter; what counts is as in `count`.
+        """
+        settings, as_of = self.settings, horizon.as_of
+        sales, occurred_at = block.sales, block.occurred_at
+        is_open = (self.catalogue.opens_at[sales] <= occurred_at) & (occurred_at < self.catalogue.closes_at[sales])
+        columns = horizon.columns(sales)
+        is_later = (as_of <= occurred_at) & (occurred_at < as_of + N_QUARTERS * QUARTER)
+        events = np.flatnonzero(is_later & is_open & (columns >= 0))
+        users = np.searchsorted(block.offsets, events, side="right") - 1
+        groups = 2 * (users * block.n_sales + sales[events]) + (occurred_at[events] // DAY > as_of // DAY)
+        order = np.argsort(2 * groups + block.purchases[events], kind="stable")
+        events, groups = events[order], groups[order]
+        known_from = np.maximum(occurred_at, block.recorded_at)[events]
+        weights = np.where(block.purchases[events], settings.purchase_weight, 1.0)
+        later = _decayed_by_quarter(
+            groups,
+            columns[events],
+            (known_from - as_of) // QUARTER + 1,
+            (occurred_at[events] - as_of) / QUARTER,
+            weights,
+            settings.half_life_days * DAY / QUARTER,
+            len(horizon),
+        )
+        return {_LATER: later.astype(np.float32)}
+
     def _counted_events(self, histories: Histories) -> NDArray[np.int64]:
         """Return the numbers of the events that count: while its sale is open, one per user, sale and day."""
         sales, occurred_at = histories.sales, histories.occurred_at
@@ -76,7 +109,8 @@ class Popularity:
     def fit(self, statistics: Statistics, horizon: Horizon) -> "PopularityModel":
         """Return the model of the rates of the sales of the horizon."""
         has_attribute = self.metadata.features.counts
-        return PopularityModel(self.settings, self.catalogue, has_attribute, horizon, statistics["events"])
+        events, later = statistics["events"], statistics.get(_LATER)
+        return PopularityModel(self.settings, self.catalogue, has_attribute, horizon, events, later)
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "PopularityModel":
         """Return the model of saved arrays."""
@@ -86,9 +120,11 @@ class Popularity:
             has_attribute = csr_matrix((np.ones(len(attributes), np.float32), attributes, arrays[_OFFSETS]), shape)
         else:
             has_attribute = self.metadata.features.counts
-        return PopularityModel(self.settings, self.catalogue, has_attribute, horizon, arrays["events"])
+        events, later = arrays["events"], arrays.get(_LATER)
+        return PopularityModel(self.settings, self.catalogue, has_attribute, horizon, events, later)
 
 
+_LATER = "later"
 _ATTRIBUTES, _OFFSETS = "attributes", "attribute_offsets"
 
 
@@ -103,6 +139,9 @@ class PopularityModel(Model):
     horizon: Horizon
     events: NDArray[np.floating]
     """The decayed number of events of each sale as of the horizon's instant, shape (n_sales,)."""
+    later: NDArray[np.floating] | None = None
+    """What it gains in the day after, see `Popularity.count_later`; None for a night, of which nothing later is known.
+    """
 
     @property
     def n_horizon(self) -> int:
@@ -129,17 +168,69 @@ class PopularityModel(Model):
         events = self.events * left + counted.decayed(half_life, weight)
         return replace(self, horizon=replace(self.horizon, as_of=instant), events=events)
 
+    def counted_by(self, quarter: int) -> NDArray[np.float64]:
+        """Return the decayed number of events from the horizon's instant to the beginning of a quarter, (n_sales,).
+
+        Raises:
+            ValueError: If the model is of a night.
+        """
+        if self.later is None:
+            raise ValueError(f"as_of == {format_instant(self.horizon.as_of)}, must be the instant of a past day")
+        counted = np.zeros(len(self.events))
+        counted[self.horizon.sales] = self.later[quarter]
+        return counted
+
     def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
         """Write the same rates for every user."""
         features[:, number] = self.rates
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the events of each sale."""
-        return {"events": self.events.astype(np.float32)}
+        later = {} if self.later is None else {_LATER: self.later.astype(np.float32)}
+        return {"events": self.events.astype(np.float32), **later}
 
     def served_arrays(self) -> dict[str, np.ndarray]:
         """Return the attributes of each sale too."""
         return {**self.arrays(), _ATTRIBUTES: self.has_attribute.indices, _OFFSETS: self.has_attribute.indptr}
+
+
+@compiled
+def _decayed_by_quarter(
+    groups: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    known_from: NDArray[np.int64],
+    occurred_at: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    half_life: float,
+    n_columns: int,
+) -> NDArray[np.float64]:
+    """Return the decayed weight of the events that count at the beginning of each quarter, (N_QUARTERS, n_columns).
+
+    Of each group, the last event that is known counts.
+
+    Args:
+        groups: Ascending, shape (n_events,).
+        columns: Shape (n_events,).
+        known_from: The first quarter at whose beginning each event is known.
+        occurred_at: When each event occurred, in quarters.
+        weights: Shape (n_events,).
+        half_life: In quarters.
+        n_columns: Number of columns.
+    """
+    found = np.zeros((N_QUARTERS, n_columns))
+    fade = np.exp2(-1 / half_life)
+    until = N_QUARTERS
+    for event in range(len(groups) - 1, -1, -1):
+        if event == len(groups) - 1 or groups[event] != groups[event + 1]:
+            until = N_QUARTERS
+        first = known_from[event]
+        if first < until:
+            left = weights[event] * np.exp2((occurred_at[event] - first) / half_life)
+            for quarter in range(first, until):
+                found[quarter, columns[event]] += left
+                left *= fade
+            until = first
+    return found
 
 
 def decayed_days_open(catalogue: Catalogue, as_of: int, half_life_days: float) -> NDArray[np.float64]:

@@ -10,8 +10,11 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from recsys.compiled import compiled
-from recsys.instants import DAY
+from recsys.instants import DAY, MINUTE
 from recsys.settings import StepSettings
+
+SESSION_GAP = 30 * MINUTE
+"""A session ends where a user does nothing for this long, in microseconds."""
 
 
 class HistorySettings(StepSettings):
@@ -163,6 +166,10 @@ class Block:
             recorded_at=self.recorded_at[events],
         )
 
+    def session_starts(self) -> NDArray[np.int64]:
+        """Return when the session of each event began, microseconds UTC, shape (n_events,): see SESSION_GAP."""
+        return _session_starts(self.offsets, self.occurred_at)
+
     def purchases_between(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return user row and event number of each purchase in [start, end), ordered by user and time."""
         events = np.flatnonzero(self.purchases & (self.occurred_at >= start) & (self.occurred_at < end))
@@ -174,6 +181,16 @@ def blocks(batches: Iterable[pa.RecordBatch], n_sales: int, users: int) -> Itera
     for batch in batches:
         for start in range(0, batch.num_rows, users):
             yield Block.from_batch(batch.slice(start, users), n_sales)
+
+
+@compiled
+def _session_starts(offsets: NDArray[np.int64], occurred_at: NDArray[np.int64]) -> NDArray[np.int64]:
+    starts = occurred_at.copy()
+    for user in range(len(offsets) - 1):
+        for event in range(offsets[user] + 1, offsets[user + 1]):
+            if occurred_at[event] - occurred_at[event - 1] < SESSION_GAP:
+                starts[event] = starts[event - 1]
+    return starts
 
 
 @compiled

@@ -252,6 +252,7 @@ PAGE_METRICS = Table(
         "hit_rate@10": DOUBLE,
         "mrr": DOUBLE,
         "known_events": LONG,  # number of events in the user's history as of as_of
+        "first_purchase_at": TIMESTAMP,  # the user's first purchase of the day, at which the ranked sales were open
         "shown": ArrayType(STRING),  # sale_id of the first ten sales, best first
         "bought": ArrayType(STRING),  # sale_id of the relevant sales, ascending
         "ranks": ArrayType(INTEGER),  # the rank of each sale in `bought`, 1 is the best
