@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from recsys.instants import DAY
+from recsys.instants import DAY, LATEST
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.impressions import Impressions, with_impressions
 from recsys.pipeline.shop import Shop
@@ -139,8 +139,9 @@ def sample_page(
     Returns:
         Positive examples, sales bought while open, shape (n_users, n_horizon); negative examples, of the same shape:
         open sales that were shown and not bought, and a sample of those neither shown nor bought; each user's sampling
-        rate, the share of the latter that was sampled, shape (n_users,); and for each example the moment at which the
-        session of its purchase began, or the user's first one of the day, microseconds, shape (n_users, n_horizon).
+        rate, the share of the latter that was sampled, shape (n_users,); and for each example when the session of its
+        purchase began, the first one of several, or for a sale that was only shown, that of the user's first purchase
+        of the day: microseconds, shape (n_users, n_horizon).
     """
     horizon = shop.horizon(as_of)
     users, events = _purchases_while_open(block, shop, as_of)
@@ -162,11 +163,13 @@ def sample_page(
     rates = drawn.sum(axis=1) / np.maximum(available.sum(axis=1), 1)
     np.logical_or.at(drawn, users, not_bought & seen[users])
 
-    moments = np.zeros(shape, np.int64)
-    first = slice(None, None, -1)  # of several purchases, the first one is written last
-    moments[users[first]] = sessions[first, None]
-    moments[users[:, None], smallest] = sessions[:, None]
-    moments[users[first], columns[first]] = sessions[first]
+    moments = np.full(shape, LATEST)
+    purchases, places = np.nonzero(np.take_along_axis(candidates, smallest, axis=1))
+    np.minimum.at(moments, (users[purchases], smallest[purchases, places]), sessions[purchases])
+    np.minimum.at(moments, (users, columns), sessions)
+    first = np.full(len(block), LATEST)
+    np.minimum.at(first, users, sessions)
+    moments = np.where(moments < LATEST, moments, first[:, None])
     return bought, drawn, rates, moments
 
 

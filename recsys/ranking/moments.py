@@ -57,7 +57,10 @@ class Moments:
     def _shared(self, wanted: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the features of each different quarter, (n_different, n_shared, n_horizon), and the place of each."""
         different, at = np.unique(wanted, return_inverse=True)
-        return np.stack([self._at(quarter) for quarter in different.tolist()]), at
+        found = np.empty((len(different), len(self.scorer.shared_features[0]), len(self.scorer.horizon)), np.float32)
+        for place, quarter in enumerate(different.tolist()):
+            found[place] = self._at(quarter)
+        return found, at
 
     def _at(self, quarter: int) -> NDArray[np.float32]:
         """Return the shared features as of the beginning of a quarter, shape (n_shared, n_horizon)."""

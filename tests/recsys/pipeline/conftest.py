@@ -86,7 +86,7 @@ def fitted_shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -
         folder = tmp_path_factory.mktemp("fitted")
         shop = shop_in(folder, data)
         histories = user_histories(spark.createDataFrame(data.events), data.catalogue).repartition(3).cache()
-        FITTED_RECOMMENDERS.write(fitted_recommenders(histories, shop, INSTANTS), folder)
+        FITTED_RECOMMENDERS.write(fitted_recommenders(histories, shop, INSTANTS, INSTANTS), folder)
         return FittedShop(data, shop, histories, INSTANTS)
 
     return make

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.instants import DAY, to_micros
+from recsys.instants import DAY, HOUR, to_micros
 from recsys.meta_model import Basket
 from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, known_users, page_metrics, ranked_pages
+from recsys.ranking.moments import quarters
+from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block
-from tests.helpers.closeness import rounding
+from tests.helpers.closeness import assert_same_order, rounding
 from tests.helpers.shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
@@ -122,6 +124,38 @@ def test_metrics_equal_those_of_each_page_ranked_in_plain_python(fitted, meta_mo
     ordered = {row["policy"] for row in pages if row["has_order"]}
     of_all_sales = {"own_purchases", "own_recency", "own_habit"} if new_only else set()  # nothing was bought before
     assert {row["policy"] for row in pages} - ordered == {"activity", *of_all_sales}
+
+
+def test_live_pages_rank_by_the_features_of_their_moment(fitted, meta_model):
+    frame = page_metrics(fitted.histories, fitted.shop, fitted.instants, {"meta": meta_model}, lag=HOUR)
+    rows = [row for row in collected(frame) if row["policy"] in ("live_meta", "live_popularity", "meta", "popularity")]
+    assert Counter(row["policy"] for row in rows) == dict.fromkeys(
+        ("live_meta", "live_popularity", "meta", "popularity"), len(rows) // 4
+    )
+    pages = {(row["as_of"], row["user_id"], row["policy"]): row for row in rows}
+    differ = 0
+    for as_of, user, policy in pages:
+        if policy != "live_meta":
+            continue
+        row = pages[as_of, user, policy]
+        purchases = fitted.data.block.take(np.array([fitted.users.index(user)]))
+        _, events = purchases.purchases_between(as_of, as_of + DAY)
+        assert to_micros(row["first_purchase_at"]) == purchases.occurred_at[events[0]]
+        session = purchases.session_starts()[events[:1]]
+        scorer, moments = fitted.shop.scorer(as_of), quarters(session - HOUR, as_of)
+        features = scorer.features(fitted.known(user, as_of))
+        live = fitted.shop.moments(as_of).update_pages(features, moments)
+        repeat = bought_before(fitted.known(user, as_of), scorer.horizon)
+        for name, scores in (
+            ("live_meta", meta_model.log_odds(live, repeat)[0]),
+            ("live_popularity", live[scorer.names.index("popularity"), 0]),
+        ):
+            found, ids = pages[as_of, user, name], fitted.sale_ids(as_of)
+            places = [ids.index(sale_id) for sale_id in found["shown"]]
+            assert_same_order(scores, places, sorted(places, key=lambda each: -scores[each]), within=1e-4)
+        differ += row["shown"] != pages[as_of, user, "meta"]["shown"]
+        assert row["predicted"] > 0
+    assert differ > 3
 
 
 def test_all_policies_are_measured_on_the_same_pages(fitted, pages):

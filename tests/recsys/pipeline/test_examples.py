@@ -4,13 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.instants import DAY
+from recsys.instants import DAY, HOUR, MINUTE, QUARTER
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import sample_page, training_examples
 from tests.helpers.closeness import assert_close
 from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
-SETTINGS = MetaModelSettings(negatives=3, seed=5)
+SETTINGS = MetaModelSettings(negatives=3, seed=5, moments="midnight")
+LIVE = SETTINGS.model_copy(update={"moments": "session"})
 COLUMNS = ["as_of", "user_id", "sale_id", "bought", "sampling_rate", "repeat", "position"]
 TERMS = 12 * 20
 """Largest number of terms of a score: events of a history times features of a profile, or features of a page."""
@@ -142,6 +143,67 @@ def test_samples_of_users_are_independent(fitted):
     assert len({row.tobytes() for row in drawn}) > 30  # of 35 ways to choose 3 of 7
 
 
+def test_the_moment_of_an_example_is_the_beginning_of_the_session_of_its_purchase():
+    minute = 1 / (24 * 60)
+    sales = [sale("a"), sale("b"), sale("c"), sale("early", closes=0.3), sale("late", opens=0.5)]
+    events = [
+        *[visit("u", "b", 0.2 + number * 20 * minute) for number in range(3)],
+        purchase("u", "a", 0.2 + 60 * minute),  # in one session with the visits
+        *[visit("u", "a", 0.2 + 90 * minute), purchase("u", "b", 0.6), purchase("u", "a", 0.7)],
+    ]
+    data = make_shop(sales, events)
+    settings = MetaModelSettings(negatives=5)
+    bought, drawn, _, moments = sample_page(data.block, FakeShop(data), AS_OF, settings)
+    ids = [data.catalogue.sale_ids[sale] for sale in data.horizon().sales]
+    found = dict(zip(ids, moments[0].tolist(), strict=True))
+    assert {each for each, is_one in zip(ids, (bought | drawn)[0], strict=True) if is_one} == set(ids)
+    assert found["a"] == instant(0.2)  # bought twice: the first time counts
+    assert found["c"] == found["early"] == instant(0.2)  # drawn for that purchase
+    assert found["b"] == found["late"] == instant(0.6)
+
+
+def test_shared_features_are_as_of_the_session_and_all_others_as_of_midnight(fitted, examples):
+    live = collected(training_examples(fitted.histories, fitted.shop, fitted.instants, LIVE))
+    personal = [each.name for each in fitted.shop.recommenders if each.is_personal]
+    shared = [each.name for each in fitted.shop.recommenders if not each.is_personal]
+    assert [[row[name] for name in COLUMNS + personal] for row in live] == [
+        [row[name] for name in COLUMNS + personal] for row in examples
+    ]
+    sessions, sales = _sessions(fitted.data), {row["sale_id"]: row for row in fitted.data.sale_rows}
+    differ = 0
+    for row, before in zip(live, examples, strict=True):
+        if not row["bought"]:
+            continue
+        bought_at = min(
+            each["occurred_at"]
+            for each in fitted.data.event_rows
+            if (each["user_id"], each["sale_id"], each["kind"]) == (row["user_id"], row["sale_id"], "purchase")
+            and row["as_of"] <= each["occurred_at"] < row["as_of"] + DAY
+            and sales[row["sale_id"]]["opens_at"] <= each["occurred_at"] < sales[row["sale_id"]]["closes_at"]
+        )
+        scorer, as_of = fitted.shop.scorer(row["as_of"]), row["as_of"]
+        quarter = max(sessions[row["user_id"], bought_at] - as_of, 0) // QUARTER
+        column = fitted.sale_ids(as_of).index(row["sale_id"])
+        opened = fitted.data.catalogue.opens_at[scorer.horizon.sales]
+        hours = np.log1p(np.maximum(as_of + quarter * QUARTER - opened, 0) / HOUR)
+        assert row["hours_open"] == pytest.approx(hours[column] - hours.mean(), abs=1e-5)
+        differ += any(abs(row[name] - before[name]) > 1e-3 for name in shared if name.startswith("popularity"))
+    assert differ > 10
+
+
+def _sessions(data: ShopData) -> dict[tuple[str, int], int]:
+    """Return when the session of each user's events began, by user and time."""
+    found: dict[tuple[str, int], int] = {}
+    last: dict[str, int] = {}
+    for row in sorted(data.event_rows, key=lambda row: row["occurred_at"]):
+        user, moment = row["user_id"], row["occurred_at"]
+        before = last.get(user)
+        continues = before is not None and moment - before < 30 * MINUTE
+        found[user, moment] = found[user, before] if continues else moment
+        last[user] = moment
+    return found
+
+
 class FakeShop:
     """The part of a shop that sampling needs, without a folder."""
 
@@ -154,7 +216,7 @@ def page(sales: list[dict], events: list[dict], negatives: int = 5) -> tuple[lis
     """Return the sales bought and sampled of the only user, and the user's sampling rate."""
     data = make_shop(sales, events)
     settings = MetaModelSettings(negatives=negatives)
-    bought, drawn, rates = sample_page(data.block, FakeShop(data), AS_OF, settings)
+    bought, drawn, rates, _ = sample_page(data.block, FakeShop(data), AS_OF, settings)
     ids = np.array([data.catalogue.sale_ids[sale] for sale in data.horizon().sales])
     return list(ids[bought[0]]), list(ids[drawn[0]]), float(rates[0])
 

@@ -111,6 +111,33 @@ def test_cells_get_the_same_values_as_pages(data):
     np.testing.assert_array_equal(cells, pages[:, users, columns])
 
 
+def test_what_happens_from_the_session_of_a_purchase_on_changes_no_feature_of_its_page(data):
+    is_open = (data.catalogue.opens_at < AS_OF) & (data.catalogue.closes_at > instant(1))
+    bought, other = (data.catalogue.sale_ids[each] for each in np.flatnonzero(is_open)[:2])
+    users = [f"u{number:02d}" for number in range(1, 30)]
+    known = [row for row in data.event_rows if row["occurred_at"] < AS_OF]
+    known += [visit(user, other, 0.3) for user in users]
+    session = [visit("u00", bought, 0.503), visit("u00", bought, 0.505), purchase("u00", bought, 0.51)]
+    worlds = {
+        "as it was": [],
+        "later": [visit(user, bought, 0.5 + number * 1e-3) for number, user in enumerate(users, 1)],
+        "recorded late": [purchase(user, bought, 0.4, recorded=0.5) for user in users],
+        "earlier": [visit(user, bought, 0.4) for user in users],
+    }
+    found = {}
+    for name, events in worlds.items():
+        world = make_shop(data.sale_rows, [*known, *session, *events], data.block.user_ids.to_pylist())
+        block = world.block.take(np.array([world.block.user_ids.to_pylist().index("u00")]))
+        sessions = block.session_starts()[block.purchases_between(AS_OF, instant(1))[1]]
+        assert sessions.tolist() == [instant(0.503)]
+        scorer = fitted(world)
+        features = scorer.features(block.as_of(AS_OF, HISTORY))
+        found[name] = Moments(scorer).update_pages(features, quarters(sessions, AS_OF))
+    assert_allclose(found["later"], found["as it was"], atol=1e-5)
+    assert_allclose(found["recorded late"], found["as it was"], atol=1e-5)
+    assert np.abs(found["earlier"] - found["as it was"]).max() > 0.1
+
+
 def test_moments_outside_of_the_day_are_those_at_its_ends():
     assert quarters(np.array([instant(-1), AS_OF, instant(0.5), instant(3)]), AS_OF).tolist() == [0, 0, 48, 95]
 
