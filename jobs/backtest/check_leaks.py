@@ -18,8 +18,9 @@ from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.tag_images import TAG_IMAGES, TAGGERS
 from recsys.errors import EmptyInputError
-from recsys.instants import compact, from_micros
+from recsys.instants import DAY, QUARTER, compact, from_micros
 from recsys.pipeline.leaks import (
+    BY_DAY,
     TOLERANCE,
     WORLDS,
     Span,
@@ -45,6 +46,8 @@ Found = dict[str, dict[str, dict[str, Any]]]
 
 def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) -> dict[str, Any]:
     """Compute features by the steps of the pipeline, from the tables as they are and from each altered world.
+
+    On one past day also as of a random moment, by which the features that are the same for all users are known.
 
     Args:
         run: From `window`.
@@ -76,6 +79,9 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
         _fitted_world(run, tables, list(drawn), scratch) as shop,
     ):
         found = [_compare_worlds(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
+        past = max((as_of for as_of in drawn if as_of + DAY <= run.as_of), default=None)
+        if past is not None:
+            found.append(_compare_moment(run, tables, shop, past, drawn[past], seed))
     return {
         "window": _describe_window(run, drawn, seed),
         "features": _rows_of_features(found),
@@ -106,6 +112,17 @@ def _compare_worlds(run: Run, tables: Tables, shop: Shop, as_of: int, users: lis
         f"{plural(len(shop.horizon(as_of)), 'sale')} in {plural(len(found), 'world')}"
     )
     return found
+
+
+def _compare_moment(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], seed: int) -> Found:
+    """Return how far each feature as of a random moment of a day changes with what is not known at the moment."""
+    moment = as_of + int(np.random.default_rng(seed).integers(1, DAY // QUARTER)) * QUARTER
+    before = features(shop, as_of, users, moment)
+    span = Span(moment, shop.horizon(as_of).until, run.as_of)
+    with _fitted_world(run, altered(tables, "changed", span, seed), [as_of], Path(shop.folder).parent) as other:
+        found = movements(before, features(other, as_of, users, moment), moment)
+    _log.info(f"  {from_micros(moment):%Y-%m-%d %H:%M}  {plural(len(users), 'user')}, {BY_DAY}")
+    return {BY_DAY: found}
 
 
 @contextmanager
@@ -141,7 +158,8 @@ def _describe_window(run: Run, drawn: dict[int, list[str]], seed: int) -> dict[s
 
 def _rows_of_features(found: list[Found]) -> list[dict[str, Any]]:
     return [
-        {"feature": feature, "world": world, **merged(each[world][feature] for each in found)}
+        {"feature": feature, "world": world, **merged(each[world][feature] for each in found if world in each)}
         for feature in found[0]["deleted"]
-        for world in WORLDS
+        for world in (*WORLDS, BY_DAY)
+        if any(world in each for each in found)
     ]

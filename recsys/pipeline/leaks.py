@@ -13,6 +13,7 @@ from pyspark.sql import functions as f
 from recsys.errors import LeakError
 from recsys.instants import DAY, SECOND, from_micros
 from recsys.pipeline.shop import Shop
+from recsys.ranking.moments import quarters
 from recsys.shop.histories import Block
 from recsys.tables.night import USER_HISTORIES
 from recsys.wording import plural
@@ -23,6 +24,8 @@ which other users' events change. `popularity` changed by at most 2e-7 for this 
 words, from -9.18539 to -9.18542."""
 WORLDS = ("changed", "deleted", "shuffled")
 """The ways in which data that is not known yet is altered."""
+BY_DAY = "changed by day"
+"""The world in which what is not known at a moment of a day is changed: features are compared as of that moment."""
 PART_ROWS = 1 << 20
 """Mean number of rows that are shuffled together: the later events of a large shop do not fit into one task."""
 _RECENT = 7 * DAY
@@ -174,12 +177,22 @@ def drawn_users(events: DataFrame, as_of: int, most: int, seed: int) -> list[str
     return sorted(row["user_id"] for row in drawn.collect())
 
 
-def features(shop: Shop, as_of: int, users: list[str]) -> dict[str, pd.DataFrame]:
-    """Return each feature as of an instant by its name: one row per user, one column per sale of the horizon."""
+def features(shop: Shop, as_of: int, users: list[str], moment: int | None = None) -> dict[str, pd.DataFrame]:
+    """Return each feature as of an instant by its name: one row per user, one column per sale of the horizon.
+
+    Args:
+        shop: The shop, with recommenders fitted as of the instant.
+        as_of: Microseconds UTC.
+        users: The users.
+        moment: The beginning of a quarter of an hour of the day from the instant on, as of which the features are that
+            are the same for all users; the instant itself if None.
+    """
     rows = pq.read_table(f"{shop.folder}/{USER_HISTORIES.name}", filters=[("user_id", "in", users)])
     batch = rows.sort_by("user_id").combine_chunks().to_batches()[0]
     scorer = shop.scorer(as_of)
     scored = scorer.features(Block.from_batch(batch, len(shop.catalogue)).as_of(as_of, shop.history))
+    if moment is not None:
+        scored = shop.moments(as_of).update_pages(scored, quarters(np.full(scored.shape[1], moment), as_of))
     sales = [shop.catalogue.sale_ids[sale] for sale in scorer.horizon.sales]
     index = batch.column("user_id").to_pylist()
     return {name: pd.DataFrame(values, index, sales) for name, values in zip(scorer.names, scored, strict=True)}

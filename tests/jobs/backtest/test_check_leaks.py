@@ -16,7 +16,7 @@ from recsys.backtest.coefficients import WORDS
 from recsys.console import TextConsole
 from recsys.errors import EmptyInputError
 from recsys.instants import DAY, compact, to_micros
-from recsys.pipeline.leaks import WORLDS
+from recsys.pipeline.leaks import BY_DAY, WORLDS
 from tests.helpers.paths import ROOT
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, SMALL_SPARK, SmallShop, event, random_rows, sale
@@ -45,7 +45,9 @@ def result(spark, shop) -> dict:
 
 def test_no_feature_changes_with_data_that_is_not_known_yet(result):
     rows = result["features"]
-    assert [(row["feature"], row["world"]) for row in rows] == [(name, world) for name in FEATURES for world in WORLDS]
+    assert [(row["feature"], row["world"]) for row in rows] == [
+        (name, world) for name in FEATURES for world in (*WORLDS, BY_DAY)
+    ]
     assert {(row["moved"], row["example"]) for row in rows} == {(0, None)}
     assert max(row["largest"] for row in rows) < 1e-6
 
@@ -63,7 +65,8 @@ def test_every_sampled_user_is_compared_with_every_sale_of_the_horizon(result, s
     horizons = [
         len(catalogue.horizon(as_of, 36)) for as_of in (*TRAINED, LAST) if compact(as_of) in result["window"]["users"]
     ]
-    assert {row["compared"] for row in result["features"]} == {7 * sum(horizons)}
+    assert {row["compared"] for row in result["features"] if row["world"] != BY_DAY} == {7 * sum(horizons)}
+    assert {row["compared"] for row in result["features"] if row["world"] == BY_DAY} == {7 * horizons[-1]}
 
 
 def test_no_temporary_file_is_left(result, shop):
