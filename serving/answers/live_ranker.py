@@ -32,21 +32,16 @@ class LiveRanker:
     Args:
         ranker: As of the night.
         catalogue: The sales that the night knew.
-        counts: Returns the latest counts; None ranks every page as of the night.
+        counts: Returns the latest counts.
     """
 
-    def __init__(self, ranker: Ranker, catalogue: Catalogue, counts: Callable[[], LiveCounts] | None):
+    def __init__(self, ranker: Ranker, catalogue: Catalogue, counts: Callable[[], LiveCounts]):
         self._night = ranker
         self._counts = counts
         self._position = catalogue.position
         self._positions: tuple[Sequence[str], NDArray[np.int64]] = (), np.empty(0, np.int64)
         """The ids of counted sales, and their positions in the catalogue."""
         self._present = _Present(ranker.scorer.horizon.as_of, LiveCounts(), ranker, {})
-
-    @property
-    def is_live(self) -> bool:
-        """Whether pages are ranked as of the present."""
-        return self._counts is not None
 
     def ranks(self, policy: str) -> bool:
         """Tell whether a policy is a recommender of the ranker; a night before the first event ranks by age alone."""
@@ -69,8 +64,6 @@ class LiveRanker:
         return found
 
     def _present_at(self, now: int) -> _Present:
-        if self._counts is None:
-            return self._present
         present, counts = self._present, self._counts()
         if counts is present.counts and present.instant <= now < present.instant + SECOND:
             return present

@@ -1,46 +1,23 @@
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from recommendations.v1 import recommendations_pb2 as pb
 
-from recsys.config.serving import PageSettings
 from recsys.instants import DAY, HOUR, SECOND
 from recsys.shop.histories import Histories
 from recsys.shop.live_counts import LiveCounts
-from recsys.snapshot.format import Snapshot
-from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
 from tests.helpers.counted_events import counted_once, live_counts
-from tests.helpers.ranked_shop import RankedShop
+from tests.helpers.live_shop import NOW, LiveShop
 from tests.helpers.shops import AS_OF, HISTORY, make_shop, visit
-
-NOW = AS_OF + 10 * HOUR
-
-
-class Live:
-    """A snapshot that is served live, by counts that a test sets."""
-
-    def __init__(self, night: RankedShop, root: Path) -> None:
-        self.counts = LiveCounts()
-        settings = PageSettings(just_bought_hours=None)
-        self.snapshot = Snapshot.open(root / night.write(root))
-        self.top_sales = TopSales.of(self.snapshot, settings=settings, counts=lambda: self.counts)
-        self.of_night = TopSales.of(self.snapshot, settings=settings)
-
-    def buy(self, sale_id: str, users: int, at: int) -> None:
-        self.counts = live_counts([(sale_id, True, at)] * users)
-
-    def rank(self, sale_id: str, user_id: str, now: int = NOW, **asked: object) -> int:
-        return shown(answered(self.top_sales, now, user_id, n=100, **asked)).index(sale_id)
 
 
 @pytest.fixture
-def live(ranked_shop, tmp_path) -> Live:
-    return Live(ranked_shop, tmp_path)
+def live(ranked_shop, tmp_path) -> LiveShop:
+    return LiveShop(ranked_shop, tmp_path)
 
 
 def test_live_features_are_those_of_a_night_fitted_at_that_instant_to_all_events(ranked_shop, live):
