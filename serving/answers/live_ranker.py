@@ -1,26 +1,33 @@
 """The ranker of a snapshot as of the present: what is the same for all users follows what they do, by the second."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.instants import SECOND
+from recsys.meta_model import Features
+from recsys.meta_model.logistic import LogisticModel
 from recsys.ranking.ranker import Ranker
 from recsys.shop.catalogue import Catalogue
+from recsys.shop.histories import Histories
 from recsys.shop.live_counts import LiveCounts
 from serving.answers.open_sales import picks
 from serving.answers.pages import Pick
 
 
 class _Present(NamedTuple):
-    """The ranker as of an instant, and the rankings made with it so far."""
+    """The ranker as of an instant, and what was made with it so far."""
 
     instant: int
     counts: LiveCounts
     ranker: Ranker
     shared: dict[str, list[Pick]]
+    """By recommender, its ranking."""
+    effects: dict[str, NDArray[np.float64]]
+    """By version of the meta-model, by how much the night's log-odds have changed, shape (2, n_horizon)."""
 
 
 class LiveRanker:
@@ -41,7 +48,7 @@ class LiveRanker:
         self._position = catalogue.position
         self._positions: tuple[Sequence[str], NDArray[np.int64]] = (), np.empty(0, np.int64)
         """The ids of counted sales, and their positions in the catalogue."""
-        self._present = _Present(ranker.scorer.horizon.as_of, LiveCounts(), ranker, {})
+        self._present = _Present(ranker.scorer.horizon.as_of, LiveCounts(), ranker, {}, {})
 
     def ranks(self, policy: str) -> bool:
         """Tell whether a policy is a recommender of the ranker; a night before the first event ranks by age alone."""
@@ -63,13 +70,52 @@ class LiveRanker:
             found = present.shared[policy] = picks(ranking)
         return found
 
+    def moved(self, policy: str, kept: Iterable[Pick], bought: Collection[int], now: int) -> Iterable[Pick]:
+        """Return a ranking that the night kept of a user, as of an instant, without ranking the user again.
+
+        The log-odds of a logistic regression are a sum, so that a feature which is the same for all users moves those
+        of a sale alike for all of them. Scores of any other model, or of a recommender, stay. Sales that the night did
+        not keep are missing, and the features of the user alone are as of the night.
+
+        Args:
+            policy: A policy that ranks for each user.
+            kept: The ranking, best first.
+            bought: The sales, positions in the snapshot's, that the user bought before the night.
+            now: Microseconds since 1970 UTC.
+
+        Returns:
+            Best first, ties in the order of the night.
+        """
+        model = self._night.meta_model_of(policy)
+        if not isinstance(model, LogisticModel):
+            return kept
+        present, picks = self._present_at(now), list(kept)
+        if policy not in present.effects:
+            changes = self._features_of_nobody(present.ranker) - self._night_features
+            present.effects[policy] = model.effects(changes)
+        sales = np.array([pick[0] for pick in picks], np.int64)
+        is_repeat = np.array([sale in bought for sale in sales.tolist()], np.int64)
+        effects, open_share = present.effects[policy][is_repeat, sales], self._night.scorer.horizon.open_share[sales]
+        scores = model.moved(np.array([pick[1] for pick in picks], np.float32), effects, open_share)
+        values = scores.tolist()
+        return [(picks[at][0], values[at], *picks[at][2:]) for at in np.argsort(-scores, kind="stable").tolist()]
+
+    @cached_property
+    def _night_features(self) -> Features:
+        return self._features_of_nobody(self._night)
+
+    def _features_of_nobody(self, ranker: Ranker) -> Features:
+        """Return the features of a user without events, shape (n_features, n_horizon)."""
+        nobody = Histories.of_unknown_user(ranker.scorer.horizon.as_of, len(self._position))
+        return ranker.scorer.features(nobody)[:, 0]
+
     def _present_at(self, now: int) -> _Present:
         present, counts = self._present, self._counts()
         if counts is present.counts and present.instant <= now < present.instant + SECOND:
             return present
         since = self._night.scorer.horizon.as_of
         counted = _Counted(counts, self._positions_of(counts.sale_ids), len(self._position), since, now)
-        present = self._present = _Present(now, counts, self._night.at(max(now, since), counted), {})
+        present = self._present = _Present(now, counts, self._night.at(max(now, since), counted), {}, {})
         return present
 
     def _positions_of(self, sale_ids: Sequence[str]) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Chooses the ranking that a page is made from: the only stage that reads a user's record."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -155,12 +156,19 @@ class RankingChooser:
         """Return the sales that the user bought in a short time before an instant, by the night's history and since."""
         if self._just_bought is None or (user is None and not request.bought):
             return _NOTHING
-        at, of_catalogue = self._position, self._of_catalogue
+        at = self._position
         bought = [at[sale_id] for sale_id in request.bought if sale_id in at]
         seconds = (self._just_bought - (now - self._as_of)) / SECOND
-        if user is not None and seconds > 0 and of_catalogue:
-            bought += [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
+        if user is not None and seconds > 0:
+            bought += self._bought_within(user, seconds)
         return frozenset(bought)
+
+    def _bought_within(self, user: User, seconds: float) -> list[int]:
+        """Return the sales, positions in the snapshot's, that the user bought in the seconds before the night."""
+        of_catalogue = self._of_catalogue
+        if not of_catalogue:
+            return []
+        return [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
 
     def _scores(
         self, request: PageRequest, user: User | None, session: Sequence[Visit], to_rank: Iterable[bool], now: int
@@ -204,6 +212,8 @@ class RankingChooser:
     ) -> ChosenRanking:
         """Return the rankings of all policies of a request, by the scores or else as the night kept them.
 
+        Where those of the night stand in for live ones, what is the same for all users is as of the present.
+
         Args:
             request: The request.
             now: The instant that the page is for.
@@ -219,7 +229,10 @@ class RankingChooser:
                 return ()
             if side.is_live in scores:
                 return replace(scores[side.is_live], policy=side.policy).picks()
-            return () if user is None else user.places(side.policy)
+            if user is None:
+                return ()
+            kept, live = user.places(side.policy), self.live if side.is_live else None
+            return kept if live is None else live.moved(side.policy, kept, self._bought_within(user, math.inf), now)
 
         sides = self._sides(request)
         n_mixed = 1 if request.interleaved is None else 2

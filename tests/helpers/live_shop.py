@@ -18,10 +18,10 @@ NOW = AS_OF + 10 * HOUR
 class LiveShop:
     """A snapshot that is served live by default, by the night by default, and without counts."""
 
-    def __init__(self, night: RankedShop, root: Path) -> None:
+    def __init__(self, night: RankedShop, root: Path, **written: int) -> None:
         self.counts = LiveCounts()
         settings = PageSettings(just_bought_hours=None)
-        self.snapshot = Snapshot.open(root / night.write(root))
+        self.snapshot = Snapshot.open(root / night.write(root, **written))
         self.top_sales = TopSales.of(self.snapshot, settings=settings, counts=lambda: self.counts)
         self.by_snapshot = TopSales.of(self.snapshot, settings=settings, counts=lambda: self.counts, is_live=False)
         self.of_night = TopSales.of(self.snapshot, settings=settings)

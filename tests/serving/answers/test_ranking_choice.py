@@ -36,6 +36,7 @@ def asked(live, ranked_shop) -> list[dict]:
         {"user_id": user_id, "n": 100, "policy": "popularity"},
         {"user_id": user_id, "n": 100},  # ranked anew where the night kept the best few
         {"user_id": user_id, "n": 100, "explain": True},
+        {"user_id": user_id, "n": 2, "explain": True},  # the kept ranking, whose explanation is computed
         {"user_id": user_id, "n": 100, "session": session, "explain": True},
         {"user_id": user_id, **third},
         {"user_id": "", "n": 100},  # the popular sales
