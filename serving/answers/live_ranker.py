@@ -45,7 +45,7 @@ class LiveRanker:
     def __init__(self, ranker: Ranker, catalogue: Catalogue, counts: Callable[[], LiveCounts]):
         self._night = ranker
         self._counts = counts
-        self._position = catalogue.position
+        self._catalogue = catalogue
         self._positions: tuple[Sequence[str], NDArray[np.int64]] = (), np.empty(0, np.int64)
         """The ids of counted sales, and their positions in the catalogue."""
         self._present = _Present(ranker.scorer.horizon.as_of, LiveCounts(), ranker, {}, {})
@@ -66,7 +66,7 @@ class LiveRanker:
         present = self._present_at(now)
         found = present.shared.get(policy)
         if found is None:
-            ranking = present.ranker.shared_ranking(policy, len(self._position))
+            ranking = present.ranker.shared_ranking(policy, len(self._catalogue))
             found = present.shared[policy] = picks(ranking)
         return found
 
@@ -106,7 +106,7 @@ class LiveRanker:
 
     def _features_of_nobody(self, ranker: Ranker) -> Features:
         """Return the features of a user without events, shape (n_features, n_horizon)."""
-        nobody = Histories.of_unknown_user(ranker.scorer.horizon.as_of, len(self._position))
+        nobody = Histories.of_unknown_user(ranker.scorer.horizon.as_of, len(self._catalogue))
         return ranker.scorer.features(nobody)[:, 0]
 
     def _present_at(self, now: int) -> _Present:
@@ -114,7 +114,7 @@ class LiveRanker:
         if counts is present.counts and present.instant <= now < present.instant + SECOND:
             return present
         since = self._night.scorer.horizon.as_of
-        counted = _Counted(counts, self._positions_of(counts.sale_ids), len(self._position), since, now)
+        counted = _Counted(counts, self._positions_of(counts.sale_ids), self._catalogue, since, now)
         present = self._present = _Present(now, counts, self._night.at(max(now, since), counted), {}, {})
         return present
 
@@ -122,22 +122,25 @@ class LiveRanker:
         """Return the position of each sale in the catalogue; -1 for one that the night did not know."""
         known_ids, positions = self._positions
         if known_ids is not sale_ids:
-            positions = np.array([self._position.get(sale_id, -1) for sale_id in sale_ids], np.int64)
+            position = self._catalogue.position
+            positions = np.array([position.get(sale_id, -1) for sale_id in sale_ids], np.int64)
             self._positions = sale_ids, positions
         return positions
 
 
 class _Counted(NamedTuple):
-    """The live counts by the positions of sales in the catalogue."""
+    """The live counts by the positions of sales in the catalogue, of events while their sale was open."""
 
     counts: LiveCounts
     positions: NDArray[np.int64]
-    n_sales: int
+    catalogue: Catalogue
     since: int
     at: int
 
     def decayed(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
         """Return the decayed weighted number of events of each sale since the night, shape (n_sales,)."""
-        events = self.counts.decayed(self.at, self.since, half_life_days, purchase_weight)
-        is_known = self.positions >= 0
-        return np.bincount(self.positions[is_known], events[is_known], self.n_sales).astype(np.float64, copy=False)
+        positions, catalogue, is_known = self.positions, self.catalogue, self.positions >= 0
+        since = np.maximum(catalogue.opens_at[positions], self.since)
+        until = catalogue.closes_at[positions]
+        events = self.counts.decayed(self.at, since, half_life_days, purchase_weight, until)
+        return np.bincount(positions[is_known], events[is_known], len(catalogue)).astype(np.float64, copy=False)

@@ -31,13 +31,20 @@ def test_live_features_are_those_of_a_night_fitted_at_that_instant_to_all_events
     night, rng = ranked_shop, np.random.default_rng(4)
     scorer, catalogue = night.ranker.scorer, night.data.catalogue
     users = night.data.block.user_ids.to_pylist()
-    is_open = (catalogue.opens_at <= AS_OF) & (catalogue.closes_at > NOW)
-    open_ids = [catalogue.sale_ids[sale] for sale in np.flatnonzero(is_open)]
-    drawn = rng.integers(10 * HOUR, size=200).tolist()
+    drawn = rng.integers(10 * HOUR, size=300).tolist()
+    kinds, sale_ids = ["visit", "purchase"], catalogue.sale_ids
     rows = [
-        visit(str(rng.choice(users)), str(rng.choice(open_ids)), at / DAY, kind=str(rng.choice(["visit", "purchase"])))
-        for at in drawn
+        visit(str(rng.choice(users)), str(rng.choice(sale_ids)), at / DAY, kind=str(rng.choice(kinds))) for at in drawn
     ]
+
+    def is_open(row: dict) -> bool:
+        sale = catalogue.position[row["sale_id"]]
+        return catalogue.opens_at[sale] <= row["occurred_at"] < catalogue.closes_at[sale]
+
+    while_open = {(row["user_id"], row["sale_id"]) for row in rows if is_open(row)}
+    assert 50 < sum(is_open(row) for row in rows) < 250
+    # A later event takes the place of an earlier one, also if only the earlier one occurred while the sale was open.
+    rows = [row for row in rows if is_open(row) or (row["user_id"], row["sale_id"]) not in while_open]
     of_users = defaultdict(list)
     for row in rows:
         of_users[row["user_id"]].append((row["sale_id"], row["kind"] == "purchase", row["occurred_at"]))
