@@ -106,11 +106,10 @@ class CountedHour:
         if at < end:
             return self._decayed(at, bounds, half_life_days, purchase_weight)
         settings = half_life_days, purchase_weight
-        known_bounds, events = self._known.get(settings, (None, None))
-        if events is None or not np.array_equal(known_bounds, bounds):
-            events = self._decayed(end, bounds, half_life_days, purchase_weight)
-            self._known[settings] = bounds, events
-        return np.exp2((end - at) / (half_life_days * DAY)) * events
+        known = self._known.get(settings)
+        if known is None or not np.array_equal(known[0], bounds):
+            known = self._known[settings] = bounds, self._decayed(end, bounds, half_life_days, purchase_weight)
+        return np.exp2((end - at) / (half_life_days * DAY)) * known[1]
 
     @cached_property
     def _n_sales(self) -> int:

@@ -110,7 +110,7 @@ def _compile_surface(surface: str, file: ExperimentFile, snapshot: Snapshot) -> 
             served.rules,
             served.exploration,
             interleaved,
-            tuple(OtherSide(other, *rest) for other, *rest in sides if other is not None),
+            tuple(OtherSide(other, rules, is_live) for other, rules, is_live in sides if other is not None),
         )
 
     assigner = Assigner(file)
