@@ -340,7 +340,9 @@ def _print_experiments(file: ExperimentFile) -> None:
     table = TextTable("experiment", "type", "status", "phase", "from", "to", "coverage", "variants")
     for each in file.experiments:
         window = (f"{instant:%Y-%m-%d}" for instant in (each.start, each.end))
-        variants = ", ".join(variant.key for variant in each.variants)
+        variants = ", ".join(
+            f"{variant.key} ({variant.ranking})" if variant.ranking else variant.key for variant in each.variants
+        )
         table.add_row(each.key, each.type, each.status, str(each.phase), *window, f"{each.coverage:.0%}", variants)
     console.print(table)
 

@@ -274,7 +274,8 @@ class ServingSettings(StepSettings):
     ranking: Literal["live", "snapshot"] = "snapshot"
     """What a page is ranked by. `snapshot`: the night's ranking of the user, and all sales by the session while one is
     running; `live`: all open sales, by what all users and this one did up to a moment ago. Models are trained on
-    popularity as of midnight so far: compare both in an experiment before you choose `live`."""
+    popularity as of midnight so far: compare both in an experiment, whose variants may each say what they are ranked
+    by, before you choose `live`."""
 
     clock: Literal["system", "replay"] = "system"
     """Clock of the service: that of the system, or a replay of the hours after the `as_of` of a snapshot."""

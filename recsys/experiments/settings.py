@@ -78,6 +78,13 @@ class Served(StepSettings):
     """Whether the shop's rules for pages apply."""
     exploration: ExplorationSettings | None = None
     """Draws the page at random and logs the propensities; by default the best sales come first."""
+    ranking: Literal["live", "snapshot"] | None = None
+    """Whether pages are ranked live, as of the present, or by the night's snapshot; default `serving.ranking`."""
+
+    @property
+    def is_live(self) -> bool | None:
+        """Whether pages are ranked as of the present; None where the service's settings decide."""
+        return None if self.ranking is None else self.ranking == "live"
 
     @model_validator(mode="after")
     def _only_meta_has_models(self) -> "Served":
@@ -97,7 +104,7 @@ class Variant(Served):
     @property
     def page(self) -> Served:
         """How its pages are ordered, without key and weight; equal for variants that serve the same pages."""
-        return Served(policy=self.policy, model=self.model, rules=self.rules, exploration=self.exploration)
+        return Served(**{field: getattr(self, field) for field in Served.model_fields})
 
 
 class Layer(StepSettings):

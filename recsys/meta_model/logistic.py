@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, Field
 
 from recsys.compiled import compiled
-from recsys.meta_model.base import Cells, Features, MetaModel
+from recsys.meta_model.base import Cells, Features, MetaModel, probability
+from recsys.meta_model.basket import Basket
 from recsys.meta_model.calibration import Calibration
 
 
@@ -62,6 +63,38 @@ class LogisticModel(MetaModel):
         else:
             added *= self.slopes[each]
         return added
+
+    def effects(self, changes: Features) -> NDArray[np.float64]:
+        """Return by how much log-odds change with features, of sales new to a user and of repeat purchases.
+
+        Args:
+            changes: The features after the change less those before it, shape (n_features, n_sales).
+
+        Returns:
+            Shape (2, n_sales); add them to log-odds that are not calibrated.
+        """
+        return np.stack((self.slopes, self.repeat_slopes)).astype(np.float64) @ changes
+
+    def moved(
+        self, log_odds: NDArray[np.float32], effects: NDArray[np.float64], open_share: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return a user's calibrated log-odds of some sales after those before calibration have changed.
+
+        Exact for a model without a basket. The shift that a basket has added is not known from the result: the curve of
+        calibration is applied as if it were 0, and the sum of the probabilities changes as if there were no other sale.
+
+        Args:
+            log_odds: Calibrated, with the shift to the user's basket, shape (n_sales,).
+            effects: What is added to each before calibration, shape (n_sales,).
+            open_share: For which share of the day each sale is open, shape (n_sales,).
+        """
+        curve = self.calibration
+        before = log_odds if curve is None else np.interp(log_odds, curve.true, curve.said)
+        moved = self.calibrated((before + effects).astype(np.float32))
+        if self.basket is None:
+            return moved
+        level = np.log(np.maximum(open_share @ probability(log_odds), 1e-12)) * (1 - self.basket.exponent)
+        return moved + Basket(float(level), self.basket.exponent).shifts(moved[None], open_share)[0]
 
     @property
     def coefficients_by_feature(self) -> dict[str, float]:

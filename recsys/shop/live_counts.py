@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.instants import DAY, HOUR, SECOND
+from recsys.instants import DAY, HOUR, LATEST, SECOND
 
 MINUTE = 60 * SECOND
 MAX_SALES = 10_000
@@ -76,6 +76,9 @@ def change_minute(counts: CountsBySale, changes: CountsBySale) -> None:
             counts.pop(sale_id, None)
 
 
+_Bounds = NDArray[np.int64]
+
+
 @dataclass(frozen=True, eq=False)
 class CountedHour:
     """What counts in the minutes of one hour, UTC: one row per minute and sale that has events, in no order."""
@@ -84,25 +87,39 @@ class CountedHour:
     minutes: NDArray[np.int64]  # (n_rows,) since 1970
     sales: NDArray[np.int32]  # (n_rows,) positions in the list of sales
     counts: NDArray[np.int64]  # (n_rows, 4) visits, purchases, and the sums of their microseconds within the minute
-    _known: dict[tuple[float, float], NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[float, float], tuple[_Bounds, NDArray[np.float64]]] = field(default_factory=dict, repr=False)
+    """By half-life and weight, what the whole hour adds up to at its end, and the bounds within it."""
 
-    def decayed(self, at: int, since: int, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
-        """Return the decayed weighted number of events in [since, at) of each sale, up to the last one that has any.
+    def decayed(self, at: int, bounds: _Bounds, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
+        """Return the decayed weighted number of events of each sale before `at`, up to the last one that has any.
 
-        What a whole hour adds up to at its end is computed once.
+        What a whole hour adds up to at its end is computed once, and again where other bounds fall inside the hour.
+
+        Args:
+            at: The present, in microseconds since 1970 UTC.
+            bounds: From when on, and until before when, events of each sale count, shape (2, n_sales).
+            half_life_days: Half-life of the weight of an event, in days.
+            purchase_weight: Weight of a purchase.
         """
-        end = (self.hour + 1) * HOUR
-        if since > self.hour * HOUR or at < end:
-            return self._decayed(at, since, half_life_days, purchase_weight)
+        start, end = self.hour * HOUR, (self.hour + 1) * HOUR
+        bounds = np.clip(bounds[:, : self._n_sales], start, min(at, end))
+        if at < end:
+            return self._decayed(at, bounds, half_life_days, purchase_weight)
         settings = half_life_days, purchase_weight
-        if settings not in self._known:
-            self._known[settings] = self._decayed(end, self.hour * HOUR, half_life_days, purchase_weight)
-        return np.exp2((end - at) / (half_life_days * DAY)) * self._known[settings]
+        known = self._known.get(settings)
+        if known is None or not np.array_equal(known[0], bounds):
+            known = self._known[settings] = bounds, self._decayed(end, bounds, half_life_days, purchase_weight)
+        return np.exp2((end - at) / (half_life_days * DAY)) * known[1]
 
-    def _decayed(self, at: int, since: int, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
+    @cached_property
+    def _n_sales(self) -> int:
+        return int(self.sales.max()) + 1
+
+    def _decayed(self, at: int, bounds: _Bounds, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
         events, within = self.counts[:, :2], self.counts[:, 2:]
         occurred_at = self.minutes[:, None] * MINUTE + within / np.maximum(events, 1)
-        is_inside = (since <= occurred_at) & (occurred_at < at)
+        since, until = bounds[:, self.sales, None]
+        is_inside = (since <= occurred_at) & (occurred_at < until)
         weights = np.exp2(np.where(is_inside, occurred_at - at, -np.inf) / (half_life_days * DAY))
         weighted = (events * weights) @ np.array([1, purchase_weight])
         return np.bincount(self.sales, weighted)  # type: ignore[return-value]  # floats, since there are weights
@@ -122,23 +139,33 @@ class LiveCounts:
     hours: Sequence[CountedHour] = ()
     """In ascending order; an hour without events is left out."""
 
-    def decayed(self, at: int, since: int, half_life_days: float, purchase_weight: float) -> NDArray[np.float64]:
-        """Return the decayed weighted number of events in [since, at) of each sale, shape (n_sales,).
+    def decayed(
+        self,
+        at: int,
+        since: int | NDArray[np.int64],
+        half_life_days: float,
+        purchase_weight: float,
+        until: int | NDArray[np.int64] = LATEST,
+    ) -> NDArray[np.float64]:
+        """Return the decayed weighted number of events of each sale in [since, until) and before `at`, (n_sales,).
 
         A visit weighs 1 and a purchase `purchase_weight`, times 2^(-age / half life). The visits of a sale within one
         minute are taken at their mean instant, and so are its purchases: with a half-life of two days, an error of at
-        most 7e-9 of the result.
+        most 7e-9 of the result. A bound within a minute is compared with the mean instant.
 
         Args:
             at: The present, in microseconds since 1970 UTC.
-            since: Where the counts begin, such as the `as_of` of a snapshot, in microseconds since 1970 UTC.
+            since: Where the counts begin, such as the `as_of` of a snapshot, in microseconds since 1970 UTC; one for
+                all sales, or one for each.
             half_life_days: Half-life of the weight of an event, in days.
             purchase_weight: Weight of a purchase.
+            until: Where they end, such as the closing of each sale; one for all sales, or one for each.
         """
-        found = np.zeros(len(self.sale_ids))
+        found, bounds = np.zeros(len(self.sale_ids)), np.empty((2, len(self.sale_ids)), np.int64)
+        bounds[0], bounds[1] = since, until
         for hour in self.hours:
-            if hour.hour * HOUR < at and since < (hour.hour + 1) * HOUR:
-                events = hour.decayed(at, since, half_life_days, purchase_weight)
+            if hour.hour * HOUR < at:
+                events = hour.decayed(at, bounds, half_life_days, purchase_weight)
                 found[: len(events)] += events
         return found
 

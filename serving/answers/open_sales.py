@@ -45,7 +45,8 @@ class OpenSalesFinder:
         unranked_reason: Position of the reason of sales that no ranking holds.
         version: Returns a number that changes whenever `withdrawn` does.
         withdrawn: Returns the withdrawn sales by id.
-        popular: Returns the popularity ranking as of an instant; the same list for a second or longer.
+        popular: Returns the popularity ranking as of an instant, live or not, or as the service's settings say (None);
+            the same list for a second or longer.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class OpenSalesFinder:
         unranked_reason: int,
         version: Callable[[], int],
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]],
-        popular: Callable[[int], list[Pick]],
+        popular: Callable[[int, bool | None], list[Pick]],
     ):
         self._snapshot = snapshot
         self._version = version
@@ -64,12 +65,17 @@ class OpenSalesFinder:
         self._edges = {*snapshot.opens_at.tolist(), *snapshot.closes_at.tolist()}
         self._position = {sale.sale_id: position for position, sale in enumerate(snapshot.sales)}
         as_of = to_micros(snapshot.as_of)
-        self._found: tuple[OpenSales, ...] = (self._open_at(as_of, version(), popular(as_of)),)
+        self._found: tuple[OpenSales, ...] = (self._open_at(as_of, version(), popular(as_of, None)),)
 
-    def open_at(self, now: int) -> OpenSales:
-        """Return the open sales at an instant."""
+    def open_at(self, now: int, is_live: bool | None = None) -> OpenSales:
+        """Return the open sales at an instant.
+
+        Args:
+            now: Microseconds since 1970 UTC.
+            is_live: Whether the popular ones are ranked as of the present; by default as the service's settings say.
+        """
         # Sales open and close a few hundred times a day: in between, all requests share one list.
-        version, popular = self._version(), self._popular(now)
+        version, popular = self._version(), self._popular(now, is_live)
         for found in self._found:
             if found.since <= now < found.until and found.version == version and found.all_popular is popular:
                 return found

@@ -44,6 +44,8 @@ class Interleaved(NamedTuple):
     policy: str
     teams: tuple[str, str]
     """The names of the two policies in the log, the page's own first."""
+    is_live: bool | None = None
+    """Whether the second policy ranks as of the present; None where the service's settings decide."""
 
 
 class OtherSide(NamedTuple):
@@ -51,6 +53,8 @@ class OtherSide(NamedTuple):
 
     policy: str
     follows_rules: bool
+    is_live: bool | None = None
+    """Whether it is ranked as of the present; None where the service's settings decide."""
 
 
 class PageRequest(NamedTuple):
@@ -72,6 +76,8 @@ class PageRequest(NamedTuple):
     filters: Sequence[AttributeFilter] = ()
     bought: Sequence[str] = ()
     """The sales that the user bought in since `as_of`, as far as that was a short time ago."""
+    is_live: bool | None = None
+    """Whether the page is ranked as of the present; None where the service's settings decide."""
     follows_rules: bool = True
     """Whether the shop's rules apply."""
     exploration: ExplorationSettings | None = None
@@ -85,9 +91,7 @@ class PageRequest(NamedTuple):
 
     def of_side(self, side: OtherSide) -> "PageRequest":
         """Return the request as another variant of the experiment would serve it, for a page that is only compared."""
-        return self._replace(
-            policy=side.policy, follows_rules=side.follows_rules, explain=False, exploration=None, interleaved=None
-        )
+        return self._replace(**side._asdict(), explain=False, exploration=None, interleaved=None)
 
 
 class ServedPage(NamedTuple):

@@ -1,5 +1,6 @@
 """Chooses the ranking that a page is made from: the only stage that reads a user's record."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from recsys.snapshot.users import User
 from serving.answers import sentences
 from serving.answers.live_ranker import LiveRanker
 from serving.answers.open_sales import picks
-from serving.answers.pages import PageRequest, Pick
+from serving.answers.pages import PageRequest, Pick, Visit
 from serving.answers.session import SessionRanker, SessionRanking
 
 _NOTHING: frozenset[int] = frozenset()
@@ -24,9 +25,12 @@ class ChosenRanking(NamedTuple):
     picks: Iterable[Pick] = ()
     """All ranked sales, best first, including sales that are not open; can be iterated once only."""
     session: SessionRanking | None = None
-    """The scores that the rankings were made from for this request; None for rankings of the snapshot."""
+    """The scores that the ranking, or else the second one, was made from for this request; None for rankings of the
+    snapshot."""
+    is_whole: bool = True
+    """Whether every ranking holds all sales that it can: none is of the best few that the night kept of a user's."""
     why_not: str = ""
-    """Why the ranking is missing, or does not include the session; empty otherwise."""
+    """Why the ranking is missing, does not include the session, or is not live; empty otherwise."""
     second: Iterable[Pick] = ()
     """The ranking of the second policy of an interleaved page."""
     others: Sequence[Iterable[Pick]] = ()
@@ -37,14 +41,29 @@ class ChosenRanking(NamedTuple):
     """The sales, positions in the snapshot's, that the user bought in a short time ago: every page shows them last."""
 
 
+class _Side(NamedTuple):
+    """One of the rankings that a request needs: its own, that of an interleaved policy, or of another variant."""
+
+    policy: str
+    is_live: bool
+
+
 class RankingChooser:
-    """Chooses among the rankings of one snapshot; safe for concurrent use by threads."""
+    """Chooses among the rankings of one snapshot; safe for concurrent use by threads.
+
+    Args:
+        snapshot: The snapshot.
+        just_bought_hours: Hours for which a sale that the user bought is shown last; None for no time.
+        counts: Returns the latest counts of what all users do; None ranks every page as of the night.
+        is_live: Whether pages are ranked as of the present that do not say.
+    """
 
     def __init__(
         self,
         snapshot: Snapshot,
         just_bought_hours: float | None,
         counts: Callable[[], LiveCounts] | None = None,
+        is_live: bool = True,
     ):
         self._as_of = to_micros(snapshot.as_of)
         self._just_bought = None if just_bought_hours is None else just_bought_hours * HOUR
@@ -54,12 +73,17 @@ class RankingChooser:
         self._shared = {policy: picks(ranking) for policy, ranking in snapshot.shared_rankings.items()}
         self._missing = snapshot.manifest.missing_policies
         self._session_ranker: SessionRanker | None = None
+        self._is_live = is_live and counts is not None
+        self.live: LiveRanker | None = None
+        """The ranker as of the present; None where the snapshot has no ranker, or nothing is counted."""
         self.known_sales: frozenset[str] | None = None
         """The ids of all sales of the night; None where the snapshot has no ranker, which holds them."""
         self.session_problem = ""
         """Why running sessions cannot be ranked; empty where they can."""
         try:
-            self._session_ranker = SessionRanker(snapshot, counts)
+            self._session_ranker = SessionRanker(snapshot)
+            if counts is not None:
+                self.live = LiveRanker(self._session_ranker.night, self._session_ranker.catalogue, counts)
             sale_ids = self._session_ranker.sale_ids
             self.known_sales = frozenset(sale_ids)
             at = self._position
@@ -79,6 +103,8 @@ class RankingChooser:
             DamagedRecordError: If the user's record is damaged.
         """
         ranking = self._choose(request, now, is_urgent)
+        if not ranking.why_not and self._wants_live(request.is_live) and self.live is None:
+            ranking = ranking._replace(why_not=sentences.NOT_LIVE)
         bought = self._bought(request, ranking.user, now)
         return ranking._replace(bought=bought) if bought else ranking
 
@@ -86,19 +112,21 @@ class RankingChooser:
         if request.policy in self._missing:
             return ChosenRanking(why_not=sentences.POLICY_MISSING)
         if not (request.user_id or request.session):
-            return self._rankings(request, now, None, None, sentences.ANONYMOUS)
+            return self._rankings(request, now, None, {}, sentences.ANONYMOUS)
         try:
             user = self._users.find(request.user_id) if request.user_id else None
         except StoreError:
-            return self._rankings(request, now, None, None, sentences.STORE_OUT_OF_REACH)
+            return self._rankings(request, now, None, {}, sentences.STORE_OUT_OF_REACH)
         if not request.session and user is None:
-            return self._rankings(request, now, None, None, sentences.UNKNOWN_USER)
-        if not request.session and self.live is None:
-            return self._rankings(request, now, user, None, "")
-        scores = self._scores_now(request, user, now, is_urgent)
-        if isinstance(scores, SessionRanking):
-            return self._rankings(request, now, user, scores, "")
-        return self._rankings(request, now, user, None, scores if request.session else "")
+            return self._rankings(request, now, None, {}, sentences.UNKNOWN_USER)
+        to_rank = {side.is_live for side in self._sides(request) if side.is_live or request.session}
+        if not to_rank:
+            return self._rankings(request, now, user, {}, "")
+        if self._session_ranker is None or is_urgent():
+            why_not = sentences.NO_SESSION_RANKER if self._session_ranker is None else sentences.DEADLINE_NEAR
+            return self._rankings(request, now, user, {}, why_not if request.session else "")
+        scores = self._scores(request, user, request.session, to_rank, now)
+        return self._rankings(request, now, user, scores, "" if scores else sentences.UNKNOWN_SESSION)
 
     def anew(self, request: PageRequest, ranking: ChosenRanking, now: int) -> ChosenRanking | None:
         """Rank all sales of the horizon, of which the night kept only the best few for each user.
@@ -111,74 +139,112 @@ class RankingChooser:
         Returns:
             None where the snapshot cannot rank the user, or where the ranking holds all sales.
         """
-        if ranking.session is not None or (scores := self.scores(request, ranking, now)) is None:
+        if ranking.is_whole or ranking.user is None or self._session_ranker is None:
             return None
+        to_rank = {side.is_live for side in self._sides(request)}
+        scores = self._scores(request, ranking.user, (), to_rank, now)
         return self._rankings(request, now, ranking.user, scores, ranking.why_not)._replace(bought=ranking.bought)
 
     def scores(self, request: PageRequest, ranking: ChosenRanking, now: int) -> SessionRanking | None:
         """Return the scores that a ranking is explained by; None where the snapshot cannot rank the user."""
         if ranking.session is not None or ranking.user is None or self._session_ranker is None:
             return ranking.session
-        return self._session_ranker.rank(request.policy, ranking.user, (), now)
+        is_live = self._sides(request)[0].is_live
+        return self._scores(request, ranking.user, (), {is_live}, now)[is_live]
 
     def _bought(self, request: PageRequest, user: User | None, now: int) -> frozenset[int]:
         """Return the sales that the user bought in a short time before an instant, by the night's history and since."""
         if self._just_bought is None or (user is None and not request.bought):
             return _NOTHING
-        at, of_catalogue = self._position, self._of_catalogue
+        at = self._position
         bought = [at[sale_id] for sale_id in request.bought if sale_id in at]
         seconds = (self._just_bought - (now - self._as_of)) / SECOND
-        if user is not None and seconds > 0 and of_catalogue:
-            bought += [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
+        if user is not None and seconds > 0:
+            bought += self._bought_within(user, seconds)
         return frozenset(bought)
 
-    def _scores_now(
-        self, request: PageRequest, user: User | None, now: int, is_urgent: Callable[[], bool]
-    ) -> SessionRanking | str:
-        """Return the scores as of the present, with the running session, or why there are none."""
-        if is_urgent():
-            return sentences.DEADLINE_NEAR
-        if self._session_ranker is None:
-            return sentences.NO_SESSION_RANKER
-        return self._session_ranker.rank(request.policy, user, request.session, now) or sentences.UNKNOWN_SESSION
+    def _bought_within(self, user: User, seconds: float) -> list[int]:
+        """Return the sales, positions in the snapshot's, that the user bought in the seconds before the night."""
+        of_catalogue = self._of_catalogue
+        if not of_catalogue:
+            return []
+        return [of_catalogue[sale] for sale in user.purchases_within(seconds) if sale in of_catalogue]
 
-    def popular(self, now: int) -> list[Pick]:
-        """Return the popularity ranking as of an instant, in microseconds since 1970 UTC."""
-        return self._shared_at(POPULARITY, now)
+    def _scores(
+        self, request: PageRequest, user: User | None, session: Sequence[Visit], to_rank: Iterable[bool], now: int
+    ) -> dict[bool, SessionRanking]:
+        """Return the scores as of the present (True) or the night; none where neither user nor session is known."""
+        assert self._session_ranker is not None
+        scores = {}
+        for is_live in to_rank:
+            ranker = self.live.at(now) if is_live and self.live is not None else self._session_ranker.night
+            if (ranking := self._session_ranker.rank(request.policy, user, session, ranker)) is not None:
+                scores[is_live] = ranking
+        return scores
 
-    @property
-    def live(self) -> LiveRanker | None:
-        """The ranker as of the present; None where pages are ranked as of the night."""
-        return (
-            None if self._session_ranker is None or not self._session_ranker.live.is_live else self._session_ranker.live
-        )
+    def popular(self, now: int, is_live: bool | None) -> list[Pick]:
+        """Return the popularity ranking as of an instant, in microseconds since 1970 UTC, or of the night.
 
-    def _shared_at(self, policy: str, now: int) -> list[Pick]:
-        """Return a ranking that is the same for all users; as of the present where pages are live."""
-        live = self.live
+        Args:
+            now: The instant.
+            is_live: Whether it is as of the instant; None where the service's settings decide.
+        """
+        return self._shared_at(POPULARITY, now, self._wants_live(is_live))
+
+    def _wants_live(self, asked: bool | None) -> bool:
+        return self._is_live if asked is None else asked
+
+    def _sides(self, request: PageRequest) -> list[_Side]:
+        """Return what the request's own ranking, then the interleaved one if there is one, and the others are."""
+        asked = [(request.policy, request.is_live)]
+        if request.interleaved is not None:
+            asked.append((request.interleaved.policy, request.interleaved.is_live))
+        asked += [(side.policy, side.is_live) for side in request.other_sides]
+        return [_Side(policy, self.live is not None and self._wants_live(is_live)) for policy, is_live in asked]
+
+    def _shared_at(self, policy: str, now: int, is_live: bool) -> list[Pick]:
+        """Return a ranking that is the same for all users."""
+        live = self.live if is_live else None
         return live.shared(policy, now) if live is not None and live.ranks(policy) else self._shared[policy]
 
     def _rankings(
-        self, request: PageRequest, now: int, user: User | None, scores: SessionRanking | None, why_not: str
+        self, request: PageRequest, now: int, user: User | None, scores: Mapping[bool, SessionRanking], why_not: str
     ) -> ChosenRanking:
-        """Return the rankings of all policies of a request, by the scores or else as the night kept them."""
+        """Return the rankings of all policies of a request, by the scores or else as the night kept them.
 
-        def picks_of(policy: str) -> Iterable[Pick]:
-            if policy in self._shared:
-                return self._shared_at(policy, now)
-            if policy in self._missing:
+        Where those of the night stand in for live ones, what is the same for all users is as of the present.
+
+        Args:
+            request: The request.
+            now: The instant that the page is for.
+            user: The user's record.
+            scores: As of the present (True) and of the night (False), as far as they were computed.
+            why_not: Why there are none of the request's own.
+        """
+
+        def picks_of(side: _Side) -> Iterable[Pick]:
+            if side.policy in self._shared:
+                return self._shared_at(side.policy, now, side.is_live)
+            if side.policy in self._missing:
                 return ()
-            if scores is not None:
-                return replace(scores, policy=policy).picks()
-            return () if user is None else user.places(policy)
+            if side.is_live in scores:
+                return replace(scores[side.is_live], policy=side.policy).picks()
+            if user is None:
+                return ()
+            kept, live = user.places(side.policy), self.live if side.is_live else None
+            return kept if live is None else live.moved(side.policy, kept, self._bought_within(user, math.inf), now)
 
-        second = request.interleaved.policy if request.interleaved else None
-        ranked_by = [policy for policy in (request.policy, second) if policy and policy not in self._shared]
+        sides = self._sides(request)
+        n_mixed = 1 if request.interleaved is None else 2
+        personal = [side for side in sides if side.policy not in self._shared]
+        explaining = [side for side in sides[:n_mixed] if side in personal and side.is_live in scores]
+        rankings = [picks_of(side) for side in sides]
         return ChosenRanking(
-            picks_of(request.policy),
-            replace(scores, policy=ranked_by[0]) if scores is not None and ranked_by else None,
-            "" if request.policy in self._shared else why_not,
-            () if second is None else picks_of(second),
-            [picks_of(side.policy) for side in request.other_sides],
-            user,
+            picks=rankings[0],
+            session=replace(scores[explaining[0].is_live], policy=explaining[0].policy) if explaining else None,
+            is_whole=all(side.is_live in scores for side in personal),
+            why_not="" if request.policy in self._shared else why_not,
+            second=rankings[1] if n_mixed == 2 else (),
+            others=rankings[n_mixed:],
+            user=user,
         )

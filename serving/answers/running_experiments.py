@@ -22,6 +22,7 @@ class _Serving(NamedTuple):
     """The fields of a request that a variant sets."""
 
     policy: str
+    is_live: bool | None
     follows_rules: bool
     exploration: ExplorationSettings | None
     interleaved: Interleaved | None
@@ -60,15 +61,7 @@ class RunningExperiments:
         serving = surface.sides.get(_side(assignment))
         if serving is None:
             return request._replace(assignment=_not_served(assignment))
-        policy, follows_rules, exploration, interleaved, other_sides = serving
-        return request._replace(
-            policy=policy,
-            follows_rules=follows_rules,
-            exploration=exploration,
-            interleaved=interleaved,
-            other_sides=other_sides,
-            assignment=assignment,
-        )
+        return request._replace(**serving._asdict(), assignment=assignment)
 
 
 def check_served(surface: str, file: ExperimentFile, snapshot: Snapshot, now: datetime) -> None:
@@ -108,15 +101,16 @@ def _compile_surface(surface: str, file: ExperimentFile, snapshot: Snapshot) -> 
             second_policy = policy_of_variant(second)
             if second_policy is None:
                 return None
-            interleaved = Interleaved(second_policy, (first.key, second.key))
+            interleaved = Interleaved(second_policy, (first.key, second.key), second.is_live)
         compared = [] if served.exploration else [other for other in others if not other.exploration]
-        sides = [(policy_of_variant(other), other.rules) for other in compared]
+        sides = [(policy_of_variant(other), other.rules, other.is_live) for other in compared]
         return _Serving(
             policy,
+            served.is_live,
             served.rules,
             served.exploration,
             interleaved,
-            tuple(OtherSide(other, follows_rules) for other, follows_rules in sides if other is not None),
+            tuple(OtherSide(other, rules, is_live) for other, rules, is_live in sides if other is not None),
         )
 
     assigner = Assigner(file)

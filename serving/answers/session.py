@@ -1,6 +1,6 @@
 """Ranks all sales for a user and their running session, with the code and arrays that the night ranked with."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -8,54 +8,48 @@ import numpy as np
 
 from recsys.errors import DamagedRecordError, SnapshotError
 from recsys.instants import SECOND
-from recsys.ranking.ranker import Scored
+from recsys.ranking.ranker import Ranker, Scored
 from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.shop.histories import Histories
-from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import Snapshot
 from recsys.snapshot.users import User
-from serving.answers.live_ranker import LiveRanker
 from serving.answers.pages import UNEXPLAINED, Pick, Visit
 
 
 class SessionRanker:
-    """Adds a session, if there is one, to the user's history and scores all sales of the horizon as of the present."""
+    """Adds a session, if there is one, to the user's history and scores all sales of the horizon."""
 
-    def __init__(self, snapshot: Snapshot, counts: Callable[[], LiveCounts] | None = None):
+    def __init__(self, snapshot: Snapshot):
         """Read the ranker of a snapshot.
-
-        Args:
-            snapshot: The snapshot.
-            counts: Returns the latest counts of what all users do; None ranks every page as of the night.
 
         Raises:
             SnapshotError: If the snapshot has no ranker, a damaged one, or one for different sales.
         """
-        ranker, self._catalogue = read_ranker(snapshot.file(RANKER))
-        self.live = LiveRanker(ranker, self._catalogue, counts)
-        self._horizon = ranker.scorer.horizon
-        ranked = [self._catalogue.sale_ids[sale] for sale in self._horizon.sales]
+        self.night, self.catalogue = read_ranker(snapshot.file(RANKER))
+        """The ranker as of the night, and the sales that the night knew."""
+        self._horizon = self.night.scorer.horizon
+        ranked = [self.catalogue.sale_ids[sale] for sale in self._horizon.sales]
         if ranked != [sale.sale_id for sale in snapshot.sales]:
             raise SnapshotError(f"{snapshot.path}: its ranker is for other sales: write it again with 'recsys nightly'")
 
     @property
     def sale_ids(self) -> Sequence[str]:
         """The ids of all sales that the night knew, open or not."""
-        return self._catalogue.sale_ids
+        return self.catalogue.sale_ids
 
-    def rank(self, policy: str, user: User | None, session: Sequence[Visit], now: int) -> "SessionRanking | None":
+    def rank(self, policy: str, user: User | None, session: Sequence[Visit], ranker: Ranker) -> "SessionRanking | None":
         """Rank all sales of the horizon; None where the ranker knows neither the user nor a sale of the session.
 
         Args:
             policy: The policy.
             user: The user's record.
             session: What the user did in the running session.
-            now: The instant that the page is for, in microseconds since 1970 UTC.
+            ranker: The ranker to rank by: the night's, or the same as of the present.
 
         Raises:
             DamagedRecordError: If the user's history holds sales that do not exist.
         """
-        position = self._catalogue.position
+        position = self.catalogue.position
         known = [(position[sale_id], bought) for sale_id, bought in session if sale_id in position]
         if not known and user is None:
             return None
@@ -63,10 +57,10 @@ class SessionRanker:
         if known:
             sales, purchases = zip(*known, strict=True)
             histories = histories.with_session(np.array(sales, np.int32), np.array(purchases, bool))
-        return SessionRanking(policy, self.live.at(now).scored(histories), len(known))
+        return SessionRanking(policy, ranker.scored(histories), len(known))
 
     def _histories(self, user: User | None) -> Histories:
-        as_of, n_sales = self._horizon.as_of, len(self._catalogue)
+        as_of, n_sales = self._horizon.as_of, len(self.catalogue)
         if user is None:
             return Histories.of_unknown_user(as_of, n_sales)
         sales, ages, purchases = user.history()

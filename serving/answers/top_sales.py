@@ -71,6 +71,7 @@ class TopSales:
         withdrawn: Callable[[], Mapping[str, WithdrawnSale]] = dict,
         settings: PageSettings | None = None,
         counts: Callable[[], LiveCounts] | None = None,
+        is_live: bool = True,
     ) -> Self:
         """Prepare a snapshot, without rules and experiments.
 
@@ -80,11 +81,12 @@ class TopSales:
             withdrawn: Returns the withdrawn sales by id.
             settings: What every page says and leaves out; the defaults if None.
             counts: Returns the latest counts of what all users do; None ranks every page as of the night.
+            is_live: Whether pages are ranked as of the present whose experiment does not say.
         """
         settings = settings or PageSettings()
         reasons = (*snapshot.reasons, POPULARITY, OPEN)
         popularity_reason, open_reason = len(reasons) - 2, len(reasons) - 1
-        chooser = RankingChooser(snapshot, settings.just_bought_hours, counts)
+        chooser = RankingChooser(snapshot, settings.just_bought_hours, counts, is_live)
         finder = OpenSalesFinder(snapshot, open_reason, version, withdrawn, chooser.popular)
         model_versions = {policy: version_in(policy) or snapshot.model_version for policy in snapshot.answered_policies}
         return cls(
@@ -125,7 +127,7 @@ class TopSales:
         if request.policy not in self.model_versions:
             listed = ", ".join(sorted(self.model_versions))
             raise ConfigurationError(f"policy == {request.policy!r}, must be one of {listed}")
-        open_sales = self.finder.open_at(now)
+        open_sales = self.finder.open_at(now, request.is_live)
         failure: Exception
         try:
             ranking = self.chooser.choose(request, now, is_urgent)
@@ -186,7 +188,8 @@ class TopSales:
         made = [self.maker.make(request, ranking, open_sales, self.rules, now, request_id)]
         for side, picks in zip(request.other_sides, ranking.others, strict=False):
             other, alone = request.of_side(side), ChosenRanking(picks, bought=ranking.bought)
-            made.append(self.maker.make(other, alone, open_sales, self.rules, now, request_id))
+            open_to_other = self.finder.open_at(now, side.is_live)
+            made.append(self.maker.make(other, alone, open_to_other, self.rules, now, request_id))
         return made
 
     def _notes_on_attributes(self, request: PageRequest) -> Iterator[str]:

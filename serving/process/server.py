@@ -279,9 +279,15 @@ class _Process:
             )
         if isinstance(self.clock, ReplayClock):
             self.clock.begin(snapshot.as_of)
-        pages = self.settings.pages
-        counts = (lambda: self.live_counts.latest()[0]) if self.settings.ranking == "live" else None
-        top_sales = self._put_in_force(TopSales.of(snapshot, self.store.version, self.store.withdrawn, pages, counts))
+        top_sales = TopSales.of(
+            snapshot,
+            self.store.version,
+            self.store.withdrawn,
+            self.settings.pages,
+            counts=lambda: self.live_counts.latest()[0],
+            is_live=self.settings.ranking == "live",
+        )
+        top_sales = self._put_in_force(top_sales)
         _warm_up(top_sales, default, self.clock())
         return top_sales
 

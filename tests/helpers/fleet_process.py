@@ -91,7 +91,7 @@ class _Serving:
         with suppress(StoreError):  # not read yet: no page
             if self._finder is None:
                 self._finder = OpenSalesFinder(
-                    _snapshot(), 0, self.store.version, self.store.withdrawn, lambda _: _POPULAR
+                    _snapshot(), 0, self.store.version, self.store.withdrawn, lambda *_: _POPULAR
                 )
             is_open = self._finder.open_at(system_clock()).is_open
             return [sale_id for sale_id, open_now in zip(SALES, is_open, strict=True) if open_now]

@@ -55,7 +55,7 @@ class RankedShop:
         known = np.diff(self.data.histories().offsets)
         return [user for user, n_events in zip(self.data.block.user_ids.to_pylist(), known, strict=True) if n_events]
 
-    def write(self, root: Path, fingerprint: str = "00000000", **changes: object) -> str:
+    def write(self, root: Path, fingerprint: str = "00000000", top_k: int = RANKINGS.top_k, **changes: object) -> str:
         """Rank the users as the night does and write a snapshot; its one segment has every second popular sale."""
         horizon = self.ranker.scorer.horizon
         popular = self.ranker.shared_ranking("popularity", len(self.data.catalogue))
@@ -74,7 +74,7 @@ class RankedShop:
                 **changes,
             },
         )
-        return write_snapshot(root, contents, [self._rankings()])
+        return write_snapshot(root, contents, [self._rankings(top_k)])
 
     def scores(self, user_id: str, session: Session = (), policy: str = "meta") -> NDArray[np.float32]:
         """Return the oracle's scores of all sales of the horizon for a user and their session, by the fitted ranker."""
@@ -91,11 +91,12 @@ class RankedShop:
         scores = scored.scores(policy)
         return (scores if meta_model is None else scored.calibrated(meta_model, scores))[0]
 
-    def _rankings(self) -> pa.RecordBatch:
+    def _rankings(self, top_k: int) -> pa.RecordBatch:
         known = np.flatnonzero(np.diff(self.data.histories().offsets))
         block = self.data.block.take(known)
         histories = block.as_of(AS_OF, HISTORY)
-        lists = [*ranked_lists(self.ranker, histories, RANKINGS), *history_lists(histories, RANKINGS.history_events)]
+        rankings = RANKINGS.model_copy(update={"top_k": top_k})
+        lists = [*ranked_lists(self.ranker, histories, rankings), *history_lists(histories, RANKINGS.history_events)]
         kinds = ("sales", "scores", "reasons", "covers")
         names = [f"{policy}_{kind}" for policy in RANKINGS.policies for kind in kinds]
         names += [f"history_{kind}" for kind in ("sales", "ages", "purchases")]

@@ -70,6 +70,7 @@ def in_words(served: Served) -> str:
         f"model {served.model}" if served.model is not None else "",
         "" if served.rules else "without the shop's rules",
         f"drawn at temperature {exploration.temperature:g}, floor {exploration.floor:g}" if exploration else "",
+        {"live": "ranked live", "snapshot": "ranked by the night's snapshot", None: ""}[served.ranking],
     ]
     return ", ".join(part for part in parts if part)
 

@@ -144,6 +144,15 @@ EXPLORED = {"exploration": {"temperature": 1.0}}
             "must all serve the same in an experiment of type aa",
         ),
         (
+            variants({"ranking": "live"}, {"ranking": "live"}),
+            "experiments.0.variants == [{'policy': 'meta', 'ranking': 'live'}, {'policy': 'meta', 'ranking': 'live'}]: "
+            "must not all serve the same",
+        ),
+        (
+            variants({}, {"ranking": "nightly"}),
+            "experiments.0.variants.1.ranking == 'nightly': Input should be 'live' or 'snapshot'",
+        ),
+        (
             variants({"weight": 0.25}, {"weight": 0.25}, {"policy": "content"}) | {"type": "interleave"},
             "experiments.0.variants == ['v0', 'v1', 'v2']: must be two: interleaving mixes two policies",
         ),
@@ -263,6 +272,12 @@ def test_experiments_of_a_layer_that_run_at_the_same_time_share_no_range(load, r
         assert line.endswith("must not overlap those of first, which runs at the same time in the same layer")
 
 
+def test_live_ranking_against_the_nightly_one_is_a_comparison(load):
+    sides = variants({"ranking": "snapshot"}, {"ranking": "live"})
+    control, treated = load(written_file(written(**sides))).experiments[0].variants
+    assert (control.is_live, treated.is_live) == (False, True)
+
+
 def test_fingerprint_does_not_depend_on_comments_layout_defaults_and_time_zones(load):
     content = written_file(written())
     same = deepcopy(content) | {"kill_switch": False, "unit": "user_id"}
@@ -284,11 +299,17 @@ def test_fingerprint_does_not_depend_on_comments_layout_defaults_and_time_zones(
         {"targeting": {"country": "DE"}},
         {"overrides": {"qa": "treated"}},
         {"analysis": {"primary": [PURCHASES], "alpha": 0.1}},
+        {"variants": [{**written()["variants"][0], "ranking": "live"}, written()["variants"][1]]},
     ],
     ids=str,
 )
 def test_fingerprint_differs_where_the_meaning_differs(changes):
     assert experiment_file(written(**changes)).fingerprint != experiment_file(written()).fingerprint
+
+
+def test_fingerprint_of_a_file_is_that_of_versions_without_the_keys_that_it_does_not_use():
+    """Logged pages name it: an upgrade must not look like a change of the experiment."""
+    assert experiment_file(written()).fingerprint == "e7391d22a033"
 
 
 def known(file: ExperimentFile, policies: set[str], pins: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from recsys.recommenders.popularity import Popularity, PopularitySettings
 from recsys.shop import live_counts as module
 from recsys.shop.live_counts import (
     MINUTE,
+    CountedHour,
     CountedMinutes,
     LiveCounts,
     change_minute,
@@ -94,6 +95,44 @@ def test_decayed_counts_are_those_of_popularity_at_any_instant(tuples, days, cho
     counts = live_counts(counted_once(events))
     found = dict(zip(counts.sale_ids, counts.decayed(at, 0, half_life, weight), strict=True))
     assert_allclose([found.get(name, 0) for name in "abc"], expected, rtol=1e-6)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.floats(-1.9, 0)), min_size=1, max_size=40),
+    st.sampled_from([0.0, -0.3, -0.7]),
+)
+def test_events_before_a_sale_opens_and_after_it_closes_do_not_count_as_in_the_night(tuples, days):
+    """Each user has one event; sales open and close within hours, and at their ends."""
+    at, windows = instant(days), {"a": (-1.75, -0.25), "b": (-0.8, 9), "c": (-9, -1 - 7 / 1440)}
+    rows = [
+        {**visit(f"u{number}", sale_id, day), "kind": "purchase" if bought else "visit"}
+        for number, (sale_id, bought, day) in enumerate(tuples)
+    ]
+    shop = make_shop([sale(name, *window) for name, window in windows.items()], rows)
+    popularity = Popularity(PopularitySettings(), shop.catalogue, content_metadata(MetadataSettings(), shop.catalogue))
+    expected = popularity.count(shop.block.as_of(at, HISTORY), shop.horizon())["events"]
+    counts = live_counts([(row["sale_id"], row["kind"] == "purchase", row["occurred_at"]) for row in rows])
+    positions = ["abc".index(sale_id) for sale_id in counts.sale_ids]
+    opens_at, closes_at = shop.catalogue.opens_at[positions], shop.catalogue.closes_at[positions]
+    counts.decayed(at, 0, 2.0, 5.0)  # what whole hours add up to without bounds must not be taken
+    for _ in range(2):
+        found = np.zeros(3)
+        found[positions] = counts.decayed(at, opens_at, 2.0, 5.0, closes_at)
+        assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_whole_hours_are_added_up_again_only_where_bounds_inside_them_differ(monkeypatch):
+    counts = live_counts([("a", False, NOON + 90 * MINUTE), ("a", True, NOON + 10 * MINUTE)])
+    added_up, add_up = [], CountedHour._decayed
+    monkeypatch.setattr(
+        CountedHour, "_decayed", lambda self, *given: added_up.append(self.hour) or add_up(self, *given)
+    )
+    at, first = NOON + 5 * HOUR, NOON // HOUR
+    for opens_at, again in ((0, [first, first + 1]), (NOON - HOUR, []), (NOON, []), (NOON + 20 * MINUTE, [first])):
+        counts.decayed(at, np.array([opens_at]), 2, 5, np.array([at + HOUR]))
+        counts.decayed(at + MINUTE, np.array([opens_at]), 2, 5, np.array([at]))
+        assert added_up == again
+        added_up.clear()
 
 
 def test_decayed_events_are_those_of_the_given_time_with_purchases_weighted():

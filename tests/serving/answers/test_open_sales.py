@@ -45,7 +45,7 @@ def finder(shop, make_sale, withdrawn) -> OpenSalesFinder:
 
 def finder_of(snapshot: Snapshot, *withdrawn: Callable) -> OpenSalesFinder:
     popular = picks(snapshot.shared_rankings["popularity"])
-    return OpenSalesFinder(snapshot, OPEN_REASON, *withdrawn, lambda _: popular)
+    return OpenSalesFinder(snapshot, OPEN_REASON, *withdrawn, lambda *_: popular)
 
 
 def is_open(finder: OpenSalesFinder, now: int) -> str:

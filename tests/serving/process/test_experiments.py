@@ -227,6 +227,27 @@ def test_session_is_ranked_by_the_variants_policy(shop, surface, experiment, ran
         assert shown(by_side[user]) == shown(ask(server, user, session=session, policy=policy))
 
 
+def test_live_variant_shows_first_what_sold_a_moment_ago_and_the_nightly_one_does_not(
+    shop, surface, experiment, ranked_shop, serve, ask
+):
+    shop.clock.micros = ranked_shop.ranker.scorer.horizon.as_of + 3_600_000_000
+    shop.point_at(ranked_shop.write(shop.root))
+    sides = [variant(CONTROL, "popularity"), variant(TREATMENT, "popularity", ranking="live")]
+    surface.write({**experiment, "variants": sides, "overrides": {"one": CONTROL, "two": TREATMENT}})
+    server = serve(live_counts={"read_seconds": 0.01})
+    before = shown(ask(server, "one", n=10))
+    bought = [pb.Event(user_id=f"u{each}", sale_id=before[-1], kind=pb.EVENT_KIND_PURCHASE) for each in range(300)]
+    with Client(server.target, deadline=PATIENCE) as client:
+        client.record(bought)
+    shop.clock.micros += 1_000_000
+    wait_until(lambda: shown(ask(server, "two", n=10))[0] == before[-1])
+    assert shown(ask(server, "one", n=10)) == before
+    assert {line["variant"]: line["sale_ids"][0] for line in logged(shop, server)} == {
+        CONTROL: before[0],
+        TREATMENT: before[-1],
+    }
+
+
 def test_variant_may_ignore_the_shops_rules(tmp_path, surface, experiment, publish, serve, ask):
     publish()
     pin = {"name": "pinned", "kind": "pin", "sale_ids": ["s13"], "position": 1}

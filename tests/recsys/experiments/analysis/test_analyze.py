@@ -237,3 +237,7 @@ def test_variant_is_described_in_words() -> None:
     drawn = Variant.model_validate(variant | {"exploration": {"temperature": 2.0, "floor": 0.1}})
     assert in_words(Variant.model_validate(variant)) == "popularity, without the shop's rules"
     assert in_words(drawn) == "popularity, without the shop's rules, drawn at temperature 2, floor 0.1"
+    kinds = [
+        in_words(Variant.model_validate({**variant, "rules": True, "ranking": each})) for each in ("live", "snapshot")
+    ]
+    assert kinds == ["popularity, ranked live", "popularity, ranked by the night's snapshot"]
