@@ -16,6 +16,9 @@ demo: $(READY)  ## Build the demo shop, run the night over it, show one home pag
 # The processes of the tests use all cores; threads of PyTorch and of numpy wait for each other where a core is busy.
 test coverage: export OMP_NUM_THREADS := 1
 
+# Tests start hundreds of processes, each of which would compile all modules anew.
+test coverage: export PYTHONDONTWRITEBYTECODE :=
+
 test: lint  ## Run every test, after the linters
 	@$(BIN)/python $(PYTEST)
 

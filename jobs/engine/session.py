@@ -58,6 +58,7 @@ def spark_session(settings: Settings) -> SparkSession:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
         "spark.sql.ansi.enabled": "true",
         "spark.ui.enabled": "false",
+        **_python_options(settings.spark.master),
         **_network_options(settings.spark.master, settings.spark.conf),
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         **{name: value for name, value in settings.spark.conf.items() if name != _JAVA_OPTIONS},
@@ -133,6 +134,14 @@ def _network_options(master: str, conf: Mapping[str, str]) -> dict[str, str]:
         )
         return {}
     return {"spark.authenticate": "true", "spark.network.crypto.enabled": "true"}
+
+
+def _python_options(master: str) -> dict[str, str]:
+    """Return the option that lets Python workers of this machine start with their modules imported.
+
+    Other machines find the modules only when a worker has added the files of the application to its path.
+    """
+    return {"spark.python.daemon.module": "jobs.engine.python_workers"} if master.startswith("local") else {}
 
 
 def check_java() -> None:

@@ -103,7 +103,7 @@ def _write_findings(
     events_of_shop: int | None = None,
 ) -> list[RuleCount]:
     """Write the rows that break a rule and their counts, check the counts, and return them."""
-    REJECTED_ROWS.write(_union_all(_empty_frame(run.spark, REJECTED_ROWS), [each.aside for each in cleaned]), out)
+    REJECTED_ROWS.write(_union_all(REJECTED_ROWS.empty(run.spark), [each.aside for each in cleaned]), out)
     broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
     counts += of_whole_tables
@@ -279,11 +279,6 @@ def _count_copies(written: int, counts: list[RuleCount]) -> RuleCount:
 
 def _union_all(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
     return reduce(DataFrame.unionByName, [other for other in others if other is not None], rows)
-
-
-def _empty_frame(spark: SparkSession, table: Table) -> DataFrame:
-    columns = ", ".join(f"{name} {kind.simpleString()}" for name, kind in table.columns.items())
-    return spark.createDataFrame([], columns)
 
 
 VALIDATE_TABLES = Step(

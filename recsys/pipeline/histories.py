@@ -1,5 +1,6 @@
 """events → user_histories: one row per user, so that no later step needs to exchange events between workers."""
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
@@ -11,7 +12,9 @@ def user_histories(events: DataFrame, catalogue: Catalogue) -> DataFrame:
 
     Ties in time are broken by sale and kind, so that the same events give the same row.
     """
-    positions = events.sparkSession.createDataFrame(list(catalogue.position.items()), "sale_id string, position int")
+    # As Arrow: Spark starts Python workers to read a list.
+    columns = [pa.array(catalogue.sale_ids, pa.string()), pa.array(range(len(catalogue)), pa.int32())]
+    positions = events.sparkSession.createDataFrame(pa.table(columns, ["sale_id", "position"]))
     event = f.struct(
         f.unix_micros("occurred_at").alias("occurred_at"),
         f.col("position"),

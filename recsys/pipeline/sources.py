@@ -8,7 +8,6 @@ from pathlib import Path
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, PythonException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructField, StructType
 
 from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError
@@ -60,8 +59,7 @@ def has_recorded_events(folder: Path) -> bool:
 def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
     if has_recorded_events(folder):
         return COMPACTED_EVENTS.read(spark, folder)
-    columns = [StructField(name, kind) for name, kind in COMPACTED_EVENTS.columns.items()]
-    return spark.createDataFrame([], StructType(columns))
+    return COMPACTED_EVENTS.empty(spark)
 
 
 def select_table(spark: SparkSession, table: Table, settings: SourceSettings, raw: dict[str, DataFrame]) -> DataFrame:

@@ -54,6 +54,10 @@ class Table:
         """The declared columns as a Spark schema."""
         return StructType([StructField(name, kind) for name, kind in self.columns.items()])
 
+    def empty(self, spark: SparkSession) -> DataFrame:
+        """Return the table without rows; made of Arrow, since Spark starts Python workers to read a list."""
+        return spark.createDataFrame(to_arrow_schema(self.schema, timezone="UTC").empty_table(), self.schema)
+
     def write_rows(self, rows: pd.DataFrame, folder: Path) -> None:
         """Write the table's columns of a pandas frame as Parquet into a folder, without Spark."""
         path = folder / self.name / "part-0.parquet"

@@ -34,7 +34,8 @@ class LiveRanker:
     """Keeps the ranker of a snapshot up to date; safe for concurrent use by threads.
 
     The night's statistics are the start, and the live counts add to them, by the code that the night uses. One ranker
-    serves all pages of a second.
+    serves all pages of a second. While nothing is counted, it is the night's: a website that records no events would
+    otherwise seem to be one on which nobody looks at the sales of the day.
 
     Args:
         ranker: As of the night.
@@ -113,9 +114,11 @@ class LiveRanker:
         present, counts = self._present, self._counts()
         if counts is present.counts and present.instant <= now < present.instant + SECOND:
             return present
-        since = self._night.scorer.horizon.as_of
-        counted = _Counted(counts, self._positions_of(counts.sale_ids), self._catalogue, since, now)
-        present = self._present = _Present(now, counts, self._night.at(max(now, since), counted), {}, {})
+        since, ranker = self._night.scorer.horizon.as_of, self._night
+        if counts.hours:
+            counted = _Counted(counts, self._positions_of(counts.sale_ids), self._catalogue, since, now)
+            ranker = ranker.at(max(now, since), counted)
+        present = self._present = _Present(now, counts, ranker, {}, {})
         return present
 
     def _positions_of(self, sale_ids: Sequence[str]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 from pyspark.errors import PySparkRuntimeError
 
@@ -31,6 +32,24 @@ def install(java_home: Path, version: str) -> None:
 
 def test_running_session_is_reused(spark, tmp_path):
     assert spark_session(SmallShop(tmp_path).settings()) is spark
+
+
+def test_python_workers_fork_from_a_process_of_one_thread_that_has_imported_what_a_night_needs(spark):
+    def describe_worker(batches):
+        import gc
+        import sys
+
+        parent = Path(f"/proc/{os.getppid()}/task")
+        threads = [thread.joinpath("comm").read_text().strip() for thread in parent.iterdir()]
+        for batch in batches:
+            rows = len(batch)
+            facts = ["recsys.ranking.scorer" in sys.modules], [gc.get_freeze_count() > 0], [" ".join(threads)]
+            yield pa.RecordBatch.from_arrays([pa.array(fact * rows) for fact in facts], ["imported", "frozen", "threads"])
+
+    worker = spark.range(1).mapInArrow(describe_worker, "imported boolean, frozen boolean, threads string").first()
+    assert (worker.imported, worker.frozen) == (True, True)
+    threads = [thread for thread in worker.threads.split() if thread != "jemalloc_bg_thd"]  # which knows of forks
+    assert len(threads) == 1
 
 
 def test_no_port_of_a_local_session_listens_to_other_machines(spark):

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as f
 
@@ -53,17 +54,17 @@ def deliver(folder: Path, name: str, *lines: bytes, log: str = "exposures") -> P
     return path
 
 
-def compacted(spark, folder: Path) -> Days:
+def compacted(folder: Path) -> Days:
     """Return the number of records of each request on each day."""
     days: Days = {}
-    for row in COMPACTED_EXPOSURES.read(spark, folder).select("day", "request_id").collect():
-        days.setdefault(row["day"], Counter())[row["request_id"]] += 1
+    for row in pq.read_table(folder / COMPACTED_EXPOSURES.name, columns=["day", "request_id"]).to_pylist():
+        days.setdefault(date.fromisoformat(row["day"]), Counter())[row["request_id"]] += 1
     return days
 
 
-def rejected(spark, folder: Path) -> list[tuple[str, str, str]]:
-    rows = EXPOSURES.rejected.read(spark, folder).orderBy("file", "line").collect()
-    return [(row["file"], row["reason"], row["line"]) for row in rows]
+def rejected(folder: Path) -> list[tuple[str, str, str]]:
+    rows = pq.read_table(folder / EXPOSURES.rejected.name).sort_by([("file", "ascending"), ("line", "ascending")])
+    return [(row["file"], row["reason"], row["line"]) for row in rows.to_pylist()]
 
 
 def march(day: int) -> date:
@@ -75,7 +76,7 @@ def test_records_come_to_the_folder_of_their_day_and_log_files_go(spark, tmp_pat
     deliver(tmp_path, "b", exposure("r3", 0.0))
     done = compact(spark, tmp_path, EXPOSURES)
     assert done == Compacted(records=3, duplicates=0, rejected=0, files=2, days=(march(1), march(2)))
-    assert compacted(spark, tmp_path) == {march(1): {"r1": 1, "r3": 1}, march(2): {"r2": 1}}
+    assert compacted(tmp_path) == {march(1): {"r1": 1, "r3": 1}, march(2): {"r2": 1}}
     assert {path.name for path in (tmp_path / "exposures_compacted").iterdir()} == {"day=2026-03-01", "day=2026-03-02"}
     assert finished(tmp_path / "exposures") == []
     assert not list(tmp_path.glob(".tmp-*"))
@@ -121,7 +122,7 @@ def test_a_record_delivered_several_times_is_stored_once(spark, tmp_path):
     assert compact(spark, tmp_path, EXPOSURES)[:3] == (2, 4, 0)
     deliver(tmp_path, "a", *lines, exposure("r3", 30))
     assert compact(spark, tmp_path, EXPOSURES) == (1, 2, 0, 1, (march(2),))
-    assert compacted(spark, tmp_path) == {march(1): {"r1": 1}, march(2): {"r2": 1, "r3": 1}}
+    assert compacted(tmp_path) == {march(1): {"r1": 1}, march(2): {"r2": 1, "r3": 1}}
 
 
 def test_first_of_differing_copies_is_stored_even_across_midnight(spark, tmp_path):
@@ -132,7 +133,7 @@ def test_first_of_differing_copies_is_stored_even_across_midnight(spark, tmp_pat
     for late in (again, exposure("r2", 23.98)):
         deliver(tmp_path, "c", late)
         assert compact(spark, tmp_path, EXPOSURES)[:2] == (0, 1)
-    assert compacted(spark, tmp_path) == {march(1): {"r1": 1}, march(2): {"r2": 1}}
+    assert compacted(tmp_path) == {march(1): {"r1": 1}, march(2): {"r2": 1}}
 
 
 def test_a_late_record_of_a_compacted_day_is_added_to_it(spark, tmp_path):
@@ -141,7 +142,7 @@ def test_a_late_record_of_a_compacted_day_is_added_to_it(spark, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "exposures_compacted").rglob("*.parquet")}
     deliver(tmp_path, "b", exposure("late", 1))
     assert compact(spark, tmp_path, EXPOSURES).days == (march(1),)
-    assert compacted(spark, tmp_path) == {march(1): {"r1": 1, "late": 1}, march(2): {"r2": 1}}
+    assert compacted(tmp_path) == {march(1): {"r1": 1, "late": 1}, march(2): {"r2": 1}}
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -156,9 +157,9 @@ def test_damaged_lines_are_set_aside_once_with_file_and_reason(spark, tmp_path):
         done = compact(spark, tmp_path, EXPOSURES)
         assert done.rejected == 5
         assert done.files == 2
-    assert compacted(spark, tmp_path) == {march(1): {"r1": 1}}
+    assert compacted(tmp_path) == {march(1): {"r1": 1}}
     whole = "not a complete JSON record with values of the columns' types"
-    assert sorted(rejected(spark, tmp_path)) == sorted(
+    assert sorted(rejected(tmp_path)) == sorted(
         [
             ("a.jsonl", "event_id is missing", lost_id.decode().strip()),
             ("a.jsonl", "exposed_at is not an instant from 1970 to 2099", beyond.decode().strip()),
@@ -200,7 +201,7 @@ def test_what_a_dead_writer_left_is_compacted_and_what_is_written_now_is_not(spa
     living.write(exposure("r4"))
     living.finish()
     assert compact(spark, tmp_path, EXPOSURES)[:4] == (2, 0, 0, 1)
-    assert compacted(spark, tmp_path) == {march(1): {"r1": 1, "r3": 1, "r4": 1}}
+    assert compacted(tmp_path) == {march(1): {"r1": 1, "r3": 1, "r4": 1}}
 
 
 def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_path):
@@ -225,7 +226,7 @@ def test_records_logged_during_compaction_are_there_once_in_the_end(spark, tmp_p
         log.close()
     last, total = compact(spark, tmp_path, EXPOSURES), next(n)
     assert sum(done.records for done in [*during, last]) == total
-    assert compacted(spark, tmp_path) == {march(1): Counter({f"r{number}": 1 for number in range(total)})}
+    assert compacted(tmp_path) == {march(1): Counter({f"r{number}": 1 for number in range(total)})}
     assert all(done[1:3] == (0, 0) for done in [*during, last])
     assert [done.records > 0 for done in during] == [True] * 3
 
@@ -286,8 +287,8 @@ def test_a_job_killed_before_any_change_loses_and_doubles_nothing(spark, tmp_pat
             except Killed:
                 survived = False
         compact(spark, folder, EXPOSURES)
-        assert compacted(spark, folder) == expected, step
-        assert len(rejected(spark, folder)) == 1
+        assert compacted(folder) == expected, step
+        assert len(rejected(folder)) == 1
         assert finished(folder / "exposures") == []
         if survived:
             break
@@ -314,7 +315,7 @@ def test_random_deliveries_give_each_record_once(spark, tmp_path):
     for name in seen:
         instant = json.loads(records[name])["exposed_at"]
         days.setdefault(from_micros(instant // DAY * DAY).date(), Counter())[name] += 1
-    assert compacted(spark, tmp_path) == days
+    assert compacted(tmp_path) == days
 
 
 def test_recorded_events_are_a_raw_table_for_a_source(spark, tmp_path):
