@@ -24,7 +24,7 @@ which other users' events change. `popularity` changed by at most 2e-7 for this 
 words, from -9.18539 to -9.18542."""
 WORLDS = ("changed", "deleted", "shuffled")
 """The ways in which data that is not known yet is altered."""
-BY_DAY = "changed by day"
+BY_DAY = "by day"
 """The world in which what is not known at a moment of a day is changed: features are compared as of that moment."""
 PART_ROWS = 1 << 20
 """Mean number of rows that are shuffled together: the later events of a large shop do not fit into one task."""

@@ -17,6 +17,9 @@ from recsys.shop.live_counts import LiveCounts
 from serving.answers.open_sales import picks
 from serving.answers.pages import Pick
 
+_UNDECAYED = 1e6
+"""A half-life in days with which all events of a day weigh the same."""
+
 
 class _Present(NamedTuple):
     """The ranker as of an instant, and what was made with it so far."""
@@ -115,8 +118,8 @@ class LiveRanker:
         if counts is present.counts and present.instant <= now < present.instant + SECOND:
             return present
         since, ranker = self._night.scorer.horizon.as_of, self._night
-        if counts.hours:
-            counted = _Counted(counts, self._positions_of(counts.sale_ids), self._catalogue, since, now)
+        counted = _Counted(counts, self._positions_of(counts.sale_ids), self._catalogue, since, now)
+        if counted.decayed(_UNDECAYED, 1).any():
             ranker = ranker.at(max(now, since), counted)
         present = self._present = _Present(now, counts, ranker, {}, {})
         return present

@@ -84,8 +84,22 @@ def test_events_of_sales_that_the_night_does_not_know_change_no_page(ranked_shop
     assert shown(answered(live.top_sales, NOW, user_id, n=100)) == before
 
 
-def test_one_ranker_serves_the_pages_of_a_second(live):
+def test_while_nothing_is_counted_pages_are_those_of_the_night(ranked_shop, live):
+    user_id, sale_id = ranked_shop.users[0], shown(answered(live.of_night, NOW, ranked_shop.users[0]))[3]
+    night = answered(live.of_night, NOW, user_id, n=10)
+    for counts in (LiveCounts(), live_counts([(sale_id, False, AS_OF - HOUR)])):  # none at all, none since the night
+        live.counts = counts
+        now = answered(live.top_sales, NOW, user_id, n=10)
+        assert shown(now) == shown(night)
+        assert_allclose([sale.score for sale in now.sales], [sale.score for sale in night.sales], rtol=2e-5, atol=5e-5)
+    live.buy(sale_id, 1, NOW - HOUR)
+    scores = [sale.score for sale in answered(live.top_sales, NOW, user_id, n=10).sales]
+    assert np.abs(np.subtract(scores, [sale.score for sale in night.sales])).max() > 1e-3
+
+
+def test_one_ranker_serves_the_pages_of_a_second(ranked_shop, live):
     ranker = live.top_sales.chooser.live
+    live.buy(ranked_shop.data.catalogue.sale_ids[0], 1, NOW - HOUR)
     first = ranker.at(NOW)
     assert ranker.at(NOW + SECOND - 1) is first
     assert ranker.at(NOW + SECOND) is not first
