@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import DataFrame, Observation
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step

@@ -44,7 +44,9 @@ def test_python_workers_fork_from_a_process_of_one_thread_that_has_imported_what
         for batch in batches:
             rows = len(batch)
             facts = ["recsys.ranking.scorer" in sys.modules], [gc.get_freeze_count() > 0], [" ".join(threads)]
-            yield pa.RecordBatch.from_arrays([pa.array(fact * rows) for fact in facts], ["imported", "frozen", "threads"])
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(fact * rows) for fact in facts], ["imported", "frozen", "threads"]
+            )
 
     worker = spark.range(1).mapInArrow(describe_worker, "imported boolean, frozen boolean, threads string").first()
     assert (worker.imported, worker.frozen) == (True, True)
