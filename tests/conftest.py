@@ -30,8 +30,14 @@ SLOWEST_FILES = [
     "tests/conf/test_complete_journey.py",
     "tests/jobs/night/test_validate_tables.py",
     "tests/jobs/night/test_nightly_killed.py",
+    "tests/serving/process/test_workers.py",
+    "tests/jobs/night/test_train_meta_model.py",
+    "tests/jobs/night/test_tag_images.py",
+    "tests/jobs/night/test_nightly_with_little.py",
+    "tests/jobs/night/test_refresh.py",
+    "tests/jobs/night/test_compact_exposures.py",
 ]
-"""Files that take more than 45 CPU seconds, the slowest of a kind first."""
+"""Files that take more than 35 CPU seconds, the slowest of a kind first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

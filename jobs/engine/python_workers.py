@@ -1,7 +1,7 @@
 """The process that Spark forks its Python workers from, with what all of them need already imported.
 
-A worker that imports by itself takes 1.9 CPU seconds and 150 MB before its first row. Run by Spark, see
-`spark.python.daemon.module` in session.py.
+A worker that imports by itself takes 1.9 CPU seconds before its first row, and shares no memory of what it imported.
+Run by Spark, see `spark.python.daemon.module` in session.py.
 """
 
 import gc

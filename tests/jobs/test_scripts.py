@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "jobs").rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text()
+    if '__name__ == "__main__":\n    main(' in path.read_text()
 )
 HELP_OF_EACH = """
 import contextlib, io, json, runpy, sys
