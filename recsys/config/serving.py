@@ -271,11 +271,11 @@ class ServingSettings(StepSettings):
     """What happens to a reported visit or purchase of a sale that the night did not know: it is refused, by itself,
     since anybody can invent such ids; `record` is for a shop that opens sales between two nights."""
 
-    ranking: Literal["live", "snapshot"] = "snapshot"
-    """What a page is ranked by. `snapshot`: the night's ranking of the user, and all sales by the session while one is
-    running; `live`: all open sales, by what all users and this one did up to a moment ago. Models are trained on
-    popularity as of midnight so far: compare both in an experiment, whose variants may each say what they are ranked
-    by, before you choose `live`."""
+    ranking: Literal["live", "snapshot"] = "live"
+    """What a page is ranked by. `live`: all open sales, by what all users and this one did up to a moment ago, as
+    reported by `RecordEvents`; `snapshot`: the night's ranking of the user, and all sales by the session while one is
+    running. `recsys backtest --live` measures the difference on past days, and the variants of an experiment may each
+    say what they are ranked by."""
 
     clock: Literal["system", "replay"] = "system"
     """Clock of the service: that of the system, or a replay of the hours after the `as_of` of a snapshot."""
