@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 from recsys.compiled import compiled, logarithm
 from recsys.recommenders.base import Model, Statistics, sparse_arrays, sparse_matrix
 from recsys.recommenders.content import Content
-from recsys.recommenders.sums import user_sums
+from recsys.recommenders.sums import largest_products, user_sums
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
@@ -150,12 +150,20 @@ class TasteModel(Model):
         """Return for each pair of user and column of the horizon the feature that adds most to the score, or -1."""
         if not len(users):
             return np.zeros(0, np.int64)
+        tastes = histories.once((self, "tastes"), lambda: self._tastes(histories))
+        return largest_products(tastes, self._target_values, users, sales)
+
+    @cached_property
+    def _target_values(self) -> NDArray[np.float32]:
+        """The features of the sales of the horizon, sale by sale, shape (n_horizon, n_features)."""
+        return self.values[self._horizon.sales].toarray()
+
+    def _tastes(self, histories: Histories) -> NDArray[np.float64]:
+        """Return each user's log-odds for each feature, shape (n_users, n_features)."""
         weights = self._weights(histories)
         seen = user_sums(histories.offsets, histories.sales, weights, self.values)
         totals = np.bincount(histories.user_of_event(), weights, minlength=len(histories))
-        tastes = self._shrunk_logs(seen) - self._shrunk_logs(np.outer(totals, self.shares))
-        added = tastes[users] * self.targets[:, sales].T.toarray()
-        return np.where((added > 0).any(axis=1), added.argmax(axis=1), -1)
+        return self._shrunk_logs(seen) - self._shrunk_logs(np.outer(totals, self.shares))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the features of sales row by row, and the shares."""
