@@ -88,7 +88,7 @@ def exponential(x: np.float32) -> np.float32:
 
 
 @inlined
-def total(row: NDArray[np.float32]) -> np.float64:
+def total(row: NDArray[np.float32]) -> float:
     """Return the sum, from four sums, between which the processor need not wait for its last addition."""
     first, second, third, fourth, n = 0.0, 0.0, 0.0, 0.0, len(row)
     end = n - n % 4

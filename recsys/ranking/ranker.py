@@ -144,7 +144,8 @@ class Scored:
     def _is_repeat(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each of some sales would be a repeat purchase of the user, shape (n_users, k)."""
         is_repeat = np.zeros(best.shape, bool)
-        _mark_repeat(*self.repeat, best, is_repeat)
+        users, columns = self.repeat
+        _mark_repeat(users, columns, best, is_repeat)
         return is_repeat
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:

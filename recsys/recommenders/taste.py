@@ -120,8 +120,12 @@ class TasteModel(Model):
             histories.offsets,
             histories.sales,
             self._weights(histories),
-            (values.data, values.indices, values.indptr),
-            (targets.data, targets.indices, targets.indptr),
+            values.data,
+            values.indices,
+            values.indptr,
+            targets.data,
+            targets.indices,
+            targets.indptr,
             np.float32(1 / self.settings.prior_events),
             _GRID,
             self._expected_on_grid,
@@ -175,17 +179,19 @@ def _write_tastes(
     offsets: NDArray[np.int64],
     sales: NDArray[np.int32],
     weights: NDArray[np.float32],
-    values: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]],
-    targets: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]],
+    data: NDArray[np.float32],
+    indices: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    target_data: NDArray[np.float32],
+    target_columns: NDArray[np.int32],
+    target_starts: NDArray[np.int32],
     inverse_prior: np.float32,
     grid: NDArray[np.float64],
     expected_on_grid: NDArray[np.float32],
     features: NDArray[np.float32],
     number: int,
 ) -> None:
-    """Write the log-odds of each user; `values` and `targets` are sparse rows, by sale and by feature."""
-    data, indices, starts = values
-    target_data, target_columns, target_starts = targets
+    """Write the log-odds of each user, from sparse rows of features by sale, and of sales (targets) by feature."""
     seen = np.zeros(len(target_starts) - 1, np.float32)
     for user in range(len(offsets) - 1):
         total = np.float32(0)
