@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.compiled import compiled
+from recsys.compiled import compiled, exponential, total
 
 MOST = 0.99
 """Share of the open sales that a user buys at most: with one sale open, whoever buys on that day buys that one."""
@@ -58,25 +58,36 @@ def _find_shifts(
 ) -> None:
     """Write the shift of each user; `is_open` has one row for all users, or one for each."""
     n_users, n_sales = log_odds.shape
+    expected, slopes = np.empty(n_sales, np.float32), np.empty(n_sales, np.float32)
     for user in range(n_users):
         row, share = log_odds[user], is_open[user if len(is_open) > 1 else 0]
-        total, most = 0.0, 0.0
-        for sale in range(n_sales):
-            total += share[sale] / (1 + np.exp(-np.float64(row[sale])))
-            most += share[sale]
-        goal = min(np.exp(level + exponent * np.log(max(total, 1e-12))), MOST * most)
+        _write_expected(row, share, np.float32(0), expected, slopes)
+        bought = total(expected)
+        goal = min(np.exp(level + exponent * np.log(max(bought, 1e-12))), MOST * total(share))
         shift = 0.0
         for _ in range(_STEPS if goal > 0 else 0):  # Newton's method in log(sum), which is nearly linear in the shift
-            total, slope = 0.0, 0.0
-            for sale in range(n_sales):
-                probability = 1 / (1 + np.exp(-(row[sale] + shift)))
-                total += share[sale] * probability
-                slope += share[sale] * probability * (1 - probability)
-            step = np.log(goal / total) * total / slope
+            step = np.log(goal / bought) * bought / total(slopes)
             shift += min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
             if abs(step) < _PRECISION:  # the next step would be its square
                 break
+            _write_expected(row, share, np.float32(shift), expected, slopes)
+            bought = total(expected)
         shifts[user] = shift
+
+
+@compiled
+def _write_expected(
+    log_odds: NDArray[np.floating],
+    is_open: NDArray[np.float32],
+    shift: np.float32,
+    expected: NDArray[np.float32],
+    slopes: NDArray[np.float32],
+) -> None:
+    """Write the expected purchases of each sale at a shift, and their derivative by the shift."""
+    for sale in range(len(expected)):
+        probability = np.float32(1) / (np.float32(1) + exponential(-(np.float32(log_odds[sale]) + shift)))
+        expected[sale] = is_open[sale] * probability
+        slopes[sale] = expected[sale] * (np.float32(1) - probability)
 
 
 def fit_basket(

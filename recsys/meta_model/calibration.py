@@ -1,10 +1,13 @@
 """Calibration curve: a strictly rising, piecewise linear function of a model's log-odds, fitted in training."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+
+from recsys.compiled import compiled
 
 KNOTS = 3
 """Number of knots, at the quartiles of the log-odds of purchases."""
@@ -27,7 +30,34 @@ class Calibration:
 
     def __call__(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated log-odds, shape as given, in the same order."""
-        return np.interp(log_odds, self.said, self.true).astype(np.float32)
+        true = np.empty(log_odds.shape, np.float32)
+        _write_calibrated(np.ascontiguousarray(log_odds).reshape(-1), *self._points, true.reshape(-1))
+        return true
+
+    @cached_property
+    def _points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.said), np.array(self.true)
+
+
+@compiled
+def _write_calibrated(
+    log_odds: NDArray[np.floating],
+    said: NDArray[np.float64],
+    true: NDArray[np.float64],
+    calibrated: NDArray[np.float32],
+) -> None:
+    """Write the value of the curve at each of the log-odds: the sum of what each of its pieces rises up to there."""
+    slopes = np.diff(true) / np.diff(said)
+    part = np.empty(256)  # in the processor's cache
+    for start in range(0, len(log_odds), len(part)):
+        n = min(len(part), len(log_odds) - start)
+        part[:] = true[0]
+        for piece in range(len(slopes)):
+            left, right = said[piece], said[piece + 1]
+            for cell in range(n):
+                part[cell] += slopes[piece] * (min(max(np.float64(log_odds[start + cell]), left), right) - left)
+        for cell in range(n):
+            calibrated[start + cell] = part[cell]
 
 
 def fit_calibration(

@@ -40,14 +40,14 @@ class LogisticModel(MetaModel):
 
     def log_odds(self, features: Features, repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell, not calibrated."""
-        by_row = np.ascontiguousarray(np.moveaxis(features, 0, 1))  # no copy of the features of a block of users
+        by_row = np.ascontiguousarray(features.swapaxes(0, 1))  # no copy of the features of a block of users
         n_rows, n_features, *columns = by_row.shape
         by_row = by_row.reshape(n_rows, n_features, math.prod(columns))
         total = np.empty((n_rows, by_row.shape[2]), np.float32)
-        _write_sums(by_row, self.slopes, np.float32(self._constant), total)
+        _write_sums(by_row, self.slopes, self._constant, total)
         if self.repeat and repeat is not None:
             rows, places = repeat if columns else (*repeat, np.zeros_like(repeat[0]))
-            _overwrite_sums(by_row, self.repeat_slopes, np.float32(self._repeat_constant), rows, places, total)
+            _overwrite_sums(by_row, self.repeat_slopes, self._repeat_constant, rows, places, total)
         return total.reshape(n_rows, *columns)
 
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,12 +56,11 @@ class LogisticModel(MetaModel):
 
     def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return coefficient * (feature - mean) / scale of each feature."""
-        each = (slice(None), *(None for _ in is_repeat.shape))
-        added = values - np.array(self.means, np.float32)[each]
-        if self.repeat:
-            added *= np.where(is_repeat, self.repeat_slopes[each], self.slopes[each])
-        else:
-            added *= self.slopes[each]
+        added = np.empty(values.shape, np.float32)
+        cells = np.ascontiguousarray(values).reshape(len(values), -1)
+        _write_contributions(
+            cells, is_repeat.reshape(-1), self._means, self.slopes, self.repeat_slopes, added.reshape(cells.shape)
+        )
         return added
 
     def effects(self, changes: Features) -> NDArray[np.float64]:
@@ -112,14 +111,18 @@ class LogisticModel(MetaModel):
         return np.divide(self.repeat.coefficients, self.scales).astype(np.float32) if self.repeat else self.slopes
 
     @cached_property
-    def _constant(self) -> float:
-        return self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means)
+    def _means(self) -> NDArray[np.float32]:
+        return np.array(self.means, np.float32)
 
     @cached_property
-    def _repeat_constant(self) -> float:
+    def _constant(self) -> np.float32:
+        return np.float32(self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means))
+
+    @cached_property
+    def _repeat_constant(self) -> np.float32:
         if self.repeat is None:
             return self._constant
-        return self.repeat.intercept - float(np.divide(self.repeat.coefficients, self.scales) @ self.means)
+        return np.float32(self.repeat.intercept - float(np.divide(self.repeat.coefficients, self.scales) @ self.means))
 
     def over(self, names: list[str]) -> "LogisticModel":
         """Return the same model over other features."""
@@ -164,3 +167,19 @@ def _overwrite_sums(
         for number in range(len(slopes)):
             total += slopes[number] * features[rows[cell], number, columns[cell]]
         sums[rows[cell], columns[cell]] = total
+
+
+@compiled
+def _write_contributions(
+    values: NDArray[np.float32],
+    is_repeat: NDArray[np.bool_],
+    means: NDArray[np.float32],
+    slopes: NDArray[np.float32],
+    repeat_slopes: NDArray[np.float32],
+    added: NDArray[np.float32],
+) -> None:
+    """Write slope * (value - mean) for each feature and cell."""
+    for number in range(len(values)):
+        mean, slope, repeat_slope = means[number], slopes[number], repeat_slopes[number]
+        for cell in range(len(is_repeat)):
+            added[number, cell] = (values[number, cell] - mean) * (repeat_slope if is_repeat[cell] else slope)

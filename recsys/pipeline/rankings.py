@@ -15,9 +15,9 @@ from recsys.pipeline.shop import Shop
 from recsys.ranking.ranker import Ranker
 from recsys.shop.histories import Histories, blocks
 
-PAGE_CELLS = 200_000
-"""Number of users times number of sales that are scored together: few enough for the arrays to stay in the CPU
-cache."""
+PAGE_CELLS = 60_000
+"""Number of users times number of sales that are scored together: few enough for the features (80 bytes per cell) to
+stay near the processor, and enough for the calls of compiled loops to cost little."""
 
 _RANKING = {
     "sales": ("int", pa.int32()),

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.shop.catalogue import Horizon
 from recsys.shop.gallery import Gallery
 
@@ -17,7 +18,6 @@ class Covers:
     """Chooses for each user the photo of a sale that is most similar to the user's profile of themes."""
 
     def __init__(self, gallery: Gallery, horizon: Horizon) -> None:
-        self._n_sales = len(horizon)
         starts = gallery.first[horizon.sales]
         counts = np.minimum(gallery.first[horizon.sales + 1] - starts, CHOICES)
         self.choices = max(1, int(counts.max(initial=1)))
@@ -27,7 +27,7 @@ class Covers:
         unit = gallery.photo_themes / np.where(lengths > 0, lengths, 1)
         chosen = np.zeros((*photos.shape, len(gallery.theme_names)), np.float32)
         chosen[exists] = unit[photos[exists]]
-        self._photos = chosen.reshape(photos.size, len(gallery.theme_names)).T  # (n_themes, n_horizon * choices)
+        self._photos = np.ascontiguousarray(chosen.swapaxes(1, 2))  # (n_horizon, n_themes, choices)
 
     def choose(self, user_themes: NDArray[np.float32], sales: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the position of the photo of some sales to show to each user.
@@ -40,10 +40,30 @@ class Covers:
             Shape (n_users, k), positions of photos in their sales, ties by position; 0, the cover, for a user without a
             profile and a sale without photos.
         """
-        if len(user_themes) == 1:  # a single user is compared with the photos of the given sales only
-            photos = (sales[0][:, None] * self.choices + np.arange(self.choices)).ravel()
-            similarity = (user_themes @ self._photos[:, photos]).reshape(1, sales.shape[1], self.choices)
-        else:
-            similarity = (user_themes @ self._photos).reshape(len(user_themes), self._n_sales, self.choices)
-            similarity = np.take_along_axis(similarity, sales[:, :, None], axis=1)
-        return (similarity >= (1 - SAME) * similarity.max(axis=2, keepdims=True)).argmax(axis=2).astype(np.uint8)
+        chosen = np.empty(sales.shape, np.uint8)
+        _write_choices(user_themes, sales, self._photos, chosen)
+        return chosen
+
+
+@compiled
+def _write_choices(
+    user_themes: NDArray[np.float32],
+    sales: NDArray[np.int64],
+    photos: NDArray[np.float32],
+    chosen: NDArray[np.uint8],
+) -> None:
+    n_users, k = sales.shape
+    n_themes, choices = photos.shape[1:]
+    similarity = np.empty(choices, np.float32)
+    for user in range(n_users):
+        for place in range(k):
+            similarity[:] = 0
+            for theme in range(n_themes):
+                weight, photo = user_themes[user, theme], photos[sales[user, place], theme]
+                for choice in range(choices):
+                    similarity[choice] += weight * photo[choice]
+            enough = np.float32(1 - SAME) * similarity.max()
+            choice = 0
+            while similarity[choice] < enough:
+                choice += 1
+            chosen[user, place] = choice

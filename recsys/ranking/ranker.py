@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.instants import HOUR
 from recsys.meta_model import META, Cells, Features, MetaModel
 from recsys.ranking.covers import Covers
@@ -17,6 +18,9 @@ from recsys.recommenders.own import bought_before
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
 from recsys.snapshot.format import Ranking
+
+_SAME = np.float32(1e-4)
+"""Values of a feature that differ by less are the same: its mean over the horizon is rounded."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Scored:
         """The features of the meta-model, shape (n_features, n_users, n_horizon)."""
         return self.ranker.scorer.features(self.histories)
 
-    @property
+    @cached_property
     def repeat(self) -> Cells:
         """The cells of repeat purchases: rows of users and columns of sales that they bought before."""
         return bought_before(self.histories, self.ranker.scorer.horizon)
@@ -86,9 +90,8 @@ class Scored:
         scores = self.scores(policy)
         best = top(scores, scores.shape[1] if top_k is None else top_k)
         meta_model = self.ranker.meta_model_of(policy)
-        return best, np.take_along_axis(
-            scores if meta_model is None else self.calibrated(meta_model, scores), best, axis=1
-        )
+        said = scores if meta_model is None else self.calibrated(meta_model, scores)
+        return best, gathered(said[None], best)[0]
 
     def calibrated(self, meta_model: MetaModel, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the calibrated log-odds of all sales of the horizon, shape (n_users, n_horizon), in the same order.
@@ -113,7 +116,7 @@ class Scored:
     def reasons(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return the reason of some sales of each user: the evidence that contributes most, shape (n_users, k).
 
-        Only what raises the sale and speaks for it, by `Scorer.evidence`, is a reason. Where nothing does, it is OPEN.
+        Only what raises the sale and speaks for it (`Scorer.directions`) is a reason. Where nothing does, it is OPEN.
 
         Args:
             policy: Name of the policy that ranks.
@@ -124,12 +127,12 @@ class Scored:
         """
         scorer, meta_model = self.ranker.scorer, self.ranker.meta_model_of(policy)
         if meta_model is not None:
-            added = self.contributions(meta_model, best)
-            is_reason = scorer.evidence(gathered(self.features, best)) & (added > 0)
-            why = np.where(is_reason, added, 0).argmax(axis=0).astype(np.int16)
-            why[~is_reason.any(axis=0)] = len(scorer.reasons) - 1
+            values = gathered(self.features, best)
+            added = meta_model.contributions(values, self._is_repeat(best))
+            why = np.empty(best.shape, np.int16)
+            _write_reasons(values, added, scorer.directions, len(scorer.reasons) - 1, why)
         else:
-            scores = np.take_along_axis(self.scores(policy), best, axis=1)
+            scores = gathered(self.scores(policy)[None], best)[0]
             why = np.where(scores > 0, scorer.names.index(policy), len(scorer.reasons) - 1).astype(np.int16)
         scorer.with_details(why, self.histories, best)
         return why
@@ -140,9 +143,10 @@ class Scored:
 
     def _is_repeat(self, best: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each of some sales would be a repeat purchase of the user, shape (n_users, k)."""
-        is_repeat = np.zeros((len(self.histories), len(self.ranker.scorer.horizon)), bool)
-        is_repeat[self.repeat] = True
-        return np.take_along_axis(is_repeat, best, axis=1)
+        is_repeat = np.zeros(best.shape, bool)
+        users, columns = self.repeat
+        _mark_repeat(users, columns, best, is_repeat)
+        return is_repeat
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return the position of the photo of some sales to show to each user, shape (n_users, k); 0 is the cover."""
@@ -170,20 +174,19 @@ def youngest_first(horizon: Horizon, catalogue: Catalogue, reason: int) -> Ranki
 def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Return the columns of the k best scores of each row, best first, ties by column.
 
-    Score and column are packed into one integer, so that no two are equal and any partition gives the same answer.
+    Score and column are one integer, so that no two are equal and any partition gives the same answer.
 
     Args:
         scores: Shape (n_users, n_sales), without nan.
         k: Number of columns per row; all if there are fewer.
     """
-    n_sales = scores.shape[1]
-    k = min(k, n_sales)
-    bits = (np.ascontiguousarray(scores) + np.float32(0)).view(np.int32)  # + 0 turns -0 into 0
-    ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # floats as integers of the same order
-    keys = (ordered.astype(np.int64) << 32) | np.arange(n_sales - 1, -1, -1)
-    best = np.partition(keys, n_sales - k, axis=1)[:, n_sales - k :] if k < n_sales else keys
+    keys = np.empty(scores.shape, np.int64)
+    _write_keys(np.ascontiguousarray(scores), keys)
+    if k < scores.shape[1]:
+        keys.partition(k - 1, axis=1)
+    best = keys[:, :k]
     best.sort(axis=1)
-    return n_sales - 1 - (best[:, ::-1] & 0xFFFFFFFF)
+    return best & 0xFFFFFFFF
 
 
 def gathered(features: Features, best: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -193,4 +196,55 @@ def gathered(features: Features, best: NDArray[np.int64]) -> NDArray[np.float32]
         features: Shape (n_features, n_users, n_horizon).
         best: Shape (n_users, k), columns of the horizon.
     """
-    return features[:, np.arange(len(best))[:, None], best]
+    found = np.empty((len(features), *best.shape), np.float32)
+    _write_gathered(np.ascontiguousarray(features.swapaxes(0, 1)), best, found)  # a user's features are side by side
+    return found
+
+
+@compiled
+def _write_keys(scores: NDArray[np.float32], keys: NDArray[np.int64]) -> None:
+    """Write an integer for each score, the least for the best: the score above, the column in the lower 32 bits."""
+    for user in range(len(scores)):
+        for column in range(scores.shape[1]):
+            bits = np.float32(scores[user, column] + np.float32(0)).view(np.int32)  # + 0 turns -0 into 0
+            ordered = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))  # floats as integers of the same order
+            keys[user, column] = (np.int64(~ordered) << 32) | column
+
+
+@compiled
+def _write_gathered(by_user: NDArray[np.float32], best: NDArray[np.int64], found: NDArray[np.float32]) -> None:
+    for user in range(len(best)):
+        for number in range(len(found)):
+            for place in range(best.shape[1]):
+                found[number, user, place] = by_user[user, number, best[user, place]]
+
+
+@compiled
+def _mark_repeat(
+    users: NDArray[np.int64], columns: NDArray[np.int64], best: NDArray[np.int64], is_repeat: NDArray[np.bool_]
+) -> None:
+    for cell in range(len(users)):
+        for place in range(best.shape[1]):
+            is_repeat[users[cell], place] |= best[users[cell], place] == columns[cell]
+
+
+@compiled
+def _write_reasons(
+    values: NDArray[np.float32],
+    added: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    no_reason: int,
+    reasons: NDArray[np.int16],
+) -> None:
+    """Write the number of the feature that adds most among those that speak for a sale, the first one of a tie."""
+    n_features, n_users, k = values.shape
+    most = np.empty(k, np.float32)
+    for user in range(n_users):
+        most[:] = 0
+        reasons[user] = no_reason
+        for number in range(n_features):
+            direction = directions[number]
+            for place in range(k):
+                value, adds = values[number, user, place] * direction, added[number, user, place]
+                if value > _SAME and adds > most[place]:
+                    most[place], reasons[user, place] = adds, number

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.compiled import compiled, logarithm
+from recsys.compiled import compiled, logarithm, total
 from recsys.meta_model import Features
 from recsys.recommenders import Model, Recommender
 from recsys.recommenders.base import Counted, Traceable
@@ -16,9 +16,6 @@ from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
 from recsys.snapshot.format import OPEN
-
-_SAME = 1e-4
-"""Values of a feature that differ by less are the same: its mean over the horizon is rounded."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +47,17 @@ class Scorer:
         details = (f"{self.names[number]}/{detail}" for number, _, details in self._traceable for detail in details)
         return [*self.names, *details, OPEN]
 
-    def evidence(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return whether each feature speaks for some sales of each user: more than for the user's other sales.
-
-        A feature that is the same for all sales of a user, such as the user's activity, speaks for none.
-
-        Args:
-            values: The features of the sales, shape (n_features, n_users, k).
-        """
-        return values * self._directions > _SAME
-
     @cached_property
-    def _directions(self) -> NDArray[np.float32]:
+    def directions(self) -> NDArray[np.float32]:
         """1 for each feature of which a high value speaks for a sale, -1 where a low one does, 0 where none does.
 
-        The shape is (n_features, 1, 1).
+        High and low are in comparison with the user's other sales: a feature that is the same for all sales of a user,
+        such as the user's activity, speaks for none. The shape is (n_features,).
         """
         directions = [
             (-1 if each.name in LOW_IS_EVIDENCE else 1) if each.is_relative else 0 for each in self.recommenders
         ]
-        return np.array(directions, np.float32)[:, None, None]
+        return np.array(directions, np.float32)
 
     @cached_property
     def _traceable(self) -> list[tuple[int, Traceable, Sequence[str]]]:
@@ -194,21 +182,6 @@ def _finish(
                 for column in range(n_horizon):
                     row[column] = logarithm(np.float32(1) + scale * row[column])
             if is_relative[number]:
-                mean = _mean(row)
+                mean = np.float32(total(row) / n_horizon)
                 for column in range(n_horizon):
                     row[column] -= mean
-
-
-@compiled
-def _mean(row: NDArray[np.float32]) -> np.float32:
-    """Return the mean, from four sums, between which the processor need not wait for its last addition."""
-    first, second, third, fourth, n = 0.0, 0.0, 0.0, 0.0, len(row)
-    end = n - n % 4
-    for column in range(0, end, 4):
-        first += row[column]
-        second += row[column + 1]
-        third += row[column + 2]
-        fourth += row[column + 3]
-    for column in range(end, n):
-        first += row[column]
-    return np.float32((first + second + third + fourth) / n)

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 
 from recsys.errors import ConfigurationError
 from recsys.recommenders.base import DENSE, Model, Statistics, sparse_arrays, sparse_matrix
-from recsys.recommenders.sums import divide_by_norms, user_sums, write_sums
+from recsys.recommenders.sums import largest_products, user_sums, write_cosines
 from recsys.recommenders.words import words
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -141,16 +141,18 @@ class ContentModel(Model):
     def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
         """Write the cosine of user and sale profiles, in [0, 1]; 0 for a user without a profile."""
         weights, profiles = self._weights(histories), self.profiles
-        write_sums(histories.offsets, histories.sales, weights, self.dense, features, number)
         sparse = profiles.data, profiles.indices, profiles.indptr, profiles.shape[1]
-        divide_by_norms(histories.offsets, histories.sales, weights, *sparse, features, number)
+        write_cosines(histories.offsets, histories.sales, weights, self.dense, *sparse, features, number)
 
     def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
         """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).
 
         The array is dense: call it only where features are few.
         """
-        return user_sums(histories.offsets, histories.sales, self._weights(histories), self.profiles)
+        return histories.once(  # for reasons and for photos
+            (self, "user profiles"),
+            lambda: user_sums(histories.offsets, histories.sales, self._weights(histories), self.profiles),
+        )
 
     def _weights(self, histories: Histories) -> NDArray[np.float32]:
         return histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
@@ -159,8 +161,7 @@ class ContentModel(Model):
         """Return for each pair of user and column of the horizon the feature that adds most to the cosine, or -1."""
         if not len(users):
             return np.zeros(0, np.int64)
-        shared = self.user_profiles(histories)[users] * self._targets[sales]
-        return np.where(shared.any(axis=1), shared.argmax(axis=1), -1)
+        return largest_products(self.user_profiles(histories), self._targets, users, sales)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the sale profiles row by row."""

@@ -27,12 +27,34 @@ def write_sums(
         number: The place to write to.
     """
     for user in range(len(offsets) - 1):
-        sums = features[user, number]
-        sums[:] = 0
-        for event in range(offsets[user], offsets[user + 1]):
-            weight, row = weights[event], rows[sales[event]]
-            for column in range(len(sums)):
-                sums[column] += weight * row[column]
+        _write_sum(offsets[user], offsets[user + 1], sales, weights, rows, features[user, number])
+
+
+@compiled
+def _write_sum(
+    start: int,
+    end: int,
+    sales: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    sums: NDArray[np.float32],
+) -> None:
+    """Write the weighted sum of the rows of some events, added in their order: four rows per pass over the sums."""
+    sums[:] = 0
+    fours = end - (end - start) % 4
+    for event in range(start, fours, 4):
+        first, second, third, fourth = weights[event], weights[event + 1], weights[event + 2], weights[event + 3]
+        row_1, row_2, row_3 = rows[sales[event]], rows[sales[event + 1]], rows[sales[event + 2]]
+        row_4 = rows[sales[event + 3]]
+        for column in range(len(sums)):
+            total = sums[column] + first * row_1[column]
+            total += second * row_2[column]
+            total += third * row_3[column]
+            sums[column] = total + fourth * row_4[column]
+    for event in range(fours, end):
+        weight, row = weights[event], rows[sales[event]]
+        for column in range(len(sums)):
+            sums[column] += weight * row[column]
 
 
 def user_sums(
@@ -65,10 +87,11 @@ def _add_sparse_rows(
 
 
 @compiled
-def divide_by_norms(
+def write_cosines(
     offsets: NDArray[np.int64],
     sales: NDArray[np.int32],
     weights: NDArray[np.float32],
+    rows: NDArray[np.float32],
     data: NDArray[np.float32],
     indices: NDArray[np.int32],
     starts: NDArray[np.int32],
@@ -76,31 +99,69 @@ def divide_by_norms(
     features: NDArray[np.float32],
     number: int,
 ) -> None:
-    """Divide features[:, number] by the length of each user's weighted sum of sparse rows; 0 where that is 0.
+    """Write the cosine of each user's weighted sum of profiles and the profiles of the horizon; 0 where either is 0.
 
     Args:
         offsets: Of users' events, shape (n_users + 1,).
         sales: Of events, shape (n_events,).
         weights: Of events, shape (n_events,).
-        data: The values of the sparse rows, one row per sale.
+        rows: The products of the profiles of all sales and those of the horizon, shape (n_sales, n_horizon).
+        data: The values of the profiles, sparse rows of length 1, one per sale.
         indices: The column of each value.
         starts: The first value of each row, shape (n_sales + 1,).
         n_columns: Of the sparse rows.
         features: Shape (n_users, n_features, n_horizon).
-        number: The place of what is divided.
+        number: The place to write to.
     """
-    sums = np.zeros(n_columns, np.float32)
+    profile = np.zeros(n_columns, np.float32)
     for user in range(len(offsets) - 1):
         for event in range(offsets[user], offsets[user + 1]):
             weight = weights[event]
             for entry in range(starts[sales[event]], starts[sales[event] + 1]):
-                sums[indices[entry]] += weight * data[entry]
+                profile[indices[entry]] += weight * data[entry]
         square = 0.0
         for event in range(offsets[user], offsets[user + 1]):
             for entry in range(starts[sales[event]], starts[sales[event] + 1]):
-                square += np.float64(sums[indices[entry]]) ** 2
-                sums[indices[entry]] = 0  # counted once, and ready for the next user
+                square += np.float64(profile[indices[entry]]) ** 2
+                profile[indices[entry]] = 0  # counted once, and ready for the next user
         factor = np.float32(1 / np.sqrt(square)) if square > 0 else np.float32(0)
         scores = features[user, number]
+        _write_sum(offsets[user], offsets[user + 1], sales, weights, rows, scores)
         for column in range(len(scores)):
             scores[column] *= factor
+
+
+def largest_products(
+    users_values: NDArray[np.floating],
+    sales_values: NDArray[np.float32],
+    users: NDArray[np.int64],
+    sales: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return for each pair of user and sale the column whose product of values is largest, -1 if none is above 0.
+
+    Args:
+        users_values: Shape (n_users, n_columns).
+        sales_values: Shape (n_horizon, n_columns).
+        users: Of the pairs, shape (n_pairs,).
+        sales: Of the pairs, columns of the horizon, shape (n_pairs,).
+    """
+    largest = np.empty(len(users), np.int64)
+    _write_largest(users_values, sales_values, users, sales, largest)
+    return largest
+
+
+@compiled
+def _write_largest(
+    users_values: NDArray[np.floating],
+    sales_values: NDArray[np.float32],
+    users: NDArray[np.int64],
+    sales: NDArray[np.int64],
+    largest: NDArray[np.int64],
+) -> None:
+    for pair in range(len(users)):
+        values, others = users_values[users[pair]], sales_values[sales[pair]]
+        largest[pair], most = -1, 0.0
+        for column in range(len(values)):
+            product = values[column] * others[column]
+            if product > most:
+                largest[pair], most = column, product

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 from recsys.compiled import compiled, logarithm
 from recsys.recommenders.base import Model, Statistics, sparse_arrays, sparse_matrix
 from recsys.recommenders.content import Content
-from recsys.recommenders.sums import user_sums
+from recsys.recommenders.sums import largest_products, user_sums
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
@@ -120,8 +120,12 @@ class TasteModel(Model):
             histories.offsets,
             histories.sales,
             self._weights(histories),
-            (values.data, values.indices, values.indptr),
-            (targets.data, targets.indices, targets.indptr),
+            values.data,
+            values.indices,
+            values.indptr,
+            targets.data,
+            targets.indices,
+            targets.indptr,
             np.float32(1 / self.settings.prior_events),
             _GRID,
             self._expected_on_grid,
@@ -150,12 +154,20 @@ class TasteModel(Model):
         """Return for each pair of user and column of the horizon the feature that adds most to the score, or -1."""
         if not len(users):
             return np.zeros(0, np.int64)
+        tastes = histories.once((self, "tastes"), lambda: self._tastes(histories))
+        return largest_products(tastes, self._target_values, users, sales)
+
+    @cached_property
+    def _target_values(self) -> NDArray[np.float32]:
+        """The features of the sales of the horizon, sale by sale, shape (n_horizon, n_features)."""
+        return self.values[self._horizon.sales].toarray()
+
+    def _tastes(self, histories: Histories) -> NDArray[np.float64]:
+        """Return each user's log-odds for each feature, shape (n_users, n_features)."""
         weights = self._weights(histories)
         seen = user_sums(histories.offsets, histories.sales, weights, self.values)
         totals = np.bincount(histories.user_of_event(), weights, minlength=len(histories))
-        tastes = self._shrunk_logs(seen) - self._shrunk_logs(np.outer(totals, self.shares))
-        added = tastes[users] * self.targets[:, sales].T.toarray()
-        return np.where((added > 0).any(axis=1), added.argmax(axis=1), -1)
+        return self._shrunk_logs(seen) - self._shrunk_logs(np.outer(totals, self.shares))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the features of sales row by row, and the shares."""
@@ -167,17 +179,19 @@ def _write_tastes(
     offsets: NDArray[np.int64],
     sales: NDArray[np.int32],
     weights: NDArray[np.float32],
-    values: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]],
-    targets: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]],
+    data: NDArray[np.float32],
+    indices: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    target_data: NDArray[np.float32],
+    target_columns: NDArray[np.int32],
+    target_starts: NDArray[np.int32],
     inverse_prior: np.float32,
     grid: NDArray[np.float64],
     expected_on_grid: NDArray[np.float32],
     features: NDArray[np.float32],
     number: int,
 ) -> None:
-    """Write the log-odds of each user; `values` and `targets` are sparse rows, by sale and by feature."""
-    data, indices, starts = values
-    target_data, target_columns, target_starts = targets
+    """Write the log-odds of each user, from sparse rows of features by sale, and of sales (targets) by feature."""
     seen = np.zeros(len(target_starts) - 1, np.float32)
     for user in range(len(offsets) - 1):
         total = np.float32(0)

@@ -61,6 +61,17 @@ def test_logarithm_is_right_to_4e_6() -> None:
     assert logarithms(np.ones(1, np.float32)) == [0]
 
 
+def test_exponential_is_right_to_2e_7_and_finite_beyond_its_range() -> None:
+    values = np.linspace(-87, 88, 2_001).astype(np.float32)
+
+    @numba.njit
+    def exponentials(numbers: np.ndarray) -> list:
+        return [compiled.exponential(number) for number in numbers]
+
+    assert_allclose(exponentials(values), np.exp(values.astype(np.float64)), rtol=2e-7)
+    assert exponentials(np.array([0, -1000, 1000], np.float32)) == [1, *exponentials(values[[0, -1]])]
+
+
 def test_loop_is_compiled_once_and_then_read_from_the_disk(tmp_path: Path) -> None:
     assert loaded(tmp_path).total(VALUES) == pytest.approx(expected(), rel=1e-5)
     again = loaded(tmp_path).total

@@ -36,6 +36,12 @@ def test_curve_is_linear_between_its_points(said: float, true: float) -> None:
     assert_allclose(found, np.full((2, 1), true), rtol=1e-6)
 
 
+def test_curve_of_many_log_odds_equals_interpolation_one_by_one() -> None:
+    log_odds = np.random.default_rng(0).normal(-1, 30, (3, 601)).astype(np.float32)
+    assert (np.abs(log_odds) > 60).any()  # beyond the ends the curve is flat
+    assert_allclose(CURVE(log_odds), np.interp(log_odds, CURVE.said, CURVE.true), rtol=1e-6, atol=1e-6)
+
+
 def test_overconfident_log_odds_are_corrected() -> None:
     log_odds = np.random.default_rng(1).normal(-3, 2.0, 60_000)
     true = np.where(log_odds > -2, -2 + 0.5 * (log_odds + 2), log_odds)  # of slope 1/2 above -2

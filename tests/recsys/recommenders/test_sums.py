@@ -1,8 +1,8 @@
 import numpy as np
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 
-from recsys.recommenders.sums import divide_by_norms, user_sums, write_sums
+from recsys.recommenders.sums import user_sums, write_cosines, write_sums
 
 OFFSETS = np.array([0, 3, 3, 4])  # the second user has no events
 SALES, WEIGHTS = np.array([2, 0, 2, 1], np.int32), np.array([1, 10, 0.5, 100], np.float32)
@@ -20,8 +20,24 @@ def test_sums_of_sparse_rows_are_those_of_the_same_dense_ones() -> None:
     assert user_sums(OFFSETS, SALES, WEIGHTS, MATRIX).tolist() == [[10, 4.5, 20], [0, 0, 0], [0, 0, 0]]
 
 
-def test_scores_are_divided_by_the_length_of_the_user_s_sum() -> None:
-    features = np.full((3, 1, 2), 3, np.float32)
-    divide_by_norms(OFFSETS, SALES, WEIGHTS, MATRIX.data, MATRIX.indices, MATRIX.indptr, 3, features, 0)
+def test_sums_of_many_events_are_added_in_the_order_of_the_events() -> None:
+    random = np.random.default_rng(0)
+    rows = random.random((5, 9)).astype(np.float32)
+    sales, weights = random.integers(0, 5, 91).astype(np.int32), random.random(91).astype(np.float32)
+    offsets = np.concatenate(([0], np.cumsum(np.arange(14))))  # users of 0 to 13 events
+    features = np.full((14, 1, 9), 7, np.float32)
+    write_sums(offsets, sales, weights, rows, features, 0)
+    for user in range(14):
+        expected = np.zeros(9, np.float32)
+        for event in range(offsets[user], offsets[user + 1]):
+            expected += weights[event] * rows[sales[event]]
+        assert_array_equal(features[user, 0], expected)
+
+
+def test_cosines_are_the_sums_divided_by_the_length_of_the_users_profile() -> None:
+    features = np.full((3, 1, 2), 7, np.float32)
+    products = np.array([[1, 0], [2, 2], [0, 3]], np.float32)
+    sparse = MATRIX.data, MATRIX.indices, MATRIX.indptr, 3
+    write_cosines(OFFSETS, SALES, WEIGHTS, products, *sparse, features, 0)
     length = np.sqrt(10**2 + 4.5**2 + 20**2)
-    assert_allclose(features[:, 0], [[3 / length] * 2, [0, 0], [0, 0]], rtol=1e-6)
+    assert_allclose(features[:, 0], [[10 / length, 4.5 / length], [0, 0], [0, 0]], rtol=1e-6)

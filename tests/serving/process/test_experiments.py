@@ -232,7 +232,7 @@ def test_live_variant_shows_first_what_sold_a_moment_ago_and_the_nightly_one_doe
 ):
     shop.clock.micros = ranked_shop.ranker.scorer.horizon.as_of + 3_600_000_000
     shop.point_at(ranked_shop.write(shop.root))
-    sides = [variant(CONTROL, "popularity"), variant(TREATMENT, "popularity", ranking="live")]
+    sides = [variant(CONTROL, "popularity", ranking="snapshot"), variant(TREATMENT, "popularity", ranking="live")]
     surface.write({**experiment, "variants": sides, "overrides": {"one": CONTROL, "two": TREATMENT}})
     server = serve(live_counts={"read_seconds": 0.01})
     before = shown(ask(server, "one", n=10))
