@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from cli.main import app
+from recsys.instants import MINUTE
 from tests.helpers.small_shop import MLFLOW_WARNS, SmallShop, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS
@@ -165,21 +166,22 @@ def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
     file = tmp_path / "result.json"
     days = ("--from", "2026-02-01", "--to", "2026-02-09", "--days-sampled", 2, "--users-sampled", 0.5, "--seed", 3)
     versions = ("--versions", "5, challenger", "--new-only", "--without-tagger", "rooms")
-    status, out, _ = run("backtest", "--conf", shop.configuration(), *days, *versions, "--json", file)
+    live = ("--live", "--lag-minutes", 2)
+    status, out, _ = run("backtest", "--conf", shop.configuration(), *days, *versions, *live, "--json", file)
     assert status == 0
     assert "0.5000 ± 0.1000" in out
     assert json.loads(file.read_text()) == result
     ((window, *others),) = asked
-    assert (len(window.days), *others) == (2, 0.5, 3, ["5", "challenger"], True, ["rooms"])
+    assert (len(window.days), *others) == (2, 0.5, 3, ["5", "challenger"], True, ["rooms"], 2 * MINUTE)
 
 
 @pytest.mark.parametrize(
-    "more", [("--versions", "5"), ("--new-only",), ("--users-sampled", 0.5), ("--without-tagger", "x")]
+    "more", [("--versions", "5"), ("--new-only",), ("--users-sampled", 0.5), ("--without-tagger", "x"), ("--live",)]
 )
 def test_check_of_leaks_accepts_no_option_of_the_measurement(run, shop, more):
     days = ("--from", "2026-02-01", "--to", "2026-02-02")
     message = error_of(run("backtest", "--conf", shop.configuration(), *days, "--check-leaks", *more))
-    assert "--check-leaks measures nothing: give it without --versions, --new-only, --users-sampled" in message
+    assert "--check-leaks measures nothing: give it without --versions, --new-only, --live, --users-sampled" in message
 
 
 def test_top_without_a_service_names_the_command_that_starts_one(run):

@@ -80,7 +80,7 @@ def test_no_temporary_file_is_left(result, shop):
 
 def test_result_is_data_and_a_table(result):
     assert json.loads(json.dumps(result)) == result
-    console = TextConsole(file=StringIO(), width=120)
+    console = TextConsole(file=StringIO(), width=140)
     print_leaks(result, console)
     text = console.file.getvalue()
     assert all(name in text for name in FEATURES)

@@ -10,7 +10,9 @@ from recsys.instants import DAY, HOUR, SECOND
 from recsys.meta_model.basket import Basket
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.logistic import LogisticModel
+from recsys.ranking.moments import Moments, quarters
 from recsys.ranking.ranker import Scored
+from recsys.recommenders.popularity import Popularity
 from recsys.shop.histories import Histories
 from recsys.shop.live_counts import LiveCounts
 from serving.answers.live_ranker import LiveRanker
@@ -27,7 +29,7 @@ def live(ranked_shop, tmp_path) -> LiveShop:
     return LiveShop(ranked_shop, tmp_path)
 
 
-def test_live_features_are_those_of_a_night_fitted_at_that_instant_to_all_events(ranked_shop, live):
+def test_live_features_are_those_of_a_night_fitted_to_all_events_and_those_of_training(ranked_shop, live):
     night, rng = ranked_shop, np.random.default_rng(4)
     scorer, catalogue = night.ranker.scorer, night.data.catalogue
     users = night.data.block.user_ids.to_pylist()
@@ -50,7 +52,8 @@ def test_live_features_are_those_of_a_night_fitted_at_that_instant_to_all_events
         of_users[row["user_id"]].append((row["sale_id"], row["kind"] == "purchase", row["occurred_at"]))
     live.counts = live_counts(counted_once(of_users))
     before = [row for row in night.data.event_rows if row["occurred_at"] < AS_OF and row["recorded_at"] < AS_OF]
-    known = make_shop(night.data.sale_rows, before + rows).block.as_of(NOW + SECOND, HISTORY)
+    block = make_shop(night.data.sale_rows, before + rows).block
+    known = block.as_of(NOW + SECOND, HISTORY)
     horizon = replace(scorer.horizon, as_of=NOW)
     now = live.top_sales.chooser.live.at(NOW).scorer.features(Histories.of_unknown_user(AS_OF, len(catalogue)))
     shared = [number for number, each in enumerate(scorer.recommenders) if not each.is_personal]
@@ -60,6 +63,15 @@ def test_live_features_are_those_of_a_night_fitted_at_that_instant_to_all_events
         scores = recommender.fit(recommender.count(replace(known, as_of=NOW), horizon), horizon).score(known)[:1]
         values = np.log(1 + recommender.scale * scores) if recommender.scale else scores
         assert_allclose(now[number], values - values.mean(), rtol=1e-4, atol=1e-5, err_msg=recommender.name)
+
+    nobody = scorer.features(Histories.of_unknown_user(AS_OF, len(catalogue)))
+    models = list(scorer.models)
+    for number, each in enumerate(scorer.recommenders):
+        if isinstance(each, Popularity):
+            models[number] = replace(models[number], **each.count_later(block, scorer.horizon))
+    trained = Moments(replace(scorer, models=models)).update_pages(nobody, quarters(np.array([NOW]), AS_OF))
+    assert_allclose(now, trained, rtol=1e-4, atol=1e-5)
+    assert np.abs(trained - nobody).max() > 0.5
 
 
 def test_without_an_event_the_page_at_the_instant_of_the_night_is_that_of_the_night(ranked_shop, live):
