@@ -19,10 +19,23 @@ def demo(
     experiment: Annotated[
         bool, typer.Option("--experiment", help="Instead, simulate and analyse two weeks of an A/B test.")
     ] = False,
+    morning: Annotated[
+        bool,
+        typer.Option(
+            "--morning", help="Instead, show how a sale that opens in the morning climbs on the users' pages."
+        ),
+    ] = False,
 ) -> None:
     """Build the demo shop, run its night, and request one home page from the service."""
     if experiment:
         simulate_experiment(load_settings(conf))
+        return
+    if morning:
+        from cli.commands.morning_demo import show_morning
+
+        settings = load_settings(conf)
+        build_demo_shop(settings)
+        show_morning(settings)
         return
     from cli.tables.results import print_model
     from jobs.engine.nights import night

@@ -196,7 +196,8 @@ def _measure_oracle(sample: Sample) -> Step:
 
 def _build_window_examples(run: Run, out: Path) -> str:
     histories = USER_HISTORIES.read(run.spark, run.folder)
-    WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, run.settings.meta_model), out)
+    as_measured = run.settings.meta_model.model_copy(update={"moments": "midnight"})  # as policy `meta` ranks
+    WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, as_measured), out)
     return f"{plural(WINDOW_EXAMPLES.rows(out), 'example')} to measure probabilities on"
 
 

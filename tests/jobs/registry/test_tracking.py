@@ -88,6 +88,7 @@ def test_version_has_its_configuration_and_its_signature(settings):
     assert configuration["meta_model"] == {
         "kind": "logistic",
         "days": 3,
+        "moments": "session",
         "negatives": 20,
         "regularization": 1.0,
         "seed": 0,

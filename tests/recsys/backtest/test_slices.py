@@ -1,12 +1,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys.backtest.slices import SLICE_METRICS, slices
+from recsys.instants import HOUR
 from recsys.metrics import bootstrap
 from tests.helpers.measured_pages import measured, row
-from tests.helpers.shops import make_shop, sale
+from tests.helpers.shops import AS_OF, make_shop, sale
 
 CATALOGUE = make_shop(
     [
@@ -88,7 +90,26 @@ def test_intervals_are_bootstrapped_over_users(found):
     assert found["price"][0]["policies"]["other"] == cheap._asdict() == {"value": 1 / 2, "low": 0, "high": 1}
 
 
+def test_pages_are_sliced_by_the_hour_of_the_first_purchase_where_a_policy_is_live():
+    hours = {"u": 5, "v": 6, "w": 23}
+    pages = measured(
+        [
+            row(
+                policy,
+                user,
+                [rank],
+                [C],
+                first_purchase_at=pd.Timestamp(AS_OF + hours[user] * HOUR, unit="us", tz="UTC"),
+            )
+            for user in hours
+            for policy, rank in (("one", 11), ("live_one", 1))
+        ]
+    )
+    rows = slices(pages, ["one", "live_one"], CATALOGUE, seed=0)["hour of the day"]
+    assert shape(rows, "pages") == [(name, 1, 0, 1) for name in ("0 to 6 UTC", "6 to 9 UTC", "21 to 24 UTC")]
+
+
 def test_every_title_has_its_metric_and_one_without_a_slice_is_left_out(found, pages):
-    assert set(found) == set(SLICE_METRICS)
+    assert {*found, "hour of the day"} == set(SLICE_METRICS)
     plain = make_shop([sale(each) for each in "abcde"], []).catalogue
     assert set(slices(pages, ["one"], plain, seed=0)) == {"history length", "sale age"}

@@ -231,7 +231,7 @@ def test_contributions_and_the_intercept_add_up_to_the_score_before_it_is_calibr
         assert set(added) == set(night.ranker.scorer.names)
         assert list(added.values()) == sorted(added.values(), reverse=True)
         meta_model = night.ranker.meta_model
-        total = meta_model.calibrated(meta_model.intercept + sum(added.values()))
+        (total,) = meta_model.calibrated(np.array([meta_model.intercept + sum(added.values())], np.float32))
         assert total == pytest.approx(sale.score, abs=1e-4)
         assert sale.probability == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-4)
         assert sale.reason == "open" or 0 < added[sale.reason] <= max(added.values())
