@@ -141,10 +141,9 @@ def draw(morning: Morning, path: Path) -> None:
         axes.axhspan(0.5, 10.5, color="#1b7837", alpha=0.1, linewidth=0, label="on the page of ten")
         labels = [f"{hour}:00\n{events:,} events" for hour, events in zip(HOURS, morning.counted, strict=True)]
         axes.set_xticks(HOURS, labels)
-        axes.set(
-            title=f"'{morning.title}' opens at {morning.opens}: its place on the pages of {len(morning.users)} users"
-        )
-        axes.set(ylabel=f"place among {morning.n_open} open sales", ylim=(morning.ranks.max() + 3, 0))
+        users = plural(len(morning.users), "user")
+        axes.set_title(f"{morning.title}\nopens at {morning.opens} UTC: its place on the pages of {users}", fontsize=10)
+        axes.set(ylabel=f"place of {morning.n_open} open sales", ylim=(morning.ranks.max() + 3, 0))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower right")
