@@ -57,6 +57,7 @@ class Service(Running):
             "metrics_port": self.metrics_port,
             "clock": "replay",
             "replay_start_hours": (CLOCK - AS_OF) / HOUR,
+            "ranking": "snapshot",  # pages that can be compared with the snapshot's
             **settings,
         }
         configuration = shop.folder / f"{name}.yaml"  # JSON is YAML
@@ -109,6 +110,12 @@ class Service(Running):
     def statuses(self, count: int) -> "Statuses":
         """Connect to the admin port of each of `count` workers."""
         return Statuses(f"127.0.0.1:{self._admin_port}", count)
+
+    def record_purchase(self) -> None:
+        """Record one purchase, so that something is counted: until then, live pages are the night's."""
+        with Client(self.target, deadline=PATIENCE, token=self.token) as client:
+            user, sale = self.shop.some_users(1)[0], self.shop.open_sale_ids()[0]
+            client.record([pb.Event(user_id=user, sale_id=sale, kind=pb.EVENT_KIND_PURCHASE)])
 
     def check_pages(self, count: int = 200) -> None:
         """Compare `count` pages with the rankings of the snapshot that they name.

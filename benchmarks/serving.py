@@ -36,6 +36,7 @@ from benchmarks.serving_bench import SENDERS, Bench, highest_rate, measured, som
 
 SESSION = 20
 ECHO, OURS, WITH_SESSION = "echo", "ours", f"ours, session of {SESSION} sales"
+LIVE, LIVE_WITH_SESSION = "live", f"live, session of {SESSION} sales"
 Figures = Mapping[str, "list[Round]"]
 
 
@@ -83,6 +84,19 @@ def process(bench: Bench) -> None:
         verdict("CPU of ours <= 150 µs", median(each.cpu for each in found[OURS]) <= 150)
         verdict("CPU with a session <= 400 µs", median(each.cpu for each in found[WITH_SESSION]) <= 400)
         _require_no_errors(service)
+    with (
+        Service(bench.shop, 1, [bench.server_core], "live", ranking="live") as service,
+        peers.echo(bench.shop.folder, bench.server_core, size, SENDERS) as echo,
+    ):
+        service.record_purchase()
+        live: Peer = service, service.requests(SENDERS)
+        sessions = service, service.requests(SENDERS, SESSION)
+        found = _measure_in_turns(bench, {LIVE: live, ECHO: echo, LIVE_WITH_SESSION: sessions})
+        _print_rates(found)
+        verdict("live / echo >= 0.55", _print_ratio(found, LIVE, ECHO) >= 0.55)
+        cpu = {name: median(each.cpu for each in rounds) for name, rounds in found.items()}
+        verdict("CPU of a live page with a session <= 1.8 x echo", cpu[LIVE_WITH_SESSION] <= 1.8 * cpu[ECHO])
+        _require_no_errors(service)
 
 
 def latency(bench: Bench) -> None:
@@ -119,6 +133,14 @@ def json_api(bench: Bench) -> None:
         found = _measure_in_turns(bench, {OURS: (service, service.requests(SENDERS)), name: peer})
     _print_rates(found)
     verdict("ours / FastAPI >= 3", _print_ratio(found, OURS, name) >= 3)
+    with (
+        Service(bench.shop, 1, [bench.server_core], "live", ranking="live") as service,
+        peers.json_over_redis(bench.shop, bench.server_core, bench.cores[1], users) as peer,
+    ):
+        service.record_purchase()
+        found = _measure_in_turns(bench, {LIVE: (service, service.requests(SENDERS)), name: peer})
+    _print_rates(found)
+    verdict("live / FastAPI with rankings of the night > 1", _print_ratio(found, LIVE, name) > 1)
     if bench.cores[1] == bench.load_core:
         print("  Redis shared the load's core")
 
