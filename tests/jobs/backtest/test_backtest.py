@@ -2,6 +2,7 @@ import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ from jobs.night.train_meta_model import examples_of, read_trained_model
 from jobs.registry import tracking
 from recsys.backtest.ablation import is_variant
 from recsys.errors import ConfigurationError, EmptyInputError
-from recsys.instants import DAY, from_micros, parse_instant, to_micros
+from recsys.instants import DAY, HOUR, from_micros, parse_instant, to_micros
 from recsys.meta_model.training import train
 from recsys.registry.versions import CHAMPION
+from recsys.tables.night import EVENTS
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
 pytestmark = MLFLOW_WARNS
@@ -360,3 +362,18 @@ PAGES = "as_of long, user_id string, policy string, mrr double"
 def test_instants_are_midnights():
     assert from_micros(FIRST) == datetime(2026, 2, 27, tzinfo=UTC)
     assert np.all(np.array([FIRST, LAST]) % DAY == 0)
+
+
+@pytest.mark.parametrize(("hours", "is_refused"), [([22, 23, 22], True), ([0, 0, 0], True), ([1, 9, 22], False)])
+def test_live_pages_need_times_of_day(spark, tmp_path, hours, is_refused):
+    rows = [
+        ("u", "s", "visit", moment, moment, None)
+        for moment in (from_micros(FIRST + day * DAY + hour * HOUR) for day, hour in enumerate(hours))
+    ]
+    EVENTS.write(spark.createDataFrame(rows, EVENTS.schema), tmp_path)
+    run = SimpleNamespace(spark=spark, folder=tmp_path, days=[FIRST])
+    if is_refused:
+        with pytest.raises(ConfigurationError, match="must have times of day"):
+            measure_pages._refuse_dates_without_times(run)
+    else:
+        measure_pages._refuse_dates_without_times(run)
