@@ -77,8 +77,8 @@ def _morning(run: "Run", day: int) -> Morning:
     block = _read_block(run.folder / USER_HISTORIES.name, len(catalogue))
     sale = new_sale_with_most_events(block, catalogue.opens_at, day)
     known = np.diff(block.as_of(day, run.shop.history).offsets)
-    came = np.add.reduceat((block.occurred_at >= day) & (block.occurred_at < day + DAY), block.offsets[:-1])
-    visitors = np.flatnonzero(came)
+    of_day = np.flatnonzero((block.occurred_at >= day) & (block.occurred_at < day + DAY))
+    visitors = np.unique(np.searchsorted(block.offsets, of_day, side="right") - 1)
     drawn = np.random.default_rng(_SEED).permutation(visitors[known[visitors] >= _FIRST_EVENTS])[:_USERS]
     users = block.take(np.sort(drawn))
     night = run.shop.ranker(day, read_trained_model(run)[0])
