@@ -38,6 +38,15 @@ class Ranker:
         """Return the version of the meta-model that a policy ranks by; None if it ranks by a recommender."""
         return self.meta_model if policy == META else self.other_versions.get(policy)
 
+    @cached_property
+    def themes(self) -> ContentModel | None:
+        """The recommender over the themes of photos; None without photos."""
+        for recommender, model in zip(self.scorer.recommenders, self.scorer.models, strict=True):
+            if recommender.name == IMAGES:
+                assert isinstance(model, ContentModel)
+                return model
+        return None
+
     def at(self, instant: int, counted: Counted) -> "Ranker":
         """Return the ranker as of a later instant: with what all users did since the instant of the horizon."""
         return replace(self, scorer=self.scorer.at(instant, counted))
@@ -150,12 +159,10 @@ class Scored:
 
     def covers(self, best: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return the position of the photo of some sales to show to each user, shape (n_users, k); 0 is the cover."""
-        scorer, covers = self.ranker.scorer, self.ranker.covers
-        if covers is None or IMAGES not in scorer.names:
+        covers, themes = self.ranker.covers, self.ranker.themes
+        if covers is None or themes is None:
             return np.zeros(best.shape, np.int16)
-        model = scorer.models[scorer.names.index(IMAGES)]
-        assert isinstance(model, ContentModel)
-        return covers.choose(model.user_profiles(self.histories), best).astype(np.int16)
+        return covers.choose(themes.user_profiles(self.histories), best).astype(np.int16)
 
 
 def youngest_first(horizon: Horizon, catalogue: Catalogue, reason: int) -> Ranking:

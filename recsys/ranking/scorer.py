@@ -32,7 +32,7 @@ class Scorer:
         models = [each.load(unpack(arrays[each.name]) if each.name in arrays else {}, horizon) for each in recommenders]
         return cls(horizon, recommenders, models)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Names of the features."""
         return [recommender.name for recommender in self.recommenders]
@@ -75,9 +75,11 @@ class Scorer:
         """
         first = len(self.recommenders)
         for number, model, details in self._traceable:
-            users, positions = np.nonzero(reasons == number)
-            traced = model.trace(histories, users, sales[users, positions])
-            reasons[users, positions] = np.where(traced >= 0, first + traced, number)
+            is_traced = reasons == number
+            if is_traced.any():
+                users = is_traced.nonzero()[0]
+                traced = model.trace(histories, users, sales[is_traced])
+                reasons[is_traced] = np.where(traced >= 0, first + traced, number)
             first += len(details)
 
     def at(self, instant: int, counted: Counted) -> "Scorer":

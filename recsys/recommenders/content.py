@@ -140,9 +140,14 @@ class ContentModel(Model):
 
     def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
         """Write the cosine of user and sale profiles, in [0, 1]; 0 for a user without a profile."""
-        weights, profiles = self._weights(histories), self.profiles
-        sparse = profiles.data, profiles.indices, profiles.indptr, profiles.shape[1]
-        write_cosines(histories.offsets, histories.sales, weights, self.dense, *sparse, features, number)
+        weights = self._weights(histories)
+        write_cosines(histories.offsets, histories.sales, weights, *self._applied, features, number)
+
+    @cached_property
+    def _applied(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], int]:
+        """What is applied to the histories of every user."""
+        profiles = self.profiles
+        return self.dense, profiles.data, profiles.indices, profiles.indptr, profiles.shape[1]
 
     def user_profiles(self, histories: Histories) -> NDArray[np.float32]:
         """Return the decayed sum of the profiles of each user's sales, shape (n_users, n_features).
@@ -159,8 +164,6 @@ class ContentModel(Model):
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each pair of user and column of the horizon the feature that adds most to the cosine, or -1."""
-        if not len(users):
-            return np.zeros(0, np.int64)
         return largest_products(self.user_profiles(histories), self._targets, users, sales)
 
     def arrays(self) -> dict[str, np.ndarray]:

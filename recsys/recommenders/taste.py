@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,22 +116,17 @@ class TasteModel(Model):
 
     def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
         """Write the log-odds; 0 for a user without events."""
+        weights = self._weights(histories)
+        _write_tastes(histories.offsets, histories.sales, weights, features, number, *self._applied)
+
+    @cached_property
+    def _applied(self) -> tuple[Any, ...]:
+        """What is applied to the histories of every user."""
         values, targets = self.values, self.targets
-        _write_tastes(
-            histories.offsets,
-            histories.sales,
-            self._weights(histories),
-            values.data,
-            values.indices,
-            values.indptr,
-            targets.data,
-            targets.indices,
-            targets.indptr,
-            np.float32(1 / self.settings.prior_events),
-            _GRID,
-            self._expected_on_grid,
-            features,
-            number,
+        return (
+            *(values.data, values.indices, values.indptr),
+            *(targets.data, targets.indices, targets.indptr),
+            *(np.float32(1 / self.settings.prior_events), _GRID, self._expected_on_grid),
         )
 
     @cached_property
@@ -152,8 +148,6 @@ class TasteModel(Model):
 
     def trace(self, histories: Histories, users: NDArray[np.int64], sales: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each pair of user and column of the horizon the feature that adds most to the score, or -1."""
-        if not len(users):
-            return np.zeros(0, np.int64)
         tastes = histories.once((self, "tastes"), lambda: self._tastes(histories))
         return largest_products(tastes, self._target_values, users, sales)
 
@@ -179,6 +173,8 @@ def _write_tastes(
     offsets: NDArray[np.int64],
     sales: NDArray[np.int32],
     weights: NDArray[np.float32],
+    features: NDArray[np.float32],
+    number: int,
     data: NDArray[np.float32],
     indices: NDArray[np.int32],
     starts: NDArray[np.int32],
@@ -188,8 +184,6 @@ def _write_tastes(
     inverse_prior: np.float32,
     grid: NDArray[np.float64],
     expected_on_grid: NDArray[np.float32],
-    features: NDArray[np.float32],
-    number: int,
 ) -> None:
     """Write the log-odds of each user, from sparse rows of features by sale, and of sales (targets) by feature."""
     seen = np.zeros(len(target_starts) - 1, np.float32)

@@ -54,14 +54,8 @@ class Histories:
 
     def with_session(self, sales: NDArray[np.int32], purchases: NDArray[np.bool_]) -> "Histories":
         """Return the history of a single user with the events of the running session appended."""
-        return Histories(
-            as_of=self.as_of,
-            n_sales=self.n_sales,
-            offsets=np.array([0, len(self.sales) + len(sales)]),
-            sales=np.concatenate((self.sales, sales)),
-            purchases=np.concatenate((self.purchases, purchases)),
-            occurred_at=np.concatenate((self.occurred_at, np.full(len(sales), self.as_of))),
-        )
+        joined = _joined(self.sales, self.purchases, self.occurred_at, sales, purchases, self.as_of)
+        return Histories(self.as_of, self.n_sales, *joined)
 
     def before_session(self) -> NDArray[np.bool_]:
         """Return for each event whether it occurred before the running session, shape (n_events,)."""
@@ -73,10 +67,14 @@ class Histories:
 
     def weights(self, half_life_days: float, purchase_weight: float) -> NDArray[np.float32]:
         """Return the weight of each event: 1 for a visit and `purchase_weight` for a purchase, times the decay."""
-        return self.once(  # several recommenders have the same weights
-            (half_life_days, purchase_weight),
-            lambda: _weights(self.as_of, self.occurred_at, self.purchases, half_life_days * DAY, purchase_weight),
-        )
+        key = half_life_days, purchase_weight
+        known = self._known.get(key)  # several recommenders have the same weights
+        if known is None:
+            half_life = half_life_days * DAY
+            known = _weights(self.as_of, self.occurred_at, self.purchases, half_life, purchase_weight)
+            known.setflags(write=False)
+            self._known[key] = known
+        return known
 
     def once(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """Return an array that depends on these histories and a key alone, computed once; it is read-only."""
@@ -181,6 +179,26 @@ def blocks(batches: Iterable[pa.RecordBatch], n_sales: int, users: int) -> Itera
     for batch in batches:
         for start in range(0, batch.num_rows, users):
             yield Block.from_batch(batch.slice(start, users), n_sales)
+
+
+@compiled
+def _joined(
+    sales: NDArray[np.int32],
+    purchases: NDArray[np.bool_],
+    occurred_at: NDArray[np.int64],
+    session_sales: NDArray[np.int32],
+    session_purchases: NDArray[np.bool_],
+    as_of: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return the offsets and the events of a user's history followed by a session, as in `Histories`."""
+    known, both = len(sales), len(sales) + len(session_sales)
+    offsets = np.zeros(2, np.int64)
+    offsets[1] = both
+    all_sales, all_purchases, instants = np.empty(both, np.int32), np.empty(both, np.bool_), np.empty(both, np.int64)
+    all_sales[:known], all_sales[known:] = sales, session_sales
+    all_purchases[:known], all_purchases[known:] = purchases, session_purchases
+    instants[:known], instants[known:] = occurred_at, as_of
+    return offsets, all_sales, all_purchases, instants
 
 
 @compiled

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.errors import DamagedRecordError
 from recsys.meta_model import is_meta
 
@@ -24,6 +25,7 @@ OFFSETS = np.dtype("<u8")
 EVENTS = np.dtype([("sales", "<u4"), ("ages", "<u4")])
 """An event of a history; the highest bit of its age is set for a purchase."""
 
+_WORD = np.dtype("<u4")
 _PURCHASE = np.uint32(1 << 31)
 _AGE = (1 << 31) - 1
 """The bits of an event's age."""
@@ -234,8 +236,19 @@ def pack_history(sales: NDArray[np.integer], ages: NDArray[np.integer], purchase
 
 def unpack_history(events: NDArray[np.void]) -> History:
     """Return the history of the records of a user."""
-    ages = events["ages"]
-    return History(events["sales"].astype(np.int32), (ages & (_PURCHASE - 1)).astype(np.int32), ages >= _PURCHASE)
+    return History(*_unpack(events.view(_WORD)))
+
+
+@compiled
+def _unpack(words: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Return sale, age and whether it is a purchase of each event, two words per event."""
+    n_events = len(words) // 2
+    sales, ages, purchases = np.empty(n_events, np.int32), np.empty(n_events, np.int32), np.empty(n_events, np.bool_)
+    for event in range(n_events):
+        sales[event] = words[2 * event]
+        ages[event] = words[2 * event + 1] & np.uint32(_AGE)
+        purchases[event] = words[2 * event + 1] >= _PURCHASE
+    return sales, ages, purchases
 
 
 def user_hash(user_id: bytes) -> int:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from recsys.errors import SnapshotError, StoreError
@@ -228,7 +227,7 @@ class RankingChooser:
             if side.policy in self._missing:
                 return ()
             if side.is_live in scores:
-                return replace(scores[side.is_live], policy=side.policy).picks()
+                return scores[side.is_live].by(side.policy).picks()
             if user is None:
                 return ()
             kept, live = user.places(side.policy), self.live if side.is_live else None
@@ -241,7 +240,7 @@ class RankingChooser:
         rankings = [picks_of(side) for side in sides]
         return ChosenRanking(
             picks=rankings[0],
-            session=replace(scores[explaining[0].is_live], policy=explaining[0].policy) if explaining else None,
+            session=scores[explaining[0].is_live].by(explaining[0].policy) if explaining else None,
             is_whole=all(side.is_live in scores for side in personal),
             why_not="" if request.policy in self._shared else why_not,
             second=rankings[1] if n_mixed == 2 else (),

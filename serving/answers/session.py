@@ -1,11 +1,13 @@
 """Ranks all sales for a user and their running session, with the code and arrays that the night ranked with."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.errors import DamagedRecordError, SnapshotError
 from recsys.instants import SECOND
 from recsys.ranking.ranker import Ranker, Scored
@@ -14,6 +16,8 @@ from recsys.shop.histories import Histories
 from recsys.snapshot.format import Snapshot
 from recsys.snapshot.users import User
 from serving.answers.pages import UNEXPLAINED, Pick, Visit
+
+_AT_ONCE = 32
 
 
 class SessionRanker:
@@ -64,17 +68,30 @@ class SessionRanker:
         if user is None:
             return Histories.of_unknown_user(as_of, n_sales)
         sales, ages, purchases = user.history()
-        if len(sales) and not 0 <= sales.min() <= sales.max() < n_sales:  # a sparse product would not check its indices
+        occurred_at, are_known = _instants(sales, ages, n_sales, as_of)
+        if not are_known:  # compiled loops do not check their indices
             raise DamagedRecordError(
                 f"a user's history holds sales {sales.min()} to {sales.max()}, must be in 0..{n_sales - 1}"
             )
-        # At least 1 us before as_of: an event of the last second before it must not count as one of the session.
-        occurred_at = as_of - np.maximum(ages * np.int64(SECOND), 1)
         return Histories(as_of, n_sales, np.array([0, len(sales)]), sales, purchases, occurred_at)
 
 
-@dataclass(frozen=True)
-class SessionRanking:
+@compiled
+def _instants(
+    sales: NDArray[np.int32], ages: NDArray[np.int32], n_sales: int, as_of: int
+) -> tuple[NDArray[np.int64], bool]:
+    """Return when each event occurred, and whether all sales are among those of the catalogue.
+
+    At least 1 us before as_of: an event of the last second before it must not count as one of the session.
+    """
+    occurred_at, are_known = np.empty(len(sales), np.int64), True
+    for event in range(len(sales)):
+        are_known &= 0 <= sales[event] < n_sales
+        occurred_at[event] = as_of - max(np.int64(ages[event]) * SECOND, np.int64(1))
+    return occurred_at, are_known
+
+
+class SessionRanking(NamedTuple):
     """One user's ranking; reasons, photos and contributions are computed only for the sales on the page."""
 
     policy: str
@@ -85,7 +102,14 @@ class SessionRanking:
     def picks(self) -> Iterator[Pick]:
         """Return all sales of the horizon, best first, without reasons."""
         best, scores = self.scored.best(self.policy)
-        return zip(best[0].tolist(), scores[0].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)
+        sales, scores = best[0], scores[0]
+        for start in range(0, len(sales), _AT_ONCE):  # most pages need a few of them
+            part = slice(start, start + _AT_ONCE)
+            yield from zip(sales[part].tolist(), scores[part].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)
+
+    def by(self, policy: str) -> "SessionRanking":
+        """Return the ranking of the same user by another policy."""
+        return self if policy == self.policy else self._replace(policy=policy)
 
     def explained(self, picks: Sequence[Pick]) -> list[Pick]:
         """Return the picks, with reasons and photos added where they are missing."""

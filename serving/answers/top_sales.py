@@ -31,6 +31,8 @@ class Answer(NamedTuple):
     page: ServedPage
     written: bytes
     """The page as a serialised `GetTopSalesResponse`."""
+    until: int
+    """The instant at which the next sale opens or closes, in microseconds since 1970 UTC."""
     failure: Exception | None = None
     """Why the page is not made from the user's whole ranking: DamagedRecordError, or any other exception for a bug."""
 
@@ -170,7 +172,8 @@ class TopSales:
             )
         if others:
             page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
-        return Answer(page, self.writer.write(page, page.assignment(request), now, request_id), failure)
+        written = self.writer.write(page, page.assignment(request), now, request_id)
+        return Answer(page, written, open_sales.until, failure)
 
     def _note_of_surface(self, surface: str) -> str:
         """Return a sentence if rules and experiments know the surface by another spelling only; else an empty text."""

@@ -128,8 +128,9 @@ def check_count(name: str, count: int, most: int) -> None:
 
 def cost_of(request: Any) -> float:
     """Return the cost of a request in pages without reasons: the unit in which callers are limited."""
-    pages = getattr(request, "requests", None) or [request]
-    return sum(_EXPLAINED_COST if getattr(page, "explain", False) else 1.0 for page in pages)
+    if isinstance(request, pb.GetTopSalesRequest):
+        return _EXPLAINED_COST if request.explain else 1.0
+    return sum(map(cost_of, request.requests)) if isinstance(request, pb.BatchGetTopSalesRequest) else 1.0
 
 
 def check_sale_id(sale_id: str, limits: LimitSettings) -> str:

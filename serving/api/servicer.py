@@ -146,7 +146,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         near_deadline = partial(self._is_urgent, context)
         with turn():
             answer = top_sales.answer(request, instant, request_id, near_deadline)
-            while instant <= (sent := self._clock()) and sent >= top_sales.open_sales(instant).until:
+            while instant <= (sent := self._clock()) and sent >= answer.until:
                 self._metrics.redone.inc()  # a sale opened or closed meanwhile
                 now = instant = sent
                 answer = top_sales.answer(request, instant, request_id, near_deadline)

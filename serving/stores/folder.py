@@ -133,17 +133,18 @@ class FolderStore:
     def _decide(self, new: WithdrawnSale) -> Change:
         """Write a decision, and announce it to the other processes; also again, for it may not have been announced."""
         sale_id = new.sale_id
-        with self._reading, self._held():
-            stored = self._stored()
-            known = joined(self._known.decisions, stored.decisions)
-            if sale_id in stored.unreadable and not new.closed:
-                decision = closed_as_unreadable(sale_id)
-            else:
-                decision = known[sale_id] = after(known.get(sale_id), new)
-                stored.unreadable.pop(sale_id, None)
-            if known != stored.decisions:
-                self._write(known, stored.unreadable)
-        self._read(self._changes.increase())
+        with self._reading:  # also while it is announced: `poll` would announce the same change again
+            with self._held():
+                stored = self._stored()
+                known = joined(self._known.decisions, stored.decisions)
+                if sale_id in stored.unreadable and not new.closed:
+                    decision = closed_as_unreadable(sale_id)
+                else:
+                    decision = known[sale_id] = after(known.get(sale_id), new)
+                    stored.unreadable.pop(sale_id, None)
+                if known != stored.decisions:
+                    self._write(known, stored.unreadable)
+            self._read(self._changes.increase())
         return Change(decision)
 
     def _read(self, version: int) -> None:

@@ -34,8 +34,8 @@ SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38,
 SESSIONS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=5)
 BEFORE_SESSION = ("own_visits", "own_purchases", "own_recency", "own_habit", "activity")
 """Features that count only the user's events before as_of."""
-LOG_PRICE = 10.0
-"""Upper bound of the logarithm of a price; a price gap is the difference of two."""
+SCALES = {"price_gap": 10.0, "taste_metadata": 1.0, "taste_text": 1.0, "taste_images": 1.0}
+"""Size of the logarithms whose difference a feature is, which may be much smaller."""
 SHOPS = {seed: with_photos(random_shop(seed, n_users=9, n_sales=10, n_events=150)) for seed in range(6)}
 RANKERS = {seed: fitted_ranker(shop) for seed, shop in SHOPS.items()}
 
@@ -281,7 +281,7 @@ def test_session_counts_as_if_it_were_at_as_of(name, seed, user, session):
     events = [*before, *((sale, bought, 0.0) for sale, bought in session)]
     scores = ranker.scored(known.with_session(*session_of(session))).scores(name)
     expected = recomputed(shop, ranker, name, events)
-    assert_close(scores[0], expected, terms=len(shop.event_rows), scale=LOG_PRICE if name == "price_gap" else None)
+    assert_close(scores[0], expected, terms=len(shop.event_rows), scale=SCALES.get(name))
 
 
 @given(seed=st.sampled_from(list(SHOPS)), user=st.integers(0, 8), session=SESSIONS)
@@ -316,8 +316,8 @@ def test_anonymous_user_with_a_session_scores_as_a_user_with_only_those_events(s
     best = top(anonymous.scores("meta"), 4)
     for name in ranker.scorer.names:
         expected = ranker.scored(nobody) if name in BEFORE_SESSION else known
-        scale = LOG_PRICE if name == "price_gap" else None
-        assert_close(anonymous.scores(name), expected.scores(name), terms=1 + len(session), scale=scale, about=name)
+        terms, scale = 1 + len(session), SCALES.get(name)
+        assert_close(anonymous.scores(name), expected.scores(name), terms=terms, scale=scale, about=name)
     assert_array_equal(anonymous.covers(best), known.covers(best))
 
 
