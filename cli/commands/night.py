@@ -167,9 +167,12 @@ def backtest(
         ),
     ] = False,
     lag_minutes: Annotated[
-        float,
-        typer.Option(min=0, help="With --live: how long before the session of the purchase counts end, in minutes."),
-    ] = 15,
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --live: how long before the session of the purchase counts end, in minutes; 15 if left out.",
+        ),
+    ] = None,
     without_tagger: Annotated[
         list[str] | None,
         typer.Option(
@@ -188,13 +191,17 @@ def backtest(
             "--check-leaks measures nothing: give it without --versions, --new-only, --live, --users-sampled, "
             "--without-tagger"
         )
+    if lag_minutes is not None and not live:
+        raise ConfigurationError(
+            f"--lag-minutes == {lag_minutes:g} without --live, must be with it: pages as of midnight have no lag"
+        )
     first, last = (parse_instant(day) for day in (start, end))
     chosen = [version.strip() for version in versions.split(",") if version.strip()] if versions is not None else None
     run = window(load_settings(conf), first, last, days_sampled, seed)
     if check_leaks:
         _check_leaks(run, seed, json_file)
         return
-    lag = round(lag_minutes * MINUTE) if live else None
+    lag = round((15 if lag_minutes is None else lag_minutes) * MINUTE) if live else None
     result = measure(run, users_sampled, seed, chosen, new_only, without_tagger or (), lag)
     print_backtest(result, console)
     if json_file:

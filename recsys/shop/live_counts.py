@@ -15,9 +15,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.instants import DAY, HOUR, LATEST, SECOND
+from recsys.instants import DAY, HOUR, LATEST, MINUTE
 
-MINUTE = 60 * SECOND
 MAX_SALES = 10_000
 """Maximum number of sales counted in one minute: ids that callers invent must not make it too large to write."""
 

@@ -184,6 +184,12 @@ def test_check_of_leaks_accepts_no_option_of_the_measurement(run, shop, more):
     assert "--check-leaks measures nothing: give it without --versions, --new-only, --live, --users-sampled" in message
 
 
+def test_lag_without_live_pages_is_refused(run, shop):
+    days = ("--from", "2026-02-01", "--to", "2026-02-02")
+    message = error_of(run("backtest", "--conf", shop.configuration(), *days, "--lag-minutes", 5))
+    assert "--lag-minutes == 5 without --live, must be with it" in message
+
+
 def test_top_without_a_service_names_the_command_that_starts_one(run):
     message = error_of(run("top", "ann", "--target", "127.0.0.1:1"))
     assert message.startswith("error: no service at 127.0.0.1:1 (")

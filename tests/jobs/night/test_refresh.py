@@ -30,6 +30,7 @@ from recsys.storage.local import held
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
+from tests.helpers.counted_events import live_counts
 from tests.helpers.photo_shop import Photo, PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, Row, SmallShop, at, contents, random_rows, sale
 
@@ -232,6 +233,21 @@ def test_scores_of_all_users_and_sales_are_numbers(noon):
     scores = ranker.scored(histories).best("meta")[1]
     assert scores.shape == (len(histories), len(noon.changed.sales))
     assert np.isfinite(scores).all()
+
+
+def test_visits_of_the_morning_raise_a_sale_that_was_added(noon):
+    visits = [("a-new", False, to_micros(at(hours))) for hours in (11.2, 11.3, 11.4)] * 40
+    counts = live_counts([*visits, ("s01", False, to_micros(at(11.5)))])
+    night, live = TopSales.of(noon.added), TopSales.of(noon.added, counts=lambda: counts)
+    before, page = (shown(answered(top_sales, NOON, "nobody", n=20)) for top_sales in (night, live))
+    assert set(page) == set(before)
+    assert page[0] == "a-new" != before[0]
+    scores = [
+        {each.sale_id: each.score for each in answered(top_sales, NOON, "u00", n=20).sales}
+        for top_sales in (night, live)
+    ]
+    assert scores[0].keys() == scores[1].keys()
+    assert scores[0]["a-new"] != scores[1]["a-new"]
 
 
 # What changed on known sales.
