@@ -242,10 +242,8 @@ def test_visits_of_the_morning_raise_a_sale_that_was_added(noon):
     before, page = (shown(answered(top_sales, NOON, "nobody", n=20)) for top_sales in (night, live))
     assert set(page) == set(before)
     assert page[0] == "a-new" != before[0]
-    scores = [
-        {each.sale_id: each.score for each in answered(top_sales, NOON, "u00", n=20).sales}
-        for top_sales in (night, live)
-    ]
+    pages = [answered(top_sales, NOON, "u00", n=20).sales for top_sales in (night, live)]
+    scores = [{each.sale_id: each.score for each in sales} for sales in pages]
     assert scores[0].keys() == scores[1].keys()
     assert scores[0]["a-new"] != scores[1]["a-new"]
 
