@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from demo_shop import photos, purchases, traffic
+from demo_shop import hidden_groups, photos, purchases, traffic
 from demo_shop.catalogue import Catalogue, build_catalogue, period
 from demo_shop.descriptions import describe
 from demo_shop.rhythm import DAY
@@ -42,6 +42,8 @@ class _Shop(NamedTuple):
     """Shape (n_photos, n_picture_kinds)."""
     galleries: pd.DataFrame
     texts: pd.DataFrame
+    traits: pd.DataFrame
+    """One row per sale, what utilities depend on."""
     population: Population
     events: pd.DataFrame
 
@@ -65,7 +67,7 @@ def build_shop(
             (scratch / part).mkdir()
         _write_raw(shop, scratch / "raw")
         users, tastes = shop.population.users["user_id"], shop.population.tastes
-        write_truth(scratch / "truth", shop.catalogue, users, tastes, _photo_pictures(shop))
+        write_truth(scratch / "truth", shop.catalogue, shop.traits, users, tastes, _photo_pictures(shop))
         photos.write_photos(for_paint, shop.mixtures, scratch, progress)
         for part in _PARTS:
             remove_folder(folder / part)
@@ -75,19 +77,22 @@ def build_shop(
 
 def _draw_shop(settings: DemoShopSettings) -> tuple[_Shop, np.random.Generator]:
     # One generator per part: a change to one part leaves the draws of the others as they are.
-    generators = np.random.default_rng(settings.seed).spawn(9)
+    generators = np.random.default_rng(settings.seed).spawn(10)
     for_sales, for_texts, for_users, for_sessions, for_visits, for_purchases = generators[:6]
-    for_photos, for_galleries, for_paint = generators[6:]
+    for_photos, for_galleries, for_paint, for_groups = generators[6:]
     starts_at, ends_at = period(settings)
     catalogue = build_catalogue(for_sales, settings)
     mixtures = photos.draw_mixtures(for_photos, settings.photos)
     galleries = photos.draw_galleries(for_galleries, catalogue, mixtures)
     catalogue = catalogue._replace(pictures=photos.mean_mixtures(galleries, mixtures))
-    traits = sale_traits(catalogue)
+    traits, fading = sale_traits(catalogue), traffic.Fading.alike(len(catalogue.sales))
+    if settings.law == "groups":
+        traits = hidden_groups.group_traits(for_groups, catalogue)
+        fading = hidden_groups.fading(for_groups, len(traits))
     population = build_population(for_users, settings, traits)
     tastes = population.tastes[traits.columns].to_numpy()
     session_user, session_start = traffic.sessions(for_sessions, population.users, starts_at, ends_at)
-    visits = traffic.visits(for_visits, session_user, session_start, catalogue.sales, tastes, traits.to_numpy())
+    visits = traffic.visits(for_visits, session_user, session_start, catalogue.sales, tastes, traits.to_numpy(), fading)
     events = purchases.events(
         for_purchases,
         visits,
@@ -97,7 +102,7 @@ def _draw_shop(settings: DemoShopSettings) -> tuple[_Shop, np.random.Generator]:
         purchases_per_visit=settings.purchases_per_visit,
         late_share=settings.late_share,
     )
-    return _Shop(catalogue, mixtures, galleries, describe(for_texts, catalogue), population, events), for_paint
+    return _Shop(catalogue, mixtures, galleries, describe(for_texts, catalogue), traits, population, events), for_paint
 
 
 def _write_raw(shop: _Shop, folder: Path) -> None:

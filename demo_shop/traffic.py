@@ -1,5 +1,7 @@
 """Sessions and visits: when users come, and which of the open sales they look at."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -13,6 +15,18 @@ _SECONDS_PER_VISIT = 70.0
 _VISIT_SHARPNESS = 0.9
 # All users see the same order of sales: it favours those that the merchandisers push, and new ones.
 _PUSHED, _FRESH = 0.6, 0.8
+
+
+class Fading(NamedTuple):
+    """How much more new sales are looked at: strength * exp(-age / days), in logits; each of shape (n_sales,)."""
+
+    strength: NDArray[np.float64]
+    days: NDArray[np.float64]
+
+    @classmethod
+    def alike(cls, n_sales: int) -> "Fading":
+        """Return the same for all sales."""
+        return cls(np.full(n_sales, _FRESH), np.ones(n_sales))
 
 
 def sessions(
@@ -33,6 +47,7 @@ def visits(
     sales: pd.DataFrame,
     tastes: NDArray[np.float64],
     traits: NDArray[np.float64],
+    fading: Fading,
 ) -> pd.DataFrame:
     """Draw the visits of every session, day by day.
 
@@ -43,6 +58,7 @@ def visits(
         sales: With opens_at and closes_at.
         tastes: Shape (n_users, n_traits).
         traits: Shape (n_sales, n_traits); tastes @ traits.T are utilities.
+        fading: How fast each sale becomes old.
 
     Returns:
         One row per visit: user and sale (indices), occurred_at (seconds since 1970) and utility.
@@ -58,7 +74,8 @@ def visits(
         user, start = session_user[rows], session_start[rows]
         utility = tastes[user] @ traits[live].T
         age_days = np.maximum(start[:, None] - opens_at[live], 0) / DAY
-        appeal = _VISIT_SHARPNESS * utility + pushed[live] + _FRESH * np.exp(-age_days)
+        appeal = _VISIT_SHARPNESS * utility + pushed[live]
+        appeal += fading.strength[live] * np.exp(-age_days / fading.days[live])
         is_open = (opens_at[live] <= start[:, None]) & (start[:, None] < closes_at[live])
         session, column, seconds = _draw_visits(rng, np.where(is_open, appeal, -np.inf), lengths[rows])
         parts.append(

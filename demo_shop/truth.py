@@ -38,20 +38,26 @@ def sale_traits(catalogue: Catalogue) -> pd.DataFrame:
 
 
 def write_truth(
-    folder: Path, catalogue: Catalogue, user_ids: pd.Series, tastes: pd.DataFrame, photo_pictures: pd.DataFrame
+    folder: Path,
+    catalogue: Catalogue,
+    traits: pd.DataFrame,
+    user_ids: pd.Series,
+    tastes: pd.DataFrame,
+    photo_pictures: pd.DataFrame,
 ) -> None:
     """Write the tables of truth, one Parquet file each, into an existing folder.
 
     Args:
         folder: Where the files go.
         catalogue: All sales, with the pictures that their photos show.
+        traits: What utilities depend on, one row per sale.
         user_ids: The users, in the order of `tastes`.
         tastes: Weights over the traits of a sale.
         photo_pictures: One row per photo: photo, and the share of each kind of picture.
     """
-    traits, sale_ids = sale_traits(catalogue), catalogue.sales["sale_id"]
+    sale_ids = catalogue.sales["sale_id"]
     pictures = pd.DataFrame(catalogue.pictures, columns=list(PICTURES))
-    other = traits.drop(columns=_trait_names("picture", list(PICTURES)))
+    other = traits.drop(columns=_trait_names("picture", list(PICTURES)), errors="ignore")
     tables = {
         USER_TASTES: (user_ids, tastes),
         SALE_TRAITS: (sale_ids, other),

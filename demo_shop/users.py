@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from demo_shop.hidden_groups import group_tastes
 from demo_shop.truth import CONSTANT, QUALITY
 from demo_shop.vocabulary import CHANNELS, MARKETS
 from recsys.config.demo_shop import DemoShopSettings
 
 # Standard deviation of a user's utility over the sales, in logits: it sets the oracle's ndcg@10.
 _TASTE_STRENGTH = 1.9
+_GROUP_STRENGTH = 0.7
 # Shares, by variance, of the part of taste that pictures do not explain.
 _METADATA_SHARES = {"country": 0.15, "region": 0.2, "category": 0.35, "amenity": 0.15, "price": 0.15}
 # Shares of a taste for a region, a category or an amenity that are common to all users and to those of one persona; the
@@ -49,7 +51,10 @@ def build_population(rng: np.random.Generator, settings: DemoShopSettings, trait
             "propensity": rng.normal(0, 0.5, n_users),
         }
     )
-    return Population(users.join(_draw_activity(rng, settings)), _draw_tastes(rng, settings, market, traits))
+    users = users.join(_draw_activity(rng, settings))
+    if settings.law == "groups":
+        return Population(users, _draw_group_tastes(rng, n_users, traits))
+    return Population(users, _draw_tastes(rng, settings, market, traits))
 
 
 def _draw_activity(rng: np.random.Generator, settings: DemoShopSettings) -> pd.DataFrame:
@@ -85,6 +90,14 @@ def _draw_tastes(
         tastes |= dict(zip(names, (strength * weights).T, strict=True))
         offset -= strength * mean
     return pd.DataFrame({**tastes, QUALITY: np.ones(settings.users), CONSTANT: offset})
+
+
+def _draw_group_tastes(rng: np.random.Generator, n_users: int, traits: pd.DataFrame) -> pd.DataFrame:
+    groups, raw = group_tastes(rng, n_users)
+    weights, mean = _standardized(raw, traits[groups].to_numpy())
+    tastes = pd.DataFrame(_GROUP_STRENGTH * weights, columns=groups)
+    tastes[QUALITY], tastes[CONSTANT] = 1.0, -_GROUP_STRENGTH * mean
+    return tastes
 
 
 def _family_shares(settings: DemoShopSettings) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Settings of the demo shop: its size, and how its users behave."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -13,6 +14,11 @@ class DemoShopSettings(StepSettings):
 
     seed: int = Field(7, ge=0)
     """Seed of every random draw; another seed builds another shop."""
+
+    law: Literal["attributes", "groups"] = "attributes"
+    """What tastes are for: `attributes`: region, category, amenities, price and pictures of a sale, each by itself;
+    `groups`: hidden groups of sales, which no attribute names, with fashions that pass, and users who come for one
+    group alone."""
 
     users: int = Field(5_000, ge=20)
     """Number of users; each has at least one session in the period."""

@@ -43,6 +43,7 @@ def test_a_session_never_looks_at_a_closed_sale_or_at_one_sale_twice():
         sales,
         np.ones((n_sessions, 1)),
         np.ones((3, 1)),
+        traffic.Fading.alike(3),
     )
     opens_at, closes_at = (sales[name].to_numpy()[visits["sale"]] for name in ("opens_at", "closes_at"))
     assert (opens_at <= visits["occurred_at"]).all()
