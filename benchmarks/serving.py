@@ -7,6 +7,7 @@ h2load sends from another core. Needs Linux, at least two cores, h2load (Debian:
 
     process    throughput and CPU per request, compared with a gRPC server that answers the same number of bytes;
                with sessions too
+    breakdown  what a live page with a session spends its CPU time on
     latency    at half of the maximum throughput; two processes compared with one, on at least three cores
     json_api   throughput compared with FastAPI over Redis
     mlflow     throughput compared with `mlflow models serve` for a logistic regression, one page per request
@@ -27,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import machine, peers, serving_changes, serving_counts
+from benchmarks import machine, peers, serving_breakdown, serving_changes, serving_counts
 from benchmarks.load import paced, require_h2load, saturate
 from benchmarks.peers import Peer
 from benchmarks.served_shop import EVENTS_PER_USER, KEPT, ServedShop
@@ -228,6 +229,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "process": process,
+    "breakdown": serving_breakdown.breakdown,
     "latency": latency,
     "json_api": json_api,
     "mlflow": mlflow,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csc_matrix
 
-from recsys.recommenders.base import DENSE, Model, Statistics
-from recsys.recommenders.sums import write_sums
+from recsys.recommenders.base import Model, Statistics
+from recsys.recommenders.sums import write_sparse_sums
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.histories import Histories
@@ -90,23 +90,21 @@ class Collaborative:
         """Return the model of saved arrays."""
         parts = (arrays["data"], arrays["sources"], arrays["offsets"])
         similarities = csc_matrix(parts, shape=(len(self.catalogue), len(horizon)))
-        return CollaborativeModel(self.settings, similarities, arrays.get(DENSE))
+        return CollaborativeModel(self.settings, similarities)
 
 
 class CollaborativeModel(Model):
     """Similarities of source sales to target sales as arrays."""
 
-    def __init__(
-        self, settings: CollaborativeSettings, similarities: csc_matrix, dense: NDArray[np.float32] | None = None
-    ) -> None:
+    def __init__(self, settings: CollaborativeSettings, similarities: csc_matrix) -> None:
         self.settings = settings
         self.similarities = similarities  # (n_sales, n_horizon)
-        self._given = dense
 
     @cached_property
-    def dense(self) -> NDArray[np.float32]:
-        """Similarities of all sales to those of the horizon, shape (n_sales, n_horizon)."""
-        return self.similarities.toarray(order="C") if self._given is None else self._given
+    def _by_source(self) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+        """The similarities row by row: a sale is a neighbour of few of the sales of a horizon."""
+        rows = self.similarities.tocsr()
+        return rows.data, rows.indices, rows.indptr
 
     @property
     def n_horizon(self) -> int:
@@ -116,16 +114,12 @@ class CollaborativeModel(Model):
     def write(self, histories: Histories, features: NDArray[np.float32], number: int) -> None:
         """Write the sum of the similarities to the sales of each history, weighted by event."""
         weights = histories.weights(self.settings.half_life_days, self.settings.purchase_weight)
-        write_sums(histories.offsets, histories.sales, weights, self.dense, features, number)
+        write_sparse_sums(histories.offsets, histories.sales, weights, *self._by_source, features, number)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the similarities column by column."""
         similarities = self.similarities
         return {"data": similarities.data, "sources": similarities.indices, "offsets": similarities.indptr}
-
-    def served_arrays(self) -> dict[str, np.ndarray]:
-        """Return the dense similarities too."""
-        return {**self.arrays(), DENSE: self.dense}
 
 
 def prune_columns(similarities: NDArray[np.float32], k: int) -> csc_matrix:

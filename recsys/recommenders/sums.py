@@ -8,26 +8,35 @@ from recsys.compiled import compiled
 
 
 @compiled
-def write_sums(
+def write_sparse_sums(
     offsets: NDArray[np.int64],
     sales: NDArray[np.int32],
     weights: NDArray[np.float32],
-    rows: NDArray[np.float32],
+    data: NDArray[np.float32],
+    columns: NDArray[np.int32],
+    starts: NDArray[np.int32],
     features: NDArray[np.float32],
     number: int,
 ) -> None:
-    """Write for each user the weighted sum of the rows of the sales in the user's events to features[:, number].
+    """Write for each user the weighted sum of the sparse rows of the sales in their events to features[:, number].
 
     Args:
         offsets: Of users' events, shape (n_users + 1,).
         sales: Of events, shape (n_events,).
         weights: Of events, shape (n_events,).
-        rows: Shape (n_sales, n_horizon).
-        features: Shape (n_users, n_features, n_horizon).
+        data: The values of the rows, one row per sale.
+        columns: The column of each value.
+        starts: The first value of each row, shape (n_sales + 1,).
+        features: Shape (n_users, n_features, n_columns).
         number: The place to write to.
     """
     for user in range(len(offsets) - 1):
-        _write_sum(offsets[user], offsets[user + 1], sales, weights, rows, features[user, number])
+        sums = features[user, number]
+        sums[:] = 0
+        for event in range(offsets[user], offsets[user + 1]):
+            weight = weights[event]
+            for entry in range(starts[sales[event]], starts[sales[event] + 1]):
+                sums[columns[entry]] += weight * data[entry]
 
 
 @compiled
@@ -64,26 +73,9 @@ def user_sums(
 
     The result is dense: call it only where columns are few.
     """
-    sums = np.zeros((len(offsets) - 1, matrix.shape[1]), np.float32)
-    _add_sparse_rows(offsets, sales, weights, matrix.data, matrix.indices, matrix.indptr, sums)
-    return sums
-
-
-@compiled
-def _add_sparse_rows(
-    offsets: NDArray[np.int64],
-    sales: NDArray[np.int32],
-    weights: NDArray[np.float32],
-    data: NDArray[np.float32],
-    indices: NDArray[np.int32],
-    starts: NDArray[np.int32],
-    sums: NDArray[np.float32],
-) -> None:
-    for user in range(len(offsets) - 1):
-        for event in range(offsets[user], offsets[user + 1]):
-            weight = weights[event]
-            for entry in range(starts[sales[event]], starts[sales[event] + 1]):
-                sums[user, indices[entry]] += weight * data[entry]
+    sums = np.empty((len(offsets) - 1, 1, matrix.shape[1]), np.float32)
+    write_sparse_sums(offsets, sales, weights, matrix.data, matrix.indices, matrix.indptr, sums, 0)
+    return sums[:, 0]
 
 
 @compiled

@@ -182,7 +182,7 @@ def test_large_arrays_are_mapped_and_cannot_be_changed(tmp_path):
     shop = random_shop(1, n_sales=400, n_users=9, n_events=900)
     written(tmp_path / "ranker", shop)
     found, _ = read_ranker(tmp_path / "ranker")
-    dense = found.scorer.models[found.scorer.names.index("collaborative")].dense
+    dense = found.scorer.models[found.scorer.names.index("content_metadata")].dense
     assert dense.nbytes > 1 << 16
     assert type(dense) is np.ndarray  # indexing a np.memmap is slow
     assert isinstance(dense.base, np.memmap)
@@ -245,7 +245,7 @@ CONTENT = [
 COLLABORATIVE = [
     f"collaborative{measure}/{name}"
     for measure in ("", "_conditional", "_lift")
-    for name in ("data", "dense", "offsets", "sources")
+    for name in ("data", "offsets", "sources")
 ]
 TASTE = [
     f"taste_{family}/{name}"
