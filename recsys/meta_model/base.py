@@ -52,8 +52,9 @@ class MetaModelSettings(StepSettings):
 
     renamed_keys = {"min_again": "min_repeats"}
 
-    kind: Literal["logistic", "boosted"] = "logistic"
-    """`logistic`: logistic regression; `boosted`: gradient-boosted trees."""
+    kind: Literal["logistic", "conditional", "boosted"] = "logistic"
+    """`logistic`: logistic regression over single sales; `conditional`: the same model with the coefficients of a
+    conditional logit, by which the sales bought come first on their pages; `boosted`: gradient-boosted trees."""
     days: int = Field(14, ge=1)
     """Number of days before as_of whose purchases form the training set."""
     moments: Literal["session", "midnight"] = "session"
