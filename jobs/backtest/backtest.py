@@ -84,9 +84,9 @@ def backtest(
         {"value", "low", "high"}: also coverage, gini, novelty in bits and number of users, and for `meta` auc,
         log_loss and calibration on all sales open at a purchase. "differences" has the differences of selected pairs
         in each metric, in a shop with photos including `meta - meta_without_images`; "paired_ndcg@10" those of all
-        pairs of policies; "best_part" compares `meta` with its best single recommender, by case. For explanation: "oracle" on a generated shop, "ablation", "learning_curve", "slices" with
-        their "slice_metrics", "calibration", "coefficients", "training", "examples" and their "sales"; see
-        `recsys/backtest`.
+        pairs of policies; "best_part" compares `meta` with its best single recommender, by case. For explanation:
+        "oracle" on a generated shop, "ablation", "learning_curve", "slices" with their "slice_metrics", "calibration",
+        "coefficients", "training", "examples" and their "sales"; see `recsys/backtest`.
 
     Raises:
         ConfigurationError: If a lag is given, and the events tell days only.

@@ -83,12 +83,13 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     Where pages were logged, the position of a sale on its page explains purchases in training and is no feature of the
     model: the first sale of a page is bought more often whichever it is (position bias). The intercept is corrected so
     that the number of purchases predicted is the number made, since negative examples are a sample, and sales that were
-    not shown a small one. The logistic regression is then calibrated on the same examples. Trees are not: they are not
-    linear, and overconfident on the examples that they were trained on. At last it is learnt how many sales a user buys
+    not shown a small one. Linear models are then calibrated on the same examples. Trees are not: they are not linear,
+    and overconfident on the examples that they were trained on. At last it is learnt how many sales a user buys
     on a day on which they buy, see `Basket`.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
+        ValueError: If the page of the examples is not known, and the kind is `conditional`.
 
     Source:
         King and Zeng 2001, sec. 4.1, for the correction; unlike theirs, it holds for any mixture of sampling rates.
@@ -144,8 +145,9 @@ def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModel
         if examples.page is None:
             raise ValueError("examples.page is None: a conditional logit needs the page of each example")
         page, sales, c = examples.page, 1 / examples.sampling_rate, settings.regularization
-        fitted = fit_coefficients(columns, bought, sales, page, c, pages_count_once=bool(examples.repeat.all()))
-        fitted = as_log_odds(fitted, columns, bought, page, c)
+        own_habits = bool(examples.repeat.all())  # of each user; the largest baskets would decide for all
+        order = fit_coefficients(columns, bought, sales, page, c, pages_count_once=own_habits)
+        fitted = as_log_odds(order, columns, bought, page, c)
     else:
         fitted = LogisticRegression(C=settings.regularization, max_iter=1000).fit(columns, bought).coef_[0]
     coefficients = fitted[: features.shape[1]]
