@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from recsys.backtest.best_part import FEWEST_PAGES, against_best_part
@@ -7,7 +8,10 @@ N = FEWEST_PAGES
 
 
 def page(policy: str, number: int, rank: int, new: float | None, repeat: float | None) -> dict:
-    return row(policy, f"u{number:03}", [rank], [0], **{"new_ndcg@10": new, "repeat_ndcg@10": repeat})
+    cases = {"new_ndcg@10": new, "repeat_ndcg@10": repeat}
+    return row(
+        policy, f"u{number:03}", [rank], [0], **{case: np.nan if each is None else each for case, each in cases.items()}
+    )
 
 
 def test_mix_is_compared_with_the_best_part_of_each_case():
