@@ -50,7 +50,7 @@ def fit_coefficients(
     def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value = _write_errors(features @ coefficients + offsets, bought, starts, weights, errors)
         penalty = coefficients @ coefficients / (2 * regularization)
-        return value + penalty, errors @ features + coefficients / regularization
+        return float(value + penalty), errors @ features + coefficients / regularization
 
     start = np.zeros(features.shape[1])
     return minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
