@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.console import TextConsole, TextTable, line, stacked
 from recsys.meta_model import LogisticModel
-from recsys.reports.backtest.wording import boosted_advice
+from recsys.reports.backtest.wording import boosted_advice, weakness_advice
 from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
 from recsys.snapshot import store as snapshot_store
 from recsys.wording import plural
@@ -64,6 +64,8 @@ def print_backtest(result: dict[str, Any], console: TextConsole) -> None:
         f" {plural(meta['users'], 'user')}; {window['model']}, trained on {window['trained_on']}"
     )
     console.print(_policies_table(result["policies"]))
+    if advice := weakness_advice(result):
+        console.print(advice, style="bold red")
     if "auc" in meta:
         console.print(
             f"meta-model on all sales open at a purchase: AUC {meta['auc']:.4f}, log-loss {meta['log_loss']:.5f}, "

@@ -28,6 +28,7 @@ from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trai
 from jobs.registry import tracking
 from recsys.backtest import slices
 from recsys.backtest.ablation import ablation, learning_curve, learning_days, of_last_days
+from recsys.backtest.best_part import against_best_part
 from recsys.backtest.calibration import calibration, predicted_purchases
 from recsys.backtest.coefficients import coefficients
 from recsys.backtest.examples import example_pages, examples, named_sales
@@ -83,9 +84,9 @@ def backtest(
         {"value", "low", "high"}: also coverage, gini, novelty in bits and number of users, and for `meta` auc,
         log_loss and calibration on all sales open at a purchase. "differences" has the differences of selected pairs
         in each metric, in a shop with photos including `meta - meta_without_images`; "paired_ndcg@10" those of all
-        pairs of policies. For explanation: "oracle" on a generated shop, "ablation", "learning_curve", "slices" with
-        their "slice_metrics", "calibration", "coefficients", "training", "examples" and their "sales"; see
-        `recsys/backtest`.
+        pairs of policies; "best_part" compares `meta` with its best single recommender, by case. For explanation:
+        "oracle" on a generated shop, "ablation", "learning_curve", "slices" with their "slice_metrics", "calibration",
+        "coefficients", "training", "examples" and their "sales"; see `recsys/backtest`.
 
     Raises:
         ConfigurationError: If a lag is given, and the events tell days only.
@@ -131,6 +132,7 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str], la
         "policies": _metrics_by_policy(run, pages, shown, seed, probabilities),
         "differences": differences(pages, _compared_pairs(shown, registered), seed),
         f"paired_{NDCG}": paired_ndcg(pages, shown, seed),
+        "best_part": against_best_part(pages, META, [each for each in shown if each in model.features], seed),
         **_oracle_result(run, pages, seed),
         **_compare_variants(run, pages, model, seed),
         "slices": cut,

@@ -52,8 +52,9 @@ class MetaModelSettings(StepSettings):
 
     renamed_keys = {"min_again": "min_repeats"}
 
-    kind: Literal["logistic", "boosted"] = "logistic"
-    """`logistic`: logistic regression; `boosted`: gradient-boosted trees."""
+    kind: Literal["conditional", "logistic", "boosted"] = "conditional"
+    """`conditional`: a logistic regression with the coefficients of a conditional logit, by which the sales bought come
+    first on their pages; `logistic`: one fitted to single sales; `boosted`: gradient-boosted trees."""
     days: int = Field(14, ge=1)
     """Number of days before as_of whose purchases form the training set."""
     moments: Literal["session", "midnight"] = "session"
@@ -67,7 +68,7 @@ class MetaModelSettings(StepSettings):
     negatives: int = Field(20, ge=1)
     """Number of open sales drawn per purchase as negative examples, from those that the user did not buy."""
     regularization: float = Field(1.0, gt=0)
-    """Inverse strength C of the L2 penalty on standardised features, for the logistic regression."""
+    """Inverse strength C of the L2 penalty on standardised features, for `conditional` and `logistic`."""
     seed: int = 0
     """Seed of the draw of negative examples."""
     min_repeats: int = Field(200, ge=1)

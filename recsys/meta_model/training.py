@@ -15,6 +15,7 @@ from recsys.meta_model.base import MetaModel, MetaModelSettings, probability
 from recsys.meta_model.basket import fit_basket
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
+from recsys.meta_model.conditional import as_log_odds, fit_coefficients
 from recsys.meta_model.logistic import LogisticModel, Weights
 from recsys.wording import plural
 
@@ -82,12 +83,13 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     Where pages were logged, the position of a sale on its page explains purchases in training and is no feature of the
     model: the first sale of a page is bought more often whichever it is (position bias). The intercept is corrected so
     that the number of purchases predicted is the number made, since negative examples are a sample, and sales that were
-    not shown a small one. The logistic regression is then calibrated on the same examples. Trees are not: they are not
-    linear, and overconfident on the examples that they were trained on. At last it is learnt how many sales a user buys
+    not shown a small one. Linear models are then calibrated on the same examples. Trees are not: they are not linear,
+    and overconfident on the examples that they were trained on. At last it is learnt how many sales a user buys
     on a day on which they buy, see `Basket`.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
+        ValueError: If the page of the examples is not known, and the kind is `conditional`.
 
     Source:
         King and Zeng 2001, sec. 4.1, for the correction; unlike theirs, it holds for any mixture of sampling rates.
@@ -101,14 +103,14 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"the {plural(settings.days, 'day')} before as_of, needs at least 1 of each: {advice}, or a larger "
             "meta_model.days"
         )
-    model = _train_boosted(examples, settings) if settings.kind == "boosted" else _train_logistic(examples, settings)
+    model = _train_boosted(examples, settings) if settings.kind == "boosted" else _train_linear(examples, settings)
     if examples.page is None:
         return model
     said, weights = predict(model, examples), 1 / examples.sampling_rate
     return replace(model, basket=fit_basket(said, weights, examples.bought, examples.page))
 
 
-def _train_logistic(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
+def _train_linear(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
     first, repeat = _weights_of_new_and_repeat(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
@@ -138,9 +140,17 @@ def _minority_count(examples: Examples) -> int:
 
 def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
     features = scaler.transform(examples.features)
-    model = LogisticRegression(C=settings.regularization, max_iter=1000)
-    model.fit(np.column_stack([features, examples.position_features]), examples.bought)
-    coefficients = model.coef_[0][: features.shape[1]]
+    columns, bought = np.column_stack([features, examples.position_features]), examples.bought
+    if settings.kind == "conditional":
+        if examples.page is None:
+            raise ValueError("examples.page is None: a conditional logit needs the page of each example")
+        page, sales, c = examples.page, 1 / examples.sampling_rate, settings.regularization
+        own_habits = bool(examples.repeat.all())  # of each user; the largest baskets would decide for all
+        order = fit_coefficients(columns, bought, sales, page, c, pages_count_once=own_habits)
+        fitted = as_log_odds(order, columns, bought, page, c)
+    else:
+        fitted = LogisticRegression(C=settings.regularization, max_iter=1000).fit(columns, bought).coef_[0]
+    coefficients = fitted[: features.shape[1]]
     return Weights(coefficients.tolist(), _correction(features @ coefficients, examples))
 
 

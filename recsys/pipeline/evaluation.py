@@ -13,7 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import Cells, Features, MetaModel, probability
-from recsys.metrics import ranking_metrics, ranks
+from recsys.metrics import NDCG, ranking_metrics, ranks
 from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
 from recsys.pipeline.shop import Shop
 from recsys.ranking.moments import quarters
@@ -24,6 +24,8 @@ from recsys.tables.night import KNOWN_USERS, PAGE_METRICS
 
 SHOWN = 10
 """Number of sales at the top of a page that the metrics use, as in ndcg@10."""
+
+NEW_NDCG, REPEAT_NDCG = f"new_{NDCG}", f"repeat_{NDCG}"
 
 LIVE = "live_"
 """Before the name of a policy: the same policy by what all users did up to a moment before the page."""
@@ -143,6 +145,9 @@ def _measure_pages(
     candidates, relevant = candidates_and_relevant(block, shop, as_of, new_only)
     pages = _pages_of_users(block, shop, as_of, relevant)
     sale_ids = np.array(shop.catalogue.sale_ids, object)[shop.horizon(as_of).sales]
+    repeat = np.zeros(candidates.shape, bool)
+    repeat[bought_before(block.as_of(as_of, shop.history), shop.horizon(as_of))] = True
+    repeat &= candidates
     rows = []
     for policy, scores in policies(block, as_of).items():
         ranked, has_order = ranks(scores, candidates), _scores_differ(scores, candidates)
@@ -151,6 +156,7 @@ def _measure_pages(
             page
             | {"policy": policy, "has_order": bool(has_order[user])}
             | _measure_ranking(ranked[user], relevant[user], sale_ids)
+            | _ndcg_by_case(ranked[user], relevant[user], repeat[user])
             | {name: float(values[user]) for name, values in predicted.items()}
             for user, page in pages
         ]
@@ -205,6 +211,25 @@ def _measure_ranking(
         "bought": sale_ids[relevant].tolist(),
         "ranks": of_bought.tolist(),
         **ranking_metrics(of_bought),
+    }
+
+
+def _ndcg_by_case(
+    ranked: NDArray[np.int64], relevant: NDArray[np.bool_], repeat: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """Return the ndcg@10 of a page without repeat purchases, and of one of these only; None where none was bought.
+
+    Args:
+        ranked: Rank of each sale, 0 if it is not ranked, shape (n_sales,).
+        relevant: Whether the user bought each sale, which is ranked.
+        repeat: Whether each sale is ranked and the user had bought it before.
+    """
+    of_bought, is_repeat = ranked[relevant], repeat[relevant]
+    repeats_above = np.searchsorted(np.sort(ranked[repeat]), of_bought)
+    new, repeated = (of_bought - repeats_above)[~is_repeat], (repeats_above + 1)[is_repeat]
+    return {
+        NEW_NDCG: ranking_metrics(new)[NDCG] if len(new) else None,
+        REPEAT_NDCG: ranking_metrics(repeated)[NDCG] if len(repeated) else None,
     }
 
 

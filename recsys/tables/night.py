@@ -260,6 +260,8 @@ PAGE_METRICS = Table(
         "shown": ArrayType(STRING),  # sale_id of the first ten sales, best first
         "bought": ArrayType(STRING),  # sale_id of the relevant sales, ascending
         "ranks": ArrayType(INTEGER),  # the rank of each sale in `bought`, 1 is the best
+        "new_ndcg@10": DOUBLE,  # of the page without repeat purchases; null if the user bought nothing else
+        "repeat_ndcg@10": DOUBLE,  # of the page of repeat purchases only; null if the user bought none
         "predicted": DOUBLE,  # purchases predicted of all these sales; null for a policy without probabilities
         "predicted@10": DOUBLE,  # the same of the first ten sales
         "shift": DOUBLE,  # what was added to the user's calibrated log-odds, see Basket

@@ -20,6 +20,8 @@ from recsys.reports.backtest.wording import (
     is_boosted,
     join_names,
     single_recommenders,
+    weak_cases,
+    weakness_advice,
 )
 from recsys.reports.wording import percent
 from recsys.wording import plural
@@ -64,6 +66,8 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "o
     against = {name: found for name in single_recommenders(result) if (found := difference(result, META, name))}
     if not against:
         return "Measured without a comparison", "open"
+    if weak := [f"{row['best']} among {row['case']}" for row in weak_cases(result)]:
+        return f"Worse than {join_names(weak)}", "bad"
     if all(finding(found) == "better" for found in against.values()):
         trees = ", and boosted trees are better still" if boosted_advice(result) else ""
         return f"Better than each recommender alone{trees}", "good"
@@ -127,6 +131,7 @@ def _oracle_share(share: Estimate | None, ndcg: Estimate | None) -> Figure | Non
 
 
 def _findings(result: Mapping[str, Any]) -> Iterator[str]:
+    yield from filter(None, [weakness_advice(result)])
     yield from _against_versions(result)
     yield from filter(None, [boosted_advice(result)])
     yield from filter(None, (cold_start_finding(result, title) for title in ("history length", "sale age")))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from recsys.meta_model import META
 from recsys.metrics import NDCG, Estimate
 from recsys.reports.wording import UNKNOWN
+from recsys.wording import plural
 
 BOOSTED = "meta_boosted"
 RECALL = "recall@10"
@@ -57,6 +58,26 @@ def finding(found: Estimate) -> Finding:
     if found.low > 0:
         return "better"
     return "worse" if found.high < 0 else "no difference shown"
+
+
+def weak_cases(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the cases in which the meta-model is shown to rank worse than its best single recommender."""
+    return [row for row in result.get("best_part") or () if finding(Estimate(**row["difference"])) == "worse"]
+
+
+def weakness_advice(result: Mapping[str, Any]) -> str:
+    """Say where the meta-model ranks worse than its best part, by how much, and what to try; empty if nowhere."""
+    cases = [
+        f"worse than {row['best']} alone among {row['case']}: {NDCG}"
+        f" {format_difference(Estimate(**row['difference']))} on {plural(row['pages'], 'page')}"
+        for row in weak_cases(result)
+    ]
+    if not cases:
+        return ""
+    return (
+        f"The meta-model ranks {join_names(cases)}. Try another 'meta_model.kind', more 'meta_model.negatives' or more"
+        " 'meta_model.days', measure each with 'recsys backtest' on earlier days, and promote what ranks better."
+    )
 
 
 def format_metric(found: Estimate | None) -> str:

@@ -157,6 +157,19 @@ def test_metrics_are_printed_in_the_order_of_the_reports(console):
     assert meta == "meta 0.4000 ± 0.0000 0.3000 ± 0.0000 0.5000 ± 0.0000 0.6000 ± 0.0000"
 
 
+def test_mix_that_is_worse_than_its_best_part_is_said_with_figures(console):
+    fine = {"case": "all sales", "pages": 50, "best": "popularity", "difference": {"value": 0, "low": -1, "high": 1}}
+    worse = {"value": -0.0125, "low": -0.02, "high": -0.005}
+    weak = {"case": "repeat purchases", "pages": 1_040, "best": "own_purchases", "difference": worse}
+    print_backtest(backtest(best_part=[fine, weak]), console)
+    said = " ".join(printed(console).split())
+    assert (
+        "The meta-model ranks worse than own_purchases alone among repeat purchases: ndcg@10 -0.0125 [-0.0200, -0.0050]"
+        " on 1,040 pages. Try another 'meta_model.kind'"
+    ) in said
+    assert said.count("worse than") == 1
+
+
 def test_counts_of_one_are_singular(console):
     found = backtest()
     found["window"] |= {"days": 1, "pages": 1}

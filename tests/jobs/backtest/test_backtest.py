@@ -29,7 +29,8 @@ FIRST = LAST - DAY
 METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
 VARIETY = {"coverage", "gini", "novelty", "users"}
 KEYS = [
-    *("window", "policies", "differences", "paired_ndcg@10", "ablation", "learning_curve", "training", "scoring"),
+    *("window", "policies", "differences", "paired_ndcg@10", "best_part"),
+    *("ablation", "learning_curve", "training", "scoring"),
     *("slices", "slice_metrics", "calibration", "predicted", "coefficients", "examples", "sales"),
 ]
 

@@ -86,7 +86,7 @@ def test_version_has_its_configuration_and_its_signature(settings):
     tracking.register(settings, MODEL, {}, 120, "with files", files={"theme_model.json": "{}"})
     configuration = tracking.read_configuration(settings, "1")
     assert configuration["meta_model"] == {
-        "kind": "logistic",
+        "kind": "conditional",
         "days": 3,
         "moments": "session",
         "negatives": 20,

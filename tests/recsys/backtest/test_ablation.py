@@ -60,7 +60,7 @@ def test_model_without_a_feature_predicts_worse():
     rows = examples()
     losses = {}
     for policy, names in ablated_features(FEATURES).items():
-        model = train(rows.over(names), MetaModelSettings())
+        model = train(rows.over(names), MetaModelSettings(kind="logistic"))
         assert model.features == names
         losses[policy] = np.mean((predict(model, rows.over(names)) - rows.bought) ** 2)
     assert losses["ablation: all features"] < losses["ablation: without popularity"]
@@ -77,7 +77,7 @@ def test_sample_keeps_the_share_of_purchases_and_is_fixed_by_the_seed(monkeypatc
     assert some.bought.mean() == pytest.approx(rows.bought.mean(), abs=0.03)
     assert np.array_equal(some.features, drawn(rows, seed=0).features)
     assert not np.array_equal(some.features, drawn(rows, seed=1).features)
-    whole, part = (train(each, MetaModelSettings()) for each in (rows, some))
+    whole, part = (train(each, MetaModelSettings(kind="logistic")) for each in (rows, some))
     assert part.intercept == pytest.approx(whole.intercept, abs=0.3)  # the correction for sampling stays
 
 

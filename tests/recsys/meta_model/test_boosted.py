@@ -47,7 +47,7 @@ def test_log_odds_are_those_of_the_trees_corrected_for_the_sampling(model: Boost
 
 
 def test_trees_learn_an_interaction_that_the_logistic_regression_cannot(sample: Examples) -> None:
-    line = train(sample, MetaModelSettings())
+    line = train(sample, MetaModelSettings(kind="logistic"))
     boosted = train(sample, SETTINGS)
     assert evaluate(line, sample)["auc"] < 0.65
     assert evaluate(boosted, sample)["auc"] > 0.75

@@ -216,6 +216,15 @@ def test_boosted_trees_have_importances_and_no_odds(tmp_path):
     assert "boosted trees over the same features" not in words  # the meta-model is boosted trees itself
 
 
+def test_mix_that_is_worse_than_its_best_part_in_a_case_is_the_headline(tmp_path):
+    weak = {"case": "repeat purchases", "pages": 1_040, "best": "own_visits", "difference": estimate(-0.01, 0.002)}
+    words = " ".join(Texts(report(tmp_path, best_part=[weak | {"difference": estimate(-0.001, 0.002)}])).texts)
+    assert "Better than each recommender alone" in words
+    words = " ".join(Texts(report(tmp_path, best_part=[weak])).texts)
+    assert "Worse than own_visits among repeat purchases" in words
+    assert "worse than own_visits alone among repeat purchases: ndcg@10 -0.0100" in words
+
+
 def test_boosted_trees_that_rank_better_come_with_the_configuration_that_chooses_them(tmp_path):
     better = {"value": 0.065, "low": 0.029, "high": 0.105}
     paired = result()["paired_ndcg@10"] | {"meta_boosted - meta": better}
