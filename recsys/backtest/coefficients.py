@@ -32,7 +32,7 @@ WORDS = {
 def coefficients(model: MetaModel) -> list[dict[str, Any]]:
     """Return the coefficient of each feature, in the order of the model.
 
-    Of a logistic regression, in log-odds per standard deviation: `first`, for sales that the user never bought before,
+    Of a logistic regression, in log-odds one standard deviation above the mean: `first`, for sales that the user never bought before,
     and `repeat`, for repeat purchases, where the model has separate coefficients for them. Boosted trees have no
     coefficients: `gain` is the feature's share of the gain of all splits.
     """
@@ -41,5 +41,6 @@ def coefficients(model: MetaModel) -> list[dict[str, Any]]:
         {"feature": name, "words": WORDS[name], key: value} for name, value in model.coefficients_by_feature.items()
     ]
     if isinstance(model, LogisticModel) and model.repeat:
-        rows = [row | {"repeat": value} for row, value in zip(rows, model.repeat.coefficients, strict=True)]
+        repeat = model.repeat_coefficients_by_feature
+        rows = [row | {"repeat": repeat[row["feature"]]} for row in rows]
     return rows

@@ -55,6 +55,9 @@ class MetaModelSettings(StepSettings):
     kind: Literal["conditional", "logistic", "boosted"] = "conditional"
     """`conditional`: a logistic regression with the coefficients of a conditional logit, by which the sales bought come
     first on their pages; `logistic`: one fitted to single sales; `boosted`: gradient-boosted trees."""
+    bends: bool = True
+    """Whether what a feature adds may be a bent line, for `conditional` and `logistic`: its coefficient may change at
+    its median, at its upper fifth and its upper twentieth."""
     days: int = Field(14, ge=1)
     """Number of days before as_of whose purchases form the training set."""
     moments: Literal["session", "midnight"] = "session"

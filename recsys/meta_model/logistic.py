@@ -1,9 +1,9 @@
 """Logistic regression, the default meta-model: fast, and its coefficients can be interpreted."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,18 @@ class Weights:
 
     coefficients: list[float]
     intercept: float
+    knots: list[list[float]] = field(default_factory=list)
+    """For each feature the values, not standardised, above which its coefficient changes; empty if none does."""
+    bends: list[list[float]] = field(default_factory=list)
+    """By how much it changes at each of them."""
 
 
 @dataclass(frozen=True)
 class LogisticModel(MetaModel):
     """Logistic regression: log-odds = intercept + sum of coefficient * (feature - mean) / scale.
+
+    A coefficient may change at some values of its feature, its knots: a feature then adds a continuous, piecewise
+    linear function of its value, which is 0 at the mean.
 
     The intercept is corrected for the sampling of negative examples; King and Zeng 2001, eq. 7. Repeat purchases, of
     sales that the user bought before, follow other laws: where `repeat` is given, it holds the weights for them.
@@ -37,6 +44,9 @@ class LogisticModel(MetaModel):
     """Weights for repeat purchases; `again` in models of earlier versions."""
     calibration: Calibration | None = None
     """The calibration curve of the log-odds, which are seldom right at their extremes; None for none."""
+    knots: list[list[float]] = field(default_factory=list)
+    """As in `Weights`, for sales that are new to the user; also `bends`."""
+    bends: list[list[float]] = field(default_factory=list)
 
     def log_odds(self, features: Features, repeat: Cells | None = None) -> NDArray[np.float32]:
         """Return the log-odds of each cell, not calibrated."""
@@ -44,10 +54,10 @@ class LogisticModel(MetaModel):
         n_rows, n_features, *columns = by_row.shape
         by_row = by_row.reshape(n_rows, n_features, math.prod(columns))
         total = np.empty((n_rows, by_row.shape[2]), np.float32)
-        _write_sums(by_row, self.slopes, self._constant, total)
+        _write_sums(by_row, *self._new_curves, total)
         if self.repeat and repeat is not None:
             rows, places = repeat if columns else (*repeat, np.zeros_like(repeat[0]))
-            _overwrite_sums(by_row, self.repeat_slopes, self._repeat_constant, rows, places, total)
+            _overwrite_sums(by_row, *self._repeat_curves, rows, places, total)
         return total.reshape(n_rows, *columns)
 
     def calibrated(self, log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,24 +65,26 @@ class LogisticModel(MetaModel):
         return self.calibration(log_odds) if self.calibration else log_odds
 
     def contributions(self, values: NDArray[np.float32], is_repeat: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return coefficient * (feature - mean) / scale of each feature."""
+        """Return what each feature adds: coefficient * (feature - mean) / scale, if no coefficient changes."""
         added = np.empty(values.shape, np.float32)
         cells = np.ascontiguousarray(values).reshape(len(values), -1)
-        _write_contributions(
-            cells, is_repeat.reshape(-1), self._means, self.slopes, self.repeat_slopes, added.reshape(cells.shape)
-        )
+        curves = *self._new_curves[:3], *self._repeat_curves[:3]
+        _write_contributions(cells, is_repeat.reshape(-1), self._means, *curves, added.reshape(cells.shape))
         return added
 
-    def effects(self, changes: Features) -> NDArray[np.float64]:
+    def effects(self, before: Features, after: Features) -> NDArray[np.float64]:
         """Return by how much log-odds change with features, of sales new to a user and of repeat purchases.
 
         Args:
-            changes: The features after the change less those before it, shape (n_features, n_sales).
+            before: The features before the change, shape (n_features, n_sales).
+            after: Those after it.
 
         Returns:
             Shape (2, n_sales); add them to log-odds that are not calibrated.
         """
-        return np.stack((self.slopes, self.repeat_slopes)).astype(np.float64) @ changes
+        cases = [np.full(before.shape[1], is_repeat) for is_repeat in (False, True)]
+        changes = [self.contributions(after, case) - self.contributions(before, case) for case in cases]
+        return np.stack([change.sum(axis=0, dtype=np.float64) for change in changes])
 
     def moved(
         self, log_odds: NDArray[np.float32], effects: NDArray[np.float64], open_share: NDArray[np.float32]
@@ -97,32 +109,61 @@ class LogisticModel(MetaModel):
 
     @property
     def coefficients_by_feature(self) -> dict[str, float]:
-        """The coefficient of each feature for sales that are new to the user."""
-        return dict(zip(self.features, self.coefficients, strict=True))
+        """What each feature adds to the log-odds of a sale new to the user, one standard deviation above its mean.
+
+        That is the feature's coefficient, if it does not change.
+        """
+        return self._one_deviation_up(is_repeat=False)
+
+    @property
+    def repeat_coefficients_by_feature(self) -> dict[str, float]:
+        """The same for repeat purchases."""
+        return self._one_deviation_up(is_repeat=True)
+
+    def _one_deviation_up(self, is_repeat: bool) -> dict[str, float]:
+        weights = self.repeat if is_repeat and self.repeat else self._weights
+        above = np.add(self.means, self.scales)
+        added = [
+            coefficient
+            + sum(
+                bend * (max(up - knot, 0) - max(mean - knot, 0)) / scale
+                for knot, bend in zip(knots, bends, strict=True)
+            )
+            for coefficient, mean, up, scale, knots, bends in zip(
+                weights.coefficients, self.means, above.tolist(), self.scales, *_by_feature(weights), strict=True
+            )
+        ]
+        return dict(zip(self.features, added, strict=True))
+
+    @property
+    def _weights(self) -> Weights:
+        return Weights(self.coefficients, self.intercept, self.knots, self.bends)
 
     @cached_property
-    def slopes(self) -> NDArray[np.float32]:
-        """Coefficients of the features before standardisation, shape (n_features,)."""
-        return np.divide(self.coefficients, self.scales).astype(np.float32)
+    def _new_curves(self) -> "_Curves":
+        return self._curves(self._weights)
 
     @cached_property
-    def repeat_slopes(self) -> NDArray[np.float32]:
-        """The same coefficients for repeat purchases; those of new sales if there are none."""
-        return np.divide(self.repeat.coefficients, self.scales).astype(np.float32) if self.repeat else self.slopes
+    def _repeat_curves(self) -> "_Curves":
+        """Those of new sales if there are no others."""
+        return self._curves(self.repeat) if self.repeat else self._new_curves
 
     @cached_property
     def _means(self) -> NDArray[np.float32]:
         return np.array(self.means, np.float32)
 
-    @cached_property
-    def _constant(self) -> np.float32:
-        return np.float32(self.intercept - float(np.divide(self.coefficients, self.scales) @ self.means))
-
-    @cached_property
-    def _repeat_constant(self) -> np.float32:
-        if self.repeat is None:
-            return self._constant
-        return np.float32(self.repeat.intercept - float(np.divide(self.repeat.coefficients, self.scales) @ self.means))
+    def _curves(self, weights: Weights) -> "_Curves":
+        slopes, means = np.divide(weights.coefficients, self.scales), np.array(self.means)
+        most = max(map(len, weights.knots), default=0)
+        knots, bends = np.full((len(slopes), most), np.inf), np.zeros((len(slopes), most))
+        for number, (own_knots, own_bends) in enumerate(zip(weights.knots, weights.bends, strict=True)):
+            knots[number, : len(own_knots)] = own_knots
+            bends[number, : len(own_bends)] = np.divide(own_bends, self.scales[number])
+        at_means = slopes @ means + (bends * np.maximum(means[:, None] - knots, 0)).sum()
+        single = np.float32
+        return _Curves(
+            slopes.astype(single), knots.astype(single), bends.astype(single), single(weights.intercept - at_means)
+        )
 
     def over(self, names: list[str]) -> "LogisticModel":
         """Return the same model over other features."""
@@ -131,17 +172,56 @@ class LogisticModel(MetaModel):
         def reordered(values: list[float], default: float) -> list[float]:
             return [values[column_of[name]] if name in column_of else default for name in names]
 
-        repeat = self.repeat and Weights(reordered(self.repeat.coefficients, 0.0), self.repeat.intercept)
+        def of_others(weights: Weights) -> Weights:
+            knots, bends = (
+                [values[column_of[name]] if name in column_of else [] for name in names] if any(values) else []
+                for values in (weights.knots, weights.bends)
+            )
+            return Weights(reordered(weights.coefficients, 0.0), weights.intercept, knots, bends)
+
+        first, repeat = of_others(self._weights), self.repeat and of_others(self.repeat)
         means, scales = reordered(self.means, 0.0), reordered(self.scales, 1.0)
-        coefficients = reordered(self.coefficients, 0.0)
-        return replace(self, features=list(names), means=means, scales=scales, coefficients=coefficients, repeat=repeat)
+        return replace(
+            self,
+            features=list(names),
+            means=means,
+            scales=scales,
+            coefficients=first.coefficients,
+            repeat=repeat,
+            knots=first.knots,
+            bends=first.bends,
+        )
+
+
+class _Curves(NamedTuple):
+    """What features add to log-odds, not standardised: the arguments of the compiled loops."""
+
+    slopes: NDArray[np.float32]
+    """Below the first knot, shape (n_features,)."""
+    knots: NDArray[np.float32]
+    """Ascending, shape (n_features, n_knots); infinite for a feature with fewer."""
+    bends: NDArray[np.float32]
+    """By how much the slope changes at each knot, shape (n_features, n_knots)."""
+    constant: np.float32
+    """The log-odds where all features are 0."""
+
+
+def _by_feature(weights: Weights) -> tuple[list[list[float]], list[list[float]]]:
+    """Return knots and bends, empty lists for features without."""
+    nothing: list[list[float]] = [[] for _ in weights.coefficients]
+    return weights.knots or nothing, weights.bends or nothing
 
 
 @compiled
 def _write_sums(
-    features: NDArray[np.float32], slopes: NDArray[np.float32], constant: np.float32, sums: NDArray[np.float32]
+    features: NDArray[np.float32],
+    slopes: NDArray[np.float32],
+    knots: NDArray[np.float32],
+    bends: NDArray[np.float32],
+    constant: np.float32,
+    sums: NDArray[np.float32],
 ) -> None:
-    """Write constant + sum of slope * feature for each cell."""
+    """Write constant + sum of what each feature adds, for each cell."""
     for row in range(len(features)):
         total = sums[row]
         total[:] = constant
@@ -150,22 +230,33 @@ def _write_sums(
             if slope != 0:
                 for column in range(len(total)):
                     total[column] += slope * feature[column]
+            for place in range(knots.shape[1]):
+                knot, bend = knots[number, place], bends[number, place]
+                if bend != 0:
+                    for column in range(len(total)):
+                        total[column] += bend * max(feature[column] - knot, np.float32(0))
 
 
 @compiled
 def _overwrite_sums(
     features: NDArray[np.float32],
     slopes: NDArray[np.float32],
+    knots: NDArray[np.float32],
+    bends: NDArray[np.float32],
     constant: np.float32,
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
     sums: NDArray[np.float32],
 ) -> None:
-    """Write the same for some cells, by other slopes."""
+    """Write the same for some cells, by other curves."""
     for cell in range(len(rows)):
         total = constant
         for number in range(len(slopes)):
-            total += slopes[number] * features[rows[cell], number, columns[cell]]
+            value = features[rows[cell], number, columns[cell]]
+            total += slopes[number] * value
+            for place in range(knots.shape[1]):
+                if bends[number, place] != 0:
+                    total += bends[number, place] * max(value - knots[number, place], np.float32(0))
         sums[rows[cell], columns[cell]] = total
 
 
@@ -174,12 +265,24 @@ def _write_contributions(
     values: NDArray[np.float32],
     is_repeat: NDArray[np.bool_],
     means: NDArray[np.float32],
-    slopes: NDArray[np.float32],
+    new_slopes: NDArray[np.float32],
+    new_knots: NDArray[np.float32],
+    new_bends: NDArray[np.float32],
     repeat_slopes: NDArray[np.float32],
+    repeat_knots: NDArray[np.float32],
+    repeat_bends: NDArray[np.float32],
     added: NDArray[np.float32],
 ) -> None:
-    """Write slope * (value - mean) for each feature and cell."""
+    """Write what each feature adds to each cell, less what it adds at its mean."""
     for number in range(len(values)):
-        mean, slope, repeat_slope = means[number], slopes[number], repeat_slopes[number]
+        mean = means[number]
         for cell in range(len(is_repeat)):
-            added[number, cell] = (values[number, cell] - mean) * (repeat_slope if is_repeat[cell] else slope)
+            slopes, knots, bends = new_slopes, new_knots, new_bends
+            if is_repeat[cell]:
+                slopes, knots, bends = repeat_slopes, repeat_knots, repeat_bends
+            value = values[number, cell]
+            total = (value - mean) * slopes[number]
+            for place in range(knots.shape[1]):
+                knot = knots[number, place]
+                total += bends[number, place] * (max(value - knot, np.float32(0)) - max(mean - knot, np.float32(0)))
+            added[number, cell] = total

@@ -19,6 +19,8 @@ from recsys.meta_model.conditional import as_log_odds, fit_coefficients
 from recsys.meta_model.logistic import LogisticModel, Weights
 from recsys.wording import plural
 
+KNOTS = (0.5, 0.8, 0.95)
+"""The shares of the examples below the values at which the coefficient of a feature may change."""
 FIRST_POSITION = [1.0, 1.0, 1.0]
 """`Examples.positions` of a sale at position 1 of a page. Trees, which learn interactions of position and features, are
 evaluated at this position."""
@@ -114,7 +116,11 @@ def _train_linear(examples: Examples, settings: MetaModelSettings) -> LogisticMo
     scaler = StandardScaler().fit(examples.features)
     first, repeat = _weights_of_new_and_repeat(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
-    model = LogisticModel(list(examples.names), means, scales, first.coefficients, first.intercept, repeat)
+    model = LogisticModel(
+        *(list(examples.names), means, scales, first.coefficients, first.intercept, repeat),
+        knots=first.knots,
+        bends=first.bends,
+    )
     calibration = fit_calibration(_log_odds(model, examples), examples.bought, 1 / examples.sampling_rate)
     return replace(model, calibration=calibration)
 
@@ -139,8 +145,12 @@ def _minority_count(examples: Examples) -> int:
 
 
 def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModelSettings) -> Weights:
-    features = scaler.transform(examples.features)
-    columns, bought = np.column_stack([features, examples.position_features]), examples.bought
+    features, bought = scaler.transform(examples.features), examples.bought
+    knots = np.quantile(features, KNOTS if settings.bends else [], axis=0).T
+    above = np.maximum(features[:, :, None] - knots, 0).reshape(len(features), -1)
+    deviations = above.std(axis=0)
+    deviations[deviations == 0] = np.inf  # nothing is above the knot
+    columns = np.column_stack([features, (above - above.mean(axis=0)) / deviations, examples.position_features])
     if settings.kind == "conditional":
         if examples.page is None:
             raise ValueError("examples.page is None: a conditional logit needs the page of each example")
@@ -150,8 +160,14 @@ def _fit_weights(examples: Examples, scaler: StandardScaler, settings: MetaModel
         fitted = as_log_odds(order, columns, bought, page, c)
     else:
         fitted = LogisticRegression(C=settings.regularization, max_iter=1000).fit(columns, bought).coef_[0]
-    coefficients = fitted[: features.shape[1]]
-    return Weights(coefficients.tolist(), _correction(features @ coefficients, examples))
+    n_features = features.shape[1]
+    coefficients, bends = fitted[:n_features], fitted[n_features : n_features + above.shape[1]] / deviations
+    at_means = np.maximum(-knots, 0).reshape(-1) @ bends
+    intercept = _correction(features @ coefficients + above @ bends - at_means, examples)
+    if not settings.bends:
+        return Weights(coefficients.tolist(), intercept)
+    raw_knots = scaler.inverse_transform(knots.T).T
+    return Weights(coefficients.tolist(), intercept, raw_knots.tolist(), bends.reshape(knots.shape).tolist())
 
 
 def _train_boosted(examples: Examples, settings: MetaModelSettings) -> BoostedModel:

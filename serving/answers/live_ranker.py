@@ -95,8 +95,8 @@ class LiveRanker:
             return kept
         present, picks = self._present_at(now), list(kept)
         if policy not in present.effects:
-            changes = self._features_of_nobody(present.ranker) - self._night_features
-            present.effects[policy] = model.effects(changes)
+            now_features = self._features_of_nobody(present.ranker)
+            present.effects[policy] = model.effects(self._night_features, now_features)
         sales = np.array([pick[0] for pick in picks], np.int64)
         is_repeat = np.array([sale in bought for sale in sales.tolist()], np.int64)
         effects, open_share = present.effects[policy][is_repeat, sales], self._night.scorer.horizon.open_share[sales]

@@ -89,6 +89,7 @@ def test_version_has_its_configuration_and_its_signature(settings):
         "kind": "conditional",
         "days": 3,
         "moments": "session",
+        "bends": True,
         "negatives": 20,
         "regularization": 1.0,
         "seed": 0,

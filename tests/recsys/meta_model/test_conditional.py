@@ -11,7 +11,7 @@ from recsys.meta_model.calibration import LEAST_SLOPE
 from recsys.meta_model.conditional import as_log_odds, fit_coefficients
 from recsys.meta_model.training import Examples, evaluate, predict, train
 
-CONDITIONAL = MetaModelSettings(kind="conditional", min_repeats=20)
+CONDITIONAL = MetaModelSettings(kind="conditional", bends=False, min_repeats=20)
 LOGISTIC = CONDITIONAL.model_copy(update={"kind": "logistic"})
 
 
@@ -158,8 +158,8 @@ def well_behaved(seed: int) -> Examples:
 def test_probabilities_are_calibrated_on_other_pages_of_the_same_law():
     learnt, other = well_behaved(8), well_behaved(9)
     model = train(learnt, CONDITIONAL)
-    assert_allclose(model.slopes, [1.0, 0.0, -0.5], atol=0.1)
-    assert_allclose(model.repeat_slopes, [0.2, 1.0, 0.5], atol=0.1)
+    assert_allclose(np.divide(model.coefficients, model.scales), [1.0, 0.0, -0.5], atol=0.1)
+    assert_allclose(np.divide(model.repeat.coefficients, model.scales), [0.2, 1.0, 0.5], atol=0.1)
     assert evaluate(model, other)["calibration"] == pytest.approx(1, abs=0.05)
     predicted, weights = predict(model, other), 1 / other.sampling_rate
     for kind in (other.repeat, ~other.repeat):

@@ -50,7 +50,7 @@ def test_log_odds_are_those_of_scikit_learn() -> None:
     bought = rng.random(500) < 1 / (1 + np.exp(-features[:, 0]))
     model = train(
         Examples(["a", "b", "c"], features, bought, np.ones(500), np.zeros(500, bool), np.zeros(500, int)),
-        MetaModelSettings(kind="logistic", regularization=0.3),
+        MetaModelSettings(kind="logistic", bends=False, regularization=0.3),
     )
     scaler = StandardScaler().fit(features)
     peer = LogisticRegression(C=0.3, max_iter=1000).fit(scaler.transform(features), bought)

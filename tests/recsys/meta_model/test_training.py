@@ -8,7 +8,7 @@ from recsys.errors import EmptyInputError
 from recsys.meta_model import LogisticModel, MetaModelSettings, probability
 from recsys.meta_model.training import Examples, evaluate, predict, train
 
-SETTINGS = MetaModelSettings(kind="logistic", days=3)
+SETTINGS = MetaModelSettings(kind="logistic", bends=False, days=3)
 COLUMNS = ("features", "bought", "sampling_rate", "repeat", "position")
 
 
@@ -103,7 +103,7 @@ def population() -> Population:
 
 def test_corrected_intercept_recovers_the_share_of_purchases(population: Population) -> None:
     sample = population.sample(negatives=5)
-    model = train(sample, MetaModelSettings(kind="logistic", negatives=5))
+    model = train(sample, MetaModelSettings(kind="logistic", bends=False, negatives=5))
     features, bought = population.of_buyers()
     predicted = probability(model.log_odds(np.stack(features)))
     assert sample.bought.mean() > 2.5 * bought.mean()  # so an uncorrected intercept would be far off
@@ -111,7 +111,7 @@ def test_corrected_intercept_recovers_the_share_of_purchases(population: Populat
 
 
 def test_slopes_are_those_of_the_population(population: Population) -> None:
-    model = train(population.sample(negatives=5), MetaModelSettings(kind="logistic", negatives=5))
+    model = train(population.sample(negatives=5), MetaModelSettings(kind="logistic", bends=False, negatives=5))
     assert_allclose(np.divide(model.coefficients, model.scales), [1.0, 0.3, -1.5], rtol=0.1)
 
 
@@ -189,9 +189,9 @@ def both_kinds(n: int, repeats: int) -> Examples:
 
 def test_repeat_purchases_have_the_weights_of_a_fit_to_them_alone() -> None:
     sample = both_kinds(n=900, repeats=300)
-    model = train(sample, MetaModelSettings(kind="logistic", min_repeats=100))
+    model = train(sample, MetaModelSettings(kind="logistic", bends=False, min_repeats=100))
     alone = [
-        train(sample.where(kind), MetaModelSettings(kind="logistic", min_repeats=100))
+        train(sample.where(kind), MetaModelSettings(kind="logistic", bends=False, min_repeats=100))
         for kind in (~sample.repeat, sample.repeat)
     ]
     model, *alone = (replace(each, calibration=None) for each in (model, *alone))  # they share one curve
@@ -206,11 +206,11 @@ def test_repeat_purchases_have_the_weights_of_a_fit_to_them_alone() -> None:
 @pytest.mark.parametrize("kind", ["bought before", "new"])
 def test_all_examples_share_their_weights_if_one_kind_has_few(kind: str) -> None:
     sample = both_kinds(n=400, repeats=60 if kind == "bought before" else 340)
-    model = train(sample, MetaModelSettings(kind="logistic", min_repeats=40))
+    model = train(sample, MetaModelSettings(kind="logistic", bends=False, min_repeats=40))
     assert model.repeat is None
     nobody = Examples(sample.names, sample.features, sample.bought, sample.sampling_rate, *new_and_not_shown(400))
-    assert model == train(nobody, MetaModelSettings(kind="logistic", min_repeats=40))
-    assert train(sample, MetaModelSettings(kind="logistic", min_repeats=10)).repeat is not None
+    assert model == train(nobody, MetaModelSettings(kind="logistic", bends=False, min_repeats=40))
+    assert train(sample, MetaModelSettings(kind="logistic", bends=False, min_repeats=10)).repeat is not None
 
 
 def test_chosen_examples_keep_all_columns() -> None:
