@@ -32,9 +32,9 @@ WORDS = {
 def coefficients(model: MetaModel) -> list[dict[str, Any]]:
     """Return the coefficient of each feature, in the order of the model.
 
-    Of a logistic regression, in log-odds one standard deviation above the mean: `first`, for sales that the user never bought before,
-    and `repeat`, for repeat purchases, where the model has separate coefficients for them. Boosted trees have no
-    coefficients: `gain` is the feature's share of the gain of all splits.
+    Of a logistic regression, in log-odds one standard deviation above the mean: `first`, for sales that the user never
+    bought before, and `repeat`, for repeat purchases, where the model has separate coefficients for them. Boosted trees
+    have no coefficients: `gain` is the feature's share of the gain of all splits.
     """
     key = "first" if isinstance(model, LogisticModel) else "gain"
     rows = [
@@ -42,5 +42,5 @@ def coefficients(model: MetaModel) -> list[dict[str, Any]]:
     ]
     if isinstance(model, LogisticModel) and model.repeat:
         repeat = model.repeat_coefficients_by_feature
-        rows = [row | {"repeat": repeat[row["feature"]]} for row in rows]
+        rows = [row | {"repeat": value} for row, value in zip(rows, repeat.values(), strict=True)]
     return rows

@@ -110,8 +110,8 @@ def coefficients(result: Mapping[str, Any]) -> Iterator[Section]:
     columns = ("Feature", "Description", *(column for name in series for column in (name.capitalize(), "Odds ×")))
     drawn = [(row["feature"], row["first"], row.get("repeat")) for row in rows]
     note = (
-        "A coefficient is the change in the log-odds of a purchase for one standard deviation more of the feature, all"
-        " others equal; “odds × 1.5” means odds 50% higher. Correlated features share their weight."
+        "A coefficient is the change in the log-odds of a purchase from the feature's mean to one standard deviation"
+        " above it, all others equal; “odds × 1.5” means odds 50% higher. Correlated features share their weight."
     )
     chart = bars(drawn, series, "log-odds per standard deviation", "Coefficients of the meta-model.")
     table = ReportTable("Coefficients, log-odds", columns, cells, 2)

@@ -93,9 +93,7 @@ def examples(n_pages: int, n_sales: int, seed: int) -> Examples:
 
 @pytest.mark.parametrize("kind", ["logistic", "conditional"])
 def test_training_finds_where_a_feature_begins_to_matter(kind):
-    model, line = (
-        train(examples(2_000, 15, 0), MetaModelSettings(kind=kind, bends=bends)) for bends in (True, False)
-    )
+    model, line = (train(examples(2_000, 15, 0), MetaModelSettings(kind=kind, bends=bends)) for bends in (True, False))
     assert isinstance(model, LogisticModel)
     curve = model.contributions(np.array([[-2, -1, 0.5, 2, 3], [0, 0, 0, 0, 0]], np.float32), np.zeros(5, bool))[0]
     rises = np.diff(curve) / [1, 1.5, 1.5, 1]

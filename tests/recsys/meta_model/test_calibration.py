@@ -92,7 +92,10 @@ def test_training_calibrates_log_odds_that_are_not_linear() -> None:
     new = np.zeros(80_000, bool)
     examples = Examples(["a", "b"], features, bought, np.ones(80_000), new, np.zeros(80_000, np.int32))
     even = np.arange(80_000) % 2 == 0
-    model, held_out = train(examples.where(even), MetaModelSettings(kind="logistic", bends=False)), examples.where(~even)
+    model, held_out = (
+        train(examples.where(even), MetaModelSettings(kind="logistic", bends=False)),
+        examples.where(~even),
+    )
     assert worst_tenth(predict(model, held_out), held_out.bought) < 0.1
     straight = predict(replace(model, calibration=None), held_out)
     assert worst_tenth(straight, held_out.bought) > 0.2
