@@ -109,17 +109,26 @@ def fit_tifu_knn(known: Histories, settings: Settings) -> Scores:
 
 def tifu_vectors(known: Histories, m: int, within: float, between: float) -> csr_matrix:
     """Return the decayed frequency of each sale in the baskets of each user of `fit_tifu_knn`, (n_users, n_sales)."""
-    basket_of_event = known.user_of_event() * _MAX_DAYS + known.occurred_at // DAY
-    cells = np.unique(basket_of_event * known.n_sales + known.sales)  # a sale counts once per basket
-    baskets, basket_of_cell = np.unique(cells // known.n_sales, return_inverse=True)
-    users = baskets // _MAX_DAYS
-    age = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))  # 0 for a user's latest basket
-    n_baskets = np.bincount(users, minlength=len(known))[users]
+    users, sales, age, n_baskets = known.once("baskets", lambda: _baskets(known))
     group, position = age // m, age % m
     group_size, n_groups = np.minimum(m, n_baskets - group * m), -(-n_baskets // m)
     weights = within**position / group_size * between**group / n_groups
-    shape = (len(known), known.n_sales)
-    return csr_matrix((weights[basket_of_cell], (users[basket_of_cell], cells % known.n_sales)), shape)
+    return csr_matrix((weights, (users, sales)), (len(known), known.n_sales))
+
+
+def _baskets(known: Histories) -> NDArray[np.int64]:
+    """Return each sale of each basket once: the user, the sale, and how many later baskets and baskets the user has.
+
+    Shape (4, n_basket_sales).
+    """
+    basket_of_event = known.user_of_event() * _MAX_DAYS + known.occurred_at // DAY
+    cells = np.unique(basket_of_event * known.n_sales + known.sales)
+    baskets, basket_of_cell = np.unique(cells // known.n_sales, return_inverse=True)
+    users = baskets // _MAX_DAYS
+    later = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
+    n_baskets = np.bincount(users, minlength=len(known))[users]
+    of_baskets = np.stack([users, later, n_baskets])[:, basket_of_cell]
+    return np.stack([of_baskets[0], cells % known.n_sales, *of_baskets[1:]])
 
 
 def fit_bpr(known: Histories, settings: Settings) -> Scores:

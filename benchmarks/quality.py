@@ -1,18 +1,20 @@
 """Ranking quality on real purchases: the meta-model and its recommenders against the peers that one could pick instead.
 
-    python -m benchmarks.quality [--peers classic modern] [--shops online_retail complete_journey] [--days-sampled 12]
+    python -m benchmarks.quality [--peers classic modern sequential] [--shops online_retail complete_journey]
+        [--days-sampled 12] [--seed 0]
 
 All rank the same sales for the same users on the same days, in two cases: all open sales, and those that the user had
 not bought before. Peers are refitted for every day, as ours are; for each case, their settings are those of a grid that
-were best on days before the window. Sales that a peer gives the same score are ordered by popularity.
+were best on days before the window. Sales that a peer gives the same score are ordered by recent popularity.
 
 Classic peers are popularity and `implicit`'s models, modern ones those of `benchmarks.modern_baselines`, and LambdaRank
-over our own features.
+over our own features. The sequential one is SASRec, which takes longer than all others; it is not refitted for every
+day, but trained further.
 """
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,11 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
-from benchmarks.baselines import CLASSIC, POPULARITY, Baseline
+from benchmarks.baselines import CLASSIC, POPULARITY, Baseline, Kind
 from benchmarks.lambda_rank import LAMBDA_RANK, best_lambda_rank
 from benchmarks.modern_baselines import FREQUENCY, MODERN
-from benchmarks.quality_pages import CASES, baseline_pages, best_settings, whole_block
+from benchmarks.quality_pages import CASES, NEW, baseline_pages, best_settings, whole_block
+from benchmarks.sasrec import sequential
 from jobs.backtest.backtest import window
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
@@ -38,7 +41,11 @@ from recsys.tables.night import USER_HISTORIES
 WINDOWS = {"online_retail": ("2011-11-02", "2011-12-09"), "complete_journey": ("2017-11-26", "2018-01-01")}
 METRICS = ("ndcg@10", "recall@10")
 TUNING_DAYS = 3
-PEERS = {"classic": CLASSIC, "modern": MODERN}
+PEERS: dict[str, Callable[[], tuple[Kind, ...]]] = {
+    "classic": lambda: CLASSIC,
+    "modern": lambda: MODERN,
+    "sequential": sequential,
+}
 COLD_EVENTS = 5
 """Users with fewer known events than this are measured apart, with popularity of a day and of 28 days beside them."""
 OF_COLD = tuple(Baseline(POPULARITY, (("days", days),)) for days in (1, 28))
@@ -46,7 +53,7 @@ OF_COLD = tuple(Baseline(POPULARITY, (("days", days),)) for days in (1, 28))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=["classic", "modern"])
     parser.add_argument("--shops", nargs="+", choices=WINDOWS, default=list(WINDOWS))
     parser.add_argument("--days-sampled", type=int, default=12, help="number of days drawn from the window")
     parser.add_argument("--seed", type=int, default=0)
@@ -66,12 +73,11 @@ def compare(run: Run, families: list[str], seed: int, console: TextConsole) -> N
     run.do(with_inputs(TRAIN_META_MODEL))
     tuning_days = sorted(np.random.default_rng(seed).choice(run.training_days, TUNING_DAYS, replace=False).tolist())
     ours = our_pages(run, best_lambda_rank(run, tuning_days) if "modern" in families else {})
-    everyone, kinds = whole_block(run), [kind for family in families for kind in PEERS[family]]
+    everyone, kinds = whole_block(run), [kind for family in families for kind in PEERS[family]()]
     with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
         chosen = best_settings(run, everyone, tuning_days, kinds)
         measured = {*OF_COLD, *(each for best in chosen.values() for each in best)}
-        ties = {case: best[0] for case, best in chosen.items()}
-        theirs = baseline_pages(run, everyone, run.days, measured, ties)
+        theirs = baseline_pages(run, everyone, run.days, measured, ties=chosen[NEW][0])
     print_days(run, tuning_days, seed, console)
     for case, best in chosen.items():
         pages = pd.concat([ours, theirs])

@@ -16,11 +16,9 @@ from recsys.pipeline.evaluation import candidates_and_relevant
 from recsys.pipeline.examples import PAGE_USERS
 from recsys.shop.histories import Block, Histories
 
-CASES = {"repeats allowed": False, "new to the user": True}
+NEW = "new to the user"
+CASES = {"repeats allowed": False, NEW: True}
 """Name → `new_only` of `page_metrics`."""
-
-Ties = Mapping[str, Baseline]
-"""Case → the popularity by which sales of the same score are ordered, such as all sales for an unknown user."""
 
 
 def whole_block(run: Run) -> Block:
@@ -30,15 +28,17 @@ def whole_block(run: Run) -> Block:
 
 
 def best_settings(run: Run, everyone: Block, as_ofs: list[int], kinds: Iterable[Kind]) -> dict[str, list[Baseline]]:
-    """Return for each case the best popularity, and the best baseline of each kind, which breaks ties by it.
+    """Return for each case the best popularity, and the best baseline of each kind, in this order.
 
-    The best one has the highest mean ndcg@10 on the days from some instants.
+    The best one has the highest mean ndcg@10 on the days from some instants. Other kinds than popularity break ties by
+    the popularity that is best for sales new to the user, since most of the sales that they cannot order are new.
     """
-    best = _best_of_kinds(baseline_pages(run, everyone, as_ofs, POPULARITY.baselines(), {}), [POPULARITY])
-    ties = {case: popularity for case, (popularity,) in best.items()}
+    popularity = _best_of_kinds(baseline_pages(run, everyone, as_ofs, POPULARITY.baselines(), None), [POPULARITY])
     others = list(kinds)
-    tried = baseline_pages(run, everyone, as_ofs, (each for kind in others for each in kind.baselines()), ties)
-    return {case: [ties[case], *found] for case, found in _best_of_kinds(tried, others).items()}
+    tried = (each for kind in others for each in kind.baselines())
+    pages = baseline_pages(run, everyone, as_ofs, tried, ties=popularity[NEW][0])
+    best = _best_of_kinds(pages, others)
+    return {case: [*popularity[case], *best[case]] for case in CASES}
 
 
 def _best_of_kinds(pages: pd.DataFrame, kinds: list[Kind]) -> dict[str, list[Baseline]]:
@@ -50,7 +50,7 @@ def _best_of_kinds(pages: pd.DataFrame, kinds: list[Kind]) -> dict[str, list[Bas
 
 
 def baseline_pages(
-    run: Run, everyone: Block, as_ofs: list[int], baselines: Iterable[Baseline], ties: Ties
+    run: Run, everyone: Block, as_ofs: list[int], baselines: Iterable[Baseline], ties: Baseline | None
 ) -> pd.DataFrame:
     """Return the metrics of baselines on the purchases of the day from each instant, each refitted as of that instant.
 
@@ -59,7 +59,8 @@ def baseline_pages(
         everyone: All users.
         as_ofs: Instants, microseconds UTC.
         baselines: What to measure.
-        ties: In a case that it lacks, ties are in the order of the catalogue.
+        ties: The popularity that orders sales of the same score, such as all sales for an unknown user; without it,
+            they are in the order of the catalogue.
 
     Returns:
         One row per case, policy and page, as from `page_metrics`: case, policy, as_of, user_id, metrics.
@@ -69,13 +70,13 @@ def baseline_pages(
 
 
 def _pages_of_day(
-    run: Run, everyone: Block, as_of: int, baselines: list[Baseline], ties: Ties
+    run: Run, everyone: Block, as_of: int, baselines: list[Baseline], ties: Baseline | None
 ) -> Iterator[dict[str, Any]]:
     sales, day = run.shop.horizon(as_of).sales, pd.Timestamp(as_of, unit="us")  # as Spark's toPandas has it
-    windows = {each.days for each in (*baselines, *ties.values())}
+    windows = {each.days for each in (*baselines, ties) if each}
     histories = run.settings.history  # shared by baselines of the same window, which share what they compute of them
     known = {days: everyone.as_of(as_of, histories.model_copy(update={"days": days})) for days in windows}
-    orders = {case: tie_order(ties.get(case), known, sales) for case in CASES}
+    order = _tie_order(ties, known, sales)
     parts = []
     buyers = np.unique(everyone.purchases_between(as_of, as_of + DAY)[0])
     for start in range(0, len(buyers), PAGE_USERS):
@@ -87,14 +88,13 @@ def _pages_of_day(
         for rows, user_ids, candidates_by_case in parts:
             scores = score(rows)[:, sales]
             for case, (candidates, relevant) in candidates_by_case.items():
-                order = orders[case]
                 ranked, bought = ranks(scores[:, order], candidates[:, order]), relevant[:, order]
                 for user in np.flatnonzero(bought.any(axis=1)):
                     metrics = ranking_metrics(ranked[user][bought[user]])
                     yield {"case": case, "policy": str(baseline), "as_of": day, "user_id": user_ids[user], **metrics}
 
 
-def tie_order(popularity: Baseline | None, known: Mapping[int, Histories], sales: NDArray[np.int32]) -> NDArray:
+def _tie_order(popularity: Baseline | None, known: Mapping[int, Histories], sales: NDArray[np.int32]) -> NDArray:
     """Return the order of the sales of a horizon in which `ranks`, which goes by column, breaks ties by popularity."""
     if popularity is None:
         return np.arange(len(sales))
