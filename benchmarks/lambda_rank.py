@@ -3,9 +3,6 @@
 Trained on the meta-model's examples with LightGBM; Burges 2010, "From RankNet to LambdaRank to LambdaMART".
 """
 
-from collections.abc import Mapping
-from itertools import product
-
 import lightgbm
 import numpy as np
 from pyspark.sql import functions as f
@@ -19,7 +16,7 @@ from recsys.pipeline.evaluation import page_metrics
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
 
 LAMBDA_RANK = "LambdaRank over our features"
-GRID: Mapping[str, tuple[int, ...]] = {"num_leaves": (4, 15), "num_iterations": (50, 150, 400)}
+GRID = {"leaves": (4, 15), "trees": (50, 150, 400)}
 
 
 def best_lambda_rank(run: Run, tuning_days: list[int]) -> dict[str, BoostedModel]:
@@ -27,22 +24,18 @@ def best_lambda_rank(run: Run, tuning_days: list[int]) -> dict[str, BoostedModel
 
     To choose the settings, models are trained on the other training days.
     """
-    examples = TRAINING_EXAMPLES.read(run.spark, run.folder)
-    grid = [dict(zip(GRID, values, strict=True)) for values in product(*GRID.values())]
-    earlier = examples_of(examples.filter(~f.col("as_of").isin(tuning_days)))
-    models = {str(number): train_lambda_rank(earlier, settings) for number, settings in enumerate(grid)}
-    histories, everything = USER_HISTORIES.read(run.spark, run.folder), examples_of(examples)
-    best = {}
+    examples, histories = (table.read(run.spark, run.folder) for table in (TRAINING_EXAMPLES, USER_HISTORIES))
+    tried = train_grid(examples_of(examples.filter(~f.col("as_of").isin(tuning_days))))
+    models, best = train_grid(examples_of(examples)), {}
     for case, new_only in CASES.items():
-        pages = page_metrics(histories, run.shop, tuning_days, models, new_only=new_only)
-        pages = pages.filter(f.col("policy").isin(list(models))).groupBy("policy").agg(f.avg("`ndcg@10`").alias("ndcg"))
-        means = {row.policy: row.ndcg for row in pages.collect()}
-        best[case] = train_lambda_rank(everything, grid[int(max(means, key=means.__getitem__))])
+        pages = page_metrics(histories, run.shop, tuning_days, tried, new_only=new_only)
+        means = pages.filter(f.col("policy").isin(list(tried))).groupBy("policy").agg(f.avg("`ndcg@10`")).collect()
+        best[case] = models[max(means, key=lambda row: (row[1], row.policy)).policy]
     return best
 
 
-def train_lambda_rank(examples: Examples, settings: Mapping[str, int]) -> BoostedModel:
-    """Return trees whose scores order the examples of each page; they are no probabilities."""
+def train_grid(examples: Examples) -> dict[str, BoostedModel]:
+    """Return trees for each combination of settings, by its name; scores order pages, they are no probabilities."""
     parameters = {
         "objective": "lambdarank",
         "learning_rate": 0.05,
@@ -55,11 +48,15 @@ def train_lambda_rank(examples: Examples, settings: Mapping[str, int]) -> Booste
     }
     order = np.argsort(examples.page, kind="stable")
     rows = np.column_stack([examples.features, examples.repeat])[order].astype(np.float32)
-    data = lightgbm.Dataset(
-        rows, examples.bought[order].astype(int), group=np.unique(examples.page, return_counts=True)[1]
-    )
-    trees = lightgbm.train(parameters | dict(settings), data)
+    pages = np.unique(examples.page, return_counts=True)[1]
     names, means = list(examples.names), examples.features.mean(axis=0).tolist()
-    return BoostedModel(
-        names, means, [1.0] * len(names), names, means, trees.model_to_string(), held=[], correction=0.0
-    )
+    models = {}
+    for leaves in GRID["leaves"]:
+        data = lightgbm.Dataset(rows, examples.bought[order].astype(int), group=pages)
+        booster = lightgbm.train(parameters | {"num_leaves": leaves}, data, max(GRID["trees"]))
+        for trees in GRID["trees"]:  # fewer trees are the first ones of many
+            text = booster.model_to_string(num_iteration=trees)
+            models[f"{leaves} leaves, {trees} trees"] = BoostedModel(
+                names, means, [1.0] * len(names), names, means, text, held=[], correction=0.0
+            )
+    return models
