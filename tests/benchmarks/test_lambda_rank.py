@@ -18,6 +18,6 @@ def test_trees_order_the_sales_of_a_page_and_fewer_trees_are_the_first_ones():
     )
     models = train_grid(examples)
     assert len(models) == len(GRID["leaves"]) * len(GRID["trees"])
-    scores = models["4 leaves, 50 trees"].log_odds(np.array([[0.1, 0.5, 0.98], [5, 1, 3]], np.float32))
+    scores = models["4 leaves, 25 trees"].log_odds(np.array([[0.1, 0.5, 0.98], [5, 1, 3]], np.float32))
     assert scores[0] < scores[1] < scores[2]
-    assert models["4 leaves, 150 trees"].booster.num_trees() == 150
+    assert models["4 leaves, 75 trees"].booster.num_trees() == 75
