@@ -7,7 +7,7 @@ from benchmarks.sasrec import SasRec, SasRecs, chunks, last_vectors, padded
 from recsys.instants import DAY
 from recsys.shop.histories import Histories
 
-SETTINGS = {"length": 4, "dropout": 0.0, "epochs": 60}
+SETTINGS = {"length": 4, "dropout": 0.0, "epochs": 25}
 
 
 def histories(users: list[list[int]], n_sales: int, as_of: int = 100 * DAY) -> Histories:
