@@ -80,10 +80,10 @@ def test_an_old_event_makes_a_user_less_similar_and_counts_less():
 
 def test_baskets_fade_within_their_group_and_by_group():
     # Days 9, 5, 3, 2 ago; groups of 3 from the latest on: {2, 3, 5 days ago} and {9 days ago}.
-    known = histories([[(0, 9), (1, 5), (0, 3), (0, 2.9), (0, 2), (2, 2)], [(2, 7)], []], n_sales=3)
+    known = histories([[(0, 9), (1, 5), (0, 3), (0, 2.9), (0, 2), (2, 2)], [(2, 7), (2, 6), (2, 5)], []], n_sales=3)
     vectors = tifu_vectors(known, m=3, within=0.5, between=0.1).toarray()
     latest_group = np.array([1 + 0.5, 0.25, 1]) / 3  # sale 0 in the latest basket and the one before, once in each
-    assert_allclose(vectors, [(latest_group + 0.1 * np.array([1, 0, 0])) / 2, [0, 0, 1], [0, 0, 0]])
+    assert_allclose(vectors, [(latest_group + 0.1 * np.array([1, 0, 0])) / 2, [0, 0, 1.75 / 3], [0, 0, 0]])
 
 
 def test_tifu_knn_mixes_the_users_vector_with_the_mean_of_the_nearest():
