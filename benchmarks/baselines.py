@@ -1,8 +1,8 @@
-"""Baselines: popularity and the models of the library `implicit`, each with a grid of settings."""
+"""Baselines and how they are described; the classic ones: popularity and the models of the library `implicit`."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -13,72 +13,96 @@ from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-Scores = Callable[[csr_matrix], NDArray[np.float32]]
-"""Number of events of each user and sale, shape (n_users, n_sales) → scores of the same shape."""
+from recsys.shop.histories import Histories
 
-ITEM_ITEM = {"cosine": CosineRecommender, "TF-IDF": TFIDFRecommender, "BM25": BM25Recommender}
-GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
-    "popularity": {"days": (1, 3, 7, 14, 28, 90, 400)},
-    "cosine": {"days": (30, 60, 400), "K": (500,)},
-    "TF-IDF": {"days": (30, 60, 400), "K": (500,)},
-    "BM25": {"days": (30, 60, 400), "K": (200,), "K1": (1.2, 100), "B": (0.2, 0.5)},
-    "ALS": {"days": (60, 400), "factors": (32, 128), "regularization": (0.1, 10)},
-}
-"""Every combination is tried. `days` is the window of events of model and histories; the others are `implicit`'s."""
+Scores = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Rows of users in the histories that a model was fitted to → their scores, shape (n_rows, n_sales)."""
+
+Settings = Mapping[str, Any]
+WHOLE_YEAR = 400
+"""Window of events in days of the kinds whose grid has no `days`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model. Every combination of the values of its grid is tried, `days` is its window of events."""
+
+    name: str
+    fit: Callable[[Histories, Settings], Scores] = field(compare=False)
+    grid: Mapping[str, tuple[float, ...]] = field(compare=False)
+
+    def baselines(self) -> Iterator["Baseline"]:
+        """Return one baseline per combination of settings."""
+        for values in product(*self.grid.values()):
+            yield Baseline(self, tuple(zip(self.grid, values, strict=True)))
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A kind of model with its settings; equal baselines are fitted once."""
 
-    kind: str
+    kind: Kind
     settings: tuple[tuple[str, float], ...]
 
     @property
     def days(self) -> int:
         """Length of the window of events before as_of, in days."""
-        return int(dict(self.settings)["days"])
+        return int(dict(self.settings).get("days", WHOLE_YEAR))
 
     def __str__(self) -> str:
         """Return kind and settings as text."""
-        return f"{self.kind} ({', '.join(f'{name} {value:g}' for name, value in self.settings)})"
+        return f"{self.kind.name} ({', '.join(f'{name} {value:g}' for name, value in self.settings)})"
 
-    def fit(self, counts: csr_matrix) -> Scores:
-        """Return scores fitted to the number of events of each user and sale, shape (n_users, n_sales)."""
-        own = {name: value for name, value in self.settings if name != "days"}
-        if self.kind == "popularity":
-            return fit_popularity(counts)
-        return fit_als(counts, own) if self.kind == "ALS" else fit_item_item(counts, self.kind, own)
+    def fit(self, known: Histories) -> Scores:
+        """Return scores fitted to the histories of all users."""
+        return self.kind.fit(known, {name: value for name, value in self.settings if name != "days"})
 
 
-def grid(kind: str) -> Iterator[Baseline]:
-    """Return the baselines of a kind, one per combination of its settings."""
-    for values in product(*GRIDS[kind].values()):
-        yield Baseline(kind, tuple(zip(GRIDS[kind], values, strict=True)))
-
-
-def fit_popularity(counts: csr_matrix) -> Scores:
+def fit_popularity(known: Histories, _: Settings) -> Scores:
     """Return scores by a sale's number of events, the same for all users."""
-    events = np.asarray(counts.sum(axis=0), np.float32)
-    return lambda users: np.repeat(events, users.shape[0], axis=0)
+    events = np.bincount(known.sales, minlength=known.n_sales).astype(np.float32)
+    return lambda rows: np.repeat(events[None], len(rows), axis=0)
 
 
-def fit_item_item(counts: csr_matrix, kind: str, settings: Mapping[str, Any]) -> Scores:
+def fit_item_item(
+    known: Histories, settings: Settings, model: type[CosineRecommender | TFIDFRecommender | BM25Recommender]
+) -> Scores:
     """Return scores by similarity to the user's sales; a sale is similar to itself, so repeat purchases rank high."""
-    model = ITEM_ITEM[kind](**settings)
+    counts, fitted = event_counts(known), model(**settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ParameterWarning)  # about a matrix that `implicit` makes itself
-        model.fit(counts, show_progress=False)
-    return lambda users: (users @ model.similarity).toarray().astype(np.float32)
+        fitted.fit(counts, show_progress=False)
+    return lambda rows: (counts[rows] @ fitted.similarity).toarray().astype(np.float32)
 
 
-def fit_als(counts: csr_matrix, settings: Mapping[str, Any]) -> Scores:
-    """Return scores by the inner product of the factors of user and sale."""
+def fit_als(known: Histories, settings: Settings) -> Scores:
+    """Return scores by the inner product of the factors of user and sale; Hu et al. 2008."""
+    counts = event_counts(known)
     model = AlternatingLeastSquares(**settings, random_state=0)
     model.fit(counts, show_progress=False)
 
-    def score(users: csr_matrix) -> NDArray[np.float32]:
-        factors = model.recalculate_user(np.arange(users.shape[0]), users)
+    def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        factors = model.recalculate_user(np.arange(len(rows)), counts[rows])
         return (factors @ model.item_factors.T).astype(np.float32)
 
     return score
+
+
+def event_counts(known: Histories) -> csr_matrix:
+    """Return the number of events of each user and sale, shape (n_users, n_sales)."""
+    counts = known.matrix(np.ones(len(known.sales), np.float32)).copy()  # sum_duplicates sorts in place
+    counts.sum_duplicates()
+    return counts
+
+
+POPULARITY = Kind("popularity", fit_popularity, {"days": (1, 3, 7, 14, 28, 90, 400)})
+CLASSIC = (
+    Kind("cosine", lambda *known: fit_item_item(*known, CosineRecommender), {"days": (30, 60, 400), "K": (500,)}),
+    Kind("TF-IDF", lambda *known: fit_item_item(*known, TFIDFRecommender), {"days": (30, 60, 400), "K": (500,)}),
+    Kind(
+        "BM25",
+        lambda *known: fit_item_item(*known, BM25Recommender),
+        {"days": (30, 60, 400), "K": (200,), "K1": (1.2, 100), "B": (0.2, 0.5)},
+    ),
+    Kind("ALS", fit_als, {"days": (60, 400), "factors": (32, 128), "regularization": (0.1, 10)}),
+)

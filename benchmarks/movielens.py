@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import inv
 from scipy.sparse import csr_matrix
 
+from benchmarks.modern_baselines import ease_weights
 from recsys.console import TextTable, wide_console
 from recsys.metrics import ranking_metrics, ranks
 
@@ -80,12 +80,7 @@ def top_popular(train: csr_matrix) -> NDArray[np.float32]:
 
 def ease(train: csr_matrix, l2: float = EASE_L2) -> NDArray[np.float32]:
     """Return the scores of the linear item-item model with a zero diagonal; Steck 2019, eq. 8."""
-    gram = (train.T @ train).toarray().astype(np.float64)
-    gram[np.diag_indices_from(gram)] += l2
-    inverse = inv(gram, overwrite_a=True, check_finite=False)
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0)
-    return (train @ weights).astype(np.float32)
+    return (train @ ease_weights(train, l2)).astype(np.float32)
 
 
 MODELS: dict[str, Callable[[csr_matrix], NDArray[np.float32]]] = {"TopPopular": top_popular, "EASE": ease}

@@ -1,14 +1,20 @@
-"""Ranking quality on real purchases: the meta-model and its recommenders against popularity and `implicit`'s models.
+"""Ranking quality on real purchases: the meta-model and its recommenders against the peers that one could pick instead.
 
-    python -m benchmarks.quality [--shops online_retail complete_journey] [--days-sampled 12] [--seed 0]
+    python -m benchmarks.quality [--peers classic modern sequential] [--shops online_retail complete_journey]
+        [--days-sampled 12] [--seed 0]
 
 All rank the same sales for the same users on the same days, in two cases: all open sales, and those that the user had
-not bought before. Baselines are refitted for every day, as ours are; for each case, their settings are those of a grid
-that were best on days before the window.
+not bought before. Peers are refitted for every day, as ours are; for each case, their settings are those of a grid that
+were best on days before the window. Sales that a peer gives the same score are ordered by recent popularity.
+
+Classic peers are popularity and `implicit`'s models, modern ones those of `benchmarks.modern_baselines`, and LambdaRank
+over our own features. The sequential one is SASRec, which takes longer than all others; it is not refitted for every
+day, but trained further.
 """
 
 import argparse
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +22,18 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
-from benchmarks.quality_pages import CASES, baseline_pages, best_settings, whole_block
+from benchmarks.baselines import CLASSIC, POPULARITY, Baseline, Kind
+from benchmarks.lambda_rank import LAMBDA_RANK, best_lambda_rank
+from benchmarks.modern_baselines import FREQUENCY, MODERN
+from benchmarks.quality_pages import CASES, NEW, baseline_pages, best_settings, whole_block
+from benchmarks.sasrec import sequential
 from jobs.backtest.backtest import window
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
 from recsys.config.settings import load_settings
 from recsys.console import TextConsole, TextTable, line, wide_console
 from recsys.instants import from_micros, parse_instant
-from recsys.meta_model import META
+from recsys.meta_model import META, MetaModel
 from recsys.metrics import Estimate, bootstrap, paired_bootstrap
 from recsys.pipeline.evaluation import page_metrics
 from recsys.tables.night import USER_HISTORIES
@@ -31,10 +41,19 @@ from recsys.tables.night import USER_HISTORIES
 WINDOWS = {"online_retail": ("2011-11-02", "2011-12-09"), "complete_journey": ("2017-11-26", "2018-01-01")}
 METRICS = ("ndcg@10", "recall@10")
 TUNING_DAYS = 3
+PEERS: dict[str, Callable[[], tuple[Kind, ...]]] = {
+    "classic": lambda: CLASSIC,
+    "modern": lambda: MODERN,
+    "sequential": sequential,
+}
+COLD_EVENTS = 5
+"""Users with fewer known events than this are measured apart, with popularity of a day and of 28 days beside them."""
+OF_COLD = tuple(Baseline(POPULARITY, (("days", days),)) for days in (1, 28))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=["classic", "modern"])
     parser.add_argument("--shops", nargs="+", choices=WINDOWS, default=list(WINDOWS))
     parser.add_argument("--days-sampled", type=int, default=12, help="number of days drawn from the window")
     parser.add_argument("--seed", type=int, default=0)
@@ -44,35 +63,44 @@ def main() -> None:
     for shop in arguments.shops:
         settings = load_settings(Path(f"conf/{shop}.yaml"))
         first, last = (parse_instant(day) for day in WINDOWS[shop])
-        compare(window(settings, first, last, arguments.days_sampled, arguments.seed), arguments.seed, console)
+        run = window(settings, first, last, arguments.days_sampled, arguments.seed)
+        compare(run, arguments.peers, arguments.seed, console)
 
 
-def compare(run: Run, seed: int, console: TextConsole) -> None:
-    """Print for each case the metrics of every policy, and the meta-model's lead over the best baseline."""
+def compare(run: Run, families: list[str], seed: int, console: TextConsole) -> None:
+    """Print for each case the metrics of every policy, and the meta-model's lead over each."""
     start = time.monotonic()
     run.do(with_inputs(TRAIN_META_MODEL))
-    ours = our_pages(run)
     tuning_days = sorted(np.random.default_rng(seed).choice(run.training_days, TUNING_DAYS, replace=False).tolist())
-    everyone = whole_block(run)
+    ours = our_pages(run, best_lambda_rank(run, tuning_days) if "modern" in families else {})
+    everyone, kinds = whole_block(run), [kind for family in families for kind in PEERS[family]()]
     with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
-        chosen = best_settings(run, everyone, tuning_days)
-        theirs = baseline_pages(run, everyone, run.days, {each for best in chosen.values() for each in best})
+        chosen = best_settings(run, everyone, tuning_days, kinds)
+        measured = {*OF_COLD, *(each for best in chosen.values() for each in best)}
+        theirs = baseline_pages(run, everyone, run.days, measured, ties=chosen[NEW][0])
     print_days(run, tuning_days, seed, console)
     for case, best in chosen.items():
-        baselines = [str(each) for each in best]
-        pages = pd.concat([ours, theirs[theirs["policy"].isin(baselines)]])
-        print_case(case, pages[pages["case"] == case], baselines, seed, console)
+        pages = pd.concat([ours, theirs])
+        pages = pages[pages["case"] == case].sort_values(["as_of", "user_id"])
+        by_policy = {str(policy): rows.reset_index(drop=True) for policy, rows in pages.groupby("policy", sort=False)}
+        peers, of_cold = ([str(each) for each in baselines] for baselines in (best, OF_COLD))
+        own = [str(policy) for policy in ours["policy"].unique()]
+        print_case(case, {policy: by_policy[policy] for policy in (*own, *peers)}, peers, seed, console)
+        frequency = [str(each) for each in best if each.kind == FREQUENCY]
+        print_cold_users({policy: by_policy[policy] for policy in (META, *of_cold, *frequency)}, seed, console)
     console.print(f"{time.monotonic() - start:.0f} s in total", "")
 
 
-def our_pages(run: Run) -> pd.DataFrame:
-    """Return the metrics of the meta-model and of each recommender alone, in the format of `baseline_pages`."""
+def our_pages(run: Run, lambda_rank: Mapping[str, MetaModel]) -> pd.DataFrame:
+    """Return the metrics of the meta-model, of LambdaRank's model for each case, and of each recommender alone, in the
+    format of `baseline_pages`."""
     model, _ = read_trained_model(run)
-    histories = USER_HISTORIES.read(run.spark, run.folder)
-    return pd.concat(
-        page_metrics(histories, run.shop, run.open_days, {META: model}, new_only=new_only).toPandas().assign(case=case)
-        for case, new_only in CASES.items()
-    )
+    histories, cases = USER_HISTORIES.read(run.spark, run.folder), []
+    for case, new_only in CASES.items():
+        models = {META: model} | ({LAMBDA_RANK: lambda_rank[case]} if lambda_rank else {})
+        pages = page_metrics(histories, run.shop, run.open_days, models, new_only=new_only)
+        cases.append(pages.drop("shown", "bought", "ranks").toPandas().assign(case=case))
+    return pd.concat(cases)
 
 
 def print_days(run: Run, tuning_days: list[int], seed: int, console: TextConsole) -> None:
@@ -80,27 +108,46 @@ def print_days(run: Run, tuning_days: list[int], seed: int, console: TextConsole
     measured, tuned = (", ".join(f"{from_micros(day):%m-%d}" for day in days) for days in (run.days, tuning_days))
     shop = (Path(run.settings.folder).name, "bold")
     console.print("", line(shop, f": {len(run.days)} days, seed {seed}: {measured}"))
-    console.print(f"baselines tuned on {tuned}; meta-model trained on {len(run.training_days)} days before the window")
+    console.print(f"peers tuned on {tuned}; meta-model trained on {len(run.training_days)} days before the window")
 
 
-def print_case(case: str, pages: pd.DataFrame, baselines: list[str], seed: int, console: TextConsole) -> None:
-    """Print one row per policy, best first, and for each metric the meta-model's lead over the best baseline."""
-    pages = pages.sort_values(["as_of", "user_id"])
-    by_policy = {str(policy): rows for policy, rows in pages.groupby("policy", sort=False)}
-    means = pages.groupby("policy")[list(METRICS)].mean()
-    console.print("", f"{case}: {len(by_policy[META]):,} pages of {by_policy[META]['user_id'].nunique():,} users")
-    table = TextTable("policy", *METRICS)
-    for policy in means.sort_values("ndcg@10", ascending=False).index:
-        found = estimates(by_policy[policy], seed)
-        table.add_row(policy, *(f"{each.value:.4f} ± {(each.high - each.low) / 2:.4f}" for each in found.values()))
-    console.print(table)
+def print_case(
+    case: str, by_policy: Mapping[str, pd.DataFrame], peers: list[str], seed: int, console: TextConsole
+) -> None:
+    """Print one row per policy, best first, with the meta-model's lead over it, and its leads over the best peers."""
+    ours = by_policy[META]
+    console.print("", f"{case}: {len(ours):,} pages of {ours['user_id'].nunique():,} users; lead: that of meta")
+    print_policies(by_policy, seed, console)
     for metric in METRICS:
-        best = means.loc[baselines, metric].idxmax()
-        lead = difference(by_policy[META], by_policy[best], seed)[metric]
-        console.print(
-            f"{metric}: meta - {best} = {lead.value:+.4f} ({lead.value / means.loc[best, metric]:+.1%}), "
-            f"95 % interval {lead.low:+.4f} to {lead.high:+.4f}"
-        )
+        best = max(peers, key=lambda policy, metric=metric: by_policy[policy][metric].mean())
+        lead, theirs = difference(ours, by_policy[best], seed)[metric], by_policy[best][metric].mean()
+        console.print(f"{metric}: meta - {best} = {signed(lead)}, {lead.value / theirs:+.1%}")
+
+
+def print_cold_users(by_policy: Mapping[str, pd.DataFrame], seed: int, console: TextConsole) -> None:
+    """Print the metrics of policies on the pages of users with fewer than COLD_EVENTS known events."""
+    is_cold = by_policy[META]["known_events"] < COLD_EVENTS
+    console.print("", f"users with fewer than {COLD_EVENTS} events: {is_cold.sum():,} pages")
+    if is_cold.any():
+        print_policies({policy: pages[is_cold] for policy, pages in by_policy.items()}, seed, console)
+
+
+def print_policies(by_policy: Mapping[str, pd.DataFrame], seed: int, console: TextConsole) -> None:
+    """Print metrics with half the width of their 95 % intervals, and the meta-model's lead with its paired interval."""
+    table = TextTable("policy", *(column for metric in METRICS for column in (metric, "lead")), labels=1)
+    for policy in sorted(by_policy, key=lambda policy: -by_policy[policy][METRICS[0]].mean()):
+        found, leads = estimates(by_policy[policy], seed), difference(by_policy[META], by_policy[policy], seed)
+        cells = []
+        for metric in METRICS:
+            value, low, high = found[metric]
+            cells += [f"{value:.4f} ± {(high - low) / 2:.4f}", "" if policy == META else signed(leads[metric])]
+        table.add_row(policy, *cells)
+    console.print(table)
+
+
+def signed(estimate: Estimate) -> str:
+    """Return an estimate with its interval as text."""
+    return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
 
 
 def estimates(pages: pd.DataFrame, seed: int) -> dict[str, Estimate]:

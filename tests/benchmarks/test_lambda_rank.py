@@ -1,0 +1,23 @@
+import numpy as np
+
+from benchmarks.lambda_rank import GRID, train_grid
+from recsys.meta_model.training import Examples
+
+
+def test_trees_order_the_sales_of_a_page_and_fewer_trees_are_the_first_ones():
+    random, n_pages, of_page = np.random.default_rng(0), 300, 8
+    signal = random.random((n_pages, of_page)).astype(np.float32)
+    level = np.repeat(random.random(n_pages) * 9, of_page).astype(np.float32)  # of the page: says nothing about order
+    bought = signal == signal.max(axis=1, keepdims=True)
+    shuffled = random.permutation(n_pages * of_page)
+    features = np.column_stack([signal.ravel(), level])[shuffled]
+    nothing, n = np.zeros(len(shuffled), bool), len(shuffled)
+    page = np.repeat(np.arange(n_pages), of_page)[shuffled]
+    examples = Examples(
+        ["signal", "level"], features, bought.ravel()[shuffled], np.ones(n), nothing, np.full(n, -1, np.int32), page
+    )
+    models = train_grid(examples)
+    assert len(models) == len(GRID["leaves"]) * len(GRID["trees"])
+    scores = models["4 leaves, 25 trees"].log_odds(np.array([[0.1, 0.5, 0.98], [5, 1, 3]], np.float32))
+    assert scores[0] < scores[1] < scores[2]
+    assert models["4 leaves, 75 trees"].booster.num_trees() == 75
