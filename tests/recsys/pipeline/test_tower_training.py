@@ -1,0 +1,152 @@
+"""What towers learn, and from which events."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.instants import DAY, HOUR
+from recsys.pipeline.tower_training import Trained, train_towers
+from recsys.recommenders import RecommenderSettings, tower_families
+from recsys.recommenders.towers import Towers, TowersSettings
+from recsys.shop.histories import Block
+from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, sale, visit
+
+SETTINGS = TowersSettings(hidden=8, dims=4, days=12, stopping_days=2, min_events=20, learning_rate=0.02)
+USERS = [f"u{number:02d}" for number in range(30)]
+
+
+def shop_of_two_tastes() -> ShopData:
+    """Return a shop with two sales of each category a day; even users look at spas, odd ones at skis, all at the cheap.
+
+    Each day has its own sales, so that none of the past is open.
+    """
+    kinds = ["spa", "ski"]
+    sales = [
+        sale(f"{kind}{day:02d}{price}", -day, 1 - day, category=kind, price=price)
+        for day in range(20)
+        for kind in kinds
+        for price in (10, 100)
+    ]
+    events = [
+        visit(user, f"{kinds[number % 2]}{day:02d}{10 if (number + day) % 5 else 100}", -day + 0.3 + 0.01 * number)
+        for day in range(1, 20)
+        for number, user in enumerate(USERS)
+        if (number * 7 + day) % 3
+    ]
+    return make_shop(sales, events, USERS)
+
+
+SHOP = shop_of_two_tastes()
+
+
+def trained(shop: ShopData, settings: TowersSettings = SETTINGS, until: int = AS_OF) -> Trained | None:
+    families = tower_families(RecommenderSettings(), shop.catalogue)
+    return train_towers(shop.block, shop.catalogue, families, HISTORY, settings, until)
+
+
+@pytest.fixture(scope="module")
+def towers() -> Trained:
+    found = trained(SHOP)
+    assert found is not None
+    return found
+
+
+def test_users_get_the_sales_of_their_taste_and_everyone_the_cheap_ones(towers):
+    horizon = SHOP.horizon(24)
+    recommender = Towers(SETTINGS, tower_families(RecommenderSettings(), SHOP.catalogue), towers.weights)
+    model = recommender.fit(recommender.count(SHOP.histories(), horizon), horizon)
+    scores = model.score(SHOP.histories())
+    ids = [SHOP.catalogue.sale_ids[each] for each in horizon.sales]
+    assert ids == ["ski0010", "ski00100", "spa0010", "spa00100"]
+    assert (scores[0::2].argmax(axis=1) == ids.index("spa0010")).all()
+    assert (scores[1::2].argmax(axis=1) == ids.index("ski0010")).all()
+    assert (scores[0::2, 3] > scores[0::2, 0]).all()  # the taste counts more than the price
+
+
+def test_events_are_predicted_better_than_by_chance(towers):
+    assert towers.loss_without == pytest.approx(np.log(4))
+    # With the taste known, what is left is whether a user looks at the cheap sale, as they do four times of five.
+    assert towers.loss < -(0.8 * np.log(0.8) + 0.2 * np.log(0.2)) + 0.15
+
+
+def test_events_of_days_to_learn_from_are_counted(towers):
+    first, last = AS_OF - 12 * DAY, AS_OF - 2 * DAY
+    assert towers.events == ((SHOP.block.occurred_at >= first) & (SHOP.block.occurred_at < last)).sum()
+
+
+def test_same_events_give_the_same_towers(towers):
+    again = trained(SHOP)
+    assert again is not None
+    assert again.weights.to_json() == towers.weights.to_json()
+
+
+def test_events_from_the_instant_on_and_those_recorded_later_change_nothing():
+    until = AS_OF - 3 * DAY
+    block, one = SHOP.block, trained(SHOP, until=AS_OF - 3 * DAY)
+    later = block.occurred_at >= until
+    sales = np.where(later, block.sales[::-1], block.sales)
+    purchases = np.where(later, True, block.purchases)
+    # One event in seven of the days to learn from became known only afterwards: the same as if it had not occurred.
+    late = ~later & (np.arange(len(sales)) % 7 == 0)
+    changed = replace(block, sales=sales, purchases=purchases, recorded_at=np.where(late, until, block.recorded_at))
+    without = _without(block, late)
+    assert one is not None
+    assert later.any()
+    assert _weights(changed, until) == _weights(without, until) != one.weights.to_json()
+    assert _weights(replace(block, sales=sales, purchases=purchases), until) == one.weights.to_json()
+
+
+def test_sales_that_open_later_change_nothing():
+    until = AS_OF - 3 * DAY
+    further = [sale(f"z{number}", 0.2, 1, category="zoo", price=10) for number in range(9)]
+    one, other = (
+        trained(SHOP, until=until),
+        trained(make_shop([*SHOP.sale_rows, *further], SHOP.event_rows, USERS), until=until),
+    )
+    assert one is not None
+    assert other is not None
+    assert other.weights.features == one.weights.features
+    assert other.weights.to_json() == one.weights.to_json()
+
+
+def test_visit_outside_of_the_window_of_its_sale_is_not_learnt_from(towers):
+    early = [visit(user, "spa0510", -7) for user in USERS]  # it opens on day -5
+    found = trained(make_shop(SHOP.sale_rows, [*SHOP.event_rows, *early], USERS))
+    assert found is not None
+    assert found.events == towers.events
+
+
+def test_sale_counts_once_per_user_and_day():
+    again = [row | {"occurred_at": row["occurred_at"] + HOUR // 60} for row in SHOP.event_rows]
+    one, other = trained(SHOP), trained(make_shop(SHOP.sale_rows, [*SHOP.event_rows, *again], USERS))
+    assert one is not None
+    assert other is not None
+    assert other.events == one.events
+
+
+@pytest.mark.parametrize("until", [AS_OF - 17 * DAY, AS_OF + 5 * DAY])
+def test_shop_with_too_little_to_learn_from_or_to_stop_by_has_no_towers(until):
+    settings = SETTINGS.model_copy(update={"min_events": 21})
+    assert trained(SHOP, settings, until) is None
+
+
+def test_training_ends_when_its_time_is_over():
+    families = tower_families(RecommenderSettings(), SHOP.catalogue)
+    found = train_towers(SHOP.block, SHOP.catalogue, families, HISTORY, SETTINGS, AS_OF, is_late=lambda: True)
+    assert found is not None
+    assert found.epochs == 1
+
+
+def _weights(block: Block, until: int) -> str:
+    families = tower_families(RecommenderSettings(), SHOP.catalogue)
+    found = train_towers(block, SHOP.catalogue, families, HISTORY, SETTINGS, until)
+    assert found is not None
+    return found.weights.to_json()
+
+
+def _without(block: Block, gone: np.ndarray) -> Block:
+    """Return the block without some events."""
+    ends = np.concatenate(([0], np.cumsum(~gone)))[block.offsets]
+    names = ("sales", "purchases", "occurred_at", "recorded_at")
+    return replace(block, offsets=ends, **{name: getattr(block, name)[~gone] for name in names})
