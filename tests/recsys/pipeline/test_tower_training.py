@@ -11,31 +11,8 @@ from recsys.recommenders import RecommenderSettings, tower_families
 from recsys.recommenders.towers import Towers, TowersSettings
 from recsys.shop.histories import Block
 from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, sale, visit
-
-SETTINGS = TowersSettings(hidden=8, dims=4, days=12, stopping_days=2, min_events=20, learning_rate=0.02)
-USERS = [f"u{number:02d}" for number in range(30)]
-
-
-def shop_of_two_tastes() -> ShopData:
-    """Return a shop with two sales of each category a day; even users look at spas, odd ones at skis, all at the cheap.
-
-    Each day has its own sales, so that none of the past is open.
-    """
-    kinds = ["spa", "ski"]
-    sales = [
-        sale(f"{kind}{day:02d}{price}", -day, 1 - day, category=kind, price=price)
-        for day in range(20)
-        for kind in kinds
-        for price in (10, 100)
-    ]
-    events = [
-        visit(user, f"{kinds[number % 2]}{day:02d}{10 if (number + day) % 5 else 100}", -day + 0.3 + 0.01 * number)
-        for day in range(1, 20)
-        for number, user in enumerate(USERS)
-        if (number * 7 + day) % 3
-    ]
-    return make_shop(sales, events, USERS)
-
+from tests.helpers.two_tastes import TOWERS as SETTINGS
+from tests.helpers.two_tastes import USERS, shop_of_two_tastes
 
 SHOP = shop_of_two_tastes()
 
