@@ -18,7 +18,7 @@ from recsys.recommenders.towers import Layer, TowersSettings, TowerWeights, feat
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Block, HistorySettings
 
-BATCH_USERS = 512
+BATCH_USERS = 256
 """Number of users of a day per step of Adam."""
 STOPPING_USERS = 4096
 """Largest number of users per day by which it is decided when to stop."""
@@ -55,7 +55,7 @@ class _Day(NamedTuple):
     sales: NDArray[np.int32]
     """Positions in the catalogue, shape (n_events,)."""
     moments: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    """Microseconds since 1970 UTC, shape (n_events,)."""
 
 
 def train_towers(
@@ -117,10 +117,8 @@ def _days(block: Block, catalogue: Catalogue, settings: TowersSettings, until: i
     for day in np.unique(days).tolist():
         start, end = np.searchsorted(days, (day, day + 1)).tolist()
         rows, first = np.unique(users[start:end], return_index=True)
-        of_day = events[start:end]
-        weights = np.where(block.purchases[of_day], settings.purchase_weight, 1.0).astype(np.float32)
-        offsets = np.append(first, len(of_day))
-        found.append(_Day(until + day * DAY, rows, offsets, sales[of_day], occurred_at[of_day], weights))
+        of_day, offsets = events[start:end], np.append(first, end - start)
+        found.append(_Day(until + day * DAY, rows, offsets, sales[of_day], occurred_at[of_day]))
     return found
 
 
@@ -129,13 +127,12 @@ class _Towers(nn.Module):
 
     def __init__(self, n_features: int, settings: TowersSettings) -> None:
         super().__init__()
-        self.hidden = nn.Linear(n_features + 1, settings.hidden)
-        self.user = nn.Linear(settings.hidden, settings.dims)
+        self.user = nn.Linear(n_features + 1, settings.dims)
         self.sale = nn.Linear(n_features, settings.dims)
 
     def forward(self, inputs: Tensor, sales: Tensor) -> Tensor:
         """Return the products of the vectors of users and sales, shape (n_users, n_sales)."""
-        products: Tensor = self.user(torch.relu(self.hidden(inputs))) @ self.sale(sales).T
+        products: Tensor = self.user(inputs) @ self.sale(sales).T
         return products
 
 
@@ -162,9 +159,8 @@ class _Training:
             for day, users in self._batches(learnt, rng):
                 if is_late():
                     break
-                loss, weight = self._loss(towers, day, users)
                 adam.zero_grad()
-                (loss / weight).backward()
+                self._losses(towers, day, users).mean().backward()
                 adam.step()
             loss = self._mean_loss(towers, judged)
             _log.debug(f"towers, epoch {epoch}: {loss:.4f} nats")
@@ -174,9 +170,8 @@ class _Training:
             if epoch - best_epoch >= PATIENCE or is_late():
                 break
         towers.load_state_dict(kept)
-        layers = (_layer(each) for each in (towers.hidden, towers.user, towers.sale))
         return Trained(
-            TowerWeights(names, *layers),
+            TowerWeights(names, _layer(towers.user), _layer(towers.sale)),
             _n_events(learnt),
             best_epoch,
             best,
@@ -199,16 +194,16 @@ class _Training:
         for number in rng.permutation(len(batches)).tolist():
             yield batches[number]
 
-    def _loss(self, towers: _Towers | None, day: _Day, users: NDArray[np.int64]) -> tuple[Tensor, float]:
-        """Return the weighted negative log-likelihood of the events of some users of a day, and the sum of weights."""
+    def _losses(self, towers: _Towers | None, day: _Day, users: NDArray[np.int64]) -> Tensor:
+        """Return the negative log-likelihood of each event of some users of a day."""
         lengths = np.diff(day.offsets)[users]
         of_event = np.repeat(np.arange(len(users)), lengths)
         events = np.arange(len(of_event)) + np.repeat(day.offsets[users] - (np.cumsum(lengths) - lengths), lengths)
         sales = self.catalogue.open_within(day.as_of, day.as_of + DAY)
-        moments, weights = self._tensor(day.moments[events])[:, None], self._tensor(day.weights[events])
+        moments = self._tensor(day.moments[events])[:, None]
         opens, closes = self._tensor(self.catalogue.opens_at[sales]), self._tensor(self.catalogue.closes_at[sales])
         is_open = (opens <= moments) & (moments < closes)
-        bought = self._tensor(np.searchsorted(sales, day.sales[events]))
+        chosen = self._tensor(np.searchsorted(sales, day.sales[events]))
         scores = torch.zeros(is_open.shape, device=self.device)
         if towers is not None:
             known = self.block.take(day.users[users]).as_of(day.as_of, self.history)
@@ -216,12 +211,11 @@ class _Training:
             products = towers(self._tensor(inputs), self._tensor(self.values[sales].toarray()))
             scores = products[self._tensor(of_event)]
         logs = log_softmax(scores.masked_fill(~is_open, -torch.inf), dim=1)
-        return -(logs.gather(1, bought[:, None])[:, 0] * weights).sum(), float(weights.sum())
+        return -logs.gather(1, chosen[:, None])[:, 0]
 
     def _mean_loss(self, towers: _Towers | None, batches: list[tuple[_Day, NDArray[np.int64]]]) -> float:
         with torch.no_grad():
-            losses = [self._loss(towers, day, users) for day, users in batches]
-        return sum(float(loss) for loss, _ in losses) / sum(weight for _, weight in losses)
+            return float(torch.cat([self._losses(towers, day, users) for day, users in batches]).mean())
 
     def _tensor(self, values: NDArray) -> Tensor:
         return torch.from_numpy(values).to(self.device)

@@ -1,4 +1,4 @@
-"""Towers: a learned recommender, two small networks whose vectors of a user and of a sale agree where users look.
+"""Towers: a learned recommender, whose vectors of a user and of a sale agree on the sales that users look at.
 
 Its weights are no sums over users: `recsys/pipeline/tower_training.py` learns them, and here they are arrays.
 """
@@ -27,7 +27,7 @@ TOWERS = "towers"
 """Name of the recommender."""
 TOWERS_FILE = "towers.json"
 """File in a run's folder with the weights; empty where the run has none."""
-_LAYERS = ("hidden", "user", "sale")
+_LAYERS = ("user", "sale")
 
 
 class TowersSettings(StepSettings):
@@ -38,13 +38,11 @@ class TowersSettings(StepSettings):
     half_life_days: float = Field(30.0, gt=0)
     """Half-life of the weight of an event in a user's history, in days."""
     purchase_weight: float = Field(3.0, ge=0)
-    """Weight of a purchase in a user's history, and among what is learnt from; a visit has weight 1."""
+    """Weight of a purchase in a user's history; a visit has weight 1."""
     prior_events: float = Field(1.0, gt=0)
     """Strength of the prior, in events: it is added to the seen and to the expected number of each feature."""
     min_sales: int = Field(5, ge=1)
     """Features that fewer sales have that are known at the end of training are left out."""
-    hidden: int = Field(64, ge=1)
-    """Number of units of the hidden layer of the user tower."""
     dims: int = Field(32, ge=1)
     """Number of dimensions of the vectors."""
     days: int = Field(60, ge=2)
@@ -79,16 +77,14 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TowerWeights:
-    """What was learnt: the user's vector is relu(x @ hidden) @ user, the sale's features @ sale, each with a bias."""
+    """What was learnt: each tower is a linear layer."""
 
     features: list[str]
     """The names of the features of sales, as in `tower_features`."""
-    hidden: Layer
-    """From the features' logarithms and the logarithm of the weight of the history, (n_features + 1, n_hidden)."""
     user: Layer
-    """(n_hidden, n_dims)."""
+    """From the features' logarithms and the logarithm of the weight of the history, (n_features + 1, n_dims)."""
     sale: Layer
-    """(n_features, n_dims)."""
+    """From the features of the sale, (n_features, n_dims)."""
 
     def to_json(self) -> str:
         """Return the weights as JSON, to the last bit."""
@@ -112,8 +108,8 @@ class TowerWeights:
             ) from error
 
 
-NO_TOWERS = TowerWeights([], *(Layer(np.zeros((0, 1), np.float32), np.zeros(1, np.float32)) for _ in range(3)))
-"""Weights that know nothing, for where only the name of the recommender matters, or what it loads."""
+NO_TOWERS = TowerWeights([], *(Layer(np.zeros((0, 1), np.float32), np.zeros(1, np.float32)) for _ in range(2)))
+"""Weights of no feature, for where only the name of the recommender matters, or what it loads."""
 
 
 def read_towers(folder: Path) -> TowerWeights | None:
@@ -156,8 +152,9 @@ class Towers:
     in `Taste`, and log(1 + weight of the history). So a user of today has a vector, and a sale that nobody has seen.
 
     Source:
-        Huang et al. 2013, sec. 3, and Covington et al. 2016, sec. 3, for two networks of content and history trained
-        by a softmax over items; unlike theirs, over all sales that were open at the moment, so that nothing is sampled.
+        Huang et al. 2013, sec. 3, and Covington et al. 2016, sec. 3, for two networks of content and history trained by
+        a softmax over items; unlike theirs, over all sales that were open at the moment, so that nothing is sampled and
+        corrected, and without a hidden layer, which learnt more of the days at hand and less of later ones.
     """
 
     settings: TowersSettings
@@ -185,7 +182,7 @@ class Towers:
         values, learnt = self.values, self.weights
         vectors = values[horizon.sales] @ learnt.sale.weights + learnt.sale.bias
         shares = feature_shares(values, statistics["events"])
-        return TowersModel(self.settings, values, shares, learnt.hidden, learnt.user, vectors.T.copy())
+        return TowersModel(self.settings, values, shares, learnt.user, vectors.T.copy())
 
     @cached_property
     def values(self) -> csr_matrix:
@@ -202,8 +199,8 @@ class Towers:
 
     def load(self, arrays: Mapping[str, np.ndarray], horizon: Horizon) -> "TowersModel":
         """Return the model of saved arrays."""
-        hidden, user = (Layer(arrays[f"{name}_weights"], arrays[f"{name}_bias"]) for name in ("hidden", "user"))
-        return TowersModel(self.settings, sparse_matrix(arrays), arrays["shares"], hidden, user, arrays["vectors"])
+        user = Layer(arrays["user_weights"], arrays["user_bias"])
+        return TowersModel(self.settings, sparse_matrix(arrays), arrays["shares"], user, arrays["vectors"])
 
 
 def feature_shares(values: csr_matrix, events: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -225,14 +222,12 @@ class TowersModel(Model):
         settings: TowersSettings,
         values: csr_matrix,
         shares: NDArray[np.float32],
-        hidden: Layer,
         user: Layer,
         vectors: NDArray[np.float32],
     ) -> None:
         self.settings = settings
         self.values = values  # (n_sales, n_features)
         self.shares = shares  # (n_features,)
-        self.hidden = hidden
         self.user = user
         self.vectors = vectors  # (n_dims, n_horizon)
 
@@ -252,7 +247,6 @@ class TowersModel(Model):
             self.values.indptr,
             self.shares,
             np.float32(self.settings.prior_events),
-            *self.hidden,
             *self.user,
             self.vectors,
             features,
@@ -264,8 +258,6 @@ class TowersModel(Model):
         return {
             **sparse_arrays(self.values),
             "shares": self.shares,
-            "hidden_weights": self.hidden.weights,
-            "hidden_bias": self.hidden.bias,
             "user_weights": self.user.weights,
             "user_bias": self.user.bias,
             "vectors": self.vectors,
@@ -348,8 +340,6 @@ def _write_products(
     starts: NDArray[np.int32],
     shares: NDArray[np.float32],
     prior: np.float32,
-    hidden_weights: NDArray[np.float32],
-    hidden_bias: NDArray[np.float32],
     user_weights: NDArray[np.float32],
     user_bias: NDArray[np.float32],
     vectors: NDArray[np.float32],
@@ -357,16 +347,12 @@ def _write_products(
     number: int,
 ) -> None:
     inputs = np.empty(len(shares) + 1, np.float32)
-    units, vector = np.empty_like(hidden_bias), np.empty_like(user_bias)
+    vector = np.empty_like(user_bias)
     for user in range(len(offsets) - 1):
         start, end = offsets[user], offsets[user + 1]
         _write_input(sales[start:end], weights[start:end], data, indices, starts, shares, prior, inputs)
-        units[:] = hidden_bias
-        _add_weighted_rows(inputs, hidden_weights, units)
-        for unit in range(len(units)):
-            units[unit] = max(units[unit], np.float32(0))
         vector[:] = user_bias
-        _add_weighted_rows(units, user_weights, vector)
+        _add_weighted_rows(inputs, user_weights, vector)
         scores = features[user, number]
         scores[:] = 0
         _add_weighted_rows(vector, vectors, scores)

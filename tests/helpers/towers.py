@@ -6,7 +6,7 @@ from recsys.recommenders import RecommenderSettings, tower_families
 from recsys.recommenders.towers import Layer, TowerWeights, tower_features
 from recsys.shop.catalogue import Catalogue
 
-DIMS, HIDDEN = 5, 7
+DIMS = 5
 
 
 def random_towers(catalogue: Catalogue, seed: int = 0) -> TowerWeights:
@@ -18,4 +18,4 @@ def random_towers(catalogue: Catalogue, seed: int = 0) -> TowerWeights:
         weights = rng.normal(size=(n_inputs, n_outputs)) / np.sqrt(n_inputs)
         return Layer(weights.astype(np.float32), rng.normal(size=n_outputs).astype(np.float32))
 
-    return TowerWeights(names, layer(len(names) + 1, HIDDEN), layer(HIDDEN, DIMS), layer(len(names), DIMS))
+    return TowerWeights(names, layer(len(names) + 1, DIMS), layer(len(names), DIMS))

@@ -3,7 +3,7 @@
 from recsys.recommenders.towers import TowersSettings
 from tests.helpers.shops import ShopData, make_shop, sale, visit
 
-TOWERS = TowersSettings(hidden=8, dims=4, days=12, stopping_days=2, min_events=20, learning_rate=0.02)
+TOWERS = TowersSettings(dims=4, days=12, stopping_days=2, min_events=20, learning_rate=0.02)
 USERS = [f"u{number:02d}" for number in range(30)]
 
 

@@ -86,8 +86,8 @@ def test_shop_with_too_little_goes_on_without_and_says_why(run_of):
     (line,) = run._left_out
     assert str(line) == (
         "towers: fewer than 5,000 visits and purchases of open sales (recommenders.towers.min_events) in the 10 days "
-        "to learn from, or in the 2 after them, before 2026-03-01, the first day that the meta-model is trained on; until "
-        "there are as many"
+        "to learn from, or in the 2 after them, before 2026-03-01, the first day that the meta-model is trained on; "
+        "until there are as many"
     )
     assert not line.degrades_pages
 

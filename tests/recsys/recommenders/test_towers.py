@@ -37,10 +37,8 @@ def layer(weights: list[list[float]], bias: list[float]) -> Layer:
     return Layer(np.array(weights, np.float32), np.array(bias, np.float32))
 
 
-# One feature, one unit, one dimension: user = 2 * relu(3 x + 5 log(1 + weight) + 0.25) - 1, sale = 4 value + 0.5.
-WEIGHTS = TowerWeights(
-    ["content_metadata/country=FR"], layer([[3.0], [5.0]], [0.25]), layer([[2.0]], [-1.0]), layer([[4.0]], [0.5])
-)
+# One feature, one dimension: user = 3 x + 5 log(1 + weight) - 1, sale = 4 value + 0.5.
+WEIGHTS = TowerWeights(["content_metadata/country=FR"], layer([[3.0], [5.0]], [-1.0]), layer([[4.0]], [0.5]))
 
 
 def test_score_is_the_product_of_both_towers_over_what_is_seen_and_expected():
@@ -55,12 +53,12 @@ def test_score_is_the_product_of_both_towers_over_what_is_seen_and_expected():
 
     def user(seen: float, total: float) -> float:
         x = np.log((seen + prior) / (total * share + prior))
-        return float(2 * max(3 * x + 5 * np.log1p(total) + 0.25, 0) - 1)
+        return float(3 * x + 5 * np.log1p(total) - 1)
 
     sales = np.array([4.5, 0.5, 4.5])  # c has not opened yet
     np.testing.assert_allclose(u, user(0.5, 1.25) * sales, rtol=1e-5)
     np.testing.assert_allclose(v, user(0, 0.5) * sales, rtol=1e-5)
-    np.testing.assert_allclose(w, (2 * 0.25 - 1) * sales, rtol=1e-5)  # no event: only the biases
+    np.testing.assert_allclose(w, -sales, rtol=1e-5)  # no event: only the bias
 
 
 def test_scores_are_those_of_the_same_networks_in_torch():
@@ -76,8 +74,7 @@ def test_scores_are_those_of_the_same_networks_in_torch():
     def linear(x: torch.Tensor, layer: Layer) -> torch.Tensor:
         return torch.nn.functional.linear(x, torch.from_numpy(layer.weights.T), torch.from_numpy(layer.bias))
 
-    users = linear(torch.relu(linear(inputs, weights.hidden)), weights.user)
-    expected = users @ linear(values[horizon.sales], weights.sale).T
+    expected = linear(inputs, weights.user) @ linear(values[horizon.sales], weights.sale).T
     np.testing.assert_allclose(fitted(SHOP, weights).score(known), expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
@@ -103,8 +100,7 @@ def test_features_are_found_by_name_and_those_that_were_not_learnt_count_for_not
     other_sales = [sale("a", country="FR", area="sea"), sale("b", country="IT", village="yes")]
     both = TowerWeights(
         ["content_metadata/country=XX", *WEIGHTS.features],
-        layer([[9.0], [3.0], [5.0]], [0.25]),
-        WEIGHTS.user,
+        layer([[9.0], [3.0], [5.0]], [-1.0]),
         layer([[9.0], [4.0]], [0.5]),
     )
     shop, other = make_shop(sales, events), make_shop(other_sales, events)
@@ -117,7 +113,7 @@ def test_weights_in_a_file_are_the_same_to_the_last_bit(tmp_path):
     found = read_towers(tmp_path)
     assert found is not None
     assert found.features == weights.features
-    for name in ("hidden", "user", "sale"):
+    for name in ("user", "sale"):
         for one, other in zip(getattr(found, name), getattr(weights, name), strict=True):
             assert_array_equal(one, other)
 
