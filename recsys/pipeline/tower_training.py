@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from recsys.shop.histories import Block, HistorySettings
 
 BATCH_USERS = 256
 """Number of users of a day per step of Adam."""
-STOPPING_USERS = 4096
+STOPPING_USERS = 2048
 """Largest number of users per day by which it is decided when to stop."""
 PATIENCE = 2
 """Training stops after this number of passes that did not predict the stopping days better."""
@@ -92,7 +92,12 @@ def train_towers(
     columns = np.flatnonzero(is_frequent >= settings.min_sales)
     names = [features.names[column] for column in columns]
     training = _Training(block, catalogue, features.counts[:, columns].tocsr(), history, settings)
-    return training.run(learnt, stopping, names, is_late)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads would wait for each other, and sums would depend on their number
+    try:
+        return training.run(learnt, stopping, names, is_late)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _n_events(days: Sequence[_Day]) -> int:
@@ -138,14 +143,18 @@ class _Towers(nn.Module):
 
 @dataclass
 class _Training:
+    """What training needs at each step."""
+
     block: Block
     catalogue: Catalogue
     values: csr_matrix
     history: HistorySettings
     settings: TowersSettings
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+    shares: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    """Those of the features as of each day, see `feature_shares`."""
 
     def run(self, learnt: list[_Day], stopping: list[_Day], names: list[str], is_late: Callable[[], bool]) -> Trained:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.shares = {day.as_of: self._shares(day.as_of) for day in (*learnt, *stopping)}
         rng = np.random.default_rng(self.settings.seed)
         with torch.random.fork_rng(devices=[]):
