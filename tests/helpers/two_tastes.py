@@ -10,7 +10,8 @@ USERS = [f"u{number:02d}" for number in range(30)]
 def shop_of_two_tastes() -> ShopData:
     """Return a shop with two sales of each category a day; even users look at spas, odd ones at skis, all at the cheap.
 
-    Each day has its own sales, so that none of the past is open. Users choose the cheap one four times of five.
+    Each day has its own sales, so that none of the past is open. Users choose the cheap one four times of five. Each
+    evening a fifth sale opens, which nobody has looked at by then.
     """
     kinds = ["spa", "ski"]
     sales = [
@@ -18,7 +19,7 @@ def shop_of_two_tastes() -> ShopData:
         for day in range(20)
         for kind in kinds
         for price in (10, 100)
-    ]
+    ] + [sale(f"z-golf{day:02d}", 0.9 - day, 1 - day, category="golf", price=10) for day in range(20)]
     events = [
         visit(user, f"{kinds[number % 2]}{day:02d}{10 if (number + day) % 5 else 100}", -day + 0.3 + 0.01 * number)
         for day in range(1, 20)
