@@ -64,7 +64,10 @@ def test_events_from_the_instant_on_and_those_recorded_later_change_nothing():
     until = AS_OF - 3 * DAY
     block, one = SHOP.block, trained(SHOP, until=AS_OF - 3 * DAY)
     later = block.occurred_at >= until
-    sales = np.where(later, block.sales[::-1], block.sales)
+    ids, position = SHOP.catalogue.sale_ids, SHOP.catalogue.position
+    other_taste = {"ski": "spa", "spa": "ski", "z-g": "z-g"}
+    others = np.array([position[other_taste[each[:3]] + each[3:]] for each in ids], np.int32)
+    sales = np.where(later, others[block.sales], block.sales)  # as if all had the other taste
     purchases = np.where(later, True, block.purchases)
     recorded_at = np.where(later, until - 1, block.recorded_at)  # by a wrong clock
     # One event in seven of the days to learn from became known only afterwards: the same as if it had not occurred.
