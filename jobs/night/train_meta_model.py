@@ -54,7 +54,7 @@ def train_meta_model(run: Run, out: Path) -> str:
         run.leave_out("a new version of the model", f"training failed ({error!r})", until)
         return _no_new_version(out)
     metrics = evaluate(model, examples)
-    files = {name: (run.folder / name).read_text("utf-8") for name in (THEME_MODEL, TOWERS_FILE)}
+    texts = {name: (run.folder / name).read_text("utf-8") for name in (THEME_MODEL, TOWERS_FILE)}
     as_of = run.training_days[-1] + DAY
     lineage = {
         tracking.AS_OF: from_micros(as_of).isoformat(),
