@@ -55,6 +55,7 @@ def train_meta_model(run: Run, out: Path) -> str:
         return _no_new_version(out)
     metrics = evaluate(model, examples)
     texts = {name: (run.folder / name).read_text("utf-8") for name in (THEME_MODEL, TOWERS_FILE)}
+    files = {name: text for name, text in texts.items() if text}
     as_of = run.training_days[-1] + DAY
     lineage = {
         tracking.AS_OF: from_micros(as_of).isoformat(),
