@@ -18,8 +18,10 @@ from recsys.recommenders.towers import Layer, TowersSettings, TowerWeights, feat
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Block, HistorySettings
 
-BATCH_USERS = 256
-"""Number of users of a day per step of Adam."""
+BATCH_USERS, MOST_BATCH_USERS = 256, 4096
+"""Smallest and largest number of users of a day per step of Adam."""
+STEPS = 500
+"""Number of steps per pass over the days of a large shop."""
 STOPPING_USERS = 2048
 """Largest number of users per day by which it is decided when to stop."""
 PATIENCE = 2
@@ -195,10 +197,11 @@ class _Training:
 
     def _batches(self, days: list[_Day], rng: np.random.Generator) -> Iterator[tuple[_Day, NDArray[np.int64]]]:
         """Yield some users of a day at a time, all of each day once, in random order."""
+        size = min(max(sum(len(day.users) for day in days) // STEPS, BATCH_USERS), MOST_BATCH_USERS)
         batches = [
             (day, users)
             for day in days
-            for users in np.array_split(rng.permutation(len(day.users)), -(-len(day.users) // BATCH_USERS))
+            for users in np.array_split(rng.permutation(len(day.users)), -(-len(day.users) // size))
         ]
         for number in rng.permutation(len(batches)).tolist():
             yield batches[number]
