@@ -49,13 +49,12 @@ def _train(run: Run) -> tuple[str, str]:
         is_late=lambda: time.monotonic() > latest,
     )
     before = f"before {from_micros(until):%Y-%m-%d}, the first day that the meta-model is trained on"
-    if trained is None:
-        why = f"fewer than {settings.min_events:,} visits and purchases of open sales (recommenders.towers.min_events)"
-        why += (
-            f" in the {settings.days - settings.stopping_days} days to learn from, or in the {settings.stopping_days}"
+    if trained is None:  # a young shop's snapshot is as it would be without the recommender, so nothing is left out
+        days = f"{settings.days - settings.stopping_days} days to learn from or the {settings.stopping_days} after them"
+        return "", (
+            f"no towers: fewer than {settings.min_events:,} visits and purchases of open sales "
+            f"(recommenders.towers.min_events) in the {days}, {before}"
         )
-        run.leave_out("towers", f"{why} after them, {before}", "there are as many", degrades_pages=False)
-        return "", "no towers"
     return trained.weights.to_json(), (
         f"towers of {plural(len(trained.weights.features), 'feature')}, from {plural(trained.events, 'event')} "
         f"{before}: {trained.loss:.3f} nats per event, {trained.loss_without:.3f} without, "
