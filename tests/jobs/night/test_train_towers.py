@@ -83,8 +83,8 @@ def test_backtest_keeps_its_towers_for_itself(run_of):
 def test_shop_with_too_little_goes_on_without_and_says_why(run_of):
     run = run_of(min_events=5000)
     assert TRAIN_TOWERS.run(run, run.folder) == (
-        "no towers: fewer than 5,000 visits and purchases of open sales (recommenders.towers.min_events) in the 10 days "
-        "to learn from or the 2 after them, before 2026-03-01, the first day that the meta-model is trained on"
+        "no towers: fewer than 5,000 visits and purchases of open sales (recommenders.towers.min_events) in the 10 "
+        "days to learn from or the 2 after them, before 2026-03-01, the first day that the meta-model is trained on"
     )
     assert read_towers(run.folder) is None
     assert not run._left_out  # its snapshot is as it would be without the recommender
