@@ -17,6 +17,7 @@ from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.build_themes import BUILD_THEMES
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.tag_images import TAG_IMAGES, TAGGERS
+from jobs.night.train_towers import TRAIN_TOWERS
 from recsys.errors import EmptyInputError
 from recsys.instants import DAY, QUARTER, compact, from_micros
 from recsys.pipeline.leaks import (
@@ -140,7 +141,7 @@ def _fitted_world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> 
             table.write(rows, world.folder)
         shutil.copy(run.folder / TAGGERS, world.folder)
         shutil.copytree(run.folder / SALE_PHOTO_LABELS.name, world.folder / SALE_PHOTO_LABELS.name)
-        for step in (BUILD_THEMES, BUILD_HISTORIES, FIT_RECOMMENDERS):
+        for step in (BUILD_THEMES, BUILD_HISTORIES, TRAIN_TOWERS, FIT_RECOMMENDERS):
             step.run(world, world.folder)
         yield world.shop
 

@@ -29,6 +29,7 @@ from recsys.meta_model.training import Examples, predict, train
 from recsys.pipeline.evaluation import known_users, page_metrics
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
+from recsys.recommenders.towers import TOWERS
 from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 from recsys.wording import plural
 
@@ -71,8 +72,10 @@ def train_variants(run: Run, out: Path) -> str:
     """Train boosted trees, a model without images, and the models of the ablation and of the learning curve."""
     table, settings = TRAINING_EXAMPLES.read(run.spark, run.folder), run.settings.meta_model
     examples, days = examples_of(table), run.open_training_days
-    others = [name for name in examples.names if name not in OVER_PHOTOS]
-    training_sets = {META_WITHOUT_IMAGES: examples.over(others)} if others != examples.names else {}
+    training_sets = {}
+    if set(OVER_PHOTOS) & set(examples.names):  # the towers then read themes of photos too
+        others = [name for name in examples.names if name not in (*OVER_PHOTOS, TOWERS)]
+        training_sets[META_WITHOUT_IMAGES] = examples.over(others)
     training_sets[META_BOOSTED] = examples
     for n_days in learning_days(len(days)):
         latest = examples_of(table.where(f.col("as_of") >= days[-n_days]))

@@ -1,11 +1,11 @@
-"""user_histories, sales, sale_themes → fitted_recommenders, for each instant that is used for training or ranking."""
+"""user_histories, sales, sale_themes, towers → fitted_recommenders, for each instant of training or ranking."""
 
 from pathlib import Path
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
-from jobs.night.build_themes import BUILD_THEMES
+from jobs.night.train_towers import TRAIN_TOWERS
 from recsys.instants import DAY
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.tables.night import FITTED_RECOMMENDERS, USER_HISTORIES
@@ -25,7 +25,7 @@ FIT_RECOMMENDERS = Step(
     "fit_recommenders",
     fit_recommenders,
     ("fitted_recommenders",),
-    inputs=(BUILD_THEMES, BUILD_HISTORIES),
+    inputs=(BUILD_HISTORIES, TRAIN_TOWERS),
     depends_on=lambda run: [
         run.settings.history,
         run.settings.recommenders,

@@ -35,6 +35,7 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.ranker_files import RANKER, read_ranker, read_settings, write_ranker
 from recsys.ranking.refreshed import refreshed_scorer
 from recsys.recommenders import recommenders
+from recsys.recommenders.towers import read_towers
 from recsys.rule_counts import RULE_COUNTS
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -210,7 +211,8 @@ def _write_refreshed_ranker(
     path = night.folder / FITTED_RECOMMENDERS.name / f"as_of={night.as_of}"
     arrays = {row["recommender"]: row["arrays"] for row in pq.read_table(path, partitioning=None).to_pylist()}
     try:
-        scorer = refreshed_scorer(recommenders(settings, catalogue), arrays, horizon, len(catalogue))
+        everything = recommenders(settings, catalogue, read_towers(night.folder))
+        scorer = refreshed_scorer(everything, arrays, horizon, len(catalogue))
     except KeyError as error:
         raise SnapshotError(f"{path} has no {error}, an earlier version wrote it: run 'recsys nightly'") from None
     covers = Covers(catalogue.gallery, horizon) if catalogue.gallery else None

@@ -21,6 +21,7 @@ from recsys.images.themes.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.meta_model.training import Examples, evaluate, train
+from recsys.recommenders.towers import TOWERS_FILE
 from recsys.registry.versions import CHAMPION, model_configuration
 from recsys.settings import digest
 from recsys.tables.night import TRAINING_EXAMPLES
@@ -53,7 +54,8 @@ def train_meta_model(run: Run, out: Path) -> str:
         run.leave_out("a new version of the model", f"training failed ({error!r})", until)
         return _no_new_version(out)
     metrics = evaluate(model, examples)
-    themes = (run.folder / THEME_MODEL).read_text("utf-8")
+    texts = {name: (run.folder / name).read_text("utf-8") for name in (THEME_MODEL, TOWERS_FILE)}
+    files = {name: text for name, text in texts.items() if text}
     as_of = run.training_days[-1] + DAY
     lineage = {
         tracking.AS_OF: from_micros(as_of).isoformat(),
@@ -64,9 +66,7 @@ def train_meta_model(run: Run, out: Path) -> str:
     }
     fingerprint = run.fingerprint(TRAIN_META_MODEL)
     try:
-        version = tracking.register(
-            run.settings, model, metrics, len(examples.bought), fingerprint, lineage, {THEME_MODEL: themes}
-        )
+        version = tracking.register(run.settings, model, metrics, len(examples.bought), fingerprint, lineage, files)
         alias = appoint(run.settings, version, as_of, datetime.now(UTC)) if run.is_night else None
     except RegistryError as error:
         if not run.is_night:

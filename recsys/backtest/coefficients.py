@@ -17,6 +17,7 @@ WORDS = {
     "taste_text": "How much more than others the user looks at sales with its words.",
     "content_images": "Similarity of its photos to those of the user's sales.",
     "taste_images": "How much more than others the user looks at what its photos show.",
+    "towers": "How well it agrees with all that the user looked at, as learnt from what users looked at next.",
     "own_visits": "The user's own recent visits of this sale.",
     "own_purchases": "The user's own purchases of this sale.",
     "own_recency": "How recently the user bought this sale.",

@@ -16,6 +16,7 @@ from recsys.images.settings import ImageSettings
 from recsys.instants import Instant
 from recsys.meta_model import META, MetaModelSettings
 from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.recommenders.towers import NO_TOWERS
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
@@ -110,13 +111,13 @@ def load_settings(path: Path) -> Settings:
 
 def known_policies(settings: Settings) -> list[str]:
     """Return the policies that a night can score: meta and the recommenders, except those switched off."""
-    names = [each.name for each in recommenders(settings.recommenders, _NO_SALES)]
+    names = [each.name for each in recommenders(settings.recommenders, _NO_SALES, NO_TOWERS)]
     return [META, *(name for name in names if name not in settings.recommenders.without)]
 
 
 def _name_problems(settings: Settings) -> Iterator[str]:
     """Yield a line for each name of a recommender or a policy that does not exist, or is repeated."""
-    everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES)]
+    everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES, NO_TOWERS)]
     without, policies = settings.recommenders.without, settings.rankings.policies
     optional = [name for name in everything if name != POPULARITY]
     personal = [META, *(name for name in optional if name not in without)]

@@ -18,6 +18,7 @@ from recsys.ranking.moments import Moments
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
+from recsys.recommenders.towers import read_towers
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
@@ -83,7 +84,8 @@ class _Opened:
 
     @cached_property
     def recommenders(self) -> list[Recommender]:
-        return recommenders(self._shop.recommender_settings, self.catalogue)
+        towers = read_towers(Path(self._shop.folder))
+        return recommenders(self._shop.recommender_settings, self.catalogue, towers)
 
 
 @lru_cache(maxsize=2)

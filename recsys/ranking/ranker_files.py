@@ -14,6 +14,7 @@ from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.recommenders.towers import NO_TOWERS, TOWERS
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 
@@ -89,7 +90,8 @@ def read_ranker(folder: Path) -> tuple[Ranker, Catalogue]:
         parts = _read_parts(folder, description)
         catalogue = _catalogue_of_parts(parts, description)
         horizon = catalogue.horizon_of(description.as_of, description.until, parts["sales"]["horizon"])
-        found = recommenders(description.recommenders, catalogue)
+        towers = NO_TOWERS if TOWERS in description.features else None  # their arrays hold all that scores
+        found = recommenders(description.recommenders, catalogue, towers)
         names = [recommender.name for recommender in found]
         for features in (description.features, *(each.features for each in meta_models.values())):
             if features != names:

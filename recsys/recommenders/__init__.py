@@ -6,6 +6,7 @@ from recsys.recommenders.base import Model, Recommender, Statistics
 from recsys.recommenders.collaborative import CONDITIONAL, LIFT, Collaborative, CollaborativeSettings
 from recsys.recommenders.content import (
     IMAGES,
+    Content,
     ImageThemesSettings,
     MetadataSettings,
     TextSettings,
@@ -16,10 +17,11 @@ from recsys.recommenders.content import (
 from recsys.recommenders.context import ContextSettings, context_features
 from recsys.recommenders.popularity import Popularity, PopularitySettings
 from recsys.recommenders.taste import Taste, TasteSettings
+from recsys.recommenders.towers import Towers, TowersSettings, TowerWeights
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Catalogue
 
-__all__ = ["OVER_PHOTOS", "Model", "Recommender", "RecommenderSettings", "Statistics", "recommenders"]
+__all__ = ["OVER_PHOTOS", "Model", "Recommender", "RecommenderSettings", "Statistics", "recommenders", "tower_families"]
 
 
 OVER_PHOTOS = (IMAGES, "taste_images")
@@ -37,15 +39,23 @@ class RecommenderSettings(StepSettings):
     content_text: TextSettings = TextSettings()
     content_images: ImageThemesSettings = ImageThemesSettings()
     taste: TasteSettings = TasteSettings()
+    towers: TowersSettings = TowersSettings()
     context: ContextSettings = ContextSettings()
     without: tuple[str, ...] = Field((), strict=False)
     """Names of features to leave out."""
 
 
-def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Recommender]:
+def recommenders(
+    settings: RecommenderSettings, catalogue: Catalogue, towers: TowerWeights | None = None
+) -> list[Recommender]:
     """Return the recommenders in use, in the order of the features of the meta-model.
 
     Recommenders over photos are left out where no photo of the shop has a theme.
+
+    Args:
+        settings: Of each recommender.
+        catalogue: The sales.
+        towers: What the towers learnt; without, there are none.
     """
     metadata = content_metadata(settings.content_metadata, catalogue)
     text = content_text(settings.content_text, catalogue)
@@ -63,6 +73,17 @@ def recommenders(settings: RecommenderSettings, catalogue: Catalogue) -> list[Re
         Taste("taste_metadata", settings.taste, catalogue, metadata),
         Taste("taste_text", settings.taste, catalogue, text),
         *(over_photos if catalogue.has_themes else []),
+        *(
+            [Towers(settings.towers, tower_families(settings, catalogue), towers)]
+            if towers and settings.towers.enabled
+            else []
+        ),
         *context_features(settings.context, catalogue),
     ]
     return [recommender for recommender in everything if recommender.name not in settings.without]
+
+
+def tower_families(settings: RecommenderSettings, catalogue: Catalogue) -> list[Content]:
+    """Return the families of features that the towers read: attributes and price bands, and themes if there are any."""
+    metadata = content_metadata(settings.content_metadata, catalogue)
+    return [metadata, content_images(settings.content_images, catalogue)] if catalogue.has_themes else [metadata]

@@ -22,6 +22,7 @@ REASONS = {
     "taste_metadata": "Matches your taste in {attributes}",
     "taste_text": "Described like sales you looked at",
     "taste_images": "Looks like sales you looked at",
+    "towers": "Like what you have been looking at lately",
     "popularity": "Popular right now",
     "popularity_day": "Popular today",
     "popularity_month": "Popular in recent weeks",
@@ -38,6 +39,7 @@ DETAIL = "detail"
 _DETAIL_SENTENCE = "Because you looked at {detail}"
 _WITHOUT_VISITS = {
     **{kind: text.replace("you looked at", "you bought") for kind, text in REASONS.items() if kind != "own_visits"},
+    "towers": "Like what you have been buying lately",
     "price_gap": "In your usual price range",
     DETAIL: "Like what you bought: {detail}",
 }

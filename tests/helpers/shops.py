@@ -17,6 +17,7 @@ from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.recommenders.towers import TowerWeights
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import Block, Histories, HistorySettings
@@ -184,10 +185,12 @@ CALIBRATION = Calibration([-60.0, -4.0, -1.0, 60.0], [-90.0, -3.5, -2.0, 20.0])
 """A calibration that is neither the identity nor a straight line, for all models of tests."""
 
 
-def fitted_ranker(shop: ShopData, settings: RecommenderSettings = RECOMMENDERS) -> Ranker:
+def fitted_ranker(
+    shop: ShopData, settings: RecommenderSettings = RECOMMENDERS, towers: TowerWeights | None = None
+) -> Ranker:
     """Fit every recommender to all users of a shop; the meta-model has random coefficients, some negative."""
     horizon, known = shop.horizon(), shop.histories()
-    everything = recommenders(settings, shop.catalogue)
+    everything = recommenders(settings, shop.catalogue, towers)
     models = [each.fit(each.count(known, horizon), horizon) for each in everything]
     means, scales, coefficients, repeat = np.random.default_rng(0).normal(size=(4, len(everything)))
     means *= 0.2  # with larger means, they would determine every reason

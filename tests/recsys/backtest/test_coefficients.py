@@ -2,10 +2,11 @@ from recsys.backtest.coefficients import WORDS, coefficients
 from recsys.config.settings import _NO_SALES
 from recsys.meta_model import LogisticModel, Weights
 from recsys.recommenders import RecommenderSettings, recommenders
+from recsys.recommenders.towers import NO_TOWERS
 
 
 def test_exactly_the_features_have_a_sentence():
-    names = [each.name for each in recommenders(RecommenderSettings(), _NO_SALES)]
+    names = [each.name for each in recommenders(RecommenderSettings(), _NO_SALES, NO_TOWERS)]
     assert list(WORDS) == names
     assert len(set(WORDS.values())) == len(names)
     assert all(words.endswith(".") for words in WORDS.values())

@@ -40,9 +40,10 @@ from tests.helpers.shops import (
     visit,
     with_photos,
 )
+from tests.helpers.towers import random_towers
 
 SETTINGS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5), without=("content_text",))
-SINGLE = ("collaborative", "content_metadata", "content_images", "own_visits")
+SINGLE = ("collaborative", "content_metadata", "content_images", "towers", "own_visits")
 KEPT = 10
 AGED = 3e-5
 """Tolerance of scores: an age is stored in seconds, 2.7e-6 of a weight with a half-life of 3 days; rounding is less."""
@@ -55,7 +56,7 @@ def shop_with_photos(seed: int) -> ShopData:
 def written(folder: Path, shop: ShopData, settings: RecommenderSettings = SETTINGS) -> Ranker:
     """Write the ranker of a shop into a folder, and return it."""
     folder.mkdir()
-    ranker = fitted_ranker(shop, settings)
+    ranker = fitted_ranker(shop, settings, random_towers(shop.catalogue))
     write_ranker(folder, ranker, shop.catalogue, settings)
     return ranker
 

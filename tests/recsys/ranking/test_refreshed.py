@@ -7,6 +7,7 @@ from recsys.ranking.scorer import Scorer, pack
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.shop.refreshed import refreshed_catalogue, refreshed_horizon
 from tests.helpers.shops import AS_OF, HISTORY, make_shop, random_shop, sale
+from tests.helpers.towers import random_towers
 
 SETTINGS = RecommenderSettings()
 NEW = sale("s05-new", -0.1, 2, title="ski spa", price=80.0, country="FR")
@@ -17,7 +18,7 @@ def fitted_arrays(shop) -> dict[str, bytes]:
     """Return what table `fitted_recommenders` holds of a shop's night."""
     known, horizon = shop.histories(), shop.horizon()
     rows = {}
-    for each in recommenders(SETTINGS, shop.catalogue):
+    for each in recommenders(SETTINGS, shop.catalogue, random_towers(shop.catalogue)):
         statistics = each.count(known, horizon)
         rows[each.name] = pack({**each.fit(statistics, horizon).arrays(), **kept_statistics(statistics)})
     return rows
@@ -26,14 +27,15 @@ def fitted_arrays(shop) -> dict[str, bytes]:
 def test_refreshed_features_are_those_of_a_night_that_knew_the_sale():
     shop = random_shop(3)
     night = make_shop([*shop.sale_rows, NEW], shop.event_rows, users=shop.block.user_ids.to_pylist())
-    everything = recommenders(SETTINGS, night.catalogue)
+    towers = random_towers(shop.catalogue)
+    everything = recommenders(SETTINGS, night.catalogue, towers)
     horizon = night.horizon()
     models = [each.fit(each.count(night.histories(), horizon), horizon) for each in everything]
     expected = Scorer(horizon, everything, models).features(night.histories())
 
     merged = refreshed_catalogue(shop.catalogue, night.catalogue, AS_OF)
     catalogue, wider = refreshed_horizon(shop.horizon(), merged)
-    scorer = refreshed_scorer(recommenders(SETTINGS, catalogue), fitted_arrays(shop), wider, len(catalogue))
+    scorer = refreshed_scorer(recommenders(SETTINGS, catalogue, towers), fitted_arrays(shop), wider, len(catalogue))
     block = shop.block.__class__(**{**shop.block.__dict__, "n_sales": len(catalogue)})
     found = scorer.features(block.as_of(AS_OF, HISTORY))
 

@@ -10,14 +10,16 @@ from recsys.recommenders import OVER_PHOTOS, Model, Recommender, RecommenderSett
 from recsys.shop.histories import Histories
 from tests.helpers.closeness import assert_close
 from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
+from tests.helpers.towers import random_towers
 
 SETTINGS = RecommenderSettings()
 SHOP = with_photos(random_shop(7, n_users=31, n_sales=17, n_events=500))
-NAMES = [recommender.name for recommender in recommenders(SETTINGS, SHOP.catalogue)]
+TOWERS = random_towers(SHOP.catalogue)
+NAMES = [recommender.name for recommender in recommenders(SETTINGS, SHOP.catalogue, TOWERS)]
 
 
 def recommender_of(shop: ShopData, name: str) -> Recommender:
-    return next(each for each in recommenders(SETTINGS, with_photos(shop).catalogue) if each.name == name)
+    return next(each for each in recommenders(SETTINGS, with_photos(shop).catalogue, TOWERS) if each.name == name)
 
 
 def fitted(shop: ShopData, name: str) -> Model:
@@ -43,13 +45,13 @@ def test_every_recommender_has_a_name_of_its_own() -> None:
 
 def test_shop_without_photos_has_no_recommenders_over_photos() -> None:
     without = random_shop(7, n_users=31, n_sales=17, n_events=500)
-    names = [recommender.name for recommender in recommenders(SETTINGS, without.catalogue)]
+    names = [recommender.name for recommender in recommenders(SETTINGS, without.catalogue, TOWERS)]
     assert names == [name for name in NAMES if name not in OVER_PHOTOS]
 
 
 def test_recommenders_can_be_left_out() -> None:
     settings = RecommenderSettings(without=("collaborative", "activity"))
-    left = [recommender.name for recommender in recommenders(settings, SHOP.catalogue)]
+    left = [recommender.name for recommender in recommenders(settings, SHOP.catalogue, TOWERS)]
     assert left == [name for name in NAMES if name not in ("collaborative", "activity")]
 
 

@@ -381,6 +381,7 @@ def test_counts_that_cannot_be_read_are_a_problem_that_names_the_next_step(publi
 def test_starting_the_service_imports_no_spark_torch_mlflow_pandas_or_sklearn():
     heavy = ("pyspark", "torch", "mlflow", "pandas", "sklearn")
     modules = "serving.process.server, serving.process.workers, serving.client, serving.stores.redis"
+    modules += ", recsys.recommenders.towers, recsys.ranking.ranker_files"
     code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
