@@ -14,12 +14,12 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from benchmarks import machine, synthetic
+from benchmarks.random_models import random_meta_model
 from jobs.engine.nights import night
 from jobs.night.nightly import nightly
 from jobs.registry import tracking
 from recsys.config.pipeline import NightCheckSettings, RawTable, SourceSettings
 from recsys.config.settings import Settings
-from recsys.meta_model import LogisticModel
 from recsys.recommenders import recommenders
 from recsys.registry.versions import CHAMPION
 from recsys.shop.catalogue import Catalogue
@@ -92,7 +92,7 @@ def made_shop(folder: Path, users: int, open_sales: int) -> Settings:
     )
     catalogue = Catalogue.from_table(pq.read_table(folder / "raw" / "sales.parquet"))
     names = [each.name for each in recommenders(settings.recommenders, catalogue)]
-    model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    model = random_meta_model(names)
     tracking.point(settings, CHAMPION, tracking.register(settings, model, {}, 0, "benchmark"))
     return settings
 

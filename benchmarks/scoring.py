@@ -16,17 +16,18 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from benchmarks import machine, synthetic
+from benchmarks.random_models import random_meta_model, random_towers
 from jobs.engine.session import spark_session
 from recsys.config.pipeline import RankingSettings, SourceSettings
 from recsys.config.settings import Settings
 from recsys.instants import to_micros
-from recsys.meta_model import LogisticModel
 from recsys.pipeline import reference
 from recsys.pipeline.fitting import fitted_recommenders
 from recsys.pipeline.histories import user_histories
 from recsys.pipeline.rankings import rankings
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
+from recsys.recommenders.towers import TOWERS_FILE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import HistorySettings
 
@@ -55,7 +56,7 @@ def compare(folder: Path, users: int, open_sales: int, sql_users: int) -> None:
     spark = spark_session(Settings(folder=str(folder), source=SourceSettings(sql="", raw={})))
     shop = fitted_shop(spark, folder)
     names = [each.name for each in shop.recommenders]
-    model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    model = random_meta_model(names)
     histories = spark.read.parquet(str(folder / "user_histories"))
 
     start = time.perf_counter()
@@ -79,6 +80,7 @@ def fitted_shop(spark: SparkSession, folder: Path) -> Shop:
     catalogue = Catalogue.from_table(pq.read_table(folder / "sales"))
     events = spark.read.parquet(str(folder / "raw" / "events")).selectExpr("*", "occurred_at as recorded_at")
     user_histories(events, catalogue).write.parquet(str(folder / "user_histories"))
+    (folder / TOWERS_FILE).write_text(random_towers(catalogue).to_json())
     shop = Shop(str(folder), "", HistorySettings(), RecommenderSettings(), HORIZON_HOURS)
     histories = spark.read.parquet(str(folder / "user_histories"))
     fitted = fitted_recommenders(histories, shop, [AS_OF])

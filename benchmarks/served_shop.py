@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks import synthetic
+from benchmarks.random_models import random_meta_model, random_towers
 from recsys.instants import DAY, SECOND, from_micros, to_micros
-from recsys.meta_model import META, LogisticModel
+from recsys.meta_model import META
 from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.ranker_files import RANKER, write_ranker
@@ -157,10 +158,10 @@ def _with_photos(catalogue: Catalogue) -> Catalogue:
 def _fit_ranker(catalogue: Catalogue, events: pa.Table) -> Ranker:
     horizon = catalogue.horizon(AS_OF, HORIZON_HOURS)
     known = _histories(catalogue, events)
-    found = recommenders(RecommenderSettings(), catalogue)
+    found = recommenders(RecommenderSettings(), catalogue, random_towers(catalogue))
     models = [each.fit(each.count(known, horizon), horizon) for each in found]
     names = [each.name for each in found]
-    meta_model = LogisticModel(names, [0.0] * len(names), [1.0] * len(names), [0.5] * len(names), -5.0)
+    meta_model = random_meta_model(names)
     assert catalogue.gallery is not None
     return Ranker(Scorer(horizon, found, models), meta_model, Covers(catalogue.gallery, horizon))
 

@@ -68,8 +68,7 @@ class LogisticModel(MetaModel):
         """Return what each feature adds: coefficient * (feature - mean) / scale, if no coefficient changes."""
         added = np.empty(values.shape, np.float32)
         cells = np.ascontiguousarray(values).reshape(len(values), -1)
-        curves = *self._new_curves[:3], *self._repeat_curves[:3]
-        _write_contributions(cells, is_repeat.reshape(-1), self._means, *curves, added.reshape(cells.shape))
+        _write_contributions(cells, is_repeat.reshape(-1), self._means, *self._both, added.reshape(cells.shape))
         return added
 
     def effects(self, before: Features, after: Features) -> NDArray[np.float64]:
@@ -147,6 +146,19 @@ class LogisticModel(MetaModel):
     def _repeat_curves(self) -> "_Curves":
         """Those of new sales if there are no others."""
         return self._curves(self.repeat) if self.repeat else self._new_curves
+
+    @cached_property
+    def _both(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Slopes, knots and bends of both curves, (2, n_features) and (2, n_features, n_knots)."""
+        first, repeat = self._new_curves, self._repeat_curves
+        most = max(first.knots.shape[1], repeat.knots.shape[1])
+
+        def padded(values: NDArray[np.float32], nothing: float) -> NDArray[np.float32]:
+            return np.pad(values, ((0, 0), (0, most - values.shape[1])), constant_values=nothing)
+
+        knots = np.stack([padded(each.knots, np.inf) for each in (first, repeat)])
+        bends = np.stack([padded(each.bends, 0) for each in (first, repeat)])
+        return np.stack([first.slopes, repeat.slopes]), knots, bends
 
     @cached_property
     def _means(self) -> NDArray[np.float32]:
@@ -265,24 +277,18 @@ def _write_contributions(
     values: NDArray[np.float32],
     is_repeat: NDArray[np.bool_],
     means: NDArray[np.float32],
-    new_slopes: NDArray[np.float32],
-    new_knots: NDArray[np.float32],
-    new_bends: NDArray[np.float32],
-    repeat_slopes: NDArray[np.float32],
-    repeat_knots: NDArray[np.float32],
-    repeat_bends: NDArray[np.float32],
+    slopes: NDArray[np.float32],
+    knots: NDArray[np.float32],
+    bends: NDArray[np.float32],
     added: NDArray[np.float32],
 ) -> None:
     """Write what each feature adds to each cell, less what it adds at its mean."""
     for number in range(len(values)):
         mean = means[number]
         for cell in range(len(is_repeat)):
-            slopes, knots, bends = new_slopes, new_knots, new_bends
-            if is_repeat[cell]:
-                slopes, knots, bends = repeat_slopes, repeat_knots, repeat_bends
-            value = values[number, cell]
-            total = (value - mean) * slopes[number]
-            for place in range(knots.shape[1]):
-                knot = knots[number, place]
-                total += bends[number, place] * (max(value - knot, np.float32(0)) - max(mean - knot, np.float32(0)))
+            curve, value = np.int64(is_repeat[cell]), values[number, cell]
+            total = (value - mean) * slopes[curve, number]
+            for place in range(knots.shape[2]):
+                knot, bend = knots[curve, number, place], bends[curve, number, place]
+                total += bend * (max(value - knot, np.float32(0)) - max(mean - knot, np.float32(0)))
             added[number, cell] = total
