@@ -193,7 +193,8 @@ class _Training:
     def _shares(self, as_of: int) -> NDArray[np.float32]:
         known, settings = self.block.as_of(as_of, self.history), self.settings
         weights = known.weights(settings.half_life_days, settings.purchase_weight)
-        return feature_shares(self.values, np.bincount(known.sales, weights, minlength=known.n_sales))
+        events = np.bincount(known.sales, weights, minlength=known.n_sales).astype(np.float64)
+        return feature_shares(self.values, events)
 
     def _batches(self, days: list[_Day], rng: np.random.Generator) -> Iterator[tuple[_Day, NDArray[np.int64]]]:
         """Yield some users of a day at a time, all of each day once, in random order."""
