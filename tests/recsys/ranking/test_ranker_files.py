@@ -286,6 +286,8 @@ def damaged(file: Path, foreign_file: Path, trace: Path) -> Iterator[tuple[str, 
         "meta_models.json",
         "shape.npy",
         "shares.npy",
+        "user_bias.npy",
+        "user_weights.npy",
     ):  # these are of the right type and shape: only the manifest's checksum refuses them
         yield "foreign", foreign_file.read_bytes()
 
