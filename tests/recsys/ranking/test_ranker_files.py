@@ -258,8 +258,12 @@ POPULARITY = [
     for window in ("", "_day", "_month")
     for name in ("attribute_offsets", "attributes", "events")
 ]
+TOWERS = [
+    f"towers/{name}"
+    for name in ("data", "features", "offsets", "shape", "shares", "user_bias", "user_weights", "vectors")
+]
 SALES = [f"sales/{name}" for name in ("closes_at", "horizon", "opens_at", "prices")]
-ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", *POPULARITY, *SALES, *TASTE]
+ARRAYS = [*COLLABORATIVE, *CONTENT, "photos/first", "photos/themes", *POPULARITY, *SALES, *TASTE, *TOWERS]
 FILES = sorted([*(f"{array}.npy" for array in ARRAYS), "meta_models.json", "ranker.json"])
 
 
@@ -282,6 +286,8 @@ def damaged(file: Path, foreign_file: Path, trace: Path) -> Iterator[tuple[str, 
         "meta_models.json",
         "shape.npy",
         "shares.npy",
+        "user_bias.npy",
+        "user_weights.npy",
     ):  # these are of the right type and shape: only the manifest's checksum refuses them
         yield "foreign", foreign_file.read_bytes()
 
