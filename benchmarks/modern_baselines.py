@@ -22,8 +22,8 @@ def fit_frequency(known: Histories, settings: Settings) -> Scores:
     """Return scores by the decayed number of the user's own events with each sale.
 
     Source:
-        Personal top frequency, which beats learned models of the next basket: Li et al. 2023, "A Next Basket
-        Recommendation Reality Check", sec. 5. The decay is ours.
+        Personal top frequency, a strong baseline of next baskets: Li et al. 2023, "A Next Basket Recommendation Reality
+        Check". The decay is ours.
     """
     counts = known.matrix(known.decay(settings["half_life"]))
     return lambda rows: counts[rows].toarray()
@@ -67,7 +67,8 @@ def fit_user_neighbours(known: Histories, settings: Settings) -> Scores:
     Values are those of `fit_ease`.
 
     Source:
-        Herlocker et al. 1999, with implicit feedback as in Jannach et al. 2013, sec. 2.
+        Herlocker et al. 1999, "An Algorithmic Framework for Performing Collaborative Filtering". Unlike theirs, values
+        are decayed events, not ratings.
     """
     values = _values(known, settings["half_life"])
     norms = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)))
@@ -90,7 +91,7 @@ def fit_tifu_knn(known: Histories, settings: Settings) -> Scores:
     times the next one of its group, a group `between` times the next one.
 
     Source:
-        Hu et al. 2020, "Modeling Personalized Item Frequency Information for Next-basket Recommendation", sec. 4.
+        Hu et al. 2020, "Modeling Personalized Item Frequency Information for Next-basket Recommendation".
         The user is not their own neighbour; the earliest group, not the latest, may be smaller.
     """
     alpha = settings["alpha"]
