@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import functions as f
 
 from jobs.engine.nights import main
@@ -70,7 +71,8 @@ def _users(run: Run) -> Block:
         bucket = f.pmod(f.xxhash64(f.lit(settings.seed), "user_id"), f.lit(_BUCKETS))
         histories = histories.where(bucket < share * _BUCKETS)
     table = histories.toArrow().sort_by("user_id").combine_chunks()
-    return Block.from_batch(table.to_batches()[0], len(run.shop.catalogue))
+    (batch,) = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]  # a table without rows has none
+    return Block.from_batch(batch, len(run.shop.catalogue))
 
 
 def _latest(run: Run) -> tuple[str, str]:

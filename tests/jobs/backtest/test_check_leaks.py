@@ -27,8 +27,11 @@ SALES, EVENTS = random_rows(4, sales=40)
 FEATURES = list(WORDS)
 
 
+TOWERS = {"min_events": 1, "days": 5, "stopping_days": 1, "epochs": 2}
+
+
 def run_of(shop: SmallShop) -> Run:
-    return window(shop.settings(), LAST, LAST)
+    return window(shop.settings(recommenders={"towers": TOWERS}), LAST, LAST)
 
 
 @pytest.fixture(scope="module")
