@@ -242,7 +242,7 @@ def test_calibration_and_coefficients_are_those_of_the_model(result, shop):
     predicted = sum(each["predicted"] * each["sales"] for each in result["calibration"])
     assert predicted / rows["bought"].sum() == pytest.approx(result["policies"]["meta"]["calibration"])
     model, _ = read_trained_model(run)
-    assert [row["first"] for row in result["coefficients"]] == model.coefficients
+    assert {row["feature"]: row["first"] for row in result["coefficients"]} == model.coefficients_by_feature
 
 
 def test_examples_agree_with_the_pages(result, pages, shop):
@@ -302,7 +302,7 @@ def generated(shop, result, tmp_path) -> SmallShop:
 def test_oracle_of_a_generated_shop_is_measured_on_the_same_pages(generated):
     run = window(generated.settings(), FIRST, LAST)
     found = backtest(run, versions=[])
-    assert list(found) == [*KEYS[:4], "oracle", *KEYS[4:]]
+    assert list(found) == [*KEYS[:5], "oracle", *KEYS[5:]]
     rows = pq.read_table(run.folder / "oracle_pages").to_pandas()
     assert len(rows) == found["window"]["pages"]
     assert all(list(shown) == sorted(shown, reverse=True) for shown in rows["shown"])
