@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from recsys.meta_model import LogisticModel, MetaModelSettings, Weights, meta_model_from_json
+from recsys.meta_model import LogisticModel, MetaModelSettings, Weights, meta_model_from_json, probability
 from recsys.meta_model.training import Examples, evaluate, train
 
 BENT = LogisticModel(
@@ -103,6 +103,13 @@ def test_training_finds_where_a_feature_begins_to_matter(kind):
     assert evaluate(model, later)["log_loss"] < 0.99 * evaluate(line, later)["log_loss"]
     knots = np.array(model.knots)
     assert_allclose(knots[0], np.quantile(examples(2_000, 15, 0).features[:, 0], [0.5, 0.8, 0.95]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "conditional"])
+def test_intercept_makes_the_purchases_predicted_those_made_before_calibration(kind):
+    rows = examples(1_000, 15, 2)
+    model = replace(train(rows, MetaModelSettings(kind=kind)), calibration=None)
+    assert probability(model.log_odds(rows.features.T)).sum() == pytest.approx(rows.bought.sum(), rel=1e-3)
 
 
 def test_feature_without_two_values_has_no_bends():
