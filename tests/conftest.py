@@ -10,8 +10,10 @@ import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
 
+from jobs.engine.nights import night
 from jobs.engine.session import spark_session
-from tests.helpers.small_shop import SMALL_SPARK, SmallShop
+from jobs.night.nightly import nightly
+from tests.helpers.small_shop import SMALL_SPARK, SmallShop, random_rows
 
 settings.register_profile("recsys", deadline=None, max_examples=50)
 settings.load_profile("recsys")
@@ -61,6 +63,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session = spark_session(shop.settings(spark={**SMALL_SPARK, "driver_memory": "2g"}))
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def published_shop(spark, tmp_path_factory) -> SmallShop:
+    """A shop after its night; tests must not change it."""
+    shop = SmallShop(tmp_path_factory.mktemp("shop")).write(*random_rows(1))
+    nightly(night(shop.settings()))
+    return shop
 
 
 @pytest.fixture(scope="module")

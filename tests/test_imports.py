@@ -15,11 +15,12 @@ COMMANDS = Path("cli/commands")
 @pytest.mark.parametrize(
     ("package", "others"),
     [
-        ("recsys", ("cli", "console", "jobs", "serving", "demo_shop")),
-        ("jobs", ("cli", "console", "serving")),
-        ("serving", ("cli", "console", "jobs", "demo_shop")),
-        ("console", ("cli", "jobs", "demo_shop")),
-        ("demo_shop", ("cli", "console", "jobs", "serving")),
+        ("recsys", ("cli", "console", "jobs", "serving", "demo_shop", "workbench")),
+        ("jobs", ("cli", "console", "serving", "workbench")),
+        ("serving", ("cli", "console", "jobs", "demo_shop", "workbench")),
+        ("console", ("cli", "jobs", "demo_shop", "workbench")),
+        ("workbench", ("cli", "console", "demo_shop")),
+        ("demo_shop", ("cli", "console", "jobs", "serving", "workbench")),
     ],
 )
 def test_packages_import_one_way(package, others):

@@ -7,6 +7,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 
 from recsys.console import TextConsole, TextTable
 from recsys.reports.wording import UNKNOWN
+from serving.origin import origin
 
 _CONTRIBUTIONS = (
     "What each feature adds to the log-odds of a purchase, compared with its mean: +0.69 doubles the odds, -0.69 "
@@ -18,7 +19,7 @@ def print_top_sales(
     user_id: str, response: pb.GetTopSalesResponse, console: TextConsole, explain: bool = False
 ) -> None:
     """Print a home page: a line about its origin, a table of its sales, their contributions if asked for, and notes."""
-    console.print(_origin_line(user_id, response))
+    console.print(origin(user_id, response))
     if response.fallback_reason:
         console.print(response.fallback_reason, style="yellow")
     if response.sales:
@@ -29,21 +30,6 @@ def print_top_sales(
         console.print(note, style="yellow")
     if response.shortfall_reason:
         console.print(response.shortfall_reason, style="yellow")
-
-
-def _origin_line(user_id: str, response: pb.GetTopSalesResponse) -> str:
-    level = pb.FallbackLevel.Name(response.fallback_level).removeprefix("FALLBACK_LEVEL_").lower()
-    parts = [
-        f"user {user_id or '(anonymous)'}",
-        f"policy {response.policy}",
-        f"model version {response.model_version or '(none)'}",
-        f"snapshot {response.snapshot}",
-        f"fallback {level}",
-        f"{response.answer_time.ToDatetime():%Y-%m-%d %H:%M} UTC",
-    ]
-    if response.uses_session:
-        parts.insert(2, "with the session")
-    return " · ".join(parts)
 
 
 def _sales_table(response: pb.GetTopSalesResponse) -> TextTable:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jobs.engine.run import Run, Step, with_inputs
@@ -10,7 +11,7 @@ from jobs.registry.retraining import training_is_due
 from recsys.config.settings import Settings, load_settings
 from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
-from recsys.instants import DAY, compact, parse_instant, to_micros_in_range
+from recsys.instants import DAY, compact, parse_instant, to_micros, to_micros_in_range
 
 PLAN = "plan.json"
 """File in a night's folder that records whether the night trains; written by its first step."""
@@ -74,6 +75,11 @@ def instant_of(settings: Settings, as_of: int | None = None, today: int | None =
     if as_of is None:
         raise ConfigurationError("no as_of: give --as-of or 'as_of' in the configuration")
     return as_of
+
+
+def today() -> int:
+    """Return the last midnight UTC, microseconds: the instant of a night if the configuration has none."""
+    return to_micros(datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
 
 
 def main(step: Step) -> None:

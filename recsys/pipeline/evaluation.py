@@ -155,7 +155,7 @@ def _measure_pages(
         rows += [
             page
             | {"policy": policy, "has_order": bool(has_order[user])}
-            | _measure_ranking(ranked[user], relevant[user], sale_ids)
+            | _measure_ranking(scores[user], ranked[user], relevant[user], sale_ids)
             | _ndcg_by_case(ranked[user], relevant[user], repeat[user])
             | {name: float(values[user]) for name, values in predicted.items()}
             for user, page in pages
@@ -200,14 +200,18 @@ def _pages_of_users(
 
 
 def _measure_ranking(
-    ranked: NDArray[np.int64], relevant: NDArray[np.bool_], sale_ids: NDArray[np.object_]
+    scores: NDArray[np.floating],
+    ranked: NDArray[np.int64],
+    relevant: NDArray[np.bool_],
+    sale_ids: NDArray[np.object_],
 ) -> dict[str, Any]:
     """Return the metrics of a ranked page, the sales at its top, those that were bought and their ranks."""
     of_bought = ranked[relevant]
     shown = np.flatnonzero((ranked > 0) & (ranked <= SHOWN))
-    best_first = sale_ids[shown[np.argsort(ranked[shown])]]
+    best_first = shown[np.argsort(ranked[shown])]
     return {
-        "shown": best_first.tolist(),
+        "shown": sale_ids[best_first].tolist(),
+        "scores": scores[best_first].tolist(),
         "bought": sale_ids[relevant].tolist(),
         "ranks": of_bought.tolist(),
         **ranking_metrics(of_bought),

@@ -63,7 +63,9 @@ class Table:
         path = folder / self.name / "part-0.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         plain = rows[list(self.columns)].astype(object)
-        pq.write_table(pa.Table.from_pandas(plain, to_arrow_schema(self.schema), preserve_index=False), path)
+        pq.write_table(
+            pa.Table.from_pandas(plain, to_arrow_schema(self.schema, timezone="UTC"), preserve_index=False), path
+        )
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.
@@ -258,6 +260,7 @@ PAGE_METRICS = Table(
         "known_events": LONG,  # number of events in the user's history as of as_of
         "first_purchase_at": TIMESTAMP,  # the user's first purchase of the day, at which the ranked sales were open
         "shown": ArrayType(STRING),  # sale_id of the first ten sales, best first
+        "scores": ArrayType(FLOAT),  # of these sales: log-odds by a meta-model, before calibration, or the policy's own
         "bought": ArrayType(STRING),  # sale_id of the relevant sales, ascending
         "ranks": ArrayType(INTEGER),  # the rank of each sale in `bought`, 1 is the best
         "new_ndcg@10": DOUBLE,  # of the page without repeat purchases; null if the user bought nothing else

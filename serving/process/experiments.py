@@ -26,12 +26,14 @@ class ExperimentsWatcher:
         folder: The shop's folder.
         troubles: Receives the reasons for refused files.
         clock: Returns the present time.
+        puts_in_force: Whether changed files are put in force; if not, those in force stay.
     """
 
-    def __init__(self, source: Path | None, folder: Path, troubles: Troubles, clock: Clock):
+    def __init__(self, source: Path | None, folder: Path, troubles: Troubles, clock: Clock, puts_in_force: bool = True):
         self._files = AcceptedFiles(source, folder / IN_FORCE) if source is not None else None
         self._troubles = troubles
         self._clock = clock
+        self._puts_in_force = puts_in_force
         self._state: object = None
         self._compiled: RunningExperiments | None = None
         """The files in that state, compiled for the last snapshot."""
@@ -39,7 +41,7 @@ class ExperimentsWatcher:
     def put_in_force(self, top_sales: TopSales) -> TopSales:
         """Return the state with the experiments in force; the same object where nothing has changed.
 
-        New files that its snapshot can serve are put in force first.
+        New files that its snapshot can serve are put in force first, unless the watcher only looks on.
         """
         if self._files is None:
             return top_sales
@@ -48,7 +50,9 @@ class ExperimentsWatcher:
             return top_sales
         snapshot, now = top_sales.snapshot, from_micros(self._clock())
         self._state = self._files.state()  # before: what changes meanwhile is seen at the next poll
-        problems = self._files.take_over(now, lambda surface, file: check_served(surface, file, snapshot, now))
+        problems: list[str] = []
+        if self._puts_in_force:
+            problems = self._files.take_over(now, lambda surface, file: check_served(surface, file, snapshot, now))
         files = self._in_force(self._files, problems)
         for surface, file in files.items():
             try:

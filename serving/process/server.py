@@ -105,14 +105,29 @@ def start_server(
         ConfigurationError: If it cannot listen on an address.
     """
     with ExitStack() as stack:
-        return _Process(settings, folder, clock or _clock(settings), stack, shares_ports).start()
+        return ServiceProcess(settings, folder, clock or clock_of(settings), stack, shares_ports).start()
 
 
-class _Process:
-    """The parts of one process of the service, and how they are connected."""
+class ServiceProcess:
+    """The parts of one process of the service, and how they are connected.
+
+    Args:
+        settings: The service's settings.
+        folder: The shop's folder.
+        clock: Returns the present time.
+        stack: Closes the parts.
+        shares_ports: Whether other processes of the same service listen on the same ports.
+        puts_in_force: Whether it puts changed experiment files in force.
+    """
 
     def __init__(
-        self, settings: ServingSettings, folder: Path, clock: Clock, stack: ExitStack, shares_ports: bool = False
+        self,
+        settings: ServingSettings,
+        folder: Path,
+        clock: Clock,
+        stack: ExitStack,
+        shares_ports: bool = False,
+        puts_in_force: bool = True,
     ):
         self.settings = settings
         self.shares_ports = shares_ports
@@ -137,7 +152,11 @@ class _Process:
         self.checks = HealthChecks()
         self.rules = RulesWatcher(Path(settings.rules) if settings.rules else None, self.troubles)
         self.experiments = ExperimentsWatcher(
-            Path(settings.experiments) if settings.experiments else None, folder, self.troubles, clock
+            Path(settings.experiments) if settings.experiments else None,
+            folder,
+            self.troubles,
+            clock,
+            puts_in_force,
         )
         self.watcher = SnapshotWatcher(
             self.store,
@@ -187,22 +206,34 @@ class _Process:
         log.start()
         self.stack.callback(log.close)
 
-    def _public_server(self) -> tuple[grpc.Server, int]:
-        settings = self.settings
-        recorder = Recorder(self.exposures, self.metrics)
-        servicer = RecommendationsServicer(
-            settings,
+    def follow(self) -> None:
+        """Look once for all that may have changed.
+
+        Raises:
+            SnapshotError: If no snapshot can be served.
+        """
+        for look in (self._poll_store, self._poll, self.live_counts.read):
+            look()
+        if self.watcher.serving() is None:
+            raise SnapshotError("; ".join(self.troubles.listed()) or "no snapshot is published: run 'recsys nightly'")
+
+    def servicer(self) -> RecommendationsServicer:
+        """Return what answers the requests."""
+        return RecommendationsServicer(
+            self.settings,
             self.watcher.served,
             self.clock,
             self.store,
-            recorder,
+            Recorder(self.exposures, self.metrics),
             self.events,
             self.metrics,
             self.troubles,
             self.turns,
         )
-        server = self._grpc_server(_RECOMMENDATIONS, servicer, settings.threads)
-        return server, self._listen(server, settings.port, "port")
+
+    def _public_server(self) -> tuple[grpc.Server, int]:
+        server = self._grpc_server(_RECOMMENDATIONS, self.servicer(), self.settings.threads)
+        return server, self._listen(server, self.settings.port, "port")
 
     def _admin_server(self) -> tuple[grpc.Server | None, int]:
         if self.settings.admin_port is None:
@@ -379,7 +410,8 @@ class _Process:
         return Status(self.watcher.serving(), self.rules.fingerprint, self.troubles.listed(), exposures)
 
 
-def _clock(settings: ServingSettings) -> Clock:
+def clock_of(settings: ServingSettings) -> Clock:
+    """Return the clock that the settings name."""
     return ReplayClock(settings.replay_start_hours) if settings.clock == "replay" else system_clock
 
 

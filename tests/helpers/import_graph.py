@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.helpers.paths import ROOT
 
-PACKAGES = ("cli", "console", "demo_shop", "jobs", "recsys", "serving")
+PACKAGES = ("cli", "console", "demo_shop", "jobs", "recsys", "serving", "workbench")
 SOURCES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 

@@ -1,21 +1,11 @@
-"""A small shop with a published night; it takes seconds to create, so tests use copies."""
+"""Copies of a small shop with a published night, which takes seconds to create."""
 
 import shutil
 
 import pytest
 
-from jobs.engine.nights import night
-from jobs.night.nightly import nightly
 from recsys.config.settings import Settings
-from tests.helpers.small_shop import SmallShop, random_rows
-
-
-@pytest.fixture(scope="session")
-def published_shop(spark, tmp_path_factory) -> SmallShop:
-    """A shop after its night; tests must not change it."""
-    shop = SmallShop(tmp_path_factory.mktemp("shop")).write(*random_rows(1))
-    nightly(night(shop.settings()))
-    return shop
+from tests.helpers.small_shop import SmallShop
 
 
 @pytest.fixture
