@@ -27,6 +27,7 @@ from recsys.console import show_progress
 from recsys.errors import InputError, ModelError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.instants import MINUTE, compact, parse_instant, to_micros
+from recsys.recommenders.further import words_of
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import LeftOut, read_manifest
 from recsys.tables.night import EVENTS, SALES, Table
@@ -175,7 +176,8 @@ class Shop:
         version = copies.champion_version(self.settings)
         if not version:
             raise ModelError(f"{self.settings.mlflow.model_name} has no champion yet: run .nightly()")
-        return pd.DataFrame(coefficients(copies.read_version(self.settings, version))).set_index("feature")
+        model, further = copies.read_version(self.settings, version), words_of(self.settings.recommenders.further)
+        return pd.DataFrame(coefficients(model, further)).set_index("feature")
 
     def top(
         self,

@@ -43,6 +43,7 @@ from recsys.meta_model import META, MetaModel, policy_of
 from recsys.meta_model.training import Examples, evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import LIVE
+from recsys.recommenders.further import words_of
 from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
 from recsys.reports.backtest.writer import write_report
 from recsys.settings import digest
@@ -139,7 +140,7 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str], la
         "slice_metrics": {title: slices.SLICE_METRICS[title] for title in cut},
         "calibration": calibration(model, measured, shifts),
         "predicted": predicted,
-        "coefficients": coefficients(model),
+        "coefficients": coefficients(model, words_of(run.settings.recommenders.further)),
         **_draw_examples(run, pages, seed),
     }
 

@@ -8,6 +8,7 @@ from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.train_towers import TRAIN_TOWERS
 from recsys.instants import DAY
 from recsys.pipeline.fitting import fitted_recommenders
+from recsys.recommenders.further import sources
 from recsys.tables.night import FITTED_RECOMMENDERS, USER_HISTORIES
 from recsys.wording import plural
 
@@ -29,6 +30,7 @@ FIT_RECOMMENDERS = Step(
     depends_on=lambda run: [
         run.settings.history,
         run.settings.recommenders,
+        sources(run.settings.recommenders.further),
         run.settings.horizon_hours,
         run.training_days,
         run.days,

@@ -1,5 +1,7 @@
 """The coefficients of a meta-model, each with a sentence that describes its feature."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from recsys.meta_model import LogisticModel, MetaModel
@@ -30,16 +32,22 @@ WORDS = {
 """A description of every feature. A feature is the logarithm of what it counts, minus its mean over the open sales."""
 
 
-def coefficients(model: MetaModel) -> list[dict[str, Any]]:
+def coefficients(model: MetaModel, further: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
     """Return the coefficient of each feature, in the order of the model.
 
     Of a logistic regression, in log-odds one standard deviation above the mean: `first`, for sales that the user never
     bought before, and `repeat`, for repeat purchases, where the model has separate coefficients for them. Boosted trees
     have no coefficients: `gain` is the feature's share of the gain of all splits.
+
+    Args:
+        model: The model.
+        further: A description of each feature of the shop's own.
     """
+    described = {**WORDS, **further}
     key = "first" if isinstance(model, LogisticModel) else "gain"
     rows = [
-        {"feature": name, "words": WORDS[name], key: value} for name, value in model.coefficients_by_feature.items()
+        {"feature": name, "words": described.get(name, ""), key: value}
+        for name, value in model.coefficients_by_feature.items()
     ]
     if isinstance(model, LogisticModel) and model.repeat:
         repeat = model.repeat_coefficients_by_feature

@@ -117,7 +117,8 @@ def known_policies(settings: Settings) -> list[str]:
 
 def _name_problems(settings: Settings) -> Iterator[str]:
     """Yield a line for each name of a recommender or a policy that does not exist, or is repeated."""
-    everything = [recommender.name for recommender in recommenders(RecommenderSettings(), _NO_SALES, NO_TOWERS)]
+    switched_on = RecommenderSettings(further=settings.recommenders.further)
+    everything = [recommender.name for recommender in recommenders(switched_on, _NO_SALES, NO_TOWERS)]
     without, policies = settings.recommenders.without, settings.rankings.policies
     optional = [name for name in everything if name != POPULARITY]
     personal = [META, *(name for name in optional if name not in without)]

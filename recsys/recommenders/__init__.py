@@ -15,6 +15,7 @@ from recsys.recommenders.content import (
     content_text,
 )
 from recsys.recommenders.context import ContextSettings, context_features
+from recsys.recommenders.further import Further, FurtherSettings, further_evidence
 from recsys.recommenders.popularity import Popularity, PopularitySettings
 from recsys.recommenders.taste import Taste, TasteSettings
 from recsys.recommenders.towers import Towers, TowersSettings, TowerWeights
@@ -41,6 +42,8 @@ class RecommenderSettings(StepSettings):
     taste: TasteSettings = TasteSettings()
     towers: TowersSettings = TowersSettings()
     context: ContextSettings = ContextSettings()
+    further: tuple[FurtherSettings, ...] = Field((), strict=False)
+    """Kinds of evidence of the shop's own, see docs/recommenders.md."""
     without: tuple[str, ...] = Field((), strict=False)
     """Names of features to leave out."""
 
@@ -80,6 +83,8 @@ def recommenders(
         ),
         *context_features(settings.context, catalogue),
     ]
+    further = further_evidence(settings.further, [each.name for each in everything])
+    everything += [Further(evidence, catalogue) for evidence in further]
     return [recommender for recommender in everything if recommender.name not in settings.without]
 
 

@@ -7,9 +7,9 @@ from recsys.pipeline.histories import user_histories
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import HistorySettings
+from recsys.testing.shops import AS_OF, make_shop, purchase, sale, visit
 from tests.helpers.import_graph import importers
 from tests.helpers.measured_pages import measured, row
-from tests.helpers.shops import AS_OF, make_shop, purchase, sale, visit
 
 PLACES = ["sea", "snow"]
 SALES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.5, 0.5), "d": (0.0, 0.0)}

@@ -6,11 +6,11 @@ from recsys.config.serving import PageSettings
 from recsys.instants import HOUR
 from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import Snapshot
+from recsys.testing.shops import AS_OF
 from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
 from tests.helpers.counted_events import live_counts
 from tests.helpers.ranked_shop import RankedShop
-from tests.helpers.shops import AS_OF
 
 NOW = AS_OF + 10 * HOUR
 

@@ -5,7 +5,7 @@ import pandas as pd
 from recsys.backtest.pages import Pages
 from recsys.instants import DAY
 from recsys.metrics import ranking_metrics
-from tests.helpers.shops import AS_OF
+from recsys.testing.shops import AS_OF
 
 
 def row(policy: str, user: str, ranks: list[int], bought: list[int], *, day: int = 0, **others) -> dict:

@@ -19,7 +19,8 @@ from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Histories
 from recsys.snapshot.format import SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
-from tests.helpers.shops import AS_OF, HISTORY, ShopData, fitted_ranker, history_of, random_shop, with_photos
+from recsys.testing.shops import AS_OF, HISTORY, ShopData, random_shop
+from tests.helpers.shops import fitted_ranker, history_of, with_photos
 
 RECOMMENDERS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5), without=("content_text",))
 RANKINGS = RankingSettings(top_k=10, policies=("meta", "collaborative"))

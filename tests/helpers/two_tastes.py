@@ -1,7 +1,7 @@
 """A shop whose users have one of two tastes, for towers that learn."""
 
 from recsys.recommenders.towers import TowersSettings
-from tests.helpers.shops import ShopData, make_shop, sale, visit
+from recsys.testing.shops import ShopData, make_shop, sale, visit
 
 TOWERS = TowersSettings(dims=4, days=12, stopping_days=2, min_events=20, learning_rate=0.02)
 USERS = [f"u{number:02d}" for number in range(30)]

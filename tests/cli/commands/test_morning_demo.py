@@ -1,8 +1,8 @@
 import numpy as np
 
 from cli.commands.morning_demo import Morning, draw, live_counts, new_sale_with_most_events
+from recsys.testing.shops import AS_OF, instant, make_shop, purchase, sale, visit
 from tests.helpers.counted_events import counts_by_sale
-from tests.helpers.shops import AS_OF, instant, make_shop, purchase, sale, visit
 
 HOUR = 1 / 24
 

@@ -26,6 +26,7 @@ pytestmark = MLFLOW_WARNS
 
 LAST = to_micros(AS_OF) - DAY
 FIRST = LAST - DAY
+SAME_COUNTRY = {"class_path": "tests.helpers.same_country.SameCountry", "init_args": {"attribute": "country"}}
 METRICS = {"recall@10", "ndcg@10", "hit_rate@10", "mrr"}
 VARIETY = {"coverage", "gini", "novelty", "users"}
 KEYS = [
@@ -40,7 +41,7 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
     """A copy of a shop after its night."""
     folder = tmp_path_factory.mktemp("backtest") / "shop"
     shutil.copytree(published_shop.folder, folder)
-    return SmallShop(folder, {"note": "Mind this."})
+    return SmallShop(folder, {"note": "Mind this.", "recommenders": {"further": [SAME_COUNTRY]}})
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,14 @@ def test_result_has_its_stable_shape(result):
         for name in METRICS:
             assert set(metrics[name]) == {"value", "low", "high"}
             assert 0 <= metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"] <= 1
+
+
+def test_evidence_of_the_shops_own_is_measured_alone_weighed_and_left_out(result, pages):
+    assert result["policies"]["same_country"]["ndcg@10"]["value"] > 0
+    words = {row["feature"]: row["words"] for row in result["coefficients"]}
+    assert words["same_country"] == "The user's events with sales of the same country."
+    assert [row for row in result["ablation"] if "same_country" in str(row)]
+    assert pages.loc[pages["policy"] == "same_country", "has_order"].any()
 
 
 def test_window_describes_the_backtest(result):

@@ -20,7 +20,7 @@ from recsys.errors import RecsysError
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
-from tests.helpers.closeness import assert_same_order
+from recsys.testing.closeness import assert_same_order
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SMALL_SPARK, SmallShop, random_rows
 
 pytestmark = MLFLOW_WARNS

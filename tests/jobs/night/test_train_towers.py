@@ -15,7 +15,7 @@ from recsys.config.settings import Settings
 from recsys.instants import DAY
 from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.towers import TowerWeights, read_towers
-from tests.helpers.shops import AS_OF
+from recsys.testing.shops import AS_OF
 from tests.helpers.two_tastes import TOWERS, shop_of_two_tastes
 
 SHOP = shop_of_two_tastes()

@@ -5,8 +5,8 @@ import pytest
 
 from recsys.backtest.examples import example_pages, examples, named_sales
 from recsys.shop.gallery import Gallery
+from recsys.testing.shops import HISTORY, instant, make_shop, purchase, sale, visit
 from tests.helpers.measured_pages import measured, row
-from tests.helpers.shops import HISTORY, instant, make_shop, purchase, sale, visit
 
 NAMES = "abcdefghijkl"
 A, B, C, D = range(4)

@@ -7,8 +7,8 @@ import pytest
 from recsys.backtest.policies import differences, paired_ndcg, summaries, variety
 from recsys.instants import DAY, from_micros
 from recsys.metrics import bootstrap
+from recsys.testing.shops import AS_OF, make_shop, sale
 from tests.helpers.measured_pages import measured, row
-from tests.helpers.shops import AS_OF, make_shop, sale
 
 CATALOGUE = make_shop(
     [

@@ -8,7 +8,7 @@ from recsys.meta_model import BoostedModel, MetaModelSettings, meta_model_from_j
 from recsys.meta_model import boosted as module
 from recsys.meta_model.base import BoostedSettings
 from recsys.meta_model.training import Examples, evaluate, predict, train
-from tests.helpers.closeness import assert_close
+from recsys.testing.closeness import assert_close
 
 SETTINGS = MetaModelSettings(kind="boosted", boosted=BoostedSettings(trees=40, leaves=6, min_examples=20))
 

@@ -19,7 +19,8 @@ from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import Histories, HistorySettings
 from recsys.tables.night import FITTED_RECOMMENDERS
-from tests.helpers.shops import AS_OF, CALIBRATION, ShopData, random_shop
+from recsys.testing.shops import AS_OF, ShopData, random_shop
+from tests.helpers.shops import CALIBRATION
 
 INSTANTS = [AS_OF - 3 * DAY, AS_OF - DAY, AS_OF]
 HISTORY = HistorySettings(days=45, max_events=12)

@@ -11,8 +11,9 @@ from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases,
 from recsys.ranking.moments import quarters
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block
-from tests.helpers.closeness import assert_same_order, rounding
-from tests.helpers.shops import AS_OF, log_odds_one_by_one, make_shop, purchase, sale, visit
+from recsys.testing.closeness import assert_same_order, rounding
+from recsys.testing.shops import AS_OF, make_shop, purchase, sale, visit
+from tests.helpers.shops import log_odds_one_by_one
 
 METRICS = ("recall@10", "ndcg@10", "hit_rate@10", "mrr")
 TERMS = 12 * 20

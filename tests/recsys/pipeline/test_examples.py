@@ -7,8 +7,8 @@ import pytest
 from recsys.instants import DAY, HOUR, MINUTE, QUARTER
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import sample_page, training_examples
-from tests.helpers.closeness import assert_close
-from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.closeness import assert_close
+from recsys.testing.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5, moments="midnight")
 LIVE = SETTINGS.model_copy(update={"moments": "session"})

@@ -8,7 +8,7 @@ from recsys.pipeline.fitting import fitted_recommenders, in_memory_groups
 from recsys.ranking.refreshed import kept_statistics
 from recsys.ranking.scorer import unpack
 from recsys.recommenders import Recommender, RecommenderSettings, Statistics
-from tests.helpers.shops import random_shop
+from recsys.testing.shops import random_shop
 
 Models = dict[tuple[int, str], dict[str, np.ndarray]]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from recsys.pipeline.histories import user_histories
-from tests.helpers.shops import instant, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import instant, make_shop, purchase, random_shop, sale, visit
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from recsys.instants import DAY
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import training_examples
 from recsys.pipeline.impressions import Impressions, with_impressions
-from tests.helpers.shops import AS_OF, make_shop, sale
+from recsys.testing.shops import AS_OF, make_shop, sale
 
 SETTINGS = MetaModelSettings(negatives=3, seed=5)
 USERS = ["u0", "u1", "u2", "u3", "u4"]

@@ -15,7 +15,7 @@ from recsys.images.tagging.inference import load_tagger
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
 from recsys.pipeline import photos
 from recsys.pipeline.photos import Engine, ProcessEngine, SparkEngine, choose_engine
-from tests.helpers.closeness import assert_no_near_ties, assert_same_tags, rounding, terms_of
+from recsys.testing.closeness import assert_no_near_ties, assert_same_tags, rounding, terms_of
 from tests.helpers.small_photos import own_tagger, write_photo
 
 

@@ -16,19 +16,9 @@ from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Histories
 from recsys.tables.night import FITTED_RECOMMENDERS
-from tests.helpers.closeness import assert_close, assert_same_order, rounding
-from tests.helpers.shops import (
-    AS_OF,
-    instant,
-    log_odds_one_by_one,
-    make_shop,
-    purchase,
-    random_shop,
-    sale,
-    visit,
-    with_photos,
-    write_photos,
-)
+from recsys.testing.closeness import assert_close, assert_same_order, rounding
+from recsys.testing.shops import AS_OF, instant, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import log_odds_one_by_one, with_photos, write_photos
 
 POLICIES = ("meta", "collaborative", "own_visits")
 TERMS = 12 * 20

@@ -16,7 +16,7 @@ from recsys.recommenders.collaborative import Collaborative, CollaborativeSettin
 from recsys.recommenders.content import Content, ContentSettings, Features, MetadataSettings
 from recsys.recommenders.popularity import Popularity, PopularitySettings
 from recsys.shop.histories import Block, Histories, HistorySettings
-from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 HISTORY = HistorySettings(days=45, max_events=12)
 RECOMMENDERS = RecommenderSettings(

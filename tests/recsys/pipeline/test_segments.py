@@ -18,7 +18,7 @@ from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import HistorySettings
 from recsys.tables.night import SEGMENT_RANKINGS
-from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 USERS = "user_id string, attributes map<string,string>"
 Attributes = dict[str, dict[str, str | None] | None]

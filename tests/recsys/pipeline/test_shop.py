@@ -18,7 +18,8 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import pack
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import Histories
-from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit, with_photos, write_photos
+from recsys.testing.shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit
+from tests.helpers.shops import with_photos, write_photos
 
 
 def test_catalogue_is_read_from_the_folder(fitted):

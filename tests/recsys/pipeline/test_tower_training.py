@@ -11,7 +11,7 @@ from recsys.pipeline.tower_training import Trained, train_towers
 from recsys.recommenders import RecommenderSettings, tower_families
 from recsys.recommenders.towers import Towers, TowersSettings
 from recsys.shop.histories import Block
-from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, sale, visit
+from recsys.testing.shops import AS_OF, HISTORY, ShopData, make_shop, sale, visit
 from tests.helpers.two_tastes import TOWERS as SETTINGS
 from tests.helpers.two_tastes import USERS, shop_of_two_tastes
 

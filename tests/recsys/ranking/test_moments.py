@@ -9,7 +9,8 @@ from recsys.ranking.moments import Moments, quarters
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import recommenders
 from recsys.recommenders.popularity import N_QUARTERS, Popularity, PopularitySettings
-from tests.helpers.shops import AS_OF, HISTORY, RECOMMENDERS, instant, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, HISTORY, instant, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import RECOMMENDERS
 
 HORIZON_HOURS = 36
 

@@ -16,19 +16,9 @@ from recsys.recommenders.base import Model
 from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Histories
-from tests.helpers.closeness import assert_close
-from tests.helpers.shops import (
-    AS_OF,
-    ShopData,
-    fitted_ranker,
-    history_of,
-    make_shop,
-    purchase,
-    random_shop,
-    sale,
-    visit,
-    with_photos,
-)
+from recsys.testing.closeness import assert_close
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import fitted_ranker, history_of, with_photos
 
 SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.5, 3e38, -3e38, np.inf, -np.inf])
 SESSIONS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=5)

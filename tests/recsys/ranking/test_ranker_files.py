@@ -28,18 +28,9 @@ from recsys.shop.histories import Histories
 from recsys.snapshot.format import Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot.users import History
 from recsys.snapshot.writer import write_snapshot
-from tests.helpers.closeness import assert_same_order
-from tests.helpers.shops import (
-    AS_OF,
-    ShopData,
-    fitted_ranker,
-    make_shop,
-    purchase,
-    random_shop,
-    sale,
-    visit,
-    with_photos,
-)
+from recsys.testing.closeness import assert_same_order
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import fitted_ranker, with_photos
 from tests.helpers.towers import random_towers
 
 SETTINGS = RecommenderSettings(collaborative=CollaborativeSettings(neighbours=5), without=("content_text",))

@@ -6,7 +6,7 @@ from recsys.ranking.refreshed import kept_statistics, refreshed_scorer
 from recsys.ranking.scorer import Scorer, pack
 from recsys.recommenders import RecommenderSettings, recommenders
 from recsys.shop.refreshed import refreshed_catalogue, refreshed_horizon
-from tests.helpers.shops import AS_OF, HISTORY, make_shop, random_shop, sale
+from recsys.testing.shops import AS_OF, HISTORY, make_shop, random_shop, sale
 from tests.helpers.towers import random_towers
 
 SETTINGS = RecommenderSettings()

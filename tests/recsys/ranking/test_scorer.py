@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from recsys.ranking.scorer import Scorer, pack, unpack
 from recsys.recommenders import OVER_PHOTOS, Model, RecommenderSettings, recommenders
 from recsys.shop.histories import Histories
-from tests.helpers.shops import AS_OF, HISTORY, make_shop, random_shop, sale, visit, with_photos
+from recsys.testing.shops import AS_OF, HISTORY, make_shop, random_shop, sale, visit
+from tests.helpers.shops import with_photos
 
 SHOP = make_shop([sale("a"), sale("b"), sale("c")], [visit("u", "a", -1), visit("v", "c", -1)])
 

@@ -16,7 +16,7 @@ from recsys.recommenders.collaborative import (
     Measure,
     prune_columns,
 )
-from tests.helpers.shops import ShopData, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import ShopData, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a"), sale("b", -9, -3), sale("c"), sale("d", 0.5, 2)]  # b has closed: it is a source and no target
 EVENTS = [

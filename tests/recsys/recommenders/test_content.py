@@ -25,18 +25,8 @@ from recsys.recommenders.content import (
     text_features,
 )
 from recsys.shop.gallery import Gallery
-from tests.helpers.shops import (
-    AS_OF,
-    HISTORY,
-    SALES_OF_TWO_COUNTRIES,
-    ShopData,
-    make_shop,
-    purchase,
-    random_shop,
-    sale,
-    visit,
-    with_photos,
-)
+from recsys.testing.shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import SALES_OF_TWO_COUNTRIES, with_photos
 
 
 def fit_and_score(content: Content, shop: ShopData) -> np.ndarray:

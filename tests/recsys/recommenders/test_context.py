@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from recsys.instants import DAY
 from recsys.recommenders.context import ContextSettings, context_features
 from recsys.shop.histories import Histories
-from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a", -3, 1, price=10), sale("b", -9, -2, price=80), sale("c", 0.5, 2), sale("d", -1, 4, price=20)]
 

@@ -10,7 +10,8 @@ from recsys.instants import DAY
 from recsys.recommenders.own import bought_before, write_own_habit, write_own_recency
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories, HistorySettings
-from tests.helpers.shops import AS_OF, history_of, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import history_of
 
 SALES = [sale("a", -30, 1), sale("b", -30, -2), sale("c", 0.5, 2), sale("d", -30, 4)]  # b is not in the horizon
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from recsys.instants import DAY, from_micros
 from recsys.recommenders.content import MetadataSettings, content_metadata
 from recsys.recommenders.popularity import Popularity, PopularitySettings, decayed_days_open
-from tests.helpers.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 
 def scores(shop: ShopData, **settings: float) -> np.ndarray:

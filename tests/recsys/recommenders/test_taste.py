@@ -20,18 +20,8 @@ from recsys.recommenders.content import (
 from recsys.recommenders.taste import Taste, TasteModel, TasteSettings
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import Histories
-from tests.helpers.shops import (
-    AS_OF,
-    SALES_OF_TWO_COUNTRIES,
-    ShopData,
-    history_of,
-    make_shop,
-    purchase,
-    random_shop,
-    sale,
-    visit,
-    with_photos,
-)
+from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import SALES_OF_TWO_COUNTRIES, history_of, with_photos
 
 SETTINGS = TasteSettings(half_life_days=2, purchase_weight=3, prior_events=0.5, min_sales=1)
 EVENTS = [visit("u", "a", -4), visit("u", "b", -2), purchase("v", "c", -2), visit("w", "e", -2)]

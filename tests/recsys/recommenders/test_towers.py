@@ -17,7 +17,8 @@ from recsys.recommenders.towers import (
     TowerWeights,
     read_towers,
 )
-from tests.helpers.shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit, with_photos
+from recsys.testing.shops import AS_OF, HISTORY, ShopData, make_shop, purchase, random_shop, sale, visit
+from tests.helpers.shops import with_photos
 from tests.helpers.towers import random_towers
 
 SETTINGS = TowersSettings(half_life_days=1.0, purchase_weight=3.0, prior_events=0.5)

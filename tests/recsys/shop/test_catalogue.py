@@ -7,7 +7,7 @@ import pytest
 from recsys.errors import EmptyInputError
 from recsys.instants import HOUR
 from recsys.shop.catalogue import Catalogue
-from tests.helpers.shops import AS_OF, instant, make_shop, sale
+from recsys.testing.shops import AS_OF, instant, make_shop, sale
 
 
 def catalogue(*sales: dict) -> Catalogue:

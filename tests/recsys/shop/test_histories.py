@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from recsys.instants import to_micros
 from recsys.shop.histories import Block, Histories, HistorySettings, blocks
-from tests.helpers.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
+from recsys.testing.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
 SALES = [sale("a"), sale("b"), sale("c"), sale("d")]
 MICRO = 1 / 86_400_000_000

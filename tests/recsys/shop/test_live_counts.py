@@ -19,8 +19,8 @@ from recsys.shop.live_counts import (
     changes_by_minute,
     changes_of_counted,
 )
+from recsys.testing.shops import AS_OF, HISTORY, instant, make_shop, sale, visit
 from tests.helpers.counted_events import counted_once, counts_by_sale, live_counts
-from tests.helpers.shops import AS_OF, HISTORY, instant, make_shop, sale, visit
 
 NOON = AS_OF + 12 * HOUR
 

@@ -6,7 +6,7 @@ import pytest
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.refreshed import content_digest, refreshed_catalogue, refreshed_horizon
-from tests.helpers.shops import AS_OF, instant, make_shop, sale
+from recsys.testing.shops import AS_OF, instant, make_shop, sale
 
 NIGHT = [
     sale("b", title="before", price=10.0, country="FR"),

@@ -15,13 +15,14 @@ from recsys.ranking.ranker import Scored
 from recsys.recommenders.popularity import Popularity
 from recsys.shop.histories import Histories
 from recsys.shop.live_counts import LiveCounts
+from recsys.testing.shops import AS_OF, HISTORY, make_shop, visit
 from serving.answers.live_ranker import LiveRanker
 from serving.answers.pages import Pick
 from tests.helpers.asking import answered, shown
 from tests.helpers.counted_events import counted_once, live_counts
 from tests.helpers.live_shop import NOW, LiveShop
 from tests.helpers.ranked_shop import RankedShop
-from tests.helpers.shops import AS_OF, CALIBRATION, HISTORY, history_of, make_shop, visit
+from tests.helpers.shops import CALIBRATION, history_of
 
 
 @pytest.fixture

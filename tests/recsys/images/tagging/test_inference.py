@@ -16,7 +16,7 @@ from recsys.images.tagging.decoding import decode
 from recsys.images.tagging.inference import Tagger, Tags, load_tagger
 from recsys.images.tagging.networks import ARCHITECTURES
 from recsys.images.tagging.taggers import Preprocessing
-from tests.helpers.closeness import assert_close, assert_same_order, assert_same_tags, rounding, terms_of
+from recsys.testing.closeness import assert_close, assert_same_order, assert_same_tags, rounding, terms_of
 from tests.helpers.paths import SHARED_DATA
 
 DATA = SHARED_DATA

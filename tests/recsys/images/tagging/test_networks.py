@@ -13,7 +13,7 @@ from torch.nn import functional as nnf
 
 from recsys.errors import ConfigurationError, ModelError
 from recsys.images.tagging.networks import ARCHITECTURES, fold_batch_norms, load_network
-from tests.helpers.closeness import assert_close, terms_of
+from recsys.testing.closeness import assert_close, terms_of
 
 Shapes = dict[str, tuple[int, ...]]
 

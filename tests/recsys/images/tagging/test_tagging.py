@@ -19,7 +19,7 @@ from recsys.images.tagging.inference import Tagger, load_tagger
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS
 from recsys.images.tagging.taggers import Preprocessing
 from recsys.images.tagging.tagging import Worker, best_device, hash_photos, tag_photos
-from tests.helpers.closeness import assert_close, assert_no_near_ties, assert_same_tags, rounding, terms_of
+from recsys.testing.closeness import assert_close, assert_no_near_ties, assert_same_tags, rounding, terms_of
 from tests.helpers.small_photos import N_LABELS, own_tagger, write_photo
 
 BAD = {b"": "empty", b"<html></html>": "not_an_image", b"\x89PNG\r\n\x1a\n": "not_an_image", b"GIF89a": "not_an_image"}

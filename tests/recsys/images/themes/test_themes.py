@@ -30,7 +30,7 @@ from recsys.images.themes.themes import (
     theme_name,
     translated,
 )
-from tests.helpers.closeness import assert_close
+from recsys.testing.closeness import assert_close
 from tests.helpers.paths import SHARED_DATA
 
 N_KINDS, TAGS_A_KIND = 6, 5

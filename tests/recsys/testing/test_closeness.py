@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.closeness import (
+from recsys.testing.closeness import (
     assert_close,
     assert_no_near_ties,
     assert_same_order,
