@@ -164,7 +164,7 @@ def _random_sale(rng: np.random.Generator, sale_id: str) -> dict:
         description=None if rng.random() < 0.3 else " ".join(rng.choice(words, 3)),
         price=None if rng.random() < 0.2 else float(rng.lognormal(5, 1)),
         **({"country": str(rng.choice(countries))} if rng.random() < 0.8 else {}),
-        **({"category": rng.choice([None, "", "spa", "ski"])} if rng.random() < 0.5 else {}),
+        **({"category": rng.choice(np.array([None, "", "spa", "ski"], object))} if rng.random() < 0.5 else {}),
     )
 
 
