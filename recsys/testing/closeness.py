@@ -78,15 +78,15 @@ def assert_same_order(scores: ArrayLike, found: Sequence[int], expected: Sequenc
     gaps = np.abs(values[mine] - values[theirs])
     swapped = np.flatnonzero(~(gaps <= within))
     assert not len(swapped), (
-        f"position {swapped[0]}: {mine[swapped[0]]}, must be {theirs[swapped[0]]}: their values are "
+        f"position {swapped[0]}: {mine[swapped[0]]}, must be {theirs[swapped[0]]}: their scores are "
         f"{gaps[swapped[0]]:.3g} apart, near ties at most {within:.3g}"
     )
 
 
-def assert_no_near_ties(values: ArrayLike, within: float) -> None:
-    """Assert that no two values differ by so little that their order may depend on the processor."""
-    gaps = np.diff(np.sort(np.asarray(values, np.float64), axis=None))
-    assert gaps.min(initial=np.inf) > within, f"two values are {gaps.min():.3g} apart, must be more than {within:.3g}"
+def assert_no_near_ties(scores: ArrayLike, within: float) -> None:
+    """Assert that no two scores differ by so little that their order may depend on the processor."""
+    gaps = np.diff(np.sort(np.asarray(scores, np.float64), axis=None))
+    assert gaps.min(initial=np.inf) > within, f"two scores are {gaps.min():.3g} apart, must be more than {within:.3g}"
 
 
 def terms_of(network: Any) -> int:
@@ -95,14 +95,14 @@ def terms_of(network: Any) -> int:
 
 
 def assert_same_tags(
-    probabilities: ArrayLike, embedding: ArrayLike, theirs: tuple[ArrayLike, ArrayLike], terms: int
+    probabilities: ArrayLike, embedding: ArrayLike, expected: tuple[ArrayLike, ArrayLike], terms: int
 ) -> None:
-    """Assert that probabilities and embeddings of photos are the theirs ones except for rounding in the network.
+    """Assert that probabilities and embeddings of photos are the expected ones except for rounding in the network.
 
     Logits are assumed to be at most as large as the embedding. If logits change by d, the log of a probability changes
     by at most 2 d.
     """
-    expected_probabilities, expected_embedding = (np.asarray(each) for each in theirs)
+    expected_probabilities, expected_embedding = (np.asarray(each) for each in expected)
     assert_close(embedding, expected_embedding, terms=terms, dtype=np.float32, about="embedding:")
     size = np.abs(expected_embedding).max(axis=-1, keepdims=True)
     scale = 2 * size * expected_probabilities + np.finfo(np.float32).tiny  # smaller numbers are subnormal
