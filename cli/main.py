@@ -35,6 +35,7 @@ for command in (
     night.backtest,
     service.serve,
     service.top,
+    service.similar,
     service.exposures,
     service.doctor,
     photos.tag,

@@ -13,7 +13,7 @@ from datetime import datetime
 from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict, Unpack
 from uuid import uuid4
 
 import grpc
@@ -53,6 +53,27 @@ class RefusedEventsError(ConfigurationError):
         listed = "; ".join(event.reason for event in response.refused[:_LISTED])
         more = f"; and {refused - _LISTED} more" if refused > _LISTED else ""
         super().__init__(f"{refused} of {plural(total, 'event')} refused, the others are recorded: {listed}{more}")
+
+
+class PageOptions(TypedDict, total=False):
+    """What may be said of a page, beside whose it is and how long; the fields of `GetTopSalesRequest`."""
+
+    policy: str
+    session: Sequence[str]
+    """Ids of the sales that the visitor just looked at."""
+    attributes: Mapping[str, str] | None
+    """Of the visitor."""
+    surface: str
+    allowed: Sequence[str]
+    denied: Sequence[str]
+    explain: bool
+    request_id: str
+    answer_time: datetime | None
+    """The instant that the page is for, with its time zone; None for the present."""
+    only: Mapping[str, Sequence[str]] | None
+    """Values by attribute: only sales with one of the values of each attribute."""
+    without: Mapping[str, Sequence[str]] | None
+    """Values by attribute: no sale with one of these values."""
 
 
 class Client:
@@ -102,58 +123,44 @@ class Client:
         self._stub = pb_grpc.RecommendationsStub(self._channel)
         self._admin_target = admin_target
 
-    def top_sales(
-        self,
-        user_id: str = "",
-        n: int = 0,
-        *,
-        policy: str = "",
-        session: Sequence[str] = (),
-        attributes: Mapping[str, str] | None = None,
-        surface: str = "",
-        allowed: Sequence[str] = (),
-        denied: Sequence[str] = (),
-        explain: bool = False,
-        request_id: str = "",
-        answer_time: datetime | None = None,
-        only: Mapping[str, Sequence[str]] | None = None,
-        without: Mapping[str, Sequence[str]] | None = None,
-    ) -> pb.GetTopSalesResponse:
+    def top_sales(self, user_id: str = "", n: int = 0, **options: Unpack[PageOptions]) -> pb.GetTopSalesResponse:
         """Request a page; the arguments are the fields of `GetTopSalesRequest`.
 
         Args:
-            answer_time: The instant that the page is for, with its time zone; None for the present.
-            only: Values by attribute: only sales with one of the values of each attribute.
-            without: Values by attribute: no sale with one of these values.
+            user_id: The user; empty for an anonymous visitor.
+            n: Number of sales; 0 stands for 10.
+            options: See `PageOptions`.
 
         Raises:
             RecsysError: If the request fails and there is no fallback; of the same class as the service's own error.
         """
-        request = pb.GetTopSalesRequest(
-            user_id=user_id,
-            n=_clamp_to_int32(n),
-            policy=policy,
-            session_sale_ids=session,
-            attributes=attributes or {},
-            surface=surface,
-            allowed_sale_ids=allowed,
-            denied_sale_ids=denied,
-            explain=explain,
-            request_id=request_id,
-            filters=[
-                pb.AttributeFilter(attribute=attribute, values=values, exclude=exclude)
-                for exclude, filters in ((False, only), (True, without))
-                for attribute, values in (filters or {}).items()
-            ],
-        )
-        if answer_time is not None:
-            request.answer_time.FromMicroseconds(to_micros(answer_time))
+        request = _page_request(user_id, n, **options)
+        return self._page(self._stub.GetTopSales, request, request)
+
+    def similar_sales(
+        self, sale_id: str, n: int = 0, *, user_id: str = "", **options: Unpack[PageOptions]
+    ) -> pb.GetTopSalesResponse:
+        """Request open sales that resemble a sale, which may be closed; the most similar ones in the user's order.
+
+        Args:
+            sale_id: The sale.
+            n: Number of sales; 0 stands for 10.
+            user_id: The user; empty for an anonymous visitor.
+            options: See `PageOptions`.
+
+        Raises:
+            RecsysError: If the request fails and there is no fallback; of the same class as the service's own error.
+        """
+        page = _page_request(user_id, n, **options)
+        return self._page(self._stub.GetSimilarSales, pb.GetSimilarSalesRequest(sale_id=sale_id, page=page), page)
+
+    def _page(self, method: Any, request: Any, page: pb.GetTopSalesRequest) -> pb.GetTopSalesResponse:
         try:
-            return self._call(self._stub.GetTopSales, request)
+            return self._call(method, request)
         except RecsysError as error:
             if self._fallback is None:
                 raise
-            return self._fallback(request, error)
+            return self._fallback(page, error)
 
     def batch(self, requests: Iterable[pb.GetTopSalesRequest]) -> list[pb.GetTopSalesResponse]:
         """Request many pages at once; returns them in the same order.
@@ -209,6 +216,30 @@ class Client:
             return method(request, timeout=self._deadline, metadata=self._metadata)
         except grpc.RpcError as error:
             _raise_recsys_error(error, target or self.target, self._deadline)
+
+
+def _page_request(user_id: str, n: int, **options: Unpack[PageOptions]) -> pb.GetTopSalesRequest:
+    """Return the message of a request."""
+    request = pb.GetTopSalesRequest(
+        user_id=user_id,
+        n=_clamp_to_int32(n),
+        policy=options.get("policy", ""),
+        session_sale_ids=options.get("session", ()),
+        attributes=options.get("attributes") or {},
+        surface=options.get("surface", ""),
+        allowed_sale_ids=options.get("allowed", ()),
+        denied_sale_ids=options.get("denied", ()),
+        explain=options.get("explain", False),
+        request_id=options.get("request_id", ""),
+        filters=[
+            pb.AttributeFilter(attribute=attribute, values=values, exclude=exclude)
+            for exclude, filters in ((False, options.get("only")), (True, options.get("without")))
+            for attribute, values in (filters or {}).items()
+        ],
+    )
+    if (instant := options.get("answer_time")) is not None:
+        request.answer_time.FromMicroseconds(to_micros(instant))
+    return request
 
 
 def trusting(authority: Path | None) -> grpc.ChannelCredentials | None:

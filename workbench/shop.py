@@ -214,6 +214,20 @@ class Shop:
             request.answer_time.CopyFrom(instant)
         return Page(user, self._service.top_sales(request), PhotoFiles.of(self.settings.images))
 
+    def similar(self, sale_id: str, n: int = 10, *, user: str = "", policy: str = "", explain: bool = False) -> Page:
+        """Return the open sales that resemble a sale, as the service would answer at this moment.
+
+        Args:
+            sale_id: The sale, open or not.
+            n: Number of sales.
+            user: The user for whom the most similar sales are ordered; empty for anybody.
+            policy: Whose scores are compared; by default the one of an experiment or of the configuration.
+            explain: Add the contributions of the features.
+        """
+        page = pb.GetTopSalesRequest(user_id=user, n=n, policy=policy, explain=explain)
+        request = pb.GetSimilarSalesRequest(sale_id=sale_id, page=page)
+        return Page(user, self._service.similar_sales(request), PhotoFiles.of(self.settings.images))
+
     def recommend(self, users: Iterable[str], n: int = 10, *, policy: str = "") -> pd.DataFrame:
         """Return the pages of many users as one frame.
 

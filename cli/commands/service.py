@@ -87,6 +87,28 @@ def top(
     print_top_sales(user, page, console, explain)
 
 
+def similar(
+    sale: Annotated[str, typer.Argument(help="Sale that others are to resemble; it may be closed.")],
+    user: Annotated[str, typer.Option(help="User for whom the most similar sales are ordered.")] = "",
+    n: Annotated[int, typer.Option(help="Number of sales.")] = 10,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy whose scores are compared; the service's default if absent.")
+    ] = None,
+    explain: Annotated[bool, typer.Option(help="Show what each feature adds to the score of each sale.")] = False,
+    target: Target = PUBLIC,
+    token: Token = None,
+    authority: Authority = None,
+    plain_token: PlainToken = False,
+) -> None:
+    """Request the open sales that resemble a sale from the service and print them."""
+    from cli.tables.pages import print_top_sales
+    from serving.client import Client, trusting
+
+    with Client(target, deadline=5.0, token=token, credentials=trusting(authority), plain_token=plain_token) as client:
+        page = client.similar_sales(sale, n, user_id=user, policy=policy or "", explain=explain)
+    print_top_sales(user, page, console, explain)
+
+
 @snapshots.command("list")
 def list_snapshots(conf: Conf = DEMO) -> None:
     """List the snapshots, newest first, and mark the one that is served."""

@@ -10,6 +10,8 @@ from recsys.logs.records import ASSIGNED, FALLBACK, Assignment
 
 HOME = "home"
 """The surface of a request that names none."""
+SIMILAR = "similar"
+"""The same of a request for sales that resemble one."""
 
 UNEXPLAINED = -1
 """The reason of a pick that has none yet: a session's ranking computes reasons only for the sales on the page."""
@@ -88,6 +90,8 @@ class PageRequest(NamedTuple):
     """The variants that the page is compared with, to identify users for whom an experiment makes no difference."""
     assignment: Assignment | None = None
     """The experiment and variant that the page is served for."""
+    like: str = ""
+    """The id of the sale that those of the page are to resemble; empty for a page of what the user likes."""
 
     def of_side(self, side: OtherSide) -> "PageRequest":
         """Return the request as another variant of the experiment would serve it, for a page that is only compared."""

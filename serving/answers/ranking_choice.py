@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from recsys.errors import SnapshotError, StoreError
 from recsys.instants import HOUR, SECOND, to_micros
+from recsys.ranking.ranker import Ranker
 from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import POPULARITY, Snapshot
 from recsys.snapshot.users import User
@@ -16,6 +17,8 @@ from serving.answers.pages import PageRequest, Pick, Visit
 from serving.answers.session import SessionRanker, SessionRanking
 
 _NOTHING: frozenset[int] = frozenset()
+_SIMILAR_PER_PLACE = 3
+"""Number of the most similar sales, per place of a page, that are put in the user's order."""
 
 
 class ChosenRanking(NamedTuple):
@@ -110,6 +113,8 @@ class RankingChooser:
     def _choose(self, request: PageRequest, now: int, is_urgent: Callable[[], bool]) -> ChosenRanking:
         if request.policy in self._missing:
             return ChosenRanking(why_not=sentences.POLICY_MISSING)
+        if request.like:
+            return self._choose_similar(request, now, is_urgent)
         if not (request.user_id or request.session):
             return self._rankings(request, now, None, {}, sentences.ANONYMOUS)
         try:
@@ -126,6 +131,24 @@ class RankingChooser:
             return self._rankings(request, now, user, {}, why_not if request.session else "")
         scores = self._scores(request, user, request.session, to_rank, now)
         return self._rankings(request, now, user, scores, "" if scores else sentences.UNKNOWN_SESSION)
+
+    def _choose_similar(self, request: PageRequest, now: int, is_urgent: Callable[[], bool]) -> ChosenRanking:
+        """Return the rankings by similarity to a sale; a user whose record is out of reach has those of anybody."""
+        if self._session_ranker is None or is_urgent():
+            why_not = sentences.NO_SESSION_RANKER if self._session_ranker is None else sentences.DEADLINE_NEAR
+            return self._rankings(request, now, None, {}, why_not)
+        try:
+            user = self._users.find(request.user_id) if request.user_id else None
+        except StoreError:
+            user = None
+        scores = {}
+        for is_live in {side.is_live for side in self._sides(request)}:
+            ranker, n = self._ranker(is_live, now), _SIMILAR_PER_PLACE * request.n
+            ranking = self._session_ranker.rank_similar(request.policy, user, request.like, ranker, n)
+            if ranking is None:
+                return self._rankings(request, now, None, {}, sentences.UNKNOWN_SALE)
+            scores[is_live] = ranking
+        return self._rankings(request, now, user, scores, "")
 
     def anew(self, request: PageRequest, ranking: ChosenRanking, now: int) -> ChosenRanking | None:
         """Rank all sales of the horizon, of which the night kept only the best few for each user.
@@ -176,10 +199,15 @@ class RankingChooser:
         assert self._session_ranker is not None
         scores = {}
         for is_live in to_rank:
-            ranker = self.live.at(now) if is_live and self.live is not None else self._session_ranker.night
+            ranker = self._ranker(is_live, now)
             if (ranking := self._session_ranker.rank(request.policy, user, session, ranker)) is not None:
                 scores[is_live] = ranking
         return scores
+
+    def _ranker(self, is_live: bool, now: int) -> Ranker:
+        """Return the ranker as of the present, or of the night."""
+        assert self._session_ranker is not None
+        return self.live.at(now) if is_live and self.live is not None else self._session_ranker.night
 
     def popular(self, now: int, is_live: bool | None) -> list[Pick]:
         """Return the popularity ranking as of an instant, in microseconds since 1970 UTC, or of the night.

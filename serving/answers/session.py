@@ -63,6 +63,29 @@ class SessionRanker:
             histories = histories.with_session(np.array(sales, np.int32), np.array(purchases, bool))
         return SessionRanking(policy, ranker.scored(histories), len(known))
 
+    def rank_similar(
+        self, policy: str, user: User | None, sale_id: str, ranker: Ranker, n: int
+    ) -> "SessionRanking | None":
+        """Rank all sales of the horizon by how much they resemble a sale; None where the ranker does not know it.
+
+        Args:
+            policy: The policy.
+            user: The user's record, if they are for one.
+            sale_id: The sale, open or not.
+            ranker: The ranker to rank by: the night's, or the same as of the present.
+            n: Number of the most similar sales that are ordered for the user.
+
+        Raises:
+            DamagedRecordError: If the user's history holds sales that do not exist.
+        """
+        if sale_id not in self.catalogue.position:
+            return None
+        visit = np.array([self.catalogue.position[sale_id]], np.int32), np.zeros(1, bool)
+        nobody = self._histories(None)
+        similar = _Similar(ranker.scored(nobody), ranker.scored(nobody.with_session(*visit)), n if user else 0)
+        scored = ranker.scored(self._histories(user).with_session(*visit)) if user else similar.after
+        return SessionRanking(policy, scored, 0, similar)
+
     def _histories(self, user: User | None) -> Histories:
         as_of, n_sales = self._horizon.as_of, len(self.catalogue)
         if user is None:
@@ -91,6 +114,25 @@ def _instants(
     return occurred_at, are_known
 
 
+class _Similar(NamedTuple):
+    """What a visit of a sale changes for somebody of whom nothing else is known."""
+
+    before: Scored
+    after: Scored
+    n: int
+    """Number of the most similar sales that are in the user's order."""
+
+    def order(self, policy: str, best: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of sales, given best first for the user, in the order of their similarity to the sale.
+
+        A sale resembles it by how much the visit raises the score.
+        """
+        raised = self.after.scores(policy)[0, best] - self.before.scores(policy)[0, best]
+        order = np.argsort(-raised, kind="stable")
+        order[: self.n].sort()
+        return order
+
+
 class SessionRanking(NamedTuple):
     """One user's ranking; reasons, photos and contributions are computed only for the sales on the page."""
 
@@ -98,11 +140,16 @@ class SessionRanking(NamedTuple):
     scored: Scored
     visits: int
     """Number of events of the session whose sales the ranker knows."""
+    similar: _Similar | None = None
+    """Orders the sales by their similarity to one; None for the order of the policy."""
 
     def picks(self) -> Iterator[Pick]:
-        """Return all sales of the horizon, best first, without reasons."""
+        """Return all sales of the horizon, best or most similar first, without reasons."""
         best, scores = self.scored.best(self.policy)
         sales, scores = best[0], scores[0]
+        if self.similar is not None:
+            order = self.similar.order(self.policy, sales)
+            sales, scores = sales[order], scores[order]
         for start in range(0, len(sales), _AT_ONCE):  # most pages need a few of them
             part = slice(start, start + _AT_ONCE)
             yield from zip(sales[part].tolist(), scores[part].tolist(), repeat(UNEXPLAINED), repeat(0), strict=False)

@@ -12,11 +12,12 @@ from recsys.errors import ConfigurationError
 from recsys.ids import trimmed
 from recsys.instants import EARLIEST, SECOND, format_instant, from_micros
 from recsys.logs.records import MAX_REVENUE, RecordedEvent
-from serving.answers.pages import HOME, AttributeFilter, PageRequest, Visit
+from serving.answers.pages import HOME, SIMILAR, AttributeFilter, PageRequest, Visit
 
 DEFAULT_N = 10
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _EXPLAINED_COST = 10.0
+_SIMILARITY_COST = 2.0
 _AHEAD = 60 * SECOND
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
@@ -50,6 +51,13 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
         _micros(request.answer_time) if request.HasField("answer_time") else None,
         _checked_filters(request.filters, limits) if request.filters else (),
     )
+
+
+def similar_request(request: pb.GetSimilarSalesRequest, default_policy: str, limits: LimitSettings) -> PageRequest:
+    """Validate a request for sales that resemble one; see `page_request`."""
+    sale_id, page = check_sale_id(request.sale_id, limits), page_request(request.page, default_policy, limits)
+    surface = request.page.surface or SIMILAR
+    return page._replace(like=sale_id, surface=surface, session=(), denied=[*page.denied, sale_id])
 
 
 def page_instant(answer_time: int | None, now: int, horizon_end: int) -> int:
@@ -130,6 +138,8 @@ def cost_of(request: Any) -> float:
     """Return the cost of a request in pages without reasons: the unit in which callers are limited."""
     if isinstance(request, pb.GetTopSalesRequest):
         return _EXPLAINED_COST if request.explain else 1.0
+    if isinstance(request, pb.GetSimilarSalesRequest):
+        return _SIMILARITY_COST + cost_of(request.page)
     return sum(map(cost_of, request.requests)) if isinstance(request, pb.BatchGetTopSalesRequest) else 1.0
 
 

@@ -19,7 +19,7 @@ from recsys.logs.records import RecordedEvent
 from serving.answers import wire
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
-from serving.api.requests import check_count, checked_events, page_instant, page_request
+from serving.api.requests import check_count, checked_events, page_instant, page_request, similar_request
 from serving.api.turns import Turns
 from serving.clocks import Clock, system_clock
 from serving.errors import CallerLeftError
@@ -75,7 +75,13 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
 
     def GetTopSales(self, request: pb.GetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return one page as bytes."""
-        return self._answer_page(request, context, self._turns.page)
+        asked = page_request(request, self._settings.default_policy, self._settings.limits)
+        return self._answer_page(request, asked, context, self._turns.page)
+
+    def GetSimilarSales(self, request: pb.GetSimilarSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
+        """Return a page of sales that resemble one, as bytes."""
+        asked = similar_request(request, self._settings.default_policy, self._settings.limits)
+        return self._answer_page(request.page, asked, context, self._turns.page)
 
     def BatchGetTopSales(self, request: pb.BatchGetTopSalesRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Return many pages as bytes."""
@@ -86,7 +92,8 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
                 if not context.is_active():
                     raise CallerLeftError(f"{number} of {len(request.requests)} pages were made")
                 try:
-                    pages.append(self._answer_page(each, context, self._turns.page_of_batch))
+                    asked = page_request(each, self._settings.default_policy, limits)
+                    pages.append(self._answer_page(each, asked, context, self._turns.page_of_batch))
                 except ConfigurationError as error:
                     raise ConfigurationError(f"requests[{number}].{error}") from None
                 size += len(pages[-1])
@@ -132,9 +139,10 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         except SnapshotError:
             return None
 
-    def _answer_page(self, message: pb.GetTopSalesRequest, context: grpc.ServicerContext, turn: Turn) -> bytes:
+    def _answer_page(
+        self, message: pb.GetTopSalesRequest, request: PageRequest, context: grpc.ServicerContext, turn: Turn
+    ) -> bytes:
         started = perf_counter()
-        request = page_request(message, self._settings.default_policy, self._settings.limits)
         request_id = message.request_id = message.request_id or token_hex(12)
         top_sales = self._served()
         now = self._clock()
@@ -170,7 +178,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         bought = [event.sale_id for event in events if event.is_purchase and event.occurred_at >= bought_since]
         latest = [event for event in events if event.occurred_at >= session_since]
         session = [Visit(event.sale_id, event.is_purchase) for event in latest[-self._settings.session.max_sales :]]
-        return request._replace(session=request.session or session, bought=bought)
+        return request._replace(session=() if request.like else request.session or session, bought=bought)
 
     def _is_urgent(self, context: grpc.ServicerContext) -> bool:
         left = context.time_remaining()

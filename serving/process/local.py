@@ -40,6 +40,11 @@ class LocalService:
         self._process.follow()
         return pb.GetTopSalesResponse.FromString(self._servicer.GetTopSales(request, _PATIENT))
 
+    def similar_sales(self, request: pb.GetSimilarSalesRequest) -> pb.GetTopSalesResponse:
+        """Return the sales that resemble one, as the service would answer; see `top_sales`."""
+        self._process.follow()
+        return pb.GetTopSalesResponse.FromString(self._servicer.GetSimilarSales(request, _PATIENT))
+
     def close(self) -> None:
         """Close the store."""
         self._resources.close()

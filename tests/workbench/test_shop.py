@@ -13,6 +13,7 @@ from recsys.instants import DAY, HOUR, to_micros
 from recsys.tables.night import TRAINING_EXAMPLES
 from serving.client import Client
 from serving.process.server import start_server
+from tests.helpers.asking import shown
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 from tests.helpers.waiting import PATIENCE
 from workbench import Shop
@@ -60,6 +61,13 @@ def test_page_is_the_one_that_the_service_answers_and_nothing_is_written(shop, c
             page.request_id = answer.request_id
             assert page == answer
             assert len(page.sales) == 5
+        similar = shop.similar("s02", 4, user="u03").response
+        answer = client.similar_sales("s02", 4, user_id="u03")
+        assert [(sale.sale_id, sale.reason_text) for sale in similar.sales] == [
+            (sale.sale_id, sale.reason_text) for sale in answer.sales
+        ]
+        assert "s02" not in shown(answer)
+        assert len(answer.sales) == 4
 
 
 def test_recommendations_of_many_users_are_their_pages(shop):

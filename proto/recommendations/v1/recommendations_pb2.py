@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(recommendations/v1/recommendations.proto\x12\x12recommendations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x03\n\x12GetTopSalesRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\x05\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x18\n\x10session_sale_ids\x18\x04 \x03(\t\x12J\n\nattributes\x18\x05 \x03(\x0b\x32\x36.recommendations.v1.GetTopSalesRequest.AttributesEntry\x12\x0f\n\x07surface\x18\x06 \x01(\t\x12\x18\n\x10\x61llowed_sale_ids\x18\x07 \x03(\t\x12\x17\n\x0f\x64\x65nied_sale_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x12\x12\n\nrequest_id\x18\n \x01(\t\x12/\n\x0b\x61nswer_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x07\x66ilters\x18\x0c \x03(\x0b\x32#.recommendations.v1.AttributeFilter\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x0f\x41ttributeFilter\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0f\n\x07\x65xclude\x18\x03 \x01(\x08\"\xda\x03\n\x13GetTopSalesResponse\x12-\n\x05sales\x18\x01 \x03(\x0b\x32\x1e.recommendations.v1.RankedSale\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08snapshot\x18\x04 \x01(\t\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0e\x66\x61llback_level\x18\x06 \x01(\x0e\x32!.recommendations.v1.FallbackLevel\x12\x17\n\x0f\x66\x61llback_reason\x18\x07 \x01(\t\x12/\n\x0b\x61nswer_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10shortfall_reason\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x14\n\x0cuses_session\x18\x0b \x01(\x08\x12\r\n\x05rules\x18\x0c \x03(\t\x12\r\n\x05notes\x18\r \x03(\t\x12\x32\n\nassignment\x18\x0e \x01(\x0b\x32\x1e.recommendations.v1.Assignment\x12\x10\n\x08\x63urrency\x18\x0f \x01(\t\"P\n\nAssignment\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\x05\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xfe\x02\n\nRankedSale\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05title\x18\x04 \x01(\t\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05price\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x13\n\x0breason_text\x18\t \x01(\t\x12\x11\n\timage_uri\x18\n \x01(\t\x12\x18\n\x0bprobability\x18\x0b \x01(\x02H\x02\x88\x01\x01\x12\x37\n\rcontributions\x18\x0c \x03(\x0b\x32 .recommendations.v1.Contribution\x12\x0c\n\x04rule\x18\r \x01(\tB\x08\n\x06_scoreB\x08\n\x06_priceB\x0e\n\x0c_probability\"1\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x08log_odds\x18\x02 \x01(\x02\"S\n\x17\x42\x61tchGetTopSalesRequest\x12\x38\n\x08requests\x18\x01 \x03(\x0b\x32&.recommendations.v1.GetTopSalesRequest\"V\n\x18\x42\x61tchGetTopSalesResponse\x12:\n\tresponses\x18\x01 \x03(\x0b\x32\'.recommendations.v1.GetTopSalesResponse\"@\n\x13RecordEventsRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.recommendations.v1.Event\"[\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x31\n\x07refused\x18\x02 \x03(\x0b\x32 .recommendations.v1.RefusedEvent\"-\n\x0cRefusedEvent\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xd5\x01\n\x05\x45vent\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07sale_id\x18\x02 \x01(\t\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.recommendations.v1.EventKind\x12.\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x61ttribution_token\x18\x05 \x01(\t\x12\x14\n\x07revenue\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65vent_id\x18\x07 \x01(\tB\n\n\x08_revenue*V\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_KIND_VISIT\x10\x01\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x02*\x9d\x01\n\rFallbackLevel\x12\x1e\n\x1a\x46\x41LLBACK_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41LLBACK_LEVEL_NONE\x10\x01\x12\x1a\n\x16\x46\x41LLBACK_LEVEL_POPULAR\x10\x02\x12\x1b\n\x17\x46\x41LLBACK_LEVEL_ANY_OPEN\x10\x03\x12\x1a\n\x16\x46\x41LLBACK_LEVEL_SEGMENT\x10\x04\x32\xc3\x02\n\x0fRecommendations\x12^\n\x0bGetTopSales\x12&.recommendations.v1.GetTopSalesRequest\x1a\'.recommendations.v1.GetTopSalesResponse\x12m\n\x10\x42\x61tchGetTopSales\x12+.recommendations.v1.BatchGetTopSalesRequest\x1a,.recommendations.v1.BatchGetTopSalesResponse\x12\x61\n\x0cRecordEvents\x12\'.recommendations.v1.RecordEventsRequest\x1a(.recommendations.v1.RecordEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(recommendations/v1/recommendations.proto\x12\x12recommendations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x03\n\x12GetTopSalesRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\x05\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x18\n\x10session_sale_ids\x18\x04 \x03(\t\x12J\n\nattributes\x18\x05 \x03(\x0b\x32\x36.recommendations.v1.GetTopSalesRequest.AttributesEntry\x12\x0f\n\x07surface\x18\x06 \x01(\t\x12\x18\n\x10\x61llowed_sale_ids\x18\x07 \x03(\t\x12\x17\n\x0f\x64\x65nied_sale_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x12\x12\n\nrequest_id\x18\n \x01(\t\x12/\n\x0b\x61nswer_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x07\x66ilters\x18\x0c \x03(\x0b\x32#.recommendations.v1.AttributeFilter\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x16GetSimilarSalesRequest\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x34\n\x04page\x18\x02 \x01(\x0b\x32&.recommendations.v1.GetTopSalesRequest\"E\n\x0f\x41ttributeFilter\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0f\n\x07\x65xclude\x18\x03 \x01(\x08\"\xda\x03\n\x13GetTopSalesResponse\x12-\n\x05sales\x18\x01 \x03(\x0b\x32\x1e.recommendations.v1.RankedSale\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08snapshot\x18\x04 \x01(\t\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0e\x66\x61llback_level\x18\x06 \x01(\x0e\x32!.recommendations.v1.FallbackLevel\x12\x17\n\x0f\x66\x61llback_reason\x18\x07 \x01(\t\x12/\n\x0b\x61nswer_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10shortfall_reason\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x14\n\x0cuses_session\x18\x0b \x01(\x08\x12\r\n\x05rules\x18\x0c \x03(\t\x12\r\n\x05notes\x18\r \x03(\t\x12\x32\n\nassignment\x18\x0e \x01(\x0b\x32\x1e.recommendations.v1.Assignment\x12\x10\n\x08\x63urrency\x18\x0f \x01(\t\"P\n\nAssignment\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\x05\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xfe\x02\n\nRankedSale\x12\x0f\n\x07sale_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05title\x18\x04 \x01(\t\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05price\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x13\n\x0breason_text\x18\t \x01(\t\x12\x11\n\timage_uri\x18\n \x01(\t\x12\x18\n\x0bprobability\x18\x0b \x01(\x02H\x02\x88\x01\x01\x12\x37\n\rcontributions\x18\x0c \x03(\x0b\x32 .recommendations.v1.Contribution\x12\x0c\n\x04rule\x18\r \x01(\tB\x08\n\x06_scoreB\x08\n\x06_priceB\x0e\n\x0c_probability\"1\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x08log_odds\x18\x02 \x01(\x02\"S\n\x17\x42\x61tchGetTopSalesRequest\x12\x38\n\x08requests\x18\x01 \x03(\x0b\x32&.recommendations.v1.GetTopSalesRequest\"V\n\x18\x42\x61tchGetTopSalesResponse\x12:\n\tresponses\x18\x01 \x03(\x0b\x32\'.recommendations.v1.GetTopSalesResponse\"@\n\x13RecordEventsRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.recommendations.v1.Event\"[\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x31\n\x07refused\x18\x02 \x03(\x0b\x32 .recommendations.v1.RefusedEvent\"-\n\x0cRefusedEvent\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xd5\x01\n\x05\x45vent\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07sale_id\x18\x02 \x01(\t\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.recommendations.v1.EventKind\x12.\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x61ttribution_token\x18\x05 \x01(\t\x12\x14\n\x07revenue\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65vent_id\x18\x07 \x01(\tB\n\n\x08_revenue*V\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_KIND_VISIT\x10\x01\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x02*\x9d\x01\n\rFallbackLevel\x12\x1e\n\x1a\x46\x41LLBACK_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41LLBACK_LEVEL_NONE\x10\x01\x12\x1a\n\x16\x46\x41LLBACK_LEVEL_POPULAR\x10\x02\x12\x1b\n\x17\x46\x41LLBACK_LEVEL_ANY_OPEN\x10\x03\x12\x1a\n\x16\x46\x41LLBACK_LEVEL_SEGMENT\x10\x04\x32\xab\x03\n\x0fRecommendations\x12^\n\x0bGetTopSales\x12&.recommendations.v1.GetTopSalesRequest\x1a\'.recommendations.v1.GetTopSalesResponse\x12\x66\n\x0fGetSimilarSales\x12*.recommendations.v1.GetSimilarSalesRequest\x1a\'.recommendations.v1.GetTopSalesResponse\x12m\n\x10\x42\x61tchGetTopSales\x12+.recommendations.v1.BatchGetTopSalesRequest\x1a,.recommendations.v1.BatchGetTopSalesResponse\x12\x61\n\x0cRecordEvents\x12\'.recommendations.v1.RecordEventsRequest\x1a(.recommendations.v1.RecordEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,36 +34,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETTOPSALESREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_GETTOPSALESREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_EVENTKIND']._serialized_start=2186
-  _globals['_EVENTKIND']._serialized_end=2272
-  _globals['_FALLBACKLEVEL']._serialized_start=2275
-  _globals['_FALLBACKLEVEL']._serialized_end=2432
+  _globals['_EVENTKIND']._serialized_start=2283
+  _globals['_EVENTKIND']._serialized_end=2369
+  _globals['_FALLBACKLEVEL']._serialized_start=2372
+  _globals['_FALLBACKLEVEL']._serialized_end=2529
   _globals['_GETTOPSALESREQUEST']._serialized_start=98
   _globals['_GETTOPSALESREQUEST']._serialized_end=523
   _globals['_GETTOPSALESREQUEST_ATTRIBUTESENTRY']._serialized_start=474
   _globals['_GETTOPSALESREQUEST_ATTRIBUTESENTRY']._serialized_end=523
-  _globals['_ATTRIBUTEFILTER']._serialized_start=525
-  _globals['_ATTRIBUTEFILTER']._serialized_end=594
-  _globals['_GETTOPSALESRESPONSE']._serialized_start=597
-  _globals['_GETTOPSALESRESPONSE']._serialized_end=1071
-  _globals['_ASSIGNMENT']._serialized_start=1073
-  _globals['_ASSIGNMENT']._serialized_end=1153
-  _globals['_RANKEDSALE']._serialized_start=1156
-  _globals['_RANKEDSALE']._serialized_end=1538
-  _globals['_CONTRIBUTION']._serialized_start=1540
-  _globals['_CONTRIBUTION']._serialized_end=1589
-  _globals['_BATCHGETTOPSALESREQUEST']._serialized_start=1591
-  _globals['_BATCHGETTOPSALESREQUEST']._serialized_end=1674
-  _globals['_BATCHGETTOPSALESRESPONSE']._serialized_start=1676
-  _globals['_BATCHGETTOPSALESRESPONSE']._serialized_end=1762
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=1764
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=1828
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=1830
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=1921
-  _globals['_REFUSEDEVENT']._serialized_start=1923
-  _globals['_REFUSEDEVENT']._serialized_end=1968
-  _globals['_EVENT']._serialized_start=1971
-  _globals['_EVENT']._serialized_end=2184
-  _globals['_RECOMMENDATIONS']._serialized_start=2435
-  _globals['_RECOMMENDATIONS']._serialized_end=2758
+  _globals['_GETSIMILARSALESREQUEST']._serialized_start=525
+  _globals['_GETSIMILARSALESREQUEST']._serialized_end=620
+  _globals['_ATTRIBUTEFILTER']._serialized_start=622
+  _globals['_ATTRIBUTEFILTER']._serialized_end=691
+  _globals['_GETTOPSALESRESPONSE']._serialized_start=694
+  _globals['_GETTOPSALESRESPONSE']._serialized_end=1168
+  _globals['_ASSIGNMENT']._serialized_start=1170
+  _globals['_ASSIGNMENT']._serialized_end=1250
+  _globals['_RANKEDSALE']._serialized_start=1253
+  _globals['_RANKEDSALE']._serialized_end=1635
+  _globals['_CONTRIBUTION']._serialized_start=1637
+  _globals['_CONTRIBUTION']._serialized_end=1686
+  _globals['_BATCHGETTOPSALESREQUEST']._serialized_start=1688
+  _globals['_BATCHGETTOPSALESREQUEST']._serialized_end=1771
+  _globals['_BATCHGETTOPSALESRESPONSE']._serialized_start=1773
+  _globals['_BATCHGETTOPSALESRESPONSE']._serialized_end=1859
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=1861
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=1925
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=1927
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=2018
+  _globals['_REFUSEDEVENT']._serialized_start=2020
+  _globals['_REFUSEDEVENT']._serialized_end=2065
+  _globals['_EVENT']._serialized_start=2068
+  _globals['_EVENT']._serialized_end=2281
+  _globals['_RECOMMENDATIONS']._serialized_start=2532
+  _globals['_RECOMMENDATIONS']._serialized_end=2959
 # @@protoc_insertion_point(module_scope)

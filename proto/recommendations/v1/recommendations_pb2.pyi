@@ -67,6 +67,14 @@ class GetTopSalesRequest(_message.Message):
     filters: _containers.RepeatedCompositeFieldContainer[AttributeFilter]
     def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[AttributeFilter, _Mapping]]] = ...) -> None: ...
 
+class GetSimilarSalesRequest(_message.Message):
+    __slots__ = ("sale_id", "page")
+    SALE_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    sale_id: str
+    page: GetTopSalesRequest
+    def __init__(self, sale_id: _Optional[str] = ..., page: _Optional[_Union[GetTopSalesRequest, _Mapping]] = ...) -> None: ...
+
 class AttributeFilter(_message.Message):
     __slots__ = ("attribute", "values", "exclude")
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]

@@ -40,6 +40,11 @@ class RecommendationsStub:
                 request_serializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesRequest.SerializeToString,
                 response_deserializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.FromString,
                 _registered_method=True)
+        self.GetSimilarSales = channel.unary_unary(
+                '/recommendations.v1.Recommendations/GetSimilarSales',
+                request_serializer=recommendations_dot_v1_dot_recommendations__pb2.GetSimilarSalesRequest.SerializeToString,
+                response_deserializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.FromString,
+                _registered_method=True)
         self.BatchGetTopSales = channel.unary_unary(
                 '/recommendations.v1.Recommendations/BatchGetTopSales',
                 request_serializer=recommendations_dot_v1_dot_recommendations__pb2.BatchGetTopSalesRequest.SerializeToString,
@@ -64,6 +69,20 @@ class RecommendationsServicer:
         is not counted as another page.
         Errors: INVALID_ARGUMENT for an `n` out of range or a policy that the snapshot does not have;
         UNAVAILABLE while no snapshot is loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSimilarSales(self, request, context):
+        """Returns the open sales that resemble a sale, most similar first: for its own page, or for a mail that says that it has
+        closed. A sale resembles another if a visit of the latter raises how likely it is to be bought. For a user, the most
+        similar sales are in the order in which this user is likely to buy them. The sale itself is not returned; it may be
+        closed, or not open yet.
+
+        Degrades as GetTopSales does: for a sale that the snapshot does not know, popular sales are returned, and
+        `fallback_reason` says so. Rules, experiments, reasons and the exposure log are those of the surface.
+        Errors: those of GetTopSales; INVALID_ARGUMENT without a sale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +117,11 @@ def add_RecommendationsServicer_to_server(servicer, server):
             'GetTopSales': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTopSales,
                     request_deserializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesRequest.FromString,
+                    response_serializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.SerializeToString,
+            ),
+            'GetSimilarSales': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSimilarSales,
+                    request_deserializer=recommendations_dot_v1_dot_recommendations__pb2.GetSimilarSalesRequest.FromString,
                     response_serializer=recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.SerializeToString,
             ),
             'BatchGetTopSales': grpc.unary_unary_rpc_method_handler(
@@ -138,6 +162,33 @@ class Recommendations:
             target,
             '/recommendations.v1.Recommendations/GetTopSales',
             recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesRequest.SerializeToString,
+            recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSimilarSales(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recommendations.v1.Recommendations/GetSimilarSales',
+            recommendations_dot_v1_dot_recommendations__pb2.GetSimilarSalesRequest.SerializeToString,
             recommendations_dot_v1_dot_recommendations__pb2.GetTopSalesResponse.FromString,
             options,
             channel_credentials,

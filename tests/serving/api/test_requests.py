@@ -10,7 +10,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import EARLIEST, SECOND, from_micros
 from recsys.logs.records import RecordedEvent, encode_event
 from serving.answers.pages import PageRequest, Visit
-from serving.api.requests import CheckedEvents, check_sale_id, checked_events, cost_of, page_request
+from serving.api.requests import CheckedEvents, check_sale_id, checked_events, cost_of, page_request, similar_request
 from tests.helpers.any_requests import EVENTS, REQUESTS
 from tests.helpers.asking import refusal_of
 
@@ -69,6 +69,20 @@ def test_every_field_reaches_the_page():
     )
     visits = [Visit("s2"), Visit("s1"), Visit("s2")]
     assert request == PageRequest("ann", "als", 3, "mail", {"market": "FR"}, visits, ["s3"], ["s4", "s5"], True)
+
+
+def test_request_for_similar_sales_leaves_the_sale_itself_out_and_has_its_own_surface():
+    page = pb.GetTopSalesRequest(user_id="ann", n=3, session_sale_ids=["a"], denied_sale_ids=["b"])
+    asked = similar_request(pb.GetSimilarSalesRequest(sale_id=" s1 ", page=page), "meta", LIMITS)
+    assert asked == PageRequest("ann", "meta", 3, "similar", denied=["b", "s1"], like="s1", session=(), allowed=[])
+    assert similar_request(pb.GetSimilarSalesRequest(sale_id="s1"), "meta", LIMITS).n == 10
+    mail = pb.GetTopSalesRequest(surface="mail")
+    assert similar_request(pb.GetSimilarSalesRequest(sale_id="s1", page=mail), "meta", LIMITS).surface == "mail"
+
+
+def test_request_for_similar_sales_without_a_sale_is_refused():
+    with pytest.raises(ConfigurationError, match="sale_id == '', must be a sale id"):
+        similar_request(pb.GetSimilarSalesRequest(), "meta", LIMITS)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(0, 10), (1, 1), (100, 100)])
@@ -283,5 +297,6 @@ def test_cost_of_a_request_counts_its_pages_and_their_reasons():
     page, explained = pb.GetTopSalesRequest(n=100), pb.GetTopSalesRequest(explain=True)
     assert cost_of(page) == 1
     assert cost_of(explained) == 10
+    assert cost_of(pb.GetSimilarSalesRequest(page=page)) == 3
     assert cost_of(pb.BatchGetTopSalesRequest(requests=[page, explained, page])) == 12
     assert cost_of(pb.RecordEventsRequest()) == 1

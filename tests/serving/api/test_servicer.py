@@ -54,6 +54,19 @@ def test_page_names_the_version_of_the_model_whatever_the_model_is_called(shop, 
         assert (service.ask("ann").policy, service.ask("ann").model_version) == ("meta", "7")
 
 
+def test_similar_sales_are_logged_as_a_page_of_their_surface_without_a_session(service):
+    exposures = []
+    service.servicer._recorder.answer = lambda *answer: exposures.append(answer)
+    page = pb.GetTopSalesRequest(user_id="ann", n=3, session_sale_ids=["s01"], request_id="like-1")
+    written = service.servicer.GetSimilarSales(pb.GetSimilarSalesRequest(sale_id="s02", page=page), Call())
+    found = pb.GetTopSalesResponse.FromString(written)
+    (request, answer, *_), *_ = exposures
+    assert (request.surface, request.session, found.request_id) == ("similar", (), "like-1")
+    ids = service.watcher.served().sale_ids
+    assert shown(found) == [ids[sale] for sale, *_ in answer.page.picks]
+    assert "s02" not in shown(found)
+
+
 def test_batch_stops_when_its_caller_has_left(service):
     class LeftAfter(Call):
         looks = 0
