@@ -5,7 +5,7 @@ READY := .venv/.installed
 
 .DEFAULT_GOAL := help
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-.PHONY: help demo test coverage lint format proto benchmarks lock clean prerequisites
+.PHONY: help demo test coverage lint format proto docs benchmarks lock clean prerequisites
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,7 @@ test: lint  ## Run every test, after the linters
 coverage: $(READY)  ## Say by folder how much of the code the tests run; pages in build/coverage/html
 	@rm -rf build/coverage
 	@$(BIN)/coverage run $(PYTEST); failed=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage html --quiet; \
-		for folder in $$(find cli console demo_shop jobs recsys serving -name '*.py' | sed 's|/[^/]*$$||' | sort -u); do \
+		for folder in $$(find cli console demo_shop jobs recsys serving workbench -name '*.py' | sed 's|/[^/]*$$||' | sort -u); do \
 			total=$$($(BIN)/coverage report --include="$$folder/*" --format=total 2>/dev/null) && \
 				printf '%4s %% %s\n' "$$total" "$$folder"; \
 		done; \
@@ -45,6 +45,11 @@ format: $(READY)  ## Format the code
 proto: $(READY)  ## Make the Python stubs of proto/ again
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
 		proto/recommendations/v1/recommendations.proto proto/recommendations/v1/admin.proto
+
+docs: $(READY)  ## Build the site of the documentation, build/site/index.html
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo build/site/index.html
 
 benchmarks: $(READY)  ## Print every headline figure beside its peer; takes a while
 	@for benchmark in similarities scoring night photos quality assignment experiments exposures serving; do $(BIN)/python -m benchmarks.$$benchmark || exit 1; done

@@ -1,8 +1,10 @@
 """From an empty folder to a home page over gRPC: the demo shop, its night, the service."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +95,17 @@ def test_user_sees_other_photos_than_the_covers_and_reasons_in_words_of_themes(s
 def test_every_policy_of_the_configuration_is_served(server, settings):
     for policy in (*settings.rankings.policies, "popularity"):
         assert top_sales(server.target, "u-00001", policy=policy, timeout=PATIENCE).policy == policy
+
+
+def test_guide_to_notebooks_runs_as_it_is_written(settings, snapshot):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/notebook.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    code = "\n".join(blocks).replace("conf/demo.yaml", str(Path(settings.folder) / "demo.yaml"))
+    names: dict[str, Any] = {}
+    exec(code.replace("2026-02-26", "2026-02-28"), names)  # one day
+    assert names["shop"].top("u-00001").response.snapshot == snapshot
+    assert len(names["first"].query("policy == 'meta'")) == names["result"].result["window"]["pages"] > 3
+    assert {"live_meta - meta", "meta - meta_without_images"} <= set(names["result"].differences.index)
 
 
 def test_repeated_night_runs_no_step_and_publishes_the_same_snapshot(settings, snapshot, caplog):
