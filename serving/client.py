@@ -64,6 +64,8 @@ class PageOptions(TypedDict, total=False):
     attributes: Mapping[str, str] | None
     """Of the visitor."""
     surface: str
+    language: str
+    """Of the reasons, such as fr."""
     allowed: Sequence[str]
     denied: Sequence[str]
     explain: bool
@@ -227,6 +229,7 @@ def _page_request(user_id: str, n: int, **options: Unpack[PageOptions]) -> pb.Ge
         session_sale_ids=options.get("session", ()),
         attributes=options.get("attributes") or {},
         surface=options.get("surface", ""),
+        language=options.get("language", ""),
         allowed_sale_ids=options.get("allowed", ()),
         denied_sale_ids=options.get("denied", ()),
         explain=options.get("explain", False),

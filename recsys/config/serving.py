@@ -94,10 +94,16 @@ class PageSettings(StepSettings):
     currency: str | None = Field(None, pattern="^[A-Z]{3}$")
     """Currency of all prices, as an ISO 4217 code such as EUR; by default pages name none."""
 
+    language: str = Field("en", pattern="^[a-z]{2,3}(-[a-z0-9]+)*$")
+    """Language of reasons, where a request does not ask for another one: en, fr, de, es, or one of `wording`."""
+
+    wording: str | None = None
+    """Folder with the shop's own sentences for reasons, one YAML file per language, such as fr.yaml, with those that
+    differ; the files in serving/answers/wording show all keys. By default there are none."""
+
     reason_texts: dict[str, str] = {}
-    """The shop's own sentences for reasons, by kind of evidence such as own_visits, or `detail` for a reason that names
-    {detail}; {attributes} is replaced by the names of the sales' attributes. By default English ones, in words that
-    suit a shop with or without visits."""
+    """The shop's own sentences for reasons in its language, by kind of evidence such as own_visits, or `detail` for a
+    reason that names {detail}; {attributes} is replaced by the names of the sales' attributes."""
 
     just_bought_hours: float | None = Field(72.0, gt=0)
     """Sales that the user bought within this many hours are shown after all others; null for a shop whose users soon

@@ -10,8 +10,9 @@ from recsys.instants import to_micros
 from recsys.logs.records import Assignment
 from recsys.meta_model import is_meta
 from recsys.snapshot.format import Snapshot, SnapshotSale
-from serving.answers import sentences, wire
+from serving.answers import wire
 from serving.answers.pages import ServedPage
+from serving.answers.reason_texts import Languages, ReasonTexts
 
 
 class PageWriter:
@@ -21,7 +22,7 @@ class PageWriter:
         snapshot: Its sales.
         reasons: The names that picks refer to by position, such as `own_visits`.
         model_versions: For each policy of the snapshot, the version of the model that it ranks by.
-        settings: The sentences of the shop, and its currency.
+        settings: The sentences of the shop, its language and its currency.
     """
 
     def __init__(
@@ -31,16 +32,23 @@ class PageWriter:
         model_versions: Mapping[str, str],
         settings: PageSettings,
     ):
-        texts = sentences.ReasonTexts(snapshot, settings.reason_texts)
-        currency = settings.currency or ""
+        currency, has_visits = settings.currency or "", snapshot.manifest.n_visits != 0
         self._heads = {policy: _head(snapshot, policy, version, currency) for policy, version in model_versions.items()}
-        self._writer = wire.SaleWriter(
-            [_static_part(sale) for sale in snapshot.sales],
-            [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales],
-            [wire.reason(*texts.reason(name)) for name in reasons],
-        )
+        self._languages, names = Languages(settings), list(reasons)
+        parts = [_static_part(sale) for sale in snapshot.sales]
+        images = [[wire.image(uri) for uri in sale.images] or [b""] for sale in snapshot.sales]
+        texts = {
+            language: ReasonTexts(snapshot, self._languages.wording(language, has_visits))
+            for language in self._languages.names
+        }
+        self._writers = {
+            language: wire.SaleWriter(parts, images, [wire.reason(*each.reason(name)) for name in names])
+            for language, each in texts.items()
+        }
 
-    def write(self, page: ServedPage, assignment: Assignment | None, now: int, request_id: str) -> bytes:
+    def write(
+        self, page: ServedPage, assignment: Assignment | None, now: int, request_id: str, language: str = ""
+    ) -> bytes:
         """Return a page as a serialised `GetTopSalesResponse`.
 
         Args:
@@ -48,11 +56,13 @@ class PageWriter:
             assignment: The experiment and variant that the page counts for.
             now: Microseconds since 1970 UTC.
             request_id: The id of the answer.
+            language: Of the reasons; empty for the shop's, which also stands in for one without sentences.
         """
+        writer = self._writers[self._languages.chosen(language) if language else self._languages.default]
         extras: Sequence[bytes] = ()
         if page.rules or page.contributions:
             extras = [_extras(page, index) for index in range(len(page.picks))]
-        sales = self._writer.written(page.picks, is_meta(page.policy), extras)
+        sales = writer.written(page.picks, is_meta(page.policy), extras)
         end = wire.end(page.level, request_id, now)
         if page.why or page.shortfall or page.uses_session or page.rules or page.notes:
             end += pb.GetTopSalesResponse(

@@ -90,6 +90,8 @@ class PageRequest(NamedTuple):
     """The variants that the page is compared with, to identify users for whom an experiment makes no difference."""
     assignment: Assignment | None = None
     """The experiment and variant that the page is served for."""
+    language: str = ""
+    """Language of the reasons; empty for the shop's."""
     like: str = ""
     """The id of the sale that those of the page are to resemble; empty for a page of what the user likes."""
 

@@ -1,55 +1,11 @@
-"""The sentences of answers: reasons for the website's visitors, and explanations for its developers."""
+"""The sentences of answers that explain them to the website's developers; reasons are in `reason_texts`."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from recsys.snapshot.format import Snapshot
 from recsys.wording import did_you_mean, listed
 
-REASONS = {
-    "own_visits": "You looked at this sale",
-    "own_purchases": "You bought in this sale before",
-    "own_recency": "You bought in this sale before",
-    "own_habit": "You bought in this sale before",
-    "collaborative": "Like sales you looked at",
-    "collaborative_conditional": "Like sales you looked at",
-    "collaborative_lift": "Like sales you looked at",
-    "als": "Liked by people with your taste",
-    "content_metadata": "Matches your taste in {attributes}",
-    "content_text": "Described like sales you looked at",
-    "content_images": "Looks like sales you looked at",
-    "taste_metadata": "Matches your taste in {attributes}",
-    "taste_text": "Described like sales you looked at",
-    "taste_images": "Looks like sales you looked at",
-    "towers": "Like what you have been looking at lately",
-    "popularity": "Popular right now",
-    "popularity_day": "Popular today",
-    "popularity_month": "Popular in recent weeks",
-    "hours_open": "Just opened",
-    "hours_left": "Closes soon",
-    "price_gap": "In the price range you look at",
-    "open": "Open now",
-}
-"""The sentence that the website shows for each kind of evidence; {attributes} names the attributes of the sales."""
-
-DETAIL = "detail"
-"""The key, beside the kinds of evidence, of the sentence for a reason that names {detail}, such as a theme."""
-
-_DETAIL_SENTENCE = "Because you looked at {detail}"
-_WITHOUT_VISITS = {
-    **{kind: text.replace("you looked at", "you bought") for kind, text in REASONS.items() if kind != "own_visits"},
-    "towers": "Like what you have been buying lately",
-    "price_gap": "In your usual price range",
-    DETAIL: "Like what you bought: {detail}",
-}
-"""The sentences of a shop that reports purchases only."""
-_WITHOUT_ATTRIBUTES = dict.fromkeys(("content_metadata", "taste_metadata"), "In your usual price range")
-_MOST_ATTRIBUTES = 3
 _MOST_NAMED = 3
-
-OTHER_REASON = "Chosen for you"
-"""The sentence for evidence that has none of its own."""
 
 ANONYMOUS = "No user_id was given."
 POLICY_MISSING = "The night could not rank by this policy: 'recsys doctor' says why."
@@ -67,35 +23,6 @@ JUST_BOUGHT = "Sales that the user bought a short time ago come last."
 POPULAR_SHOWN = "Popular sales are shown."
 YOUNGEST_SHOWN = "The sales that opened last are shown: no event of the shop is known yet."
 NO_RANKED_OPEN = "No ranking holds a sale that may be shown now. Any open sales are shown, the soonest to close first."
-
-
-class ReasonTexts:
-    """The sentences for reasons, in the words of one shop.
-
-    Args:
-        snapshot: Its sales, whose attributes are named, and whether its users have visits.
-        own: The shop's own sentences, by kind of evidence or DETAIL.
-    """
-
-    def __init__(self, snapshot: Snapshot, own: Mapping[str, str]):
-        counts = Counter(name for sale in snapshot.sales for name, value in sale.attributes.items() if value)
-        # The most frequent ones; a sentence that lists more is not read.
-        names = [name.replace("_", " ") for name, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
-        self._attributes = listed(names[:_MOST_ATTRIBUTES], "and")
-        has_visits = snapshot.manifest.n_visits != 0
-        self._texts = {
-            DETAIL: _DETAIL_SENTENCE,
-            **REASONS,
-            **({} if has_visits else _WITHOUT_VISITS),
-            **({} if names else _WITHOUT_ATTRIBUTES),
-            **own,
-        }
-
-    def reason(self, name: str) -> tuple[str, str]:
-        """Split a reason, such as `popularity` or `content_images/pool`, into the kind of evidence and its sentence."""
-        kind, _, detail = name.partition("/")
-        text = self._texts[DETAIL] if detail else self._texts.get(kind, OTHER_REASON)
-        return kind, text.replace("{attributes}", self._attributes).replace("{detail}", detail)
 
 
 def unused_attribute(name: str, used: Iterable[str]) -> str:

@@ -172,7 +172,7 @@ class TopSales:
             )
         if others:
             page = page._replace(overlap_at_10=min(overlap(page.picks, other.picks) for other in others))
-        written = self.writer.write(page, page.assignment(request), now, request_id)
+        written = self.writer.write(page, page.assignment(request), now, request_id, request.language)
         return Answer(page, written, open_sales.until, failure)
 
     def _note_of_surface(self, surface: str) -> str:

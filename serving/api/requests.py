@@ -50,6 +50,7 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
         request.explain,
         _micros(request.answer_time) if request.HasField("answer_time") else None,
         _checked_filters(request.filters, limits) if request.filters else (),
+        language=_check_text("language", request.language, limits.max_text_bytes) if request.language else "",
     )
 
 

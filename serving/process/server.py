@@ -22,6 +22,7 @@ from recsys.logs.records import EXPOSURES, RECORDED_EVENTS, Exposure, RecordedEv
 from recsys.snapshot.format import Snapshot
 from serving.answers.live_counts import LatestCounts
 from serving.answers.pages import PageRequest, Visit
+from serving.answers.reason_texts import Languages
 from serving.answers.top_sales import TopSales
 from serving.api.access import Access, credentials
 from serving.api.admin import AdminServicer, Status
@@ -135,6 +136,7 @@ class ServiceProcess:
         self.stack = stack
         self.troubles = Troubles()
         self.metrics = Metrics()
+        Languages(settings.pages)  # a file of sentences that is wrong must not wait for a snapshot
         self.access = Access(settings)
         self.tracer = make_tracer(settings.tracing)
         stack.callback(self.tracer.close)

@@ -284,3 +284,15 @@ def test_damaged_ranker_leaves_the_session_out_and_answers(tmp_path, ranked_shop
     response = answered(top_sales, now, ranked_shop.users[0], session=[Visit(ranked_shop.sales[0].sale_id)])
     assert list(response.notes) == ["The snapshot cannot rank sessions: see the service's log."]
     assert len(response.sales) == 10
+
+
+def test_reasons_are_in_the_language_of_the_request(served):
+    top_sales, night, now = served
+    pages = [
+        answered(top_sales, now, night.users[0], language=language) for language in ("", "en", "fr", "de-AT", "xx")
+    ]
+    own, english, french, german, unknown = ([sale.reason_text for sale in page.sales] for page in pages)
+    assert own == english == unknown
+    assert not set(english) & set(french)
+    assert not set(english) & set(german)
+    assert [shown(page) for page in pages] == [shown(pages[0])] * 5
