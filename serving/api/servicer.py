@@ -178,7 +178,7 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         bought = [event.sale_id for event in events if event.is_purchase and event.occurred_at >= bought_since]
         latest = [event for event in events if event.occurred_at >= session_since]
         session = [Visit(event.sale_id, event.is_purchase) for event in latest[-self._settings.session.max_sales :]]
-        return request._replace(session=() if request.like else request.session or session, bought=bought)
+        return request._replace(session=request.session or session, bought=bought)
 
     def _is_urgent(self, context: grpc.ServicerContext) -> bool:
         left = context.time_remaining()

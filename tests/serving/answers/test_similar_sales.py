@@ -84,6 +84,7 @@ def test_unknown_sale_and_near_deadline_give_popular_sales_and_say_why(served):
     unknown = answered(top_sales, now, like="no such sale")
     assert shown(unknown) == popular
     assert unknown.fallback_reason.startswith("The snapshot does not know the sale that others are to resemble.")
+    assert shown(answered(top_sales, now, shop.users[0], like="no such sale")) == popular
     late = answered(top_sales, now, like=shop.data.catalogue.sale_ids[0], is_urgent=True)
     assert shown(late) == popular
     assert "deadline was near" in late.fallback_reason
