@@ -34,6 +34,16 @@ class Calibration:
         _write_calibrated(np.ascontiguousarray(log_odds).reshape(-1), *self._points, true.reshape(-1))
         return true
 
+    @property
+    def slopes(self) -> NDArray[np.float64]:
+        """The slope of each piece, ascending by the model's log-odds."""
+        said, true = self._points
+        return np.diff(true) / np.diff(said)
+
+    def raised(self, by: float) -> "Calibration":
+        """Return the curve with a constant added to its values."""
+        return Calibration(self.said, [value + by for value in self.true])
+
     @cached_property
     def _points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return np.array(self.said), np.array(self.true)
@@ -61,7 +71,11 @@ def _write_calibrated(
 
 
 def fit_calibration(
-    log_odds: NDArray[np.floating], bought: NDArray[np.bool_], weights: NDArray[np.float64]
+    log_odds: NDArray[np.floating],
+    bought: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    shifts: NDArray[np.floating] | float = 0.0,
+    start: Calibration | None = None,
 ) -> Calibration:
     """Return the curve of maximum weighted likelihood, with slopes shrunk towards 1.
 
@@ -71,6 +85,8 @@ def fit_calibration(
         log_odds: Of each example, shape (n_examples,).
         bought: Whether each was bought, at least one.
         weights: The number of sales that each stands for.
+        shifts: What is added to the curve's value for each example.
+        start: A curve fitted to the same examples with other shifts, near the one to find.
 
     Source:
         Platt 1999 fits one slope; several are a logistic regression on a linear spline, with bounds on its slopes.
@@ -81,17 +97,17 @@ def fit_calibration(
     pieces = _pieces(np.asarray(log_odds, np.float64), knots)
 
     def loss(curve: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        found, bent = curve[0] + pieces @ curve[1:], curve[1:] - 1
+        found, bent = curve[0] + pieces @ curve[1:] + shifts, curve[1:] - 1
         error = weights * (expit(found) - bought)
         value = weights @ (np.logaddexp(0, found) - bought * found) + STIFFNESS * (bent @ bent)
         return value, np.concatenate(([error.sum()], error @ pieces + 2 * STIFFNESS * bent))
 
-    straight = np.concatenate(([-knots.sum()], np.ones(len(knots) + 1)))
-    bounds = [(None, None), *[(LEAST_SLOPE, None)] * (len(knots) + 1)]
-    curve = minimize(
-        loss, straight, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-8}
-    ).x
     said = np.concatenate(([-WIDEST], knots, [WIDEST]))
+    slopes = np.ones(len(knots) + 1) if start is None else start.slopes
+    level = -knots.sum() if start is None else start.true[0] - _pieces(said[:1], knots)[0] @ slopes
+    bounds = [(None, None), *[(LEAST_SLOPE, None)] * len(slopes)]
+    options = {"ftol": 1e-12, "gtol": 1e-8}
+    curve = minimize(loss, np.append(level, slopes), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     return Calibration(said.tolist(), (curve[0] + _pieces(said, knots) @ curve[1:]).tolist())
 
 

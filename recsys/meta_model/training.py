@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from recsys.errors import EmptyInputError
 from recsys.meta_model.base import MetaModel, MetaModelSettings, probability
-from recsys.meta_model.basket import fit_basket
+from recsys.meta_model.basket import Basket, fit_basket, shifts_of_examples
 from recsys.meta_model.boosted import BoostedModel
 from recsys.meta_model.calibration import WIDEST, fit_calibration
 from recsys.meta_model.conditional import as_log_odds, fit_coefficients
@@ -21,6 +21,10 @@ from recsys.wording import plural
 
 KNOTS = (0.5, 0.8, 0.95)
 """The shares of the examples below the values at which the coefficient of a feature may change."""
+ROUNDS = 10
+"""The most times that curve and basket are fitted in turn."""
+SETTLED = 0.02
+"""The largest change of a slope of the curve after which they are not fitted again."""
 FIRST_POSITION = [1.0, 1.0, 1.0]
 """`Examples.positions` of a sale at position 1 of a page. Trees, which learn interactions of position and features, are
 evaluated at this position."""
@@ -85,9 +89,9 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     Where pages were logged, the position of a sale on its page explains purchases in training and is no feature of the
     model: the first sale of a page is bought more often whichever it is (position bias). The intercept is corrected so
     that the number of purchases predicted is the number made, since negative examples are a sample, and sales that were
-    not shown a small one. Linear models are then calibrated on the same examples. Trees are not: they are not linear,
-    and overconfident on the examples that they were trained on. At last it is learnt how many sales a user buys
-    on a day on which they buy, see `Basket`.
+    not shown a small one. At last it is learnt how many sales a user buys on a day on which they buy, see `Basket`,
+    and linear models are calibrated together with that, on the same examples. Trees are not: they are not linear,
+    and overconfident on the examples that they were trained on.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
@@ -105,24 +109,55 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"the {plural(settings.days, 'day')} before as_of, needs at least 1 of each: {advice}, or a larger "
             "meta_model.days"
         )
-    model = _train_boosted(examples, settings) if settings.kind == "boosted" else _train_linear(examples, settings)
+    if settings.kind != "boosted":
+        return _calibrate(_train_linear(examples, settings), examples)
+    model = _train_boosted(examples, settings)
     if examples.page is None:
         return model
-    said, weights = predict(model, examples), 1 / examples.sampling_rate
-    return replace(model, basket=fit_basket(said, weights, examples.bought, examples.page))
+    return replace(model, basket=_fit_basket(_log_odds(model, examples), examples, _page_numbers(examples.page)))
 
 
 def _train_linear(examples: Examples, settings: MetaModelSettings) -> LogisticModel:
     scaler = StandardScaler().fit(examples.features)
     first, repeat = _weights_of_new_and_repeat(examples, scaler, settings)
     means, scales = scaler.mean_.tolist(), scaler.scale_.tolist()
-    model = LogisticModel(
+    return LogisticModel(
         *(list(examples.names), means, scales, first.coefficients, first.intercept, repeat),
         knots=first.knots,
         bends=first.bends,
     )
-    calibration = fit_calibration(_log_odds(model, examples), examples.bought, 1 / examples.sampling_rate)
-    return replace(model, calibration=calibration)
+
+
+def _calibrate(model: LogisticModel, examples: Examples) -> LogisticModel:
+    """Return the model with its calibration curve and, where pages are known, its basket.
+
+    What is served is the curve's value plus the shift to the user's basket. Each depends on the other: in turn, the
+    curve is fitted to the examples with the shifts of their pages added, and the basket to the probabilities without.
+    """
+    log_odds, weights = _log_odds(model, examples), 1 / examples.sampling_rate
+    curve = fit_calibration(log_odds, examples.bought, weights)
+    if examples.page is None:
+        return replace(model, calibration=curve)
+    page = _page_numbers(examples.page)
+    basket = _fit_basket(curve(log_odds), examples, page)
+    for _ in range(ROUNDS):
+        shifts, before = shifts_of_examples(basket, curve(log_odds), weights, page), curve.slopes
+        curve = fit_calibration(log_odds, examples.bought, weights, shifts, start=curve)
+        curve = curve.raised(_correction(curve(log_odds), examples))  # a constant in both would drift
+        basket = _fit_basket(curve(log_odds), examples, page)
+        if np.abs(curve.slopes - before).max() < SETTLED:
+            break
+    return replace(model, calibration=curve, basket=basket)
+
+
+def _page_numbers(page: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pages numbered anew, without the gaps of those of which no example was chosen."""
+    return np.unique(page, return_inverse=True)[1]
+
+
+def _fit_basket(log_odds: NDArray[np.float32], examples: Examples, page: NDArray[np.int64]) -> Basket:
+    probabilities = probability(log_odds).astype(np.float64)
+    return fit_basket(probabilities, 1 / examples.sampling_rate, examples.bought, page)
 
 
 def _weights_of_new_and_repeat(

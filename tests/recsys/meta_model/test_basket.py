@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from recsys.meta_model import Basket
-from recsys.meta_model.basket import MOST, fit_basket
+from recsys.meta_model.basket import MOST, fit_basket, shifts_of_examples
 
 ONE_AND_A_HALF = Basket(np.log(1.5), 0.0)
 
@@ -83,3 +84,27 @@ def test_model_learnt_with_half_the_sales_open_is_right_when_all_are():
     bought = np.concatenate([np.arange(10_000) % 20 == 0, np.arange(20_000) % 40 == 0])
     basket = fit_basket(np.full(30_000, 1 / 20), np.ones(30_000), bought, varied)
     assert_allclose(sums(basket, np.full((1, 40), said, np.float32), np.ones(40)), 1.0, rtol=0.05)
+
+
+def test_examples_that_are_the_whole_page_have_its_shift():
+    log_odds = np.random.default_rng(3).normal(-3, 2, (4, 30)).astype(np.float32)
+    page = np.repeat(np.arange(4), 30)
+    found = shifts_of_examples(ONE_AND_A_HALF, log_odds.ravel(), np.ones(120), page)
+    assert_allclose(found, np.repeat(ONE_AND_A_HALF.shifts(log_odds, np.ones(30)), 30))
+
+
+def test_drawn_example_is_one_sale_of_its_page_and_the_others_that_were_drawn_are_the_rest():
+    """Of ten sales that were not bought, two were drawn: as one sees the page, the other is the other nine."""
+    bought, likely, unlikely = -1.0, 0.5, -2.0
+    log_odds, sales = np.array([bought, likely, unlikely], np.float32), np.array([1.0, 5.0, 5.0])
+    seen = {0: (1, 5, 5), 1: (1, 1, 9), 2: (1, 9, 1)}
+    exact = [brentq(lambda shift, n=n: expit(log_odds + shift) @ n - 1.5, -9, 9) for n in seen.values()]
+    found = shifts_of_examples(ONE_AND_A_HALF, log_odds, sales, np.zeros(3, int))
+    assert_allclose(found, exact, atol=0.1)
+    assert exact[1] - exact[0] > 0.5
+
+
+def test_only_example_drawn_from_a_page_stands_for_itself_as_it_sees_the_page():
+    log_odds, page = np.array([-1.0, -1.0], np.float32), np.zeros(2, int)
+    found = shifts_of_examples(Basket(0.0, 0.0), log_odds, np.array([1.0, 2.0]), page)
+    assert_allclose(expit(log_odds + found), [1 / 3, 1 / 2], atol=0.03)  # of three equal sales, and of two

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recsys.meta_model import Calibration, LogisticModel, MetaModelSettings, meta_model_from_json
+from recsys.meta_model.basket import Basket
 from recsys.meta_model.calibration import fit_calibration
 from recsys.meta_model.training import Examples, predict, train
 
@@ -100,6 +101,50 @@ def test_training_calibrates_log_odds_that_are_not_linear() -> None:
     straight = predict(replace(model, calibration=None), held_out)
     assert worst_tenth(straight, held_out.bought) > 0.2
     assert (np.diff(predict(model, held_out)[np.argsort(straight, kind="stable")]) >= 0).all()
+
+
+PAGES, OPEN, DRAWN = 3_000, 60, 30
+"""Of pages, of sales open on each, and of those that were not bought and are examples."""
+
+
+def pages(seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a feature, and what was bought, of pages by a known law, shape (PAGES, OPEN).
+
+    Users differ in how much they like of what is open, and buy 1.3 sales all the same.
+    """
+    rng = np.random.default_rng(seed)
+    feature = rng.normal(size=(PAGES, OPEN)) + 0.5 * rng.normal(size=(PAGES, 1))
+    log_odds = (1.5 * feature).astype(np.float32)
+    shifts = Basket(np.log(1.3), 0.0).shifts(log_odds, np.ones(OPEN))
+    return feature, rng.random((PAGES, OPEN)) < expit(log_odds + shifts[:, None])
+
+
+def test_probabilities_with_the_shift_to_a_basket_are_calibrated_on_whole_pages() -> None:
+    feature, bought = pages(seed=10)
+    order = np.where(bought, 2.0, np.random.default_rng(11).random(bought.shape)).argsort(axis=1).argsort(axis=1)
+    kept = bought | (order < DRAWN)
+    rates = np.where(bought, 1.0, (kept & ~bought).sum(axis=1, keepdims=True) / (~bought).sum(axis=1, keepdims=True))
+    page, n = np.nonzero(kept)[0], kept.sum()
+    columns = feature[kept].astype(np.float32)[:, None], bought[kept], rates[kept], np.zeros(n, bool)
+    examples = Examples(["a"], *columns, np.zeros(n, np.int32), page)
+    model = train(examples, MetaModelSettings(kind="logistic", bends=False))
+
+    feature, bought = pages(seed=12)  # of the same law, and all open sales
+    said = model.calibrated(model.log_odds(feature.astype(np.float32)[None]))
+    served = expit(said + model.shifts(said, np.ones(OPEN))[:, None])
+    assert worst_tenth(served.ravel().astype(float), bought.ravel()) < 0.2  # the sampling error of 100 purchases is 0.1
+    assert predict(model, examples) @ (1 / examples.sampling_rate) == pytest.approx(examples.bought.sum(), rel=1e-3)
+
+
+def test_curve_fitted_with_shifts_predicts_with_them_and_continues_from_a_curve_nearby() -> None:
+    rng = np.random.default_rng(13)
+    log_odds, shifts = rng.normal(-3, 1.5, 20_000), rng.normal(0, 2, 20_000)
+    bought = drawn(0.5 * log_odds + shifts, seed=14)
+    curve = fit_calibration(log_odds, bought, ones(log_odds), shifts)
+    assert_allclose(curve.slopes, 0.5, atol=0.15)
+    assert expit(curve(log_odds) + shifts).sum() == pytest.approx(bought.sum(), rel=1e-3)
+    again = fit_calibration(log_odds, bought, ones(log_odds), shifts, start=curve.raised(0.5))
+    assert_allclose(again.true[1:-1], curve.true[1:-1], atol=1e-3)
 
 
 def test_model_keeps_its_calibration_over_other_features_and_as_json() -> None:
