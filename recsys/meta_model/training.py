@@ -83,7 +83,7 @@ class Examples:
         )
 
 
-def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
+def train(examples: Examples, settings: MetaModelSettings, ranks_only: bool = False) -> MetaModel:
     """Return a meta-model fitted to examples, of the kind that the settings name.
 
     Where pages were logged, the position of a sale on its page explains purchases in training and is no feature of the
@@ -92,6 +92,11 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
     not shown a small one. At last it is learnt how many sales a user buys on a day on which they buy, see `Basket`,
     and linear models are calibrated together with that, on the same examples. Trees are not: they are not linear,
     and overconfident on the examples that they were trained on.
+
+    Args:
+        examples: The examples.
+        settings: The kind of model and how it is fitted.
+        ranks_only: Leave out what changes no order: calibration and basket.
 
     Raises:
         EmptyInputError: If there is no purchase, or nothing but purchases.
@@ -109,9 +114,12 @@ def train(examples: Examples, settings: MetaModelSettings) -> MetaModel:
             f"the {plural(settings.days, 'day')} before as_of, needs at least 1 of each: {advice}, or a larger "
             "meta_model.days"
         )
-    if settings.kind != "boosted":
-        return _calibrate(_train_linear(examples, settings), examples)
-    model = _train_boosted(examples, settings)
+    is_linear = settings.kind != "boosted"
+    model: MetaModel = _train_linear(examples, settings) if is_linear else _train_boosted(examples, settings)
+    if ranks_only:
+        return model
+    if isinstance(model, LogisticModel):
+        return _calibrate(model, examples)
     if examples.page is None:
         return model
     return replace(model, basket=_fit_basket(_log_odds(model, examples), examples, _page_numbers(examples.page)))
