@@ -56,8 +56,8 @@ def init(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="What a value of the column of kinds means: add_to_cart=visit, purchase or neither; '*=visit' for a file "
-            "without such a column. Can be given more than once."
+            help="What a value of the column of kinds means: add_to_cart=visit, purchase or neither; '*=visit' for a "
+            "file without such a column. Can be given more than once."
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take every proposal instead of asking.")] = False,
@@ -79,8 +79,8 @@ def init(
     **Files** are CSV, JSON or Parquet, packed or not (.gz, .bz2, .zst); a folder of such files; or a pattern in quotes:
     'data/2026-*/*.csv'. One file may hold both: *--events orders.csv* alone takes the sales from the orders.
 
-    **Windows.** Sales without a time at which they open and close get one from their first to their last event. It looks
-    ahead, so that a backtest flatters; the features that would tell the model are left out.
+    **Windows.** Sales without a time at which they open and close get one from their first to their last event. It
+    looks ahead, so that a backtest flatters; the features that would tell the model are left out.
     """
     from cli.tables.raw_rows import print_raw_rows
     from jobs.engine.nights import night
@@ -153,7 +153,8 @@ def _check_name(name: str, force: bool) -> tuple[Path, Path]:
 def _zone(timezone: str | None) -> str | None:
     if timezone is not None and timezone not in available_timezones():
         raise ConfigurationError(
-            f"--timezone {timezone}: must be a zone such as UTC or Europe/Paris{did_you_mean(timezone, available_timezones())}"
+            f"--timezone {timezone}: must be a zone such as UTC or Europe/Paris"
+            f"{did_you_mean(timezone, available_timezones())}"
         )
     return timezone
 
@@ -264,8 +265,8 @@ def _ask_zone(plan: "Plan", yes: bool) -> str:
     if yes or not _is_terminal():
         if not yes:
             raise ConfigurationError(
-                f"the instants of {listed(local, 'and')} say no zone: give it by --timezone, such as UTC or Europe/Paris, "
-                "or give --yes for UTC"
+                f"the instants of {listed(local, 'and')} say no zone: give it by --timezone, such as UTC or "
+                "Europe/Paris, or give --yes for UTC"
             )
         return "UTC"
     while True:
@@ -303,8 +304,8 @@ def _ask_kinds(kinds: Mapping[str, int], given: Mapping[str, "Kind"], yes: bool)
         meanings[value] = meaning or _ask_kind(question, "neither", f"--kind {value}=neither", yes)
     if kinds and "purchase" not in meanings.values():
         raise ConfigurationError(
-            f"no kind of event is a purchase, needs one to learn from; there are {', '.join(map(repr, kinds))}: give, such as, "
-            f"--kind {next(iter(kinds))}=purchase"
+            f"no kind of event is a purchase, needs one to learn from; there are {', '.join(map(repr, kinds))}: give, "
+            f"such as, --kind {next(iter(kinds))}=purchase"
         )
     for meaning in _KINDS:
         if values := [

@@ -9,24 +9,17 @@ from statistics import median
 from typing import Any, Literal, NamedTuple
 from unicodedata import combining, normalize
 
+from recsys.onboarding import words
+
 _FITS = 0.95
 """Share of the values that must have a form for the column to be in it; the others become null."""
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_RESERVED = frozenset(
-    "all and any as by case cast date else end from group having in interval is join left like limit not null on or "
-    "order right select table then timestamp union user using values when where with".split()
-)
 _CLOCK = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
 _ISO = re.compile(rf"\d{{4}}-\d{{1,2}}-\d{{1,2}}{_CLOCK} ?(?P<zone>Z|UTC|GMT|[+-]\d{{1,2}}(?::?\d{{2}})?)?")
 _BY_DAY = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?: (\d{1,2}:\d{2})(:\d{2})?( ?[AaPp][Mm])?)?")
 _EPOCHS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 _EPOCH_RANGE = (631_152_000, 4_102_444_800)
 """Seconds of 1990 and of 2100."""
-_TIME_WORDS = frozenset(
-    "at ts time times timestamp datetime date dat dt day when on created occurred happened start starts begin end ends "
-    "opens closes until expires valid zeit zeitpunkt uhrzeit datum tag heure jour horodatage moment fecha hora dia data "
-    "ora giorno tijd tijdstip dag".split()
-)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WITH_COMMA = re.compile(r"[+-]?\d{1,3}(?:[. ]\d{3})+,\d+|[+-]?\d+,\d+|[+-]?\d+")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d+(?:\.\d+)?")
@@ -122,7 +115,7 @@ class Column:
 
 def quoted(name: str) -> str:
     """Return a column's name as SQL has it, in back quotes if it must; braces are doubled, as they name raw tables."""
-    if _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED:
+    if _PLAIN_NAME.fullmatch(name) and name.lower() not in words.RESERVED:
         return name
     return "`" + name.replace("`", "``").replace("{", "{{").replace("}", "}}") + "`"
 
@@ -182,7 +175,7 @@ def _varies_more(found: list[re.Match[str]]) -> bool:
 
 
 def _epochs(values: Sequence[Any], texts: list[str], name: str) -> Instants | None:
-    if not set(words_of(name)) & _TIME_WORDS and not any(words_of(name)[-1:] == [word] for word in ("at", "on")):
+    if not set(words_of(name)) & words.TIME and not any(words_of(name)[-1:] == [word] for word in ("at", "on")):
         return None
     numbers = [float(text) for text in texts if _NUMBER.fullmatch(text)]
     if len(numbers) < _FITS * len(texts):
@@ -223,7 +216,7 @@ def numbers_of(values: Sequence[Any]) -> Numbers | None:
         (_THOUSANDS, ",", "", "numbers with commas between thousands"),
         (_WITH_COMMA, ". ", ",", "numbers with a decimal comma"),
     )
-    for form, between_thousands, comma, words in forms:
+    for form, between_thousands, comma, notation in forms:
         found = [text for text in bare if form.fullmatch(text)]
         if len(found) < _FITS * len(bare):
             continue
@@ -232,8 +225,8 @@ def numbers_of(values: Sequence[Any]) -> Numbers | None:
             kept, found = f"replace({kept}, '{sign}', '')", [text.replace(sign, "") for text in found]
         if comma:
             kept, found = f"replace({kept}, ',', '.')", [text.replace(" ", "").replace(",", ".") for text in found]
-        words += " with a currency" if has_currency else ""
-        return Numbers(f"try_cast({kept} as double)", words, [float(text) for text in found])
+        notation += " with a currency" if has_currency else ""
+        return Numbers(f"try_cast({kept} as double)", notation, [float(text) for text in found])
     return None
 
 
@@ -246,33 +239,10 @@ def words_of(name: str) -> list[str]:
 
 Kind = Literal["visit", "purchase", "neither"]
 _KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
-    (
-        "neither",
-        frozenset(
-            "remove removed removes delete return returned returns refund refunded cancel canceled cancelled impression "
-            "impressions shown search login logout signup register retoure ruckgabe storno storniert retour annulation "
-            "annule devolucion cancelado reso rimborso annullato retourneren geannuleerd".split()
-        ),
-    ),
-    (
-        "purchase",
-        frozenset(
-            "purchase purchased purchases buy buys bought order ordered orders transaction sale sold paid payment booking "
-            "booked book conversion kauf gekauft bestellung bestellt buchung achat achete commande commandee compra comprado "
-            "pedido acquisto acquistato ordine aankoop gekocht bestelling".split()
-        ),
-    ),
-    (
-        "visit",
-        frozenset(
-            "view viewed views visit visited visits click clicked clicks clickout open opened detail details pageview pv "
-            "cart carts basket addtocart atc wishlist favorite favourite fav like save bookmark ansicht angesehen besuch "
-            "klick warenkorb merkzettel vue vu visite clic panier vista visto visita clic carrito visualizzazione carrello "
-            "bekeken weergave klik bezoek winkelwagen".split()
-        ),
-    ),
+    ("neither", words.NEITHER),
+    ("purchase", words.PURCHASE),
+    ("visit", words.VISIT),
 )
-_CARTS = frozenset("cart carts basket addtocart atc warenkorb panier carrito carrello winkelwagen".split())
 
 
 def kind_of(value: str) -> Kind | None:
@@ -280,18 +250,18 @@ def kind_of(value: str) -> Kind | None:
 
     A cart is a visit: the user looked at the sale, and has not bought it yet.
     """
-    words = words_of(value)
+    parts = words_of(value)
     for kind, known in _KINDS:
-        if {*words, "".join(words)} & known and not (kind == "purchase" and set(words) & _CARTS):
+        if {*parts, "".join(parts)} & known and not (kind == "purchase" and set(parts) & words.CART):
             return kind
-    joined = "".join(words)  # such as removefromcart
+    joined = "".join(parts)  # such as removefromcart
     return "neither" if joined.startswith(("remove", "delete")) else None
 
 
 def is_cart(value: str) -> bool:
     """Return whether an event's kind is one of a cart."""
-    words = words_of(value)
-    return bool({*words, "".join(words)} & _CARTS)
+    parts = words_of(value)
+    return bool({*parts, "".join(parts)} & words.CART)
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recsys.config.pipeline import RawTable
 from recsys.errors import ConfigurationError, InputError
+from recsys.onboarding import words
 from recsys.onboarding.columns import Column, kind_of, words_of
 from recsys.wording import did_you_mean, listed
 
@@ -21,15 +22,6 @@ _ID_PARTS = re.compile(
     r"^(?:id|num|no|code|cod|codigo|codice|pk)_|_(?:id|ids|nr|no|num|number|nummer|code|key|uuid|hash|pk)$"
 )
 _GLUED_ID = re.compile(r"(?<=[a-z]{3})(?:id|nr|nummer|number|code)$")
-_SALE = (
-    "sale offer deal product item article artikel produkt angebot produit offre vente producto articulo oferta venta "
-    "prodotto articolo offerta vendita aanbieding sku asin parent_asin stock listing business movie film book song track "
-    "game hotel trip content news news_article good variant style material gtin ean isbn"
-).split()
-_USER = (
-    "user customer visitor member client household shopper buyer account person cust uid reviewer subscriber kunde kunden "
-    "nutzer benutzer mitglied utilisateur membre cliente usuario comprador utente klant gebruiker fullvisitor"
-).split()
 
 
 @dataclass(frozen=True)
@@ -65,110 +57,86 @@ class Role:
 
 
 ROLES = (
-    Role(SALES, "sale_id", "the id of the sale", _SALE, is_required=True),
+    Role(SALES, "sale_id", "the id of the sale", words.SALE, is_required=True),
     Role(
         SALES,
         "opens_at",
         "when the sale opens",
-        "opens_at opens open starts_at starts start start_date start_time begin begins begin_date opening valid_from "
-        "available_from launch launch_date release_date published_at publish_date beginn startdatum gueltig_ab "
-        "verkaufsstart debut date_debut ouverture date_ouverture inicio fecha_inicio apertura inizio data_inizio "
-        "startdatum vanaf".split(),
+        words.OPENS_AT,
     ),
     Role(
         SALES,
         "closes_at",
         "when the sale closes",
-        "closes_at closes close ends_at ends end end_date end_time closing valid_to valid_until until available_until "
-        "expires expires_at expiry expiry_date expiration_date ende enddatum gueltig_bis verkaufsende fin date_fin "
-        "fermeture date_fermeture cloture fecha_fin cierre fine data_fine chiusura einde einddatum tot".split(),
+        words.CLOSES_AT,
     ),
     Role(
         SALES,
         "title",
         "the title that a user reads",
-        "title headline name product_name item_name product_title item_title prod_name titel ueberschrift bezeichnung "
-        "produktname artikelname titre libelle nom designation titulo nombre titolo nome naam productnaam description "
-        "label".split(),
+        words.TITLE,
     ),
     Role(
         SALES,
         "description",
         "a longer text about the sale",
-        "description desc long_description body_text body details detail_desc detail text summary abstract overview "
-        "beschreibung langtext descriptif descripcion descrizione omschrijving".split(),
+        words.DESCRIPTION,
     ),
     Role(
         SALES,
         "price",
         "its price",
-        "price unit_price sale_price current_price price_eur price_usd preis einzelpreis verkaufspreis prix "
-        "prix_unitaire precio precio_unitario prezzo prijs cost amount".split(),
+        words.PRICE,
     ),
-    Role(EVENTS, "user_id", "the id of the user", _USER, is_required=True),
-    Role(EVENTS, "sale_id", "the id of the sale", _SALE, is_required=True),
+    Role(EVENTS, "user_id", "the id of the user", words.USER, is_required=True),
+    Role(EVENTS, "sale_id", "the id of the sale", words.SALE, is_required=True),
     Role(
         EVENTS,
         "kind",
         "what the user did",
-        "kind event_type action event action_type behavior behaviour behavior_type interaction interaction_type activity "
-        "type verb aktion ereignis evenement accion evento tipo azione actie".split(),
+        words.KIND,
     ),
     Role(
         EVENTS,
         "occurred_at",
         "when it was",
-        "occurred_at happened_at event_time event_timestamp timestamp datetime time purchased_at ordered_at order_date "
-        "purchase_date invoice_date transaction_date transaction_timestamp created_at date ts t_dat zeitpunkt zeit "
-        "bestelldatum kaufdatum datum horodatage date_commande date_achat heure fecha fecha_compra fecha_pedido momento "
-        "data data_ordine data_acquisto ora tijdstip tijd besteldatum".split(),
+        words.OCCURRED_AT,
         is_required=True,
     ),
-    Role(EVENTS, "recorded_at", "when it was recorded", "recorded_at logged_at received_at ingested_at".split()),
+    Role(EVENTS, "recorded_at", "when it was recorded", words.RECORDED_AT),
     Role(
         EVENTS,
         "revenue",
         "its revenue",
-        "revenue amount total amount_eur amount_usd line_total total_price sales_value order_value value umsatz betrag "
-        "gesamtpreis montant chiffre_affaires importe ingresos importo ricavo bedrag omzet".split(),
+        words.REVENUE,
     ),
     Role(
         EVENTS,
         "quantity",
         "the number of pieces",
-        "quantity qty pieces units menge anzahl stueck quantite qte cantidad quantita aantal".split(),
+        words.QUANTITY,
     ),
     Role(
         EVENTS,
         "price",
         "the price of a piece",
-        "unit_price price item_price preis einzelpreis prix prix_unitaire precio precio_unitario prezzo prijs".split(),
+        words.PRICE_OF_A_PIECE,
     ),
-    Role(USERS, "user_id", "the id of the user", [*_USER, "id"], is_required=True),
-    Role(IMAGES, "sale_id", "the id of the sale", _SALE, is_required=True),
+    Role(USERS, "user_id", "the id of the user", [*words.USER, "id"], is_required=True),
+    Role(IMAGES, "sale_id", "the id of the sale", words.SALE, is_required=True),
     Role(
         IMAGES,
         "image_uri",
         "the address of a photo",
-        "image_uri image_url image photo_url photo picture img_url img bild foto uri url path file file_name "
-        "image_path immagine imagen afbeelding".split(),
+        words.IMAGE_URI,
         is_required=True,
     ),
     Role(
         IMAGES,
         "position",
         "its place, the cover first",
-        "position place place_in_gallery rank sort order index nr".split(),
+        words.POSITION,
     ),
-)
-_CATEGORY = frozenset(
-    "category main_category product_category category_name category_code department section kategorie warengruppe "
-    "categorie rubrique categoria rubro reparto genre genres product_type_name".split()
-)
-_COUNTRY = frozenset("country country_code land pays pais paese".split())
-_ORDER_WORDS = frozenset(
-    "order invoice basket receipt transaction purchase bestellung rechnung kauf commande facture achat pedido factura "
-    "compra ordine fattura acquisto bestelling".split()
 )
 
 
@@ -226,7 +194,7 @@ def with_column(guess: Guess, columns: Sequence[Column], name: str) -> Guess:
         raise ConfigurationError(f"{what}, must be one of the columns {', '.join(names)}{did_you_mean(name, names)}")
     if column and not role.fits(column):
         raise ConfigurationError(
-            f"{what}: its values, such as {_examples(column)}, are not of a kind that Spark's SQL of this command reads: "
+            f"{what}: its values, such as {_examples(column)}, are of another kind: "
             "choose another column, or write the SQL by hand, see docs/raw_tables.md"
         )
     return replace(guess, column=column, reason="your choice" if column else "none, by your choice", is_sure=True)
@@ -248,7 +216,7 @@ def attribute_columns(columns: Sequence[Column], key: Column, used: Iterable[str
         is_label = bool(column.values) and not any(isinstance(each, list | float) for each in column.values)
         if column.name in {*used, key.name} or not is_label or column.instants:
             continue
-        if column.numbers and not column.numbers.form == "numbers":
+        if column.numbers and column.numbers.form != "numbers":
             continue
         if column.numbers and any(number != int(number) for number in column.numbers.values):
             continue
@@ -265,7 +233,7 @@ def says_purchase(columns: Sequence[Column], guesses: Mapping[str, Guess]) -> st
     """Return why each row of a file without kinds is a purchase; None if nothing says so."""
     if quantity := guesses[f"{EVENTS}.quantity"].column:
         return f"there is a quantity, {quantity.name}"
-    named = [column.name for column in columns if set(words_of(column.name)) & _ORDER_WORDS]
+    named = [column.name for column in columns if set(words_of(column.name)) & words.ORDER]
     return f"there is {listed(named[:2], 'and')}" if named else None
 
 
@@ -343,27 +311,19 @@ def _guess(role: Role, free: Sequence[Column]) -> Guess:
 
 def name_score(name: str, role: Role) -> float:
     """Return how well a column's name says a role, in [0, 1]: 0.9 or more if the whole name does, 0 if nothing."""
-    words = words_of(name)
-    whole = "_".join(words)
+    parts = words_of(name)
+    whole = "_".join(parts)
     if role.name.endswith("_id"):
-        stems = {
-            whole,
-            _ID_PARTS.sub("", whole),
-            _GLUED_ID.sub("", whole),
-            _GLUED_ID.sub("", words[-1] if words else ""),
-        }
-        is_whole = _ID_PARTS.sub("", whole) in role.nouns or _GLUED_ID.sub("", whole) in role.nouns
-        has_id = _ID_PARTS.search(whole) or _GLUED_ID.search(whole)
-        if is_whole:
-            noun = next(noun for noun in role.nouns if noun in stems)
-            return 1 - 0.001 * role.nouns.index(noun)
+        stems = [_ID_PARTS.sub("", whole), _GLUED_ID.sub("", whole)]
+        if found := [role.nouns.index(stem) for stem in stems if stem in role.nouns]:
+            return 1 - 0.001 * found[0]
         if whole == "id" and role.table == SALES:
             return 0.95
-        return 0.5 if has_id and set(words) & set(role.nouns) else 0.0
-    joined = {noun.replace("_", ""): position for position, noun in reversed(list(enumerate(role.nouns)))}
-    if whole.replace("_", "") in joined:
-        return 1 - 0.001 * joined[whole.replace("_", "")]
-    ends = [position for position, noun in enumerate(role.nouns) if "_" not in noun and words[-1:] == [noun]]
+        return 0.5 if stems != [whole, whole] and set(parts) & set(role.nouns) else 0.0
+    glued = [noun.replace("_", "") for noun in role.nouns]
+    if whole.replace("_", "") in glued:
+        return 1 - 0.001 * glued.index(whole.replace("_", ""))
+    ends = [position for position, noun in enumerate(role.nouns) if parts[-1:] == [noun]]
     return 0.5 - 0.001 * ends[0] if ends else 0.0
 
 
@@ -438,8 +398,8 @@ def _share_of_ids_with_one_value(key: Column, column: Column) -> float:
 
 
 def _attribute_name(name: str) -> str:
-    words = "_".join(words_of(name))
-    return "category" if words in _CATEGORY else "country" if words in _COUNTRY else words
+    whole = "_".join(words_of(name))
+    return "category" if whole in words.CATEGORY else "country" if whole in words.COUNTRY else whole
 
 
 def _is_photo(text: str) -> bool:

@@ -26,6 +26,8 @@ ROWS = 10_000
 PLACES = 3
 """A sample is from so many files, or parts of a Parquet file: the first, the last, and those between."""
 _BYTES = 4 << 20
+_START = 1 << 18
+_LONGEST_RECORD = 1 << 16
 _LONGEST_DOCUMENT = 256 << 20
 _LARGE_FILE = 256 << 20
 """Text files of at least this size are read by several tasks, if their sample has no line break in a value."""
@@ -38,16 +40,15 @@ _QUOTES: tuple[tuple[dict[str, Any], dict[str, str]], ...] = (
 """Ways of quoting, best first: arguments of Python's reader, options of Spark's."""
 _ENCODINGS = {
     "cp1252": "windows-1252",
-    "cp1250": "windows-1250",
     "cp1251": "windows-1251",
     "cp1253": "windows-1253",
-    "cp1254": "windows-1254",
     "shift_jis": "Shift_JIS",
     "gb18030": "GB18030",
     "big5": "Big5",
     "euc_kr": "EUC-KR",
 }
-"""Encodings that are told apart where a file is not UTF-8: Python's names, and those of Java."""
+"""Encodings that are told apart where a file is not UTF-8: Python's names, and those of Java. Those of other languages
+in Latin letters, such as windows-1250, cannot be told from cp1252."""
 _PACKED = (".zip", ".xz", ".7z", ".rar", ".tar", ".tgz")
 _OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or a zip file",
@@ -68,7 +69,7 @@ class Sample(NamedTuple):
 
 
 def read_sample(location: str) -> Sample:
-    """Read some rows of a file, a folder of files, or the files that a pattern matches; CSV, JSON or Parquet by content.
+    """Read some rows of a file, of a folder of files, or of those that a pattern matches: CSV, JSON or Parquet.
 
     Raises:
         InputError: If there is no such file, or it has another format.
@@ -85,6 +86,9 @@ def read_sample(location: str) -> Sample:
         raise InputError(f"{location} {rule}: correct the path; wildcards are * and ? in a name, ** for folders")
     if files[0].suffix in _PACKED:
         raise InputError(f"{files[0]} is packed as {files[0].suffix}, which Spark does not read: unpack it")
+    files = [file for file in files if file.stat().st_size]
+    if not files:
+        raise InputError(f"{location} is empty, must hold names of columns and rows: write the file again")
     chosen = [files[round(place * (len(files) - 1) / (PLACES - 1))] for place in range(PLACES)]
     files = list(dict.fromkeys(chosen))
     format_ = _format(files[0])
@@ -178,19 +182,20 @@ def _parsed(file: Path, text: bytes) -> Any:
 def _read_csv(files: Sequence[Path]) -> _Read:
     start = _start(files[0])
     encoding, java_name = _encoding(start)
-    separator, quotes, options = _dialect(_decoded(start, encoding)[: 1 << 18], files[0])
+    text = _decoded(start, encoding)
+    separator, quotes, options = _dialect(text[:_START], len(text) <= _START and len(start) < _BYTES, files[0])
     notes = [f"separator {separator!r}"] if separator != "," else []
-    options = {"sep": separator, **options} if separator != "," else options
+    options = ({"sep": separator} if separator != "," else {}) | options
     if java_name != "UTF-8":
         options["encoding"] = java_name
-        notes.append(f"encoding {java_name}, as it is not UTF-8")
+        notes.append(f"encoding {java_name}, as it is not UTF-8: look at the accents")
     rows: _Rows = []
     names: list[str] = []
     has_line_break = False
     for file in files:
         start = _start(file)
-        text = io.StringIO(_decoded(start, encoding), newline="")
-        records = [record for record in csv.reader(text, delimiter=separator, **quotes) if record]
+        lines = io.StringIO(_decoded(start, encoding), newline="")
+        records = [record for record in csv.reader(lines, delimiter=separator, **quotes) if record]
         records = records[:-1] if len(start) == _BYTES else records
         if not names and not _is_header(records[0]):
             options["header"] = "false"
@@ -219,7 +224,7 @@ def _encoding(start: bytes) -> tuple[str, str]:
         _decoded(start, "utf-8-sig")
         return "utf-8-sig", "UTF-8"
     except UnicodeDecodeError:
-        best = from_bytes(start[: 1 << 18], cp_isolation=list(_ENCODINGS)).best()
+        best = from_bytes(start[:_START], cp_isolation=list(_ENCODINGS)).best()
         if best is None or "cp1252" in (best.encoding, *best.could_be_from_charset):
             # Spark knows ISO 8859-1 by itself; the two differ in 0x80 to 0x9f.
             return ("cp1252", "windows-1252") if set(start) & set(range(0x80, 0xA0)) else ("latin-1", "ISO-8859-1")
@@ -232,7 +237,7 @@ def _decoded(start: bytes, encoding: str) -> str:
     return getincrementaldecoder(encoding)(errors).decode(start)
 
 
-def _dialect(text: str, file: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
+def _dialect(text: str, is_whole: bool, file: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Return separator and quoting with which the most records have as many values as the first one, at least two.
 
     csv.Sniffer counts characters, which commas and line breaks inside of quoted texts mislead.
@@ -240,14 +245,17 @@ def _dialect(text: str, file: Path) -> tuple[str, dict[str, Any], dict[str, str]
     found = []
     for order, (quotes, options) in enumerate(_QUOTES):
         for separator in _SEPARATORS:
+            lines = io.StringIO(text, newline="")
             try:
-                records = [each for each in csv.reader(io.StringIO(text, newline=""), delimiter=separator, **quotes)]
-            except csv.Error:  # a value longer than any real one: quotes that are none
+                records = [each for each in csv.reader(lines, delimiter=separator, strict=is_whole, **quotes) if each]
+            except csv.Error:  # a quote that is never closed
                 continue
-            widths = Counter(len(record) for record in records[:-1] or records if record)
-            if len(records[0]) > 1:
-                share = widths[len(records[0])] / widths.total()
-                found.append((round(share, 2), -order, len(records[0]), separator, quotes, options))
+            if not is_whole and sum(map(len, records.pop())) > _LONGEST_RECORD:  # so here, in the start of a file
+                continue
+            width = len(records[0]) if records else 0
+            if width > 1:
+                share = sum(len(record) == width for record in records) / len(records)
+                found.append((round(share, 2), -order, width, separator, quotes, options))
     if not found:
         raise InputError(
             f"{file} has one column only, must have several, separated by a comma, a semicolon, a tab or a bar: write "

@@ -101,8 +101,8 @@ class EventCounts:
 def configuration(plan: Plan) -> str:
     """Return the text of conf/NAME.yaml."""
     lines = [
-        f"# Shop {plan.name}: written by `recsys init`, which guessed; correct what is wrong. Every key is described in",
-        "# recsys/config/settings.py, all others are those of base.yaml.",
+        f"# Shop {plan.name}: written by `recsys init`, which guessed; correct what is wrong. Each key is described in",
+        "# recsys/config/settings.py; those that are not here are those of base.yaml.",
         "extends: base.yaml",
         f"folder: var/{plan.name}                       # everything is written below it",
     ]
@@ -147,12 +147,10 @@ def spark_conf(plan: Plan) -> dict[str, str]:
 
 def note_on_windows(plan: Plan) -> str:
     """Return what is to be known about windows that are derived from events."""
-    ends = {
-        "opens_at": "opens at its first event",
-        "closes_at": f"closes {_days(plan.margin_days)} after its last event",
-    }
+    days = "a day" if plan.margin_days == 1 else f"{plan.margin_days} days"
+    ends = {"opens_at": "opens at its first event", "closes_at": f"closes {days} after its last event"}
     return (
-        f"A sale {listed([ends[name] for name in plan.missing_windows], 'and')}: such windows look ahead, as which sales are "
+        f"A sale {' and '.join(ends[name] for name in plan.missing_windows)}: such windows look ahead, as which sales are "
         "open on a day depends on later events, and a backtest flatters."
     )
 
@@ -168,7 +166,7 @@ def sql_files(plan: Plan) -> dict[str, str]:
 
 
 def conditions(counts: EventCounts) -> dict[str, str]:
-    """Return conditions for the rows that are events of a user, with what each leaves out; none that leaves out nothing."""
+    """Return conditions for the rows that are events of a user, with what each of them leaves out."""
     share = f"of the {counts.rows:,} rows"
     named = f"user_id not in ({', '.join(map(_literal, counts.placeholders))})"
     found = {
@@ -226,8 +224,8 @@ def _events(plan: Plan) -> str:
             else "    revenue"
         )
     parts = [
-        "-- One row per event. Written by `recsys init`, which guessed: correct what is wrong.",
-        f"with named as (\n{textwrap.indent(text, '    ')}\n)",
+        _header("event"),
+        _with({"named": text}),
         f"select\n{_joined(columns)}\nfrom named",
         condition(plan),
     ]
@@ -235,58 +233,58 @@ def _events(plan: Plan) -> str:
 
 
 def _sales(plan: Plan) -> str:
-    column, missing = plan.column, plan.missing_windows
-    columns = [_named(plan, "sales.sale_id")]
-    columns += [_named(plan, f"sales.{name}") for name in ("opens_at", "closes_at") if name not in missing]
-    columns += [_title(plan)]
-    columns += [_named(plan, f"sales.{name}") for name in ("description", "price") if column(f"sales.{name}")]
-    columns += [_attributes(plan.sale_attributes, "sale")]
-    texts = [name for name in ("description", "price") if column(f"sales.{name}")]
-    is_same_file = plan.files[SALES] == plan.files[EVENTS]
-    merges = plan.has_copies and bool(missing)
-    if merges and is_same_file:
-        columns.append(f"    {plan.sql('events.occurred_at')} as occurred_at")
-    named = f"select\n{_joined(columns)}\nfrom {{{plan.files[SALES]}}}"
-    header = "-- One row per sale. Written by `recsys init`, which guessed: correct what is wrong."
+    missing = plan.missing_windows
     kept = [name for name in ("opens_at", "closes_at") if name not in missing]
-    values = [*kept, "title", *texts, "attributes"]
-    if not missing:
-        return f"{header}\n{named}\n"
-    parts = [
-        header,
-        "\n".join(_comment([note_on_windows(plan)], "-- ")),
-        f"with named as (\n{textwrap.indent(named, '    ')}\n)",
+    texts = [name for name in ("description", "price") if plan.column(f"sales.{name}")]
+    columns = [
+        *(_named(plan, f"sales.{name}") for name in ("sale_id", *kept)),
+        _title(plan),
+        *(_named(plan, f"sales.{name}") for name in texts),
+        _attributes(plan.sale_attributes, "sale"),
     ]
-    rows = "named"
-    if merges:
-        order = [
-            "title = sale_id",
-            *(["price <= 0"] if "price" in texts else []),
-            *(["occurred_at"] if is_same_file else []),
-        ]
-        order += [*kept, "title", *texts]
-        first = f"min_by(\n            struct({', '.join(values)}),\n            struct({', '.join(order)})\n        )"
-        parts[-1] += (
-            f", one_per_id as (\n    -- of the rows of an id, the first with a title\n    select\n        sale_id,\n"
-            f"        {first} as first_row\n    from named\n    group by sale_id\n), sales as (\n    select sale_id, first_row.* from one_per_id\n)"
+    header = _header("sale")
+    from_file = f"from {{{plan.files[SALES]}}}"
+    if not missing:
+        return f"{header}\nselect\n{_joined(columns)}\n{from_file}\n"
+    order = ["title = sale_id", *(["price <= 0"] if "price" in texts else []), *kept, "title", *texts]
+    if plan.files[SALES] == plan.files[EVENTS]:
+        columns.append(f"    {plan.sql('events.occurred_at')} as occurred_at")
+        order.insert(-1 - len(texts), "occurred_at")
+    ctes = {"named": f"select\n{_joined(columns)}\n{from_file}"}
+    if plan.has_copies:
+        row = f"struct({', '.join([*kept, 'title', *texts, 'attributes'])})"
+        ctes["one_per_id"] = (
+            "-- of the rows of an id, the first with a title\n"
+            f"select\n    sale_id,\n    min_by(\n        {row},\n        struct({', '.join(order)})\n    ) as first_row"
+            "\nfrom named\ngroup by sale_id"
         )
-        rows = "sales"
-    events = f"from (\n{textwrap.indent(_bare(events_of(plan)), '    ')}\n)\n{_bare(condition(plan))}".rstrip()
-    windows = f"select sale_id, min(occurred_at) as first_event_at, max(occurred_at) as last_event_at\n{events}\ngroup by sale_id"
-    parts[-1] += f", windows as (\n{textwrap.indent(windows, '    ')}\n)"
-    margin = f"interval {plan.margin_days} day"
-    opens = "first_event_at as opens_at" if "opens_at" in missing else "opens_at"
-    closes = f"last_event_at + {margin} as closes_at" if "closes_at" in missing else "closes_at"
-    join = "inner join windows using (sale_id)  -- a sale without an event has no window"
-    if missing == ["closes_at"]:
-        closes = f"greatest(last_event_at, opens_at) + {margin} as closes_at"
-        join = "left join windows using (sale_id)"
-    elif missing == ["opens_at"]:
-        opens = "least(first_event_at, closes_at - interval 1 day) as opens_at"
-        join = "left join windows using (sale_id)"
-    selected = ["sale_id", opens, closes, "title", *texts, "attributes"]
-    parts += [f"select\n{_joined(f'    {each}' for each in selected)}\nfrom {rows}\n{join}"]
-    return "\n".join(parts) + "\n"
+    ctes["windows"] = (
+        "select sale_id, min(occurred_at) as first_event_at, max(occurred_at) as last_event_at\n"
+        f"from (\n{textwrap.indent(_bare(events_of(plan)), '    ')}\n)\n{_bare(condition(plan))}\ngroup by sale_id"
+    ).replace("\n\n", "\n")
+    windows = {"opens_at": "opens_at", "closes_at": "closes_at"}
+    join = "left join windows using (sale_id)"
+    if missing == ["opens_at", "closes_at"]:
+        windows["opens_at"] = "first_event_at as opens_at"
+        windows["closes_at"] = f"last_event_at + interval {plan.margin_days} day as closes_at"
+        join = "inner join windows using (sale_id)  -- a sale without an event has no window"
+    elif missing == ["closes_at"]:
+        windows["closes_at"] = f"greatest(last_event_at, opens_at) + interval {plan.margin_days} day as closes_at"
+    else:
+        windows["opens_at"] = "least(first_event_at, closes_at - interval 1 day) as opens_at"
+    selected = ["sale_id", *windows.values(), "title", *texts, "attributes"]
+    rows = "(select sale_id, first_row.* from one_per_id)" if plan.has_copies else "named"
+    return "\n".join(
+        [
+            header,
+            *_comment([note_on_windows(plan)], "-- "),
+            _with(ctes),
+            f"select\n{_joined(f'    {each}' for each in selected)}",
+            f"from {rows}",
+            join,
+            "",
+        ]
+    )
 
 
 def _title(plan: Plan) -> str:
@@ -302,45 +300,45 @@ def _title(plan: Plan) -> str:
 
 def _users(plan: Plan) -> str:
     columns = [_named(plan, "users.user_id"), _attributes(plan.user_attributes, "user")]
-    header = "-- One row per user. Written by `recsys init`, which guessed: correct what is wrong."
-    return f"{header}\nselect\n{_joined(columns)}\nfrom {{{plan.files[USERS]}}}\n"
+    return f"{_header('user')}\nselect\n{_joined(columns)}\nfrom {{{plan.files[USERS]}}}\n"
 
 
 def _images(plan: Plan) -> str:
     columns = [_named(plan, "sale_images.sale_id"), _named(plan, "sale_images.image_uri")]
+    header, from_file = _header("photo of a sale"), f"from {{{plan.files[IMAGES]}}}"
     position = plan.column("sale_images.position")
     if position and position.numbers:
         first = int(min(position.numbers.values))
-        start = f" - {first}" if first else ""
-        columns.append(
-            _expression(
-                f"cast({plan.sql('sale_images.position')}{start} as int) as position",
-                [f"position: {_said(plan.guesses['sale_images.position'])}, from {first} on; 0 is the cover"],
-            )
-        )
-        text = f"select\n{_joined(columns)}\nfrom {{{plan.files[IMAGES]}}}\n"
-    else:
-        sale, uri = plan.sql("sale_images.sale_id"), plan.sql("sale_images.image_uri")
-        order = f"row_number() over (partition by {sale} order by {uri}) - 1"
-        columns.append(_expression(f"{order} as position", ["position: in order of the addresses"]))
-        text = (
-            f"with numbered as (\n    select\n{textwrap.indent(_joined(columns), '    ')}\n    from {{{plan.files[IMAGES]}}}\n"
-            f"    where {uri} is not null\n)\nselect sale_id, image_uri, cast(position as int) as position\nfrom numbered\n"
-            f"where position < {MAX_IMAGES}\n"
-        )
-    return f"-- One row per photo of a sale. Written by `recsys init`, which guessed: correct what is wrong.\n{text}"
+        sql = f"cast({plan.sql('sale_images.position')}{f' - {first}' if first else ''} as int) as position"
+        comment = f"position: {_said(plan.guesses['sale_images.position'])}, from {first} on; 0 is the cover"
+        return f"{header}\nselect\n{_joined([*columns, _expression(sql, [comment])])}\n{from_file}\n"
+    sale, uri = plan.sql("sale_images.sale_id"), plan.sql("sale_images.image_uri")
+    order = f"row_number() over (partition by {sale} order by {uri}) - 1 as position"
+    columns.append(_expression(order, ["position: in order of the addresses; 0 is the cover"]))
+    numbered = f"select\n{_joined(columns)}\n{from_file}\nwhere {uri} is not null"
+    return (
+        f"{header}\n{_with({'numbered': numbered})}\nselect sale_id, image_uri, cast(position as int) as position\n"
+        f"from numbered\nwhere position < {MAX_IMAGES}\n"
+    )
 
 
 def _attributes(attributes: Mapping[str, Column], of: str) -> str:
     if not attributes:
-        return _expression(
-            "cast(map() as map<string, string>) as attributes", [f"no column describes the {of} in few values"]
-        )
-    pairs = ",\n            ".join(f"{_literal(name)}, cast({each.sql} as string)" for name, each in attributes.items())
-    return _expression(
-        f"map_filter(\n        map(\n            {pairs}\n        ),\n        (name, value) -> value is not null\n    ) as attributes",
-        [f"columns with few values, one per {of}"],
-    )
+        nothing = "cast(map() as map<string, string>) as attributes"
+        return _expression(nothing, [f"no column describes the {of} in few values"])
+    pairs = [f"        {_literal(name)}, cast({each.sql} as string)" for name, each in attributes.items()]
+    values = f"map(\n{_joined(f'    {each}' for each in pairs)}\n        )"
+    sql = f"map_filter(\n        {values},\n        (name, value) -> value is not null\n    ) as attributes"
+    return _expression(sql, [f"columns with few values, one per {of}"])
+
+
+def _header(of: str) -> str:
+    return f"-- One row per {of}. Written by `recsys init`, which guessed: correct what is wrong."
+
+
+def _with(tables: Mapping[str, str]) -> str:
+    """Return the start of a query that names tables."""
+    return "with " + ", ".join(f"{name} as (\n{textwrap.indent(sql, '    ')}\n)" for name, sql in tables.items())
 
 
 def _named(plan: Plan, key: str) -> str:
@@ -367,7 +365,7 @@ def _joined(columns: Iterable[str]) -> str:
 
 
 def _comment(texts: Iterable[str], start: str) -> list[str]:
-    """Return texts as lines of comments that start with a sign; names from data cannot end one, nor name a raw table."""
+    """Return texts as lines of comments that start with a sign; names from data neither end one nor name a table."""
     return [
         line
         for text in texts
@@ -397,7 +395,3 @@ def _flow(value: Mapping[str, Any]) -> str:
 
 def _instant(micros: int) -> str:
     return f"{from_micros(micros):%Y-%m-%d %H:%M} UTC"
-
-
-def _days(n: int) -> str:
-    return "a day" if n == 1 else f"{n} days"
