@@ -15,7 +15,7 @@ from cli.commands.night import check_tables
 from cli.commands.options import console, instants, pairs
 from recsys.console import TextTable, line
 from recsys.errors import ConfigurationError
-from recsys.instants import DAY
+from recsys.instants import DAY, from_micros
 from recsys.wording import did_you_mean, listed, plural, visible
 
 if TYPE_CHECKING:
@@ -347,6 +347,7 @@ def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path) ->
     from recsys.onboarding.guesses import photo_columns
 
     steps = []
+    first, last = (f"{from_micros((plan.last_event or 0) - days * DAY):%Y-%m-%d}" for days in (6, 0))
     photos = photo_columns(samples["sales"].columns)
     if photos and "sale_images" not in samples:
         steps.append(f"Column {photos[0].name} holds photos: give its file as --images, too, to use them.")
@@ -357,6 +358,7 @@ def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path) ->
         f"  recsys validate --conf {path}",
         "Then:",
         f"  recsys nightly --conf {path}",
+        *([f"  recsys backtest --conf {path} --from {first} --to {last}"] if plan.last_event else []),
         f"  recsys serve --conf {path}",
     ]
 

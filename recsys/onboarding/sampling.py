@@ -279,12 +279,12 @@ def _names_by_spark(header: Sequence[str]) -> list[str]:
     ]
 
 
-def _partitions(file: Path) -> Iterable[tuple[str, str]]:
-    """Yield name and value of each folder named COLUMN=VALUE."""
+def _partitions(file: Path) -> Iterable[tuple[str, Any]]:
+    """Yield name and value of each folder named COLUMN=VALUE, digits as the number that Spark makes of them."""
     for part in file.parts[:-1]:
         name, equals, value = part.partition("=")
         if equals:
-            yield name, value
+            yield name, int(value) if value.isdecimal() else value
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[Column]:

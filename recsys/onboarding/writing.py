@@ -150,8 +150,8 @@ def note_on_windows(plan: Plan) -> str:
     days = "a day" if plan.margin_days == 1 else f"{plan.margin_days} days"
     ends = {"opens_at": "opens at its first event", "closes_at": f"closes {days} after its last event"}
     return (
-        f"A sale {' and '.join(ends[name] for name in plan.missing_windows)}: such windows look ahead, as which sales are "
-        "open on a day depends on later events, and a backtest flatters."
+        f"A sale {' and '.join(ends[name] for name in plan.missing_windows)}: such windows look ahead, as which sales "
+        "are open on a day depends on later events, and a backtest flatters."
     )
 
 
@@ -183,9 +183,11 @@ def events_of(plan: Plan) -> str:
     kind, recorded_at, quantity and revenue."""
     keys = ["user_id", "sale_id", "kind", "occurred_at", "recorded_at", "quantity", "revenue"]
     columns = [_named(plan, f"{EVENTS}.{name}") for name in keys if plan.column(f"{EVENTS}.{name}")]
-    if not plan.column("events.revenue") and plan.column("events.quantity") and plan.column("events.price"):
-        revenue = f"{plan.sql('events.quantity')} * {plan.sql('events.price')} as revenue"
-        columns.append(_expression(revenue, ["revenue: pieces times price"]))
+    if not plan.column("events.revenue") and plan.column("events.price"):
+        has_pieces = plan.column("events.quantity") is not None
+        pieces = f"{plan.sql('events.quantity')} * " if has_pieces else ""
+        comment = "revenue: pieces times price" if has_pieces else "revenue: the price of one piece"
+        columns.append(_expression(f"{pieces}{plan.sql('events.price')} as revenue", [comment]))
     return f"select\n{_joined(columns)}\nfrom {{{plan.files[EVENTS]}}}"
 
 
@@ -215,7 +217,7 @@ def _events(plan: Plan) -> str:
     columns = ["    user_id", "    sale_id", kind, "    occurred_at"]
     columns += ["    recorded_at"] if plan.column("events.recorded_at") else []
     text = events_of(plan)
-    if " as revenue" in text or plan.column("events.revenue"):
+    if plan.column("events.revenue") or plan.column("events.price"):
         bought = [_literal(value) for value, kind in plan.kinds.items() if kind == "purchase"]
         mixed = plan.has_kinds and any(kind == "visit" for kind in plan.kinds.values())
         columns.append(
@@ -346,7 +348,8 @@ def _named(plan: Plan, key: str) -> str:
     sql, guess = plan.sql(key), plan.guesses[key]
     column, comments = guess.column, [f"{name}: {_said(guess)}"]
     if column and column.instants and name.endswith("_at") and not column.instants.has_zone:
-        comments[0] += f"; without a zone, read as {plan.zone}: to_utc_timestamp(…, 'Europe/Paris') reads another"
+        other = "; for another write to_utc_timestamp(…, 'Europe/Paris')" if plan.zone == "UTC" else ""
+        comments[0] += f"; without a zone, read as {plan.zone}{other}"
     if column and column.numbers and "try_cast" in sql and name in ("price", "revenue", "quantity"):
         comments[0] += f"; {column.numbers.form}, other text is null"
     return _expression(sql if sql == name else f"{sql} as {name}", comments)

@@ -120,12 +120,16 @@ def test_parquet_keeps_types_and_zones(tmp_path):
 
 def test_folders_named_by_values_are_columns(tmp_path):
     for day in ("2026-03-01", "2026-03-02"):
-        folder = tmp_path / "events" / f"day={day}"
+        folder = tmp_path / "events" / "shop=07" / f"day={day}"
         folder.mkdir(parents=True)
         (folder / "part-0.csv").write_text(f"user,item\nu{day[-1]},i1\n")
         (folder / "_SUCCESS").touch()
     sample = read_sample(str(tmp_path / "events"))
-    assert table(sample) == [["day", "user", "item"], ["2026-03-01", "u1", "i1"], ["2026-03-02", "u2", "i1"]]
+    assert table(sample) == [
+        ["shop", "day", "user", "item"],
+        [7, "2026-03-01", "u1", "i1"],
+        [7, "2026-03-02", "u2", "i1"],
+    ]
     assert (sample.raw.path, sample.raw.pattern) == (str(tmp_path / "events"), None)
 
 

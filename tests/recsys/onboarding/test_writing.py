@@ -5,7 +5,7 @@ import yaml
 
 from recsys.config.pipeline import RawTable
 from recsys.instants import to_micros
-from recsys.onboarding.columns import Column
+from recsys.onboarding.columns import Column, quoted
 from recsys.onboarding.guesses import attribute_columns, guess_columns
 from recsys.onboarding.writing import EventCounts, Plan, conditions, configuration, spark_conf, sql_files
 
@@ -14,7 +14,7 @@ LAST = to_micros(datetime(2025, 5, 6, 7, 8, tzinfo=UTC))
 
 def plan(sales: dict[str, list], events: dict[str, list], **others) -> Plan:
     samples = {
-        table: [Column(name, name, rows) for name, rows in columns.items()]
+        table: [Column(name, quoted(name), rows) for name, rows in columns.items()]
         for table, columns in (("sales", sales), ("events", events))
     }
     guesses = guess_columns(samples, {})
@@ -124,6 +124,11 @@ def test_revenue_is_pieces_times_price_of_purchases():
     text = bare(sql_files(plan(SALES, events, kinds={"view": "visit", "buy": "purchase"}))["events.sql"])
     assert "cast(qty as double) * cast(unit_price as double) as revenue from {raw_events}" in text
     assert "case when kind in ('buy') then revenue end as revenue from named" in text
+
+
+def test_revenue_of_a_log_without_pieces_is_the_price():
+    text = bare(sql_files(plan(SALES, {**EVENTS, "price": [2.5, 3.0]}, kinds={"buy": "purchase"}))["events.sql"])
+    assert "cast(price as double) as revenue from {raw_events} )" in text
 
 
 def test_rows_that_are_no_events_of_a_user_are_left_out_and_counted():
