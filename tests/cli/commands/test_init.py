@@ -93,7 +93,7 @@ def test_files_of_an_office_program_become_a_shop_that_validates(run, folder, sp
     status, printed, error = run("init", *FILES, "--timezone", "Europe/Berlin", "my_shop")
     assert status == 0, error
     assert "Each row of the events counts as a purchase, as there is a quantity, Menge." in printed
-    assert "Bett 1; gro\u00df\\nund breit" in printed
+    assert "; gro\u00df\\nund breit" in printed
     assert "FAIL" not in printed
     settings = load_settings(folder / "conf/my_shop.yaml")
     assert str(settings.as_of) == "2025-03-29 00:00:00+00:00"  # the last order is of 28 March
@@ -105,7 +105,7 @@ def test_files_of_an_office_program_become_a_shop_that_validates(run, folder, sp
     assert sales["price"].tolist() == [number + 0.5 for number in range(1, 9)]
     assert dict(sales["attributes"][0]) == {"category": "Betten"}
     first = events[events["sale_id"] == "a1"]["occurred_at"].min()
-    assert sales["opens_at"][0] == first == pd.Timestamp("2025-03-09 09:08", tz="UTC")  # 9.3. 10:8 in Berlin
+    assert sales["opens_at"][0] == first == pd.Timestamp("2025-03-05 09:32", tz="UTC")  # 10:32 in Berlin
     assert run("init", *FILES, "--yes", "my_shop")[0] == 1
 
 
@@ -119,12 +119,12 @@ def test_json_and_parquet_with_kinds_windows_users_and_photos_become_a_shop(run,
     kinds = ["view", "add_to_cart", "order", "remove_from_cart"]
     Path("events.jsonl").write_text(
         "".join(
-            json.dumps({"user": {"id": n % 3}, "offer": n % 10, "type": kinds[n % 4], "ts": 1_741_608_000_000 + n})
+            json.dumps({"user": {"id": n % 3 + 1}, "offer": n % 10, "type": kinds[n % 4], "ts": 1_741_608_000_000 + n})
             + "\n"
             for n in range(40)
         )
     )
-    Path("users.csv").write_text("id,Pays\n0,FR\n1,FR\n2,IT\n")
+    Path("users.csv").write_text("id,Pays\n1,FR\n2,FR\n3,IT\n")
     Path("photos.csv").write_text("offer_id,photo,position\n" + "".join(f"{n},{n}.jpg,1\n" for n in range(10)))
     Path("3.jpg").touch()
     arguments = (
