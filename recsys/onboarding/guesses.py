@@ -14,10 +14,16 @@ from recsys.wording import did_you_mean, listed
 
 SALES, EVENTS, USERS, IMAGES = "sales", "events", "users", "sale_images"
 _MOST_KINDS = 50
+_LONGEST_KIND = 40
 _MOST_ATTRIBUTE_VALUES = 1000
 _LONGEST_ATTRIBUTE = 60
 _LONGEST_LABEL = 200
 """Mean number of characters above which a text is a description, no title."""
+_FEWEST_LABELS = 50
+_ONE_VALUE = 0.9
+"""Share of the ids in several rows that must have one value of a column for it to describe what has the id."""
+_WHOLE_NAME = 0.9
+"""Least score of a name that says a role as a whole, see `name_score`."""
 _ID_PARTS = re.compile(
     r"^(?:id|num|no|code|cod|codigo|codice|pk)_|_(?:id|ids|nr|no|num|number|nummer|code|key|uuid|hash|pk)$"
 )
@@ -52,7 +58,8 @@ class Role:
         if self.name == "image_uri":
             return column.is_text and sum(map(_is_photo, column.texts)) > len(column.texts) / 2
         if self.name == "kind":
-            return column.is_id and len(column.distinct) <= _MOST_KINDS
+            is_short = all(len(value) <= _LONGEST_KIND and value.count(" ") < 4 for value in column.distinct)
+            return column.is_id and is_short and len(column.distinct) <= _MOST_KINDS
         return column.is_text
 
 
@@ -176,7 +183,8 @@ def guess_columns(samples: Mapping[str, Sequence[Column]], given: Mapping[str, s
         if key not in guesses:
             used = {guess.column.name for guess in guesses.values() if guess.column and guess.role.table == role.table}
             free = [column for column in samples[role.table] if column.name not in used and role.fits(column)]
-            guesses[key] = _guess(role, free)
+            sale = guesses[f"{SALES}.sale_id"].column if role.table == SALES and f"{SALES}.sale_id" in guesses else None
+            guesses[key] = _guess(role, free, sale)
     return {key: guesses[key] for key in roles}
 
 
@@ -223,7 +231,11 @@ def attribute_columns(columns: Sequence[Column], key: Column, used: Iterable[str
         n = len(column.distinct)
         is_short = sum(map(len, column.texts)) <= _LONGEST_ATTRIBUTE * len(column.texts)
         most = 100 if column.numbers else _MOST_ATTRIBUTE_VALUES
-        if 2 <= n <= min(most, max(ids / 2, 5)) and is_short and _share_of_ids_with_one_value(key, column) >= 0.9:
+        if (
+            2 <= n <= min(most, max(ids / 2, 5))
+            and is_short
+            and _share_of_ids_with_one_value(key, column) >= _ONE_VALUE
+        ):
             name = _attribute_name(column.name)
             found["_".join(words_of(column.name)) if name in found else name] = column
     return found
@@ -267,46 +279,58 @@ def photo_root(uris: Sequence[str], raw: RawTable) -> str:
     )
 
 
-def _guess(role: Role, free: Sequence[Column]) -> Guess:
+def _guess(role: Role, free: Sequence[Column], sale: Column | None) -> Guess:
+    """Return the proposal for a role.
+
+    Args:
+        role: It is none of the ids of sales.
+        free: The columns whose values allow it and that are nothing else.
+        sale: The ids of sales, if the role is one of table sales.
+    """
     scored = sorted(
         ((name_score(column.name, role), -order, column) for order, column in enumerate(free)),
         key=lambda each: each[:2],
     )
-    candidates = tuple(column.name for column in free)
+    score, _, column = scored[-1] if scored else (0.0, 0, None)
+    candidates = tuple(each.name for each in free)
     if role.name == "kind":
-        known = [column for column in free if _known_kinds(column) > 0.5]
-        if known:
-            column = max(known, key=lambda each: (_known_kinds(each), name_score(each.name, role)))
-            return Guess(role, column, f"its values are {_examples(column)}", True, candidates)
-        named = [column for score, _, column in scored if score >= 0.9]
-        if named:
-            return Guess(role, named[-1], "by its name, of values that no word explains", False, candidates)
-        return Guess(role, None, "no column of kinds", True, candidates)
-    if scored and scored[-1][0] > 0:
-        score, _, column = scored[-1]
-        is_sure = score >= 0.9 and (not column.instants or column.instants.is_sure)
-        reason = "by its name" if score >= 0.9 else "by a word of its name"
-        if column.instants and role.name.endswith("_at"):
+        return _guess_kind(role, free, column if score >= _WHOLE_NAME else None)
+    if column and score > (_WHOLE_NAME if role.name == "revenue" else 0):  # the value of something else is no revenue
+        is_only = role.is_required and len(free) == 1
+        is_sure = (score >= _WHOLE_NAME or is_only) and (not column.instants or column.instants.is_sure)
+        reason = "by its name" if score >= _WHOLE_NAME else "by a word of its name"
+        if column.instants:
             reason += f": {column.instants.form}"
             reason += "" if column.instants.is_sure else ", though day and month may be exchanged"
         return Guess(role, column, reason, is_sure, candidates)
-    if role.name == "title":
-        labels = [column for column in free if sum(map(len, column.texts)) <= _LONGEST_LABEL * len(column.texts)]
+    if role.name == "title" and sale:
+        labels = [each for each in free if _is_label(each, sale)]
         column = max(labels, key=lambda each: len(each.distinct), default=None)
-        reason = "the text with the most values" if column else "no text: made of attributes and id"
+        reason = "the text with the most values" if column else "no text of its own: made of attributes and id"
         return Guess(role, column, reason, column is None, candidates)
     if not role.is_required:
         return Guess(role, None, "no such column", True, candidates)
     if role.name == "user_id":
         return Guess(role, max(free, key=_returns, default=None), "an id that returns", False, candidates)
-    column = free[0] if free else None
-    return Guess(
-        role,
-        column,
-        "the only column that fits" if len(free) == 1 else "the first that fits",
-        len(free) == 1,
-        candidates,
-    )
+    reason = "the only column that fits" if len(free) == 1 else "the first that fits"
+    return Guess(role, free[0] if free else None, reason, len(free) == 1, candidates)
+
+
+def _guess_kind(role: Role, free: Sequence[Column], named: Column | None) -> Guess:
+    candidates = tuple(each.name for each in free)
+    if known := [column for column in free if _known_kinds(column) > 0.5]:
+        column = max(known, key=lambda each: (_known_kinds(each), name_score(each.name, role)))
+        return Guess(role, column, f"its values are {_examples(column)}", True, candidates)
+    if named:
+        return Guess(role, named, "by its name, of values that no word explains", False, candidates)
+    return Guess(role, None, "no column of kinds", True, candidates)
+
+
+def _is_label(column: Column, sale: Column) -> bool:
+    """Return whether a text may be the title of sales: short, of many values, one per sale."""
+    is_short = sum(map(len, column.texts)) <= _LONGEST_LABEL * len(column.texts)
+    is_various = len(column.distinct) >= min(_FEWEST_LABELS, len(sale.distinct) / 3)
+    return is_short and is_various and _share_of_ids_with_one_value(sale, column) >= _ONE_VALUE
 
 
 def name_score(name: str, role: Role) -> float:
@@ -387,13 +411,11 @@ def _returns(column: Column) -> float:
 
 
 def _share_of_ids_with_one_value(key: Column, column: Column) -> float:
-    values: dict[object, set[object]] = defaultdict(set)
-    repeated: set[object] = set()
+    values: dict[object, list[object]] = defaultdict(list)
     for each, value in zip(key.rows, column.rows, strict=True):
         if value is not None:
-            repeated.update([each] if each in values else [])
-            values[each].add(value)
-    several = [values[each] for each in repeated]
+            values[each].append(value)
+    several = [set(each) for each in values.values() if len(each) > 1]
     return sum(len(each) == 1 for each in several) / len(several) if several else 1.0
 
 

@@ -107,6 +107,26 @@ def test_article_without_a_text_has_no_title():
     assert guesses["sales.title"].is_sure
 
 
+def test_session_of_an_event_is_no_title_and_a_sentence_no_kind():
+    events = columns(
+        event_time=["2019-10-01"] * 4,
+        product_id=[1, 1, 2, 2],
+        user_id=[7, 8, 7, 8],
+        session=["aa", "bb", "cc", "dd"],
+        text=["I like it", "I bought it for my mother", "I like it", "a view to the sea"],
+    )
+    guesses = guessed(events, events)
+    assert guesses["sales.title"].column is None
+    assert guesses["events.kind"].column is None
+
+
+def test_value_of_something_else_is_no_revenue():
+    events = columns(user_id=[1, 2], item_id=[3, 4], sent_timestamp=["2026-03-01"] * 2, freight_value=[1.5, 2.5])
+    guesses = guessed(columns(item_id=[3, 4], title=["A", "B"]), events)
+    assert guesses["events.revenue"].column is None
+    assert guesses["events.occurred_at"].is_sure  # by a word of its name, and there is no other
+
+
 def test_kinds_of_codes_are_not_sure():
     events = columns(user_id=[1, 2], item_id=[3, 4], time=["2026-03-01"] * 2, action_type=[0, 2])
     guess = guessed(columns(item_id=[3, 4], title=["A", "B"]), events)["events.kind"]
