@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from recsys.onboarding.writing import Plan
 
 _CONF = Path("conf")
+_FOLDERS = Path("var")
+"""Where a shop's folder is."""
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _EVERY_ROW = "*"
 _PAST = 3 * DAY
@@ -106,7 +108,7 @@ def init(
 
     settings = Settings.model_validate(
         {
-            "folder": f"var/{name}",
+            "folder": plan.folder,
             "source": {"sql": str(folder), "raw": plan.raw},
             "spark": {"conf": writing.spark_conf(plan)},
         }
@@ -229,6 +231,7 @@ def _plan(name: str, samples: Mapping[str, "Sample"], guesses: Mapping[str, "Gue
     uri = guesses["sale_images.image_uri"].column if "sale_images" in samples else None
     return Plan(
         name=name,
+        folder=str(_FOLDERS / name),
         raw={names[id(sample)]: sample.raw for sample in samples.values()},
         files={table: names[id(sample)] for table, sample in samples.items()},
         guesses=guesses,

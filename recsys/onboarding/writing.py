@@ -24,6 +24,8 @@ class Plan:
     """What is written: which column is what, in which form, and what was counted."""
 
     name: str
+    folder: str
+    """Folder of everything that is written for the shop."""
     raw: Mapping[str, RawTable]
     """The raw tables by name."""
     files: Mapping[str, str]
@@ -104,7 +106,7 @@ def configuration(plan: Plan) -> str:
         f"# Shop {plan.name}: written by `recsys init`, which guessed; correct what is wrong. Each key is described in",
         "# recsys/config/settings.py; those that are not here are those of base.yaml.",
         "extends: base.yaml",
-        f"folder: var/{plan.name}                       # everything is written below it",
+        f"folder: {plan.folder}   # everything is written below it",
     ]
     lines += _comment(plan.notes, "# ")
     if plan.missing_windows:

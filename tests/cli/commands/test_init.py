@@ -30,6 +30,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "products.csv").write_bytes(PRODUCTS.encode("latin-1"))
     (tmp_path / "orders.csv.gz").write_bytes(gzip.compress(ORDERS.encode()))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(init, "_FOLDERS", tmp_path / "var")  # Java has the working directory of its start
     return tmp_path
 
 

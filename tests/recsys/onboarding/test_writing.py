@@ -28,6 +28,7 @@ def plan(sales: dict[str, list], events: dict[str, list], **others) -> Plan:
     others.setdefault("files", {"sales": "raw_sales", "events": "raw_events"})
     return Plan(
         "my_shop",
+        "var/my_shop",
         raw,
         guesses=guesses,
         sale_attributes=attribute_columns(samples["sales"], key, used),
@@ -154,6 +155,6 @@ def test_encodings_that_spark_does_not_know_by_itself_are_allowed():
     made = plan(SALES, EVENTS)
     assert spark_conf(made) == {}
     raw = {"raw_sales": RawTable(path="s.csv", format="csv", options={"encoding": "windows-1252"})}
-    made = Plan("a", raw, made.files, made.guesses, {}, {})
+    made = Plan("a", "var/a", raw, made.files, made.guesses, {}, {})
     assert spark_conf(made) == {"spark.sql.legacy.javaCharsets": "true"}
     assert yaml.safe_load(configuration(made))["spark"] == {"conf": spark_conf(made)}
