@@ -336,6 +336,8 @@ def _ask_kind(question: str, proposal: "Kind", option: str, yes: bool) -> "Kind"
 def _write(plan: "Plan", path: Path, folder: Path) -> None:
     from recsys.onboarding import writing
 
+    if plan.conditions:
+        console.print(f"Left out of the events: {'; '.join(plan.conditions.values())}.")
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in writing.sql_files(plan).items():
         (folder / file).write_text(text)
