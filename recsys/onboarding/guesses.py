@@ -373,10 +373,9 @@ def _sale_ids(samples: Mapping[str, Sequence[Column]], given: Mapping[str, Colum
     pairs.sort(key=lambda each: each[0], reverse=True)
     best, shared, names, sale, event = pairs[0]
     is_clear = len(pairs) == 1 or best - pairs[1][0] > 0.3
-    is_sure = names >= 1.8 or (is_clear and shared > 0.5 and names > 0)
-    reason = (
-        "by its name" if same_file or not shared else f"{shared:.0%} of the events' values are sales, in the samples"
-    )
+    is_sure = names >= 2 * _WHOLE_NAME or (is_clear and shared > 0.5 and names > 0)
+    by_name = same_file or names >= 2 * _WHOLE_NAME or not shared
+    reason = "by its name" if by_name else f"{shared:.0%} of the events' values are sales, in the samples"
     found = [
         Guess(role, sale, reason, is_sure, tuple(each.name for each in samples[SALES] if role.fits(each))),
         Guess(of_events, event, reason, is_sure, tuple(each.name for each in samples[EVENTS] if role.fits(each))),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC
 from decimal import Decimal
 from glob import has_magic
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -93,12 +94,9 @@ def read_sample(location: str) -> Sample:
     files = list(dict.fromkeys(chosen))
     format_ = _format(files[0])
     read = {"parquet": _read_parquet, "json": _read_json, "csv": _read_csv}[format_]
-    rows, options, notes = read(files)
-    root = Path(location).absolute()
-    if key == "path" and root.is_dir():
-        rows = [dict(_partitions(file.relative_to(root))) | row for file, each in rows for row in each]
-    else:
-        rows = [row for _, each in rows for row in each]
+    by_file, options, notes = read(files)
+    root = Path(*takewhile(lambda part: key == "path" or not has_magic(part), Path(location).parts)).absolute()
+    rows = [dict(_partitions(file.relative_to(root))) | row for file, each in by_file for row in each]
     if not rows:
         raise InputError(f"{location} has no row, needs at least one: write the file again")
     raw = raw.model_copy(update={"format": format_, "options": options})

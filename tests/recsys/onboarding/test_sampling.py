@@ -131,6 +131,7 @@ def test_folders_named_by_values_are_columns(tmp_path):
         [7, "2026-03-02", "u2", "i1"],
     ]
     assert (sample.raw.path, sample.raw.pattern) == (str(tmp_path / "events"), None)
+    assert table(read_sample(f"{tmp_path}/events/shop=*/*/*.csv")) == table(sample)
 
 
 def test_pattern_is_sampled_from_its_first_middle_and_last_file(tmp_path):
