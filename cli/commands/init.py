@@ -247,7 +247,8 @@ def _print_guesses(plan: "Plan") -> None:
     table = TextTable("column of ours", "yours", "why", "such as")
     for key, guess in plan.guesses.items():
         if guess.column:
-            table.add_row(key, guess.column.name, guess.reason, _examples(guess.column))
+            why = guess.reason if guess.is_sure else f"{guess.reason}: unsure"
+            table.add_row(key, guess.column.name, why, _examples(guess.column))
     for of, attributes in (("sales", plan.sale_attributes), ("users", plan.user_attributes)):
         for name, column in attributes.items():
             table.add_row(
