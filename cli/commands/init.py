@@ -79,7 +79,7 @@ def init(
         recsys serve --conf conf/my_shop.yaml
 
     **Files** are CSV, JSON or Parquet, packed or not (.gz, .bz2, .zst); a folder of such files; or a pattern in quotes:
-    'data/2026-*/*.csv'. One file may hold both: *--events orders.csv* alone takes the sales from the orders.
+    `'data/2026-*/*.csv'`. One file may hold both: *--events orders.csv* alone takes the sales from the orders.
 
     **Windows.** Sales without a time at which they open and close get one from their first to their last event. It
     looks ahead, so that a backtest flatters; the features that would tell the model are left out.

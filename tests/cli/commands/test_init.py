@@ -107,7 +107,7 @@ def test_files_of_an_office_program_become_a_shop_that_validates(run, folder, sp
     assert sales["price"].tolist() == [number + 0.5 for number in range(1, 9)]
     assert dict(sales["attributes"][0]) == {"category": "Betten"}
     first = events[events["sale_id"] == "a1"]["occurred_at"].min()
-    assert sales["opens_at"][0] == first == pd.Timestamp("2025-03-05 09:32", tz="UTC")  # 10:32 in Berlin
+    assert sales["opens_at"][0] == first == pd.Timestamp("2025-03-05 09:32")  # 10:32 in Berlin
     assert run("init", *FILES, "--yes", "my_shop")[0] == 1
 
 

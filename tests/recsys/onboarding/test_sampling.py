@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from recsys.errors import InputError
-from recsys.onboarding.sampling import ROWS, Sample, read_sample
+from recsys.onboarding import sampling
+from recsys.onboarding.sampling import Sample, read_sample
 
 HEADER_AND_ROWS = [["id", "title"], ["1", "one"], ["2", "two"]]
 
@@ -142,11 +143,12 @@ def test_pattern_is_sampled_from_its_first_middle_and_last_file(tmp_path):
     assert (sample.raw.path, sample.raw.pattern) == (None, f"{tmp_path}/*.csv")
 
 
-def test_large_file_is_not_read_whole(tmp_path):
-    lines = b"id,title\n" + b"".join(b"%d,title %d\n" % (number, number) for number in range(400_000))  # 7 MB
-    sample = sampled(tmp_path, "a.csv", lines)
-    assert len(sample.columns[0].rows) == ROWS
-    assert table(sample)[-1] == [str(ROWS - 1), f"title {ROWS - 1}"]
+def test_large_file_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "ROWS", 100)
+    lines = b"id,title\n" + b"".join(b"%d,title %d\n" % (number, number) for number in range(1000))
+    for read, last in ((1 << 20, 99), (500, 41)):  # the first 500 bytes end in the middle of row 42
+        monkeypatch.setattr(sampling, "_BYTES", read)
+        assert table(sampled(tmp_path, "a.csv", lines))[-1] == [str(last), f"title {last}"]
 
 
 @pytest.mark.parametrize(
