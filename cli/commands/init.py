@@ -286,15 +286,17 @@ def _kind_of_rows(plan: "Plan", samples: Mapping[str, "Sample"], given: Mapping[
 
     if plan.has_kinds:
         return "purchase"
-    if _EVERY_ROW in given:
-        return given[_EVERY_ROW]
     why = says_purchase(samples["events"].columns, plan.guesses)
-    proposal: Kind = "purchase"
-    if not why:
+    kind: Kind = "purchase"
+    if _EVERY_ROW in given:
+        kind, why = given[_EVERY_ROW], None
+    elif not why:
         question = "No column says what the user did. What is each row of the events: visit or purchase?"
-        proposal = _ask_kind(question, proposal, f"--kind '{_EVERY_ROW}=purchase', or =visit", yes)
-    console.print(f"Each row of the events counts as a {proposal}{f', as {why}' if why else ''}.")
-    return proposal
+        kind = _ask_kind(question, kind, f"--kind '{_EVERY_ROW}=purchase', or =visit", yes)
+    if kind == "neither":
+        raise ConfigurationError("each row of the events is neither, must be a visit or a purchase: give another file")
+    console.print(f"Each row of the events counts as a {kind}{f', as {why}' if why else ''}.")
+    return kind
 
 
 def _ask_kinds(kinds: Mapping[str, int], given: Mapping[str, "Kind"], yes: bool) -> dict[str, "Kind"]:

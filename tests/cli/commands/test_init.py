@@ -52,6 +52,7 @@ FILES = ("--sales", "products.csv", "--events", "orders.csv.gz")
             "the instants of events.occurred_at say no zone: give it by --timezone, such as UTC or Europe/Paris, or",
         ),
         (("a", "--users", "none.csv"), "none.csv does not exist"),
+        (("a", "--timezone", "UTC", "--kind", "*=neither"), "must be a visit or a purchase"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(run, folder, arguments, said):
