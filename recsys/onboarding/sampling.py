@@ -116,7 +116,7 @@ def _format(file: Path) -> Literal["parquet", "json", "csv"]:
     return "json" if text.lstrip().startswith((b"{", b"[")) else "csv"
 
 
-def _start(file: Path, n: int = _BYTES) -> bytes:
+def _start(file: Path, n: int) -> bytes:
     """Return the first bytes of a file, unpacked."""
     try:
         with pa.input_stream(str(file), compression="detect") as opened:
@@ -153,7 +153,7 @@ def _read_parquet(files: Sequence[Path]) -> _Read:
 def _read_json(files: Sequence[Path]) -> _Read:
     rows: _Rows = []
     for file in files:
-        start = _start(file)
+        start = _start(file, _BYTES)
         lines = start.removeprefix(BOM_UTF8).lstrip().splitlines()
         if lines[0].strip() in JSON_DOCUMENTS or lines[0].startswith(b"["):
             whole = _start(file, _LONGEST_DOCUMENT + 1)
@@ -178,7 +178,7 @@ def _parsed(file: Path, text: bytes) -> Any:
 
 
 def _read_csv(files: Sequence[Path]) -> _Read:
-    start = _start(files[0])
+    start = _start(files[0], _BYTES)
     encoding, java_name = _encoding(start)
     text = _decoded(start, encoding)
     separator, quotes, options = _dialect(text[:_START], len(text) <= _START and len(start) < _BYTES, files[0])
@@ -191,7 +191,7 @@ def _read_csv(files: Sequence[Path]) -> _Read:
     names: list[str] = []
     has_line_break = False
     for file in files:
-        start = _start(file)
+        start = _start(file, _BYTES)
         lines = io.StringIO(_decoded(start, encoding), newline="")
         records = [record for record in csv.reader(lines, delimiter=separator, **quotes) if record]
         records = records[:-1] if len(start) == _BYTES else records
