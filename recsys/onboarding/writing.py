@@ -174,7 +174,10 @@ def conditions(counts: EventCounts) -> dict[str, str]:
     found = {
         "trim(user_id) <> ''": (counts.without_user, f"{counts.without_user / counts.rows:.2%} {share} have no user"),
         "trim(sale_id) <> ''": (counts.without_sale, f"{counts.without_sale / counts.rows:.2%} {share} have no sale"),
-        "coalesce(quantity, 1) > 0": (counts.returns, f"{counts.returns / counts.rows:.2%} {share} are returns"),
+        "coalesce(quantity, 1) > 0": (
+            counts.returns,
+            f"{counts.returns / counts.rows:.2%} {share} have no positive quantity, as returns",
+        ),
         named: (len(counts.placeholders), "ids that systems write where they know no user"),
     }
     return {sql: words for sql, (n, words) in found.items() if n}

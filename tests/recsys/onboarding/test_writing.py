@@ -136,7 +136,7 @@ def test_rows_that_are_no_events_of_a_user_are_left_out_and_counted():
     counts = EventCounts(1000, {}, 0, 0, without_user=250, without_sale=0, returns=10, placeholders=("unknown",))
     assert conditions(counts) == {
         "trim(user_id) <> ''": "25.00% of the 1,000 rows have no user",
-        "coalesce(quantity, 1) > 0": "1.00% of the 1,000 rows are returns",
+        "coalesce(quantity, 1) > 0": "1.00% of the 1,000 rows have no positive quantity, as returns",
         "user_id not in ('unknown')": "ids that systems write where they know no user",
     }
 
