@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from cli.commands import demo, experiments, models, night, photos, service, users
+from cli.commands import demo, experiments, init, models, night, photos, service, users
 from cli.commands.tagger import tagger
 from recsys.console import print_error, show_progress
 from recsys.errors import RecsysError
@@ -15,7 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Recommends flash sales: Spark jobs by night, a gRPC service by day.\n\n"
-    "Start with **recsys demo**; then give **--conf** the configuration file of your own shop.",
+    "Start with **recsys demo**; then write the configuration of your own shop by **recsys init**, and "
+    "give it as **--conf**.",
 )
 
 
@@ -29,6 +30,7 @@ def recsys(context: typer.Context) -> None:
 
 for command in (
     demo.demo,
+    init.init,
     night.validate,
     night.nightly,
     night.refresh,

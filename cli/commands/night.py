@@ -24,13 +24,25 @@ def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
     Results are PASS, NOTE for rows without harm, FAIL for broken rows.
     """
     from cli.tables.raw_rows import print_raw_rows
-    from cli.tables.results import print_rules
     from jobs.engine.nights import night
-    from jobs.night.validate_tables import VALIDATE_TABLES, read_raw_rows
-    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
+    from jobs.night.validate_tables import read_raw_rows
 
     run = night(load_settings(conf), *instants(as_of))
     print_raw_rows(read_raw_rows(run), console)
+    check_tables(run)
+
+
+def check_tables(run: "Run") -> None:
+    """Check the source tables of a night, and print every rule with its result.
+
+    Raises:
+        EmptyInputError: If no sale can be used.
+        RejectedRowsError: If too many rows break a rule.
+    """
+    from cli.tables.results import print_rules
+    from jobs.night.validate_tables import VALIDATE_TABLES
+    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
+
     try:
         run.do((VALIDATE_TABLES,))
     except (EmptyInputError, RejectedRowsError):

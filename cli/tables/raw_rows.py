@@ -10,10 +10,10 @@ _LONGEST_VALUE = 60
 _MOST_COLUMNS = 40
 
 
-def print_raw_rows(tables: Iterable[RawRows], console: TextConsole) -> None:
-    """Print a few rows of each raw table as they were read, one line per column; long values are cut off."""
+def print_raw_rows(tables: Iterable[RawRows], console: TextConsole, how: str = "read") -> None:
+    """Print a few rows of each table as they were read or selected, one line per column; long values are cut off."""
     for name, columns, rows in tables:
-        console.print(line((f"{name}, {plural(len(rows), 'row')} as read", "bold")))
+        console.print(line((f"{name}, {plural(len(rows), 'row')} as {how}", "bold")))
         printed = TextTable("column", "type", *(f"row {number}" for number in range(1, len(rows) + 1)))
         for position, (column, kind) in enumerate(columns[:_MOST_COLUMNS]):
             printed.add_row(column, kind, *(_cell(row[position]) for row in rows))

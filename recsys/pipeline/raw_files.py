@@ -44,7 +44,7 @@ _NANOSECONDS_AS_NUMBERS = "spark.sql.legacy.parquet.nanosAsLong"
 _CONVERTED = "spark.recsys.nanosecondsConverted"
 _UNREADABLE = re.compile(r"halffloat|time32|time64|decimal256")
 """Arrow's names of the column types that Spark does not read."""
-_DOCUMENTS = (b"[", b"{", b"[{")
+JSON_DOCUMENTS = (b"[", b"{", b"[{")
 """First lines of JSON documents over several lines; none of them is a record."""
 _COMPRESSED = (".gz", ".bz2", ".zst", ".snappy", ".lz4", ".deflate")
 _THREADS = 32
@@ -73,7 +73,7 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
         return reader.load(location) if raw.pattern else load(reader, [location])
     if raw.format in _MANAGED:
         return _reader(spark, raw, {}).load(location)
-    files = [file for file in local_files(raw) if _is_read(file, raw)]
+    files = files_to_read(raw)
     if not files:
         raise InputError(_no_file(name, raw))
     root, _ = _root_and_pattern(raw)
@@ -81,7 +81,7 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     if raw.format in ("csv", "json") and not any(file.stat().st_size for file in files):
         rule = "the names of its columns in the first line" if raw.format == "csv" else "at least one record"
         raise InputError(f"raw table '{name}': {raw.path or raw.pattern} is empty, must hold {rule}: write it again")
-    if raw.format == "json" and _first_line(files[0]) in _DOCUMENTS:
+    if raw.format == "json" and _first_line(files[0]) in JSON_DOCUMENTS:
         options["multiLine"] = "true"
     if root.is_dir():
         options["basePath"] = str(root)  # folders named COLUMN=VALUE below it are columns
@@ -96,6 +96,11 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
             f"set source.raw.{name}.options: {{multiLine: 'true'}} for documents over several lines"
         )
     return frame
+
+
+def files_to_read(raw: RawTable) -> list[Path]:
+    """Return the local files of a raw table that Spark reads, sorted; see `local_files`."""
+    return [file for file in local_files(raw) if _is_read(file, raw)]
 
 
 def local_files(raw: RawTable) -> list[Path]:

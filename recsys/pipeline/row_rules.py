@@ -77,7 +77,8 @@ def _id_rules(column: str) -> tuple[Rule, ...]:
     )
 
 
-def _is_placeholder(column: str) -> str:
+def is_placeholder(column: str) -> str:
+    """Return the condition in SQL that is true for an id that systems write where they know none."""
     names = ", ".join("'" + name.replace("'", "\\'") + "'" for name in PLACEHOLDERS)
     return f"lower({column}) in ({names}) or {column} rlike '^[0-]+$'"
 
@@ -118,7 +119,7 @@ SALE_COPY_RULES = (
         NOT_COUNTED,
     ),
     Rule("sale_id_unique", "a sale_id and window have one title, text, price and attributes", "copy > 1"),
-    Rule("sale_id_meant", "sale_id is no placeholder such as 'null' or '0'", _is_placeholder("sale_id"), KEPT),
+    Rule("sale_id_meant", "sale_id is no placeholder such as 'null' or '0'", is_placeholder("sale_id"), KEPT),
     Rule(
         "sale_text_decoded",
         "title, description and attributes hold no U+FFFD, the sign for bytes that are not of the encoding that was "
@@ -162,7 +163,7 @@ EVENT_RULES = (
         "user_id_meant",
         "user_id is no placeholder such as 'null' or '0', which would be one very active user: leave these out in "
         "events.sql",
-        _is_placeholder("user_id"),
+        is_placeholder("user_id"),
         KEPT,
     ),
     Rule(

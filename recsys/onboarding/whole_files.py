@@ -1,0 +1,102 @@
+"""What the start of a file cannot tell: kinds, the first and last event, ids without a user; counted by Spark."""
+
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from recsys.errors import EmptyInputError, InputError
+from recsys.instants import DAY, EARLIEST
+from recsys.onboarding.writing import EventCounts, Plan, condition, events_of
+from recsys.pipeline.row_rules import is_placeholder
+from recsys.pipeline.sources import SPARK_ERRORS, first_line
+
+_MARGINS = (1, 7, 30, 90)
+"""Days after its last event for which a sale without a closing time may stay open."""
+_ENOUGH_SALES = 100
+_MOST_KINDS = 1000
+
+
+def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, present: int) -> EventCounts:
+    """Count all rows of the events' files.
+
+    Args:
+        spark: The session.
+        raw: The raw tables.
+        plan: The columns and their forms.
+        present: Microseconds UTC.
+
+    Raises:
+        InputError: If Spark cannot read the files.
+        EmptyInputError: If no row has an instant between 1990 and the present.
+    """
+    usable = f"occurred_at between timestamp_micros({EARLIEST}) and timestamp_micros({present})"
+    kind = "kind" if plan.has_kinds else "cast(null as string)"
+    returns = "count_if(quantity <= 0)" if plan.column("events.quantity") else "0"
+    query = f"""
+        select {kind} as kind, count(*) as n,
+            unix_micros(min(occurred_at) filter (where {usable})) as first,
+            unix_micros(max(occurred_at) filter (where {usable})) as last,
+            count_if(trim(coalesce(user_id, '')) = '') as without_user,
+            count_if(trim(coalesce(sale_id, '')) = '') as without_sale,
+            {returns} as returns,
+            slice(collect_set(case when {is_placeholder("user_id")} then user_id end), 1, 20) as placeholders
+        from ({events_of(plan)})
+        group by 1 order by n desc, kind limit {_MOST_KINDS}
+        """
+    rows = _collect(spark, query, raw)
+    dated = [row for row in rows if row["first"]]
+    if not dated:
+        raise EmptyInputError(
+            "no event occurred between 1990 and the present: look at the values, and name another column by --column "
+            "events.occurred_at=NAME"
+        )
+    return EventCounts(
+        rows=sum(row["n"] for row in rows),
+        kinds={row["kind"]: row["n"] for row in rows if row["kind"] is not None} if plan.has_kinds else {},
+        first=min(row["first"] for row in dated),
+        last=max(row["last"] for row in dated),
+        without_user=sum(row["without_user"] for row in rows),
+        without_sale=sum(row["without_sale"] for row in rows),
+        returns=sum(row["returns"] for row in rows),
+        placeholders=tuple(sorted({each for row in rows for each in row["placeholders"]})),
+    )
+
+
+def has_copies(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan) -> bool:
+    """Return whether a sale's id is in several rows of the sales' files.
+
+    Raises:
+        InputError: If Spark cannot read the files.
+    """
+    sale = plan.sql("sales.sale_id")
+    query = f"select count({sale}) > count(distinct {sale}) as has_copies from {{{plan.files['sales']}}}"
+    return bool(_collect(spark, query, raw)[0]["has_copies"])
+
+
+def margin_days(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, last: int) -> int:
+    """Return for how many days after its last event a sale is open, so that enough are open at the last event.
+
+    Returns:
+        1, 7, 30 or 90: the first with which 100 sales are open, or half of them.
+
+    Raises:
+        InputError: If Spark cannot read the files.
+    """
+    counts = ", ".join(f"count_if(last >= timestamp_micros({last - days * DAY})) as d{days}" for days in _MARGINS)
+    query = f"""
+        select count(*) as sales, {counts}
+        from (select sale_id, max(occurred_at) as last from ({events_of(plan)}) {condition(plan)} group by sale_id)
+        """
+    found = _collect(spark, query, raw)[0]
+    enough = min(_ENOUGH_SALES, found["sales"] / 2)
+    return next((days for days in _MARGINS if found[f"d{days}"] >= enough), _MARGINS[-1])
+
+
+def _collect(spark: SparkSession, query: str, raw: Mapping[str, DataFrame]) -> list[Row]:
+    try:
+        return spark.sql(query, None, **raw).collect()
+    except SPARK_ERRORS as error:
+        raise InputError(
+            f"{first_line(error)}: look at how the files are read, name other columns by --column, or write the "
+            "configuration by hand, see docs/raw_tables.md"
+        ) from error
