@@ -121,16 +121,16 @@ def fit_tifu_knn(known: Histories, settings: Settings) -> Scores:
     grouping = int(settings["m"]), settings["within"], settings["between"]
     vectors = cache(lambda: tifu_vectors(known, *grouping))
 
-    def mean_of_neighbours(nearest: NDArray[np.int64]) -> NDArray[np.float64]:
+    def mean_of_neighbours(nearest: NDArray[np.int64]) -> NDArray[np.float32]:
         shares = _sparse(np.full(nearest.shape, 1 / nearest.shape[1]), nearest, (len(nearest), len(known)))
-        return (shares @ vectors()).toarray()
+        return (shares @ vectors()).toarray().astype(np.float32)
 
     def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         key = "TIFU-kNN", grouping, rows.tobytes()
         nearest = known.once((*key, "nearest"), lambda: _best_first(_nearness(vectors(), rows)))[:, :k]
         theirs = known.once((*key, k), lambda: mean_of_neighbours(nearest))
-        own = known.once((*key, "own"), lambda: vectors()[rows].toarray())
-        return (alpha * own + (1 - alpha) * theirs).astype(np.float32)
+        own = known.once((*key, "own"), lambda: vectors()[rows].toarray().astype(np.float32))
+        return alpha * own + (1 - alpha) * theirs
 
     return score
 
@@ -204,20 +204,26 @@ def _sparse(values: NDArray[np.floating], columns: NDArray[np.int64], shape: tup
 
 
 FREQUENCY = Kind("personal frequency", fit_frequency, {"half_life": (7, 14, 30, 60, 90, 180, 365, np.inf)})
-_EASE = {"half_life": (60, np.inf), "l2": (100, 500, 2500)}
+_EASE = {"half_life": (14, 30, 60, np.inf), "l2": (20, 100, 500)}
 MODERN = (
     FREQUENCY,
     Kind("EASE", fit_ease, _EASE),
-    Kind("EASE + own", fit_ease, _EASE | {"own": (0.1, 0.3, 1), "own_half_life": (30, 90, 365)}),
+    Kind("EASE + own", fit_ease, _EASE | {"own": (0.1, 0.3, 1, 3), "own_half_life": (30, 90, 365, np.inf)}),
     Kind(
         "user-kNN",
         fit_user_neighbours,
-        {"half_life": (30, 90, np.inf), "k": (50, 200, 1000), "own": (0, 1, 10)},
+        {"half_life": (7, 14, 30, 90, np.inf), "k": (20, 50, 200, 1000), "own": (0, 1, 10, 100)},
     ),
     Kind(
         "TIFU-kNN",
         fit_tifu_knn,
-        {"m": (3, 7), "within": (0.9, 1), "between": (0.6, 0.9), "alpha": (0.1, 0.5, 0.9), "k": (100, 300)},
+        {
+            "m": (3, 7),
+            "within": (0.9, 1),
+            "between": (0.3, 0.6, 0.9),
+            "alpha": (0.1, 0.3, 0.5, 0.7, 0.9),
+            "k": (10, 30, 100, 300),
+        },
     ),
     Kind(
         "BPR",

@@ -100,11 +100,10 @@ def best_settings(days: list[Day], kinds: Iterable[Kind], console: TextConsole) 
         means = pages.groupby(["case", "policy"])[NDCG].mean()
         for case, chosen in best.items():
             chosen.append(max(tried, key=lambda each, case=case: means[case, str(each)]))
-        found = "; ".join(
-            f"{case}: {chosen[-1].options}, {means[case, str(chosen[-1])]:.4f}" for case, chosen in best.items()
-        )
+        found = [f"{case}: {chosen[-1].options}: {means[case, str(chosen[-1])]:.4f}" for case, chosen in best.items()]
+        took = f"{time.monotonic() - start:.1f} s"
         console.print(
-            f"tuned {kind.name}, {plural(len(tried), 'setting')}, {time.monotonic() - start:.1f} s; best for {found}"
+            f"tuned {kind.name}, {plural(len(tried), 'setting')}, {took}; best, {'; '.join(found)}", soft_wrap=True
         )
     return best
 
