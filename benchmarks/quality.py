@@ -11,7 +11,7 @@ Tuning: three days are drawn from those before the window that the meta-model is
 combination of a kind's grid is fitted to what was known at its midnight; for each case, the combination of the highest
 mean ndcg@10 over all pages of these days is the kind's, and is then measured on the days of the window. No combination
 is left out: those of a kind share what they have in common, such as the weights of EASE or the neighbours of a user.
-LambdaRank is tuned on the same days, with models of the other training days.
+LambdaRank is tuned on the same days, with models of the other training days, with the feature `towers` and without it.
 
 Classic peers are popularity and `implicit`'s models, modern ones those of `benchmarks.modern_baselines`, and LambdaRank
 over our own features. The sequential one is SASRec, which takes longer than all others; it is not refitted for every
