@@ -16,7 +16,10 @@ from scipy.sparse import csr_matrix
 from recsys.shop.histories import Histories
 
 Scores = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Rows of users in the histories that a model was fitted to → their scores, shape (n_rows, n_sales)."""
+"""Rows of users in the histories that a model was fitted to → their scores, shape (n_rows, n_sales).
+
+What models of several settings have in common is computed when it is first needed, once per histories and rows.
+"""
 
 Settings = Mapping[str, Any]
 WHOLE_YEAR = 400
@@ -51,7 +54,12 @@ class Baseline:
 
     def __str__(self) -> str:
         """Return kind and settings as text."""
-        return f"{self.kind.name} ({', '.join(f'{name} {value:g}' for name, value in self.settings)})"
+        return f"{self.kind.name} ({self.options})"
+
+    @property
+    def options(self) -> str:
+        """The settings as text."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.settings)
 
     def fit(self, known: Histories) -> Scores:
         """Return scores fitted to the histories of all users."""

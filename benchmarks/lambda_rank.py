@@ -13,6 +13,7 @@ from jobs.night.train_meta_model import examples_of
 from recsys.meta_model import BoostedModel
 from recsys.meta_model.training import Examples
 from recsys.pipeline.evaluation import page_metrics
+from recsys.recommenders.towers import TOWERS
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
 
 LAMBDA_RANK = "LambdaRank over our features"
@@ -25,13 +26,22 @@ def best_lambda_rank(run: Run, tuning_days: list[int]) -> dict[str, BoostedModel
     To choose the settings, models are trained on the other training days.
     """
     examples, histories = (table.read(run.spark, run.folder) for table in (TRAINING_EXAMPLES, USER_HISTORIES))
-    tried = train_grid(examples_of(examples.filter(~f.col("as_of").isin(tuning_days))))
-    models, best = train_grid(examples_of(examples)), {}
+    tried = train_with_and_without_towers(examples_of(examples.filter(~f.col("as_of").isin(tuning_days))))
+    models, best = train_with_and_without_towers(examples_of(examples)), {}
     for case, new_only in CASES.items():
         pages = page_metrics(histories, run.shop, tuning_days, tried, new_only=new_only)
         means = pages.filter(f.col("policy").isin(list(tried))).groupBy("policy").agg(f.avg("`ndcg@10`")).collect()
         best[case] = models[max(means, key=lambda row: (row[1], row.policy)).policy]
     return best
+
+
+def train_with_and_without_towers(examples: Examples) -> dict[str, BoostedModel]:
+    """Return `train_grid` with all features and without the learned one, which trees may trust too much."""
+    models = train_grid(examples)
+    if TOWERS in examples.names:
+        less = train_grid(examples.without(TOWERS))
+        models |= {f"{name}, without {TOWERS}": model for name, model in less.items()}
+    return models
 
 
 def train_grid(examples: Examples) -> dict[str, BoostedModel]:

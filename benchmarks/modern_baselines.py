@@ -4,6 +4,8 @@ Unless said otherwise, they see all visits and purchases of the last 400 days, e
 infinite half life weighs all alike.
 """
 
+from functools import cache
+
 import numpy as np
 from implicit.bpr import BayesianPersonalizedRanking
 from numpy.typing import NDArray
@@ -25,8 +27,13 @@ def fit_frequency(known: Histories, settings: Settings) -> Scores:
         Personal top frequency, a strong baseline of next baskets: Li et al. 2023, "A Next Basket Recommendation Reality
         Check". The decay is ours.
     """
-    counts = known.matrix(known.decay(settings["half_life"]))
-    return lambda rows: counts[rows].toarray()
+    return lambda rows: _frequency(known, settings["half_life"], rows)
+
+
+def _frequency(known: Histories, half_life: float, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the decayed number of events of some users with each sale, shape (n_rows, n_sales)."""
+    key = "frequency", half_life, rows.tobytes()
+    return known.once(key, lambda: known.matrix(known.decay(half_life))[rows].toarray())
 
 
 def fit_ease(known: Histories, settings: Settings) -> Scores:
@@ -39,9 +46,16 @@ def fit_ease(known: Histories, settings: Settings) -> Scores:
         that it says nothing about repeat purchases: personal frequency does, if `own` is above 0.
     """
     half_life, l2, own = settings["half_life"], settings["l2"], settings.get("own", 0.0)
-    values, counts = _values(known, half_life), known.matrix(known.decay(settings.get("own_half_life", half_life)))
-    weights = known.once(("EASE", half_life, l2), lambda: ease_weights(values, l2).astype(np.float32))
-    return lambda rows: values[rows] @ weights + own * counts[rows].toarray()
+
+    def predicted(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        values = _values(known, half_life)
+        return values[rows] @ ease_weights(values, l2).astype(np.float32)
+
+    def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        of_others = known.once(("EASE", half_life, l2, rows.tobytes()), lambda: predicted(rows))
+        return of_others + own * _frequency(known, settings["own_half_life"], rows) if own else of_others
+
+    return score
 
 
 def ease_weights(interactions: csr_matrix, l2: float) -> NDArray[np.float64]:
@@ -70,18 +84,27 @@ def fit_user_neighbours(known: Histories, settings: Settings) -> Scores:
         Herlocker et al. 1999, "An Algorithmic Framework for Performing Collaborative Filtering". Unlike theirs, values
         are decayed events, not ratings.
     """
-    values = _values(known, settings["half_life"])
-    norms = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)))
-    unit = values.multiply(1 / np.maximum(norms, 1e-9)).tocsr()
+    half_life, k = settings["half_life"], int(settings["k"])
+    values = cache(lambda: _values(known, half_life))
 
     def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        cosines = (unit[rows] @ unit.T).toarray()
-        cosines[np.arange(len(rows)), rows] = 0
-        nearest = _largest(cosines, int(settings["k"]))
-        neighbours = _sparse(np.take_along_axis(cosines, nearest, axis=1), nearest, cosines.shape)
-        return (neighbours @ values + settings["own"] * values[rows]).toarray().astype(np.float32)
+        key = "user-kNN", half_life, rows.tobytes()
+        cosines = known.once((*key, "cosines"), lambda: _cosines(values(), rows))
+        nearest = known.once((*key, "nearest"), lambda: _best_first(cosines))[:, :k]
+        nearness = np.take_along_axis(cosines, nearest, axis=1)
+        theirs = known.once((*key, k), lambda: (_sparse(nearness, nearest, cosines.shape) @ values()).toarray())
+        return theirs + settings["own"] * known.once((*key, "own"), lambda: values()[rows].toarray())
 
     return score
+
+
+def _cosines(values: csr_matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the cosine of some users with each other user, 0 with themselves, shape (n_rows, n_users)."""
+    norms = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)))
+    unit = values.multiply(1 / np.maximum(norms, 1e-9)).tocsr()
+    cosines = (unit[rows] @ unit.T).toarray()
+    cosines[np.arange(len(rows)), rows] = 0
+    return cosines
 
 
 def fit_tifu_knn(known: Histories, settings: Settings) -> Scores:
@@ -94,18 +117,30 @@ def fit_tifu_knn(known: Histories, settings: Settings) -> Scores:
         Hu et al. 2020, "Modeling Personalized Item Frequency Information for Next-basket Recommendation".
         The user is not their own neighbour; the earliest group, not the latest, may be smaller.
     """
-    alpha = settings["alpha"]
-    vectors = tifu_vectors(known, int(settings["m"]), settings["within"], settings["between"])
-    squares = np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel()
+    alpha, k = settings["alpha"], min(int(settings["k"]), len(known) - 1)
+    grouping = int(settings["m"]), settings["within"], settings["between"]
+    vectors = cache(lambda: tifu_vectors(known, *grouping))
+
+    def mean_of_neighbours(nearest: NDArray[np.int64]) -> NDArray[np.float32]:
+        shares = _sparse(np.full(nearest.shape, 1 / nearest.shape[1]), nearest, (len(nearest), len(known)))
+        return (shares @ vectors()).toarray().astype(np.float32)
 
     def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        nearness = 2 * (vectors[rows] @ vectors.T).toarray() - squares  # minus the squared distance, up to a constant
-        nearness[np.arange(len(rows)), rows] = -np.inf
-        nearest = _largest(nearness, min(int(settings["k"]), len(squares) - 1))
-        neighbours = _sparse(np.full(nearest.shape, 1 / nearest.shape[1]), nearest, nearness.shape)
-        return (alpha * vectors[rows] + (1 - alpha) * (neighbours @ vectors)).toarray().astype(np.float32)
+        key = "TIFU-kNN", grouping, rows.tobytes()
+        nearest = known.once((*key, "nearest"), lambda: _best_first(_nearness(vectors(), rows)))[:, :k]
+        theirs = known.once((*key, k), lambda: mean_of_neighbours(nearest))
+        own = known.once((*key, "own"), lambda: vectors()[rows].toarray().astype(np.float32))
+        return alpha * own + (1 - alpha) * theirs
 
     return score
+
+
+def _nearness(vectors: csr_matrix, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return minus the squared distance of some users to each user, up to a constant per row; to themselves, -inf."""
+    squares = np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel()
+    nearness = 2 * (vectors[rows] @ vectors.T).toarray() - squares
+    nearness[np.arange(len(rows)), rows] = -np.inf
+    return nearness
 
 
 def tifu_vectors(known: Histories, m: int, within: float, between: float) -> csr_matrix:
@@ -158,9 +193,9 @@ def _values(known: Histories, half_life: float) -> csr_matrix:
     return values
 
 
-def _largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """Return the columns of the k largest values of each row, ties by column."""
-    return np.argsort(-values, axis=1, kind="stable")[:, :k]
+def _best_first(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the columns of each row by descending value, ties by column."""
+    return np.argsort(-values, axis=1, kind="stable")
 
 
 def _sparse(values: NDArray[np.floating], columns: NDArray[np.int64], shape: tuple[int, int]) -> csr_matrix:
@@ -169,20 +204,26 @@ def _sparse(values: NDArray[np.floating], columns: NDArray[np.int64], shape: tup
 
 
 FREQUENCY = Kind("personal frequency", fit_frequency, {"half_life": (7, 14, 30, 60, 90, 180, 365, np.inf)})
-_EASE = {"half_life": (60, np.inf), "l2": (100, 500, 2500)}
+_EASE = {"half_life": (14, 30, 60, np.inf), "l2": (20, 100, 500)}
 MODERN = (
     FREQUENCY,
     Kind("EASE", fit_ease, _EASE),
-    Kind("EASE + own", fit_ease, _EASE | {"own": (0.1, 0.3, 1), "own_half_life": (30, 90, 365)}),
+    Kind("EASE + own", fit_ease, _EASE | {"own": (0.1, 0.3, 1, 3), "own_half_life": (30, 90, 365, np.inf)}),
     Kind(
         "user-kNN",
         fit_user_neighbours,
-        {"half_life": (30, 90, np.inf), "k": (50, 200, 1000), "own": (0, 1, 10)},
+        {"half_life": (7, 14, 30, 90, np.inf), "k": (20, 50, 200, 1000), "own": (0, 1, 10, 100)},
     ),
     Kind(
         "TIFU-kNN",
         fit_tifu_knn,
-        {"m": (3, 7), "within": (0.9, 1), "between": (0.6, 0.9), "alpha": (0.1, 0.5, 0.9), "k": (100, 300)},
+        {
+            "m": (3, 7),
+            "within": (0.9, 1),
+            "between": (0.3, 0.6, 0.9),
+            "alpha": (0.1, 0.3, 0.5, 0.7, 0.9),
+            "k": (10, 30, 100, 300),
+        },
     ),
     Kind(
         "BPR",

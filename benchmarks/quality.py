@@ -4,8 +4,14 @@
         [--days-sampled 12] [--seed 0]
 
 All rank the same sales for the same users on the same days, in two cases: all open sales, and those that the user had
-not bought before. Peers are refitted for every day, as ours are; for each case, their settings are those of a grid that
-were best on days before the window. Sales that a peer gives the same score are ordered by recent popularity.
+not bought before. Peers are refitted for every day, as ours are. Sales that a peer gives the same score are ordered by
+recent popularity.
+
+Tuning: three days are drawn from those before the window that the meta-model is trained on. On each of them, every
+combination of a kind's grid is fitted to what was known at its midnight; for each case, the combination of the highest
+mean ndcg@10 over all pages of these days is the kind's, and is then measured on the days of the window. No combination
+is left out: those of a kind share what they have in common, such as the weights of EASE or the neighbours of a user.
+LambdaRank is tuned on the same days, with models of the other training days, with the feature `towers` and without it.
 
 Classic peers are popularity and `implicit`'s models, modern ones those of `benchmarks.modern_baselines`, and LambdaRank
 over our own features. The sequential one is SASRec, which takes longer than all others; it is not refitted for every
@@ -14,7 +20,8 @@ day, but trained further.
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +32,13 @@ from benchmarks import machine
 from benchmarks.baselines import CLASSIC, POPULARITY, Baseline, Kind
 from benchmarks.lambda_rank import LAMBDA_RANK, best_lambda_rank
 from benchmarks.modern_baselines import FREQUENCY, MODERN
-from benchmarks.quality_pages import CASES, NEW, baseline_pages, best_settings, whole_block
+from benchmarks.quality_pages import CASES, NEW, Day, best_settings, measured_pages, whole_block
 from benchmarks.sasrec import sequential
 from jobs.backtest.backtest import window
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
 from recsys.config.settings import load_settings
-from recsys.console import TextConsole, TextTable, line, wide_console
+from recsys.console import TextConsole, TextTable, line, show_progress, wide_console
 from recsys.instants import from_micros, parse_instant
 from recsys.meta_model import META, MetaModel
 from recsys.metrics import Estimate, bootstrap, paired_bootstrap
@@ -59,6 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console = wide_console()
+    show_progress()
     console.print(machine.describe())
     for shop in arguments.shops:
         settings = load_settings(Path(f"conf/{shop}.yaml"))
@@ -68,16 +76,22 @@ def main() -> None:
 
 
 def compare(run: Run, families: list[str], seed: int, console: TextConsole) -> None:
-    """Print for each case the metrics of every policy, and the meta-model's lead over each."""
+    """Print for each case the metrics of every policy, and the meta-model's lead over each; before, each step."""
     start = time.monotonic()
+    console.print("", line((Path(run.settings.folder).name, "bold")))
     run.do(with_inputs(TRAIN_META_MODEL))
     tuning_days = sorted(np.random.default_rng(seed).choice(run.training_days, TUNING_DAYS, replace=False).tolist())
-    ours = our_pages(run, best_lambda_rank(run, tuning_days) if "modern" in families else {})
     everyone, kinds = whole_block(run), [kind for family in families for kind in PEERS[family]()]
     with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
-        chosen = best_settings(run, everyone, tuning_days, kinds)
-        measured = {*OF_COLD, *(each for best in chosen.values() for each in best)}
-        theirs = baseline_pages(run, everyone, run.days, measured, ties=chosen[NEW][0])
+        chosen = best_settings([Day.of(run, everyone, each) for each in tuning_days], kinds, console)
+        measured = dict.fromkeys([*OF_COLD, *(each for best in chosen.values() for each in best)])
+        theirs = measured_pages(run, everyone, measured, chosen[NEW][0], console)
+    lambda_rank: Mapping[str, MetaModel] = {}
+    if "modern" in families:
+        with timed("tuned LambdaRank", console):
+            lambda_rank = best_lambda_rank(run, tuning_days)
+    with timed("measured the meta-model and its recommenders", console):
+        ours = our_pages(run, lambda_rank)
     print_days(run, tuning_days, seed, console)
     for case, best in chosen.items():
         pages = pd.concat([ours, theirs])
@@ -89,6 +103,14 @@ def compare(run: Run, families: list[str], seed: int, console: TextConsole) -> N
         frequency = [str(each) for each in best if each.kind == FREQUENCY]
         print_cold_users({policy: by_policy[policy] for policy in (META, *of_cold, *frequency)}, seed, console)
     console.print(f"{time.monotonic() - start:.0f} s in total", "")
+
+
+@contextmanager
+def timed(step: str, console: TextConsole) -> Iterator[None]:
+    """Print how long a step took."""
+    start = time.monotonic()
+    yield
+    console.print(f"{step}, {time.monotonic() - start:.1f} s")
 
 
 def our_pages(run: Run, lambda_rank: Mapping[str, MetaModel]) -> pd.DataFrame:

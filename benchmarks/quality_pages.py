@@ -1,7 +1,9 @@
 """Metrics of baselines on the pages of a backtest, with repeat purchases or without, and their best settings."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,15 +12,72 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines import POPULARITY, Baseline, Kind
 from jobs.engine.run import Run
-from recsys.instants import DAY
-from recsys.metrics import ranking_metrics, ranks
+from recsys.console import TextConsole
+from recsys.instants import DAY, from_micros
+from recsys.metrics import NDCG, ranking_metrics
 from recsys.pipeline.evaluation import candidates_and_relevant
-from recsys.pipeline.examples import PAGE_USERS
-from recsys.shop.histories import Block, Histories
+from recsys.shop.histories import Block, Histories, HistorySettings
+from recsys.wording import plural
 
 NEW = "new to the user"
 CASES = {"repeats allowed": False, NEW: True}
 """Name → `new_only` of `page_metrics`."""
+
+
+class Page(NamedTuple):
+    """A page to rank."""
+
+    row: int
+    """Number of the user among those who bought on the day."""
+    columns: NDArray[np.int32]
+    """Positions in the catalogue of the candidates; those of the same score are ranked in this order."""
+    bought: NDArray[np.int64]
+    """Which of the candidates the user bought on that day, ascending, at least one."""
+
+
+@dataclass
+class Day:
+    """The 24 hours from an instant on: what is known at the instant, who bought after it, and what."""
+
+    as_of: int  # microseconds UTC
+    everyone: Block
+    history: HistorySettings
+    sales: NDArray[np.int32]
+    """Positions in the catalogue of the sales of the horizon."""
+    buyers: NDArray[np.int64]
+    """Rows of the users who bought on the day."""
+    by_case: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+    """For each case what `candidates_and_relevant` returns of the buyers."""
+    _known: dict[int, Histories] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run, everyone: Block, as_of: int) -> "Day":
+        """Return the day from an instant on, microseconds UTC."""
+        buyers = np.unique(everyone.purchases_between(as_of, as_of + DAY)[0])
+        block = everyone.take(buyers)
+        by_case = {case: candidates_and_relevant(block, run.shop, as_of, new_only) for case, new_only in CASES.items()}
+        return cls(as_of, everyone, run.settings.history, run.shop.horizon(as_of).sales, buyers, by_case)
+
+    def known(self, days: int) -> Histories:
+        """Return all users' histories of the last days; the same object each time, so that baselines of the same
+        window share what they compute of it."""
+        if days not in self._known:
+            self._known[days] = self.everyone.as_of(self.as_of, self.history.model_copy(update={"days": days}))
+        return self._known[days]
+
+    def pages(self, case: str, ties: Baseline | None) -> Iterator[Page]:
+        """Return the pages of a case; candidates are in the order in which ties are broken."""
+        candidates, relevant = self.by_case[case]
+        order = self._tie_order(ties)
+        for row in np.flatnonzero(relevant.any(axis=1)):
+            ordered = order[candidates[row, order]]
+            yield Page(int(row), self.sales[ordered], np.flatnonzero(relevant[row, ordered]))
+
+    def _tie_order(self, ties: Baseline | None) -> NDArray[np.int64]:
+        if ties is None:
+            return np.arange(len(self.sales))
+        score = ties.fit(self.known(ties.days))(np.zeros(1, np.int64))[0]
+        return np.argsort(-score[self.sales], kind="stable")
 
 
 def whole_block(run: Run) -> Block:
@@ -27,37 +86,48 @@ def whole_block(run: Run) -> Block:
     return Block.from_batch(table.to_batches()[0], len(run.shop.catalogue))
 
 
-def best_settings(run: Run, everyone: Block, as_ofs: list[int], kinds: Iterable[Kind]) -> dict[str, list[Baseline]]:
+def best_settings(days: list[Day], kinds: Iterable[Kind], console: TextConsole) -> dict[str, list[Baseline]]:
     """Return for each case the best popularity, and the best baseline of each kind, in this order.
 
-    The best one has the highest mean ndcg@10 on the days from some instants. Other kinds than popularity break ties by
-    the popularity that is best for sales new to the user, since most of the sales that they cannot order are new.
+    The best one has the highest mean ndcg@10 on the days. Other kinds than popularity break ties by the popularity that
+    is best for sales new to the user, since most of the sales that they cannot order are new.
     """
-    popularity = _best_of_kinds(baseline_pages(run, everyone, as_ofs, POPULARITY.baselines(), None), [POPULARITY])
-    others = list(kinds)
-    tried = (each for kind in others for each in kind.baselines())
-    pages = baseline_pages(run, everyone, as_ofs, tried, ties=popularity[NEW][0])
-    best = _best_of_kinds(pages, others)
-    return {case: [*popularity[case], *best[case]] for case in CASES}
+    best: dict[str, list[Baseline]] = {case: [] for case in CASES}
+    for kind in (POPULARITY, *kinds):
+        start, tried = time.monotonic(), list(kind.baselines())
+        ties = best[NEW][0] if best[NEW] else None
+        pages = pd.concat([baseline_pages(day, tried, ties) for day in days])
+        means = pages.groupby(["case", "policy"])[NDCG].mean()
+        for case, chosen in best.items():
+            chosen.append(max(tried, key=lambda each, case=case: means[case, str(each)]))
+        found = [f"{case}: {chosen[-1].options}: {means[case, str(chosen[-1])]:.4f}" for case, chosen in best.items()]
+        took = f"{time.monotonic() - start:.1f} s"
+        console.print(
+            f"tuned {kind.name}, {plural(len(tried), 'setting')}, {took}; best, {'; '.join(found)}", soft_wrap=True
+        )
+    return best
 
 
-def _best_of_kinds(pages: pd.DataFrame, kinds: list[Kind]) -> dict[str, list[Baseline]]:
-    means = pages.groupby(["case", "policy"])["ndcg@10"].mean()
-    return {
-        case: [max(kind.baselines(), key=lambda each, case=case: means[case, str(each)]) for kind in kinds]
-        for case in CASES
-    }
-
-
-def baseline_pages(
-    run: Run, everyone: Block, as_ofs: list[int], baselines: Iterable[Baseline], ties: Baseline | None
+def measured_pages(
+    run: Run, everyone: Block, baselines: Iterable[Baseline], ties: Baseline, console: TextConsole
 ) -> pd.DataFrame:
-    """Return the metrics of baselines on the purchases of the day from each instant, each refitted as of that instant.
+    """Return the rows of `baseline_pages` of all days of the backtest."""
+    baselines, parts = list(baselines), []
+    for number, as_of in enumerate(run.days, 1):
+        start = time.monotonic()
+        parts.append(baseline_pages(Day.of(run, everyone, as_of), baselines, ties))
+        console.print(
+            f"measured {from_micros(as_of):%m-%d}, day {number} of {len(run.days)}, {len(baselines)} baselines, "
+            f"{time.monotonic() - start:.1f} s"
+        )
+    return pd.concat(parts)
+
+
+def baseline_pages(day: Day, baselines: Iterable[Baseline], ties: Baseline | None) -> pd.DataFrame:
+    """Return the metrics of baselines on the purchases of a day, each fitted as of its instant.
 
     Args:
-        run: The backtest.
-        everyone: All users.
-        as_ofs: Instants, microseconds UTC.
+        day: The day.
         baselines: What to measure.
         ties: The popularity that orders sales of the same score, such as all sales for an unknown user; without it,
             they are in the order of the catalogue.
@@ -65,42 +135,25 @@ def baseline_pages(
     Returns:
         One row per case, policy and page, as from `page_metrics`: case, policy, as_of, user_id, metrics.
     """
-    baselines = list(baselines)
-    return pd.DataFrame(row for as_of in as_ofs for row in _pages_of_day(run, everyone, as_of, baselines, ties))
-
-
-def _pages_of_day(
-    run: Run, everyone: Block, as_of: int, baselines: list[Baseline], ties: Baseline | None
-) -> Iterator[dict[str, Any]]:
-    sales, day = run.shop.horizon(as_of).sales, pd.Timestamp(as_of, unit="us")  # as Spark's toPandas has it
-    windows = {each.days for each in (*baselines, ties) if each}
-    histories = run.settings.history  # shared by baselines of the same window, which share what they compute of them
-    known = {days: everyone.as_of(as_of, histories.model_copy(update={"days": days})) for days in windows}
-    order = _tie_order(ties, known, sales)
-    parts = []
-    buyers = np.unique(everyone.purchases_between(as_of, as_of + DAY)[0])
-    for start in range(0, len(buyers), PAGE_USERS):
-        rows = buyers[start : start + PAGE_USERS]
-        block = everyone.take(rows)
-        parts.append((rows, block.user_ids.to_pylist(), _candidates_by_case(run, block, as_of)))
+    pages = [(case, page) for case in CASES for page in day.pages(case, ties)]
+    user_ids, as_of = day.everyone.user_ids.take(day.buyers).to_pylist(), pd.Timestamp(day.as_of, unit="us")
+    rows: list[dict[str, Any]] = []
     for baseline in baselines:
-        score = baseline.fit(known[baseline.days])
-        for rows, user_ids, candidates_by_case in parts:
-            scores = score(rows)[:, sales]
-            for case, (candidates, relevant) in candidates_by_case.items():
-                ranked, bought = ranks(scores[:, order], candidates[:, order]), relevant[:, order]
-                for user in np.flatnonzero(bought.any(axis=1)):
-                    metrics = ranking_metrics(ranked[user][bought[user]])
-                    yield {"case": case, "policy": str(baseline), "as_of": day, "user_id": user_ids[user], **metrics}
+        scores = baseline.fit(day.known(baseline.days))(day.buyers)
+        for case, page in pages:
+            metrics = ranking_metrics(ranks_of(scores[page.row, page.columns], page.bought))
+            key = {"case": case, "policy": str(baseline), "as_of": as_of, "user_id": user_ids[page.row]}
+            rows.append(key | metrics)
+    return pd.DataFrame(rows)
 
 
-def _tie_order(popularity: Baseline | None, known: Mapping[int, Histories], sales: NDArray[np.int32]) -> NDArray:
-    """Return the order of the sales of a horizon in which `ranks`, which goes by column, breaks ties by popularity."""
-    if popularity is None:
-        return np.arange(len(sales))
-    score = popularity.fit(known[popularity.days])
-    return np.argsort(-score(np.zeros(1, np.int64))[0, sales], kind="stable")
+def ranks_of(scores: NDArray[np.floating], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the 1-based ranks of some sales among all, best first, ties by position; without sorting all.
 
-
-def _candidates_by_case(run: Run, block: Block, as_of: int) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    return {case: candidates_and_relevant(block, run.shop, as_of, new_only) for case, new_only in CASES.items()}
+    Args:
+        scores: Shape (n_sales,), without nan.
+        chosen: Positions of the sales to rank, shape (n_chosen,).
+    """
+    of_chosen = scores[chosen, None]
+    is_before = np.arange(len(scores)) < chosen[:, None]
+    return 1 + np.count_nonzero((scores > of_chosen) | ((scores == of_chosen) & is_before), axis=1)

@@ -120,3 +120,16 @@ def test_every_kind_scores_each_user_alike_whoever_is_asked_beside_them(kind):
     assert everyone.shape == (4, 4)
     assert np.isfinite(everyone).all()
     assert_allclose(score(np.array([3, 1])), everyone[[3, 1]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", MODERN, ids=lambda kind: kind.name)
+def test_settings_that_share_computations_score_as_each_does_alone(kind):
+    random = np.random.default_rng(0)
+    users = [
+        [(int(sale), age) for sale, age in zip(random.integers(0, 8, 4), (40, 9, 8, 1), strict=True)] for _ in range(30)
+    ]
+    shared, rows = histories(users, n_sales=8), np.array([4, 9, 20])
+    with threadpool_limits(1, "blas"):
+        for each in kind.baselines():
+            alone = each.fit(histories(users, n_sales=8))(rows)
+            assert_array_equal(each.fit(shared)(rows), alone, err_msg=str(each))

@@ -1,13 +1,18 @@
+from io import StringIO
 from math import log2
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from numpy.testing import assert_array_equal
 
 from benchmarks.baselines import POPULARITY, Baseline, Kind
-from benchmarks.quality_pages import NEW, baseline_pages, best_settings
+from benchmarks.quality_pages import NEW, Day, baseline_pages, best_settings, measured_pages, ranks_of
+from recsys.console import TextConsole
 from recsys.instants import DAY, HOUR
+from recsys.metrics import ranks
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Block, HistorySettings
 
@@ -29,7 +34,7 @@ def run() -> SimpleNamespace:
     always = np.array([0] * 5), np.array([200 * DAY] * 5)
     catalogue = Catalogue([*"abcde"], *always, np.ones(5), [""] * 5, [""] * 5, [{}] * 5)
     shop = SimpleNamespace(catalogue=catalogue, horizon=lambda as_of: catalogue.horizon(as_of, 24))
-    return SimpleNamespace(shop=shop, settings=SimpleNamespace(history=HistorySettings()))
+    return SimpleNamespace(shop=shop, settings=SimpleNamespace(history=HistorySettings()), days=[AS_OF, AS_OF + DAY])
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def everyone() -> Block:
 
 
 def ndcg(run, everyone, baseline: Baseline, ties: Baseline | None) -> dict[tuple[str, str], float]:
-    pages = baseline_pages(run, everyone, [AS_OF], [baseline], ties)
+    pages = baseline_pages(Day.of(run, everyone, AS_OF), [baseline], ties)
     return dict(zip(zip(pages["case"], pages["user_id"], strict=True), pages["ndcg@10"], strict=True))
 
 
@@ -76,6 +81,23 @@ def test_popularity_breaks_ties_only(run, everyone):
 
 def test_settings_are_chosen_for_each_case_by_the_days_given(run, everyone):
     kind = constant([0, 2, 1, 3, -1])  # as it is: d first, e last; the other way round: e first, d last
-    chosen = best_settings(run, everyone, [AS_OF], [kind])
+    text = StringIO()
+    chosen = best_settings([Day.of(run, everyone, AS_OF)], [kind], TextConsole(file=text, width=200))
     assert [each.kind.name for each in chosen[NEW]] == ["popularity", "constant"]
     assert {case: dict(each[1].settings)["sign"] for case, each in chosen.items()} == {"repeats allowed": 1, NEW: -1}
+    assert "tuned constant, 2 settings" in text.getvalue()
+
+
+def test_ranks_of_some_sales_are_those_of_all_sorted():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        scores = random.integers(0, 9, 40).astype(np.float32)  # many of the same score
+        chosen = np.sort(random.choice(40, 6, replace=False))
+        assert_array_equal(ranks_of(scores, chosen), ranks(scores[None], np.ones((1, 40), bool))[0, chosen])
+
+
+def test_every_day_is_measured_and_reported(run, everyone):
+    text = StringIO()
+    pages = measured_pages(run, everyone, [WEEK], WEEK, TextConsole(file=text, width=200))
+    assert pages["as_of"].unique().tolist() == [pd.Timestamp("1970-04-11")]  # nobody bought on the day after
+    assert ["day 1 of 2" in text.getvalue(), "day 2 of 2" in text.getvalue()] == [True, True]
