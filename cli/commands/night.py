@@ -18,18 +18,30 @@ if TYPE_CHECKING:
     from jobs.engine.run import Run
 
 
-def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables: print three rows of each raw table as they were read, and every rule with its result.
+def validate(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the profile to this file, as one HTML page with plots.")
+    ] = None,
+) -> None:
+    """Check the source tables, and say what they hold: print three rows of each raw table as they were read, every rule
+    with its result, and a profile.
 
-    Results are PASS, NOTE for rows without harm, FAIL for broken rows.
+    Results are PASS, NOTE for rows without harm, FAIL for broken rows. The profile has numbers of events, sales and
+    users, what looks wrong, what to set in the configuration and why, and what there is too little data for.
     """
+    from cli.tables.profile import print_profile
     from cli.tables.raw_rows import print_raw_rows
     from cli.tables.results import print_rules
     from jobs.engine.nights import night
+    from jobs.night.profile_tables import profile_tables
     from jobs.night.validate_tables import VALIDATE_TABLES, read_raw_rows
+    from recsys.data_profile.advice import advise
     from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
-    run = night(load_settings(conf), *instants(as_of))
+    settings, (asked, today) = load_settings(conf), instants(as_of)
+    run = night(settings, asked, today)
     print_raw_rows(read_raw_rows(run), console)
     try:
         run.do((VALIDATE_TABLES,))
@@ -37,6 +49,14 @@ def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
         print_rules(run.folder / REFUSED_RULE_COUNTS, console)
         raise
     print_rules(run.folder / RULE_COUNTS, console)
+    profile = profile_tables(run)
+    advised = advise(profile, settings, today)
+    print_profile(profile, advised, console)
+    if html:
+        from recsys.reports.profile.writer import write_report
+
+        write_report(profile, advised, json.loads((run.folder / RULE_COUNTS).read_text()), html, conf.stem)
+        console.print("", f"Report: {html}")
 
 
 def nightly(
