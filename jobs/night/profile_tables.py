@@ -30,12 +30,12 @@ def profile_tables(run: Run) -> DataProfile:
     frames = profile_frames(sales, images, events, int(hours * HOUR))
     covers = frames.sales["cover"].dropna().tolist()
     sample = covers[:: -(-len(covers) // _MOST_PHOTOS) or 1]
-    photos = _try_photos(PhotoFiles.of(run.settings.images), sample) if sample else None
+    photos = try_photos(PhotoFiles.of(run.settings.images), sample) if sample else None
     counts = json.loads((run.folder / RULE_COUNTS).read_text())
     return profile_of(frames, run.as_of, odd_ids(counts), photos)
 
 
-def _try_photos(files: PhotoFiles, uris: Sequence[str]) -> Photos:
+def try_photos(files: PhotoFiles, uris: Sequence[str]) -> Photos:
     """Return how many photos can be read and decoded, of those for which there is time."""
     files = replace(files, max_seconds=min(files.max_seconds, _SECONDS))
     pool = ThreadPoolExecutor(_READERS)

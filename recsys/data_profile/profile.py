@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys.data_profile.frames import Photos, ProfileFrames, Repeats
 from recsys.data_profile.languages import language_of
 from recsys.instants import DAY, HOUR, LATEST
+from recsys.wording import plural
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
 _ODD_IDS = ("user_id_usual", "user_id_meant")
@@ -150,7 +151,8 @@ def odd_ids(rule_counts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
             sentences += each["examples"]
         else:
             names = dict.fromkeys(repr(json.loads(example)["user_id"]) for example in each["examples"])
-            sentences.append(f"{each['broken']:,} events have a placeholder as user_id, such as {' or '.join(names)}")
+            placeholders = f"a placeholder as user_id, such as {' or '.join(names)}"
+            sentences.append(f"{plural(each['broken'], 'event')} with {placeholders}")
     return tuple(sentences)
 
 

@@ -39,10 +39,12 @@ def _of_events(profile: DataProfile) -> Facts:
 def _of_sales(profile: DataProfile) -> Facts:
     found = {"sales": f"{profile.sales:,}, {profile.sales_with_events:,} of them with an event"}
     if len(profile.days):
-        hours = profile.hours["open_sales"]
+        hours = profile.hours["open_sales"].round()
         found["open, by day"] = _typical(profile.days["open_sales"])
         found["open, by hour"] = (
-            f"{hours.min():,.0f} at {hours.idxmin()}:00 UTC to {hours.max():,.0f} at {hours.idxmax()}:00, means"
+            f"{hours.min():,.0f} at all hours"
+            if hours.nunique() == 1
+            else f"{hours.min():,.0f} at {hours.idxmin()}:00 UTC to {hours.max():,.0f} at {hours.idxmax()}:00, means"
         )
     if profile.life:
         found["life"] = ", ".join(f"{span(profile.life[q])} ({_quantile(q)})" for q in (*QUANTILES, 1.0))
