@@ -11,7 +11,6 @@ from recsys.data_profile.profile import DataProfile, odd_ids, profile_of
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.thumbnails import thumbnail
-from recsys.instants import HOUR
 from recsys.pipeline.data_profile import profile_frames
 from recsys.rule_counts import RULE_COUNTS
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES
@@ -27,7 +26,7 @@ def profile_tables(run: Run) -> DataProfile:
     """Return the profile of the tables that `validate_tables` has written."""
     hours = run.settings.serving.pages.just_bought_hours or _SOON_HOURS
     sales, images, events = (table.read(run.spark, run.folder) for table in (SALES, SALE_IMAGES, EVENTS))
-    frames = profile_frames(sales, images, events, int(hours * HOUR))
+    frames = profile_frames(sales, images, events, hours)
     covers = frames.sales["cover"].dropna().tolist()
     sample = covers[:: -(-len(covers) // _MOST_PHOTOS) or 1]
     photos = try_photos(PhotoFiles.of(run.settings.images), sample) if sample else None

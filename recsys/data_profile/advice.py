@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pandas as pd
+
 from recsys.config.settings import Settings, known_policies
 from recsys.data_profile.languages import NAMES
 from recsys.data_profile.profile import DataProfile
@@ -11,7 +13,7 @@ from recsys.instants import DAY, HOUR, from_micros
 from recsys.meta_model import PURCHASES_PER_FEATURE
 from recsys.recommenders import OVER_PHOTOS
 from recsys.recommenders.towers import TOWERS
-from recsys.wording import listed, plural
+from recsys.wording import plural
 
 _REPEATS_OFTEN = 0.05
 _OUTSIDE_OFTEN = 0.01
@@ -122,19 +124,19 @@ def _cautions(profile: DataProfile) -> Iterator[str]:
             f"{outside:,} of {profile.events:,} events are outside their sale's window: they tell of tastes, but of no "
             "popularity, and are no training examples; compare the zones of opens_at, closes_at and occurred_at"
         )
-    silent = profile.days.loc[profile.days["visits"] + profile.days["purchases"] == 0, "day"]
+    silent = _silent_days(profile)
     if len(silent):
         missing = f"{plural(len(silent), 'day')} without an event, such as {silent.iloc[0]:%Y-%m-%d}"
         yield f"{missing}: a part of the log may be missing"
     if profile.closes_follow:
         yield (
-            f"{profile.closes_follow.share:.0%} of the sales close {_exactly(profile.closes_follow.gap)} after their "
-            "last event: a window that is made from the events looks ahead, so that a backtest looks better than pages "
-            "can be; take closes_at from the shop's own tables, if they have it"
+            f"{profile.closes_follow.share:.0%} of the sales close {_exactly(profile.closes_follow.gap, 'after')} "
+            "their last event: a window that is made from the events looks ahead, so that a backtest looks better than "
+            "pages can be; take closes_at from the shop's own tables, if they have it"
         )
     if profile.opens_follow:
         yield (
-            f"{profile.opens_follow.share:.0%} of the sales open {_exactly(profile.opens_follow.gap)} before their "
+            f"{profile.opens_follow.share:.0%} of the sales open {_exactly(profile.opens_follow.gap, 'before')} their "
             "first event: a sale that nobody wants yet is not open then; take opens_at from the shop's own tables, if "
             "they have it"
         )
@@ -152,18 +154,21 @@ def _proposals(plan: "_Plan", today: int) -> Iterator[Proposal]:
         yield Proposal("serving.clock", "replay", reason)
     if plan.days != settings.meta_model.days:
         yield Proposal("meta_model.days", str(plan.days), _why_days(plan))
-    yield from _proposals_for_features(profile, settings)
+    left_out = settings.recommenders.without
+    if profile.closes_follow and "hours_left" not in left_out:
+        reason = "closes_at follows the last event, so that hours_left would tell how long a sale is still wanted"
+        yield Proposal("recommenders.without", f"[{', '.join([*left_out, 'hours_left'])}]", reason)
     if profile.events and not profile.has_times and settings.serving.ranking == "live":
         reason = "events tell days only, so that a model cannot learn what the hours before a page are worth"
         yield Proposal("serving.ranking", "snapshot", reason)
     if profile.has_times and settings.serving.ranking == "snapshot" and 0 < profile.life.get(0.5, 0) < _SHORT_LIFE:
         reason = f"half of the sales live {profile.life[0.5] / HOUR:.1f} hours or less, and open after the night"
         yield Proposal("serving.ranking", "live", reason)
-    hours, often = settings.serving.pages.just_bought_hours, _REPEATS_OFTEN * profile.kinds["purchase"]
-    if hours is not None and profile.repeats.soon > often:
+    often = _REPEATS_OFTEN * profile.kinds["purchase"]
+    if settings.serving.pages.just_bought_hours is not None and profile.repeats.soon > often:
         reason = (
             f"{profile.repeats.soon:,} of {profile.kinds['purchase']:,} purchases are of a sale that the user "
-            f"had bought in an earlier session within {hours:g} hours"
+            f"had bought in an earlier session within {profile.repeats.hours:g} hours"
         )
         yield Proposal("serving.pages.just_bought_hours", "null", reason)
     if profile.language in _WRITTEN and settings.serving.pages.language == "en":
@@ -185,15 +190,6 @@ def _why_days(plan: "_Plan") -> str:
         f"{plan.purchases:,} purchases of open sales before as_of, {comparison} {PURCHASES_PER_FEATURE} for each of "
         f"{plan.features} features; the last {plural(configured, 'day')} have {plan.purchases_of(configured):,}"
     )
-
-
-def _proposals_for_features(profile: DataProfile, settings: Settings) -> Iterator[Proposal]:
-    left_out = settings.recommenders.without
-    follows = {"hours_open": profile.opens_follow, "hours_left": profile.closes_follow}
-    telling = [name for name, found in follows.items() if found and name not in left_out]
-    if telling:
-        reason = f"windows follow the events, so that {listed(telling, 'and')} would tell when a sale was last bought"
-        yield Proposal("recommenders.without", f"[{', '.join([*left_out, *telling])}]", reason)
 
 
 def _shortages(plan: "_Plan") -> Iterator[Shortage]:
@@ -248,5 +244,12 @@ def _why_no_towers(plan: "_Plan") -> str:
     )
 
 
-def _exactly(gap: int) -> str:
-    return f"exactly {plural(round(gap / HOUR, 2), 'hour')}" if gap else "0 hours"
+def _silent_days(profile: DataProfile) -> pd.Series:
+    """Return the days without an event, but for those days of the week on which the shop mostly has none."""
+    days = profile.days["day"]
+    is_silent = profile.days["visits"] + profile.days["purchases"] == 0
+    return days[is_silent & (is_silent.groupby(days.dt.dayofweek).transform("mean") <= 0.5)]
+
+
+def _exactly(gap: int, side: str) -> str:
+    return f"exactly {plural(round(gap / HOUR, 2), 'hour')} {side}" if gap else "exactly at"

@@ -11,7 +11,8 @@ class Repeats(NamedTuple):
 
     all: int
     soon: int
-    """Those within `serving.pages.just_bought_hours` of the purchase before."""
+    """Those within `hours` of the purchase before."""
+    hours: float
 
 
 class Photos(NamedTuple):

@@ -10,21 +10,21 @@ from recsys.shop.histories import SESSION_GAP
 _MOST_TIMES = 3
 
 
-def profile_frames(sales: DataFrame, sale_images: DataFrame, events: DataFrame, soon: int) -> ProfileFrames:
+def profile_frames(sales: DataFrame, sale_images: DataFrame, events: DataFrame, hours: float) -> ProfileFrames:
     """Aggregate a shop's tables by hour, by user and by sale; every pass over the events reads few columns.
 
     Args:
         sales: Table `sales`, few enough to be sent to every task.
         sale_images: Table `sale_images`.
         events: Table `events`.
-        soon: A repeat purchase within this time of the purchase before is a soon one, microseconds.
+        hours: A repeat purchase within so many hours of the purchase before is a soon one.
     """
     at = f.unix_micros("occurred_at")
     return ProfileFrames(
         hours=_by_hour(sales, events).toArrow().to_pandas(),
         users=_by_activity(events).toArrow().to_pandas(),
         sales=_by_sale(sales, sale_images, events.select("sale_id", at.alias("at"))).toArrow().to_pandas(),
-        repeats=_repeats(events, soon),
+        repeats=_repeats(events, hours),
         times_of_day=times_of_day(events),
     )
 
@@ -79,9 +79,9 @@ def _by_sale(sales: DataFrame, sale_images: DataFrame, events: DataFrame) -> Dat
     )
 
 
-def _repeats(events: DataFrame, soon: int) -> Repeats:
+def _repeats(events: DataFrame, hours: float) -> Repeats:
     in_order = Window.partitionBy("user_id", "sale_id").orderBy("at")
     bought = events.where("kind = 'purchase'").select("user_id", "sale_id", f.unix_micros("occurred_at").alias("at"))
     gap = bought.select((f.col("at") - f.lag("at").over(in_order)).alias("gap")).where(f.col("gap") > SESSION_GAP)
-    found = gap.agg(f.count("*").alias("all"), f.count_if(f.col("gap") <= soon).alias("soon")).collect()[0]
-    return Repeats(found["all"], found["soon"])
+    found = gap.agg(f.count("*").alias("all"), f.count_if(f.col("gap") <= hours * HOUR).alias("soon")).collect()[0]
+    return Repeats(found["all"], found["soon"], hours)

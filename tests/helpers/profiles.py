@@ -15,17 +15,17 @@ def frames_of(
     sales: Sequence[Row],
     events: Sequence[Row],
     photos: Mapping[str, Sequence[str]] | None = None,
-    soon: int = 72 * HOUR,
+    hours: float = 72,
 ) -> ProfileFrames:
     """Return the aggregates of rows of sales and events without copies, and of the addresses of each sale's photos."""
     windows = {row["sale_id"]: (to_micros(row["opens_at"]), to_micros(row["closes_at"])) for row in sales}
-    hours, open_hours = Counter(), Counter()
+    by_hour, open_by_hour = Counter(), Counter()
     of_user, bought_by_user, bought_of_sale = Counter(), Counter(), defaultdict(list)
     times_of_sale = defaultdict(list)
     for row in events:
         user, sale, kind, at = row["user_id"], row["sale_id"], row["kind"], to_micros(row["occurred_at"])
-        hours[at // HOUR * HOUR, kind] += 1
-        open_hours[at // HOUR * HOUR, kind] += windows[sale][0] <= at < windows[sale][1]
+        by_hour[at // HOUR * HOUR, kind] += 1
+        open_by_hour[at // HOUR * HOUR, kind] += windows[sale][0] <= at < windows[sale][1]
         of_user[user] += 1
         times_of_sale[sale].append(at)
         if kind == "purchase":
@@ -36,12 +36,14 @@ def frames_of(
     sale_rows = [_sale_row(row, windows[row["sale_id"]], times_of_sale[row["sale_id"]], photos or {}) for row in sales]
     return ProfileFrames(
         hours=pd.DataFrame(
-            [(*key, n, open_hours[key]) for key, n in sorted(hours.items())],
+            [(*key, n, open_by_hour[key]) for key, n in sorted(by_hour.items())],
             columns=["hour", "kind", "events", "open_events"],
         ),
         users=pd.DataFrame([(*key, n) for key, n in sorted(users.items())], columns=["events", "purchases", "users"]),
         sales=pd.DataFrame(sorted(sale_rows, key=lambda row: row["sale_id"])),
-        repeats=Repeats(sum(gap > 30 * MINUTE for gap in gaps), sum(30 * MINUTE < gap <= soon for gap in gaps)),
+        repeats=Repeats(
+            sum(gap > 30 * MINUTE for gap in gaps), sum(30 * MINUTE < gap <= hours * HOUR for gap in gaps), hours
+        ),
         times_of_day=tuple(sorted({f"{row['occurred_at']:%H:%M:%S}" for row in events})[:3]),
     )
 

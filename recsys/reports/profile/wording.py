@@ -24,27 +24,29 @@ def _of_events(profile: DataProfile) -> Facts:
         return {"events": "none"}
     days = profile.days
     shares = ", ".join(f"{plural(n, kind)} ({share(n, profile.events)})" for kind, n in profile.kinds.items())
-    outside = profile.events - profile.open_events
+    outside, again = profile.events - profile.open_events, profile.repeats.all
     bought = days.loc[days["open_sales"] > 0, "open_purchases"]
     return {
         "first and last": f"{_instant(profile.first)} to {_instant(profile.last)}, {plural(len(days), 'day')}",
         "events": shares,
         **{f"{name} per day": _typical(days[name]) for name in ("visits", "purchases") if days[name].any()},
-        "purchases of open sales": f"{int(bought.sum()):,}, {bought.mean():,.1f} per day with an open sale",
+        "purchases of open sales": f"{int(bought.sum()):,}, {number(bought.mean())} per day with an open sale",
         "outside their sale's window": f"{plural(outside, 'event')} ({share(outside, profile.events)})",
-        "bought again": f"{profile.repeats.all:,} purchases of a sale that the user had bought in an earlier session",
+        "bought again": f"{plural(again, 'purchase')} ({share(again, profile.kinds['purchase'])}) of a sale that the user "
+        f"had bought in an earlier session, {profile.repeats.soon:,} within {plural(profile.repeats.hours, 'hour')}",
     }
 
 
 def _of_sales(profile: DataProfile) -> Facts:
     found = {"sales": f"{profile.sales:,}, {profile.sales_with_events:,} of them with an event"}
     if len(profile.days):
-        hours = profile.hours["open_sales"].round()
+        hours = profile.hours["open_sales"]
+        fewest, most = number(hours.min()), number(hours.max())
         found["open, by day"] = _typical(profile.days["open_sales"])
         found["open, by hour"] = (
-            f"{hours.min():,.0f} at all hours"
-            if hours.nunique() == 1
-            else f"{hours.min():,.0f} at {hours.idxmin()}:00 UTC to {hours.max():,.0f} at {hours.idxmax()}:00, means"
+            f"{fewest} at all hours"
+            if fewest == most
+            else f"{fewest} at {hours.idxmin()}:00 UTC to {most} at {hours.idxmax()}:00, means over the days"
         )
     if profile.life:
         found["life"] = ", ".join(f"{span(profile.life[q])} ({_quantile(q)})" for q in (*QUANTILES, 1.0))

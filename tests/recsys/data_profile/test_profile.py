@@ -45,12 +45,13 @@ def test_users_and_lives_have_quantiles():
         event("u9", "s1", -29, "purchase"),
         event("u8", "s1", -3, "purchase"),
     ]
+    events += [event(f"v{user}", "s1", -3) for user in range(90)]  # many with one event
     lives = [3.5] * 6 + [100] * 3 + [200]
     found = profile(
         [*(sale(f"s{n}", 0, hours) for n, hours in enumerate(lives)), sale("s1x", 0, None, **FOREVER)], events
     )
-    assert (found.users, found.users_with_two, found.buyers, found.repeat_buyers) == (10, 9, 2, 1)
-    assert found.events_per_user == {0.1: 1, 0.5: 5, 0.9: 10, 0.99: 12, 1.0: 12}
+    assert (found.users, found.users_with_two, found.buyers, found.repeat_buyers) == (100, 9, 2, 1)
+    assert found.events_per_user == {0.1: 1, 0.5: 1, 0.9: 1, 0.99: 10, 1.0: 12}
     assert {q: life / HOUR for q, life in found.life.items()} == {0.1: 3.5, 0.5: 3.5, 0.9: 100, 0.99: 200, 1.0: 200}
     assert (found.sales, found.sales_with_events, found.sales_that_never_close) == (11, 1, 1)
 
@@ -124,6 +125,8 @@ def test_ids_that_are_no_person_are_those_that_the_rules_found():
     assert odd_ids([{**count, "broken": 0} for count in counts]) == ()
 
 
-@pytest.mark.parametrize(("hours", "has_times"), [((-24, -48, -72), False), ((-23, -48, -72.5), True)])
+@pytest.mark.parametrize(
+    ("hours", "has_times"), [((-24, -48, -72), False), ((-23, -48, -72), False), ((-23, -48, -72.5), True)]
+)
 def test_events_at_one_time_of_day_tell_days_only(hours, has_times):
     assert profile([sale("s1", -100)], [event("u1", "s1", hour) for hour in hours]).has_times is has_times

@@ -19,10 +19,10 @@ def test_facts_say_what_a_shop_holds():
         "purchases per day": "0.5 at the median, 0.1 to 0.9 on four days of five",
         "purchases of open sales": "1, 0.5 per day with an open sale",
         "outside their sale's window": "1 event (25%)",
-        "bought again": "0 purchases of a sale that the user had bought in an earlier session",
+        "bought again": "0 purchases (0%) of a sale that the user had bought in an earlier session, 0 within 72 hours",
     }
     assert found["Sales"]["sales"] == "2, 2 of them with an event"
-    assert found["Sales"]["open, by hour"] == "1 at 12:00 UTC to 1.5 at 18:00, means"
+    assert found["Sales"]["open, by hour"] == "0.5 at 12:00 UTC to 1 at 0:00, means over the days"
     assert (
         found["Sales"]["life"]
         == "12 hours (10%), 12 hours (median), 3.2 days (90%), 3.2 days (99%), 3.2 days (maximum)"
