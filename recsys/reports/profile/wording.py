@@ -32,8 +32,8 @@ def _of_events(profile: DataProfile) -> Facts:
         **{f"{name} per day": _typical(days[name]) for name in ("visits", "purchases") if days[name].any()},
         "purchases of open sales": f"{int(bought.sum()):,}, {number(bought.mean())} per day with an open sale",
         "outside their sale's window": f"{plural(outside, 'event')} ({share(outside, profile.events)})",
-        "bought again": f"{plural(again, 'purchase')} ({share(again, profile.kinds['purchase'])}) of a sale that the user "
-        f"had bought in an earlier session, {profile.repeats.soon:,} within {plural(profile.repeats.hours, 'hour')}",
+        "bought again": f"{plural(again, 'purchase')} ({share(again, profile.kinds['purchase'])}) of a sale that the "
+        f"user had bought in an earlier session, {profile.repeats.soon:,} within {plural(profile.repeats.hours, 'hour')}",
     }
 
 
