@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -32,10 +32,12 @@ def by_hour(values: Sequence[float], noun: str) -> Chart:
 
 def _by_day(days: Sequence[datetime], values: Sequence[float]) -> Figure:
     figure, axes = _figure()
-    axes.fill_between(days, values, step="mid", color=GOOD, alpha=0.25, linewidth=0)
-    axes.step(days, values, where="mid", color=GOOD, linewidth=1.2)
+    at = date2num(days)
+    axes.fill_between(at, values, step="mid", color=GOOD, alpha=0.25, linewidth=0)
+    axes.step(at, values, where="mid", color=GOOD, linewidth=1.2)
     axes.margins(x=0.01)
     locator = AutoDateLocator(maxticks=8)
+    axes.xaxis_date()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     axes.set_ylim(bottom=0)

@@ -24,6 +24,7 @@ def _of_events(profile: DataProfile) -> Facts:
         return {"events": "none"}
     days = profile.days
     shares = ", ".join(f"{plural(n, kind)} ({share(n, profile.events)})" for kind, n in profile.kinds.items())
+    soon = f"{profile.repeats.soon:,} within {plural(profile.repeats.hours, 'hour')}"
     outside, again = profile.events - profile.open_events, profile.repeats.all
     bought = days.loc[days["open_sales"] > 0, "open_purchases"]
     return {
@@ -33,7 +34,7 @@ def _of_events(profile: DataProfile) -> Facts:
         "purchases of open sales": f"{int(bought.sum()):,}, {number(bought.mean())} per day with an open sale",
         "outside their sale's window": f"{plural(outside, 'event')} ({share(outside, profile.events)})",
         "bought again": f"{plural(again, 'purchase')} ({share(again, profile.kinds['purchase'])}) of a sale that the "
-        f"user had bought in an earlier session, {profile.repeats.soon:,} within {plural(profile.repeats.hours, 'hour')}",
+        f"user had bought in an earlier session, {soon}",
     }
 
 
