@@ -22,8 +22,9 @@ def measured(spark, sales: list[Row], events: list[Row], hours: float) -> Profil
 
 def test_aggregates_of_a_random_shop_are_those_of_loops_over_rows(spark):
     sales, events = random_rows(3, users=15, events=500)
-    sales.append(sale("nobody's"))
+    sales += [sale("nobody's"), sale("late", -50, attributes={"country": "France"})]
     events = [*events, event("u00", "s01", -20, "purchase"), event("u00", "s01", -15, "purchase")]  # at the limit
+    events.append(event("u00", "late", -51))
     events = list({(row["user_id"], row["sale_id"], row["kind"], row["occurred_at"]): row for row in events}.values())
     found, expected = measured(spark, sales, events, 5), frames_of(sales, events, PHOTOS, 5)
     for name in ("hours", "users", "sales"):

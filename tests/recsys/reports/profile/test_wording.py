@@ -9,14 +9,19 @@ from tests.helpers.small_shop import AS_OF, event, sale
 
 
 def test_facts_say_what_a_shop_holds():
-    events = [event("u1", "s1", -47), event("u1", "s1", -46, "purchase"), event("u2", "s2", -1), event("u2", "s1", -30)]
+    events = [
+        event("u1", "s1", -47),
+        event("u1", "s1", -46, "purchase"),
+        event("u2", "s2", -1),
+        event("u2", "s1", -30, "purchase"),
+    ]
     frames = frames_of([sale("s1", -48, -36), sale("s2", -30, 48, price=None)], events, {"s2": ["a.jpg"]})
     found = facts(profile_of(frames, to_micros(AS_OF), photos=Photos(1, 0)))
     assert found["Events"] == {
         "first and last": "2026-02-27 01:00 UTC to 2026-02-28 23:00 UTC, 2 days",
-        "events": "3 visits (75%), 1 purchase (25%)",
-        "visits per day": "1.5 at the median, 1.1 to 1.9 on four days of five",
-        "purchases per day": "0.5 at the median, 0.1 to 0.9 on four days of five",
+        "events": "2 visits (50%), 2 purchases (50%)",
+        "visits per day": "1 at the median, 1 to 1 on four days of five",
+        "purchases per day": "1 at the median, 1 to 1 on four days of five",
         "purchases of open sales": "1, 0.5 per day with an open sale",
         "outside their sale's window": "1 event (25%)",
         "bought again": "0 purchases (0%) of a sale that the user had bought in an earlier session, 0 within 72 hours",
