@@ -53,7 +53,7 @@ def validate(
     advised = advise(profile, settings, today)
     print_profile(profile, advised, console)
     if html:
-        from recsys.reports.profile.writer import write_report
+        from recsys.reports.profile.writer import write_report  # here: it imports matplotlib, which takes a second
 
         write_report(profile, advised, json.loads((run.folder / RULE_COUNTS).read_text()), html, conf.stem)
         console.print("", f"Report: {html}")

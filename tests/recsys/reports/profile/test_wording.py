@@ -21,7 +21,7 @@ def test_facts_say_what_a_shop_holds():
         "first and last": "2026-02-27 01:00 UTC to 2026-02-28 23:00 UTC, 2 days",
         "events": "2 visits (50%), 2 purchases (50%)",
         "visits per day": "1 at the median, 1 to 1 on four days of five",
-        "purchases per day": "1 at the median, 1 to 1 on four days of five",
+        "purchases per day": "1 at the median, 0.2 to 1.8 on four days of five",
         "purchases of open sales": "1, 0.5 per day with an open sale",
         "outside their sale's window": "1 event (25%)",
         "bought again": "0 purchases (0%) of a sale that the user had bought in an earlier session, 0 within 72 hours",
