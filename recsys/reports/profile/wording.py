@@ -85,7 +85,8 @@ def span(duration: int) -> str:
     """Write a duration in microseconds: "45 min", "3.5 hours", "4 days"."""
     if duration < HOUR:
         return f"{duration // MINUTE} min"
-    return plural(round(duration / HOUR, 1), "hour") if duration < 2 * DAY else plural(round(duration / DAY, 1), "day")
+    unit, noun = (HOUR, "hour") if duration < 2 * DAY else (DAY, "day")
+    return plural(float(f"{duration / unit:.3g}"), noun)
 
 
 def _typical(values: pd.Series) -> str:

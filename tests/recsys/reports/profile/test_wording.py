@@ -30,7 +30,7 @@ def test_facts_say_what_a_shop_holds():
     assert found["Sales"]["open, by hour"] == "0.5 at 12:00 UTC to 1 at 0:00, means over the days"
     assert (
         found["Sales"]["life"]
-        == "12 hours (10%), 12 hours (median), 3.2 days (90%), 3.2 days (99%), 3.2 days (maximum)"
+        == "12 hours (10%), 12 hours (median), 3.25 days (90%), 3.25 days (99%), 3.25 days (maximum)"
     )
     assert found["Sales"]["with a price"] == "50%"
     assert found["Sales"]["photos that are there"] == "0 of 1 that were tried"
@@ -51,6 +51,7 @@ def test_shop_without_an_event_has_facts():
         (HOUR, "1 hour"),
         (47 * HOUR, "47 hours"),
         (90 * DAY, "90 days"),
+        (int(373.1 * DAY), "373 days"),
     ],
 )
 def test_spans_are_written_in_the_unit_that_fits(duration, words):
