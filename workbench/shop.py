@@ -1,5 +1,6 @@
 """A shop in a notebook."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,15 +20,19 @@ from jobs.engine.run import Run, with_inputs
 from jobs.engine.session import spark_session
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from jobs.night.nightly import nightly as do_night
+from jobs.night.profile_tables import profile_tables
+from jobs.night.validate_tables import VALIDATE_TABLES
 from jobs.registry import copies
 from jobs.registry.retraining import training_is_due
 from recsys.backtest.coefficients import coefficients
 from recsys.config.settings import Settings, load_settings
 from recsys.console import show_progress
+from recsys.data_profile.advice import advise
 from recsys.errors import InputError, ModelError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.instants import MINUTE, compact, parse_instant, to_micros
 from recsys.recommenders.further import words_of
+from recsys.rule_counts import RULE_COUNTS
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import LeftOut, read_manifest
 from recsys.tables.night import EVENTS, SALES, Table
@@ -37,6 +42,7 @@ from workbench.backtest import Backtest
 from workbench.features import features_of
 from workbench.frames import in_memory
 from workbench.page import Page
+from workbench.profile import Profile
 
 Instant = str | datetime | pd.Timestamp
 
@@ -93,6 +99,21 @@ class Shop:
         name = do_night(night(self.settings, instant, trains=trains))
         folder = self.settings.snapshots_folder / name
         return Night(name, read_manifest(folder).left_out if folder.exists() else ())
+
+    def profile(self, as_of: Instant | None = None) -> Profile:
+        """Check the source tables and say what they hold, as `recsys validate` does.
+
+        Args:
+            as_of: Data is known if it occurred before this instant; by default that of the configuration, or today's
+                midnight UTC.
+
+        Raises:
+            RejectedRowsError: If too many rows break a rule.
+        """
+        run = night(self.settings, self._instant_of_night(as_of))
+        run.do((VALIDATE_TABLES,))
+        found, counts = profile_tables(run), json.loads((run.folder / RULE_COUNTS).read_text())
+        return Profile(Path(self.settings.folder).name, found, advise(found, self.settings, today()), counts)
 
     def table(self, table: Table | str, as_of: Instant | None = None) -> DataFrame:
         """Return a table of a night as a Spark frame.

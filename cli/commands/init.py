@@ -128,11 +128,12 @@ def init(
         plan = replace(plan, margin_days=whole_files.margin_days(run.spark, raw, plan, counts.last))
     _write(plan, path, folder)
 
-    run = night(load_settings(path), *instants(None))
+    asked, today = instants(None)
+    run = night(load_settings(path), asked, today)
     tables = [table for table in (SALES, EVENTS, USERS, SALE_IMAGES) if table.name in plan.files]
     selected = {table.name: sources.select_table(run.spark, table, run.settings.source, raw) for table in tables}
     print_raw_rows(first_rows(selected), console, "selected by the SQL")
-    check_tables(run)
+    check_tables(run, today, path.stem)
     for each in _further_steps(plan, samples, path):
         console.print(each)
 

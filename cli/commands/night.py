@@ -18,29 +18,47 @@ if TYPE_CHECKING:
     from jobs.engine.run import Run
 
 
-def validate(conf: Conf = DEMO, as_of: AsOf = None) -> None:
-    """Check the source tables: print three rows of each raw table as they were read, and every rule with its result.
+def validate(
+    conf: Conf = DEMO,
+    as_of: AsOf = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the profile to this file, as one HTML page with plots.")
+    ] = None,
+) -> None:
+    """Check the source tables, and say what they hold: print three rows of each raw table as they were read, every rule
+    with its result, and a profile.
 
-    Results are PASS, NOTE for rows without harm, FAIL for broken rows.
+    Results are PASS, NOTE for rows without harm, FAIL for broken rows. The profile has numbers of events, sales and
+    users, what looks wrong, what to set in the configuration and why, and what there is too little data for.
     """
     from cli.tables.raw_rows import print_raw_rows
     from jobs.engine.nights import night
     from jobs.night.validate_tables import read_raw_rows
 
-    run = night(load_settings(conf), *instants(as_of))
+    asked, today = instants(as_of)
+    run = night(load_settings(conf), asked, today)
     print_raw_rows(read_raw_rows(run), console)
-    check_tables(run)
+    check_tables(run, today, conf.stem, html)
 
 
-def check_tables(run: "Run") -> None:
-    """Check the source tables of a night, and print every rule with its result.
+def check_tables(run: "Run", today: int, shop: str, html: Path | None = None) -> None:
+    """Check the source tables of a night, and print every rule with its result, and a profile.
+
+    Args:
+        run: The night.
+        today: The last midnight UTC, microseconds.
+        shop: Name of the shop, for the title of the report.
+        html: File of the report; none by default.
 
     Raises:
         EmptyInputError: If no sale can be used.
         RejectedRowsError: If too many rows break a rule.
     """
+    from cli.tables.profile import print_profile
     from cli.tables.results import print_rules
+    from jobs.night.profile_tables import profile_tables
     from jobs.night.validate_tables import VALIDATE_TABLES
+    from recsys.data_profile.advice import advise
     from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     try:
@@ -49,6 +67,14 @@ def check_tables(run: "Run") -> None:
         print_rules(run.folder / REFUSED_RULE_COUNTS, console)
         raise
     print_rules(run.folder / RULE_COUNTS, console)
+    profile = profile_tables(run)
+    advised = advise(profile, run.settings, today)
+    print_profile(profile, advised, console)
+    if html:
+        from recsys.reports.profile.writer import write_report  # here: it imports matplotlib, which takes a second
+
+        write_report(profile, advised, json.loads((run.folder / RULE_COUNTS).read_text()), html, shop)
+        console.print("", f"Report: {html}")
 
 
 def nightly(

@@ -26,6 +26,7 @@ from recsys.meta_model import (
     policy_of,
 )
 from recsys.meta_model.training import Examples, predict, train
+from recsys.pipeline.data_profile import times_of_day
 from recsys.pipeline.evaluation import known_users, page_metrics
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
@@ -170,13 +171,13 @@ def _refuse_dates_without_times(run: Run) -> None:
     """Raise an error if the events tell days only.
 
     Raises:
-        ConfigurationError: If so: two times of day are one in local time, in summer and in winter.
+        ConfigurationError: If so.
     """
     events = EVENTS.read(run.spark, run.folder).where(f.unix_micros("occurred_at") >= run.days[0])
-    times = [row[0] for row in events.select(f.date_format("occurred_at", "HH:mm:ss")).distinct().limit(3).collect()]
+    times = times_of_day(events)
     if len(times) < 3:
         raise ConfigurationError(
-            f"--live == True, but all events of the window are at {' or '.join(sorted(times))} UTC, must have times of "
+            f"--live == True, but all events of the window are at {' or '.join(times)} UTC, must have times of "
             "day: their dates do not tell what was known when a page was shown; measure without --live"
         )
 

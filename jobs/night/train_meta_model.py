@@ -19,7 +19,7 @@ from jobs.registry.promote_model import NIGHTLY, appoint
 from recsys.errors import RegistryError
 from recsys.images.themes.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
-from recsys.meta_model import MetaModel, meta_model_from_json
+from recsys.meta_model import PURCHASES_PER_FEATURE, MetaModel, meta_model_from_json
 from recsys.meta_model.training import Examples, evaluate, train
 from recsys.recommenders.towers import TOWERS_FILE
 from recsys.registry.versions import CHAMPION, model_configuration
@@ -29,8 +29,6 @@ from recsys.wording import plural
 
 TRAINED_MODEL = "trained_model"
 META_MODEL = "meta_model"
-PURCHASES_PER_FEATURE = 10
-"""Fewest purchases per feature for coefficients that can be relied on: Peduzzi et al. 1996."""
 
 _log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from recsys.meta_model.base import (
     META,
+    PURCHASES_PER_FEATURE,
     Cells,
     Features,
     MetaModel,
@@ -24,6 +25,7 @@ from recsys.meta_model.logistic import LogisticModel, Weights
 
 __all__ = [
     "META",
+    "PURCHASES_PER_FEATURE",
     "Basket",
     "BoostedModel",
     "Calibration",

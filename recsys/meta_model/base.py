@@ -17,6 +17,8 @@ from recsys.settings import StepSettings
 META = "meta"
 """The policy that ranks by the night's own version of the meta-model. `meta@7` ranks by version 7; any other policy is
 the name of a recommender."""
+PURCHASES_PER_FEATURE = 10
+"""Fewest purchases per feature for coefficients that can be relied on: Peduzzi et al. 1996."""
 
 
 def policy_of(version: str) -> str:

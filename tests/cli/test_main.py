@@ -104,11 +104,11 @@ def test_brackets_in_a_message_are_not_markup(run):
     )
 
 
-def test_validate_prints_every_rule_with_its_counts(run, spark, shop):
+def test_validate_prints_every_rule_with_its_counts_and_what_the_tables_hold(run, spark, shop, tmp_path):
     sales, events = random_rows(1)
     twice = event("u1", "s01", -3)
     shop.write([*sales, sale("dear", price=-1.0)], [*events, twice, twice, event("null", "s01", -3)])
-    status, out, err = run("validate", "--conf", shop.configuration())
+    status, out, err = run("validate", "--conf", shop.configuration(), "--html", tmp_path / "profile.html")
     assert status == 0
     lines = {tuple(line.split()[:2]): line.split()[2:5] for line in out.splitlines()}
     assert lines["sales", "price_valid"] == ["FAIL", "15", "1"]
@@ -125,6 +125,10 @@ def test_validate_prints_every_rule_with_its_counts(run, spark, shop):
     assert out.count('"kind":') >= 1
     examples = out.split("events.event_unique: ")[1].split("\n\n")[0]
     assert '"user_id":' in examples
+    assert ["sales", "14,", "14", "of", "them", "with", "an", "event"] in [row.split() for row in out.splitlines()]
+    assert "- 1 event with a placeholder as user_id, such as 'null'" in out
+    assert "- serving.clock: replay  because" in out
+    assert "price is null or a finite number" in (tmp_path / "profile.html").read_text()
 
 
 def test_validate_of_a_refused_source_prints_the_rules_and_fails(run, spark, shop):
@@ -134,6 +138,7 @@ def test_validate_of_a_refused_source_prints_the_rules_and_fails(run, spark, sho
     status, out, err = run("validate", "--conf", shop.configuration(source=strict))
     assert status == 1
     assert "price_valid" in out
+    assert "Too little data for" not in out
     assert "table sales: 1 of 15 rows break a rule, must be at most 0.00% (source.max_rejected_share)" in err
     shop.write([], events)
     status, out, err = run("validate", "--conf", shop.configuration())

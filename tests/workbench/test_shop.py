@@ -90,6 +90,20 @@ def test_tables_hold_ids_and_instants_in_utc(shop):
         shop.table("salse")
 
 
+def test_profile_says_what_the_tables_hold(shop, tmp_path):
+    found, events = shop.profile(), shop.events()
+    assert found.data.events == found.days[["visits", "purchases"]].sum().sum() == len(events)
+    assert found.data.users == events["user_id"].nunique()
+    assert found.hours["visits"].sum() == (events["kind"] == "visit").sum()
+    assert found.proposals["key"].tolist()[-1:] != ["as_of"]
+    shown = found._repr_html_()
+    assert "events per user" in shown
+    assert found.shortages["what"].isin(["themes of photos"]).any()
+    assert all(what in shown for what in found.shortages["what"])
+    found.write(tmp_path / "profile.html")
+    assert "Data profile of var" in (tmp_path / "profile.html").read_text()
+
+
 def test_features_of_a_past_day_are_those_that_the_model_was_trained_on(shop, spark):
     day = to_micros(AS_OF) - 2 * DAY
     examples = TRAINING_EXAMPLES.read(spark, night(shop.settings).folder).toPandas()
