@@ -7,7 +7,7 @@ import lightgbm
 import numpy as np
 from pyspark.sql import functions as f
 
-from benchmarks.quality_pages import CASES
+from jobs.backtest.peer_pages import CASES
 from jobs.engine.run import Run
 from jobs.night.train_meta_model import examples_of
 from recsys.meta_model import BoostedModel

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.sparse import csr_matrix
 
-from benchmarks.baselines import Kind, Scores, Settings, event_counts
+from recsys.backtest.baselines import Kind, Scores, Settings, event_counts
 from recsys.instants import DAY
 from recsys.shop.histories import Histories
 

@@ -29,14 +29,14 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
-from benchmarks.baselines import CLASSIC, POPULARITY, Baseline, Kind
 from benchmarks.lambda_rank import LAMBDA_RANK, best_lambda_rank
 from benchmarks.modern_baselines import FREQUENCY, MODERN
-from benchmarks.quality_pages import CASES, NEW, Day, best_settings, measured_pages, whole_block
 from benchmarks.sasrec import sequential
 from jobs.backtest.backtest import window
+from jobs.backtest.peer_pages import CASES, NEW, Day, best_settings, measured_pages, whole_block
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
+from recsys.backtest.baselines import CLASSIC, POPULARITY, Baseline, Kind
 from recsys.config.settings import load_settings
 from recsys.console import TextConsole, TextTable, line, show_progress, wide_console
 from recsys.instants import from_micros, parse_instant

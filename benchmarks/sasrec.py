@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.baselines import Kind, Scores, Settings
+from recsys.backtest.baselines import Kind, Scores, Settings
 from recsys.shop.histories import Histories
 
 WIDTH, HEADS, LAYERS = 64, 2, 2

@@ -146,6 +146,7 @@ class Shop:
         days_sampled: int | None = None,
         users_sampled: float = 1.0,
         versions: Sequence[str] | None = None,
+        peers: bool = False,
         seed: int = 0,
     ) -> Backtest:
         """Rank each past day by what was known at its midnight, and measure; as `recsys backtest` does.
@@ -159,12 +160,13 @@ class Shop:
             days_sampled: Number of days of the window to sample; all by default.
             users_sampled: Share of the users to sample.
             versions: Registered versions to compare; champion and challenger by default.
+            peers: Also measure what one could pick instead.
             seed: Seed of both samples and of the intervals.
         """
         run = window(self.settings, _micros(start), _micros(end), days_sampled, seed)
         lag = round(lag_minutes * MINUTE) if live else None
         chosen = None if versions is None else list(versions)
-        return Backtest(measure(run, users_sampled, seed, chosen, new_only, lag=lag), run)
+        return Backtest(measure(run, users_sampled, seed, chosen, new_only, lag=lag, with_peers=peers), run)
 
     def features(self, users: Iterable[str], at: Instant | None = None) -> pd.DataFrame:
         """Return the features of some users and all sales of a horizon, by what was known at an instant.

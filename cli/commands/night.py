@@ -204,6 +204,14 @@ def backtest(
             "print it beside the page as of midnight, by age of the sale and hour of the day.",
         ),
     ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Also measure what one could pick instead, tuned on earlier days: chance, the newest sales, "
+            "popularity, the library implicit's item-item models and ALS. They are fitted to all users in memory.",
+        ),
+    ] = False,
     lag_minutes: Annotated[
         float | None,
         typer.Option(
@@ -224,9 +232,9 @@ def backtest(
     from jobs.backtest.backtest import backtest as measure
     from jobs.backtest.backtest import window
 
-    if check_leaks and (versions is not None or new_only or live or users_sampled < 1 or without_tagger):
+    if check_leaks and (versions is not None or new_only or live or peers or users_sampled < 1 or without_tagger):
         raise ConfigurationError(
-            "--check-leaks measures nothing: give it without --versions, --new-only, --live, --users-sampled, "
+            "--check-leaks measures nothing: give it without --versions, --new-only, --live, --peers, --users-sampled, "
             "--without-tagger"
         )
     if lag_minutes is not None and not live:
@@ -240,7 +248,7 @@ def backtest(
         _check_leaks(run, seed, json_file)
         return
     lag = round((15 if lag_minutes is None else lag_minutes) * MINUTE) if live else None
-    result = measure(run, users_sampled, seed, chosen, new_only, without_tagger or (), lag)
+    result = measure(run, users_sampled, seed, chosen, new_only, without_tagger or (), lag, peers)
     print_backtest(result, console)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")

@@ -64,6 +64,9 @@ def print_backtest(result: dict[str, Any], console: TextConsole) -> None:
         f" {plural(meta['users'], 'user')}; {window['model']}, trained on {window['trained_on']}"
     )
     console.print(_policies_table(result["policies"]))
+    for policy, options in result.get("peers", {}).items():
+        if options:
+            console.print(f"{policy}: {options}")
     if advice := weakness_advice(result):
         console.print(advice, style="bold red")
     if "auc" in meta:

@@ -23,6 +23,7 @@ from jobs.backtest.measure_pages import (
     read_costs,
     steps,
 )
+from jobs.backtest.measure_peers import PEER, PEER_PAGES, read_peers
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trained_model
 from jobs.registry import tracking
@@ -65,6 +66,7 @@ def backtest(
     new_only: bool = False,
     without_taggers: Sequence[str] = (),
     lag: int | None = None,
+    with_peers: bool = False,
 ) -> dict[str, Any]:
     """Measure the meta-model, registered versions of it, and each recommender alone on the days of the run.
 
@@ -79,15 +81,17 @@ def backtest(
             without the themes and attributes that come of its tags, as policy `meta_without_tagger_<name>`.
         lag: Also rank each page by what all users did up to this long before it, microseconds, as policies
             `live_meta` and `live_popularity`; see `page_metrics`.
+        with_peers: Also measure what one could pick instead, as policies `peer_<name>`; see `measure_peers`.
 
     Returns:
         Plain JSON. "window" describes the backtest; "policies" has the metrics of each policy, with an estimate as
         {"value", "low", "high"}: also coverage, gini, novelty in bits and number of users, and for `meta` auc,
         log_loss and calibration on all sales open at a purchase. "differences" has the differences of selected pairs
         in each metric, in a shop with photos including `meta - meta_without_images`; "paired_ndcg@10" those of all
-        pairs of policies; "best_part" compares `meta` with its best single recommender, by case. For explanation:
-        "oracle" on a generated shop, "ablation", "learning_curve", "slices" with their "slice_metrics", "calibration",
-        "coefficients", "training", "examples" and their "sales"; see `recsys/backtest`.
+        pairs of policies; "peers" the settings of each peer; "best_part" compares `meta` with its best single
+        recommender, by case. For explanation: "oracle" on a generated shop, "ablation", "learning_curve", "slices" with
+        their "slice_metrics", "calibration", "coefficients", "training", "examples" and their "sales"; see
+        `recsys/backtest`.
 
     Raises:
         ConfigurationError: If a lag is given, and the events tell days only.
@@ -98,15 +102,19 @@ def backtest(
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
     others = {name: _run_without(run, name) for name in without_taggers}
-    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further, lag)))
+    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further, lag, with_peers)))
     rows = PAGE_METRICS.read(run.spark, run.folder).toArrow()
     if not len(rows):
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
         )
     further_rows = [_meta_pages_without(name, other, sample).cast(rows.schema) for name, other in others.items()]
+    if with_peers:
+        further_rows.append(_peer_pages(run).cast(rows.schema))
     rows = pa.concat_tables([rows, *further_rows])
     result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further, lag)
+    if with_peers:
+        result["peers"] = read_peers(run)
     report = run.folder / REPORT
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
@@ -120,7 +128,8 @@ def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str], la
     reduced = [policy for policy in pages.by_policy if policy.startswith(META_WITHOUT)]
     live = [policy for policy in pages.by_policy if policy.startswith(LIVE)]
     mixes = (META, *live, *reduced, META_BOOSTED, *registered)
-    shown = [each for each in (*mixes, *model.features) if each in pages.by_policy and pages.has_order(each)]
+    peers = [policy for policy in pages.by_policy if policy.startswith(PEER)]
+    shown = [each for each in (*mixes, *model.features, *peers) if each in pages.by_policy and pages.has_order(each)]
     measured, shifts = _window_examples(run, sample.new_only, pages)
     catalogue, seed = run.shop.catalogue, sample.seed
     predicted = predicted_purchases(pages.by_policy[META])
@@ -170,6 +179,13 @@ def _meta_pages_without(name: str, run: Run, sample: Sample) -> pa.Table:
     return rows.withColumn("policy", f.lit(f"{META_WITHOUT}tagger_{name}")).toArrow()
 
 
+def _peer_pages(run: Run) -> pa.Table:
+    """Return the pages of the peers that the other policies are measured on too, of which some may be sampled."""
+    pages, key = PAGE_METRICS.read(run.spark, run.folder), ["as_of", "user_id"]
+    measured = pages.where(f.col("policy") == META).select(*key)
+    return PEER_PAGES.read(run.spark, run.folder).join(measured, key, "left_semi").select(*pages.columns).toArrow()
+
+
 def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     _, version = read_trained_model(run)
@@ -200,7 +216,7 @@ def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, 
     """Return the pairs to compare: live pages with those of midnight, the meta-model with its variants and versions,
     and the versions with each other."""
     live = [(LIVE + policy, policy) for policy in (META, POPULARITY) if LIVE + policy in shown]
-    others = [each for each in shown if each.startswith(META_WITHOUT) or each == META_BOOSTED]
+    others = [each for each in shown if each.startswith((META_WITHOUT, PEER)) or each == META_BOOSTED]
     versions = [(later, earlier) for earlier, later in pairs(registered).values()]
     return [*live, *((META, other) for other in (*others, *registered)), *versions]
 

@@ -10,6 +10,7 @@ from pyspark.sql import functions as f
 from threadpoolctl import threadpool_limits
 
 from demo_shop.oracle import oracle_pages
+from jobs.backtest.measure_peers import measure_peers
 from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
@@ -130,7 +131,9 @@ def meta_models(run: Run, versions: list[str]) -> dict[str, MetaModel]:
     return models
 
 
-def steps(run: Run, sample: Sample, versions: list[str], lag: int | None = None) -> tuple[Step, ...]:
+def steps(
+    run: Run, sample: Sample, versions: list[str], lag: int | None = None, with_peers: bool = False
+) -> tuple[Step, ...]:
     """Return the steps of a backtest in addition to those of a night; on a generated shop including the oracle.
 
     Args:
@@ -138,9 +141,12 @@ def steps(run: Run, sample: Sample, versions: list[str], lag: int | None = None)
         sample: The pages to measure.
         versions: Registered versions to measure.
         lag: See `page_metrics`.
+        with_peers: Also measure what one could pick instead.
     """
     oracle = (_measure_oracle(sample),) if knows_truth(run) else ()
-    return (TRAIN_VARIANTS, _measure_pages(sample, versions, lag), BUILD_WINDOW_EXAMPLES, COUNT_KNOWN_USERS, *oracle)
+    peers = (measure_peers(sample.new_only),) if with_peers else ()
+    measured = TRAIN_VARIANTS, _measure_pages(sample, versions, lag), BUILD_WINDOW_EXAMPLES, COUNT_KNOWN_USERS
+    return (*measured, *oracle, *peers)
 
 
 def knows_truth(run: Run) -> bool:

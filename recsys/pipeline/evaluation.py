@@ -126,20 +126,21 @@ def ranked_pages(
                 for buyers in buyers_of_day(block, as_of):
                     sampled = user_seeds(buyers.user_ids, seed, as_of) < users_sampled * 2.0**64
                     chosen = buyers.take(np.flatnonzero(sampled))
-                    rows = _measure_pages(chosen, shop, as_of, policies, new_only, models)
+                    rows = measured_pages(chosen, shop, as_of, policies, new_only, models)
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return histories.mapInArrow(measure, PAGE_METRICS.schema)
 
 
-def _measure_pages(
+def measured_pages(
     block: Block,
     shop: Shop,
     as_of: int,
     policies: Policies,
     new_only: bool,
-    meta_models: Mapping[str, MetaModel],
-) -> list[dict]:
+    meta_models: Mapping[str, MetaModel] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Return the rows of table `page_metrics` of users who bought on the day from an instant on; see `ranked_pages`."""
     if not len(block):
         return []
     candidates, relevant = candidates_and_relevant(block, shop, as_of, new_only)

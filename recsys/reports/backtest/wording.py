@@ -12,6 +12,8 @@ BOOSTED = "meta_boosted"
 RECALL = "recall@10"
 Finding = Literal["better", "worse", "no difference shown"]
 
+_PEER = "peer_"
+"""Before the names of policies that one could pick instead."""
 JOINT = "\N{NO-BREAK SPACE}"
 """Keeps an interval in one line, below its value in a narrow column."""
 _POLICIES = {
@@ -49,7 +51,7 @@ def single_recommenders(result: Mapping[str, Any]) -> list[str]:
     return [
         policy
         for policy in policies_by_ndcg(result)
-        if policy != META and not policy.startswith((f"{META}_", f"{META}@"))
+        if policy != META and not policy.startswith((f"{META}_", f"{META}@", _PEER))
     ]
 
 

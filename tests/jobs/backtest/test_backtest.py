@@ -143,6 +143,26 @@ def test_champion_whose_data_overlaps_the_window_is_left_out_by_default(result, 
     assert "challenger" not in said
 
 
+def test_peers_are_measured_on_the_same_pages_and_tuned_on_earlier_days(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    found = backtest(run, with_peers=True)
+    peers = {"peer_chance", "peer_newest", "peer_popularity", "peer_cosine", "peer_TF-IDF", "peer_BM25", "peer_ALS"}
+    assert set(found["peers"]) == peers <= set(found["policies"])
+    assert found["peers"]["peer_popularity"].startswith("days ")
+    assert {f"meta - {peer}" for peer in peers} <= set(found["differences"])
+    assert {name: found["policies"][name]["ndcg@10"] for name in result["policies"]} == {
+        name: metrics["ndcg@10"] for name, metrics in result["policies"].items()
+    }
+    pages = pq.read_table(run.folder / "peer_pages").to_pandas()
+    assert len(pages) == len(peers) * found["window"]["pages"]
+    opens = {row["sale_id"]: row["opens_at"] for row in pq.read_table(run.folder / "sales").to_pylist()}
+    for shown in pages.loc[pages["policy"] == "peer_newest", "shown"]:
+        opened = [opens[sale] for sale in shown]
+        assert opened == sorted(opened, reverse=True)
+    report = (run.folder / job.REPORT).read_text()
+    assert "peer_ALS" in report
+
+
 def test_sample_of_users_is_smaller_and_depends_on_the_seed(shop, result):
     results = [backtest(window(shop.settings(), FIRST, LAST), 0.5, seed) for seed in (1, 2, 1)]
     users = [each["policies"]["meta"]["users"] for each in results]

@@ -1,18 +1,19 @@
-"""Baselines and how they are described; the classic ones: popularity and the models of the library `implicit`."""
+"""Baselines and how they are described; the classic ones: chance, the newest sales, popularity, and the models of the
+library `implicit`, which is imported only where they are fitted: `pip install 'flash-sale-recsys[peers]'`.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
-from implicit.als import AlternatingLeastSquares
-from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
-from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import Histories
 
 Scores = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -72,11 +73,27 @@ def fit_popularity(known: Histories, _: Settings) -> Scores:
     return lambda rows: np.repeat(events[None], len(rows), axis=0)
 
 
-def fit_item_item(
-    known: Histories, settings: Settings, model: type[CosineRecommender | TFIDFRecommender | BM25Recommender]
-) -> Scores:
+def fit_chance(known: Histories, settings: Settings) -> Scores:
+    """Return random scores, of each user their own."""
+    seed = int(settings["seed"])
+    return lambda rows: np.stack(
+        [np.random.default_rng((seed, row)).random(known.n_sales, np.float32) for row in rows.tolist()]
+        or [np.empty(0, np.float32)]
+    ).reshape(len(rows), known.n_sales)
+
+
+def newest(catalogue: Catalogue) -> "Kind":
+    """Return the kind that puts the sales that opened last first."""
+    opened = catalogue.opens_at.argsort(kind="stable").argsort(kind="stable").astype(np.float32)
+    return Kind("newest", lambda *_: lambda rows: np.repeat(opened[None], len(rows), axis=0), {})
+
+
+def fit_item_item(known: Histories, settings: Settings, model: str) -> Scores:
     """Return scores by similarity to the user's sales; a sale is similar to itself, so repeat purchases rank high."""
-    counts, fitted = event_counts(known), model(**settings)
+    from implicit import nearest_neighbours
+    from implicit.utils import ParameterWarning
+
+    counts, fitted = event_counts(known), getattr(nearest_neighbours, model)(**settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ParameterWarning)  # about a matrix that `implicit` makes itself
         fitted.fit(counts, show_progress=False)
@@ -85,6 +102,8 @@ def fit_item_item(
 
 def fit_als(known: Histories, settings: Settings) -> Scores:
     """Return scores by the inner product of the factors of user and sale; Hu et al. 2008."""
+    from implicit.als import AlternatingLeastSquares
+
     counts = event_counts(known)
     model = AlternatingLeastSquares(**settings, random_state=0)
     model.fit(counts, show_progress=False)
@@ -103,13 +122,14 @@ def event_counts(known: Histories) -> csr_matrix:
     return counts
 
 
+CHANCE = Kind("chance", fit_chance, {"seed": (0,)})
 POPULARITY = Kind("popularity", fit_popularity, {"days": (1, 3, 7, 14, 28, 90, 400)})
 CLASSIC = (
-    Kind("cosine", lambda *known: fit_item_item(*known, CosineRecommender), {"days": (30, 60, 400), "K": (500,)}),
-    Kind("TF-IDF", lambda *known: fit_item_item(*known, TFIDFRecommender), {"days": (30, 60, 400), "K": (500,)}),
+    Kind("cosine", partial(fit_item_item, model="CosineRecommender"), {"days": (30, 60, 400), "K": (500,)}),
+    Kind("TF-IDF", partial(fit_item_item, model="TFIDFRecommender"), {"days": (30, 60, 400), "K": (500,)}),
     Kind(
         "BM25",
-        lambda *known: fit_item_item(*known, BM25Recommender),
+        partial(fit_item_item, model="BM25Recommender"),
         {"days": (30, 60, 400), "K": (200,), "K1": (1.2, 100), "B": (0.2, 0.5)},
     ),
     Kind("ALS", fit_als, {"days": (60, 400), "factors": (32, 128), "regularization": (0.1, 10)}),

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from benchmarks.baselines import POPULARITY, Baseline, Kind
-from benchmarks.quality_pages import NEW, Day, baseline_pages, best_settings, measured_pages, ranks_of
+from jobs.backtest.peer_pages import NEW, Day, baseline_pages, best_settings, measured_pages, ranks_of
+from recsys.backtest.baselines import POPULARITY, Baseline, Kind
 from recsys.console import TextConsole
 from recsys.instants import DAY, HOUR
 from recsys.metrics import ranks

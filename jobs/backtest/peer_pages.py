@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.baselines import POPULARITY, Baseline, Kind
 from jobs.engine.run import Run
+from recsys.backtest.baselines import POPULARITY, Baseline, Kind
 from recsys.console import TextConsole
 from recsys.instants import DAY, from_micros
 from recsys.metrics import NDCG, ranking_metrics
@@ -68,12 +68,13 @@ class Day:
     def pages(self, case: str, ties: Baseline | None) -> Iterator[Page]:
         """Return the pages of a case; candidates are in the order in which ties are broken."""
         candidates, relevant = self.by_case[case]
-        order = self._tie_order(ties)
+        order = self.tie_order(ties)
         for row in np.flatnonzero(relevant.any(axis=1)):
             ordered = order[candidates[row, order]]
             yield Page(int(row), self.sales[ordered], np.flatnonzero(relevant[row, ordered]))
 
-    def _tie_order(self, ties: Baseline | None) -> NDArray[np.int64]:
+    def tie_order(self, ties: Baseline | None) -> NDArray[np.int64]:
+        """Return the columns of the horizon in the order in which ties are broken: by a popularity, or as they are."""
         if ties is None:
             return np.arange(len(self.sales))
         score = ties.fit(self.known(ties.days))(np.zeros(1, np.int64))[0]
@@ -95,11 +96,12 @@ def best_settings(days: list[Day], kinds: Iterable[Kind], console: TextConsole) 
     best: dict[str, list[Baseline]] = {case: [] for case in CASES}
     for kind in (POPULARITY, *kinds):
         start, tried = time.monotonic(), list(kind.baselines())
+        named = {str(each): each for each in tried}
         ties = best[NEW][0] if best[NEW] else None
         pages = pd.concat([baseline_pages(day, tried, ties) for day in days])
         means = pages.groupby(["case", "policy"])[NDCG].mean()
         for case, chosen in best.items():
-            chosen.append(max(tried, key=lambda each, case=case: means[case, str(each)]))
+            chosen.append(named[means[case][list(named)].idxmax()])
         found = [f"{case}: {chosen[-1].options}: {means[case, str(chosen[-1])]:.4f}" for case, chosen in best.items()]
         took = f"{time.monotonic() - start:.1f} s"
         console.print(

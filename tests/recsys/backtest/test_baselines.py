@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from threadpoolctl import threadpool_limits
 
-from benchmarks.baselines import CLASSIC, POPULARITY, Baseline, event_counts
+from recsys.backtest.baselines import CLASSIC, POPULARITY, Baseline, event_counts
 from recsys.instants import DAY
 from recsys.shop.histories import Histories
 
