@@ -22,6 +22,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,9 @@ def compare(run: Run, families: list[str], seed: int, console: TextConsole) -> N
     tuning_days = sorted(np.random.default_rng(seed).choice(run.training_days, TUNING_DAYS, replace=False).tolist())
     everyone, kinds = whole_block(run), [kind for family in families for kind in PEERS[family]()]
     with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
-        chosen = best_settings([Day.of(run, everyone, each) for each in tuning_days], kinds, console)
+        chosen = best_settings(
+            [Day.of(run, everyone, each) for each in tuning_days], kinds, partial(console.print, soft_wrap=True)
+        )
         measured = dict.fromkeys([*OF_COLD, *(each for best in chosen.values() for each in best)])
         theirs = measured_pages(run, everyone, measured, chosen[NEW][0], console)
     lambda_rank: Mapping[str, MetaModel] = {}

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from recsys.instants import to_micros
 from recsys.recommenders import OVER_PHOTOS
 from serving.client import top_sales
 from serving.process.server import Server, start_server
+from tests.helpers.notebooks import run_notebook
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, contents
 from tests.helpers.waiting import PATIENCE
@@ -97,15 +97,21 @@ def test_every_policy_of_the_configuration_is_served(server, settings):
         assert top_sales(server.target, "u-00001", policy=policy, timeout=PATIENCE).policy == policy
 
 
-def test_guide_to_notebooks_runs_as_it_is_written(settings, snapshot):
+def test_notebook_that_judges_a_model_runs_and_so_does_the_guide(settings, snapshot, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    conf = str(Path(settings.folder) / "demo.yaml")
+    names = run_notebook(
+        ROOT / "docs/judge_a_model.ipynb",
+        {"conf/demo.yaml": conf, "2026-02-26": "2026-02-28"},  # one day
+    )
+    assert names["shop"].top("u-00001").response.snapshot == snapshot
+    assert {"meta - peer_ALS", "meta - meta_without_images"} <= set(names["result"].differences.index)
+    assert set(names["first"].index) == {"meta", "peer_ALS", "peer_popularity"}
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/notebook.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
-    code = "\n".join(blocks).replace("conf/demo.yaml", str(Path(settings.folder) / "demo.yaml"))
-    names: dict[str, Any] = {}
-    exec(code.replace("2026-02-26", "2026-02-28"), names)  # one day
-    assert names["shop"].top("u-00001").response.snapshot == snapshot
-    assert len(names["first"].query("policy == 'meta'")) == names["result"].result["window"]["pages"] > 3
-    assert {"live_meta - meta", "meta - meta_without_images"} <= set(names["result"].differences.index)
+    code = blocks[2].replace("result.pages", "judged.pages")
+    exec(code, {"judged": names["result"]})
+    exec(blocks[0].replace("conf/demo.yaml", conf), {})
 
 
 def test_repeated_night_runs_no_step_and_publishes_the_same_snapshot(settings, snapshot, caplog):

@@ -69,12 +69,19 @@ class Backtest:
         ]
         return pd.DataFrame(rows, columns=[*columns[:4], "sale_id", "rank", "score", "bought"])
 
+    def __repr__(self) -> str:
+        """Say what was measured, and how good the best policies are."""
+        return f"{self._title}\n{self.metrics[['ndcg@10']].head(10)}"
+
     def _repr_html_(self) -> str:
         """Show the metrics of each policy, and where the report is."""
-        window = self.result["window"]
         shown = self.metrics[[name for name in ("ndcg@10", "recall@10", "hit_rate@10", "mrr") if name in self.metrics]]
-        title = f"{window['from']} to {window['to']}: {window['pages']:,} pages; report: {self.report}"
-        return shown.style.format("{:.4f}").set_caption(title).to_html()
+        return shown.style.format("{:.4f}").set_caption(self._title).to_html()
+
+    @property
+    def _title(self) -> str:
+        window = self.result["window"]
+        return f"{window['from']} to {window['to']}: {window['pages']:,} pages; report: {self.report}"
 
 
 def _flat(values: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """user_histories → peer_pages: what one could pick instead, tuned on earlier days, on the pages of a backtest."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from jobs.backtest.peer_pages import CASES, Day, best_settings, whole_block
 from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from recsys.backtest.baselines import CHANCE, CLASSIC, Baseline, newest
-from recsys.console import wide_console
 from recsys.errors import ConfigurationError
 from recsys.pipeline.evaluation import measured_pages
 from recsys.pipeline.examples import PAGE_USERS
@@ -28,6 +28,8 @@ PEER_PAGES = Table("peer_pages", PAGE_METRICS.grain, PAGE_METRICS.columns)
 _DESCRIPTIONS = "peers.json"
 TUNING_DAYS = 3
 """Number of days before the window, of those that the meta-model is trained on, that settings are chosen by."""
+
+_log = logging.getLogger(__name__)
 
 
 def measure_peers(new_only: bool) -> Step:
@@ -48,7 +50,7 @@ def measure_peers(new_only: bool) -> Step:
         chosen = np.random.default_rng(0).choice(days, min(TUNING_DAYS, len(days)), replace=False)
         with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
             tuning = [Day.of(run, everyone, as_of) for as_of in sorted(chosen.tolist())]
-            best = best_settings(tuning, kinds, wide_console())[case]
+            best = best_settings(tuning, kinds, lambda line: _log.info(f"    {line}"))[case]
             rows = [row for as_of in run.open_days for row in _pages_of_day(run, everyone, as_of, best, new_only)]
         schema = to_arrow_schema(PEER_PAGES.schema, timezone="UTC")
         PEER_PAGES.write(run.spark.createDataFrame(pa.Table.from_pylist(rows, schema), PEER_PAGES.schema), out)

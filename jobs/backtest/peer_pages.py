@@ -1,7 +1,7 @@
 """Metrics of baselines on the pages of a backtest, with repeat purchases or without, and their best settings."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -87,11 +87,16 @@ def whole_block(run: Run) -> Block:
     return Block.from_batch(table.to_batches()[0], len(run.shop.catalogue))
 
 
-def best_settings(days: list[Day], kinds: Iterable[Kind], console: TextConsole) -> dict[str, list[Baseline]]:
+def best_settings(days: list[Day], kinds: Iterable[Kind], tell: Callable[[str], object]) -> dict[str, list[Baseline]]:
     """Return for each case the best popularity, and the best baseline of each kind, in this order.
 
     The best one has the highest mean ndcg@10 on the days. Other kinds than popularity break ties by the popularity that
     is best for sales new to the user, since most of the sales that they cannot order are new.
+
+    Args:
+        days: The days.
+        kinds: The kinds beside popularity.
+        tell: Called with a line about each kind.
     """
     best: dict[str, list[Baseline]] = {case: [] for case in CASES}
     for kind in (POPULARITY, *kinds):
@@ -102,11 +107,12 @@ def best_settings(days: list[Day], kinds: Iterable[Kind], console: TextConsole) 
         means = pages.groupby(["case", "policy"])[NDCG].mean()
         for case, chosen in best.items():
             chosen.append(named[means[case][list(named)].idxmax()])
-        found = [f"{case}: {chosen[-1].options}: {means[case, str(chosen[-1])]:.4f}" for case, chosen in best.items()]
+        found = [
+            f"{case}: {chosen[-1].options or kind.name}: {means[case, str(chosen[-1])]:.4f}"
+            for case, chosen in best.items()
+        ]
         took = f"{time.monotonic() - start:.1f} s"
-        console.print(
-            f"tuned {kind.name}, {plural(len(tried), 'setting')}, {took}; best, {'; '.join(found)}", soft_wrap=True
-        )
+        tell(f"tuned {kind.name}, {plural(len(tried), 'setting')}, {took}; best, {'; '.join(found)}")
     return best
 
 

@@ -55,7 +55,7 @@ class Baseline:
 
     def __str__(self) -> str:
         """Return kind and settings as text."""
-        return f"{self.kind.name} ({self.options})"
+        return f"{self.kind.name} ({self.options})" if self.settings else self.kind.name
 
     @property
     def options(self) -> str:

@@ -63,5 +63,7 @@ def test_pages_have_a_row_for_each_sale_that_was_shown_or_bought(backtest):
 
 def test_notebook_shows_metrics_and_the_place_of_the_report(backtest):
     html = backtest._repr_html_()
+    assert repr(backtest).splitlines()[0].startswith("2026-02-01 to 2026-02-01: 2 pages; report: ")
+    assert len(repr(backtest)) < 300 + len(str(backtest.report))
     assert "0.3000" in html
     assert str(Path(backtest.run.folder) / "report.html") in html

@@ -82,7 +82,7 @@ def test_popularity_breaks_ties_only(run, everyone):
 def test_settings_are_chosen_for_each_case_by_the_days_given(run, everyone):
     kind = constant([0, 2, 1, 3, -1])  # as it is: d first, e last; the other way round: e first, d last
     text = StringIO()
-    chosen = best_settings([Day.of(run, everyone, AS_OF)], [kind], TextConsole(file=text, width=200))
+    chosen = best_settings([Day.of(run, everyone, AS_OF)], [kind], lambda line: text.write(f"{line}\n"))
     assert [each.kind.name for each in chosen[NEW]] == ["popularity", "constant"]
     assert {case: dict(each[1].settings)["sign"] for case, each in chosen.items()} == {"repeats allowed": 1, NEW: -1}
     assert "tuned constant, 2 settings" in text.getvalue()
