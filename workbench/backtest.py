@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyspark.sql import DataFrame
 
 from jobs.backtest.backtest import REPORT
+from jobs.backtest.measure_peers import PEER_PAGES
 from jobs.engine.run import Run
 from recsys.tables.night import PAGE_METRICS
 from workbench.frames import in_memory
@@ -58,7 +60,9 @@ class Backtest:
         policy, sale_id, rank from 1, score (of the first ten; log-odds by a meta-model), bought.
         """
         columns = ("user_id", "as_of", "first_purchase_at", "policy", "shown", "scores", "bought", "ranks")
-        table = in_memory(PAGE_METRICS.read(self.run.spark, self.run.folder).select(*columns), *columns[:2], "policy")
+        tables = [PAGE_METRICS, *([PEER_PAGES] if "peers" in self.result else [])]
+        first, *others = (table.read(self.run.spark, self.run.folder).select(*columns) for table in tables)
+        table = in_memory(reduce(DataFrame.unionByName, others, first), *columns[:2], "policy")
         rows = [
             (*key, sale, rank, score, sale in set(bought))
             for *key, shown, scores, bought, ranks in table.itertuples(index=False)

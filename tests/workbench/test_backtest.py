@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from jobs.backtest.measure_peers import PEER_PAGES
 from recsys.tables.night import PAGE_METRICS
 from workbench.backtest import Backtest
 
@@ -59,6 +60,13 @@ def test_pages_have_a_row_for_each_sale_that_was_shown_or_bought(backtest):
     assert frame["score"].tolist()[:4] == [2.0, 1.0, 0.5, -1.0]
     assert pd.isna(frame["score"][4])
     assert set(frame["as_of"]) == {pd.Timestamp(DAY)}
+
+
+def test_pages_of_peers_are_there_too(backtest):
+    peers = PAGE_METRICS.read(backtest.run.spark, backtest.run.folder).toPandas().assign(policy="peer_ALS")
+    PEER_PAGES.write_rows(peers.assign(as_of=DAY, first_purchase_at=DAY), backtest.run.folder)
+    with_peers = Backtest(RESULT | {"peers": {"peer_ALS": "factors 32"}}, backtest.run).pages
+    assert with_peers["policy"].value_counts().to_dict() == {"meta": 5, "peer_ALS": 5}
 
 
 def test_notebook_shows_metrics_and_the_place_of_the_report(backtest):
