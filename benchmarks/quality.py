@@ -34,7 +34,7 @@ from benchmarks.lambda_rank import LAMBDA_RANK, best_lambda_rank
 from benchmarks.modern_baselines import FREQUENCY, MODERN
 from benchmarks.sasrec import sequential
 from jobs.backtest.backtest import window
-from jobs.backtest.peer_pages import CASES, NEW, Day, best_settings, measured_pages, whole_block
+from jobs.backtest.peer_pages import CASES, NEW, Day, best_settings, pages_of_days, whole_block
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
 from recsys.backtest.baselines import CLASSIC, POPULARITY, Baseline, Kind
@@ -88,7 +88,7 @@ def compare(run: Run, families: list[str], seed: int, console: TextConsole) -> N
             [Day.of(run, everyone, each) for each in tuning_days], kinds, partial(console.print, soft_wrap=True)
         )
         measured = dict.fromkeys([*OF_COLD, *(each for best in chosen.values() for each in best)])
-        theirs = measured_pages(run, everyone, measured, chosen[NEW][0], console)
+        theirs = pages_of_days(run, everyone, measured, chosen[NEW][0], console)
     lambda_rank: Mapping[str, MetaModel] = {}
     if "modern" in families:
         with timed("tuned LambdaRank", console):

@@ -23,7 +23,7 @@ from jobs.backtest.measure_pages import (
     read_costs,
     steps,
 )
-from jobs.backtest.measure_peers import PEER, PEER_PAGES, read_peers
+from jobs.backtest.measure_peers import PEER, PEER_PAGES, read_peers, require_implicit
 from jobs.engine.run import Run, with_inputs
 from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trained_model
 from jobs.registry import tracking
@@ -94,10 +94,12 @@ def backtest(
         `recsys/backtest`.
 
     Raises:
-        ConfigurationError: If a lag is given, and the events tell days only.
+        ConfigurationError: If a lag is given, and the events tell days only; or peers cannot be fitted here.
         EmptyInputError: If there is no purchase of an open sale in the window.
         ModelError: If a given version does not exist, or its data does not end before the window.
     """
+    if with_peers:
+        require_implicit()  # before minutes of work
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)

@@ -116,7 +116,7 @@ def best_settings(days: list[Day], kinds: Iterable[Kind], tell: Callable[[str], 
     return best
 
 
-def measured_pages(
+def pages_of_days(
     run: Run, everyone: Block, baselines: Iterable[Baseline], ties: Baseline, console: TextConsole
 ) -> pd.DataFrame:
     """Return the rows of `baseline_pages` of all days of the backtest."""

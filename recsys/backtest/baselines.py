@@ -76,10 +76,12 @@ def fit_popularity(known: Histories, _: Settings) -> Scores:
 def fit_chance(known: Histories, settings: Settings) -> Scores:
     """Return random scores, of each user their own."""
     seed = int(settings["seed"])
-    return lambda rows: np.stack(
-        [np.random.default_rng((seed, row)).random(known.n_sales, np.float32) for row in rows.tolist()]
-        or [np.empty(0, np.float32)]
-    ).reshape(len(rows), known.n_sales)
+
+    def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        of_users = [np.random.default_rng((seed, row)).random(known.n_sales, np.float32) for row in rows.tolist()]
+        return np.array(of_users, np.float32).reshape(len(rows), known.n_sales)
+
+    return score
 
 
 def newest(catalogue: Catalogue) -> "Kind":

@@ -45,7 +45,8 @@ class Evidence(ABC):
         """Return sums over a block of users, which are added up over all blocks; none if it learns from sales alone.
 
         Returns:
-            Arrays of float32 of the same names and shapes for every block, also for one without users.
+            Sums by sale: arrays of float32, shape (n_sales,), of the same names for every block, also for one without
+            users. A refresh extends them by the sales that were added.
         """
         return {}
 
@@ -119,8 +120,17 @@ class Further:
         return self.evidence.is_relative
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
-        """Return the sums over a block of users."""
-        return self.evidence.count(histories, horizon)
+        """Return the sums over a block of users.
+
+        Raises:
+            ModelError: If they are not by sale, or not float32.
+        """
+        found = self.evidence.count(histories, horizon)
+        for name, sums in found.items():
+            if sums.shape != (histories.n_sales,) or sums.dtype != np.float32:
+                rule = f"must be float32 ({histories.n_sales},), one per sale of the catalogue"
+                raise ModelError(f"{self.name}: count returned {name} as {sums.dtype} {sums.shape}, {rule}")
+        return found
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "FurtherModel":
         """Return the evidence as of the horizon's instant."""

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from jobs.backtest.peer_pages import NEW, Day, baseline_pages, best_settings, measured_pages, ranks_of
+from jobs.backtest.measure_peers import untied
+from jobs.backtest.peer_pages import NEW, Day, baseline_pages, best_settings, pages_of_days, ranks_of
 from recsys.backtest.baselines import POPULARITY, Baseline, Kind
 from recsys.console import TextConsole
 from recsys.instants import DAY, HOUR
@@ -98,6 +99,11 @@ def test_ranks_of_some_sales_are_those_of_all_sorted():
 
 def test_every_day_is_measured_and_reported(run, everyone):
     text = StringIO()
-    pages = measured_pages(run, everyone, [WEEK], WEEK, TextConsole(file=text, width=200))
+    pages = pages_of_days(run, everyone, [WEEK], WEEK, TextConsole(file=text, width=200))
     assert pages["as_of"].unique().tolist() == [pd.Timestamp("1970-04-11")]  # nobody bought on the day after
     assert ["day 1 of 2" in text.getvalue(), "day 2 of 2" in text.getvalue()] == [True, True]
+
+
+def test_scores_without_ties_keep_the_order_and_break_ties_by_the_order_given():
+    scores = np.array([[2.0, 5.0, 2.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
+    assert_array_equal(untied(scores, np.array([3, 0, 2, 1])), [[-2, 0, -3, -1], [-1, -3, -2, 0]])

@@ -149,6 +149,17 @@ def test_scores_of_another_shape_or_without_a_value_are_refused(found, message):
         model.score(Histories.of_unknown_user(AS_OF, 1))
 
 
+class Pairs(Buyers):
+    def count(self, histories, horizon):
+        return {"pairs": np.zeros((2, histories.n_sales), np.float32)}
+
+
+def test_sums_that_are_not_by_sale_are_refused():
+    catalogue = make_shop([sale("a")], []).catalogue
+    with pytest.raises(ModelError, match=r"buyers: count returned pairs as float32 \(2, 1\), must be float32 \(1,\)"):
+        Further(Pairs(), catalogue).count(Histories.of_unknown_user(AS_OF, 1), catalogue.horizon(AS_OF, 24))
+
+
 def test_guide_names_the_class_in_its_test():
     assert "class TestSameBrand(RecommenderContract)" in GUIDE[1]
     assert Path(ROOT / "docs/recommenders.md").is_file()
