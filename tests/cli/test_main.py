@@ -172,21 +172,29 @@ def test_backtest_writes_its_result_as_json(run, monkeypatch, shop, tmp_path):
     days = ("--from", "2026-02-01", "--to", "2026-02-09", "--days-sampled", 2, "--users-sampled", 0.5, "--seed", 3)
     versions = ("--versions", "5, challenger", "--new-only", "--without-tagger", "rooms")
     live = ("--live", "--lag-minutes", 2)
-    status, out, _ = run("backtest", "--conf", shop.configuration(), *days, *versions, *live, "--json", file)
+    status, out, _ = run("backtest", "--conf", shop.configuration(), *days, *versions, *live, "--peers", "--json", file)
     assert status == 0
     assert "0.5000 ± 0.1000" in out
     assert json.loads(file.read_text()) == result
     ((window, *others),) = asked
-    assert (len(window.days), *others) == (2, 0.5, 3, ["5", "challenger"], True, ["rooms"], 2 * MINUTE)
+    assert (len(window.days), *others) == (2, 0.5, 3, ["5", "challenger"], True, ["rooms"], 2 * MINUTE, True)
 
 
 @pytest.mark.parametrize(
-    "more", [("--versions", "5"), ("--new-only",), ("--users-sampled", 0.5), ("--without-tagger", "x"), ("--live",)]
+    "more",
+    [
+        ("--versions", "5"),
+        ("--new-only",),
+        ("--users-sampled", 0.5),
+        ("--without-tagger", "x"),
+        ("--live",),
+        ("--peers",),
+    ],
 )
 def test_check_of_leaks_accepts_no_option_of_the_measurement(run, shop, more):
     days = ("--from", "2026-02-01", "--to", "2026-02-02")
     message = error_of(run("backtest", "--conf", shop.configuration(), *days, "--check-leaks", *more))
-    assert "--check-leaks measures nothing: give it without --versions, --new-only, --live, --users-sampled" in message
+    assert "--check-leaks measures nothing: give it without --versions, --new-only, --live, --peers, " in message
 
 
 def test_lag_without_live_pages_is_refused(run, shop):
