@@ -25,7 +25,7 @@ def best_lambda_rank(run: Run, tuning_days: list[int]) -> dict[str, BoostedModel
 
     To choose the settings, models are trained on the other training days.
     """
-    examples, histories = (table.read(run.spark, run.folder) for table in (TRAINING_EXAMPLES, USER_HISTORIES))
+    examples, histories = (table.read(run.spark, run.outputs) for table in (TRAINING_EXAMPLES, USER_HISTORIES))
     tried = train_with_and_without_towers(examples_of(examples.filter(~f.col("as_of").isin(tuning_days))))
     models, best = train_with_and_without_towers(examples_of(examples)), {}
     for case, new_only in CASES.items():

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks import machine
@@ -31,6 +30,7 @@ from recsys.pipeline.examples import open_at, training_examples
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.tables.parts import read_arrow
 
 PAGE = 10
 DISCOUNT = 1 / np.log2(np.arange(2, PAGE + 2))
@@ -61,10 +61,10 @@ def main() -> None:
 
 def training_sets(run: Run) -> Iterator[tuple[str, Examples]]:
     """Return the training sets with their names; the first one needs no log."""
-    histories = USER_HISTORIES.read(run.spark, run.folder)
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
     drawn = training_examples(histories, run.shop, run.open_training_days, run.settings.meta_model)
     yield "all days, purchases and drawn sales only", examples_of(drawn)
-    all_days = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
+    all_days = examples_of(TRAINING_EXAMPLES.read(run.spark, run.outputs))
     logged = all_days.where(all_days.position >= 0)
     yield "logged days, shown sales too, without positions", replace(logged, position=np.full_like(logged.position, -1))
     yield "logged days, shown sales too", logged
@@ -108,7 +108,7 @@ class Judge:
 
 
 def _only_batch(run: Run) -> pa.RecordBatch:
-    return pq.read_table(run.folder / USER_HISTORIES.name).combine_chunks().to_batches()[0]
+    return read_arrow(run.outputs / USER_HISTORIES.name).combine_chunks().to_batches()[0]
 
 
 if __name__ == "__main__":

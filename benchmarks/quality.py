@@ -120,7 +120,7 @@ def our_pages(run: Run, lambda_rank: Mapping[str, MetaModel]) -> pd.DataFrame:
     """Return the metrics of the meta-model, of LambdaRank's model for each case, and of each recommender alone, in the
     format of `baseline_pages`."""
     model, _ = read_trained_model(run)
-    histories, cases = USER_HISTORIES.read(run.spark, run.folder), []
+    histories, cases = USER_HISTORIES.read(run.spark, run.outputs), []
     for case, new_only in CASES.items():
         models = {META: model} | ({LAMBDA_RANK: lambda_rank[case]} if lambda_rank else {})
         pages = page_metrics(histories, run.shop, run.open_days, models, new_only=new_only)

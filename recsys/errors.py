@@ -15,6 +15,7 @@
     ├── LeakError               a feature uses data from after its as_of
     ├── StepError               a step of a run failed in Spark
     └── BusyError               another run uses the same folder
+        └── LeaseLostError      another run took the folder over, since this one gave no sign of life
 
 A message states name, value, rule and next step.
 """
@@ -78,3 +79,7 @@ class StepError(RecsysError):
 
 class BusyError(RecsysError):
     """Another run uses the same folder."""
+
+
+class LeaseLostError(BusyError):
+    """Another run took the folder over, since this one gave no sign of life; what this one was making is left out."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,11 @@ from jobs.engine.nights import night
 from jobs.engine.session import spark_session
 from jobs.night.nightly import nightly
 from tests.helpers.small_shop import SMALL_SPARK, SmallShop, random_rows
+
+with socket.socket() as free:  # Spark's Python workers inherit what is set before Spark starts
+    free.bind(("127.0.0.1", 0))
+    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{free.getsockname()[1]}"
+os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 settings.register_profile("recsys", deadline=None, max_examples=50)
 settings.load_profile("recsys")

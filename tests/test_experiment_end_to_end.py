@@ -6,7 +6,6 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -18,6 +17,7 @@ from jobs.night.build_training_set import BUILD_TRAINING_SET
 from recsys.config.settings import Settings, load_settings
 from recsys.experiments.files import load_experiments
 from recsys.instants import DAY, from_micros, to_micros
+from recsys.tables.parts import read_arrow
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS
 from tests.helpers.yaml_text import yaml_text
@@ -166,7 +166,7 @@ def test_training_after_the_experiment_uses_the_positions_of_shown_sales(simulat
         for place, sale_id in enumerate(page["sale_ids"], start=1):
             key = as_of, page["user_id"], sale_id
             best[key] = min(place, best.get(key, place))
-    examples = pq.read_table(run.folder / "training_examples").to_pylist()
+    examples = read_arrow(run.outputs / "training_examples").to_pylist()
     keys = {(row["as_of"], row["user_id"], row["sale_id"]): row for row in examples}
     assert {key: row["position"] for key, row in keys.items() if row["position"] > 0} == {
         key: place for key, place in best.items() if key in keys

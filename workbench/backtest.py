@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +11,7 @@ from pyspark.sql import DataFrame
 from jobs.backtest.backtest import REPORT
 from jobs.backtest.measure_peers import PEER_PAGES
 from jobs.engine.run import Run
+from recsys.storage.places import Place
 from recsys.tables.night import PAGE_METRICS
 from workbench.frames import in_memory
 
@@ -31,8 +31,8 @@ class Backtest:
     run: Run
 
     @property
-    def report(self) -> Path:
-        """The report, an HTML file that opens from disk."""
+    def report(self) -> Place:
+        """The report, an HTML file."""
         return self.run.folder / REPORT
 
     @cached_property
@@ -61,7 +61,7 @@ class Backtest:
         """
         columns = ("user_id", "as_of", "first_purchase_at", "policy", "shown", "scores", "bought", "ranks")
         tables = [PAGE_METRICS, *([PEER_PAGES] if "peers" in self.result else [])]
-        first, *others = (table.read(self.run.spark, self.run.folder).select(*columns) for table in tables)
+        first, *others = (table.read(self.run.spark, self.run.outputs).select(*columns) for table in tables)
         table = in_memory(reduce(DataFrame.unionByName, others, first), *columns[:2], "policy")
         rows = [
             (*key, sale, rank, score, sale in set(bought))

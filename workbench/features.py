@@ -20,7 +20,7 @@ def features_of(run: Run, users: Sequence[str]) -> pd.DataFrame:
         users: Ids; those without a history have the features of an unknown user.
     """
     catalogue, scorer = run.shop.catalogue, run.shop.scorer(run.as_of)
-    table = USER_HISTORIES.read(run.spark, run.folder).where(f.col("user_id").isin(list(users))).toArrow()
+    table = USER_HISTORIES.read(run.spark, run.outputs).where(f.col("user_id").isin(list(users))).toArrow()
     found: dict[str, Features] = {}
     for batch in table.combine_chunks().to_batches():
         block = Block.from_batch(batch, len(catalogue))

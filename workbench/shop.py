@@ -112,7 +112,7 @@ class Shop:
         """
         run = night(self.settings, self._instant_of_night(as_of))
         run.do((VALIDATE_TABLES,))
-        found, counts = profile_tables(run), json.loads((run.folder / RULE_COUNTS).read_text())
+        found, counts = profile_tables(run), json.loads((run.outputs / RULE_COUNTS).read_text())
         return Profile(Path(self.settings.folder).name, found, advise(found, self.settings, today()), counts)
 
     def table(self, table: Table | str, as_of: Instant | None = None) -> DataFrame:

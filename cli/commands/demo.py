@@ -10,6 +10,7 @@ from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import Settings, load_settings
 from recsys.console import line, progress_bar
 from recsys.errors import ConfigurationError
+from recsys.tables.outputs import Outputs
 from recsys.wording import plural
 
 
@@ -49,7 +50,7 @@ def demo(
     if (model := read_model(run)[0]) is not None:
         console.print("", "Coefficients of the meta-model, largest first:")
         print_model(model, console)
-    user = user or _active_user(run.folder)
+    user = user or _active_user(run.outputs)
     _request_home_pages(settings, user)
     serve, top, measure = (
         "recsys serve",
@@ -108,12 +109,13 @@ def build_demo_shop(settings: Settings) -> None:
     )
 
 
-def _active_user(folder: Path) -> str:
+def _active_user(outputs: Outputs) -> str:
     """Return the user at the 90th percentile of the number of events: with many events, the page is personal."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    users = pq.read_table(folder / "user_histories", columns=["user_id", "sales"])
+    from recsys.tables.parts import read_arrow
+
+    users = read_arrow(outputs / "user_histories", columns=["user_id", "sales"])
     lengths = pc.list_value_length(users["sales"]).to_numpy()
     ranked = sorted(zip(lengths.tolist(), users["user_id"].to_pylist(), strict=True))
     return ranked[len(ranked) * 9 // 10][1]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib
 import numpy as np
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -19,7 +18,9 @@ from recsys.instants import DAY, HOUR, from_micros, to_micros
 from recsys.meta_model import META
 from recsys.shop.histories import Block
 from recsys.shop.live_counts import CountedMinutes, LiveCounts, changes_by_minute, changes_of_counted
+from recsys.storage.places import Place
 from recsys.tables.night import USER_HISTORIES
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _morning(run: "Run", day: int) -> Morning:
     from serving.answers.live_ranker import LiveRanker
 
     catalogue = run.shop.catalogue
-    block = _read_block(run.folder / USER_HISTORIES.name, len(catalogue))
+    block = _read_block(run.outputs / USER_HISTORIES.name, len(catalogue))
     sale = new_sale_with_most_events(block, catalogue.opens_at, day)
     known = np.diff(block.as_of(day, run.shop.history).offsets)
     of_day = np.flatnonzero((block.occurred_at >= day) & (block.occurred_at < day + DAY))
@@ -98,8 +99,8 @@ def _morning(run: "Run", day: int) -> Morning:
     return Morning(catalogue.titles[sale], catalogue.sale_ids[sale], user_ids, ranks, n_open, opens, counted)
 
 
-def _read_block(folder: Path, n_sales: int) -> Block:
-    (batch,) = pq.read_table(folder).sort_by("user_id").combine_chunks().to_batches()
+def _read_block(table: Place, n_sales: int) -> Block:
+    (batch,) = read_arrow(table).sort_by("user_id").combine_chunks().to_batches()
     return Block.from_batch(batch, n_sales)
 
 

@@ -66,14 +66,14 @@ def check_tables(run: "Run", today: int, shop: str, html: Path | None = None) ->
     except (EmptyInputError, RejectedRowsError):
         print_rules(run.folder / REFUSED_RULE_COUNTS, console)
         raise
-    print_rules(run.folder / RULE_COUNTS, console)
+    print_rules(run.outputs / RULE_COUNTS, console)
     profile = profile_tables(run)
     advised = advise(profile, run.settings, today)
     print_profile(profile, advised, console)
     if html:
         from recsys.reports.profile.writer import write_report  # here: it imports matplotlib, which takes a second
 
-        write_report(profile, advised, json.loads((run.folder / RULE_COUNTS).read_text()), html, shop)
+        write_report(profile, advised, json.loads((run.outputs / RULE_COUNTS).read_text()), html, shop)
         console.print("", f"Report: {html}")
 
 

@@ -10,6 +10,7 @@ from recsys.meta_model import LogisticModel
 from recsys.reports.backtest.wording import boosted_advice, weakness_advice
 from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
 from recsys.snapshot import store as snapshot_store
+from recsys.storage.places import Place
 from recsys.wording import plural
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _VARIETY = {"coverage": ".1%", "gini": ".3f", "novelty": ".2f"}
 """Format of each measure of how much of the shop a policy shows."""
 
 
-def print_rules(rule_counts: Path, console: TextConsole) -> None:
+def print_rules(rule_counts: Place, console: TextConsole) -> None:
     """Print every rule with PASS, NOTE or FAIL, the number of rows that break it, and a few of them.
 
     FAIL: rows are broken by themselves, and a source with too many is refused; NOTE: rows break the rule without harm.

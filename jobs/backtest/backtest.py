@@ -105,7 +105,7 @@ def backtest(
     further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
     others = {name: _run_without(run, name) for name in without_taggers}
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further, lag, with_peers)))
-    rows = PAGE_METRICS.read(run.spark, run.folder).toArrow()
+    rows = PAGE_METRICS.read(run.spark, run.outputs).toArrow()
     if not len(rows):
         raise EmptyInputError(
             f"no purchase of an open sale from {first:%Y-%m-%d} to {last:%Y-%m-%d}: choose other days"
@@ -177,15 +177,15 @@ def _meta_pages_without(name: str, run: Run, sample: Sample) -> pa.Table:
     """Return the pages of the meta-model of another run, under a name of their own."""
     _log.info(f"The same days without tagger {name}, in {run.folder}")
     run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, [])))
-    rows = PAGE_METRICS.read(run.spark, run.folder).where(f.col("policy") == META)
+    rows = PAGE_METRICS.read(run.spark, run.outputs).where(f.col("policy") == META)
     return rows.withColumn("policy", f.lit(f"{META_WITHOUT}tagger_{name}")).toArrow()
 
 
 def _peer_pages(run: Run) -> pa.Table:
     """Return the pages of the peers that the other policies are measured on too, of which some may be sampled."""
-    pages, key = PAGE_METRICS.read(run.spark, run.folder), ["as_of", "user_id"]
+    pages, key = PAGE_METRICS.read(run.spark, run.outputs), ["as_of", "user_id"]
     measured = pages.where(f.col("policy") == META).select(*key)
-    return PEER_PAGES.read(run.spark, run.folder).join(measured, key, "left_semi").select(*pages.columns).toArrow()
+    return PEER_PAGES.read(run.spark, run.outputs).join(measured, key, "left_semi").select(*pages.columns).toArrow()
 
 
 def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
@@ -208,8 +208,8 @@ def _describe_window(run: Run, pages: Pages, sample: Sample) -> dict[str, Any]:
 def _metrics_by_policy(
     run: Run, pages: Pages, shown: list[str], seed: int, probabilities: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
-    known = KNOWN_USERS.read(run.spark, run.folder).toArrow()
-    n_users = USER_HISTORIES.rows(run.folder)
+    known = KNOWN_USERS.read(run.spark, run.outputs).toArrow()
+    n_users = USER_HISTORIES.rows(run.outputs)
     found, varieties = summaries(pages, shown, seed), variety(pages, shown, run.shop.catalogue, known, n_users)
     return {policy: found[policy] | varieties[policy] | (probabilities if policy == META else {}) for policy in shown}
 
@@ -226,7 +226,7 @@ def _compared_pairs(shown: list[str], registered: list[str]) -> list[tuple[str, 
 def _oracle_result(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
     if not knows_truth(run):
         return {}
-    best = Pages.from_table(ORACLE_PAGES.read(run.spark, run.folder).toArrow(), run.shop.catalogue)
+    best = Pages.from_table(ORACLE_PAGES.read(run.spark, run.outputs).toArrow(), run.shop.catalogue)
     found = oracle(pages, best, seed)
     return {ORACLE: found} if found else {}
 
@@ -248,7 +248,7 @@ def _compare_variants(run: Run, pages: Pages, model: MetaModel, seed: int) -> di
 
 def _window_examples(run: Run, new_only: bool, pages: Pages) -> tuple[Examples, NDArray[np.float64]]:
     """Return the examples of the measured pages, and what is added to the log-odds of each: the shift of its page."""
-    table, key = WINDOW_EXAMPLES.read(run.spark, run.folder), ["as_of", "user_id"]
+    table, key = WINDOW_EXAMPLES.read(run.spark, run.outputs), ["as_of", "user_id"]
     examples = examples_of(table)
     of_page = table.select(key).distinct().toPandas().sort_values(key)  # in the order of the pages' numbers
     known = pages.by_policy[META][[*key, "shift"]]
@@ -265,7 +265,7 @@ def _draw_examples(run: Run, pages: Pages, seed: int) -> dict[str, Any]:
 
 def _read_histories(run: Run, drawn: pd.DataFrame) -> Block:
     """Return the histories of the users of the drawn pages."""
-    histories = USER_HISTORIES.read(run.spark, run.folder)
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
     table = histories.where(f.col("user_id").isin(drawn["user_id"].to_list())).toArrow()
     return Block.from_batch(table.combine_chunks().to_batches()[0], len(run.shop.catalogue))
 

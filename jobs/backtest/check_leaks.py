@@ -1,13 +1,11 @@
 """Validated tables, tags → which features change when data that is not known yet is changed, deleted or shuffled."""
 
 import logging
-import shutil
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,8 +32,11 @@ from recsys.pipeline.leaks import (
     windows_that_follow_events,
 )
 from recsys.pipeline.shop import Shop
-from recsys.storage.local import held, scratch_folder
+from recsys.storage.journal import leased
+from recsys.storage.places import Place, place, remove
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALE_PHOTO_LABELS, SALES
+from recsys.tables.outputs import DATA
+from recsys.tables.parts import read_arrow, write_table
 from recsys.wording import plural
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
         EmptyInputError: If no user has both known and unknown events at any of the instants.
     """
     run.do(with_inputs(TAG_IMAGES))
-    tables = Tables(*(table.read(run.spark, run.folder) for table in _TABLES))
+    tables = Tables(*(table.read(run.spark, run.outputs) for table in _TABLES))
     drawn = {
         as_of: drawn_users(tables.events, as_of, users, seed)
         for as_of in _sample_instants(_fitted_instants(run), instants, seed)
@@ -75,8 +76,8 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
             "0 users have events both before and after a checked instant, must be at least 1: choose other days"
         )
     with (
-        held(run.folder, wait=False),
-        scratch_folder(run.folder) as scratch,
+        leased(run.folder),
+        _folder_of_worlds(run) as scratch,
         _fitted_world(run, tables, list(drawn), scratch) as shop,
     ):
         found = [_compare_worlds(run, tables, shop, as_of, some, seed) for as_of, some in drawn.items()]
@@ -88,6 +89,16 @@ def check_leaks(run: Run, instants: int = 3, users: int = 200, seed: int = 0) ->
         "features": _rows_of_features(found),
         "warnings": windows_that_follow_events(tables.sales, tables.events, run.as_of),
     }
+
+
+@contextmanager
+def _folder_of_worlds(run: Run) -> Iterator[Place]:
+    """Return a folder that is removed at the end; what a killed run left is removed by the next one."""
+    folder = run.folder / DATA / f"worlds-{secrets.token_hex(4)}"
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def _fitted_instants(run: Run) -> list[int]:
@@ -103,7 +114,7 @@ def _sample_instants(instants: list[int], most: int, seed: int) -> list[int]:
 def _compare_worlds(run: Run, tables: Tables, shop: Shop, as_of: int, users: list[str], seed: int) -> Found:
     """Return how far each feature changes in each world that is altered as of an instant."""
     start, before = time.monotonic(), features(shop, as_of, users)
-    span, scratch = Span(as_of, shop.horizon(as_of).until, run.as_of), Path(shop.folder).parent
+    span, scratch = Span(as_of, shop.horizon(as_of).until, run.as_of), place(shop.outputs.folder).parent
     found: Found = {}
     for name in WORLDS:
         with _fitted_world(run, altered(tables, name, span, seed), [as_of], scratch) as other:
@@ -120,30 +131,36 @@ def _compare_moment(run: Run, tables: Tables, shop: Shop, as_of: int, users: lis
     moment = as_of + int(np.random.default_rng(seed).integers(1, DAY // QUARTER)) * QUARTER
     before = features(shop, as_of, users, moment)
     span = Span(moment, shop.horizon(as_of).until, run.as_of)
-    with _fitted_world(run, altered(tables, "changed", span, seed), [as_of], Path(shop.folder).parent) as other:
+    with _fitted_world(
+        run, altered(tables, "changed", span, seed), [as_of], place(shop.outputs.folder).parent
+    ) as other:
         found = movements(before, features(other, as_of, users, moment), moment)
     _log.info(f"  {from_micros(moment):%Y-%m-%d %H:%M}  {plural(len(users), 'user')}, {BY_DAY}")
     return {BY_DAY: found}
 
 
 @contextmanager
-def _fitted_world(run: Run, tables: Tables, as_ofs: list[int], folder: Path) -> Iterator[Shop]:
+def _fitted_world(run: Run, tables: Tables, as_ofs: list[int], folder: Place) -> Iterator[Shop]:
     """Fit themes and recommenders to given tables as of some instants, in a new folder without earlier themes."""
-    with TemporaryDirectory(dir=folder) as name:
-        world = replace(
-            run,
-            settings=run.settings.model_copy(update={"folder": name}),
-            folder=Path(name),
-            training_days=_fitted_instants(run)[:1],
-            days=as_ofs,
-        )
+    of_world = folder / secrets.token_hex(4)
+    of_world.mkdir(parents=True)
+    world = replace(
+        run,
+        settings=run.settings.model_copy(update={"folder": str(of_world)}),
+        folder=of_world,
+        training_days=_fitted_instants(run)[:1],
+        days=as_ofs,
+    )
+    try:
         for table, rows in zip(_TABLES, tables, strict=True):
             table.write(rows, world.folder)
-        shutil.copy(run.folder / TAGGERS, world.folder)
-        shutil.copytree(run.folder / SALE_PHOTO_LABELS.name, world.folder / SALE_PHOTO_LABELS.name)
+        (world.folder / TAGGERS).write_bytes((run.outputs / TAGGERS).read_bytes())
+        write_table(read_arrow(run.outputs / SALE_PHOTO_LABELS.name), world.folder / SALE_PHOTO_LABELS.name)
         for step in (BUILD_THEMES, BUILD_HISTORIES, TRAIN_TOWERS, FIT_RECOMMENDERS):
             step.run(world, world.folder)
         yield world.shop
+    finally:
+        remove(of_world)
 
 
 def _describe_window(run: Run, drawn: dict[int, list[str]], seed: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from recsys.pipeline.evaluation import known_users, page_metrics
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
 from recsys.recommenders.towers import TOWERS
+from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 from recsys.wording import plural
 
@@ -70,9 +71,9 @@ class Cost(NamedTuple):
 _COSTS = TypeAdapter(dict[str, Cost])
 
 
-def train_variants(run: Run, out: Path) -> str:
+def train_variants(run: Run, out: Place) -> str:
     """Train boosted trees, a model without images, and the models of the ablation and of the learning curve."""
-    table, settings = TRAINING_EXAMPLES.read(run.spark, run.folder), run.settings.meta_model
+    table, settings = TRAINING_EXAMPLES.read(run.spark, run.outputs), run.settings.meta_model
     examples, days = examples_of(table), run.open_training_days
     training_sets = {}
     if set(OVER_PHOTOS) & set(examples.names):  # the towers then read themes of photos too
@@ -113,12 +114,12 @@ def _train_and_time(examples: Examples, settings: MetaModelSettings) -> tuple[Me
 
 def read_variants(run: Run) -> dict[str, MetaModel]:
     """Return the models that were trained only for this backtest, by the name of their policy."""
-    return meta_models_from_json((run.folder / VARIANTS / _MODELS).read_bytes())
+    return meta_models_from_json((run.outputs / VARIANTS / _MODELS).read_bytes())
 
 
 def read_costs(run: Run) -> dict[str, Cost]:
     """Return the cost of these models, by the name of their policy."""
-    return _COSTS.validate_json((run.folder / VARIANTS / _TRAINING).read_bytes())
+    return _COSTS.validate_json((run.outputs / VARIANTS / _TRAINING).read_bytes())
 
 
 def meta_models(run: Run, versions: list[str]) -> dict[str, MetaModel]:
@@ -155,11 +156,11 @@ def knows_truth(run: Run) -> bool:
 
 
 def _measure_pages(sample: Sample, versions: list[str], lag: int | None) -> Step:
-    def measure_pages(run: Run, out: Path) -> str:
+    def measure_pages(run: Run, out: Place) -> str:
         """Measure each policy on the pages of the window."""
         if lag is not None:
             _refuse_dates_without_times(run)
-        histories, models = USER_HISTORIES.read(run.spark, run.folder), meta_models(run, versions)
+        histories, models = USER_HISTORIES.read(run.spark, run.outputs), meta_models(run, versions)
         PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, models, *sample, lag=lag), out)
         pages = PAGE_METRICS.read(run.spark, out)
         return plural(pages.where(pages["policy"] == META).count(), "page")
@@ -179,7 +180,7 @@ def _refuse_dates_without_times(run: Run) -> None:
     Raises:
         ConfigurationError: If so.
     """
-    events = EVENTS.read(run.spark, run.folder).where(f.unix_micros("occurred_at") >= run.days[0])
+    events = EVENTS.read(run.spark, run.outputs).where(f.unix_micros("occurred_at") >= run.days[0])
     times = times_of_day(events)
     if len(times) < 3:
         raise ConfigurationError(
@@ -189,9 +190,9 @@ def _refuse_dates_without_times(run: Run) -> None:
 
 
 def _measure_oracle(sample: Sample) -> Step:
-    def measure_oracle(run: Run, out: Path) -> str:
+    def measure_oracle(run: Run, out: Place) -> str:
         """Measure the ranking of the same pages by the true tastes of the generated shop's users."""
-        histories = USER_HISTORIES.read(run.spark, run.folder)
+        histories = USER_HISTORIES.read(run.spark, run.outputs)
         ORACLE_PAGES.write(oracle_pages(histories, run.shop, run.open_days, Path(run.settings.folder), *sample), out)
         return f"{plural(ORACLE_PAGES.rows(out), 'page')} ranked by true taste"
 
@@ -204,15 +205,15 @@ def _measure_oracle(sample: Sample) -> Step:
     )
 
 
-def _build_window_examples(run: Run, out: Path) -> str:
-    histories = USER_HISTORIES.read(run.spark, run.folder)
+def _build_window_examples(run: Run, out: Place) -> str:
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
     as_measured = run.settings.meta_model.model_copy(update={"moments": "midnight"})  # as policy `meta` ranks
     WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, as_measured), out)
     return f"{plural(WINDOW_EXAMPLES.rows(out), 'example')} to measure probabilities on"
 
 
-def _count_known_users(run: Run, out: Path) -> str:
-    KNOWN_USERS.write(known_users(USER_HISTORIES.read(run.spark, run.folder), run.shop, run.open_days), out)
+def _count_known_users(run: Run, out: Place) -> str:
+    KNOWN_USERS.write(known_users(USER_HISTORIES.read(run.spark, run.outputs), run.shop, run.open_days), out)
     return f"{plural(KNOWN_USERS.rows(out), 'pair')} of sale and day with a known event"
 
 

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.pipeline.evaluation import measured_pages
 from recsys.pipeline.examples import PAGE_USERS
 from recsys.shop.histories import Block
+from recsys.storage.places import Place
 from recsys.tables.night import PAGE_METRICS, Table
 from recsys.wording import plural
 
@@ -44,7 +44,7 @@ def measure_peers(new_only: bool) -> Step:
         new_only: Whether repeat purchases are left out.
     """
 
-    def measure(run: Run, out: Path) -> str:
+    def measure(run: Run, out: Place) -> str:
         everyone, kinds = whole_block(run), (CHANCE, newest(run.shop.catalogue), *CLASSIC)
         case = next(name for name, is_new_only in CASES.items() if is_new_only == new_only)
         with threadpool_limits(1, "blas"):  # `implicit` has threads of its own
@@ -72,7 +72,7 @@ def measure_peers(new_only: bool) -> Step:
 
 def read_peers(run: Run) -> dict[str, str]:
     """Return the settings of each peer by the name of its policy."""
-    return json.loads((run.folder / _DESCRIPTIONS).read_text())
+    return json.loads((run.outputs / _DESCRIPTIONS).read_text())
 
 
 def require_implicit() -> None:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.engine.run import Run
@@ -17,6 +16,7 @@ from recsys.instants import DAY, from_micros
 from recsys.metrics import NDCG, ranking_metrics
 from recsys.pipeline.evaluation import candidates_and_relevant
 from recsys.shop.histories import Block, Histories, HistorySettings
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 NEW = "new to the user"
@@ -83,7 +83,7 @@ class Day:
 
 def whole_block(run: Run) -> Block:
     """Return all users as one block."""
-    table = pq.read_table(run.folder / "user_histories").combine_chunks()
+    table = read_arrow(run.outputs / "user_histories").combine_chunks()
     return Block.from_batch(table.to_batches()[0], len(run.shop.catalogue))
 
 

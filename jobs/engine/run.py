@@ -1,7 +1,7 @@
-"""Runs of steps: each step is run only if its inputs, settings or code have changed, and its outputs are atomic."""
+"""Runs of steps: each is run if its inputs, settings or code have changed, and its outputs appear all at once."""
 
-import json
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,12 +16,15 @@ from jobs.engine.log_file import log_file
 from jobs.engine.session import spark_session
 from recsys.config.settings import Settings
 from recsys.console import line, wide_console
-from recsys.errors import StepError
+from recsys.errors import LeaseLostError, StepError
 from recsys.pipeline.shop import Shop
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
 from recsys.settings import digest
 from recsys.snapshot.format import LeftOut
-from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder, write_whole
+from recsys.storage.journal import Lease, leased, steps_of
+from recsys.storage.local import tree_to_disk
+from recsys.storage.places import Place, remove
+from recsys.tables.outputs import DATA, Outputs
 
 LOG = "run.log"
 """File in a run's folder with the log of its steps."""
@@ -33,13 +36,13 @@ _log = logging.getLogger(__name__)
 class Step:
     """One step of the pipeline.
 
-    `run` writes the outputs into the folder that it is given and returns a summary of one line; the outputs are moved
-    into the run's folder after it has returned. `depends_on` returns what the outputs depend on apart from the inputs:
-    settings, and the state of data outside of the run before the step reads it.
+    `run` writes the outputs into the folder that it is given and returns a summary of one line; they become the run's
+    outputs when an entry of its journal says so, after it has returned. `depends_on` returns what the outputs depend on
+    apart from the inputs: settings, and the state of data outside of the run before the step reads it.
     """
 
     name: str
-    run: Callable[["Run", Path], str]
+    run: Callable[["Run", Place], str]
     outputs: tuple[str, ...]
     inputs: tuple["Step", ...] = ()
     depends_on: Callable[["Run"], Any] = lambda _: None
@@ -50,7 +53,7 @@ class Run:
     """One night or backtest: the configuration, the instants and the folder of tables that its steps share."""
 
     settings: Settings
-    folder: Path
+    folder: Place
     as_of: int
     """Data is known if it occurred and was recorded before this instant, microseconds UTC."""
     training_days: list[int]
@@ -68,6 +71,8 @@ class Run:
     """Why the version of an alias is not known, for those that MLflow did not tell."""
     _in_progress: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _left_out: list[LeftOut] = field(default_factory=list, init=False, repr=False)
+    _written: dict[str, dict[str, Any]] | None = field(default=None, init=False, repr=False)
+    """The newest entry of each step, while nobody else can add one."""
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -75,11 +80,15 @@ class Run:
         return spark_session(self.settings)
 
     @property
+    def outputs(self) -> Outputs:
+        """The outputs of the steps that were run, as of now; `outputs / "rankings"` is the place of one of them."""
+        return Outputs.committed(self.folder, self._entries().values())
+
+    @property
     def shop(self) -> Shop:
-        """The tables in the run's folder, for Python workers."""
+        """The outputs as arrays, for Python workers."""
         return Shop(
-            folder=str(self.folder.resolve()),
-            version=digest({path.name: path.read_text() for path in self.folder.glob("*.json")}),
+            outputs=self.outputs,
             history=self.settings.history,
             recommender_settings=self.settings.recommenders,
             horizon_hours=self.settings.horizon_hours,
@@ -107,9 +116,14 @@ class Run:
             BusyError: If another process runs steps in the same folder.
             StepError: If Spark fails; with the cause, the stack trace is in the log.
         """
-        with held(self.folder, wait=False), log_file(self.folder / LOG):
-            for step in steps:
-                self._run_if_due(step)
+        with leased(self.folder) as lease, log_file(self.folder / LOG):
+            try:
+                self._written = lease.steps
+                self._remove_leftovers()
+                for step in steps:
+                    self._run_if_due(step, lease)
+            finally:
+                self._written = None
 
     def fingerprint(self, step: Step) -> str:
         """Return the digest of everything that a step's outputs were made from, as recorded when they were made.
@@ -120,7 +134,7 @@ class Run:
         Raises:
             KeyError: If the step has not been run.
         """
-        return self._in_progress.get(step.name) or self._read_manifest(step)["fingerprint"]
+        return self._in_progress.get(step.name) or self._entries()[step.name]["fingerprint"]
 
     def leave_out(self, what: str, why: str, until: str, degrades_pages: bool = True) -> None:
         """Record what the step in progress cannot learn or rank and goes on without; see `LeftOut`."""
@@ -129,12 +143,14 @@ class Run:
     def left_out(self, steps: Iterable[Step]) -> list[LeftOut]:
         """Return what these steps left out when they were run, in their order."""
         return [
-            LeftOut.model_validate(line) for step in steps for line in self._read_manifest(step).get("left_out", ())
+            LeftOut.model_validate(line)
+            for step in steps
+            for line in self._entries().get(step.name, {}).get("left_out", ())
         ]
 
-    def _run_if_due(self, step: Step) -> None:
+    def _run_if_due(self, step: Step, lease: Lease) -> None:
         fingerprint = self._fingerprint_now(step)
-        done = self._read_manifest(step)
+        done = self._entries().get(step.name, {})
         if done.get("fingerprint") == fingerprint:
             _log.info(f"  {step.name:<20} unchanged  {done['summary']}", extra={"is_dim": True})
             return
@@ -143,7 +159,7 @@ class Run:
         start = time.monotonic()
         self._in_progress[step.name] = fingerprint
         try:
-            summary = self._run_step(step, fingerprint)
+            summary = self._run_step(step, fingerprint, lease)
         except SPARK_ERRORS as error:
             _log.debug(f"{step.name} failed", exc_info=True)
             raise StepError(f"{step.name}: {first_line(error)}; the stack trace is in {self.folder / LOG}") from error
@@ -163,31 +179,52 @@ class Run:
             {
                 "step": step.name,
                 "depends_on": step.depends_on(self),
-                "inputs": [self._read_manifest(each)["fingerprint"] for each in step.inputs],
+                "inputs": [self._entries()[each.name]["fingerprint"] for each in step.inputs],
                 "code": code_version(step.run),
                 "libraries": library_versions(),
             }
         )
 
-    def _run_step(self, step: Step, fingerprint: str) -> str:
-        with scratch_folder(self.folder) as scratch:
-            summary = step.run(self, scratch)
-            manifest = self._manifest_path(step)
-            manifest.unlink(missing_ok=True)
-            for output in step.outputs:
-                remove_folder(self.folder / output)
-                put_in_place(scratch / output, self.folder / output)
-        left_out = [line.model_dump() for line in self._left_out]
-        write_whole(manifest, json.dumps({"fingerprint": fingerprint, "summary": summary, "left_out": left_out}))
+    def _run_step(self, step: Step, fingerprint: str, lease: Lease) -> str:
+        data = f"{DATA}/{step.name}-{secrets.token_hex(4)}"
+        out = self.folder / data
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            summary = step.run(self, out)
+            if isinstance(out, Path):
+                tree_to_disk(out)
+        except BaseException:
+            remove(out)
+            raise
+        entry = {
+            "step": step.name,
+            "fingerprint": fingerprint,
+            "summary": summary,
+            "left_out": [line.model_dump() for line in self._left_out],
+            "data": data,
+            "outputs": list(step.outputs),
+        }
+        before = lease.steps.get(step.name)
+        try:
+            lease.add(entry)
+        except LeaseLostError:  # after any other error, such as a lost answer, the entry may be true all the same
+            remove(out)
+            raise
+        if before:
+            remove(self.folder / before["data"])
         return summary
 
-    def _read_manifest(self, step: Step) -> dict[str, Any]:
-        """Return the record of a step; empty if it was not run, or was killed while its outputs were moved."""
-        path = self._manifest_path(step)
-        return json.loads(path.read_text()) if path.exists() else {}
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """Return the newest entry of each step that was run, by its name."""
+        return self._written if self._written is not None else steps_of(self.folder)
 
-    def _manifest_path(self, step: Step) -> Path:
-        return self.folder / f"{step.name}.json"
+    def _remove_leftovers(self) -> None:
+        """Remove what killed runs wrote, and did not enter."""
+        known = {entry["data"] for entry in self._entries().values()}
+        data = self.folder / DATA
+        for folder in data.iterdir() if data.exists() else ():
+            if f"{DATA}/{folder.name}" not in known:
+                remove(folder)
 
 
 def with_inputs(step: Step) -> tuple[Step, ...]:

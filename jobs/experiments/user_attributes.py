@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from recsys.config.settings import Settings
 from recsys.tables.logs import COMPACTED_EXPOSURES
+from recsys.tables.night import USERS
+from recsys.tables.outputs import newest_runs
+from recsys.tables.parts import read_arrow
 
 
 def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
@@ -16,9 +18,10 @@ def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
     """
     folder = Path(settings.folder)
     found: dict[str, dict[str, str]] = {}
-    nights = sorted((folder / "nights").glob("*/users"))
-    if nights:
-        rows = pq.read_table(nights[-1], columns=["user_id", "attributes"]).to_pylist()
+    tables = (outputs / USERS.name for outputs in newest_runs(folder))
+    users = next((table for table in tables if table.exists()), None)
+    if users is not None:
+        rows = read_arrow(users, columns=["user_id", "attributes"]).to_pylist()
         found = {row["user_id"]: dict(row["attributes"]) for row in rows if row["attributes"]}
     pages = folder / COMPACTED_EXPOSURES.name
     if pages.exists():

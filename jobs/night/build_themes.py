@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.tag_images import TAG_IMAGES, tagger_version
-from recsys.images.themes.theme_store import read, save, themes_as_of
+from recsys.images.themes.theme_store import read, themes_as_of
 from recsys.images.themes.themes import (
     THEME_MODEL,
     ThemeModel,
@@ -25,14 +24,17 @@ from recsys.instants import DAY, HOUR, from_micros
 from recsys.pipeline import sources
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
+from recsys.storage.places import Place, place
 from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_IMAGES, SALE_THEMES
+from recsys.tables.outputs import newest_runs
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 THEMES = "themes"
 """Subfolder of a shop's folder with its theme models."""
 
 
-def build_themes(run: Run, out: Path) -> str:
+def build_themes(run: Run, out: Place) -> str:
     """Fit themes, or use the latest fit if it is recent enough, and project the photos of all sales onto them."""
     photos, rejected, catalogue = read_tagged(run)
     model = _themes_of_run(run, photos, catalogue) if len(photos) else no_themes()
@@ -47,14 +49,14 @@ def build_themes(run: Run, out: Path) -> str:
 
 def read_tagged(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, Catalogue]:
     """Return the tagged photos, those that could not be tagged, and the sales of a run."""
-    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas()
+    photos = read_arrow(run.outputs / IMAGE_TAGS.name).to_pandas()
     photos = photos.sort_values(["sale_id", "position"])  # Spark's row order varies, and sums of floats depend on it
-    rejected = pq.read_table(run.folder / REJECTED_IMAGES.name).to_pandas()
-    return photos, rejected, Catalogue.from_table(pq.read_table(run.folder / "sales"))
+    rejected = read_arrow(run.outputs / REJECTED_IMAGES.name).to_pandas()
+    return photos, rejected, Catalogue.from_table(read_arrow(run.outputs / "sales"))
 
 
 def write_projected(
-    run: Run, photos: pd.DataFrame, rejected: pd.DataFrame, model: ThemeModel, catalogue: Catalogue, out: Path
+    run: Run, photos: pd.DataFrame, rejected: pd.DataFrame, model: ThemeModel, catalogue: Catalogue, out: Place
 ) -> int:
     """Write a theme model and the themes of photos and sales by it; return the number of different photos.
 
@@ -66,7 +68,7 @@ def write_projected(
         catalogue: The sales of the photos.
         out: The folder to write into.
     """
-    save(model, out / THEME_MODEL)
+    (out / THEME_MODEL).write_text(model.to_json(), "utf-8")
     contents = photos.drop_duplicates("image_hash")
     activations = model.activations(tag_matrix(contents["tags"], contents["weights"], model.tags))
     row_by_hash = pd.Series(np.arange(len(contents)), index=contents["image_hash"])
@@ -118,10 +120,10 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
 def _photos_tagged_by(run: Run, version: str) -> pd.DataFrame:
     """Return tags and weights, by image_hash, of the last run whose tags are of a version; no row if its tables are
     gone."""
-    folders = [path.parent for path in Path(run.settings.folder).glob(f"*/*/{THEME_MODEL}")]
-    for folder in sorted(folders, key=lambda path: path.name, reverse=True):
-        if folder != run.folder and read(folder / THEME_MODEL).tagger_version == version:
-            photos = pq.read_table(folder / IMAGE_TAGS.name, columns=["image_hash", "tags", "weights"]).to_pandas()
+    for outputs in newest_runs(place(run.settings.folder), ("nights", "backtests", "refreshes")):
+        model = outputs / THEME_MODEL
+        if outputs.folder != str(run.folder) and model.exists() and read(model).tagger_version == version:
+            photos = read_arrow(outputs / IMAGE_TAGS.name, columns=["image_hash", "tags", "weights"]).to_pandas()
             return photos.drop_duplicates("image_hash").set_index("image_hash")
     return pd.DataFrame({"tags": [], "weights": []})
 
@@ -155,14 +157,14 @@ def _fingerprint(run: Run) -> str:
     return digest([theme_settings, settings.horizon_hours])[:16]
 
 
-def _write_photos(photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Path) -> None:
+def _write_photos(photos: pd.DataFrame, rejected: pd.DataFrame, weights: np.ndarray, out: Place) -> None:
     tagged = photos.assign(weights=list(weights))
     rows = pd.concat([tagged, rejected.assign(weights=None)]) if len(rejected) else tagged
     IMAGE_THEMES.write_rows(rows, out)
 
 
 def _write_sales(
-    run: Run, photos: pd.DataFrame, weights: np.ndarray, model: ThemeModel, catalogue: Catalogue, out: Path
+    run: Run, photos: pd.DataFrame, weights: np.ndarray, model: ThemeModel, catalogue: Catalogue, out: Place
 ) -> None:
     positions = photos["sale_id"].map(catalogue.position).to_numpy().astype(np.int64)
     is_cover = (photos["position"] == photos.groupby("sale_id")["position"].transform("min")).to_numpy()

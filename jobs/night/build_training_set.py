@@ -13,12 +13,13 @@ from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
 from recsys.instants import dates
 from recsys.pipeline.examples import training_examples
+from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 
 
-def build_training_set(run: Run, out: Path) -> str:
+def build_training_set(run: Run, out: Place) -> str:
     """Write examples of the purchases of the training days, including sales shown and not bought if pages were
     logged."""
     TRAINING_EXAMPLES.write(examples(run, run.open_training_days), out)
@@ -31,7 +32,7 @@ def build_training_set(run: Run, out: Path) -> str:
 
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Return examples of the purchases of the 24 hours from each of the instants on."""
-    histories = USER_HISTORIES.read(run.spark, run.folder)
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
     exposures = (
         read_exposures(run.spark, Path(run.settings.folder), _dates_touched(as_ofs)) if _logged_pages(run) else None
     )

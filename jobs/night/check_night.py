@@ -27,11 +27,12 @@ from recsys.pipeline.night_checks import (
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
 from recsys.rule_counts import RULE_COUNTS
 from recsys.snapshot import store as snapshot_store
+from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 
 
-def check_night(run: Run, out: Path) -> str:
+def check_night(run: Run, out: Place) -> str:
     """Measure the night and store its values in the shop's folder.
 
     Raises:
@@ -62,16 +63,16 @@ def _earlier_nights(run: Run) -> list[NightValues]:
     return [values for values in read_night_values(Path(run.settings.folder), run.as_of) if not values.is_hourly]
 
 
-def _measure_night(run: Run, out: Path) -> NightValues:
+def _measure_night(run: Run, out: Place) -> NightValues:
     model, version = read_model(run)
     values = NightValues(
         as_of=from_micros(run.as_of),
         is_hourly=run.is_hourly,
         version=version,
-        rejected_share=rejected_share(json.loads((run.folder / RULE_COUNTS).read_text())),
+        rejected_share=rejected_share(json.loads((run.outputs / RULE_COUNTS).read_text())),
         sales_covered=_measure_rankings(run),
-        events=EVENTS.rows(run.folder),
-        users=RANKINGS.rows(run.folder),
+        events=EVENTS.rows(run.outputs),
+        users=RANKINGS.rows(run.outputs),
         purchases=0,
         pages=0,
     )
@@ -80,12 +81,12 @@ def _measure_night(run: Run, out: Path) -> NightValues:
 
 def _measure_rankings(run: Run) -> float | None:
     """Return the share of sales covered; record for which hours users' rankings hold too few open sales."""
-    policies, users = ranking_settings(run).policies, RANKINGS.rows(run.folder)
+    policies, users = ranking_settings(run).policies, RANKINGS.rows(run.outputs)
     if not policies or not users:
         return None
     horizon = run.shop.horizon(run.as_of)
     policy = META if META in policies else policies[0]
-    users_of_sale = users_by_sale(RANKINGS.read(run.spark, run.folder), policy, len(horizon))
+    users_of_sale = users_by_sale(RANKINGS.read(run.spark, run.outputs), policy, len(horizon))
     if hours := short_hours(users_of_sale, users, horizon, run.shop.catalogue):
         worst = min(hours, key=lambda hour: hour.per_user / hour.n_open)
         top_k = run.settings.rankings.top_k
@@ -100,7 +101,7 @@ def _measure_rankings(run: Run) -> float | None:
     return sales_covered(users_of_sale)
 
 
-def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, object]:
+def _measure_yesterday(run: Run, model: MetaModel, out: Place) -> dict[str, object]:
     """Return the values of the champion on the day before as_of; empty if no sale was open.
 
     The champion may have been trained on that day, so ndcg is comparable between nights, but no unbiased estimate.
@@ -108,7 +109,7 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Path) -> dict[str, objec
     yesterday = run.training_days[-1]
     if yesterday not in run.open_training_days:
         return {}
-    histories = USER_HISTORIES.read(run.spark, run.folder)
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
     TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
     drawn = examples_of(TRAINING_EXAMPLES.read(run.spark, out))
     pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)

@@ -13,7 +13,7 @@ from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.errors import BusyError
 from recsys.instants import compact, from_micros, to_micros
 from recsys.pipeline.night_values import read_night_values
-from recsys.storage.local import held, remove_folder
+from recsys.storage.journal import discard
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +37,12 @@ def nightly(run: Run) -> str:
     run.do(first)
     if not run.shop.with_open_sales([run.as_of]):
         run.do((PUBLISH_CLOSED_SHOP,))
-        return (run.folder / CLOSED_SHOP / "name").read_text()
+        return (run.outputs / CLOSED_SHOP / "name").read_text()
     trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
     run.do(tuple(step for step in dict.fromkeys((*trained, *with_inputs(PUBLISH_SNAPSHOT))) if step not in first))
     if run.is_hourly:
         _remove_tables_of_earlier_hours(run)
-    return (run.folder / SNAPSHOT / "name").read_text()
+    return (run.outputs / SNAPSHOT / "name").read_text()
 
 
 def _remove_tables_of_earlier_hours(run: Run) -> None:
@@ -50,5 +50,5 @@ def _remove_tables_of_earlier_hours(run: Run) -> None:
     for values in read_night_values(Path(run.settings.folder), run.as_of):
         folder = run.folder.parent / compact(to_micros(values.as_of))
         if values.is_hourly and folder.exists():
-            with suppress(BusyError), held(folder, wait=False):
-                remove_folder(folder)
+            with suppress(BusyError):
+                discard(folder)

@@ -20,6 +20,7 @@ from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
 from recsys.registry.versions import CHAMPION
 from recsys.snapshot.format import POPULARITY
 from recsys.storage.local import held, write_whole
+from recsys.storage.places import Place
 from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
@@ -29,7 +30,7 @@ _POLICIES = "policies.json"
 _log = logging.getLogger(__name__)
 
 
-def prepare_experiments(run: Run, out: Path) -> str:
+def prepare_experiments(run: Run, out: Place) -> str:
     """Pin the model versions of variants whose phase begins, and fetch the models that the night must score.
 
     A policy that cannot be scored is left out with a warning: the service then refuses the experiment, which is better
@@ -63,7 +64,7 @@ def prepare_experiments(run: Run, out: Path) -> str:
 def ranking_settings(run: Run) -> RankingSettings:
     """Return the settings of the rankings with the configured policies, except the missing ones, and those that
     experiments need."""
-    settings, prepared = run.settings.rankings, json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())
+    settings, prepared = run.settings.rankings, json.loads((run.outputs / EXPERIMENTS / _POLICIES).read_text())
     configured = [policy for policy in settings.policies if policy not in prepared["missing"]]
     further = [policy for policy in prepared["scored"] if policy not in (*configured, POPULARITY)]
     return settings.model_copy(update={"policies": (*configured, *further)})
@@ -71,13 +72,17 @@ def ranking_settings(run: Run) -> RankingSettings:
 
 def missing_policies(run: Run) -> list[str]:
     """Return the configured policies that the night cannot rank by."""
-    return json.loads((run.folder / EXPERIMENTS / _POLICIES).read_text())["missing"]
+    return json.loads((run.outputs / EXPERIMENTS / _POLICIES).read_text())["missing"]
 
 
 def other_versions(run: Run) -> dict[str, MetaModel]:
     """Return the other versions of the meta-model that experiments need, by their policy."""
-    files = sorted((run.folder / EXPERIMENTS).glob(f"{META}@*.json"))
-    return {file.stem: meta_model_from_json(file.read_text()) for file in files}
+    found = {file.stem: file.read_text() for file in (run.outputs / EXPERIMENTS).iterdir() if _is_version(file.name)}
+    return {policy: meta_model_from_json(found[policy]) for policy in sorted(found)}
+
+
+def _is_version(name: str) -> bool:
+    return name.startswith(f"{META}@") and name.endswith(".json")
 
 
 def _read_experiments(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]]:

@@ -25,12 +25,12 @@ _READERS = 16
 def profile_tables(run: Run) -> DataProfile:
     """Return the profile of the tables that `validate_tables` has written."""
     hours = run.settings.serving.pages.just_bought_hours or _SOON_HOURS
-    sales, images, events = (table.read(run.spark, run.folder) for table in (SALES, SALE_IMAGES, EVENTS))
+    sales, images, events = (table.read(run.spark, run.outputs) for table in (SALES, SALE_IMAGES, EVENTS))
     frames = profile_frames(sales, images, events, hours)
     covers = frames.sales["cover"].dropna().tolist()
     sample = covers[:: -(-len(covers) // _MOST_PHOTOS) or 1]
     photos = try_photos(PhotoFiles.of(run.settings.images), sample) if sample else None
-    counts = json.loads((run.folder / RULE_COUNTS).read_text())
+    counts = json.loads((run.outputs / RULE_COUNTS).read_text())
     return profile_of(frames, run.as_of, odd_ids(counts), photos)
 
 

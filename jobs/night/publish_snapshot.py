@@ -6,8 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as ds
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step, with_inputs
@@ -27,24 +25,26 @@ from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import OPEN, POPULARITY, LeftOut, Ranking, Snapshot, SnapshotContents, SnapshotSale
 from recsys.snapshot.writer import write_snapshot
+from recsys.storage.places import Place
 from recsys.tables.night import RANKINGS
+from recsys.tables.parts import read_batches
 from recsys.wording import plural
 
 SNAPSHOT = "snapshot"
 CLOSED_SHOP = "closed_shop"
 
 
-def publish_snapshot(run: Run, out: Path) -> str:
+def publish_snapshot(run: Run, out: Place) -> str:
     """Write the night's snapshot, make it the current one, and remove the oldest beyond `snapshots.keep`."""
     root = run.settings.snapshots_folder
-    with TemporaryDirectory(dir=out) as folder:
+    with TemporaryDirectory() as folder:
         contents = _snapshot_contents(run, Path(folder))
-        name = write_snapshot(root, contents, _read_rankings(run.folder / "rankings"))
+        name = write_snapshot(root, contents, read_batches(run.outputs / RANKINGS.name))
     _publish(run, name, out / SNAPSHOT)
     return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
 
 
-def _publish(run: Run, name: str, out: Path) -> str:
+def _publish(run: Run, name: str, out: Place) -> str:
     make_current(run, name)
     out.mkdir()
     (out / "name").write_text(name)
@@ -65,22 +65,25 @@ def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
     snapshot_store.prune(root, keep.keep, keep.keep_hourly, hourly)
 
 
-def _snapshot_contents(run: Run, ranker_folder: Path) -> SnapshotContents:
+def _snapshot_contents(run: Run, folder: Path) -> SnapshotContents:
     model, version = read_model(run)
     ranker, catalogue = run.shop.ranker(run.as_of, model, other_versions(run)), run.shop.catalogue
     scorer = ranker.scorer
-    write_ranker(ranker_folder, ranker, catalogue, run.settings.recommenders)
+    pins, of_ranker = folder / PINS, folder / RANKER
+    pins.write_bytes((run.outputs / EXPERIMENTS / PINS).read_bytes())
+    of_ranker.mkdir()
+    write_ranker(of_ranker, ranker, catalogue, run.settings.recommenders)
     return SnapshotContents(
         as_of=from_micros(run.as_of),
         horizon_end=from_micros(scorer.horizon.until),
         sales=list(snapshot_sales(catalogue, scorer.horizon)),
         policies=ranking_settings(run).policies,
-        shared_rankings={POPULARITY: popular_ranking(ranker, catalogue, RANKINGS.rows(run.folder))},
+        shared_rankings={POPULARITY: popular_ranking(ranker, catalogue, RANKINGS.rows(run.outputs))},
         reasons=scorer.reasons,
         versions={run.settings.mlflow.model_name: version} if version else {},
         fingerprint=run.fingerprint(PUBLISH_SNAPSHOT),
-        files={RANKER: ranker_folder, PINS: run.folder / EXPERIMENTS / PINS},
-        segments=segment_rankings(run.folder),
+        files={RANKER: of_ranker, PINS: pins},
+        segments=segment_rankings(run.outputs),
         missing_policies=missing_policies(run),
         left_out=_left_out(run),
     )
@@ -115,11 +118,7 @@ def snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotS
         )
 
 
-def _read_rankings(folder: Path) -> Iterator[pa.RecordBatch]:
-    return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
-
-
-def publish_closed_shop(run: Run, out: Path) -> str:
+def publish_closed_shop(run: Run, out: Place) -> str:
     """Publish a snapshot without sales, whose pages are empty and say so, for a night without an open sale.
 
     Raises:

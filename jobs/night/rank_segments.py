@@ -1,19 +1,18 @@
 """user_histories, users → segment_rankings, for each value of the configured attributes of users."""
 
-from pathlib import Path
-
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
 from recsys.pipeline.segments import ranked_segments
+from recsys.storage.places import Place
 from recsys.tables.night import SEGMENT_RANKINGS, USER_HISTORIES, USERS
 from recsys.wording import plural
 
 
-def rank_segments(run: Run, out: Path) -> str:
+def rank_segments(run: Run, out: Place) -> str:
     """Rank the sales of the horizon for each segment of users."""
     settings = run.settings.rankings.segments
-    histories, users = USER_HISTORIES.read(run.spark, run.folder), USERS.read(run.spark, run.folder)
+    histories, users = USER_HISTORIES.read(run.spark, run.outputs), USERS.read(run.spark, run.outputs)
     rows = ranked_segments(histories, users, run.shop, run.as_of, settings)
     SEGMENT_RANKINGS.write_rows(rows, out)
     counts = [f"{(rows['attribute'] == attribute).sum()} by {attribute}" for attribute in settings.attributes]

@@ -9,8 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
 from jobs.engine.nights import planned_night
 from jobs.engine.run import Run, Step
 from jobs.night.build_themes import read_tagged, write_projected
@@ -35,7 +33,7 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.ranker_files import RANKER, read_ranker, read_settings, write_ranker
 from recsys.ranking.refreshed import refreshed_scorer
 from recsys.recommenders import recommenders
-from recsys.recommenders.towers import read_towers
+from recsys.recommenders.towers import TOWERS_FILE, read_towers
 from recsys.rule_counts import RULE_COUNTS
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue, Horizon
@@ -43,7 +41,8 @@ from recsys.shop.refreshed import content_digest, refreshed_catalogue, refreshed
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import POPULARITY, Snapshot, SnapshotContents
 from recsys.snapshot.refreshed import changes, write_refreshed
-from recsys.storage.local import held, remove_folder
+from recsys.storage.journal import discard, holder
+from recsys.storage.places import Place
 from recsys.tables.night import (
     FITTED_RECOMMENDERS,
     IMAGE_THEMES,
@@ -53,6 +52,8 @@ from recsys.tables.night import (
     SALE_THEMES,
     SALES,
 )
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 FOLDER = "refreshes"
@@ -84,27 +85,26 @@ def refresh(settings: Settings) -> Refreshed:
     """
     before = _snapshot_in_use(settings)
     night = _night_of(settings, before)
-    _refuse_beside_later_nights(night)
+    _refuse_beside_nights(night)
     folder = Path(settings.folder) / FOLDER / night.folder.name
     run = Run(settings, folder, night.as_of, training_days=[], days=[night.as_of], trains=False)
     _log.info(f"Refresh of snapshot {before.name} in {folder}")
     published = len(snapshot_store.publications(settings.snapshots_folder))
-    with held(night.folder, wait=False):
-        run.do((VALIDATE_SALES, TAG_PHOTOS, PROJECT_THEMES, PUBLISH_REFRESH))
+    run.do((VALIDATE_SALES, TAG_PHOTOS, PROJECT_THEMES, PUBLISH_REFRESH))
     _remove_tables_of_earlier_nights(folder)
-    found = Refreshed(**json.loads((folder / _RESULT).read_text()))
+    found = Refreshed(**json.loads((run.outputs / _RESULT).read_text()))
     is_new = len(snapshot_store.publications(settings.snapshots_folder)) > published
     return found if is_new else found._replace(brought="")
 
 
-def project_themes(run: Run, out: Path) -> str:
+def project_themes(run: Run, out: Place) -> str:
     """Project the photos of all sales onto the themes of the night.
 
     Raises:
         InputError: If the photos of the night were tagged by another version of the taggers.
     """
     night, (photos, rejected, catalogue) = planned_night(run.settings, run.as_of), read_tagged(run)
-    model = read(night.folder / THEME_MODEL)
+    model = read(night.outputs / THEME_MODEL)
     if model.ids and len(photos) and (version := tagger_version(run)) != model.tagger_version:
         raise InputError(
             f"the themes of the night are of tags by {model.tagger_version}, those of its photos now are by {version}: "
@@ -114,7 +114,7 @@ def project_themes(run: Run, out: Path) -> str:
     return f"{plural(n_projected, 'photo')} projected onto {plural(len(model.ids), 'theme')} of the night"
 
 
-def publish_refresh(run: Run, out: Path) -> str:
+def publish_refresh(run: Run, out: Place) -> str:
     """Write a snapshot with the sales of the moment, and make it the current one, unless nothing has changed.
 
     Raises:
@@ -126,7 +126,7 @@ def publish_refresh(run: Run, out: Path) -> str:
     if to_micros(before.as_of) != run.as_of:
         raise BusyError(f"{before.name} was published meanwhile, of another night: run 'recsys refresh' again")
     night = _night_of(run.settings, before)
-    name_of_night = (night.folder / SNAPSHOT / "name").read_text()
+    name_of_night = (night.outputs / SNAPSHOT / "name").read_text()
     known, now = night.shop.catalogue, run.shop.catalogue
     if not len(now.open_within(run.as_of, to_micros(before.horizon_end))):
         found = f"no sale is open in [{before.as_of:%Y-%m-%d %H:%M}, {before.horizon_end:%Y-%m-%d %H:%M}) UTC"
@@ -136,7 +136,7 @@ def publish_refresh(run: Run, out: Path) -> str:
     if before.name == name_of_night and content_digest(catalogue) == content_digest(known):
         return _write_result(Refreshed(before.name, ""), out)
     catalogue, horizon = refreshed_horizon(horizon_of_night, catalogue)
-    with TemporaryDirectory(dir=out) as folder:
+    with TemporaryDirectory() as folder:
         ranker = _write_refreshed_ranker(before, night, catalogue, horizon, Path(folder))
         contents = SnapshotContents(
             as_of=before.as_of,
@@ -156,7 +156,7 @@ def publish_refresh(run: Run, out: Path) -> str:
     return _write_result(Refreshed(name, brought), out)
 
 
-def _write_result(result: Refreshed, out: Path) -> str:
+def _write_result(result: Refreshed, out: Place) -> str:
     (out / _RESULT).write_text(json.dumps(result._asdict()))
     return f"{result.name}: {result.brought or 'the sales of the night have not changed'}"
 
@@ -208,10 +208,10 @@ def _write_refreshed_ranker(
     """Write the ranker of a snapshot for other sales, with the settings that it was made with, and return it."""
     ranker, _ = read_ranker(before.file(RANKER))
     settings = read_settings(before.file(RANKER))
-    path = night.folder / FITTED_RECOMMENDERS.name / f"as_of={night.as_of}"
-    arrays = {row["recommender"]: row["arrays"] for row in pq.read_table(path, partitioning=None).to_pylist()}
+    path = night.outputs / FITTED_RECOMMENDERS.name
+    arrays = {row["recommender"]: row["arrays"] for row in read_arrow(path, within=f"as_of={night.as_of}").to_pylist()}
     try:
-        everything = recommenders(settings, catalogue, read_towers(night.folder))
+        everything = recommenders(settings, catalogue, read_towers(night.outputs / TOWERS_FILE))
         scorer = refreshed_scorer(everything, arrays, horizon, len(catalogue))
     except KeyError as error:
         raise SnapshotError(f"{path} has no {error}, an earlier version wrote it: run 'recsys nightly'") from None
@@ -221,40 +221,37 @@ def _write_refreshed_ranker(
     return ranker
 
 
-def _refuse_beside_later_nights(night: Run) -> None:
-    """Refuse to run beside a night after the one that is refreshed.
+def _refuse_beside_nights(night: Run) -> None:
+    """Refuse to run beside the night that is refreshed, or a later one.
 
-    Its folder is locked only for a moment: a night that begins meanwhile runs, and publishes after or instead.
+    A night that begins meanwhile runs, and publishes after or instead.
 
     Raises:
         BusyError: If such a night runs.
     """
-    for folder in sorted(night.folder.parent.glob("*/")):
-        if folder.name > night.folder.name:
-            try:
-                with held(folder, wait=False):
-                    pass
-            except BusyError:
-                why = f"a night runs in {folder}, which brings all sales itself"
-                raise BusyError(f"{why}: run the next refresh after it") from None
+    for folder in night.folder.parent.iterdir():
+        if folder.name >= night.folder.name and (who := holder(folder)):
+            raise BusyError(
+                f"a night runs in {folder} ({who}), which brings all sales itself: run the next refresh after it"
+            )
 
 
 def _remove_tables_of_earlier_nights(folder: Path) -> None:
-    for other in folder.parent.glob("*/"):
+    for other in folder.parent.iterdir():
         if other != folder:
-            with suppress(BusyError), held(other, wait=False):
-                remove_folder(other)
+            with suppress(BusyError):
+                discard(other)
 
 
-def stamp_of_awaited_photos(folder: Path) -> int:
+def stamp_of_awaited_photos(outputs: Outputs) -> int:
     """Return 0, or a new number each time while a photo at a URL is missing, so that it is looked for again.
 
     A file of a local photo is seen when it is there; nothing tells that a URL has begun to answer.
     """
-    path = folder / REJECTED_IMAGES.name
+    path = outputs / REJECTED_IMAGES.name
     if not path.exists():
         return 0
-    rejected = pq.read_table(path, columns=["image_uri", "reason"]).to_pylist()
+    rejected = read_arrow(path, columns=["image_uri", "reason"]).to_pylist()
     return time.time_ns() if any(row["reason"] == "missing" and "://" in row["image_uri"] for row in rejected) else 0
 
 
@@ -269,9 +266,9 @@ TAG_PHOTOS = replace(
     TAG_IMAGES,
     inputs=(),
     depends_on=lambda run: [
-        _digest_of_rows(run.folder / SALE_IMAGES.name),
+        _digest_of_rows(run.outputs / SALE_IMAGES.name),
         TAG_IMAGES.depends_on(run),
-        stamp_of_awaited_photos(run.folder),
+        stamp_of_awaited_photos(run.outputs),
     ],
 )
 PROJECT_THEMES = Step(
@@ -280,8 +277,8 @@ PROJECT_THEMES = Step(
     (THEME_MODEL, IMAGE_THEMES.name, SALE_THEMES.name),
     inputs=(TAG_PHOTOS,),
     depends_on=lambda run: [
-        _digest_of_rows(run.folder / SALES.name, ["sale_id"]),
-        read(planned_night(run.settings, run.as_of).folder / THEME_MODEL).to_json(),
+        _digest_of_rows(run.outputs / SALES.name, ["sale_id"]),
+        read(planned_night(run.settings, run.as_of).outputs / THEME_MODEL).to_json(),
         run.settings.images.themes.cover_weight,
     ],
 )
@@ -297,7 +294,7 @@ PUBLISH_REFRESH = Step(
 )
 
 
-def _digest_of_rows(folder: Path, columns: list[str] | None = None) -> str:
+def _digest_of_rows(table: Place, columns: list[str] | None = None) -> str:
     """Return a digest of a table's rows, in whatever order they are."""
-    rows = pq.read_table(folder, columns=columns).to_pandas().astype(str)
+    rows = read_arrow(table, columns=columns).to_pandas().astype(str)
     return digest(sorted(map(list, rows.itertuples(index=False, name=None))))

@@ -1,7 +1,5 @@
 """user_histories, fitted_recommenders, the meta-model, policies of experiments → rankings."""
 
-from pathlib import Path
-
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
@@ -9,25 +7,26 @@ from jobs.night.prepare_experiments import PREPARE_EXPERIMENTS, other_versions, 
 from jobs.night.train_meta_model import read_model
 from recsys.pipeline.rankings import rankings
 from recsys.recommenders.base import is_empty
+from recsys.storage.places import Place
 from recsys.tables.night import RANKINGS, USER_HISTORIES
 from recsys.wording import plural
 
 
-def score_users(run: Run, out: Path) -> str:
+def score_users(run: Run, out: Place) -> str:
     """Rank the sales of the horizon for every user with an event in the history window."""
     model, _ = read_model(run)
     shop, as_of = run.shop, run.as_of
     if model is not None:
         model.require_features([recommender.name for recommender in shop.recommenders])
     settings = ranking_settings(run)
-    histories = USER_HISTORIES.read(run.spark, run.folder)
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
     RANKINGS.write(rankings(histories, shop, as_of, model, settings, other_versions(run)), out)
     _note_what_is_unknown(run, out)
     sales = plural(len(shop.horizon(as_of)), "sale")
     return f"{plural(RANKINGS.rows(out), 'user')} and {sales} of the next {shop.horizon_hours:g} hours"
 
 
-def _note_what_is_unknown(run: Run, out: Path) -> None:
+def _note_what_is_unknown(run: Run, out: Place) -> None:
     """Record that no user has a history, and which recommenders learnt nothing that distinguishes sales."""
     if not RANKINGS.rows(out):
         why = f"no event of the {plural(run.settings.history.days, 'day')} before as_of is known"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
@@ -24,7 +23,10 @@ from recsys.pipeline.photo_tags import ShopTagger, joined_tags, photo_store, sal
 from recsys.pipeline.photos import Engine, choose_engine
 from recsys.settings import digest
 from recsys.storage.local import held
+from recsys.storage.places import Place
 from recsys.tables.night import IMAGE_TAGS, REJECTED_IMAGES, SALE_IMAGES, SALE_PHOTO_LABELS
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import read_arrow
 from recsys.wording import listed, plural
 
 TAGGERS = "taggers.json"
@@ -34,12 +36,12 @@ _log = logging.getLogger(__name__)
 _RESULT_COLUMNS = ["image_hash", "tags", "probabilities", "weights", "reason", "detail"]
 
 
-def tag_images(run: Run, out: Path) -> str:
+def tag_images(run: Run, out: Place) -> str:
     """Run the networks on photos that are new to them, and tag all photos of sales with each tagger.
 
     Photos that cannot be read are written to rejected_images.
     """
-    images = SALE_IMAGES.read(run.spark, run.folder).toPandas()
+    images = SALE_IMAGES.read(run.spark, run.outputs).toPandas()
     taggers = [] if images.empty else taggers_of(run)
     _note_missing_taggers(run)
     if not taggers:
@@ -90,7 +92,7 @@ def taggers_of(run: Run) -> list[ShopTagger]:
 
 def tagger_version(run: Run) -> str:
     """Return the version of the tags of a run: that of its tagger, or of all its taggers together."""
-    versions = sorted(json.loads((run.folder / TAGGERS).read_text()))
+    versions = sorted(json.loads((run.outputs / TAGGERS).read_text()))
     return versions[0] if len(versions) == 1 else f"{len(versions)}-taggers-{digest(versions)[:12]}"
 
 
@@ -142,7 +144,7 @@ def _tag_new(run: Run, store: TagStore, engine: Engine, network: TaggerSettings,
     return len(is_known) - int(is_known.sum())
 
 
-def _write_tables(results: pd.DataFrame, labels: list[pd.DataFrame], versions: list[str], out: Path) -> None:
+def _write_tables(results: pd.DataFrame, labels: list[pd.DataFrame], versions: list[str], out: Place) -> None:
     is_tagged = results["reason"].isna() & results["image_hash"].notna()
     for table, rows in ((IMAGE_TAGS, results[is_tagged]), (REJECTED_IMAGES, results[~is_tagged])):
         table.write_rows(rows, out)
@@ -166,14 +168,14 @@ def _depends_on(run: Run) -> list:
     if not sources.has_table(SALE_IMAGES, run.settings.source):
         return []
     tagging = run.settings.images.tagging.model_dump(exclude={"engine", "batch", "part_photos"})
-    photos = _digest_of_photos(run.folder, PhotoFiles.of(run.settings.images))
+    photos = _digest_of_photos(run.outputs, PhotoFiles.of(run.settings.images))
     images = run.settings.images
     return [[tagger.version for tagger in taggers_of(run)], images.themes.cover_weight, tagging, photos]
 
 
-def _digest_of_photos(folder: Path, files: PhotoFiles) -> str:
+def _digest_of_photos(outputs: Outputs, files: PhotoFiles) -> str:
     """Return a digest of the names of all photos of the run and, for local files, of their sizes and times."""
-    uris = pq.read_table(folder / SALE_IMAGES.name, columns=["image_uri"])["image_uri"].unique().to_pylist()
+    uris = read_arrow(outputs / SALE_IMAGES.name, columns=["image_uri"])["image_uri"].unique().to_pylist()
     digest = hashlib.sha256()
     for path in sorted(files.absolute(uri) for uri in uris):
         try:

@@ -2,7 +2,6 @@
 
 import logging
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame
@@ -24,6 +23,7 @@ from recsys.meta_model.training import Examples, evaluate, train
 from recsys.recommenders.towers import TOWERS_FILE
 from recsys.registry.versions import CHAMPION, model_configuration
 from recsys.settings import digest
+from recsys.storage.places import Place
 from recsys.tables.night import TRAINING_EXAMPLES
 from recsys.wording import plural
 
@@ -33,12 +33,12 @@ META_MODEL = "meta_model"
 _log = logging.getLogger(__name__)
 
 
-def train_meta_model(run: Run, out: Path) -> str:
+def train_meta_model(run: Run, out: Place) -> str:
     """Train the meta-model and register it, unless a version of the same data, settings and code exists.
 
     A night that cannot train goes on with the champion; a backtest has nothing to measure then, and stops.
     """
-    examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.folder))
+    examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.outputs))
     if run.is_night and not _has_enough(run, examples):
         return _no_new_version(out)
     try:
@@ -52,7 +52,7 @@ def train_meta_model(run: Run, out: Path) -> str:
         run.leave_out("a new version of the model", f"training failed ({error!r})", until)
         return _no_new_version(out)
     metrics = evaluate(model, examples)
-    texts = {name: (run.folder / name).read_text("utf-8") for name in (THEME_MODEL, TOWERS_FILE)}
+    texts = {name: (run.outputs / name).read_text("utf-8") for name in (THEME_MODEL, TOWERS_FILE)}
     files = {name: text for name, text in texts.items() if text}
     as_of = run.training_days[-1] + DAY
     lineage = {
@@ -91,7 +91,7 @@ def _has_enough(run: Run, examples: Examples) -> bool:
     return False
 
 
-def _no_new_version(out: Path) -> str:
+def _no_new_version(out: Place) -> str:
     (out / TRAINED_MODEL).mkdir()
     return "no new version"
 
@@ -109,7 +109,7 @@ def _note_little_data(run: Run, examples: Examples, version: str) -> None:
         run.leave_out(f"certainty about version {version} of the model", why, until, degrades_pages=False)
 
 
-def take_champion(run: Run, out: Path) -> str:
+def take_champion(run: Run, out: Place) -> str:
     """Write the champion, limited to the features that the shop has now, as the model that the night ranks by.
 
     Without a champion the night ranks by no model.
@@ -159,16 +159,16 @@ def examples_of(table: DataFrame) -> Examples:
 
 def read_model(run: Run) -> tuple[MetaModel, str] | tuple[None, str]:
     """Return the model that a night ranks by, and its version; None and an empty version if there is no champion."""
-    folder = run.folder / META_MODEL
+    folder = run.outputs / META_MODEL
     return _read_saved_model(folder) if (folder / "version").exists() else (None, "")
 
 
 def read_trained_model(run: Run) -> tuple[MetaModel, str]:
     """Return the model that the run trained, and its version."""
-    return _read_saved_model(run.folder / TRAINED_MODEL)
+    return _read_saved_model(run.outputs / TRAINED_MODEL)
 
 
-def _read_saved_model(folder: Path) -> tuple[MetaModel, str]:
+def _read_saved_model(folder: Place) -> tuple[MetaModel, str]:
     return meta_model_from_json((folder / "model.json").read_text()), (folder / "version").read_text()
 
 
@@ -182,7 +182,7 @@ def _pinned_champion(run: Run) -> str:
     return run.pinned[CHAMPION]
 
 
-def _save_model(model: MetaModel, version: str, folder: Path) -> None:
+def _save_model(model: MetaModel, version: str, folder: Place) -> None:
     folder.mkdir()
     (folder / "model.json").write_text(model.to_json())
     (folder / "version").write_text(version)

@@ -16,13 +16,14 @@ from recsys.recommenders.towers import TOWERS, TOWERS_FILE
 from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.storage.local import write_whole
+from recsys.storage.places import Place
 from recsys.tables.night import USER_HISTORIES
 from recsys.wording import plural
 
 _BUCKETS = 1 << 20
 
 
-def train_towers(run: Run, out: Path) -> str:
+def train_towers(run: Run, out: Place) -> str:
     """Train towers if the run trains the meta-model, otherwise take the latest ones that nights have trained.
 
     They know nothing of the days that the meta-model is trained on: it would trust what they have memorised. A night
@@ -65,8 +66,8 @@ def _train(run: Run) -> tuple[str, str]:
 
 def _users(run: Run) -> Block:
     """Return the users to learn from, in order of their ids; if they are too many, those that a hash draws."""
-    settings, histories = run.settings.recommenders.towers, USER_HISTORIES.read(run.spark, run.folder)
-    share = settings.max_users / max(USER_HISTORIES.rows(run.folder), 1)
+    settings, histories = run.settings.recommenders.towers, USER_HISTORIES.read(run.spark, run.outputs)
+    share = settings.max_users / max(USER_HISTORIES.rows(run.outputs), 1)
     if share < 1:
         bucket = f.pmod(f.xxhash64(f.lit(settings.seed), "user_id"), f.lit(_BUCKETS))
         histories = histories.where(bucket < share * _BUCKETS)

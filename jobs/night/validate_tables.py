@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Observation
 
 from jobs.engine.nights import main
@@ -43,7 +41,9 @@ from recsys.pipeline.row_rules import (
 )
 from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.shop.catalogue import Catalogue
+from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ _WARNED = (
 )
 
 
-def validate_tables(run: Run, out: Path) -> str:
+def validate_tables(run: Run, out: Place) -> str:
     """Write the usable rows of each table, the rows that break a rule, and the number of rows that break each rule.
 
     The counts of a refused source are written too, to REFUSED_RULE_COUNTS.
@@ -80,7 +80,7 @@ def validate_tables(run: Run, out: Path) -> str:
     return f"{sales_and_events}; {row_rules.summary(counts)}"
 
 
-def validate_sales(run: Run, out: Path) -> str:
+def validate_sales(run: Run, out: Place) -> str:
     """Write the usable rows of sales and their photos alone, and what breaks a rule, as `validate_tables` does.
 
     Raises:
@@ -97,7 +97,7 @@ def validate_sales(run: Run, out: Path) -> str:
 
 def _write_findings(
     run: Run,
-    out: Path,
+    out: Place,
     cleaned: list["_Cleaned"],
     of_whole_tables: Sequence[RuleCount] = (),
     events_of_shop: int | None = None,
@@ -113,7 +113,7 @@ def _write_findings(
     try:
         row_rules.check_counts(counts, run.settings.source.max_rejected_share, events_of_shop)
     except RecsysError:
-        shutil.copy(out / RULE_COUNTS, run.folder / REFUSED_RULE_COUNTS)
+        (run.folder / REFUSED_RULE_COUNTS).write_bytes((out / RULE_COUNTS).read_bytes())
         raise
     _warn(counts)
     return counts
@@ -142,7 +142,7 @@ class _Cleaned(NamedTuple):
     """Rows that break a rule and are used, in the same form; None if there are none."""
 
 
-def _write_tables(run: Run, out: Path) -> tuple[list[_Cleaned], int | None]:
+def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
     """Write the usable rows of all tables.
 
     Returns:
@@ -183,14 +183,14 @@ def _selecting(run: Run, raw: dict[str, DataFrame]) -> "_Select":
     )
 
 
-def _write_sales(run: Run, select: "_Select", out: Path) -> tuple["_Cleaned", DataFrame]:
+def _write_sales(run: Run, select: "_Select", out: Place) -> tuple["_Cleaned", DataFrame]:
     """Write the usable sales; return what was found, and the windows of all sales, which are few rows."""
     flagged = validation.flag_sales(select(SALES), run.as_of)
     cleaned = _write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)
     return cleaned, run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())
 
 
-def _write_photos(run: Run, select: "_Select", windows: DataFrame, out: Path) -> list["_Cleaned"]:
+def _write_photos(run: Run, select: "_Select", windows: DataFrame, out: Place) -> list["_Cleaned"]:
     """Write the usable photos; return what was found, nothing for a source without them."""
     if sources.has_table(SALE_IMAGES, run.settings.source):
         flagged = validation.flag_images(select(SALE_IMAGES), windows)
@@ -214,12 +214,12 @@ def _set_aside_recorded_events(flagged: DataFrame) -> _Cleaned:
     return _Cleaned(counts, aside if any(count.broken for count in counts) else None)
 
 
-def _counts_of_whole_tables(run: Run, out: Path) -> list[RuleCount]:
+def _counts_of_whole_tables(run: Run, out: Place) -> list[RuleCount]:
     """Return the counts of rules for tables as a whole; a backtest's instant needs no open sale."""
     found = validation.activity(EVENTS.read(run.spark, out), EVENTS.rows(out))
     counts = row_rules.counts_of_events(found, run.as_of, run.settings.history.days)
     if run.is_night and SALES.rows(out):
-        catalogue = Catalogue.from_table(pq.read_table(out / SALES.name))
+        catalogue = Catalogue.from_table(read_arrow(out / SALES.name))
         counts.append(row_rules.count_of_open_sales(catalogue, run.as_of, run.settings.horizon_hours, found.last))
     return counts
 
@@ -232,7 +232,7 @@ def _warn(counts: list[RuleCount]) -> None:
             _log.warning(f"    table {count.table} breaks '{count.rule.name}' ({count.rule.meaning}): {examples}")
 
 
-def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Path) -> _Cleaned:
+def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Place) -> _Cleaned:
     """Write a table's usable rows; return the number of rows that break each rule, and these rows."""
     observation = Observation(table.name)
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
@@ -253,7 +253,7 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
     )
 
 
-def _write_table(table: Table, rows: DataFrame, out: Path) -> None:
+def _write_table(table: Table, rows: DataFrame, out: Place) -> None:
     try:
         table.write(rows, out)
     except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast

@@ -27,14 +27,14 @@ def attractiveness_of_photos(run: Run, days: int, settings: AttractivenessSettin
     tagged_photos(run)
     features = _sale_features(run)
     until = run.as_of // DAY * DAY
-    events, sales = (table.read(run.spark, run.folder) for table in (EVENTS, SALES))
+    events, sales = (table.read(run.spark, run.outputs) for table in (EVENTS, SALES))
     counted = sale_months(events, sales, features, until - days * DAY, until)
     return attractiveness(counted.toPandas(), features.toPandas(), settings)
 
 
 def _sale_features(run: Run) -> DataFrame:
     """Return one row per sale and tag or theme of its photos: sale_id, family, feature."""
-    tags = IMAGE_TAGS.read(run.spark, run.folder).select(
+    tags = IMAGE_TAGS.read(run.spark, run.outputs).select(
         "sale_id", f.explode(f.arrays_zip("tags", "probabilities")).alias("best")
     )
     tags = tags.where(f.col("best.probabilities") >= MIN_PROBABILITY).select(

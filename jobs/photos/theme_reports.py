@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.engine.run import Run, with_inputs
@@ -23,6 +22,7 @@ from recsys.images.themes.themes import THEME_MODEL, ThemeModel, embedding_theme
 from recsys.pipeline.photo_tags import photo_store
 from recsys.storage.local import write_whole
 from recsys.tables.night import IMAGE_TAGS, SALE_THEMES
+from recsys.tables.parts import read_arrow
 
 EXAMPLES = 3
 TREATMENTS = ("Embedding", "NMF of the best tags", "NMF of the embedding")
@@ -33,7 +33,7 @@ def theme_rows(run: Run) -> list[dict[str, Any]]:
     photos, model = tagged_photos(run), _read_model(run)
     activations = _activations(photos, model)
     strongest = _strongest_themes(activations)
-    sale_themes = pq.read_table(run.folder / SALE_THEMES.name).to_pandas()
+    sale_themes = read_arrow(run.outputs / SALE_THEMES.name).to_pandas()
     strongest_of_sales = sale_themes.sort_values("weight", ascending=False).drop_duplicates("sale_id")
     sales_per_theme = strongest_of_sales["theme"].value_counts()
     return [
@@ -51,7 +51,7 @@ def theme_rows(run: Run) -> list[dict[str, Any]]:
 
 def shown_themes(run: Run) -> pd.DataFrame:
     """Return one row per sale and strongest theme of one of its photos: sale_id, family, feature."""
-    photos, model = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas(), _read_model(run)
+    photos, model = read_arrow(run.outputs / IMAGE_TAGS.name).to_pandas(), _read_model(run)
     strongest = _strongest_themes(_activations(photos, model))
     has_theme = strongest >= 0
     names = [model.names[theme] for theme in strongest[has_theme]]
@@ -97,19 +97,19 @@ def tagged_photos(run: Run) -> pd.DataFrame:
         EmptyInputError: If there is no tagged photo.
     """
     run.do(with_inputs(BUILD_THEMES))
-    photos = pq.read_table(run.folder / IMAGE_TAGS.name).to_pandas().sort_values(["sale_id", "position"])
+    photos = read_arrow(run.outputs / IMAGE_TAGS.name).to_pandas().sort_values(["sale_id", "position"])
     if photos.empty:
         raise EmptyInputError(
             "table image_tags has 0 rows, needs at least 1: give the source a sale_images.sql, or look at table "
             f"rejected_images in {run.folder}"
         )
-    sales = pq.read_table(run.folder / "sales", columns=["sale_id", "title", "attributes"]).to_pandas()
+    sales = read_arrow(run.outputs / "sales", columns=["sale_id", "title", "attributes"]).to_pandas()
     sales["category"] = [dict(attributes or []).get("category", "") for attributes in sales["attributes"]]
     return photos.drop_duplicates("image_hash").merge(sales[["sale_id", "title", "category"]], on="sale_id")
 
 
 def _read_model(run: Run) -> ThemeModel:
-    return ThemeModel.from_json((run.folder / THEME_MODEL).read_text("utf-8"))
+    return ThemeModel.from_json((run.outputs / THEME_MODEL).read_text("utf-8"))
 
 
 def _activations(photos: pd.DataFrame, model: ThemeModel) -> NDArray[np.float32]:

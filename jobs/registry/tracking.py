@@ -6,7 +6,6 @@ Every function raises RegistryError, of one line, where MLflow, its database or 
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +21,7 @@ from recsys.errors import ModelError
 from recsys.instants import parse_instant
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.registry.versions import CHALLENGER, CHAMPION, ModelVersion, model_configuration
+from recsys.storage.places import Place
 
 AS_OF = "as_of"
 MADE_BY = "made_by"
@@ -149,7 +149,7 @@ def read_configuration(settings: Settings, version: str) -> dict[str, Any]:
 
 
 @in_one_line
-def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None = None) -> str:
+def log_backtest(settings: Settings, result: dict[str, Any], report: Place | None = None) -> str:
     """Log the metrics and the report of a backtest as an MLflow run, and return the run's id.
 
     A backtest without repeat purchases is not tagged with its versions, so it is no evidence for a promotion: the
@@ -171,7 +171,7 @@ def log_backtest(settings: Settings, result: dict[str, Any], report: Path | None
     log_values(client, run_id, numbers)
     client.log_dict(run_id, result, _BACKTEST_FILE)
     if report:
-        client.log_artifact(run_id, str(report))
+        client.log_text(run_id, report.read_text("utf-8"), report.name)
     client.set_terminated(run_id)
     return str(run_id)
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
@@ -16,6 +15,7 @@ from recsys.pipeline.shop import Shop
 from recsys.ranking.moments import quarters
 from recsys.shop.histories import Block
 from recsys.tables.night import USER_HISTORIES
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 TOLERANCE = 1e-5
@@ -187,7 +187,7 @@ def features(shop: Shop, as_of: int, users: list[str], moment: int | None = None
         moment: The beginning of a quarter of an hour of the day from the instant on, as of which the features are that
             are the same for all users; the instant itself if None.
     """
-    rows = pq.read_table(f"{shop.folder}/{USER_HISTORIES.name}", filters=[("user_id", "in", users)])
+    rows = read_arrow(shop.outputs / USER_HISTORIES.name, filters=[("user_id", "in", users)])
     batch = rows.sort_by("user_id").combine_chunks().to_batches()[0]
     scorer = shop.scorer(as_of)
     scored = scorer.features(Block.from_batch(batch, len(shop.catalogue)).as_of(as_of, shop.history))

@@ -4,14 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
@@ -23,6 +21,8 @@ from recsys.recommenders import Recommender
 from recsys.shop.histories import Block, Histories
 from recsys.snapshot.format import POPULARITY, Ranking
 from recsys.tables.night import SEGMENT_RANKINGS
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import read_arrow
 
 _SUMS = pa.schema(
     [("attribute", pa.string()), ("value", pa.string()), ("events", pa.int64()), ("weights", pa.binary())]
@@ -93,15 +93,15 @@ def ranked_segments(
     return pd.DataFrame(rows, columns=list(SEGMENT_RANKINGS.columns))
 
 
-def segment_rankings(folder: Path) -> dict[str, dict[str, Ranking]]:
-    """Return table `segment_rankings` of a run's folder as rankings by attribute and value.
+def segment_rankings(outputs: Outputs) -> dict[str, dict[str, Ranking]]:
+    """Return table `segment_rankings` of a run as rankings by attribute and value.
 
     Returns:
         For each attribute with a ranking, in the configured order, the ranking of each value; sales by their position
         in the horizon.
     """
     found: dict[str, dict[str, Ranking]] = {}
-    for row in pq.read_table(folder / SEGMENT_RANKINGS.name).to_pylist():
+    for row in read_arrow(outputs / SEGMENT_RANKINGS.name).to_pylist():
         sales, scores = np.array(row["sales"], np.int32), np.array(row["scores"], np.float32)
         ranking = Ranking(sales, scores, np.array(row["reasons"], np.uint8))
         found.setdefault(row["attribute"], {})[row["value"]] = ranking

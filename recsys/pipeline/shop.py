@@ -4,10 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from types import MappingProxyType
-
-import pyarrow.parquet as pq
 
 from recsys.images.themes import theme_store
 from recsys.images.themes.themes import THEME_MODEL
@@ -18,20 +15,22 @@ from recsys.ranking.moments import Moments
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import Recommender, RecommenderSettings, recommenders
-from recsys.recommenders.towers import read_towers
+from recsys.recommenders.towers import TOWERS_FILE, read_towers
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
+from recsys.storage.places import Place
 from recsys.tables.night import SALE_PHOTO_LABELS
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import read_arrow
 
 
 @dataclass(frozen=True)
 class Shop:
-    """The settings and the folder of a run's tables; every Spark worker must be able to read the folder."""
+    """The settings of a run and where its tables are; every Spark worker must be able to read them."""
 
-    folder: str
-    version: str
-    """Digest that changes with the tables; workers cache what they opened by it."""
+    outputs: Outputs
+    """Differ where a table does; workers cache what they opened by them."""
     history: HistorySettings
     recommender_settings: RecommenderSettings
     horizon_hours: float
@@ -77,14 +76,14 @@ class _Opened:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        folder = Path(self._shop.folder)
-        catalogue = Catalogue.from_table(pq.read_table(folder / "sales"))
-        catalogue = catalogue.with_attributes(read_photo_labels(folder))
-        return replace(catalogue, gallery=read_gallery(folder, catalogue.position))
+        outputs = self._shop.outputs
+        catalogue = Catalogue.from_table(read_arrow(outputs / "sales"))
+        catalogue = catalogue.with_attributes(read_photo_labels(outputs))
+        return replace(catalogue, gallery=read_gallery(outputs, catalogue.position))
 
     @cached_property
     def recommenders(self) -> list[Recommender]:
-        towers = read_towers(Path(self._shop.folder))
+        towers = read_towers(self._shop.outputs / TOWERS_FILE)
         return recommenders(self._shop.recommender_settings, self.catalogue, towers)
 
 
@@ -101,7 +100,7 @@ def _load_covers(shop: Shop, as_of: int) -> Covers | None:
 
 @lru_cache(maxsize=2)
 def _load_scorer(shop: Shop, as_of: int) -> Scorer:
-    rows = pq.read_table(f"{shop.folder}/fitted_recommenders/as_of={as_of}", partitioning=None).to_pylist()
+    rows = read_arrow(shop.outputs / "fitted_recommenders", within=f"as_of={as_of}").to_pylist()
     arrays = {row["recommender"]: row["arrays"] for row in rows}
     return Scorer.load(shop.recommenders, arrays, shop.horizon(as_of))
 
@@ -111,30 +110,30 @@ def _load_moments(shop: Shop, as_of: int) -> Moments:
     return Moments(_load_scorer(shop, as_of))
 
 
-def read_photo_labels(folder: Path) -> dict[str, dict[str, str]]:
-    """Return what the photos of each sale show, as attributes by sale id, from a run's folder."""
-    path, attributes = folder / SALE_PHOTO_LABELS.name, defaultdict[str, dict[str, str]](dict)
-    for row in pq.read_table(path).to_pylist() if path.exists() else ():
+def read_photo_labels(outputs: Outputs | Place) -> dict[str, dict[str, str]]:
+    """Return what the photos of each sale show, as attributes by sale id, from a run's outputs."""
+    path, attributes = outputs / SALE_PHOTO_LABELS.name, defaultdict[str, dict[str, str]](dict)
+    for row in read_arrow(path).to_pylist() if path.exists() else ():
         attributes[row["sale_id"]][f"{PHOTO_ATTRIBUTE}{row['taxonomy']}"] = row["label"]
     return attributes
 
 
-def read_gallery(folder: Path, position: Mapping[str, int]) -> Gallery | None:
-    """Return the photos and their themes from a run's folder; None for a shop without photos.
+def read_gallery(outputs: Outputs | Place, position: Mapping[str, int]) -> Gallery | None:
+    """Return the photos and their themes from a run's outputs; None for a shop without photos.
 
-    Also None if they belong to other sales: when the sales have changed, the folder holds earlier photos until the
+    Also None if they belong to other sales: when the sales have changed, the photos are the earlier ones until the
     step that builds themes has run, and the steps before it do not use them.
 
     Args:
-        folder: The run's folder.
+        outputs: Those of a run, or a folder with the tables.
         position: Position of each sale in the catalogue, by its id.
     """
-    path = folder / THEME_MODEL
-    tables = [folder / "image_themes", folder / "sale_themes"]
+    path = outputs / THEME_MODEL
+    tables = [outputs / "image_themes", outputs / "sale_themes"]
     if not all(each.exists() for each in (path, *tables)):
         return None
     names = theme_store.read(path).names
-    photos, sale_themes = map(pq.read_table, tables)
+    photos, sale_themes = map(read_arrow, tables)
     are_known = set(photos["sale_id"].to_pylist()) <= position.keys()
     belong = are_known and set(sale_themes["theme"].to_pylist()) <= set(names)
     return Gallery.from_tables(photos, sale_themes, names, position) if belong and photos.num_rows else None

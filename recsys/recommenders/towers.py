@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from recsys.recommenders.content import Content, Features
 from recsys.settings import StepSettings
 from recsys.shop.catalogue import Horizon
 from recsys.shop.histories import Histories
+from recsys.storage.places import Place
 
 TOWERS = "towers"
 """Name of the recommender."""
@@ -112,13 +112,12 @@ NO_TOWERS = TowerWeights([], *(Layer(np.zeros((0, 1), np.float32), np.zeros(1, n
 """Weights of no feature, for where only the name of the recommender matters, or what it loads."""
 
 
-def read_towers(folder: Path) -> TowerWeights | None:
-    """Return the towers of a run from its folder; None where it has none.
+def read_towers(path: Place) -> TowerWeights | None:
+    """Return the towers of a run from TOWERS_FILE; None where there is no file, or an empty one.
 
     Raises:
         ModelError: If the file cannot be read.
     """
-    path = folder / TOWERS_FILE
     text = path.read_text("utf-8") if path.exists() else ""
     try:
         return TowerWeights.from_json(text) if text else None

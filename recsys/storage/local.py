@@ -40,7 +40,7 @@ def held(folder: Path, wait: bool = True) -> Iterator[None]:
         BusyError: If the lock is held elsewhere, and `wait` is False.
         RuntimeError: If this thread holds the lock already: it would wait for itself.
     """
-    _create_folder(folder)
+    create_folder(folder)
     try:
         lock = FileLock(folder / ".lock", fallback_to_soft=False).acquire(blocking=wait)
     except Timeout:
@@ -59,7 +59,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     Args:
         parent: The folder that the result will be in, so that `put_in_place` need not copy it; created if absent.
     """
-    _create_folder(parent)
+    create_folder(parent)
     remove_leftovers(parent)
     folder = _random_hidden_path(parent)
     with _scratch_lock(folder):
@@ -120,7 +120,7 @@ def put_in_place(source: Path, target: Path) -> None:
         OSError: If it cannot be written or renamed, or if `target` is a folder that is not empty.
     """
     (tree_to_disk if source.is_dir() else to_disk)(source)
-    _create_folder(target.parent)
+    create_folder(target.parent)
     source.rename(target)
     to_disk(target.parent)
 
@@ -151,9 +151,10 @@ def to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _create_folder(folder: Path) -> None:
+def create_folder(folder: Path) -> None:
+    """Create a folder and those above it, if absent; they are on disk on return."""
     if not folder.is_dir():
-        _create_folder(folder.parent)
+        create_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         to_disk(folder.parent)
 

@@ -2,11 +2,9 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import (
@@ -25,8 +23,11 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from recsys.errors import InputError, SchemaError
-from recsys.tables.paths import load
+from recsys.errors import SchemaError
+from recsys.storage.places import Place
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import first_schema, parts_of, write_table
+from recsys.tables.spark_parts import read_spark, write_parts
 
 STRING, TIMESTAMP, DOUBLE, BOOLEAN = StringType(), TimestampType(), DoubleType(), BooleanType()
 INTEGER, LONG, FLOAT, BINARY = IntegerType(), LongType(), FloatType(), BinaryType()
@@ -58,14 +59,11 @@ class Table:
         """Return the table without rows; made of Arrow, since Spark starts Python workers to read a list."""
         return spark.createDataFrame(to_arrow_schema(self.schema, timezone="UTC").empty_table(), self.schema)
 
-    def write_rows(self, rows: pd.DataFrame, folder: Path) -> None:
-        """Write the table's columns of a pandas frame as Parquet into a folder, without Spark."""
-        path = folder / self.name / "part-0.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def write_rows(self, rows: pd.DataFrame, folder: Place) -> None:
+        """Write the table's columns of a pandas frame into a folder, without Spark."""
         plain = rows[list(self.columns)].astype(object)
-        pq.write_table(
-            pa.Table.from_pandas(plain, to_arrow_schema(self.schema, timezone="UTC"), preserve_index=False), path
-        )
+        schema = to_arrow_schema(self.schema, timezone="UTC")
+        write_table(pa.Table.from_pandas(plain, schema, preserve_index=False), folder / self.name)
 
     def check(self, frame: DataFrame, where: str = "") -> DataFrame:
         """Return the frame if its columns are the table's.
@@ -91,38 +89,39 @@ class Table:
             raise SchemaError(f"table {self.name}{location}: " + "; ".join(problems))
         return frame
 
-    def read(self, spark: SparkSession, folder: Path) -> DataFrame:
-        """Read the table from a run's folder.
+    def read(self, spark: SparkSession, folder: Place | Outputs) -> DataFrame:
+        """Read the table from a folder, or from the outputs of a run.
 
         Raises:
-            InputError: If the folder has no such table.
+            InputError: If there is no such table, or a part of it is not as it was written.
             SchemaError: If its columns are not those declared.
         """
-        path = folder / self.name
-        file = next(path.rglob("*.parquet"), None)
-        if file is None:
-            raise InputError(f"table {self.name} is not in {folder}: run the step that writes it, or 'recsys nightly'")
-        return self.check(load(spark.read.schema(self._read_schema(file)), [path]), str(path))
+        table = folder / self.name
+        return self.check(read_spark(spark, table, self._read_schema(table)), str(table))
 
-    def _read_schema(self, file: Path) -> StructType:
+    def _read_schema(self, table: Place) -> StructType:
         """Return the columns that one of the table's files has; Spark would start a job to infer them."""
-        schema = pq.read_schema(file)
+        schema = first_schema(table)
         by_spark = (schema.metadata or {}).get(_SPARK_SCHEMA)
         inside = StructType.fromJson(json.loads(by_spark)) if by_spark else from_arrow_schema(schema)
         named_by_folders = [StructField(name, self.columns[name]) for name in self.partitioned_by]
         return StructType([*inside, *named_by_folders])
 
-    def rows(self, folder: Path) -> int:
-        """Return the number of rows of the table in a run's folder, from the footers of its files."""
-        return sum(pq.read_metadata(file).num_rows for file in (folder / self.name).rglob("*.parquet"))
+    def rows(self, folder: Place | Outputs) -> int:
+        """Return the number of rows of the table in a folder, or in the outputs of a run; no file is opened for it.
 
-    def write(self, frame: DataFrame, folder: Path) -> None:
-        """Write the table as Parquet into a folder.
+        Raises:
+            InputError: If there is no such table.
+        """
+        return sum(part.rows for part in parts_of(folder / self.name))
+
+    def write(self, frame: DataFrame, folder: Place) -> None:
+        """Write the table into a folder.
 
         Raises:
             SchemaError: If the frame's columns are not those declared.
         """
-        self.check(frame).write.mode("overwrite").partitionBy(*self.partitioned_by).parquet(str(folder / self.name))
+        write_parts(self.check(frame), folder / self.name, self.partitioned_by)
 
 
 SALES = Table(

@@ -5,13 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.engine.nights import night
 from jobs.engine.run import Run
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.config.settings import load_settings
+from recsys.tables.parts import read_arrow
 from tests.helpers.paths import ROOT
 
 FOLDER = ROOT.parent / "shared/data/complete_journey"
@@ -45,7 +45,7 @@ def lines(run) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def sales(run) -> pd.DataFrame:
-    return pq.read_table(run.folder / "sales").to_pandas().set_index("sale_id")
+    return read_arrow(run.outputs / "sales").to_pandas().set_index("sale_id")
 
 
 def test_article_is_a_sale_from_its_first_to_its_last_purchase_plus_a_day(lines, sales):
@@ -57,7 +57,7 @@ def test_article_is_a_sale_from_its_first_to_its_last_purchase_plus_a_day(lines,
 
 
 def test_events_are_the_lines_of_these_articles_without_duplicates_at_one_instant(run, lines):
-    events = pq.read_table(run.folder / "events").to_pandas()
+    events = read_arrow(run.outputs / "events").to_pandas()
     known = lines[lines["transaction_timestamp"] < "2018-01-01"]  # as_of
     once = known.drop_duplicates(["household_id", "product_id", "transaction_timestamp"])
     assert len(events) == len(once)
@@ -68,7 +68,7 @@ def test_events_are_the_lines_of_these_articles_without_duplicates_at_one_instan
 
 
 def test_only_unpaid_lines_and_duplicates_are_rejected(run):
-    counts = json.loads((run.folder / "rule_counts.json").read_text())
+    counts = json.loads((run.outputs / "rule_counts.json").read_text())
     broken = {(each["table"], each["rule"]["name"]): each["broken"] for each in counts if each["broken"]}
     raw = pd.read_parquet(FOLDER / "transactions.parquet", columns=["product_id", "quantity", "sales_value"])
     paid = (raw["quantity"] > 0) & (raw["sales_value"] > 0)

@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -24,6 +23,8 @@ from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
 from recsys.images.tagging.taggers import tagger_files
 from recsys.storage.local import held
+from recsys.tables.outputs import newest_runs
+from recsys.tables.parts import read_arrow
 
 PHOTOS_FOLDER = "photos"
 PART_PHOTOS = 256
@@ -127,11 +128,12 @@ class ShopPhotos:
     def sales_of(self, image_hashes: Sequence[str]) -> list[set[str]]:
         """Return the sales that showed each photo in the latest night; none without a night."""
         sales: dict[str, set[str]] = {each: set() for each in image_hashes}
-        nights = sorted((self.folder / "nights").glob("*/sale_images"))
-        if nights:
+        tables = (outputs / "sale_images" for outputs in newest_runs(self.folder))
+        photos = next((table for table in tables if table.exists()), None)
+        if photos is not None:
             files, rows = PhotoFiles.of(self.images), self.store.hashes()
             hash_of = dict(zip(rows["image_uri"].to_pylist(), rows["image_hash"].to_pylist(), strict=True))
-            shown = ds.dataset(nights[-1], format="parquet").to_table(["sale_id", "image_uri"]).to_pydict()
+            shown = read_arrow(photos, columns=["sale_id", "image_uri"]).to_pydict()
             for sale, uri in zip(shown["sale_id"], shown["image_uri"], strict=True):
                 if (image_hash := hash_of.get(files.absolute(uri))) in sales:
                     sales[image_hash].add(sale)

@@ -8,6 +8,7 @@ from recsys.errors import ModelError
 from recsys.images.themes.themes import ThemeModel, no_themes
 from recsys.instants import DAY
 from recsys.storage.local import write_whole
+from recsys.storage.places import Place
 
 Fit = Callable[[ThemeModel | None], ThemeModel]
 Translate = Callable[[ThemeModel], ThemeModel | None]
@@ -55,7 +56,7 @@ def save(model: ThemeModel, path: Path) -> None:
     write_whole(path, model.to_json())
 
 
-def read(path: Path) -> ThemeModel:
+def read(path: Place) -> ThemeModel:
     """Read a model that `save` wrote.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from recsys.images.tagging.files import PhotoFiles
@@ -13,12 +12,12 @@ from recsys.reports.backtest.sections import Section, ablation, differences, pol
 from recsys.reports.backtest.summary import summary
 from recsys.reports.backtest.terms import terms
 from recsys.reports.page import render
-from recsys.storage.local import write_whole
+from recsys.storage.places import Place, put
 
 _PARTS = (policies, differences, ablation, slices, calibration, coefficients, learning_curve, boosted)
 
 
-def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> None:
+def write_report(result: Mapping[str, Any], file: Place, photos: PhotoFiles) -> None:
     """Write the report atomically, replacing the previous one; the same result and photos give the same bytes.
 
     Args:
@@ -38,7 +37,7 @@ def write_report(result: Mapping[str, Any], file: Path, photos: PhotoFiles) -> N
         photos=album.photos,
         terms=terms(result),
     )
-    write_whole(file, text)
+    put(file, text)
 
 
 def _sections(result: Mapping[str, Any]) -> Iterator[Section]:

@@ -20,6 +20,7 @@ from recsys.instants import DAY, HOUR, from_micros, parse_instant, to_micros
 from recsys.meta_model.training import train
 from recsys.registry.versions import CHAMPION
 from recsys.tables.night import EVENTS
+from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
 pytestmark = MLFLOW_WARNS
@@ -48,7 +49,7 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
 def measured(shop) -> tuple[dict, pd.DataFrame]:
     """The result and its pages, read before another backtest of the same window replaces them."""
     run = window(shop.settings(), FIRST, LAST)
-    result, pages = backtest(run), pq.read_table(run.folder / "page_metrics").to_pandas()
+    result, pages = backtest(run), read_arrow(run.outputs / "page_metrics").to_pandas()
     return result, pages.assign(as_of=pages["as_of"].astype("datetime64[us]").astype(np.int64))
 
 
@@ -120,10 +121,10 @@ def test_pages_hold_ids_of_sales(pages, shop):
 def test_meta_model_is_trained_on_days_before_the_window_only(result, shop):
     run = window(shop.settings(), FIRST, LAST)
     assert run.training_days == [FIRST - 3 * DAY, FIRST - 2 * DAY, FIRST - DAY]
-    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    examples = read_arrow(run.outputs / "training_examples").to_pandas()
     assert set(examples["as_of"]) <= set(run.training_days)
     assert examples["as_of"].max() + DAY <= FIRST
-    measured = pq.read_table(run.folder / "window_examples").to_pandas()
+    measured = read_arrow(run.outputs / "window_examples").to_pandas()
     assert set(measured["as_of"]) == {FIRST, LAST}
 
 
@@ -153,9 +154,9 @@ def test_peers_are_measured_on_the_same_pages_and_tuned_on_earlier_days(result, 
     assert {name: found["policies"][name]["ndcg@10"] for name in result["policies"]} == {
         name: metrics["ndcg@10"] for name, metrics in result["policies"].items()
     }
-    pages = pq.read_table(run.folder / "peer_pages").to_pandas()
+    pages = read_arrow(run.outputs / "peer_pages").to_pandas()
     assert len(pages) == len(peers) * found["window"]["pages"]
-    opens = {row["sale_id"]: row["opens_at"] for row in pq.read_table(run.folder / "sales").to_pylist()}
+    opens = {row["sale_id"]: row["opens_at"] for row in read_arrow(run.outputs / "sales").to_pylist()}
     for shown in pages.loc[pages["policy"] == "peer_newest", "shown"]:
         opened = [opens[sale] for sale in shown]
         assert opened == sorted(opened, reverse=True)
@@ -202,7 +203,7 @@ def test_ablation_has_one_row_per_feature_that_agrees_with_the_pages(result, pag
 
 def test_learning_curve_ends_with_the_meta_model_itself(result, shop, pages):
     run = window(shop.settings(), FIRST, LAST)
-    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    examples = read_arrow(run.outputs / "training_examples").to_pandas()
     assert [point["days"] for point in result["learning_curve"]] == [1, 2, 3]
     for point in result["learning_curve"]:
         assert point["examples"] == (examples["as_of"] >= FIRST - point["days"] * DAY).sum()
@@ -214,7 +215,9 @@ def test_learning_curve_ends_with_the_meta_model_itself(result, shop, pages):
 
 def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
     run = window(shop.settings(), FIRST, LAST)
-    examples = examples_of(measure_pages.TRAINING_EXAMPLES.read(run.spark, run.folder).where(f"as_of >= {FIRST - DAY}"))
+    examples = examples_of(
+        measure_pages.TRAINING_EXAMPLES.read(run.spark, run.outputs).where(f"as_of >= {FIRST - DAY}")
+    )
     found = measure_pages.read_variants(run)["learning curve: 1 days"]
     assert found == train(examples, run.settings.meta_model, ranks_only=True)
 
@@ -243,7 +246,7 @@ def test_slices_are_those_of_the_pages(result, pages, shop):
 
 def test_variety_is_that_of_the_pages(result, pages, shop):
     run = window(shop.settings(), FIRST, LAST)
-    catalogue, histories = run.shop.catalogue, pq.read_table(run.folder / "user_histories").to_pylist()
+    catalogue, histories = run.shop.catalogue, read_arrow(run.outputs / "user_histories").to_pylist()
     could = {sale for day in (FIRST, LAST) for sale in catalogue.horizon(day, 24).sales.tolist()}
     rows, bits = pages[pages["policy"] == "own_visits"], []
     for as_of, shown in zip(rows["as_of"], rows["shown"], strict=True):
@@ -266,7 +269,7 @@ LISTS = ("sales", "occurred_at", "recorded_at")
 
 def test_calibration_and_coefficients_are_those_of_the_model(result, shop):
     run = window(shop.settings(), FIRST, LAST)
-    rows = pq.read_table(run.folder / "window_examples").to_pandas()
+    rows = read_arrow(run.outputs / "window_examples").to_pandas()
     assert sum(each["purchases"] for each in result["calibration"]) == rows["bought"].sum()
     predicted = sum(each["predicted"] * each["sales"] for each in result["calibration"])
     assert predicted / rows["bought"].sum() == pytest.approx(result["policies"]["meta"]["calibration"])
@@ -277,7 +280,7 @@ def test_calibration_and_coefficients_are_those_of_the_model(result, shop):
 def test_examples_agree_with_the_pages(result, pages, shop):
     run = window(shop.settings(), FIRST, LAST)
     ids = run.shop.catalogue.sale_ids
-    histories = {row["user_id"]: row for row in pq.read_table(run.folder / "user_histories").to_pylist()}
+    histories = {row["user_id"]: row for row in read_arrow(run.outputs / "user_histories").to_pylist()}
     assert len(result["examples"]) == 10
     for each in result["examples"]:
         as_of = parse_instant(each["as_of"])
@@ -332,7 +335,7 @@ def test_oracle_of_a_generated_shop_is_measured_on_the_same_pages(generated):
     run = window(generated.settings(), FIRST, LAST)
     found = backtest(run, versions=[])
     assert list(found) == [*KEYS[:5], "oracle", *KEYS[5:]]
-    rows = pq.read_table(run.folder / "oracle_pages").to_pandas()
+    rows = read_arrow(run.outputs / "oracle_pages").to_pandas()
     assert len(rows) == found["window"]["pages"]
     assert all(list(shown) == sorted(shown, reverse=True) for shown in rows["shown"])
     assert found["oracle"]["ndcg@10"]["value"] == pytest.approx(rows["ndcg@10"].mean())

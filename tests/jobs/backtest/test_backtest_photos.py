@@ -118,6 +118,6 @@ def test_examples_of_a_shop_with_photos_show_covers_and_the_pages_by_photos(resu
 
 def test_themes_of_a_backtest_are_those_known_on_its_first_training_day(result_with_photos, shop_with_photos):
     run = window(shop_with_photos.settings(), FIRST, LAST)
-    model = json.loads((run.folder / "theme_model.json").read_text())
+    model = json.loads((run.outputs / "theme_model.json").read_text())
     first = min(day for day in run.training_days if day in run.open_training_days)
     assert model["as_of"] == first < FIRST

@@ -58,7 +58,7 @@ def test_versions_rank_the_same_pages_by_their_own_models(result_with_versions, 
     }
     run = window(shop.settings(), FIRST, LAST)
     models = {name: tracking.read_version(shop.settings(), version) for name, version in (("a", one), ("b", other))}
-    pages = page_metrics(USER_HISTORIES.read(spark, run.folder), run.shop, run.days, models).toPandas()
+    pages = page_metrics(USER_HISTORIES.read(spark, run.outputs), run.shop, run.days, models).toPandas()
     for name, version in (("a", one), ("b", other)):
         expected = pages.loc[pages["policy"] == name, "ndcg@10"].mean()
         assert policies[f"meta@{version}"]["ndcg@10"]["value"] == pytest.approx(expected)

@@ -23,7 +23,7 @@ def settings(tmp_path, monkeypatch) -> Settings:
 def test_night_stays_as_it_was_planned(settings, trains):
     run = night(settings, trains=trains)
     run.do((PLAN_NIGHT,))
-    assert json.loads((run.folder / PLAN).read_text()) == {"trains": trains, "is_hourly": False}
+    assert json.loads((run.outputs / PLAN).read_text()) == {"trains": trains, "is_hourly": False}
     assert planned_night(settings) == night(settings, trains=trains)
 
 

@@ -1,9 +1,8 @@
-import fcntl
-import json
 import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +13,10 @@ import pytest
 import jobs.engine.run
 from jobs.engine.run import LOG, Run, Step, with_inputs
 from recsys.config.settings import Settings
-from recsys.errors import BusyError, InputError, StepError
+from recsys.errors import BusyError, InputError, LeaseLostError, StepError
 from recsys.settings import digest
-from recsys.storage.local import held
+from recsys.storage import journal
+from recsys.storage.journal import Lease, holder, leased, steps_of
 from tests.helpers.small_shop import contents
 
 
@@ -36,7 +36,7 @@ class Shop:
     def _act(self, name: str, before: str | None = None) -> Callable[[Run, Path], str]:
         def act(run: Run, out: Path) -> str:
             self.done.append(name)
-            text = (run.folder / f"table_{before}/part").read_text() if before else ""
+            text = (run.outputs / f"table_{before}" / "part").read_text() if before else ""
             for output in (f"table_{name}", "more_b") if name == "b" else (f"table_{name}",):
                 (out / output).mkdir()
                 (out / output / "part").write_text(f"{text}{name}{run.settings.history.days}")
@@ -58,7 +58,7 @@ class Shop:
         return self.done
 
     def read(self, output: str) -> str:
-        return (self.folder / output / "part").read_text()
+        return (self.run().outputs / output / "part").read_text()
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def steps(tmp_path, monkeypatch) -> Shop:
 
 def test_step_with_unchanged_inputs_and_settings_is_not_rerun(steps):
     assert steps.do() == ["a", "b", "c"]
-    before = contents(steps.folder)
+    before = contents(steps.folder / "data")
     assert steps.do() == []
-    assert contents(steps.folder) == before
+    assert contents(steps.folder / "data") == before
 
 
 def test_changed_setting_reruns_only_its_step_and_those_after_it(steps):
@@ -191,17 +191,16 @@ def test_fingerprint_of_a_step_in_progress_is_the_one_that_is_recorded(steps):
     step = Step("look", look, (), (steps.a,))
     run = steps.run()
     run.do((steps.a, step))
-    assert seen == [run.fingerprint(step)] == [json.loads((steps.folder / "look.json").read_text())["fingerprint"]]
+    assert seen == [run.fingerprint(step)] == [steps_of(steps.folder)["look"]["fingerprint"]]
 
 
 def test_step_that_raises_leaves_the_old_outputs_valid(steps):
     steps.do()
-    before = {name: text for name, text in contents(steps.folder).items() if not name.startswith(".tmp-")}
+    before = contents(steps.folder / "data")
     steps.days, steps.fails = 6, "b"
     with pytest.raises(InputError, match="half-way"):
         steps.do()
-    after = {name: text for name, text in contents(steps.folder).items() if not name.startswith(".tmp-")}
-    assert after == before
+    assert contents(steps.folder / "data") == before
     steps.days, steps.fails = 5, None
     assert steps.do() == []
 
@@ -210,66 +209,91 @@ def test_first_run_that_raises_leaves_no_output_and_earlier_steps_are_not_rerun(
     steps.fails = "b"
     with pytest.raises(InputError):
         steps.do()
-    assert not list(steps.folder.glob("*_b"))
+    assert not list(steps.folder.rglob("*_b"))
     steps.fails = None
     assert steps.do() == ["b", "c"]
 
 
-def test_step_killed_while_its_outputs_are_moved_is_rerun(steps, monkeypatch):
+def test_step_killed_before_its_entry_is_rerun_and_what_it_wrote_is_removed(steps, monkeypatch):
     steps.do()
-    rename = Path.rename
 
-    def killed(path: Path, target: Path) -> Path:
-        if target.name == "more_b":  # table_b has been moved already
-            raise KeyboardInterrupt
-        return rename(path, target)
+    def killed(lease: Lease, entry: dict) -> None:
+        raise KeyboardInterrupt
 
     steps.days = 6
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", killed)
+        patch.setattr(Lease, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             steps.do()
+    assert [path.name[0] for path in sorted((steps.folder / "data").iterdir())] == ["a", "b", "b", "c"]
+    assert (steps.read("table_b"), steps.read("more_b")) == ("a5b5", "a5b5")  # readers still find what was true
     steps.days = 5
-    assert steps.do() == ["b"]  # c's outputs were made from what b writes again
-    assert (steps.read("table_b"), steps.read("more_b")) == ("a5b5", "a5b5")
+    assert steps.do() == []
+    assert [path.name[0] for path in sorted((steps.folder / "data").iterdir())] == ["a", "b", "c"]
 
 
-def test_files_of_a_killed_step_are_not_used_as_its_output(steps):
-    left = steps.folder / f".tmp-{'0' * 16}/table_a"
-    left.mkdir(parents=True)
-    (left / "old_part").write_text("left")
+def test_outputs_of_a_step_that_is_redone_are_replaced(steps):
     steps.do()
-    assert [path.name for path in (steps.folder / "table_a").iterdir()] == ["part"]
-    assert not list(steps.folder.glob(".tmp-*"))
+    before = steps.run().outputs / "table_b"
+    steps.days = 6
+    steps.do()
+    assert not before.exists()
+    assert len(list((steps.folder / "data").iterdir())) == 3
 
 
-def test_folder_locked_by_another_run_is_busy(steps):
-    with held(steps.folder), pytest.raises(BusyError) as error:
+def test_folder_in_which_another_run_works_is_busy(steps):
+    with leased(steps.folder), pytest.raises(BusyError) as error:
         steps.do()
-    assert str(error.value) == f"another run works in {steps.folder}: wait for it to end, or give another 'folder'"
+    assert str(error.value) == (
+        f"another run works in {steps.folder} (process {os.getpid()} of {socket.gethostname()}): wait for it to end, "
+        "or give another 'folder'"
+    )
     assert steps.do() == ["a", "b", "c"]
 
 
-def test_killed_process_releases_its_lock(steps):
-    steps.folder.mkdir()
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
-    command = [sys.executable, "-c", hold, str(steps.folder / ".lock")]
+def test_folder_of_a_killed_process_is_taken_over_at_once(steps, caplog):
+    hold = (
+        "import sys, pathlib, recsys.storage.journal as journal\n"
+        "with journal.leased(pathlib.Path(sys.argv[1])): print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, str(steps.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline()
-        with pytest.raises(BusyError):
+        with pytest.raises(BusyError, match=f"process {process.pid} of"):
             steps.do()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert steps.do() == ["a", "b", "c"]
+    assert f"process {process.pid} of {socket.gethostname()} left {steps.folder} unfinished (that process has" in (
+        caplog.text
+    )
 
 
-def test_lock_is_held_until_the_last_step_has_ended(steps):
-    def try_lock(run: Run, out: Path) -> str:
-        with (run.folder / ".lock").open("w") as lock, pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return "held"
+def test_folder_is_held_until_the_last_step_has_ended(steps):
+    def look(run: Run, out: Path) -> str:
+        return str(holder(run.folder))
 
-    steps.run().do((Step("lock", try_lock, ()),))
+    run = steps.run()
+    run.do((Step("look", look, ()),))
+    assert steps_of(run.folder)["look"]["summary"] == f"process {os.getpid()} of {socket.gethostname()}"
+    assert holder(run.folder) is None
+
+
+def test_run_that_was_taken_over_makes_nothing_true(steps, monkeypatch):
+    steps.do()
+    before = contents(steps.folder / "data")
+
+    def slow(run: Run, out: Path) -> str:
+        with monkeypatch.context() as patch:  # as if this process had slept for longer than a lease lasts
+            patch.setattr(journal, "_why_expired", lambda *_: "silent")
+            with leased(run.folder):
+                pass
+        return "too late"
+
+    with pytest.raises(LeaseLostError, match="what it was making is left out"):
+        steps.run().do((Step("slow", slow, ()),))
+    assert "slow" not in steps_of(steps.folder)
+    assert contents(steps.folder / "data") == before
 
 
 def test_each_input_comes_once_before_the_steps_that_need_it(steps):

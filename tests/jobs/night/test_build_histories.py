@@ -11,7 +11,7 @@ EVENTS = [event("ann", "m", -3), event("bob", "z", -2)]
 
 def visited(run: Run) -> dict[str, list[str]]:
     """Return the sales in each user's history, by their position in the run's table of sales."""
-    sale_ids, rows = run.shop.catalogue.sale_ids, USER_HISTORIES.read(run.spark, run.folder).collect()
+    sale_ids, rows = run.shop.catalogue.sale_ids, USER_HISTORIES.read(run.spark, run.outputs).collect()
     return {row["user_id"]: [sale_ids[position] for position in row["sales"]] for row in rows}
 
 

@@ -21,6 +21,7 @@ from recsys.instants import DAY, to_micros
 from recsys.recommenders import OVER_PHOTOS
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import OPEN, Snapshot
+from recsys.tables.parts import read_arrow
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
@@ -43,17 +44,17 @@ def build_themes_of(shop: SmallShop, as_of: int | None = None) -> Run:
 
 
 def model_of(run: Run) -> ThemeModel:
-    return ThemeModel.from_json((run.folder / THEME_MODEL).read_text())
+    return ThemeModel.from_json((run.outputs / THEME_MODEL).read_text())
 
 
 def photo_weights(run: Run, sales: set[str] | None = None) -> dict[tuple[str, int], list[float] | None]:
     """Return the theme weights of each photo of some sales, by default of all."""
-    rows = pq.read_table(run.folder / "image_themes").to_pylist()
+    rows = read_arrow(run.outputs / "image_themes").to_pylist()
     return {(row["sale_id"], row["position"]): row["weights"] for row in rows if not sales or row["sale_id"] in sales}
 
 
 def sale_themes(run: Run, sales: set[str] | None = None) -> dict[tuple[str, str], float]:
-    rows = pq.read_table(run.folder / "sale_themes").to_pylist()
+    rows = read_arrow(run.outputs / "sale_themes").to_pylist()
     return {(row["sale_id"], row["theme"]): row["weight"] for row in rows if not sales or row["sale_id"] in sales}
 
 
@@ -101,7 +102,7 @@ def test_photos_of_later_sales_change_neither_the_themes_nor_those_of_earlier_sa
     other.write([sale("a first one", -30, 50), *SALES], EVENTS)  # which changes the positions of all sales
     other.write_photos([*later[::-1], ("a first one", 0, "new-29.jpg"), *early], changed)
     found = build_themes_of(other)
-    assert (found.folder / THEME_MODEL).read_bytes() == (run.folder / THEME_MODEL).read_bytes()
+    assert (found.folder / THEME_MODEL).read_bytes() == (run.outputs / THEME_MODEL).read_bytes()
     assert photo_weights(found, EARLY) == photo_weights(run, EARLY)
     assert sale_themes(found, EARLY) == sale_themes(run, EARLY)
     assert any(photo_weights(found)["a first one", 0])  # one of its tags is in the model
@@ -128,7 +129,7 @@ def test_order_of_the_rows_changes_nothing(shop, run, tmp_path):
     found = replace(other, folder=tmp_path / "found")
     found.folder.mkdir()
     build_themes(other, found.folder)
-    assert (found.folder / THEME_MODEL).read_bytes() == (run.folder / THEME_MODEL).read_bytes()
+    assert (found.folder / THEME_MODEL).read_bytes() == (run.outputs / THEME_MODEL).read_bytes()
     assert photo_weights(found) == photo_weights(run)
     assert sale_themes(found) == sale_themes(run)
 
@@ -215,7 +216,7 @@ def test_shop_without_photos_has_an_empty_model_and_no_recommender_of_photos(pub
     assert model_of(run) == no_themes()
     assert (photo_weights(run), sale_themes(run)) == ({}, {})
     assert run.shop.catalogue.gallery is None
-    features = json.loads((run.folder / "meta_model/model.json").read_text())["features"]
+    features = json.loads((run.outputs / "meta_model" / "model.json").read_text())["features"]
     assert "content_images" not in features
     assert "content_metadata" in features
     assert not (Path(run.settings.folder) / "themes").exists()

@@ -19,6 +19,7 @@ from recsys.pipeline.evaluation import page_metrics
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
 from recsys.snapshot import store as snapshot_store
 from recsys.tables.night import USER_HISTORIES
+from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
 pytestmark = MLFLOW_WARNS
@@ -54,7 +55,7 @@ def test_values_of_a_night_are_stored(values, published_shop):
 def test_ndcg_is_that_of_the_champion_on_yesterdays_pages(values, published_shop, spark):
     run = night(published_shop.settings())
     pages = page_metrics(
-        USER_HISTORIES.read(spark, run.folder), run.shop, [NOW - DAY], {META: read_model(run)[0]}
+        USER_HISTORIES.read(spark, run.outputs), run.shop, [NOW - DAY], {META: read_model(run)[0]}
     ).toPandas()
     of_meta = pages[pages["policy"] == META]
     assert values.pages == len(of_meta) > 5
@@ -64,7 +65,7 @@ def test_ndcg_is_that_of_the_champion_on_yesterdays_pages(values, published_shop
 def test_drift_compares_yesterdays_examples_with_all_training_days(values, published_shop):
     run = night(published_shop.settings())
     model, _ = read_model(run)
-    examples = pq.read_table(run.folder / "training_examples").to_pandas()
+    examples = read_arrow(run.outputs / "training_examples").to_pandas()
     yesterday = examples[examples["as_of"] == NOW - DAY]
     assert values.purchases == yesterday["bought"].sum() > 3
     for name, mean, scale in zip(model.features, model.means, model.scales, strict=True):

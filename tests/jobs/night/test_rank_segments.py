@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.engine.nights import night
@@ -13,6 +12,7 @@ from recsys.pipeline.segments import segment_rankings
 from recsys.shop.catalogue import Catalogue
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS
@@ -59,9 +59,9 @@ def test_market_that_visits_only_one_sale_has_it_first(segmented):
     sales = [sale("s1"), sale("s2"), sale("s3", 10)]
     events = [event(f"u{number}", "s1", -5) for number in range(20, 29)] + [event("u01", "s2", -5, "purchase")]
     run = done(segmented.write(sales, events), prior_events=0.1)
-    sale_ids = Catalogue.from_table(pq.read_table(run.folder / "sales")).sale_ids
+    sale_ids = Catalogue.from_table(read_arrow(run.outputs / "sales")).sale_ids
     horizon = run.shop.horizon(to_micros(AS_OF)).sales
-    best = {value: sale_ids[horizon[each.sales[0]]] for value, each in segment_rankings(run.folder)["market"].items()}
+    best = {value: sale_ids[horizon[each.sales[0]]] for value, each in segment_rankings(run.outputs)["market"].items()}
     assert best == {"north": "s2", "south": "s1"}
 
 
@@ -82,5 +82,5 @@ def test_shop_without_users_or_attributes_gets_an_empty_table(published_shop, se
     assert summary(folder) == "0 segments: no attribute is configured"
     (segmented.folder / "sql/users.sql").unlink()
     run = done(segmented)
-    assert segment_rankings(run.folder) == {}
-    assert summary(run.folder) == "0 segments: 0 by market"
+    assert segment_rankings(run.outputs) == {}
+    assert summary(run.outputs) == "0 segments: 0 by market"

@@ -31,6 +31,7 @@ from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.instants import DAY, to_micros
 from recsys.pipeline.photo_tags import photo_store
 from recsys.pipeline.photos import ProcessEngine
+from recsys.tables.parts import read_arrow
 from tests.helpers.paths import ROOT
 from tests.helpers.small_photos import own_tagger, write_photo
 from tests.helpers.small_shop import AS_OF, SmallShop, event, sale
@@ -301,7 +302,7 @@ def test_shop_without_photos_has_empty_tables_and_needs_no_tagger(photo_shop):
     run = photo_shop.run()
     assert TAG_IMAGES.depends_on(run) == []
     run.do(with_inputs(TAG_IMAGES))
-    assert pq.read_table(run.folder / "image_tags").num_rows == 0
+    assert read_arrow(run.outputs / "image_tags").num_rows == 0
 
 
 def test_photos_of_a_url_are_tagged(photo_shop):
@@ -360,7 +361,7 @@ def test_sale_has_an_attribute_of_what_its_photos_show_for_sure(photo_shop):
     run.do(with_inputs(TAG_IMAGES))
     (network,) = taggers_of(run)
     store = photo_store(Path(run.settings.folder), network.files)
-    (image_hash,) = pq.read_table(run.folder / "image_tags")["image_hash"].to_pylist()
+    (image_hash,) = read_arrow(run.outputs / "image_tags")["image_hash"].to_pylist()
     embedding = np.array(store.embeddings(pa.array([image_hash]))["embedding"].to_pylist(), np.float32)
     likeliest = [*tagger.head.labels, None][tagger.head.probabilities(embedding).argmax()]
     assert run.shop.catalogue.attributes[0].get("photo_rooms") == likeliest
@@ -374,7 +375,7 @@ def test_tagger_without_a_version_is_left_out_and_the_others_tag(photo_shop):
     (left_out,) = run.left_out((TAG_IMAGES,))
     assert left_out.what == "tags of taxonomy rooms"
     assert left_out.why.startswith("tagger 'rooms' has no alias 'champion': train one with 'recsys tagger train rooms'")
-    assert pq.read_table(run.folder / "image_tags").num_rows == 1
+    assert read_arrow(run.outputs / "image_tags").num_rows == 1
 
 
 # The step.

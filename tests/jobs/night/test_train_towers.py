@@ -14,7 +14,7 @@ from jobs.night.train_towers import TRAIN_TOWERS
 from recsys.config.settings import Settings
 from recsys.instants import DAY
 from recsys.recommenders import RecommenderSettings
-from recsys.recommenders.towers import TowerWeights, read_towers
+from recsys.recommenders.towers import TOWERS_FILE, TowerWeights, read_towers
 from recsys.testing.shops import AS_OF
 from tests.helpers.two_tastes import TOWERS, shop_of_two_tastes
 
@@ -46,7 +46,7 @@ def run_of(tmp_path, monkeypatch) -> Callable[..., Run]:
 def towers_of(run: Run) -> TowerWeights | None:
     """Do the step and return its towers."""
     TRAIN_TOWERS.run(run, run.folder)
-    return read_towers(run.folder)
+    return read_towers(run.folder / TOWERS_FILE)
 
 
 def test_night_that_trains_has_new_towers_of_the_days_before_its_training_days(run_of):
@@ -86,7 +86,7 @@ def test_shop_with_too_little_goes_on_without_and_says_why(run_of):
         "no towers: fewer than 5,000 visits and purchases of open sales (recommenders.towers.min_events) in the 10 "
         "days to learn from or the 2 after them, before 2026-03-01, the first day that the meta-model is trained on"
     )
-    assert read_towers(run.folder) is None
+    assert read_towers(run.folder / TOWERS_FILE) is None
     assert not run._left_out  # its snapshot is as it would be without the recommender
 
 

@@ -9,6 +9,7 @@ import pytest
 from jobs.engine.nights import night
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.config.settings import load_settings
+from recsys.tables.parts import read_arrow
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import RAW_TYPES, SmallShop, at, event, sale
 
@@ -25,7 +26,7 @@ def small(tmp_path) -> SmallShop:
 def validated(shop: SmallShop) -> Path:
     run = night(shop.settings(source=shop.raw_settings()["source"] | {"max_rejected_share": 1.0}))
     run.do((VALIDATE_TABLES,))
-    return run.folder
+    return run.outputs
 
 
 def test_usable_rows_are_written_and_rejected_rows_separately_with_their_rule(spark, small):
@@ -86,7 +87,7 @@ def test_what_the_public_sent_is_set_aside_before_the_shops_sql_sees_it(spark, t
         # The share is that of the shop's own events; half of its two sales is broken by itself.
         run = night(shop.settings(source=strict))
         run.do((VALIDATE_TABLES,))
-        found = json.loads((run.folder / "rule_counts.json").read_text())
+        found = json.loads((run.outputs / "rule_counts.json").read_text())
         return {(count["table"], count["rule"]["name"]): count["broken"] for count in found if count["broken"]}
 
     assert counts(0.5) == {
@@ -119,8 +120,8 @@ def test_online_retail_has_exactly_these_rows_that_break_a_rule(compiled, tmp_pa
     run.do((VALIDATE_TABLES,))
     counts = {
         (count["table"], count["rule"]["name"]): count["broken"]
-        for count in json.loads((run.folder / "rule_counts.json").read_text())
+        for count in json.loads((run.outputs / "rule_counts.json").read_text())
     }
     assert counts["events", "user_id_present"] == 135_080  # lines without a user
     assert counts["events", "kind_known"] == 8_945  # returns and gifts
-    assert pq.read_table(run.folder / "sales").num_rows == 3_665
+    assert read_arrow(run.outputs / "sales").num_rows == 3_665

@@ -1,0 +1,120 @@
+"""Places: files and folders on a local disk or in an object store, with the methods of `pathlib`.
+
+A place of the local disk is a `Path`. Any other is a `UPath` of fsspec, by its URL: s3://, gs://, abfs://. Credentials
+and endpoints are those that fsspec finds, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL. Nothing here renames,
+appends or locks, since an object store cannot: what many may read is created once, under a name that nobody had.
+"""
+
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
+from upath import UPath
+
+from recsys.errors import ConfigurationError
+from recsys.storage.local import create_folder, to_disk, write_whole
+
+Place = Path | UPath
+
+SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""Extra of the package that reads and writes the URLs of each scheme."""
+_TESTED_BY_FSSPEC = "memory"
+
+
+def place(url: str) -> Place:
+    """Return the place of a local path or URL.
+
+    Raises:
+        ConfigurationError: If the scheme is not known, or its library is not installed.
+    """
+    scheme = urlsplit(url).scheme.lower() if "://" in url else ""
+    if scheme in ("", "file"):
+        return Path(url.removeprefix("file://"))
+    if scheme not in SCHEMES and scheme != _TESTED_BY_FSSPEC:
+        raise ConfigurationError(
+            f"'{url}' is no place known here, must be a local path or a URL of {', '.join(SCHEMES)}"
+        )
+    try:
+        return UPath(url.replace("s3a://", "s3://", 1), use_listings_cache=False)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"'{url}' needs a library that is not there ({error}): pip install 'flash-sale-recsys[{SCHEMES[scheme]}]'"
+        ) from error
+
+
+def arrow(where: Place) -> tuple[FileSystem, str]:
+    """Return a place as pyarrow knows it: a file system and the path in it."""
+    if isinstance(where, Path):
+        return LocalFileSystem(), str(where)
+    return PyFileSystem(FSSpecHandler(where.fs)), where.path
+
+
+def create(file: Place, content: bytes) -> None:
+    """Create a file with its whole content, on disk on return; of several who create it, one succeeds.
+
+    Raises:
+        FileExistsError: If it exists with another content; the same one was written by a call whose answer was lost.
+    """
+    try:
+        if isinstance(file, Path):
+            _create_locally(file, content)
+        else:
+            file.fs.pipe_file(file.path, content, mode="create")
+    except FileExistsError:
+        if file.read_bytes() != content:
+            raise
+
+
+def put(file: Place, content: str | bytes) -> None:
+    """Write a file, replacing one of that name at once: readers find the old content or the new one."""
+    if isinstance(file, Path):
+        write_whole(file, content)
+    else:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _create_locally(file: Path, content: bytes) -> None:
+    """Create a file by a second name of one that is written already: a reader never sees a part of it."""
+    create_folder(file.parent)
+    hidden = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
+    try:
+        hidden.write_bytes(content)
+        to_disk(hidden)
+        os.link(hidden, file)
+        to_disk(file.parent)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def sizes_below(folder: Place) -> dict[str, int]:
+    """Return the size in bytes of each file below a folder, by its path from there; empty if there is no folder."""
+    if isinstance(folder, Path):
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    root = folder.path.rstrip("/") + "/"
+    found = folder.fs.find(folder.path, detail=True)
+    return {name.removeprefix(root): about["size"] for name, about in found.items()}
+
+
+def modified(file: Place) -> float:
+    """Return when a file was last written, seconds since 1970 by the clock of the disk or store.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    return file.stat().st_mtime if isinstance(file, Path) else file.fs.modified(file.path).timestamp()
+
+
+def remove(where: Place) -> None:
+    """Remove a file, or a folder and everything below it; what is not there is no error."""
+    if not isinstance(where, Path):
+        with suppress(FileNotFoundError):
+            where.fs.rm(where.path, recursive=True)
+    elif where.is_dir():
+        shutil.rmtree(where, ignore_errors=True)
+    else:
+        where.unlink(missing_ok=True)

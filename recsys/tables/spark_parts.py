@@ -1,0 +1,110 @@
+"""Tables written and read by Spark: by its Python workers, so that no Hadoop connector is needed wherever fsspec can.
+
+Spark itself reads what is on a local disk.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from recsys.storage.places import Place, arrow, sizes_below
+from recsys.tables.parts import BATCH_ROWS, Part, PartWriter, parts_of, write_file, write_list
+from recsys.tables.paths import load
+
+_PART = pa.schema([("name", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
+_PART_DDL = "name string, rows long, bytes long, sha256 string"
+
+
+def write_parts(frame: DataFrame, table: Place, partitioned_by: Sequence[str] = ()) -> None:
+    """Write a frame: each partition by its worker, then the list of parts.
+
+    Args:
+        frame: The rows.
+        table: Folder of the table; must not have a list of parts.
+        partitioned_by: Columns whose values name folders, as in `day=2026-03-01`, and are not in the files.
+    """
+    if isinstance(table, Path):
+        table.mkdir(parents=True, exist_ok=True)
+    write = partial(_write_partition, table=table, partitioned_by=tuple(partitioned_by))
+    written = frame.mapInArrow(write, _PART_DDL).toArrow().to_pylist()
+    if not written:
+        schema = to_arrow_schema(frame.drop(*partitioned_by).schema, timezone="UTC")
+        written = [write_file(table, "part-00000-empty.parquet", [schema.empty_table()])._asdict()]
+    write_list(table, (Part(**part) for part in written))
+
+
+def read_spark(spark: SparkSession, table: Place, schema: StructType) -> DataFrame:
+    """Read a table's parts by Spark, or by its Python workers if they are not on a local disk.
+
+    Args:
+        spark: The session.
+        table: Folder of the table.
+        schema: Its columns, those in the names of folders last.
+    """
+    names = [part.name for part in parts_of(table)]
+    if isinstance(table, Path):
+        if len(names) == sum(name.endswith(".parquet") for name in sizes_below(table)):
+            return load(spark.read.schema(schema), [table])
+        return load(spark.read.schema(schema).option("basePath", str(table)), [table / name for name in names])
+    read = partial(_read_parts, table=table, names=names, schema=to_arrow_schema(schema, timezone="UTC"))
+    return spark.range(0, len(names), 1, len(names)).mapInArrow(read, schema)
+
+
+def _write_partition(
+    batches: Iterator[pa.RecordBatch], table: Place, partitioned_by: tuple[str, ...]
+) -> Iterator[pa.RecordBatch]:
+    """Write the rows of one task; return what was written, which counts only if the task does."""
+    context = TaskContext.get()
+    name = f"part-{context.partitionId() if context else 0:05}-{secrets.token_hex(4)}.parquet"
+    writers: dict[str, PartWriter] = {}
+    for batch in batches:
+        for folder, rows in _by_folder(batch, partitioned_by):
+            if rows.num_rows:
+                writers.setdefault(folder, PartWriter(table, folder + name)).write(rows)
+    parts = [writer.close()._asdict() for writer in writers.values()]
+    yield pa.RecordBatch.from_pylist(parts, _PART)
+
+
+def _by_folder(batch: pa.RecordBatch, partitioned_by: tuple[str, ...]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Divide rows by the folder that the values of some columns name."""
+    if not partitioned_by:
+        yield "", batch
+        return
+    keys = pa.Table.from_batches([batch.select(list(partitioned_by))])
+    plain = batch.drop_columns(list(partitioned_by))
+    rows: dict[str, list[int]] = {}
+    for row, values in enumerate(keys.to_pylist()):
+        folder = "".join(f"{column}={value}/" for column, value in values.items())
+        rows.setdefault(folder, []).append(row)
+    for folder, chosen in rows.items():
+        yield folder, plain.take(pa.array(chosen))
+
+
+def _read_parts(
+    batches: Iterator[pa.RecordBatch], table: Place, names: Sequence[str], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Read the parts of the given numbers; the values in the names of their folders become columns."""
+    system, root = arrow(table)
+    for number in (number for batch in batches for number in batch.column(0).to_pylist()):
+        in_folders = dict(each.split("=", 1) for each in names[number].split("/")[:-1])
+        with pq.ParquetFile(system.open_input_file(f"{root}/{names[number]}")) as file:
+            for rows in file.iter_batches(BATCH_ROWS):
+                yield _with_columns(rows, in_folders, schema)
+
+
+def _with_columns(rows: pa.RecordBatch, in_folders: dict[str, str], schema: pa.Schema) -> pa.RecordBatch:
+    columns = [
+        pa.array([in_folders[each.name]] * rows.num_rows).cast(each.type)
+        if each.name in in_folders
+        else rows.column(each.name).cast(each.type)
+        for each in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
