@@ -38,7 +38,7 @@ from recsys.wording import plural
 META_WITHOUT = "meta_without_"
 META_WITHOUT_IMAGES = f"{META_WITHOUT}images"
 META_BOOSTED = "meta_boosted"
-WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.columns, open_ended=True)
+WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.columns, further=TRAINING_EXAMPLES.further)
 ORACLE_PAGES = Table("oracle_pages", PAGE_METRICS.grain, PAGE_METRICS.columns)
 VARIANTS = "variants"
 _MODELS, _TRAINING = "models.json", "training.json"
