@@ -29,8 +29,8 @@ EXPERIMENT_USERS = Table(
         "triggered": Column(BOOLEAN, "Whether the variants' pages differed at least once."),
         **{name: Column(DOUBLE, _OUTCOMES[name]) for name in (*COUNTED, *ATTRIBUTED, *PAST)},
     },
-    further="Of an interleaving experiment, `credit_VARIANT` for each variant, double: number of purchases of sales that "
-    "it contributed.",
+    further="Of an interleaving experiment, `credit_VARIANT` for each variant, double: number of purchases of sales "
+    "that it contributed.",
 )
 
 EXPERIMENT_SUMS = Table(

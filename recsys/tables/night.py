@@ -52,15 +52,20 @@ class Table:
 
     name: str
     grain: str
-    columns: dict[str, Column]
+    described: dict[str, Column]
     optional: tuple[str, ...] = ()
     partitioned_by: tuple[str, ...] = ()
     further: str = ""
 
     @property
+    def columns(self) -> dict[str, DataType]:
+        """The type of each column."""
+        return {name: column.kind for name, column in self.described.items()}
+
+    @property
     def schema(self) -> StructType:
         """The declared columns as a Spark schema."""
-        return StructType([StructField(name, column.kind) for name, column in self.columns.items()])
+        return StructType([StructField(name, kind) for name, kind in self.columns.items()])
 
     def empty(self, spark: SparkSession) -> DataFrame:
         """Return the table without rows; made of Arrow, since Spark starts Python workers to read a list."""
@@ -84,12 +89,12 @@ class Table:
         found = {column.name: column.dataType for column in frame.schema}
         problems = [
             f"column {name} is missing, must be {kind.simpleString()}"
-            for name, (kind, _) in self.columns.items()
+            for name, kind in self.columns.items()
             if name not in found and name not in self.optional
         ]
         problems += [
             f"column {name} is {found[name].simpleString()}, must be {kind.simpleString()}{_advice(found[name], kind)}"
-            for name, (kind, _) in self.columns.items()
+            for name, kind in self.columns.items()
             if name in found and not _is_same_type(found[name], kind)
         ]
         if not self.further:
@@ -117,7 +122,7 @@ class Table:
         schema = pq.read_schema(file)
         by_spark = (schema.metadata or {}).get(_SPARK_SCHEMA)
         inside = StructType.fromJson(json.loads(by_spark)) if by_spark else from_arrow_schema(schema)
-        named_by_folders = [StructField(name, self.columns[name].kind) for name in self.partitioned_by]
+        named_by_folders = [StructField(name, self.columns[name]) for name in self.partitioned_by]
         return StructType([*inside, *named_by_folders])
 
     def rows(self, folder: Path) -> int:
@@ -329,9 +334,7 @@ PAGE_METRICS = Table(
         "repeat_ndcg@10": Column(
             DOUBLE, "`ndcg@10` of the page of repeat purchases alone; null if the user bought none."
         ),
-        "predicted": Column(
-            DOUBLE, "Purchases predicted of all these sales; null for a policy without probabilities."
-        ),
+        "predicted": Column(DOUBLE, "Purchases predicted of all these sales; null for a policy without probabilities."),
         "predicted@10": Column(DOUBLE, "The same of the first ten sales."),
         "shift": Column(
             DOUBLE, "What was added to the user's calibrated log-odds, so that probabilities sum to the basket."

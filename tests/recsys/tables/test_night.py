@@ -58,7 +58,7 @@ def test_files_are_read_as_they_were_written_by_spark_and_without_it(spark, tmp_
 
 
 def test_instants_that_spark_wrote_keep_their_zone(spark, tmp_path):
-    ddl = ", ".join(f"{name} {column.kind.simpleString()}" for name, column in tables.EVENTS.columns.items())
+    ddl = ", ".join(f"{name} {kind.simpleString()}" for name, kind in tables.EVENTS.columns.items())
     moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
     tables.EVENTS.write(spark.createDataFrame([("u", "s", "visit", moment, moment, None)], ddl), tmp_path)
     found = tables.EVENTS.read(spark, tmp_path)
@@ -100,7 +100,7 @@ def test_column_names_are_compared_as_they_are_written(rejected):
 
 
 def test_open_ended_table_may_have_further_columns_and_must_have_its_own(spark):
-    ddl = ", ".join(f"{name} {column.kind.simpleString()}" for name, column in TRAINING_EXAMPLES.columns.items())
+    ddl = ", ".join(f"{name} {kind.simpleString()}" for name, kind in TRAINING_EXAMPLES.columns.items())
     examples = spark.createDataFrame([], f"{ddl}, popularity float")
     assert TRAINING_EXAMPLES.check(examples) is examples
     with pytest.raises(SchemaError, match="column bought is missing, must be boolean"):
