@@ -75,7 +75,7 @@ def test_every_language_that_comes_along_has_every_sentence_with_the_same_gaps()
 def test_languages_differ():
     texts = [LANGUAGES.wording(language, True)["popularity_day"] for language in ("en", "fr", "de", "es")]
     assert texts == ["Popular today", "Populaire aujourd’hui", "Heute beliebt", "Popular hoy"]
-    assert LANGUAGES.wording("fr", False)["towers"] == "Comme ce que vous achetez ces derniers temps"
+    assert LANGUAGES.wording("fr", False)["towers"] == "Dans l’esprit de vos derniers achats"
 
 
 @pytest.mark.parametrize(
