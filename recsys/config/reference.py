@@ -16,9 +16,10 @@ from recsys.config.settings import Settings
 PAGE = Path("docs/configuration.md")
 _HEAD = """# Configuration
 
-Every key of a shop's configuration file, with its type, its default and what it means. A file may begin with
-`extends: other.yaml`, and then holds only what differs. An unknown key, or a value that breaks a rule, is an error that
-names it. `conf/base.yaml` holds what all shops share, `conf/demo.yaml` is an example.
+Every key of a shop's configuration file, with its type, its default and what it means: to look up, not to read.
+`recsys init` writes a file to begin with ([From your files to pages](own_shop.md)), `conf/production.yaml` is one for a
+service. A file may begin with `extends: other.yaml`, and then holds only what differs. An unknown key, or a value that
+breaks a rule, is an error that names it. `conf/base.yaml` holds what all shops share, `conf/demo.yaml` is an example.
 
 This page is written from the code: `python -m recsys.config.reference`.
 """
