@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys.logs import log_files
 from recsys.storage.local import held, put_in_place, scratch_folder, write_whole
+from recsys.tables.parts import PARTS, replace_part
 
 ERASED = "erased_users.txt"
 """The list in the shop's folder: one SHA-256 of a user id per line, so that the list itself names nobody."""
@@ -99,6 +100,10 @@ def _erase_from_file(path: Path, user_id: str) -> int:
         columns = (file.metadata.schema.column(position) for position in range(len(file.metadata.schema)))
         has_int96 = any(column.physical_type == "INT96" for column in columns)
         others = file.read().filter(pc.invert(is_of_user))
+    table = next((folder for folder in list(path.parents)[:2] if (folder / PARTS).exists()), None)
+    if table is not None:
+        replace_part(table, path.relative_to(table).as_posix(), others)
+        return n_rows
     with scratch_folder(path.parent) as scratch:
         pq.write_table(others, scratch / path.name, use_deprecated_int96_timestamps=has_int96)
         path.with_name(f".{path.name}.crc").unlink(missing_ok=True)  # Spark's checksum of the former content

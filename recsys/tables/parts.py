@@ -8,6 +8,7 @@ A task that was killed or done twice leaves files that are not in the list, and 
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from recsys.errors import InputError
 from recsys.storage.local import to_disk
-from recsys.storage.places import Place, arrow, sizes_below
+from recsys.storage.places import Place, arrow, put, remove, sizes_below
 
 PARTS = "_parts.json"
 """File with the list of parts; Spark ignores files whose name begins so."""
@@ -46,7 +47,22 @@ def write_table(rows: pa.Table, table: Place) -> None:
 def write_list(table: Place, parts: Iterable[Part]) -> None:
     """Write the list of a table's parts."""
     listed = [part._asdict() for part in sorted(parts)]
-    (table / PARTS).write_text(json.dumps(listed, indent=0))
+    put(table / PARTS, json.dumps(listed, indent=0))
+
+
+def replace_part(table: Place, name: str, rows: pa.Table) -> None:
+    """Put other rows in the place of a part's; whoever reads meanwhile finds the old part or the new one.
+
+    Args:
+        table: Folder of a table with a list of parts.
+        name: The part's path in it.
+        rows: Those that are read from now on.
+    """
+    in_folder = name.rpartition("part-")[0]
+    number = name.removeprefix(f"{in_folder}part-").split("-")[0].removesuffix(".parquet")
+    new = write_file(table, f"{in_folder}part-{number}-{secrets.token_hex(4)}.parquet", [rows])
+    write_list(table, [new, *(part for part in parts_of(table) if part.name not in (name, new.name))])
+    remove(table / name)
 
 
 def parts_of(table: Place) -> list[Part]:

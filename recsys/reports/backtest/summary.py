@@ -19,6 +19,8 @@ from recsys.reports.backtest.wording import (
     format_finding,
     is_boosted,
     join_names,
+    name_of_peer,
+    peers_of,
     single_recommenders,
     weak_cases,
     weakness_advice,
@@ -64,6 +66,8 @@ def summary(result: Mapping[str, Any]) -> Summary:
 
 def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "open"]]:
     against = {name: found for name in single_recommenders(result) if (found := difference(result, META, name))}
+    if ahead := [name_of_peer(peer) for peer, found in _against_peers(result).items() if finding(found) == "worse"]:
+        return f"Worse than {join_names(ahead)}", "bad"
     if not against:
         return "Measured without a comparison", "open"
     if weak := [f"{row['best']} among {row['case']}" for row in weak_cases(result)]:
@@ -76,6 +80,11 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, Literal["good", "bad", "o
     if stronger:
         return f"Worse than {join_names(stronger)}", "bad"
     return f"Not shown to be better than {join_names(unbeaten)}", "open"
+
+
+def _against_peers(result: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Return the difference in ndcg@10 of meta minus each peer, the best peer first."""
+    return {peer: found for peer in peers_of(result) if (found := difference(result, META, peer))}
 
 
 def _scope(window: Mapping[str, Any], users: int) -> str:
@@ -132,12 +141,26 @@ def _oracle_share(share: Estimate | None, ndcg: Estimate | None) -> Figure | Non
 
 def _findings(result: Mapping[str, Any]) -> Iterator[str]:
     yield from filter(None, [weakness_advice(result)])
+    yield from _peers_finding(result)
     yield from _against_versions(result)
     yield from filter(None, [boosted_advice(result)])
     yield from filter(None, (cold_start_finding(result, title) for title in ("history length", "sale age")))
     if result.get("ablation"):
         yield ablation_finding(result)
     yield from filter(None, [calibration_finding(result)])
+
+
+def _peers_finding(result: Mapping[str, Any]) -> Iterator[str]:
+    """Say how meta ranks against the best peer, and how many peers it is ahead of."""
+    against = _against_peers(result)
+    if not against:
+        return
+    best, lead = next(iter(against.items()))
+    ahead = sum(finding(found) == "better" for found in against.values())
+    yield (
+        f"Meta minus {name_of_peer(best)}, the best of {plural(len(against), 'peer')}: {NDCG} {format_finding(lead)}. "
+        f"Meta is shown to be better than {ahead} of {len(against)}."
+    )
 
 
 def _against_versions(result: Mapping[str, Any]) -> Iterator[str]:

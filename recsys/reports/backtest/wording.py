@@ -12,7 +12,7 @@ BOOSTED = "meta_boosted"
 RECALL = "recall@10"
 Finding = Literal["better", "worse", "no difference shown"]
 
-_PEER = "peer_"
+_PEER, _LIVE = "peer_", "live_"
 """Before the names of policies that one could pick instead."""
 JOINT = "\N{NO-BREAK SPACE}"
 """Keeps an interval in one line, below its value in a narrow column."""
@@ -51,8 +51,18 @@ def single_recommenders(result: Mapping[str, Any]) -> list[str]:
     return [
         policy
         for policy in policies_by_ndcg(result)
-        if policy != META and not policy.startswith((f"{META}_", f"{META}@", _PEER))
+        if policy != META and not policy.startswith((f"{META}_", f"{META}@", _PEER, _LIVE))
     ]
+
+
+def peers_of(result: Mapping[str, Any]) -> list[str]:
+    """Return the policies that are peers, best ndcg@10 first."""
+    return [policy for policy in policies_by_ndcg(result) if policy.startswith(_PEER)]
+
+
+def name_of_peer(policy: str) -> str:
+    """Return the name of a peer, as people know it."""
+    return policy.removeprefix(_PEER)
 
 
 def finding(found: Estimate) -> Finding:

@@ -9,6 +9,8 @@ from recsys.erasure.logs_and_tables import ERASED, add_to_erased, erase_from_log
 from recsys.errors import BusyError
 from recsys.logs.log_files import LogFile
 from recsys.storage.local import held
+from recsys.storage.places import sizes_below
+from recsys.tables.parts import PARTS, parts_of, read_arrow, write_file, write_list
 
 ANN = b'{"user_id":"ann","sale_id":"a"}\n'
 BOB = b'{"user_id":"bob","sale_id":"ann"}\n'
@@ -75,4 +77,19 @@ def test_rows_of_a_user_are_removed_from_all_tables_of_the_folder(tmp_path):
         None,
     ]
     assert (tmp_path / "nights/2/events/.part-0.parquet.crc").exists()
+    assert erase_from_tables(tmp_path, "ann") == {}
+
+
+def test_rows_of_a_user_are_removed_from_listed_parts(tmp_path):
+    table = tmp_path / "nights/1/data/step-1/rankings"
+    parts = [
+        write_file(table, "part-00000-a.parquet", [pa.table({"user_id": ["ann", "bob"]})]),
+        write_file(table, "day=1/part-00001-b.parquet", [pa.table({"user_id": ["ann"]})]),
+        write_file(table, "part-00002-c.parquet", [pa.table({"user_id": ["eve"]})]),
+    ]
+    write_list(table, parts)
+    assert sum(erase_from_tables(tmp_path, "ann").values()) == 2
+    assert sorted(read_arrow(table)["user_id"].to_pylist()) == ["bob", "eve"]
+    assert parts[2] in parts_of(table)
+    assert sorted(sizes_below(table)) == sorted([PARTS, *(part.name for part in parts_of(table))])
     assert erase_from_tables(tmp_path, "ann") == {}

@@ -262,3 +262,32 @@ def test_note_and_limits_of_the_measurement_are_highlighted(tmp_path):
     window = result()["window"] | {"note": "", "users_sampled": 1.0, "new_only": True}
     [only] = re.findall(r'<p class="caution">(.*?)</p>', report(tmp_path, window=window))
     assert only == "Sales that a user had bought before are neither ranked nor counted."
+
+
+def with_peers(tmp_path, als: dict, newest: dict, **changes) -> str:
+    found = result()
+    own = found["policies"]["own_visits"]
+    policies = found["policies"] | {"peer_ALS": own, "peer_newest": found["policies"]["popularity"]} | changes
+    paired = found["paired_ndcg@10"] | {"meta - peer_ALS": als, "meta - peer_newest": newest}
+    paired |= {"meta - live_meta": estimate(-0.02, 0.01)} if "live_meta" in changes else {}
+    return report(tmp_path, policies=policies, **{"paired_ndcg@10": paired})
+
+
+def test_best_peer_and_how_many_are_behind_are_said_at_the_top(tmp_path):
+    page = with_peers(tmp_path, estimate(0.01, 0.02), estimate(0.09, 0.01))
+    words = " ".join(Texts(page).texts)
+    assert (
+        "Meta minus ALS, the best of 2 peers: ndcg@10 +0.0100 [-0.0100, +0.0300], no difference shown. "
+        "Meta is shown to be better than 1 of 2." in words
+    )
+    assert "<h1>Better than each recommender alone</h1>" in page
+
+
+def test_peer_that_ranks_better_is_the_headline(tmp_path):
+    assert "<h1>Worse than ALS</h1>" in with_peers(tmp_path, estimate(-0.03, 0.01), estimate(0.09, 0.01))
+
+
+def test_pages_of_the_moment_are_no_single_recommender(tmp_path):
+    live = result()["policies"]["meta_boosted"]
+    page = with_peers(tmp_path, estimate(0.09, 0.01), estimate(0.09, 0.01), live_meta=live)
+    assert "<h1>Better than each recommender alone</h1>" in page
