@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from recsys.config import strict_yaml
 from recsys.config.demo_shop import DemoShopSettings
@@ -64,7 +64,7 @@ class Settings(StepSettings):
     """The configuration of a shop."""
 
     folder: str
-    """Folder of all files that are written; Spark's workers must have access to it."""
+    """Folder of all files that are written, on a disk that Spark's workers see under the same path."""
     note: str = ""
     """Note on the data, shown beside every result."""
     as_of: Instant | None = None
@@ -85,6 +85,13 @@ class Settings(StepSettings):
     serving: ServingSettings = ServingSettings()
     demo_shop: DemoShopSettings | None = None
     """The generated shop that `recsys demo` builds; absent for a real shop."""
+
+    @field_validator("folder")
+    @classmethod
+    def _is_on_a_disk(cls, folder: str) -> str:
+        if "://" in folder:
+            raise ValueError("must be a folder on a disk: object stores hold raw tables and photos only, for now")
+        return folder
 
     @property
     def snapshots_folder(self) -> Path:

@@ -66,7 +66,9 @@ print(bought.groupby(["policy", "model_version"]).size())
 
 | below `folder` | what it is |
 |---|---|
-| `nights/AS_OF/` | one night, such as `20260301T000000Z`: its tables, `run.log`, `STEP.json` for each finished step |
+| `nights/AS_OF/` | one night, such as `20260301T000000Z`: `run.log`, and what follows |
+| `nights/AS_OF/data/STEP-XXXXXXXX/TABLE/` | what a step wrote: Parquet parts, and `_parts.json` with those that count |
+| `nights/AS_OF/journal/NUMBER.json` | what became true, in order: which `data` each step has; see `Shop(…).table` |
 | `refreshes/AS_OF/` | the same of `recsys refresh`, for the sales of the day |
 | `backtests/FROM-TO/` | one backtest: its tables, `report.html`, `run.log` |
 | `snapshots/` | what the service reads; `current` names the one in use, `published.log` when each was published |

@@ -46,6 +46,11 @@ def place(url: str) -> Place:
         ) from error
 
 
+def absolute(where: Place) -> Place:
+    """Return a place as processes with another working folder find it."""
+    return where.resolve() if isinstance(where, Path) else where
+
+
 def arrow(where: Place) -> tuple[FileSystem, str]:
     """Return a place as pyarrow knows it: a file system and the path in it."""
     if isinstance(where, Path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys.storage.journal import steps_of
-from recsys.storage.places import Place, place
+from recsys.storage.places import Place, absolute, place
 
 DATA = "data"
 """Folder in a run's folder with a folder for each time that a step was run."""
@@ -31,7 +31,7 @@ class Outputs:
     def committed(cls, folder: Place, steps: Iterable[dict[str, Any]]) -> "Outputs":
         """Return the outputs that these entries of a journal name, one of each step."""
         found = {name: f"{entry['data']}/{name}" for entry in steps for name in entry["outputs"]}
-        return cls(str(folder), tuple(sorted(found.items())))
+        return cls(str(absolute(folder)), tuple(sorted(found.items())))
 
     def __truediv__(self, name: str) -> Place:
         """Return the place of an output; one that is not there has a place where nothing is."""

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from recsys.storage.places import Place, arrow, sizes_below
+from recsys.storage.places import Place, absolute, arrow, sizes_below
 from recsys.tables.parts import BATCH_ROWS, Part, PartWriter, parts_of, write_file, write_list
 from recsys.tables.paths import load
 
@@ -31,6 +31,7 @@ def write_parts(frame: DataFrame, table: Place, partitioned_by: Sequence[str] = 
         table: Folder of the table; must not have a list of parts.
         partitioned_by: Columns whose values name folders, as in `day=2026-03-01`, and are not in the files.
     """
+    table = absolute(table)
     if isinstance(table, Path):
         table.mkdir(parents=True, exist_ok=True)
     write = partial(_write_partition, table=table, partitioned_by=tuple(partitioned_by))

@@ -7,6 +7,7 @@ import pytest
 
 from jobs.backtest.measure_peers import PEER_PAGES
 from recsys.tables.night import PAGE_METRICS
+from recsys.tables.outputs import Outputs
 from workbench.backtest import Backtest
 
 DAY = datetime(2026, 2, 1, tzinfo=UTC)
@@ -36,7 +37,7 @@ def backtest(spark, tmp_path_factory) -> Backtest:
         ranks=[[2, 12], [1]],
     )
     PAGE_METRICS.write_rows(rows, folder)
-    return Backtest(RESULT, SimpleNamespace(spark=spark, folder=folder))
+    return Backtest(RESULT, SimpleNamespace(spark=spark, folder=folder, outputs=Outputs.of(folder)))
 
 
 def test_metrics_are_a_frame_best_policy_first_with_the_ends_of_intervals(backtest):

@@ -106,7 +106,7 @@ def test_profile_says_what_the_tables_hold(shop, tmp_path):
 
 def test_features_of_a_past_day_are_those_that_the_model_was_trained_on(shop, spark):
     day = to_micros(AS_OF) - 2 * DAY
-    examples = TRAINING_EXAMPLES.read(spark, night(shop.settings).folder).toPandas()
+    examples = TRAINING_EXAMPLES.read(spark, night(shop.settings).outputs).toPandas()
     examples = examples[examples["as_of"] == day]
     found = shop.features(sorted({*examples["user_id"], "a stranger"}), pd.Timestamp(day, unit="us"))
     both = examples.merge(found, on=["user_id", "sale_id"], suffixes=("_learnt", ""))

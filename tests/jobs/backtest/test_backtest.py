@@ -305,7 +305,7 @@ def test_backtest_of_new_sales_leaves_out_repeat_purchases_and_is_no_evidence(sh
     assert (found["window"]["new_only"], result["window"]["new_only"]) == (True, False)
     assert found["window"]["pages"] < result["window"]["pages"]
     assert list(found) == KEYS
-    rows = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "window_examples").to_pandas()
+    rows = pq.read_table(window(shop.settings(), FIRST, LAST).outputs / "window_examples").to_pandas()
     new = rows.loc[~rows["repeat"], "bought"].sum()
     assert sum(each["purchases"] for each in found["calibration"]) == new < rows["bought"].sum()
     version = found["window"]["versions"]["meta"]

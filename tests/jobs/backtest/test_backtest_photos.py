@@ -13,6 +13,7 @@ from recsys.images.tagging.taggers import tagger_files
 from recsys.instants import DAY, to_micros
 from recsys.metrics import bootstrap
 from recsys.recommenders import OVER_PHOTOS
+from recsys.tables.outputs import Outputs
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, random_rows
 from tests.helpers.trained_taggers import taxonomy, trained
@@ -46,8 +47,8 @@ def result_with_photos(shop_with_photos) -> dict:
 
 
 def test_pages_without_a_tagger_are_those_of_a_run_of_its_own(result_with_photos, shop_with_photos):
-    folder = window(shop_with_photos.settings(), FIRST, LAST).folder
-    other = folder / "without_rooms"
+    run = window(shop_with_photos.settings(), FIRST, LAST)
+    folder, other = run.outputs, Outputs.of(run.folder / "without_rooms")
     theme_tags = [set(json.loads((each / "theme_model.json").read_text())["tags"]) for each in (folder, other)]
     assert theme_tags[0] - theme_tags[1] == {"pool", "suite"} - theme_tags[1]
     pages = pq.read_table(other / "page_metrics").to_pandas()
@@ -81,7 +82,7 @@ def test_shop_with_photos_has_a_policy_without_them_too(result_with_photos):
 def test_difference_is_that_of_the_same_pages_with_an_interval_over_users(result_with_photos, shop_with_photos):
     pairs = ["meta - meta_without_images", "meta - meta_without_tagger_rooms", "meta - meta_boosted"]
     assert list(result_with_photos["differences"]) == pairs
-    folder = window(shop_with_photos.settings(), FIRST, LAST).folder
+    folder = window(shop_with_photos.settings(), FIRST, LAST).outputs
     pages = pq.read_table(folder / "page_metrics").to_pandas().set_index(["as_of", "user_id", "policy"])
     for name, found in result_with_photos["differences"]["meta - meta_without_images"].items():
         by_policy = pages[name].unstack()

@@ -69,7 +69,7 @@ def test_each_pair_of_policies_has_a_difference_with_an_interval_over_users(resu
     shop, one, other = registered
     policies, differences = list(result_with_versions["policies"]), result_with_versions["paired_ndcg@10"]
     assert len(differences) == len(policies) * (len(policies) - 1) / 2
-    pages = pq.read_table(window(shop.settings(), FIRST, LAST).folder / "page_metrics").to_pandas()
+    pages = pq.read_table(window(shop.settings(), FIRST, LAST).outputs / "page_metrics").to_pandas()
     by_policy = pages.set_index(["as_of", "user_id", "policy"])["ndcg@10"].unstack()
     users = by_policy.index.get_level_values("user_id").to_numpy()
     for pair in (f"meta@{one} - meta@{other}", f"meta@{other} - popularity", "collaborative - own_visits"):

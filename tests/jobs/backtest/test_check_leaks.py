@@ -74,8 +74,8 @@ def test_every_sampled_user_is_compared_with_every_sale_of_the_horizon(result, s
 
 def test_no_temporary_file_is_left(result, shop):
     run = run_of(shop)
-    assert not list(run.folder.glob(".tmp-*"))
-    written = {path.name for path in run.folder.iterdir()}
+    assert not list(run.folder.glob("data/worlds-*"))
+    written = {name for name, _ in run.outputs.found}
     assert {"events", "sales", "image_tags"} <= written
     assert not written & {"user_histories", "fitted_recommenders", "sale_themes"}
     assert not (Path(run.settings.folder) / "themes").exists()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.engine.nights import night
@@ -21,7 +20,7 @@ from recsys.instants import DAY, to_micros
 from recsys.recommenders import OVER_PHOTOS
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import OPEN, Snapshot
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import read_arrow, write_table
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
@@ -121,11 +120,11 @@ def test_photo_of_an_earlier_sale_changes_the_themes(shop, run, tmp_path):
 def test_order_of_the_rows_changes_nothing(shop, run, tmp_path):
     other = night(copy_without_results(shop, tmp_path / "shop").settings())
     shutil.copytree(run.folder, other.folder)
-    rows = pq.read_table(other.folder / "image_tags")
-    shutil.rmtree(other.folder / "image_tags")
-    (other.folder / "image_tags").mkdir()
+    table = other.outputs / "image_tags"
+    rows = read_arrow(table)
+    shutil.rmtree(table)
     shuffled = rows.take(np.random.default_rng(0).permutation(rows.num_rows))
-    pq.write_table(shuffled, other.folder / "image_tags/part.parquet")
+    write_table(shuffled, table)
     found = replace(other, folder=tmp_path / "found")
     found.folder.mkdir()
     build_themes(other, found.folder)

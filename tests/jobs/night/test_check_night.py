@@ -41,7 +41,7 @@ def values(published_shop) -> NightValues:
 
 
 def test_values_of_a_night_are_stored(values, published_shop):
-    folder = night(published_shop.settings()).folder
+    folder = night(published_shop.settings()).outputs
     rankings = pq.read_table(folder / "rankings").to_pylist()
     counts = json.loads((folder / "rule_counts.json").read_text())
     rows = {count["table"]: count["rows"] for count in counts}

@@ -24,6 +24,7 @@ from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.shop.histories import Histories
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import OPEN, Snapshot
+from recsys.tables.outputs import Outputs
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS
@@ -44,7 +45,11 @@ def tables_of(shop: SmallShop) -> dict[str, str]:
     return {name: text for name, text in contents(night_folder(shop)).items() if not name.startswith(aside)}
 
 
-def counts_of(folder: Path) -> dict[str, int]:
+def night_outputs(shop: SmallShop) -> Outputs:
+    return night(shop.settings()).outputs
+
+
+def counts_of(folder: Outputs) -> dict[str, int]:
     """Return the number of rows that broke each rule, without rules that no row broke."""
     counts = json.loads((folder / "rule_counts.json").read_text())
     return {count["rule"]["name"]: count["broken"] for count in counts if count["broken"]}
@@ -202,13 +207,13 @@ def test_odd_ids_are_scored_published_and_found(odd_shop):
 
 
 def test_blanks_around_an_id_are_no_part_of_it(odd_shop):
-    events = pq.read_table(night_folder(odd_shop) / "events").to_pylist()
+    events = pq.read_table(night_outputs(odd_shop) / "events").to_pylist()
     assert [row["sale_id"] for row in events if "padded" in row["user_id"]] == [ODD_SALES[1]]  # the other is a copy
     assert served(odd_shop).ranking("meta", "padded") is not None
 
 
 def test_ids_too_long_or_with_control_characters_are_set_aside(odd_shop):
-    counts = counts_of(night_folder(odd_shop))
+    counts = counts_of(night_outputs(odd_shop))
     names = ("sale_id_short", "sale_id_printable", "user_id_short", "user_id_printable")
     assert {name: counts[name] for name in names} == dict.fromkeys(names, 1)
     snapshot = served(odd_shop)
@@ -219,28 +224,28 @@ def test_ids_too_long_or_with_control_characters_are_set_aside(odd_shop):
 def test_first_to_open_of_two_windows_that_close_together_is_published(odd_shop):
     (found,) = [sale for sale in served(odd_shop).sales if sale.sale_id == ODD_SALES[0]]
     assert (found.title, found.opens_at) == (f"Title of {ODD_SALES[0]}", at(-48))
-    assert counts_of(night_folder(odd_shop))["sale_window"] == 1
+    assert counts_of(night_outputs(odd_shop))["sale_window"] == 1
 
 
 def test_duplicate_event_is_set_aside_and_the_copy_recorded_first_is_used(odd_shop):
-    events = pq.read_table(night_folder(odd_shop) / "events").to_pylist()
+    events = pq.read_table(night_outputs(odd_shop) / "events").to_pylist()
     (used,) = [row for row in events if row["user_id"] == "twice"]
     assert used["recorded_at"] == at(-3).replace(tzinfo=None)
-    rejected = pq.read_table(night_folder(odd_shop) / "rejected_rows").to_pylist()
+    rejected = pq.read_table(night_outputs(odd_shop) / "rejected_rows").to_pylist()
     copies = [json.loads(row["row"]) for row in rejected if row["rule"] == "event_unique"]
     assert [row["recorded_at"] for row in copies if row["user_id"] == "twice"] == ["2026-02-28T22:00:00.000Z"]
 
 
 def test_events_at_or_after_as_of_are_counted_but_not_used(odd_shop):
-    assert counts_of(night_folder(odd_shop))["known_as_of"] == 2
-    events = pq.read_table(night_folder(odd_shop) / "events")
+    assert counts_of(night_outputs(odd_shop))["known_as_of"] == 2
+    events = pq.read_table(night_outputs(odd_shop) / "events")
     assert max(events["occurred_at"].to_pylist()) < AS_OF.replace(tzinfo=None)
     assert "later" not in events["user_id"].to_pylist()
     assert served(odd_shop).ranking("meta", "later") is None
 
 
 def test_purchase_outside_its_sales_window_is_used_and_counted_but_is_not_an_example(odd_shop):
-    folder = night_folder(odd_shop)
+    folder = night_outputs(odd_shop)
     assert counts_of(folder)["purchase_while_open"] >= 1
     events = pq.read_table(folder / "events").to_pylist()
     assert [row["kind"] for row in events if (row["user_id"], row["sale_id"]) == ("early", ODD_SALES[0])] == [
@@ -251,9 +256,9 @@ def test_purchase_outside_its_sales_window_is_used_and_counted_but_is_not_an_exa
 
 
 def test_every_rule_that_rows_break_shows_some_of_them(odd_shop):
-    counts = json.loads((night_folder(odd_shop) / "rule_counts.json").read_text())
+    counts = json.loads((night_outputs(odd_shop) / "rule_counts.json").read_text())
     shown = {count["rule"]["name"]: len(count["examples"]) for count in counts if count["rule"]["action"] != "not yet"}
-    broken = counts_of(night_folder(odd_shop))
+    broken = counts_of(night_outputs(odd_shop))
     assert {"event_unique", "purchase_while_open", "sale_window"} <= set(broken)
     assert shown == {name: min(3, broken.get(name, 0)) for name in shown}
 
@@ -285,7 +290,7 @@ def test_night_with_the_champion_trains_nothing(shop):
     after = served(shop)
     assert after.name == name != before.name
     assert after.versions == before.versions
-    assert not (night(shop.settings(), to_micros(AS_OF) + DAY).folder / "training_examples").exists()
+    assert not (night(shop.settings(), to_micros(AS_OF) + DAY).outputs / "training_examples").exists()
 
 
 def test_hours_between_nights_are_published_apart_from_the_nights(shop):

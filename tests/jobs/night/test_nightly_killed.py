@@ -123,7 +123,7 @@ from recsys.snapshot.format import Snapshot
 os.fsync = lambda _: None  # processes are killed, not the machine
 run = night(load_settings(Path(sys.argv[1])))
 root = run.settings.snapshots_folder
-(run.folder / "publish_snapshot.json").unlink()  # so that it is published again, from what the children inherit:
+# The children inherit this:
 run.shop.ranker(run.as_of, *read_model(run)[:1], other_versions(run))
 status, moment, step = None, int(sys.argv[2]), int(sys.argv[3])
 events = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}

@@ -1,6 +1,5 @@
 """A shop always gets a page: nights of shops from which little or nothing can be learnt."""
 
-import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +13,7 @@ from jobs.night.train_meta_model import TRAINED_MODEL, train_meta_model
 from recsys.instants import DAY, HOUR, to_micros
 from recsys.meta_model.training import Examples
 from recsys.snapshot.format import Snapshot
+from recsys.storage.journal import steps_of
 from tests.helpers.in_process import InProcess
 from tests.helpers.photo_shop import PhotoShop
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, Row, SmallShop, event, sale
@@ -162,7 +162,7 @@ def trained(shop: SmallShop, **changes: object) -> Iterable[str]:
 
 
 def test_champion_ranks_on_where_a_night_cannot_train(same_source):
-    before = json.loads((night(same_source.settings()).folder / "train_meta_model.json").read_text())["left_out"]
+    before = steps_of(night(same_source.settings()).folder)["train_meta_model"]["left_out"]
     assert [line["what"] for line in before] == ["certainty about version 1 of the model"]
     assert "49 purchases for 18 features, fewer than 10 for each: too little data to tell whether" in before[0]["why"]
     snapshot = served(same_source, meta_model={"days": 3, "min_purchases": 50})

@@ -198,7 +198,7 @@ def test_snapshot_ranks_by_the_pinned_version_as_that_model_does(same_source, tm
     conf = tmp_path / "conf"
     conf.mkdir()
     settings = same_source.settings(serving={"experiments": str(conf)})
-    features = meta_model_from_json((night(settings).folder / "meta_model" / "model.json").read_text()).features
+    features = meta_model_from_json((night(settings).outputs / "meta_model" / "model.json").read_text()).features
     backwards = LogisticModel(features, [0.0] * len(features), [1.0] * len(features), [-1.0] * len(features), 0.0)
     assert tracking.register(settings, backwards, {}, 1, "backwards") == "2"
     sides = ({"policy": "meta", "model": "champion"}, {"policy": "meta", "model": "2"})

@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import pytest
 
 from jobs.engine.nights import night
@@ -12,6 +9,7 @@ from recsys.pipeline.segments import segment_rankings
 from recsys.shop.catalogue import Catalogue
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from recsys.storage.journal import steps_of
 from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, event, random_rows, sale
 
@@ -38,21 +36,25 @@ def done(shop: SmallShop, **segments: object) -> Run:
     return run
 
 
-def summary(folder: Path) -> str:
-    return json.loads((folder / "rank_segments.json").read_text())["summary"]
+def entry(run: Run, step: str = "rank_segments") -> dict:
+    return steps_of(run.folder)[step]
+
+
+def summary(run: Run) -> str:
+    return entry(run)["summary"]
 
 
 def test_night_ranks_the_segments_of_the_configured_attributes(segmented):
     name = nightly(night(segmented.settings()))
-    folder = night(segmented.settings()).folder
+    run = night(segmented.settings())
     snapshot = Snapshot.open(segmented.settings().snapshots_folder / name)
-    rankings = segment_rankings(folder)
+    rankings = segment_rankings(run.outputs)
     assert {attribute: set(values) for attribute, values in rankings.items()} == {"market": {"north", "south"}}
     for ranking in rankings["market"].values():
         assert len(set(ranking.sales)) == min(11, len(snapshot.sales))
         assert {snapshot.reasons[code] for code in ranking.reasons} == {"popularity"}
     assert snapshot_store.current(segmented.settings().snapshots_folder) == name
-    assert summary(folder) == "2 segments: 2 by market"
+    assert summary(run) == "2 segments: 2 by market"
 
 
 def test_market_that_visits_only_one_sale_has_it_first(segmented):
@@ -66,21 +68,20 @@ def test_market_that_visits_only_one_sale_has_it_first(segmented):
 
 
 def test_step_is_rerun_only_if_its_own_settings_change(segmented):
-    folder = done(segmented).folder
-    written = (folder / "rank_segments.json").read_text()
-    assert done(segmented).folder == folder
-    assert (folder / "rank_segments.json").read_text() == written
-    validated = (folder / "validate_tables.json").read_text()
+    run = done(segmented)
+    written, validated = entry(run), entry(run, "validate_tables")
+    assert done(segmented).folder == run.folder
+    assert entry(run) == written
     done(segmented, attributes=["market", "age", "colour"])
-    assert summary(folder) == "3 segments: 2 by market, 1 by age, 0 by colour"
-    assert (folder / "validate_tables.json").read_text() == validated
+    assert summary(run) == "3 segments: 2 by market, 1 by age, 0 by colour"
+    assert entry(run, "validate_tables") == validated
 
 
 def test_shop_without_users_or_attributes_gets_an_empty_table(published_shop, segmented):
-    folder = night(published_shop.settings()).folder
-    assert segment_rankings(folder) == {}
-    assert summary(folder) == "0 segments: no attribute is configured"
+    run = night(published_shop.settings())
+    assert segment_rankings(run.outputs) == {}
+    assert summary(run) == "0 segments: no attribute is configured"
     (segmented.folder / "sql/users.sql").unlink()
     run = done(segmented)
     assert segment_rankings(run.outputs) == {}
-    assert summary(run.outputs) == "0 segments: 0 by market"
+    assert summary(run) == "0 segments: 0 by market"

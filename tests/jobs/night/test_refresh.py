@@ -26,7 +26,9 @@ from recsys.shop.histories import Block
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, SnapshotSale
 from recsys.snapshot.refreshed import write_refreshed
-from recsys.storage.local import held
+from recsys.storage.journal import leased
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import read_arrow, write_table
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales
 from tests.helpers.asking import answered, shown
@@ -126,7 +128,7 @@ def tables_of(shop: SmallShop) -> Path:
 
 def block_of(shop: SmallShop, catalogue: Catalogue) -> Block:
     """Return the histories that the night had read, with positions in another catalogue."""
-    folder = night(shop.settings()).folder
+    folder = night(shop.settings()).outputs
     (batch,) = pq.read_table(folder / "user_histories").combine_chunks().to_batches()
     of_night = Catalogue.from_table(pq.read_table(folder / "sales"))
     moved = np.array([catalogue.position[sale_id] for sale_id in of_night.sale_ids], np.int32)
@@ -170,7 +172,7 @@ def test_new_sale_has_the_theme_of_its_photos(noon):
 
 def test_refreshed_features_are_those_of_a_night_with_the_same_tables(noon):
     """The oracle counts all events anew and fits every recommender to the tables that the refresh read."""
-    catalogue = Catalogue.from_table(pq.read_table(noon.tables / "sales"))
+    catalogue = Catalogue.from_table(pq.read_table(Outputs.of(noon.tables) / "sales"))
     catalogue = replace(catalogue, gallery=read_gallery(noon.tables, catalogue.position))
     settings = noon.shop.settings()
     horizon = catalogue.horizon(to_micros(AS_OF), settings.horizon_hours)
@@ -350,7 +352,7 @@ def test_one_broken_row_is_set_aside(noon, tmp_path):
     shop = PhotoShop(tmp_path / "shop")
     shop.write([*SALES, *NEW, sale("broken", 12, 11), sale("whole", 11, 30)], EVENTS)
     refresh(shop.settings())
-    rejected = pq.read_table(tables_of(shop) / "rejected_rows").to_pylist()
+    rejected = pq.read_table(Outputs.of(tables_of(shop)) / "rejected_rows").to_pylist()
     assert [row["rule"] for row in rejected if "broken" in row["row"]] == ["sale_closes_after_it_opens"]
     assert {"whole", "broken"} & {each.sale_id for each in in_use(shop).sales} == {"whole"}
 
@@ -360,9 +362,9 @@ def test_refresh_beside_a_night_is_refused(before_noon):
     nights = Path(settings.folder) / "nights"
     for folder, said in (
         (nights / "20260302T000000Z", "a night runs in"),
-        (night(settings).folder, "another run works"),
+        (night(settings).folder, "a night runs in"),
     ):
-        with held(folder), pytest.raises(BusyError, match=said):
+        with leased(folder), pytest.raises(BusyError, match=said):
             refresh(settings)
     shutil.rmtree(nights / "20260302T000000Z")
 
@@ -384,11 +386,10 @@ def test_night_that_publishes_meanwhile_stays_in_use(noon, shop, monkeypatch):
 
 def test_snapshot_of_other_tables_than_those_of_its_night_is_not_refreshed(shop):
     """As after a night that was begun again with other sales, and stopped by its checks."""
-    folder = night(shop.settings()).folder / "sales"
-    sales = pq.read_table(folder).sort_by("sale_id").slice(1)
-    shutil.rmtree(folder)
-    folder.mkdir()
-    pq.write_table(sales, folder / "part.parquet")
+    table = night(shop.settings()).outputs / "sales"
+    sales = read_arrow(table).sort_by("sale_id").slice(1)
+    shutil.rmtree(table)
+    write_table(sales, table)
     shop.write([*SALES, *NEW], EVENTS)
     with pytest.raises(SnapshotError, match="is of other sales than the tables of its night"):
         refresh(shop.settings())
@@ -454,7 +455,8 @@ def test_refresh_killed_at_any_change_of_the_file_system_publishes_once_when_it_
     root, folder = shop.settings().snapshots_folder, tables_of(shop)
     snapshot_store.rollback(root, at(12))
     shutil.rmtree(root / noon.changed.name)
-    (folder / "publish_refresh.json").unlink()
+    with leased(folder) as lease:
+        lease.add(lease.steps["publish_refresh"] | {"fingerprint": "of another time"})
     first = str(int(os.environ.get("KILL_SEED", "5")) % 23 - 22)
     command = [sys.executable, "-c", REFRESH_AND_DIE, str(shop.configuration()), str(folder), first, "23"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)

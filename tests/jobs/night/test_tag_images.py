@@ -1,6 +1,5 @@
 """Nights with a small shop's photos: which are tagged, which are not tagged again, and which are rejected."""
 
-import json
 import logging
 import os
 import signal
@@ -31,6 +30,7 @@ from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.instants import DAY, to_micros
 from recsys.pipeline.photo_tags import photo_store
 from recsys.pipeline.photos import ProcessEngine
+from recsys.storage.journal import steps_of
 from recsys.tables.parts import read_arrow
 from tests.helpers.paths import ROOT
 from tests.helpers.small_photos import own_tagger, write_photo
@@ -398,10 +398,10 @@ def test_step_is_repeated_only_if_a_photo_or_the_tagger_has_changed(photo_shop):
     def done(**tagging: Any) -> str | None:
         """Return the summary, or None if the step was skipped."""
         run = photo_shop.run(**tagging)
-        manifest = run.folder / "tag_images.json"
-        before = manifest.stat().st_mtime_ns if manifest.exists() else 0
+        before = steps_of(run.folder).get("tag_images")
         run.do(with_inputs(TAG_IMAGES))
-        return json.loads(manifest.read_text())["summary"] if manifest.stat().st_mtime_ns != before else None
+        now = steps_of(run.folder)["tag_images"]
+        return now["summary"] if now != before else None
 
     assert "2 photos of sales, 1 different, 1 new for own-" in done()
     assert done(batch=3, part_photos=7) is None

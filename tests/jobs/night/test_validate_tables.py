@@ -97,7 +97,7 @@ def test_what_the_public_sent_is_set_aside_before_the_shops_sql_sees_it(spark, t
         ("events", "kind_known"): 1,
         ("events", "known_as_of"): 1,
     }
-    folder = night(shop.settings()).folder
+    folder = night(shop.settings()).outputs
     rejected = Counter(row["table"] for row in pq.read_table(folder / "rejected_rows").to_pylist())
     assert rejected == {"sales": 1, "events": 1, "recorded_events": 301}
     assert sorted(set(pq.read_table(folder / "events")["user_id"].to_pylist())) == ["u1", "u2"]

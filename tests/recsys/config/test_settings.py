@@ -153,6 +153,7 @@ def test_raw_table_has_either_a_path_or_a_table_name(refusal):
     ("line", "problem"),
     [
         ("recommenders: {without: [hour_left]}", "recommenders.without == 'hour_left': must be one of popularity_day,"),
+        ("folder: s3://bucket/shop", "folder == 's3://bucket/shop': must be a folder on a disk"),
         ("recommenders: {without: [popularity]}", "recommenders.without == 'popularity': must be one of"),
         (
             "serving: {pages: {reason_texts: {poularity: x}}}",
