@@ -6,7 +6,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from recsys.errors import EmptyInputError, InputError
 from recsys.instants import DAY, EARLIEST
-from recsys.onboarding.writing import EventCounts, Plan, condition, events_of
+from recsys.onboarding.plan import EventCounts, Plan
+from recsys.onboarding.writing import condition, events_of
 from recsys.pipeline.row_rules import is_placeholder
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
 
@@ -31,7 +32,8 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
     """
     usable = f"occurred_at between timestamp_micros({EARLIEST}) and timestamp_micros({present})"
     kind = "kind" if plan.has_kinds else "cast(null as string)"
-    returns = "count_if(quantity <= 0)" if plan.column("events.quantity") else "0"
+    has_quantity = any(plan.column(f"{table}.quantity") for table in plan.event_tables)
+    returns = "count_if(quantity <= 0)" if has_quantity else "0"
     query = f"""
         select {kind} as kind, count(*) as n,
             unix_micros(min(occurred_at) filter (where {usable})) as first,
@@ -74,15 +76,19 @@ def has_copies(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan) ->
 
 
 def margin_days(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, last: int) -> int:
-    """Return for how many days after its last event a sale is open, so that enough are open at the last event.
+    """Return for how many days after its last event a sale is open, so that enough are open on the day after.
+
+    A night ranks the sales that are open from the midnight after the last event on. If events tell days only, a sale
+    that closes a day after its last event is closed at that midnight.
 
     Returns:
-        1, 7, 30 or 90: the first with which 100 sales are open, or half of them.
+        1, 7, 30 or 90: the first with which 100 sales are open at that midnight, or half of them.
 
     Raises:
         InputError: If Spark cannot read the files.
     """
-    counts = ", ".join(f"count_if(last >= timestamp_micros({last - days * DAY})) as d{days}" for days in _MARGINS)
+    midnight = last - last % DAY + DAY
+    counts = ", ".join(f"count_if(last > timestamp_micros({midnight - days * DAY})) as d{days}" for days in _MARGINS)
     query = f"""
         select count(*) as sales, {counts}
         from (select sale_id, max(occurred_at) as last from ({events_of(plan)}) {condition(plan)} group by sale_id)

@@ -3,7 +3,7 @@ import pytest
 from recsys.config.pipeline import RawTable
 from recsys.errors import ConfigurationError, InputError
 from recsys.onboarding.columns import Column
-from recsys.onboarding.guesses import Guess, attribute_columns, guess_columns, photo_columns, photo_root, says_purchase
+from recsys.onboarding.guesses import Guess, attribute_columns, guess_columns, kind_of_rows, photo_columns, photo_root
 
 
 def columns(**values: list[object]) -> list[Column]:
@@ -169,10 +169,24 @@ def test_attributes_have_few_values_and_one_per_sale():
     }
 
 
-def test_file_of_orders_says_that_its_rows_are_purchases():
-    assert says_purchase(ORDERS, guessed(ARTICLES, ORDERS)) == "there is a quantity, Menge"
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("yoochoose-buys.dat", ("purchase", "the file is called yoochoose-buys.dat")),
+        ("transactions_train.csv", ("purchase", "the file is called transactions_train.csv")),
+        ("product-views.2026.csv.gz", ("visit", "the file is called product-views.2026.csv.gz")),
+        ("events.csv", None),
+        ("returns.csv", None),  # neither
+    ],
+)
+def test_name_of_a_file_says_what_its_rows_are(file, expected):
     clicks = columns(user_id=[1, 2], item_id=["a1", "a2"], time=["2026-03-01"] * 2)
-    assert says_purchase(clicks, guessed(ARTICLES, clicks)) is None
+    assert kind_of_rows(clicks, None, file) == expected
+
+
+def test_pieces_and_orders_say_that_rows_are_purchases():
+    assert kind_of_rows(ORDERS, ORDERS[3], "clicks.csv") == ("purchase", "there is a quantity, Menge")
+    assert kind_of_rows(ORDERS, None, "clicks.csv") == ("purchase", "there is Bestellung")
 
 
 def test_photos_are_known_by_their_addresses():

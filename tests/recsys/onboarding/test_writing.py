@@ -7,7 +7,8 @@ from recsys.config.pipeline import RawTable
 from recsys.instants import to_micros
 from recsys.onboarding.columns import Column, quoted
 from recsys.onboarding.guesses import attribute_columns, guess_columns
-from recsys.onboarding.writing import EventCounts, Plan, conditions, configuration, spark_conf, sql_files
+from recsys.onboarding.plan import EventCounts, Plan
+from recsys.onboarding.writing import conditions, configuration, spark_conf, sql_files
 
 LAST = to_micros(datetime(2025, 5, 6, 7, 8, tzinfo=UTC))
 
