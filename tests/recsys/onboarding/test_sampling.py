@@ -143,12 +143,24 @@ def test_pattern_is_sampled_from_its_first_middle_and_last_file(tmp_path):
     assert (sample.raw.path, sample.raw.pattern) == (None, f"{tmp_path}/*.csv")
 
 
-def test_large_file_is_not_read_whole(tmp_path, monkeypatch):
+def test_large_file_is_read_in_parts_at_its_start_middle_and_end(tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "ROWS", 100)
     lines = b"id,title\n" + b"".join(b"%d,title %d\n" % (number, number) for number in range(1000))
-    for read, last in ((1 << 20, 99), (500, 41)):  # the first 500 bytes end in the middle of row 42
-        monkeypatch.setattr(sampling, "_BYTES", read)
-        assert table(sampled(tmp_path, "a.csv", lines))[-1] == [str(last), f"title {last}"]
+    monkeypatch.setattr(sampling, "_BYTES", 1 << 20)
+    assert [row[0] for row in table(sampled(tmp_path, "a.csv", lines))[1:]] == [str(n) for n in range(100)]
+    monkeypatch.setattr(sampling, "_BYTES", 500)
+    # 13,789 bytes, 14 a line from line 100 on: parts begin in lines 489 and 964, and have 33 rows, a third of all
+    expected = [str(n) for n in (*range(34), *range(490, 523), *range(965, 998))]
+    assert [row[0] for row in table(sampled(tmp_path, "a.csv", lines))[1:]] == expected
+    monkeypatch.setattr(sampling, "_BYTES", 50)
+    packed = table(sampled(tmp_path, "a.csv.gz", gzip.compress(lines)))  # its middle cannot be read by itself
+    assert packed[1:] == [["0", "title 0"], ["1", "title 1"], ["2", "title 2"], ["3", "title 3"]]
+
+
+def test_large_file_with_line_breaks_in_values_is_read_from_its_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "_BYTES", 500)
+    lines = b"id,title\n" + b"".join(b'%d,"title\n%d"\n' % (number, number) for number in range(1000))
+    assert table(sampled(tmp_path, "a.csv", lines))[-1][0] == "35"  # 9 + 10 * 12 + 26 * 14 bytes
 
 
 @pytest.mark.parametrize(
