@@ -28,6 +28,7 @@ ROWS = 10_000
 PLACES = 3
 """A sample is from so many files, or parts of a Parquet file: the first, the last, and those between."""
 _BYTES = 4 << 20
+"""Number of bytes that are read of a file's start; of its middle and end a quarter."""
 _START = 1 << 18
 _LONGEST_RECORD = 1 << 16
 _LONGEST_DOCUMENT = 256 << 20
@@ -227,14 +228,14 @@ def _further_parts(file: Path, encoding: str) -> Iterator[io.StringIO]:
     A log is in order of time: its start alone may be of one day. A packed file is read from its start only. Values
     must have no line breaks, which cannot be told from ends of lines there.
     """
-    size = file.stat().st_size
-    if size < PLACES * _BYTES or encoding == "utf-16":
+    size, part = file.stat().st_size, _BYTES // 4
+    if size <= _BYTES or encoding == "utf-16":
         return
     with file.open("rb") as opened:
         is_packed = opened.read(16) != _start(file, 16)
         for place in range(1, PLACES if not is_packed else 0):
-            opened.seek((size - _BYTES) * place // (PLACES - 1))
-            lines = opened.read(_BYTES).partition(b"\n")[2].rpartition(b"\n")[0]
+            opened.seek((size - part) * place // (PLACES - 1))
+            lines = opened.read(part).partition(b"\n")[2].rpartition(b"\n")[0]
             yield io.StringIO(_decoded(lines, encoding), newline="")
 
 

@@ -209,7 +209,7 @@ NEITHER = frozenset(
     remove removed removes delete return returned returns refund refunded cancel canceled cancelled impression
     impressions shown search login logout signup register retoure ruckgabe storno storniert retour annulation
     annule devolucion cancelado reso rimborso annullato retourneren geannuleerd
-    devolucao cancelado reembolso
+    devolucao cancelado reembolso unavailable failed declined rejected abandoned
         """
     )
 )
@@ -220,7 +220,7 @@ PURCHASE = frozenset(
     purchase purchased purchases buy buys bought order ordered orders transaction sale sold paid payment booking
     booked book conversion kauf gekauft bestellung bestellt buchung achat achete commande commandee compra
     comprado pedido acquisto acquistato ordine aankoop gekocht bestelling
-    comprado venda
+    comprado venda delivered shipped fulfilled invoiced approved processing
         """
     )
 )

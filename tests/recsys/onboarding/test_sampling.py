@@ -149,8 +149,8 @@ def test_large_file_is_read_in_parts_at_its_start_middle_and_end(tmp_path, monke
     monkeypatch.setattr(sampling, "_BYTES", 1 << 20)
     assert [row[0] for row in table(sampled(tmp_path, "a.csv", lines))[1:]] == [str(n) for n in range(100)]
     monkeypatch.setattr(sampling, "_BYTES", 500)
-    # 13,789 bytes, 14 a line from line 100 on: parts begin in lines 489 and 964, and have 33 rows, a third of all
-    expected = [str(n) for n in (*range(34), *range(490, 523), *range(965, 998))]
+    # 13,789 bytes, 14 a line from line 100 on: the start has 42 lines, parts of 125 bytes begin in lines 503, 991
+    expected = [str(n) for n in (*range(42), *range(504, 512), *range(992, 1000))]
     assert [row[0] for row in table(sampled(tmp_path, "a.csv", lines))[1:]] == expected
     monkeypatch.setattr(sampling, "_BYTES", 50)
     packed = table(sampled(tmp_path, "a.csv.gz", gzip.compress(lines)))  # its middle cannot be read by itself
