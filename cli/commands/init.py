@@ -148,7 +148,7 @@ def init(
     selected = {table.name: sources.select_table(run.spark, table, run.settings.source, raw) for table in tables}
     print_raw_rows(first_rows(selected), console, "selected by the SQL")
     check_tables(run, today, path.stem)
-    for each in _further_steps(plan, samples, path):
+    for each in _further_steps(plan, samples, path, counts.last_user):
         console.print(each)
 
 
@@ -407,12 +407,10 @@ def _write(plan: "Plan", path: Path, folder: Path) -> None:
         console.print(line((f"Note: {writing.note_on_windows(plan)}", "yellow")), "")
 
 
-def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path) -> list[str]:
+def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path, user: str) -> list[str]:
     from recsys.onboarding.guesses import photo_columns
 
     steps = []
-    users = plan.column("events.user_id")
-    user = users.texts[-1] if users else ""
     photos = photo_columns(samples["sales"].columns)
     if photos and "sale_images" not in samples:
         steps.append(f"Column {photos[0].name} holds photos: give its file as --images, too, to use them.")
@@ -424,7 +422,7 @@ def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path) ->
         "Then:",
         f"  recsys nightly --conf {path}",
         f"  recsys serve --conf {path}",
-        f"  recsys top {shlex.quote(user)}   # in another terminal: the page of one of the users",
+        f"  recsys top {shlex.quote(user)}   # in another terminal: the page of the last user",
     ]
 
 

@@ -98,3 +98,5 @@ class EventCounts:
     """Rows whose quantity is not positive."""
     placeholders: tuple[str, ...]
     """Ids such as 'unknown', which are no user's."""
+    last_user: str = ""
+    """Whose event the last one is; '' if no user is known."""

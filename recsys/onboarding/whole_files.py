@@ -38,6 +38,7 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
         select {kind} as kind, count(*) as n,
             unix_micros(min(occurred_at) filter (where {usable})) as first,
             unix_micros(max(occurred_at) filter (where {usable})) as last,
+            max(struct(occurred_at, user_id)) filter (where {usable} and trim(user_id) <> '') as last_event,
             count_if(trim(coalesce(user_id, '')) = '') as without_user,
             count_if(trim(coalesce(sale_id, '')) = '') as without_sale,
             {returns} as returns,
@@ -52,6 +53,7 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
             "no event occurred between 1990 and the present: look at the values, and name another column by --column "
             "events.occurred_at=NAME"
         )
+    last_events = [row["last_event"] for row in dated if row["last_event"]]
     return EventCounts(
         rows=sum(row["n"] for row in rows),
         kinds={row["kind"]: row["n"] for row in rows if row["kind"] is not None} if plan.has_kinds else {},
@@ -61,6 +63,7 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
         without_sale=sum(row["without_sale"] for row in rows),
         returns=sum(row["returns"] for row in rows),
         placeholders=tuple(sorted({each for row in rows for each in row["placeholders"]})),
+        last_user=max(last_events)["user_id"] if last_events else "",
     )
 
 

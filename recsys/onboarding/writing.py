@@ -243,7 +243,7 @@ def _sales(plan: Plan) -> str:
 def _title(plan: Plan) -> str:
     guess, sale = plan.guesses["sales.title"], plan.sql("sales.sale_id")
     if guess.column is None:
-        labels = [f"cast({each.sql} as string)" for each in plan.sale_attributes.values()][:2]
+        labels = [f"cast({each.sql} as string)" for each in plan.sale_attributes.values() if not each.numbers][:2]
         return _expression(f"concat_ws(' ', {', '.join([*labels, sale])}) as title", [f"title: {guess.reason}"])
     if guess.column.missing:
         comment = f"title: {_said(guess)}; the id where it is empty"

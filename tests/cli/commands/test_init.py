@@ -142,7 +142,7 @@ def test_catalogue_json_and_parquet_with_kinds_windows_users_and_photos_become_a
     assert "Each row of shop-orders.csv counts as a purchase, as the file is called shop-orders.csv." in printed
     assert "A cart counts as a visit (add_to_cart)" in printed
     assert "Left out, as neither: remove_from_cart (10 rows)" in printed
-    assert "recsys top 1   # in another terminal: the page of one of the users" in printed
+    assert "recsys top 5   # in another terminal: the page of the last user" in printed
     written = yaml.safe_load(Path("conf/shop2.yaml").read_text())
     assert written["source"]["raw"]["raw_sales"] == {"table": "default.offers"}
     assert "recommenders" not in written

@@ -30,7 +30,7 @@ def dates_alone(spark):
 
 
 def test_sale_of_the_last_day_is_open_on_the_morning_after(spark, dates_alone):
-    # A day after its date each sale is closed at that midnight; within a week those of six days are open, within 30 all.
+    # A day after its date each sale is closed at that midnight; within 7 days those of six are open, within 30 all.
     raw, plan = dates_alone
     assert margin_days(spark, raw, plan, LAST) == 30
     assert margin_days(spark, raw, plan, LAST - 4 * DAY) == 7  # with the four days after it ten, half of them
@@ -39,4 +39,4 @@ def test_sale_of_the_last_day_is_open_on_the_morning_after(spark, dates_alone):
 def test_events_of_all_files_are_counted(spark, dates_alone):
     raw, plan = dates_alone
     counts = count_events(spark, raw, plan, LAST + DAY)
-    assert (counts.rows, counts.returns, counts.last) == (40, 10, LAST)
+    assert (counts.rows, counts.returns, counts.last, counts.last_user) == (40, 10, LAST, "u2")
