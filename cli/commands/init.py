@@ -226,12 +226,14 @@ def _answer(guesses: dict[str, "Guess"], samples: Mapping[str, "Sample"], yes: b
     from recsys.onboarding.guesses import with_column
     from recsys.onboarding.shapes import how_to_complete
 
-    unsure = [guess for guess in guesses.values() if not guess.is_sure]
-    hopeless = [guess for guess in guesses.values() if guess.role.is_required and guess.column is None]
+    same_file = samples["sales"] is samples["events"]  # then the ids of the sales are asked for once
+    asked = [guess for key, guess in guesses.items() if not (same_file and key == "sales.sale_id")]
+    unsure = [guess for guess in asked if not guess.is_sure]
+    hopeless = [guess for guess in asked if guess.role.is_required and guess.column is None]
     if advice := next(filter(None, (how_to_complete(guess, samples) for guess in hopeless)), None):
         raise ConfigurationError(f"{advice}{_options(hopeless, samples)}")
     asks = not yes and _is_terminal()
-    problems = [guess for guess in guesses.values() if guess in hopeless or (not yes and guess in unsure)]
+    problems = [guess for guess in asked if guess in hopeless or (not yes and guess in unsure)]
     if problems and not (asks and all(guess.candidates for guess in hopeless)):
         take = "" if hopeless else "give --yes to take the proposals, or "
         raise ConfigurationError(
@@ -249,6 +251,8 @@ def _answer(guesses: dict[str, "Guess"], samples: Mapping[str, "Sample"], yes: b
                 break
             except ConfigurationError as error:
                 console.print(str(error))
+    if same_file:
+        answered["sales.sale_id"] = replace(guesses["sales.sale_id"], column=answered["events.sale_id"].column)
     return answered
 
 
@@ -259,7 +263,6 @@ def _options(problems: Sequence["Guess"], samples: Mapping[str, "Sample"]) -> st
         f"{guess.reason if guess.column else 'no column fits'}; may be "
         f"{_candidates(guess, samples[guess.role.table].columns)})"
         for guess in problems
-        if guess.candidates or guess.column is None
     )
 
 

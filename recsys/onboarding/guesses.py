@@ -261,8 +261,10 @@ def _sale_ids(samples: Mapping[str, Sequence[Column]], given: Mapping[str, Colum
     role, of_events = by_key[f"{SALES}.sale_id"], by_key[f"{EVENTS}.sale_id"]
     same_file = samples[SALES] is samples[EVENTS]
     of_sales, of_log = _possible(samples[SALES], role, given), _possible(samples[EVENTS], of_events, given)
-    if same_file and not given.get(role.key) and len(by_place := _ids_by_place(samples[EVENTS])) > 1:
-        of_sales, of_log = by_place[1:2], [given.get(of_events.key) or by_place[1]]
+    by_place = _ids_by_place(samples[EVENTS])[1:2]
+    chosen = given.get(of_events.key) or given.get(role.key)
+    if same_file and (chosen or by_place):
+        of_sales = of_log = [chosen] if chosen else by_place
     pairs = []
     for sale in of_sales:
         for event in of_log:
@@ -272,16 +274,15 @@ def _sale_ids(samples: Mapping[str, Sequence[Column]], given: Mapping[str, Colum
             names = name_score(sale.name, role) + name_score(event.name, of_events)
             same_name = sale.name.lower() == event.name.lower()
             unique = len(sale.distinct) / max(len(sale.values), 1)
-            pairs.append(
-                (shared * (not same_file) + names + 0.2 * same_name + 0.2 * unique, shared, names, sale, event)
-            )
+            score = shared * (not same_file) + names + 0.2 * same_name + 0.2 * unique
+            pairs.append((score + 0.1 * (event in by_place), shared, names, sale, event))
     pairs = [each for each in pairs if (each[1] and not same_file) or _may_name_sales(each[4], of_events, given)]
     if not pairs:
         return []
     pairs.sort(key=lambda each: each[0], reverse=True)
     best, shared, names, sale, event = pairs[0]
     is_clear = len(pairs) == 1 or best - pairs[1][0] > 0.3
-    is_sure = names >= 2 * WHOLE_NAME or (is_clear and shared > 0.5 and names > 0)
+    is_sure = names >= 2 * WHOLE_NAME or (is_clear and shared > 0.5 and names > 0) or (same_file and chosen is not None)
     by_name = same_file or names >= 2 * WHOLE_NAME or not shared
     reason = "by its name" if by_name else f"{shared:.0%} of the events' values are sales, in the samples"
     if same_file and not sale.has_name:
@@ -296,7 +297,7 @@ def _sale_ids(samples: Mapping[str, Sequence[Column]], given: Mapping[str, Colum
 
 def _may_name_sales(event: Column, role: Role, given: Mapping[str, Column | None]) -> bool:
     """Return whether a column of events may hold ids of sales, even if none of them is in the sample of sales."""
-    return name_score(event.name, role) > 0 or not event.has_name or event is given.get(role.key)
+    return name_score(event.name, role) > 0 or not event.has_name or event in given.values()
 
 
 def _sale_id_of(table: str, columns: Sequence[Column], sale: Column, event: Column) -> Guess:
@@ -304,11 +305,13 @@ def _sale_id_of(table: str, columns: Sequence[Column], sale: Column, event: Colu
     role = roles_of([table])[f"{table}.sale_id"]
     known = sale.distinct | event.distinct
     candidates = [column for column in columns if role.fits(column) and role.may_propose(column)]
+    by_place = _ids_by_place(columns)[1:2]
     scores = [
         (
             len(known & each.distinct) / len(each.distinct)
             + name_score(each.name, role)
-            + 0.2 * (each.name == event.name),
+            + 0.2 * (each.name == event.name and each.has_name)
+            + 0.1 * (each in by_place),
             -order,
             each,
         )

@@ -145,6 +145,17 @@ def test_files_without_a_header_have_users_before_sales():
     }
     assert guesses["events.sale_id"].reason == "the second column of ids, as there is no header"
     assert not guesses["events.user_id"].is_sure
+    given = guess_columns({"sales": clicks, "events": clicks}, {"events.sale_id": "_c0", "events.user_id": "_c2"})
+    assert names(given)["sales.sale_id"] == "_c0"
+    assert given["sales.sale_id"].is_sure
+
+
+def test_numbers_of_users_are_not_taken_for_those_of_sales_without_a_header():
+    sales = columns(id=[1, 2, 3, 4], title=["A", "B", "C", "D"])
+    ratings = columns(_c0=[1, 2, 3, 1], _c1=[4, 1, 4, 2], _c2=["2026-03-01"] * 4)
+    assert names(guessed(sales, ratings))["events.sale_id"] == "_c1"
+    guesses = guess_columns({"sales": sales, "events": ORDERS, "events_2": ratings}, {"events.sale_id": "Artikelnr"})
+    assert names(guesses)["events_2.sale_id"] == "_c1"
 
 
 def test_orders_and_sellers_are_no_users_and_products_of_other_files_are_found():
