@@ -252,7 +252,7 @@ def _answer(guesses: dict[str, "Guess"], samples: Mapping[str, "Sample"], yes: b
             except ConfigurationError as error:
                 console.print(str(error))
     if same_file:
-        answered["sales.sale_id"] = replace(guesses["sales.sale_id"], column=answered["events.sale_id"].column)
+        answered["sales.sale_id"] = replace(answered["events.sale_id"], role=guesses["sales.sale_id"].role)
     return answered
 
 
