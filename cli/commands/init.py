@@ -1,9 +1,10 @@
 """`recsys init`: looks into a shop's files, asks what cannot be guessed, and writes a configuration."""
 
 import re
+import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +16,16 @@ from cli.commands.night import check_tables
 from cli.commands.options import console, instants, pairs
 from recsys.console import TextTable, line
 from recsys.errors import ConfigurationError
-from recsys.instants import DAY, from_micros
+from recsys.instants import DAY
 from recsys.wording import did_you_mean, listed, plural, visible
 
 if TYPE_CHECKING:
+    from recsys.config.pipeline import RawTable
+    from recsys.config.settings import Settings
     from recsys.onboarding.columns import Column, Kind
     from recsys.onboarding.guesses import Guess
+    from recsys.onboarding.plan import Plan
     from recsys.onboarding.sampling import Sample
-    from recsys.onboarding.writing import Plan
 
 _CONF = Path("conf")
 _FOLDERS = Path("var")
@@ -36,7 +39,13 @@ _KINDS: tuple["Kind", ...] = ("visit", "purchase", "neither")
 
 def init(
     name: Annotated[str, typer.Argument(help="Name of the shop, a plain word such as my_shop.")],
-    events: Annotated[str, typer.Option("--events", help="What users did: visits, orders, or both in one file.")],
+    events: Annotated[
+        list[str],
+        typer.Option(
+            "--events",
+            help="What users did: visits, orders, or both. Given once for each file, if visits and orders are apart.",
+        ),
+    ],
     sales: Annotated[
         str | None,
         typer.Option("--sales", help="The sales, products or articles; by default those that the events name."),
@@ -58,8 +67,8 @@ def init(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="What a value of the column of kinds means: add_to_cart=visit, purchase or neither; '*=visit' for a "
-            "file without such a column. Can be given more than once."
+            help="What a value of the column of kinds means: add_to_cart=visit, purchase or neither; FILE=visit or "
+            "'*=visit' for a file without such a column. Can be given more than once."
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take every proposal instead of asking.")] = False,
@@ -79,41 +88,46 @@ def init(
         recsys serve --conf conf/my_shop.yaml
 
     **Files** are CSV, JSON or Parquet, packed or not (.gz, .bz2, .zst); a folder of such files; or a pattern in quotes:
-    `'data/2026-*/*.csv'`. One file may hold both: *--events orders.csv* alone takes the sales from the orders.
+    `'data/2026-*/*.csv'`. A table of Spark's catalogue is given by its name, such as *lake.shop.events*. One file may
+    hold both: *--events orders.csv* alone takes the sales from the orders. Two files may hold the events: *--events
+    clicks.csv --events orders.csv*.
 
     **Windows.** Sales without a time at which they open and close get one from their first to their last event. It
     looks ahead, so that a backtest flatters; the features that would tell the model are left out.
     """
     from cli.tables.raw_rows import print_raw_rows
     from jobs.engine.nights import night
-    from recsys.config.settings import Settings, load_settings
+    from recsys.config.settings import load_settings
     from recsys.onboarding import whole_files, writing
     from recsys.onboarding.guesses import guess_columns
-    from recsys.onboarding.sampling import read_sample
+    from recsys.onboarding.shapes import check_rows_of_properties
     from recsys.pipeline import sources
     from recsys.pipeline.raw_rows import first_rows
     from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS
 
     path, folder = _check_name(name, force)
     kinds_given, zone = _kinds_given(kind or []), _zone(timezone)
-    locations = {"sales": sales or events, "events": events, "users": users, "sale_images": images}
-    by_location = {location: read_sample(location) for location in dict.fromkeys(locations.values()) if location}
+    further = {f"events_{number}": location for number, location in enumerate(events[1:], 2)}
+    locations = {"sales": sales or events[0], "events": events[0], **further, "users": users, "sale_images": images}
+    by_location = {each: _read_sample(each, name) for each in dict.fromkeys(locations.values()) if each}
     samples = {table: by_location[location] for table, location in locations.items() if location}
     _print_files(by_location)
     guesses = guess_columns({table: each.columns for table, each in samples.items()}, pairs(column or [], "--column"))
+    check_rows_of_properties(samples["sales"], guesses["sales.sale_id"].column, locations["sales"] or "")
     guesses = _answer(guesses, samples, yes)
     plan = _plan(name, samples, guesses, zone)
     _print_guesses(plan)
-    plan = replace(plan, zone=zone or _ask_zone(plan, yes), every_kind=_kind_of_rows(plan, samples, kinds_given, yes))
+    every_kind = {
+        table: _kind_of_rows(plan, table, locations[table] or "", samples[table], kinds_given, yes)
+        for table in plan.event_tables
+        if not plan.column(f"{table}.kind")
+    }
+    plan = replace(plan, zone=zone or _ask_zone(plan, yes), every_kind=every_kind)
 
-    settings = Settings.model_validate(
-        {
-            "folder": plan.folder,
-            "source": {"sql": str(folder), "raw": plan.raw},
-            "spark": {"conf": writing.spark_conf(plan)},
-        }
-    )
+    settings = _settings(name, plan.raw)
     run = night(settings, *instants(None))
+    for key, value in writing.spark_conf(plan).items():
+        run.spark.conf.set(key, value)
     raw = sources.read_raw_tables(run.spark, settings.source, Path(settings.folder))
     present = time.time_ns() // 1000
     counts = whole_files.count_events(run.spark, raw, plan, present)
@@ -134,7 +148,7 @@ def init(
     selected = {table.name: sources.select_table(run.spark, table, run.settings.source, raw) for table in tables}
     print_raw_rows(first_rows(selected), console, "selected by the SQL")
     check_tables(run, today, path.stem)
-    for each in _further_steps(plan, samples, path):
+    for each in _further_steps(plan, samples, path, counts.last_user):
         console.print(each)
 
 
@@ -151,6 +165,28 @@ def _check_name(name: str, force: bool) -> tuple[Path, Path]:
         advice = "" if name == "base" else ", or replace it by --force"
         raise ConfigurationError(f"{path if path.exists() else folder} exists already: choose another name{advice}")
     return path, folder
+
+
+def _settings(name: str, raw: Mapping[str, "RawTable"]) -> "Settings":
+    """Return the settings of the shop that is going to be: those of base.yaml, with its files."""
+    from recsys.config import strict_yaml
+    from recsys.config.settings import Settings
+
+    shared = strict_yaml.read(_CONF / "base.yaml", "conf/demo.yaml")
+    own = {"folder": str(_FOLDERS / name), "source": {"sql": str(_CONF / "sources" / name), "raw": raw}}
+    return Settings.model_validate(shared | own)
+
+
+def _read_sample(location: str, name: str) -> "Sample":
+    """Read some rows of a file, or of a table of Spark's catalogue."""
+    from recsys.onboarding.catalogue_tables import is_table_name, read_table_sample
+    from recsys.onboarding.sampling import read_sample
+
+    if not is_table_name(location):
+        return read_sample(location)
+    from jobs.engine.session import spark_session
+
+    return read_table_sample(spark_session(_settings(name, {})), location)
 
 
 def _zone(timezone: str | None) -> str | None:
@@ -174,7 +210,8 @@ def _kinds_given(kind: list[str]) -> dict[str, "Kind"]:
 
 def _print_files(samples: Mapping[str, "Sample"]) -> None:
     for location, sample in samples.items():
-        facts = [sample.raw.format.upper() if sample.raw.format != "parquet" else "Parquet", *sample.notes]
+        format_ = sample.raw.format.upper() if sample.raw.format != "parquet" else "Parquet"
+        facts = [*([] if sample.raw.table else [format_]), *sample.notes]
         rows = len(sample.columns[0].rows)
         facts.append(f"{plural(len(sample.columns), 'column')}, looked at {plural(rows, 'row')}")
         console.print(f"{location}: {', '.join(facts)}")
@@ -187,23 +224,25 @@ def _answer(guesses: dict[str, "Guess"], samples: Mapping[str, "Sample"], yes: b
         ConfigurationError: If there is no terminal to ask at and no --yes, or a required column has no proposal.
     """
     from recsys.onboarding.guesses import with_column
+    from recsys.onboarding.shapes import how_to_complete
 
-    unsure = [guess for guess in guesses.values() if not guess.is_sure]
-    hopeless = [guess for guess in guesses.values() if guess.role.is_required and guess.column is None]
+    same_file = samples["sales"] is samples["events"]  # then the ids of the sales are asked for once
+    asked = [guess for key, guess in guesses.items() if not (same_file and key == "sales.sale_id")]
+    unsure = [guess for guess in asked if not guess.is_sure]
+    hopeless = [guess for guess in asked if guess.role.is_required and guess.column is None]
+    if advice := next(filter(None, (how_to_complete(guess, samples) for guess in hopeless)), None):
+        raise ConfigurationError(f"{advice}{_options(hopeless, samples)}")
     asks = not yes and _is_terminal()
-    problems = [guess for guess in guesses.values() if guess in hopeless or (not yes and guess in unsure)]
-    if problems and not asks:
-        names = [
-            f"--column {guess.role.key}={guess.column.name if guess.column else 'NAME'}  ({guess.role.meaning}: "
-            f"{guess.reason if guess.column else 'no column fits'}; may be {', '.join(guess.candidates) or 'none'})"
-            for guess in problems
-        ]
+    problems = [guess for guess in asked if guess in hopeless or (not yes and guess in unsure)]
+    if problems and not (asks and all(guess.candidates for guess in hopeless)):
         take = "" if hopeless else "give --yes to take the proposals, or "
-        raise ConfigurationError("\n".join([f"{plural(len(problems), 'column')} cannot be told: {take}give:", *names]))
+        raise ConfigurationError(
+            f"{plural(len(problems), 'column')} cannot be told: {take}give:{_options(problems, samples)}"
+        )
     answered = dict(guesses)
     for guess in problems:
         columns = samples[guess.role.table].columns
-        console.print(f"{guess.role.key}, {guess.role.meaning}: may be {', '.join(guess.candidates)}")
+        console.print(f"{guess.role.key}, {guess.role.meaning}: may be {_candidates(guess, columns)}")
         while True:
             proposed = guess.column.name if guess.column else ""
             name = _prompt(f"Which column? ({guess.reason})", proposed)
@@ -212,17 +251,35 @@ def _answer(guesses: dict[str, "Guess"], samples: Mapping[str, "Sample"], yes: b
                 break
             except ConfigurationError as error:
                 console.print(str(error))
+    if same_file:
+        answered["sales.sale_id"] = replace(answered["events.sale_id"], role=guesses["sales.sale_id"].role)
     return answered
+
+
+def _options(problems: Sequence["Guess"], samples: Mapping[str, "Sample"]) -> str:
+    """Return a line for each column that cannot be told: its option, what it is, and which columns it may be."""
+    return "".join(
+        f"\n--column {guess.role.key}={guess.column.name if guess.column else 'NAME'}  ({guess.role.meaning}: "
+        f"{guess.reason if guess.column else 'no column fits'}; may be "
+        f"{_candidates(guess, samples[guess.role.table].columns)})"
+        for guess in problems
+    )
+
+
+def _candidates(guess: "Guess", columns: Sequence["Column"]) -> str:
+    """Return the columns that may be a role's, with the first values of those that have no names."""
+    fitting = [column for column in columns if column.name in guess.candidates]
+    each = [column.name if column.has_name else f"{column.name} ({_examples(column)})" for column in fitting]
+    return ", ".join(each) or "none"
 
 
 def _plan(name: str, samples: Mapping[str, "Sample"], guesses: Mapping[str, "Guess"], zone: str | None) -> "Plan":
     from recsys.onboarding.guesses import attribute_columns, photo_root
-    from recsys.onboarding.writing import Plan
+    from recsys.onboarding.plan import Plan
 
     names: dict[int, str] = {}
-    for table in ("events", "sales", "users", "sale_images"):
-        if table in samples:
-            names.setdefault(id(samples[table]), f"raw_{table}")
+    for table in sorted(samples, key=lambda each: each == "sales"):  # if they are in one file, it is called raw_events
+        names.setdefault(id(samples[table]), f"raw_{table}")
     attributes = {}
     for table, key in (("sales", "sale_id"), ("users", "user_id")):
         column = guesses[f"{table}.{key}"].column if table in samples else None
@@ -281,22 +338,23 @@ def _ask_zone(plan: "Plan", yes: bool) -> str:
             console.print(str(error))
 
 
-def _kind_of_rows(plan: "Plan", samples: Mapping[str, "Sample"], given: Mapping[str, "Kind"], yes: bool) -> "Kind":
-    """Return the kind of each row of events that have no column of kinds."""
-    from recsys.onboarding.guesses import says_purchase
+def _kind_of_rows(
+    plan: "Plan", table: str, location: str, sample: "Sample", given: Mapping[str, "Kind"], yes: bool
+) -> "Kind":
+    """Return the kind of each row of a file of events that has no column of kinds."""
+    from recsys.onboarding.guesses import kind_of_rows
 
-    if plan.has_kinds:
-        return "purchase"
-    why = says_purchase(samples["events"].columns, plan.guesses)
-    kind: Kind = "purchase"
-    if _EVERY_ROW in given:
-        kind, why = given[_EVERY_ROW], None
-    elif not why:
-        question = "No column says what the user did. What is each row of the events: visit or purchase?"
+    of = f"of {location}" if len(plan.event_tables) > 1 else "of the events"
+    told = kind_of_rows(sample.columns, plan.column(f"{table}.quantity"), Path(location).name)
+    kind, why = told or ("purchase", "nothing says otherwise")
+    if found := given.get(location) or given.get(_EVERY_ROW):
+        kind, why = found, "you say"
+    elif not told:
+        question = f"No column says what the user did. What is each row {of}: visit or purchase?"
         kind = _ask_kind(question, kind, f"--kind '{_EVERY_ROW}=purchase', or =visit", yes)
     if kind == "neither":
-        raise ConfigurationError("each row of the events is neither, must be a visit or a purchase: give another file")
-    console.print(f"Each row of the events counts as a {kind}{f', as {why}' if why else ''}.")
+        raise ConfigurationError(f"each row {of} is neither, must be a visit or a purchase: give another file")
+    console.print(f"Each row {of} counts as a {kind}, as {why}.")
     return kind
 
 
@@ -352,11 +410,10 @@ def _write(plan: "Plan", path: Path, folder: Path) -> None:
         console.print(line((f"Note: {writing.note_on_windows(plan)}", "yellow")), "")
 
 
-def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path) -> list[str]:
+def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path, user: str) -> list[str]:
     from recsys.onboarding.guesses import photo_columns
 
     steps = []
-    first, last = (f"{from_micros((plan.last_event or 0) - days * DAY):%Y-%m-%d}" for days in (6, 0))
     photos = photo_columns(samples["sales"].columns)
     if photos and "sale_images" not in samples:
         steps.append(f"Column {photos[0].name} holds photos: give its file as --images, too, to use them.")
@@ -367,8 +424,8 @@ def _further_steps(plan: "Plan", samples: Mapping[str, "Sample"], path: Path) ->
         f"  recsys validate --conf {path}",
         "Then:",
         f"  recsys nightly --conf {path}",
-        *([f"  recsys backtest --conf {path} --from {first} --to {last}"] if plan.last_event else []),
         f"  recsys serve --conf {path}",
+        f"  recsys top {shlex.quote(user)}   # in another terminal: the page of the last user",
     ]
 
 

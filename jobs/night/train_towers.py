@@ -55,7 +55,8 @@ def _train(run: Run) -> tuple[str, str]:
         days = f"{settings.days - settings.stopping_days} days to learn from or the {settings.stopping_days} after them"
         return "", (
             f"no towers: fewer than {settings.min_events:,} visits and purchases of open sales "
-            f"(recommenders.towers.min_events) in the {days}, {before}"
+            f"(recommenders.towers.min_events) in the {days}, {before}, or no attribute, word or price that "
+            f"{plural(settings.min_sales, 'sale')} have"
         )
     return trained.weights.to_json(), (
         f"towers of {plural(len(trained.weights.features), 'feature')}, from {plural(trained.events, 'event')} "

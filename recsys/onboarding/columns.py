@@ -59,6 +59,11 @@ class Column:
     rows: Sequence[Any]
     """Its values as Python has them, None where there is none."""
 
+    @property
+    def has_name(self) -> bool:
+        """Whether its file gives it a name; those of a file without a header are called _c0, _c1, …"""
+        return not re.fullmatch(r"_c\d+", self.name)
+
     @cached_property
     def values(self) -> list[Any]:
         """The values that are there."""

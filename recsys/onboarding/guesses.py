@@ -1,6 +1,5 @@
 """Which column of a shop's files is what: proposals by names in six languages and by values, each with its reason."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,142 +8,31 @@ from pathlib import Path
 from recsys.config.pipeline import RawTable
 from recsys.errors import ConfigurationError, InputError
 from recsys.onboarding import words
-from recsys.onboarding.columns import Column, kind_of, words_of
+from recsys.onboarding.columns import Column, Kind, kind_of, words_of
+from recsys.onboarding.roles import (
+    EVENTS,
+    IMAGES,
+    ROLES,
+    SALES,
+    WHOLE_NAME,
+    Role,
+    is_events,
+    name_score,
+    roles_of,
+)
 from recsys.wording import did_you_mean, listed
 
-SALES, EVENTS, USERS, IMAGES = "sales", "events", "users", "sale_images"
-_MOST_KINDS = 50
-_LONGEST_KIND = 40
 _MOST_ATTRIBUTE_VALUES = 1000
 _LONGEST_ATTRIBUTE = 60
 _LONGEST_LABEL = 200
 """Mean number of characters above which a text is a description, no title."""
 _FEWEST_LABELS = 50
+_CODES_PER_NAME = 1.1
+"""Pairs per value up to which numbers are codes of names: a few names have two codes, a few codes two names."""
+_FEW_IDS = 0.002
+"""Number of different values, per row, up to which a column without a name holds groups rather than ids."""
 _ONE_VALUE = 0.9
 """Share of the ids in several rows that must have one value of a column for it to describe what has the id."""
-_WHOLE_NAME = 0.9
-"""Least score of a name that says a role as a whole, see `name_score`."""
-_ID_PARTS = re.compile(
-    r"^(?:id|num|no|code|cod|codigo|codice|pk)_|_(?:id|ids|nr|no|num|number|nummer|code|key|uuid|hash|pk)$"
-)
-_GLUED_ID = re.compile(r"(?<=[a-z]{3})(?:id|nr|nummer|number|code)$")
-
-
-@dataclass(frozen=True)
-class Role:
-    """Something that a table of the product needs from a column."""
-
-    table: str
-    name: str
-    meaning: str
-    """In words, for a question."""
-    nouns: Sequence[str]
-    """Names of columns that say it, most specific first; words are joined by `_`."""
-    is_required: bool = False
-
-    @property
-    def key(self) -> str:
-        """Its name in options and messages."""
-        return f"{self.table}.{self.name}"
-
-    def fits(self, column: Column) -> bool:
-        """Return whether the values of a column allow the role."""
-        if self.name in ("sale_id", "user_id"):
-            return column.is_id
-        if self.name in ("opens_at", "closes_at", "occurred_at", "recorded_at"):
-            return column.instants is not None
-        if self.name in ("price", "revenue", "quantity", "position"):
-            return column.numbers is not None
-        if self.name == "image_uri":
-            return column.is_text and sum(map(_is_photo, column.texts)) > len(column.texts) / 2
-        if self.name == "kind":
-            is_short = all(len(value) <= _LONGEST_KIND and value.count(" ") < 4 for value in column.distinct)
-            return column.is_id and is_short and len(column.distinct) <= _MOST_KINDS
-        return column.is_text
-
-
-ROLES = (
-    Role(SALES, "sale_id", "the id of the sale", words.SALE, is_required=True),
-    Role(
-        SALES,
-        "opens_at",
-        "when the sale opens",
-        words.OPENS_AT,
-    ),
-    Role(
-        SALES,
-        "closes_at",
-        "when the sale closes",
-        words.CLOSES_AT,
-    ),
-    Role(
-        SALES,
-        "title",
-        "the title that a user reads",
-        words.TITLE,
-    ),
-    Role(
-        SALES,
-        "description",
-        "a longer text about the sale",
-        words.DESCRIPTION,
-    ),
-    Role(
-        SALES,
-        "price",
-        "its price",
-        words.PRICE,
-    ),
-    Role(EVENTS, "user_id", "the id of the user", words.USER, is_required=True),
-    Role(EVENTS, "sale_id", "the id of the sale", words.SALE, is_required=True),
-    Role(
-        EVENTS,
-        "kind",
-        "what the user did",
-        words.KIND,
-    ),
-    Role(
-        EVENTS,
-        "occurred_at",
-        "when it was",
-        words.OCCURRED_AT,
-        is_required=True,
-    ),
-    Role(EVENTS, "recorded_at", "when it was recorded", words.RECORDED_AT),
-    Role(
-        EVENTS,
-        "revenue",
-        "its revenue",
-        words.REVENUE,
-    ),
-    Role(
-        EVENTS,
-        "quantity",
-        "the number of pieces",
-        words.QUANTITY,
-    ),
-    Role(
-        EVENTS,
-        "price",
-        "the price of a piece",
-        words.PRICE_OF_A_PIECE,
-    ),
-    Role(USERS, "user_id", "the id of the user", [*words.USER, "id"], is_required=True),
-    Role(IMAGES, "sale_id", "the id of the sale", words.SALE, is_required=True),
-    Role(
-        IMAGES,
-        "image_uri",
-        "the address of a photo",
-        words.IMAGE_URI,
-        is_required=True,
-    ),
-    Role(
-        IMAGES,
-        "position",
-        "its place, the cover first",
-        words.POSITION,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -169,7 +57,7 @@ def guess_columns(samples: Mapping[str, Sequence[Column]], given: Mapping[str, s
     Raises:
         ConfigurationError: If a given role or column does not exist, or does not hold what the role needs.
     """
-    roles = {role.key: role for role in ROLES if role.table in samples}
+    roles = roles_of(samples)
     guesses: dict[str, Guess] = {}
     for key, name in given.items():
         if key not in roles:
@@ -230,7 +118,8 @@ def attribute_columns(columns: Sequence[Column], key: Column, used: Iterable[str
             continue
         n = len(column.distinct)
         is_short = sum(map(len, column.texts)) <= _LONGEST_ATTRIBUTE * len(column.texts)
-        most = 100 if column.numbers else _MOST_ATTRIBUTE_VALUES
+        is_measure = column.numbers and not set(words_of(column.name)) & (words.GROUP | words.CODE)
+        most = 100 if is_measure else _MOST_ATTRIBUTE_VALUES
         if (
             2 <= n <= min(most, max(ids / 2, 5))
             and is_short
@@ -238,15 +127,40 @@ def attribute_columns(columns: Sequence[Column], key: Column, used: Iterable[str
         ):
             name = _attribute_name(column.name)
             found["_".join(words_of(column.name)) if name in found else name] = column
-    return found
+    return _without_codes(found)
 
 
-def says_purchase(columns: Sequence[Column], guesses: Mapping[str, Guess]) -> str | None:
-    """Return why each row of a file without kinds is a purchase; None if nothing says so."""
-    if quantity := guesses[f"{EVENTS}.quantity"].column:
-        return f"there is a quantity, {quantity.name}"
-    named = [column.name for column in columns if set(words_of(column.name)) & words.ORDER]
-    return f"there is {listed(named[:2], 'and')}" if named else None
+def _without_codes(attributes: Mapping[str, Column]) -> dict[str, Column]:
+    """Return attributes without numbers that stand for the values of another one, as a colour's code for its name."""
+    texts = [column for column in attributes.values() if not column.numbers]
+    return {
+        name: column
+        for name, column in attributes.items()
+        if not (column.numbers and any(_is_code_of(column, text) for text in texts))
+    }
+
+
+def _is_code_of(column: Column, text: Column) -> bool:
+    pairs = zip(column.rows, text.rows, strict=True)
+    different = {(code, value) for code, value in pairs if code is not None and value is not None}
+    return len(different) <= _CODES_PER_NAME * min(len(column.distinct), len(text.distinct))
+
+
+def kind_of_rows(columns: Sequence[Column], quantity: Column | None, file: str) -> tuple[Kind, str] | None:
+    """Return of which kind each row of a file without kinds is, and why; None if nothing says so.
+
+    Args:
+        columns: Of the file.
+        quantity: The column of pieces, if there is one.
+        file: The file's name.
+    """
+    if quantity:
+        return "purchase", f"there is a quantity, {quantity.name}"
+    if named := [column.name for column in columns if set(words_of(column.name)) & words.ORDER]:
+        return "purchase", f"there is {listed(named[:2], 'and')}"
+    stem = file.partition(".")[0]
+    kind = kind_of(" ".join([*words_of(stem), *(word.removesuffix("s") for word in words_of(stem))]))
+    return (kind, f"the file is called {file}") if kind in ("visit", "purchase") else None
 
 
 def photo_columns(columns: Sequence[Column]) -> list[Column]:
@@ -287,22 +201,20 @@ def _guess(role: Role, free: Sequence[Column], sale: Column | None) -> Guess:
         free: The columns whose values allow it and that are nothing else.
         sale: The ids of sales, if the role is one of table sales.
     """
+    candidates = tuple(each.name for each in free)
+    free = [column for column in free if role.may_propose(column)]
     scored = sorted(
         ((name_score(column.name, role), -order, column) for order, column in enumerate(free)),
         key=lambda each: each[:2],
     )
     score, _, column = scored[-1] if scored else (0.0, 0, None)
-    candidates = tuple(each.name for each in free)
     if role.name == "kind":
-        return _guess_kind(role, free, column if score >= _WHOLE_NAME else None)
-    if column and score > (_WHOLE_NAME if role.name == "revenue" else 0):  # the value of something else is no revenue
+        return _guess_kind(role, free, column if score >= WHOLE_NAME else None)
+    if column and score > (WHOLE_NAME if role.name == "revenue" else 0):  # the value of something else is no revenue
         is_only = role.is_required and len(free) == 1
-        is_sure = (score >= _WHOLE_NAME or is_only) and (not column.instants or column.instants.is_sure)
-        reason = "by its name" if score >= _WHOLE_NAME else "by a word of its name"
-        if column.instants:
-            reason += f": {column.instants.form}"
-            reason += "" if column.instants.is_sure else ", though day and month may be exchanged"
-        return Guess(role, column, reason, is_sure, candidates)
+        is_sure = (score >= WHOLE_NAME or is_only) and (not column.instants or column.instants.is_sure)
+        reason = "by its name" if score >= WHOLE_NAME else "by a word of its name"
+        return Guess(role, column, reason + _form([column]), is_sure, candidates)
     if role.name == "title" and sale:
         labels = [each for each in free if _is_label(each, sale)]
         column = max(labels, key=lambda each: len(each.distinct), default=None)
@@ -311,9 +223,19 @@ def _guess(role: Role, free: Sequence[Column], sale: Column | None) -> Guess:
     if not role.is_required:
         return Guess(role, None, "no such column", True, candidates)
     if role.name == "user_id":
+        if by_place := _ids_by_place(free):
+            return Guess(role, by_place[0], "the first column of ids, as there is no header", False, candidates)
         return Guess(role, max(free, key=_returns, default=None), "an id that returns", False, candidates)
     reason = "the only column that fits" if len(free) == 1 else "the first that fits"
-    return Guess(role, free[0] if free else None, reason, len(free) == 1, candidates)
+    is_sure = len(free) == 1 and (not free[0].instants or free[0].instants.is_sure)
+    return Guess(role, free[0] if free else None, reason + _form(free[:1]), is_sure, candidates)
+
+
+def _form(columns: Sequence[Column]) -> str:
+    """Return the form of a column's instants, to go on in a sentence."""
+    for instants in (column.instants for column in columns if column.instants):
+        return f": {instants.form}" + ("" if instants.is_sure else ", though day and month may be exchanged")
+    return ""
 
 
 def _guess_kind(role: Role, free: Sequence[Column], named: Column | None) -> Guess:
@@ -333,69 +255,85 @@ def _is_label(column: Column, sale: Column) -> bool:
     return is_short and is_various and _share_of_ids_with_one_value(sale, column) >= _ONE_VALUE
 
 
-def name_score(name: str, role: Role) -> float:
-    """Return how well a column's name says a role, in [0, 1]: 0.9 or more if the whole name does, 0 if nothing."""
-    parts = words_of(name)
-    whole = "_".join(parts)
-    if role.name.endswith("_id"):
-        stems = [_ID_PARTS.sub("", whole), _GLUED_ID.sub("", whole)]
-        if found := [role.nouns.index(stem) for stem in stems if stem in role.nouns]:
-            return 1 - 0.001 * found[0]
-        if whole == "id" and role.table == SALES:
-            return 0.95
-        return 0.5 if stems != [whole, whole] and set(parts) & set(role.nouns) else 0.0
-    glued = [noun.replace("_", "") for noun in role.nouns]
-    if whole.replace("_", "") in glued:
-        return 1 - 0.001 * glued.index(whole.replace("_", ""))
-    ends = [position for position, noun in enumerate(role.nouns) if parts[-1:] == [noun]]
-    return 0.5 - 0.001 * ends[0] if ends else 0.0
-
-
 def _sale_ids(samples: Mapping[str, Sequence[Column]], given: Mapping[str, Column | None]) -> list[Guess]:
     """Propose the ids of sales in all tables at once: values of events that occur in the sales say more than names."""
-    by_key = {role.key: role for role in ROLES}
+    by_key = roles_of([SALES, EVENTS])
     role, of_events = by_key[f"{SALES}.sale_id"], by_key[f"{EVENTS}.sale_id"]
     same_file = samples[SALES] is samples[EVENTS]
+    of_sales, of_log = _possible(samples[SALES], role, given), _possible(samples[EVENTS], of_events, given)
+    by_place = _ids_by_place(samples[EVENTS])[1:2]
+    chosen = given.get(of_events.key) or given.get(role.key)
+    if same_file and (chosen or by_place):
+        of_sales = of_log = [chosen] if chosen else by_place
     pairs = []
-    for sale in _possible(samples[SALES], role, given):
-        for event in _possible(samples[EVENTS], of_events, given):
+    for sale in of_sales:
+        for event in of_log:
             if same_file and sale is not event:
                 continue
             shared = len(sale.distinct & event.distinct) / len(event.distinct)
             names = name_score(sale.name, role) + name_score(event.name, of_events)
             same_name = sale.name.lower() == event.name.lower()
             unique = len(sale.distinct) / max(len(sale.values), 1)
-            pairs.append(
-                (shared * (not same_file) + names + 0.2 * same_name + 0.2 * unique, shared, names, sale, event)
-            )
+            score = shared * (not same_file) + names + 0.2 * same_name + 0.2 * unique
+            pairs.append((score + 0.1 * (event in by_place), shared, names, sale, event))
+    pairs = [each for each in pairs if (each[1] and not same_file) or _may_name_sales(each[4], of_events, given)]
     if not pairs:
         return []
     pairs.sort(key=lambda each: each[0], reverse=True)
     best, shared, names, sale, event = pairs[0]
     is_clear = len(pairs) == 1 or best - pairs[1][0] > 0.3
-    is_sure = names >= 2 * _WHOLE_NAME or (is_clear and shared > 0.5 and names > 0)
-    by_name = same_file or names >= 2 * _WHOLE_NAME or not shared
+    is_sure = names >= 2 * WHOLE_NAME or (is_clear and shared > 0.5 and names > 0) or (same_file and chosen is not None)
+    by_name = same_file or names >= 2 * WHOLE_NAME or not shared
     reason = "by its name" if by_name else f"{shared:.0%} of the events' values are sales, in the samples"
+    if same_file and not sale.has_name:
+        reason = "the second column of ids, as there is no header"
     found = [
         Guess(role, sale, reason, is_sure, tuple(each.name for each in samples[SALES] if role.fits(each))),
         Guess(of_events, event, reason, is_sure, tuple(each.name for each in samples[EVENTS] if role.fits(each))),
     ]
-    if IMAGES in samples:
-        of_images = by_key[f"{IMAGES}.sale_id"]
-        candidates = [column for column in samples[IMAGES] if of_images.fits(column)]
-        scores = [
-            (len(sale.distinct & each.distinct) / len(each.distinct) + name_score(each.name, of_images), -order, each)
-            for order, each in enumerate(candidates)
-        ]
-        score, _, column = max(scores, key=lambda each: each[:2], default=(0.0, 0, None))
-        names_of = tuple(each.name for each in candidates)
-        found.append(Guess(of_images, column, "by name and values", score > 0.9, names_of))
-    return found
+    others = [table for table in samples if table == IMAGES or (is_events(table) and table != EVENTS)]
+    return [*found, *(_sale_id_of(table, samples[table], sale, event) for table in others)]
+
+
+def _may_name_sales(event: Column, role: Role, given: Mapping[str, Column | None]) -> bool:
+    """Return whether a column of events may hold ids of sales, even if none of them is in the sample of sales."""
+    return name_score(event.name, role) > 0 or not event.has_name or event in given.values()
+
+
+def _sale_id_of(table: str, columns: Sequence[Column], sale: Column, event: Column) -> Guess:
+    """Propose the ids of sales of photos, or of a further file of events, by their names and those that are known."""
+    role = roles_of([table])[f"{table}.sale_id"]
+    known = sale.distinct | event.distinct
+    candidates = [column for column in columns if role.fits(column) and role.may_propose(column)]
+    by_place = _ids_by_place(columns)[1:2]
+    scores = [
+        (
+            len(known & each.distinct) / len(each.distinct)
+            + name_score(each.name, role)
+            + 0.2 * (each.name == event.name and each.has_name)
+            + 0.1 * (each in by_place),
+            -order,
+            each,
+        )
+        for order, each in enumerate(candidates)
+    ]
+    score, _, column = max(scores, key=lambda each: each[:2], default=(0.0, 0, None))
+    return Guess(role, column, "by name and values", score > 0.9, tuple(each.name for each in candidates))
 
 
 def _possible(columns: Sequence[Column], role: Role, given: Mapping[str, Column | None]) -> list[Column]:
-    chosen = given.get(role.key)
-    return [chosen] if chosen else [column for column in columns if role.fits(column) and len(column.distinct) > 1]
+    if chosen := given.get(role.key):
+        return [chosen]
+    ids = [column for column in columns if role.fits(column) and role.may_propose(column)]
+    return [column for column in ids if len(column.distinct) > 1]
+
+
+def _ids_by_place(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns of many ids of a file without a header: the first is one of users, the second one of sales."""
+    if any(column.has_name for column in columns):
+        return []
+    fewest = {column.name: max(1, _FEW_IDS * len(column.values)) for column in columns}
+    return [column for column in columns if column.is_id and len(column.distinct) > fewest[column.name]]
 
 
 def _known_kinds(column: Column) -> float:
@@ -421,12 +359,6 @@ def _share_of_ids_with_one_value(key: Column, column: Column) -> float:
 def _attribute_name(name: str) -> str:
     whole = "_".join(words_of(name))
     return "category" if whole in words.CATEGORY else "country" if whole in words.COUNTRY else whole
-
-
-def _is_photo(text: str) -> bool:
-    return text.lower().split("?")[0].endswith((".jpg", ".jpeg", ".png", ".webp", ".gif")) or (
-        text.startswith(("http://", "https://")) and bool(re.search(r"im(?:g|age)|photo|pic", text, re.IGNORECASE))
-    )
 
 
 def _examples(column: Column) -> str:

@@ -5,11 +5,12 @@ import io
 import json
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from decimal import Decimal
+from functools import partial
 from glob import has_magic
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ ROWS = 10_000
 PLACES = 3
 """A sample is from so many files, or parts of a Parquet file: the first, the last, and those between."""
 _BYTES = 4 << 20
+"""Number of bytes that are read of a file's start; of its middle and end a quarter."""
 _START = 1 << 18
 _LONGEST_RECORD = 1 << 16
 _LONGEST_DOCUMENT = 256 << 20
@@ -77,8 +79,8 @@ def read_sample(location: str) -> Sample:
     """
     if "://" in location:
         raise InputError(
-            f"{location} is a URL, must be a file, a folder or a pattern of this machine: try it on a copy of some "
-            "files, and write the URL into the configuration afterwards"
+            f"{location} is a URL, must be a file, a folder or a pattern of this machine, or a table of Spark's "
+            "catalogue: try it on a copy of some files, and write the URL into the configuration afterwards"
         )
     key = "pattern" if has_magic(location) and not Path(location).exists() else "path"
     raw = RawTable.model_validate({key: location})
@@ -100,7 +102,7 @@ def read_sample(location: str) -> Sample:
     if not rows:
         raise InputError(f"{location} has no row, needs at least one: write the file again")
     raw = raw.model_copy(update={"format": format_, "options": options})
-    return Sample(raw, _columns(rows), tuple(notes))
+    return Sample(raw, columns_of(rows), tuple(notes))
 
 
 def _format(file: Path) -> Literal["parquet", "json", "csv"]:
@@ -192,8 +194,8 @@ def _read_csv(files: Sequence[Path]) -> _Read:
     has_line_break = False
     for file in files:
         start = _start(file, _BYTES)
-        lines = io.StringIO(_decoded(start, encoding), newline="")
-        records = [record for record in csv.reader(lines, delimiter=separator, **quotes) if record]
+        reader = partial(csv.reader, delimiter=separator, **quotes)
+        records = [record for record in reader(io.StringIO(_decoded(start, encoding), newline="")) if record]
         records = records[:-1] if len(start) == _BYTES else records
         if not names and not _is_header(records[0]):
             options["header"] = "false"
@@ -202,8 +204,14 @@ def _read_csv(files: Sequence[Path]) -> _Read:
         if "header" not in options:
             names = _names_by_spark(records[0])
             records = records[1:]
-        records = records[: -(-ROWS // len(files))]
-        has_line_break = has_line_break or any("\n" in value for record in records for value in record)
+        most = -(-ROWS // len(files))
+        further: list[list[str]] = []
+        if any("\n" in value for record in records[:most] for value in record):
+            has_line_break = True
+        else:
+            for part in _further_parts(file, encoding):
+                further += [each for each in islice(reader(part), most // PLACES) if len(each) == len(names)]
+        records = records[: most - len(further)] + further
         padded = ([value or None for value in record] + [None] * len(names) for record in records)
         rows.append((file, [dict(zip(names, record, strict=False)) for record in padded]))
     if has_line_break:
@@ -212,6 +220,23 @@ def _read_csv(files: Sequence[Path]) -> _Read:
         options["multiLine"] = "false"
         notes.append("no line break in a value of the sample: read by several tasks")
     return rows, options, notes
+
+
+def _further_parts(file: Path, encoding: str) -> Iterator[io.StringIO]:
+    """Yield parts of a large file from its middle and near its end, from the start of a line on.
+
+    A log is in order of time: its start alone may be of one day. A packed file is read from its start only. Values
+    must have no line breaks, which cannot be told from ends of lines there.
+    """
+    size, part = file.stat().st_size, _BYTES // 4
+    if size <= _BYTES or encoding == "utf-16":
+        return
+    with file.open("rb") as opened:
+        is_packed = opened.read(16) != _start(file, 16)
+        for place in range(1, PLACES if not is_packed else 0):
+            opened.seek((size - part) * place // (PLACES - 1))
+            lines = opened.read(part).partition(b"\n")[2].rpartition(b"\n")[0]
+            yield io.StringIO(_decoded(lines, encoding), newline="")
 
 
 def _encoding(start: bytes) -> tuple[str, str]:
@@ -285,7 +310,7 @@ def _partitions(file: Path) -> Iterable[tuple[str, Any]]:
             yield name, int(value) if value.isdecimal() else value
 
 
-def _columns(rows: list[dict[str, Any]]) -> list[Column]:
+def columns_of(rows: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the columns of some rows; each field of a structure is one, named by its path."""
     paths: dict[str, tuple[str, ...]] = {}
 

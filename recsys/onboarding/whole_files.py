@@ -6,7 +6,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from recsys.errors import EmptyInputError, InputError
 from recsys.instants import DAY, EARLIEST
-from recsys.onboarding.writing import EventCounts, Plan, condition, events_of
+from recsys.onboarding.plan import EventCounts, Plan
+from recsys.onboarding.writing import condition, events_of
 from recsys.pipeline.row_rules import is_placeholder
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
 
@@ -31,11 +32,13 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
     """
     usable = f"occurred_at between timestamp_micros({EARLIEST}) and timestamp_micros({present})"
     kind = "kind" if plan.has_kinds else "cast(null as string)"
-    returns = "count_if(quantity <= 0)" if plan.column("events.quantity") else "0"
+    has_quantity = any(plan.column(f"{table}.quantity") for table in plan.event_tables)
+    returns = "count_if(quantity <= 0)" if has_quantity else "0"
     query = f"""
         select {kind} as kind, count(*) as n,
             unix_micros(min(occurred_at) filter (where {usable})) as first,
             unix_micros(max(occurred_at) filter (where {usable})) as last,
+            max(struct(occurred_at, user_id)) filter (where {usable} and trim(user_id) <> '') as last_event,
             count_if(trim(coalesce(user_id, '')) = '') as without_user,
             count_if(trim(coalesce(sale_id, '')) = '') as without_sale,
             {returns} as returns,
@@ -50,6 +53,7 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
             "no event occurred between 1990 and the present: look at the values, and name another column by --column "
             "events.occurred_at=NAME"
         )
+    last_events = [row["last_event"] for row in dated if row["last_event"]]
     return EventCounts(
         rows=sum(row["n"] for row in rows),
         kinds={row["kind"]: row["n"] for row in rows if row["kind"] is not None} if plan.has_kinds else {},
@@ -59,6 +63,7 @@ def count_events(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, 
         without_sale=sum(row["without_sale"] for row in rows),
         returns=sum(row["returns"] for row in rows),
         placeholders=tuple(sorted({each for row in rows for each in row["placeholders"]})),
+        last_user=max(last_events)["user_id"] if last_events else "",
     )
 
 
@@ -74,15 +79,19 @@ def has_copies(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan) ->
 
 
 def margin_days(spark: SparkSession, raw: Mapping[str, DataFrame], plan: Plan, last: int) -> int:
-    """Return for how many days after its last event a sale is open, so that enough are open at the last event.
+    """Return for how many days after its last event a sale is open, so that enough are open on the day after.
+
+    A night ranks the sales that are open from the midnight after the last event on. If events tell days only, a sale
+    that closes a day after its last event is closed at that midnight.
 
     Returns:
-        1, 7, 30 or 90: the first with which 100 sales are open, or half of them.
+        1, 7, 30 or 90: the first with which 100 sales are open at that midnight, or half of them.
 
     Raises:
         InputError: If Spark cannot read the files.
     """
-    counts = ", ".join(f"count_if(last >= timestamp_micros({last - days * DAY})) as d{days}" for days in _MARGINS)
+    midnight = last - last % DAY + DAY
+    counts = ", ".join(f"count_if(last > timestamp_micros({midnight - days * DAY})) as d{days}" for days in _MARGINS)
     query = f"""
         select count(*) as sales, {counts}
         from (select sale_id, max(occurred_at) as last from ({events_of(plan)}) {condition(plan)} group by sale_id)

@@ -2,102 +2,21 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from recsys.config.pipeline import RawTable
 from recsys.instants import DAY, from_micros
-from recsys.onboarding.columns import Column, Kind, is_cart
-from recsys.onboarding.guesses import EVENTS, IMAGES, SALES, USERS, Guess
+from recsys.onboarding.columns import Column, is_cart
+from recsys.onboarding.guesses import Guess
+from recsys.onboarding.plan import EventCounts, Plan
+from recsys.onboarding.roles import IMAGES, SALES, USERS
 from recsys.snapshot.format import MAX_IMAGES
 from recsys.wording import listed, visible
 
 _WIDTH = 120
 _JAVA_CHARSETS = "spark.sql.legacy.javaCharsets"
 _CHARSETS_OF_SPARK = ("ISO-8859-1", "UTF-16")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is written: which column is what, in which form, and what was counted."""
-
-    name: str
-    folder: str
-    """Folder of everything that is written for the shop."""
-    raw: Mapping[str, RawTable]
-    """The raw tables by name."""
-    files: Mapping[str, str]
-    """Name of the raw table from which each table is selected."""
-    guesses: Mapping[str, Guess]
-    """By the key of the role, such as 'sales.title'."""
-    sale_attributes: Mapping[str, Column]
-    user_attributes: Mapping[str, Column]
-    zone: str = "UTC"
-    """Zone of the instants that do not say their own."""
-    every_kind: Kind = "purchase"
-    """Kind of each row of events without a column of kinds."""
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    """Kind by value of the column of kinds."""
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    """Conditions in SQL that an event must satisfy, with what they leave out in words."""
-    has_copies: bool = False
-    """Whether a sale's id is in several rows."""
-    margin_days: int = 1
-    """Days for which a sale without a closing time is open after its last event."""
-    last_event: int | None = None
-    """Instant of the last event of a shop of the past, microseconds UTC; None for one that goes on."""
-    images_root: str | None = None
-    notes: tuple[str, ...] = ()
-    """What was found out about the files, in words."""
-
-    def column(self, key: str) -> Column | None:
-        """Return the column of a role; None if there is none."""
-        return self.guesses[key].column if key in self.guesses else None
-
-    @property
-    def has_kinds(self) -> bool:
-        """Whether a column says what the user did."""
-        return self.column("events.kind") is not None
-
-    @property
-    def missing_windows(self) -> list[str]:
-        """Names of the ends of sales' windows that are derived from events."""
-        return [name for name in ("opens_at", "closes_at") if not self.column(f"sales.{name}")]
-
-    def sql(self, key: str) -> str:
-        """Return the SQL of a role's column in the type of the table; of a role that has a column."""
-        column = self.column(key)
-        assert column is not None
-        role = key.partition(".")[2]
-        if role in ("sale_id", "user_id", "kind"):
-            return column.id_sql
-        if column.instants and role.endswith("_at"):
-            timestamp = column.instants.sql.replace("{}", column.sql)
-            is_local = not column.instants.has_zone and self.zone != "UTC"
-            return f"to_utc_timestamp({timestamp}, '{self.zone}')" if is_local else timestamp
-        if column.numbers and role in ("price", "revenue", "quantity", "position"):
-            return column.numbers.sql.replace("{}", column.sql)
-        return column.sql
-
-
-@dataclass(frozen=True)
-class EventCounts:
-    """Counts of all rows of the events' files."""
-
-    rows: int
-    kinds: dict[str, int]
-    """Number of rows of each kind, most frequent first; empty if there is no column of kinds."""
-    first: int
-    last: int
-    """Instants of the first and the last event that is not in the future, microseconds UTC."""
-    without_user: int
-    without_sale: int
-    returns: int
-    """Rows whose quantity is not positive."""
-    placeholders: tuple[str, ...]
-    """Ids such as 'unknown', which are no user's."""
 
 
 def configuration(plan: Plan) -> str:
@@ -184,16 +103,40 @@ def conditions(counts: EventCounts) -> dict[str, str]:
 
 
 def events_of(plan: Plan) -> str:
-    """Return the SQL that selects events as the files have them: user_id, sale_id, occurred_at and those there are of
-    kind, recorded_at, quantity and revenue."""
-    keys = ["user_id", "sale_id", "kind", "occurred_at", "recorded_at", "quantity", "revenue"]
-    columns = [_named(plan, f"{EVENTS}.{name}") for name in keys if plan.column(f"{EVENTS}.{name}")]
-    if not plan.column("events.revenue") and plan.column("events.price"):
-        has_pieces = plan.column("events.quantity") is not None
-        pieces = f"{plan.sql('events.quantity')} * " if has_pieces else ""
-        comment = "revenue: pieces times price" if has_pieces else "revenue: the price of one piece"
-        columns.append(_expression(f"{pieces}{plan.sql('events.price')} as revenue", [comment]))
-    return f"select\n{_joined(columns)}\nfrom {{{plan.files[EVENTS]}}}"
+    """Return the SQL that selects events as the files have them: user_id, sale_id, occurred_at, kind, and those there
+    are of recorded_at, quantity and revenue; the rows of all files."""
+    tables = plan.event_tables
+    optional = ["recorded_at", "quantity", "revenue"]
+    there = {table: {name for name in optional if _has(plan, table, name)} for table in tables}
+    optional = [name for name in optional if any(name in there[table] for table in tables)]
+    selects = []
+    for table in tables:
+        columns = [_named(plan, f"{table}.{name}") for name in ("user_id", "sale_id")]
+        columns += [_kind(plan, table), _named(plan, f"{table}.occurred_at")]
+        for name in optional:
+            columns.append(_optional(plan, table, name) if name in there[table] else f"    null as {name}")
+        selects.append(f"select\n{_joined(columns)}\nfrom {{{plan.files[table]}}}")
+    return "\nunion all\n".join(selects)
+
+
+def _has(plan: Plan, table: str, name: str) -> bool:
+    return bool(plan.column(f"{table}.{name}") or (name == "revenue" and plan.column(f"{table}.price")))
+
+
+def _kind(plan: Plan, table: str) -> str:
+    if plan.column(f"{table}.kind"):
+        return _named(plan, f"{table}.kind")
+    kind = plan.every_kind.get(table, "purchase")
+    return _expression(f"'{kind}' as kind", [f"kind: no column says what the user did; each row is a {kind}"])
+
+
+def _optional(plan: Plan, table: str, name: str) -> str:
+    if plan.column(f"{table}.{name}"):
+        return _named(plan, f"{table}.{name}")
+    price = plan.sql(f"{table}.price")
+    if plan.column(f"{table}.quantity"):
+        return _expression(f"{plan.sql(f'{table}.quantity')} * {price} as revenue", ["revenue: pieces times price"])
+    return _expression(f"{price} as revenue", ["revenue: the price of one piece"])
 
 
 def condition(plan: Plan) -> str:
@@ -209,6 +152,7 @@ def condition(plan: Plan) -> str:
 
 
 def _events(plan: Plan) -> str:
+    kind = "    kind"
     if plan.has_kinds:
         carts = [visible(value) for value, kind in plan.kinds.items() if kind == "visit" and is_cart(value)]
         comments = [f"{listed(carts, 'and')}: a cart counts as a visit"] if carts else []
@@ -217,14 +161,12 @@ def _events(plan: Plan) -> str:
         )
         comments.append("a value that is not listed keeps its name, so that validation reports it")
         kind = _expression(f"case kind\n{whens}\n        else kind\n    end as kind", comments)
-    else:
-        kind = _expression(f"'{plan.every_kind}' as kind", ["kind: no column says what the user did"])
     columns = ["    user_id", "    sale_id", kind, "    occurred_at"]
-    columns += ["    recorded_at"] if plan.column("events.recorded_at") else []
-    text = events_of(plan)
-    if plan.column("events.revenue") or plan.column("events.price"):
+    if any(_has(plan, table, "recorded_at") for table in plan.event_tables):
+        columns.append("    recorded_at")
+    if any(_has(plan, table, "revenue") for table in plan.event_tables):
         bought = [_literal(value) for value, kind in plan.kinds.items() if kind == "purchase"]
-        mixed = plan.has_kinds and any(kind == "visit" for kind in plan.kinds.values())
+        mixed = any(kind == "visit" for kind in plan.kinds.values())
         columns.append(
             f"    case when kind in ({', '.join(bought)}) then revenue end as revenue"
             if mixed and bought
@@ -232,7 +174,7 @@ def _events(plan: Plan) -> str:
         )
     parts = [
         _header("event"),
-        _with({"named": text}),
+        _with({"named": events_of(plan)}),
         f"select\n{_joined(columns)}\nfrom named",
         condition(plan),
     ]
@@ -254,7 +196,7 @@ def _sales(plan: Plan) -> str:
     if not missing:
         return f"{header}\nselect\n{_joined(columns)}\n{from_file}\n"
     order = ["title = sale_id", *(["price <= 0"] if "price" in texts else []), *kept, "title", *texts]
-    if plan.files[SALES] == plan.files[EVENTS]:
+    if plan.sales_are_of_events:
         columns.append(f"    {plan.sql('events.occurred_at')} as occurred_at")
         order.insert(-1 - len(texts), "occurred_at")
     ctes = {"named": f"select\n{_joined(columns)}\n{from_file}"}
@@ -280,6 +222,10 @@ def _sales(plan: Plan) -> str:
     else:
         windows["opens_at"] = "least(first_event_at, closes_at - interval 1 day) as opens_at"
     selected = ["sale_id", *windows.values(), "title", *texts, "attributes"]
+    if plan.sales_are_of_events and len(plan.event_tables) > 1:
+        join = "right join windows using (sale_id)  -- of the other events' sales only the id is known"
+        selected[selected.index("title")] = "coalesce(title, sale_id) as title"
+        selected[-1] = "coalesce(attributes, cast(map() as map<string, string>)) as attributes"
     rows = "(select sale_id, first_row.* from one_per_id)" if plan.has_copies else "named"
     return "\n".join(
         [
@@ -297,7 +243,7 @@ def _sales(plan: Plan) -> str:
 def _title(plan: Plan) -> str:
     guess, sale = plan.guesses["sales.title"], plan.sql("sales.sale_id")
     if guess.column is None:
-        labels = [f"cast({each.sql} as string)" for each in plan.sale_attributes.values()][:2]
+        labels = [f"cast({each.sql} as string)" for each in plan.sale_attributes.values() if not each.numbers][:2]
         return _expression(f"concat_ws(' ', {', '.join([*labels, sale])}) as title", [f"title: {guess.reason}"])
     if guess.column.missing:
         comment = f"title: {_said(guess)}; the id where it is empty"

@@ -69,7 +69,8 @@ def train_towers(
     until: int,
     is_late: Callable[[], bool] = lambda: False,
 ) -> Trained | None:
-    """Return towers learnt from the `settings.days` days before an instant; None if too little happened on them.
+    """Return towers learnt from the `settings.days` days before an instant; None if too little happened on them, or no
+    feature is one of `settings.min_sales` sales, as where only the ids of sales are known.
 
     Each event of a day is predicted from the user's history as of the midnight before, as the night scores: by a
     softmax over the sales that were open at that moment. The last `stopping_days` of the days decide when to stop.
@@ -92,6 +93,8 @@ def train_towers(
     features = tower_features(families)
     is_frequent = np.bincount(features.counts[catalogue.opens_at < until].indices, minlength=len(features.names))
     columns = np.flatnonzero(is_frequent >= settings.min_sales)
+    if not len(columns):
+        return None
     names = [features.names[column] for column in columns]
     training = _Training(block, catalogue, features.counts[:, columns].tocsr(), history, settings)
     threads = torch.get_num_threads()

@@ -52,6 +52,7 @@ FILES = ("--sales", "products.csv", "--events", "orders.csv.gz")
             "the instants of events.occurred_at say no zone: give it by --timezone, such as UTC or Europe/Paris, or",
         ),
         (("a", "--users", "none.csv"), "none.csv does not exist"),
+        (("a", "--users", "s3://bucket/users"), "s3://bucket/users is a URL, must be a file"),
         (("a", "--timezone", "UTC", "--kind", "*=neither"), "must be a visit or a purchase"),
     ],
 )
@@ -112,13 +113,13 @@ def test_files_of_an_office_program_become_a_shop_that_validates(run, folder, sp
     assert run("init", *FILES, "--yes", "my_shop")[0] == 1
 
 
-def test_json_and_parquet_with_kinds_windows_users_and_photos_become_a_shop(run, folder, spark):
+def test_catalogue_json_and_parquet_with_kinds_windows_users_and_photos_become_a_shop(run, folder, spark):
     days = [f"2025-03-{day:02}" for day in range(1, 11)]
     sales = pd.DataFrame(
         {"offer_id": range(10), "name": [f"Offer {n}" for n in range(10)], "start": pd.to_datetime(days)}
     )
-    sales["end"] = sales["start"] + pd.Timedelta(days=30)  # nanoseconds without a zone
-    sales.to_parquet("sales.parquet")
+    sales["end"] = sales["start"] + pd.Timedelta(days=30)
+    spark.createDataFrame(sales).write.mode("overwrite").saveAsTable("default.offers")
     kinds = ["view", "add_to_cart", "order", "remove_from_cart"]
     Path("events.jsonl").write_text(
         "".join(
@@ -127,29 +128,29 @@ def test_json_and_parquet_with_kinds_windows_users_and_photos_become_a_shop(run,
             for n in range(40)
         )
     )
-    Path("users.csv").write_text("id,Pays\n1,FR\n2,FR\n3,IT\n")
+    Path("shop-orders.csv").write_text("4,2025-03-10T12:30:00Z,7,21\n5,2025-03-10T12:31:00Z,8,22\n")  # no header
+    pd.DataFrame({"id": [1, 2, 3], "Pays": ["FR", "FR", "IT"]}).to_parquet("users.parquet")
     Path("photos.csv").write_text("offer_id,photo,position\n" + "".join(f"{n},{n}.jpg,1\n" for n in range(10)))
     Path("3.jpg").touch()
-    arguments = (
-        "--sales",
-        "sales.parquet",
-        "--events",
-        "events.jsonl",
-        "--users",
-        "users.csv",
-        "--images",
-        "photos.csv",
-    )
+    files = {"--sales": "default.offers", "--users": "users.parquet", "--images": "photos.csv"}
+    arguments = [each for pair in files.items() for each in pair]
+    arguments += ["--events", "events.jsonl", "--events", "shop-orders.csv"]
     status, printed, error = run("init", *arguments, "--yes", "shop2")
     assert status == 0, error
     assert "FAIL" not in printed
+    assert "default.offers: a table of Spark's catalogue, 4 columns, looked at 10 rows" in printed
+    assert "Each row of shop-orders.csv counts as a purchase, as the file is called shop-orders.csv." in printed
     assert "A cart counts as a visit (add_to_cart)" in printed
     assert "Left out, as neither: remove_from_cart (10 rows)" in printed
+    assert "recsys top 5   # in another terminal: the page of the last user" in printed
     written = yaml.safe_load(Path("conf/shop2.yaml").read_text())
+    assert written["source"]["raw"]["raw_sales"] == {"table": "default.offers"}
     assert "recommenders" not in written
     assert written["images"] == {"root": str(folder)}
     night = folder / "var/shop2/nights/20250311T000000Z"
-    assert pd.read_parquet(night / "events")["kind"].value_counts().to_dict() == {"visit": 20, "purchase": 10}
+    events = pd.read_parquet(night / "events")
+    assert events["kind"].value_counts().to_dict() == {"visit": 20, "purchase": 12}
+    assert events.set_index("user_id").loc[["4", "5"], "sale_id"].tolist() == ["7", "8"]
     assert pd.read_parquet(night / "sale_images")["position"].tolist() == [0] * 10
     users = pd.read_parquet(night / "users").sort_values("user_id")
     assert [dict(each) for each in users["attributes"]] == [{"country": each} for each in ("FR", "FR", "IT")]

@@ -84,7 +84,8 @@ def test_shop_with_too_little_goes_on_without_and_says_why(run_of):
     run = run_of(min_events=5000)
     assert TRAIN_TOWERS.run(run, run.folder) == (
         "no towers: fewer than 5,000 visits and purchases of open sales (recommenders.towers.min_events) in the 10 "
-        "days to learn from or the 2 after them, before 2026-03-01, the first day that the meta-model is trained on"
+        "days to learn from or the 2 after them, before 2026-03-01, the first day that the meta-model is trained on, "
+        "or no attribute, word or price that 5 sales have"
     )
     assert read_towers(run.folder / TOWERS_FILE) is None
     assert not run._left_out  # its snapshot is as it would be without the recommender

@@ -132,6 +132,9 @@ def test_instants_fractions_and_lists_are_no_ids(values):
         ("remove_from_cart", "neither"),
         ("removefromcart", "neither"),
         ("order_returned", "neither"),
+        ("product_added", "visit"),  # to a cart
+        ("delivered", "purchase"),  # status of an order
+        ("canceled", "neither"),
         ("impression", "neither"),
         ("3", None),
         ("foo", None),

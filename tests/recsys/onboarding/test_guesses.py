@@ -3,7 +3,7 @@ import pytest
 from recsys.config.pipeline import RawTable
 from recsys.errors import ConfigurationError, InputError
 from recsys.onboarding.columns import Column
-from recsys.onboarding.guesses import Guess, attribute_columns, guess_columns, photo_columns, photo_root, says_purchase
+from recsys.onboarding.guesses import Guess, attribute_columns, guess_columns, kind_of_rows, photo_columns, photo_root
 
 
 def columns(**values: list[object]) -> list[Column]:
@@ -120,6 +120,76 @@ def test_session_of_an_event_is_no_title_and_a_sentence_no_kind():
     assert guesses["events.kind"].column is None
 
 
+def test_files_without_a_header_have_users_before_sales():
+    clicks = columns(
+        _c0=[1, 1, 2, 3],
+        _c1=["2014-04-07T10:51:09.277Z"] * 4,
+        _c2=[214536502, 214536500, 214536502, 214577561],
+        _c3=["0", "0", "0", "0"],
+    )
+    buys = columns(
+        _c0=[3, 1],
+        _c1=["2014-04-07T11:51:09.277Z"] * 2,
+        _c2=[214577561, 214536500],
+        _c3=[12462, 1046],
+    )
+    guesses = guess_columns({"sales": clicks, "events": clicks, "events_2": buys}, {})
+    assert names(guesses) == {
+        "sales.sale_id": "_c2",
+        "events.user_id": "_c0",
+        "events.sale_id": "_c2",
+        "events.occurred_at": "_c1",
+        "events_2.user_id": "_c0",
+        "events_2.sale_id": "_c2",
+        "events_2.occurred_at": "_c1",
+    }
+    assert guesses["events.sale_id"].reason == "the second column of ids, as there is no header"
+    assert not guesses["events.user_id"].is_sure
+    given = guess_columns({"sales": clicks, "events": clicks}, {"events.sale_id": "_c0", "events.user_id": "_c2"})
+    assert names(given)["sales.sale_id"] == "_c0"
+    assert given["sales.sale_id"].is_sure
+
+
+def test_numbers_of_users_are_not_taken_for_those_of_sales_without_a_header():
+    sales = columns(id=[1, 2, 3, 4], title=["A", "B", "C", "D"])
+    ratings = columns(_c0=[1, 2, 3, 1], _c1=[4, 1, 4, 2], _c2=["2026-03-01"] * 4)
+    assert names(guessed(sales, ratings))["events.sale_id"] == "_c1"
+    guesses = guess_columns({"sales": sales, "events": ORDERS, "events_2": ratings}, {"events.sale_id": "Artikelnr"})
+    assert names(guesses)["events_2.sale_id"] == "_c1"
+
+
+def test_orders_and_sellers_are_no_users_and_products_of_other_files_are_found():
+    items = columns(
+        order_id=["o1", "o1", "o2"],
+        order_item_id=[1, 2, 1],
+        product_id=["p1", "p2", "p1"],
+        seller_id=["s1", "s2", "s1"],
+        shipping_limit_date=["2017-01-24 12:05:38"] * 3,
+    )
+    guesses = guessed(columns(product_id=["p1", "p2"], product_category_name=["bebes", "automotivo"]), items)
+    assert names(guesses)["events.sale_id"] == "product_id"
+    assert guesses["events.user_id"].column is None
+    assert guesses["sales.title"].column is None  # a category is no title
+
+
+def test_amount_of_few_whole_numbers_is_one_of_pieces():
+    sales = columns(PRODUCT_ID=[471, 472])
+    few = columns(CUSTOMER_ID=["01", "02"], PRODUCT_ID=[471, 472], DATE=["11/1/2000"] * 2, AMOUNT=["2", "1"])
+    found = names(guessed(sales, [*few, *columns(SALES_PRICE=["30", "12"])]))
+    assert found["events.quantity"] == "AMOUNT"
+    assert found["events.price"] == "SALES_PRICE"
+    assert "events.revenue" not in found
+    money = columns(CUSTOMER_ID=["01", "02"], PRODUCT_ID=[471, 472], DATE=["11/1/2000"] * 2, AMOUNT=["20", "10"])
+    assert names(guessed(sales, money))["events.revenue"] == "AMOUNT"
+
+
+def test_dates_whose_day_and_month_may_be_exchanged_are_not_sure_even_if_they_are_the_only_ones():
+    events = columns(user_id=[1, 2, 3], item_id=[3, 4, 3], bought=["11/1/2000", "11/2/2000", "11/3/2000"])
+    guess = guessed(columns(item_id=[3, 4], title=["A", "B"]), events)["events.occurred_at"]
+    assert guess.reason == "the only column that fits: M/d/yyyy, though day and month may be exchanged"
+    assert not guess.is_sure
+
+
 def test_value_of_something_else_is_no_revenue():
     events = columns(user_id=[1, 2], item_id=[3, 4], sent_timestamp=["2026-03-01"] * 2, freight_value=[1.5, 2.5])
     guesses = guessed(columns(item_id=[3, 4], title=["A", "B"]), events)
@@ -149,6 +219,18 @@ def test_given_column_is_taken_and_checked():
             guessed(ARTICLES, ORDERS, given)
 
 
+def test_number_that_stands_for_a_name_is_no_attribute_and_a_code_may_have_many_values():
+    n = 400
+    key = Column("id", "id", list(range(n)))
+    others = columns(
+        colour_no=[k % 5 for k in range(n)],
+        colour_name=[("red", "blue", "green", "grey", "pink")[k % 5] for k in range(n)],
+        subclass=[str(1000 + k % 150) for k in range(n)],
+        weight_g=[k % 150 for k in range(n)],  # a measure
+    )
+    assert list(attribute_columns([key, *others], key, [])) == ["colour_name", "subclass"]
+
+
 def test_attributes_have_few_values_and_one_per_sale():
     key = Column("id", "id", [1, 1, 2, 2, 3, 4])
     others = columns(
@@ -169,10 +251,24 @@ def test_attributes_have_few_values_and_one_per_sale():
     }
 
 
-def test_file_of_orders_says_that_its_rows_are_purchases():
-    assert says_purchase(ORDERS, guessed(ARTICLES, ORDERS)) == "there is a quantity, Menge"
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("yoochoose-buys.dat", ("purchase", "the file is called yoochoose-buys.dat")),
+        ("transactions_train.csv", ("purchase", "the file is called transactions_train.csv")),
+        ("product-views.2026.csv.gz", ("visit", "the file is called product-views.2026.csv.gz")),
+        ("events.csv", None),
+        ("returns.csv", None),  # neither
+    ],
+)
+def test_name_of_a_file_says_what_its_rows_are(file, expected):
     clicks = columns(user_id=[1, 2], item_id=["a1", "a2"], time=["2026-03-01"] * 2)
-    assert says_purchase(clicks, guessed(ARTICLES, clicks)) is None
+    assert kind_of_rows(clicks, None, file) == expected
+
+
+def test_pieces_and_orders_say_that_rows_are_purchases():
+    assert kind_of_rows(ORDERS, ORDERS[3], "clicks.csv") == ("purchase", "there is a quantity, Menge")
+    assert kind_of_rows(ORDERS, None, "clicks.csv") == ("purchase", "there is Bestellung")
 
 
 def test_photos_are_known_by_their_addresses():

@@ -143,12 +143,23 @@ def test_pattern_is_sampled_from_its_first_middle_and_last_file(tmp_path):
     assert (sample.raw.path, sample.raw.pattern) == (None, f"{tmp_path}/*.csv")
 
 
-def test_large_file_is_not_read_whole(tmp_path, monkeypatch):
+def test_large_file_is_read_in_parts_at_its_start_middle_and_end(tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "ROWS", 100)
     lines = b"id,title\n" + b"".join(b"%d,title %d\n" % (number, number) for number in range(1000))
-    for read, last in ((1 << 20, 99), (500, 41)):  # the first 500 bytes end in the middle of row 42
-        monkeypatch.setattr(sampling, "_BYTES", read)
-        assert table(sampled(tmp_path, "a.csv", lines))[-1] == [str(last), f"title {last}"]
+    monkeypatch.setattr(sampling, "_BYTES", 1 << 20)
+    assert [row[0] for row in table(sampled(tmp_path, "a.csv", lines))[1:]] == [str(n) for n in range(100)]
+    monkeypatch.setattr(sampling, "_BYTES", 540)
+    # 13,789 bytes, 14 a line from line 100 on: the start has 45 lines, parts of 135 bytes begin in lines 502 and 990
+    expected = [str(n) for n in (*range(45), *range(503, 512), *range(991, 1000))]
+    assert [row[0] for row in table(sampled(tmp_path, "a.csv", lines))[1:]] == expected
+    packed = table(sampled(tmp_path, "a.csv.gz", gzip.compress(lines)))  # its middle cannot be read by itself
+    assert [row[0] for row in packed[1:]] == [str(n) for n in range(45)]
+
+
+def test_large_file_with_line_breaks_in_values_is_read_from_its_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "_BYTES", 500)
+    lines = b"id,title\n" + b"".join(b'%d,"title\n%d"\n' % (number, number) for number in range(1000))
+    assert table(sampled(tmp_path, "a.csv", lines))[-1][0] == "35"  # 9 + 10 * 12 + 26 * 14 bytes
 
 
 @pytest.mark.parametrize(

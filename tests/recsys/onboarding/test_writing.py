@@ -7,16 +7,21 @@ from recsys.config.pipeline import RawTable
 from recsys.instants import to_micros
 from recsys.onboarding.columns import Column, quoted
 from recsys.onboarding.guesses import attribute_columns, guess_columns
-from recsys.onboarding.writing import EventCounts, Plan, conditions, configuration, spark_conf, sql_files
+from recsys.onboarding.plan import EventCounts, Plan
+from recsys.onboarding.writing import conditions, configuration, spark_conf, sql_files
 
 LAST = to_micros(datetime(2025, 5, 6, 7, 8, tzinfo=UTC))
 
 
-def plan(sales: dict[str, list], events: dict[str, list], **others) -> Plan:
+def plan(sales: dict[str, list], events: dict[str, list], events_2: dict[str, list] | None = None, **others) -> Plan:
+    """A plan of the columns that are guessed; the sales are those of the events if they are the same object."""
     samples = {
         table: [Column(name, quoted(name), rows) for name, rows in columns.items()]
-        for table, columns in (("sales", sales), ("events", events))
+        for table, columns in (("sales", sales), ("events", events), ("events_2", events_2))
+        if columns
     }
+    if sales is events:
+        samples["sales"] = samples["events"]
     guesses = guess_columns(samples, {})
     used = [guess.column.name for guess in guesses.values() if guess.column]
     key = guesses["sales.sale_id"].column
@@ -118,6 +123,31 @@ def test_of_several_rows_of_a_sale_the_first_with_a_title_is_used():
     text = bare(sql_files(plan(WITHOUT_WINDOWS, EVENTS, has_copies=True))["sales.sql"])
     assert "min_by( struct(title, price, attributes), struct(title = sale_id, price <= 0, title, price) )" in text
     assert "from (select sale_id, first_row.* from one_per_id) inner join windows" in text
+
+
+def test_events_of_several_files_are_one_after_the_other_and_name_the_sales_together():
+    clicks = {"user": ["u1", "u2"], "offer_id": ["o1", "o2"], "at": ["2025-03-01 10:00"] * 2}
+    buys = {"client": ["u1", "u2"], "offer_id": ["o1", "o3"], "on": ["2025-03-01 10:00"] * 2, "qty": [1, 2]}
+    made = plan(
+        clicks,
+        clicks,
+        events_2=buys,
+        every_kind={"events": "visit", "events_2": "purchase"},
+        files={"sales": "raw_events", "events": "raw_events", "events_2": "raw_events_2"},
+    )
+    assert bare(sql_files(made)["events.sql"]) == (
+        "with named as ( select `user` as user_id, offer_id as sale_id, 'visit' as kind, "
+        "try_cast(at as timestamp) as occurred_at, null as quantity from {raw_events} union all "
+        "select client as user_id, offer_id as sale_id, 'purchase' as kind, "
+        "try_cast(`on` as timestamp) as occurred_at, cast(qty as double) as quantity from {raw_events_2} ) "
+        "select user_id, sale_id, kind, occurred_at from named"
+    )
+    sales = bare(sql_files(made)["sales.sql"])
+    assert "from {raw_events} union all select" in sales
+    assert sales.endswith(
+        "coalesce(title, sale_id) as title, coalesce(attributes, cast(map() as map<string, string>)) as attributes "
+        "from named right join windows using (sale_id) -- of the other events' sales only the id is known"
+    )
 
 
 def test_revenue_is_pieces_times_price_of_purchases():

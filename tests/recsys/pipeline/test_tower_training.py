@@ -115,6 +115,10 @@ def test_shop_with_too_little_to_learn_from_or_to_stop_by_has_no_towers(until):
     assert trained(SHOP, settings, until) is None
 
 
+def test_shop_whose_sales_have_nothing_in_common_has_no_towers():
+    assert trained(SHOP, SETTINGS.model_copy(update={"min_sales": 1000})) is None
+
+
 def test_training_ends_when_its_time_is_over():
     asked = []
 
