@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step, with_inputs
@@ -32,6 +32,7 @@ from recsys.wording import plural
 
 SNAPSHOT = "snapshot"
 CLOSED_SHOP = "closed_shop"
+_BUFFER = 1 << 20  # bytes of a column that are read at once
 
 
 def publish_snapshot(run: Run, out: Path) -> str:
@@ -116,7 +117,10 @@ def snapshot_sales(catalogue: Catalogue, horizon: Horizon) -> Iterator[SnapshotS
 
 
 def _read_rankings(folder: Path) -> Iterator[pa.RecordBatch]:
-    return ds.dataset(folder, format="parquet").to_batches(batch_size=20_000)
+    """Yield the rows in order of the files; a dataset would read ahead, which takes gigabytes for millions of users."""
+    for path in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
+            yield from file.iter_batches(batch_size=20_000)
 
 
 def publish_closed_shop(run: Run, out: Path) -> str:

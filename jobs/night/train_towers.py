@@ -2,8 +2,10 @@
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
 from jobs.engine.nights import main
@@ -28,15 +30,15 @@ def train_towers(run: Run, out: Path) -> str:
     They know nothing of the days that the meta-model is trained on: it would trust what they have memorised. A night
     stores them in the shop's folder, for the nights after it.
     """
-    weights, summary = _train(run) if run.trains else _latest(run)
+    weights, summary = _train(run, out) if run.trains else _latest(run)
     (out / TOWERS_FILE).write_text(weights, "utf-8")
     if weights and run.trains and run.is_night:
         write_whole(_store(run) / f"{compact(run.training_days[0])}-{_fingerprint(run)}.json", weights)
     return summary
 
 
-def _train(run: Run) -> tuple[str, str]:
-    """Return new towers as JSON, empty if there are none, and a summary."""
+def _train(run: Run, out: Path) -> tuple[str, str]:
+    """Return new towers as JSON, empty if there are none, and a summary; `out` is for temporary files."""
     settings, until = run.settings.recommenders.towers, run.training_days[0]
     if not _are_used(run):
         return "", "no towers, by the configuration"
@@ -46,7 +48,7 @@ def _train(run: Run) -> tuple[str, str]:
     families = tower_families(run.settings.recommenders, catalogue)
     latest = time.monotonic() + settings.seconds
     trained = train(
-        *(_users(run), catalogue, families, run.settings.history, settings, until),
+        *(_users(run, out), catalogue, families, run.settings.history, settings, until),
         is_late=lambda: time.monotonic() > latest,
     )
     before = f"before {from_micros(until):%Y-%m-%d}, the first day that the meta-model is trained on"
@@ -63,14 +65,20 @@ def _train(run: Run) -> tuple[str, str]:
     )
 
 
-def _users(run: Run) -> Block:
-    """Return the users to learn from, in order of their ids; if they are too many, those that a hash draws."""
-    settings, histories = run.settings.recommenders.towers, USER_HISTORIES.read(run.spark, run.folder)
+def _users(run: Run, out: Path) -> Block:
+    """Return the users to learn from, in order of their ids; if they are too many, those that a hash draws.
+
+    They are read from files: through Spark's driver their histories would take its heap too, beside a limit of 1 GiB.
+    """
+    settings = run.settings.recommenders.towers
     share = settings.max_users / max(USER_HISTORIES.rows(run.folder), 1)
-    if share < 1:
-        bucket = f.pmod(f.xxhash64(f.lit(settings.seed), "user_id"), f.lit(_BUCKETS))
-        histories = histories.where(bucket < share * _BUCKETS)
-    table = histories.toArrow().sort_by("user_id").combine_chunks()
+    with TemporaryDirectory(dir=out) as scratch:
+        folder = run.folder
+        if share < 1:
+            folder, histories = Path(scratch), USER_HISTORIES.read(run.spark, run.folder)
+            bucket = f.pmod(f.xxhash64(f.lit(settings.seed), "user_id"), f.lit(_BUCKETS))
+            USER_HISTORIES.write(histories.where(bucket < share * _BUCKETS), folder)
+        table = pq.read_table(folder / USER_HISTORIES.name).sort_by("user_id").combine_chunks()
     (batch,) = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]  # a table without rows has none
     return Block.from_batch(batch, len(run.shop.catalogue))
 
