@@ -222,6 +222,17 @@ def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
     assert found == train(examples, run.settings.meta_model, ranks_only=True)
 
 
+def test_users_are_sampled_where_their_pages_would_be_too_many(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    events = pq.read_table(run.folder / "events").to_pandas()
+    day = (events["occurred_at"].astype("datetime64[us]").astype(int) - FIRST) // DAY
+    buyers = events[(events["kind"] == "purchase") & day.between(0, 1)].assign(day=day)[["user_id", "day"]]
+    n_buyers = len(buyers.drop_duplicates())
+    assert job._share_within(run, n_buyers) == 1.0
+    assert job._share_within(run, n_buyers - 3) == pytest.approx(1 - 3 / n_buyers)
+    assert result["window"]["users_sampled"] == 1.0
+
+
 def test_slices_are_those_of_the_pages(result, pages, shop):
     assert set(result["slices"]) == set(result["slice_metrics"])
     raw = {
