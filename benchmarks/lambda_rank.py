@@ -5,14 +5,15 @@ Trained on the meta-model's examples with LightGBM; Burges 2010, "From RankNet t
 
 import lightgbm
 import numpy as np
+import pyarrow.compute as pc
 from pyspark.sql import functions as f
 
 from jobs.backtest.peer_pages import CASES
 from jobs.engine.run import Run
-from jobs.night.train_meta_model import examples_of
 from recsys.meta_model import BoostedModel
 from recsys.meta_model.training import Examples
 from recsys.pipeline.evaluation import page_metrics
+from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.recommenders.towers import TOWERS
 from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
 
@@ -25,8 +26,9 @@ def best_lambda_rank(run: Run, tuning_days: list[int]) -> dict[str, BoostedModel
 
     To choose the settings, models are trained on the other training days.
     """
-    examples, histories = (table.read(run.spark, run.outputs) for table in (TRAINING_EXAMPLES, USER_HISTORIES))
-    tried = train_with_and_without_towers(examples_of(examples.filter(~f.col("as_of").isin(tuning_days))))
+    examples = read_examples(run.outputs / TRAINING_EXAMPLES.name)
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
+    tried = train_with_and_without_towers(examples_of(examples.filter(~pc.field("as_of").isin(tuning_days))))
     models, best = train_with_and_without_towers(examples_of(examples)), {}
     for case, new_only in CASES.items():
         pages = page_metrics(histories, run.shop, tuning_days, tried, new_only=new_only)

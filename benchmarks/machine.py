@@ -8,22 +8,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 
+class Memory(NamedTuple):
+    """Proportional set sizes at an instant, so that shared pages count once, in bytes."""
+
+    at: float
+    """By `time.monotonic`."""
+    own: int
+    """Of this process."""
+    all: int
+    """Of this process and its descendants."""
+
+
 @dataclass
 class Watch:
-    """Wall-clock seconds of a block, and the peak memory in bytes of this process and its descendants."""
+    """Wall-clock seconds of a block, and its samples of memory."""
 
     seconds: float = 0.0
-    peak_bytes: int = 0
+    samples: list[Memory] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak memory in bytes of this process and its descendants."""
+        return max((sample.all for sample in self.samples), default=0)
 
 
 @contextmanager
 def watched(interval: float = 0.5) -> Iterator[Watch]:
-    """Measure a block; memory is the sum of proportional set sizes, so that shared pages count once.
+    """Measure a block.
 
     Args:
         interval: Seconds between two samples of memory.
@@ -47,10 +64,11 @@ def describe() -> str:
 
 
 def _sample_memory(watch: Watch, interval: float) -> None:
-    own = psutil.Process()
+    process = psutil.Process()
     while not watch._stop.wait(interval):
-        total = sum(_proportional_set_size(process.pid) for process in [own, *own.children(recursive=True)])
-        watch.peak_bytes = max(watch.peak_bytes, total)
+        own = _proportional_set_size(process.pid)
+        others = sum(_proportional_set_size(child.pid) for child in process.children(recursive=True))
+        watch.samples.append(Memory(time.monotonic(), own, own + others))
 
 
 def _proportional_set_size(pid: int) -> int:

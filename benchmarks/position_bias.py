@@ -21,11 +21,11 @@ from demo_shop.shoppers import Shoppers
 from jobs.engine.nights import night
 from jobs.engine.run import Run, with_inputs
 from jobs.night.build_training_set import BUILD_TRAINING_SET
-from jobs.night.train_meta_model import examples_of
 from recsys.config.settings import load_settings
 from recsys.instants import HOUR, to_micros
 from recsys.meta_model import MetaModel
 from recsys.meta_model.training import Examples, train
+from recsys.pipeline.example_arrays import examples_of, in_order, read_examples
 from recsys.pipeline.examples import open_at, training_examples
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block
@@ -63,8 +63,8 @@ def training_sets(run: Run) -> Iterator[tuple[str, Examples]]:
     """Return the training sets with their names; the first one needs no log."""
     histories = USER_HISTORIES.read(run.spark, run.outputs)
     drawn = training_examples(histories, run.shop, run.open_training_days, run.settings.meta_model)
-    yield "all days, purchases and drawn sales only", examples_of(drawn)
-    all_days = examples_of(TRAINING_EXAMPLES.read(run.spark, run.outputs))
+    yield "all days, purchases and drawn sales only", examples_of(in_order(drawn.toArrow()))
+    all_days = examples_of(read_examples(run.outputs / TRAINING_EXAMPLES.name))
     logged = all_days.where(all_days.position >= 0)
     yield "logged days, shown sales too, without positions", replace(logged, position=np.full_like(logged.position, -1))
     yield "logged days, shown sales too", logged

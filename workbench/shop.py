@@ -125,7 +125,7 @@ class Shop:
         Raises:
             InputError: If there is no such table, or no night has written it.
         """
-        return _declared(table).read(self.spark, self._night(as_of).folder)
+        return _declared(table).read(self.spark, self._night(as_of).outputs)
 
     def sales(self, as_of: Instant | None = None) -> pd.DataFrame:
         """Return the sales of a night, the last one by default; columns as in `docs/raw_tables.md`."""
@@ -144,7 +144,7 @@ class Shop:
         lag_minutes: float = 15,
         new_only: bool = False,
         days_sampled: int | None = None,
-        users_sampled: float = 1.0,
+        users_sampled: float | None = None,
         versions: Sequence[str] | None = None,
         peers: bool = False,
         seed: int = 0,
@@ -158,7 +158,7 @@ class Shop:
             lag_minutes: With `live`: how long before the session of the purchase counts end.
             new_only: Leave repeat purchases out of each page.
             days_sampled: Number of days of the window to sample; all by default.
-            users_sampled: Share of the users to sample.
+            users_sampled: Share of the users to sample; by default all, or those of some 200,000 pages.
             versions: Registered versions to compare; champion and challenger by default.
             peers: Also measure what one could pick instead.
             seed: Seed of both samples and of the intervals.

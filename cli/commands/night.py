@@ -181,7 +181,12 @@ def backtest(
     days_sampled: Annotated[
         int | None, typer.Option(help="Number of days of the window to sample; all by default.")
     ] = None,
-    users_sampled: Annotated[float, typer.Option(min=1e-6, max=1, help="Share of the users to sample.")] = 1.0,
+    users_sampled: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6, max=1, help="Share of the users to sample; by default all, or those of some 200,000 pages."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of both samples and of the intervals.")] = 0,
     versions: Annotated[
         str | None, typer.Option(help="Versions to compare, such as 5,6; champion and challenger by default.")
@@ -232,7 +237,9 @@ def backtest(
     from jobs.backtest.backtest import backtest as measure
     from jobs.backtest.backtest import window
 
-    if check_leaks and (versions is not None or new_only or live or peers or users_sampled < 1 or without_tagger):
+    if check_leaks and (
+        versions is not None or new_only or live or peers or users_sampled is not None or without_tagger
+    ):
         raise ConfigurationError(
             "--check-leaks measures nothing: give it without --versions, --new-only, --live, --peers, --users-sampled, "
             "--without-tagger"

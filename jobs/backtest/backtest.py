@@ -25,7 +25,7 @@ from jobs.backtest.measure_pages import (
 )
 from jobs.backtest.measure_peers import PEER, PEER_PAGES, read_peers, require_implicit
 from jobs.engine.run import Run, with_inputs
-from jobs.night.train_meta_model import TRAIN_META_MODEL, examples_of, read_trained_model
+from jobs.night.train_meta_model import TRAIN_META_MODEL, read_trained_model
 from jobs.registry import tracking
 from recsys.backtest import slices
 from recsys.backtest.ablation import ablation, learning_curve, learning_days, of_last_days
@@ -43,24 +43,27 @@ from recsys.instants import DAY, MINUTE, compact, from_micros, midnights
 from recsys.meta_model import META, MetaModel, policy_of
 from recsys.meta_model.training import Examples, evaluate
 from recsys.metrics import NDCG
-from recsys.pipeline.evaluation import LIVE
+from recsys.pipeline.evaluation import LIVE, most_pages
+from recsys.pipeline.example_arrays import examples_of, pages_of, read_examples
 from recsys.recommenders.further import words_of
 from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
 from recsys.reports.backtest.writer import write_report
 from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.snapshot.format import POPULARITY
-from recsys.tables.night import KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
+from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
 from recsys.wording import plural
 
 REPORT = "report.html"
+MOST_PAGES = 200_000
+"""Number of pages that a backtest measures unless it is told the share of users: some 10 kB of memory for each."""
 
 _log = logging.getLogger(__name__)
 
 
 def backtest(
     run: Run,
-    users_sampled: float = 1.0,
+    users_sampled: float | None = None,
     seed: int = 0,
     versions: list[str] | None = None,
     new_only: bool = False,
@@ -72,7 +75,8 @@ def backtest(
 
     Args:
         run: From `window`.
-        users_sampled: Share of the users sampled on each day, in (0, 1].
+        users_sampled: Share of the users sampled on each day, in (0, 1]; by default all, or as many as have at most
+            MOST_PAGES pages.
         seed: Seed of that sample, of the bootstrap and of the example pages.
         versions: Registered versions or their aliases; by default champion and challenger if their data ends before
             the window.
@@ -102,9 +106,12 @@ def backtest(
         require_implicit()  # before minutes of work
     first, last = from_micros(run.days[0]), from_micros(run.days[-1])
     _log.info(f"Backtest of {plural(len(run.days), 'day')}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, in {run.folder}")
-    further, sample = _measurable_versions(run, versions), Sample(users_sampled, seed, new_only)
+    further = _measurable_versions(run, versions)
     others = {name: _run_without(run, name) for name in without_taggers}
-    run.do((*with_inputs(TRAIN_META_MODEL), *steps(run, sample, further, lag, with_peers)))
+    run.do(with_inputs(TRAIN_META_MODEL))
+    share = _share_within(run, MOST_PAGES) if users_sampled is None else users_sampled
+    sample = Sample(share, seed, new_only)
+    run.do(steps(run, sample, further, lag, with_peers))
     rows = PAGE_METRICS.read(run.spark, run.outputs).toArrow()
     if not len(rows):
         raise EmptyInputError(
@@ -122,6 +129,16 @@ def backtest(
     run_id = tracking.log_backtest(run.settings, result, report)
     _log.info(f"Report: {report}; stored in MLflow as run {run_id}")
     return result
+
+
+def _share_within(run: Run, pages: int) -> float:
+    """Return the share of the users whose pages of the window are about as many as given, at most 1."""
+    if EVENTS.rows(run.outputs) <= pages:
+        return 1.0
+    most = most_pages(EVENTS.read(run.spark, run.outputs), run.open_days)
+    if most > pages:
+        _log.info(f"  a sample of {pages / most:.2%} of the users is measured: they have up to {most:,} pages")
+    return min(1.0, pages / max(most, 1))
 
 
 def _build_result(run: Run, pages: Pages, sample: Sample, further: list[str], lag: int | None) -> dict[str, Any]:
@@ -248,9 +265,8 @@ def _compare_variants(run: Run, pages: Pages, model: MetaModel, seed: int) -> di
 
 def _window_examples(run: Run, new_only: bool, pages: Pages) -> tuple[Examples, NDArray[np.float64]]:
     """Return the examples of the measured pages, and what is added to the log-odds of each: the shift of its page."""
-    table, key = WINDOW_EXAMPLES.read(run.spark, run.outputs), ["as_of", "user_id"]
-    examples = examples_of(table)
-    of_page = table.select(key).distinct().toPandas().sort_values(key)  # in the order of the pages' numbers
+    table, key = read_examples(run.outputs / WINDOW_EXAMPLES.name), ["as_of", "user_id"]
+    examples, of_page = examples_of(table), pages_of(table).to_pandas().astype({"user_id": "str"})
     known = pages.by_policy[META][[*key, "shift"]]
     shifts = of_page.merge(known, how="left", on=key)["shift"].to_numpy()[examples.page]
     chosen = np.isfinite(shifts) & ~(examples.repeat if new_only else np.zeros(len(shifts), bool))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 from pydantic import TypeAdapter
 from pyspark.sql import functions as f
 from threadpoolctl import threadpool_limits
@@ -13,8 +14,9 @@ from demo_shop.oracle import oracle_pages
 from jobs.backtest.measure_peers import measure_peers
 from jobs.engine.run import Run, Step
 from jobs.night.build_histories import BUILD_HISTORIES
+from jobs.night.build_training_set import sampled_histories
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
-from jobs.night.train_meta_model import TRAIN_META_MODEL, as_the_shop_is_now, examples_of, read_trained_model
+from jobs.night.train_meta_model import TRAIN_META_MODEL, as_the_shop_is_now, read_trained_model
 from jobs.registry import tracking
 from recsys.backtest.ablation import ablated_features, drawn, learning_days, of_last_days
 from recsys.errors import ConfigurationError
@@ -29,6 +31,7 @@ from recsys.meta_model import (
 from recsys.meta_model.training import Examples, predict, train
 from recsys.pipeline.data_profile import times_of_day
 from recsys.pipeline.evaluation import known_users, page_metrics
+from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
 from recsys.recommenders.towers import TOWERS
@@ -75,7 +78,7 @@ _COSTS = TypeAdapter(dict[str, Cost])
 
 def train_variants(run: Run, out: Place) -> str:
     """Train boosted trees, a model without images, and the models of the ablation and of the learning curve."""
-    table, settings = TRAINING_EXAMPLES.read(run.spark, run.outputs), run.settings.meta_model
+    table, settings = read_examples(run.outputs / TRAINING_EXAMPLES.name), run.settings.meta_model
     examples, days = examples_of(table), run.open_training_days
     training_sets = {}
     if set(OVER_PHOTOS) & set(examples.names):  # the towers then read themes of photos too
@@ -83,7 +86,7 @@ def train_variants(run: Run, out: Place) -> str:
         training_sets[META_WITHOUT_IMAGES] = examples.over(others)
     training_sets[META_BOOSTED] = examples
     for n_days in learning_days(len(days)):
-        latest = examples_of(table.where(f.col("as_of") >= days[-n_days]))
+        latest = examples_of(table.filter(pc.field("as_of") >= days[-n_days]))
         if 0 < latest.bought.sum() < len(latest.bought):  # a model needs both classes
             training_sets[of_last_days(n_days)] = latest
     draw = drawn(examples, settings.seed)
@@ -208,7 +211,7 @@ def _measure_oracle(sample: Sample) -> Step:
 
 
 def _build_window_examples(run: Run, out: Place) -> str:
-    histories = USER_HISTORIES.read(run.spark, run.outputs)
+    histories = sampled_histories(run, run.open_days)
     as_measured = run.settings.meta_model.model_copy(update={"moments": "midnight"})  # as policy `meta` ranks
     WINDOW_EXAMPLES.write(training_examples(histories, run.shop, run.open_days, as_measured), out)
     return f"{plural(WINDOW_EXAMPLES.rows(out), 'example')} to measure probabilities on"

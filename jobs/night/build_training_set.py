@@ -12,10 +12,10 @@ from jobs.night.compact_exposures import read_exposures
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
 from recsys.instants import dates
-from recsys.pipeline.examples import training_examples
+from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, most_examples, training_examples
 from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
-from recsys.tables.night import TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
 
 
@@ -32,11 +32,21 @@ def build_training_set(run: Run, out: Place) -> str:
 
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Return examples of the purchases of the 24 hours from each of the instants on."""
-    histories = USER_HISTORIES.read(run.spark, run.outputs)
     exposures = (
         read_exposures(run.spark, Path(run.settings.folder), _dates_touched(as_ofs)) if _logged_pages(run) else None
     )
+    histories = sampled_histories(run, as_ofs, exposures)
     return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
+
+
+def sampled_histories(run: Run, as_ofs: list[int], exposures: DataFrame | None = None) -> DataFrame:
+    """Return the histories of the users whose examples are within `meta_model.max_examples`: of all, or of a sample."""
+    histories, settings = USER_HISTORIES.read(run.spark, run.outputs), run.settings.meta_model
+    if exposures is None and EVENTS.rows(run.outputs) * (1 + settings.negatives) <= settings.max_examples:
+        return histories  # even if all events were purchases
+    most = most_examples(EVENTS.read(run.spark, run.outputs), as_ofs, settings, exposures)
+    buckets = buckets_within(most, settings.max_examples)
+    return histories if buckets == BUCKETS else histories.where(bucket_of_user(settings.seed) < buckets)
 
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:

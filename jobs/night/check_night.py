@@ -10,12 +10,13 @@ from jobs.engine.run import Run, Step
 from jobs.night.build_training_set import examples
 from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS
-from jobs.night.train_meta_model import examples_of, read_model
+from jobs.night.train_meta_model import read_model
 from recsys.errors import NightCheckError
 from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import page_metrics
+from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.pipeline.night_checks import (
     feature_drift,
     problems,
@@ -111,7 +112,7 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Place) -> dict[str, obje
         return {}
     histories = USER_HISTORIES.read(run.spark, run.outputs)
     TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
-    drawn = examples_of(TRAINING_EXAMPLES.read(run.spark, out))
+    drawn = examples_of(read_examples(out / TRAINING_EXAMPLES.name))
     pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)
     n_pages, ndcg, predicted, made = (
         PAGE_METRICS.check(pages)

@@ -32,6 +32,7 @@ from recsys.wording import plural
 
 SNAPSHOT = "snapshot"
 CLOSED_SHOP = "closed_shop"
+_BUFFER = 1 << 20  # bytes of a column that are read at once
 
 
 def publish_snapshot(run: Run, out: Place) -> str:

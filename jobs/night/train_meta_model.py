@@ -3,8 +3,6 @@
 import logging
 from datetime import UTC, datetime
 
-import numpy as np
-from pyspark.sql import DataFrame
 from threadpoolctl import threadpool_limits
 
 from jobs.engine.code_version import code_version
@@ -20,6 +18,7 @@ from recsys.images.themes.themes import THEME_MODEL
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import PURCHASES_PER_FEATURE, MetaModel, meta_model_from_json
 from recsys.meta_model.training import Examples, evaluate, train
+from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.recommenders.towers import TOWERS_FILE
 from recsys.registry.versions import CHAMPION, model_configuration
 from recsys.settings import digest
@@ -38,7 +37,7 @@ def train_meta_model(run: Run, out: Place) -> str:
 
     A night that cannot train goes on with the champion; a backtest has nothing to measure then, and stops.
     """
-    examples = examples_of(TRAINING_EXAMPLES.read(run.spark, run.outputs))
+    examples = examples_of(read_examples(run.outputs / TRAINING_EXAMPLES.name))
     if run.is_night and not _has_enough(run, examples):
         return _no_new_version(out)
     try:
@@ -140,21 +139,6 @@ def as_the_shop_is_now(run: Run, model: MetaModel, name: str) -> MetaModel:
     if missing := [feature for feature in model.features if feature not in features]:
         _log.warning(f"    {name} ranks without {', '.join(missing)}, which the shop does not have")
     return model.over(features)
-
-
-def examples_of(table: DataFrame) -> Examples:
-    """Return table `training_examples` in memory, ordered by its key."""
-    frame = table.orderBy("as_of", "user_id", "sale_id").toPandas()
-    names = [name for name in frame.columns if name not in TRAINING_EXAMPLES.columns]
-    return Examples(
-        names,
-        features=frame[names].to_numpy(),
-        bought=frame["bought"].to_numpy(),
-        sampling_rate=frame["sampling_rate"].to_numpy(),
-        repeat=frame["repeat"].to_numpy(),
-        position=frame["position"].to_numpy(),
-        page=frame.groupby(["as_of", "user_id"]).ngroup().to_numpy().astype(np.int64),
-    )
 
 
 def read_model(run: Run) -> tuple[MetaModel, str] | tuple[None, str]:

@@ -16,8 +16,9 @@ from recsys.recommenders.towers import TOWERS, TOWERS_FILE
 from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.storage.local import write_whole
-from recsys.storage.places import Place
+from recsys.storage.places import Place, remove
 from recsys.tables.night import USER_HISTORIES
+from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 
 _BUCKETS = 1 << 20
@@ -29,15 +30,15 @@ def train_towers(run: Run, out: Place) -> str:
     They know nothing of the days that the meta-model is trained on: it would trust what they have memorised. A night
     stores them in the shop's folder, for the nights after it.
     """
-    weights, summary = _train(run) if run.trains else _latest(run)
+    weights, summary = _train(run, out) if run.trains else _latest(run)
     (out / TOWERS_FILE).write_text(weights, "utf-8")
     if weights and run.trains and run.is_night:
         write_whole(_store(run) / f"{compact(run.training_days[0])}-{_fingerprint(run)}.json", weights)
     return summary
 
 
-def _train(run: Run) -> tuple[str, str]:
-    """Return new towers as JSON, empty if there are none, and a summary."""
+def _train(run: Run, out: Place) -> tuple[str, str]:
+    """Return new towers as JSON, empty if there are none, and a summary; `out` is for temporary files."""
     settings, until = run.settings.recommenders.towers, run.training_days[0]
     if not _are_used(run):
         return "", "no towers, by the configuration"
@@ -47,7 +48,7 @@ def _train(run: Run) -> tuple[str, str]:
     families = tower_families(run.settings.recommenders, catalogue)
     latest = time.monotonic() + settings.seconds
     trained = train(
-        *(_users(run), catalogue, families, run.settings.history, settings, until),
+        *(_users(run, out), catalogue, families, run.settings.history, settings, until),
         is_late=lambda: time.monotonic() > latest,
     )
     before = f"before {from_micros(until):%Y-%m-%d}, the first day that the meta-model is trained on"
@@ -65,14 +66,20 @@ def _train(run: Run) -> tuple[str, str]:
     )
 
 
-def _users(run: Run) -> Block:
-    """Return the users to learn from, in order of their ids; if they are too many, those that a hash draws."""
-    settings, histories = run.settings.recommenders.towers, USER_HISTORIES.read(run.spark, run.outputs)
+def _users(run: Run, out: Place) -> Block:
+    """Return the users to learn from, in order of their ids; if they are too many, those that a hash draws.
+
+    They are read from files: through Spark's driver their histories would take its heap too, beside a limit of 1 GiB.
+    """
+    settings = run.settings.recommenders.towers
     share = settings.max_users / max(USER_HISTORIES.rows(run.outputs), 1)
+    users, drawn = run.outputs / USER_HISTORIES.name, out / "drawn"
     if share < 1:
         bucket = f.pmod(f.xxhash64(f.lit(settings.seed), "user_id"), f.lit(_BUCKETS))
-        histories = histories.where(bucket < share * _BUCKETS)
-    table = histories.toArrow().sort_by("user_id").combine_chunks()
+        USER_HISTORIES.write(USER_HISTORIES.read(run.spark, run.outputs).where(bucket < share * _BUCKETS), drawn)
+        users = drawn / USER_HISTORIES.name
+    table = read_arrow(users).sort_by("user_id").combine_chunks()
+    remove(drawn)
     (batch,) = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]  # a table without rows has none
     return Block.from_batch(batch, len(run.shop.catalogue))
 

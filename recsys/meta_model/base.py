@@ -72,6 +72,10 @@ class MetaModelSettings(StepSettings):
     """Minimum number of purchases in the training set; with fewer, a night trains no new version."""
     negatives: int = Field(20, ge=1)
     """Number of open sales drawn per purchase as negative examples, from those that the user did not buy."""
+    max_examples: int = Field(2_000_000, ge=1)
+    """Upper bound of the number of training examples: training takes about 1.4 kB of memory for each. If purchases
+    times (1 + negatives), plus the sales that pages showed to buyers, are more, users are drawn by a hash of their ids,
+    and only their examples are made."""
     regularization: float = Field(1.0, gt=0)
     """Inverse strength C of the L2 penalty on standardised features, for `conditional` and `logistic`."""
     seed: int = 0

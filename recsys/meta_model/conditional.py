@@ -12,6 +12,8 @@ SHORTEST = 1e-6
 """The shortest step, as a share of Newton's: where the likelihood is as flat as its rounding."""
 PRECISION = 1e-8
 """Newton's method ends where the next step would lower the negative log-likelihood by half of this, in nats."""
+_COLUMNS = 8
+"""Number of features whose second derivatives are added up together: all would need as much memory as the features."""
 
 
 def fit_coefficients(
@@ -46,9 +48,10 @@ def fit_coefficients(
     """
     from scipy.linalg import solve  # here: the service only evaluates, and starts without the optimiser
 
-    order = np.argsort(page, kind="stable")
-    features, bought, offsets = features[order], bought[order], np.log(sales[order])
-    starts = np.append(np.flatnonzero(np.diff(page[order], prepend=-1)), len(page))
+    if (np.diff(page) < 0).any():  # otherwise a copy of millions of examples is spared
+        order = np.argsort(page, kind="stable")
+        features, bought, sales, page = features[order], bought[order], sales[order], page[order]
+    offsets, starts = np.log(sales), np.append(np.flatnonzero(np.diff(page, prepend=-1)), len(page))
     purchases = np.add.reduceat(bought, starts[:-1], dtype=np.float64)
     weights = 1 / np.maximum(purchases, 1) if pages_count_once else np.ones(len(purchases))
     errors = np.empty(len(page))
@@ -85,8 +88,15 @@ def _curvature(
     """Return the second derivative of the negative log-likelihood, (n_features, n_features); arguments as below."""
     others = np.where(bought, 0.0, errors)  # of each sale not bought: what is missed times its share
     missed = np.add.reduceat(others, starts[:-1])
-    means = np.add.reduceat(others[:, None] * features, starts[:-1]) / np.maximum(missed, 1e-300)[:, None]
-    spread = features.T @ (others[:, None] * features) - means.T @ (missed[:, None] * means)
+    n_features = features.shape[1]
+    means, spread = np.empty((len(weights), n_features)), np.empty((n_features, n_features))
+    for start in range(0, n_features, _COLUMNS):
+        some = slice(start, start + _COLUMNS)
+        shares = others[:, None] * features[:, some]
+        means[:, some] = np.add.reduceat(shares, starts[:-1])
+        spread[:, some] = features.T @ shares
+    means /= np.maximum(missed, 1e-300)[:, None]
+    spread -= means.T @ (missed[:, None] * means)
     page = np.repeat(np.arange(len(weights)), np.diff(starts))[bought]
     behind = means[page] - features[bought]
     losses = -errors[bought]
@@ -115,7 +125,7 @@ def as_log_odds(
     from scipy.optimize import minimize
 
     _, first, of_page = np.unique(page, return_index=True, return_inverse=True)
-    shared = np.flatnonzero((features == features[first][of_page]).all(axis=0))
+    shared = np.flatnonzero([(column == column[first][of_page]).all() for column in features.T])
     inputs = np.column_stack([np.ones(len(page)), features @ coefficients, features[:, shared]])
 
     def loss(own: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -14,7 +14,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from recsys.instants import DAY, from_micros
 from recsys.meta_model import Cells, Features, MetaModel, probability
 from recsys.metrics import NDCG, ranking_metrics, ranks
-from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, open_at, user_seeds
+from recsys.pipeline.examples import BLOCK_USERS, bought_in_day, buyers_of_day, day_of, open_at, user_seeds
 from recsys.pipeline.shop import Shop
 from recsys.ranking.moments import quarters
 from recsys.recommenders.own import bought_before
@@ -236,6 +236,12 @@ def _ndcg_by_case(
         NEW_NDCG: ranking_metrics(new)[NDCG] if len(new) else None,
         REPEAT_NDCG: ranking_metrics(repeated)[NDCG] if len(repeated) else None,
     }
+
+
+def most_pages(events: DataFrame, as_ofs: list[int]) -> int:
+    """Return the largest number of pages that `ranked_pages` can measure: buyers of each day, from table `events`."""
+    purchases = events.where("kind = 'purchase'").select("user_id", day_of("occurred_at", as_ofs).alias("as_of"))
+    return purchases.where("as_of is not null").distinct().count()
 
 
 def known_users(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:

@@ -1,12 +1,13 @@
 """user_histories, fitted_recommenders → training_examples: purchases, and sales that were open but not bought."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as f
 
 from recsys.instants import DAY, LATEST
 from recsys.meta_model import MetaModelSettings
@@ -19,6 +20,8 @@ from recsys.shop.histories import Block, blocks
 BLOCK_USERS = 8192
 PAGE_USERS = 128
 """Number of users that are scored together; few enough for the features of a large shop to stay in the CPU cache."""
+BUCKETS = 4096
+"""Number of groups of users that examples are sampled by, see `bucket_of_user`."""
 
 
 def training_examples(
@@ -74,6 +77,54 @@ def training_examples(
     ddl += "position int, "
     rows = histories if exposures is None else with_impressions(histories, exposures)
     return rows.mapInArrow(make_examples, ddl + features)
+
+
+def bucket_of_user(seed: int) -> Column:
+    """Return the pseudorandom group of column `user_id`, in [0, BUCKETS), that depends on the id and the seed only."""
+    # The constant: towers draw their users by the hash of the seed and the id.
+    return f.pmod(f.xxhash64(f.lit("examples"), f.lit(seed), "user_id"), f.lit(BUCKETS))
+
+
+def most_examples(
+    events: DataFrame, as_ofs: Sequence[int], settings: MetaModelSettings, exposures: DataFrame | None = None
+) -> dict[int, int]:
+    """Return the largest number of examples that each bucket's users can have; see `training_examples`.
+
+    Each purchase has at most `negatives` examples besides its own, and each sale that a page showed to a buyer on the
+    day is one. Counting this costs a fraction of the examples.
+
+    Args:
+        events: Table `events`.
+        as_ofs: Instants, microseconds UTC.
+        settings: The number of negatives, and the seed.
+        exposures: See `training_examples`.
+
+    Returns:
+        By bucket; without those of no purchase.
+    """
+    key = ["as_of", "user_id"]
+    purchases = events.where("kind = 'purchase'").withColumn("as_of", day_of("occurred_at", as_ofs))
+    most = purchases.where("as_of is not null").groupBy(*key).agg(f.count("*") * (1 + settings.negatives))
+    most = most.toDF(*key, "most")
+    if exposures is not None:
+        pages = exposures.withColumn("as_of", day_of("exposed_at", as_ofs)).where("as_of is not null")
+        shown = pages.groupBy(*key).agg(f.size(f.array_distinct(f.flatten(f.collect_list("sale_ids")))))
+        most = most.join(shown.toDF(*key, "shown"), on=key, how="left")
+        most = most.withColumn("most", f.col("most") + f.coalesce("shown", f.lit(0)))
+    bucket = bucket_of_user(settings.seed).alias("bucket")
+    return {row["bucket"]: row["most"] for row in most.groupBy(bucket).agg(f.sum("most").alias("most")).collect()}
+
+
+def buckets_within(most: Mapping[int, int], bound: int) -> int:
+    """Return how many buckets, from 0 on, have at most `bound` examples together: BUCKETS if all have."""
+    totals = np.cumsum([most.get(bucket, 0) for bucket in range(BUCKETS)])
+    return int(np.searchsorted(totals, bound, side="right"))
+
+
+def day_of(column: str, as_ofs: Sequence[int]) -> Column:
+    """Return that of the instants in whose 24 hours a timestamp is; null if there is none."""
+    moment = f.unix_micros(column)
+    return f.coalesce(*(f.when((moment >= as_of) & (moment < as_of + DAY), f.lit(as_of)) for as_of in as_ofs))
 
 
 def buyers_of_day(block: Block, as_of: int) -> Iterator[Block]:

@@ -90,7 +90,13 @@ def parts_of(table: Place) -> list[Part]:
     return parts
 
 
-def read_arrow(table: Place, columns: Sequence[str] | None = None, filters: Any = None, within: str = "") -> pa.Table:
+def read_arrow(
+    table: Place,
+    columns: Sequence[str] | None = None,
+    filters: Any = None,
+    within: str = "",
+    as_dictionary: Sequence[str] = (),
+) -> pa.Table:
     """Read a table's parts, in the order of their names, into memory.
 
     Args:
@@ -98,6 +104,7 @@ def read_arrow(table: Place, columns: Sequence[str] | None = None, filters: Any 
         columns: Those to read; all by default.
         filters: As in `pyarrow.parquet.read_table`.
         within: Only the parts in this folder of the table, such as `as_of=1767225600000000`.
+        as_dictionary: Columns of texts that are read as dictionaries of their values.
 
     Raises:
         InputError: If there is no table, or a part is not as it was written.
@@ -105,7 +112,14 @@ def read_arrow(table: Place, columns: Sequence[str] | None = None, filters: Any 
     system, root = arrow(table)
     names = [part.name for part in parts_of(table) if part.name.startswith(within and f"{within}/")]
     paths = [f"{root}/{name}" for name in names]
-    return pq.read_table(paths, columns=columns, filters=filters, filesystem=system, partitioning=None)
+    return pq.read_table(
+        paths,
+        columns=columns,
+        filters=filters,
+        filesystem=system,
+        partitioning=None,
+        read_dictionary=list(as_dictionary) or None,
+    )
 
 
 def read_batches(table: Place, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:

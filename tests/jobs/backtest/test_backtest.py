@@ -6,18 +6,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.backtest import backtest as job
 from jobs.backtest import measure_pages
 from jobs.backtest.backtest import backtest, window
-from jobs.night.train_meta_model import examples_of, read_trained_model
+from jobs.night.train_meta_model import read_trained_model
 from jobs.registry import tracking
 from recsys.backtest.ablation import is_variant
 from recsys.errors import ConfigurationError, EmptyInputError
 from recsys.instants import DAY, HOUR, from_micros, parse_instant, to_micros
 from recsys.meta_model.training import train
+from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.registry.versions import CHAMPION
 from recsys.tables.night import EVENTS
 from recsys.tables.parts import read_arrow
@@ -215,11 +217,21 @@ def test_learning_curve_ends_with_the_meta_model_itself(result, shop, pages):
 
 def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
     run = window(shop.settings(), FIRST, LAST)
-    examples = examples_of(
-        measure_pages.TRAINING_EXAMPLES.read(run.spark, run.outputs).where(f"as_of >= {FIRST - DAY}")
-    )
+    rows = read_examples(run.outputs / "training_examples").filter(pc.field("as_of") >= FIRST - DAY)
+    examples = examples_of(rows)
     found = measure_pages.read_variants(run)["learning curve: 1 days"]
     assert found == train(examples, run.settings.meta_model, ranks_only=True)
+
+
+def test_users_are_sampled_where_their_pages_would_be_too_many(result, shop):
+    run = window(shop.settings(), FIRST, LAST)
+    events = pq.read_table(run.folder / "events").to_pandas()
+    day = (events["occurred_at"].astype("datetime64[us]").astype(int) - FIRST) // DAY
+    buyers = events[(events["kind"] == "purchase") & day.between(0, 1)].assign(day=day)[["user_id", "day"]]
+    n_buyers = len(buyers.drop_duplicates())
+    assert job._share_within(run, n_buyers) == 1.0
+    assert job._share_within(run, n_buyers - 3) == pytest.approx(1 - 3 / n_buyers)
+    assert result["window"]["users_sampled"] == 1.0
 
 
 def test_slices_are_those_of_the_pages(result, pages, shop):

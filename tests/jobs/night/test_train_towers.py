@@ -26,7 +26,7 @@ NIGHT = AS_OF + 2 * DAY
 @pytest.fixture
 def run_of(tmp_path, monkeypatch) -> Callable[..., Run]:
     """Return a function that makes the run of a night, whose folder has the tables of the shop."""
-    monkeypatch.setattr(train_towers, "_users", lambda _: SHOP.block)
+    monkeypatch.setattr(train_towers, "_users", lambda *_: SHOP.block)
 
     def make(as_of: int = NIGHT, trains: bool = True, **changes: object) -> Run:
         folder = tmp_path / "nights" / str(as_of)
@@ -126,4 +126,4 @@ def _drawn(spark: object, folder: Path, max_users: int) -> list[str]:
     pq.write_table(SHOP.sales, folder / "sales/part.parquet")
     run = Run(settings.model_copy(update={"recommenders": recommenders}), folder, NIGHT, [AS_OF], [NIGHT])
     run.__dict__["spark"] = spark
-    return train_towers._users(run).user_ids.to_pylist()
+    return train_towers._users(run, folder).user_ids.to_pylist()

@@ -7,7 +7,14 @@ import pytest
 
 from recsys.instants import DAY, HOUR, to_micros
 from recsys.meta_model import Basket
-from recsys.pipeline.evaluation import candidates_and_relevant, first_purchases, known_users, page_metrics, ranked_pages
+from recsys.pipeline.evaluation import (
+    candidates_and_relevant,
+    first_purchases,
+    known_users,
+    most_pages,
+    page_metrics,
+    ranked_pages,
+)
 from recsys.ranking.moments import quarters
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block
@@ -28,6 +35,18 @@ def pages(fitted, meta_model) -> list[dict]:
 def collected(frame) -> list[dict]:
     rows = frame.orderBy("as_of", "policy", "user_id").toArrow().to_pylist()
     return [row | {"as_of": to_micros(row["as_of"])} for row in rows]
+
+
+def test_largest_number_of_pages_is_the_number_of_buyers_of_each_day(spark, fitted, pages):
+    days = fitted.instants
+    buyers = {
+        (row["user_id"], as_of)
+        for row in fitted.data.event_rows
+        for as_of in days
+        if row["kind"] == "purchase" and as_of <= row["occurred_at"] < as_of + DAY
+    }
+    assert most_pages(spark.createDataFrame(fitted.data.events), days) == len(buyers)
+    assert len({(row["user_id"], row["as_of"]) for row in pages}) <= len(buyers)
 
 
 def expected_page(fitted, meta_model, user: str, as_of: int, new_only: bool = False) -> dict[str, dict]:

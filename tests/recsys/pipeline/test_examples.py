@@ -6,7 +6,7 @@ import pytest
 
 from recsys.instants import DAY, HOUR, MINUTE, QUARTER
 from recsys.meta_model import MetaModelSettings
-from recsys.pipeline.examples import sample_page, training_examples
+from recsys.pipeline.examples import BUCKETS, buckets_within, most_examples, sample_page, training_examples
 from recsys.testing.closeness import assert_close
 from recsys.testing.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
@@ -89,6 +89,39 @@ def test_examples_do_not_depend_on_partitions_or_other_instants(fitted, examples
             of_expected = np.array([row[name] for row in expected], np.float32)
             scale = max(1, np.abs(of_expected).max())  # a feature is log(1 + gain * score), or the score itself
             assert_close([row[name] for row in found], of_expected, terms=TERMS, scale=scale, about=name)
+
+
+def test_largest_number_of_examples_counts_purchases_of_the_days_and_distinct_sales_shown_to_buyers(spark):
+    rows = [
+        ("a", "s1", "purchase", 0),  # 1 + 3 negatives
+        ("a", "s2", "purchase", 2 * DAY - 1),  # 4 on another day
+        ("a", "s3", "visit", 5),
+        ("b", "s1", "purchase", -1),  # before the first day
+        ("b", "s1", "purchase", 2 * DAY),  # after the last day
+        ("b", "s2", "purchase", DAY),  # 4
+    ]
+    schema = "user_id string, sale_id string, kind string, moment long"
+    events = spark.createDataFrame(rows, schema).selectExpr("*", f"timestamp_micros({AS_OF} + moment) as occurred_at")
+    pages = [
+        ("a", 7, ["s1", "s8", "s9"]),
+        ("a", 9, ["s9", "s7"]),  # with the page before: 4 sales
+        ("a", -1, ["s1"]),
+        ("b", 7, ["s1"]),  # not on the day of the purchase
+        ("c", 7, ["s1"]),  # no buyer
+    ]
+    shown = spark.createDataFrame(pages, "user_id string, moment long, sale_ids array<string>")
+    exposures = shown.selectExpr("*", f"timestamp_micros({AS_OF} + moment) as exposed_at")
+    days = [AS_OF, AS_OF + DAY]
+    assert sorted(most_examples(events, days, SETTINGS).values()) == [4, 8]
+    assert sorted(most_examples(events, days, SETTINGS, exposures).values()) == [4, 12]
+
+
+@pytest.mark.parametrize(
+    ("most", "bound", "buckets"),
+    [({}, 0, BUCKETS), ({0: 3, 2: 4}, 7, BUCKETS), ({0: 3, 2: 4}, 6, 2), ({0: 3, 2: 4}, 3, 2), ({0: 3, 2: 4}, 2, 0)],
+)
+def test_buckets_are_as_many_as_the_bound_allows(most, bound, buckets):
+    assert buckets_within(most, bound) == buckets
 
 
 def test_another_seed_draws_other_sales_for_the_same_purchases(fitted, examples):
