@@ -33,6 +33,7 @@ for command in (
     init.init,
     night.validate,
     night.nightly,
+    night.backfill,
     night.refresh,
     night.backtest,
     service.serve,

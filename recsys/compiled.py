@@ -6,7 +6,9 @@ beside the module or, where that is read-only, in the user's cache folder (`NUMB
 that is damaged or cannot be written costs the time to compile, and is reported once.
 """
 
+import inspect
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,6 +24,7 @@ _log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _CRC_BYTES = 4
+_OWN_CODE = crc32(inspect.getsource(sys.modules[__name__]).encode())
 _problems: set[str] = set()
 
 
@@ -108,8 +111,7 @@ class _CheckedCache(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         file: Any = self._cache_file
-        own = Path(__file__).stat()  # what is inlined from here is part of the machine code
-        file._source_stamp = file._source_stamp, own.st_mtime, own.st_size
+        file._source_stamp = file._source_stamp, _OWN_CODE  # what is inlined from here is part of the machine code
         file._save_data, file._load_data = self._save_checked, self._load_checked
 
     def load_overload(self, sig: object, target_context: object) -> Any:
