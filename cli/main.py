@@ -36,6 +36,7 @@ for command in (
     night.backfill,
     night.refresh,
     night.backtest,
+    night.pack,
     service.serve,
     service.top,
     service.similar,

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import numpy as np
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, ZipCacheLocator
 from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
@@ -105,8 +105,25 @@ def total(row: NDArray[np.float32]) -> float:
     return first + second + third + fourth
 
 
+class _ZipLocator(ZipCacheLocator):
+    """The cache of code in a zip file, by its path in there: each application of Spark has the file elsewhere."""
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        """Return the name of the folder in the user's cache folder."""
+        return super().get_suitable_cache_subpath(py_file.rpartition(".zip")[2])
+
+
+class _Places(CompileResultCacheImpl):
+    _locator_classes = [
+        _ZipLocator if each is ZipCacheLocator else each for each in CompileResultCacheImpl._locator_classes
+    ]
+
+
 class _CheckedCache(FunctionCache):
     """A cache whose entries carry a checksum: a damaged one is compiled again, and machine code is never guessed."""
+
+    _impl_class = _Places
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)

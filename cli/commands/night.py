@@ -159,6 +159,20 @@ def backfill(
     console.print(f"All nights from {start} to {end} are done, none is published: 'recsys snapshots list' shows them.")
 
 
+def pack(
+    folder: Annotated[Path, typer.Argument(help="Folder for recsys.zip, job.py and requirements.txt.")],
+) -> None:
+    """Write what a machine without this installation needs to submit jobs to a cluster.
+
+    *spark-submit --py-files recsys.zip job.py MODULE ARGUMENTS* runs a module, such as *cli.main nightly* or
+    *jobs.night.score_users*; the packages of requirements.txt must be installed there and on the cluster
+    (docs/cluster.md).
+    """
+    from jobs.engine.packing import pack as write_pack
+
+    console.print(*(f"Written: {path}" for path in write_pack(folder)), sep="\n")
+
+
 def refresh(conf: Conf = DEMO) -> None:
     """Bring the sales that were added, changed or withdrawn since the night onto the pages, in a minute or so.
 

@@ -33,6 +33,7 @@ SPARK_LOG = "spark.log"
 """Log file of Spark's Java side, in the folder of Spark's temporary files."""
 JAVA_LOG = "java.log"
 """File beside it with what the Java process printed at its start, before it had a log."""
+_SECRET = re.compile("secret|password|token|key", re.IGNORECASE)
 LOGGING = "log4j2.properties"
 """File beside it with the settings of the log."""
 PARTITIONS_PER_CORE = 4
@@ -57,9 +58,8 @@ def spark_session(settings: Settings) -> SparkSession:
     running = SparkSession.getActiveSession()
     if running:
         return running
-    for (
-        name
-    ) in _QUERY_LOGGERS:  # would print the error of each query as JSON with Java's stack trace, before it is raised
+    # Each would print the error of a query as JSON with Java's stack trace, before it is raised.
+    for name in _QUERY_LOGGERS:
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     if "SPARK_REMOTE" in os.environ or settings.spark.master.startswith("sc://"):
         return _connect(settings)
@@ -100,25 +100,14 @@ def _connect(settings: Settings) -> SparkSession:
 def _start(settings: Settings, scratch: Path) -> SparkSession:
     """Start a session in a Java process that runs; set only what that process has not been told."""
     SparkContext._ensure_initialized()
-    said, master = _said(settings)
+    said = _said()
+    master = said.get("spark.master", settings.spark.master)
     is_local = master.startswith("local")
-    options = {
-        "spark.master": master,
-        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
-        **_SESSION_OPTIONS,
-        "spark.ui.enabled": str(settings.spark.ui).lower(),
-        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-        "spark.log.level": "WARN",
-        **_event_log_options(settings.spark.event_log),
-        **(_local_options(scratch) if is_local else {}),
-        **_network_options(master, {**settings.spark.conf, **said}),
-        **settings.spark.conf,
-    }
-    _choose_python(settings, master, {**settings.spark.conf, **said})
+    if python := _python_of_workers(said, settings):
+        os.environ.setdefault("PYSPARK_PYTHON", python)  # PySpark reads it from there alone
     builder = SparkSession.builder.appName("recsys")
-    for name, value in options.items():
-        if name not in said:
-            builder = builder.config(name, value)
+    for name, value in _unsaid_options(said, settings, scratch).items():
+        builder = builder.config(name, value)
     try:
         session = builder.getOrCreate()
     except SPARK_ERRORS as error:
@@ -135,8 +124,8 @@ def _start(settings: Settings, scratch: Path) -> SparkSession:
     return session
 
 
-def _said(settings: Settings) -> tuple[dict[str, str], str]:
-    """Return the settings that the Java process has been told, and the master that results.
+def _said() -> dict[str, str]:
+    """Return the settings that the Java process has been told.
 
     spark-submit fills in local[*] where nobody named a master: then the configuration's is meant.
     """
@@ -145,7 +134,37 @@ def _said(settings: Settings) -> tuple[dict[str, str], str]:
         command = SparkContext._jvm.System.getProperty("sun.java.command") or ""
         if not re.search(r"--master|spark\.master", command):
             del said["spark.master"]
-    return said, said.get("spark.master", settings.spark.master)
+    return said
+
+
+def _unsaid_options(said: Mapping[str, str], settings: Settings, scratch: Path) -> dict[str, str]:
+    """Return the options of the configuration, and our defaults, for all that the Java process has not been told."""
+    master = said.get("spark.master", settings.spark.master)
+    options = {
+        "spark.master": master,
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        **_SESSION_OPTIONS,
+        "spark.ui.enabled": str(settings.spark.ui).lower(),
+        # Our settings of the log are known to a process that we start alone.
+        **({"spark.log.level": "WARN"} if "PYSPARK_GATEWAY_PORT" in os.environ else {}),
+        **_event_log_options(settings.spark.event_log),
+        **(_local_options(scratch) if master.startswith("local") else {}),
+        **_network_options(master, {**settings.spark.conf, **said}),
+        **settings.spark.conf,
+    }
+    return {name: value for name, value in options.items() if name not in said}
+
+
+def _python_of_workers(said: Mapping[str, str], settings: Settings) -> str | None:
+    """Return the Python of Spark's workers; None for the first `python3` there.
+
+    On a standalone cluster it is by default at the place of this one, as on this machine. Images and archives have
+    theirs elsewhere.
+    """
+    master = said.get("spark.master", settings.spark.master)
+    same_place = sys.executable if master.startswith(("local", "spark://")) else None
+    name = "spark.pyspark.python"
+    return said.get(name) or settings.spark.conf.get(name) or settings.spark.python or same_place
 
 
 def _origin(settings: Settings, master: str) -> str:
@@ -156,19 +175,21 @@ def _origin(settings: Settings, master: str) -> str:
 
 
 def _launch_options(settings: Settings, scratch: Path) -> dict[str, str]:
-    """Return the options that Java needs at its start, without those that spark-defaults.conf sets.
+    """Return the options that Java needs at its start, without those that spark-defaults.conf sets, and secrets.
 
-    PYSPARK_SUBMIT_ARGS need no such care: pyspark puts them behind these, and the last one counts.
+    PYSPARK_SUBMIT_ARGS need no such care: pyspark puts them behind these, and the last one counts. All users of the
+    machine can see the options of a process: a secret is set later.
     """
     options = {
         "spark.master": settings.spark.master,
         "spark.driver.memory": settings.spark.driver_memory,
+        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),  # true if Spark is to choose, as in a shell
         _JAVA_OPTIONS: "-XX:+UseParallelGC",
         "spark.driver.defaultJavaOptions": _java_options(scratch),  # Spark puts them before the others
         **settings.spark.conf,
     }
     defaults = _spark_defaults()
-    return {name: value for name, value in options.items() if name not in defaults}
+    return {name: value for name, value in options.items() if name not in defaults and not _SECRET.search(name)}
 
 
 def _spark_defaults() -> set[str]:
@@ -204,17 +225,6 @@ def runs_on_this_machine() -> bool:
     if "SPARK_CONNECT_MODE_ENABLED" in os.environ:
         return "SPARK_LOCAL_REMOTE" in os.environ
     return SparkContext.getOrCreate().master.startswith("local")
-
-
-def _choose_python(settings: Settings, master: str, conf: Mapping[str, str]) -> None:
-    """Set the Python of Spark's workers, where the environment does not: PySpark reads it from there alone.
-
-    On a standalone cluster it is by default at the place of this one, as on this machine. Images and archives have
-    theirs elsewhere: without a setting Spark takes the first `python3` there.
-    """
-    same_place = sys.executable if master.startswith(("local", "spark://")) else None
-    if chosen := conf.get("spark.pyspark.python") or settings.spark.python or same_place:
-        os.environ.setdefault("PYSPARK_PYTHON", chosen)
 
 
 @contextmanager
