@@ -3,21 +3,17 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from jobs.engine.nights import night
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, SmallShop, contents, empty_registry
-from tests.helpers.standalone_cluster import Cluster, standalone_cluster
+from tests.helpers.standalone_cluster import BIN, Cluster, driver, standalone_cluster
 
 pytestmark = MLFLOW_WARNS
-
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +31,18 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
     return SmallShop(folder, source=published_shop.folder)
 
 
-def start(folder: Path, *command: object) -> subprocess.Popen[str]:
-    """Start a driver; its output is that of Python and of Spark's Java side."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
-    }
-    return subprocess.Popen(
-        list(map(str, command)),
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
 def test_night_whose_executor_is_killed_while_it_scores_publishes_the_bytes_of_one_machine(
     published_shop, shop, cluster
 ):
     conf = shop.configuration(spark=cluster.spark)
     said = ""
-    with start(shop.folder, sys.executable, "-m", "cli.main", "nightly", "--conf", conf) as driver:
-        assert driver.stdout
-        for line in driver.stdout:
+    with driver(shop.folder, sys.executable, "-m", "cli.main", "nightly", "--conf", conf) as process:
+        assert process.stdout
+        for line in process.stdout:
             said += line
             if "prepare_experiments" in line:  # the step before score_users
                 os.kill(cluster.executors()[0].pid, signal.SIGKILL)
-    assert driver.returncode == 0, said
+    assert process.returncode == 0, said
     assert f"Spark on {cluster.master} (spark.master of the configuration), application app-" in said
     assert "2 executors on " in said
     assert "exited with code 137" in "".join(path.read_text() for path in cluster.folder.glob("worker*/log"))
@@ -77,14 +56,14 @@ def test_master_of_spark_submit_is_used_and_an_executor_without_the_folder_is_na
     (folder / "build_histories.json").unlink()
     before = contents(folder / "user_histories")
     options = [f"{name}={value}" for name, value in cluster.spark["conf"].items() if "driver" not in name]
-    driver = start(
+    with driver(
         shop.folder,
         *(BIN / "spark-submit", "--master", cluster.master, *(word for each in options for word in ("--conf", each))),
         *("--conf", "spark.driver.host=127.0.0.1"),
         *(ROOT / "jobs/night/build_histories.py", "--conf", shop.configuration(spark=SMALL_SPARK)),
-    )
-    said, _ = driver.communicate()
-    assert driver.returncode == 1, said
+    ) as process:
+        said, _ = process.communicate()
+    assert process.returncode == 1, said
     assert f"Spark on {cluster.master} (spark-submit, instead of spark.master == 'local[2]'), application app-" in said
     (error,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert f"what is written here to {folder} is not seen there" in error

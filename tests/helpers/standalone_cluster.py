@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,35 @@ from typing import Any
 import psutil
 from pyspark.find_spark_home import _find_spark_home
 
+from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import SHORT_LIVED_JAVA, SMALL_SPARK
 from tests.helpers.waiting import wait_until
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def driver(folder: Path, *command: object) -> subprocess.Popen[str]:
+    """Start a driver in a folder outside of the project; its output is that of Python and of Spark's Java side."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
+    }
+    return subprocess.Popen(
+        list(map(str, command)),
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 class Cluster:
@@ -26,9 +54,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self._secret, self._home = folder, secrets.token_hex(16), _find_spark_home()
         self._processes: list[subprocess.Popen[bytes]] = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         (folder / "cluster.conf").write_text(
             f"spark.authenticate true\nspark.authenticate.secret {self._secret}\nspark.network.crypto.enabled true\n"
         )
