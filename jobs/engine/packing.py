@@ -54,7 +54,8 @@ def pack(folder: Path) -> list[Path]:
 
 def installed_requirements(of: str = "flash-sale-recsys") -> list[str]:
     """Return name==version of each installed package that a package needs, directly or not, by name."""
-    found, unvisited = {}, [of]
+    found: dict[str, str] = {}
+    unvisited = [of]
     while unvisited:
         name = canonicalize_name(unvisited.pop())
         if name in found:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
@@ -131,7 +132,8 @@ def _said() -> dict[str, str]:
     """
     said = dict(SparkConf().getAll())
     if "PYSPARK_GATEWAY_PORT" in os.environ and said.get("spark.master") == "local[*]":
-        command = SparkContext._jvm.System.getProperty("sun.java.command") or ""
+        java: Any = SparkContext._jvm
+        command = java.System.getProperty("sun.java.command") or ""
         if not re.search(r"--master|spark\.master", command):
             del said["spark.master"]
     return said
@@ -224,7 +226,7 @@ def runs_on_this_machine() -> bool:
     """Return whether the running session's workers are on this machine alone, so that they see what it sees."""
     if "SPARK_CONNECT_MODE_ENABLED" in os.environ:
         return "SPARK_LOCAL_REMOTE" in os.environ
-    return SparkContext.getOrCreate().master.startswith("local")
+    return str(SparkContext.getOrCreate().master).startswith("local")
 
 
 @contextmanager

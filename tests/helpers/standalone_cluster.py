@@ -93,7 +93,8 @@ class Cluster:
 
     def executors(self) -> list[psutil.Process]:
         """Return the running executors."""
-        return [child for child in self._children() if "CoarseGrainedExecutorBackend" in " ".join(child.cmdline())]
+        commands = [(each, each.as_dict(["cmdline"], ad_value=[])["cmdline"]) for each in self._children()]
+        return [process for process, command in commands if "CoarseGrainedExecutorBackend" in " ".join(command)]
 
     def stop(self) -> None:
         """Kill all processes of the cluster."""

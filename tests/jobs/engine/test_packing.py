@@ -46,7 +46,7 @@ def test_same_code_gives_the_same_zip_file_without_what_was_compiled(tmp_path):
         write_zip(tmp_path / name)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     names = zipfile.ZipFile(tmp_path / "a.zip").namelist()
-    assert {"jobs/engine/log4j2.properties", "recsys/sql/user_histories.sql", "cli/main.py"} <= set(names)
+    assert {"jobs/engine/log4j2.properties", "recsys/sql/collaborative_scores.sql", "cli/main.py"} <= set(names)
     assert [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".nbi", ".nbc"))] == []
     (travelling,) = travelling_code()
     assert zipfile.ZipFile(travelling).namelist() == names

@@ -29,7 +29,7 @@ def test_snapshot_is_published_unless_a_later_one_is_served_or_the_run_publishes
     before = None
     if days_of_current is not None:
         as_of = AS_OF + timedelta(days=days_of_current)
-        before = write(root, as_of=as_of, horizon_end=as_of + timedelta(hours=36), fingerprint="before-it").name
+        before = write(root, as_of=as_of, horizon_end=as_of + timedelta(hours=36), fingerprint="beforeit12").name
         snapshot_store.publish(root, before, AS_OF)
     name = write(root).name
     publish_if_latest(night(settings, to_micros(AS_OF), publishes=publishes), name)
