@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from zlib import crc32
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, ZipCacheLocator
 from numpy.typing import NDArray
 
@@ -107,6 +107,11 @@ def total(row: NDArray[np.float32]) -> float:
 
 class _ZipLocator(ZipCacheLocator):
     """The cache of code in a zip file, by its path in there: each application of Spark has the file elsewhere."""
+
+    def __init__(self, function: Callable[..., Any], path: str) -> None:
+        super().__init__(function, path)
+        if config.CACHE_DIR:
+            self._cache_path = str(Path(config.CACHE_DIR) / self.get_suitable_cache_subpath(path))
 
     @classmethod
     def get_suitable_cache_subpath(cls, py_file: str) -> str:

@@ -68,7 +68,7 @@ def _add_files(digest: "hashlib._Hash", folder: Traversable) -> None:
     for each in sorted(folder.iterdir(), key=lambda file: file.name):
         if each.name.endswith((".py", ".sql")):
             digest.update(each.name.encode() + each.read_bytes())
-        elif each.is_dir() and each.name != "__pycache__":
+        elif each.is_dir():
             _add_files(digest, each)
 
 

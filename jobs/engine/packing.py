@@ -88,5 +88,5 @@ def _files(folder: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
     for each in folder.iterdir():
         if each.is_file() and not each.name.endswith((".pyc", ".nbi", ".nbc")):
             yield f"{name}/{each.name}", each
-        elif each.is_dir() and each.name != "__pycache__":
+        elif each.is_dir():
             yield from _files(each, f"{name}/{each.name}")
