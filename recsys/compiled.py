@@ -8,6 +8,7 @@ that is damaged or cannot be written costs the time to compile, and is reported 
 
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeVar, cast
 from zlib import crc32
 
 import numpy as np
-from numba import config, njit
+from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, ZipCacheLocator
 from numpy.typing import NDArray
 
@@ -110,8 +111,8 @@ class _ZipLocator(ZipCacheLocator):
 
     def __init__(self, function: Callable[..., Any], path: str) -> None:
         super().__init__(function, path)
-        if config.CACHE_DIR:
-            self._cache_path = str(Path(config.CACHE_DIR) / self.get_suitable_cache_subpath(path))
+        if folder := os.environ.get("NUMBA_CACHE_DIR"):
+            self._cache_path = str(Path(folder) / self.get_suitable_cache_subpath(path))
 
     @classmethod
     def get_suitable_cache_subpath(cls, py_file: str) -> str:
