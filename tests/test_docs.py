@@ -1,15 +1,21 @@
 """The documentation: links lead somewhere, and the site has every page."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+from cli.main import app
 from tests.helpers.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"(?:`|^ {4,})(recsys [a-z][^`\n]*)", re.MULTILINE)
+COMMANDS = typer.main.get_command(app)
+KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)(?:: [^`]*)?`")
 
 
 def anchors(page: Path) -> set[str]:
@@ -46,3 +52,37 @@ def test_objects_of_the_python_reference_exist():
         module, _, attribute = name.rpartition(".")
         found = __import__(module, fromlist=[attribute])
         assert getattr(found, attribute).__doc__, name
+
+
+def unknown_part(words: list[str]) -> str | None:
+    """Return the first word of a command line that is no command or option; None if it can be given like this."""
+    command = COMMANDS
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return words[0]
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    return next((word for word in words if word.startswith("--") and word not in {*known, "--help"}), None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_pages_can_be_given(page):
+    for line in COMMAND.findall(page.read_text()):
+        if not (line := re.split(r"\s{3,}| # ", line)[0].replace("…", "").rstrip("\\ ")).startswith("recsys COMMAND"):
+            assert unknown_part(shlex.split(line)[1:]) is None, line
+
+
+def test_unknown_command_or_option_is_found():
+    assert unknown_part(["sales", "close", "s-1", "--yes"]) is None
+    assert unknown_part(["sales", "shut", "s-1"]) == "shut"
+    assert unknown_part(["top", "u-1", "--sessions", "s-1"]) == "--sessions"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_keys_of_the_configuration_on_pages_exist(page):
+    keys = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    parts = [re.sub(r"\[\]|\.NAME", "", key).split(".") for key in keys]
+    known = {".".join(part[i:j]) for part in parts for i in range(len(part)) for j in range(i + 1, len(part) + 1)}
+    sections = {part[0] for part in parts}
+    named = [key for key in KEY.findall(page.read_text()) if key.partition(".")[0] in sections - {"spark", "mlflow"}]
+    assert [key for key in named if key not in known] == []

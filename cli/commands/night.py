@@ -181,7 +181,7 @@ def refresh(conf: Conf = DEMO) -> None:
     and profiles. Nothing is trained, no event is counted, no user is ranked: live ranking ranks new sales with all
     others, and pages by a kept ranking are filled up with them. A sale that the table has no more is on no page.
 
-    **When.** Every 15 minutes, say, from cron, systemd or Kubernetes (docs/operations.md). If nothing has changed, it
+    **When.** Every 15 minutes, say, from cron, systemd or Kubernetes (docs/night.md). If nothing has changed, it
     publishes nothing. While a night runs it does nothing and exits with status 1: the night brings all sales. Killed
     at any moment, it can be run again.
 

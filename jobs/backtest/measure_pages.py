@@ -38,8 +38,10 @@ from recsys.wording import plural
 META_WITHOUT = "meta_without_"
 META_WITHOUT_IMAGES = f"{META_WITHOUT}images"
 META_BOOSTED = "meta_boosted"
-WINDOW_EXAMPLES = Table("window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.columns, open_ended=True)
-ORACLE_PAGES = Table("oracle_pages", PAGE_METRICS.grain, PAGE_METRICS.columns)
+WINDOW_EXAMPLES = Table(
+    "window_examples", TRAINING_EXAMPLES.grain, TRAINING_EXAMPLES.described, further=TRAINING_EXAMPLES.further
+)
+ORACLE_PAGES = Table("oracle_pages", PAGE_METRICS.grain, PAGE_METRICS.described)
 VARIANTS = "variants"
 _MODELS, _TRAINING = "models.json", "training.json"
 _TIMED_EXAMPLES = 50_000  # number of examples whose scoring is timed

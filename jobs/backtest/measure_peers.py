@@ -26,7 +26,7 @@ from recsys.wording import plural
 
 PEER = "peer_"
 """Before the name of a policy that is a peer."""
-PEER_PAGES = Table("peer_pages", PAGE_METRICS.grain, PAGE_METRICS.columns)
+PEER_PAGES = Table("peer_pages", PAGE_METRICS.grain, PAGE_METRICS.described)
 _DESCRIPTIONS = "peers.json"
 TUNING_DAYS = 3
 """Number of days before the window, of those that the meta-model is trained on, that settings are chosen by."""

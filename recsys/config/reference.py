@@ -16,9 +16,10 @@ from recsys.config.settings import Settings
 PAGE = Path("docs/configuration.md")
 _HEAD = """# Configuration
 
-Every key of a shop's configuration file, with its type, its default and what it means. A file may begin with
-`extends: other.yaml`, and then holds only what differs. An unknown key, or a value that breaks a rule, is an error that
-names it. `conf/base.yaml` holds what all shops share, `conf/demo.yaml` is an example.
+Every key of a shop's configuration file, with its type, its default and what it means: to look up, not to read.
+`recsys init` writes a file to begin with ([From your files to pages](own_shop.md)), `conf/production.yaml` is one for a
+service. A file may begin with `extends: other.yaml`, and then holds only what differs. An unknown key, or a value that
+breaks a rule, is an error that names it. `conf/base.yaml` holds what all shops share, `conf/demo.yaml` is an example.
 
 This page is written from the code: `python -m recsys.config.reference`.
 """
@@ -44,20 +45,28 @@ def _table(fields: Any, prefix: str) -> list[str]:
     return [*head, *(f"| {' | '.join(cells)} |" for cells in _rows(fields, prefix))]
 
 
-def _rows(fields: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row for each field; one of settings is followed by theirs, those in a list by `[]`."""
+def _rows(fields: Any, prefix: str, values: BaseModel | None = None) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row for each field; one of settings is followed by theirs, those in a list by `[]`.
+
+    Args:
+        fields: Names and fields.
+        prefix: The key before them.
+        values: Settings that are the default of a key: their values are the defaults, not those of their class.
+    """
     for name, field in fields:
         models = _models(field.annotation)
         key = f"{prefix}{field.alias or name}"
         meaning = _paragraph(field.description or "")
+        default = getattr(values, name) if values else field.get_default(call_default_factory=True)
         if not models:
-            yield f"`{key}`", _type(field), _default(field), meaning
+            yield f"`{key}`", _type(field), _default(default), meaning
             continue
         kind, each = _CONTAINERS.get(get_origin(field.annotation), ("settings or null", ""))
         if each or NoneType in get_args(field.annotation):
-            yield f"`{key}`", kind, _default(field), meaning or _paragraph(models[0].__doc__ or "")
+            yield f"`{key}`", kind, _default(default), meaning or _paragraph(models[0].__doc__ or "")
         for model in models:
-            yield from _rows(model.model_fields.items(), f"{key}{each}.")
+            inner = default if isinstance(default, model) else None
+            yield from _rows(model.model_fields.items(), f"{key}{each}.", inner)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -93,8 +102,7 @@ def _type_name(annotation: Any) -> str:
     return names.get(annotation, "instant")
 
 
-def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
+def _default(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
     if value is None:

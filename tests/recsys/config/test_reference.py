@@ -24,6 +24,7 @@ class Outer(StepSettings):
     by_name: dict[str, Inner] = {}
     """Some."""
     other: Inner | None = None
+    best: Inner = Inner(share=0.9)
     days: int | None = Field(None, ge=1)
     """How many."""
 
@@ -50,6 +51,7 @@ def test_every_key_has_its_type_default_and_meaning(monkeypatch):
         "| `outer.by_name.NAME.share` | number, above 0, at most 1 | `0.5` | The share; a \\| b &lt; c. |",
         "| `outer.other` | settings or null | null | Inner settings. |",
         "| `outer.other.share` | number, above 0, at most 1 | `0.5` | The share; a \\| b &lt; c. |",
+        "| `outer.best.share` | number, above 0, at most 1 | `0.9` | The share; a \\| b &lt; c. |",
         "| `outer.days` | whole number or null, at least 1 | null | How many. |",
     ]
     assert "Outer settings, in two lines." in reference.reference()

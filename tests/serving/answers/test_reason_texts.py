@@ -74,8 +74,8 @@ def test_every_language_that_comes_along_has_every_sentence_with_the_same_gaps()
 
 def test_languages_differ():
     texts = [LANGUAGES.wording(language, True)["popularity_day"] for language in ("en", "fr", "de", "es")]
-    assert texts == ["Popular today", "Populaire aujourd'hui", "Heute beliebt", "Popular hoy"]
-    assert LANGUAGES.wording("fr", False)["towers"] == "Comme ce que vous achetez ces derniers temps"
+    assert texts == ["Popular today", "Populaire aujourd’hui", "Heute beliebt", "Popular hoy"]
+    assert LANGUAGES.wording("fr", False)["towers"] == "Dans l’esprit de vos derniers achats"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_shops_files_replace_sentences_and_add_languages(tmp_path):
     own = Languages(PageSettings(language="it", wording=str(tmp_path), reason_texts={"open": "Aperta"}))
     assert own.names == ["de", "en", "es", "fr", "it"]
     assert own.wording("fr", True)["popularity"] == "En vogue"
-    assert own.wording("fr", True)["popularity_day"] == "Populaire aujourd'hui"
+    assert own.wording("fr", True)["popularity_day"] == "Populaire aujourd’hui"
     assert own.wording("fr", False)["towers"] == "Toujours vous"
     italian = own.wording("it", False)
     assert [italian[kind] for kind in ("popularity", "same_brand", "open")] == ["Di moda", "La sua marca", "Aperta"]
