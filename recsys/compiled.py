@@ -6,7 +6,10 @@ beside the module or, where that is read-only, in the user's cache folder (`NUMB
 that is damaged or cannot be written costs the time to compile, and is reported once.
 """
 
+import inspect
 import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, ZipCacheLocator
 from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
@@ -22,6 +25,7 @@ _log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _CRC_BYTES = 4
+_OWN_CODE = crc32(inspect.getsource(sys.modules[__name__]).encode())
 _problems: set[str] = set()
 
 
@@ -102,14 +106,35 @@ def total(row: NDArray[np.float32]) -> float:
     return first + second + third + fourth
 
 
+class _ZipLocator(ZipCacheLocator):
+    """The cache of code in a zip file, by its path in there: each application of Spark has the file elsewhere."""
+
+    def __init__(self, function: Callable[..., Any], path: str) -> None:
+        super().__init__(function, path)
+        if folder := os.environ.get("NUMBA_CACHE_DIR"):
+            self._cache_path = str(Path(folder) / self.get_suitable_cache_subpath(path))
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        """Return the name of the folder in the user's cache folder."""
+        return super().get_suitable_cache_subpath(py_file.rpartition(".zip")[2])
+
+
+class _Places(CompileResultCacheImpl):
+    _locator_classes = [
+        _ZipLocator if each is ZipCacheLocator else each for each in CompileResultCacheImpl._locator_classes
+    ]
+
+
 class _CheckedCache(FunctionCache):
     """A cache whose entries carry a checksum: a damaged one is compiled again, and machine code is never guessed."""
+
+    _impl_class = _Places
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         file: Any = self._cache_file
-        own = Path(__file__).stat()  # what is inlined from here is part of the machine code
-        file._source_stamp = file._source_stamp, own.st_mtime, own.st_size
+        file._source_stamp = file._source_stamp, _OWN_CODE  # what is inlined from here is part of the machine code
         file._save_data, file._load_data = self._save_checked, self._load_checked
 
     def load_overload(self, sig: object, target_context: object) -> Any:

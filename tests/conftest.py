@@ -30,6 +30,7 @@ SLOWEST_FILES = [
     "tests/serving/test_never_closed.py",
     "tests/test_end_to_end.py",
     "tests/test_notebooks.py",
+    "tests/cluster/test_cluster.py",
     "tests/serving/test_attacks.py",
     "tests/cli/test_main.py",
     "tests/cli/commands/test_photos.py",

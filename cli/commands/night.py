@@ -10,8 +10,9 @@ import typer
 from cli.commands.options import DEMO, AsOf, Conf, JsonFile, console, instants, this_hour
 from cli.commands.service import push_if_shared
 from recsys.config.settings import load_settings
-from recsys.errors import ConfigurationError, EmptyInputError, RejectedRowsError
-from recsys.instants import MINUTE, parse_instant
+from recsys.console import print_error
+from recsys.errors import ConfigurationError, EmptyInputError, NightCheckError, RejectedRowsError
+from recsys.instants import DAY, MINUTE, from_micros, parse_instant
 from recsys.snapshot.format import read_manifest
 
 if TYPE_CHECKING:
@@ -91,10 +92,17 @@ def nightly(
             "and values are kept apart from those of nights.",
         ),
     ] = False,
+    publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish/--no-publish", help="Whether the snapshot is served, or only kept: for tries and past nights."
+        ),
+    ] = True,
 ) -> None:
     """Run the night: validate, fit, train if due, score every user by the champion, publish a snapshot.
 
-    Steps whose inputs, settings and code are unchanged are skipped: after a crash, run the same command.
+    Steps whose inputs, settings and code are unchanged are skipped: after a crash, run the same command. A night of the
+    past is never published while a later one is served; *recsys snapshots activate* does so.
     """
     from jobs.engine.nights import instant_of, night
     from jobs.night.nightly import nightly as do_night
@@ -109,12 +117,60 @@ def nightly(
     trains = not hourly and (training_is_due(settings, instant) if train is None else train)
     root = settings.snapshots_folder
     before = len(snapshot_store.publications(root))
-    name = do_night(night(settings, instant, trains=trains, is_hourly=hourly))
-    push_if_shared(settings)
+    name = do_night(night(settings, instant, trains=trains, is_hourly=hourly, publishes=publish))
+    if publish:
+        push_if_shared(settings)
     for line in read_manifest(root / name).left_out if (root / name).exists() else ():
         console.print(f"Without {line}.")
     is_new = len(snapshot_store.publications(root)) > before
+    if not publish:
+        console.print(f"Snapshot {name} is not published: 'recsys snapshots activate {name}' serves it.")
+        return
     console.print(what_is_served(root, name, is_new), f"Next: recsys serve --conf {conf}")
+
+
+def backfill(
+    start: Annotated[str, typer.Option("--from", help="First night, such as 2026-02-01 or 2026-02-01T03:00:00Z.")],
+    end: Annotated[str, typer.Option("--to", help="Last night, inclusive.")],
+    conf: Conf = DEMO,
+) -> None:
+    """Run a night for each day of a range in the past, and publish none of them.
+
+    Each trains a new version if one was due then. Nights that are done are skipped, so that the same command goes on
+    where it was killed; one that fails its checks is named, and the others are run. Their tables and snapshots stay
+    until the next night is published: see *nights.keep* and *snapshots.keep*.
+    """
+    from jobs.engine.nights import night
+    from jobs.night.nightly import nightly as do_night
+    from jobs.registry.retraining import training_is_due
+
+    settings, (first, last) = load_settings(conf), (parse_instant(each) for each in (start, end))
+    if last < first:
+        raise ConfigurationError(f"--to == {end}, must not be before --from == {start}")
+    failed = []
+    for as_of in range(first, last + 1, DAY):
+        try:
+            do_night(night(settings, as_of, trains=training_is_due(settings, as_of), publishes=False))
+        except NightCheckError as error:
+            print_error(error)
+            failed.append(f"{from_micros(as_of):%Y-%m-%d}")
+    if failed:
+        raise NightCheckError(f"{', '.join(failed)} failed the checks of 'night_checks', all other nights are done")
+    console.print(f"All nights from {start} to {end} are done, none is published: 'recsys snapshots list' shows them.")
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(help="Folder for recsys.zip, job.py and requirements.txt.")],
+) -> None:
+    """Write what a machine without this installation needs to submit jobs to a cluster.
+
+    *spark-submit --py-files recsys.zip job.py MODULE ARGUMENTS* runs a module, such as *cli.main nightly* or
+    *jobs.night.score_users*; the packages of requirements.txt must be installed there and on the cluster
+    (docs/cluster.md).
+    """
+    from jobs.engine.packing import pack as write_pack
+
+    console.print(*(f"Written: {path}" for path in write_pack(folder)), sep="\n")
 
 
 def refresh(conf: Conf = DEMO) -> None:
@@ -166,6 +222,11 @@ def what_is_served(root: Path, name: str, is_new: bool) -> str:
         return f"Published snapshot {name}."
     if served == name:
         return f"Nothing to publish: snapshot {name} of this night is served already."
+    if (root / name).exists() and served and name.partition("-")[0] < served.partition("-")[0]:
+        return (
+            f"Snapshot {name} is kept and not published: {served} of a later night is served. "
+            f"'recsys snapshots activate {name}' serves it instead."
+        )
     why = "was removed since, see 'snapshots.keep'" if not (root / name).exists() else "is not the current one"
     return (
         f"Nothing was published: the night is unchanged, and its snapshot {name} {why}. Served is {served or 'none'}; "

@@ -38,7 +38,7 @@ Attributes = Annotated[list[str], typer.Option("--attribute", help="Attribute of
 PUBLIC = "127.0.0.1:50051"
 ADMIN = "127.0.0.1:50052"
 
-snapshots = typer.Typer(no_args_is_help=True, help="List the published snapshots, or roll back to an earlier one.")
+snapshots = typer.Typer(no_args_is_help=True, help="List the snapshots, roll back to an earlier one, or serve another.")
 sales = typer.Typer(no_args_is_help=True, help="Close or hide a sale at once, in every process of a running service.")
 rules = typer.Typer(no_args_is_help=True, help="Check the rules of pages, or try them before they take effect.")
 
@@ -124,6 +124,19 @@ def rollback(conf: Conf = DEMO) -> None:
 
     settings = load_settings(conf)
     name = snapshot_store.rollback(settings.snapshots_folder, datetime.now(UTC))
+    push_if_shared(settings)
+    console.print(f"Now serving {name}; running services load it by themselves.")
+
+
+@snapshots.command()
+def activate(
+    name: Annotated[str, typer.Argument(help="Name of the snapshot, see 'recsys snapshots list'.")], conf: Conf = DEMO
+) -> None:
+    """Serve a snapshot that was kept without being published, such as that of a night of the past."""
+    from recsys.snapshot import store as snapshot_store
+
+    settings = load_settings(conf)
+    snapshot_store.publish(settings.snapshots_folder, name, datetime.now(UTC))
     push_if_shared(settings)
     console.print(f"Now serving {name}; running services load it by themselves.")
 

@@ -12,6 +12,7 @@ from recsys.config.settings import Settings, load_settings
 from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros, to_micros_in_range
+from recsys.tables.outputs import Outputs
 
 PLAN = "plan.json"
 """File in a night's folder that records whether the night trains; written by its first step."""
@@ -23,6 +24,7 @@ def night(
     today: int | None = None,
     trains: bool = True,
     is_hourly: bool = False,
+    publishes: bool = True,
 ) -> Run:
     """Return the run of a night, or of an hour between two nights.
 
@@ -33,6 +35,7 @@ def night(
         trains: Whether the meta-model is trained, on the days before as_of.
         is_hourly: Whether it is an hour between two nights; it trains nothing. Its features are measured on the last
             whole day of a night, since those of another time of day differ from the model's training.
+        publishes: Whether its snapshot becomes the current one, unless a later one is.
 
     Raises:
         ConfigurationError: If there is no instant: neither configured nor given as an argument.
@@ -49,6 +52,7 @@ def night(
         days=[as_of],
         trains=trains and not is_hourly,
         is_hourly=is_hourly,
+        publishes=publishes,
     )
 
 
@@ -59,9 +63,14 @@ def planned_night(settings: Settings, as_of: int | None = None, today: int | Non
     tables, uses the same training days as the night.
     """
     as_of = instant_of(settings, as_of, today)
-    plan = _folder_of_night(settings, as_of) / PLAN
-    planned = json.loads(plan.read_text()) if plan.exists() else {"trains": training_is_due(settings, as_of)}
-    return night(settings, as_of, trains=planned["trains"], is_hourly=planned.get("is_hourly", False))
+    folder = _folder_of_night(settings, as_of)
+    planned = _read_plan(folder) or {"trains": training_is_due(settings, as_of)}
+    return night(settings, as_of, trains=planned["trains"], is_hourly=is_planned_hourly(folder))
+
+
+def is_planned_hourly(folder: Path) -> bool:
+    """Return whether the plan in a night's folder is of an hour between two nights."""
+    return _read_plan(folder).get("is_hourly", False)
 
 
 def instant_of(settings: Settings, as_of: int | None = None, today: int | None = None) -> int:
@@ -99,6 +108,12 @@ def main(step: Step) -> None:
     except RecsysError as error:
         print_error(error)
         sys.exit(1)
+
+
+def _read_plan(folder: Path) -> dict[str, bool]:
+    """Return the plan in a night's folder; empty without one."""
+    plan = Outputs.of(folder) / PLAN
+    return json.loads(plan.read_text()) if plan.exists() else {}
 
 
 def _folder_of_night(settings: Settings, as_of: int) -> Path:

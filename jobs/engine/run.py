@@ -12,8 +12,10 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from jobs.engine.code_version import code_version, library_versions
+from jobs.engine.executors import check_executors
 from jobs.engine.log_file import log_file
-from jobs.engine.session import spark_session
+from jobs.engine.session import runs_on_this_machine, spark_session
+from jobs.engine.step_metrics import record_step
 from recsys.config.settings import Settings
 from recsys.console import line, wide_console
 from recsys.errors import LeaseLostError, StepError
@@ -65,6 +67,8 @@ class Run:
     """Whether a new version of the meta-model is trained."""
     is_hourly: bool = False
     """Whether the run ranks between two nights: it is measured, compared and retained as such."""
+    publishes: bool = True
+    """Whether its snapshot becomes the current one, unless a later one is."""
     pinned: dict[str, str] = field(default_factory=dict)
     """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
     unknown: dict[str, str] = field(default_factory=dict)
@@ -76,8 +80,11 @@ class Run:
 
     @cached_property
     def spark(self) -> SparkSession:
-        """The Spark session, started on first use."""
-        return spark_session(self.settings)
+        """The Spark session, started on first use; on a cluster, all executors see the run's folder."""
+        spark = spark_session(self.settings)
+        if not runs_on_this_machine():
+            check_executors(spark, self.folder)
+        return spark
 
     @property
     def outputs(self) -> Outputs:
@@ -168,7 +175,9 @@ class Run:
             raise
         finally:
             del self._in_progress[step.name]
-        _log.info(f"  {step.name:<20} {time.monotonic() - start:7.1f} s  {summary}")
+        seconds = time.monotonic() - start
+        _log.info(f"  {step.name:<20} {seconds:7.1f} s  {summary}")
+        record_step(self.settings.nights.metrics, step.name, seconds)
         for each in self._left_out:
             _log.warning(f"    without {each}")
 

@@ -2,17 +2,23 @@
 
 import logging
 from contextlib import suppress
-from pathlib import Path
 
+from jobs.engine.nights import is_planned_hourly
 from jobs.engine.run import Run, with_inputs
 from jobs.night.compact_exposures import compact_exposures
 from jobs.night.plan_night import PLAN_NIGHT
-from jobs.night.publish_snapshot import CLOSED_SHOP, PUBLISH_CLOSED_SHOP, PUBLISH_SNAPSHOT, SNAPSHOT
+from jobs.night.publish_snapshot import (
+    CLOSED_SHOP,
+    PUBLISH_CLOSED_SHOP,
+    PUBLISH_SNAPSHOT,
+    SNAPSHOT,
+    publish_if_latest,
+)
 from jobs.night.train_meta_model import TRAIN_META_MODEL
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.errors import BusyError
-from recsys.instants import compact, from_micros, to_micros
-from recsys.pipeline.night_values import read_night_values
+from recsys.instants import from_micros
+from recsys.snapshot import store as snapshot_store
 from recsys.storage.journal import discard
 
 _log = logging.getLogger(__name__)
@@ -21,7 +27,9 @@ _log = logging.getLogger(__name__)
 def nightly(run: Run) -> str:
     """Run the steps of a night that are due, in order, and return the name of the night's snapshot.
 
-    If nothing has changed since an earlier run, that run has published it.
+    If nothing has changed since an earlier run, that run has published it, unless it was not to publish. A night of the
+    past is not published where a later one is in use, see `publish_if_latest`. When a night has been published, the
+    tables of old ones are removed, see `nights.keep`.
 
     If no sale is open in the horizon, the snapshot has none, and its pages are empty. If the run trains, a new version
     of the meta-model is trained first; the night ranks by the champion in any case.
@@ -37,18 +45,35 @@ def nightly(run: Run) -> str:
     run.do(first)
     if not run.shop.with_open_sales([run.as_of]):
         run.do((PUBLISH_CLOSED_SHOP,))
-        return (run.outputs / CLOSED_SHOP / "name").read_text()
+        return _publish_kept(run, (run.outputs / CLOSED_SHOP / "name").read_text())
     trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
     run.do(tuple(step for step in dict.fromkeys((*trained, *with_inputs(PUBLISH_SNAPSHOT))) if step not in first))
-    if run.is_hourly:
-        _remove_tables_of_earlier_hours(run)
-    return (run.outputs / SNAPSHOT / "name").read_text()
+    return _publish_kept(run, (run.outputs / SNAPSHOT / "name").read_text())
 
 
-def _remove_tables_of_earlier_hours(run: Run) -> None:
-    """Remove the tables of hourly runs before this one, which are as large as those of a night."""
-    for values in read_night_values(Path(run.settings.folder), run.as_of):
-        folder = run.folder.parent / compact(to_micros(values.as_of))
-        if values.is_hourly and folder.exists():
+def _publish_kept(run: Run, name: str) -> str:
+    """Publish a snapshot that an earlier run wrote without publishing it, and remove the tables of old nights."""
+    root = run.settings.snapshots_folder
+    if (root / name).exists() and name not in {each.name for each in snapshot_store.publications(root)}:
+        publish_if_latest(run, name)
+    if snapshot_store.current(root) == name:
+        _remove_tables_of_old_nights(run)
+    return name
+
+
+def _remove_tables_of_old_nights(run: Run) -> None:
+    """Remove the tables of earlier nights beyond `nights.keep`, and of all earlier hours between nights.
+
+    Those of the snapshot that a rollback returns to stay: a refresh after it reads them.
+    """
+    needed = {
+        name.partition("-")[0] for name in snapshot_store.published_before_current(run.settings.snapshots_folder)[:1]
+    }
+    earlier = sorted(folder for folder in run.folder.parent.glob("[0-9]*") if folder.name < run.folder.name)
+    nights = [folder for folder in earlier if not is_planned_hourly(folder)]
+    kept = nights[max(0, len(nights) - run.settings.nights.keep + 1) :]
+    for folder in earlier:
+        if folder not in kept and folder.name not in needed:
             with suppress(BusyError):
                 discard(folder)
+                _log.info(f"  removed the tables in {folder}, see 'nights.keep'")

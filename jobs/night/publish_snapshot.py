@@ -32,24 +32,33 @@ from recsys.wording import plural
 
 SNAPSHOT = "snapshot"
 CLOSED_SHOP = "closed_shop"
-_BUFFER = 1 << 20  # bytes of a column that are read at once
 
 
 def publish_snapshot(run: Run, out: Place) -> str:
-    """Write the night's snapshot, make it the current one, and remove the oldest beyond `snapshots.keep`."""
+    """Write the night's snapshot, and publish it if it is to be, see `publish_if_latest`."""
     root = run.settings.snapshots_folder
     with TemporaryDirectory() as folder:
         contents = _snapshot_contents(run, Path(folder))
         name = write_snapshot(root, contents, read_batches(run.outputs / RANKINGS.name))
-    _publish(run, name, out / SNAPSHOT)
+    publish_if_latest(run, name)
+    _write_name(name, out / SNAPSHOT)
     return f"{name} with policies {', '.join([*contents.policies, *contents.shared_rankings])}"
 
 
-def _publish(run: Run, name: str, out: Place) -> str:
-    make_current(run, name)
+def _write_name(name: str, out: Place) -> None:
     out.mkdir()
     (out / "name").write_text(name)
-    return name
+
+
+def publish_if_latest(run: Run, name: str) -> None:
+    """Make a night's snapshot the current one; not if the run publishes nothing, or the current one is of a later time.
+
+    So nights of the past can be run again beside a service, which would otherwise answer as of long ago. Their
+    snapshots are kept as `snapshots.keep` says, and `recsys snapshots activate` publishes one.
+    """
+    before = snapshot_store.in_use(run.settings.snapshots_folder)
+    if run.publishes and (before is None or to_micros(before.as_of) <= run.as_of):
+        make_current(run, name)
 
 
 def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
@@ -128,7 +137,8 @@ def publish_closed_shop(run: Run, out: Place) -> str:
     root, as_of = run.settings.snapshots_folder, from_micros(run.as_of)
     end = from_micros(run.as_of + int(run.settings.horizon_hours * HOUR))
     found = f"no sale is open in [{as_of:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC"
-    refuse_lost_sales(snapshot_store.in_use(root), as_of, found)
+    if run.publishes:
+        refuse_lost_sales(snapshot_store.in_use(root), as_of, found)
     line = LeftOut(what="all pages", why=found, until="the first night with an open sale in its horizon")
     contents = SnapshotContents(
         as_of=as_of,
@@ -142,8 +152,10 @@ def publish_closed_shop(run: Run, out: Place) -> str:
         missing_policies=run.settings.rankings.policies,
         left_out=[line],
     )
-    written = _publish(run, write_snapshot(root, contents, []), out / CLOSED_SHOP)
-    return f"{written} without a sale: {found}"
+    name = write_snapshot(root, contents, [])
+    publish_if_latest(run, name)
+    _write_name(name, out / CLOSED_SHOP)
+    return f"{name} without a sale: {found}"
 
 
 def refuse_lost_sales(before: Snapshot | None, as_of: datetime, found: str) -> None:

@@ -30,12 +30,22 @@ _NO_SALES = Catalogue([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros
 
 
 class SparkSettings(StepSettings):
-    """The Spark session; the options of spark-submit take precedence."""
+    """The Spark session; what spark-submit, SPARK_REMOTE, PYSPARK_SUBMIT_ARGS and spark-defaults.conf say takes
+    precedence."""
 
     master: str = "local[*]"
-    """Spark's master URL; local[*] runs the jobs on this machine with all its cores."""
+    """Spark's master URL: local[*] runs the jobs on this machine with all its cores; spark://, k8s:// and yarn on a
+    cluster, sc:// by Spark Connect. See docs/cluster.md."""
     driver_memory: str = "4g"
     """Heap of the Java side, such as 4g; with a local master the driver is its only process."""
+    python: str | None = None
+    """Python of Spark's workers, such as environment/bin/python of an archive; by default the driver's own path on this
+    machine and on a standalone cluster, python3 on others. The environment variable PYSPARK_PYTHON takes precedence."""
+    event_log: str | None = None
+    """Folder or URL for Spark's event log, which its history server reads; none by default."""
+    ui: bool = False
+    """Whether Spark's web pages are served while a job runs, on port 4040: to whoever reaches it, unless Spark's own
+    settings restrict it."""
     conf: dict[str, str] = {}
     """Further settings of Spark by Spark's names for them."""
 
@@ -60,6 +70,17 @@ class SnapshotSettings(StepSettings):
     """Number of snapshots of hours between nights that are retained besides (`recsys nightly --hourly`)."""
 
 
+class NightSettings(StepSettings):
+    """The tables of nights, `<folder>/nights/<as_of>`, and the metrics of their steps."""
+
+    keep: int = Field(3, ge=1)
+    """Number of nights whose tables are retained when a night has been published, this one included. Those of later
+    nights, and of the snapshots that are served now and after a rollback, stay besides: refreshes read them."""
+    metrics: str | None = None
+    """File of node_exporter's textfile collector (.prom), or URL of a Prometheus Pushgateway, that is told the duration
+    and the end of each step; none by default."""
+
+
 class Settings(StepSettings):
     """The configuration of a shop."""
 
@@ -80,6 +101,7 @@ class Settings(StepSettings):
     rankings: RankingSettings = RankingSettings()
     night_checks: NightCheckSettings = NightCheckSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
+    nights: NightSettings = NightSettings()
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()
     serving: ServingSettings = ServingSettings()

@@ -54,9 +54,9 @@ PORTS = {ServingSettings.model_fields[name].default for name in ("port", "admin_
 NO_TOKEN = {digit * 64 for digit in "01"}
 
 
-def dockerfile() -> list[tuple[str, str]]:
-    """Return the instructions of the Dockerfile, without comments and with continued lines joined."""
-    lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
+def dockerfile(name: str = "Dockerfile") -> list[tuple[str, str]]:
+    """Return the instructions of a Dockerfile, without comments and with continued lines joined."""
+    lines = [line for line in (DEPLOY / name).read_text().splitlines() if line and not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined]
 
@@ -224,6 +224,31 @@ def test_image_holds_every_package():
     ]
     packages = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in python_files}
     assert packages <= set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.spark"])
+def test_images_that_install_the_project_copy_all_of_its_packages(name):
+    packages = {each.partition(".")[0] for each in PROJECT["tool"]["setuptools"]["packages"]} - {"recommendations"}
+    copied: set[str] = set()
+    installed = 0
+    for instruction, text in dockerfile(name):
+        if instruction == "FROM":
+            copied = set()
+        if instruction == "COPY" and not text.startswith("--from"):
+            sources = text.split()[:-1]
+            assert [source for source in sources if not list(ROOT.glob(source))] == []
+            copied.update(sources)
+        if instruction == "RUN" and text.startswith("pip install") and re.search(r" \"?\.(\[\w+\])?\"?$", text):
+            assert packages | {"proto"} <= copied
+            installed += 1
+    assert installed == {"Dockerfile": 2, "Dockerfile.spark": 1}[name]
+    ignored = (DEPLOY / f"{name}.dockerignore").read_text().split()
+    assert {f"!{each}" for each in (*packages, "proto", "conf")} <= set(ignored)
+
+
+def test_spark_of_the_image_is_that_of_the_drivers_pyspark():
+    (version,) = (text.partition("=")[2] for name, text in dockerfile("Dockerfile.spark") if name == "ARG")
+    assert f"pyspark=={version}" in (ROOT / "constraints.txt").read_text().splitlines()
 
 
 def test_requirements_of_the_image_are_dependencies_of_the_package_with_a_pinned_version():

@@ -1,7 +1,9 @@
 import os
 import shlex
+import sys
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pyarrow as pa
@@ -9,7 +11,17 @@ import pytest
 from pyspark.errors import PySparkRuntimeError
 
 from jobs.engine import session
-from jobs.engine.session import _java_options, _network_options, check_java, java_process, spark_session
+from jobs.engine.session import (
+    _java_options,
+    _launch_options,
+    _network_options,
+    _python_of_workers,
+    _said,
+    _unsaid_options,
+    check_java,
+    java_process,
+    spark_session,
+)
 from recsys.errors import ConfigurationError
 from tests.helpers.small_shop import SmallShop
 from tests.helpers.waiting import wait_until
@@ -80,7 +92,7 @@ def test_cluster_authenticates_where_it_has_a_secret_and_warns_where_it_has_none
 
 def test_quotes_and_backslashes_of_a_folder_are_part_of_the_name_of_sparks_log():
     """Spark splits the options as a shell does, inside of double quotes too."""
-    options = shlex.split(_java_options(Path('/a "b" \\c $d/spark.log'), {}))
+    options = shlex.split(_java_options(Path('/a "b" \\c $d')))
     assert '-Drecsys.spark.log=/a "b" \\c $d/spark.log' in options
 
 
@@ -132,10 +144,80 @@ class Gateway:
         return self
 
 
+CLUSTER = {"master": "spark://head:7077", "python": "/opt/python", "conf": {"spark.sql.ansi.enabled": "false"}}
+
+
+def test_what_spark_was_told_wins_over_the_configuration_and_that_over_the_defaults(tmp_path):
+    settings = SmallShop(tmp_path).settings(spark=CLUSTER)
+    said = {"spark.master": "yarn", "spark.sql.session.timeZone": "Europe/Paris"}
+    options = _unsaid_options(said, settings, tmp_path)
+    assert not options.keys() & said.keys()
+    assert options["spark.sql.ansi.enabled"] == "false"
+    assert options["spark.sql.execution.arrow.maxRecordsPerBatch"] == "20000"
+    assert _unsaid_options({}, settings, tmp_path)["spark.master"] == "spark://head:7077"
+
+
+@pytest.mark.parametrize("name", ["spark.local.dir", "spark.python.daemon.module", "spark.sql.shuffle.partitions"])
+@pytest.mark.parametrize(("master", "is_set"), [("local[2]", True), ("k8s://https://c", False), ("yarn", False)])
+def test_temporary_files_workers_and_partitions_of_a_cluster_are_its_own(tmp_path, master, is_set, name):
+    assert (name in _unsaid_options({"spark.master": master}, SmallShop(tmp_path).settings(), tmp_path)) == is_set
+
+
+def test_event_log_and_pages_of_spark_are_on_by_configuration(tmp_path):
+    off = _unsaid_options({}, SmallShop(tmp_path).settings(), tmp_path)
+    assert (off["spark.ui.enabled"], "spark.eventLog.enabled" in off) == ("false", False)
+    changed = {"ui": True, "event_log": str(tmp_path / "log")}
+    on = _unsaid_options({}, SmallShop(tmp_path).settings(spark=changed), tmp_path)
+    assert (on["spark.ui.enabled"], on["spark.eventLog.enabled"]) == ("true", "true")
+    assert (on["spark.eventLog.dir"], (tmp_path / "log").is_dir()) == ((tmp_path / "log").as_uri(), True)
+    in_a_bucket = SmallShop(tmp_path).settings(spark={"event_log": "s3a://logs/spark"})
+    assert _unsaid_options({}, in_a_bucket, tmp_path)["spark.eventLog.dir"] == "s3a://logs/spark"
+
+
+@pytest.mark.parametrize(
+    ("said", "changes", "python"),
+    [
+        ({}, {}, sys.executable),
+        ({"spark.master": "spark://head:7077"}, {}, sys.executable),
+        ({"spark.master": "yarn"}, {}, None),
+        ({"spark.master": "yarn"}, {"python": "/opt/python"}, "/opt/python"),
+        ({"spark.pyspark.python": "/said"}, {"python": "/opt/python"}, "/said"),
+        ({}, {"python": "/opt/python", "conf": {"spark.pyspark.python": "/in_conf"}}, "/in_conf"),
+    ],
+)
+def test_workers_run_the_python_that_was_chosen_or_that_of_the_drivers_path(tmp_path, said, changes, python):
+    assert _python_of_workers(said, SmallShop(tmp_path).settings(spark=changes)) == python
+
+
+def test_secrets_and_what_spark_defaults_says_are_no_options_of_javas_command(tmp_path, monkeypatch):
+    (tmp_path / "spark-defaults.conf").write_text("# x\nspark.driver.memory 9g\n  spark.ui.port=4050\n\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    conf = {"spark.authenticate.secret": "s", "spark.ui.port": "4060", "spark.jars.packages": "a:b:1"}
+    options = _launch_options(SmallShop(tmp_path).settings(spark={"conf": conf}), tmp_path)
+    assert not options.keys() & {"spark.driver.memory", "spark.ui.port", "spark.authenticate.secret"}
+    assert (options["spark.master"], options["spark.jars.packages"]) == ("local[*]", "a:b:1")
+
+
+@pytest.mark.parametrize(
+    ("command", "master"),
+    [
+        ("org.apache.spark.deploy.SparkSubmit job.py", None),
+        ("org.apache.spark.deploy.SparkSubmit --master local[*] job.py", "local[*]"),
+        ("org.apache.spark.deploy.SparkSubmit --conf spark.master=local[*] job.py", "local[*]"),
+    ],
+)
+def test_master_that_spark_submit_fills_in_is_not_taken_for_one_that_was_chosen(monkeypatch, command, master):
+    java = SimpleNamespace(System=SimpleNamespace(getProperty=lambda _: command))
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr(session, "SparkContext", SimpleNamespace(_jvm=java))
+    monkeypatch.setattr(session, "SparkConf", lambda: SimpleNamespace(getAll=lambda: [("spark.master", "local[*]")]))
+    assert _said().get("spark.master") == master
+
+
 def test_java_prints_to_a_log_until_it_is_ready_and_its_progress_to_stderr(tmp_path, monkeypatch, capfd):
     gateway = Gateway(b"WARNING: Using incubator modules\n")
     monkeypatch.setattr(session, "launch_gateway", gateway)
-    monkeypatch.setattr(session, "SparkContext", lambda conf, gateway: None)
+    monkeypatch.setattr(session, "SparkContext", SimpleNamespace(_ensure_initialized=lambda gateway: None))
     with java_process({}, tmp_path):
         os.write(gateway.stream, b"Setting default log level\n")
         log = tmp_path / session.JAVA_LOG

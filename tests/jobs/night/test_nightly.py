@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.engine.nights import night
-from jobs.night.nightly import nightly
+from jobs.engine.nights import PLAN, night
+from jobs.night.nightly import _remove_tables_of_old_nights, nightly
 from recsys.errors import (
     ConfigurationError,
     EmptyInputError,
@@ -293,6 +293,25 @@ def test_night_with_the_champion_trains_nothing(shop):
     assert not (night(shop.settings(), to_micros(AS_OF) + DAY).outputs / "training_examples").exists()
 
 
+def test_tables_of_old_nights_are_removed_but_for_those_that_are_kept_or_needed(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    run = night(SmallShop(tmp_path).settings(nights={"keep": 2}))
+    nights = run.folder.parent
+    for name in ("20260224", "20260225", "20260226", "20260227", "20260301", "20260302"):
+        (nights / f"{name}T000000Z").mkdir(parents=True)
+    for hour in ("20260228T120000Z", "20260228T180000Z"):
+        (nights / hour).mkdir()
+        (nights / hour / PLAN).write_text('{"trains": false, "is_hourly": true}')
+    (nights / ".tmp-0123").mkdir()
+    before = ["20260225T000000Z-1234", "20260224T000000Z-1234"]  # a rollback goes to the first of these
+    monkeypatch.setattr(snapshot_store, "published_before_current", lambda root: before)
+    _remove_tables_of_old_nights(run)
+    left = ["20260225", "20260227", "20260301", "20260302"]
+    assert sorted(path.name[:8] for path in nights.glob("2*")) == left
+    assert (nights / ".tmp-0123").exists()
+    assert caplog.text.count("see 'nights.keep'") == 4
+
+
 def test_hours_between_nights_are_published_apart_from_the_nights(shop):
     settings = shop.settings(snapshots={"keep": 2, "keep_hourly": 1})
     root = settings.snapshots_folder
@@ -303,7 +322,8 @@ def test_hours_between_nights_are_published_apart_from_the_nights(shop):
         assert snapshot_store.current(root) == name
         assert Snapshot.open(root / name).manifest.versions == {"home_ranker": "1"}
     assert {each.name for each in root.iterdir() if each.is_dir()} >= {of_night, name}
-    assert [path.name for path in sorted(run.folder.parent.iterdir()) if path.is_dir()][1:] == [run.folder.name]
+    hours = [path.name[9:11] for path in sorted(run.folder.parent.iterdir()) if path.is_dir()]
+    assert hours == ["00", "01", "07"]  # a rollback returns to the snapshot of 1 o'clock
     values = {each.as_of: each for each in read_night_values(Path(settings.folder))}
     assert [each.is_hourly for each in values.values()] == [False, True, True]
     assert values[from_micros(run.as_of)].pages == values[AS_OF].pages > 0  # of the same day
