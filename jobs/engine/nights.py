@@ -12,6 +12,7 @@ from recsys.config.settings import Settings, load_settings
 from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros, to_micros_in_range
+from recsys.storage.places import Place
 from recsys.tables.outputs import Outputs
 
 PLAN = "plan.json"
@@ -68,7 +69,7 @@ def planned_night(settings: Settings, as_of: int | None = None, today: int | Non
     return night(settings, as_of, trains=planned["trains"], is_hourly=is_planned_hourly(folder))
 
 
-def is_planned_hourly(folder: Path) -> bool:
+def is_planned_hourly(folder: Place) -> bool:
     """Return whether the plan in a night's folder is of an hour between two nights."""
     return _read_plan(folder).get("is_hourly", False)
 
@@ -110,7 +111,7 @@ def main(step: Step) -> None:
         sys.exit(1)
 
 
-def _read_plan(folder: Path) -> dict[str, bool]:
+def _read_plan(folder: Place) -> dict[str, bool]:
     """Return the plan in a night's folder; empty without one."""
     plan = Outputs.of(folder) / PLAN
     return json.loads(plan.read_text()) if plan.exists() else {}
