@@ -63,7 +63,7 @@ def comparison(settings: Settings, file: ExperimentFile, key: str, as_of: int) -
         compact_exposures(settings)
         path = Path(settings.folder) / COMPACTED_EXPOSURES.name
         logged = (ds.field("experiment") == key) & (ds.field("reason") == HOLDOUT)
-        pages = ds.dataset(path, format="parquet", partitioning="hive") if path.exists() else None
+        pages = COMPACTED_EXPOSURES.dataset(Path(settings.folder)) if path.exists() else None
         shown = pages.to_table(columns=["exposed_at"], filter=logged)["exposed_at"] if pages else ()
         if not len(shown):
             raise EmptyInputError(f"holdout '{key}' has 0 logged pages, must have 1 or more: check its share, and wait")

@@ -1,13 +1,11 @@
 """exposures_compacted, recorded_events_compacted, snapshots → the off-policy evaluation of a policy."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from jobs.night.compact_exposures import compact_exposures
 from recsys.config.settings import Settings
@@ -62,10 +60,10 @@ def _drawn_pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
         & (pc.field("experiment") == experiment.key)
         & (pc.field("phase") == experiment.phase)
         & (pc.field("reason") == ASSIGNED)
-        & (pc.field("exposed_at") < _naive_utc(as_of))
+        & (pc.field("exposed_at") < from_micros(as_of))
     )
     names = ["request_id", "user_id", "exposed_at", "snapshot", "session_sale_ids", "sale_ids", "propensities"]
-    drawn = _read_rows(path, names, wanted & pc.field("propensities").is_valid())
+    drawn = COMPACTED_EXPOSURES.dataset(folder).to_table(names, wanted & pc.field("propensities").is_valid())
     if not len(drawn):
         raise InputError(
             f"experiment '{experiment.key}', phase {experiment.phase}, logged no propensities: only a variant with "
@@ -83,24 +81,13 @@ def _read_rewards(folder: Path, experiment: Experiment, reward: str, as_of: int)
     latest = to_micros(experiment.end + experiment.attribution)
     wanted = (
         (pc.field("kind") == kind)
-        & (pc.field("recorded_at") < _naive_utc(as_of))
-        & (pc.field("occurred_at") < _naive_utc(latest))
+        & (pc.field("recorded_at") < from_micros(as_of))
+        & (pc.field("occurred_at") < from_micros(latest))
     )
-    events = _read_rows(path, ["attribution_token", "sale_id", "revenue"], wanted)
+    events = COMPACTED_EVENTS.dataset(folder).to_table(["attribution_token", "sale_id", "revenue"], wanted)
     earned = events["revenue"].fill_null(0.0) if reward == "revenue" else pa.array(np.ones(len(events)))
     columns = [events["attribution_token"], events["sale_id"], earned]
     return pa.Table.from_arrays(columns, ["request_id", "sale_id", "reward"])
-
-
-def _read_rows(path: Path, columns: list[str], wanted: pc.Expression) -> pa.Table:
-    """Read the rows of a table, partitioned by day, that meet a condition."""
-    days = ds.partitioning(pa.schema([(DAY, pa.date32())]), flavor="hive")
-    return ds.dataset(path, format="parquet", partitioning=days).to_table(columns=columns, filter=wanted)
-
-
-def _naive_utc(micros: int) -> datetime:
-    """Return an instant as in Spark's Parquet files: in UTC, without a time zone."""
-    return from_micros(micros).replace(tzinfo=None)
 
 
 def _snapshots_with_policy(settings: Settings, pages: pa.Table, policy: str) -> dict[str, Snapshot]:

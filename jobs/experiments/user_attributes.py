@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pyarrow.dataset as ds
-
 from recsys.config.settings import Settings
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import USERS
@@ -25,9 +23,7 @@ def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
         found = {row["user_id"]: dict(row["attributes"]) for row in rows if row["attributes"]}
     pages = folder / COMPACTED_EXPOSURES.name
     if pages.exists():
-        logged = ds.dataset(pages, format="parquet", partitioning="hive").to_table(
-            ["user_id", "attributes", "exposed_at"]
-        )
+        logged = COMPACTED_EXPOSURES.dataset(folder).to_table(["user_id", "attributes", "exposed_at"])
         for row in logged.sort_by("exposed_at").to_pylist():
             if row["attributes"]:
                 found[row["user_id"]] = dict(row["attributes"])

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import (
@@ -127,6 +129,14 @@ class Table:
             InputError: If there is no such table.
         """
         return sum(part.rows for part in parts_of(folder / self.name))
+
+    def dataset(self, folder: Path) -> ds.Dataset:
+        """Return the table in a folder to be read in part, with the declared columns whichever version wrote its files.
+
+        Files of versions before parts were listed hold instants without a zone; all are read as UTC.
+        """
+        schema = to_arrow_schema(self.schema, timezone="UTC")
+        return ds.dataset(folder / self.name, schema, format="parquet", partitioning="hive")
 
     def write(self, frame: DataFrame, folder: Place) -> None:
         """Write the table into a folder.

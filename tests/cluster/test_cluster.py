@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobs.engine.nights import night
+from recsys.storage.journal import leased
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, SmallShop, contents, empty_registry
 from tests.helpers.standalone_cluster import BIN, Cluster, driver, standalone_cluster
@@ -53,8 +54,9 @@ def test_master_of_spark_submit_is_used_and_an_executor_without_the_folder_is_na
     folder = night(shop.settings()).folder
     if not cluster.add_worker(without=shop.folder):
         pytest.skip("a worker without the folder needs the right to mount: run as root")
-    (folder / "build_histories.json").unlink()
-    before = contents(folder / "user_histories")
+    with leased(folder) as lease:
+        lease.add(lease.steps["build_histories"] | {"fingerprint": "of another time"})
+    before = contents(folder / "data")
     options = [f"{name}={value}" for name, value in cluster.spark["conf"].items() if "driver" not in name]
     with driver(
         shop.folder,
@@ -67,4 +69,4 @@ def test_master_of_spark_submit_is_used_and_an_executor_without_the_folder_is_na
     assert f"Spark on {cluster.master} (spark-submit, instead of spark.master == 'local[2]'), application app-" in said
     (error,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert f"what is written here to {folder} is not seen there" in error
-    assert contents(folder / "user_histories") == before
+    assert contents(folder / "data") == before

@@ -101,7 +101,7 @@ def test_photos_of_later_sales_change_neither_the_themes_nor_those_of_earlier_sa
     other.write([sale("a first one", -30, 50), *SALES], EVENTS)  # which changes the positions of all sales
     other.write_photos([*later[::-1], ("a first one", 0, "new-29.jpg"), *early], changed)
     found = build_themes_of(other)
-    assert (found.folder / THEME_MODEL).read_bytes() == (run.outputs / THEME_MODEL).read_bytes()
+    assert (found.outputs / THEME_MODEL).read_bytes() == (run.outputs / THEME_MODEL).read_bytes()
     assert photo_weights(found, EARLY) == photo_weights(run, EARLY)
     assert sale_themes(found, EARLY) == sale_themes(run, EARLY)
     assert any(photo_weights(found)["a first one", 0])  # one of its tags is in the model
@@ -259,10 +259,10 @@ def test_themes_are_used_for_a_week_and_then_refitted_under_the_same_names(shop,
 
 
 def test_repeated_night_redoes_nothing(shop, run, caplog):
-    before = contents(shop.folder)
+    before = contents(run.folder / "data"), contents(shop.folder / "var/themes")
     with caplog.at_level(logging.INFO):
         night(shop.settings()).do(with_inputs(BUILD_THEMES))
-    assert contents(shop.folder) == before
+    assert (contents(run.folder / "data"), contents(shop.folder / "var/themes")) == before
     assert caplog.text.count("unchanged") == 3
 
 

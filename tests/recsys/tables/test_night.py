@@ -1,12 +1,16 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as f
 
 from recsys.errors import InputError, SchemaError
 from recsys.instants import to_micros
 from recsys.tables import night as tables
+from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import REJECTED_ROWS, TRAINING_EXAMPLES, Table
 
 ALL = [each for each in vars(tables).values() if isinstance(each, Table)]
@@ -116,3 +120,18 @@ def test_declaration_of_a_table_is_sound(table):
 
 def test_no_two_tables_have_the_same_name():
     assert len({table.name for table in ALL}) == len(ALL) >= 9
+
+
+def test_dataset_reads_files_of_versions_before_instants_had_a_zone(tmp_path):
+    day = tmp_path / COMPACTED_EVENTS.name / "day=2026-03-01"
+    day.mkdir(parents=True)
+    at = pa.array([datetime(2026, 3, 1, 5, tzinfo=UTC)], pa.timestamp("us", "UTC"))
+    for name, is_old in (("a", True), ("b", False)):
+        rows = pa.table({"event_id": [name], "occurred_at": at})
+        pq.write_table(rows, day / f"{name}.parquet", use_deprecated_int96_timestamps=is_old)
+    wanted = pc.field("occurred_at") >= datetime(2026, 3, 1, 5, tzinfo=UTC)
+    found = COMPACTED_EVENTS.dataset(tmp_path).to_table(["event_id", "occurred_at", "user_id", "day"], wanted)
+    assert found["event_id"].to_pylist() == ["a", "b"]
+    assert found["occurred_at"].to_pylist() == [datetime(2026, 3, 1, 5, tzinfo=UTC)] * 2
+    assert found["user_id"].to_pylist() == [None, None]
+    assert found["day"].to_pylist() == [date(2026, 3, 1)] * 2
