@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-NEEDED = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy")
+NEEDED = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy", "universal-pathlib")
 """Packages that the steps need in Spark's workers."""
 PROJECT = ("demo_shop", "jobs", "recsys")
 TOKEN = "token"
