@@ -7,6 +7,7 @@ from recsys.pipeline.histories import user_histories
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import HistorySettings
+from recsys.tables.outputs import Outputs
 from recsys.testing.shops import AS_OF, make_shop, purchase, sale, visit
 from tests.helpers.import_graph import importers
 from tests.helpers.measured_pages import measured, row
@@ -42,7 +43,7 @@ def test_pages_are_ranked_by_the_true_utilities_and_users_without_tastes_are_lef
     )
     (tmp_path / "sales").mkdir()
     pq.write_table(data.sales, tmp_path / "sales/part.parquet")
-    shop = Shop(str(tmp_path), "1", HistorySettings(), RecommenderSettings(), horizon_hours=36)
+    shop = Shop(Outputs(str(tmp_path)), HistorySettings(), RecommenderSettings(), horizon_hours=36)
     histories = user_histories(spark.createDataFrame(data.events), data.catalogue)
     rows = oracle_pages(histories, shop, [AS_OF], truth).toPandas().sort_values("user_id")
     assert rows["user_id"].to_list() == ["u", "v"]

@@ -9,6 +9,7 @@ import yaml
 
 from cli.commands import init
 from recsys.config.settings import load_settings
+from recsys.tables.outputs import Outputs
 from tests.helpers.paths import ROOT
 
 PRODUCTS = "Artikelnr;Bezeichnung;Preis;Warengruppe\n" + "".join(
@@ -102,14 +103,14 @@ def test_files_of_an_office_program_become_a_shop_that_validates(run, folder, sp
     settings = load_settings(folder / "conf/my_shop.yaml")
     assert str(settings.as_of) == "2025-03-29 00:00:00+00:00"  # the last order is of 28 March
     assert settings.recommenders.without == ("hours_open", "hours_left")
-    night = folder / "var/my_shop/nights/20250329T000000Z"
+    night = Outputs.of(folder / "var/my_shop/nights/20250329T000000Z")
     sales, events = (pd.read_parquet(night / name).sort_values("sale_id").reset_index() for name in ("sales", "events"))
     assert len(events) == 38  # of 40 one has no user, one is a return
     assert set(events["user_id"]) == {"10", "11", "12", "13", "14"}
     assert sales["price"].tolist() == [number + 0.5 for number in range(1, 9)]
     assert dict(sales["attributes"][0]) == {"category": "Betten"}
     first = events[events["sale_id"] == "a1"]["occurred_at"].min()
-    assert sales["opens_at"][0] == first == pd.Timestamp("2025-03-05 09:32")  # 10:32 in Berlin
+    assert sales["opens_at"][0] == first == pd.Timestamp("2025-03-05 09:32", tz="UTC")  # 10:32 in Berlin
     assert run("init", *FILES, "--yes", "my_shop")[0] == 1
 
 
@@ -147,7 +148,7 @@ def test_catalogue_json_and_parquet_with_kinds_windows_users_and_photos_become_a
     assert written["source"]["raw"]["raw_sales"] == {"table": "default.offers"}
     assert "recommenders" not in written
     assert written["images"] == {"root": str(folder)}
-    night = folder / "var/shop2/nights/20250311T000000Z"
+    night = Outputs.of(folder / "var/shop2/nights/20250311T000000Z")
     events = pd.read_parquet(night / "events")
     assert events["kind"].value_counts().to_dict() == {"visit": 20, "purchase": 12}
     assert events.set_index("user_id").loc[["4", "5"], "sale_id"].tolist() == ["7", "8"]

@@ -292,7 +292,9 @@ def test_a_job_killed_before_any_change_loses_and_doubles_nothing(spark, tmp_pat
         assert finished(folder / "exposures") == []
         if survived:
             break
-    assert step == 6  # a file for each of two days, one of rejected lines, a scratch folder's lock, two log files
+    # A file for each of two days, one of rejected lines, a scratch folder's lock, two log files, and the lists of parts
+    # of two tables, each put in place from a scratch folder with a lock.
+    assert step == 10
 
 
 def test_random_deliveries_give_each_record_once(spark, tmp_path):
