@@ -27,7 +27,7 @@ from recsys.errors import BusyError, InputError, SnapshotError
 from recsys.experiments.model_pins import PINS
 from recsys.images.themes.theme_store import read
 from recsys.images.themes.themes import THEME_MODEL
-from recsys.instants import compact, to_micros
+from recsys.instants import to_micros
 from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.ranker_files import RANKER, read_ranker, read_settings, write_ranker
@@ -175,9 +175,9 @@ def _night_of(settings: Settings, snapshot: Snapshot) -> Run:
         SnapshotError: If the night has no tables that a snapshot with sales was made from.
     """
     as_of = to_micros(snapshot.as_of)
-    path = Path(settings.folder) / "nights" / compact(as_of) / SNAPSHOT / "name"
-    if not path.exists():
-        why = f"{path} is missing" if snapshot.sales else "it has no sale"
+    folder = Path(settings.folder) / "nights" / compact(as_of)
+    if not (Outputs.of(folder) / SNAPSHOT / "name").exists():
+        why = f"snapshot/name of {folder} is missing" if snapshot.sales else "it has no sale"
         raise SnapshotError(f"snapshot {snapshot.name} cannot be refreshed, {why}: run 'recsys nightly'")
     return planned_night(settings, as_of)
 

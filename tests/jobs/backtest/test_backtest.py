@@ -52,7 +52,7 @@ def measured(shop) -> tuple[dict, pd.DataFrame]:
     """The result and its pages, read before another backtest of the same window replaces them."""
     run = window(shop.settings(), FIRST, LAST)
     result, pages = backtest(run), read_arrow(run.outputs / "page_metrics").to_pandas()
-    return result, pages.assign(as_of=pages["as_of"].astype("datetime64[us]").astype(np.int64))
+    return result, pages.assign(as_of=pages["as_of"].astype("datetime64[us, UTC]").astype(np.int64))
 
 
 @pytest.fixture(scope="module")
