@@ -27,7 +27,7 @@ from recsys.errors import BusyError, InputError, SnapshotError
 from recsys.experiments.model_pins import PINS
 from recsys.images.themes.theme_store import read
 from recsys.images.themes.themes import THEME_MODEL
-from recsys.instants import to_micros
+from recsys.instants import compact, to_micros
 from recsys.ranking.covers import Covers
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.ranker_files import RANKER, read_ranker, read_settings, write_ranker

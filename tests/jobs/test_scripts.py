@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.engine.nights import night
+from recsys.storage.journal import leased
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, contents
 from tests.helpers.yaml_text import yaml_text
@@ -81,7 +82,8 @@ def test_submitted_job_runs_the_steps_that_are_due_and_no_other(published_shop, 
     settings, conf = published_shop.settings(), tmp_path / "shop.yaml"
     conf.write_text(yaml_text(published_shop.raw_settings(spark=SMALL_SPARK)))
     folder = night(settings).folder
-    (folder / "build_histories.json").unlink()  # as if the night had been killed then; the job writes it again
+    with leased(folder) as lease:  # as if settings had changed since; the job writes it again
+        lease.add(lease.steps["build_histories"] | {"fingerprint": "of another time"})
     snapshots = contents(settings.snapshots_folder)
     status, said = submit("jobs/night/publish_snapshot.py", tmp_path, conf)
     assert status == 0, said

@@ -88,6 +88,7 @@ def test_version_has_its_configuration_and_its_signature(settings):
     assert configuration["meta_model"] == {
         "kind": "conditional",
         "days": 3,
+        "max_examples": 2_000_000,
         "moments": "session",
         "bends": True,
         "negatives": 20,

@@ -153,7 +153,6 @@ def test_raw_table_has_either_a_path_or_a_table_name(refusal):
     ("line", "problem"),
     [
         ("recommenders: {without: [hour_left]}", "recommenders.without == 'hour_left': must be one of popularity_day,"),
-        ("folder: s3://bucket/shop", "folder == 's3://bucket/shop': must be a folder on a disk"),
         ("recommenders: {without: [popularity]}", "recommenders.without == 'popularity': must be one of"),
         (
             "serving: {pages: {reason_texts: {poularity: x}}}",
@@ -174,6 +173,11 @@ def test_raw_table_has_either_a_path_or_a_table_name(refusal):
 )
 def test_feature_or_policy_that_does_not_exist_is_refused(refusal, line, problem):
     assert problem in refusal(MINIMAL + line)
+
+
+def test_folder_in_an_object_store_is_refused(refusal):
+    message = refusal(MINIMAL.replace("folder: ", "folder: s3://bucket/", 1))
+    assert "must be a folder on a disk: object stores hold raw tables and photos only, for now" in message
 
 
 def test_missing_file_is_named(tmp_path, refusal):
