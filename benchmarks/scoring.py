@@ -30,6 +30,7 @@ from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.towers import TOWERS_FILE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import HistorySettings
+from recsys.tables.outputs import Outputs
 
 AS_OF = to_micros(synthetic.AS_OF)
 HORIZON_HOURS = 6.0  # until the morning's sales open: the horizon then holds the sales that are open
@@ -81,7 +82,7 @@ def fitted_shop(spark: SparkSession, folder: Path) -> Shop:
     events = spark.read.parquet(str(folder / "raw" / "events")).selectExpr("*", "occurred_at as recorded_at")
     user_histories(events, catalogue).write.parquet(str(folder / "user_histories"))
     (folder / TOWERS_FILE).write_text(random_towers(catalogue).to_json())
-    shop = Shop(str(folder), "", HistorySettings(), RecommenderSettings(), HORIZON_HOURS)
+    shop = Shop(Outputs(str(folder)), HistorySettings(), RecommenderSettings(), HORIZON_HOURS)
     histories = spark.read.parquet(str(folder / "user_histories"))
     fitted = fitted_recommenders(histories, shop, [AS_OF])
     fitted.write.partitionBy("as_of").parquet(str(folder / "fitted_recommenders"))

@@ -36,6 +36,7 @@ from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.collaborative import CollaborativeSettings
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import HistorySettings
+from recsys.tables.outputs import Outputs
 
 AS_OF = 20_000 * DAY
 SETTINGS = CollaborativeSettings(neighbours=100)
@@ -65,7 +66,9 @@ def compare(folder: Path, users: int, events: int, n_sales: int) -> None:
     write_tables(folder, user, sale, n_sales)
     source = SourceSettings(sql="", raw={})
     spark = spark_session(Settings(folder=str(folder), source=source))
-    shop = Shop(str(folder), "", HistorySettings(), RecommenderSettings(collaborative=SETTINGS, without=WITHOUT), 36.0)
+    shop = Shop(
+        Outputs(str(folder)), HistorySettings(), RecommenderSettings(collaborative=SETTINGS, without=WITHOUT), 36.0
+    )
 
     ours, whole = timed(lambda: fit(spark, folder, shop))
     _, from_histories = timed(lambda: fit(spark, folder, shop, histories_done=True))

@@ -173,7 +173,7 @@ def test_new_sale_has_the_theme_of_its_photos(noon):
 def test_refreshed_features_are_those_of_a_night_with_the_same_tables(noon):
     """The oracle counts all events anew and fits every recommender to the tables that the refresh read."""
     catalogue = Catalogue.from_table(pq.read_table(Outputs.of(noon.tables) / "sales"))
-    catalogue = replace(catalogue, gallery=read_gallery(noon.tables, catalogue.position))
+    catalogue = replace(catalogue, gallery=read_gallery(Outputs.of(noon.tables), catalogue.position))
     settings = noon.shop.settings()
     horizon = catalogue.horizon(to_micros(AS_OF), settings.horizon_hours)
     known = block_of(noon.shop, catalogue).as_of(horizon.as_of, settings.history)

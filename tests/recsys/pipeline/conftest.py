@@ -19,6 +19,7 @@ from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import Histories, HistorySettings
 from recsys.tables.night import FITTED_RECOMMENDERS
+from recsys.tables.outputs import Outputs
 from recsys.testing.shops import AS_OF, ShopData, random_shop
 from tests.helpers.shops import CALIBRATION
 
@@ -65,7 +66,7 @@ _FITTED: dict[tuple[str, int], Scorer] = {}
 
 def fit(data: ShopData, shop: Shop, as_of: int) -> Scorer:
     """Fit every recommender to one block of all users, without Spark."""
-    key = (shop.folder, as_of)
+    key = (shop.outputs, as_of)
     if key not in _FITTED:
         horizon, known = shop.horizon(as_of), data.block.as_of(as_of, shop.history)
         models = [each.fit(each.count(known, horizon), horizon) for each in shop.recommenders]
@@ -76,7 +77,7 @@ def fit(data: ShopData, shop: Shop, as_of: int) -> Scorer:
 def shop_in(folder: Path, data: ShopData) -> Shop:
     (folder / "sales").mkdir(parents=True)
     pq.write_table(data.sales, folder / "sales/part.parquet")
-    return Shop(str(folder), "1", HISTORY, RecommenderSettings(), horizon_hours=36)
+    return Shop(Outputs(str(folder)), HISTORY, RecommenderSettings(), horizon_hours=36)
 
 
 @pytest.fixture(scope="session")

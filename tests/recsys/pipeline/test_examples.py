@@ -7,6 +7,7 @@ import pytest
 from recsys.instants import DAY, HOUR, MINUTE, QUARTER
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import BUCKETS, buckets_within, most_examples, sample_page, training_examples
+from recsys.tables.outputs import Outputs
 from recsys.testing.closeness import assert_close
 from recsys.testing.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 
@@ -323,7 +324,7 @@ def test_changing_adding_or_deleting_an_event_at_or_after_as_of_changes_no_featu
     for as_of in fitted.instants:
         other = with_another_future(fitted.data, as_of, seed)
         assert sum(hidden(row, as_of) for row in fitted.data.event_rows) > 20
-        shop = replace(fitted.shop, version=f"future {seed} {as_of}")
+        shop = replace(fitted.shop, outputs=Outputs(fitted.shop.outputs.folder, (("future", f"{seed} {as_of}"),)))
         horizon = shop.horizon(as_of)
         features = []
         for data in (fitted.data, other):

@@ -18,6 +18,7 @@ from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import HistorySettings
 from recsys.tables.night import SEGMENT_RANKINGS
+from recsys.tables.outputs import Outputs
 from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 USERS = "user_id string, attributes map<string,string>"
@@ -51,7 +52,7 @@ def segmented(spark, tmp_path_factory) -> Callable[[ShopData], SegmentedShop]:
         (folder / "sales").mkdir()
         pq.write_table(data.sales, folder / "sales/part.parquet")
         history = HistorySettings(days=45, max_events=12)
-        shop = Shop(str(folder), "1", history, RecommenderSettings(), horizon_hours=36)
+        shop = Shop(Outputs(str(folder)), history, RecommenderSettings(), horizon_hours=36)
         histories = user_histories(spark.createDataFrame(data.events), data.catalogue).cache()
         return SegmentedShop(data, shop, histories, spark)
 
@@ -218,7 +219,7 @@ def test_segment_with_the_minimum_number_of_events_is_ranked_and_one_with_fewer_
 def test_events_of_weight_zero_give_a_ranking_without_preference(segmented):
     shop = segmented(make_shop(TWO_SALES, [purchase("anne", "b", -44)]))
     weightless = RecommenderSettings.model_validate({"popularity": {"purchase_weight": 0.0}})
-    silent = replace(shop, shop=replace(shop.shop, version="2", recommender_settings=weightless))
+    silent = replace(shop, shop=replace(shop.shop, recommender_settings=weightless))
     row = silent.ranked(ANNE).iloc[0]
     assert row["sales"].tolist() == [0, 1]
     assert row["scores"][0] == row["scores"][1]

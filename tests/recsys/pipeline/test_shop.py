@@ -18,6 +18,7 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import pack
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import Histories
+from recsys.tables.outputs import Outputs
 from recsys.testing.shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit
 from tests.helpers.shops import with_photos, write_photos
 
@@ -27,12 +28,14 @@ def test_catalogue_is_read_from_the_folder(fitted):
     assert fitted.shop.catalogue is replace(fitted.shop).catalogue  # kept between tasks of a worker
 
 
-def test_changed_version_is_read_again(fitted_shop):
+def test_changed_table_is_read_again(fitted_shop):
     shop = fitted_shop(make_shop([sale("a", -9, 9)], [visit("u", "a", -1)])).shop
     assert shop.catalogue.sale_ids == ["a"]
-    pq.write_table(make_shop([sale("b", -9, 9)], []).sales, f"{shop.folder}/sales/part.parquet")
+    other = Path(shop.outputs.folder) / "data/later"
+    other.mkdir(parents=True)
+    pq.write_table(make_shop([sale("b", -9, 9)], []).sales, other / "part.parquet")
     assert shop.catalogue.sale_ids == ["a"]
-    assert replace(shop, version="2").catalogue.sale_ids == ["b"]
+    assert replace(shop, outputs=Outputs(shop.outputs.folder, (("sales", "data/later"),))).catalogue.sale_ids == ["b"]
 
 
 def test_scorer_is_that_of_the_instant(fitted):
@@ -64,7 +67,7 @@ DATA = with_photos(random_shop(5))
 def shop_in(folder: Path, data: ShopData, version: str = "1") -> Shop:
     (folder / "sales").mkdir(parents=True, exist_ok=True)
     pq.write_table(data.sales, folder / "sales/part.parquet")
-    return Shop(str(folder), version, HISTORY, RecommenderSettings(), horizon_hours=36)
+    return Shop(Outputs(str(folder), (("changed", version),)), HISTORY, RecommenderSettings(), horizon_hours=36)
 
 
 @pytest.fixture
@@ -99,7 +102,7 @@ def ranker_of(shop: Shop) -> Ranker:
         {"recommender": each.name, "arrays": pack(each.fit(each.count(nobody, horizon), horizon).arrays())}
         for each in shop.recommenders
     ]
-    folder = Path(shop.folder) / f"fitted_recommenders/as_of={AS_OF}"
+    folder = Path(shop.outputs.folder) / f"fitted_recommenders/as_of={AS_OF}"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "part.parquet")
     return shop.ranker(AS_OF, NOTHING_WEIGHS)
@@ -117,7 +120,7 @@ def test_shop_without_themes_has_no_gallery(tmp_path):
 
 
 def test_shop_whose_theme_model_is_empty_has_no_gallery(illustrated):
-    theme_store.save(no_themes(), Path(illustrated.folder) / THEME_MODEL)
+    theme_store.save(no_themes(), Path(illustrated.outputs.folder) / THEME_MODEL)
     assert_has_no_photos(illustrated)
 
 
@@ -125,31 +128,31 @@ def test_themes_of_removed_sales_are_not_read(illustrated):
     fewer = make_shop(DATA.sale_rows[:-1], [])
     gone = DATA.sale_rows[-1]["sale_id"]
     assert DATA.catalogue.gallery.photos(DATA.catalogue.position[gone])
-    assert_has_no_photos(shop_in(Path(illustrated.folder), fewer, "2"))
+    assert_has_no_photos(shop_in(Path(illustrated.outputs.folder), fewer, "2"))
 
 
 def test_themes_are_read_if_sales_without_photos_were_added(illustrated):
     more = make_shop([*DATA.sale_rows, sale("zz", -1, 1)], [])
-    shop = shop_in(Path(illustrated.folder), more, "2")
+    shop = shop_in(Path(illustrated.outputs.folder), more, "2")
     assert shop.catalogue.gallery.photos(shop.catalogue.position["zz"]) == ()
     assert shop.catalogue.gallery.uris == DATA.catalogue.gallery.uris
 
 
 @pytest.mark.parametrize("lost", [THEME_MODEL, "image_themes", "sale_themes"])
 def test_incomplete_files_of_themes_are_not_read(illustrated, lost):
-    path = Path(illustrated.folder) / lost
+    path = Path(illustrated.outputs.folder) / lost
     path.unlink() if path.is_file() else shutil.rmtree(path)
     assert_has_no_photos(illustrated)
 
 
 def test_themes_of_another_model_are_not_read(illustrated):
     names = [f"other {number}" for number in range(5)]
-    theme_store.save(replace(no_themes(), names=names), Path(illustrated.folder) / THEME_MODEL)
+    theme_store.save(replace(no_themes(), names=names), Path(illustrated.outputs.folder) / THEME_MODEL)
     assert_has_no_photos(illustrated)
 
 
 def test_damaged_theme_model_is_an_error_that_names_it(illustrated):
-    path = Path(illustrated.folder) / THEME_MODEL
+    path = Path(illustrated.outputs.folder) / THEME_MODEL
     path.write_text("{")
     with pytest.raises(ModelError, match=f"{path}: the theme model cannot be read"):
         _ = illustrated.catalogue
