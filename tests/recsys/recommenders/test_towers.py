@@ -111,7 +111,7 @@ def test_features_are_found_by_name_and_those_that_were_not_learnt_count_for_not
 def test_weights_in_a_file_are_the_same_to_the_last_bit(tmp_path):
     weights = random_towers(SHOP.catalogue)
     (tmp_path / TOWERS_FILE).write_text(weights.to_json())
-    found = read_towers(tmp_path)
+    found = read_towers(tmp_path / TOWERS_FILE)
     assert found is not None
     assert found.features == weights.features
     for name in ("user", "sale"):
@@ -120,12 +120,12 @@ def test_weights_in_a_file_are_the_same_to_the_last_bit(tmp_path):
 
 
 def test_folder_without_towers_has_none(tmp_path):
-    assert read_towers(tmp_path) is None
+    assert read_towers(tmp_path / TOWERS_FILE) is None
     (tmp_path / TOWERS_FILE).write_text("")
-    assert read_towers(tmp_path) is None
+    assert read_towers(tmp_path / TOWERS_FILE) is None
 
 
 def test_damaged_file_is_named_with_the_next_step(tmp_path):
     (tmp_path / TOWERS_FILE).write_text(WEIGHTS.to_json()[:-9])
     with pytest.raises(ModelError, match=rf"{TOWERS_FILE}: these are no weights of towers .* 'recsys nightly'"):
-        read_towers(tmp_path)
+        read_towers(tmp_path / TOWERS_FILE)

@@ -277,7 +277,7 @@ def test_best_peer_and_how_many_are_behind_are_said_at_the_top(tmp_path):
     page = with_peers(tmp_path, estimate(0.01, 0.02), estimate(0.09, 0.01))
     words = " ".join(Texts(page).texts)
     assert (
-        "Meta minus ALS, the best of 2 peers: ndcg@10 +0.0100 [-0.0100, +0.0300], no difference shown. "
+        "Meta minus ALS, the best of 2 peers: ndcg@10 +0.0100 [-0.0100, +0.0320], no difference shown. "
         "Meta is shown to be better than 1 of 2." in words
     )
     assert "<h1>Better than each recommender alone</h1>" in page
