@@ -15,9 +15,9 @@ process that sleeps for an hour, costs work and never a wrong entry.
 import json
 import logging
 import os
+import platform
 import re
 import secrets
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -244,7 +244,7 @@ def _this_process() -> dict[str, Any]:
     """Return what tells this process from all others: machine, container, process id, and when that began."""
     pid = os.getpid()
     return {
-        "host": socket.gethostname(),
+        "host": platform.node(),
         "boot": _text_of("/proc/sys/kernel/random/boot_id"),
         "container": str(_PID_NAMESPACE.readlink()) if _PID_NAMESPACE.is_symlink() else "",
         "pid": pid,

@@ -22,6 +22,7 @@ from recsys.meta_model.training import train
 from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.registry.versions import CHAMPION
 from recsys.tables.night import EVENTS
+from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
@@ -226,7 +227,7 @@ def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
 def test_users_are_sampled_where_their_pages_would_be_too_many(result, shop):
     run = window(shop.settings(), FIRST, LAST)
     events = pq.read_table(run.folder / "events").to_pandas()
-    day = (events["occurred_at"].astype("datetime64[us]").astype(int) - FIRST) // DAY
+    day = (events["occurred_at"].astype("datetime64[us, UTC]").astype(int) - FIRST) // DAY
     buyers = events[(events["kind"] == "purchase") & day.between(0, 1)].assign(day=day)[["user_id", "day"]]
     n_buyers = len(buyers.drop_duplicates())
     assert job._share_within(run, n_buyers) == 1.0
@@ -416,7 +417,7 @@ def test_live_pages_need_times_of_day(spark, tmp_path, hours, is_refused):
         for moment in (from_micros(FIRST + day * DAY + hour * HOUR) for day, hour in enumerate(hours))
     ]
     EVENTS.write(spark.createDataFrame(rows, EVENTS.schema), tmp_path)
-    run = SimpleNamespace(spark=spark, folder=tmp_path, days=[FIRST])
+    run = SimpleNamespace(spark=spark, outputs=Outputs(str(tmp_path)), days=[FIRST])
     if is_refused:
         with pytest.raises(ConfigurationError, match="must have times of day"):
             measure_pages._refuse_dates_without_times(run)

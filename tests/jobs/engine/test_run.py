@@ -1,8 +1,8 @@
 import logging
 import os
+import platform
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -245,7 +245,7 @@ def test_folder_in_which_another_run_works_is_busy(steps):
     with leased(steps.folder), pytest.raises(BusyError) as error:
         steps.do()
     assert str(error.value) == (
-        f"another run works in {steps.folder} (process {os.getpid()} of {socket.gethostname()}): wait for it to end, "
+        f"another run works in {steps.folder} (process {os.getpid()} of {platform.node()}): wait for it to end, "
         "or give another 'folder'"
     )
     assert steps.do() == ["a", "b", "c"]
@@ -264,7 +264,7 @@ def test_folder_of_a_killed_process_is_taken_over_at_once(steps, caplog):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert steps.do() == ["a", "b", "c"]
-    assert f"process {process.pid} of {socket.gethostname()} left {steps.folder} unfinished (that process has" in (
+    assert f"process {process.pid} of {platform.node()} left {steps.folder} unfinished (that process has" in (
         caplog.text
     )
 
@@ -275,7 +275,7 @@ def test_folder_is_held_until_the_last_step_has_ended(steps):
 
     run = steps.run()
     run.do((Step("look", look, ()),))
-    assert steps_of(run.folder)["look"]["summary"] == f"process {os.getpid()} of {socket.gethostname()}"
+    assert steps_of(run.folder)["look"]["summary"] == f"process {os.getpid()} of {platform.node()}"
     assert holder(run.folder) is None
 
 
