@@ -117,8 +117,10 @@ def test_lease_of_another_machine_lasts_while_it_gives_signs_of_life(folder, mon
     monkeypatch.setattr(journal, "_now", lambda _: now + 61)
     assert holder(folder) is None
     put(folder / "journal" / "beat-00000001", b"")
-    monkeypatch.setattr(journal, "_now", lambda _: modified(folder / "journal" / "beat-00000001") + 59)
-    assert holder(folder) == "process 7 of other"
+    monkeypatch.setattr(journal, "modified", lambda file: now + 100 if file.name == "beat-00000001" else now)
+    for later, holds in ((159, "process 7 of other"), (161, None)):
+        monkeypatch.setattr(journal, "_now", lambda _, later=later: now + later)
+        assert holder(folder) == holds
 
 
 def test_lease_without_signs_of_life_is_taken_over_and_the_log_says_so(folder, monkeypatch, caplog):
