@@ -69,6 +69,11 @@ class Lease:
         self._add(entry)
         self.steps[entry["step"]] = entry
 
+    def discard(self) -> None:
+        """Make the entries of all steps void."""
+        self._add({"discarded": True})
+        self.steps.clear()
+
     def release(self) -> None:
         """End the lease, unless another process has taken it over."""
         try:
@@ -125,10 +130,15 @@ def discard(folder: Place) -> None:
     Raises:
         BusyError: If another process has its lease.
     """
-    _take(folder)
-    for path in folder.iterdir():
-        if path.name != _JOURNAL:
-            remove(path)
+    lease = _take(folder)
+    try:
+        lease.discard()  # from here on no step counts as done, also if this process is killed
+        for path in folder.iterdir():
+            if path.name != _JOURNAL:
+                remove(path)
+    except BaseException:
+        lease.release()
+        raise
     remove(folder)
 
 
@@ -180,7 +190,7 @@ def _read(journal: Place, names: list[str]) -> dict[int, dict[str, Any]]:
 def _steps_in(tail: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     steps: dict[str, dict[str, Any]] = {}
     for entry in tail.values():
-        steps |= entry.get("steps", {})
+        steps = {} if "discarded" in entry else steps | entry.get("steps", {})
         if "step" in entry:
             steps[entry["step"]] = entry
     return steps

@@ -178,3 +178,20 @@ def test_discarded_folder_is_gone_and_one_in_use_stays(folder):
     assert sizes_below(folder)["data/x"] == 1
     discard(folder)
     assert sizes_below(folder) == {}
+
+
+def test_folder_whose_removal_is_interrupted_has_no_step_that_is_done(folder, monkeypatch):
+    put(folder / "data" / "x", b"1")
+    with leased(folder) as lease:
+        lease.add(step("a", 1))
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard(folder)
+    assert steps_of(folder) == {}
+    discard(folder)
+    assert sizes_below(folder) == {}
