@@ -288,6 +288,7 @@ def test_run_that_was_taken_over_makes_nothing_true(steps, monkeypatch):
             patch.setattr(journal, "_why_expired", lambda *_: "silent")
             with leased(run.folder):
                 pass
+        (out / "table").write_text("late")
         return "too late"
 
     with pytest.raises(LeaseLostError, match="what it was making is left out"):
