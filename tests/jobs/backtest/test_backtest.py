@@ -226,7 +226,7 @@ def test_model_of_fewer_days_is_trained_on_the_last_ones(result, shop):
 
 def test_users_are_sampled_where_their_pages_would_be_too_many(result, shop):
     run = window(shop.settings(), FIRST, LAST)
-    events = pq.read_table(run.folder / "events").to_pandas()
+    events = pq.read_table(run.outputs / "events").to_pandas()
     day = (events["occurred_at"].astype("datetime64[us, UTC]").astype(int) - FIRST) // DAY
     buyers = events[(events["kind"] == "purchase") & day.between(0, 1)].assign(day=day)[["user_id", "day"]]
     n_buyers = len(buyers.drop_duplicates())
