@@ -16,6 +16,7 @@ from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Histories
 from recsys.tables.night import FITTED_RECOMMENDERS
+from recsys.tables.outputs import Outputs
 from recsys.testing.closeness import assert_close, assert_same_order, rounding
 from recsys.testing.shops import AS_OF, instant, make_shop, purchase, random_shop, sale, visit
 from tests.helpers.shops import log_odds_one_by_one, with_photos, write_photos
@@ -183,7 +184,7 @@ def illustrated(fitted, spark, tmp_path_factory):
     (folder / "sales").mkdir()
     pq.write_table(data.sales, folder / "sales/part.parquet")
     write_photos(folder, data.catalogue)
-    shop = replace(fitted.shop, folder=str(folder))
+    shop = replace(fitted.shop, outputs=Outputs(str(folder)))
     histories = user_histories(spark.createDataFrame(data.events), data.catalogue).repartition(3).cache()
     FITTED_RECOMMENDERS.write(fitted_recommenders(histories, shop, [AS_OF]), folder)
     return replace(fitted, data=data, shop=shop, histories=histories, instants=[AS_OF])
