@@ -82,6 +82,15 @@ def published_shop(spark, tmp_path_factory) -> SmallShop:
 
 
 @pytest.fixture(scope="module")
+def object_store() -> Iterator[Any]:
+    """An S3 server with an empty bucket, see `tests.helpers.object_store`."""
+    from tests.helpers.object_store import running_object_store
+
+    with running_object_store() as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
 def compiled(spark: SparkSession) -> Iterator[SparkSession]:
     """The session with code generation, for tests with so many rows that compiling is worth while."""
     settings = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}

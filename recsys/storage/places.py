@@ -22,7 +22,7 @@ Place = Path | UPath
 
 SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 """Extra of the package that reads and writes the URLs of each scheme."""
-_TESTED_BY_FSSPEC = "memory"
+_IN_MEMORY = "memory"
 
 
 def place(url: str) -> Place:
@@ -34,7 +34,7 @@ def place(url: str) -> Place:
     scheme = urlsplit(url).scheme.lower() if "://" in url else ""
     if scheme in ("", "file"):
         return Path(url.removeprefix("file://"))
-    if scheme not in SCHEMES and scheme != _TESTED_BY_FSSPEC:
+    if scheme not in SCHEMES and scheme != _IN_MEMORY:
         raise ConfigurationError(
             f"'{url}' is no place known here, must be a local path or a URL of {', '.join(SCHEMES)}"
         )

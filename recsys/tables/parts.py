@@ -23,6 +23,7 @@ from recsys.storage.places import Place, arrow, put, remove, sizes_below
 PARTS = "_parts.json"
 """File with the list of parts; Spark ignores files whose name begins so."""
 _ROW_GROUP_BYTES = 64 << 20
+_BUFFER_BYTES = 1 << 20  # of a column that is read at once; whole columns of a row group would take its memory
 BATCH_ROWS = 20_000
 """Rows that are read at once."""
 
@@ -107,10 +108,12 @@ def read_arrow(
         as_dictionary: Columns of texts that are read as dictionaries of their values.
 
     Raises:
-        InputError: If there is no table, or a part is not as it was written.
+        InputError: If there is no table, none of its parts is `within`, or a part is not as it was written.
     """
     system, root = arrow(table)
     names = [part.name for part in parts_of(table) if part.name.startswith(within and f"{within}/")]
+    if not names:
+        raise InputError(f"table {table} has no {within}: run the step that writes it again")
     paths = [f"{root}/{name}" for name in names]
     return pq.read_table(
         paths,
@@ -126,7 +129,7 @@ def read_batches(table: Place, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatc
     """Read a table part by part, at most so many rows at a time, in the order of the parts' names."""
     system, root = arrow(table)
     for part in parts_of(table):
-        with pq.ParquetFile(system.open_input_file(f"{root}/{part.name}")) as file:
+        with pq.ParquetFile(system.open_input_file(f"{root}/{part.name}"), buffer_size=_BUFFER_BYTES) as file:
             yield from file.iter_batches(rows)
 
 

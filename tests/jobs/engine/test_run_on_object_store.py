@@ -1,6 +1,5 @@
 """The steps of a night with their outputs in an object store: the same bytes as on a disk."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,13 +11,6 @@ from jobs.night.score_users import SCORE_USERS
 from recsys.storage.journal import steps_of
 from recsys.storage.places import sizes_below
 from recsys.tables.parts import parts_of
-from tests.helpers.object_store import ObjectStore, running_object_store
-
-
-@pytest.fixture(scope="module")
-def object_store() -> Iterator[ObjectStore]:
-    with running_object_store() as store:
-        yield store
 
 
 @pytest.fixture(scope="module")

@@ -8,27 +8,10 @@ import pytest
 from recsys.errors import BusyError, LeaseLostError
 from recsys.storage import journal
 from recsys.storage.journal import discard, holder, leased, steps_of
-from recsys.storage.places import modified, place, put, sizes_below
-from tests.helpers.object_store import LOST, REFUSED, running_object_store
+from recsys.storage.places import modified, put, sizes_below
+from tests.helpers.object_store import LOST, REFUSED
 
 ELSEWHERE = {"host": "other", "boot": "b", "container": "c", "pid": 7, "started": "9"}
-
-
-@pytest.fixture(scope="module")
-def object_store():
-    with running_object_store() as store:
-        yield store
-
-
-@pytest.fixture(params=["disk", "s3", "memory"])
-def folder(request, tmp_path):
-    if request.param == "disk":
-        return tmp_path / "night"
-    if request.param == "memory":
-        return place(f"memory://journals/{tmp_path.name}")
-    store = request.getfixturevalue("object_store")
-    store.fault = lambda method, path: None
-    return store(tmp_path.name)
 
 
 def step(name: str, number: int) -> dict:

@@ -8,25 +8,7 @@ import pytest
 from recsys.errors import ConfigurationError
 from recsys.storage import places
 from recsys.storage.places import create, modified, place, put, remove, sizes_below
-from tests.helpers.object_store import CUT, LOST, REFUSED, SLOW, running_object_store
-
-
-@pytest.fixture(scope="module")
-def object_store():
-    with running_object_store() as store:
-        yield store
-
-
-@pytest.fixture(params=["disk", "s3", "memory"])
-def folder(request, tmp_path):
-    """A folder on each kind of store; nothing in these tests differs between them."""
-    if request.param == "disk":
-        return tmp_path / "folder"
-    if request.param == "memory":
-        return place(f"memory://{tmp_path.name}")
-    store = request.getfixturevalue("object_store")
-    store.fault = lambda method, path: None
-    return store(tmp_path.name)
+from tests.helpers.object_store import CUT, LOST, REFUSED, SLOW
 
 
 def test_file_is_created_once_with_the_first_content(folder):

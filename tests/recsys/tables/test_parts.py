@@ -9,15 +9,9 @@ from recsys.errors import InputError
 from recsys.storage.places import sizes_below
 from recsys.tables.parts import PARTS, Part, parts_of, read_arrow, read_batches, write_list, write_table
 from recsys.tables.spark_parts import _write_partition, read_spark, write_parts
-from tests.helpers.object_store import REFUSED, running_object_store
+from tests.helpers.object_store import REFUSED
 
 N = 5000
-
-
-@pytest.fixture(scope="module")
-def object_store():
-    with running_object_store() as store:
-        yield store
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -66,6 +60,12 @@ def test_values_of_partition_columns_name_folders(spark, rows, table):
     schema = rows.select("user_id", "sales", "at", "day").schema
     assert as_set(read_spark(spark, table, schema)) == as_set(rows)
     assert read_arrow(table, within="day=2").num_rows == rows.where("day = 2").count()
+
+
+def test_folder_that_no_part_is_in_is_named(rows, table):
+    write_parts(rows, table, ["day"])
+    with pytest.raises(InputError, match=r"table .* has no day=9: run the step"):
+        read_arrow(table, within="day=9")
 
 
 def test_list_has_size_and_digest_of_each_part(rows, table):
