@@ -22,6 +22,7 @@ from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
 from recsys.snapshot.format import OPEN, POPULARITY
+from recsys.storage.places import Place, place
 from recsys.wording import did_you_mean
 
 _NO_PHOTOS = Gallery(np.zeros(1, np.int64), [], ["any"], np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
@@ -85,7 +86,12 @@ class Settings(StepSettings):
     """The configuration of a shop."""
 
     folder: str
-    """Folder of all files that are written, on a disk that Spark's workers see under the same path."""
+    """Folder of all files that are written: on a disk that Spark's workers see under the same path, or in an object
+    store by its URL, such as s3://bucket/shop."""
+    disk: str | None = None
+    """Folder of this machine's own disk for what no object store can hold: Spark's scratch files, snapshots that are
+    mapped into memory, logs of a service until they are shipped. By default `folder` itself or, where that is a URL,
+    .recsys/<bucket and path> in the working folder."""
     note: str = ""
     """Note on the data, shown beside every result."""
     as_of: Instant | None = None
@@ -110,15 +116,30 @@ class Settings(StepSettings):
 
     @field_validator("folder")
     @classmethod
-    def _is_on_a_disk(cls, folder: str) -> str:
-        if "://" in folder:
-            raise ValueError("must be a folder on a disk: object stores hold raw tables and photos only, for now")
+    def _is_a_place(cls, folder: str) -> str:
+        try:
+            place(folder)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
         return folder
+
+    @property
+    def place(self) -> Place:
+        """`folder` as a place: on a disk or in an object store."""
+        return place(self.folder)
+
+    @property
+    def own_disk(self) -> Path:
+        """Folder of this machine's own disk, for what no object store can hold."""
+        if self.disk is not None:
+            return Path(self.disk)
+        where = self.place
+        return where if isinstance(where, Path) else Path(".recsys", where.path.strip("/"))
 
     @property
     def snapshots_folder(self) -> Path:
         """Folder of the published snapshots."""
-        return Path(self.folder) / "snapshots"
+        return self.own_disk / "snapshots"
 
 
 def load_settings(path: Path) -> Settings:

@@ -11,6 +11,7 @@ from recsys.settings import StepSettings
 from tests.helpers.paths import CONF
 
 MINIMAL = "folder: var/shop\nsource: {sql: sql, raw: {lines: {path: lines.parquet}}}\n"
+SOURCE = {"sql": "sql", "raw": {"lines": {"path": "lines.parquet"}}}
 
 
 @pytest.fixture
@@ -175,9 +176,17 @@ def test_feature_or_policy_that_does_not_exist_is_refused(refusal, line, problem
     assert problem in refusal(MINIMAL + line)
 
 
-def test_folder_in_an_object_store_is_refused(refusal):
-    message = refusal(MINIMAL.replace("folder: ", "folder: s3://bucket/", 1))
-    assert "must be a folder on a disk: object stores hold raw tables and photos only, for now" in message
+def test_folder_may_be_in_an_object_store_and_has_a_folder_on_the_disk_of_each_machine():
+    settings = Settings.model_validate({"folder": "s3a://bucket/my/shop", "source": SOURCE})
+    assert str(settings.place / "a.json") == "s3://bucket/my/shop/a.json"
+    assert settings.own_disk == Path(".recsys/bucket/my/shop")
+    assert settings.model_copy(update={"disk": "/var/lib/recsys"}).own_disk == Path("/var/lib/recsys")
+    assert Settings.model_validate({"folder": "x/y", "source": SOURCE}).own_disk == Path("x/y")
+
+
+def test_folder_in_a_store_that_nothing_reads_is_refused(refusal):
+    message = refusal(MINIMAL.replace("folder: ", "folder: ftp://bucket/", 1))
+    assert "is no place known here, must be a local path or a URL of s3, s3a, gs," in message
 
 
 def test_missing_file_is_named(tmp_path, refusal):
