@@ -70,7 +70,7 @@ def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
     root = run.settings.snapshots_folder
     snapshot_store.publish(root, name, datetime.now(UTC), instead_of)
     keep = run.settings.snapshots
-    values = read_night_values(Path(run.settings.folder))
+    values = read_night_values(run.settings.place)
     hourly = {compact(to_micros(each.as_of)) for each in values if each.is_hourly}
     snapshot_store.prune(root, keep.keep, keep.keep_hourly, hourly)
 

@@ -16,7 +16,7 @@ from recsys.recommenders.towers import TOWERS, TOWERS_FILE
 from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.storage.local import write_whole
-from recsys.storage.places import Place, remove
+from recsys.storage.places import Place, files_in, remove
 from recsys.tables.night import USER_HISTORIES
 from recsys.tables.parts import read_arrow
 from recsys.wording import plural
@@ -96,7 +96,7 @@ def _latest_file(run: Run) -> Path | None:
     if run.trains or not _are_used(run):
         return None
     until = compact(run.training_days[0])
-    files = sorted(_store(run).glob(f"*-{_fingerprint(run)}.json"))
+    files = files_in(_store(run), f"-{_fingerprint(run)}.json")
     return next((file for file in reversed(files) if file.name.split("-")[0] <= until), None)
 
 
@@ -105,8 +105,8 @@ def _are_used(run: Run) -> bool:
     return settings.towers.enabled and TOWERS not in settings.without
 
 
-def _store(run: Run) -> Path:
-    return Path(run.settings.folder) / TOWERS
+def _store(run: Run) -> Place:
+    return run.settings.place / TOWERS
 
 
 def _fingerprint(run: Run) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from recsys.errors import InputError
 from recsys.storage.local import to_disk
-from recsys.storage.places import Place, arrow, put, remove, sizes_below
+from recsys.storage.places import Place, arrow, contents, put, remove, sizes_below
 
 PARTS = "_parts.json"
 """File with the list of parts; Spark ignores files whose name begins so."""
@@ -43,6 +44,12 @@ def write_table(rows: pa.Table, table: Place) -> None:
     if isinstance(table, Path):
         table.mkdir(parents=True, exist_ok=True)
     write_list(table, [write_file(table, "part-00000.parquet", [rows])])
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, table: Place) -> None:
+    """Write rows of this process, as they come, as a table of one part; also none."""
+    tables = (pa.Table.from_batches([batch], schema) for batch in batches)
+    write_list(table, [write_file(table, "part-00000.parquet", chain([schema.empty_table()], tables))])
 
 
 def write_list(table: Place, parts: Iterable[Part]) -> None:
@@ -89,6 +96,22 @@ def parts_of(table: Place) -> list[Part]:
                 "it again"
             )
     return parts
+
+
+def whole_tables(folder: Place) -> dict[str, list[Part]]:
+    """Return the parts of each table in a folder of tables, by its name, in order; only of tables that are whole.
+
+    A table is not whole while it is written, after its writer was killed, or if a part is missing.
+    """
+    sizes, suffix = sizes_below(folder), f"/{PARTS}"
+    names = sorted(name.removesuffix(suffix) for name in sizes if name.endswith(suffix))
+    lists = contents([folder / name / PARTS for name in names])
+    tables = {name: [Part(**part) for part in json.loads(found)] for name, found in zip(names, lists, strict=True)}
+    return {
+        name: parts
+        for name, parts in tables.items()
+        if all(sizes.get(f"{name}/{part.name}") == part.bytes for part in parts)
+    }
 
 
 def read_arrow(
