@@ -48,7 +48,7 @@ def serve(conf: Conf = DEMO) -> None:
     from serving.process.workers import serve as run_service
 
     settings = load_settings(conf)
-    run_service(settings.serving, Path(settings.folder))
+    run_service(settings.serving, settings.own_disk)
 
 
 def top(

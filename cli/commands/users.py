@@ -1,6 +1,5 @@
 """`recsys users`: what the shop's folder holds of a single user."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,17 +39,17 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
     if not user:
         raise ConfigurationError("user == '', must be the id of a user: anonymous pages hold no id")
     settings = load_settings(conf)
-    folder = Path(settings.folder)
+    folder, disk = settings.place, settings.own_disk
     folder.mkdir(parents=True, exist_ok=True)
     is_new = add_to_erased(folder, user)
     erased, kept, found = [], list(_KEPT), 0
-    if (sessions := folder / "serving" / "sessions").is_dir():
+    if (sessions := disk / "serving" / "sessions").is_dir():
         files = SessionFiles(sessions, system_clock)
         found += (events := files.remove(user))
         erased.append(f"running sessions: {plural(events, 'event')}")
         files.close()
     for name in (EXPOSURES, RECORDED_EVENTS):
-        lines, being_written = erase_from_log(folder / name, user)
+        lines, being_written = erase_from_log(disk / name, user)
         found += lines
         erased.append(f"log files of {name}: {plural(lines, 'line')}")
         kept += [f"{path}: a service is writing it; erase again when it is finished" for path in being_written]

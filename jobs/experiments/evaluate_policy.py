@@ -37,7 +37,7 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
         InputError: If no page was drawn, or the drawn pages do not suffice for an estimate.
     """
     compact_exposures(settings)
-    pages = _drawn_pages(Path(settings.folder), experiment, as_of)
+    pages = _drawn_pages(settings.place, experiment, as_of)
     snapshots = _snapshots_with_policy(settings, pages, policy)
     pages = pages.filter(pc.is_in(pages["snapshot"], pa.array(snapshots, pa.string())))
     if not len(pages):
@@ -45,7 +45,7 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
             f"0 drawn pages of experiment '{experiment.key}' are of a snapshot that still exists and has policy "
             f"'{policy}', must be 1 or more: keep more snapshots by 'snapshots.keep', or name another policy"
         )
-    rewards = _read_rewards(Path(settings.folder), experiment, reward, as_of)
+    rewards = _read_rewards(settings.place, experiment, reward, as_of)
     logged = logged_pages(pages, rewards)
     return evaluate(logged, ranked_pages(logged, _ranking_of(pages, snapshots, policy)))
 

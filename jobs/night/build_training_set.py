@@ -1,7 +1,6 @@
 """user_histories, fitted_recommenders, exposures_compacted → training_examples."""
 
 from datetime import date
-from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -13,7 +12,7 @@ from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
 from recsys.instants import dates
 from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, most_examples, training_examples
-from recsys.storage.places import Place
+from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.wording import plural
@@ -32,9 +31,7 @@ def build_training_set(run: Run, out: Place) -> str:
 
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Return examples of the purchases of the 24 hours from each of the instants on."""
-    exposures = (
-        read_exposures(run.spark, Path(run.settings.folder), _dates_touched(as_ofs)) if _logged_pages(run) else None
-    )
+    exposures = read_exposures(run.spark, run.settings.place, _dates_touched(as_ofs)) if _logged_pages(run) else None
     histories = sampled_histories(run, as_ofs, exposures)
     return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
 
@@ -51,13 +48,12 @@ def sampled_histories(run: Run, as_ofs: list[int], exposures: DataFrame | None =
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
     """Return the names and sizes of the files with pages of the training days; a file never changes once it exists."""
-    folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
-    files = (
+    folder = run.settings.place / COMPACTED_EXPOSURES.name
+    return [
         file
         for day in _dates_touched(run.training_days)
-        for file in sorted((folder / f"{DAY}={day}").glob("*.parquet"))
-    )
-    return [(file.name, file.stat().st_size) for file in files]
+        for file in sorted(sizes_below(folder / f"{DAY}={day}").items())
+    ]
 
 
 def _dates_touched(as_ofs: list[int]) -> list[date]:

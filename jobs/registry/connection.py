@@ -97,7 +97,7 @@ def experiment_id(client: MlflowClient, settings: MlflowSettings) -> str:
 
 def client_of(settings: Settings) -> MlflowClient:
     """Return the client of a shop's registry, in which the meta-model is registered."""
-    folder = Path(settings.folder).resolve()
+    folder = settings.own_disk.resolve()
     return _connect(settings.mlflow, folder)
 
 
@@ -143,7 +143,7 @@ def _sqlite_uri(database: Path) -> str:
 def _place(settings: Settings) -> str:
     """Return where MLflow's data are."""
     uri = settings.mlflow.tracking_uri
-    return f"MLflow at {uri}" if uri else f"MLflow's database {Path(settings.folder) / _DATABASE}"
+    return f"MLflow at {uri}" if uri else f"MLflow's database {settings.own_disk / _DATABASE}"
 
 
 def _cause(error: BaseException) -> str:

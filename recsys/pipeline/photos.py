@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS
@@ -16,8 +16,6 @@ from recsys.storage.places import Place, remove
 from recsys.tables.parts import write_batches, write_table
 from recsys.tables.spark_parts import read_spark, write_parts
 
-_URIS_DDL = "image_uri string, known_stamp string"
-_PHOTOS_DDL = "image_hash string, image_uri string"
 HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
 OUTPUTS_DDL = (
     "image_hash string, reason string, detail string, outputs array<smallint>, probabilities array<float>, "
@@ -59,7 +57,7 @@ class SparkEngine:
 
             yield from hash_photos(batches, settings)
 
-        self._write(uris, _URIS_DDL, hash_some, HASHES_DDL, folder)
+        self._write(uris, hash_some, HASHES_DDL, folder)
 
     def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Place) -> None:
         """Write rows of OUTPUTS for rows of image_hash, image_uri as a table."""
@@ -73,14 +71,16 @@ class SparkEngine:
             device = f"cuda:{gpu.addresses[0]}" if gpu else best_device()
             yield from tag_photos(batches, settings, network, Worker(device, context.cpus()))
 
-        self._write(photos, _PHOTOS_DDL, tag_some, OUTPUTS_DDL, folder)
+        self._write(photos, tag_some, OUTPUTS_DDL, folder)
 
-    def _write(self, rows: pa.Table, rows_ddl: str, function: Function, ddl: str, folder: Place) -> None:
+    def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Place) -> None:
         tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
         # Rows are passed in a file: Spark would send those of a local DataFrame with every task.
         passed = folder / "rows"
         write_table(rows, passed)
-        read = read_spark(self.spark, passed, StructType.fromDDL(rows_ddl))
+        read = read_spark(
+            self.spark, passed, StructType([StructField(name, StringType()) for name in rows.column_names])
+        )
         spread = read.repartition(min(tasks, max(1, rows.num_rows)))
         write_parts(spread.mapInArrow(function, ddl), folder)
         remove(passed)

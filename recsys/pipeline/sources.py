@@ -14,6 +14,7 @@ from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline.raw_files import local_files, read_files
 from recsys.settings import digest
+from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 
@@ -22,7 +23,7 @@ SPARK_ERRORS = (PySparkException, Py4JJavaError)
 _JAVA_CLASS = re.compile(r"^(org\.apache|java)\.[\w.$]*(Exception|Error): ")
 
 
-def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path) -> dict[str, DataFrame]:
+def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Place) -> dict[str, DataFrame]:
     """Open every raw table, and `recorded_events`: the events that the service recorded, empty if there are none.
 
     Args:
@@ -51,12 +52,12 @@ def with_tables(settings: SourceSettings, tables: Iterable[Table]) -> SourceSett
     )
 
 
-def has_recorded_events(folder: Path) -> bool:
+def has_recorded_events(folder: Place) -> bool:
     """Return whether the service of the shop in a folder has recorded events that were compacted."""
     return (folder / COMPACTED_EVENTS.name).exists()
 
 
-def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
+def _read_recorded_events(spark: SparkSession, folder: Place) -> DataFrame:
     if has_recorded_events(folder):
         return COMPACTED_EVENTS.read(spark, folder)
     return COMPACTED_EVENTS.empty(spark)
@@ -94,7 +95,7 @@ def has_table(table: Table, settings: SourceSettings) -> bool:
     return (Path(settings.sql) / f"{table.name}.sql").exists()
 
 
-def fingerprint(settings: SourceSettings, folder: Path) -> str:
+def fingerprint(settings: SourceSettings, folder: Place) -> str:
     """Return a digest of the settings, the SQL files, and the names, sizes and modification times of the raw files.
 
     Of a catalogue table or a URL only the settings are included, not its content. The files of recorded events are
@@ -105,7 +106,8 @@ def fingerprint(settings: SourceSettings, folder: Path) -> str:
         text = path.read_bytes()
         found.update(path.name.encode() + text)
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
-            _add_files(found, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
+            recorded = sizes_below(folder / COMPACTED_EVENTS.name)
+            found.update("".join(f"{name}|{size}\n" for name, size in sorted(recorded.items())).encode())
     for _, raw in sorted(settings.raw.items()):
         _add_files(found, local_files(raw))
     return found.hexdigest()

@@ -116,10 +116,11 @@ def contents(files: Sequence[Place]) -> list[bytes]:
     Raises:
         FileNotFoundError: If one is not there.
     """
-    if not files or isinstance(files[0], Path):
+    remote = [file for file in files if not isinstance(file, Path)]
+    if not remote:
         return [file.read_bytes() for file in files]
-    paths = [file.path for file in files]
-    found: dict[str, bytes] = files[0].fs.cat(paths)
+    paths = [file.path for file in remote]
+    found: dict[str, bytes] = remote[0].fs.cat(paths)
     return [found[path] for path in paths]
 
 
