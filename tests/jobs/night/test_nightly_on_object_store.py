@@ -10,6 +10,7 @@ from jobs.engine.nights import night
 from jobs.engine.run import LOG
 from jobs.night.nightly import nightly
 from jobs.night.refresh import Refreshed, refresh
+from jobs.registry import connection
 from jobs.registry.promote_model import log_of
 from recsys.config.settings import Settings
 from recsys.erasure.logs_and_tables import add_to_erased, erase_from_tables, erased_hashes, hash_of
@@ -111,3 +112,11 @@ def test_erased_user_is_in_no_table_of_the_store(settings, name):
     assert user not in read_arrow(events)["user_id"].to_pylist()
     assert erased_hashes(settings.place) == [hash_of(user)]
     assert erase_from_tables(settings.place, user) == {}
+
+
+def test_database_of_one_machine_is_warned_of_where_the_folder_is_in_a_store(settings, caplog):
+    connection._connect.cache_clear()
+    connection.client_of(settings)
+    (said,) = (record.getMessage() for record in caplog.records if "MLflow's database" in record.getMessage())
+    assert said.startswith(f"MLflow's database is {settings.own_disk}/mlflow.db, on this machine alone, while 'folder'")
+    assert "set mlflow.tracking_uri to a server" in said
