@@ -25,7 +25,7 @@ from recsys.settings import digest
 from recsys.snapshot.format import LeftOut
 from recsys.storage.journal import Lease, leased, steps_of
 from recsys.storage.local import tree_to_disk
-from recsys.storage.places import Place, remove
+from recsys.storage.places import Place, remove, store_errors
 from recsys.tables.outputs import DATA, Outputs
 
 LOG = "run.log"
@@ -122,8 +122,9 @@ class Run:
         Raises:
             BusyError: If another process runs steps in the same folder.
             StepError: If Spark fails; with the cause, the stack trace is in the log.
+            StoreError: If an object store refuses, or does not answer any more.
         """
-        with leased(self.folder) as lease, log_file(self.folder / LOG):
+        with store_errors(self.folder), leased(self.folder) as lease, log_file(self.folder / LOG):
             try:
                 self._written = lease.steps
                 self._remove_leftovers()
