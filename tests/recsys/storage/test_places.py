@@ -63,7 +63,7 @@ def test_files_of_a_folder_are_listed_by_name_without_those_below(folder):
         contents([folder / "a.json", folder / "gone.json"])
 
 
-def test_what_a_store_refuses_is_one_line_with_the_next_step(object_store):  # noqa: ARG001
+def test_what_a_store_refuses_is_one_line_with_the_next_step(object_store):
     absent = place("s3://no-such-bucket/shop")
     with (
         pytest.raises(
