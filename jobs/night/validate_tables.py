@@ -290,6 +290,7 @@ VALIDATE_TABLES = Step(
         sources.fingerprint(run.settings.source, Path(run.settings.folder)),
         *erased_hashes(Path(run.settings.folder)),
     ],
+    reads=lambda run: run.settings.source.raw.values(),
 )
 
 if __name__ == "__main__":
