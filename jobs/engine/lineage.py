@@ -13,16 +13,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from recsys.config.pipeline import RawTable
 from recsys.instants import from_micros
 from recsys.storage.places import Place, absolute
+from recsys.tables.outputs import Outputs
 from recsys.tables.parts import PARTS, first_schema, parts_of
-
-if TYPE_CHECKING:
-    from jobs.engine.run import Run, Step
 
 API_KEY = "OPENLINEAGE_API_KEY"
 """Environment variable with the key that a server of events asks for; the name is OpenLineage's own."""
@@ -35,6 +33,22 @@ _MOST_FAILURES = 3  # in a row: a night must not wait for 30 time-outs
 
 Json = dict[str, Any]
 _log = logging.getLogger(__name__)
+
+
+class StepTables(NamedTuple):
+    """What a step reads and writes."""
+
+    step: str
+    about: str
+    """What it does, in a sentence."""
+    raw: tuple[RawTable, ...]
+    inputs: dict[str, str]
+    """Version of each output of earlier steps that it reads: the digest of all that it was made from."""
+    outputs: tuple[str, ...]
+    version: str
+    """Version of its outputs."""
+    written: Callable[[], Outputs]
+    """Returns where its outputs are, once they are true."""
 
 
 class Lineage:
@@ -65,15 +79,10 @@ class Lineage:
             yield
 
     @contextmanager
-    def of_step(self, run: "Run", step: "Step") -> Iterator[None]:
-        """Send START of a step with what it reads and, once its outputs are true, COMPLETE with them; FAIL otherwise.
-
-        Args:
-            run: Whose step it is.
-            step: The step that is run within.
-        """
+    def of_step(self, tables: StepTables) -> Iterator[None]:
+        """Send START of a step that is run within and, once its outputs are true, COMPLETE; FAIL otherwise."""
         run_id = str(uuid.uuid4())
-        with self._events(lambda is_done: self._event_of_step(run_id, run, step, is_done)):
+        with self._events(lambda is_done: self._event_of_step(run_id, tables, is_done)):
             yield
 
     @contextmanager
@@ -116,41 +125,25 @@ class Lineage:
             "outputs": [],
         }
 
-    def _event_of_step(self, run_id: str, run: "Run", step: "Step", is_done: bool) -> Json:
-        event = self._event(run_id, f"{self._kind}.{step.name}")
+    def _event_of_step(self, run_id: str, tables: StepTables, is_done: bool) -> Json:
+        event = self._event(run_id, f"{self._kind}.{tables.step}")
         parent = {"run": {"runId": self._run_id}, "job": {"namespace": self._namespace, "name": self._kind}}
         event["run"]["facets"]["parent"] = facet("ParentRunFacet", "1-2-0", **parent)
-        about = (step.run.__doc__ or step.name).partition("\n")[0]
-        event["job"]["facets"]["documentation"] = facet("DocumentationJobFacet", "1-1-0", description=about)
-        raw = [_raw_dataset(table) for table in step.reads(run)]
-        event["inputs"] = raw + [self._dataset(run, each, name) for each in step.inputs for name in each.outputs]
-        event["outputs"] = [self._written(run, step, name) if is_done else self._named(name) for name in step.outputs]
+        event["job"]["facets"]["documentation"] = facet("DocumentationJobFacet", "1-1-0", description=tables.about)
+        event["inputs"] = [_raw_dataset(table) for table in tables.raw]
+        event["inputs"] += [self._dataset(name, version) for name, version in tables.inputs.items()]
+        event["outputs"] = [self._dataset(name, tables.version) for name in tables.outputs]
+        if is_done:
+            outputs = tables.written()
+            for dataset, name in zip(event["outputs"], tables.outputs, strict=True):
+                _describe(dataset, outputs / name)
         return event
 
-    def _named(self, output: str) -> Json:
-        """Return an output by its name, which is the same on each night."""
+    def _dataset(self, output: str, made_from: str) -> Json:
+        """Return an output by its name, which is the same on each night, with its version."""
         namespace, name = dataset_name(str(self._tables / output))
-        return {"namespace": namespace, "name": name}
-
-    def _dataset(self, run: "Run", step: "Step", output: str) -> Json:
-        """Return an output with its version: the digest of all that it was made from."""
-        made_from = facet("DatasetVersionDatasetFacet", "1-0-1", datasetVersion=run.fingerprint(step))
-        return {**self._named(output), "facets": {"version": made_from}}
-
-    def _written(self, run: "Run", step: "Step", output: str) -> Json:
-        """Return an output that is there, with its place and, if it is a table, its columns, rows and bytes."""
-        written = run.outputs / output
-        dataset = self._dataset(run, step, output)
-        source = facet("DatasourceDatasetFacet", "1-0-1", name=output, uri=_uri(written))
-        dataset["facets"]["dataSource"] = source
-        if (written / PARTS).exists():
-            parts = parts_of(written)
-            sums = {"rowCount": sum(part.rows for part in parts), "size": sum(part.bytes for part in parts)}
-            counts = facet("OutputStatisticsOutputDatasetFacet", "1-0-2", **sums, fileCount=len(parts))
-            dataset["outputFacets"] = {"outputStatistics": counts}
-            columns = [{"name": each.name, "type": str(each.type)} for each in first_schema(written)] if parts else []
-            dataset["facets"]["schema"] = facet("SchemaDatasetFacet", "1-2-0", fields=columns)
-        return dataset
+        version = facet("DatasetVersionDatasetFacet", "1-0-1", datasetVersion=made_from)
+        return {"namespace": namespace, "name": name, "facets": {"version": version}}
 
 
 def dataset_name(where: str) -> tuple[str, str]:
@@ -159,6 +152,19 @@ def dataset_name(where: str) -> tuple[str, str]:
         return "file", str(Path(where.removeprefix("file://")).resolve())
     url = urlsplit(where.replace("s3a://", "s3://", 1))
     return f"{url.scheme}://{url.netloc}", url.path.strip("/")
+
+
+def _describe(dataset: Json, written: Place) -> None:
+    """Add the place of an output that is there and, if it is a table, its columns, rows and bytes."""
+    source = facet("DatasourceDatasetFacet", "1-0-1", name=dataset["name"], uri=_uri(written))
+    dataset["facets"]["dataSource"] = source
+    if (written / PARTS).exists():
+        parts = parts_of(written)
+        sums = {"rowCount": sum(part.rows for part in parts), "size": sum(part.bytes for part in parts)}
+        counts = facet("OutputStatisticsOutputDatasetFacet", "1-0-2", **sums, fileCount=len(parts))
+        dataset["outputFacets"] = {"outputStatistics": counts}
+        columns = [{"name": each.name, "type": str(each.type)} for each in first_schema(written)] if parts else []
+        dataset["facets"]["schema"] = facet("SchemaDatasetFacet", "1-2-0", fields=columns)
 
 
 def facet(name: str, schema_version: str, /, **values: Any) -> Json:

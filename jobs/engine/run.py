@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from jobs.engine.code_version import code_version, library_versions
 from jobs.engine.executors import check_executors
-from jobs.engine.lineage import Lineage
+from jobs.engine.lineage import Lineage, StepTables
 from jobs.engine.log_file import log_file
 from jobs.engine.session import runs_on_this_machine, spark_session
 from jobs.engine.step_metrics import measured
@@ -175,7 +175,7 @@ class Run:
         start = time.monotonic()
         self._in_progress[step.name] = fingerprint
         try:
-            with measured(self.settings.nights.metrics, step.name), self.lineage.of_step(self, step):
+            with measured(self.settings.nights.metrics, step.name), self.lineage.of_step(self._tables_of(step)):
                 summary = self._run_step(step, fingerprint, lease)
         except SPARK_ERRORS as error:
             _log.debug(f"{step.name} failed", exc_info=True)
@@ -189,6 +189,17 @@ class Run:
         _log.info(f"  {step.name:<20} {seconds:7.1f} s  {summary}")
         for each in self._left_out:
             _log.warning(f"    without {each}")
+
+    def _tables_of(self, step: Step) -> StepTables:
+        return StepTables(
+            step=step.name,
+            about=(step.run.__doc__ or step.name).partition("\n")[0],
+            raw=tuple(step.reads(self)),
+            inputs={name: self.fingerprint(each) for each in step.inputs for name in each.outputs},
+            outputs=step.outputs,
+            version=self.fingerprint(step),
+            written=lambda: self.outputs,
+        )
 
     def _fingerprint_now(self, step: Step) -> str:
         """Return the fingerprint that the step would have if it were run now, with the recorded fingerprints of its

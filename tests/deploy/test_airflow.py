@@ -137,7 +137,14 @@ def test_configuration_command_and_options_of_spark_are_those_of_the_environment
     monkeypatch.setenv("RECSYS_COMMAND", "/opt/recsys/bin/recsys")
     monkeypatch.setenv("RECSYS_SUBMIT", "spark-submit --master yarn")
     load()
-    assert commands()[0] == ["/opt/recsys/bin/recsys", "nightly", "--conf", "/my shop/conf.yaml", "--as-of", "2026-03-01"]
+    assert commands()[0] == [
+        "/opt/recsys/bin/recsys",
+        "nightly",
+        "--conf",
+        "/my shop/conf.yaml",
+        "--as-of",
+        "2026-03-01",
+    ]
     assert ["spark-submit", "--master", "yarn", "--py-files"] in [words[:4] for words in commands()]
 
 

@@ -105,10 +105,19 @@ def test_every_volume_that_is_mounted_is_defined(rendered):
         for (kind, _), manifest in found.items():
             if kind in ("Deployment", "CronJob"):
                 pod = pod_of(manifest)
-                mounted = {m["name"] for each in (*pod["containers"], *pod.get("initContainers", ())) for m in each["volumeMounts"]}
+                mounted = {
+                    m["name"]
+                    for each in (*pod["containers"], *pod.get("initContainers", ()))
+                    for m in each["volumeMounts"]
+                }
                 assert mounted == {volume["name"] for volume in pod["volumes"]}
-                claims = {v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
-                assert claims <= {name for kind, name in found if kind == "PersistentVolumeClaim"} | {"my-logs", "my-jobs"}
+                claims = {
+                    v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+                }
+                assert claims <= {name for kind, name in found if kind == "PersistentVolumeClaim"} | {
+                    "my-logs",
+                    "my-jobs",
+                }
 
 
 def test_driver_on_kubernetes_is_found_by_its_executors_and_may_start_them(rendered):
@@ -130,7 +139,9 @@ def test_driver_on_kubernetes_is_found_by_its_executors_and_may_start_them(rende
     binding = found["RoleBinding", account]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account}]
     assert ("ServiceAccount", account) in found
-    assert {"pods", "configmaps"} < set(found[binding["roleRef"]["kind"], binding["roleRef"]["name"]]["rules"][0]["resources"])
+    assert {"pods", "configmaps"} < set(
+        found[binding["roleRef"]["kind"], binding["roleRef"]["name"]]["rules"][0]["resources"]
+    )
     executor = yaml.safe_load(files["executor.yaml"])
     kubernetes_validate.validate(
         {**executor, "spec": {**executor["spec"], "containers": [executor["spec"]["containers"][0] | {"image": "x"}]}},
@@ -180,7 +191,10 @@ def test_wrong_value_is_refused_by_its_name(values, message):
 
 
 def test_each_value_has_a_rule_in_the_schema_and_a_use_in_a_template(rendered):
-    schema, values = json.loads((CHART / "values.schema.json").read_text()), yaml.safe_load((CHART / "values.yaml").read_text())
+    schema, values = (
+        json.loads((CHART / "values.schema.json").read_text()),
+        yaml.safe_load((CHART / "values.yaml").read_text()),
+    )
     templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
 
     def check(schema: dict[str, Any], values: dict[str, Any], path: str) -> None:

@@ -1,4 +1,4 @@
-"""Run a DAG by Airflow's own test runner, in an interpreter that has Airflow: python airflow_run.py FOLDER DAG RUN_AFTER.
+"""Run a DAG by Airflow's test runner, in an interpreter that has Airflow: python airflow_run.py FOLDER DAG RUN_AFTER.
 
 The last line of the output is JSON: the state of the run and of each task.
 """

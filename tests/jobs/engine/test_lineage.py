@@ -113,9 +113,12 @@ def test_raw_tables_are_the_inputs_of_their_validation(tmp_path):
         "orders": {"path": "s3a://lake/shop/orders"},
         "offers": {"table": "shop.offers"},
     }
-    settings = Settings.model_validate({"folder": str(tmp_path), "source": {"sql": "sql", "raw": raw}})
-    run = Run(settings, tmp_path / "nights" / "n", 0, [], [])
-    event = run.lineage._event_of_step(str(uuid.uuid4()), run, VALIDATE_TABLES, is_done=False)
+    nights = {"lineage": str(tmp_path / "lineage.jsonl")}
+    source = {"sql": "sql", "raw": raw}
+    settings = Settings.model_validate({"folder": str(tmp_path), "source": source, "nights": nights})
+    step = Step(VALIDATE_TABLES.name, lambda run, out: "read", (), reads=VALIDATE_TABLES.reads)
+    Run(settings, tmp_path / "nights" / "n", 0, [], []).do((step,))
+    event = json.loads((tmp_path / "lineage.jsonl").read_text().splitlines()[0])
     assert [(each["namespace"], each["name"]) for each in event["inputs"]] == [
         ("file", "/data/2026-*/*.csv"),
         ("s3://lake", "shop/orders"),
