@@ -107,8 +107,10 @@ with dag("recsys_night", "The night by one command", "10 0 * * *"):
     chain(command("nightly", f"nightly --as-of {AS_OF}"), check_published())
 
 with dag("recsys_night_by_step", "The night, a job of Spark for each step", "10 0 * * *"):
-    # The last task finds the steps done, publishes, pushes to Redis and removes old tables.
-    tasks = [command("exposures", "exposures"), *map(step, STEPS), command("nightly", f"nightly --as-of {AS_OF}")]
+    # The night itself comes last: it finds the steps done, publishes, pushes to Redis and removes old tables. It also
+    # comes where a step failed for good: it tries that step again, and publishes empty pages of a shop without open sales.
+    night = command("nightly", f"nightly --as-of {AS_OF}", trigger_rule="all_done")
+    tasks = [command("exposures", "exposures"), *map(step, STEPS), night]
     chain(*tasks, check_published())
 
 with dag("recsys_published", "Whether tonight's snapshot is served, however the night was started", "0 6 * * *"):

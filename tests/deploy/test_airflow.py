@@ -105,6 +105,8 @@ def test_steps_are_those_of_the_night_in_its_order(load):
     dag = Dag.all["recsys_night_by_step"]
     assert dag.order == ["exposures", *names, "nightly", "check_published"]
     assert set(dag.order) == set(dag.tasks)
+    others = [task.get("trigger_rule") for name, task in dag.tasks.items() if name != "nightly"]
+    assert (dag.tasks["nightly"]["trigger_rule"], set(others)) == ("all_done", {None})
 
 
 def test_each_step_is_submitted_as_the_job_of_its_name(load):
