@@ -108,7 +108,8 @@ with dag("recsys_night", "The night by one command", "10 0 * * *"):
 
 with dag("recsys_night_by_step", "The night, a job of Spark for each step", "10 0 * * *"):
     # The night itself comes last: it finds the steps done, publishes, pushes to Redis and removes old tables. It also
-    # comes where a step failed for good: it tries that step again, and publishes empty pages of a shop without open sales.
+    # comes where a step failed for good: it tries that step again, and publishes a shop without open sales, whose pages
+    # are empty.
     night = command("nightly", f"nightly --as-of {AS_OF}", trigger_rule="all_done")
     tasks = [command("exposures", "exposures"), *map(step, STEPS), night]
     chain(*tasks, check_published())
