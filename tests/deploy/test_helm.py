@@ -100,6 +100,13 @@ def test_every_container_knows_the_keys_of_the_object_store_and_its_disk(rendere
         assert {"name": "state", "mountPath": "/var/lib/recsys"} in container["volumeMounts"]
 
 
+def test_logs_are_moved_to_the_shops_folder_where_it_is_in_an_object_store(rendered):
+    found = rendered["object store"]
+    (shipper,) = pod_of(found["Deployment", "recsys"])["initContainers"]
+    assert shipper["command"][-2:] == ["/var/lib/recsys", "s3://bucket/shop"]
+    assert ("PersistentVolumeClaim", "recsys-logs") not in found
+
+
 def test_every_volume_that_is_mounted_is_defined(rendered):
     for found in rendered.values():
         for (kind, _), manifest in found.items():
