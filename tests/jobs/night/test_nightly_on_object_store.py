@@ -18,8 +18,8 @@ from recsys.instants import DAY, to_micros
 from recsys.pipeline.night_values import read_night_values
 from recsys.snapshot import store as snapshot_store
 from recsys.storage.journal import steps_of
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import files_in, sizes_below
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import parts_of, read_arrow
 from serving.diagnosis import installation_checks
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, contents, empty_registry
