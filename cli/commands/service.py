@@ -114,16 +114,14 @@ def list_snapshots(conf: Conf = DEMO) -> None:
     """List the snapshots, newest first, and mark the one that is served."""
     from cli.tables.results import print_snapshots
 
-    print_snapshots(load_settings(conf).snapshots_folder, console)
+    print_snapshots(load_settings(conf).publisher, console)
 
 
 @snapshots.command()
 def rollback(conf: Conf = DEMO) -> None:
     """Serve the snapshot that was published before the current one."""
-    from recsys.snapshot import store as snapshot_store
-
     settings = load_settings(conf)
-    name = snapshot_store.rollback(settings.snapshots_folder, datetime.now(UTC))
+    name = settings.publisher.rollback(datetime.now(UTC))
     push_if_shared(settings)
     console.print(f"Now serving {name}; running services load it by themselves.")
 
@@ -133,21 +131,39 @@ def activate(
     name: Annotated[str, typer.Argument(help="Name of the snapshot, see 'recsys snapshots list'.")], conf: Conf = DEMO
 ) -> None:
     """Serve a snapshot that was kept without being published, such as that of a night of the past."""
-    from recsys.snapshot import store as snapshot_store
-
     settings = load_settings(conf)
-    snapshot_store.publish(settings.snapshots_folder, name, datetime.now(UTC))
+    settings.publisher.publish(name, datetime.now(UTC))
     push_if_shared(settings)
     console.print(f"Now serving {name}; running services load it by themselves.")
 
 
 @snapshots.command()
 def push(conf: Conf = DEMO) -> None:
-    """Copy the current snapshot to Redis, for services on several machines; 'nightly' and 'rollback' do so too."""
+    """Copy the current snapshot of this machine again to where several machines take it from, as 'nightly' does.
+
+    To Redis, or to the object store of *folder*, where all of its files are replaced: so one that is damaged there is
+    repaired.
+    """
     settings = load_settings(conf)
-    if settings.serving.store.kind != "redis":
-        raise ConfigurationError(f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to")
+    publisher = settings.publisher
+    if settings.serving.store.kind != "redis" and publisher.shared is None:
+        raise ConfigurationError(
+            f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to, or 'folder' a URL"
+        )
+    if publisher.shared is not None:
+        console.print(f"{publisher.shared} has snapshot {publisher.push_again()} whole")
     push_if_shared(settings)
+
+
+@snapshots.command()
+def pull(conf: Conf = DEMO) -> None:
+    """Bring the snapshot that a fleet serves from the object store of *folder* to this machine; a service does so."""
+    settings = load_settings(conf)
+    if settings.publisher.shared is None:
+        raise ConfigurationError(f"folder == {settings.folder!r}, must be a URL to pull from: it is on this machine")
+    settings.publisher.pull()
+    name = settings.publisher.in_use()[0]
+    console.print(f"This machine has snapshot {name}" if name else "No snapshot is published yet: run 'recsys nightly'")
 
 
 def push_if_shared(settings: Settings) -> None:

@@ -56,7 +56,7 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
         kept += [f"{path}: a service is writing it; erase again when it is finished" for path in being_written]
     tables = erase_from_tables(folder, user)
     erased += [f"table {table}: {plural(rows, 'row')}" for table, rows in tables.items()]
-    snapshots = erase_from_snapshots(settings.snapshots_folder, user)
+    snapshots = erase_from_snapshots(settings.publisher, user)
     erased += [f"snapshot {name}, written without the user" for name in snapshots]
     if snapshots:
         push_if_shared(settings)

@@ -95,6 +95,7 @@ def _snapshots_with_policy(settings: Settings, pages: pa.Table, policy: str) -> 
     found = {}
     for name in pages["snapshot"].unique().to_pylist():
         try:
+            settings.publisher.fetch(name)
             snapshot = Snapshot.open(settings.snapshots_folder / name)
         except SnapshotError:
             continue
