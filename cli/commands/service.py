@@ -48,7 +48,8 @@ def serve(conf: Conf = DEMO) -> None:
     from serving.process.workers import serve as run_service
 
     settings = load_settings(conf)
-    run_service(settings.serving, Path(settings.folder))
+    pulls = settings.serving.store.kind == "folder"  # Redis hands out what was pushed to it
+    run_service(settings.serving, settings.own_disk, settings.publisher if pulls else None)
 
 
 def top(

@@ -292,6 +292,10 @@ class ServingSettings(StepSettings):
     poll_seconds: float = Field(0.2, gt=0)
     """Interval at which the service looks for a new snapshot and for changed rules, in seconds."""
 
+    pull_seconds: float = Field(10.0, gt=0)
+    """Interval at which a machine looks for a new snapshot in an object store, in seconds, where `folder` is a URL and
+    the store is `folder`; a fifth more or less by chance, so that a fleet does not ask at the same moment."""
+
     connection_minutes: float = Field(10.0, gt=0)
     """Maximum age of a connection, in minutes, after which the caller must reconnect: a connection stays with one
     process, and new connections are spread over all processes."""

@@ -156,8 +156,7 @@ class Publisher:
             before = self.shared.newest()
             if before and any(each.name == name for each in before.publications):
                 changed = [
-                    each.model_copy(update={"name": other} if each.name == name else {})
-                    for each in before.publications
+                    each.model_copy(update={"name": other} if each.name == name else {}) for each in before.publications
                 ]
                 self.shared.announce(before, changed)
             self.shared.remove(name)

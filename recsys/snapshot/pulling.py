@@ -192,7 +192,6 @@ def _finish(shared: SharedSnapshots, folder: Path, sha256: str) -> None:
     part.rename(folder / sha256)
 
 
-
 def _serve_earlier(shared: SharedSnapshots, root: Path, entry: Entry) -> None:
     """Serve the latest of the earlier snapshots that is whole, on a machine that has none."""
     for name in shared.earlier(entry):

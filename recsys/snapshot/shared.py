@@ -212,7 +212,9 @@ class SharedSnapshots:
         try:
             return Entry.model_validate_json(file.read_bytes())
         except ValidationError as error:
-            raise SnapshotError(f"{file} breaks its format ({error}): remove it, and publish a snapshot again") from None
+            raise SnapshotError(
+                f"{file} breaks its format ({error}): remove it, and publish a snapshot again"
+            ) from None
 
     def _used(self) -> set[str]:
         """Return the checksums of the files of all snapshots."""

@@ -15,6 +15,7 @@ from recsys.errors import StoreError
 from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
+from recsys.snapshot.verified import is_verified
 from recsys.storage.local import held, write_whole
 from serving.clocks import Clock
 from serving.stores.base import Change, SessionEvent, WithdrawnSale
@@ -60,8 +61,9 @@ class FolderStore:
         return snapshot_store.current(self._snapshots)
 
     def open(self, name: str) -> Snapshot:
-        """Open a snapshot and verify its files."""
-        return Snapshot.open(self._snapshots / name)
+        """Open a snapshot and verify its files, unless the process that brought them here has done so."""
+        path = self._snapshots / name
+        return Snapshot.open(path, verify=not is_verified(path))
 
     def stamp(self, name: str) -> object:
         """Return a value that changes when a snapshot's files do."""
