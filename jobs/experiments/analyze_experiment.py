@@ -36,6 +36,7 @@ from recsys.storage.local import held, put_in_place, remove_folder, scratch_fold
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import EVENTS, SALES
+from recsys.tables.parts import has_begun
 from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
@@ -61,9 +62,9 @@ def comparison(settings: Settings, file: ExperimentFile, key: str, as_of: int) -
     start, end = holdout.start, holdout.end or from_micros(as_of)
     if start is None:
         compact_exposures(settings)
-        path = Path(settings.folder) / COMPACTED_EXPOSURES.name
+        path = settings.place / COMPACTED_EXPOSURES.name
         logged = (ds.field("experiment") == key) & (ds.field("reason") == HOLDOUT)
-        pages = COMPACTED_EXPOSURES.dataset(Path(settings.folder)) if path.exists() else None
+        pages = COMPACTED_EXPOSURES.dataset(settings.place) if has_begun(path) else None
         shown = pages.to_table(columns=["exposed_at"], filter=logged)["exposed_at"] if pages else ()
         if not len(shown):
             raise EmptyInputError(f"holdout '{key}' has 0 logged pages, must have 1 or more: check its share, and wait")
@@ -97,7 +98,7 @@ def summarise_phase(
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
     with held(folder, wait=False), scratch_folder(folder) as scratch:
         days = dates(to_micros(experiment.start), as_of)
-        exposures = read_exposures(spark, Path(settings.folder), days)
+        exposures = read_exposures(spark, settings.place, days)
         if (holdout := holdout_of(file, key)) is None:
             pages = outcomes.pages(exposures, experiment, as_of)
         else:
@@ -124,7 +125,7 @@ def phase_folder(settings: Settings, experiment: Experiment) -> Path:
 
 def read_events(spark: SparkSession, settings: Settings, experiment: Experiment, as_of: int) -> DataFrame:
     """Select the shop's valid events like the night does, with the attribution tokens recorded by the service."""
-    raw = sources.read_raw_tables(spark, settings.source, Path(settings.folder))
+    raw = sources.read_raw_tables(spark, settings.source, settings.place)
     sales, events = (sources.select_table(spark, table, settings.source, raw) for table in (SALES, EVENTS))
     windows = validation.sale_windows(validation.flag_sales(sales, as_of))
     flagged = validation.flag_events(events, windows, as_of, present=as_of)  # later ones are not known, broken or not

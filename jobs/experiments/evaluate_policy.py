@@ -1,7 +1,6 @@
 """exposures_compacted, recorded_events_compacted, snapshots → the off-policy evaluation of a policy."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,9 @@ from recsys.experiments.settings import Experiment
 from recsys.instants import dates, from_micros, to_micros
 from recsys.logs.records import ASSIGNED
 from recsys.snapshot.format import Snapshot
+from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, DAY
+from recsys.tables.parts import has_begun
 
 
 def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, reward: str, as_of: int) -> Evaluation:
@@ -37,7 +38,7 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
         InputError: If no page was drawn, or the drawn pages do not suffice for an estimate.
     """
     compact_exposures(settings)
-    pages = _drawn_pages(Path(settings.folder), experiment, as_of)
+    pages = _drawn_pages(settings.place, experiment, as_of)
     snapshots = _snapshots_with_policy(settings, pages, policy)
     pages = pages.filter(pc.is_in(pages["snapshot"], pa.array(snapshots, pa.string())))
     if not len(pages):
@@ -45,15 +46,15 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
             f"0 drawn pages of experiment '{experiment.key}' are of a snapshot that still exists and has policy "
             f"'{policy}', must be 1 or more: keep more snapshots by 'snapshots.keep', or name another policy"
         )
-    rewards = _read_rewards(Path(settings.folder), experiment, reward, as_of)
+    rewards = _read_rewards(settings.place, experiment, reward, as_of)
     logged = logged_pages(pages, rewards)
     return evaluate(logged, ranked_pages(logged, _ranking_of(pages, snapshots, policy)))
 
 
-def _drawn_pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
+def _drawn_pages(folder: Place, experiment: Experiment, as_of: int) -> pa.Table:
     """Read the experiment's pages that have propensities and no running session."""
     path = folder / COMPACTED_EXPOSURES.name
-    if not path.exists():
+    if not has_begun(path):
         raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
     wanted = (
         pc.field(DAY).isin(dates(to_micros(experiment.start), as_of))
@@ -72,10 +73,10 @@ def _drawn_pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
     return drawn.filter(pc.equal(pc.list_value_length(drawn["session_sale_ids"]), 0))
 
 
-def _read_rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
+def _read_rewards(folder: Place, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
     """Read the rewards of recorded events: columns request_id, sale_id, reward; request_id is the token or null."""
     path = folder / COMPACTED_EVENTS.name
-    if not path.exists():
+    if not has_begun(path):
         raise InputError(f"{path} does not exist: no event was recorded by the service; call RecordEvents with tokens")
     kind = "visit" if reward == "visits" else "purchase"
     latest = to_micros(experiment.end + experiment.attribution)

@@ -16,6 +16,7 @@ from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, mo
 from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.tables.parts import last_list
 from recsys.wording import plural
 
 
@@ -32,9 +33,7 @@ def build_training_set(run: Run, out: Place) -> str:
 
 def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Return examples of the purchases of the 24 hours from each of the instants on."""
-    exposures = (
-        read_exposures(run.spark, Path(run.settings.folder), _dates_touched(as_ofs)) if _logged_pages(run) else None
-    )
+    exposures = read_exposures(run.spark, run.settings.place, _dates_touched(as_ofs)) if _logged_pages(run) else None
     histories = sampled_histories(run, as_ofs, exposures)
     return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
 
@@ -51,12 +50,11 @@ def sampled_histories(run: Run, as_ofs: list[int], exposures: DataFrame | None =
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
     """Return the names and sizes of the files with pages of the training days; a file never changes once it exists."""
-    folder = Path(run.settings.folder) / COMPACTED_EXPOSURES.name
-    files = (
-        file
-        for day in _dates_touched(run.training_days)
-        for file in sorted((folder / f"{DAY}={day}").glob("*.parquet"))
-    )
+    folder = run.settings.place / COMPACTED_EXPOSURES.name
+    days = [f"{DAY}={day}" for day in _dates_touched(run.training_days)]
+    if not isinstance(folder, Path):
+        return [(part.name, part.bytes) for part in last_list(folder)[1] if part.name.split("/")[0] in days]
+    files = (file for day in days for file in sorted((folder / day).glob("*.parquet")))
     return [(file.name, file.stat().st_size) for file in files]
 
 

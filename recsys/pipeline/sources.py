@@ -14,15 +14,17 @@ from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline.raw_files import local_files, read_files
 from recsys.settings import digest
+from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
+from recsys.tables.parts import has_begun, last_list
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """Errors that Spark raises; those without a class in Python, such as of a damaged file, are Py4JJavaError."""
 _JAVA_CLASS = re.compile(r"^(org\.apache|java)\.[\w.$]*(Exception|Error): ")
 
 
-def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path) -> dict[str, DataFrame]:
+def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Place) -> dict[str, DataFrame]:
     """Open every raw table, and `recorded_events`: the events that the service recorded, empty if there are none.
 
     Args:
@@ -51,12 +53,12 @@ def with_tables(settings: SourceSettings, tables: Iterable[Table]) -> SourceSett
     )
 
 
-def has_recorded_events(folder: Path) -> bool:
+def has_recorded_events(folder: Place) -> bool:
     """Return whether the service of the shop in a folder has recorded events that were compacted."""
-    return (folder / COMPACTED_EVENTS.name).exists()
+    return has_begun(folder / COMPACTED_EVENTS.name)
 
 
-def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
+def _read_recorded_events(spark: SparkSession, folder: Place) -> DataFrame:
     if has_recorded_events(folder):
         return COMPACTED_EVENTS.read(spark, folder)
     return COMPACTED_EVENTS.empty(spark)
@@ -94,7 +96,7 @@ def has_table(table: Table, settings: SourceSettings) -> bool:
     return (Path(settings.sql) / f"{table.name}.sql").exists()
 
 
-def fingerprint(settings: SourceSettings, folder: Path) -> str:
+def fingerprint(settings: SourceSettings, folder: Place) -> str:
     """Return a digest of the settings, the SQL files, and the names, sizes and modification times of the raw files.
 
     Of a catalogue table or a URL only the settings are included, not its content. The files of recorded events are
@@ -105,10 +107,17 @@ def fingerprint(settings: SourceSettings, folder: Path) -> str:
         text = path.read_bytes()
         found.update(path.name.encode() + text)
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
-            _add_files(found, sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")))
+            _add_recorded_events(found, folder / COMPACTED_EVENTS.name)
     for _, raw in sorted(settings.raw.items()):
         _add_files(found, local_files(raw))
     return found.hexdigest()
+
+
+def _add_recorded_events(digest: "hashlib._Hash", table: Place) -> None:
+    if isinstance(table, Path):
+        _add_files(digest, sorted(table.rglob("*.parquet")))
+    else:
+        digest.update(str(last_list(table)).encode())
 
 
 def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from recsys.errors import RecsysError, SnapshotError
 from recsys.snapshot import store
 from recsys.snapshot.publishing import Publisher
-from recsys.snapshot.shared import SharedSnapshots
 from recsys.snapshot.pulling import pull
+from recsys.snapshot.shared import SharedSnapshots
 from serving.telemetry.pull_status import PullStatus, write_status
 
 _SLOWEST_SECONDS = 300.0

@@ -6,10 +6,10 @@ import pytest
 
 from recsys.erasure import snapshots
 from recsys.erasure.snapshots import erase_from_snapshots
-from recsys.snapshot.publishing import Publisher
 from recsys.errors import SnapshotError
 from recsys.snapshot import store
 from recsys.snapshot.format import Snapshot
+from recsys.snapshot.publishing import Publisher
 from recsys.snapshot.refreshed import write_refreshed
 from tests.helpers.snapshots import ANN, AS_OF, BOB, CONTENTS, EVE, batch, with_histories, write
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
 from s3fs import S3FileSystem
 
 from recsys.erasure.snapshots import erase_from_snapshots
