@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from recsys.storage.local import held, put_in_place, scratch_folder
 from recsys.storage.places import Place, remove, sizes_below
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY, EXPOSURES, RECORDED_EVENTS, RecordKind
 from recsys.tables.night import Table
-from recsys.tables.parts import Part, add_to_list, has_begun, last_list, parts_of
+from recsys.tables.parts import Part, add_to_list, has_begun, last_list, parts_of, remove_unlisted
 from recsys.tables.paths import load
 from recsys.tables.spark_parts import new_parts, read_named
 from recsys.wording import plural
@@ -172,6 +172,7 @@ def _add_in_store(
     added = [part for part in new_parts(kind.check(rows), table, kind.partitioned_by) if part.rows]
     if added:
         add_to_list(table, number + 1, [*parts, *added])
+        remove_unlisted(table, datetime.now(UTC))
     return added
 
 

@@ -19,8 +19,8 @@ from recsys.storage.local import held, scratch_folder, tree_to_disk
 def erase_from_snapshots(publisher: Publisher, user_id: str) -> list[str]:
     """Remove a user's rankings and history from all snapshots of a shop, and return the names of the new ones.
 
-    Those in an object store are brought to this machine first. A service goes on with the old snapshot until it has loaded the new one. If the process is killed, `current` names a
-    whole snapshot, and a second call does what is left.
+    Those in an object store are brought to this machine first. A service goes on with the old snapshot until it has
+    loaded the new one. If the process is killed, `current` names a whole snapshot, and a second call does what is left.
 
     Raises:
         SnapshotError: If a snapshot is damaged, so that it cannot be told whether it holds the user.

@@ -34,6 +34,7 @@ from recsys.storage.local import (
 
 _PULLED = ".pulled"
 _KNOWN = "known.json"
+_SHA256_DIGITS = 64
 _RANGE = 16 << 20
 """Bytes of a request: eight at a time are held in memory."""
 
@@ -112,9 +113,9 @@ def _fetch(shared: SharedSnapshots, root: Path, name: str) -> None:
         with held(root):
             remove_folder(root / name)
             put_in_place(folder, root / name)
-    for file in (root / _PULLED).iterdir():
-        if len(file.name.removesuffix(".part")) == 64:
-            file.unlink()
+    for left in (root / _PULLED).iterdir():
+        if len(left.name.removesuffix(".part")) == _SHA256_DIGITS:
+            left.unlink()
 
 
 def _has(snapshot: Path, content: bytes) -> bool:
@@ -152,7 +153,7 @@ def _download(shared: SharedSnapshots, folder: Path, wanted: Mapping[str, FileEn
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         for sha256 in missing:
             (folder / f"{sha256}.part").write_bytes(b"")
-        done = pool.map(lambda each: _download_range(shared, folder, *each, wanted[each[0]].size), ranges)
+        done = pool.map(lambda each: _download_range(shared, folder, each[0], each[1], wanted[each[0]].size), ranges)
         try:
             list(done)
         except BaseException:
@@ -163,7 +164,7 @@ def _download(shared: SharedSnapshots, folder: Path, wanted: Mapping[str, FileEn
 
 
 def _download_range(shared: SharedSnapshots, folder: Path, sha256: str, start: int, size: int) -> None:
-    """Write a part of a file to the disk at once: gigabytes of a cache that is written later would stop other writers."""
+    """Download a part of a file, to the disk at once: gigabytes that are written later would stop other writers."""
     if not size:
         return
     source: Any = shared.file(sha256)

@@ -234,7 +234,7 @@ class SharedSnapshots:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn an error of whichever library the store has into a StoreError, but for files that are or are not there."""
+        """Turn an error of the store's library into a StoreError, unless it says that a file is there or is not."""
         try:
             yield
         except (RecsysError, FileNotFoundError, FileExistsError):

@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,12 @@ import pyarrow.parquet as pq
 
 from recsys.errors import BusyError, InputError
 from recsys.storage.local import to_disk
-from recsys.storage.places import Place, arrow, create, put, remove, sizes_below
+from recsys.storage.places import Place, arrow, create, modified, put, remove, sizes_below
 
 PARTS = "_parts.json"
 """File with the list of parts; Spark ignores files whose name begins so."""
 _NUMBERED = re.compile(r"_parts-(\d{8})\.json")
+_UNLISTED_S = 24 * 3600.0
 _LISTS_KEPT = 10  # for readers that have just seen one
 _ROW_GROUP_BYTES = 64 << 20
 _BUFFER_BYTES = 1 << 20  # of a column that is read at once; whole columns of a row group would take its memory
@@ -83,6 +85,20 @@ def add_to_list(table: Place, number: int, parts: Iterable[Part]) -> None:
         raise BusyError(f"another process added rows to {table} meanwhile: run again") from None
     if number > _LISTS_KEPT:
         remove(table / _list_name(number - _LISTS_KEPT))
+
+
+def remove_unlisted(table: Place, at: datetime) -> None:
+    """Remove parts that the last list of a table that grows does not have, and that no job can be about to list.
+
+    Args:
+        table: Folder of the table.
+        at: The present instant; files of the day before stay.
+    """
+    sizes = sizes_below(table)
+    listed = {part.name for part in _last_list(table, sizes)[1]}
+    for name in sizes.keys() - listed:
+        if name.endswith(".parquet") and at.timestamp() - modified(table / name) > _UNLISTED_S:
+            remove(table / name)
 
 
 def _list_name(number: int) -> str:
