@@ -1,4 +1,4 @@
-"""Compaction of logs in an object store: the records that a disk has, each once, whatever fails and whoever else runs."""
+"""Compaction of logs in an object store: each record once as on a disk, whatever fails and whoever else runs."""
 
 import json
 import random
