@@ -109,11 +109,9 @@ def measure(folder: Path, users: int, cores: list[int]) -> None:
         target = Publisher(folder / f"pulled-{number}", shared)
         pulled.append(seconds_of(lambda target=target: target.fetch(first)))
         shutil.rmtree(target.root)
-    print(f"  downloaded one by one, unchecked: {np.median(plain):.1f} s ({min(plain):.1f} to {max(plain):.1f})")
-    ratio = np.median(pulled) / np.median(plain)
-    print(
-        f"  pulled, checked, in place: {np.median(pulled):.1f} s ({min(pulled):.1f} to {max(pulled):.1f}), {ratio:.2f} x"
-    )
+    for way, seconds in (("downloaded one by one, unchecked", plain), ("pulled, checked, in place", pulled)):
+        print(f"  {way}: {np.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})")
+    print(f"  ratio: {np.median(pulled) / np.median(plain):.2f}")
     serve(shop, driver, first, second, cores)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import DataFrame
 
-from jobs.backtest.backtest import REPORT
+from jobs.backtest.backtest import report_of
 from jobs.backtest.measure_peers import PEER_PAGES
 from jobs.engine.run import Run
 from recsys.storage.places import Place
@@ -33,7 +33,7 @@ class Backtest:
     @property
     def report(self) -> Place:
         """The report, an HTML file."""
-        return self.run.folder / REPORT
+        return report_of(self.run)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -113,7 +113,7 @@ class Shop:
         run = night(self.settings, self._instant_of_night(as_of))
         run.do((VALIDATE_TABLES,))
         found, counts = profile_tables(run), json.loads((run.outputs / RULE_COUNTS).read_text())
-        return Profile(Path(self.settings.folder).name, found, advise(found, self.settings, today()), counts)
+        return Profile(self.settings.place.name, found, advise(found, self.settings, today()), counts)
 
     def table(self, table: Table | str, as_of: Instant | None = None) -> DataFrame:
         """Return a table of a night as a Spark frame.
@@ -185,7 +185,7 @@ class Shop:
         instant = of_night.as_of if at is None else _micros(at)
         run = of_night
         if instant != of_night.as_of:
-            folder = Path(self.settings.folder) / "instants" / compact(instant)
+            folder = self.settings.place / "instants" / compact(instant)
             run = replace(night(self.settings, instant, trains=False), folder=folder)
             run.do(with_inputs(FIT_RECOMMENDERS))
         return features_of(run, list(users))
@@ -266,7 +266,7 @@ class Shop:
 
     @cached_property
     def _service(self) -> LocalService:
-        return LocalService(self.settings.serving, Path(self.settings.folder))
+        return LocalService(self.settings.serving, self.settings.own_disk)
 
     def _instant_of_night(self, as_of: Instant | None) -> int:
         return instant_of(self.settings, None if as_of is None else _micros(as_of), today())

@@ -90,7 +90,7 @@ def build_demo_shop(settings: Settings) -> None:
 
     if settings.demo_shop is None:
         raise ConfigurationError("the configuration has no 'demo_shop': use conf/demo.yaml, or run 'recsys nightly'")
-    built = Path(settings.folder) / "demo_shop.json"
+    built = settings.own_disk / "demo_shop.json"
     wanted = settings.demo_shop.model_dump_json()
     if built.exists() and built.read_text() == wanted:
         console.print(f"Demo shop in {settings.folder}: unchanged")
@@ -99,7 +99,7 @@ def build_demo_shop(settings: Settings) -> None:
     with progress_bar(console) as progress:
         painting = progress.add_task("Painting photos", total=settings.demo_shop.photos)
         shop = build_shop(
-            settings.demo_shop, Path(settings.folder), lambda done, _: progress.update(painting, completed=done)
+            settings.demo_shop, settings.own_disk, lambda done, _: progress.update(painting, completed=done)
         )
     write_whole(built, wanted)
     console.print(
@@ -129,7 +129,7 @@ def _request_home_pages(settings: Settings, user: str) -> None:
 
     local = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
     with (
-        start_server(settings.serving.model_copy(update=local), Path(settings.folder)) as server,
+        start_server(settings.serving.model_copy(update=local), settings.own_disk) as server,
         Client(server.target, deadline=10.0) as client,
     ):
         console.print("", "The answer of the gRPC service:", "")

@@ -48,9 +48,9 @@ def simulate(shop: Settings, settings: Settings) -> int:
     assert settings.as_of is not None
     assert shop.as_of is not None
     start, end = to_micros(settings.as_of), to_micros(shop.as_of)
-    _remove_earlier_simulation(Path(settings.folder), Path(shop.folder))
-    later = _split_events(Path(shop.folder), Path(settings.folder), start)
-    shoppers = Shoppers(Path(shop.folder), _sale_ids(Path(shop.folder)), _SEED)
+    _remove_earlier_simulation(settings.own_disk, shop.own_disk)
+    later = _split_events(shop.own_disk, settings.own_disk, start)
+    shoppers = Shoppers(shop.own_disk, _sale_ids(shop.own_disk), _SEED)
     clock = _Clock(start)
     sessions_by_day = [list(day) for _, day in groupby(sessions(later), key=lambda session: session.started_at // DAY)]
     for day, today in enumerate(sessions_by_day):
@@ -67,7 +67,7 @@ def _service(settings: Settings, clock: _Clock) -> "Server":
     from serving.process.server import start_server
 
     local = {"port": 0, "admin_port": None, "metrics_port": None, "workers": 1}
-    return start_server(settings.serving.model_copy(update=local), Path(settings.folder), clock)
+    return start_server(settings.serving.model_copy(update=local), settings.own_disk, clock)
 
 
 def _simulate_day(

@@ -251,14 +251,16 @@ def evaluate(
 def judge(settings: Settings, surface: str, key: str, as_of: int, out: Path | None = None) -> Path:
     """Analyse an experiment, print the verdict, write the report, and return the path of its HTML."""
     from cli.tables.experiments import print_result
-    from jobs.experiments.analyze_experiment import comparison, phase_folder, summarise_phase
+    from jobs.experiments.analyze_experiment import EXPERIMENTS, comparison, phase_folder, summarise_phase
     from recsys.experiments.analysis.analyze import analyze as analyzed
     from recsys.reports.experiment.writer import write_report
 
     file = _load_configured(settings, surface)
     chosen = comparison(settings, file, key, as_of)
     result = analyzed(chosen, summarise_phase(settings, file, key, as_of, surface), from_micros(as_of))
-    written = write_report(result, out or phase_folder(settings, chosen) / "report")
+    written = write_report(
+        result, out or settings.own_disk / EXPERIMENTS / phase_folder(settings, chosen).name / "report"
+    )
     print_result(result, console)
     console.print("", f"Report: {written.html}")
     return written.html
@@ -276,14 +278,14 @@ def _configured_path(settings: Settings, surface: str) -> Path:
 def _load_configured(settings: Settings, surface: str) -> ExperimentFile:
     """Load the configured file, or the one in force if the configured file is invalid."""
     path = _configured_path(settings, surface)
-    files, problems = AcceptedFiles(path.parent, Path(settings.folder) / IN_FORCE).as_written()
+    files, problems = AcceptedFiles(path.parent, settings.own_disk / IN_FORCE).as_written()
     if surface not in files:
         raise ConfigurationError("; ".join(problems) or f"{path} does not exist")
     return files[surface]
 
 
 def _load_in_force(settings: Settings, surface: str) -> ExperimentFile:
-    files = AcceptedFiles(Path(), Path(settings.folder) / IN_FORCE).in_force()
+    files = AcceptedFiles(Path(), settings.own_disk / IN_FORCE).in_force()
     if surface not in files:
         raise ConfigurationError(f"no file is in force for surface {surface!r}: give --against FILE")
     return files[surface]
@@ -292,7 +294,7 @@ def _load_in_force(settings: Settings, surface: str) -> ExperimentFile:
 def _check_transition(settings: Settings, surface: str, written: ExperimentFile) -> None:
     from recsys.experiments.transition import check_transition
 
-    in_force = AcceptedFiles(Path(), Path(settings.folder) / IN_FORCE).in_force().get(surface)
+    in_force = AcceptedFiles(Path(), settings.own_disk / IN_FORCE).in_force().get(surface)
     if in_force is not None:
         check_transition(in_force, written, datetime.now(UTC))
 

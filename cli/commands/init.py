@@ -128,7 +128,7 @@ def init(
     run = night(settings, *instants(None))
     for key, value in writing.spark_conf(plan).items():
         run.spark.conf.set(key, value)
-    raw = sources.read_raw_tables(run.spark, settings.source, Path(settings.folder))
+    raw = sources.read_raw_tables(run.spark, settings.source, settings.place)
     present = time.time_ns() // 1000
     counts = whole_files.count_events(run.spark, raw, plan, present)
     plan = replace(

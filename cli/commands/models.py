@@ -3,7 +3,6 @@
 import getpass
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -146,7 +145,7 @@ def drift(
     from cli.tables.models import print_nights
     from recsys.pipeline.night_values import read_night_values
 
-    found = read_night_values(Path(load_settings(conf).folder))[-nights:]
+    found = read_night_values(load_settings(conf).place)[-nights:]
     print_nights(found, console)
     if json_file:
         json_file.write_text(json.dumps([each.model_dump(mode="json") for each in found], indent=2) + "\n")

@@ -57,7 +57,7 @@ def show_morning(settings: Settings) -> None:
     run = window(settings, day, day)
     run.do(with_inputs(TRAIN_META_MODEL))
     morning = _morning(run, day)
-    path = Path(settings.folder) / PLOT
+    path = settings.own_disk / PLOT
     draw(morning, path)
     console.print(
         "", f"{from_micros(day):%Y-%m-%d}: '{morning.title}' ({morning.sale_id}) opens at {morning.opens} UTC."

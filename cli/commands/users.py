@@ -30,7 +30,12 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
 
     Can be repeated, also where it was killed. A running service loads the new snapshot by itself.
     """
-    from recsys.erasure.logs_and_tables import add_to_erased, erase_from_log, erase_from_tables
+    from recsys.erasure.logs_and_tables import (
+        add_to_erased,
+        erase_from_log,
+        erase_from_shipped_log,
+        erase_from_tables,
+    )
     from recsys.erasure.snapshots import erase_from_snapshots
     from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
     from serving.clocks import system_clock
@@ -40,17 +45,19 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
     if not user:
         raise ConfigurationError("user == '', must be the id of a user: anonymous pages hold no id")
     settings = load_settings(conf)
-    folder = Path(settings.folder)
+    folder, disk = settings.place, settings.own_disk
     folder.mkdir(parents=True, exist_ok=True)
     is_new = add_to_erased(folder, user)
     erased, kept, found = [], list(_KEPT), 0
-    if (sessions := folder / "serving" / "sessions").is_dir():
+    if (sessions := disk / "serving" / "sessions").is_dir():
         files = SessionFiles(sessions, system_clock)
         found += (events := files.remove(user))
         erased.append(f"running sessions: {plural(events, 'event')}")
         files.close()
     for name in (EXPOSURES, RECORDED_EVENTS):
-        lines, being_written = erase_from_log(folder / name, user)
+        lines, being_written = erase_from_log(disk / name, user)
+        if not isinstance(folder, Path):
+            lines += erase_from_shipped_log(folder / name, user)
         found += lines
         erased.append(f"log files of {name}: {plural(lines, 'line')}")
         kept += [f"{path}: a service is writing it; erase again when it is finished" for path in being_written]

@@ -54,6 +54,8 @@ from recsys.snapshot.format import POPULARITY
 from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
 from recsys.wording import plural
 
+BACKTESTS = "backtests"
+"""Subfolder of the shop's folder with the tables of backtests, and of the disk's folder with their reports."""
 REPORT = "report.html"
 MOST_PAGES = 200_000
 """Number of pages that a backtest measures unless it is told the share of users: some 10 kB of memory for each."""
@@ -124,11 +126,16 @@ def backtest(
     result = _build_result(run, Pages.from_table(rows, run.shop.catalogue), sample, further, lag)
     if with_peers:
         result["peers"] = read_peers(run)
-    report = run.folder / REPORT
+    report = report_of(run)
     write_report(result, report, PhotoFiles.of(run.settings.images))
     run_id = tracking.log_backtest(run.settings, result, report)
     _log.info(f"Report: {report}; stored in MLflow as run {run_id}")
     return result
+
+
+def report_of(run: Run) -> Path:
+    """Return the file of a backtest's report, on this machine's disk: a person opens it in a browser."""
+    return run.settings.own_disk / BACKTESTS / run.folder.name / REPORT
 
 
 def _share_within(run: Run, pages: int) -> float:
@@ -310,7 +317,7 @@ def window(settings: Settings, first: int, last: int, days_sampled: int | None =
         days = sorted(int(day) for day in np.random.default_rng(seed).choice(days, days_sampled, replace=False))
     training_days = [first - day * DAY for day in range(settings.meta_model.days, 0, -1)]
     name = f"{compact(first)[:8]}-{compact(last)[:8]}" + (f"-{digest(days)[:8]}" if days_sampled else "")
-    return Run(settings, Path(settings.folder) / "backtests" / name, last + DAY, training_days, days)
+    return Run(settings, settings.place / BACKTESTS / name, last + DAY, training_days, days)
 
 
 def _measurable_versions(run: Run, asked: list[str] | None) -> list[str]:

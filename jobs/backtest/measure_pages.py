@@ -1,7 +1,6 @@
 """The steps of a backtest: variants of the model trained on the same examples, and metrics of all on each page."""
 
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -157,7 +156,7 @@ def steps(
 
 def knows_truth(run: Run) -> bool:
     """Return whether the shop is a generated one that comes with the true tastes of its users."""
-    return run.settings.demo_shop is not None and (Path(run.settings.folder) / "truth").exists()
+    return run.settings.demo_shop is not None and (run.settings.own_disk / "truth").exists()
 
 
 def _measure_pages(sample: Sample, versions: list[str], lag: int | None) -> Step:
@@ -198,7 +197,7 @@ def _measure_oracle(sample: Sample) -> Step:
     def measure_oracle(run: Run, out: Place) -> str:
         """Measure the ranking of the same pages by the true tastes of the generated shop's users."""
         histories = USER_HISTORIES.read(run.spark, run.outputs)
-        ORACLE_PAGES.write(oracle_pages(histories, run.shop, run.open_days, Path(run.settings.folder), *sample), out)
+        ORACLE_PAGES.write(oracle_pages(histories, run.shop, run.open_days, run.settings.own_disk, *sample), out)
         return f"{plural(ORACLE_PAGES.rows(out), 'page')} ranked by true taste"
 
     return Step(

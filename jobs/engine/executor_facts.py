@@ -1,4 +1,7 @@
-"""What a Spark executor has and sees. Imports the standard library alone: an executor may have nothing else."""
+"""What a Spark executor has and sees.
+
+Imports the standard library alone, unless the folder is a URL: an executor may have nothing else.
+"""
 
 import hashlib
 import os
@@ -9,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NEEDED = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy", "universal-pathlib")
 """Packages that the steps need in Spark's workers."""
@@ -39,13 +42,23 @@ def facts(folder: str, token: str) -> Facts:
     executor = f"{socket.gethostname()}-{_parent_of(os.getppid())}"
     problem = ""
     try:
-        if (found := (Path(folder) / TOKEN).read_text()) != token:
+        where = _place(folder)
+        if (found := (where / TOKEN).read_text()) != token:
             problem = f"it holds another token, {found[:20]!r}"
-        (Path(folder) / executor).write_text(token)
-    except OSError as error:
-        problem = str(error)
+        (where / executor).write_text(token)
+    except Exception as error:  # of whichever library the store has, or of one that is missing here
+        problem = str(error) or type(error).__name__
     python = f"Python {platform.python_version()} at {sys.executable}"
     return Facts(socket.gethostname(), executor, python, packages(), digest_of_code(), problem)
+
+
+def _place(folder: str) -> Any:
+    """Return a folder as its URL says; one in an object store takes libraries."""
+    if "://" not in folder:
+        return Path(folder)
+    from recsys.storage.places import place
+
+    return place(folder)
 
 
 def packages() -> dict[str, str]:

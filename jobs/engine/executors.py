@@ -4,8 +4,6 @@ import json
 import logging
 import re
 import secrets
-import shutil
-from pathlib import Path
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
@@ -15,6 +13,7 @@ from jobs.engine.executor_facts import TOKEN, Facts, digest_of_code, packages
 from jobs.engine.session import PARTITIONS_PER_CORE
 from recsys.errors import ConfigurationError
 from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.storage.places import Place, absolute, put, remove
 from recsys.wording import plural
 
 _TASKS_BY_CONNECT = 64
@@ -24,7 +23,7 @@ _SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
 
-def check_executors(spark: SparkSession, folder: Path) -> None:
+def check_executors(spark: SparkSession, folder: Place) -> None:
     """Check that every executor of a cluster sees a run's folder and has the driver's packages and code.
 
     Each reads a token that the driver wrote and writes one back: an executor that writes to a disk of its own would
@@ -34,16 +33,15 @@ def check_executors(spark: SparkSession, folder: Path) -> None:
     Raises:
         ConfigurationError: If an executor fails; names all hosts that do, what they lack and the next step.
     """
-    proof, token = folder.resolve() / f".executors-{secrets.token_hex(4)}", secrets.token_hex(16)
-    proof.mkdir(parents=True)
+    proof, token = absolute(folder) / f".executors-{secrets.token_hex(4)}", secrets.token_hex(16)
     try:
-        (proof / TOKEN).write_text(token)
+        put(proof / TOKEN, token)
         found: dict[str, Facts] = {}
         while new := {each.executor: each for each in _ask(spark, proof, token) if each.executor not in found}:
             found |= new  # ask again: further ones may have registered meanwhile
         problems = {each.host: problem for each in found.values() if (problem := _problem(each, proof, token))}
     finally:
-        shutil.rmtree(proof, ignore_errors=True)
+        remove(proof)
     if problems:
         raise ConfigurationError("; ".join(f"executor on {host}: {why}" for host, why in sorted(problems.items())))
     hosts = sorted({each.host for each in found.values()})
@@ -51,7 +49,7 @@ def check_executors(spark: SparkSession, folder: Path) -> None:
     _spread_shuffles(spark)
 
 
-def _ask(spark: SparkSession, proof: Path, token: str) -> list[Facts]:
+def _ask(spark: SparkSession, proof: Place, token: str) -> list[Facts]:
     folder = str(proof)
 
     def answer(_: int) -> str:
@@ -75,7 +73,7 @@ def _ask(spark: SparkSession, proof: Path, token: str) -> list[Facts]:
     return [Facts(*json.loads(answer)) for (answer,) in set(rows)]
 
 
-def _problem(found: Facts, proof: Path, token: str) -> str:
+def _problem(found: Facts, proof: Place, token: str) -> str:
     """Return what is wrong with an executor, and the next step; empty if nothing is."""
     mine = packages()
     others = [
@@ -99,7 +97,10 @@ def _problem(found: Facts, proof: Path, token: str) -> str:
     return f"what is written here to {proof.parent} is not seen there ({found.problem}): {_SHARE}" * bool(found.problem)
 
 
-_SHARE = "'folder' must be one that all machines read and write under the same path"
+_SHARE = (
+    "'folder' must be one that all machines read and write under the same path, or a URL of an object store for which "
+    "all have credentials"
+)
 
 
 def _cores() -> int:

@@ -117,5 +117,5 @@ def _read_plan(folder: Place) -> dict[str, bool]:
     return json.loads(plan.read_text()) if plan.exists() else {}
 
 
-def _folder_of_night(settings: Settings, as_of: int) -> Path:
-    return Path(settings.folder) / "nights" / compact(as_of)
+def _folder_of_night(settings: Settings, as_of: int) -> Place:
+    return settings.place / "nights" / compact(as_of)

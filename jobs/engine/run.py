@@ -82,7 +82,7 @@ class Run:
     def spark(self) -> SparkSession:
         """The Spark session, started on first use; on a cluster, all executors see the run's folder."""
         spark = spark_session(self.settings)
-        if isinstance(self.folder, Path) and not runs_on_this_machine():
+        if not runs_on_this_machine():
             check_executors(spark, self.folder)
         return spark
 

@@ -65,7 +65,7 @@ def spark_session(settings: Settings) -> SparkSession:
     if "SPARK_REMOTE" in os.environ or settings.spark.master.startswith("sc://"):
         return _connect(settings)
     check_java()
-    scratch = (Path(settings.folder) / ".spark").resolve()
+    scratch = (settings.own_disk / ".spark").resolve()
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit, whose Java process runs already
         return _start(settings, scratch)
     with java_process(_launch_options(settings, scratch), scratch):

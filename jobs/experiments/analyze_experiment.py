@@ -1,6 +1,7 @@
 """exposures_compacted, events, recorded_events_compacted → the summary of an experiment's phase, and its tables."""
 
 import argparse
+import secrets
 import sys
 from collections.abc import Mapping
 from datetime import UTC
@@ -11,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
@@ -32,14 +32,17 @@ from recsys.pipeline import outcomes, sources, validation
 from recsys.pipeline.experiment_health import health
 from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
 from recsys.pipeline.row_rules import EVENT_RULES
-from recsys.storage.local import held, put_in_place, remove_folder, scratch_folder
+from recsys.storage.journal import leased
+from recsys.storage.places import Place, remove
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import EVENTS, SALES
-from recsys.tables.parts import has_begun
+from recsys.tables.outputs import DATA
+from recsys.tables.parts import has_begun, read_arrow
 from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
+_STEP = "summarise"
 """The folder of a shop with the tables of its experiments, one folder per phase."""
 
 
@@ -96,7 +99,8 @@ def summarise_phase(
     experiment = comparison(settings, file, key, as_of)
     compact_exposures(settings)
     spark, folder = spark_session(settings), phase_folder(settings, experiment)
-    with held(folder, wait=False), scratch_folder(folder) as scratch:
+    with leased(folder) as lease:
+        out = folder / DATA / f"{_STEP}-{secrets.token_hex(4)}"
         days = dates(to_micros(experiment.start), as_of)
         exposures = read_exposures(spark, settings.place, days)
         if (holdout := holdout_of(file, key)) is None:
@@ -105,22 +109,25 @@ def summarise_phase(
             earlier = earlier_holdouts(file, holdout)
             pages = outcomes.holdout_pages(exposures, surface, experiment, earlier, as_of)
         events = read_events(spark, settings, experiment, as_of)
-        summary = _summarise(pages, events, experiment, file.layers, scratch)
+        summary = _summarise(pages, events, experiment, file.layers, out)
         if summary is None:
             raise EmptyInputError(
                 f"experiment '{key}', phase {experiment.phase}, included 0 users from "
                 f"{experiment.start:%Y-%m-%d %H:%M} until {from_micros(as_of):%Y-%m-%d %H:%M} UTC, must be 1 or more: "
                 "check its status, targeting and coverage, and the time"
             )
-        for table in (EXPERIMENT_USERS, EXPERIMENT_SUMS):
-            remove_folder(folder / table.name)
-            put_in_place(scratch / table.name, folder / table.name)
+        lease.add(
+            {"step": _STEP, "data": f"{DATA}/{out.name}", "outputs": [EXPERIMENT_USERS.name, EXPERIMENT_SUMS.name]}
+        )
+        for other in (folder / DATA).iterdir():  # of the last analysis, and of killed ones
+            if other.name != out.name:
+                remove(other)
     return summary
 
 
-def phase_folder(settings: Settings, experiment: Experiment) -> Path:
-    """Return the folder of an experiment's current phase."""
-    return Path(settings.folder) / EXPERIMENTS / f"{experiment.key}-{experiment.phase}"
+def phase_folder(settings: Settings, experiment: Experiment) -> Place:
+    """Return the folder of an experiment's current phase; `Outputs.of` tells where in it the tables are."""
+    return settings.place / EXPERIMENTS / f"{experiment.key}-{experiment.phase}"
 
 
 def read_events(spark: SparkSession, settings: Settings, experiment: Experiment, as_of: int) -> DataFrame:
@@ -134,7 +141,7 @@ def read_events(spark: SparkSession, settings: Settings, experiment: Experiment,
 
 
 def _summarise(
-    pages: DataFrame, events: DataFrame, experiment: Experiment, layers: Mapping[str, Layer], folder: Path
+    pages: DataFrame, events: DataFrame, experiment: Experiment, layers: Mapping[str, Layer], folder: Place
 ) -> PhaseSummary | None:
     """Write both tables to a folder, and return the sums with the health counts; None without users.
 
@@ -151,7 +158,7 @@ def _summarise(
     EXPERIMENT_USERS.write(outcomes.experiment_users(days, users, experiment), folder)
     limits = caps(EXPERIMENT_USERS.read(pages.sparkSession, folder), quantities)
     EXPERIMENT_SUMS.write(experiment_sums(days, quantities, limits).coalesce(1), folder)
-    sums = sums_of(pq.read_table(folder / EXPERIMENT_SUMS.name))
+    sums = sums_of(read_arrow(folder / EXPERIMENT_SUMS.name))
     return PhaseSummary(sums, health(pages, users, partial(_variant_names, experiment, layers)))
 
 

@@ -1,7 +1,5 @@
 """exposures_compacted, the last night's users → the attributes of users, as their requests have them."""
 
-from pathlib import Path
-
 from recsys.config.settings import Settings
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import USERS
@@ -14,7 +12,7 @@ def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
 
     Users without attributes are left out.
     """
-    folder = Path(settings.folder)
+    folder = settings.place
     found: dict[str, dict[str, str]] = {}
     tables = (outputs / USERS.name for outputs in newest_runs(folder))
     users = next((table for table in tables if table.exists()), None)

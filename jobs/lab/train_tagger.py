@@ -94,7 +94,7 @@ def train_tagger(
         shown = listed([f"'{label}' ({plural(count, 'photo')})" for label, count in left_out.items()], "and")
         _log.warning("not learnt for want of photos: %s: label at least 5 photos of each", shown)
     _log.info("learning %s of %s", plural(len(dataset), "photo"), plural(len(dataset.labels), "label"))
-    folder = Path(settings.folder) / TAGGERS_FOLDER / name
+    folder = settings.own_disk / TAGGERS_FOLDER / name
     curve = learning_curve(dataset, target, seed) if dataset.kind == "single" else None
     tuned = _fine_tuned(dataset, settings, taxonomy.base, freeze, folder / _UNFINISHED, seed) if freeze else None
     if tuned and tuned.is_better:

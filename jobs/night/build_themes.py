@@ -1,6 +1,5 @@
 """image_tags → the theme model, image_themes, sale_themes."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from recsys.instants import DAY, HOUR, from_micros
 from recsys.pipeline import sources
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
-from recsys.storage.places import Place, place
+from recsys.storage.places import Place
 from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_IMAGES, SALE_THEMES
 from recsys.tables.outputs import newest_runs
 from recsys.tables.parts import read_arrow
@@ -113,14 +112,14 @@ def _themes_of_run(run: Run, photos: pd.DataFrame, catalogue: Catalogue) -> Them
         old_tags = tag_matrix(old["tags"], old["weights"], model.tags)
         return translated(model, old_tags, tag_matrix(both["tags"], both["weights"], tags), tags)
 
-    folder = Path(run.settings.folder) / THEMES
+    folder = run.settings.place / THEMES
     return themes_as_of(folder, as_of, version, _fingerprint(run), settings.themes.refit_days, fit, translate)
 
 
 def _photos_tagged_by(run: Run, version: str) -> pd.DataFrame:
     """Return tags and weights, by image_hash, of the last run whose tags are of a version; no row if its tables are
     gone."""
-    for outputs in newest_runs(place(run.settings.folder), ("nights", "backtests", "refreshes")):
+    for outputs in newest_runs(run.settings.place, ("nights", "backtests", "refreshes")):
         model = outputs / THEME_MODEL
         if outputs.folder != str(run.folder) and model.exists() and read(model).tagger_version == version:
             photos = read_arrow(outputs / IMAGE_TAGS.name, columns=["image_hash", "tags", "weights"]).to_pandas()

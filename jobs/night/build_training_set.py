@@ -13,7 +13,7 @@ from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
 from recsys.instants import dates
 from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, most_examples, training_examples
-from recsys.storage.places import Place
+from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.tables.parts import last_list
@@ -54,8 +54,7 @@ def _logged_pages(run: Run) -> list[tuple[str, int]]:
     days = [f"{DAY}={day}" for day in _dates_touched(run.training_days)]
     if not isinstance(folder, Path):
         return [(part.name, part.bytes) for part in last_list(folder)[1] if part.name.split("/")[0] in days]
-    files = (file for day in days for file in sorted((folder / day).glob("*.parquet")))
-    return [(file.name, file.stat().st_size) for file in files]
+    return [file for day in days for file in sorted(sizes_below(folder / day).items())]
 
 
 def _dates_touched(as_ofs: list[int]) -> list[date]:

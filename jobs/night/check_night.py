@@ -1,7 +1,6 @@
 """rankings, yesterday's purchases → the values of the night; a night that breaks a limit is not published."""
 
 import json
-from pathlib import Path
 
 from pyspark.sql import functions as f
 
@@ -40,7 +39,7 @@ def check_night(run: Run, out: Place) -> str:
         NightCheckError: If a value breaks a limit; names value, limit and next step of each. The service continues with
             the last snapshot.
     """
-    folder = Path(run.settings.folder)
+    folder = run.settings.place
     values = _measure_night(run, out)
     run.settings.publisher.pull_if_whole()
     before = snapshot_store.in_use(run.settings.snapshots_folder)
@@ -62,7 +61,7 @@ def check_night(run: Run, out: Place) -> str:
 
 def _earlier_nights(run: Run) -> list[NightValues]:
     """Return the values of the nights before; those of hours between them would outnumber theirs."""
-    return [values for values in read_night_values(Path(run.settings.folder), run.as_of) if not values.is_hourly]
+    return [values for values in read_night_values(run.settings.place, run.as_of) if not values.is_hourly]
 
 
 def _measure_night(run: Run, out: Place) -> NightValues:

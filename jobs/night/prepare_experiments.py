@@ -19,8 +19,8 @@ from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel, meta_model_from_json, policy_of
 from recsys.registry.versions import CHAMPION
 from recsys.snapshot.format import POPULARITY
-from recsys.storage.local import held, write_whole
-from recsys.storage.places import Place
+from recsys.storage.locks import locked
+from recsys.storage.places import Place, put
 from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
@@ -89,7 +89,7 @@ def _read_experiments(run: Run) -> tuple[Mapping[str, ExperimentFile], list[str]
     source = run.settings.serving.experiments
     if source is None:
         return {}, []
-    return AcceptedFiles(Path(source), Path(run.settings.folder) / IN_FORCE).as_written()
+    return AcceptedFiles(Path(source), run.settings.own_disk / IN_FORCE).as_written()
 
 
 def _read_models(run: Run, versions: Mapping[str, str], notes: list[str]) -> dict[str, MetaModel]:
@@ -142,8 +142,8 @@ def _can_be_scored(
 
 def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str, str]:
     """Return the version of each place that names a model; note the aliases that there are not, and that moved."""
-    path = Path(run.settings.folder) / EXPERIMENTS / PINS
-    with held(path.parent):  # runs of other nights add pins too, which must not be lost
+    path = run.settings.place / EXPERIMENTS / PINS
+    with locked(path.parent):  # runs of other nights add pins too, which must not be lost
         pins: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         for place in found:
             if place.model is None:
@@ -160,7 +160,7 @@ def _pinned(run: Run, found: Iterable[ServedSlot], notes: list[str]) -> dict[str
             if pinned != version:
                 notes.append(f"{place.name} stays with version {pinned}; alias {place.model} is version {version} now")
             pins[place.name] = pinned
-        write_whole(path, json.dumps(pins, indent=1, sort_keys=True))
+        put(path, json.dumps(pins, indent=1, sort_keys=True))
     return pins
 
 

@@ -72,7 +72,7 @@ def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
     """
     publisher, keep = run.settings.publisher, run.settings.snapshots
     publisher.publish(name, datetime.now(UTC), instead_of)
-    values = read_night_values(Path(run.settings.folder))
+    values = read_night_values(run.settings.place)
     hourly = {compact(to_micros(each.as_of)) for each in values if each.is_hourly}
     publisher.prune(keep.keep, keep.keep_hourly, hourly, datetime.now(UTC))
 

@@ -87,7 +87,7 @@ def refresh(settings: Settings) -> Refreshed:
     before = _snapshot_in_use(settings)
     night = _night_of(settings, before)
     _refuse_beside_nights(night)
-    folder = Path(settings.folder) / FOLDER / night.folder.name
+    folder = settings.place / FOLDER / night.folder.name
     run = Run(settings, folder, night.as_of, training_days=[], days=[night.as_of], trains=False)
     _log.info(f"Refresh of snapshot {before.name} in {folder}")
     last = snapshot_store.publications(settings.snapshots_folder)[-1:]
@@ -176,7 +176,7 @@ def _night_of(settings: Settings, snapshot: Snapshot) -> Run:
         SnapshotError: If the night has no tables that a snapshot with sales was made from.
     """
     as_of = to_micros(snapshot.as_of)
-    folder = Path(settings.folder) / "nights" / compact(as_of)
+    folder = settings.place / "nights" / compact(as_of)
     if not (Outputs.of(folder) / SNAPSHOT / "name").exists():
         why = f"snapshot/name of {folder} is missing" if snapshot.sales else "it has no sale"
         raise SnapshotError(f"snapshot {snapshot.name} cannot be refreshed, {why}: run 'recsys nightly'")
@@ -237,7 +237,7 @@ def _refuse_beside_nights(night: Run) -> None:
             )
 
 
-def _remove_tables_of_earlier_nights(folder: Path) -> None:
+def _remove_tables_of_earlier_nights(folder: Place) -> None:
     for other in folder.parent.iterdir():
         if other != folder:
             with suppress(BusyError):

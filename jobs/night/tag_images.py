@@ -22,7 +22,7 @@ from recsys.pipeline import sources
 from recsys.pipeline.photo_tags import ShopTagger, joined_tags, photo_store, sale_labels
 from recsys.pipeline.photos import Engine, choose_engine
 from recsys.settings import digest
-from recsys.storage.local import held
+from recsys.storage.locks import locked
 from recsys.storage.places import Place
 from recsys.tables.night import IMAGE_TAGS, REJECTED_IMAGES, SALE_IMAGES, SALE_PHOTO_LABELS
 from recsys.tables.outputs import Outputs
@@ -50,10 +50,10 @@ def tag_images(run: Run, out: Place) -> str:
     settings = run.settings.images
     engine = choose_engine(settings.tagging.engine, run.spark)
     images["absolute"] = images["image_uri"].map(PhotoFiles.of(settings).absolute)
-    stores = {tagger.files.network_version: photo_store(Path(run.settings.folder), tagger.files) for tagger in taggers}
+    stores = {tagger.files.network_version: photo_store(run.settings.place, tagger.files) for tagger in taggers}
     networks = {tagger.files.network_version: tagger.network for tagger in taggers}
     first = next(iter(stores.values()))
-    with held(first.folder, wait=False):
+    with locked(first.folder, wait=False):
         hashes = _hash_photos(first, engine, sorted(set(images["absolute"])), settings)
         new = {version: _tag_new(run, store, engine, networks[version], hashes) for version, store in stores.items()}
     contents = pa.array(hashes["image_hash"].dropna().unique(), pa.string())

@@ -1,7 +1,6 @@
 """user_histories, sales, sale_themes → towers.json: the learned recommender, of days before those of the meta-model."""
 
 import time
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import functions as f
@@ -15,8 +14,7 @@ from recsys.recommenders import tower_families
 from recsys.recommenders.towers import TOWERS, TOWERS_FILE
 from recsys.settings import digest
 from recsys.shop.histories import Block
-from recsys.storage.local import write_whole
-from recsys.storage.places import Place, remove
+from recsys.storage.places import Place, files_in, put, remove
 from recsys.tables.night import USER_HISTORIES
 from recsys.tables.parts import read_arrow
 from recsys.wording import plural
@@ -33,7 +31,7 @@ def train_towers(run: Run, out: Place) -> str:
     weights, summary = _train(run, out) if run.trains else _latest(run)
     (out / TOWERS_FILE).write_text(weights, "utf-8")
     if weights and run.trains and run.is_night:
-        write_whole(_store(run) / f"{compact(run.training_days[0])}-{_fingerprint(run)}.json", weights)
+        put(_store(run) / f"{compact(run.training_days[0])}-{_fingerprint(run)}.json", weights)
     return summary
 
 
@@ -92,11 +90,11 @@ def _latest(run: Run) -> tuple[str, str]:
     return path.read_text("utf-8"), f"towers of days before {path.name[:8]}"
 
 
-def _latest_file(run: Run) -> Path | None:
+def _latest_file(run: Run) -> Place | None:
     if run.trains or not _are_used(run):
         return None
     until = compact(run.training_days[0])
-    files = sorted(_store(run).glob(f"*-{_fingerprint(run)}.json"))
+    files = files_in(_store(run), f"-{_fingerprint(run)}.json")
     return next((file for file in reversed(files) if file.name.split("-")[0] <= until), None)
 
 
@@ -105,8 +103,8 @@ def _are_used(run: Run) -> bool:
     return settings.towers.enabled and TOWERS not in settings.without
 
 
-def _store(run: Run) -> Path:
-    return Path(run.settings.folder) / TOWERS
+def _store(run: Run) -> Place:
+    return run.settings.place / TOWERS
 
 
 def _fingerprint(run: Run) -> str:

@@ -88,7 +88,7 @@ def validate_sales(run: Run, out: Place) -> str:
         RejectedRowsError: If too large a share of a table's rows is broken.
     """
     settings = sources.with_tables(run.settings.source, (SALES, SALE_IMAGES))
-    select = _selecting(run, sources.read_raw_tables(run.spark, settings, Path(run.settings.folder)))
+    select = _selecting(run, sources.read_raw_tables(run.spark, settings, run.settings.place))
     cleaned, windows = _write_sales(run, select, out)
     counts = _write_findings(run, out, [cleaned, *_write_photos(run, select, windows, out)])
     sales_and_photos = f"{plural(SALES.rows(out), 'sale')}, {plural(SALE_IMAGES.rows(out), 'photo')}"
@@ -127,7 +127,7 @@ def read_raw_rows(run: Run) -> list[RawRows]:
     """
     settings = run.settings.source
     sources.check_settings(settings)
-    raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
+    raw = sources.read_raw_tables(run.spark, settings, run.settings.place)
     return first_rows({name: raw[name] for name in settings.raw})
 
 
@@ -151,7 +151,7 @@ def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
     """
     settings = run.settings.source
     sources.check_settings(settings)
-    raw = sources.read_raw_tables(run.spark, settings, Path(run.settings.folder))
+    raw = sources.read_raw_tables(run.spark, settings, run.settings.place)
     select = _selecting(run, raw)
     of_sales, windows = _write_sales(run, select, out)
     cleaned = [of_sales]
@@ -177,7 +177,7 @@ def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
 
 def _selecting(run: Run, raw: dict[str, DataFrame]) -> "_Select":
     """Return a function that selects a table without erased users, from the raw tables as they are at the call."""
-    erased = erased_hashes(Path(run.settings.folder))
+    erased = erased_hashes(run.settings.place)
     return lambda table: validation.without_users(
         sources.select_table(run.spark, table, run.settings.source, raw), erased
     )
@@ -203,7 +203,7 @@ def _selects_recorded_events(run: Run) -> bool:
     """Return whether the shop's events include those that the service recorded, and there are any."""
     sql = (Path(run.settings.source.sql) / f"{EVENTS.name}.sql").read_text("utf-8-sig")
     is_named = f"{{{RECORDED_EVENTS}}}" in sql
-    return is_named and sources.has_recorded_events(Path(run.settings.folder))
+    return is_named and sources.has_recorded_events(run.settings.place)
 
 
 def _set_aside_recorded_events(flagged: DataFrame) -> _Cleaned:
@@ -287,8 +287,8 @@ VALIDATE_TABLES = Step(
     outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
     depends_on=lambda run: [
         run.as_of,
-        sources.fingerprint(run.settings.source, Path(run.settings.folder)),
-        *erased_hashes(Path(run.settings.folder)),
+        sources.fingerprint(run.settings.source, run.settings.place),
+        *erased_hashes(run.settings.place),
     ],
 )
 

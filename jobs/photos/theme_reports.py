@@ -72,7 +72,7 @@ def write_map(run: Run, path: Path, n_photos: int, seed: int = 0) -> tuple[int, 
     """Write the map of at most n_photos photos as one HTML page; return the number of photos and the maps."""
     photos, model = tagged_photos(run), _read_model(run)
     photos = photos.sample(min(n_photos, len(photos)), random_state=seed).sort_values("image_hash")
-    store = photo_store(Path(run.settings.folder), taggers_of(run)[0].files)
+    store = photo_store(run.settings.place, taggers_of(run)[0].files)
     stored = store.embeddings(pa.array(photos["image_hash"])).to_pandas().set_index("image_hash")["embedding"]
     embeddings = np.stack(list(stored.loc[photos["image_hash"]]))
     activations = _activations(photos, model)

@@ -97,16 +97,22 @@ def experiment_id(client: MlflowClient, settings: MlflowSettings) -> str:
 
 def client_of(settings: Settings) -> MlflowClient:
     """Return the client of a shop's registry, in which the meta-model is registered."""
-    folder = Path(settings.folder).resolve()
-    return _connect(settings.mlflow, folder)
+    elsewhere = None if isinstance(settings.place, Path) else settings.folder
+    return _connect(settings.mlflow, settings.own_disk.resolve(), elsewhere)
 
 
 @lru_cache(maxsize=1)
-def _connect(settings: MlflowSettings, folder: Path) -> MlflowClient:
+def _connect(settings: MlflowSettings, folder: Path, elsewhere: str | None) -> MlflowClient:
+    """Return the client of a server, or of a database in a folder of this machine; the shop's may be elsewhere."""
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    if elsewhere and settings.tracking_uri is None:
+        _log.warning(
+            f"MLflow's database is {folder / _DATABASE}, on this machine alone, while 'folder' is {elsewhere}: set "
+            "mlflow.tracking_uri to a server, or run all nights on this machine"
+        )
     client = MlflowClient(settings.tracking_uri or _sqlite_uri(_create_database(folder)))
     if settings.tracking_uri is None and client.get_experiment_by_name(settings.experiment) is None:
         client.create_experiment(settings.experiment, artifact_location=(folder / "mlartifacts").as_uri())
@@ -143,7 +149,7 @@ def _sqlite_uri(database: Path) -> str:
 def _place(settings: Settings) -> str:
     """Return where MLflow's data are."""
     uri = settings.mlflow.tracking_uri
-    return f"MLflow at {uri}" if uri else f"MLflow's database {Path(settings.folder) / _DATABASE}"
+    return f"MLflow at {uri}" if uri else f"MLflow's database {settings.own_disk / _DATABASE}"
 
 
 def _cause(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 from datetime import UTC, datetime
-from pathlib import Path
 
 from jobs.registry import tracking
 from jobs.registry.promote_model import restore_champion
@@ -10,7 +9,7 @@ from recsys.config.settings import Settings
 from recsys.errors import RegistryError
 from recsys.meta_model import MetaModel, meta_model_from_json
 from recsys.registry.versions import CHAMPION
-from recsys.storage.local import write_whole
+from recsys.storage.places import Place, put
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ def champion_version(settings: Settings) -> str:
             raise
         _log.warning(f"    the champion of the last night, version {version}, ranks: {error}")
         return version
-    write_whole(path, version)
+    put(path, version)
     return version
 
 
@@ -51,11 +50,9 @@ def read_version(settings: Settings, version: str) -> MetaModel:
             raise
         _log.warning(f"    the copy of version {version} in {path} is used: {error}")
         return meta_model_from_json(path.read_text())
-    write_whole(path, model.to_json())
+    put(path, model.to_json())
     return model
 
 
-def _folder(settings: Settings) -> Path:
-    folder = Path(settings.folder) / "models" / "copies"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _folder(settings: Settings) -> Place:
+    return settings.place / "models" / "copies"

@@ -2,7 +2,6 @@
 
 import secrets
 from datetime import datetime
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jobs.registry import tracking
@@ -113,7 +112,7 @@ def evidence_of(settings: Settings, version: str, other: str) -> Evidence | None
 
 def log_of(settings: Settings) -> ModelLog:
     """Return the log of the shop's registered model."""
-    return ModelLog(Path(settings.folder), settings.mlflow.model_name)
+    return ModelLog(settings.place, settings.mlflow.model_name)
 
 
 def _require_better(settings: Settings, version: str, champion: str, found: Evidence | None, conf: str) -> None:

@@ -1,6 +1,6 @@
-"""Versions of taggers of a shop's own labels: `tagger_<taxonomy>` in MLflow, with copies in the shop's folder.
+"""Versions of taggers of a shop's own labels: `tagger_<taxonomy>` in MLflow, with copies on each machine's disk.
 
-A version is known by its number in MLflow and by `TrainedTagger.version`, the name of its folder in the shop's folder;
+A version is known by its number in MLflow and by `TrainedTagger.version`, the name of its folder there;
 see `local_taggers`. While MLflow does not answer, nights go on with the champion that they last saw.
 
 Every function raises RegistryError, of one line, where MLflow, its database or its files do not answer.
@@ -282,8 +282,8 @@ def _registered_name(settings: Settings, taxonomy: str) -> str:
 
 
 def _log_of(settings: Settings, taxonomy: str) -> ModelLog:
-    return ModelLog(Path(settings.folder), model_name(taxonomy))
+    return ModelLog(settings.place, model_name(taxonomy))
 
 
 def _folder(settings: Settings, taxonomy: str) -> Path:
-    return Path(settings.folder) / "taggers" / taxonomy
+    return settings.own_disk / "taggers" / taxonomy

@@ -1,7 +1,6 @@
 """Erases a user from a shop's folder: the list of erased users, log files, tables."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -10,8 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.logs import log_files
-from recsys.storage.local import held, put_in_place, scratch_folder, write_whole
-from recsys.tables.parts import PARTS, replace_part
+from recsys.storage.local import held, write_whole
+from recsys.storage.locks import locked
+from recsys.storage.places import Place, arrow, put, remove, sizes_below
+from recsys.tables.parts import is_list, replace_part
 
 ERASED = "erased_users.txt"
 """The list in the shop's folder: one SHA-256 of a user id per line, so that the list itself names nobody."""
@@ -21,17 +22,17 @@ _RAW_TEXTS = ("line", "row")
 """Columns of tables of rejected rows and lines, which hold the source's own row as text."""
 
 
-def add_to_erased(folder: Path, user_id: str) -> bool:
+def add_to_erased(folder: Place, user_id: str) -> bool:
     """Add a user to the list of those whose rows every later night leaves out; return whether the user is new there."""
-    with held(folder):
+    with locked(folder):
         known = erased_hashes(folder)
         if (new := hash_of(user_id)) in known:
             return False
-        write_whole(folder / ERASED, "".join(f"{each}\n" for each in [*known, new]))
+        put(folder / ERASED, "".join(f"{each}\n" for each in [*known, new]))
     return True
 
 
-def erased_hashes(folder: Path) -> list[str]:
+def erased_hashes(folder: Place) -> list[str]:
     """Return the SHA-256 of the id of each erased user, in hexadecimal digits."""
     path = folder / ERASED
     return path.read_text("utf-8").split() if path.exists() else []
@@ -68,47 +69,71 @@ def erase_from_log(folder: Path, user_id: str) -> tuple[int, list[Path]]:
     return erased, sorted(folder.glob("*.jsonl.open"))
 
 
-def erase_from_tables(folder: Path, user_id: str) -> dict[str, int]:
+def erase_from_shipped_log(log: Place, user_id: str) -> int:
+    """Remove a user's lines from the log files that were shipped to an object store, and return their number.
+
+    A file without them has another name. Where a job compacts the old one meanwhile, its table has the user's rows:
+    erase the tables after the logs, and again if a job ran.
+    """
+    erased = 0
+    for name in sorted(sizes_below(log)):
+        lines = (log / name).read_bytes().splitlines(keepends=True)
+        others = b"".join(line for line in lines if not _is_of_user(line, user_id))
+        if n_lines := len(lines) - len(others.splitlines()):
+            erased += n_lines
+            if others:
+                digest = hashlib.sha256(others).hexdigest()[:8]
+                put(log / f"{name.removesuffix('.jsonl')}-{digest}.jsonl", others)
+            remove(log / name)
+    return erased
+
+
+def erase_from_tables(folder: Place, user_id: str) -> dict[str, int]:
     """Remove a user's rows from all Parquet tables below the shop's folder: of nights, backtests and logs.
 
     Returns:
         The number of rows by path of the table, relative to the folder.
     """
-    erased: dict[str, int] = {}
-    for file in sorted(_parquet_files(folder)):
-        if n_rows := _erase_from_file(file, user_id):
-            table = str(file.parent.relative_to(folder))
-            erased[table] = erased.get(table, 0) + n_rows
+    sizes, erased = sizes_below(folder), dict[str, int]()
+    tables = {name.rpartition("/")[0] for name in sizes if is_list(name.rpartition("/")[2])}
+    for name in sorted(sizes):
+        if name.endswith(".parquet") and name.partition("/")[0] not in _NOT_TABLES:
+            within = name.rpartition("/")[0]
+            table = next((each for each in _folders_above(name)[:2] if each in tables), None)
+            if n_rows := _erase_from_file(folder, name, table, user_id):
+                erased[within] = erased.get(within, 0) + n_rows
     return erased
 
 
-def _parquet_files(folder: Path) -> Iterator[Path]:
-    for below in folder.iterdir():
-        if below.is_dir() and below.name not in _NOT_TABLES:
-            yield from below.rglob("*.parquet")
+def _folders_above(name: str) -> list[str]:
+    """Return the folders that a file is in, the innermost first."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
-def _erase_from_file(path: Path, user_id: str) -> int:
-    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
-        names = [name for name in ("user_id", *_RAW_TEXTS) if name in file.schema_arrow.names]
-        if not names or not any(pa.types.is_string(file.schema_arrow.field(name).type) for name in names):
+def _erase_from_file(folder: Place, name: str, table: str | None, user_id: str) -> int:
+    """Remove a user's rows from a file of Parquet, the part of a table with a list or any other; return how many."""
+    system, root = arrow(folder)
+    with pq.ParquetFile(system.open_input_file(f"{root}/{name}"), coerce_int96_timestamp_unit="us") as file:
+        names = [column for column in ("user_id", *_RAW_TEXTS) if column in file.schema_arrow.names]
+        if not names or not any(pa.types.is_string(file.schema_arrow.field(column).type) for column in names):
             return 0
         is_of_user = _rows_of_user(file.read(columns=names), user_id)
-        n_rows = pc.sum(is_of_user).as_py() or 0
+        n_rows = int(pc.sum(is_of_user).as_py() or 0)
         if not n_rows:
             return 0
         columns = (file.metadata.schema.column(position) for position in range(len(file.metadata.schema)))
         has_int96 = any(column.physical_type == "INT96" for column in columns)
         others = file.read().filter(pc.invert(is_of_user))
-    table = next((folder for folder in list(path.parents)[:2] if (folder / PARTS).exists()), None)
     if table is not None:
-        replace_part(table, path.relative_to(table).as_posix(), others)
+        replace_part(folder / table, name.removeprefix(f"{table}/"), others)
         return n_rows
-    with scratch_folder(path.parent) as scratch:
-        pq.write_table(others, scratch / path.name, use_deprecated_int96_timestamps=has_int96)
-        path.with_name(f".{path.name}.crc").unlink(missing_ok=True)  # Spark's checksum of the former content
-        put_in_place(scratch / path.name, path)
-    return int(n_rows)
+    rewritten = pa.BufferOutputStream()
+    pq.write_table(others, rewritten, use_deprecated_int96_timestamps=has_int96)
+    path = folder / name
+    path.with_name(f".{path.name}.crc").unlink(missing_ok=True)  # Spark's checksum of the former content
+    put(path, rewritten.getvalue().to_pybytes())
+    return n_rows
 
 
 def _rows_of_user(rows: pa.Table, user_id: str) -> pa.ChunkedArray:

@@ -1,12 +1,10 @@
 """The values that a night is checked by, stored as `<folder>/night_checks/<as_of>.json`."""
 
-from pathlib import Path
-
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import StoreError
 from recsys.instants import compact, from_micros, to_micros
-from recsys.storage.local import write_whole
+from recsys.storage.places import Place, contents, files_in, put
 
 FOLDER = "night_checks"
 
@@ -50,23 +48,24 @@ class NightValues(BaseModel):
         return max(self.drift.items(), key=lambda item: abs(item[1]), default=("", 0.0))
 
 
-def write_night_values(values: NightValues, folder: Path) -> None:
+def write_night_values(values: NightValues, folder: Place) -> None:
     """Write the values of a night into the shop's folder, replacing earlier ones of the same night."""
-    write_whole(folder / FOLDER / f"{compact(to_micros(values.as_of))}.json", values.model_dump_json(indent=1))
+    put(folder / FOLDER / f"{compact(to_micros(values.as_of))}.json", values.model_dump_json(indent=1))
 
 
-def read_night_values(folder: Path, before: int | None = None) -> list[NightValues]:
+def read_night_values(folder: Place, before: int | None = None) -> list[NightValues]:
     """Return the values of all nights, or of those before an instant (microseconds UTC), latest last.
 
     Raises:
         StoreError: If a file is damaged.
     """
-    nights = [_read_file(path) for path in sorted((folder / FOLDER).glob("*.json"))]
+    files = files_in(folder / FOLDER, ".json")
+    nights = [_parsed(content, file) for file, content in zip(files, contents(files), strict=True)]
     return [night for night in nights if before is None or night.as_of < from_micros(before)]
 
 
-def _read_file(path: Path) -> NightValues:
+def _parsed(content: bytes, file: Place) -> NightValues:
     try:
-        return NightValues.model_validate_json(path.read_text())
-    except (ValidationError, ValueError) as error:
-        raise StoreError(f"{path} does not hold the values of a night ({type(error).__name__}): remove it") from None
+        return NightValues.model_validate_json(content)
+    except ValidationError as error:
+        raise StoreError(f"{file} does not hold the values of a night ({type(error).__name__}): remove it") from None

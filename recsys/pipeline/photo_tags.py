@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from recsys.images.lab.trained_tagger import TrainedTagger
 from recsys.images.settings import TaggerSettings
 from recsys.images.tagging.tag_store import TagStore
 from recsys.images.tagging.taggers import TaggerFiles, tagger_files
+from recsys.storage.places import Place
 
 PHOTO_ATTRIBUTE = "photo_"
 """What the names of sales' attributes begin with that say what their photos show, such as photo_rooms."""
@@ -154,6 +154,6 @@ def sale_labels(photos: pd.DataFrame, labels: pd.Series, taxonomy: str, cover_we
     return best[["sale_id", "label"]].assign(taxonomy=taxonomy)[["sale_id", "taxonomy", "label"]]
 
 
-def photo_store(folder: Path, files: TaggerFiles) -> TagStore:
+def photo_store(folder: Place, files: TaggerFiles) -> TagStore:
     """Return the store of a shop's photos, with the outputs of a tagger's network."""
     return TagStore(folder / PHOTOS_FOLDER, files.network_version)

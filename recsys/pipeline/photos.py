@@ -3,18 +3,18 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
+from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.images.settings import ImageSettings, TaggerSettings
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS
-from recsys.storage.local import scratch_folder
-from recsys.tables.paths import load
+from recsys.storage.places import Place, remove
+from recsys.tables.parts import write_batches, write_table
+from recsys.tables.spark_parts import read_spark, write_parts
 
 HASHES_DDL = "image_uri string, stamp string, image_hash string, reason string, detail string"
 OUTPUTS_DDL = (
@@ -28,14 +28,14 @@ Function = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
 class Engine(Protocol):
-    """Applies the functions of `recsys.images.tagging.tagging` to photos and writes the results as Parquet."""
+    """Applies the functions of `recsys.images.tagging.tagging` to photos and writes the results as a table."""
 
-    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
-        """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
+    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Place) -> None:
+        """Write rows of HASHES for rows of image_uri, known_stamp as a table."""
         ...
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
-        """Write rows of OUTPUTS for rows of image_hash, image_uri into an existing folder."""
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Place) -> None:
+        """Write rows of OUTPUTS for rows of image_hash, image_uri as a table."""
         ...
 
 
@@ -49,8 +49,8 @@ class SparkEngine:
 
     spark: SparkSession
 
-    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
-        """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
+    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Place) -> None:
+        """Write rows of HASHES for rows of image_uri, known_stamp as a table."""
 
         def hash_some(batches: Batches) -> Iterator[pa.RecordBatch]:
             from recsys.images.tagging.tagging import hash_photos
@@ -59,8 +59,8 @@ class SparkEngine:
 
         self._write(uris, hash_some, HASHES_DDL, folder)
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
-        """Write rows of OUTPUTS for rows of image_hash, image_uri into an existing folder."""
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Place) -> None:
+        """Write rows of OUTPUTS for rows of image_hash, image_uri as a table."""
 
         def tag_some(batches: Batches) -> Iterator[pa.RecordBatch]:
             from recsys.images.tagging.tagging import Worker, best_device, tag_photos
@@ -73,31 +73,34 @@ class SparkEngine:
 
         self._write(photos, tag_some, OUTPUTS_DDL, folder)
 
-    def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Path) -> None:
+    def _write(self, rows: pa.Table, function: Function, ddl: str, folder: Place) -> None:
         tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
         # Rows are passed in a file: Spark would send those of a local DataFrame with every task.
-        with scratch_folder(folder.parent) as rows_folder:
-            pq.write_table(rows, f"{rows_folder}/rows.parquet")
-            written = load(self.spark.read, [rows_folder / "rows.parquet"])
-            spread = written.repartition(min(tasks, max(1, rows.num_rows)))
-            spread.mapInArrow(function, ddl).write.mode("append").parquet(str(folder))
+        passed = folder / "rows"
+        write_table(rows, passed)
+        read = read_spark(
+            self.spark, passed, StructType([StructField(name, StringType()) for name in rows.column_names])
+        )
+        spread = read.repartition(min(tasks, max(1, rows.num_rows)))
+        write_parts(spread.mapInArrow(function, ddl), folder)
+        remove(passed)
 
 
 class ProcessEngine:
     """This process: uses a GPU if there is one, otherwise all cores; decodes photos with one thread per core."""
 
-    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Path) -> None:
-        """Write rows of HASHES for rows of image_uri, known_stamp into an existing folder."""
+    def hash_photos(self, uris: pa.Table, settings: ImageSettings, folder: Place) -> None:
+        """Write rows of HASHES for rows of image_uri, known_stamp as a table."""
         from recsys.images.tagging.tagging import hash_photos
 
-        _write(hash_photos(uris.to_batches(_ROWS_AT_ONCE), settings), HASHES, folder)
+        write_batches(hash_photos(uris.to_batches(_ROWS_AT_ONCE), settings), HASHES, folder)
 
-    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Path) -> None:
-        """Write rows of OUTPUTS for rows of image_hash, image_uri into an existing folder."""
+    def tag_photos(self, photos: pa.Table, settings: ImageSettings, network: TaggerSettings, folder: Place) -> None:
+        """Write rows of OUTPUTS for rows of image_hash, image_uri as a table."""
         from recsys.images.tagging.tagging import Worker, best_device, tag_photos
 
         worker = Worker(best_device(), os.cpu_count() or 1)
-        _write(tag_photos(photos.to_batches(_ROWS_AT_ONCE), settings, network, worker), OUTPUTS, folder)
+        write_batches(tag_photos(photos.to_batches(_ROWS_AT_ONCE), settings, network, worker), OUTPUTS, folder)
 
 
 def choose_engine(name: str, spark: SparkSession) -> Engine:
@@ -106,21 +109,3 @@ def choose_engine(name: str, spark: SparkSession) -> Engine:
     if name == "process" or (name == "auto" and is_local):  # on one machine Spark's workers are not faster
         return ProcessEngine()
     return SparkEngine(spark)
-
-
-def _write(batches: Batches, schema: pa.Schema, folder: Path) -> None:
-    with pq.ParquetWriter(folder / "photos.parquet", schema) as writer:
-        for rows in _join_small_batches(batches):
-            writer.write_table(rows)
-
-
-def _join_small_batches(batches: Batches) -> Iterator[pa.Table]:
-    """Join small batches into tables, since Parquet files with many small row groups are slow to read."""
-    pending: list[pa.RecordBatch] = []
-    for batch in batches:
-        pending.append(batch)
-        if sum(each.num_rows for each in pending) >= _ROWS_AT_ONCE:
-            yield pa.Table.from_batches(pending)
-            pending = []
-    if pending:
-        yield pa.Table.from_batches(pending)

@@ -14,7 +14,7 @@ from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline.raw_files import local_files, read_files
 from recsys.settings import digest
-from recsys.storage.places import Place
+from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 from recsys.tables.parts import has_begun, last_list
@@ -107,17 +107,17 @@ def fingerprint(settings: SourceSettings, folder: Place) -> str:
         text = path.read_bytes()
         found.update(path.name.encode() + text)
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
-            _add_recorded_events(found, folder / COMPACTED_EVENTS.name)
+            found.update(_recorded_events(folder / COMPACTED_EVENTS.name).encode())
     for _, raw in sorted(settings.raw.items()):
         _add_files(found, local_files(raw))
     return found.hexdigest()
 
 
-def _add_recorded_events(digest: "hashlib._Hash", table: Place) -> None:
-    if isinstance(table, Path):
-        _add_files(digest, sorted(table.rglob("*.parquet")))
-    else:
-        digest.update(str(last_list(table)).encode())
+def _recorded_events(table: Place) -> str:
+    """Return the names and sizes of the parts of the recorded events; in an object store, of those that count."""
+    on_disk = isinstance(table, Path)
+    sizes = sizes_below(table) if on_disk else {part.name: part.bytes for part in last_list(table)[1]}
+    return "".join(f"{name}|{size}\n" for name, size in sorted(sizes.items()))
 
 
 def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:

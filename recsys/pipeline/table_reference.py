@@ -74,7 +74,7 @@ print(bought.groupby(["policy", "model_version"]).size())
 | `snapshots/` | what the service reads; `current` names the one in use, `published.log` when each was published |
 | `night_checks/AS_OF.json` | what each night was checked for: rejected rows, coverage, drift, ndcg@10, problems |
 | `photos/`, `themes/`, `towers/` | kept for the next night: outputs of networks, theme models, learned weights |
-| `mlflow.db`, `mlartifacts/`, `models/log.jsonl` | versions of the model, and the log of promotions |
+| `mlflow.db`, `mlartifacts/`, `models/log/` | versions of the model, and the log of promotions |
 | `exposures/`, `recorded_events/` | log files of the service, JSON lines, until a night makes tables of them |
 | `exposures_compacted/`, `recorded_events_compacted/` | these tables, one folder per day |
 | `experiments/` | files in force, pinned versions, results by experiment and phase |

@@ -1,21 +1,19 @@
-"""The log of changes of the champion, with author and reason: `<folder>/models/log.jsonl`, append-only.
+"""The log of changes of the champion, with author and reason: `<folder>/models/log/<number>.json`, each created once.
 
-Each line is written atomically and is on disk before the next step. A change consists of two lines: the change itself,
-written before the alias is moved, and `done`, written after. A change without a second line was interrupted: the alias
-shows whether it took effect, and the next change first adds `done` or `abandoned`.
+Each entry is whole, and on disk before the next step. A change consists of two entries: the change itself, written
+before the alias is moved, and `done`, written after. A change without a second entry was interrupted: the alias shows
+whether it took effect, and the next change first adds `done` or `abandoned`.
 """
 
-import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from recsys.errors import StoreError
-from recsys.storage.local import held, to_disk
+from recsys.errors import BusyError, StoreError
+from recsys.storage.locks import locked
+from recsys.storage.places import Place, contents, create, files_in
 
 
 class Evidence(BaseModel):
@@ -75,7 +73,7 @@ class Change(BaseModel):
 
 
 class _End(BaseModel):
-    """The end of a change, the second of its two lines."""
+    """The end of a change, the second of its two entries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +83,7 @@ class _End(BaseModel):
     outcome: Literal["done", "abandoned"]
 
 
-_LINE: TypeAdapter[Change | _End] = TypeAdapter(Change | _End)
+_ENTRY: TypeAdapter[Change | _End] = TypeAdapter(Change | _End)
 
 
 class ModelLog:
@@ -93,23 +91,23 @@ class ModelLog:
 
     Args:
         folder: The shop's folder.
-        model: Name of the registered model; the changes of other models in the same file are ignored.
+        model: Name of the registered model; the changes of other models in the same folder are ignored.
     """
 
-    def __init__(self, folder: Path, model: str):
+    def __init__(self, folder: Place, model: str):
         self._folder = folder / "models"
-        self._path = self._folder / "log.jsonl"
+        self._entries = self._folder / "log"
         self._model = model
 
     def locked(self) -> AbstractContextManager[None]:
         """Lock the log, so that other changes wait; a killed process releases its lock."""
-        return held(self._folder)
+        return locked(self._folder)
 
     def changes(self) -> list[Change]:
         """Return the changes that took effect, oldest first.
 
         Raises:
-            StoreError: If a line is damaged.
+            StoreError: If an entry is damaged.
         """
         return [change for change, outcome in self._changes_with_outcome() if outcome == "done"]
 
@@ -137,7 +135,11 @@ class ModelLog:
         return champions[-2::-1]
 
     def begin(self, change: Change) -> None:
-        """Write a change before it takes effect; the caller holds the lock."""
+        """Write a change before it takes effect; the caller holds the lock.
+
+        Raises:
+            BusyError: If somebody else changes the champion nevertheless, after a lease that was slept through.
+        """
         self._append(change)
 
     def end(self, change: Change, at: datetime, outcome: Literal["done", "abandoned"]) -> None:
@@ -145,37 +147,28 @@ class ModelLog:
         self._append(_End(ends=change.id, at=at, outcome=outcome))
 
     def _changes_with_outcome(self) -> list[tuple[Change, str | None]]:
-        lines = list(self._read_lines())
-        outcomes = {line.ends: line.outcome for line in lines if isinstance(line, _End)}
-        changes = [line for line in lines if isinstance(line, Change) and line.model == self._model]
+        entries = self._read()
+        outcomes = {entry.ends: entry.outcome for entry in entries if isinstance(entry, _End)}
+        changes = [entry for entry in entries if isinstance(entry, Change) and entry.model == self._model]
         return [(change, outcomes.get(change.id)) for change in changes]
 
-    def _read_lines(self) -> Iterator[Change | _End]:
-        if not self._path.exists():
-            return
-        whole, _, _ = self._path.read_bytes().rpartition(b"\n")  # a killed process leaves a partial line
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                yield _LINE.validate_json(line)
-            except ValidationError:
-                raise StoreError(
-                    f"{self._path}:{number} == {line[:80]!r}, must be a JSON line of a change or its end: restore the "
-                    "file from a backup, or remove the line"
-                ) from None
+    def _read(self) -> list[Change | _End]:
+        files = files_in(self._entries, ".json")
+        return [_parsed(content, file) for file, content in zip(files, contents(files), strict=True)]
 
-    def _append(self, line: BaseModel) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    def _append(self, entry: BaseModel) -> None:
+        last = max((int(file.stem) for file in files_in(self._entries, ".json")), default=0)
+        file = self._entries / f"{last + 1:08}.json"
         try:
-            _remove_partial_line(descriptor, self._path)
-            os.write(descriptor, line.model_dump_json(by_alias=True).encode() + b"\n")
-        finally:
-            os.close(descriptor)
-        to_disk(self._path)
-        to_disk(self._folder)
+            create(file, entry.model_dump_json(by_alias=True, indent=1).encode())
+        except FileExistsError:
+            raise BusyError(f"another process changed the champion just now ({file}): run the command again") from None
 
 
-def _remove_partial_line(descriptor: int, path: Path) -> None:
-    """Remove the last line if a killed process wrote it only in part; no caller was told that it is written."""
-    written = path.read_bytes()
-    os.ftruncate(descriptor, written.rfind(b"\n") + 1)
+def _parsed(content: bytes, file: Place) -> Change | _End:
+    try:
+        return _ENTRY.validate_json(content)
+    except ValidationError:
+        raise StoreError(
+            f"{file} == {content[:80]!r}, must be JSON of a change or its end: restore it from a backup, or remove it"
+        ) from None

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import BusyError, LeaseLostError
-from recsys.storage.places import Place, create, modified, remove
+from recsys.storage.places import Place, contents, create, files_in, modified, remove
 
 BEAT_S = 10.0
 """Seconds between two signs of life of the holder of a lease."""
@@ -167,24 +167,14 @@ def _tail(folder: Place) -> dict[int, dict[str, Any]]:
 
     So a journal of thousands of entries takes one list of names, and about as many reads as a run has steps.
     """
-    journal = folder / _JOURNAL
-    names = sorted(path.name for path in journal.iterdir() if _ENTRY.fullmatch(path.name)) if journal.exists() else []
+    files = [file for file in files_in(folder / _JOURNAL, ".json") if _ENTRY.fullmatch(file.name)]
     found: dict[int, dict[str, Any]] = {}
-    while names and not any("lease" in entry for entry in found.values()):
-        newest, names = names[-_READ_AT_ONCE:], names[:-_READ_AT_ONCE]
-        found = _read(journal, newest) | found
+    while files and not any("lease" in entry for entry in found.values()):
+        newest, files = files[-_READ_AT_ONCE:], files[:-_READ_AT_ONCE]
+        entries = map(json.loads, contents(newest))
+        found = {int(file.stem): entry for file, entry in zip(newest, entries, strict=True)} | found
     first = max((number for number, entry in found.items() if "lease" in entry), default=0)
     return {number: entry for number, entry in found.items() if number >= first}
-
-
-def _read(journal: Place, names: list[str]) -> dict[int, dict[str, Any]]:
-    if isinstance(journal, Path):
-        contents = [(journal / name).read_bytes() for name in names]
-    else:
-        paths = [(journal / name).path for name in names]
-        found: dict[str, bytes] = journal.fs.cat(paths)  # all at once: a request each takes long
-        contents = [found[path] for path in paths]
-    return {int(name.split(".")[0]): json.loads(content) for name, content in zip(names, contents, strict=True)}
 
 
 def _steps_in(tail: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ appends or locks, since an object store cannot: what many may read is created on
 import os
 import secrets
 import shutil
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -93,6 +94,34 @@ def _create_locally(file: Path, content: bytes) -> None:
         to_disk(file.parent)
     finally:
         hidden.unlink(missing_ok=True)
+
+
+def files_in(folder: Place, ending: str = "") -> list[Place]:
+    """Return the files of a folder whose names have an ending, by name; none if there is no folder."""
+    if isinstance(folder, Path):
+        found: Iterable[Place] = folder.iterdir() if folder.is_dir() else ()
+        return sorted(file for file in found if file.name.endswith(ending) and file.is_file())
+    prefix = folder.path.rstrip("/")
+    try:
+        listed = folder.fs.ls(prefix, detail=True)
+    except FileNotFoundError:
+        return []
+    names = sorted(each["name"].rpartition("/")[2] for each in listed if each["type"] == "file")
+    return [folder / name for name in names if name and name.endswith(ending)]
+
+
+def contents(files: Sequence[Place]) -> list[bytes]:
+    """Return the contents of files of one store; of an object store they are read at the same time.
+
+    Raises:
+        FileNotFoundError: If one is not there.
+    """
+    remote = [file for file in files if not isinstance(file, Path)]
+    if not remote:
+        return [file.read_bytes() for file in files]
+    paths = [file.path for file in remote]
+    found: dict[str, bytes] = remote[0].fs.cat(paths)
+    return [found[path] for path in paths]
 
 
 def sizes_below(folder: Place) -> dict[str, int]:

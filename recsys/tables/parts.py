@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from recsys.errors import BusyError, InputError
 from recsys.storage.local import to_disk
-from recsys.storage.places import Place, arrow, create, modified, put, remove, sizes_below
+from recsys.storage.places import Place, arrow, contents, create, modified, put, remove, sizes_below
 
 PARTS = "_parts.json"
 """File with the list of parts; Spark ignores files whose name begins so."""
@@ -49,6 +50,12 @@ def write_table(rows: pa.Table, table: Place) -> None:
     if isinstance(table, Path):
         table.mkdir(parents=True, exist_ok=True)
     write_list(table, [write_file(table, "part-00000.parquet", [rows])])
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, table: Place) -> None:
+    """Write rows of this process, as they come, as a table of one part; also none."""
+    tables = (pa.Table.from_batches([batch], schema) for batch in batches)
+    write_list(table, [write_file(table, "part-00000.parquet", chain([schema.empty_table()], tables))])
 
 
 def write_list(table: Place, parts: Iterable[Part]) -> None:
@@ -101,6 +108,11 @@ def remove_unlisted(table: Place, at: datetime) -> None:
             remove(table / name)
 
 
+def is_list(name: str) -> bool:
+    """Return whether a file of a table is a list of its parts."""
+    return name == PARTS or _NUMBERED.fullmatch(name) is not None
+
+
 def _list_name(number: int) -> str:
     return f"_parts-{number:08}.json"
 
@@ -114,16 +126,22 @@ def _last_list(table: Place, names: Iterable[str]) -> tuple[int, list[Part]]:
 def replace_part(table: Place, name: str, rows: pa.Table) -> None:
     """Put other rows in the place of a part's; whoever reads meanwhile finds the old part or the new one.
 
+    A part that the list does not have is removed: nobody reads it.
+
     Args:
         table: Folder of a table with a list of parts.
         name: The part's path in it.
         rows: Those that are read from now on.
     """
+    last, parts = last_list(table)
+    parts = parts if last else parts_of(table)
+    if name not in {part.name for part in parts}:
+        remove(table / name)
+        return
     in_folder = name.rpartition("part-")[0]
     number = name.removeprefix(f"{in_folder}part-").split("-")[0].removesuffix(".parquet")
     new = write_file(table, f"{in_folder}part-{number}-{secrets.token_hex(4)}.parquet", [rows])
-    last, _ = last_list(table)
-    parts = [new, *(part for part in parts_of(table) if part.name not in (name, new.name))]
+    parts = [new, *(part for part in parts if part.name not in (name, new.name))]
     if last:
         add_to_list(table, last + 1, parts)
     else:
@@ -166,6 +184,22 @@ def _checked(table: Place, parts: list[Part], sizes: Mapping[str, int]) -> list[
                 "it again"
             )
     return parts
+
+
+def whole_tables(folder: Place) -> dict[str, list[Part]]:
+    """Return the parts of each table in a folder of tables, by its name, in order; only of tables that are whole.
+
+    A table is not whole while it is written, after its writer was killed, or if a part is missing.
+    """
+    sizes, suffix = sizes_below(folder), f"/{PARTS}"
+    names = sorted(name.removesuffix(suffix) for name in sizes if name.endswith(suffix))
+    lists = contents([folder / name / PARTS for name in names])
+    tables = {name: [Part(**part) for part in json.loads(found)] for name, found in zip(names, lists, strict=True)}
+    return {
+        name: parts
+        for name, parts in tables.items()
+        if all(sizes.get(f"{name}/{part.name}") == part.bytes for part in parts)
+    }
 
 
 def read_arrow(

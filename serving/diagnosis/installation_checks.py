@@ -4,6 +4,7 @@ Each check takes the settings and the present instant, in microseconds since 197
 """
 
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -20,6 +21,7 @@ from recsys.rule_counts import why_nothing_is_recent
 from recsys.rules import load_rules
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, read_manifest
+from recsys.storage.places import Place, put, remove
 from recsys.wording import plural
 from serving.answers.running_experiments import check_served
 from serving.answers.session import SessionRanker
@@ -80,7 +82,9 @@ def certificate(settings: Settings, now: int) -> Finding:
 
 def folder(settings: Settings, now: int) -> Finding:  # noqa: ARG001
     """Check that the shop's folder can be written."""
-    path = Path(settings.folder)
+    path = settings.place
+    if not isinstance(path, Path):
+        return _store_finding(path)
     if not path.is_dir():
         return fail("folder", f"{path} is no folder", "correct 'folder' in the configuration, or make it")
     try:
@@ -90,9 +94,26 @@ def folder(settings: Settings, now: int) -> Finding:  # noqa: ARG001
         return fail("folder", f"{path}: {error.strerror}", f"give user {os.getuid()} write permission")
 
 
+def _store_finding(folder: Place) -> Finding:
+    """Write a file to an object store, read and remove it."""
+    file, token = folder / f".doctor-{secrets.token_hex(4)}", secrets.token_bytes(8)
+    try:
+        put(file, token)
+        is_same = file.read_bytes() == token
+        remove(file)
+    except Exception as error:  # of whichever library the store has
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        return fail("folder", f"{folder}: {cause}", "check the bucket's name, the endpoint and the credentials")
+    if not is_same:
+        return fail("folder", f"{folder} gives back another content than was written", "check the endpoint")
+    return ok("folder", f"{folder} can be written")
+
+
 def disk(settings: Settings, now: int) -> Finding:  # noqa: ARG001
     """Check that there is room for another snapshot, and for one hour of exposures at the highest permitted rate."""
-    path = Path(settings.folder)
+    path = settings.own_disk.absolute()
+    if not path.is_dir() and not isinstance(settings.place, Path):
+        path = next(each for each in path.parents if each.is_dir())  # the folder is made when it is needed
     if not path.is_dir():
         return fail("disk", f"{path} is no folder", "correct 'folder' in the configuration, or make it")
     free, needed = shutil.disk_usage(path).free, _LITTLE_BYTES + _snapshot_bytes(settings) + _exposure_bytes(settings)
@@ -133,7 +154,7 @@ def snapshot(settings: Settings, now: int) -> Finding:
         return fail("snapshot", has, "choose another 'serving.default_policy', or 'rankings.policies' for the night")
     if settings.serving.clock == "replay":
         return ok("snapshot", f"{current.name}, intact")
-    return _age_finding(current, now, why_nothing_is_recent(Path(settings.folder)))
+    return _age_finding(current, now, why_nothing_is_recent(settings.place))
 
 
 def _age_finding(current: Snapshot, now: int, nothing_recent: str | None) -> Finding:
@@ -155,7 +176,7 @@ def _age_finding(current: Snapshot, now: int, nothing_recent: str | None) -> Fin
 def _missing_finding(settings: Settings) -> Finding:
     if settings.serving.store.kind == "redis":
         return ok("snapshot", "none on this machine: the service reads it from Redis")
-    advice = why_nothing_is_recent(Path(settings.folder)) or "publish one with 'recsys nightly'"
+    advice = why_nothing_is_recent(settings.place) or "publish one with 'recsys nightly'"
     return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", advice)
 
 
@@ -230,7 +251,7 @@ def experiments(settings: Settings, now: int) -> Finding:
     """Check that the experiment files are valid, in force, and can be served."""
     if settings.serving.experiments is None:
         return ok("experiments", "none")
-    files = AcceptedFiles(Path(settings.serving.experiments), Path(settings.folder) / IN_FORCE)
+    files = AcceptedFiles(Path(settings.serving.experiments), settings.own_disk / IN_FORCE)
     written, broken = files.as_written()
     if broken:
         return fail("experiments", "; ".join(broken), "correct it: 'recsys experiment validate' lists the errors")
@@ -249,7 +270,7 @@ def experiments(settings: Settings, now: int) -> Finding:
 
 def logs(settings: Settings, now: int) -> Finding:  # noqa: ARG001
     """Check that finished log files of the two logs are collected each day."""
-    folders = [Path(settings.folder) / name for name in (EXPOSURES, RECORDED_EVENTS)]
+    folders = [settings.own_disk / name for name in (EXPOSURES, RECORDED_EVENTS)]
     waiting = [path for each in folders for path in finished(each)]
     if not waiting:
         return ok("logs", "no log file waits")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys.images.lab.label_store import LABELS
 from recsys.images.lab.shop_photos import ShopPhotos
 from recsys.images.lab.taxonomy import Taxonomy
 from recsys.images.settings import ImageSettings
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS
+from recsys.tables.parts import write_table
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -47,10 +47,10 @@ class PhotoShop:
         store = self.photos.store
         with store.new_hashes() as folder:
             rows = [{"image_uri": f"/p/{each}.jpg", "stamp": "1", "image_hash": each} for each in embeddings]
-            pq.write_table(pa.Table.from_pylist(rows, HASHES), folder / "part.parquet")
+            write_table(pa.Table.from_pylist(rows, HASHES), folder)
         with store.new_outputs() as folder:
             seen = [{"image_hash": each, "outputs": [], "embedding": list(row)} for each, row in embeddings.items()]
-            pq.write_table(pa.Table.from_pylist(seen, OUTPUTS), folder / "part.parquet")
+            write_table(pa.Table.from_pylist(seen, OUTPUTS), folder)
 
     def say(self, *words: dict[str, Any]) -> None:
         """Add rows of LABELS."""
@@ -59,4 +59,4 @@ class PhotoShop:
 
 def photo_shop(folder: Path, rooms: Taxonomy | None = None, **images: Any) -> PhotoShop:
     """Return a shop without photos."""
-    return PhotoShop(ShopPhotos(folder, ImageSettings(**images), rooms or taxonomy(), "network-1"))
+    return PhotoShop(ShopPhotos(folder, folder, ImageSettings(**images), rooms or taxonomy(), "network-1"))

@@ -13,6 +13,7 @@ from jobs.night.tag_images import taggers_of
 from recsys.images.tagging.files import content_hash
 from recsys.images.tagging.tag_store import OUTPUTS
 from recsys.pipeline.photo_tags import photo_store
+from recsys.tables.parts import write_table
 from tests.helpers.small_shop import Row, SmallShop
 
 KINDS = {
@@ -57,7 +58,7 @@ class PhotoShop(SmallShop):
         run = night(self.settings())
         (tagger,) = taggers_of(run)
         with photo_store(Path(run.settings.folder), tagger.files).new_outputs() as folder:
-            pq.write_table(pa.Table.from_pylist(stored, OUTPUTS), folder / "part.parquet")
+            write_table(pa.Table.from_pylist(stored, OUTPUTS), folder)
         return self
 
 

@@ -60,7 +60,7 @@ def distil(
     )
     tagger, found, aside = distil_answers(shop, answers, Answered(service, terms, at), min_confidence, seed)
     print_distillation(found, aside, console)
-    register(settings, tagger, Path(settings.folder) / "taggers" / taxonomy / tagger.version)
+    register(settings, tagger, settings.own_disk / "taggers" / taxonomy / tagger.version)
     if rejected:
         write_rejected(aside, rejected)
     if json_file:

@@ -27,7 +27,7 @@ def export(
     from recsys.images.lab.local_taggers import local_tagger
     from recsys.images.lab.onnx_export import export_onnx
 
-    found = local_tagger(Path(load_settings(conf).folder), tagger)
+    found = local_tagger(load_settings(conf).own_disk, tagger)
     export_onnx(found, onnx)
     console.print(f"{onnx} holds tagger {found.version}, {plural(len(found.head.labels), 'label')}.")
 

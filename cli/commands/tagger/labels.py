@@ -240,7 +240,7 @@ def _store(conf: Path, taxonomy: str) -> LabelStore:
     """Return the labels of a taxonomy, for which no base network is needed."""
     settings = load_settings(conf)
     name = load_taxonomy(Path(settings.images.taxonomies), taxonomy).name
-    return LabelStore(Path(settings.folder) / LABELS_FOLDER, name)
+    return LabelStore(settings.own_disk / LABELS_FOLDER, name)
 
 
 def _hashes_of(store: LabelStore, photo: str) -> list[str]:

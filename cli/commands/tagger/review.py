@@ -42,14 +42,14 @@ def review(
     from recsys.wording import plural
 
     settings = load_settings(conf)
-    tagger = local_tagger(Path(settings.folder), taxonomy)
+    tagger = local_tagger(settings.own_disk, taxonomy)
     shop = ShopPhotos.of(settings, tagger.taxonomy)
     reviewers = list(dict.fromkeys(name.strip() for name in by)) or [getpass.getuser()]
     if not all(name and name.isprintable() and len(name) <= 100 for name in reviewers):
         raise ConfigurationError(f"--by == {by}, must be names of 1 to 100 printable characters")
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(Path(settings.folder) / "reviews" / tagger.taxonomy.name, wait=False))
+            stack.enter_context(held(settings.own_disk / "reviews" / tagger.taxonomy.name, wait=False))
         except BusyError:
             raise BusyError(
                 f"a review of {tagger.taxonomy.name!r} runs already: open its address, or stop it and start one for "

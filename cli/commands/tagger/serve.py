@@ -1,6 +1,5 @@
 """`recsys tagger serve`: a service that tags uploaded photos."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,7 +30,7 @@ def serve(
     serving = settings.serving
     if port is not None:
         serving = serving.model_copy(update={"tagging": serving.tagging.model_copy(update={"port": port})})
-    found = local_tagger(Path(settings.folder), tagger)
+    found = local_tagger(settings.own_disk, tagger)
     loaded = PhotoTagger.load(found, settings.images)
 
     def announce(address: str) -> None:

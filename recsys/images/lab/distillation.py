@@ -121,7 +121,7 @@ def distil_answers(
     }
     base_version = tagger_files(taxonomy.base).network_version
     tagger = TrainedTagger(taxonomy, taxonomy.base, base_version, found.head, found.sure, card)
-    folder = shop.folder / TAGGERS / taxonomy.name / tagger.version
+    folder = shop.own_disk / TAGGERS / taxonomy.name / tagger.version
     if not folder.exists():
         tagger.save(folder)
     return tagger, found, aside

@@ -1,7 +1,7 @@
 """A shop's photos and labels for the laboratory: from the store of photos, with no photo read that has been seen."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.config.settings import Settings
@@ -23,8 +22,10 @@ from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
 from recsys.images.tagging.taggers import tagger_files
 from recsys.storage.local import held
+from recsys.storage.locks import locked
+from recsys.storage.places import Place
 from recsys.tables.outputs import newest_runs
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import read_arrow, write_batches
 
 PHOTOS_FOLDER = "photos"
 PART_PHOTOS = 256
@@ -52,7 +53,10 @@ class Photos:
 class ShopPhotos:
     """The photos of a shop, seen by the base network of a taxonomy, and the labels of that taxonomy."""
 
-    folder: Path
+    folder: Place
+    """The shop's folder."""
+    own_disk: Path
+    """Folder of this machine's disk, with the labels."""
     images: ImageSettings
     taxonomy: Taxonomy
     version: str
@@ -66,12 +70,13 @@ class ShopPhotos:
             ConfigurationError: If the base network is unknown, or a setting that it needs is missing.
             ModelError: If its weights cannot be found.
         """
-        return cls(Path(settings.folder), settings.images, taxonomy, tagger_files(taxonomy.base).network_version)
+        version = tagger_files(taxonomy.base).network_version
+        return cls(settings.place, settings.own_disk, settings.images, taxonomy, version)
 
     @property
     def labels(self) -> LabelStore:
         """The labels of the taxonomy."""
-        return LabelStore(self.folder / LABELS_FOLDER, self.taxonomy.name)
+        return LabelStore(self.own_disk / LABELS_FOLDER, self.taxonomy.name)
 
     @property
     def store(self) -> TagStore:
@@ -158,7 +163,7 @@ class ShopPhotos:
         """
         images, files = self._images(root), self.files(root)
         absolute = sorted({files.absolute(uri) for uri in uris})
-        with held(self.store.folder, wait=False):
+        with locked(self.store.folder, wait=False):
             hashes = self._hash(absolute, images, on_progress)
             read = hashes.filter(hashes["image_hash"].is_valid())
             failed = self._run_network(read, images, on_progress)
@@ -177,7 +182,7 @@ class ShopPhotos:
             stamps = [known[uri]["stamp"] if uri in known else None for uri in part]
             rows = pa.table({"image_uri": part, "known_stamp": pa.array(stamps, pa.string())})
             with self.store.new_hashes() as folder:
-                _write(hash_photos(rows.to_batches(), images), HASHES, folder)
+                write_batches(hash_photos(rows.to_batches(), images), HASHES, folder)
             on_progress("read", start + len(part), len(uris))
         hashes = self.store.hashes()
         return hashes.filter(pc.is_in(hashes["image_uri"], pa.array(uris, pa.string())))
@@ -196,7 +201,7 @@ class ShopPhotos:
             rows = pa.table({"image_hash": part, "image_uri": [uri_of[each] for each in part]})
             worker = Worker(best_device(), os.cpu_count() or 1)
             with self.store.new_outputs() as folder:
-                _write(tag_photos(rows.to_batches(), images, self.taxonomy.base, worker), OUTPUTS, folder)
+                write_batches(tag_photos(rows.to_batches(), images, self.taxonomy.base, worker), OUTPUTS, folder)
             on_progress("seen by the network", start + len(part), len(todo))
         tagged = self.store.outputs(["image_hash", "reason", "detail"])
         is_wanted = pc.is_in(tagged["image_hash"], read["image_hash"].combine_chunks())
@@ -244,9 +249,3 @@ def _target(
                 known.add(above)
                 above = parents[above]
     return [each in known for each in ids]
-
-
-def _write(batches: Iterator[pa.RecordBatch], schema: pa.Schema, folder: Path) -> None:
-    with pq.ParquetWriter(folder / "photos.parquet", schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)

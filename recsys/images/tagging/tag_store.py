@@ -1,21 +1,21 @@
 """The store of photos, shared by all nights: their content hashes, and the outputs of each network for them.
 
-    <folder>/hashes/<part>/*.parquet                     image_uri, stamp, image_hash, or the reason of a failure
-             networks/<network version>/<part>/*.parquet     one row per content hash: outputs and embedding, or the
-                                                             reason of a failure
+    <folder>/hashes/<part>/                     a table of image_uri, stamp, image_hash, or the reason of a failure
+             networks/<network version>/<part>/     a table of one row per content hash: outputs and embedding, or the
+                                                    reason of a failure
 
 What a network says depends neither on the names of its outputs nor on what is asked of them: tags, of its own labels or
 of heads that a shop trained on its embeddings, are made of the stored rows, so that no photo is read again.
 
-A part is written to a scratch folder and renamed when complete, so incomplete parts are never read, and a run that is
-killed loses at most one part. Parts are never changed; of several rows for one photo, that of the last part is used.
+A part counts when its list of files is written (`recsys.tables.parts`), so incomplete parts are never read, and a run
+that is killed loses at most one part. Parts are never changed; of several rows for one photo, that of the last part is
+used. The store is a cache: what is lost of it is read and tagged again.
 """
 
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from recsys.images.tagging.decoding import TRANSIENT
-from recsys.storage.local import put_in_place, scratch_folder
+from recsys.storage.places import Place, arrow, remove, sizes_below
+from recsys.tables.parts import whole_tables
 
 HASHES = pa.schema(
     [
@@ -51,7 +52,7 @@ OUTPUTS = pa.schema(
 class TagStore:
     """The store of a shop's photos, with the outputs of one network."""
 
-    folder: Path
+    folder: Place
     network_version: str
 
     def hashes(self) -> pa.Table:
@@ -76,38 +77,51 @@ class TagStore:
             _read_parts(self._outputs_folder, OUTPUTS, ["image_hash", "embedding"], selection), "image_hash"
         )
 
-    def new_hashes(self) -> AbstractContextManager[Path]:
-        """Yield a folder for a new part of hashes; it is added to the store if the block ends without an error."""
+    def new_hashes(self) -> AbstractContextManager[Place]:
+        """Yield a folder for a new part, a table of HASHES; the caller is the only writer, see `recsys.storage.locks`.
+
+        It is added to the store if the block ends without an error and the table has rows.
+        """
         return _new_part(self._hashes_folder)
 
-    def new_outputs(self) -> AbstractContextManager[Path]:
-        """Yield a folder for a new part of OUTPUTS; it is added to the store if the block ends without an error."""
+    def new_outputs(self) -> AbstractContextManager[Place]:
+        """Yield a folder for a new part, a table of OUTPUTS; see `new_hashes`."""
         return _new_part(self._outputs_folder)
 
     @property
-    def _hashes_folder(self) -> Path:
+    def _hashes_folder(self) -> Place:
         return self.folder / "hashes"
 
     @property
-    def _outputs_folder(self) -> Path:
+    def _outputs_folder(self) -> Place:
         return self.folder / "networks" / self.network_version
 
 
 @contextmanager
-def _new_part(folder: Path) -> Iterator[Path]:
-    with scratch_folder(folder) as new:
+def _new_part(folder: Place) -> Iterator[Place]:
+    names, whole = {name.partition("/")[0] for name in sizes_below(folder)}, whole_tables(folder)
+    for name in names.difference(whole):  # of a killed run
+        remove(folder / name)
+    last_number = max((int(name.split("-")[1]) for name in whole), default=-1)
+    new = folder / f"part-{last_number + 1:06d}-{secrets.token_hex(4)}"
+    try:
         yield new
-        if ds.dataset(new, format="parquet").count_rows():
-            last_number = max((int(part.name.split("-")[1]) for part in folder.glob("part-*")), default=-1)
-            put_in_place(new, folder / f"part-{last_number + 1:06d}-{secrets.token_hex(4)}")
+    except BaseException:
+        remove(new)
+        raise
+    if not sum(part.rows for part in whole_tables(folder).get(new.name, ())):
+        remove(new)
 
 
 def _read_parts(
-    folder: Path, schema: pa.Schema, columns: list[str], condition: pc.Expression | None = None
+    folder: Place, schema: pa.Schema, columns: list[str], condition: pc.Expression | None = None
 ) -> pa.Table:
-    files = sorted(str(path) for path in folder.glob("part-*/**/*.parquet"))
+    system, root = arrow(folder)
+    files = [f"{root}/{name}/{part.name}" for name, parts in whole_tables(folder).items() for part in parts]
     selection = pa.schema([schema.field(name) for name in columns])
-    return ds.dataset(files, schema).to_table(columns, filter=condition) if files else selection.empty_table()
+    if not files:
+        return selection.empty_table()
+    return ds.dataset(files, schema, format="parquet", filesystem=system).to_table(columns, filter=condition)
 
 
 def _last_row_per_key(rows: pa.Table, key: str) -> pa.Table:

@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from recsys.errors import ModelError
 from recsys.images.themes.themes import ThemeModel, no_themes
 from recsys.instants import DAY
-from recsys.storage.local import write_whole
-from recsys.storage.places import Place
+from recsys.storage.places import Place, files_in, put
 
 Fit = Callable[[ThemeModel | None], ThemeModel]
 Translate = Callable[[ThemeModel], ThemeModel | None]
 
 
 def themes_as_of(
-    folder: Path, as_of: int, tagger_version: str, fingerprint: str, refit_days: int, fit: Fit, translate: Translate
+    folder: Place, as_of: int, tagger_version: str, fingerprint: str, refit_days: int, fit: Fit, translate: Translate
 ) -> ThemeModel:
     """Return the theme model to use from `as_of` on: a stored one if it is recent enough, otherwise a new fit.
 
@@ -51,9 +49,9 @@ def themes_as_of(
     return model
 
 
-def save(model: ThemeModel, path: Path) -> None:
+def save(model: ThemeModel, path: Place) -> None:
     """Write a model atomically."""
-    write_whole(path, model.to_json())
+    put(path, model.to_json())
 
 
 def read(path: Place) -> ThemeModel:
@@ -68,6 +66,6 @@ def read(path: Place) -> ThemeModel:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _models(folder: Path) -> list[ThemeModel]:
+def _models(folder: Place) -> list[ThemeModel]:
     """Return the models by as_of; ties by version, so that the order is reproducible."""
-    return sorted(map(read, folder.glob("*.json")), key=lambda model: (model.as_of, model.version))
+    return sorted(map(read, files_in(folder, ".json")), key=lambda model: (model.as_of, model.version))

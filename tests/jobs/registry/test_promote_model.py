@@ -16,6 +16,7 @@ from recsys.errors import ConfigurationError, ModelError
 from recsys.instants import HOUR, from_micros, to_micros
 from recsys.meta_model import LogisticModel
 from recsys.registry.versions import CHALLENGER, CHAMPION
+from recsys.storage.places import files_in, remove
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 pytestmark = MLFLOW_WARNS
@@ -230,14 +231,14 @@ def test_alias_that_was_deleted_in_mlflow_is_restored_by_whatever_asks_next(sett
 
 
 def test_version_is_promoted_without_evidence_where_no_version_is_the_champion(settings):
-    log_of(settings)._path.unlink()
+    remove(settings.place / "models/log")
     client_of(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
     assert promote(settings, "2", asked()).before is None
     assert tracking.alias(settings, CHAMPION) == "2"
 
 
 def test_rollback_without_a_champion_and_a_log_says_what_to_do(settings):
-    log_of(settings)._path.unlink()
+    remove(settings.place / "models/log")
     client_of(settings).delete_registered_model_alias(settings.mlflow.model_name, CHAMPION)
     with pytest.raises(ModelError, match=r"no version is the champion .*: promote another one of 'recsys models list'"):
         rollback(settings, asked())
@@ -259,12 +260,12 @@ from mlflow import MlflowClient
 
 from jobs.registry import tracking
 from jobs.registry.promote_model import Asked, appoint, log_of, promote
-from recsys.registry import log as model_log
-from recsys.storage import local as storage
+from recsys.storage import local as storage, places
 from recsys.config.settings import load_settings
 
 settings = load_settings(Path(sys.argv[1]))
 asked = Asked(datetime(2026, 3, 10, tzinfo=UTC), "ann", "so")
+write_bytes = Path.write_bytes
 
 
 def dying(call, moment, touched, half=None):
@@ -290,9 +291,9 @@ def forked(do):
 def promote_the_other(moment):
     other = "2" if tracking.alias(settings, "champion") == "1" else "1"
     touched = []
-    fakes = vars(os) | {"write": dying(os.write, moment, touched, lambda file, line: os.write(file, line[:40]))}
-    fakes["fsync"] = dying(os.fsync, moment, touched)
-    model_log.os = storage.os = types.SimpleNamespace(**fakes)
+    fakes = vars(os) | {name: dying(getattr(os, name), moment, touched) for name in ("link", "fsync")}
+    places.os = storage.os = types.SimpleNamespace(**fakes)
+    Path.write_bytes = dying(write_bytes, moment, touched, lambda file, content: write_bytes(file, content[:40]))
     for name in ("set_registered_model_alias", "delete_registered_model_alias"):
         setattr(MlflowClient, name, dying(getattr(MlflowClient, name), moment, touched))
     promote(settings, other, asked, force=True)
@@ -331,6 +332,6 @@ def test_log_and_alias_agree_after_a_promotion_is_killed_at_any_moment(tmp_path)
         done = subprocess.run(script, stdout=said, stderr=said, check=False, env=unpooled)
     assert done.returncode == 0, log.read_text()
     assert int(log.read_text().split()[-2]) >= 7
-    outcomes = [line for line in (tmp_path / "var/models/log.jsonl").read_text().splitlines() if "outcome" in line]
-    assert any("abandoned" in line for line in outcomes)
-    assert any("done" in line for line in outcomes)
+    entries = [path.read_text() for path in files_in(tmp_path / "var/models/log", ".json")]
+    assert any("abandoned" in entry for entry in entries)
+    assert any("done" in entry for entry in entries)

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import ModelError
@@ -11,6 +10,7 @@ from recsys.images.settings import TaggerSettings
 from recsys.images.tagging.tag_store import OUTPUTS, TagStore
 from recsys.images.tagging.taggers import tagger_files
 from recsys.pipeline.photo_tags import ShopTagger, joined_tags, sale_labels
+from recsys.tables.parts import write_table
 from tests.helpers.trained_taggers import taxonomy, trained
 
 EMBEDDINGS = {"a": [1, 0, 0], "b": [0, 1, 0], "c": [0, 0, 1], "d": [3, 3, 0]}
@@ -26,7 +26,7 @@ def store(tmp_path) -> TagStore:
     ]
     with found.new_outputs() as folder:
         rows.append({"image_hash": "broken", "reason": "truncated"})
-        pq.write_table(pa.Table.from_pylist(rows, OUTPUTS), folder / "part.parquet")
+        write_table(pa.Table.from_pylist(rows, OUTPUTS), folder)
     return found
 
 

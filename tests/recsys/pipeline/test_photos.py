@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -86,14 +85,6 @@ def test_nothing_to_do_leaves_no_part(spark, tmp_path, uris):
             with store.new_hashes() as part:
                 engine.hash_photos(pa.table({"image_uri": uris[:2], "known_stamp": stamps}), settings, part)
         assert len(list((tmp_path / name / "hashes").glob("part-*"))) == 1
-
-
-def test_many_small_batches_become_few_groups_of_rows(tmp_path):
-    batches = [pa.RecordBatch.from_pylist([{"image_hash": f"h{number}"}] * 8, OUTPUTS) for number in range(300)]
-    photos._write(iter(batches), OUTPUTS, tmp_path)
-    file = pq.ParquetFile(tmp_path / "photos.parquet")
-    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (2400, 3)  # 1024, 1024, 352
-    assert file.read()["image_hash"].to_pylist()[::8] == [f"h{number}" for number in range(300)]
 
 
 def test_one_process_tags_where_it_is_asked_for_and_where_spark_is_local(spark):

@@ -1,13 +1,14 @@
 """The log of champions: its content after crashes, and the champion at an instant."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from recsys.errors import StoreError
+from recsys.errors import BusyError, StoreError
 from recsys.registry.log import Change, Evidence, ModelLog
+from recsys.storage.places import contents, files_in, put, sizes_below
 
 DAY_0 = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -23,8 +24,8 @@ def change(after: str, at: float, action: str = "promote", before: str | None = 
 
 
 @pytest.fixture
-def log(tmp_path) -> ModelLog:
-    return ModelLog(tmp_path, "ranker")
+def log(folder) -> ModelLog:
+    return ModelLog(folder, "ranker")
 
 
 def made(log: ModelLog, *changes: Change) -> None:
@@ -33,20 +34,20 @@ def made(log: ModelLog, *changes: Change) -> None:
         log.end(each, each.at, "done")
 
 
-def test_log_is_empty_before_the_first_change(log, tmp_path):
+def test_log_is_empty_before_the_first_change(log, folder):
     assert (log.changes(), log.unfinished_change(), log.live_at(day(1)), log.rollback_targets()) == ([], None, None, [])
-    assert list(tmp_path.iterdir()) == []
+    assert sizes_below(folder) == {}
 
 
-def test_line_has_time_author_reason_both_versions_evidence_and_force(log, tmp_path):
+def test_entry_has_time_author_reason_both_versions_evidence_and_force(log, folder):
     evidence = Evidence(run_id="r1", first_day="2026-03-01", last_day="2026-03-07", value=0.02, low=0.01, high=0.03)
     said = change("6", 0).model_copy(
         update={"before": "5", "why": "better photos", "evidence": evidence, "forced": True}
     )
     made(log, said)
     assert log.changes() == [said]
-    line, end = map(json.loads, (tmp_path / "models/log.jsonl").read_text().splitlines())
-    assert line == {
+    entry, end = map(json.loads, contents(files_in(folder / "models/log")))
+    assert entry == {
         "id": said.id,
         "model": "ranker",
         "at": "2026-03-01T00:00:00Z",
@@ -113,9 +114,9 @@ def test_rollback_goes_to_the_previous_champion_and_the_next_one_further_back(lo
     assert log.rollback_targets() == may_go_to
 
 
-def test_changes_of_other_models_are_ignored(log, tmp_path):
+def test_changes_of_other_models_are_ignored(log, folder):
     made(log, change("1", 0, "first"))
-    other = ModelLog(tmp_path, "other")
+    other = ModelLog(folder, "other")
     made(other, change("7", 1, "first", model="other"))
     other.begin(change("8", 2, model="other"))
     assert [each.after for each in log.changes()] == ["1"]
@@ -123,35 +124,50 @@ def test_changes_of_other_models_are_ignored(log, tmp_path):
     assert log.live_at(day(9)).after == "1"
 
 
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
-def test_partly_written_line_is_ignored_and_the_next_one_is_complete(log, tmp_path, kept):
-    path = tmp_path / "models/log.jsonl"
-    made(log, change("1", 0, "first"))
-    whole = path.read_bytes()
-    log.begin(change("2", 1))
-    half = path.read_bytes()[len(whole) :]
-    path.write_bytes(whole + half[: int(len(half) * kept)])
-    assert ([each.after for each in log.changes()], log.unfinished_change()) == (["1"], None)
-    made(log, change("3", 2))
-    assert [each.after for each in log.changes()] == ["1", "3"]
-    assert path.read_bytes().startswith(whole)
-
-
-def test_log_is_append_only(log, tmp_path):
-    path, before = tmp_path / "models/log.jsonl", b""
+def test_entries_are_never_changed(log, folder):
+    before: dict[str, bytes] = {}
     for number in range(4):
         made(log, change(str(number), number))
-        assert path.read_bytes().startswith(before)
-        assert len(before) < len(before := path.read_bytes())
+        files = files_in(folder / "models/log")
+        found = dict(zip([file.name for file in files], contents(files), strict=True))
+        assert len(found) == 2 * number + 2
+        assert before.items() <= found.items()
+        before = found
 
 
-@pytest.mark.parametrize("line", ["no json", "{}", '{"ends": "x"}', '{"id": "x", "to": "1"}'])
-def test_damaged_line_is_named(log, tmp_path, line):
+def test_of_two_who_write_the_same_entry_the_second_is_told(log, folder, monkeypatch):
     made(log, change("1", 0, "first"))
-    with Path(tmp_path / "models/log.jsonl").open("a") as file:
-        file.write(f"{line}\n")
-    with pytest.raises(StoreError, match=r"log.jsonl:3 == .*, must be a JSON line of a change or its end"):
+    before = files_in(folder / "models/log")
+    log.begin(change("2", 1))
+    monkeypatch.setattr("recsys.registry.log.files_in", lambda *_: before)  # as it was before the other one wrote
+    with pytest.raises(BusyError, match=r"another process changed the champion just now .*: run the command again"):
+        log.begin(change("3", 1))
+
+
+@pytest.mark.parametrize("content", ["no json", "{}", '{"ends": "x"}', '{"id": "x", "to": "1"}'])
+def test_damaged_entry_is_named(log, folder, content):
+    made(log, change("1", 0, "first"))
+    put(folder / "models/log/00000003.json", content)
+    with pytest.raises(StoreError, match=r"00000003.json == .*, must be JSON of a change or its end"):
         log.changes()
+
+
+def test_lock_lets_one_change_at_a_time(log, folder):
+    with log.locked():
+        begun = threading.Event()
+
+        def change_too() -> None:
+            begun.set()
+            with ModelLog(folder, "ranker").locked():
+                made(log, change("2", 1))
+
+        thread = threading.Thread(target=change_too)
+        thread.start()
+        begun.wait()
+        made(log, change("1", 0, "first"))
+        assert [each.after for each in log.changes()] == ["1"]
+    thread.join()
+    assert [each.after for each in log.changes()] == ["1", "2"]
 
 
 @pytest.mark.parametrize(("low", "is_better"), [(1e-9, True), (0.0, False), (-0.01, False)])

@@ -45,13 +45,13 @@ def test_journal_is_read_from_its_newest_lease_on(folder, monkeypatch):
         with leased(folder) as lease:
             lease.add(step("b", number))
     read = []
-    whole = journal._read
+    whole = journal.contents
 
-    def counted(where, names):
-        read.append(len(names))
-        return whole(where, names)
+    def counted(files):
+        read.append(len(files))
+        return whole(files)
 
-    monkeypatch.setattr(journal, "_read", counted)
+    monkeypatch.setattr(journal, "contents", counted)
     assert {name: entry["data"] for name, entry in steps_of(folder).items()} == {"a": "data/a-1", "b": "data/b-10"}
     assert read == [32]
     assert entry_of(folder, 36)["released"] == 34

@@ -7,7 +7,7 @@ import pytest
 
 from recsys.errors import ConfigurationError
 from recsys.storage import places
-from recsys.storage.places import create, modified, place, put, remove, sizes_below
+from recsys.storage.places import contents, create, files_in, modified, place, put, remove, sizes_below
 from tests.helpers.object_store import CUT, LOST, REFUSED, SLOW
 
 
@@ -50,6 +50,17 @@ def test_put_replaces_and_remove_forgets(folder):
     remove(folder)
     assert sizes_below(folder) == {}
     assert not folder.exists()
+
+
+def test_files_of_a_folder_are_listed_by_name_without_those_below(folder):
+    assert files_in(folder) == []
+    for name in ("b.json", "a.json", "c.txt", "below/d.json"):
+        put(folder / name, name)
+    assert [file.name for file in files_in(folder)] == ["a.json", "b.json", "c.txt"]
+    assert contents(files_in(folder, ".json")) == [b"a.json", b"b.json"]
+    assert contents([]) == []
+    with pytest.raises(FileNotFoundError):
+        contents([folder / "a.json", folder / "gone.json"])
 
 
 def test_time_of_a_file_is_that_of_its_store(folder):

@@ -6,8 +6,18 @@ import pyarrow as pa
 import pytest
 
 from recsys.errors import InputError
-from recsys.storage.places import sizes_below
-from recsys.tables.parts import PARTS, Part, parts_of, read_arrow, read_batches, write_list, write_table
+from recsys.storage.places import put, remove, sizes_below
+from recsys.tables.parts import (
+    PARTS,
+    Part,
+    parts_of,
+    read_arrow,
+    read_batches,
+    whole_tables,
+    write_batches,
+    write_list,
+    write_table,
+)
 from recsys.tables.spark_parts import _write_partition, read_spark, write_parts
 from tests.helpers.object_store import REFUSED
 
@@ -114,6 +124,27 @@ def test_table_of_this_process_has_one_part(spark, table):
     write_table(pa.table({"x": pa.array([1, 2], pa.int64())}), table)
     assert [part.rows for part in parts_of(table)] == [2]
     assert read_spark(spark, table, spark.range(1).withColumnRenamed("id", "x").schema).count() == 2
+
+
+def test_table_is_written_batch_by_batch(table):
+    schema = pa.schema([("n", pa.int64())])
+    batches = [pa.RecordBatch.from_pylist([{"n": number}] * 2, schema) for number in range(300)]
+    write_batches(iter(batches), schema, table)
+    assert read_arrow(table)["n"].to_pylist() == [number for number in range(300) for _ in range(2)]
+    assert [part.rows for part in parts_of(table)] == [600]
+    write_batches(iter(()), schema, table)
+    assert read_arrow(table).to_pydict() == {"n": []}
+
+
+def test_only_whole_tables_of_a_folder_are_listed(folder):
+    rows = pa.table({"n": [1, 2]})
+    for name in ("b", "a", "begun", "shortened", "robbed"):
+        write_table(rows, folder / name)
+    remove(folder / "begun" / PARTS)
+    put(folder / "shortened" / "part-00000.parquet", b"PAR1")
+    remove(folder / "robbed" / "part-00000.parquet")
+    assert {name: [part.rows for part in parts] for name, parts in whole_tables(folder).items()} == {"a": [2], "b": [2]}
+    assert whole_tables(folder / "nowhere") == {}
 
 
 def test_part_is_written_although_a_request_is_refused(rows, object_store, tmp_path):

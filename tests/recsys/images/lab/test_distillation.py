@@ -87,7 +87,7 @@ class SeenShop(ShopPhotos):
 def seen_shop(folder, kind="multi") -> SeenShop:
     labels = tuple(LabelSettings(id=each) for each in "abcd")
     taxonomy = Taxonomy(schema_version=1, name="things", kind=kind, labels=labels)
-    return SeenShop(folder, ImageSettings(root="/photos"), taxonomy, "version")
+    return SeenShop(folder, folder, ImageSettings(root="/photos"), taxonomy, "version")
 
 
 def test_answers_become_labels_and_a_saved_tagger_whose_card_names_service_and_terms(tmp_path):

@@ -1,23 +1,23 @@
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from recsys.images.tagging import tag_store
 from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
+from recsys.storage.places import Place, put, remove, sizes_below
+from recsys.tables.parts import write_file, write_table
 
 
 @pytest.fixture
-def store(tmp_path) -> TagStore:
-    return TagStore(tmp_path / "photos", "network-1")
+def store(folder) -> TagStore:
+    return TagStore(folder / "photos", "network-1")
 
 
 def write_hashes(store: TagStore, *rows: tuple[str, str | None, str | None]) -> None:
     names = ("image_uri", "stamp", "image_hash")
     with store.new_hashes() as folder:
         table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], HASHES)
-        pq.write_table(table, folder / "part.parquet")
+        write_table(table, folder)
 
 
 def outputs(image_hash: str, output: int = 7, **others) -> dict:
@@ -27,15 +27,20 @@ def outputs(image_hash: str, output: int = 7, **others) -> dict:
 
 def write_outputs(store: TagStore, *rows: dict) -> None:
     with store.new_outputs() as folder:
-        pq.write_table(pa.Table.from_pylist(list(rows), OUTPUTS), folder / "part.parquet")
+        write_table(pa.Table.from_pylist(list(rows), OUTPUTS), folder)
 
 
 def by_hash(table: pa.Table) -> dict[str, dict]:
     return {row["image_hash"]: row for row in table.to_pylist()}
 
 
-def parts(store: TagStore) -> list[Path]:
-    return sorted((store.folder / "networks" / store.network_version).iterdir())
+def parts(store: TagStore) -> list[str]:
+    """Names of the folders of parts."""
+    return sorted({name.partition("/")[0] for name in sizes_below(outputs_folder(store))})
+
+
+def outputs_folder(store: TagStore) -> Place:
+    return store.folder / "networks" / store.network_version
 
 
 def test_empty_store_has_no_rows_but_all_columns(store):
@@ -60,9 +65,7 @@ def test_last_part_is_used_with_more_than_ten_parts_and_after_one_was_removed(st
     for number in range(12):
         write_outputs(store, outputs("h1", number))
     assert by_hash(store.outputs())["h1"]["outputs"] == [11]
-    for path in parts(store)[2].iterdir():
-        path.unlink()
-    parts(store)[2].rmdir()
+    remove(outputs_folder(store) / parts(store)[2])
     write_outputs(store, outputs("h1", 12))
     assert by_hash(store.outputs())["h1"]["outputs"] == [12]
 
@@ -82,28 +85,30 @@ def test_two_photos_with_the_same_content_share_one_row_of_outputs(store):
     assert store.outputs().num_rows == 1
 
 
-def test_incomplete_part_is_never_read_and_is_removed(store):
+def test_incomplete_part_is_never_read_and_is_removed(store, monkeypatch):
     write_outputs(store, outputs("h1"))
 
     def killed() -> None:
         with store.new_outputs() as folder:
-            pq.write_table(pa.Table.from_pylist([outputs("h2")], OUTPUTS), folder / "whole.parquet")
-            (folder / "half.parquet").write_bytes(b"PAR1 half")
+            put(folder / "part-00000.parquet", b"PAR1 half")
+            monkeypatch.setattr(tag_store, "remove", lambda _: None)  # what is killed removes nothing
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         killed()
-    assert [path.name[:11] for path in parts(store)] == ["part-000000"]
+    monkeypatch.undo()
+    assert [name[:11] for name in parts(store)] == ["part-000000", "part-000001"]
     assert set(by_hash(store.outputs())) == {"h1"}
     write_outputs(store, outputs("h3"))
-    assert [path.name[:11] for path in parts(store)] == ["part-000000", "part-000001"]
+    assert [name[:11] for name in parts(store)] == ["part-000000", "part-000001"]
     assert set(by_hash(store.outputs())) == {"h1", "h3"}
 
 
 def test_part_is_read_only_when_complete(store):
     with store.new_outputs() as folder:
-        pq.write_table(pa.Table.from_pylist([outputs("h1")], OUTPUTS), folder / "part.parquet")
+        write_file(folder, "part-00000.parquet", [pa.Table.from_pylist([outputs("h1")], OUTPUTS)])
         assert store.outputs().num_rows == 0
+        write_table(pa.Table.from_pylist([outputs("h1")], OUTPUTS), folder)
     assert store.outputs().num_rows == 1
 
 
@@ -136,3 +141,14 @@ def test_embeddings_are_those_of_the_given_photos_that_have_one(store):
     found = by_hash(store.embeddings(pa.array(["h2", "h3", "h9"])))
     assert set(found) == {"h2"}
     np.testing.assert_array_equal(found["h2"]["embedding"], [1.0, 6.0])
+
+
+def test_part_that_lost_a_file_is_not_read_and_makes_room(store):
+    write_outputs(store, outputs("h1"))
+    write_outputs(store, outputs("h2"))
+    remove(outputs_folder(store) / parts(store)[0] / "part-00000.parquet")
+    assert set(by_hash(store.outputs())) == {"h2"}  # so that h1 is tagged again
+    assert store.finished().to_pylist() == ["h2"]
+    write_outputs(store, outputs("h1", output=5))
+    assert [name[:11] for name in parts(store)] == ["part-000001", "part-000002"]
+    assert by_hash(store.outputs())["h1"]["outputs"] == [5]

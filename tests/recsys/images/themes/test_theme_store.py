@@ -8,6 +8,7 @@ from recsys.errors import ModelError
 from recsys.images.themes.theme_store import read, save, themes_as_of
 from recsys.images.themes.themes import ThemeModel, no_themes
 from recsys.instants import DAY
+from recsys.storage.places import Place, sizes_below
 
 TAGGER, SETTINGS = "tagger-1", "30 themes"
 
@@ -15,7 +16,7 @@ TAGGER, SETTINGS = "tagger-1", "30 themes"
 class Shop:
     """A folder of theme models that records the previous model of each fit."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
         self.fitted_after: list[str | None] = []
         self.given: list[ThemeModel | None] = []
@@ -52,8 +53,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path) -> Shop:
-    return Shop(tmp_path / "themes")
+def shop(folder) -> Shop:
+    return Shop(folder / "themes")
 
 
 DAY_10 = "day 10 tagger-1 30 themes"
@@ -148,10 +149,12 @@ def test_themes_that_cannot_be_translated_are_new_and_no_id_is_used_twice(shop):
 def test_model_without_themes_is_not_stored(shop):
     nothing = themes_as_of(shop.folder, 0, TAGGER, SETTINGS, 7, lambda _: no_themes(), lambda _: None)
     assert nothing == no_themes()
-    assert not list(shop.folder.glob("*"))
+    assert sizes_below(shop.folder) == {}
 
 
-def test_incomplete_file_is_never_read(shop, monkeypatch):
+def test_incomplete_file_is_never_read(tmp_path, monkeypatch):
+    shop = Shop(tmp_path)
+
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
