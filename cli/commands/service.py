@@ -48,7 +48,7 @@ def serve(conf: Conf = DEMO) -> None:
     from serving.process.workers import serve as run_service
 
     settings = load_settings(conf)
-    pulls = settings.serving.store.kind == "folder"  # Redis hands out what was pushed to it
+    pulls = settings.serving.store.has_snapshots_on_disk
     run_service(settings.serving, settings.own_disk, settings.publisher if pulls else None)
 
 
@@ -147,7 +147,7 @@ def push(conf: Conf = DEMO) -> None:
     """
     settings = load_settings(conf)
     publisher = settings.publisher
-    if settings.serving.store.kind != "redis" and publisher.shared is None:
+    if settings.serving.store.has_snapshots_on_disk and publisher.shared is None:
         raise ConfigurationError(
             f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to, or 'folder' a URL"
         )
@@ -169,7 +169,7 @@ def pull(conf: Conf = DEMO) -> None:
 
 def push_if_shared(settings: Settings) -> None:
     """Copy the current snapshot to Redis, if the service is configured to read it from there."""
-    if settings.serving.store.kind != "redis":
+    if settings.serving.store.has_snapshots_on_disk:
         return
     from serving.stores.redis_snapshots import push as push_snapshot
 

@@ -174,7 +174,7 @@ def _age_finding(current: Snapshot, now: int, nothing_recent: str | None) -> Fin
 
 
 def _missing_finding(settings: Settings) -> Finding:
-    if settings.serving.store.kind == "redis":
+    if not settings.serving.store.has_snapshots_on_disk:
         return ok("snapshot", "none on this machine: the service reads it from Redis")
     advice = why_nothing_is_recent(settings.place) or "publish one with 'recsys nightly'"
     return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", advice)
@@ -294,6 +294,8 @@ def redis(settings: Settings, now: int) -> Finding:  # noqa: ARG001
         return fail_as("redis", error)
     finally:
         store_client.close()
+    if store.has_snapshots_on_disk:
+        return ok("redis", "answers; snapshots are on this machine's disk")
     if there is None:
         return fail("redis", f"{store.prefix}current is empty", "push a snapshot with 'recsys snapshots push'")
     if here not in (None, there):
