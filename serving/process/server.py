@@ -396,16 +396,8 @@ class ServiceProcess:
 
     def _update_pull_metrics(self) -> None:
         """Say what the process that pulls snapshots from an object store did, if this machine has one."""
-        status, now, metrics = read_status(self.folder / "serving"), time.time(), self.metrics
-        if status is None:
-            return
-        problem = status.problem_at(now)
-        metrics.pull_failing.set(problem is not None)
-        metrics.pull_age.set(now - status.looked_at)
-        metrics.pull_seconds.set(status.pulled_seconds or 0)
-        metrics.published_age.set(now - status.published_at if status.published_at else 0)
-        newest = f"{status.newest} is the newest published one known" if status.newest else "none is known"
-        self._set_problem(PULL, problem and f"{problem}; pages go on with what is here, {newest}")
+        if (status := read_status(self.folder / "serving")) is not None:
+            self._set_problem(PULL, status.show(self.metrics, time.time()))
 
     def _update_snapshot_metrics(self, top_sales: TopSales) -> None:
         metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.storage.local import write_whole
+from serving.telemetry.metrics import Metrics
 
 _FILE = "pull.json"
 _LONG_SECONDS = 600.0
@@ -36,6 +37,16 @@ class PullStatus(BaseModel):
         if silence > max(_LONG_SECONDS, 5 * self.interval_seconds):  # a large snapshot is pulled meanwhile
             return f"not looked at for {silence:.0f} s: see the service's log, the process that pulls may hang"
         return None
+
+    def show(self, metrics: Metrics, now: float) -> str | None:
+        """Set the metrics of a worker, and return what its status says is wrong; None if nothing is."""
+        problem = self.problem_at(now)
+        metrics.pull_failing.set(problem is not None)
+        metrics.pull_age.set(now - self.looked_at)
+        metrics.pull_seconds.set(self.pulled_seconds or 0)
+        metrics.published_age.set(now - self.published_at if self.published_at else 0)
+        newest = f"{self.newest} is the newest published one known" if self.newest else "none is known"
+        return problem and f"{problem}; pages go on with what is here, {newest}"
 
 
 def write_status(folder: Path, status: PullStatus) -> None:
