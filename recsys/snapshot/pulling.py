@@ -21,7 +21,7 @@ from recsys.errors import SnapshotError, StoreError
 from recsys.snapshot import store
 from recsys.snapshot.format import MANIFEST, FileEntry, Snapshot, describe, parse_manifest, read_manifest
 from recsys.snapshot.shared import FILES_AT_ONCE, Entry, SharedSnapshots
-from recsys.snapshot.verified import is_verified, mark_verified
+from recsys.snapshot.verified import is_verified, mark_verified, remove_marks
 from recsys.storage.local import (
     held,
     put_in_place,
@@ -69,6 +69,7 @@ def pull(shared: SharedSnapshots, root: Path) -> Entry | None:
         every = shared.names()
         for gone in {*known["names"]} - {*every, entry.name}:
             remove_folder(root / gone)
+        remove_marks(root)
         write_whole(root / _PULLED / _KNOWN, json.dumps({"number": entry.number, "names": every}))
         return entry
 
@@ -108,11 +109,11 @@ def _fetch(shared: SharedSnapshots, root: Path, name: str) -> None:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             os.link(here[entry.sha256], folder / file)
         (folder / MANIFEST).write_bytes(content)
-        mark_verified(folder, manifest.files)
         tree_to_disk(folder)
         with held(root):
             remove_folder(root / name)
             put_in_place(folder, root / name)
+            mark_verified(root / name)
     for left in (root / _PULLED).iterdir():
         if len(left.name.removesuffix(".part")) == _SHA256_DIGITS:
             left.unlink()
@@ -125,7 +126,7 @@ def _has(snapshot: Path, content: bytes) -> bool:
             return False
         if not is_verified(snapshot):
             Snapshot.open(snapshot)
-            mark_verified(snapshot, read_manifest(snapshot).files)
+            mark_verified(snapshot)
     except (OSError, SnapshotError):
         return False
     return True

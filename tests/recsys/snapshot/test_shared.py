@@ -275,6 +275,9 @@ def test_snapshots_that_the_store_has_no_more_leave_the_machines_too(shop):
     last = published(driver, 5)
     server.pull()
     assert store.names(server.root) == [kept, *names[2:], last]
+    assert sorted(mark.name for mark in server.root.glob(".verified-*")) == [
+        f".verified-{name}" for name in (*names[2:], last)
+    ]
 
 
 def test_an_erased_user_leaves_all_machines_and_the_store(shop):
