@@ -117,7 +117,7 @@ def measure(users: int, open_sales: int, trains: bool, folder: Path | None, driv
         shop = Path(name)
         settings = made_shop(shop, users, open_sales, driver_memory)
         raw_bytes = size_of(shop / "raw")
-        with _logged_steps(shop) as steps, _sampled_disk(shop) as sizes, machine.watched() as watch:
+        with logged_steps(shop) as steps, _sampled_disk(shop) as sizes, machine.watched() as watch:
             nightly(night(settings, trains=trains))
         costs = tuple(_cost(step, watch) for step in steps)
         return Night(users, watch.seconds, watch.peak_bytes, raw_bytes, max(sizes), costs)
@@ -140,7 +140,7 @@ def _cost(step: _DoneStep, watch: machine.Watch) -> StepCost:
 
 
 @contextmanager
-def _logged_steps(folder: Path) -> Iterator[list[_DoneStep]]:
+def logged_steps(folder: Path) -> Iterator[list[_DoneStep]]:
     """Collect the steps that a run logs in this context, and the growth of a folder with each, without scratch."""
     steps: list[_DoneStep] = []
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.commands.options import DEMO, Conf, JsonFile, console, pairs
+from cli.commands.options import DEMO, Conf, JsonFile, console, instants, pairs
 from recsys.config.settings import Settings, load_settings
 from recsys.console import progress_bar
-from recsys.errors import ConfigurationError, RecsysError
+from recsys.errors import ConfigurationError, RecsysError, SnapshotError
 from recsys.ids import trimmed
 from recsys.instants import from_micros, parse_instant
 from recsys.wording import nearest, plural
@@ -116,6 +116,33 @@ def list_snapshots(conf: Conf = DEMO) -> None:
     from cli.tables.results import print_snapshots
 
     print_snapshots(load_settings(conf).publisher, console)
+
+
+@snapshots.command("check")
+def check_snapshot(
+    conf: Conf = DEMO,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="Earliest instant of the snapshot; by default that of the night, see 'nightly'."),
+    ] = None,
+) -> None:
+    """Exit with status 1 unless the served snapshot is of tonight, or of the given instant, or later.
+
+    For a scheduler, after the night: it tells that nothing was published, whatever the reason.
+    """
+    from recsys.snapshot import store as snapshot_store
+
+    asked, midnight = instants(as_of)
+    settings = load_settings(conf)
+    needed = from_micros(asked) if asked is not None else settings.as_of or from_micros(midnight)
+    served = snapshot_store.in_use(settings.snapshots_folder)
+    if served is None or served.as_of < needed:
+        found = f"{served.name} is served, as of {served.as_of:%Y-%m-%d %H:%M}" if served else "no snapshot is served"
+        raise SnapshotError(
+            f"{found}, must be as of {needed:%Y-%m-%d %H:%M} or later: see the night's run.log, then run "
+            "'recsys nightly' again"
+        )
+    console.print(f"{served.name} is served, as of {served.as_of:%Y-%m-%d %H:%M}.")
 
 
 @snapshots.command()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros, to_micros_in_range
 from recsys.storage.places import Place
 from recsys.tables.outputs import Outputs
+
+_log = logging.getLogger(__name__)
 
 PLAN = "plan.json"
 """File in a night's folder that records whether the night trains; written by its first step."""
@@ -92,8 +95,13 @@ def today() -> int:
     return to_micros(datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
 
 
-def main(step: Step) -> None:
-    """Run one step of the night given on the command line, after the steps before it that are due."""
+def main(step: Step, only_if_trains: bool = False) -> None:
+    """Run one step of the night given on the command line, after the steps before it that are due.
+
+    Args:
+        step: The step.
+        only_if_trains: Whether it belongs to nights that train; on others, it says so and does nothing.
+    """
     parser = argparse.ArgumentParser(
         description=f"{step.name}: run this step of the night, after the steps before it that are due."
     )
@@ -105,7 +113,11 @@ def main(step: Step) -> None:
     show_progress()
     try:
         as_of = parse_instant(arguments.as_of) if arguments.as_of else None
-        planned_night(load_settings(arguments.conf), as_of).do(with_inputs(step))
+        run = planned_night(load_settings(arguments.conf), as_of)
+        if only_if_trains and not run.trains:
+            _log.info(f"{step.name} is not run: this night trains no new version, 'recsys nightly --train' does")
+        else:
+            run.do(with_inputs(step))
     except RecsysError as error:
         print_error(error)
         sys.exit(1)

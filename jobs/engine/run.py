@@ -13,9 +13,11 @@ from pyspark.sql import SparkSession
 
 from jobs.engine.code_version import code_version, library_versions
 from jobs.engine.executors import check_executors
+from jobs.engine.lineage import Lineage, StepTables
 from jobs.engine.log_file import log_file
 from jobs.engine.session import runs_on_this_machine, spark_session
-from jobs.engine.step_metrics import record_step
+from jobs.engine.step_metrics import measured
+from recsys.config.pipeline import RawTable
 from recsys.config.settings import Settings
 from recsys.console import line, wide_console
 from recsys.errors import LeaseLostError, StepError
@@ -25,7 +27,7 @@ from recsys.settings import digest
 from recsys.snapshot.format import LeftOut
 from recsys.storage.journal import Lease, leased, steps_of
 from recsys.storage.local import tree_to_disk
-from recsys.storage.places import Place, remove
+from recsys.storage.places import Place, remove, store_errors
 from recsys.tables.outputs import DATA, Outputs
 
 LOG = "run.log"
@@ -40,7 +42,8 @@ class Step:
 
     `run` writes the outputs into the folder that it is given and returns a summary of one line; they become the run's
     outputs when an entry of its journal says so, after it has returned. `depends_on` returns what the outputs depend on
-    apart from the inputs: settings, and the state of data outside of the run before the step reads it.
+    apart from the inputs: settings, and the state of data outside of the run before the step reads it. `reads` returns
+    the raw tables that it reads, for the lineage.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Step:
     outputs: tuple[str, ...]
     inputs: tuple["Step", ...] = ()
     depends_on: Callable[["Run"], Any] = lambda _: None
+    reads: Callable[["Run"], Iterable[RawTable]] = lambda _: ()
 
 
 @dataclass
@@ -86,6 +90,11 @@ class Run:
             check_executors(spark, self.folder)
         return spark
 
+    @cached_property
+    def lineage(self) -> Lineage:
+        """The lineage of this run's steps, see `nights.lineage`."""
+        return Lineage(self.settings.nights.lineage, self.folder, self.as_of)
+
     @property
     def outputs(self) -> Outputs:
         """The outputs of the steps that were run, as of now; `outputs / "rankings"` is the place of one of them."""
@@ -122,8 +131,9 @@ class Run:
         Raises:
             BusyError: If another process runs steps in the same folder.
             StepError: If Spark fails; with the cause, the stack trace is in the log.
+            StoreError: If an object store refuses, or does not answer any more.
         """
-        with leased(self.folder) as lease, log_file(self.folder / LOG):
+        with store_errors(self.folder), leased(self.folder) as lease, log_file(self.folder / LOG):
             try:
                 self._written = lease.steps
                 self._remove_leftovers()
@@ -166,7 +176,8 @@ class Run:
         start = time.monotonic()
         self._in_progress[step.name] = fingerprint
         try:
-            summary = self._run_step(step, fingerprint, lease)
+            with measured(self.settings.nights.metrics, step.name), self.lineage.of_step(self._tables_of(step)):
+                summary = self._run_step(step, fingerprint, lease)
         except SPARK_ERRORS as error:
             _log.debug(f"{step.name} failed", exc_info=True)
             raise StepError(f"{step.name}: {first_line(error)}; the stack trace is in {self.folder / LOG}") from error
@@ -177,9 +188,19 @@ class Run:
             del self._in_progress[step.name]
         seconds = time.monotonic() - start
         _log.info(f"  {step.name:<20} {seconds:7.1f} s  {summary}")
-        record_step(self.settings.nights.metrics, step.name, seconds)
         for each in self._left_out:
             _log.warning(f"    without {each}")
+
+    def _tables_of(self, step: Step) -> StepTables:
+        return StepTables(
+            step=step.name,
+            about=(step.run.__doc__ or step.name).partition("\n")[0],
+            raw=tuple(step.reads(self)),
+            inputs={name: self.fingerprint(each) for each in step.inputs for name in each.outputs},
+            outputs=step.outputs,
+            version=self.fingerprint(step),
+            written=lambda: self.outputs,
+        )
 
     def _fingerprint_now(self, step: Step) -> str:
         """Return the fingerprint that the step would have if it were run now, with the recorded fingerprints of its

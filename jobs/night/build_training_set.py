@@ -71,4 +71,4 @@ BUILD_TRAINING_SET = Step(
 )
 
 if __name__ == "__main__":
-    main(BUILD_TRAINING_SET)
+    main(BUILD_TRAINING_SET, only_if_trains=True)

@@ -14,7 +14,7 @@ from recsys.wording import plural
 
 def fit_recommenders(run: Run, out: Place) -> str:
     """Fit every recommender as of each instant of the run."""
-    histories = USER_HISTORIES.read(run.spark, run.outputs)
+    histories = USER_HISTORIES.in_parts(run.spark, run.outputs)
     instants = sorted({*run.open_training_days, *run.open_days})
     past = [each for each in instants if each + DAY <= run.as_of]
     FITTED_RECOMMENDERS.write(fitted_recommenders(histories, run.shop, instants, past), out)

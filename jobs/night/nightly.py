@@ -4,7 +4,7 @@ import logging
 from contextlib import suppress
 
 from jobs.engine.nights import is_planned_hourly
-from jobs.engine.run import Run, with_inputs
+from jobs.engine.run import Run, Step, with_inputs
 from jobs.night.compact_exposures import compact_exposures
 from jobs.night.plan_night import PLAN_NIGHT
 from jobs.night.publish_snapshot import (
@@ -21,6 +21,7 @@ from recsys.instants import from_micros
 from recsys.snapshot import store as snapshot_store
 from recsys.storage.journal import discard
 
+_FIRST = (PLAN_NIGHT, VALIDATE_TABLES)
 _log = logging.getLogger(__name__)
 
 
@@ -42,14 +43,23 @@ def nightly(run: Run) -> str:
         if compacted.files:
             _log.info(f"  {name}: {compacted}")
     _log.info(f"Night as of {from_micros(run.as_of):%Y-%m-%d %H:%M} UTC in {run.folder}")
-    first = (PLAN_NIGHT, VALIDATE_TABLES)
-    run.do(first)
-    if not run.shop.with_open_sales([run.as_of]):
-        run.do((PUBLISH_CLOSED_SHOP,))
-        return _publish_kept(run, (run.outputs / CLOSED_SHOP / "name").read_text())
-    trained = with_inputs(TRAIN_META_MODEL) if run.trains else ()
-    run.do(tuple(step for step in dict.fromkeys((*trained, *with_inputs(PUBLISH_SNAPSHOT))) if step not in first))
-    return _publish_kept(run, (run.outputs / SNAPSHOT / "name").read_text())
+    with run.lineage.of_run():
+        run.do(_FIRST)
+        if not run.shop.with_open_sales([run.as_of]):
+            run.do((PUBLISH_CLOSED_SHOP,))
+            return _publish_kept(run, (run.outputs / CLOSED_SHOP / "name").read_text())
+        run.do(steps_of_night(run.trains)[len(_FIRST) :])
+        return _publish_kept(run, (run.outputs / SNAPSHOT / "name").read_text())
+
+
+def steps_of_night(trains: bool) -> tuple[Step, ...]:
+    """Return the steps of a night with an open sale, in order.
+
+    Args:
+        trains: Whether it trains a new version of the meta-model.
+    """
+    trained = with_inputs(TRAIN_META_MODEL) if trains else ()
+    return tuple(dict.fromkeys((*_FIRST, *trained, *with_inputs(PUBLISH_SNAPSHOT))))
 
 
 def _publish_kept(run: Run, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 
-from jobs.engine.nights import PLAN
+from jobs.engine.nights import PLAN, main
 from jobs.engine.run import Run, Step
 from recsys.storage.places import Place
 from recsys.wording import plural
@@ -17,3 +17,6 @@ def plan_night(run: Run, out: Place) -> str:
 PLAN_NIGHT = Step(
     "plan_night", plan_night, (PLAN,), depends_on=lambda run: [run.trains, run.is_hourly, run.training_days]
 )
+
+if __name__ == "__main__":
+    main(PLAN_NIGHT)

@@ -19,7 +19,7 @@ def score_users(run: Run, out: Place) -> str:
     if model is not None:
         model.require_features([recommender.name for recommender in shop.recommenders])
     settings = ranking_settings(run)
-    histories = USER_HISTORIES.read(run.spark, run.outputs)
+    histories = USER_HISTORIES.in_parts(run.spark, run.outputs)
     RANKINGS.write(rankings(histories, shop, as_of, model, settings, other_versions(run)), out)
     _note_what_is_unknown(run, out)
     sales = plural(len(shop.horizon(as_of)), "sale")

@@ -189,4 +189,4 @@ TAKE_CHAMPION = Step(
 )
 
 if __name__ == "__main__":
-    main(TRAIN_META_MODEL)
+    main(TRAIN_META_MODEL, only_if_trains=True)

@@ -290,6 +290,7 @@ VALIDATE_TABLES = Step(
         sources.fingerprint(run.settings.source, run.settings.place),
         *erased_hashes(run.settings.place),
     ],
+    reads=lambda run: run.settings.source.raw.values(),
 )
 
 if __name__ == "__main__":

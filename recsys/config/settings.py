@@ -74,14 +74,24 @@ class SnapshotSettings(StepSettings):
 
 
 class NightSettings(StepSettings):
-    """The tables of nights, `<folder>/nights/<as_of>`, and the metrics of their steps."""
+    """The tables of nights, `<folder>/nights/<as_of>`, and the metrics and lineage of their steps."""
 
     keep: int = Field(3, ge=1)
     """Number of nights whose tables are retained when a night has been published, this one included. Those of later
     nights, and of the snapshots that are served now and after a rollback, stay besides: refreshes read them."""
     metrics: str | None = None
-    """File of node_exporter's textfile collector (.prom), or URL of a Prometheus Pushgateway, that is told the duration
-    and the end of each step; none by default."""
+    """File of node_exporter's textfile collector (.prom), or URL of a Prometheus Pushgateway, that is told the
+    duration, the start, the end or the failure of each step; none by default."""
+    lineage: str | None = None
+    """URL that OpenLineage events of each step are posted to, such as http://marquez:5000/api/v1/lineage, or file that
+    they are appended to; none by default."""
+
+    @field_validator("lineage")
+    @classmethod
+    def _is_url_or_file(cls, lineage: str | None) -> str | None:
+        if lineage and "://" in lineage and not lineage.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// URL, or a file of this machine")
+        return lineage
 
 
 class Settings(StepSettings):

@@ -14,6 +14,7 @@ from recsys.recommenders import Statistics
 from recsys.recommenders.popularity import Popularity
 from recsys.shop.histories import Histories, blocks
 from recsys.tables.night import FITTED_RECOMMENDERS
+from recsys.tables.spark_parts import PartTasks
 
 BLOCK_USERS = 8192
 PART_BYTES = 4 << 20
@@ -39,7 +40,9 @@ _CODEC = "lz4"  # counts are mostly zeros: a tenth of the bytes, in a tenth of t
 Sums = dict[tuple[int, str], Statistics]
 
 
-def fitted_recommenders(histories: DataFrame, shop: Shop, as_ofs: list[int], past: Collection[int] = ()) -> DataFrame:
+def fitted_recommenders(
+    histories: DataFrame | PartTasks, shop: Shop, as_ofs: list[int], past: Collection[int] = ()
+) -> DataFrame:
     """Return every recommender fitted as of each instant, as table `fitted_recommenders`.
 
     Each worker sums the statistics of its users; the sums are exchanged in compressed parts, and for each instant and
@@ -73,7 +76,7 @@ def in_memory_groups(shop: Shop, as_ofs: list[int]) -> list[list[int]]:
     return groups
 
 
-def _fit_group(histories: DataFrame, shop: Shop, as_ofs: list[int], past: Collection[int]) -> DataFrame:
+def _fit_group(histories: DataFrame | PartTasks, shop: Shop, as_ofs: list[int], past: Collection[int]) -> DataFrame:
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from _cut_into_parts(_count_statistics(batches, shop, as_ofs, past))
 

@@ -14,6 +14,7 @@ from recsys.meta_model import MetaModel
 from recsys.pipeline.shop import Shop
 from recsys.ranking.ranker import Ranker
 from recsys.shop.histories import Histories, blocks
+from recsys.tables.spark_parts import PartTasks
 
 PAGE_CELLS = 60_000
 """Number of users times number of sales that are scored together: few enough for the features (80 bytes per cell) to
@@ -29,7 +30,7 @@ _HISTORY = {"sales": ("int", pa.int32()), "ages": ("int", pa.int32()), "purchase
 
 
 def rankings(
-    histories: DataFrame,
+    histories: DataFrame | PartTasks,
     shop: Shop,
     as_of: int,
     meta_model: MetaModel | None,

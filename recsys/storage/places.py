@@ -8,15 +8,15 @@ appends or locks, since an object store cannot: what many may read is created on
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 from upath import UPath
 
-from recsys.errors import ConfigurationError
+from recsys.errors import ConfigurationError, StoreError
 from recsys.storage.local import create_folder, to_disk, write_whole
 
 Place = Path | UPath
@@ -24,6 +24,7 @@ Place = Path | UPath
 SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 """Extra of the package that reads and writes the URLs of each scheme."""
 _IN_MEMORY = "memory"
+_LIBRARIES = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")
 
 
 def place(url: str) -> Place:
@@ -45,6 +46,35 @@ def place(url: str) -> Place:
         raise ConfigurationError(
             f"'{url}' needs a library that is not there ({error}): pip install 'flash-sale-recsys[{SCHEMES[scheme]}]'"
         ) from error
+
+
+@contextmanager
+def store_errors(where: Place) -> Iterator[None]:
+    """Turn what an object store's library raises in the context into a StoreError of one line.
+
+    Raises:
+        StoreError: If an error, or what it was raised from, is of such a library.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(where, Path) or not any(_is_of_a_library(each) for each in _causes(error)):
+            raise
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(
+            f"{where}: {cause[:300]}: check that the store answers, the bucket and the credentials, then run the same "
+            "command again: what is finished is not done anew"
+        ) from error
+
+
+def _is_of_a_library(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _LIBRARIES
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def absolute(where: Place) -> Place:

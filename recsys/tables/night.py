@@ -30,7 +30,7 @@ from recsys.errors import SchemaError
 from recsys.storage.places import Place, arrow
 from recsys.tables.outputs import Outputs
 from recsys.tables.parts import first_schema, parts_of, write_table
-from recsys.tables.spark_parts import read_spark, write_parts
+from recsys.tables.spark_parts import PartTasks, read_spark, write_parts
 
 STRING, TIMESTAMP, DOUBLE, BOOLEAN = StringType(), TimestampType(), DoubleType(), BooleanType()
 INTEGER, LONG, FLOAT, BINARY = IntegerType(), LongType(), FloatType(), BinaryType()
@@ -86,7 +86,11 @@ class Table:
         Raises:
             SchemaError: Naming every missing, unknown and wrongly typed column.
         """
-        found = {column.name: column.dataType for column in frame.schema}
+        self._check_columns(frame.schema, where)
+        return frame
+
+    def _check_columns(self, schema: StructType, where: str) -> None:
+        found = {column.name: column.dataType for column in schema}
         problems = [
             f"column {name} is missing, must be {kind.simpleString()}"
             for name, kind in self.columns.items()
@@ -102,7 +106,6 @@ class Table:
         if problems:
             location = f" ({where})" if where else ""
             raise SchemaError(f"table {self.name}{location}: " + "; ".join(problems))
-        return frame
 
     def read(self, spark: SparkSession, folder: Place | Outputs) -> DataFrame:
         """Read the table from a folder, or from the outputs of a run.
@@ -113,6 +116,17 @@ class Table:
         """
         table = folder / self.name
         return self.check(read_spark(spark, table, self._read_schema(table)), str(table))
+
+    def in_parts(self, spark: SparkSession, folder: Place | Outputs) -> PartTasks:
+        """Return the table's parts for a function of Arrow's batches, as tasks that read them by themselves.
+
+        Raises:
+            InputError: If there is no such table, or a part of it is not as it was written.
+            SchemaError: If its columns are not those declared.
+        """
+        table = folder / self.name
+        self._check_columns(self._read_schema(table), str(table))
+        return PartTasks(spark, table)
 
     def _read_schema(self, table: Place) -> StructType:
         """Return the columns that one of the table's files has; Spark would start a job to infer them."""

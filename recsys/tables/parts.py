@@ -30,7 +30,8 @@ _NUMBERED = re.compile(r"_parts-(\d{8})\.json")
 _UNLISTED_S = 24 * 3600.0
 _LISTS_KEPT = 10  # for readers that have just seen one
 _ROW_GROUP_BYTES = 64 << 20
-_BUFFER_BYTES = 1 << 20  # of a column that is read at once; whole columns of a row group would take its memory
+BUFFER_BYTES = 1 << 20
+"""Bytes of a column that are read at once; whole columns of a row group would take its memory."""
 BATCH_ROWS = 20_000
 """Rows that are read at once."""
 
@@ -240,7 +241,7 @@ def read_batches(table: Place, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatc
     """Read a table part by part, at most so many rows at a time, in the order of the parts' names."""
     system, root = arrow(table)
     for part in parts_of(table):
-        with pq.ParquetFile(system.open_input_file(f"{root}/{part.name}"), buffer_size=_BUFFER_BYTES) as file:
+        with pq.ParquetFile(system.open_input_file(f"{root}/{part.name}"), buffer_size=BUFFER_BYTES) as file:
             yield from file.iter_batches(rows)
 
 

@@ -4,7 +4,8 @@ Spark itself reads what is on a local disk.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from recsys.storage.places import Place, absolute, arrow, sizes_below
-from recsys.tables.parts import BATCH_ROWS, Part, PartWriter, parts_of, write_file, write_list
+from recsys.tables.parts import BATCH_ROWS, BUFFER_BYTES, Part, PartWriter, parts_of, write_file, write_list
 from recsys.tables.paths import load
 
 _PART = pa.schema([("name", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
 _PART_DDL = "name string, rows long, bytes long, sha256 string"
+
+Function = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def write_parts(frame: DataFrame, table: Place, partitioned_by: Sequence[str] = ()) -> None:
@@ -76,6 +79,39 @@ def read_named(spark: SparkSession, table: Place, names: Sequence[str], schema: 
     return spark.range(0, len(names), 1, max(len(names), 1)).mapInArrow(read, schema)
 
 
+@dataclass(frozen=True)
+class PartTasks:
+    """The parts of a table as tasks of Spark, whose Python workers read them: no row goes through Java.
+
+    There is a task for each part, in the order of the parts' names, whatever their sizes and wherever they are: so
+    what is made of them has the same parts in the same order on every machine and in every store.
+    """
+
+    spark: SparkSession
+    table: Place
+
+    def mapInArrow(self, function: Function, schema: str) -> DataFrame:  # noqa: N802  as that of a frame
+        """Return what a function makes of the rows of each part; see `DataFrame.mapInArrow`."""
+        table = absolute(self.table)
+        names = [part.name for part in parts_of(table)]
+
+        def apply(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            yield from function(_batches_of(table, [names[number] for number in _numbers(numbers)]))
+
+        return self.spark.range(0, len(names), 1, len(names)).mapInArrow(apply, schema)
+
+
+def _numbers(batches: Iterator[pa.RecordBatch]) -> Iterator[int]:
+    return (number for batch in batches for number in batch.column(0).to_pylist())
+
+
+def _batches_of(table: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    system, root = arrow(table)
+    for name in names:
+        with pq.ParquetFile(system.open_input_file(f"{root}/{name}"), buffer_size=BUFFER_BYTES) as file:
+            yield from file.iter_batches(BATCH_ROWS)
+
+
 def _write_partition(
     batches: Iterator[pa.RecordBatch], table: Place, partitioned_by: tuple[str, ...]
 ) -> Iterator[pa.RecordBatch]:
@@ -110,12 +146,10 @@ def _read_parts(
     batches: Iterator[pa.RecordBatch], table: Place, names: Sequence[str], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Read the parts of the given numbers; the values in the names of their folders become columns."""
-    system, root = arrow(table)
-    for number in (number for batch in batches for number in batch.column(0).to_pylist()):
-        in_folders = dict(each.split("=", 1) for each in names[number].split("/")[:-1])
-        with pq.ParquetFile(system.open_input_file(f"{root}/{names[number]}")) as file:
-            for rows in file.iter_batches(BATCH_ROWS):
-                yield _with_columns(rows, in_folders, schema)
+    for name in (names[number] for number in _numbers(batches)):
+        in_folders = dict(each.split("=", 1) for each in name.split("/")[:-1])
+        for rows in _batches_of(table, [name]):
+            yield _with_columns(rows, in_folders, schema)
 
 
 def _with_columns(rows: pa.RecordBatch, in_folders: dict[str, str], schema: pa.Schema) -> pa.RecordBatch:

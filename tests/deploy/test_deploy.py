@@ -21,6 +21,7 @@ from recommendations.v1 import recommendations_pb2 as pb
 from cli.commands import night
 from deploy.lock import locked
 from deploy.ship_segments import ship
+from jobs.engine.step_metrics import METRICS
 from recsys.config.serving import ServingSettings
 from recsys.config.settings import Settings, load_settings
 from recsys.logs.log_files import LogFile
@@ -238,7 +239,7 @@ def test_images_that_install_the_project_copy_all_of_its_packages(name):
             sources = text.split()[:-1]
             assert [source for source in sources if not list(ROOT.glob(source))] == []
             copied.update(sources)
-        if instruction == "RUN" and text.startswith("pip install") and re.search(r" \"?\.(\[\w+\])?\"?$", text):
+        if instruction == "RUN" and text.startswith("pip install") and re.search(r" \"?\.(\[[\w,]+\])?\"?$", text):
             assert packages | {"proto"} <= copied
             installed += 1
     assert installed == {"Dockerfile": 2, "Dockerfile.spark": 1}[name]
@@ -378,9 +379,10 @@ def expressions() -> list[str]:
 
 @pytest.fixture(scope="module")
 def exported() -> dict[str, set[str]]:
-    """The service's metrics by the names that Prometheus sees, with their labels."""
+    """The metrics of the service and of steps by the names that Prometheus sees, with their labels."""
     collectors = Metrics().registry._names_to_collectors
-    return {name: set(collector._labelnames) for name, collector in collectors.items()}
+    of_service = {name: set(collector._labelnames) for name, collector in collectors.items()}
+    return of_service | {name: {"step"} for name in METRICS}
 
 
 @pytest.mark.parametrize("expression", expressions())

@@ -1,5 +1,4 @@
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -37,7 +36,12 @@ def backtest(spark, tmp_path_factory) -> Backtest:
         ranks=[[2, 12], [1]],
     )
     PAGE_METRICS.write_rows(rows, folder)
-    return Backtest(RESULT, SimpleNamespace(spark=spark, folder=folder, outputs=Outputs.of(folder)))
+    return Backtest(
+        RESULT,
+        SimpleNamespace(
+            spark=spark, folder=folder, outputs=Outputs.of(folder), settings=SimpleNamespace(own_disk=folder)
+        ),
+    )
 
 
 def test_metrics_are_a_frame_best_policy_first_with_the_ends_of_intervals(backtest):
@@ -75,4 +79,4 @@ def test_notebook_shows_metrics_and_the_place_of_the_report(backtest):
     assert repr(backtest).splitlines()[0].startswith("2026-02-01 to 2026-02-01: 2 pages; report: ")
     assert len(repr(backtest)) < 300 + len(str(backtest.report))
     assert "0.3000" in html
-    assert str(Path(backtest.run.folder) / "report.html") in html
+    assert str(backtest.report) in html

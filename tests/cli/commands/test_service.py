@@ -413,3 +413,21 @@ def test_doctor_without_a_running_service_fails_and_gives_the_next_step(run, sho
     assert metrics == f"http://127.0.0.1:{metrics_port}/metrics {why}"
     assert "start it with 'recsys serve'" in " ".join(out.split())
     assert out.endswith(" 2 FAIL\n")
+
+
+def test_check_of_the_snapshot_tells_by_its_status_whether_a_night_was_published(run, shop):
+    conf = shop.configuration()
+    assert run("snapshots", "check", "--conf", conf)[:2] == (0, f"{NAME} is served, as of 2026-03-01 00:00.\n")
+    assert run("snapshots", "check", "--conf", conf, "--as-of", "2026-02-28")[0] == 0
+    status, _, err = run("snapshots", "check", "--conf", conf, "--as-of", "2026-03-02")
+    assert status == 1
+    said = " ".join(err.split())
+    assert f"{NAME} is served, as of 2026-03-01 00:00, must be as of 2026-03-02 00:00 or later" in said
+    without = shop.configuration(as_of=None)
+    assert run("snapshots", "check", "--conf", without)[0] == 1  # of the last midnight
+
+
+def test_check_of_a_shop_without_a_snapshot_fails(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, _, err = run("snapshots", "check", "--conf", SmallShop(tmp_path / "empty").configuration())
+    assert (status, "no snapshot is served, must be as of" in err) == (1, True)

@@ -56,6 +56,24 @@ def test_single_job_uses_the_training_days_of_the_planned_night(tmp_path, settin
     assert [run.trains for run in seen] == [False]
 
 
+@pytest.mark.parametrize("trains", [True, False])
+def test_job_of_a_training_does_nothing_on_a_night_that_trains_none(tmp_path, settings, monkeypatch, trains):
+    night(settings, trains=trains).do((PLAN_NIGHT,))
+    seen: list[Run] = []
+    monkeypatch.setattr(sys, "argv", ["look.py", "--conf", str(SmallShop(tmp_path).configuration())])
+    main(Step("look", lambda run, out: seen.append(run) or "looked", ()), only_if_trains=True)
+    assert [run.trains for run in seen] == [True] * trains
+
+
+def test_plan_that_is_made_by_a_job_of_its_own_holds_for_the_night(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["plan_night.py", "--conf", str(SmallShop(tmp_path).configuration())])
+    main(PLAN_NIGHT)
+    monkeypatch.setattr(
+        "jobs.engine.nights.training_is_due", lambda settings, as_of: False
+    )  # by what the night trained
+    assert planned_night(settings).trains
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

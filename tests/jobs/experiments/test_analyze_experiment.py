@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.experiments.analyze_experiment import comparison, phase_folder, summarise_phase
@@ -19,8 +18,10 @@ from recsys.experiments.phase_summary import PhaseSummary
 from recsys.experiments.settings import ExperimentFile, Holdout
 from recsys.instants import HOUR, to_micros
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
-from recsys.storage.local import held
+from recsys.storage.journal import leased
 from recsys.tables.experiments import EXPERIMENT_USERS
+from recsys.tables.outputs import Outputs
+from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, SmallShop, at, event, sale
 
 START = AS_OF - timedelta(days=2)
@@ -161,10 +162,11 @@ def test_variants_served_by_another_configuration_are_mismatches(settings, summa
 def test_users_are_written_to_a_table_of_the_phase(settings, summary):
     folder = phase_folder(settings, experiment_file().experiments[0])
     assert folder == Path(settings.folder) / "experiments/image-themes-3"
-    users = pq.read_table(folder / EXPERIMENT_USERS.name).to_pylist()
+    users = read_arrow(Outputs.of(folder) / EXPERIMENT_USERS.name).to_pylist()
     attributed = {user["user_id"]: user["attributed_purchases"] for user in users}
     assert attributed == {user: float(variant == "control") for user, variant in USERS.items()}
-    assert {path.name for path in folder.iterdir()} == {"experiment_users", "experiment_sums", ".lock"}
+    (analysis,) = (folder / "data").iterdir()  # those of earlier ones are gone
+    assert {path.name for path in analysis.iterdir()} == {"experiment_users", "experiment_sums"}
 
 
 def test_events_after_as_of_are_ignored(settings, summary):
@@ -184,7 +186,7 @@ def test_unknown_experiment_is_an_error_that_names_the_known_ones(settings):
 
 def test_phase_is_analysed_by_one_process_at_a_time(settings, summary):
     folder = phase_folder(settings, experiment_file().experiments[0])
-    with held(folder), pytest.raises(BusyError):
+    with leased(folder), pytest.raises(BusyError):
         summarise_phase(settings, experiment_file(), KEY, to_micros(AS_OF))
 
 

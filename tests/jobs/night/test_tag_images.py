@@ -31,7 +31,7 @@ from recsys.instants import DAY, to_micros
 from recsys.pipeline.photo_tags import photo_store
 from recsys.pipeline.photos import ProcessEngine
 from recsys.storage.journal import steps_of
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import read_arrow, whole_tables
 from tests.helpers.paths import ROOT
 from tests.helpers.small_photos import own_tagger, write_photo
 from tests.helpers.small_shop import AS_OF, SmallShop, event, sale
@@ -433,12 +433,14 @@ from recsys.storage.local import held
 
 class SlowEngine(ProcessEngine):
     def tag_photos(self, photos, settings, network, folder):
+        folder.mkdir(parents=True)
+        (folder / "part-00000.parquet").write_bytes(b"PAR1")
+        time.sleep(0.3)  # if killed here, a part is begun
         super().tag_photos(photos, settings, network, folder)
-        time.sleep(0.3)  # if killed here, a part is written but not yet renamed
 
 run = night(load_settings(Path(sys.argv[1])))
 engine, settings, (tagger,) = SlowEngine(), run.settings.images, job.taggers_of(run)
-store = photo_store(Path(run.settings.folder), tagger.files)
+store = photo_store(run.settings.place, tagger.files)
 with held(store.folder, wait=False):
     hashes = job._hash_photos(store, engine, sorted(sys.argv[2:]), settings)
     job._tag_new(run, store, engine, tagger.network, hashes)
@@ -456,12 +458,12 @@ def test_night_killed_while_tagging_is_completed_by_the_next_which_tags_only_the
     with log.open("w") as output:
         command = [sys.executable, "-c", TAG_SLOWLY, str(conf), *uris]
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
-        while not (len(list(folder.glob("part-*"))) >= 3 and list(folder.glob(".tmp-*/*.parquet"))):
+        while not 3 <= len(whole_tables(folder)) < len(list(folder.glob("part-*"))):
             assert process.poll() is None, log.read_text()
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    saved = len(list(folder.glob("part-*")))
+    saved = len(whole_tables(folder))
     assert 3 <= saved < 8
     found = photo_shop.night(*names, part_photos=1)
     assert len(found.asked) == 8 - saved

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys.errors import ConfigurationError
+from recsys.errors import ConfigurationError, StoreError
 from recsys.storage import places
-from recsys.storage.places import contents, create, files_in, modified, place, put, remove, sizes_below
+from recsys.storage.places import contents, create, files_in, modified, place, put, remove, sizes_below, store_errors
 from tests.helpers.object_store import CUT, LOST, REFUSED, SLOW
 
 
@@ -61,6 +61,23 @@ def test_files_of_a_folder_are_listed_by_name_without_those_below(folder):
     assert contents([]) == []
     with pytest.raises(FileNotFoundError):
         contents([folder / "a.json", folder / "gone.json"])
+
+
+def test_what_a_store_refuses_is_one_line_with_the_next_step(object_store):
+    absent = place("s3://no-such-bucket/shop")
+    with (
+        pytest.raises(
+            StoreError, match=r"^s3://no-such-bucket/shop: .*bucket.*: check that the store answers, the bucket"
+        ),
+        store_errors(absent),
+    ):
+        put(absent / "file", b"")
+
+
+def test_errors_that_are_not_of_a_store_stay_as_they_are(tmp_path):
+    for where in (tmp_path, place("s3://shop/x")):
+        with pytest.raises(FileNotFoundError), store_errors(where):
+            (tmp_path / "nowhere").read_bytes()
 
 
 def test_time_of_a_file_is_that_of_its_store(folder):

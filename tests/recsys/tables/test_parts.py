@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import InputError
@@ -18,7 +19,7 @@ from recsys.tables.parts import (
     write_list,
     write_table,
 )
-from recsys.tables.spark_parts import _write_partition, read_spark, write_parts
+from recsys.tables.spark_parts import PartTasks, _write_partition, read_spark, write_parts
 from tests.helpers.object_store import REFUSED
 
 N = 5000
@@ -83,6 +84,24 @@ def test_list_has_size_and_digest_of_each_part(rows, table):
     for part in parts_of(table):
         content = (table / part.name).read_bytes()
         assert (part.bytes, part.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_each_part_is_a_task_that_reads_it_in_the_order_of_names(spark, rows, table):
+    write_parts(rows, table)
+    (table / "part-00002-of-a-killed-task.parquet").write_bytes(b"PAR1")
+
+    def first_users(batches):
+        users = [user for batch in batches for user in batch["user_id"].to_pylist()]
+        yield pa.RecordBatch.from_pydict({"first": users[:1], "n": [len(users)]})
+
+    found = PartTasks(spark, table).mapInArrow(first_users, "first string, n long").collect()
+    expected = [
+        (users[0].as_py(), part.rows)
+        for part in parts_of(table)
+        for users in [pq.read_table(pa.BufferReader((table / part.name).read_bytes()))["user_id"]]
+    ]
+    assert [tuple(row) for row in found] == expected
+    assert len(found) == 5
 
 
 def test_files_that_are_not_in_the_list_are_not_read(spark, rows, table):
