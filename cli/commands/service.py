@@ -130,19 +130,17 @@ def check_snapshot(
 
     For a scheduler, after the night: it tells that nothing was published, whatever the reason.
     """
-    from recsys.snapshot import store as snapshot_store
-
     asked, midnight = instants(as_of)
     settings = load_settings(conf)
     needed = from_micros(asked) if asked is not None else settings.as_of or from_micros(midnight)
-    served = snapshot_store.in_use(settings.snapshots_folder)
-    if served is None or served.as_of < needed:
-        found = f"{served.name} is served, as of {served.as_of:%Y-%m-%d %H:%M}" if served else "no snapshot is served"
+    name, found_as_of = settings.publisher.in_use()
+    if found_as_of is None or found_as_of < needed:
+        found = f"{name} is served, as of {found_as_of:%Y-%m-%d %H:%M}" if found_as_of else "no snapshot is served"
         raise SnapshotError(
             f"{found}, must be as of {needed:%Y-%m-%d %H:%M} or later: see the night's run.log, then run "
             "'recsys nightly' again"
         )
-    console.print(f"{served.name} is served, as of {served.as_of:%Y-%m-%d %H:%M}.")
+    console.print(f"{name} is served, as of {found_as_of:%Y-%m-%d %H:%M}.")
 
 
 @snapshots.command()

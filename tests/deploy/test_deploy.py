@@ -338,11 +338,7 @@ def test_configuration_of_kubernetes_loads(tmp_path):
     assert Path(settings.serving.rules).parent == tmp_path
     mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
     assert CONTAINER["command"][-1] == f"{mounts['access']}/shop.yaml"
-    assert (settings.disk, settings.own_disk) == (mounts["state"], Path(mounts["state"]))
-    shipped = POD["initContainers"][0]["command"]
-    assert shipped[-2:] == [settings.disk, settings.folder]
-    assert settings.publisher.shared is not None
-    assert settings.serving.store.has_snapshots_on_disk
+    assert settings.folder == mounts["state"]
     assert Path(settings.serving.tls.certificate).parent == Path(mounts["tls"])
 
 
