@@ -3,7 +3,7 @@
 import json
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grpc
@@ -34,6 +34,7 @@ class Service(Running):
         cores: The cores that they run on.
         name: Prefix of its files in the shop's folder.
         token: The token of its callers, if it requires one.
+        where: Keys `folder` and `disk` of its configuration; the shop's folder by default.
         settings: Changes to the default settings.
     """
 
@@ -44,6 +45,7 @@ class Service(Running):
         cores: Sequence[int],
         name: str = "service",
         token: str | None = None,
+        where: Mapping[str, str] | None = None,
         **settings: object,
     ):
         self.shop = shop
@@ -62,7 +64,14 @@ class Service(Running):
         }
         configuration = shop.folder / f"{name}.yaml"  # JSON is YAML
         configuration.write_text(
-            json.dumps({"folder": str(shop.folder), "source": {"sql": "unused", "raw": {}}, "serving": serving})
+            json.dumps(
+                {
+                    "folder": str(shop.folder),
+                    **(where or {}),
+                    "source": {"sql": "unused", "raw": {}},
+                    "serving": serving,
+                }
+            )
         )
         command = [sys.executable, "-m", "cli.main", "serve", "--conf", str(configuration)]
         super().__init__(command, cores, shop.folder / f"{name}.log")

@@ -116,13 +116,13 @@ def nightly(
     instant = instant or this_hour() if hourly else instant_of(settings, *instants(as_of))
     trains = not hourly and (training_is_due(settings, instant) if train is None else train)
     root = settings.snapshots_folder
-    before = len(snapshot_store.publications(root))
+    last = snapshot_store.publications(root)[-1:]
     name = do_night(night(settings, instant, trains=trains, is_hourly=hourly, publishes=publish))
     if publish:
         push_if_shared(settings)
     for line in read_manifest(root / name).left_out if (root / name).exists() else ():
         console.print(f"Without {line}.")
-    is_new = len(snapshot_store.publications(root)) > before
+    is_new = snapshot_store.publications(root)[-1:] != last
     if not publish:
         console.print(f"Snapshot {name} is not published: 'recsys snapshots activate {name}' serves it.")
         return

@@ -48,7 +48,8 @@ def serve(conf: Conf = DEMO) -> None:
     from serving.process.workers import serve as run_service
 
     settings = load_settings(conf)
-    run_service(settings.serving, settings.own_disk)
+    pulls = settings.serving.store.has_snapshots_on_disk
+    run_service(settings.serving, settings.own_disk, settings.publisher if pulls else None)
 
 
 def top(
@@ -114,7 +115,7 @@ def list_snapshots(conf: Conf = DEMO) -> None:
     """List the snapshots, newest first, and mark the one that is served."""
     from cli.tables.results import print_snapshots
 
-    print_snapshots(load_settings(conf).snapshots_folder, console)
+    print_snapshots(load_settings(conf).publisher, console)
 
 
 @snapshots.command("check")
@@ -129,28 +130,24 @@ def check_snapshot(
 
     For a scheduler, after the night: it tells that nothing was published, whatever the reason.
     """
-    from recsys.snapshot import store as snapshot_store
-
     asked, midnight = instants(as_of)
     settings = load_settings(conf)
     needed = from_micros(asked) if asked is not None else settings.as_of or from_micros(midnight)
-    served = snapshot_store.in_use(settings.snapshots_folder)
-    if served is None or served.as_of < needed:
-        found = f"{served.name} is served, as of {served.as_of:%Y-%m-%d %H:%M}" if served else "no snapshot is served"
+    name, found_as_of = settings.publisher.in_use()
+    if found_as_of is None or found_as_of < needed:
+        found = f"{name} is served, as of {found_as_of:%Y-%m-%d %H:%M}" if found_as_of else "no snapshot is served"
         raise SnapshotError(
             f"{found}, must be as of {needed:%Y-%m-%d %H:%M} or later: see the night's run.log, then run "
             "'recsys nightly' again"
         )
-    console.print(f"{served.name} is served, as of {served.as_of:%Y-%m-%d %H:%M}.")
+    console.print(f"{name} is served, as of {found_as_of:%Y-%m-%d %H:%M}.")
 
 
 @snapshots.command()
 def rollback(conf: Conf = DEMO) -> None:
     """Serve the snapshot that was published before the current one."""
-    from recsys.snapshot import store as snapshot_store
-
     settings = load_settings(conf)
-    name = snapshot_store.rollback(settings.snapshots_folder, datetime.now(UTC))
+    name = settings.publisher.rollback(datetime.now(UTC))
     push_if_shared(settings)
     console.print(f"Now serving {name}; running services load it by themselves.")
 
@@ -160,26 +157,44 @@ def activate(
     name: Annotated[str, typer.Argument(help="Name of the snapshot, see 'recsys snapshots list'.")], conf: Conf = DEMO
 ) -> None:
     """Serve a snapshot that was kept without being published, such as that of a night of the past."""
-    from recsys.snapshot import store as snapshot_store
-
     settings = load_settings(conf)
-    snapshot_store.publish(settings.snapshots_folder, name, datetime.now(UTC))
+    settings.publisher.publish(name, datetime.now(UTC))
     push_if_shared(settings)
     console.print(f"Now serving {name}; running services load it by themselves.")
 
 
 @snapshots.command()
 def push(conf: Conf = DEMO) -> None:
-    """Copy the current snapshot to Redis, for services on several machines; 'nightly' and 'rollback' do so too."""
+    """Copy the current snapshot of this machine again to where several machines take it from, as 'nightly' does.
+
+    To Redis, or to the object store of *folder*, where all of its files are replaced: so one that is damaged there is
+    repaired.
+    """
     settings = load_settings(conf)
-    if settings.serving.store.kind != "redis":
-        raise ConfigurationError(f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to")
+    publisher = settings.publisher
+    if settings.serving.store.has_snapshots_on_disk and publisher.shared is None:
+        raise ConfigurationError(
+            f"serving.store.kind == {settings.serving.store.kind!r}, must be 'redis' to push to, or 'folder' a URL"
+        )
+    if publisher.shared is not None:
+        console.print(f"{publisher.shared} has snapshot {publisher.push_again()} whole")
     push_if_shared(settings)
+
+
+@snapshots.command()
+def pull(conf: Conf = DEMO) -> None:
+    """Bring the snapshot that a fleet serves from the object store of *folder* to this machine; a service does so."""
+    settings = load_settings(conf)
+    if settings.publisher.shared is None:
+        raise ConfigurationError(f"folder == {settings.folder!r}, must be a URL to pull from: it is on this machine")
+    settings.publisher.pull()
+    name = settings.publisher.in_use()[0]
+    console.print(f"This machine has snapshot {name}" if name else "No snapshot is published yet: run 'recsys nightly'")
 
 
 def push_if_shared(settings: Settings) -> None:
     """Copy the current snapshot to Redis, if the service is configured to read it from there."""
-    if settings.serving.store.kind != "redis":
+    if settings.serving.store.has_snapshots_on_disk:
         return
     from serving.stores.redis_snapshots import push as push_snapshot
 

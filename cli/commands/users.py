@@ -1,5 +1,6 @@
 """`recsys users`: what the shop's folder holds of a single user."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,7 +30,12 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
 
     Can be repeated, also where it was killed. A running service loads the new snapshot by itself.
     """
-    from recsys.erasure.logs_and_tables import add_to_erased, erase_from_log, erase_from_tables
+    from recsys.erasure.logs_and_tables import (
+        add_to_erased,
+        erase_from_log,
+        erase_from_shipped_log,
+        erase_from_tables,
+    )
     from recsys.erasure.snapshots import erase_from_snapshots
     from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
     from serving.clocks import system_clock
@@ -50,12 +56,14 @@ def erase(user: Annotated[str, typer.Argument(help="The id of the user.")], conf
         files.close()
     for name in (EXPOSURES, RECORDED_EVENTS):
         lines, being_written = erase_from_log(disk / name, user)
+        if not isinstance(folder, Path):
+            lines += erase_from_shipped_log(folder / name, user)
         found += lines
         erased.append(f"log files of {name}: {plural(lines, 'line')}")
         kept += [f"{path}: a service is writing it; erase again when it is finished" for path in being_written]
     tables = erase_from_tables(folder, user)
     erased += [f"table {table}: {plural(rows, 'row')}" for table, rows in tables.items()]
-    snapshots = erase_from_snapshots(settings.snapshots_folder, user)
+    snapshots = erase_from_snapshots(settings.publisher, user)
     erased += [f"snapshot {name}, written without the user" for name in snapshots]
     if snapshots:
         push_if_shared(settings)

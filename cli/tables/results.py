@@ -9,7 +9,7 @@ from recsys.console import TextConsole, TextTable, line, stacked
 from recsys.meta_model import LogisticModel
 from recsys.reports.backtest.wording import boosted_advice, weakness_advice
 from recsys.reports.wording import PRINTED_METRICS, UNKNOWN
-from recsys.snapshot import store as snapshot_store
+from recsys.snapshot.publishing import Publisher
 from recsys.storage.places import Place
 from recsys.wording import plural
 
@@ -179,11 +179,11 @@ def print_model(model: Any, console: TextConsole) -> None:
     console.print(table)
 
 
-def print_snapshots(root: Path, console: TextConsole) -> None:
-    """Print the snapshots of a folder, newest first."""
-    listed = snapshot_store.listing(root)
+def print_snapshots(publisher: Publisher, console: TextConsole) -> None:
+    """Print the snapshots of a shop, newest first."""
+    listed = publisher.listing()
     if not listed:
-        console.print(f"No snapshot in {root} yet: run 'recsys nightly'.")
+        console.print(f"No snapshot in {publisher.shared or publisher.root} yet: run 'recsys nightly'.")
         return
     table = TextTable("", "snapshot", "as of", "users", "sales", "MB", "made by", "published")
     for each in listed:

@@ -38,7 +38,7 @@ from recsys.storage.places import Place, remove
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import EVENTS, SALES
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import has_begun, read_arrow
 from recsys.wording import plural
 
 EXPERIMENTS = "experiments"
@@ -67,7 +67,7 @@ def comparison(settings: Settings, file: ExperimentFile, key: str, as_of: int) -
         compact_exposures(settings)
         path = settings.place / COMPACTED_EXPOSURES.name
         logged = (ds.field("experiment") == key) & (ds.field("reason") == HOLDOUT)
-        pages = COMPACTED_EXPOSURES.dataset(settings.place) if path.exists() else None
+        pages = COMPACTED_EXPOSURES.dataset(settings.place) if has_begun(path) else None
         shown = pages.to_table(columns=["exposed_at"], filter=logged)["exposed_at"] if pages else ()
         if not len(shown):
             raise EmptyInputError(f"holdout '{key}' has 0 logged pages, must have 1 or more: check its share, and wait")

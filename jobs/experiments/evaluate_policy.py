@@ -1,7 +1,6 @@
 """exposures_compacted, recorded_events_compacted, snapshots → the off-policy evaluation of a policy."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,9 @@ from recsys.experiments.settings import Experiment
 from recsys.instants import dates, from_micros, to_micros
 from recsys.logs.records import ASSIGNED
 from recsys.snapshot.format import Snapshot
+from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, DAY
+from recsys.tables.parts import has_begun
 
 
 def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, reward: str, as_of: int) -> Evaluation:
@@ -50,10 +51,10 @@ def evaluate_policy(settings: Settings, experiment: Experiment, policy: str, rew
     return evaluate(logged, ranked_pages(logged, _ranking_of(pages, snapshots, policy)))
 
 
-def _drawn_pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
+def _drawn_pages(folder: Place, experiment: Experiment, as_of: int) -> pa.Table:
     """Read the experiment's pages that have propensities and no running session."""
     path = folder / COMPACTED_EXPOSURES.name
-    if not path.exists():
+    if not has_begun(path):
         raise InputError(f"{path} does not exist: no page was logged, see serving.exposures in the configuration")
     wanted = (
         pc.field(DAY).isin(dates(to_micros(experiment.start), as_of))
@@ -72,10 +73,10 @@ def _drawn_pages(folder: Path, experiment: Experiment, as_of: int) -> pa.Table:
     return drawn.filter(pc.equal(pc.list_value_length(drawn["session_sale_ids"]), 0))
 
 
-def _read_rewards(folder: Path, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
+def _read_rewards(folder: Place, experiment: Experiment, reward: str, as_of: int) -> pa.Table:
     """Read the rewards of recorded events: columns request_id, sale_id, reward; request_id is the token or null."""
     path = folder / COMPACTED_EVENTS.name
-    if not path.exists():
+    if not has_begun(path):
         raise InputError(f"{path} does not exist: no event was recorded by the service; call RecordEvents with tokens")
     kind = "visit" if reward == "visits" else "purchase"
     latest = to_micros(experiment.end + experiment.attribution)
@@ -95,6 +96,7 @@ def _snapshots_with_policy(settings: Settings, pages: pa.Table, policy: str) -> 
     found = {}
     for name in pages["snapshot"].unique().to_pylist():
         try:
+            settings.publisher.fetch(name)
             snapshot = Snapshot.open(settings.snapshots_folder / name)
         except SnapshotError:
             continue

@@ -4,7 +4,7 @@ from recsys.config.settings import Settings
 from recsys.storage.outputs import newest_runs
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import USERS
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import has_begun, read_arrow
 
 
 def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
@@ -19,9 +19,8 @@ def user_attributes(settings: Settings) -> dict[str, dict[str, str]]:
     if users is not None:
         rows = read_arrow(users, columns=["user_id", "attributes"]).to_pylist()
         found = {row["user_id"]: dict(row["attributes"]) for row in rows if row["attributes"]}
-    pages = folder / COMPACTED_EXPOSURES.name
-    if pages.exists():
-        logged = COMPACTED_EXPOSURES.dataset(folder).to_table(["user_id", "attributes", "exposed_at"])
+    if has_begun(settings.place / COMPACTED_EXPOSURES.name):
+        logged = COMPACTED_EXPOSURES.dataset(settings.place).to_table(["user_id", "attributes", "exposed_at"])
         for row in logged.sort_by("exposed_at").to_pylist():
             if row["attributes"]:
                 found[row["user_id"]] = dict(row["attributes"])

@@ -1,6 +1,7 @@
 """user_histories, fitted_recommenders, exposures_compacted → training_examples."""
 
 from datetime import date
+from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -15,6 +16,7 @@ from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, mo
 from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.tables.parts import last_list
 from recsys.wording import plural
 
 
@@ -49,11 +51,10 @@ def sampled_histories(run: Run, as_ofs: list[int], exposures: DataFrame | None =
 def _logged_pages(run: Run) -> list[tuple[str, int]]:
     """Return the names and sizes of the files with pages of the training days; a file never changes once it exists."""
     folder = run.settings.place / COMPACTED_EXPOSURES.name
-    return [
-        file
-        for day in _dates_touched(run.training_days)
-        for file in sorted(sizes_below(folder / f"{DAY}={day}").items())
-    ]
+    days = [f"{DAY}={day}" for day in _dates_touched(run.training_days)]
+    if not isinstance(folder, Path):
+        return [(part.name, part.bytes) for part in last_list(folder)[1] if part.name.split("/")[0] in days]
+    return [file for day in days for file in sorted(sizes_below(folder / day).items())]
 
 
 def _dates_touched(as_ofs: list[int]) -> list[date]:

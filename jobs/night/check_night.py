@@ -41,6 +41,7 @@ def check_night(run: Run, out: Place) -> str:
     """
     folder = run.settings.place
     values = _measure_night(run, out)
+    run.settings.publisher.pull_if_whole()
     before = snapshot_store.in_use(run.settings.snapshots_folder)
     users_in_use = before.manifest.n_users if before else 0
     found = problems(values, _earlier_nights(run), run.settings.night_checks, users_in_use)

@@ -38,6 +38,7 @@ def nightly(run: Run) -> str:
     Args:
         run: From `night`.
     """
+    run.settings.publisher.pull_if_whole()
     for name, compacted in compact_exposures(run.settings).items():
         if compacted.files:
             _log.info(f"  {name}: {compacted}")
@@ -64,7 +65,7 @@ def steps_of_night(trains: bool) -> tuple[Step, ...]:
 def _publish_kept(run: Run, name: str) -> str:
     """Publish a snapshot that an earlier run wrote without publishing it, and remove the tables of old nights."""
     root = run.settings.snapshots_folder
-    if (root / name).exists() and name not in {each.name for each in snapshot_store.publications(root)}:
+    if run.settings.publisher.has(name) and name not in {each.name for each in snapshot_store.publications(root)}:
         publish_if_latest(run, name)
     if snapshot_store.current(root) == name:
         _remove_tables_of_old_nights(run)

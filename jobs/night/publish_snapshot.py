@@ -56,9 +56,12 @@ def publish_if_latest(run: Run, name: str) -> None:
     So nights of the past can be run again beside a service, which would otherwise answer as of long ago. Their
     snapshots are kept as `snapshots.keep` says, and `recsys snapshots activate` publishes one.
     """
-    before = snapshot_store.in_use(run.settings.snapshots_folder)
-    if run.publishes and (before is None or to_micros(before.as_of) <= run.as_of):
-        make_current(run, name)
+    publisher = run.settings.publisher
+    before, as_of = publisher.in_use()
+    if run.publishes and (as_of is None or to_micros(as_of) <= run.as_of):
+        make_current(run, name, instead_of=before)
+    else:
+        publisher.keep(name)
 
 
 def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
@@ -67,12 +70,11 @@ def make_current(run: Run, name: str, instead_of: str | None = None) -> None:
     Raises:
         BusyError: If the current one is not that which the snapshot is to take the place of, if given.
     """
-    root = run.settings.snapshots_folder
-    snapshot_store.publish(root, name, datetime.now(UTC), instead_of)
-    keep = run.settings.snapshots
+    publisher, keep = run.settings.publisher, run.settings.snapshots
+    publisher.publish(name, datetime.now(UTC), instead_of)
     values = read_night_values(run.settings.place)
     hourly = {compact(to_micros(each.as_of)) for each in values if each.is_hourly}
-    snapshot_store.prune(root, keep.keep, keep.keep_hourly, hourly)
+    publisher.prune(keep.keep, keep.keep_hourly, hourly, datetime.now(UTC))
 
 
 def _snapshot_contents(run: Run, folder: Path) -> SnapshotContents:

@@ -83,17 +83,18 @@ def refresh(settings: Settings) -> Refreshed:
         EmptyInputError: If no sale of the source is open, or none can be used.
         RejectedRowsError: If too large a share of a table's rows is broken.
     """
+    settings.publisher.pull_if_whole()
     before = _snapshot_in_use(settings)
     night = _night_of(settings, before)
     _refuse_beside_nights(night)
     folder = settings.place / FOLDER / night.folder.name
     run = Run(settings, folder, night.as_of, training_days=[], days=[night.as_of], trains=False)
     _log.info(f"Refresh of snapshot {before.name} in {folder}")
-    published = len(snapshot_store.publications(settings.snapshots_folder))
+    last = snapshot_store.publications(settings.snapshots_folder)[-1:]
     run.do((VALIDATE_SALES, TAG_PHOTOS, PROJECT_THEMES, PUBLISH_REFRESH))
     _remove_tables_of_earlier_nights(folder)
     found = Refreshed(**json.loads((run.outputs / _RESULT).read_text()))
-    is_new = len(snapshot_store.publications(settings.snapshots_folder)) > published
+    is_new = snapshot_store.publications(settings.snapshots_folder)[-1:] != last
     return found if is_new else found._replace(brought="")
 
 

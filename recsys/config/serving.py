@@ -13,6 +13,10 @@ class StoreSettings(StepSettings):
     kind: Literal["folder", "redis"] = "folder"
     """`folder`: files below the shop's folder, for one machine; `redis`: a Redis server that several machines share."""
 
+    snapshots: Literal["redis", "folder"] = "redis"
+    """Where snapshots are, if `kind` is redis: in Redis too, where each user's ranking is asked for; or, with `folder`,
+    whole on each machine's disk, to which they are pulled where the shop's `folder` is a URL."""
+
     url: str = "redis://127.0.0.1:6379/0"
     """URL of the Redis server, `rediss://` for TLS; used if `kind` is redis."""
 
@@ -39,6 +43,11 @@ class StoreSettings(StepSettings):
     vouch_seconds: float = Field(5.0, gt=0)
     """Time since a process last read the closed and hidden sales, in seconds, after which it stops vouching: its health
     check is NOT_SERVING, so that a load balancer sends no more requests, until it can read them again."""
+
+    @property
+    def has_snapshots_on_disk(self) -> bool:
+        """Whether a machine reads whole snapshots from its disk."""
+        return "folder" in (self.kind, self.snapshots)
 
 
 class SessionSettings(StepSettings):
@@ -291,6 +300,10 @@ class ServingSettings(StepSettings):
 
     poll_seconds: float = Field(0.2, gt=0)
     """Interval at which the service looks for a new snapshot and for changed rules, in seconds."""
+
+    pull_seconds: float = Field(10.0, gt=0)
+    """Interval at which a machine looks for a new snapshot in an object store, in seconds, where `folder` is a URL and
+    the store is `folder`; a fifth more or less by chance, so that a fleet does not ask at the same moment."""
 
     connection_minutes: float = Field(10.0, gt=0)
     """Maximum age of a connection, in minutes, after which the caller must reconnect: a connection stays with one

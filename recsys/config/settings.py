@@ -22,6 +22,8 @@ from recsys.shop.catalogue import Catalogue
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
 from recsys.snapshot.format import OPEN, POPULARITY
+from recsys.snapshot.publishing import Publisher
+from recsys.snapshot.shared import SharedSnapshots
 from recsys.storage.places import Place, place
 from recsys.wording import did_you_mean
 
@@ -148,8 +150,14 @@ class Settings(StepSettings):
 
     @property
     def snapshots_folder(self) -> Path:
-        """Folder of the published snapshots."""
+        """Folder of the snapshots on this machine."""
         return self.own_disk / "snapshots"
+
+    @property
+    def publisher(self) -> Publisher:
+        """What is published: in `snapshots_folder`, and in the object store where `folder` is in one."""
+        where = self.place / "snapshots"
+        return Publisher(self.snapshots_folder, None if isinstance(where, Path) else SharedSnapshots(where))
 
 
 def load_settings(path: Path) -> Settings:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from recsys.logs import log_files
 from recsys.storage.local import held, write_whole
 from recsys.storage.locks import locked
-from recsys.storage.places import Place, arrow, put, sizes_below
-from recsys.tables.parts import PARTS, replace_part
+from recsys.storage.places import Place, arrow, put, remove, sizes_below
+from recsys.tables.parts import is_list, replace_part
 
 ERASED = "erased_users.txt"
 """The list in the shop's folder: one SHA-256 of a user id per line, so that the list itself names nobody."""
@@ -69,6 +69,25 @@ def erase_from_log(folder: Path, user_id: str) -> tuple[int, list[Path]]:
     return erased, sorted(folder.glob("*.jsonl.open"))
 
 
+def erase_from_shipped_log(log: Place, user_id: str) -> int:
+    """Remove a user's lines from the log files that were shipped to an object store, and return their number.
+
+    A file without them has another name. Where a job compacts the old one meanwhile, its table has the user's rows:
+    erase the tables after the logs, and again if a job ran.
+    """
+    erased = 0
+    for name in sorted(sizes_below(log)):
+        lines = (log / name).read_bytes().splitlines(keepends=True)
+        others = b"".join(line for line in lines if not _is_of_user(line, user_id))
+        if n_lines := len(lines) - len(others.splitlines()):
+            erased += n_lines
+            if others:
+                digest = hashlib.sha256(others).hexdigest()[:8]
+                put(log / f"{name.removesuffix('.jsonl')}-{digest}.jsonl", others)
+            remove(log / name)
+    return erased
+
+
 def erase_from_tables(folder: Place, user_id: str) -> dict[str, int]:
     """Remove a user's rows from all Parquet tables below the shop's folder: of nights, backtests and logs.
 
@@ -76,7 +95,7 @@ def erase_from_tables(folder: Place, user_id: str) -> dict[str, int]:
         The number of rows by path of the table, relative to the folder.
     """
     sizes, erased = sizes_below(folder), dict[str, int]()
-    tables = {name.removesuffix(f"/{PARTS}") for name in sizes if name.endswith(f"/{PARTS}")}
+    tables = {name.rpartition("/")[0] for name in sizes if is_list(name.rpartition("/")[2])}
     for name in sorted(sizes):
         if name.endswith(".parquet") and name.partition("/")[0] not in _NOT_TABLES:
             within = name.rpartition("/")[0]

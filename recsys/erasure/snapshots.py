@@ -10,24 +10,28 @@ import numpy as np
 from recsys.errors import SnapshotError
 from recsys.snapshot import store
 from recsys.snapshot.format import MANIFEST, Manifest, describe, is_of_users, read_manifest
+from recsys.snapshot.publishing import Publisher
 from recsys.snapshot.users import EVENTS, HASHES, OFFSETS, ROWS, UserIndex, encode_user, mapped, unpack_history
 from recsys.snapshot.writer import put_under_free_name
 from recsys.storage.local import held, scratch_folder, tree_to_disk
 
 
-def erase_from_snapshots(root: Path, user_id: str) -> list[str]:
-    """Remove a user's rankings and history from all snapshots of a folder, and return the names of the new ones.
+def erase_from_snapshots(publisher: Publisher, user_id: str) -> list[str]:
+    """Remove a user's rankings and history from all snapshots of a shop, and return the names of the new ones.
 
-    A service goes on with the old snapshot until it has loaded the new one. If the process is killed, `current` names a
-    whole snapshot, and a second call does what is left.
+    Those in an object store are brought to this machine first. A service goes on with the old snapshot until it has
+    loaded the new one. If the process is killed, `current` names a whole snapshot, and a second call does what is left.
 
     Raises:
         SnapshotError: If a snapshot is damaged, so that it cannot be told whether it holds the user.
     """
-    return [new for name in store.names(root) if (new := _without_user(root, name, encode_user(user_id)))]
+    publisher.pull_all()
+    user, names = encode_user(user_id), store.names(publisher.root)
+    return [new for name in names if (new := _without_user(publisher, name, user))]
 
 
-def _without_user(root: Path, name: str, user_id: bytes) -> str | None:
+def _without_user(publisher: Publisher, name: str, user_id: bytes) -> str | None:
+    root = publisher.root
     path = root / name
     try:
         manifest = read_manifest(path)
@@ -48,7 +52,7 @@ def _without_user(root: Path, name: str, user_id: bytes) -> str | None:
         tree_to_disk(folder)
         with held(root):
             new = put_under_free_name(folder, root, name)
-    store.replace(root, name, new)
+    publisher.replace(name, new)
     return new
 
 

@@ -17,6 +17,7 @@ from recsys.settings import digest
 from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
+from recsys.tables.parts import has_begun, last_list
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """Errors that Spark raises; those without a class in Python, such as of a damaged file, are Py4JJavaError."""
@@ -54,7 +55,7 @@ def with_tables(settings: SourceSettings, tables: Iterable[Table]) -> SourceSett
 
 def has_recorded_events(folder: Place) -> bool:
     """Return whether the service of the shop in a folder has recorded events that were compacted."""
-    return (folder / COMPACTED_EVENTS.name).exists()
+    return has_begun(folder / COMPACTED_EVENTS.name)
 
 
 def _read_recorded_events(spark: SparkSession, folder: Place) -> DataFrame:
@@ -106,11 +107,17 @@ def fingerprint(settings: SourceSettings, folder: Place) -> str:
         text = path.read_bytes()
         found.update(path.name.encode() + text)
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
-            recorded = sizes_below(folder / COMPACTED_EVENTS.name)
-            found.update("".join(f"{name}|{size}\n" for name, size in sorted(recorded.items())).encode())
+            found.update(_recorded_events(folder / COMPACTED_EVENTS.name).encode())
     for _, raw in sorted(settings.raw.items()):
         _add_files(found, local_files(raw))
     return found.hexdigest()
+
+
+def _recorded_events(table: Place) -> str:
+    """Return the names and sizes of the parts of the recorded events; in an object store, of those that count."""
+    on_disk = isinstance(table, Path)
+    sizes = sizes_below(table) if on_disk else {part.name: part.bytes for part in last_list(table)[1]}
+    return "".join(f"{name}|{size}\n" for name, size in sorted(sizes.items()))
 
 
 def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:

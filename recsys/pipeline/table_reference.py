@@ -71,12 +71,12 @@ print(bought.groupby(["policy", "model_version"]).size())
 | `nights/AS_OF/journal/NUMBER.json` | what became true, in order: which `data` each step has; see `Shop(…).table` |
 | `refreshes/AS_OF/` | the same of `recsys refresh`, for the sales of the day |
 | `backtests/FROM-TO/` | one backtest: its tables, `report.html`, `run.log` |
-| `snapshots/` | what the service reads; `current` names the one in use, `published.log` when each was published |
+| `snapshots/` | what the service reads; `current`, at a URL the last of `published/`, says what is in use |
 | `night_checks/AS_OF.json` | what each night was checked for: rejected rows, coverage, drift, ndcg@10, problems |
 | `photos/`, `themes/`, `towers/` | kept for the next night: outputs of networks, theme models, learned weights |
 | `mlflow.db`, `mlartifacts/`, `models/log/` | versions of the model, and the log of promotions |
 | `exposures/`, `recorded_events/` | log files of the service, JSON lines, until a night makes tables of them |
-| `exposures_compacted/`, `recorded_events_compacted/` | these tables, one folder per day |
+| `exposures_compacted/`, `recorded_events_compacted/` | tables of them by day; `_parts-NUMBER.json` at a URL |
 | `experiments/` | files in force, pinned versions, results by experiment and phase |
 | `labels/`, `taggers/` | labels of the shop's own photos, and taggers that were trained on them |
 | `serving/` | state of a running service: closed sales, sessions |

@@ -8,7 +8,7 @@ Readers need no lock: each change is seen whole or not at all. The next write or
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import BusyError, ConfigurationError, SnapshotError
 from recsys.instants import to_micros
-from recsys.snapshot.format import Snapshot, read_manifest
+from recsys.snapshot.format import Manifest, Snapshot, read_manifest
 from recsys.storage.local import held, remove_folder, remove_leftovers, write_whole
 
 _CURRENT = "current"
@@ -181,20 +181,25 @@ def published_before_current(root: Path) -> list[str]:
     Raises:
         SnapshotError: If a line of the log is damaged.
     """
+    now = None
+    with suppress(SnapshotError):
+        now = current(root)
+    return [name for name in published_before(publications(root), now) if (root / name).is_dir()]
+
+
+def published_before(published: Sequence[Publication], now: str | None) -> list[str]:
+    """Return the names published before the one that is served now, the latest first; all where none is served."""
     served: list[str] = []
-    for publication in publications(root):
+    for publication in published:
         if publication.action == "rollback" and publication.name in served:
             while served[-1] != publication.name:
                 served.pop()
         else:
             served.append(publication.name)
-    now = None
-    with suppress(SnapshotError):
-        now = current(root)
     if now in served:
         while served[-1] != now:
             served.pop()
-    return [name for name in dict.fromkeys(reversed(served)) if name != now and (root / name).is_dir()]
+    return [name for name in dict.fromkeys(reversed(served)) if name != now]
 
 
 def replace(root: Path, name: str, other: str) -> None:
@@ -232,16 +237,38 @@ def prune(root: Path, keep: int, keep_hourly: int = 1, hourly: Container[str] = 
         raise ConfigurationError(f"keep == {keep}, must be at least 1: the current snapshot always stays")
     with held(root):
         remove_leftovers(root)
-        refreshed = [name for name in names(root) if _REFRESHED.fullmatch(name)]
-        written = [name for name in names(root) if name not in refreshed]
-        nights = [name for name in written if name.partition("-")[0] not in hourly]
-        hours = [name for name in written if name.partition("-")[0] in hourly]
-        needed = {*nights[-keep:], *hours[-keep_hourly:], *refreshed[-1:], current(root)}
-        needed.update(published_before_current(root)[:1])
-        removed = [name for name in names(root) if name not in needed]
+        needed = {current(root), *published_before_current(root)[:1]}
+        removed = surplus(names(root), needed, keep, keep_hourly, hourly)
         for name in removed:
             remove_folder(root / name)
     return removed
+
+
+def surplus(
+    every: Sequence[str], needed: Container[str | None], keep: int, keep_hourly: int, hourly: Container[str]
+) -> list[str]:
+    """Return which snapshots are beyond the numbers to keep, see `prune`.
+
+    Args:
+        every: The names of all snapshots, in ascending order.
+        needed: Those that stay in any case.
+        keep: As for `prune`, as are the others.
+        keep_hourly: See there.
+        hourly: See there.
+    """
+    refreshed = [name for name in every if _REFRESHED.fullmatch(name)]
+    written = [name for name in every if name not in refreshed]
+    nights = [name for name in written if name.partition("-")[0] not in hourly]
+    hours = [name for name in written if name.partition("-")[0] in hourly]
+    kept = {*nights[-keep:], *hours[-keep_hourly:], *refreshed[-1:]}
+    return [name for name in every if name not in kept and name not in needed]
+
+
+def follow(root: Path, published: Sequence[Publication]) -> None:
+    """Let a folder serve what the last one of some publications says, with all of them as its log."""
+    with held(root):
+        write_whole(root / _LOG, "".join(f"{line.model_dump_json()}\n" for line in published))
+        write_whole(root / _CURRENT, f"{published[-1].name}\n")
 
 
 def _switch(root: Path, publication: Publication) -> None:
@@ -257,8 +284,13 @@ def _listed_snapshot(path: Path, is_current: bool, published_at: datetime | None
         manifest = read_manifest(path)
     except SnapshotError as error:
         return ListedSnapshot(name=path.name, is_current=is_current, published_at=published_at, problem=str(error))
+    return listed(path.name, manifest, is_current, published_at)
+
+
+def listed(name: str, manifest: Manifest, is_current: bool, published_at: datetime | None) -> ListedSnapshot:
+    """Return a snapshot as a list of snapshots shows it."""
     return ListedSnapshot(
-        name=path.name,
+        name=name,
         is_current=is_current,
         published_at=published_at,
         as_of=manifest.as_of,

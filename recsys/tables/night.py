@@ -28,7 +28,7 @@ from pyspark.sql.types import (
 
 from recsys.errors import SchemaError
 from recsys.storage.outputs import Outputs
-from recsys.storage.places import Place
+from recsys.storage.places import Place, arrow
 from recsys.tables.parts import first_schema, parts_of, write_table
 from recsys.tables.spark_parts import PartTasks, read_spark, write_parts
 
@@ -144,13 +144,17 @@ class Table:
         """
         return sum(part.rows for part in parts_of(folder / self.name))
 
-    def dataset(self, folder: Path) -> ds.Dataset:
+    def dataset(self, folder: Place) -> ds.Dataset:
         """Return the table in a folder to be read in part, with the declared columns whichever version wrote its files.
 
         Files of versions before parts were listed hold instants without a zone; all are read as UTC.
         """
-        schema = to_arrow_schema(self.schema, timezone="UTC")
-        return ds.dataset(folder / self.name, schema, format="parquet", partitioning="hive")
+        schema, table = to_arrow_schema(self.schema, timezone="UTC"), folder / self.name
+        if isinstance(table, Path):
+            return ds.dataset(table, schema, format="parquet", partitioning="hive")
+        system, root = arrow(table)
+        paths = [f"{root}/{part.name}" for part in parts_of(table)]
+        return ds.dataset(paths, schema, format="parquet", partitioning="hive", filesystem=system)
 
     def write(self, frame: DataFrame, folder: Place) -> None:
         """Write the table into a folder.

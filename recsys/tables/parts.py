@@ -2,14 +2,17 @@
 
     <table>/part-00000-<random>.parquet
             _parts.json                   name, rows, bytes and SHA-256 of each part
+            _parts-00000001.json          the same of a table in an object store that grows: the last number counts
 
 A task that was killed or done twice leaves files that are not in the list, and nobody reads them.
 """
 
 import hashlib
 import json
+import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +20,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.errors import InputError
+from recsys.errors import BusyError, InputError
 from recsys.storage.local import to_disk
-from recsys.storage.places import Place, arrow, contents, put, remove, sizes_below
+from recsys.storage.places import Place, arrow, contents, create, modified, put, remove, sizes_below
 
 PARTS = "_parts.json"
 """File with the list of parts; Spark ignores files whose name begins so."""
+_NUMBERED = re.compile(r"_parts-(\d{8})\.json")
+_UNLISTED_S = 24 * 3600.0
+_LISTS_KEPT = 10  # for readers that have just seen one
 _ROW_GROUP_BYTES = 64 << 20
 BUFFER_BYTES = 1 << 20
 """Bytes of a column that are read at once; whole columns of a row group would take its memory."""
@@ -59,28 +65,106 @@ def write_list(table: Place, parts: Iterable[Part]) -> None:
     put(table / PARTS, json.dumps(listed, indent=0))
 
 
+def has_begun(table: Place) -> bool:
+    """Return whether a table that grows is there: its folder on a disk; in an object store, its first list."""
+    return table.exists() if isinstance(table, Path) else last_list(table)[0] > 0
+
+
+def last_list(table: Place) -> tuple[int, list[Part]]:
+    """Return the number of the last list of a table that grows, and its parts; 0 and none if there is no list."""
+    return _last_list(table, sizes_below(table))
+
+
+def add_to_list(table: Place, number: int, parts: Iterable[Part]) -> None:
+    """Create the list of a number: from here on, the table has these parts and no others.
+
+    Args:
+        table: Folder of a table that grows.
+        number: The one after that of the list which the parts continue.
+        parts: All parts.
+
+    Raises:
+        BusyError: If another process has created the list of that number.
+    """
+    content = json.dumps([part._asdict() for part in sorted(parts)], indent=0)
+    try:
+        create(table / _list_name(number), content.encode())
+    except FileExistsError:
+        raise BusyError(f"another process added rows to {table} meanwhile: run again") from None
+    if number > _LISTS_KEPT:
+        remove(table / _list_name(number - _LISTS_KEPT))
+
+
+def remove_unlisted(table: Place, at: datetime) -> None:
+    """Remove parts that the last list of a table that grows does not have, and that no job can be about to list.
+
+    Args:
+        table: Folder of the table.
+        at: The present instant; files of the day before stay.
+    """
+    sizes = sizes_below(table)
+    listed = {part.name for part in _last_list(table, sizes)[1]}
+    for name in sizes.keys() - listed:
+        if name.endswith(".parquet") and at.timestamp() - modified(table / name) > _UNLISTED_S:
+            remove(table / name)
+
+
+def is_list(name: str) -> bool:
+    """Return whether a file of a table is a list of its parts."""
+    return name == PARTS or _NUMBERED.fullmatch(name) is not None
+
+
+def _list_name(number: int) -> str:
+    return f"_parts-{number:08}.json"
+
+
+def _last_list(table: Place, names: Iterable[str]) -> tuple[int, list[Part]]:
+    number = max((int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match), default=0)
+    listed = json.loads((table / _list_name(number)).read_bytes()) if number else []
+    return number, [Part(**part) for part in listed]
+
+
 def replace_part(table: Place, name: str, rows: pa.Table) -> None:
     """Put other rows in the place of a part's; whoever reads meanwhile finds the old part or the new one.
+
+    A part that the list does not have is removed: nobody reads it.
 
     Args:
         table: Folder of a table with a list of parts.
         name: The part's path in it.
         rows: Those that are read from now on.
     """
+    last, parts = last_list(table)
+    parts = parts if last else parts_of(table)
+    if name not in {part.name for part in parts}:
+        remove(table / name)
+        return
     in_folder = name.rpartition("part-")[0]
     number = name.removeprefix(f"{in_folder}part-").split("-")[0].removesuffix(".parquet")
     new = write_file(table, f"{in_folder}part-{number}-{secrets.token_hex(4)}.parquet", [rows])
-    write_list(table, [new, *(part for part in parts_of(table) if part.name not in (name, new.name))])
+    parts = [new, *(part for part in parts if part.name not in (name, new.name))]
+    if last:
+        add_to_list(table, last + 1, parts)
+    else:
+        write_list(table, parts)
     remove(table / name)
 
 
-def parts_of(table: Place) -> list[Part]:
+def parts_of(table: Place, within: Collection[str] | None = None) -> list[Part]:
     """Return the parts of a table, by name; those of a folder without a list are counted from their footers.
+
+    Args:
+        table: Folder of the table.
+        within: Only those in these folders of a table that grows, such as `day=2026-03-01`; others are not looked at.
 
     Raises:
         InputError: If there is no table, or a part is missing or has another size than when it was written.
     """
     sizes = sizes_below(table)
+    number, parts = _last_list(table, sizes)
+    if number:
+        wanted = [part for part in parts if within is None or part.name.split("/")[0] in within]
+        return _checked(table, wanted, sizes)
     if PARTS not in sizes:
         names = sorted(name for name in sizes if name.endswith(".parquet"))
         if not names:
@@ -88,7 +172,11 @@ def parts_of(table: Place) -> list[Part]:
                 f"table {table.name} is not in {table.parent}: run the step that writes it, or 'recsys nightly'"
             )
         return [Part(name, _rows_in_footer(table / name), sizes[name], "") for name in names]
-    parts = [Part(**part) for part in json.loads((table / PARTS).read_text())]
+    return _checked(table, [Part(**part) for part in json.loads((table / PARTS).read_text())], sizes)
+
+
+def _checked(table: Place, parts: list[Part], sizes: Mapping[str, int]) -> list[Part]:
+    """Return parts, after a check that they are there with their sizes."""
     for part in parts:
         if sizes.get(part.name) != part.bytes:
             found = f"has {sizes[part.name]} bytes" if part.name in sizes else "is missing"

@@ -34,15 +34,20 @@ def write_parts(frame: DataFrame, table: Place, partitioned_by: Sequence[str] = 
         table: Folder of the table; must not have a list of parts.
         partitioned_by: Columns whose values name folders, as in `day=2026-03-01`, and are not in the files.
     """
+    written = new_parts(frame, table, partitioned_by)
+    if not written:
+        schema = to_arrow_schema(frame.drop(*partitioned_by).schema, timezone="UTC")
+        written = [write_file(table, "part-00000-empty.parquet", [schema.empty_table()])]
+    write_list(table, written)
+
+
+def new_parts(frame: DataFrame, table: Place, partitioned_by: Sequence[str] = ()) -> list[Part]:
+    """Write a frame as parts that no list has yet; none for a frame without rows. See `write_parts`."""
     table = absolute(table)
     if isinstance(table, Path):
         table.mkdir(parents=True, exist_ok=True)
     write = partial(_write_partition, table=table, partitioned_by=tuple(partitioned_by))
-    written = frame.mapInArrow(write, _PART_DDL).toArrow().to_pylist()
-    if not written:
-        schema = to_arrow_schema(frame.drop(*partitioned_by).schema, timezone="UTC")
-        written = [write_file(table, "part-00000-empty.parquet", [schema.empty_table()])._asdict()]
-    write_list(table, (Part(**part) for part in written))
+    return [Part(**part) for part in frame.mapInArrow(write, _PART_DDL).toArrow().to_pylist()]
 
 
 def read_spark(spark: SparkSession, table: Place, schema: StructType) -> DataFrame:
@@ -58,8 +63,20 @@ def read_spark(spark: SparkSession, table: Place, schema: StructType) -> DataFra
         if len(names) == sum(name.endswith(".parquet") for name in sizes_below(table)):
             return load(spark.read.schema(schema), [table])
         return load(spark.read.schema(schema).option("basePath", str(table)), [table / name for name in names])
+    return read_named(spark, table, names, schema)
+
+
+def read_named(spark: SparkSession, table: Place, names: Sequence[str], schema: StructType) -> DataFrame:
+    """Read parts of a table by Spark's Python workers; columns that a part of an earlier version lacks are null.
+
+    Args:
+        spark: The session.
+        table: Folder of the table.
+        names: The parts' paths in it; may be none.
+        schema: The columns, those in the names of folders last.
+    """
     read = partial(_read_parts, table=table, names=names, schema=to_arrow_schema(schema, timezone="UTC"))
-    return spark.range(0, len(names), 1, len(names)).mapInArrow(read, schema)
+    return spark.range(0, len(names), 1, max(len(names), 1)).mapInArrow(read, schema)
 
 
 @dataclass(frozen=True)
@@ -136,10 +153,13 @@ def _read_parts(
 
 
 def _with_columns(rows: pa.RecordBatch, in_folders: dict[str, str], schema: pa.Schema) -> pa.RecordBatch:
-    columns = [
-        pa.array([in_folders[each.name]] * rows.num_rows).cast(each.type)
-        if each.name in in_folders
-        else rows.column(each.name).cast(each.type)
-        for each in schema
-    ]
+    columns = [_column(rows, each, in_folders) for each in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(rows: pa.RecordBatch, wanted: pa.Field, in_folders: dict[str, str]) -> pa.Array:
+    if wanted.name in in_folders:
+        return pa.array([in_folders[wanted.name]] * rows.num_rows).cast(wanted.type)
+    if wanted.name not in rows.schema.names:
+        return pa.nulls(rows.num_rows, wanted.type)
+    return rows.column(wanted.name).cast(wanted.type)

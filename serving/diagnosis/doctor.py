@@ -16,6 +16,7 @@ _INSTALLATION_CHECKS: tuple[Callable[[Settings, int], Finding], ...] = (
     here.certificate,
     here.folder,
     here.disk,
+    here.fleet,
     here.snapshot,
     here.night,
     here.ranker,

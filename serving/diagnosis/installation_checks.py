@@ -29,6 +29,7 @@ from serving.api.certificates import read_certificate
 from serving.clocks import system_clock
 from serving.diagnosis.findings import Finding, fail, fail_as, ok, warn
 from serving.stores.redis import RedisStore
+from serving.telemetry.pull_status import read_status
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EXPOSURE_BYTES = 840
@@ -173,10 +174,33 @@ def _age_finding(current: Snapshot, now: int, nothing_recent: str | None) -> Fin
 
 
 def _missing_finding(settings: Settings) -> Finding:
-    if settings.serving.store.kind == "redis":
+    if not settings.serving.store.has_snapshots_on_disk:
         return ok("snapshot", "none on this machine: the service reads it from Redis")
     advice = why_nothing_is_recent(settings.place) or "publish one with 'recsys nightly'"
     return fail("snapshot", f"{settings.snapshots_folder} has no current snapshot", advice)
+
+
+def fleet(settings: Settings, now: int) -> Finding:
+    """Check that this machine has the snapshot that is published in the object store."""
+    shared = settings.publisher.shared
+    if shared is None:
+        return ok("fleet", "snapshots are on this machine's disk alone")
+    try:
+        entry, here = shared.newest(), snapshot_store.current(settings.snapshots_folder)
+    except (StoreError, SnapshotError) as error:
+        return fail_as("fleet", error)
+    if entry is None:
+        return fail("fleet", f"{shared} has no published snapshot", "publish one with 'recsys nightly'")
+    hours = (now - to_micros(entry.publications[-1].published_at)) / HOUR
+    found = f"{entry.name} was published {hours:,.1f} h ago by {entry.by}"
+    status = read_status(settings.own_disk / "serving")
+    if status and (problem := status.problem_at(now / SECOND)):
+        return warn("fleet", f"{found}; this machine serves {here}: {problem}", "see the service's log")
+    if here != entry.name:
+        advice = "wait for its pull, or run 'recsys snapshots pull' and see what it says"
+        return warn("fleet", f"{found}, but this machine has {here or 'none'}", advice)
+    took = f", pulled in {status.pulled_seconds:.1f} s" if status and status.pulled_seconds else ""
+    return ok("fleet", f"{found}{took}")
 
 
 def night(settings: Settings, now: int) -> Finding:  # noqa: ARG001
@@ -270,6 +294,8 @@ def redis(settings: Settings, now: int) -> Finding:  # noqa: ARG001
         return fail_as("redis", error)
     finally:
         store_client.close()
+    if store.has_snapshots_on_disk:
+        return ok("redis", "answers; snapshots are on this machine's disk")
     if there is None:
         return fail("redis", f"{store.prefix}current is empty", "push a snapshot with 'recsys snapshots push'")
     if here not in (None, there):

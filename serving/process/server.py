@@ -39,6 +39,7 @@ from serving.process.threads import AnswerThreads
 from serving.process.watcher import RulesWatcher, SnapshotWatcher
 from serving.stores import open_store
 from serving.telemetry.metrics import Metrics, MetricsServer
+from serving.telemetry.pull_status import read_status
 from serving.telemetry.record_log import RecordLog
 from serving.telemetry.recorder import Recorder
 from serving.telemetry.tracing import make_tracer
@@ -53,6 +54,7 @@ FRESH = f"{SERVICE}/fresh"
 STORE = "store"
 WITHDRAWALS = "closed and hidden sales"
 LIVE_COUNTS = "live counts"
+PULL = "pull of snapshots"
 _WARM_UP_PAGES = 50
 _REFLECTION_STREAMS = 8
 _HANDSHAKE_SECONDS = 10
@@ -131,6 +133,7 @@ class ServiceProcess:
         puts_in_force: bool = True,
     ):
         self.settings = settings
+        self.folder = folder
         self.shares_ports = shares_ports
         self.clock = clock
         self.stack = stack
@@ -365,6 +368,7 @@ class ServiceProcess:
             self._set_problem(EXPOSURES, state.problem)
         self._count_exposures()
         self._update_live_counts_metrics()
+        self._update_pull_metrics()
         if top_sales is not None:
             with suppress(StoreError):  # a problem of the store's own
                 self._update_snapshot_metrics(top_sales)
@@ -389,6 +393,11 @@ class ServiceProcess:
         self.metrics.live_counts_events.set(counts.n_events)
         text = f"not read for {bound:g} s, pages go on with what was known before: {self.live_counts.problem}"
         self._set_problem(LIVE_COUNTS, text if age > bound else None)
+
+    def _update_pull_metrics(self) -> None:
+        """Say what the process that pulls snapshots from an object store did, if this machine has one."""
+        if (status := read_status(self.folder / "serving")) is not None:
+            self._set_problem(PULL, status.show(self.metrics, time.time()))
 
     def _update_snapshot_metrics(self, top_sales: TopSales) -> None:
         metrics, now, snapshot = self.metrics, self.clock(), top_sales.snapshot

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -27,9 +27,11 @@ from threadpoolctl import threadpool_limits
 
 from recsys.config.serving import ServingSettings, host_and_port
 from recsys.errors import BusyError, ConfigurationError, RecsysError
+from recsys.snapshot.publishing import Publisher
 from serving.stores.shared_counter import SharedCounter
 from serving.telemetry import logs
 from serving.telemetry.metrics_folder import FOLDER_VARIABLE, clean, forget_gauges
+from serving.telemetry.pull_status import forget_status
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _WATCH_SECONDS = 0.2
@@ -42,12 +44,13 @@ _SWITCH_SECONDS = 0.0005
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: ServingSettings, folder: Path) -> None:
+def serve(settings: ServingSettings, folder: Path, publisher: Publisher | None = None) -> None:
     """Run the service until SIGTERM or SIGINT; in the main thread only.
 
     Args:
         settings: The service's settings.
-        folder: The shop's folder.
+        folder: The folder of the shop on this machine's disk.
+        publisher: What is published in an object store, if snapshots are to be pulled from there.
 
     Raises:
         ConfigurationError: If it cannot listen on an address.
@@ -65,14 +68,19 @@ def serve(settings: ServingSettings, folder: Path) -> None:
         if not _has_orphans(workers):
             _require_free_ports(settings)
         clean(state / "metrics")
+        forget_status(state)
         import serving.process.server  # noqa: F401  not earlier: the folder of metrics must be set first
 
         _warn_if_unprotected(settings)
-        _Parent(settings, folder, SharedCounter(state / "generation")).run()
+        _Parent(settings, folder, SharedCounter(state / "generation"), publisher).run()
 
 
 class _Parent:
-    def __init__(self, settings: ServingSettings, folder: Path, generation: SharedCounter):
+    def __init__(
+        self, settings: ServingSettings, folder: Path, generation: SharedCounter, publisher: Publisher | None = None
+    ):
+        self._publisher = publisher
+        self._puller: int | None = None
         self._settings = settings
         self._folder = folder
         self._generation = generation
@@ -87,6 +95,7 @@ class _Parent:
             signal.signal(number, self._stop)
         gc.collect()
         gc.freeze()  # imported code is never garbage: workers need not scan it, nor write to its shared memory pages
+        self._start_puller()
         ready = all(_is_ready(pipe) for pipe in [self._start_worker() for _ in range(self._settings.workers)])
         if ready:
             self._generation.increase()  # tells the orphans of a killed parent to end
@@ -106,19 +115,35 @@ class _Parent:
     def _start_worker(self) -> int:
         """Start a worker; return a pipe that becomes readable when the worker is ready, or has ended."""
         reading, writing = os.pipe()
-        # A signal before the worker is registered here, or has its handler, would not end it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
         parent = os.getpid()
-        worker = os.fork()
-        if worker == 0:
+
+        def run() -> None:
             os.close(reading)
             _run_worker(self._settings, self._folder, self._generation, self._own_generation, parent, writing)
+
+        self._fork(run)
         os.close(writing)
-        self._workers[worker] = time.monotonic()
+        return reading
+
+    def _start_puller(self) -> None:
+        """Start the process that pulls snapshots, if they come from an object store."""
+        publisher, parent = self._publisher, os.getpid()
+        if publisher is not None and publisher.shared is not None:
+            state, seconds = self._folder / "serving", self._settings.pull_seconds
+            self._puller = self._fork(lambda: _run_puller(publisher, state, seconds, parent))
+
+    def _fork(self, run: Callable[[], None]) -> int:
+        """Run a function that ends its process in a child, and return the child's process id."""
+        # A signal before the child is registered here, or has its handler, would not end it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+        child = os.fork()
+        if child == 0:
+            run()
+        self._workers[child] = time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
         if self._stopping:
-            os.kill(worker, signal.SIGTERM)
-        return reading
+            os.kill(child, signal.SIGTERM)
+        return child
 
     def _replace_ended_worker(self) -> None:
         try:
@@ -129,10 +154,15 @@ class _Parent:
         forget_gauges(self._folder / "serving" / "metrics", worker)
         if started is None or self._stopping:
             return
-        _log.warning("worker %d ended with exit code %d: starting another", worker, os.waitstatus_to_exitcode(status))
+        kind = "puller" if worker == self._puller else "worker"
+        _log.warning("%s %d ended with exit code %d: starting another", kind, worker, os.waitstatus_to_exitcode(status))
         self._quick_deaths = self._quick_deaths + 1 if time.monotonic() - started < 1 else 0
         time.sleep(min(0.05 * 2**self._quick_deaths - 0.05, _SLOWEST_RESTART_SECONDS))
-        if not self._stopping:
+        if self._stopping:
+            return
+        if worker == self._puller:
+            self._start_puller()
+        else:
             os.close(self._start_worker())
 
 
@@ -171,6 +201,19 @@ def _run_worker(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # skip the cleanup handlers inherited from the parent
+
+
+def _run_puller(publisher: Publisher, state: Path, seconds: float, parent: int) -> None:
+    """Pull snapshots until SIGTERM or the end of the parent; end the process."""
+    from serving.process.puller import run_puller
+
+    try:
+        run_puller(publisher, state, seconds, parent)
+    except BaseException:
+        _log.exception("puller failed")
+    finally:
+        sys.stderr.flush()
+        os._exit(1)  # skip the cleanup handlers inherited from the parent
 
 
 def _is_ready(pipe: int) -> bool:

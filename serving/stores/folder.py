@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from recsys.errors import StoreError
 from recsys.shop.live_counts import LiveCounts
-from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot
 from recsys.storage.local import held, write_whole
 from serving.clocks import Clock
 from serving.stores.base import Change, SessionEvent, WithdrawnSale
+from serving.stores.folder_snapshots import FolderSnapshots
 from serving.stores.sessions import SessionFiles
 from serving.stores.shared_counter import SharedCounter
 from serving.stores.withdrawals import Decisions, KnownSales, after, closed_as_unreadable, in_force, joined, shown_again
@@ -43,7 +43,7 @@ class FolderStore:
     """
 
     def __init__(self, snapshots: Path, folder: Path, clock: Clock):
-        self._snapshots = snapshots
+        self._snapshots = FolderSnapshots(snapshots)
         self._file = folder / "withdrawn.json"
         self._changes = SharedCounter(folder / "changes")
         self._sessions = SessionFiles(folder / "sessions", clock)
@@ -57,23 +57,19 @@ class FolderStore:
 
     def current(self) -> str | None:
         """Return the name of the snapshot to serve; None before the first one is published."""
-        return snapshot_store.current(self._snapshots)
+        return self._snapshots.current()
 
     def open(self, name: str) -> Snapshot:
-        """Open a snapshot and verify its files."""
-        return Snapshot.open(self._snapshots / name)
+        """Open a snapshot and verify its files, unless the process that brought them here has done so."""
+        return self._snapshots.open(name)
 
     def stamp(self, name: str) -> object:
         """Return a value that changes when a snapshot's files do."""
-        try:
-            files = sorted((self._snapshots / name).rglob("*"))
-            return name, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        except FileNotFoundError:  # removed in the meantime
-            return name
+        return self._snapshots.stamp(name)
 
     def earlier(self) -> Sequence[str]:
         """Return the names of the snapshots published before the current one, the latest first."""
-        return snapshot_store.published_before_current(self._snapshots)
+        return self._snapshots.earlier()
 
     def poll(self) -> None:
         """Read the file of withdrawn sales if it has changed, and write back what it has lost."""

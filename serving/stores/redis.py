@@ -16,7 +16,8 @@ sessions and live counts.
     <prefix>counts:revisions            sorted set of these minutes by their latest change, a microsecond
     <prefix>counts:began                the first of these changes: another one tells that Redis has lost the others
 
-Each machine copies the snapshot's files to its own disk and maps them into memory; users are fetched one by one.
+Each machine copies the snapshot's files to its own disk and maps them into memory; users are fetched one by one. Where
+machines have whole snapshots on their disks (`store.snapshots: folder`), Redis holds none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from recsys.shop.live_counts import LiveCounts
 from recsys.snapshot.format import Snapshot
 from serving.clocks import Clock
 from serving.stores.base import Change, SessionEvent, WithdrawnSale
+from serving.stores.folder_snapshots import FolderSnapshots
 from serving.stores.redis_server import RedisServer
 from serving.stores.redis_sessions import RedisSessions
 from serving.stores.redis_snapshots import RedisSnapshots
@@ -41,11 +43,19 @@ class RedisStore:
         folder: The folder for copies of the snapshots' files.
         clock: Returns the present time.
         poll_seconds: The interval at which every process calls `poll`.
+        on_disk: The snapshots of this machine, where they are not in Redis.
     """
 
-    def __init__(self, settings: StoreSettings, folder: Path, clock: Clock, poll_seconds: float = 0.2):
+    def __init__(
+        self,
+        settings: StoreSettings,
+        folder: Path,
+        clock: Clock,
+        poll_seconds: float = 0.2,
+        on_disk: FolderSnapshots | None = None,
+    ):
         self._server = RedisServer(settings)
-        self.snapshots = RedisSnapshots(self._server, folder / "redis")
+        self.snapshots = on_disk or RedisSnapshots(self._server, folder / "redis")
         self.withdrawals = RedisWithdrawals(self._server, settings, clock, poll_seconds)
         self._sessions = RedisSessions(self._server, clock)
 

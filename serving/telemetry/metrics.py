@@ -118,6 +118,22 @@ class Metrics:
         self.snapshot_left = self._gauge(
             "recsys_snapshot_left_seconds", "Time until the end of the snapshot's horizon.", "livemin"
         )
+        self.pull_age = self._gauge(
+            "recsys_pull_age_seconds", "Time since the object store last said which snapshot is served.", "livemax"
+        )
+        self.pull_seconds = self._gauge(
+            "recsys_pull_seconds", "Time that the last pull of a snapshot took on this machine.", "livemax"
+        )
+        self.pull_failing = self._gauge(
+            "recsys_pull_failing",
+            "1 while snapshots cannot be pulled from the object store; GetStatus says why.",
+            "livemax",
+        )
+        self.published_age = self._gauge(
+            "recsys_published_age_seconds",
+            "Time since the newest snapshot in the object store was published.",
+            "livemax",
+        )
         self.live_counts_age = self._gauge(
             "recsys_live_counts_age_seconds",
             "Time since the process read what all processes have counted, or since it started.",

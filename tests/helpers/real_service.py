@@ -29,10 +29,15 @@ import sys
 from pathlib import Path
 from recsys.errors import RecsysError
 from recsys.config.serving import ServingSettings
+from recsys.snapshot.publishing import Publisher
+from recsys.snapshot.shared import SharedSnapshots
+from recsys.storage.places import place
 from serving.process.workers import serve
 {first}
+folder = Path(sys.argv[2])
+shared = SharedSnapshots(place(sys.argv[3])) if sys.argv[3:] else None
 try:
-    serve(ServingSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+    serve(ServingSettings.model_validate_json(sys.argv[1]), folder, Publisher(folder / "snapshots", shared))
 except RecsysError as error:
     sys.exit(f"{{type(error).__name__}}: {{error}}")
 """
@@ -51,17 +56,18 @@ class RealService:
     Args:
         folder: The shop's folder.
         first: Code that runs before the service.
+        shared: URL of the snapshots that the service pulls.
         settings: Changes to the default settings: free ports, a replayed clock, short polling intervals.
     """
 
-    def __init__(self, folder: Path, first: str = "", **settings: object):
+    def __init__(self, folder: Path, first: str = "", shared: str = "", **settings: object):
         port, admin_port, metrics_port = free_ports(3)
         defaults = {"port": port, "admin_port": admin_port, "metrics_port": metrics_port, "poll_seconds": 0.05}
         self.settings = ServingSettings(**{**defaults, "clock": "replay", "replay_start_hours": 1.0, **settings})
         self.target = f"127.0.0.1:{self.settings.port}"
         self.admin_target = f"127.0.0.1:{self.settings.admin_port}"
         self.log_file = folder / "service.log"
-        self._folder, self._first = folder, first
+        self._folder, self._first, self._shared = folder, first, [shared] if shared else []
 
     def start(self) -> "RealService":
         """Start the parent process."""
@@ -69,7 +75,11 @@ class RealService:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, str(self._folder)], env=environment, stdout=log, stderr=log, start_new_session=True
+                [*command, str(self._folder), *self._shared],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         return self
 

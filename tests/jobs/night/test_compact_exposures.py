@@ -17,33 +17,19 @@ from pyspark.sql import functions as f
 from jobs.night.compact_exposures import Compacted, compact, compact_exposures, read_exposures
 from recsys.config.pipeline import SourceSettings
 from recsys.errors import BusyError
-from recsys.instants import DAY, HOUR, from_micros, parse_instant
+from recsys.instants import DAY, HOUR, from_micros
 from recsys.logs.log_files import LogFile, finished
-from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
+from recsys.logs.records import Assignment
 from recsys.pipeline import sources
 from recsys.storage.local import held
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES, RECORDED_EVENTS
 from recsys.tables.night import EVENTS
 from serving.telemetry.record_log import RecordLog
+from tests.helpers.logged_lines import MARCH_1, exposure, visit
 from tests.helpers.small_shop import SmallShop, event, sale
 from tests.helpers.waiting import wait_until
 
-MARCH_1 = parse_instant("2026-03-01")
 Days = dict[date, Counter]
-
-
-def exposure(request: str, hours: float = 0.0, user: str = "ann", **others: Any) -> bytes:
-    """Return the line of a page of three sales, served some hours after 1 March."""
-    at = MARCH_1 + int(hours * HOUR)
-    shown = [(2, 0.5), (0, 0.25), (1, None)]
-    return encode_exposure(
-        Exposure(at, request, user, "home", "meta", "3", "20260301T000000Z-1a", "NONE", 10, shown, "abc", **others)
-    )
-
-
-def visit(user: str, hours: float, recorded: float, **others: Any) -> bytes:
-    instants = [MARCH_1 + int(each * HOUR) for each in (hours, recorded)]
-    return encode_event(RecordedEvent(user, "s1", "visit", *instants, **others))
 
 
 def deliver(folder: Path, name: str, *lines: bytes, log: str = "exposures") -> Path:

@@ -79,6 +79,16 @@ def test_night_run_again_does_nothing_anew(settings, name, object_store):
     assert not [path for method, path in object_store.requests if method == "PUT" and path.endswith(".parquet")]
 
 
+def test_driver_on_a_fresh_machine_pulls_the_snapshot_and_does_no_step_anew(settings, name, object_store, tmp_path):
+    fresh = settings.model_copy(update={"disk": str(tmp_path)})
+    object_store.requests.clear()
+    assert nightly(night(fresh)) == name
+    assert snapshot_store.current(fresh.snapshots_folder) == name
+    assert contents(fresh.snapshots_folder / name) == contents(settings.snapshots_folder / name)
+    assert not [path for method, path in object_store.requests if method == "PUT" and "/snapshots/" in path]
+    assert [each.name for each in fresh.publisher.listing()] == [name]
+
+
 def test_doctor_writes_to_the_store_and_names_one_that_refuses(settings):
     now = to_micros(datetime.now(UTC))
     found = installation_checks.folder(settings, now)

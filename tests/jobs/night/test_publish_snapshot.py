@@ -41,3 +41,30 @@ def test_night_knows_whether_it_publishes(tmp_path):
     settings = SmallShop(tmp_path).settings()
     assert night(settings).publishes
     assert not night(settings, to_micros(AS_OF) - DAY, publishes=False).publishes
+
+
+def test_drivers_on_several_machines_publish_and_keep_in_the_object_store(tmp_path, object_store):
+    shop = SmallShop(tmp_path).settings(folder=str(object_store(tmp_path.name)))
+    drivers = [shop.model_copy(update={"disk": str(tmp_path / name)}) for name in ("first", "second")]
+
+    def run_night(driver: int, days: int, publishes: bool = True) -> str:
+        as_of, settings = AS_OF + timedelta(days=days), drivers[driver]
+        name = write(settings.snapshots_folder, as_of=as_of, horizon_end=as_of + timedelta(hours=36)).name
+        publish_if_latest(night(settings, to_micros(as_of), publishes=publishes), name)
+        return name
+
+    later = run_night(0, 1)
+    earlier, tried = run_night(1, 0), run_night(1, 2, publishes=False)
+    reader = shop.model_copy(update={"disk": str(tmp_path / "reader")}).publisher
+    reader.pull()
+    assert snapshot_store.current(reader.root) == later
+    assert [(each.name, each.is_current) for each in reader.listing()] == [
+        (tried, False),
+        (later, True),
+        (earlier, False),
+    ]
+    assert drivers[0].publisher.has(tried)
+    last = run_night(1, 3)
+    reader.pull()
+    assert snapshot_store.current(reader.root) == last
+    assert reader.shared.names() == [later, tried, last]  # snapshots.keep is 3

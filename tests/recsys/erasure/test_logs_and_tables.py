@@ -5,12 +5,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.erasure.logs_and_tables import ERASED, add_to_erased, erase_from_log, erase_from_tables, erased_hashes
+from recsys.erasure.logs_and_tables import (
+    ERASED,
+    add_to_erased,
+    erase_from_log,
+    erase_from_shipped_log,
+    erase_from_tables,
+    erased_hashes,
+)
 from recsys.errors import BusyError
 from recsys.logs.log_files import LogFile
 from recsys.storage.local import held
 from recsys.storage.places import sizes_below
-from recsys.tables.parts import PARTS, parts_of, read_arrow, write_file, write_list
+from recsys.tables.parts import PARTS, add_to_list, last_list, parts_of, read_arrow, write_file, write_list
 
 ANN = b'{"user_id":"ann","sale_id":"a"}\n'
 BOB = b'{"user_id":"bob","sale_id":"ann"}\n'
@@ -93,3 +100,28 @@ def test_rows_of_a_user_are_removed_from_listed_parts(tmp_path):
     assert parts[2] in parts_of(table)
     assert sorted(sizes_below(table)) == sorted([PARTS, *(part.name for part in parts_of(table))])
     assert erase_from_tables(tmp_path, "ann") == {}
+
+
+def test_lines_of_a_user_are_removed_from_shipped_log_files(object_store):
+    log = object_store("erased/exposures")
+    for name, lines in {"1": ANN + BOB + ANN, "2": BOB, "3": ANN}.items():
+        (log / f"pod-{name}.jsonl").write_bytes(lines)
+    assert erase_from_shipped_log(log, "ann") == 3
+    assert [(log / name).read_bytes() for name in sizes_below(log)] == [BOB, BOB]
+    assert "pod-2.jsonl" in sizes_below(log)
+    assert erase_from_shipped_log(log, "ann") == 0
+
+
+def test_rows_of_a_user_are_removed_from_a_table_that_grows_and_files_that_nobody_reads_go(object_store):
+    table = object_store("grown/exposures_compacted")
+    ann, eve, left = (
+        write_file(table, f"day=1/part-0000{number}-a.parquet", [pa.table({"user_id": users})])
+        for number, users in enumerate([["ann", "bob"], ["eve"], ["ann"]])
+    )
+    add_to_list(table, 1, [ann, eve])
+    assert erase_from_tables(table.parent, "ann") == {"exposures_compacted/day=1": 2}
+    assert sorted(read_arrow(table)["user_id"].to_pylist()) == ["bob", "eve"]
+    assert last_list(table)[0] == 2
+    assert eve in parts_of(table)
+    assert not {ann.name, left.name} & {*sizes_below(table)}
+    assert erase_from_tables(table.parent, "ann") == {}

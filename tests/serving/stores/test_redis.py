@@ -23,6 +23,7 @@ from serving.answers.pages import PageRequest
 from serving.answers.top_sales import TopSales
 from serving.process.background import Background
 from serving.process.watcher import SnapshotWatcher
+from serving.stores import open_store
 from serving.stores.base import SessionEvent, Store
 from serving.stores.redis import RedisStore
 from serving.stores.redis_server import connect
@@ -554,3 +555,24 @@ def test_lease_of_a_process_that_ended_or_was_forgotten_delays_no_closing(server
     server.hset("shop:leases", mapping={"old": f"7 {now - 3_600_000}", "killed": f"7 {now - 60_000}"})
     assert store.withdraw(withdrawn("a"))[1:] == ([], ["killed"])
     assert b"old" not in server.hkeys("shop:leases")
+
+
+def test_machines_with_whole_snapshots_share_closed_sales_and_sessions_by_redis(settings, server, published, tmp_path):
+    with_disk = settings.model_copy(update={"snapshots": "folder"})
+    with ExitStack() as stack:
+        machines = [open_store(with_disk, published.root.parent, lambda: NOON, 0.01) for _ in range(2)]
+        for machine in machines:
+            stack.callback(machine.close)
+            machine.poll()
+        name = machines[0].current()
+        assert machines[0].open(name).ranking("meta", "ann") is not None
+        assert [machine.current() for machine in machines] == [name] * 2
+        assert machines[0].earlier() == []
+        machines[0].add_to_sessions({"ann": [SessionEvent("s00", False, NOON)]})
+        assert [event.sale_id for event in machines[1].session("ann", 0)] == ["s00"]
+        polling = Background([machines[1].poll], 0.01)
+        polling.start()
+        stack.callback(polling.stop)
+        assert machines[0].withdraw(withdrawn("s01")).unacknowledged == []
+        assert set(in_force(machines[1])) == {"s01"}
+    assert not [key for key in server.scan_iter() if b"snapshot" in key or b"current" in key]
