@@ -41,6 +41,7 @@ from recsys.pipeline.row_rules import (
 )
 from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.shop.catalogue import Catalogue
+from recsys.spark_errors import SPARK_ERRORS, first_line
 from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
 from recsys.tables.parts import read_arrow
@@ -256,8 +257,8 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
 def _write_table(table: Table, rows: DataFrame, out: Place) -> None:
     try:
         table.write(rows, out)
-    except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
-        cause = sources.first_line(error)
+    except SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
+        cause = first_line(error)
         advice = (
             "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
             f"source's {table.name}.sql, as with try_cast"
@@ -287,7 +288,7 @@ VALIDATE_TABLES = Step(
     outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
     depends_on=lambda run: [
         run.as_of,
-        sources.fingerprint(run.settings.source, Path(run.settings.folder)),
+        sources.fingerprint(run.settings.source, Path(run.settings.folder), lambda: run.spark),
         *erased_hashes(Path(run.settings.folder)),
     ],
 )

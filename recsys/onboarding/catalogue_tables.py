@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from recsys.config.pipeline import RawTable
 from recsys.errors import InputError
 from recsys.onboarding.sampling import ROWS, Sample, columns_of
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.spark_errors import SPARK_ERRORS, first_line
 
 _PART = r"(?:\w+|`[^`]+`)"
 _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{1,3}}")
