@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-def delete_positions(table: Any, file: Any, positions: list[int]) -> None:
-    """Commit a file of deletes for some rows of a data file."""
+def delete_positions(table: Any, file: Any, positions: list[int], by_equality: bool = False) -> None:
+    """Commit a file of deletes for some rows of a data file, or one that claims to delete rows by their values."""
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.table.snapshots import Operation
     from pyiceberg.table.update.snapshot import _FastAppendFiles
@@ -25,7 +25,7 @@ def delete_positions(table: Any, file: Any, positions: list[int]) -> None:
     local = Path(path.removeprefix("file://"))
     pq.write_table(rows, local)
     deletes = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
+        content=DataFileContent.EQUALITY_DELETES if by_equality else DataFileContent.POSITION_DELETES,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=file.partition,

@@ -129,6 +129,23 @@ def test_online_retail_has_exactly_these_rows_that_break_a_rule(compiled, tmp_pa
     assert read_arrow(run.outputs / "sales").num_rows == 3_665
 
 
+def test_night_is_redone_when_raw_tables_in_an_object_store_change(spark, small, object_store):
+    store = object_store(small.folder.name)
+    raw = {f"raw_{name}": {"path": f"{store}/{name}"} for name in ("sales", "events")}
+
+    def n_events(*names: str) -> int:
+        for name in names:
+            (store / f"{name}/a.parquet").write_bytes((small.folder / f"raw/{name}.parquet").read_bytes())
+        run = night(small.settings(source=small.raw_settings()["source"] | {"raw": raw}))
+        run.do((VALIDATE_TABLES,))
+        return pq.read_table(run.outputs / "events").num_rows
+
+    assert n_events("sales", "events") == 2
+    small.write([sale("s1")], [event("u1", "s1", -1)])
+    assert n_events() == 2
+    assert n_events("events") == 1
+
+
 def test_night_goes_on_when_columns_change_names_them_once_and_refuses_what_misleads_the_sql(spark, small, caplog):
     small.write_sql(
         "events", "select user_id, sale_id, kind, occurred_at, cast(revenue as double) as revenue from {raw_events}"

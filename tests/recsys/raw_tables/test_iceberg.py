@@ -111,6 +111,15 @@ def test_rows_that_were_deleted_by_position_stay_deleted(read, lines):
     assert numbers(read()) == [1, 2, 4]
 
 
+def test_rows_that_were_deleted_by_their_values_are_refused_since_they_would_come_back(read, lines):
+    file = next(task.file for task in lines.scan().plan_files())
+    delete_positions(lines, file, [0], by_equality=True)
+    with pytest.raises(
+        InputError, match=r"lake.shop.lines cannot be read without Spark's connector \(.*quality delete"
+    ):
+        read()
+
+
 def test_version_is_a_snapshot(read, lines):
     first = lines.current_snapshot().snapshot_id
     lines.append(rows(n=[3], shop=["b"], at=[AT]))
