@@ -23,6 +23,9 @@ _BY_LIBRARY: dict[str, Callable[[SparkSession, str, RawTable], DataFrame]] = {
     "avro": read_files_in_workers,
 }
 """Formats that Spark reads by a connector, and what reads them without one."""
+_OF_URLS = {"parquet": {"mergeSchema": "true"}, "csv": {"enforceSchema": "false"}}
+"""Options with which Spark reads files that the driver does not look into: their columns may differ, and where those of
+CSV are not those of the first file, it says so instead of mixing them up."""
 _OPTION_OF_VERSION = {"delta": "versionAsOf", "iceberg": "snapshot-id"}
 
 
@@ -69,9 +72,9 @@ def _rows(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
 
 
 def _by_connector(spark: SparkSession, raw: RawTable, location: str) -> DataFrame | None:
-    """Return what Spark reads; None if this session has no connector for the format or the store."""
+    """Return what Spark reads; None if it lacks a connector, or cannot put the types of several files together."""
     for spelling in spellings(location):
-        reader = reader_of(spark, raw, {})
+        reader = reader_of(spark, raw, _OF_URLS.get(raw.format, {}))
         if raw.version is not None:
             reader = reader.option(_OPTION_OF_VERSION[raw.format], str(raw.version))
         is_literal = raw.path and raw.format not in _OPTION_OF_VERSION

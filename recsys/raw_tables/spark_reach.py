@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys.spark_errors import SPARK_ERRORS
 
 _NO_CONNECTOR = ("[DATA_SOURCE_NOT_FOUND]", "[AVRO_DATA_SOURCE_NOT_ENABLED]")
+_NO_COMMON_TYPE = "[CANNOT_MERGE_SCHEMAS]"
 _NO_FILE_SYSTEM = ("No FileSystem for scheme", "UnsupportedFileSystemException")
 
 
@@ -23,12 +24,15 @@ def lacks_file_system(error: Exception) -> bool:
 
 
 def if_spark_can(load: Callable[[], DataFrame]) -> DataFrame | None:
-    """Return what Spark loads; None if it lacks the connector or the file system. Other errors are raised."""
+    """Return what Spark loads; None if it lacks the connector, the file system, or a type for all files of a column.
+
+    Other errors are raised.
+    """
     try:
         frame = load()
         frame.schema  # noqa: B018  a remote session looks for the files only now
     except SPARK_ERRORS as error:
-        if lacks_connector(error) or lacks_file_system(error):
+        if lacks_connector(error) or lacks_file_system(error) or _NO_COMMON_TYPE in str(error):
             return None
         raise
     return frame

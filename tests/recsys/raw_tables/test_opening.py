@@ -7,7 +7,9 @@ from pyspark.sql.datasource import DataSource, DataSourceReader
 
 from recsys.config.pipeline import RawTable
 from recsys.errors import InputError
+from recsys.raw_tables import opening
 from recsys.raw_tables.opening import open_raw_table
+from recsys.spark_errors import SPARK_ERRORS
 
 
 @pytest.fixture
@@ -41,6 +43,32 @@ def test_folders_that_a_query_does_not_need_are_not_read(spark, hive):
 def test_types_that_mean_nothing_are_refused(spark, hive, types, message):
     with pytest.raises(InputError, match=message):
         open_raw_table(spark, "lines", RawTable(path=str(hive), types=types))
+
+
+@pytest.fixture
+def as_if_behind_a_url(monkeypatch):
+    """Spark reads local files as those behind a URL: by their folder alone."""
+    monkeypatch.setattr(opening, "is_url", lambda _: True)
+
+
+@pytest.mark.usefixtures("as_if_behind_a_url")
+def test_parquet_files_that_spark_reads_behind_a_url_may_have_new_columns_and_wider_types(spark, tmp_path):
+    pq.write_table(pa.table({"n": pa.array([1], pa.int32())}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"n": pa.array([2], pa.int32()), "new": ["x"]}), tmp_path / "2.parquet")
+    frame = open_raw_table(spark, "lines", RawTable(path=str(tmp_path)))
+    assert sorted(tuple(row) for row in frame.collect()) == [(1, None), (2, "x")]
+    pq.write_table(pa.table({"n": pa.array([1 << 40], pa.int64())}), tmp_path / "3.parquet")
+    frame = open_raw_table(spark, "lines", RawTable(path=str(tmp_path)))
+    assert sorted(row["n"] for row in frame.collect()) == [1, 2, 1 << 40]
+
+
+@pytest.mark.usefixtures("as_if_behind_a_url")
+def test_csv_files_that_spark_reads_behind_a_url_are_never_mixed_up(spark, tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "2.csv").write_text("b,a\n2,1\n")
+    frame = open_raw_table(spark, "lines", RawTable(path=str(tmp_path), format="csv"))
+    with pytest.raises(SPARK_ERRORS, match="CSV header"):
+        frame.collect()
 
 
 class Delta(DataSource):
