@@ -88,9 +88,9 @@ def init(
         recsys serve --conf conf/my_shop.yaml
 
     **Files** are CSV, JSON or Parquet, packed or not (.gz, .bz2, .zst); a folder of such files; or a pattern in quotes:
-    `'data/2026-*/*.csv'`. A table of Spark's catalogue is given by its name, such as *lake.shop.events*. One file may
-    hold both: *--events orders.csv* alone takes the sales from the orders. Two files may hold the events: *--events
-    clicks.csv --events orders.csv*.
+    `'data/2026-*/*.csv'`. Avro, Delta and Iceberg tables are read too. A table of Spark's catalogue is given by its
+    name, such as *lake.shop.events*. One file may hold both: *--events orders.csv* alone takes the sales from the
+    orders. Two files may hold the events: *--events clicks.csv --events orders.csv*.
 
     **Windows.** Sales without a time at which they open and close get one from their first to their last event. It
     looks ahead, so that a backtest flatters; the features that would tell the model are left out.
@@ -178,15 +178,17 @@ def _settings(name: str, raw: Mapping[str, "RawTable"]) -> "Settings":
 
 
 def _read_sample(location: str, name: str) -> "Sample":
-    """Read some rows of a file, or of a table of Spark's catalogue."""
-    from recsys.onboarding.catalogue_tables import is_table_name, read_table_sample
+    """Read some rows of a file, or of a table that Spark opens."""
+    from recsys.onboarding.catalogue_tables import is_table_name, lake_table, read_lake_sample, read_table_sample
     from recsys.onboarding.sampling import read_sample
 
-    if not is_table_name(location):
+    raw = lake_table(location)
+    if raw is None and not is_table_name(location):
         return read_sample(location)
     from jobs.engine.session import spark_session
 
-    return read_table_sample(spark_session(_settings(name, {})), location)
+    spark = spark_session(_settings(name, {}))
+    return read_lake_sample(spark, raw) if raw else read_table_sample(spark, location)
 
 
 def _zone(timezone: str | None) -> str | None:

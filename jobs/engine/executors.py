@@ -12,7 +12,7 @@ from pyspark.sql import functions as f
 from jobs.engine.executor_facts import TOKEN, Facts, digest_of_code, packages
 from jobs.engine.session import PARTITIONS_PER_CORE
 from recsys.errors import ConfigurationError
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.spark_errors import SPARK_ERRORS, first_line
 from recsys.storage.places import Place, absolute, put, remove
 from recsys.wording import plural
 

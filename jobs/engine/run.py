@@ -22,9 +22,9 @@ from recsys.config.settings import Settings
 from recsys.console import line, wide_console
 from recsys.errors import LeaseLostError, StepError
 from recsys.pipeline.shop import Shop
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
 from recsys.settings import digest
 from recsys.snapshot.format import LeftOut
+from recsys.spark_errors import SPARK_ERRORS, first_line
 from recsys.storage.journal import Lease, leased, steps_of
 from recsys.storage.local import tree_to_disk
 from recsys.storage.outputs import DATA, Outputs

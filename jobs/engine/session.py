@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 from jobs.engine.packing import travelling_code
 from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.spark_errors import SPARK_ERRORS, first_line
 
 JAVA = 17
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"

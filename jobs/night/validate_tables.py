@@ -19,7 +19,7 @@ from recsys.data_profile.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
 from recsys.logs.records import RECORDED_EVENTS
-from recsys.pipeline import row_rules, sources, validation
+from recsys.pipeline import raw_schemas, row_rules, sources, validation
 from recsys.pipeline.raw_rows import RawRows, first_rows
 from recsys.pipeline.row_rules import (
     CLOCKS_APART,
@@ -41,6 +41,8 @@ from recsys.pipeline.row_rules import (
     RuleCount,
 )
 from recsys.shop.catalogue import Catalogue
+from recsys.spark_errors import SPARK_ERRORS, first_line
+from recsys.storage.outputs import newest_runs
 from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
 from recsys.tables.parts import read_arrow
@@ -152,7 +154,8 @@ def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
     settings = run.settings.source
     sources.check_settings(settings)
     raw = sources.read_raw_tables(run.spark, settings, run.settings.place)
-    select = _selecting(run, raw)
+    changes = _name_changes_of_columns(run, {name: raw[name] for name in settings.raw}, out)
+    select = _selecting(run, raw, changes)
     of_sales, windows = _write_sales(run, select, out)
     cleaned = [of_sales]
     if sources.has_table(USERS, settings):
@@ -175,12 +178,36 @@ def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
     return cleaned, events_of_shop
 
 
-def _selecting(run: Run, raw: dict[str, DataFrame]) -> "_Select":
+def _name_changes_of_columns(run: Run, raw: dict[str, DataFrame], out: Place) -> list[raw_schemas.Change]:
+    """Write the columns of the raw tables; log and return what changed since the last night.
+
+    Raises:
+        InputError: If a column that the SQL names is of another kind.
+    """
+    now = raw_schemas.schemas_of(raw)
+    (out / raw_schemas.RAW_SCHEMAS).write_text(raw_schemas.written(now))
+    nights = newest_runs(run.folder.parent.parent) if run.is_night else iter(())
+    earlier = (each for each in nights if each.folder.rpartition("/")[2] < run.folder.name)
+    last = next((file for each in earlier if (file := each / raw_schemas.RAW_SCHEMAS).exists()), None)
+    changes = raw_schemas.changes(raw_schemas.read(last.read_text()), now) if last else []
+    for each in changes:
+        _log.warning(f"    since the last night {each}")
+    raw_schemas.check_changes(changes, run.settings.source, raw)
+    return changes
+
+
+def _selecting(run: Run, raw: dict[str, DataFrame], changes: Sequence[raw_schemas.Change] = ()) -> "_Select":
     """Return a function that selects a table without erased users, from the raw tables as they are at the call."""
     erased = erased_hashes(run.settings.place)
-    return lambda table: validation.without_users(
-        sources.select_table(run.spark, table, run.settings.source, raw), erased
-    )
+
+    def select(table: Table) -> DataFrame:
+        try:
+            selected = sources.select_table(run.spark, table, run.settings.source, raw)
+        except InputError as error:
+            raise raw_schemas.explained(error, changes, run.settings.source) from error
+        return validation.without_users(selected, erased)
+
+    return select
 
 
 def _write_sales(run: Run, select: "_Select", out: Place) -> tuple["_Cleaned", DataFrame]:
@@ -256,8 +283,8 @@ def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...]
 def _write_table(table: Table, rows: DataFrame, out: Place) -> None:
     try:
         table.write(rows, out)
-    except sources.SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
-        cause = sources.first_line(error)
+    except SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
+        cause = first_line(error)
         advice = (
             "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
             f"source's {table.name}.sql, as with try_cast"
@@ -284,10 +311,10 @@ def _union_all(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
 VALIDATE_TABLES = Step(
     "validate_tables",
     validate_tables,
-    outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS),
+    outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS, raw_schemas.RAW_SCHEMAS),
     depends_on=lambda run: [
         run.as_of,
-        sources.fingerprint(run.settings.source, run.settings.place),
+        sources.fingerprint(run.settings.source, run.settings.place, lambda: run.spark),
         *erased_hashes(run.settings.place),
     ],
     reads=lambda run: run.settings.source.raw.values(),

@@ -18,17 +18,30 @@ class RawTable(StepSettings):
     """Pattern of the table's files, such as /data/2026-*/*.csv; an alternative to `path`. * and ? match within a name,
     [ab] one of these characters, ** folders of any depth; of a URL it is Spark's own kind of pattern."""
     format: Literal["parquet", "csv", "json", "orc", "avro", "delta", "iceberg"] = "parquet"
-    """Format of the files, by Spark's name for it."""
+    """Format of the files, by Spark's name for it; of `table` alone 'iceberg' has a meaning: a table that Spark's
+    catalogues do not know is looked for in pyiceberg's."""
     options: dict[str, str] = {}
     """Options of Spark's reader for this format, such as sep: ';' for CSV; by default CSV is read by RFC 4180 with a
-    header, in UTF-8."""
+    header, in UTF-8. Of an Iceberg table in a catalogue of pyiceberg, that catalogue's properties, such as uri."""
     table: str | None = None
     """Name of a table in Spark's catalogue; an alternative to `path`."""
+    version: int | None = Field(None, ge=0)
+    """Version of a Delta table or snapshot of an Iceberg table that is read; the newest one by default. A night of a
+    version is the same night when it is run again."""
+    types: dict[str, str] = {}
+    """Types of columns by Spark's names for them, such as shop: string for a column that is read as something else. A
+    value in the name of a folder, shop=007, is read in this type, so that its zeros stay."""
 
     @model_validator(mode="after")
     def _has_one_location(self) -> "RawTable":
         if [self.path, self.pattern, self.table].count(None) != 2:
             raise ValueError("give 'path', 'pattern' or 'table', one of the three")
+        return self
+
+    @model_validator(mode="after")
+    def _has_versions(self) -> "RawTable":
+        if self.version is not None and self.format not in ("delta", "iceberg"):
+            raise ValueError(f"version == {self.version}, but format is '{self.format}', must be 'delta' or 'iceberg'")
         return self
 
     @field_validator("pattern")

@@ -1,4 +1,4 @@
-"""Some rows of a table of Spark's catalogue, such as lake.shop.events, as those of a file."""
+"""Some rows of a table that Spark opens, as those of a file: one of its catalogue, a Delta or Iceberg table, Avro."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,11 @@ from pyspark.sql import SparkSession
 from recsys.config.pipeline import RawTable
 from recsys.errors import InputError
 from recsys.onboarding.sampling import ROWS, Sample, columns_of
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.raw_tables.delta import LOG
+from recsys.raw_tables.files import files_to_read
+from recsys.raw_tables.iceberg import METADATA
+from recsys.raw_tables.opening import open_raw_table
+from recsys.spark_errors import SPARK_ERRORS, first_line
 
 _PART = r"(?:\w+|`[^`]+`)"
 _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{1,3}}")
@@ -25,6 +29,34 @@ def is_table_name(location: str) -> bool:
     """
     is_name = _NAME.fullmatch(location) and not _ENDS_OF_FILES.fullmatch(location.rpartition(".")[2])
     return bool(is_name) and not Path(location).exists()
+
+
+def lake_table(location: str) -> RawTable | None:
+    """Return a location as a Delta or Iceberg table, or as Avro, if it is one on this machine."""
+    where = Path(location)
+    if (where / LOG).is_dir():
+        return RawTable(path=location, format="delta")
+    if location.endswith(".metadata.json") or any((where / METADATA).glob("*.metadata.json")):
+        return RawTable(path=location, format="iceberg")
+    if where.exists() and (files := files_to_read(RawTable(path=location))) and files[0].suffix == ".avro":
+        return RawTable(path=location, format="avro")
+    return None
+
+
+def read_lake_sample(spark: SparkSession, raw: RawTable) -> Sample:
+    """Read some rows of a Delta or Iceberg table, or of Avro files.
+
+    Raises:
+        InputError: If it cannot be read, or has no row.
+    """
+    location = raw.path or ""
+    try:
+        rows = open_raw_table(spark, Path(location).stem, raw).limit(ROWS).toArrow().to_pylist()
+    except SPARK_ERRORS as error:
+        raise InputError(f"{location} cannot be read as {raw.format}: {first_line(error)}") from error
+    if not rows:
+        raise InputError(f"{location} has no row, needs at least one: fill it")
+    return Sample(raw, columns_of(rows))
 
 
 def read_table_sample(spark: SparkSession, location: str) -> Sample:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from decimal import Decimal
@@ -21,7 +20,8 @@ from charset_normalizer import from_bytes
 from recsys.config.pipeline import RawTable
 from recsys.errors import InputError
 from recsys.onboarding.columns import Column, instants_of, numbers_of, quoted
-from recsys.pipeline.raw_files import JSON_DOCUMENTS, files_to_read
+from recsys.raw_tables.csv_files import names_by_spark
+from recsys.raw_tables.files import JSON_DOCUMENTS, files_to_read
 
 ROWS = 10_000
 """Number of rows of a sample."""
@@ -202,7 +202,7 @@ def _read_csv(files: Sequence[Path]) -> _Read:
             notes.append("no header: columns are called _c0, _c1, …")
             names = [f"_c{number}" for number in range(len(records[0]))]
         if "header" not in options:
-            names = _names_by_spark(records[0])
+            names = names_by_spark(records[0])
             records = records[1:]
         most = -(-ROWS // len(files))
         further: list[list[str]] = []
@@ -291,15 +291,6 @@ def _is_header(record: Sequence[str]) -> bool:
     """Return whether a record holds names: no number and no instant."""
     cells = [cell for cell in record if cell.strip()]
     return bool(cells) and not any(numbers_of([cell]) or instants_of([cell], "time") for cell in cells)
-
-
-def _names_by_spark(header: Sequence[str]) -> list[str]:
-    """Return the names that Spark gives to columns: those that are empty or there twice have their number."""
-    folded = Counter(name.lower() for name in header)
-    return [
-        f"_c{number}" if not name else f"{name}{number}" if folded[name.lower()] > 1 else name
-        for number, name in enumerate(header)
-    ]
 
 
 def _partitions(file: Path) -> Iterable[tuple[str, Any]]:

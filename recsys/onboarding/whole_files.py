@@ -9,7 +9,7 @@ from recsys.instants import DAY, EARLIEST
 from recsys.onboarding.plan import EventCounts, Plan
 from recsys.onboarding.writing import condition, events_of
 from recsys.pipeline.row_rules import is_placeholder
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.spark_errors import SPARK_ERRORS, first_line
 
 _MARGINS = (1, 7, 30, 90)
 """Days after its last event for which a sale without a closing time may stay open."""

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from recsys.errors import InputError
-from recsys.pipeline.sources import SPARK_ERRORS, first_line
+from recsys.spark_errors import SPARK_ERRORS, first_line
 
 
 class RawRows(NamedTuple):

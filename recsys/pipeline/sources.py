@@ -1,27 +1,22 @@
 """A shop's raw tables → our tables, by the shop's SQL files: the only place that knows names of raw columns."""
 
 import hashlib
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException, PythonException
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.errors import ConfigurationError, InputError
 from recsys.logs.records import RECORDED_EVENTS
-from recsys.pipeline.raw_files import local_files, read_files
+from recsys.raw_tables.opening import open_raw_table
+from recsys.raw_tables.stamps import stamps
 from recsys.settings import digest
+from recsys.spark_errors import SPARK_ERRORS, first_line
 from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 from recsys.tables.parts import has_begun, last_list
-
-SPARK_ERRORS = (PySparkException, Py4JJavaError)
-"""Errors that Spark raises; those without a class in Python, such as of a damaged file, are Py4JJavaError."""
-_JAVA_CLASS = re.compile(r"^(org\.apache|java)\.[\w.$]*(Exception|Error): ")
 
 
 def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Place) -> dict[str, DataFrame]:
@@ -96,11 +91,18 @@ def has_table(table: Table, settings: SourceSettings) -> bool:
     return (Path(settings.sql) / f"{table.name}.sql").exists()
 
 
-def fingerprint(settings: SourceSettings, folder: Place) -> str:
-    """Return a digest of the settings, the SQL files, and the names, sizes and modification times of the raw files.
+def fingerprint(settings: SourceSettings, folder: Place, session: Callable[[], SparkSession] | None = None) -> str:
+    """Return a digest of the settings, the SQL files, and what changes with the rows of the raw tables; see `stamps`.
 
-    Of a catalogue table or a URL only the settings are included, not its content. The files of recorded events are
-    included if the SQL selects from them.
+    The files of recorded events are included if the SQL selects from them.
+
+    Args:
+        settings: Settings of the source.
+        folder: The shop's folder.
+        session: Starts Spark, which knows tables of catalogues.
+
+    Raises:
+        InputError: If a raw table behind a URL cannot be listed.
     """
     found = hashlib.sha256(digest(settings).encode())
     for path in sorted(Path(settings.sql).glob("*.sql")):
@@ -108,8 +110,8 @@ def fingerprint(settings: SourceSettings, folder: Place) -> str:
         found.update(path.name.encode() + text)
         if f"{{{RECORDED_EVENTS}}}".encode() in text:
             found.update(_recorded_events(folder / COMPACTED_EVENTS.name).encode())
-    for _, raw in sorted(settings.raw.items()):
-        _add_files(found, local_files(raw))
+    for name, raw in sorted(settings.raw.items()):
+        _add(found, stamps(name, raw, session))
     return found.hexdigest()
 
 
@@ -120,25 +122,14 @@ def _recorded_events(table: Place) -> str:
     return "".join(f"{name}|{size}\n" for name, size in sorted(sizes.items()))
 
 
-def _add_files(digest: "hashlib._Hash", paths: list[Path]) -> None:
-    for path in paths:
-        status = path.stat()
-        digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-
-
-def first_line(error: Exception) -> str:
-    """Return what Spark's error states in one line, with its cause; the others are query plans and stack traces."""
-    lines = str(error).strip().splitlines()
-    if isinstance(error, PythonException):  # in a worker: the last line of its stack trace
-        return lines[-1]
-    stated = lines[1].removeprefix(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return " ".join(_JAVA_CLASS.sub("", " ".join(each.split())) for each in (stated, *causes[-1:])).rstrip(";")
+def _add(digest: "hashlib._Hash", stamps: Iterable[str]) -> None:
+    for stamp in stamps:
+        digest.update(f"{stamp}\n".encode())
 
 
 def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     try:
-        return spark.table(raw.table) if raw.table else read_files(spark, name, raw)
+        return open_raw_table(spark, name, raw)
     except SPARK_ERRORS as error:
         location, cause = raw.table or raw.path or raw.pattern, first_line(error)
         if "TIMESTAMP(NANOS" in cause:  # behind a URL, where Spark alone reads the files

@@ -9,6 +9,8 @@ import pytest
 from jobs.engine.nights import night
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.config.settings import load_settings
+from recsys.errors import InputError
+from recsys.instants import to_micros
 from recsys.tables.parts import read_arrow
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import RAW_TYPES, SmallShop, at, event, sale
@@ -125,3 +127,45 @@ def test_online_retail_has_exactly_these_rows_that_break_a_rule(compiled, tmp_pa
     assert counts["events", "user_id_present"] == 135_080  # lines without a user
     assert counts["events", "kind_known"] == 8_945  # returns and gifts
     assert read_arrow(run.outputs / "sales").num_rows == 3_665
+
+
+def test_night_is_redone_when_raw_tables_in_an_object_store_change(spark, small, object_store):
+    store = object_store(small.folder.name)
+    raw = {f"raw_{name}": {"path": f"{store}/{name}"} for name in ("sales", "events")}
+
+    def n_events(*names: str) -> int:
+        for name in names:
+            (store / f"{name}/a.parquet").write_bytes((small.folder / f"raw/{name}.parquet").read_bytes())
+        run = night(small.settings(source=small.raw_settings()["source"] | {"raw": raw}))
+        run.do((VALIDATE_TABLES,))
+        return pq.read_table(run.outputs / "events").num_rows
+
+    assert n_events("sales", "events") == 2
+    small.write([sale("s1")], [event("u1", "s1", -1)])
+    assert n_events() == 2
+    assert n_events("events") == 1
+
+
+def test_night_goes_on_when_columns_change_names_them_once_and_refuses_what_misleads_the_sql(spark, small, caplog):
+    small.write_sql(
+        "events", "select user_id, sale_id, kind, occurred_at, cast(revenue as double) as revenue from {raw_events}"
+    )
+    file = small.folder / "raw/events.parquet"
+
+    def named_in_night(day: int, change=lambda rows: rows) -> list[str]:
+        pq.write_table(change(pq.read_table(file)), file)
+        caplog.clear()
+        night(small.settings(), to_micros(at(24 * day))).do((VALIDATE_TABLES,))
+        return [message.strip() for message in caplog.messages if "since the last night" in message]
+
+    def as_text(rows):
+        return rows.drop_columns("revenue").append_column("revenue", pa.array(["much"] * rows.num_rows))
+
+    assert named_in_night(0) == []
+    changed = named_in_night(1, lambda rows: rows.append_column("new", pa.array([1] * rows.num_rows)))
+    assert changed == ["since the last night raw table 'raw_events': column new is new (bigint)"]
+    assert named_in_night(2) == []
+    with pytest.raises(InputError, match=rf"column revenue is string, was double in the last night, in {file}, and"):
+        named_in_night(3, as_text)
+    with pytest.raises(InputError, match=r"events.sql: .*`revenue`.*column revenue is gone, was double"):
+        named_in_night(3, lambda rows: rows.drop_columns("revenue"))

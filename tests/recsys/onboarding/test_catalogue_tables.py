@@ -1,7 +1,8 @@
+import pyarrow as pa
 import pytest
 
 from recsys.errors import InputError
-from recsys.onboarding.catalogue_tables import is_table_name, read_table_sample
+from recsys.onboarding.catalogue_tables import is_table_name, lake_table, read_lake_sample, read_table_sample
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,22 @@ def test_table_that_is_missing_or_empty_is_refused(spark):
     spark.sql("create or replace temporary view nothing as select 1 as u where false")
     with pytest.raises(InputError, match="has no row"):
         read_table_sample(spark, "nothing")
+
+
+def test_delta_table_is_recognised_and_sampled(spark, tmp_path):
+    deltalake = pytest.importorskip("deltalake", reason="needs deltalake: pip install 'flash-sale-recsys[delta]'")
+    deltalake.write_deltalake(str(tmp_path / "lines"), pa.table({"u": ["007"], "n": [1]}), partition_by=["u"])
+    sample = read_lake_sample(spark, lake_table(str(tmp_path / "lines")))
+    assert sample.raw.format == "delta"
+    assert {column.name: column.rows for column in sample.columns} == {"u": ["007"], "n": [1]}
+
+
+def test_other_tables_of_a_lake_are_recognised_by_their_files(tmp_path):
+    (tmp_path / "iceberg/metadata").mkdir(parents=True)
+    (tmp_path / "iceberg/metadata/v1.metadata.json").touch()
+    (tmp_path / "avro/day=1").mkdir(parents=True)
+    (tmp_path / "avro/day=1/a.avro").touch()
+    assert lake_table(str(tmp_path / "iceberg")).format == "iceberg"
+    assert lake_table(str(tmp_path / "avro")).format == "avro"
+    assert lake_table(f"{tmp_path}/avro/*/*.avro") is None  # a pattern
+    assert lake_table("lake.shop.events") is None

@@ -223,9 +223,14 @@ def test_fingerprint_does_not_depend_on_the_order_of_keys():
     assert sources.fingerprint(one, Path("absent")) == sources.fingerprint(other, Path("absent"))
 
 
-def test_content_behind_a_url_or_a_table_is_not_part_of_the_fingerprint():
-    raw = {"a": RawTable(path="s3://bucket/lines"), "b": RawTable(table="lines")}
-    assert sources.fingerprint(SourceSettings(sql="sql", raw=raw), Path("absent"))
+def test_fingerprint_changes_with_files_in_an_object_store(object_store):
+    settings = SourceSettings(sql="sql", raw={"lines": RawTable(path=f"{object_store('lines')}", format="csv")})
+    seen = [sources.fingerprint(settings, Path("absent"))]
+    for content in (b"one", b"two"):  # of one size
+        (object_store("lines") / "day=1/a.csv").write_bytes(content)
+        seen.append(sources.fingerprint(settings, Path("absent")))
+    assert len(set(seen)) == 3
+    assert sources.fingerprint(settings, Path("absent")) == seen[-1]
 
 
 def test_every_sql_file_of_the_project_states_its_grain():

@@ -1,4 +1,4 @@
-"""Reads a shop's raw files by Spark: names that mean themselves, CSV by RFC 4180, Parquet as pandas writes it."""
+"""Local files of a raw table, read by Spark: literal names, CSV by RFC 4180, Parquet as pandas writes it."""
 
 import codecs
 import glob
@@ -14,12 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as f
-from pyspark.sql.types import LongType, StringType
+from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
 
 from recsys.config.pipeline import RawTable
 from recsys.errors import InputError
+from recsys.raw_tables.column_types import quoted
 from recsys.tables.paths import load
 
 FORMAT_DEFAULTS = {
@@ -32,8 +34,6 @@ FORMAT_DEFAULTS = {
     }
 }
 """Options of a reader that the configuration does not give; those of CSV are RFC 4180 with a header."""
-_MANAGED = ("delta", "iceberg")
-"""Formats that know their files by a log of their own."""
 
 _COLONS_IN_NAMES = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
@@ -42,7 +42,9 @@ _COLONS_IN_NAMES = {
 """Without checksums: Hadoop fails to name the file of checksums beside a file whose name has a colon."""
 _NANOSECONDS_AS_NUMBERS = "spark.sql.legacy.parquet.nanosAsLong"
 _CONVERTED = "spark.recsys.nanosecondsConverted"
-_UNREADABLE = re.compile(r"halffloat|time32|time64|decimal256")
+UNTYPED = {"untyped": True}
+"""Metadata of a column that has no value in any file, and so the type that Spark happens to give it."""
+UNREADABLE = re.compile(r"halffloat|time32|time64|decimal256")
 """Arrow's names of the column types that Spark does not read."""
 JSON_DOCUMENTS = (b"[", b"{", b"[{")
 """First lines of JSON documents over several lines; none of them is a record."""
@@ -67,16 +69,10 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     Raises:
         InputError: If there is no file, or a Parquet file is damaged.
     """
-    location = raw.path or raw.pattern or ""
-    if _is_url(location):
-        reader = _reader(spark, raw, {})
-        return reader.load(location) if raw.pattern else load(reader, [location])
-    if raw.format in _MANAGED:
-        return _reader(spark, raw, {}).load(location)
     files = files_to_read(raw)
     if not files:
         raise InputError(_no_file(name, raw))
-    root, _ = _root_and_pattern(raw)
+    root = root_of(raw)
     options = dict(_COLONS_IN_NAMES) if any(":" in file.name for file in files) else {}
     if raw.format in ("csv", "json") and not any(file.stat().st_size for file in files):
         rule = "the names of its columns in the first line" if raw.format == "csv" else "at least one record"
@@ -89,7 +85,7 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
         return _read_parquet(spark, name, raw, root, files, options)
     if raw.format == "csv":
         return _read_csv(spark, raw, root, files, options)
-    frame = load(_reader(spark, raw, options), _paths(raw, root, files))
+    frame = _load(reader_of(spark, raw, options), _paths(raw, root, files), raw, files)
     if frame.columns == ["_corrupt_record"]:
         raise InputError(
             f"raw table '{name}': no line of {raw.path or raw.pattern} is a JSON record: write one record per line, or "
@@ -106,7 +102,7 @@ def files_to_read(raw: RawTable) -> list[Path]:
 def local_files(raw: RawTable) -> list[Path]:
     """Return the local files of a raw table, sorted, also those that Spark leaves out; none of a URL or a catalogue."""
     location = raw.path or raw.pattern
-    if location is None or _is_url(location):
+    if location is None or is_url(location):
         return []
     root, below = _root_and_pattern(raw)
     roots = root.glob(below) if below else [root]
@@ -122,8 +118,14 @@ def _files_below(root: Path, above: frozenset[Path]) -> Iterator[Path]:
             yield from _files_below(each, above | {folder})
 
 
-def _is_url(location: str) -> bool:
+def is_url(location: str) -> bool:
+    """Return whether a location is a URL of something else than this machine's files."""
     return "://" in location and not location.startswith("file://")
+
+
+def root_of(raw: RawTable) -> Path:
+    """Return the local path of a raw table; of a pattern the folders before its first name with a wildcard."""
+    return _root_and_pattern(raw)[0]
 
 
 def _local_path(location: str) -> Path:
@@ -144,7 +146,7 @@ def _root_and_pattern(raw: RawTable) -> tuple[Path, str]:
 
 def _is_read(file: Path, raw: RawTable) -> bool:
     """Return whether Spark reads a file: it leaves out hidden ones, and those that its option does not match."""
-    root, _ = _root_and_pattern(raw)
+    root = root_of(raw)
     below = file.relative_to(root).parts or (file.name,)
     hidden = any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in below)
     return not hidden and fnmatchcase(file.name, raw.options.get("pathGlobFilter", "*"))
@@ -165,7 +167,8 @@ def _no_file(name: str, raw: RawTable) -> str:
     return f"raw table '{name}': {path} does not exist{advice}"
 
 
-def _reader(spark: SparkSession, raw: RawTable, options: dict[str, str]) -> DataFrameReader:
+def reader_of(spark: SparkSession, raw: RawTable, options: dict[str, str]) -> DataFrameReader:
+    """Return Spark's reader for a raw table, with our defaults, some options, and the table's own."""
     defaults: dict[str, Any] = FORMAT_DEFAULTS.get(raw.format, {})
     return spark.read.format(raw.format).options(**defaults).options(**options).options(**raw.options)
 
@@ -190,13 +193,41 @@ def _read_csv(spark: SparkSession, raw: RawTable, root: Path, files: list[Path],
         by_header.setdefault(_first_line(file) if has_header else b"", []).append(file)
     parts = []
     for alike in by_header.values():
-        reader = _reader(spark, raw, options)
+        reader = reader_of(spark, raw, options)
         paths = _paths(raw, root, alike, all_files=len(by_header) == 1)
         if own.get("inferschema") != "true":  # to infer names from several lines at once, Spark would expand the paths
-            names = load(_reader(spark, raw, options).option("multiLine", "false"), paths)
+            names = load(reader_of(spark, raw, options).option("multiLine", "false"), paths)
             reader = reader.schema(names.schema)
-        parts.append(load(reader, paths))
+        parts.append(_load(reader, paths, raw, alike))
     return _union(parts)
+
+
+def _load(reader: DataFrameReader, paths: Sequence[Path], raw: RawTable, files: Sequence[Path]) -> DataFrame:
+    """Load files; values in the names of their folders have the types that the configuration gives them."""
+    frame = load(reader, paths)
+    in_folders = {part.partition("=")[0] for file in files for part in file.parts[:-1] if "=" in part}
+    types = {column: kind for column, kind in types_of(raw).items() if column in in_folders & set(frame.columns)}
+    if not types:
+        return frame
+    fields = [StructField(field.name, types.get(field.name, field.dataType)) for field in frame.schema]
+    return load(reader.schema(StructType(fields)), paths)
+
+
+def types_of(raw: RawTable) -> dict[str, DataType]:
+    """Return the types that the configuration gives to columns.
+
+    Raises:
+        InputError: If Spark does not know a type.
+    """
+    types = {}
+    for column, kind in raw.types.items():
+        try:
+            types[column] = DataType.fromDDL(kind)
+        except PySparkException as error:
+            raise InputError(
+                f"types.{column} == '{kind}', must be a type of Spark's, such as string, bigint or date"
+            ) from error
+    return types
 
 
 def _first_line(file: Path) -> bytes:
@@ -216,18 +247,21 @@ def _read_parquet(
     parts = []
     for schema, alike in by_schema.values():
         paths = _paths(raw, root, alike, all_files=len(by_schema) == 1)
-        part = _read_columns(spark, name, raw, schema, options, paths)
+        part = _read_columns(spark, name, raw, schema, options, paths, alike)
         # pandas writes a column without a value as one of no type, which would not fit the other files' type.
         untyped = [field.name for field in schema if pa.types.is_null(field.type) and field.name in typed]
         parts.append(part.drop(*untyped))
-    return _union(parts)
+    rows = _union(parts)
+    for column in {field.name for schema, _ in by_schema.values() for field in schema} - typed:
+        rows = rows.withMetadata(column, UNTYPED)
+    return rows
 
 
 def _union(parts: list[DataFrame]) -> DataFrame:
     """Return the rows of all frames, by the names of their columns."""
     texts = {column.name for part in parts for column in part.schema if column.dataType == StringType()}
     aligned = [
-        part.withColumns({name: f.col(_quoted(name)).cast("string") for name in part.columns if name in texts})
+        part.withColumns({name: f.col(quoted(name)).cast("string") for name in part.columns if name in texts})
         for part in parts
     ]
     return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), aligned)
@@ -251,6 +285,7 @@ def _read_columns(
     schema: pa.Schema,
     options: dict[str, str],
     paths: Sequence[Path],
+    files: Sequence[Path],
 ) -> DataFrame:
     """Read files of one schema, without the columns that Spark does not read, and with timestamps for nanoseconds."""
     nanoseconds = {
@@ -259,8 +294,8 @@ def _read_columns(
         if pa.types.is_timestamp(field.type) and field.type.unit == "ns"
     }
     converts = _reads_nanoseconds(spark) if nanoseconds else False
-    reader = _reader(spark, raw, options)
-    left_out = [field.name for field in schema if _UNREADABLE.search(str(field.type))]
+    reader = reader_of(spark, raw, options)
+    left_out = [field.name for field in schema if UNREADABLE.search(str(field.type))]
     if left_out:
         types = ", ".join(f"{column} ({schema.field(column).type})" for column in left_out)
         _log.warning(f"raw table '{name}': left out {types}: Spark does not read such a column")
@@ -268,7 +303,7 @@ def _read_columns(
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(readable.empty_table(), f"{folder}/empty.parquet")
             reader = reader.schema(load(spark.read, [f"{folder}/empty.parquet"]).schema)
-    frame = load(reader, paths)
+    frame = _load(reader, paths, raw, files)
     if not converts:
         return frame
     return frame.withColumns(
@@ -296,10 +331,6 @@ def _reads_nanoseconds(spark: SparkSession) -> bool:
 
 def _timestamp(column: str, has_zone: bool) -> Any:
     """Return nanoseconds since 1970 as a timestamp, rounded down; without a zone where the file has none."""
-    quoted = _quoted(column)
-    timestamp = f"timestamp_micros(({quoted} - pmod({quoted}, 1000)) div 1000)"
+    number = quoted(column)
+    timestamp = f"timestamp_micros(({number} - pmod({number}, 1000)) div 1000)"
     return f.expr(timestamp if has_zone else f"cast({timestamp} as timestamp_ntz)")
-
-
-def _quoted(column: str) -> str:
-    return "`" + column.replace("`", "``") + "`"

@@ -15,7 +15,7 @@ import pytest
 
 from recsys.config.pipeline import RawTable
 from recsys.errors import InputError
-from recsys.pipeline.raw_files import local_files, read_files
+from recsys.raw_tables.files import local_files, read_files
 
 INSTANT = pd.Timestamp("2026-03-01 01:02:03.123456789")
 ODD_NAMES = ["a b", "a#b", "a%20b", "a[b]c", "a{b,c}d", "a*b?", "a:b", "a:[b]", "é中", "a\\b", "a'b\"c", "a&b=c"]
