@@ -30,7 +30,7 @@ from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.towers import TOWERS_FILE
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import HistorySettings
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 
 AS_OF = to_micros(synthetic.AS_OF)
 HORIZON_HOURS = 6.0  # until the morning's sales open: the horizon then holds the sales that are open

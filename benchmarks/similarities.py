@@ -36,7 +36,7 @@ from recsys.recommenders import RecommenderSettings
 from recsys.recommenders.collaborative import CollaborativeSettings
 from recsys.shop.catalogue import Catalogue
 from recsys.shop.histories import HistorySettings
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 
 AS_OF = 20_000 * DAY
 SETTINGS = CollaborativeSettings(neighbours=100)

@@ -28,11 +28,11 @@ from recsys.backtest.coefficients import coefficients
 from recsys.config.settings import Settings, load_settings
 from recsys.console import show_progress
 from recsys.data_profile.advice import advise
+from recsys.data_profile.rule_counts import RULE_COUNTS
 from recsys.errors import InputError, ModelError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.instants import MINUTE, compact, parse_instant, to_micros
 from recsys.recommenders.further import words_of
-from recsys.rule_counts import RULE_COUNTS
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import LeftOut, read_manifest
 from recsys.tables.night import EVENTS, SALES, Table

@@ -10,7 +10,7 @@ from cli.commands.options import DEMO, Conf, console
 from recsys.config.settings import Settings, load_settings
 from recsys.console import line, progress_bar
 from recsys.errors import ConfigurationError
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from recsys.wording import plural
 
 

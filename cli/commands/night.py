@@ -60,7 +60,7 @@ def check_tables(run: "Run", today: int, shop: str, html: Path | None = None) ->
     from jobs.night.profile_tables import profile_tables
     from jobs.night.validate_tables import VALIDATE_TABLES
     from recsys.data_profile.advice import advise
-    from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
+    from recsys.data_profile.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 
     try:
         run.do((VALIDATE_TABLES,))

@@ -33,9 +33,9 @@ from recsys.pipeline.leaks import (
 )
 from recsys.pipeline.shop import Shop
 from recsys.storage.journal import leased
+from recsys.storage.outputs import DATA
 from recsys.storage.places import Place, place, remove
 from recsys.tables.night import EVENTS, IMAGE_TAGS, REJECTED_IMAGES, SALE_PHOTO_LABELS, SALES
-from recsys.tables.outputs import DATA
 from recsys.tables.parts import read_arrow, write_table
 from recsys.wording import plural
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from recsys.config.pipeline import RawTable
 from recsys.instants import from_micros
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place, absolute
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import PARTS, first_schema, parts_of
 
 API_KEY = "OPENLINEAGE_API_KEY"

@@ -13,8 +13,8 @@ from recsys.config.settings import Settings, load_settings
 from recsys.console import print_error, show_progress
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import DAY, compact, parse_instant, to_micros, to_micros_in_range
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place
-from recsys.tables.outputs import Outputs
 
 _log = logging.getLogger(__name__)
 

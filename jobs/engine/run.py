@@ -27,8 +27,8 @@ from recsys.settings import digest
 from recsys.snapshot.format import LeftOut
 from recsys.storage.journal import Lease, leased, steps_of
 from recsys.storage.local import tree_to_disk
+from recsys.storage.outputs import DATA, Outputs
 from recsys.storage.places import Place, remove, store_errors
-from recsys.tables.outputs import DATA, Outputs
 
 LOG = "run.log"
 """File in a run's folder with the log of its steps."""

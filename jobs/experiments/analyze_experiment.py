@@ -33,11 +33,11 @@ from recsys.pipeline.experiment_health import health
 from recsys.pipeline.outcome_sums import caps, experiment_sums, sums_of
 from recsys.pipeline.row_rules import EVENT_RULES
 from recsys.storage.journal import leased
+from recsys.storage.outputs import DATA
 from recsys.storage.places import Place, remove
 from recsys.tables.experiments import EXPERIMENT_SUMS, EXPERIMENT_USERS
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import EVENTS, SALES
-from recsys.tables.outputs import DATA
 from recsys.tables.parts import has_begun, read_arrow
 from recsys.wording import plural
 

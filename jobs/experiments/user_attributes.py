@@ -1,9 +1,9 @@
 """exposures_compacted, the last night's users → the attributes of users, as their requests have them."""
 
 from recsys.config.settings import Settings
+from recsys.storage.outputs import newest_runs
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import USERS
-from recsys.tables.outputs import newest_runs
 from recsys.tables.parts import has_begun, read_arrow
 
 

@@ -23,9 +23,9 @@ from recsys.instants import DAY, HOUR, from_micros
 from recsys.pipeline import sources
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue
+from recsys.storage.outputs import newest_runs
 from recsys.storage.places import Place
 from recsys.tables.night import IMAGE_TAGS, IMAGE_THEMES, REJECTED_IMAGES, SALE_IMAGES, SALE_THEMES
-from recsys.tables.outputs import newest_runs
 from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 

@@ -10,6 +10,7 @@ from jobs.night.build_training_set import examples
 from jobs.night.prepare_experiments import ranking_settings
 from jobs.night.score_users import SCORE_USERS
 from jobs.night.train_meta_model import read_model
+from recsys.data_profile.rule_counts import RULE_COUNTS
 from recsys.errors import NightCheckError
 from recsys.instants import from_micros
 from recsys.meta_model import META, MetaModel
@@ -25,7 +26,6 @@ from recsys.pipeline.night_checks import (
     users_by_sale,
 )
 from recsys.pipeline.night_values import NightValues, read_night_values, write_night_values
-from recsys.rule_counts import RULE_COUNTS
 from recsys.snapshot import store as snapshot_store
 from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, PAGE_METRICS, RANKINGS, TRAINING_EXAMPLES, USER_HISTORIES

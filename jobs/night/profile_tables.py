@@ -8,11 +8,11 @@ from dataclasses import replace
 from jobs.engine.run import Run
 from recsys.data_profile.frames import Photos
 from recsys.data_profile.profile import DataProfile, odd_ids, profile_of
+from recsys.data_profile.rule_counts import RULE_COUNTS
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
 from recsys.images.tagging.thumbnails import thumbnail
 from recsys.pipeline.data_profile import profile_frames
-from recsys.rule_counts import RULE_COUNTS
 from recsys.tables.night import EVENTS, SALE_IMAGES, SALES
 
 _SOON_HOURS = 72.0

@@ -23,6 +23,7 @@ from jobs.night.publish_snapshot import (
 from jobs.night.tag_images import TAG_IMAGES, tagger_version
 from jobs.night.validate_tables import validate_sales
 from recsys.config.settings import Settings
+from recsys.data_profile.rule_counts import RULE_COUNTS
 from recsys.errors import BusyError, InputError, SnapshotError
 from recsys.experiments.model_pins import PINS
 from recsys.images.themes.theme_store import read
@@ -34,7 +35,6 @@ from recsys.ranking.ranker_files import RANKER, read_ranker, read_settings, writ
 from recsys.ranking.refreshed import refreshed_scorer
 from recsys.recommenders import recommenders
 from recsys.recommenders.towers import TOWERS_FILE, read_towers
-from recsys.rule_counts import RULE_COUNTS
 from recsys.settings import digest
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.refreshed import content_digest, refreshed_catalogue, refreshed_horizon
@@ -42,6 +42,7 @@ from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import POPULARITY, Snapshot, SnapshotContents
 from recsys.snapshot.refreshed import changes, write_refreshed
 from recsys.storage.journal import discard, holder
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place
 from recsys.tables.night import (
     FITTED_RECOMMENDERS,
@@ -52,7 +53,6 @@ from recsys.tables.night import (
     SALE_THEMES,
     SALES,
 )
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 from recsys.wording import plural
 

@@ -23,9 +23,9 @@ from recsys.pipeline.photo_tags import ShopTagger, joined_tags, photo_store, sal
 from recsys.pipeline.photos import Engine, choose_engine
 from recsys.settings import digest
 from recsys.storage.locks import locked
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place
 from recsys.tables.night import IMAGE_TAGS, REJECTED_IMAGES, SALE_IMAGES, SALE_PHOTO_LABELS
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 from recsys.wording import listed, plural
 

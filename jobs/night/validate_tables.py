@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, Observation
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
+from recsys.data_profile.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
 from recsys.logs.records import RECORDED_EVENTS
@@ -39,7 +40,6 @@ from recsys.pipeline.row_rules import (
     Rule,
     RuleCount,
 )
-from recsys.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.shop.catalogue import Catalogue
 from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table

@@ -20,8 +20,8 @@ from recsys.ranking.ranker import top
 from recsys.recommenders import Recommender
 from recsys.shop.histories import Block, Histories
 from recsys.snapshot.format import POPULARITY, Ranking
+from recsys.storage.outputs import Outputs
 from recsys.tables.night import SEGMENT_RANKINGS
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 
 _SUMS = pa.schema(

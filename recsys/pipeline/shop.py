@@ -19,9 +19,9 @@ from recsys.recommenders.towers import TOWERS_FILE, read_towers
 from recsys.shop.catalogue import Catalogue, Horizon
 from recsys.shop.gallery import Gallery
 from recsys.shop.histories import HistorySettings
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place
 from recsys.tables.night import SALE_PHOTO_LABELS
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 
 

@@ -1,6 +1,6 @@
 """One writer at a time in a folder on any store: by a lock of the operating system on a disk, by a lease elsewhere."""
 
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,5 +39,5 @@ def locked(folder: Place, wait: bool = True) -> Iterator[None]:
             except BusyError:
                 if not wait:
                     raise
-                time.sleep(_PAUSE_S)
+                threading.Event().wait(_PAUSE_S)
         yield

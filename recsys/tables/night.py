@@ -27,8 +27,8 @@ from pyspark.sql.types import (
 )
 
 from recsys.errors import SchemaError
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place, arrow
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import first_schema, parts_of, write_table
 from recsys.tables.spark_parts import PartTasks, read_spark, write_parts
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from recsys.config.settings import Settings
+from recsys.data_profile.rule_counts import why_nothing_is_recent
 from recsys.errors import ConfigurationError, SnapshotError, StoreError
 from recsys.experiments.accepted import IN_FORCE, AcceptedFiles
 from recsys.instants import DAY, HOUR, SECOND, from_micros, to_micros
 from recsys.logs.log_files import finished
 from recsys.logs.records import EXPOSURES, RECORDED_EVENTS
-from recsys.rule_counts import why_nothing_is_recent
 from recsys.rules import load_rules
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, read_manifest

@@ -1,6 +1,7 @@
-"""A night on a standalone cluster of two workers that share nothing with the driver but the shop's folder."""
+"""A night on a standalone cluster of two workers that share no disk with the driver, its folder in an object store."""
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -9,18 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from jobs.engine.nights import night
-from recsys.storage.journal import leased
 from tests.helpers.paths import ROOT
 from tests.helpers.small_shop import MLFLOW_WARNS, SMALL_SPARK, SmallShop, contents, empty_registry
 from tests.helpers.standalone_cluster import BIN, Cluster, driver, standalone_cluster
 
 pytestmark = MLFLOW_WARNS
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory) -> Iterator[Cluster]:
-    with standalone_cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +26,25 @@ def shop(published_shop, tmp_path_factory) -> SmallShop:
     return SmallShop(folder, source=published_shop.folder)
 
 
-def test_night_whose_executor_is_killed_while_it_scores_publishes_the_bytes_of_one_machine(
-    published_shop, shop, cluster
+@pytest.fixture(scope="module")
+def cluster(shop, tmp_path_factory) -> Iterator[Cluster]:
+    """Two workers that see neither the shop's folder nor its disk, as if they were other machines."""
+    with standalone_cluster(tmp_path_factory.mktemp("cluster"), n_workers=0) as running:
+        if not all(running.add_worker(without=shop.folder) for _ in range(2)):
+            pytest.skip("a worker without the folder needs the right to mount: run as root")
+        yield running
+
+
+def test_night_in_a_store_whose_executor_is_killed_while_it_scores_publishes_the_bytes_of_one_machine(
+    published_shop, shop, cluster, object_store
 ):
-    conf = shop.configuration(spark=cluster.spark)
+    store = {f"spark.executorEnv.{name}": value for name, value in os.environ.items() if name.startswith("AWS_")}
+    settings = shop.settings(folder=str(object_store("shop")), disk=str(shop.folder / "var"))
+    conf = shop.configuration(
+        folder=settings.folder,
+        disk=settings.disk,
+        spark={**cluster.spark, "conf": {**cluster.spark["conf"], **store}},
+    )
     said = ""
     with driver(shop.folder, sys.executable, "-m", "cli.main", "nightly", "--conf", conf) as process:
         assert process.stdout
@@ -45,18 +54,13 @@ def test_night_whose_executor_is_killed_while_it_scores_publishes_the_bytes_of_o
                 os.kill(cluster.executors()[0].pid, signal.SIGKILL)
     assert process.returncode == 0, said
     assert f"Spark on {cluster.master} (spark.master of the configuration), application app-" in said
-    assert "2 executors on " in said
+    assert re.search(rf"2 executors on \S+ see {settings.place}/nights/", said), said
     assert "exited with code 137" in "".join(path.read_text() for path in cluster.folder.glob("worker*/log"))
-    assert contents(shop.settings().snapshots_folder) == contents(published_shop.settings().snapshots_folder)
+    assert contents(settings.snapshots_folder) == contents(published_shop.settings().snapshots_folder)
 
 
-def test_master_of_spark_submit_is_used_and_an_executor_without_the_folder_is_named_before_it_writes(shop, cluster):
+def test_master_of_spark_submit_is_used_and_executors_without_the_folder_are_named_before_they_write(shop, cluster):
     folder = night(shop.settings()).folder
-    if not cluster.add_worker(without=shop.folder):
-        pytest.skip("a worker without the folder needs the right to mount: run as root")
-    with leased(folder) as lease:
-        lease.add(lease.steps["build_histories"] | {"fingerprint": "of another time"})
-    before = contents(folder / "data")
     options = [f"{name}={value}" for name, value in cluster.spark["conf"].items() if "driver" not in name]
     with driver(
         shop.folder,
@@ -69,4 +73,4 @@ def test_master_of_spark_submit_is_used_and_an_executor_without_the_folder_is_na
     assert f"Spark on {cluster.master} (spark-submit, instead of spark.master == 'local[2]'), application app-" in said
     (error,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert f"what is written here to {folder} is not seen there" in error
-    assert contents(folder / "data") == before
+    assert contents(folder / "data") == {}

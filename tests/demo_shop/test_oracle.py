@@ -7,7 +7,7 @@ from recsys.pipeline.histories import user_histories
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import HistorySettings
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from recsys.testing.shops import AS_OF, make_shop, purchase, sale, visit
 from tests.helpers.import_graph import importers
 from tests.helpers.measured_pages import measured, row

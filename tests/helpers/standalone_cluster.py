@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ class Cluster:
     def stop(self) -> None:
         """Kill all processes of the cluster."""
         for process in [*self._children(), *self._processes]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # ended meanwhile
+                process.kill()
         for process in self._processes:
             process.wait()
 

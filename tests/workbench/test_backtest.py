@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from jobs.backtest.measure_peers import PEER_PAGES
+from recsys.storage.outputs import Outputs
 from recsys.tables.night import PAGE_METRICS
-from recsys.tables.outputs import Outputs
 from workbench.backtest import Backtest
 
 DAY = datetime(2026, 2, 1, tzinfo=UTC)

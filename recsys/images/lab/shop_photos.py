@@ -23,8 +23,8 @@ from recsys.images.tagging.tag_store import HASHES, OUTPUTS, TagStore
 from recsys.images.tagging.taggers import tagger_files
 from recsys.storage.local import held
 from recsys.storage.locks import locked
+from recsys.storage.outputs import newest_runs
 from recsys.storage.places import Place
-from recsys.tables.outputs import newest_runs
 from recsys.tables.parts import read_arrow, write_batches
 
 PHOTOS_FOLDER = "photos"

@@ -9,7 +9,7 @@ import yaml
 
 from cli.commands import init
 from recsys.config.settings import load_settings
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from tests.helpers.paths import ROOT
 
 PRODUCTS = "Artikelnr;Bezeichnung;Preis;Warengruppe\n" + "".join(

@@ -21,8 +21,8 @@ from recsys.instants import DAY, HOUR, from_micros, parse_instant, to_micros
 from recsys.meta_model.training import train
 from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.registry.versions import CHAMPION
+from recsys.storage.outputs import Outputs
 from recsys.tables.night import EVENTS
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 

@@ -13,7 +13,7 @@ from recsys.images.tagging.taggers import tagger_files
 from recsys.instants import DAY, to_micros
 from recsys.metrics import bootstrap
 from recsys.recommenders import OVER_PHOTOS
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from tests.helpers.photo_shop import PhotoShop, random_photos
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, random_rows
 from tests.helpers.trained_taggers import taxonomy, trained

@@ -19,8 +19,8 @@ from recsys.experiments.settings import ExperimentFile, Holdout
 from recsys.instants import HOUR, to_micros
 from recsys.logs.records import Assignment, Exposure, RecordedEvent, encode_event, encode_exposure
 from recsys.storage.journal import leased
+from recsys.storage.outputs import Outputs
 from recsys.tables.experiments import EXPERIMENT_USERS
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import read_arrow
 from tests.helpers.small_shop import AS_OF, SmallShop, at, event, sale
 

@@ -24,7 +24,7 @@ from recsys.ranking.ranker_files import RANKER, read_ranker
 from recsys.shop.histories import Histories
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import OPEN, Snapshot
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS

@@ -18,8 +18,8 @@ from recsys.instants import DAY, to_micros
 from recsys.pipeline.night_values import read_night_values
 from recsys.snapshot import store as snapshot_store
 from recsys.storage.journal import steps_of
+from recsys.storage.outputs import Outputs
 from recsys.storage.places import files_in, sizes_below
-from recsys.tables.outputs import Outputs
 from recsys.tables.parts import parts_of, read_arrow
 from serving.diagnosis import installation_checks
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, contents, empty_registry
@@ -81,6 +81,7 @@ def test_night_run_again_does_nothing_anew(settings, name, object_store):
 
 def test_driver_on_a_fresh_machine_pulls_the_snapshot_and_does_no_step_anew(settings, name, object_store, tmp_path):
     fresh = settings.model_copy(update={"disk": str(tmp_path)})
+    shutil.copy(settings.own_disk / "mlflow.db", tmp_path)  # of a server, where there are several machines
     object_store.requests.clear()
     assert nightly(night(fresh)) == name
     assert snapshot_store.current(fresh.snapshots_folder) == name

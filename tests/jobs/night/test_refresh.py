@@ -27,7 +27,7 @@ from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import Snapshot, SnapshotSale
 from recsys.snapshot.refreshed import write_refreshed
 from recsys.storage.journal import leased
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from recsys.tables.parts import read_arrow, write_table
 from serving.answers.pages import Visit
 from serving.answers.top_sales import TopSales

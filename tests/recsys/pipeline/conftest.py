@@ -18,8 +18,8 @@ from recsys.pipeline.shop import Shop
 from recsys.ranking.scorer import Scorer
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import Histories, HistorySettings
+from recsys.storage.outputs import Outputs
 from recsys.tables.night import FITTED_RECOMMENDERS
-from recsys.tables.outputs import Outputs
 from recsys.testing.shops import AS_OF, ShopData, random_shop
 from tests.helpers.shops import CALIBRATION
 

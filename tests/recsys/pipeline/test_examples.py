@@ -7,7 +7,7 @@ import pytest
 from recsys.instants import DAY, HOUR, MINUTE, QUARTER
 from recsys.meta_model import MetaModelSettings
 from recsys.pipeline.examples import BUCKETS, buckets_within, most_examples, sample_page, training_examples
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from recsys.testing.closeness import assert_close
 from recsys.testing.shops import AS_OF, ShopData, instant, make_shop, purchase, random_shop, sale, visit
 

@@ -15,8 +15,8 @@ from recsys.ranking.ranker import Ranker
 from recsys.recommenders.context import LOW_IS_EVIDENCE
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Histories
+from recsys.storage.outputs import Outputs
 from recsys.tables.night import FITTED_RECOMMENDERS
-from recsys.tables.outputs import Outputs
 from recsys.testing.closeness import assert_close, assert_same_order, rounding
 from recsys.testing.shops import AS_OF, instant, make_shop, purchase, random_shop, sale, visit
 from tests.helpers.shops import log_odds_one_by_one, with_photos, write_photos

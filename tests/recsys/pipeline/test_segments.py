@@ -17,8 +17,8 @@ from recsys.pipeline.segments import frequent_values, ranked_segments, segment_r
 from recsys.pipeline.shop import Shop
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import HistorySettings
+from recsys.storage.outputs import Outputs
 from recsys.tables.night import SEGMENT_RANKINGS
-from recsys.tables.outputs import Outputs
 from recsys.testing.shops import AS_OF, ShopData, make_shop, purchase, random_shop, sale, visit
 
 USERS = "user_id string, attributes map<string,string>"

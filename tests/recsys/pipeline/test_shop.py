@@ -18,7 +18,7 @@ from recsys.ranking.ranker import Ranker
 from recsys.ranking.scorer import pack
 from recsys.recommenders import RecommenderSettings
 from recsys.shop.histories import Histories
-from recsys.tables.outputs import Outputs
+from recsys.storage.outputs import Outputs
 from recsys.testing.shops import AS_OF, HISTORY, ShopData, make_shop, random_shop, sale, visit
 from tests.helpers.shops import with_photos, write_photos
 

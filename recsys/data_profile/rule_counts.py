@@ -2,8 +2,8 @@
 
 import json
 
+from recsys.storage.outputs import newest_runs
 from recsys.storage.places import Place, modified, place
-from recsys.tables.outputs import newest_runs
 
 RULE_COUNTS = "rule_counts.json"
 REFUSED_RULE_COUNTS = "refused_rule_counts.json"
