@@ -81,6 +81,7 @@ def test_night_run_again_does_nothing_anew(settings, name, object_store):
 
 def test_driver_on_a_fresh_machine_pulls_the_snapshot_and_does_no_step_anew(settings, name, object_store, tmp_path):
     fresh = settings.model_copy(update={"disk": str(tmp_path)})
+    shutil.copy(settings.own_disk / "mlflow.db", tmp_path)  # of a server, where there are several machines
     object_store.requests.clear()
     assert nightly(night(fresh)) == name
     assert snapshot_store.current(fresh.snapshots_folder) == name
