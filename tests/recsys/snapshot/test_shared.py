@@ -38,6 +38,7 @@ def shop(object_store, tmp_path, monkeypatch):
     machine.place = place
     yield machine
     object_store.fault = lambda method, path: None
+    S3FileSystem.clear_instance_cache()  # others are to try as often as usual
 
 
 def published(machine: Publisher, day: int = 0, **changes: object) -> str:

@@ -39,6 +39,7 @@ def driver(object_store, tmp_path, monkeypatch) -> Iterator[Publisher]:
     where = object_store(f"{secrets.token_hex(4)}/snapshots")
     yield Publisher(tmp_path / "driver", SharedSnapshots(where))
     object_store.fault = lambda method, path: None
+    S3FileSystem.clear_instance_cache()  # others are to try as often as usual
 
 
 def published(driver: Publisher, hour: int = 0) -> str:
