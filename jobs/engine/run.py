@@ -69,6 +69,8 @@ class Run:
     """Whether the run ranks between two nights: it is measured, compared and retained as such."""
     publishes: bool = True
     """Whether its snapshot becomes the current one, unless a later one is."""
+    rebuilds: bool = False
+    """Whether nothing is carried on from earlier nights; what is written is the same."""
     pinned: dict[str, str] = field(default_factory=dict)
     """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
     unknown: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
@@ -16,25 +16,29 @@ from recsys.pipeline.raw_files import local_files, read_files
 from recsys.settings import digest
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
+from recsys.tables.paths import load
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """Errors that Spark raises; those without a class in Python, such as of a damaged file, are Py4JJavaError."""
 _JAVA_CLASS = re.compile(r"^(org\.apache|java)\.[\w.$]*(Exception|Error): ")
 
 
-def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Path) -> dict[str, DataFrame]:
+def read_raw_tables(
+    spark: SparkSession, settings: SourceSettings, folder: Path, only: Collection[Path] | None = None
+) -> dict[str, DataFrame]:
     """Open every raw table, and `recorded_events`: the events that the service recorded, empty if there are none.
 
     Args:
         spark: The session.
         settings: Settings of the source.
         folder: The shop's folder.
+        only: If given, rows of these files alone, with the columns of all, see `raw_days`.
 
     Raises:
         InputError: If a table cannot be read.
     """
-    raw = {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
-    return {RECORDED_EVENTS: _read_recorded_events(spark, folder), **raw}
+    raw = {name: _read_raw(spark, name, raw, only) for name, raw in settings.raw.items()}
+    return {RECORDED_EVENTS: _read_recorded_events(spark, folder, only), **raw}
 
 
 def with_tables(settings: SourceSettings, tables: Iterable[Table]) -> SourceSettings:
@@ -56,10 +60,15 @@ def has_recorded_events(folder: Path) -> bool:
     return (folder / COMPACTED_EVENTS.name).exists()
 
 
-def _read_recorded_events(spark: SparkSession, folder: Path) -> DataFrame:
-    if has_recorded_events(folder):
+def _read_recorded_events(spark: SparkSession, folder: Path, only: Collection[Path] | None = None) -> DataFrame:
+    if not has_recorded_events(folder):
+        return COMPACTED_EVENTS.empty(spark)
+    root = folder / COMPACTED_EVENTS.name
+    if only is None:
         return COMPACTED_EVENTS.read(spark, folder)
-    return COMPACTED_EVENTS.empty(spark)
+    some = [file for file in only if file.is_relative_to(root)]
+    reader = spark.read.schema(COMPACTED_EVENTS.schema).option("basePath", str(root))
+    return load(reader, some) if some else COMPACTED_EVENTS.empty(spark)
 
 
 def select_table(spark: SparkSession, table: Table, settings: SourceSettings, raw: dict[str, DataFrame]) -> DataFrame:
@@ -127,9 +136,9 @@ def first_line(error: Exception) -> str:
     return " ".join(_JAVA_CLASS.sub("", " ".join(each.split())) for each in (stated, *causes[-1:])).rstrip(";")
 
 
-def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+def _read_raw(spark: SparkSession, name: str, raw: RawTable, only: Collection[Path] | None) -> DataFrame:
     try:
-        return spark.table(raw.table) if raw.table else read_files(spark, name, raw)
+        return spark.table(raw.table) if raw.table else read_files(spark, name, raw, only)
     except SPARK_ERRORS as error:
         location, cause = raw.table or raw.path or raw.pattern, first_line(error)
         if "TIMESTAMP(NANOS" in cause:  # behind a URL, where Spark alone reads the files

@@ -82,6 +82,18 @@ def put(file: Place, content: str | bytes) -> None:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def link(source: Place, target: Place) -> None:
+    """Give a file that never changes a second name, without reading it here: a hard link, or a copy by the store."""
+    if not isinstance(source, Path):
+        source.fs.cp_file(source.path, target.path)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+
+
 def _create_locally(file: Path, content: bytes) -> None:
     """Create a file by a second name of one that is written already: a reader never sees a part of it."""
     create_folder(file.parent)
