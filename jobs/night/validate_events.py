@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from jobs.engine.code_version import code_version, library_versions
-from jobs.engine.run import Run
+from jobs.engine.run import Run, earlier_outputs
 from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError
 from recsys.logs.records import RECORDED_EVENTS
@@ -141,7 +141,8 @@ class _Work:
             for row in windows.set_column(1, "windows", _as_numbers(windows["windows"])).to_pylist()
         }
         self.present = max(run.as_of, time.time_ns() // 1000) + CLOCKS_APART
-        self.found: RawDays = raw_days(self._settings, self._folder, self._select(raw))
+        selected = sources.select_table(run.spark, EVENTS, self._settings, raw)
+        self.found: RawDays = raw_days(self._settings, self._folder, selected)
         self._stamps = {} if self.found.why_whole else self.found.stamps()
         self.selects_recorded = sources.has_recorded_events(self._folder) and RECORDED_EVENTS in self._named()
 
@@ -217,10 +218,7 @@ class _Work:
             return None, self.found.why_whole
         if not self._run.is_night:
             return None, "it is no night"
-        nights = self._run.folder.parent
-        names = [folder.name for folder in nights.iterdir() if folder.name <= self._run.folder.name]
-        for name in sorted(names, reverse=True):
-            outputs = Outputs.of(nights / name)
+        for name, outputs in earlier_outputs(self._run):
             if not (outputs / EVENT_DAYS).exists():
                 continue
             state = json.loads((outputs / EVENT_DAYS).read_text())

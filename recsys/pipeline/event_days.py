@@ -39,6 +39,8 @@ from recsys.tables.parts import Part, PartWriter, write_file
 
 REJECTED_EVENTS = "rejected_events"
 """Table of the rows of events that break a rule, with the day of their raw files, for the nights after."""
+NO_DAY = "00000000"
+"""In place of a day in the name of the part without rows, which a shop without events has."""
 FILE = "file"
 """Column of a raw row with the hash of its file's name."""
 _IS_PUBLIC, _DAY = "is_public", "day"
@@ -178,7 +180,7 @@ def empty_parts(table: Place, rejected: Place) -> tuple[Part, Part]:
     """Write a part without rows of each table, for a shop without events."""
     events = to_arrow_schema(EVENTS.schema, timezone="UTC").empty_table()
     empty = to_arrow_schema(_REJECTED, timezone="UTC").empty_table()
-    return write_file(table, "part-00000000-empty.parquet", [events]), write_file(
+    return write_file(table, f"part-{NO_DAY}-empty.parquet", [events]), write_file(
         rejected, "part-empty.parquet", [empty]
     )
 

@@ -27,10 +27,11 @@ _DATES = (
 )
 _ROW_BY_ROW = {
     *("Project", "Filter", "Union", "SubqueryAlias", "View", "Relation", "LogicalRDD", "LocalRelation", "Generate"),
-    *("WithCTE", "CTERelationDef", "CTERelationRef"),
+    *("WithCTE", "CTERelationDef", "CTERelationRef", "Sort"),
 }
 """Operators of Spark whose result for some of the rows is that part of their result for all rows."""
-_OPERATOR = re.compile(r"^[\s:+|-]*(\w+)")
+_ROOT = re.compile(r"\A\w+")
+_OPERATOR = re.compile(r"^[ :]*[+:]- (\w+)", re.MULTILINE)
 _SUBQUERY = re.compile(r"\b(list|exists|[\w-]*subquery)#\d+")
 _NOT_REPEATABLE = re.compile(
     r"\b(rand|randn|random|uuid|shuffle|current_\w+|now|localtimestamp|monotonically_increasing_id)\("
@@ -102,13 +103,12 @@ def _why_not_row_by_row(selected: DataFrame) -> str:
     with redirect_stdout(text):
         selected.explain("extended")
     plan = text.getvalue().partition("== Analyzed Logical Plan ==\n")[2].partition("\n== Optimized")[0]
-    lines = plan.partition("\n")[2].strip("\n").splitlines()  # the first line lists the columns
-    for line in lines:
-        operator = _OPERATOR.match(line)
-        if not operator or operator[1] not in _ROW_BY_ROW:
-            return f"events.sql needs all rows at once ({operator[1] if operator else line.strip()[:40]})"
-        if found := _SUBQUERY.search(line) or _NOT_REPEATABLE.search(line):
-            return f"events.sql depends on more than the row itself ({found[0].rstrip('(')})"
+    plan = plan.partition("\n")[2]  # the first line lists the columns
+    operators = _ROOT.findall(plan) + _OPERATOR.findall(plan)
+    if unknown := [operator for operator in operators if operator not in _ROW_BY_ROW]:
+        return f"events.sql needs all rows at once ({unknown[0]})"
+    if found := _SUBQUERY.search(plan) or _NOT_REPEATABLE.search(plan):
+        return f"events.sql depends on more than the row itself ({found[0].rstrip('(')})"
     return ""
 
 
