@@ -23,6 +23,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
+from recsys.erasure.logs_and_tables import hash_of
 from recsys.instants import DAY, from_micros, to_micros
 from recsys.pipeline.row_rules import (
     EVENT_RULES,
@@ -73,7 +74,8 @@ class Day(NamedTuple):
     last: int
     """The latest instant, microseconds UTC."""
     large: dict[str, int]
-    """Number of events of each user with at least LARGE_SHARE of the day's."""
+    """Number of events of each user with at least LARGE_SHARE of the day's, by a digest of the id: this names nobody,
+    and need not be looked into when a user is erased."""
 
 
 @dataclass
@@ -401,7 +403,7 @@ class _DayWriter:
         starts = _starts_of_runs([users])
         lengths = np.diff(np.append(starts, len(users)))
         for run in np.flatnonzero(lengths >= LARGE_SHARE * self._rows):
-            self._large[users[starts[run]].as_py()] = int(lengths[run])
+            self._large[hash_of(users[starts[run]].as_py())] = int(lengths[run])
 
     def _flush(self) -> None:
         """Write the next row group, of one size in all parts but for the last of each."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as f
 
+from recsys.erasure.logs_and_tables import hash_of
 from recsys.instants import to_micros
 from recsys.pipeline import event_days, validation
 from recsys.pipeline.event_days import Written, day_name, day_number, write_days
@@ -49,7 +50,7 @@ def test_first_recorded_copy_of_an_event_is_used_and_the_others_are_set_aside(wr
     assert (copy["recorded_at"], copy["revenue"]) == (at(-4), 9.0)
     assert sorted(row["revenue"] for row in rejected) == [7.0, 9.0]
     assert {row["rule"] for row in rejected} == {"event_unique"}
-    assert written.days == {"20260228": (3, 2, to_micros(at(-5)), {"u1": 3})}
+    assert written.days == {"20260228": (3, 2, to_micros(at(-5)), {hash_of("u1"): 3})}
 
 
 def test_each_day_has_a_part_and_every_day_of_files_is_counted(write):
