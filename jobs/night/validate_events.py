@@ -28,7 +28,7 @@ from recsys.errors import InputError
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import event_days, row_rules, sources, validation
 from recsys.pipeline.event_days import FILE, REJECTED_EVENTS, Day, RawDay, Written
-from recsys.pipeline.raw_days import RawDays, raw_days
+from recsys.pipeline.raw_days import RECORDED, RawDays, raw_days
 from recsys.pipeline.row_rules import (
     CLOCKS_APART,
     EVENT_RULES,
@@ -354,7 +354,10 @@ def _findings(run: Run, state: dict[str, Any], work: _Work, out: Place) -> Event
     counts = _counts(RECORDED_EVENTS, _PUBLIC_RULES, rows, broken)
     # The other rows are rows of table events too, whose rules count them.
     counts = [count for count in counts if count.rule.action == NOT_COUNTED]
-    return Events([_cleaned(counts, rejected.where("is_public"), RECORDED_EVENTS), *cleaned], work.events_of_shop())
+    of_shop = sum(each["rows"] for name, each in state["raw"].items() if not name.startswith(RECORDED))
+    if not state["key"]:  # rows of the shop's own files cannot be told from others
+        of_shop = work.events_of_shop()
+    return Events([_cleaned(counts, rejected.where("is_public"), RECORDED_EVENTS), *cleaned], of_shop)
 
 
 def _counts(table: str, rules: tuple[row_rules.Rule, ...], rows: int, broken: list[dict[str, int]]) -> list[RuleCount]:

@@ -14,11 +14,14 @@ from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline.raw_files import files_to_read
 from recsys.settings import digest
+from recsys.storage.places import Place
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import EVENTS
 
 UNDATED = "undated"
 """Name of the group of files without a date."""
+RECORDED = "recorded-"
+"""Begins the name of a day of files with the events that the service recorded."""
 
 _YEAR, _MONTH, _DAY = r"((?:19|20|21)\d\d)", r"(0[1-9]|1[0-2])", r"(0[1-9]|[12]\d|3[01])"
 _DATES = (
@@ -42,7 +45,7 @@ class RawDays(NamedTuple):
     """The files of raw events, those of one date together."""
 
     files: dict[str, list[Path]]
-    """By date, such as 20260301, or UNDATED."""
+    """By date, such as 20260301, or UNDATED; those of recorded events with RECORDED before it."""
     why_whole: str = ""
     """Why all of them are to be read whenever one changes; empty if days can be read by themselves."""
 
@@ -59,7 +62,7 @@ class RawDays(NamedTuple):
         return sum(file.stat().st_size for day in (self.files if days is None else days) for file in self.files[day])
 
 
-def raw_days(settings: SourceSettings, folder: Path, selected: DataFrame) -> RawDays:
+def raw_days(settings: SourceSettings, folder: Place, selected: DataFrame) -> RawDays:
     """Return the files of raw events by date, and whether a day can be read by itself.
 
     Args:
@@ -67,12 +70,14 @@ def raw_days(settings: SourceSettings, folder: Path, selected: DataFrame) -> Raw
         folder: The shop's folder.
         selected: Table `events` as the source's SQL selects it.
     """
-    files = [file for raw in settings.raw.values() for file in files_to_read(raw)]
-    if f"{{{RECORDED_EVENTS}}}" in (Path(settings.sql) / f"{EVENTS.name}.sql").read_text("utf-8-sig"):
-        files += sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet"))
     by_day: dict[str, list[Path]] = {}
-    for file in files:
+    for file in (file for raw in settings.raw.values() for file in files_to_read(raw)):
         by_day.setdefault(date_in(file), []).append(file)
+    if f"{{{RECORDED_EVENTS}}}" in (Path(settings.sql) / f"{EVENTS.name}.sql").read_text("utf-8-sig"):
+        if not isinstance(folder, Path):
+            return RawDays(by_day, "recorded events are in an object store")
+        for file in sorted((folder / COMPACTED_EVENTS.name).rglob("*.parquet")):
+            by_day.setdefault(RECORDED + date_in(file), []).append(file)
     return RawDays(by_day, _why_whole(settings.raw) or _why_not_row_by_row(selected) or _why_undated(by_day))
 
 

@@ -2,24 +2,30 @@
 
 import json
 import logging
+import os
 import shutil
 from collections import defaultdict
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.engine.nights import night
 from jobs.engine.run import Run
+from jobs.night import validate_events
 from jobs.night.validate_events import EVENT_DAYS
 from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.erasure.logs_and_tables import add_to_erased, erase_from_tables
 from recsys.instants import DAY, to_micros
 from recsys.pipeline.event_days import day_of_part
 from recsys.rule_counts import RULE_COUNTS
+from recsys.storage.journal import discard
 from recsys.tables.parts import parts_of, read_arrow
 from tests.helpers.shop_by_days import ShopByDays, random_day, random_sales
-from tests.helpers.small_shop import AS_OF, event, sale
+from tests.helpers.small_shop import AS_OF, RAW_TYPES, Row, event, sale
 
 MIDNIGHT = to_micros(AS_OF)
 
@@ -36,7 +42,7 @@ def written(run: Run) -> dict[str, object]:
     for part in parts_of(run.outputs / "events"):
         by_day[day_of_part(part.name)].append((part.rows, part.sha256))
     state = json.loads((run.outputs / EVENT_DAYS).read_text())
-    del state["present"]
+    del state["present"], state["stamps"]  # of the clock, and of files of another shop's folder
     return {
         "events": dict(by_day),
         "rejected": [part.sha256 for part in parts_of(run.outputs / "rejected_rows")],
@@ -115,9 +121,6 @@ def test_only_new_days_are_read(by_days, caplog):
 
 def _damage_rows(folder: Path, day: int) -> None:
     """Overwrite the rows of a file, and leave its size, time and footer."""
-    import os
-    from datetime import timedelta
-
     file = folder / f"received={AS_OF + timedelta(days=day):%Y-%m-%d}/part-0.parquet"
     status = file.stat()
     content = bytearray(file.read_bytes())
@@ -148,9 +151,7 @@ def test_late_event_makes_the_day_anew_on_which_it_occurred(by_days, caplog):
     assert len(events) == 8
 
 
-def at_hour(hours: float):
-    from datetime import timedelta
-
+def at_hour(hours: float) -> datetime:
     return AS_OF + timedelta(hours=hours)
 
 
@@ -168,8 +169,6 @@ def test_events_that_were_not_known_yet_are_read_again_when_they_are(by_days):
 
 
 def test_discarded_night_is_not_used(by_days, caplog):
-    from recsys.storage.journal import discard
-
     discard(validated(by_days, 0).folder)
     assert "no earlier night" in carried(validated(by_days, 1), caplog)
 
@@ -200,6 +199,33 @@ def test_other_sql_or_settings_read_everything(by_days, caplog):
 def test_sql_over_more_than_a_row_reads_everything(by_days, caplog, sql, why):
     by_days.shop.write_sql("events", sql)
     assert why in carried(validated(by_days, 0), caplog)
+
+
+def test_recorded_events_are_carried_on_too(by_days, caplog, monkeypatch):
+    columns = ", ".join(RAW_TYPES["events"].names)
+    sql = f"select {columns} from {{raw_events}} union all select {columns} from {{recorded_events}}"
+    by_days.shop.write_sql("events", sql)
+
+    def record(day: int, rows: list[Row]) -> None:
+        recorded = pa.Table.from_pylist(rows, RAW_TYPES["events"])
+        for name in ("event_id", "attribution_token"):
+            recorded = recorded.append_column(name, pa.array([""] * len(rows)))
+        for folder in ("var", "anew"):
+            of_day = by_days.shop.folder / f"{folder}/recorded_events_compacted/day=2026-03-{day:02}"
+            of_day.mkdir(parents=True, exist_ok=True)
+            pq.write_table(recorded, of_day / "part.parquet")
+
+    record(1, [event("bot", "nothing", 2, recorded_at=at_hour(3)), event("cid", "s1", 2, recorded_at=at_hour(3))])
+    record(2, [event("cid", "s1", 26, recorded_at=at_hour(27))])
+    validated(by_days, 2)
+    record(3, [event("bot", "nothing", 50, recorded_at=at_hour(51)), event("dan", "s2", 50, recorded_at=at_hour(51))])
+    monkeypatch.setattr(validate_events._Work, "events_of_shop", None)
+    run = validated(by_days, 3)
+    assert "1 of 6 days of raw files are new or changed" in carried(run, caplog)
+    found = written(run)
+    broken = {(each["table"], each["rule"]["name"]): each["broken"] for each in found["counts"] if each["broken"]}
+    assert broken == {("recorded_events", "sale_known"): 2}
+    assert found == written(validated(by_days, 3, "anew", rebuilds=True))
 
 
 def test_erased_user_is_in_no_day_that_is_carried_on(by_days):
