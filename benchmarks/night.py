@@ -4,8 +4,14 @@
 
     python -m benchmarks.night --train --users 1000000 4000000 18000000
 
+    python -m benchmarks.night --next --users 100000
+
 The shop is generated in parts, 20 events per user, and removed after its night. Each night is compared with the first,
 smallest one: time and memory should grow no faster than the number of users.
+
+With --next events are in a folder for each day. After a night, that of the next day is measured, which carries on what
+the first one left, and then once more with --rebuild: their ratios, and what each says that it read. Both find Spark
+running.
 """
 
 import argparse
@@ -31,6 +37,7 @@ from jobs.night.nightly import nightly
 from jobs.registry import tracking
 from recsys.config.pipeline import NightCheckSettings, RawTable, SourceSettings
 from recsys.config.settings import Settings, SparkSettings
+from recsys.instants import DAY, from_micros, to_micros
 from recsys.recommenders import recommenders
 from recsys.registry.versions import CHAMPION
 from recsys.shop.catalogue import Catalogue
@@ -45,6 +52,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, nargs="+", default=[250_000, 500_000, 1_000_000])
     parser.add_argument("--open-sales", type=int, default=300)
     parser.add_argument("--train", action="store_true", help="the night trains the meta-model, as once a week")
+    parser.add_argument("--next", action="store_true", help="compare the next night with the same one made anew")
     parser.add_argument("--folder", type=Path, help="for the generated shop; the folder of temporary files by default")
     parser.add_argument("--driver-memory", default=SparkSettings().driver_memory, help="heap of the Java side")
     arguments = parser.parse_args()
@@ -54,6 +62,10 @@ def main() -> None:
         # One process per night: Spark does not give memory back.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             options = arguments.open_sales, arguments.train, arguments.folder, arguments.driver_memory
+            if arguments.next:
+                nights = pool.apply(measure_next, (users, *options))
+                print(describe_next(*nights, arguments.open_sales), flush=True)
+                continue
             night_of_users = pool.apply(measure, (users, *options))
         first = first or night_of_users
         print(describe(night_of_users, first, arguments.open_sales), flush=True)
@@ -123,6 +135,50 @@ def measure(users: int, open_sales: int, trains: bool, folder: Path | None, driv
         return Night(users, watch.seconds, watch.peak_bytes, raw_bytes, max(sizes), costs)
 
 
+def measure_next(
+    users: int, open_sales: int, trains: bool, folder: Path | None, driver_memory: str
+) -> tuple[Night, Night, list[str]]:
+    """Return a night after an earlier one, the same night made anew, and what both say that they read."""
+    with tempfile.TemporaryDirectory(prefix="night-", dir=folder, ignore_cleanup_errors=True) as name:
+        shop = Path(name)
+        settings = made_shop(shop, users, open_sales, driver_memory, by_day=True)
+        as_of = to_micros(synthetic.AS_OF)
+        last, aside = shop / f"raw/events/day={from_micros(as_of - DAY):%Y-%m-%d}", shop / "aside"
+        last.rename(aside)
+        nightly(night(settings, as_of - DAY, trains=False))
+        aside.rename(last)
+        measured, lines = [], []
+        for rebuilds in (False, True):
+            tonight = night(settings, as_of, trains=trains, rebuilds=rebuilds)
+            with logged_steps(shop) as steps, _sampled_disk(shop) as sizes, machine.watched() as watch:
+                nightly(tonight)
+            costs = tuple(_cost(step, watch) for step in steps)
+            measured.append(Night(users, watch.seconds, watch.peak_bytes, size_of(shop / "raw"), max(sizes), costs))
+            log = (tonight.folder / run.LOG).read_text().splitlines()
+            lines += [line for line in log if "raw files" in line or "days of events" in line]
+        return measured[0], measured[1], lines
+
+
+def describe_next(carried: Night, anew: Night, lines: list[str], open_sales: int) -> str:
+    """Return the steps of both nights, and the ratio of their durations, in all and of each step."""
+    seconds = {step.name: step.seconds for step in anew.steps}
+    ratios = [
+        f"{step.name} {step.seconds:.1f} of {seconds[step.name]:.1f} s"
+        for step in carried.steps
+        if seconds.get(step.name, 0) >= 0.5
+    ]
+    return "\n".join(
+        (
+            "the next night:",
+            describe(carried, carried, open_sales),
+            "the same night, --rebuild:",
+            describe(anew, carried, open_sales),
+            *lines,
+            f"time: {carried.seconds / anew.seconds:.0%} of the night made anew; " + ", ".join(ratios),
+        )
+    )
+
+
 class _DoneStep(NamedTuple):
     name: str
     seconds: float
@@ -188,10 +244,14 @@ def size_of(folder: Path, but: str = "") -> int:
 
 
 def made_shop(
-    folder: Path, users: int, open_sales: int, driver_memory: str = SparkSettings().driver_memory
+    folder: Path,
+    users: int,
+    open_sales: int,
+    driver_memory: str = SparkSettings().driver_memory,
+    by_day: bool = False,
 ) -> Settings:
     """Generate a shop in a folder, register a champion for it, and return its settings."""
-    synthetic.write_shop(folder / "raw", users, users * EVENTS_PER_USER, open_sales)
+    synthetic.write_shop(folder / "raw", users, users * EVENTS_PER_USER, open_sales, by_day=by_day)
     settings = Settings(
         folder=str(folder / "var"),
         as_of=synthetic.AS_OF,

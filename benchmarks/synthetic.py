@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.instants import DAY, HOUR, to_micros
+from recsys.instants import DAY, HOUR, from_micros, to_micros
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 LIFE_DAYS = 3
@@ -16,7 +16,15 @@ CHUNK = 100_000
 PURCHASE_SHARE = 0.04
 
 
-def write_shop(folder: Path, users: int, events: int, open_sales: int = 300, days: int = 90, seed: int = 0) -> None:
+def write_shop(
+    folder: Path,
+    users: int,
+    events: int,
+    open_sales: int = 300,
+    days: int = 90,
+    seed: int = 0,
+    by_day: bool = False,
+) -> None:
     """Write sales.parquet and a folder of events; most of a user's events are in a few categories.
 
     Args:
@@ -26,6 +34,7 @@ def write_shop(folder: Path, users: int, events: int, open_sales: int = 300, day
         open_sales: Number of sales open at the same time.
         days: Days of events before `AS_OF`; the last sales open two days after it.
         seed: Of all draws.
+        by_day: Whether events are in a folder for each day, `day=2026-02-28`.
     """
     rng = np.random.default_rng(seed)
     opens, category = _write_sales(folder, open_sales, days, rng)
@@ -33,7 +42,20 @@ def write_shop(folder: Path, users: int, events: int, open_sales: int = 300, day
     (folder / "events").mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, users, CHUNK)):
         table = _events(start, min(CHUNK, users - start), events / users, opens, by_category, rng)
-        pq.write_table(table, folder / "events" / f"part-{number:03}.parquet")
+        if by_day:
+            _write_by_day(table, folder / "events", f"part-{number:03}.parquet")
+        else:
+            pq.write_table(table, folder / "events" / f"part-{number:03}.parquet")
+
+
+def _write_by_day(events: pa.Table, folder: Path, name: str) -> None:
+    day = events["occurred_at"].cast(pa.int64()).to_numpy() // DAY
+    order = np.argsort(day, kind="stable")
+    starts = np.flatnonzero(np.diff(day[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        of_day = folder / f"day={from_micros(int(day[rows[0]]) * DAY):%Y-%m-%d}"
+        of_day.mkdir(exist_ok=True)
+        pq.write_table(events.take(pa.array(rows)), of_day / name)
 
 
 def _write_sales(folder: Path, open_sales: int, days: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -98,11 +98,23 @@ def nightly(
             "--publish/--no-publish", help="Whether the snapshot is served, or only kept: for tries and past nights."
         ),
     ] = True,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Remove the night's tables, and make all of them anew from the raw tables. The result is the same: "
+            "for doubts, and raw files that were changed without a new size or time.",
+        ),
+    ] = False,
 ) -> None:
     """Run the night: validate, fit, train if due, score every user by the champion, publish a snapshot.
 
     Steps whose inputs, settings and code are unchanged are skipped: after a crash, run the same command. A night of the
     past is never published while a later one is served; *recsys snapshots activate* does so.
+
+    **Day by day.** Where the files of raw events have dates in their names, such as *day=2026-03-01*, only new and
+    changed days are read; the others, and users' histories, are carried on from the night before (docs/raw_tables.md).
+    The log says what was read. *--rebuild* carries on nothing.
     """
     from jobs.engine.nights import instant_of, night
     from jobs.night.nightly import nightly as do_night
@@ -117,7 +129,8 @@ def nightly(
     trains = not hourly and (training_is_due(settings, instant) if train is None else train)
     root = settings.snapshots_folder
     last = snapshot_store.publications(root)[-1:]
-    name = do_night(night(settings, instant, trains=trains, is_hourly=hourly, publishes=publish))
+    run = night(settings, instant, trains=trains, is_hourly=hourly, publishes=publish, rebuilds=rebuild)
+    name = do_night(run)
     if publish:
         push_if_shared(settings)
     for line in read_manifest(root / name).left_out if (root / name).exists() else ():

@@ -29,6 +29,7 @@ def night(
     trains: bool = True,
     is_hourly: bool = False,
     publishes: bool = True,
+    rebuilds: bool = False,
 ) -> Run:
     """Return the run of a night, or of an hour between two nights.
 
@@ -40,6 +41,7 @@ def night(
         is_hourly: Whether it is an hour between two nights; it trains nothing. Its features are measured on the last
             whole day of a night, since those of another time of day differ from the model's training.
         publishes: Whether its snapshot becomes the current one, unless a later one is.
+        rebuilds: Whether nothing is carried on from earlier nights.
 
     Raises:
         ConfigurationError: If there is no instant: neither configured nor given as an argument.
@@ -57,6 +59,7 @@ def night(
         trains=trains and not is_hourly,
         is_hourly=is_hourly,
         publishes=publishes,
+        rebuilds=rebuilds,
     )
 
 

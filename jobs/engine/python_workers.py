@@ -11,9 +11,11 @@ import pyspark.worker  # noqa: F401
 from pyspark import daemon
 
 import recsys.pipeline.evaluation
+import recsys.pipeline.event_days
 import recsys.pipeline.examples
 import recsys.pipeline.experiment_health
 import recsys.pipeline.fitting
+import recsys.pipeline.history_parts
 import recsys.pipeline.leaks
 import recsys.pipeline.outcome_sums
 import recsys.pipeline.rankings

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,8 @@ class Run:
     """Whether the run ranks between two nights: it is measured, compared and retained as such."""
     publishes: bool = True
     """Whether its snapshot becomes the current one, unless a later one is."""
+    rebuilds: bool = False
+    """Whether nothing is carried on from earlier nights; what is written is the same."""
     pinned: dict[str, str] = field(default_factory=dict)
     """Version of each alias when the run first looked it up; a promotion during the run affects only the next run."""
     unknown: dict[str, str] = field(default_factory=dict)
@@ -255,6 +257,21 @@ class Run:
         for folder in data.iterdir() if data.exists() else ():
             if f"{DATA}/{folder.name}" not in known:
                 remove(folder)
+
+
+def earlier_outputs(run: Run) -> Iterator[tuple[str, Outputs]]:
+    """Return name and outputs of the nights that a night may carry something on from, the newest first.
+
+    Those of its own instant come first, from when it was run before; later nights know what this one must not. None for
+    a run that rebuilds, and for backtests.
+    """
+    nights = run.folder.parent
+    if run.rebuilds or not run.is_night or not nights.exists():
+        return
+    names = sorted((folder.name for folder in nights.iterdir() if folder.is_dir()), reverse=True)
+    for name in names:
+        if name <= run.folder.name:
+            yield name, Outputs.of(nights / name)
 
 
 def with_inputs(step: Step) -> tuple[Step, ...]:

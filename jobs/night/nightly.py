@@ -33,7 +33,8 @@ def nightly(run: Run) -> str:
     tables of old ones are removed, see `nights.keep`.
 
     If no sale is open in the horizon, the snapshot has none, and its pages are empty. If the run trains, a new version
-    of the meta-model is trained first; the night ranks by the champion in any case.
+    of the meta-model is trained first; the night ranks by the champion in any case. A run that rebuilds does all steps
+    anew, and carries nothing on from earlier nights.
 
     Args:
         run: From `night`.
@@ -43,6 +44,8 @@ def nightly(run: Run) -> str:
         if compacted.files:
             _log.info(f"  {name}: {compacted}")
     _log.info(f"Night as of {from_micros(run.as_of):%Y-%m-%d %H:%M} UTC in {run.folder}")
+    if run.rebuilds and run.folder.exists():
+        discard(run.folder)
     with run.lineage.of_run():
         run.do(_FIRST)
         if not run.shop.with_open_sales([run.as_of]):

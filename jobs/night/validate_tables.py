@@ -2,29 +2,25 @@
 
 import json
 import logging
-import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import reduce
-from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, Observation
 
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step
+from jobs.night.validate_events import EVENT_DAYS, activity, readable, validate_events
 from recsys.data_profile.rule_counts import REFUSED_RULE_COUNTS, RULE_COUNTS
 from recsys.erasure.logs_and_tables import erased_hashes
 from recsys.errors import InputError, RecsysError
-from recsys.logs.records import RECORDED_EVENTS
 from recsys.pipeline import raw_schemas, row_rules, sources, validation
+from recsys.pipeline.event_days import REJECTED_EVENTS
 from recsys.pipeline.raw_rows import RawRows, first_rows
 from recsys.pipeline.row_rules import (
-    CLOCKS_APART,
     EVENT_RULES,
-    EVENT_UNIQUE,
     EVENTS_RECENT,
     IMAGE_COPY_RULES,
     IMAGE_RULES,
@@ -40,8 +36,8 @@ from recsys.pipeline.row_rules import (
     Rule,
     RuleCount,
 )
+from recsys.pipeline.validation import Cleaned
 from recsys.shop.catalogue import Catalogue
-from recsys.spark_errors import SPARK_ERRORS, first_line
 from recsys.storage.outputs import newest_runs
 from recsys.storage.places import Place
 from recsys.tables.night import EVENTS, REJECTED_ROWS, SALE_IMAGES, SALES, USERS, Table
@@ -52,8 +48,6 @@ _log = logging.getLogger(__name__)
 
 
 _LONGEST_EXAMPLES = 300
-_EPOCH_AS_TEXT = re.compile(r"The value '\d{9,16}' .* cannot be cast to \"TIMESTAMP")
-_PUBLIC_RULES = row_rules.as_sent_by_the_public(EVENT_RULES)
 _WARNED = (
     *(
         rule
@@ -100,12 +94,13 @@ def validate_sales(run: Run, out: Place) -> str:
 def _write_findings(
     run: Run,
     out: Place,
-    cleaned: list["_Cleaned"],
+    cleaned: list[Cleaned],
     of_whole_tables: Sequence[RuleCount] = (),
     events_of_shop: int | None = None,
 ) -> list[RuleCount]:
     """Write the rows that break a rule and their counts, check the counts, and return them."""
-    REJECTED_ROWS.write(_union_all(REJECTED_ROWS.empty(run.spark), [each.aside for each in cleaned]), out)
+    aside = _union_all(REJECTED_ROWS.empty(run.spark), [each.aside for each in cleaned])
+    REJECTED_ROWS.write(aside.repartition(1).sortWithinPartitions(*REJECTED_ROWS.columns), out)
     broken = _union_all(REJECTED_ROWS.read(run.spark, out), [each.used for each in cleaned])
     counts = validation.with_examples([count for each in cleaned for count in each.counts], broken)
     counts += of_whole_tables
@@ -136,15 +131,7 @@ def read_raw_rows(run: Run) -> list[RawRows]:
 _Select = Callable[[Table], DataFrame]
 
 
-class _Cleaned(NamedTuple):
-    counts: list[RuleCount]
-    aside: DataFrame | None
-    """Rows that are set aside, as rows of table `rejected_rows`; None if there are none."""
-    used: DataFrame | None = None
-    """Rows that break a rule and are used, in the same form; None if there are none."""
-
-
-def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
+def _write_tables(run: Run, out: Place) -> tuple[list[Cleaned], int | None]:
     """Write the usable rows of all tables.
 
     Returns:
@@ -164,18 +151,11 @@ def _write_tables(run: Run, out: Place) -> tuple[list[_Cleaned], int | None]:
     else:
         USERS.write_rows(pd.DataFrame(columns=list(USERS.columns)), out)
     cleaned += _write_photos(run, select, windows, out)
-    present = max(run.as_of, time.time_ns() // 1000) + CLOCKS_APART
-    events_of_shop = None
-    if _selects_recorded_events(run):
-        recorded = raw[RECORDED_EVENTS]
-        raw[RECORDED_EVENTS] = recorded.limit(0)
-        events_of_shop = select(EVENTS).count()
-        flagged = validation.flag_events(recorded, windows, run.as_of, present)
-        raw[RECORDED_EVENTS] = validation.not_set_aside(flagged, _PUBLIC_RULES).select(*recorded.columns)
-        cleaned.append(_set_aside_recorded_events(flagged))
-    flagged = validation.flag_events(select(EVENTS), windows, run.as_of, present)
-    cleaned.append(_write_usable_rows(EVENTS, flagged, EVENT_RULES, out))
-    return cleaned, events_of_shop
+    try:
+        events = validate_events(run, raw, windows, out)
+    except InputError as error:
+        raise raw_schemas.explained(error, changes, settings) from error
+    return [*cleaned, *events.cleaned], events.of_shop
 
 
 def _name_changes_of_columns(run: Run, raw: dict[str, DataFrame], out: Place) -> list[raw_schemas.Change]:
@@ -210,40 +190,25 @@ def _selecting(run: Run, raw: dict[str, DataFrame], changes: Sequence[raw_schema
     return select
 
 
-def _write_sales(run: Run, select: "_Select", out: Place) -> tuple["_Cleaned", DataFrame]:
+def _write_sales(run: Run, select: "_Select", out: Place) -> tuple[Cleaned, pa.Table]:
     """Write the usable sales; return what was found, and the windows of all sales, which are few rows."""
     flagged = validation.flag_sales(select(SALES), run.as_of)
     cleaned = _write_usable_rows(SALES, flagged, SALE_RULES + SALE_COPY_RULES, out)
-    return cleaned, run.spark.createDataFrame(validation.sale_windows(flagged).toArrow())
+    return cleaned, validation.sale_windows(flagged).toArrow()
 
 
-def _write_photos(run: Run, select: "_Select", windows: DataFrame, out: Place) -> list["_Cleaned"]:
+def _write_photos(run: Run, select: "_Select", windows: pa.Table, out: Place) -> list[Cleaned]:
     """Write the usable photos; return what was found, nothing for a source without them."""
     if sources.has_table(SALE_IMAGES, run.settings.source):
-        flagged = validation.flag_images(select(SALE_IMAGES), windows)
+        flagged = validation.flag_images(select(SALE_IMAGES), run.spark.createDataFrame(windows))
         return [_write_usable_rows(SALE_IMAGES, flagged, IMAGE_RULES + IMAGE_COPY_RULES, out)]
     SALE_IMAGES.write_rows(pd.DataFrame(columns=list(SALE_IMAGES.columns)), out)
     return []
 
 
-def _selects_recorded_events(run: Run) -> bool:
-    """Return whether the shop's events include those that the service recorded, and there are any."""
-    sql = (Path(run.settings.source.sql) / f"{EVENTS.name}.sql").read_text("utf-8-sig")
-    is_named = f"{{{RECORDED_EVENTS}}}" in sql
-    return is_named and sources.has_recorded_events(run.settings.place)
-
-
-def _set_aside_recorded_events(flagged: DataFrame) -> _Cleaned:
-    counts = validation.rule_counts(RECORDED_EVENTS, _PUBLIC_RULES, flagged)
-    aside = validation.rejected_rows(validation.set_aside(flagged, _PUBLIC_RULES), EVENTS, RECORDED_EVENTS)
-    # The other rows are rows of table events too, whose rules count them.
-    counts = [count for count in counts if count.rule.action == NOT_COUNTED]
-    return _Cleaned(counts, aside if any(count.broken for count in counts) else None)
-
-
 def _counts_of_whole_tables(run: Run, out: Place) -> list[RuleCount]:
     """Return the counts of rules for tables as a whole; a backtest's instant needs no open sale."""
-    found = validation.activity(EVENTS.read(run.spark, out), EVENTS.rows(out))
+    found = activity(run, out)
     counts = row_rules.counts_of_events(found, run.as_of, run.settings.history.days)
     if run.is_night and SALES.rows(out):
         catalogue = Catalogue.from_table(read_arrow(out / SALES.name))
@@ -259,49 +224,21 @@ def _warn(counts: list[RuleCount]) -> None:
             _log.warning(f"    table {count.table} breaks '{count.rule.name}' ({count.rule.meaning}): {examples}")
 
 
-def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Place) -> _Cleaned:
+def _write_usable_rows(table: Table, flagged: DataFrame, rules: tuple[Rule, ...], out: Place) -> Cleaned:
     """Write a table's usable rows; return the number of rows that break each rule, and these rows."""
     observation = Observation(table.name)
     usable = validation.usable(validation.observed_rules(flagged, rules, observation), rules)
-    _write_table(table, validation.first_copies(usable) if table is EVENTS else usable.select(*table.columns), out)
-    written = table.rows(out)
+    with readable(table):
+        table.write(usable.select(*table.columns), out)
     # If no row was written, Spark may have skipped the observation.
-    counts = validation.rule_counts(table.name, rules, flagged, observation if written else None)
-    aside = validation.set_aside(flagged, rules)
-    if table is EVENTS:
-        counts.append(_count_copies(written, counts))
-        if counts[-1].broken:
-            aside = aside.unionByName(validation.later_copies(validation.usable(flagged, rules)))
+    counts = validation.rule_counts(table.name, rules, flagged, observation if table.rows(out) else None)
     actions = {count.rule.action for count in counts if count.broken}
-    return _Cleaned(
+    aside = validation.set_aside(flagged, rules)
+    return Cleaned(
         counts,
         validation.rejected_rows(aside, table) if actions & {SET_ASIDE, NOT_COUNTED} else None,
         validation.rejected_rows(validation.used_despite_rule(flagged, rules), table) if KEPT in actions else None,
     )
-
-
-def _write_table(table: Table, rows: DataFrame, out: Place) -> None:
-    try:
-        table.write(rows, out)
-    except SPARK_ERRORS as error:  # a damaged file, a value that the source's SQL cannot cast
-        cause = first_line(error)
-        advice = (
-            "look in 'recsys validate' at how the raw rows were read; correct them, or allow for them in the "
-            f"source's {table.name}.sql, as with try_cast"
-        )
-        if "[FAILED_READ_FILE" in cause:
-            advice = "write the file again, or remove it"
-        elif _EPOCH_AS_TEXT.search(cause):
-            advice = (
-                f"for seconds since 1970 write timestamp_seconds(cast(… as bigint)) in the source's {table.name}.sql, "
-                "timestamp_millis or timestamp_micros for smaller units"
-            )
-        raise InputError(f"table {table.name}: {cause}: {advice}") from error
-
-
-def _count_copies(written: int, counts: list[RuleCount]) -> RuleCount:
-    unusable = sum(count.broken for count in counts if count.rule.action != "kept")
-    return RuleCount(EVENTS.name, EVENT_UNIQUE, counts[0].rows, counts[0].rows - unusable - written)
 
 
 def _union_all(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
@@ -311,7 +248,10 @@ def _union_all(rows: DataFrame, others: list[DataFrame | None]) -> DataFrame:
 VALIDATE_TABLES = Step(
     "validate_tables",
     validate_tables,
-    outputs=("sales", "sale_images", "events", "users", "rejected_rows", RULE_COUNTS, raw_schemas.RAW_SCHEMAS),
+    outputs=(
+        *("sales", "sale_images", "events", "users", "rejected_rows"),
+        *(RULE_COUNTS, raw_schemas.RAW_SCHEMAS, REJECTED_EVENTS, EVENT_DAYS),
+    ),
     depends_on=lambda run: [
         run.as_of,
         sources.fingerprint(run.settings.source, run.settings.place, lambda: run.spark),

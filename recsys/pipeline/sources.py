@@ -1,7 +1,7 @@
 """A shop's raw tables → our tables, by the shop's SQL files: the only place that knows names of raw columns."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -17,21 +17,25 @@ from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS
 from recsys.tables.night import Table
 from recsys.tables.parts import has_begun, last_list
+from recsys.tables.paths import load
 
 
-def read_raw_tables(spark: SparkSession, settings: SourceSettings, folder: Place) -> dict[str, DataFrame]:
+def read_raw_tables(
+    spark: SparkSession, settings: SourceSettings, folder: Place, only: Collection[Path] | None = None
+) -> dict[str, DataFrame]:
     """Open every raw table, and `recorded_events`: the events that the service recorded, empty if there are none.
 
     Args:
         spark: The session.
         settings: Settings of the source.
         folder: The shop's folder.
+        only: If given, rows of these files alone, with the columns of all, see `raw_days`.
 
     Raises:
         InputError: If a table cannot be read.
     """
-    raw = {name: _read_raw(spark, name, raw) for name, raw in settings.raw.items()}
-    return {RECORDED_EVENTS: _read_recorded_events(spark, folder), **raw}
+    raw = {name: _read_raw(spark, name, raw, only) for name, raw in settings.raw.items()}
+    return {RECORDED_EVENTS: _read_recorded_events(spark, folder, only), **raw}
 
 
 def with_tables(settings: SourceSettings, tables: Iterable[Table]) -> SourceSettings:
@@ -53,10 +57,15 @@ def has_recorded_events(folder: Place) -> bool:
     return has_begun(folder / COMPACTED_EVENTS.name)
 
 
-def _read_recorded_events(spark: SparkSession, folder: Place) -> DataFrame:
-    if has_recorded_events(folder):
+def _read_recorded_events(spark: SparkSession, folder: Place, only: Collection[Path] | None = None) -> DataFrame:
+    if not has_recorded_events(folder):
+        return COMPACTED_EVENTS.empty(spark)
+    root = folder / COMPACTED_EVENTS.name
+    if only is None or not isinstance(root, Path):
         return COMPACTED_EVENTS.read(spark, folder)
-    return COMPACTED_EVENTS.empty(spark)
+    some = [file for file in only if file.is_relative_to(root)]
+    reader = spark.read.schema(COMPACTED_EVENTS.schema).option("basePath", str(root))
+    return load(reader, some) if some else COMPACTED_EVENTS.empty(spark)
 
 
 def select_table(spark: SparkSession, table: Table, settings: SourceSettings, raw: dict[str, DataFrame]) -> DataFrame:
@@ -127,9 +136,9 @@ def _add(digest: "hashlib._Hash", stamps: Iterable[str]) -> None:
         digest.update(f"{stamp}\n".encode())
 
 
-def _read_raw(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+def _read_raw(spark: SparkSession, name: str, raw: RawTable, only: Collection[Path] | None) -> DataFrame:
     try:
-        return open_raw_table(spark, name, raw)
+        return open_raw_table(spark, name, raw, only)
     except SPARK_ERRORS as error:
         location, cause = raw.table or raw.path or raw.pattern, first_line(error)
         if "TIMESTAMP(NANOS" in cause:  # behind a URL, where Spark alone reads the files

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import itemgetter
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as f
@@ -12,7 +13,6 @@ from recsys.ids import INVISIBLE
 from recsys.instants import EARLIEST, LATEST
 from recsys.pipeline.row_rules import (
     EVENT_RULES,
-    EVENT_UNIQUE,
     IMAGE_COPY_RULES,
     IMAGE_RULES,
     KEPT,
@@ -29,10 +29,20 @@ from recsys.pipeline.row_rules import (
     RuleCount,
     names_of,
 )
-from recsys.tables.night import EVENTS, SALE_IMAGES, SALES, USERS, Table
+from recsys.tables.night import SALE_IMAGES, SALES, USERS, Table
 
 _EXAMPLES = 3
 """Number of example rows that are shown for each broken rule."""
+
+
+class Cleaned(NamedTuple):
+    """What was found in a table of the source."""
+
+    counts: list[RuleCount]
+    aside: DataFrame | None
+    """Rows that are set aside, as rows of table `rejected_rows`; None if there are none."""
+    used: DataFrame | None = None
+    """Rows that break a rule and are used, in the same form; None if there are none."""
 
 
 def flag_sales(sales: DataFrame, as_of: int) -> DataFrame:
@@ -85,7 +95,7 @@ def flag_images(images: DataFrame, windows: DataFrame) -> DataFrame:
 def flag_events(events: DataFrame, windows: DataFrame, as_of: int, present: int) -> DataFrame:
     """Add `rule`, the name of the first rule that a row breaks or null; a missing `recorded_at` becomes `occurred_at`.
 
-    Duplicates are not flagged here: see `first_copies` and `later_copies`.
+    Duplicates are not flagged here: see `write_days`.
 
     Args:
         events: Table `events` of the source; further columns are kept.
@@ -100,25 +110,6 @@ def flag_events(events: DataFrame, windows: DataFrame, as_of: int, present: int)
     known = _with_trimmed_ids(events).withColumn("recorded_at", f.coalesce("recorded_at", "occurred_at"))
     flagged = _flag_rows(known.join(f.broadcast(windows), on="sale_id", how="left"), rules)
     return flagged.select(*events.columns, "rule")
-
-
-def first_copies(events: DataFrame) -> DataFrame:
-    """Return one row per event, with the earliest `recorded_at` and the largest revenue of its copies.
-
-    Rows are partitioned by user first, so that later steps, which group by user, need no second exchange.
-    """
-    key = ["user_id", "sale_id", "kind", "occurred_at"]
-    copies = events.repartition("user_id").groupBy(*key)
-    return copies.agg(f.min("recorded_at").alias("recorded_at"), f.max("revenue").alias("revenue")).select(
-        *EVENTS.columns
-    )
-
-
-def later_copies(events: DataFrame) -> DataFrame:
-    """Return the duplicates that `first_copies` leaves out: all but the first recorded copy of each event."""
-    order = Window.partitionBy("user_id", "sale_id", "kind", "occurred_at").orderBy("recorded_at", f.desc("revenue"))
-    later = events.withColumn("copy", f.row_number().over(order)).where("copy > 1").drop("copy")
-    return later.withColumn("rule", f.lit(EVENT_UNIQUE.name))
 
 
 def usable(flagged: DataFrame, rules: Iterable[Rule]) -> DataFrame:

@@ -5,7 +5,7 @@ import glob
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -54,7 +54,7 @@ _THREADS = 32
 _log = logging.getLogger(__name__)
 
 
-def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+def read_files(spark: SparkSession, name: str, raw: RawTable, only: Collection[Path] | None = None) -> DataFrame:
     """Open the files of a raw table.
 
     Files of one table may differ in columns and, in Parquet, in their types, as those of pandas do from day to day: a
@@ -65,6 +65,7 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
         spark: The session. Unless the user has set it already, Spark's setting for nanoseconds is changed.
         name: The raw table's name.
         raw: Where it is, at `path` or `pattern`.
+        only: If given, rows of these files alone, with the columns of all; for local Parquet and CSV files.
 
     Raises:
         InputError: If there is no file, or a Parquet file is damaged.
@@ -82,9 +83,9 @@ def read_files(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     if root.is_dir():
         options["basePath"] = str(root)  # folders named COLUMN=VALUE below it are columns
     if raw.format == "parquet":
-        return _read_parquet(spark, name, raw, root, files, options)
+        return _read_parquet(spark, name, raw, root, files, options, only)
     if raw.format == "csv":
-        return _read_csv(spark, raw, root, files, options)
+        return _read_csv(spark, raw, root, files, options, only)
     frame = _load(reader_of(spark, raw, options), _paths(raw, root, files), raw, files)
     if frame.columns == ["_corrupt_record"]:
         raise InputError(
@@ -184,7 +185,14 @@ def _paths(raw: RawTable, root: Path, files: Sequence[Path], all_files: bool = T
     return [root] if finds else files
 
 
-def _read_csv(spark: SparkSession, raw: RawTable, root: Path, files: list[Path], options: dict[str, str]) -> DataFrame:
+def _read_csv(
+    spark: SparkSession,
+    raw: RawTable,
+    root: Path,
+    files: list[Path],
+    options: dict[str, str],
+    only: Collection[Path] | None,
+) -> DataFrame:
     """Read CSV files; of several with a header each is read by its own, while Spark would use that of the first."""
     own = {key.lower(): value.lower() for key, value in raw.options.items()}
     by_header: dict[bytes, list[Path]] = {}
@@ -198,19 +206,31 @@ def _read_csv(spark: SparkSession, raw: RawTable, root: Path, files: list[Path],
         if own.get("inferschema") != "true":  # to infer names from several lines at once, Spark would expand the paths
             names = load(reader_of(spark, raw, options).option("multiLine", "false"), paths)
             reader = reader.schema(names.schema)
-        parts.append(_load(reader, paths, raw, alike))
+        parts.append(_load(reader, paths, raw, alike, only))
     return _union(parts)
 
 
-def _load(reader: DataFrameReader, paths: Sequence[Path], raw: RawTable, files: Sequence[Path]) -> DataFrame:
-    """Load files; values in the names of their folders have the types that the configuration gives them."""
+def _load(
+    reader: DataFrameReader,
+    paths: Sequence[Path],
+    raw: RawTable,
+    files: Sequence[Path],
+    only: Collection[Path] | None = None,
+) -> DataFrame:
+    """Load all files, which are at the paths, or some of them with the columns and types of all.
+
+    Values in the names of their folders have the types that the configuration gives them.
+    """
     frame = load(reader, paths)
     in_folders = {part.partition("=")[0] for file in files for part in file.parts[:-1] if "=" in part}
     types = {column: kind for column, kind in types_of(raw).items() if column in in_folders & set(frame.columns)}
-    if not types:
+    if types:
+        fields = [StructField(field.name, types.get(field.name, field.dataType)) for field in frame.schema]
+        frame = load(reader.schema(StructType(fields)), paths)
+    if only is None or set(files) <= set(only):
         return frame
-    fields = [StructField(field.name, types.get(field.name, field.dataType)) for field in frame.schema]
-    return load(reader.schema(StructType(fields)), paths)
+    some = [file for file in files if file in only]
+    return load(reader.schema(frame.schema), some) if some else frame.where("false")
 
 
 def types_of(raw: RawTable) -> dict[str, DataType]:
@@ -236,7 +256,13 @@ def _first_line(file: Path) -> bytes:
 
 
 def _read_parquet(
-    spark: SparkSession, name: str, raw: RawTable, root: Path, files: list[Path], options: dict[str, str]
+    spark: SparkSession,
+    name: str,
+    raw: RawTable,
+    root: Path,
+    files: list[Path],
+    options: dict[str, str],
+    only: Collection[Path] | None,
 ) -> DataFrame:
     by_schema: dict[frozenset[tuple[str, str]], tuple[pa.Schema, list[Path]]] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -247,7 +273,7 @@ def _read_parquet(
     parts = []
     for schema, alike in by_schema.values():
         paths = _paths(raw, root, alike, all_files=len(by_schema) == 1)
-        part = _read_columns(spark, name, raw, schema, options, paths, alike)
+        part = _read_columns(spark, name, raw, schema, options, (paths, alike, only))
         # pandas writes a column without a value as one of no type, which would not fit the other files' type.
         untyped = [field.name for field in schema if pa.types.is_null(field.type) and field.name in typed]
         parts.append(part.drop(*untyped))
@@ -284,10 +310,12 @@ def _read_columns(
     raw: RawTable,
     schema: pa.Schema,
     options: dict[str, str],
-    paths: Sequence[Path],
-    files: Sequence[Path],
+    where: tuple[Sequence[Path], Sequence[Path], Collection[Path] | None],
 ) -> DataFrame:
-    """Read files of one schema, without the columns that Spark does not read, and with timestamps for nanoseconds."""
+    """Read files of one schema, without the columns that Spark does not read, and with timestamps for nanoseconds.
+
+    `where` are the paths, the files, and those of them to read, see `_load`.
+    """
     nanoseconds = {
         field.name: field.type.tz is not None
         for field in schema
@@ -303,7 +331,8 @@ def _read_columns(
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(readable.empty_table(), f"{folder}/empty.parquet")
             reader = reader.schema(load(spark.read, [f"{folder}/empty.parquet"]).schema)
-    frame = _load(reader, paths, raw, files)
+    paths, files, only = where
+    frame = _load(reader, paths, raw, files, only)
     if not converts:
         return frame
     return frame.withColumns(

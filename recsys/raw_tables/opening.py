@@ -1,7 +1,8 @@
 """How a raw table becomes a DataFrame: by Spark where this session can read it, otherwise without its JARs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -29,19 +30,20 @@ CSV are not those of the first file, it says so instead of mixing them up."""
 _OPTION_OF_VERSION = {"delta": "versionAsOf", "iceberg": "snapshot-id"}
 
 
-def open_raw_table(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+def open_raw_table(spark: SparkSession, name: str, raw: RawTable, only: Collection[Path] | None = None) -> DataFrame:
     """Return a raw table, with the types that the configuration gives to its columns.
 
     Args:
         spark: The session.
         name: The raw table's name.
         raw: Where it is, and how it is read.
+        only: If given, rows of these files alone, see `read_files`.
 
     Raises:
         InputError: If it is not there or cannot be read as the configuration says.
         ConfigurationError: If a library for its format or its store is not installed.
     """
-    frame = _rows(spark, name, raw)
+    frame = _rows(spark, name, raw, only)
     types = types_of(raw)
     if missing := sorted(set(types) - set(frame.columns)):
         raise InputError(
@@ -57,7 +59,7 @@ def open_raw_table(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     )
 
 
-def _rows(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
+def _rows(spark: SparkSession, name: str, raw: RawTable, only: Collection[Path] | None) -> DataFrame:
     if raw.table:
         return _of_catalogue(spark, name, raw)
     location = raw.path or raw.pattern or ""
@@ -66,7 +68,7 @@ def _rows(spark: SparkSession, name: str, raw: RawTable) -> DataFrame:
     elif is_url(location):
         by_library = read_files_in_workers
     else:
-        return read_files(spark, name, raw)
+        return read_files(spark, name, raw, only)
     by_spark = _by_connector(spark, raw, location)
     return by_library(spark, name, raw) if by_spark is None else by_spark
 

@@ -113,6 +113,20 @@ def put(file: Place, content: str | bytes) -> None:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def link(source: Place, target: Place) -> None:
+    """Give a file that never changes a second name, without reading it here: a hard link, or a copy by the store."""
+    if isinstance(source, Path) and isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, target)
+    elif not isinstance(source, Path) and not isinstance(target, Path):
+        source.fs.cp_file(source.path, target.path)
+    else:
+        put(target, source.read_bytes())
+
+
 def _create_locally(file: Path, content: bytes) -> None:
     """Create a file by a second name of one that is written already: a reader never sees a part of it."""
     create_folder(file.parent)

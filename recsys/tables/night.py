@@ -1,6 +1,7 @@
 """The tables of the night, each declared once: columns, key, grain, units; checked on each read and write."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -107,15 +108,22 @@ class Table:
             location = f" ({where})" if where else ""
             raise SchemaError(f"table {self.name}{location}: " + "; ".join(problems))
 
-    def read(self, spark: SparkSession, folder: Place | Outputs) -> DataFrame:
+    def read(self, spark: SparkSession, folder: Place | Outputs, only: Sequence[str] | None = None) -> DataFrame:
         """Read the table from a folder, or from the outputs of a run.
+
+        Args:
+            spark: The session.
+            folder: The folder, or the outputs.
+            only: Names of the parts to read; all by default.
 
         Raises:
             InputError: If there is no such table, or a part of it is not as it was written.
             SchemaError: If its columns are not those declared.
         """
         table = folder / self.name
-        return self.check(read_spark(spark, table, self._read_schema(table)), str(table))
+        if only is not None and not only:
+            return self.empty(spark)
+        return self.check(read_spark(spark, table, self._read_schema(table), only), str(table))
 
     def in_parts(self, spark: SparkSession, folder: Place | Outputs) -> PartTasks:
         """Return the table's parts for a function of Arrow's batches, as tasks that read them by themselves.

@@ -239,10 +239,15 @@ def read_arrow(
 
 def read_batches(table: Place, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """Read a table part by part, at most so many rows at a time, in the order of the parts' names."""
-    system, root = arrow(table)
     for part in parts_of(table):
-        with pq.ParquetFile(system.open_input_file(f"{root}/{part.name}"), buffer_size=BUFFER_BYTES) as file:
-            yield from file.iter_batches(rows)
+        yield from read_part(table, part.name, rows)
+
+
+def read_part(table: Place, name: str, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Read a part of a table, at most so many rows at a time."""
+    system, root = arrow(table)
+    with pq.ParquetFile(system.open_input_file(f"{root}/{name}"), buffer_size=BUFFER_BYTES) as file:
+        yield from file.iter_batches(rows)
 
 
 def first_schema(table: Place) -> pa.Schema:

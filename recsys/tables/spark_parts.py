@@ -50,15 +50,16 @@ def new_parts(frame: DataFrame, table: Place, partitioned_by: Sequence[str] = ()
     return [Part(**part) for part in frame.mapInArrow(write, _PART_DDL).toArrow().to_pylist()]
 
 
-def read_spark(spark: SparkSession, table: Place, schema: StructType) -> DataFrame:
+def read_spark(spark: SparkSession, table: Place, schema: StructType, only: Sequence[str] | None = None) -> DataFrame:
     """Read a table's parts by Spark, or by its Python workers if they are not on a local disk.
 
     Args:
         spark: The session.
         table: Folder of the table.
         schema: Its columns, those in the names of folders last.
+        only: Names of the parts to read, at least one; all by default.
     """
-    names = [part.name for part in parts_of(table)]
+    names = [part.name for part in parts_of(table)] if only is None else list(only)
     if isinstance(table, Path):
         if len(names) == sum(name.endswith(".parquet") for name in sizes_below(table)):
             return load(spark.read.schema(schema), [table])

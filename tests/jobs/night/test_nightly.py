@@ -25,6 +25,7 @@ from recsys.shop.histories import Histories
 from recsys.snapshot import store as snapshot_store
 from recsys.snapshot.format import OPEN, Snapshot
 from recsys.storage.outputs import Outputs
+from recsys.tables.parts import PARTS, parts_of
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, at, contents, event, random_rows, sale
 
 pytestmark = MLFLOW_WARNS
@@ -52,6 +53,22 @@ def counts_of(folder: Outputs) -> dict[str, int]:
     """Return the number of rows that broke each rule, without rules that no row broke."""
     counts = json.loads((folder / "rule_counts.json").read_text())
     return {count["rule"]["name"]: count["broken"] for count in counts if count["broken"]}
+
+
+def test_rebuild_makes_every_table_anew_with_the_same_bytes(same_source, spark):
+    def tables() -> dict[str, list[str]]:
+        outputs = night_outputs(same_source)
+        names = [name for name, _ in outputs.found if (outputs / name / PARTS).exists()]
+        return {name: sorted(part.sha256 for part in parts_of(outputs / name)) for name in names}
+
+    nightly(night(same_source.settings()))
+    before, files = tables(), set(tables_of(same_source))
+    name = served(same_source).name
+    nightly(night(same_source.settings(), rebuilds=True))
+    assert not files & set(tables_of(same_source))
+    assert tables() == before
+    assert len(before) > 10
+    assert served(same_source).name == name
 
 
 # Reasons why a night stops: each function changes a shop whose snapshot is served.

@@ -282,26 +282,6 @@ def test_missing_recorded_at_becomes_occurred_at(flag_events):
     }
 
 
-def test_first_recorded_copy_of_an_event_is_used_and_the_others_are_set_aside(frame):
-    events = frame(
-        "events",
-        [
-            event("u1", "s1", -5, recorded_at=at(-3), revenue=7.0),
-            event("u1", "s1", -5, recorded_at=at(-4), revenue=None),
-            event("u1", "s1", -5, recorded_at=at(-1), revenue=9.0),
-            event("u1", "s1", -5, "purchase", recorded_at=at(-4)),  # of another kind: another event
-            event("u1", "s1", -6, recorded_at=at(-4)),
-        ],
-    )
-    used = {(r["kind"], r["occurred_at"]): r for r in validation.first_copies(events).collect()}
-    assert len(used) == 3
-    copy = used["visit", at(-5).replace(tzinfo=None)]
-    assert (copy["recorded_at"], copy["revenue"]) == (at(-4).replace(tzinfo=None), 9.0)
-    later = validation.later_copies(events).collect()
-    assert sorted(row["revenue"] for row in later) == [7.0, 9.0]
-    assert {row["rule"] for row in later} == {"event_unique"}
-
-
 def test_action_of_the_rule_decides_whether_a_row_is_usable_or_set_aside(flag_events):
     flagged = flag_events(
         [

@@ -7,7 +7,18 @@ import pytest
 
 from recsys.errors import ConfigurationError, StoreError
 from recsys.storage import places
-from recsys.storage.places import contents, create, files_in, modified, place, put, remove, sizes_below, store_errors
+from recsys.storage.places import (
+    contents,
+    create,
+    files_in,
+    link,
+    modified,
+    place,
+    put,
+    remove,
+    sizes_below,
+    store_errors,
+)
 from tests.helpers.object_store import CUT, LOST, REFUSED, SLOW
 
 
@@ -37,6 +48,15 @@ def test_of_many_who_create_a_file_one_succeeds(folder):
         thread.join()
     assert len(made) == 1
     assert (folder / "file").read_bytes() == b"by %d" % made[0]
+
+
+def test_second_name_of_a_file_outlives_the_first(folder, tmp_path):
+    put(folder / "a" / "x", b"rows")
+    link(folder / "a" / "x", folder / "b" / "y")
+    remove(folder / "a")
+    assert sizes_below(folder) == {"b/y": 4}
+    link(folder / "b" / "y", tmp_path / "elsewhere" / "z")  # from a store to a disk it is a copy
+    assert (tmp_path / "elsewhere" / "z").read_bytes() == b"rows"
 
 
 def test_put_replaces_and_remove_forgets(folder):
