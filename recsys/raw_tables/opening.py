@@ -50,13 +50,12 @@ def open_raw_table(spark: SparkSession, name: str, raw: RawTable, only: Collecti
             f"raw table '{name}': source.raw.{name}.types names {', '.join(missing)}, must name columns of the table: "
             f"{', '.join(frame.columns)}"
         )
-    return frame.withColumns(
-        {
-            column: f.col(quoted(column)).cast(kind)
-            for column, kind in types.items()
-            if frame.schema[column].dataType != kind
-        }
-    )
+    others = {
+        column: f.col(quoted(column)).cast(kind)
+        for column, kind in types.items()
+        if frame.schema[column].dataType != kind
+    }
+    return frame.withColumns(others) if others else frame  # Spark Connect refuses none
 
 
 def _rows(spark: SparkSession, name: str, raw: RawTable, only: Collection[Path] | None) -> DataFrame:

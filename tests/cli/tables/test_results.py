@@ -21,6 +21,7 @@ from recsys.console import TextConsole
 from recsys.images.themes.theme_choice import ThemeCount
 from recsys.images.themes.theme_map import Quality, Treatment
 from recsys.meta_model import LogisticModel
+from recsys.snapshot.publishing import Publisher
 
 
 @pytest.fixture
@@ -191,13 +192,13 @@ def test_model_is_printed_strongest_coefficient_first(console):
 
 
 def test_folder_without_snapshots_names_the_command_that_publishes_one(tmp_path, console):
-    print_snapshots(tmp_path, console)
+    print_snapshots(Publisher(tmp_path), console)
     assert "run 'recsys nightly'" in printed(console)
 
 
 def test_damaged_snapshot_is_listed_with_its_problem(tmp_path, console):
     Path(tmp_path / "20260301T000000Z-abcdef01").mkdir()
-    print_snapshots(tmp_path, console)
+    print_snapshots(Publisher(tmp_path), console)
     assert "missing" in printed(console)
 
 

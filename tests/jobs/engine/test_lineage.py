@@ -100,7 +100,7 @@ def test_events_of_a_night_say_what_each_step_read_and_wrote(shop):
         len(sizes),
     )
     assert rankings["facets"]["dataSource"]["uri"] == written.resolve().as_uri()
-    (histories,) = done["build_histories"]["outputs"]
+    (histories, _) = done["build_histories"]["outputs"]
     assert [each["name"] for each in histories["facets"]["schema"]["fields"]] == list(USER_HISTORIES.columns)
     read = next(each for each in done["score_users"]["inputs"] if each["name"].endswith("/fitted_recommenders"))
     wrote = done["fit_recommenders"]["outputs"][0]

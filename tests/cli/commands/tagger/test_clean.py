@@ -35,7 +35,7 @@ class SeenShop(ShopPhotos):
 
 @pytest.fixture(autouse=True)
 def shop(tmp_path, monkeypatch) -> None:
-    known = SeenShop(tmp_path, ImageSettings(), None, "version")  # type: ignore[arg-type]
+    known = SeenShop(tmp_path, tmp_path, ImageSettings(), None, "version")  # type: ignore[arg-type]
     monkeypatch.setattr(ShopPhotos, "of", lambda _, taxonomy: replace(known, taxonomy=taxonomy))
 
 
