@@ -31,7 +31,6 @@ from recsys.snapshot.publishing import Publisher
 from serving.stores.shared_counter import SharedCounter
 from serving.telemetry import logs
 from serving.telemetry.metrics_folder import FOLDER_VARIABLE, clean, forget_gauges
-from serving.telemetry.pull_status import forget_status
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _WATCH_SECONDS = 0.2
@@ -68,9 +67,11 @@ def serve(settings: ServingSettings, folder: Path, publisher: Publisher | None =
         if not _has_orphans(workers):
             _require_free_ports(settings)
         clean(state / "metrics")
-        forget_status(state)
-        import serving.process.server  # noqa: F401  not earlier: the folder of metrics must be set first
+        # Not earlier: the folder of metrics must be set before prometheus_client is imported.
+        import serving.process.server  # noqa: F401
+        from serving.telemetry.pull_status import forget_status
 
+        forget_status(state)
         _warn_if_unprotected(settings)
         _Parent(settings, folder, SharedCounter(state / "generation"), publisher).run()
 
