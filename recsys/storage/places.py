@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 from upath import UPath
 
-from recsys.errors import ConfigurationError, StoreError
+from recsys.errors import ConfigurationError, RecsysError, StoreError
 from recsys.storage.local import create_folder, to_disk, write_whole
 
 Place = Path | UPath
@@ -57,6 +57,8 @@ def store_errors(where: Place) -> Iterator[None]:
     """
     try:
         yield
+    except RecsysError:  # it says what is wrong already, whatever answer of the store it was raised after
+        raise
     except Exception as error:
         if isinstance(where, Path) or not any(_is_of_a_library(each) for each in _causes(error)):
             raise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.errors import ConfigurationError, StoreError
+from recsys.errors import BusyError, ConfigurationError, StoreError
 from recsys.storage import places
 from recsys.storage.places import (
     contents,
@@ -92,6 +92,20 @@ def test_what_a_store_refuses_is_one_line_with_the_next_step(object_store):
         store_errors(absent),
     ):
         put(absent / "file", b"")
+
+
+def test_error_of_ours_that_a_refusal_led_to_stays_as_it_is(object_store):
+    taken = object_store("taken")
+    create(taken / "1", b"first")
+
+    def second() -> None:
+        try:
+            create(taken / "1", b"second")
+        except FileExistsError:
+            raise BusyError("another one was first") from None
+
+    with pytest.raises(BusyError, match=r"^another one was first$"), store_errors(taken):
+        second()
 
 
 def test_errors_that_are_not_of_a_store_stay_as_they_are(tmp_path):
