@@ -44,6 +44,7 @@ from recsys.meta_model import META, MetaModel, policy_of
 from recsys.meta_model.training import Examples, evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import LIVE, most_pages
+from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.example_arrays import examples_of, pages_of, read_examples
 from recsys.recommenders.further import words_of
 from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
@@ -142,7 +143,8 @@ def _share_within(run: Run, pages: int) -> float:
     """Return the share of the users whose pages of the window are about as many as given, at most 1."""
     if EVENTS.rows(run.outputs) <= pages:
         return 1.0
-    most = most_pages(EVENTS.read(run.spark, run.outputs), run.open_days)
+    days = parts_of_days(run.outputs / EVENTS.name, run.open_days)
+    most = most_pages(EVENTS.read(run.spark, run.outputs, days), run.open_days)
     if most > pages:
         _log.info(f"  a sample of {pages / most:.2%} of the users is measured: they have up to {most:,} pages")
     return min(1.0, pages / max(most, 1))

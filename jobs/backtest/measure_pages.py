@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
-from pyspark.sql import functions as f
 from threadpoolctl import threadpool_limits
 
 from demo_shop.oracle import oracle_pages
@@ -30,6 +29,7 @@ from recsys.meta_model import (
 from recsys.meta_model.training import Examples, predict, train
 from recsys.pipeline.data_profile import times_of_day
 from recsys.pipeline.evaluation import known_users, page_metrics
+from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
@@ -164,7 +164,7 @@ def _measure_pages(sample: Sample, versions: list[str], lag: int | None) -> Step
         """Measure each policy on the pages of the window."""
         if lag is not None:
             _refuse_dates_without_times(run)
-        histories, models = USER_HISTORIES.read(run.spark, run.outputs), meta_models(run, versions)
+        histories, models = USER_HISTORIES.in_parts(run.spark, run.outputs), meta_models(run, versions)
         PAGE_METRICS.write(page_metrics(histories, run.shop, run.open_days, models, *sample, lag=lag), out)
         pages = PAGE_METRICS.read(run.spark, out)
         return plural(pages.where(pages["policy"] == META).count(), "page")
@@ -184,8 +184,8 @@ def _refuse_dates_without_times(run: Run) -> None:
     Raises:
         ConfigurationError: If so.
     """
-    events = EVENTS.read(run.spark, run.outputs).where(f.unix_micros("occurred_at") >= run.days[0])
-    times = times_of_day(events)
+    days = parts_of_days(run.outputs / EVENTS.name, run.days)
+    times = times_of_day(EVENTS.read(run.spark, run.outputs, days))
     if len(times) < 3:
         raise ConfigurationError(
             f"--live == True, but all events of the window are at {' or '.join(times)} UTC, must have times of "
@@ -217,7 +217,8 @@ def _build_window_examples(run: Run, out: Place) -> str:
 
 
 def _count_known_users(run: Run, out: Place) -> str:
-    KNOWN_USERS.write(known_users(USER_HISTORIES.read(run.spark, run.outputs), run.shop, run.open_days), out)
+    histories = USER_HISTORIES.in_parts(run.spark, run.outputs)
+    KNOWN_USERS.write(known_users(histories, run.shop, run.open_days), out)
     return f"{plural(KNOWN_USERS.rows(out), 'pair')} of sale and day with a known event"
 
 

@@ -12,11 +12,14 @@ from jobs.night.compact_exposures import read_exposures
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
 from recsys.instants import dates
+from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, most_examples, training_examples
+from recsys.pipeline.impressions import with_impressions
 from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.tables.parts import last_list
+from recsys.tables.spark_parts import PartTasks
 from recsys.wording import plural
 
 
@@ -35,17 +38,29 @@ def examples(run: Run, as_ofs: list[int]) -> DataFrame:
     """Return examples of the purchases of the 24 hours from each of the instants on."""
     exposures = read_exposures(run.spark, run.settings.place, _dates_touched(as_ofs)) if _logged_pages(run) else None
     histories = sampled_histories(run, as_ofs, exposures)
-    return training_examples(histories, run.shop, as_ofs, run.settings.meta_model, exposures)
+    return training_examples(histories, run.shop, as_ofs, run.settings.meta_model)
 
 
-def sampled_histories(run: Run, as_ofs: list[int], exposures: DataFrame | None = None) -> DataFrame:
-    """Return the histories of the users whose examples are within `meta_model.max_examples`: of all, or of a sample."""
-    histories, settings = USER_HISTORIES.read(run.spark, run.outputs), run.settings.meta_model
+def sampled_histories(run: Run, as_ofs: list[int], exposures: DataFrame | None = None) -> DataFrame | PartTasks:
+    """Return the histories of the users whose examples are within `meta_model.max_examples`: of all, or of a sample.
+
+    Args:
+        run: The night, or a backtest.
+        as_ofs: Instants of the days of the examples, microseconds UTC.
+        exposures: The pages of those days, which the histories are to have; None if no page is logged.
+    """
+    settings, everyone = run.settings.meta_model, USER_HISTORIES.in_parts(run.spark, run.outputs)
     if exposures is None and EVENTS.rows(run.outputs) * (1 + settings.negatives) <= settings.max_examples:
-        return histories  # even if all events were purchases
-    most = most_examples(EVENTS.read(run.spark, run.outputs), as_ofs, settings, exposures)
+        return everyone  # even if all events were purchases
+    days = parts_of_days(run.outputs / EVENTS.name, as_ofs)
+    most = most_examples(EVENTS.read(run.spark, run.outputs, days), as_ofs, settings, exposures)
     buckets = buckets_within(most, settings.max_examples)
-    return histories if buckets == BUCKETS else histories.where(bucket_of_user(settings.seed) < buckets)
+    if exposures is None and buckets == BUCKETS:
+        return everyone
+    histories = USER_HISTORIES.read(run.spark, run.outputs)
+    if buckets < BUCKETS:
+        histories = histories.where(bucket_of_user(settings.seed) < buckets)
+    return histories if exposures is None else with_impressions(histories, exposures)
 
 
 def _logged_pages(run: Run) -> list[tuple[str, int]]:

@@ -110,7 +110,7 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Place) -> dict[str, obje
     yesterday = run.training_days[-1]
     if yesterday not in run.open_training_days:
         return {}
-    histories = USER_HISTORIES.read(run.spark, run.outputs)
+    histories = USER_HISTORIES.in_parts(run.spark, run.outputs)
     TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
     drawn = examples_of(read_examples(out / TRAINING_EXAMPLES.name))
     pages = page_metrics(histories, run.shop, [yesterday], {META: model}).where(f.col("policy") == META)

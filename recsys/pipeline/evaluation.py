@@ -21,6 +21,7 @@ from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block, blocks
 from recsys.snapshot.format import POPULARITY
 from recsys.tables.night import KNOWN_USERS, PAGE_METRICS
+from recsys.tables.spark_parts import PartTasks
 
 SHOWN = 10
 """Number of sales at the top of a page that the metrics use, as in ndcg@10."""
@@ -35,7 +36,7 @@ Policies = Callable[[Block, int], Mapping[str, NDArray]]
 
 
 def page_metrics(
-    histories: DataFrame,
+    histories: DataFrame | PartTasks,
     shop: Shop,
     as_ofs: list[int],
     meta_models: Mapping[str, MetaModel],
@@ -90,7 +91,7 @@ def _log_odds(
 
 
 def ranked_pages(
-    histories: DataFrame,
+    histories: DataFrame | PartTasks,
     shop: Shop,
     as_ofs: list[int],
     policies: Policies,
@@ -239,12 +240,12 @@ def _ndcg_by_case(
 
 
 def most_pages(events: DataFrame, as_ofs: list[int]) -> int:
-    """Return the largest number of pages that `ranked_pages` can measure: buyers of each day, from table `events`."""
+    """Return the largest number of pages that `ranked_pages` can measure: buyers of each day, from those events."""
     purchases = events.where("kind = 'purchase'").select("user_id", day_of("occurred_at", as_ofs).alias("as_of"))
     return purchases.where("as_of is not null").distinct().count()
 
 
-def known_users(histories: DataFrame, shop: Shop, as_ofs: list[int]) -> DataFrame:
+def known_users(histories: DataFrame | PartTasks, shop: Shop, as_ofs: list[int]) -> DataFrame:
     """Count the users with a known event of each sale as of each instant, as table `known_users`."""
     schema, sale_ids = to_arrow_schema(KNOWN_USERS.schema, timezone="UTC"), pa.array(shop.catalogue.sale_ids)
 

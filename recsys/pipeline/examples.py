@@ -11,11 +11,12 @@ from pyspark.sql import functions as f
 
 from recsys.instants import DAY, LATEST
 from recsys.meta_model import MetaModelSettings
-from recsys.pipeline.impressions import Impressions, with_impressions
+from recsys.pipeline.impressions import Impressions
 from recsys.pipeline.shop import Shop
 from recsys.ranking.moments import quarters
 from recsys.recommenders.own import bought_before
 from recsys.shop.histories import Block, blocks
+from recsys.tables.spark_parts import PartTasks
 
 BLOCK_USERS = 8192
 PAGE_USERS = 128
@@ -25,11 +26,7 @@ BUCKETS = 4096
 
 
 def training_examples(
-    histories: DataFrame,
-    shop: Shop,
-    as_ofs: list[int],
-    settings: MetaModelSettings,
-    exposures: DataFrame | None = None,
+    histories: DataFrame | PartTasks, shop: Shop, as_ofs: list[int], settings: MetaModelSettings
 ) -> DataFrame:
     """Return examples of the purchases in the 24 hours from each instant on.
 
@@ -44,11 +41,11 @@ def training_examples(
     sample depends only on seed, user, instant and sale.
 
     Args:
-        histories: Table `user_histories`.
+        histories: Table `user_histories`; if pages are logged, with at least those of these days, see
+            `with_impressions`.
         shop: The shop, with recommenders fitted as of each instant.
         as_ofs: Instants, microseconds UTC.
         settings: The number of negatives, and the seed.
-        exposures: Table `exposures_compacted` with at least the pages of those days; None without a log of exposures.
     """
     names = [recommender.name for recommender in shop.recommenders]
     schema = pa.schema(
@@ -75,8 +72,7 @@ def training_examples(
 
     ddl = "as_of long, user_id string, sale_id string, bought boolean, sampling_rate double, repeat boolean, "
     ddl += "position int, "
-    rows = histories if exposures is None else with_impressions(histories, exposures)
-    return rows.mapInArrow(make_examples, ddl + features)
+    return histories.mapInArrow(make_examples, ddl + features)
 
 
 def bucket_of_user(seed: int) -> Column:
@@ -94,10 +90,10 @@ def most_examples(
     day is one. Counting this costs a fraction of the examples.
 
     Args:
-        events: Table `events`.
+        events: Table `events`, with at least those of the 24 hours from each instant on.
         as_ofs: Instants, microseconds UTC.
         settings: The number of negatives, and the seed.
-        exposures: See `training_examples`.
+        exposures: Table `exposures_compacted` with at least the pages of those days; None if no page is logged.
 
     Returns:
         By bucket; without those of no purchase.

@@ -91,7 +91,7 @@ class PartTasks:
     spark: SparkSession
     table: Place
 
-    def mapInArrow(self, function: Function, schema: str) -> DataFrame:  # noqa: N802  as that of a frame
+    def mapInArrow(self, function: Function, schema: str | StructType) -> DataFrame:  # noqa: N802  as that of a frame
         """Return what a function makes of the rows of each part; see `DataFrame.mapInArrow`."""
         table = absolute(self.table)
         names = [part.name for part in parts_of(table)]

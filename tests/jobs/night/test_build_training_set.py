@@ -1,18 +1,22 @@
 """The bound of the training set: which users' examples are made, and that nothing changes below it."""
 
+import shutil
 from datetime import timedelta
 from itertools import accumulate
+from types import SimpleNamespace
 
 import pytest
 
 from jobs.engine.nights import night
 from jobs.engine.run import Run
-from jobs.night.build_training_set import examples
+from jobs.night.build_training_set import examples, sampled_histories
 from jobs.night.train_meta_model import read_trained_model
 from recsys.meta_model.training import train
+from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.example_arrays import examples_of, in_order, read_examples
 from recsys.pipeline.examples import bucket_of_user
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
+from recsys.tables.parts import parts_of
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop
 
 pytestmark = MLFLOW_WARNS
@@ -63,3 +67,21 @@ def test_within_the_bound_the_model_is_that_of_all_examples_in_the_order_of_thei
     for name in ("bought", "sampling_rate", "repeat", "position"):
         assert (getattr(read, name) == frame[name]).all()
     assert (read.page == frame.groupby(["as_of", "user_id"]).ngroup()).all()
+
+
+def test_examples_are_bounded_by_the_events_of_their_days_alone(published_shop, tmp_path):
+    run = run_within(published_shop, 1000)
+    day = run.open_training_days[-1]
+    table = run.outputs / EVENTS.name
+    of_day = parts_of_days(table, [day])
+    without = tmp_path / "outputs"
+    for name in (EVENTS.name, USER_HISTORIES.name):
+        shutil.copytree(run.outputs / name, without / name)
+    for part in parts_of(table):
+        if part.name not in of_day:
+            (without / EVENTS.name / part.name).write_bytes(bytes(part.bytes))  # no Parquet file
+    assert 0 < len(of_day) < len(parts_of(table))
+    other = SimpleNamespace(spark=run.spark, settings=run.settings, outputs=without)
+    of_all, of_few = (sampled_histories(each, [day]).select("user_id") for each in (run, other))
+    assert of_few.collect() == of_all.collect()
+    assert 0 < of_few.count() < USER_HISTORIES.rows(without)

@@ -7,7 +7,7 @@ from pyspark.sql import functions as f
 from recsys.erasure.logs_and_tables import hash_of
 from recsys.instants import to_micros
 from recsys.pipeline import event_days, validation
-from recsys.pipeline.event_days import Written, day_name, day_number, write_days
+from recsys.pipeline.event_days import Written, day_name, day_number, parts_of_days, write_days
 from recsys.tables.parts import read_arrow, write_list
 from tests.helpers.small_shop import AS_OF, at, event, raw_table, sale
 
@@ -92,3 +92,14 @@ def test_row_groups_do_not_change_what_is_written(write, monkeypatch):
 def test_days_have_numbers_and_names():
     assert day_name(0) == "19700101"
     assert day_number(day_name(20_512)) == 20_512
+
+
+def test_parts_of_days_are_those_of_every_date_that_24_hours_touch(write, tmp_path):
+    write([event("u1", "s1", -hours) for hours in (1, 25, 49, 73)])  # 28, 27, 26 and 25 February
+    for instants, days in {
+        (to_micros(at(-48)),): ["20260227"],
+        (to_micros(at(-60)),): ["20260226", "20260227"],
+        (to_micros(at(-96)), to_micros(at(-24))): ["20260225", "20260228"],
+        (to_micros(at(0)),): [],
+    }.items():
+        assert [event_days.day_of_part(name) for name in parts_of_days(tmp_path / "events", instants)] == days

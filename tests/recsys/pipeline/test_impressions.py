@@ -120,7 +120,7 @@ def both(spark, fitted) -> tuple[list[dict], list[dict], dict]:
     others = [each for each in fitted.sale_ids(as_of) if each != bought["sale_id"]][:5]
     sales = [others[0], bought["sale_id"], *others[1:]]
     exposures = exposures_of(spark, [(bought["user_id"], (as_of - AS_OF) / DAY + 0.3, sales)])
-    seen = training_examples(fitted.histories, fitted.shop, [as_of], SETTINGS, exposures)
+    seen = training_examples(with_impressions(fitted.histories, exposures), fitted.shop, [as_of], SETTINGS)
     shown_rows = [row.asDict() for row in seen.orderBy("user_id", "sale_id").collect()]
     return rows, shown_rows, {"user": bought["user_id"], "sales": sales}
 
