@@ -68,8 +68,7 @@ def without_users(rows: DataFrame, hashes: Sequence[str]) -> DataFrame:
     """Return the rows of all users but some, whose ids have the given SHA-256; rows without a user_id stay."""
     if not hashes or "user_id" not in rows.columns:
         return rows
-    user_id = f.btrim("user_id", f.lit(INVISIBLE))
-    return rows.where(f.coalesce(~f.sha2(user_id, 256).isin(*hashes), f.lit(True)))
+    return rows.where(f.coalesce(~f.sha2(_trimmed("user_id"), 256).isin(*hashes), f.lit(True)))
 
 
 def sale_windows(flagged: DataFrame) -> DataFrame:
@@ -195,7 +194,18 @@ def activity(events: DataFrame, rows: int) -> Activity:
 
 def _with_trimmed_ids(rows: DataFrame) -> DataFrame:
     ids = [name for name in ("user_id", "sale_id") if name in rows.columns]
-    return rows.withColumns({name: f.btrim(name, f.lit(INVISIBLE)) for name in ids})
+    return rows.withColumns({name: _trimmed(name) for name in ids})
+
+
+def _trimmed(column: str) -> Column:
+    """Return a column of ids without blanks and invisible characters at their ends.
+
+    Spark looks for each character of an id among the invisible ones, which takes five times as long as reading the id:
+    one that begins and ends with a visible character of ASCII, as nearly all do, is known by these two bytes.
+    """
+    ends = (f.substring(f.col(column).cast("binary"), position, 1) for position in (1, -1))
+    are_visible = [(end >= f.lit(b"!")) & (end <= f.lit(b"~")) for end in ends]
+    return f.when(are_visible[0] & are_visible[1], f.col(column)).otherwise(f.btrim(column, f.lit(INVISIBLE)))
 
 
 def _flag_rows(rows: DataFrame, rules: Iterable[Rule]) -> DataFrame:

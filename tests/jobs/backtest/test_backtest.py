@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.backtest import backtest as job
 from jobs.backtest import measure_pages
@@ -23,7 +25,7 @@ from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.registry.versions import CHAMPION
 from recsys.storage.outputs import Outputs
 from recsys.tables.night import EVENTS
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import read_arrow, write_file, write_list
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop, contents
 
 pytestmark = MLFLOW_WARNS
@@ -412,12 +414,16 @@ def test_instants_are_midnights():
 
 @pytest.mark.parametrize(("hours", "is_refused"), [([22, 23, 22], True), ([0, 0, 0], True), ([1, 9, 22], False)])
 def test_live_pages_need_times_of_day(spark, tmp_path, hours, is_refused):
-    rows = [
-        ("u", "s", "visit", moment, moment, None)
-        for moment in (from_micros(FIRST + day * DAY + hour * HOUR) for day, hour in enumerate(hours))
-    ]
-    EVENTS.write(spark.createDataFrame(rows, EVENTS.schema), tmp_path)
-    run = SimpleNamespace(spark=spark, outputs=Outputs(str(tmp_path)), days=[FIRST])
+    days = [FIRST + day * DAY for day in range(len(hours))]
+    schema = to_arrow_schema(EVENTS.schema, timezone="UTC")
+    parts = []
+    for day, hour in zip(days, hours, strict=True):
+        moment = from_micros(day + hour * HOUR)
+        row = {"user_id": "u", "sale_id": "s", "kind": "visit", "occurred_at": moment, "recorded_at": moment}
+        name = f"part-{from_micros(day):%Y%m%d}-1.parquet"
+        parts.append(write_file(tmp_path / EVENTS.name, name, [pa.Table.from_pylist([row], schema)]))
+    write_list(tmp_path / EVENTS.name, parts)
+    run = SimpleNamespace(spark=spark, outputs=Outputs(str(tmp_path)), days=days)
     if is_refused:
         with pytest.raises(ConfigurationError, match="must have times of day"):
             measure_pages._refuse_dates_without_times(run)

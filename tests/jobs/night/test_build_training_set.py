@@ -70,7 +70,7 @@ def test_within_the_bound_the_model_is_that_of_all_examples_in_the_order_of_thei
 
 
 def test_examples_are_bounded_by_the_events_of_their_days_alone(published_shop, tmp_path):
-    run = run_within(published_shop, 1000)
+    run = run_within(published_shop, 100)
     day = run.open_training_days[-1]
     table = run.outputs / EVENTS.name
     of_day = parts_of_days(table, [day])

@@ -97,7 +97,8 @@ def _histories(users: list[str], instant: int) -> history_parts._Rows:
             "recorded_at": [instant] * len(users),
         }
     )
-    return history_parts._histories_of(events, np.arange(len(users)))
+    (histories,) = history_parts._gathered(iter([events]))
+    return histories
 
 
 def test_shop_without_events_has_empty_parts(spark, tmp_path):

@@ -274,6 +274,13 @@ def test_ids_are_trimmed_as_the_service_trims_them(flag_events):
     assert {trimmed(user_id) for user_id in ids} == {"u1", "u 1"}
 
 
+def test_ids_of_any_first_and_last_characters_are_trimmed_as_the_service_trims_them(flag_events):
+    ends = ["", "!", "~", "a", " ", "\x7f", "\x80", "\xa0", "é", "日", "🏖", "\u200b", "\ufeff"]
+    ids = {first + middle + last for first in ends for middle in ("", "b", "b\u00a0b") for last in ends}
+    found = {row["user_id"] for row in flag_events([event(user_id, "s1", -1) for user_id in ids]).collect()}
+    assert found == {trimmed(user_id) for user_id in ids}
+
+
 def test_missing_recorded_at_becomes_occurred_at(flag_events):
     rows = [event("u1", "s1", -2), event("u2", "s1", -2, recorded_at=at(-1))]
     assert {row["user_id"]: row["recorded_at"] for row in flag_events(rows).collect()} == {
