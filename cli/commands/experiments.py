@@ -317,10 +317,10 @@ def _check_snapshot(settings: Settings, surface: str, written: ExperimentFile) -
 
 
 def _attribute_warnings(settings: Settings, written: ExperimentFile) -> list[str]:
-    from jobs.experiments.user_attributes import user_attributes
+    from jobs.experiments.user_attributes import attribute_names
     from recsys.experiments.names import unknown_attributes
 
-    known = {name for attributes in user_attributes(settings).values() for name in attributes}
+    known = attribute_names(settings)
     return list(unknown_attributes(written, known)) if known else []
 
 
@@ -334,8 +334,9 @@ def _sample(settings: Settings, count: int) -> dict[str, dict[str, str]]:
     if name is None:
         raise ConfigurationError("no snapshot is published to sample users from: run 'recsys nightly'")
     snapshot = Snapshot.open(settings.snapshots_folder / name)
-    known = user_attributes(settings)
-    return {user: known.get(user, {}) for user in snapshot.users.sample(count)}
+    users = snapshot.users.sample(count)
+    known = user_attributes(settings, users)
+    return {user: known.get(user, {}) for user in users}
 
 
 def _print_experiments(file: ExperimentFile) -> None:

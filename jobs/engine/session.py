@@ -21,6 +21,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
+from jobs.engine import small_shops
 from jobs.engine.packing import travelling_code
 from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError
@@ -38,7 +39,7 @@ _SECRET = re.compile("secret|password|token|key", re.IGNORECASE)
 LOGGING = "log4j2.properties"
 """File beside it with the settings of the log."""
 PARTITIONS_PER_CORE = 4
-"""Number of partitions of a shuffle per core."""
+"""Number of partitions of a shuffle per core; one for a small shop."""
 _SESSION_OPTIONS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
@@ -152,7 +153,7 @@ def _unsaid_options(said: Mapping[str, str], settings: Settings, scratch: Path) 
         # Our settings of the log are known to a process that we start alone.
         **({"spark.log.level": "WARN"} if "PYSPARK_GATEWAY_PORT" in os.environ else {}),
         **_event_log_options(settings.spark.event_log),
-        **(_local_options(scratch) if master.startswith("local") else {}),
+        **(_local_options(scratch, small_shops.is_small(settings.source)) if master.startswith("local") else {}),
         **_network_options(master, {**settings.spark.conf, **said}),
         **settings.spark.conf,
     }
@@ -184,11 +185,12 @@ def _launch_options(settings: Settings, scratch: Path) -> dict[str, str]:
     PYSPARK_SUBMIT_ARGS need no such care: pyspark puts them behind these, and the last one counts. All users of the
     machine can see the options of a process: a secret is set later.
     """
+    is_small = settings.spark.master.startswith("local") and small_shops.is_small(settings.source)
     options = {
         "spark.master": settings.spark.master,
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),  # true if Spark is to choose, as in a shell
-        _JAVA_OPTIONS: "-XX:+UseParallelGC",
+        _JAVA_OPTIONS: small_shops.JAVA_OPTIONS if is_small else "-XX:+UseParallelGC",
         "spark.driver.defaultJavaOptions": _java_options(scratch),  # Spark puts them before the others
         **settings.spark.conf,
     }
@@ -204,14 +206,15 @@ def _spark_defaults() -> set[str]:
     return {re.split(r"[\s=:]", line.strip(), maxsplit=1)[0] for line in lines if not line.lstrip().startswith("#")}
 
 
-def _local_options(scratch: Path) -> dict[str, str]:
+def _local_options(scratch: Path, is_small: bool) -> dict[str, str]:
     """Return the options of a master on this machine; a cluster has temporary files and starts workers by itself."""
     return {
         # A list separated by commas; a folder whose name has one cannot be written in it.
         "spark.local.dir": tempfile.gettempdir() if "," in str(scratch) else str(scratch),
-        "spark.sql.shuffle.partitions": str(PARTITIONS_PER_CORE * (os.cpu_count() or 1)),
+        "spark.sql.shuffle.partitions": str((1 if is_small else PARTITIONS_PER_CORE) * (os.cpu_count() or 1)),
         # Other machines find the modules only when a worker has added the files of the application to its path.
         "spark.python.daemon.module": "jobs.engine.python_workers",
+        **(small_shops.OPTIONS if is_small else {}),
     }
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as f
 
 from jobs.engine.session import spark_session
 from jobs.experiments.analyze_experiment import read_events
-from jobs.experiments.user_attributes import user_attributes
+from jobs.experiments.user_attributes import attribute_names, user_attributes
 from recsys.config.settings import Settings
 from recsys.errors import EmptyInputError
 from recsys.experiments.analysis.outcomes import Quantities, caps, daily_sums
@@ -77,12 +77,12 @@ def past_users(settings: Settings, file: ExperimentFile, key: str, days: int, as
         raise EmptyInputError(
             f"0 users came from {past.start:%Y-%m-%d} to {past.end:%Y-%m-%d}, must be 1 or more: give another --as-of"
         )
-    known = user_attributes(settings)
     ids = first_days["user_id"].to_pylist()
+    known, are_known = user_attributes(settings, ids), bool(attribute_names(settings))
     targeting = experiment.targeting
-    targeted = [user for user in ids if not (known and targeting) or targeting.holds(known.get(user, {}))]
+    targeted = [user for user in ids if not (are_known and targeting) or targeting.holds(known.get(user, {}))]
     share = share_taken_in(file, key, [known.get(user, {}) for user in targeted]) if targeted else 0.0
-    if not known:  # targeting would exclude all
+    if not are_known:  # targeting would exclude all
         untargeted = [each.model_copy(update={"targeting": None}) for each in file.experiments]
         share = share_taken_in(file.model_copy(update={"experiments": tuple(untargeted)}), key, [{}])
     if share == 0.0:
@@ -96,7 +96,7 @@ def past_users(settings: Settings, file: ExperimentFile, key: str, days: int, as
     day_numbers = first_days["day"].to_numpy() - to_micros(past.start) // DAY
     new_users = np.bincount(day_numbers, minlength=days).tolist()
     past = past.model_copy(update={"coverage": min(1.0, share)})
-    return PastUsers(past, _sort_by_user_and_day(rows), new_users, share, len(ids), bool(known))
+    return PastUsers(past, _sort_by_user_and_day(rows), new_users, share, len(ids), are_known)
 
 
 def visits_as_pages(events: DataFrame, experiment: Experiment) -> DataFrame:

@@ -7,11 +7,13 @@ from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.dataset as ds
 import pytest
 
 from deploy.ship_segments import ship
-from jobs.experiments.user_attributes import user_attributes
+from jobs.experiments import user_attributes as of_users
+from jobs.experiments.user_attributes import attribute_names, user_attributes
 from jobs.night import compact_exposures as job
 from jobs.night.compact_exposures import NOTHING_TO_COMPACT, Compacted, compact, read_exposures
 from recsys.config.settings import Settings
@@ -21,6 +23,7 @@ from recsys.logs.records import EXPOSURES as LOG
 from recsys.pipeline import sources
 from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES, RECORDED_EVENTS
+from recsys.tables.night import USERS
 from recsys.tables.parts import last_list, remove_unlisted, replace_part
 from tests.helpers.logged_lines import exposure, visit
 from tests.helpers.object_store import CUT, LOST, REFUSED
@@ -195,14 +198,20 @@ def test_a_user_can_be_taken_out_of_a_part(spark, folder):
     assert part.name not in sizes_below(table)
 
 
-def test_attributes_of_users_are_those_of_their_latest_page(spark, folder):
-    deliver(folder, "a", exposure("r1", 2, attributes={"market": "FR"}), exposure("r2", 1, attributes={"market": "DE"}))
+def test_attributes_of_users_are_those_of_their_latest_page_or_of_the_night(spark, folder, monkeypatch):
+    pages = [exposure("r1", 2, attributes={"market": "FR"}), exposure("r2", 1, attributes={"market": "DE", "age": "9"})]
+    deliver(folder, "a", *pages, exposure("r3", 3, user="bob", attributes={"market": "IT"}))
     compact(spark, folder, EXPOSURES)
-    assert COMPACTED_EXPOSURES.dataset(folder).count_rows() == 2
+    outputs = folder / "nights" / "20260301T000000Z" / "data" / "validate_tables-1"
+    of_night = {"ann": {"market": "ES"}, "cid": {"channel": "web"}, "dan": {}, "eve": {"channel": "app"}}
+    rows = [(user, list(attributes.items())) for user, attributes in of_night.items()]
+    USERS.write_rows(pd.DataFrame(rows, columns=["user_id", "attributes"]), outputs)
     source = {"sql": "sql", "raw": {"lines": {"path": "lines.parquet"}}}
-    assert user_attributes(Settings.model_validate({"folder": str(folder), "source": source})) == {
-        "ann": {"market": "FR"}
-    }
+    settings = Settings.model_validate({"folder": str(folder), "source": source})
+    monkeypatch.setattr(of_users, "newest_runs", lambda _: [outputs])
+    found = user_attributes(settings, ["ann", "cid", "dan", "fay"])
+    assert found == {"ann": {"market": "FR"}, "cid": {"channel": "web"}}
+    assert attribute_names(settings) == {"age", "channel", "market"}
 
 
 def test_finished_log_files_are_put_into_the_store_once(spark, folder, tmp_path, object_store):
