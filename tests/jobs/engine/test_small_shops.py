@@ -16,7 +16,8 @@ JAVA, CODEGEN, PARTITIONS = (
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     """Of a shop with 30 bytes of raw files."""
-    source = SourceSettings(raw={name: RawTable(path=str(tmp_path / "raw" / name)) for name in ("sales", "events")})
+    raw = {name: RawTable(path=str(tmp_path / "raw" / name)) for name in ("sales", "events")}
+    source = SourceSettings(sql=str(tmp_path), raw=raw)
     for name, size in {"sales/a": 10, "events/day=1/a": 15, "events/day=2/a": 5}.items():
         file = tmp_path / "raw" / name
         file.parent.mkdir(parents=True, exist_ok=True)
