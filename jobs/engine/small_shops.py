@@ -4,7 +4,8 @@ from recsys.config.pipeline import RawTable, SourceSettings
 from recsys.raw_tables.files import files_to_read, is_url
 
 SMALL_BYTES = 2 << 20
-"""Bytes of raw files up to which a shop is small: some 10,000 users. From about twice as many on, compiling pays."""
+"""Bytes of raw files up to which a shop is small: some 10,000 users. With 5,000 a night
+takes a tenth less time so, with 70,000 a third more."""
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """No optimising compiler, and a collector without threads of its own."""
 OPTIONS = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}

@@ -13,7 +13,7 @@ from recsys.config.settings import Settings
 from recsys.storage.outputs import newest_runs
 from recsys.tables.logs import COMPACTED_EXPOSURES
 from recsys.tables.night import USERS
-from recsys.tables.parts import has_begun
+from recsys.tables.parts import has_begun, read_batches
 
 
 def user_attributes(settings: Settings, users: Collection[str]) -> dict[str, dict[str, str]]:
@@ -21,7 +21,7 @@ def user_attributes(settings: Settings, users: Collection[str]) -> dict[str, dic
 
     Users without attributes are left out.
     """
-    wanted = pc.is_in(pc.field("user_id"), pa.array(users, pa.string()))
+    wanted = pa.array(users, pa.string())
     found: dict[str, dict[str, str]] = {}
     for batch in _batches_of_night(settings, ["user_id", "attributes"], wanted):
         found.update((row["user_id"], dict(row["attributes"])) for row in batch.to_pylist() if row["attributes"])
@@ -44,15 +44,16 @@ def attribute_names(settings: Settings) -> set[str]:
 
 
 def _batches_of_night(
-    settings: Settings, columns: list[str], wanted: pc.Expression | None = None
+    settings: Settings, columns: list[str], users: pa.Array | None = None
 ) -> Iterator[pa.RecordBatch]:
-    outputs = next((each for each in newest_runs(settings.place) if (each / USERS.name).exists()), None)
-    if outputs is not None:
-        yield from USERS.dataset((outputs / USERS.name).parent).to_batches(columns=columns, filter=wanted)
+    tables = (outputs / USERS.name for outputs in newest_runs(settings.place))
+    table = next((each for each in tables if each.exists()), None)
+    for batch in read_batches(table) if table is not None else ():
+        wanted = batch if users is None else batch.filter(pc.is_in(batch["user_id"], users))
+        yield wanted.select(columns)
 
 
-def _batches_of_log(
-    settings: Settings, columns: list[str], wanted: pc.Expression | None = None
-) -> Iterator[pa.RecordBatch]:
+def _batches_of_log(settings: Settings, columns: list[str], users: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
     if has_begun(settings.place / COMPACTED_EXPOSURES.name):
+        wanted = None if users is None else pc.is_in(pc.field("user_id"), users)
         yield from COMPACTED_EXPOSURES.dataset(settings.place).to_batches(columns=columns, filter=wanted)

@@ -113,7 +113,7 @@ def _measure_yesterday(run: Run, model: MetaModel, out: Place) -> dict[str, obje
     histories = USER_HISTORIES.in_parts(run.spark, run.outputs)
     TRAINING_EXAMPLES.write(examples(run, [yesterday]), out)
     drawn = examples_of(read_examples(out / TRAINING_EXAMPLES.name))
-    pages = page_metrics(histories, run.shop, [yesterday], {META: model}, parts=False)
+    pages = page_metrics(histories, run.shop, [yesterday], {META: model}, recommenders=False)
     n_pages, ndcg, predicted, made = (
         PAGE_METRICS.check(pages)
         .agg(f.count("*"), f.avg(NDCG), f.sum("predicted"), f.sum(f.size("bought")))

@@ -44,7 +44,7 @@ def page_metrics(
     seed: int = 0,
     new_only: bool = False,
     lag: int | None = None,
-    parts: bool = True,
+    recommenders: bool = True,
 ) -> DataFrame:
     """Measure meta-models, given by the name of their policy, and each recommender alone; see `ranked_pages`.
 
@@ -61,7 +61,7 @@ def page_metrics(
         lag: Also rank each page by the first meta-model, and by popularity, as the service does by day: with the
             features that are the same for all users as of this long before the session of the first purchase began,
             microseconds, see `Moments`. These are policies of their own, named by LIVE.
-        parts: Whether to measure each recommender alone too.
+        recommenders: Whether to measure each recommender alone too.
     """
     best = dict(list(meta_models.items())[:1])
 
@@ -69,7 +69,7 @@ def page_metrics(
         scorer, known = shop.scorer(as_of), block.as_of(as_of, shop.history)
         features, repeat = scorer.features(known), bought_before(known, scorer.horizon)
         scores = _log_odds(meta_models, scorer.names, features, repeat)
-        if parts:
+        if recommenders:
             scores |= {name: scorer.score(name, known) for name in scorer.names}
         if lag is not None:
             moments = quarters(block.session_starts()[_first_purchases(block, as_of)] - lag, as_of)
@@ -243,7 +243,7 @@ def _ndcg_by_case(
 
 
 def most_pages(events: DataFrame, as_ofs: list[int]) -> int:
-    """Return the largest number of pages that `ranked_pages` can measure: buyers of each day, from those events."""
+    """Return the largest number of pages that `ranked_pages` can measure: buyers of each day, from its `events`."""
     purchases = events.where("kind = 'purchase'").select("user_id", day_of("occurred_at", as_ofs).alias("as_of"))
     return purchases.where("as_of is not null").distinct().count()
 

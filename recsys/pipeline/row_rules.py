@@ -81,7 +81,7 @@ def is_placeholder(column: str) -> str:
     """Return the condition in SQL that is true for an id that systems write where they know none."""
     names = ", ".join("'" + name.replace("'", "\\'") + "'" for name in PLACEHOLDERS)
     longest = max(len(name.encode()) for name in PLACEHOLDERS)
-    # Length and first character rule out nearly all ids, in a third of the time.
+    # Length and first character rule out nearly all ids, in half the time.
     is_name = f"octet_length({column}) <= {longest} and lower({column}) in ({names})"
     return f"({is_name}) or (left({column}, 1) in ('0', '-') and {column} rlike '^[0-]+$')"
 

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
@@ -24,7 +25,7 @@ from recsys.pipeline import sources
 from recsys.storage.places import Place, sizes_below
 from recsys.tables.logs import COMPACTED_EVENTS, COMPACTED_EXPOSURES, EXPOSURES, RECORDED_EVENTS
 from recsys.tables.night import USERS
-from recsys.tables.parts import last_list, remove_unlisted, replace_part
+from recsys.tables.parts import last_list, remove_unlisted, replace_part, write_file
 from tests.helpers.logged_lines import exposure, visit
 from tests.helpers.object_store import CUT, LOST, REFUSED
 
@@ -33,6 +34,9 @@ from tests.helpers.object_store import CUT, LOST, REFUSED
 def folder(object_store) -> Place:
     yield object_store(secrets.token_hex(4))
     object_store.fault = lambda method, path: None
+
+
+ATTRIBUTES = pa.map_(pa.string(), pa.string())
 
 
 def deliver(folder: Place, name: str, *lines: bytes, log: str = LOG) -> None:
@@ -206,6 +210,8 @@ def test_attributes_of_users_are_those_of_their_latest_page_or_of_the_night(spar
     of_night = {"ann": {"market": "ES"}, "cid": {"channel": "web"}, "dan": {}, "eve": {"channel": "app"}}
     rows = [(user, list(attributes.items())) for user, attributes in of_night.items()]
     USERS.write_rows(pd.DataFrame(rows, columns=["user_id", "attributes"]), outputs)
+    unlisted = pa.table({"user_id": ["cid"], "attributes": pa.array([[("of", "a killed task")]], ATTRIBUTES)})
+    write_file(outputs / USERS.name, "part-00001.parquet", [unlisted])
     source = {"sql": "sql", "raw": {"lines": {"path": "lines.parquet"}}}
     settings = Settings.model_validate({"folder": str(folder), "source": source})
     monkeypatch.setattr(of_users, "newest_runs", lambda _: [outputs])
