@@ -120,3 +120,39 @@ def test_earlier_histories_stay_where_no_day_differs(spark, tmp_path):
 
 def test_number_of_a_day_is_that_of_its_name():
     assert day_number("19700102") == 1
+
+
+def _events(*rows: tuple[str, int, bool, int, int]) -> pa.RecordBatch:
+    names = ["user_id", "position", "purchase", "occurred_at", "recorded_at"]
+    kinds = [pa.string(), pa.int32(), pa.bool_(), pa.int64(), pa.int64()]
+    columns = zip(*rows, strict=True)
+    return pa.RecordBatch.from_arrays([pa.array(each, kind) for each, kind in zip(columns, kinds, strict=True)], names)
+
+
+def test_events_of_users_of_one_hash_are_gathered_across_batches(monkeypatch):
+    monkeypatch.setattr(history_parts.zlib, "crc32", lambda text: 1 if text in (b"a", b"b") else 2)
+    batches = [
+        _events(("b", 0, False, 5, 5), ("a", 0, False, 4, 4)),
+        _events(("b", 0, False, 1, 1), ("c", 0, True, 9, 9)),
+    ]
+    found = [
+        row for batch in history_parts._as_batches(history_parts._gathered(iter(batches))) for row in batch.to_pylist()
+    ]
+    assert [(row["user_id"], row["occurred_at"]) for row in found] == [("a", [4]), ("b", [1, 5]), ("c", [9])]
+
+
+def test_events_of_one_instant_are_in_order_of_sale_kind_and_record():
+    rows = [
+        ("u", 2, False, 7, 8),
+        ("u", 1, True, 7, 8),
+        ("u", 1, False, 7, 9),
+        ("u", 1, False, 7, 8),
+        ("u", 3, False, 6, 6),
+    ]
+    (found,) = history_parts._gathered(iter([_events(*rows)]))
+    assert {name: values.tolist() for name, values in found.lists.items()} == {
+        "sales": [3, 1, 1, 1, 2],
+        "purchases": [False, False, False, True, False],
+        "occurred_at": [6, 7, 7, 7, 7],
+        "recorded_at": [6, 8, 9, 8, 8],
+    }
