@@ -92,6 +92,27 @@ def exponential(x: np.float32) -> np.float32:
 
 
 @inlined
+def power_of_two(x: np.float64) -> np.float32:
+    """Return 2^x, right to 2e-7 of it, for x from -126 to 127; 0 below, and that of 127 above.
+
+    Source:
+        Moshier 1989, Cephes, exp2f: the polynomial.
+    """
+    within = min(max(x, -126.0), 127.0)
+    power = np.floor(within + 0.5)
+    rest = np.float32(within - power)
+    y = np.float32(1.5353362e-4)
+    y = y * rest + np.float32(1.3398874e-3)
+    y = y * rest + np.float32(9.6184374e-3)
+    y = y * rest + np.float32(5.5503325e-2)
+    y = y * rest + np.float32(2.4022648e-1)
+    y = y * rest + np.float32(6.9314720e-1)
+    y = y * rest + np.float32(1)
+    y = y * np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return y if x >= -126.0 else np.float32(0)
+
+
+@inlined
 def total(row: NDArray[np.float32]) -> float:
     """Return the sum, from four sums, between which the processor need not wait for its last addition."""
     first, second, third, fourth, n = 0.0, 0.0, 0.0, 0.0, len(row)

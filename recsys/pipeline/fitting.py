@@ -16,7 +16,8 @@ from recsys.shop.histories import Histories, blocks
 from recsys.tables.night import FITTED_RECOMMENDERS
 from recsys.tables.spark_parts import PartTasks
 
-BLOCK_USERS = 8192
+BLOCK_USERS = 20_000
+"""Number of users that are counted together: each count of pairs of sales is cleared and added up once per block."""
 PART_BYTES = 4 << 20
 """Size in bytes, before compression, of the parts in which statistics are exchanged: Spark holds and sorts whole
 rows."""

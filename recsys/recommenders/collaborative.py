@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csc_matrix
 
+from recsys.compiled import compiled
 from recsys.recommenders.base import Model, Statistics
 from recsys.recommenders.sums import write_sparse_sums
 from recsys.settings import StepSettings
@@ -71,9 +72,9 @@ class Collaborative:
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Count the `users` (n_sales,) who saw a sale, and as `pairs` (n_sales, n_horizon) those who saw both."""
-        seen = histories.seen()
-        pairs = (seen.T @ seen[:, horizon.sales]).toarray()
-        return {"users": np.asarray(seen.sum(axis=0), np.float32).ravel(), "pairs": pairs}
+        columns = horizon.columns(np.arange(histories.n_sales))
+        users, pairs = _users_of_both(histories.offsets, histories.sales, columns, len(horizon))
+        return {"users": users, "pairs": pairs}
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "CollaborativeModel":
         """Return the model of the most similar sources of each target, ties by sale."""
@@ -120,6 +121,39 @@ class CollaborativeModel(Model):
         """Return the similarities column by column."""
         similarities = self.similarities
         return {"data": similarities.data, "sources": similarities.indices, "offsets": similarities.indptr}
+
+
+@compiled
+def _users_of_both(
+    offsets: NDArray[np.int64], sales: NDArray[np.int32], columns: NDArray[np.int64], n_columns: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the number of users of each sale, and of each sale and column: (n_sales,) and (n_sales, n_columns).
+
+    Args:
+        offsets: Of users' events, shape (n_users + 1,).
+        sales: Of events, shape (n_events,).
+        columns: Of sales, -1 for those that have none, shape (n_sales,).
+        n_columns: Number of columns.
+    """
+    users, pairs = np.zeros(len(columns), np.float32), np.zeros((len(columns), n_columns), np.float32)
+    latest = np.full(len(columns), -1)  # the last user who saw each sale
+    own, targets = np.empty(len(columns), np.int64), np.empty(n_columns, np.int64)
+    for user in range(len(offsets) - 1):
+        n_own, n_targets = 0, 0
+        for event in range(offsets[user], offsets[user + 1]):
+            sale = sales[event]
+            if latest[sale] != user:
+                latest[sale] = user
+                own[n_own] = sale
+                n_own += 1
+                if columns[sale] >= 0:
+                    targets[n_targets] = columns[sale]
+                    n_targets += 1
+        for sale in own[:n_own]:
+            users[sale] += 1
+            for column in targets[:n_targets]:
+                pairs[sale, column] += 1
+    return users, pairs
 
 
 def prune_columns(similarities: NDArray[np.float32], k: int) -> csc_matrix:

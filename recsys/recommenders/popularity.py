@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from recsys.compiled import compiled
-from recsys.instants import DAY, LATEST, QUARTER, format_instant
+from recsys.instants import DAY, QUARTER, format_instant
 from recsys.recommenders.base import Counted, Model, Statistics
 from recsys.recommenders.content import Content
 from recsys.settings import StepSettings
@@ -70,21 +70,20 @@ class Popularity:
             `later`, shape (N_QUARTERS, n_horizon): the decayed number of the events from the horizon's instant on that
             occurred and were recorded before the beginning of each quarter; what counts is as in `count`.
         """
-        settings, as_of = self.settings, horizon.as_of
-        sales, occurred_at = block.sales, block.occurred_at
-        is_open = (self.catalogue.opens_at[sales] <= occurred_at) & (occurred_at < self.catalogue.closes_at[sales])
-        columns = horizon.columns(sales)
-        is_later = (as_of <= occurred_at) & (occurred_at < as_of + N_QUARTERS * QUARTER)
-        events = np.flatnonzero(is_later & is_open & (columns >= 0))
+        settings, as_of, occurred_at = self.settings, horizon.as_of, block.occurred_at
+        events = np.flatnonzero((as_of <= occurred_at) & (occurred_at < as_of + N_QUARTERS * QUARTER))
+        events = events[self._is_open(block.sales[events], occurred_at[events])]
+        columns = horizon.columns(block.sales[events])
+        events, columns = events[columns >= 0], columns[columns >= 0]
         users = np.searchsorted(block.offsets, events, side="right") - 1
-        groups = 2 * (users * block.n_sales + sales[events]) + (occurred_at[events] // DAY > as_of // DAY)
+        groups = 2 * (users * block.n_sales + block.sales[events]) + (occurred_at[events] // DAY > as_of // DAY)
         order = np.argsort(2 * groups + block.purchases[events], kind="stable")
-        events, groups = events[order], groups[order]
+        events, columns, groups = events[order], columns[order], groups[order]
         known_from = np.maximum(occurred_at, block.recorded_at)[events]
         weights = np.where(block.purchases[events], settings.purchase_weight, 1.0)
         later = _decayed_by_quarter(
             groups,
-            columns[events],
+            columns,
             (known_from - as_of) // QUARTER + 1,
             (occurred_at[events] - as_of) / QUARTER,
             weights,
@@ -95,16 +94,15 @@ class Popularity:
 
     def _counted_events(self, histories: Histories) -> NDArray[np.int64]:
         """Return the numbers of the events that count: while its sale is open, one per user, sale and day."""
-        sales, occurred_at = histories.sales, histories.occurred_at
-        is_open = (self.catalogue.opens_at[sales] <= occurred_at) & (occurred_at < self.catalogue.closes_at[sales])
-        events = np.flatnonzero(is_open)
-        groups = histories.user_of_event()[events] * histories.n_sales + sales[events]
-        groups = groups * (LATEST // DAY) + occurred_at[events] // DAY
-        # A user's events are in order of time: the last of a group, purchases after visits, is its last purchase.
-        order = np.argsort(2 * groups + histories.purchases[events], kind="stable")
-        is_last = np.ones(len(order), bool)
-        is_last[:-1] = np.diff(groups[order]) != 0
-        return events[order[is_last]]
+        is_open = self._is_open(histories.sales, histories.occurred_at)
+        counts = _counts_once(
+            histories.offsets, histories.sales, histories.occurred_at, histories.purchases, is_open, histories.n_sales
+        )
+        return np.flatnonzero(counts)
+
+    def _is_open(self, sales: NDArray[np.int32], instants: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each of the sales is open at the instant beside it."""
+        return (self.catalogue.opens_at[sales] <= instants) & (instants < self.catalogue.closes_at[sales])
 
     def fit(self, statistics: Statistics, horizon: Horizon) -> "PopularityModel":
         """Return the model of the rates of the sales of the horizon."""
@@ -192,6 +190,44 @@ class PopularityModel(Model):
     def served_arrays(self) -> dict[str, np.ndarray]:
         """Return the attributes of each sale too."""
         return {**self.arrays(), _ATTRIBUTES: self.has_attribute.indices, _OFFSETS: self.has_attribute.indptr}
+
+
+@compiled
+def _counts_once(
+    offsets: NDArray[np.int64],
+    sales: NDArray[np.int32],
+    occurred_at: NDArray[np.int64],
+    purchases: NDArray[np.bool_],
+    is_open: NDArray[np.bool_],
+    n_sales: int,
+) -> NDArray[np.bool_]:
+    """Return which event counts for each user, sale and day (UTC): the last purchase, or else the last visit.
+
+    Args:
+        offsets: Of users' events, which are in order of time, shape (n_users + 1,).
+        sales: Shape (n_events,).
+        occurred_at: Shape (n_events,).
+        purchases: Shape (n_events,).
+        is_open: Whether the sale is open at that moment: other events do not count. Shape (n_events,).
+        n_sales: Number of sales.
+    """
+    counts = np.zeros(len(sales), np.bool_)
+    found = np.full(n_sales, len(sales))  # the event that counts so far, of the day in hand if before `end`
+    for user in range(len(offsets) - 1):
+        end, day = offsets[user + 1], np.int64(-1)
+        for event in range(offsets[user + 1] - 1, offsets[user] - 1, -1):
+            if occurred_at[event] // DAY != day:
+                day = occurred_at[event] // DAY
+                end = event + 1
+            if is_open[event]:
+                other = found[sales[event]]
+                is_first = not (event < other < end)
+                if is_first or (purchases[event] and not purchases[other]):
+                    if not is_first:
+                        counts[other] = False
+                    counts[event] = True
+                    found[sales[event]] = event
+    return counts
 
 
 @compiled

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from recsys.compiled import compiled
+from recsys.compiled import compiled, power_of_two
 from recsys.instants import DAY, MINUTE
 from recsys.settings import StepSettings
 
@@ -134,12 +134,8 @@ class Block:
 
     def as_of(self, instant: int, settings: HistorySettings) -> Histories:
         """Return the histories known as of an instant: events that occurred and were recorded strictly before it."""
-        known = (self.occurred_at < instant) & (self.recorded_at < instant)
-        known &= self.occurred_at >= instant - settings.days * DAY
-        ends = np.concatenate(([0], np.cumsum(known)))[self.offsets]
-        from_last = np.repeat(ends[1:], np.diff(self.offsets)) - np.cumsum(known)
-        known &= from_last < settings.max_events
-        offsets = np.concatenate(([0], np.cumsum(known)))[self.offsets]
+        since = instant - settings.days * DAY
+        known, offsets = _known(self.offsets, self.occurred_at, self.recorded_at, since, instant, settings.max_events)
         return Histories(
             as_of=instant,
             n_sales=self.n_sales,
@@ -202,6 +198,27 @@ def _joined(
 
 
 @compiled
+def _known(
+    offsets: NDArray[np.int64],
+    occurred_at: NDArray[np.int64],
+    recorded_at: NDArray[np.int64],
+    since: int,
+    until: int,
+    most: int,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which events are known, of each user the last `most` of them, and the offsets of users in those."""
+    known, ends = np.zeros(len(occurred_at), np.bool_), np.zeros(len(offsets), np.int64)
+    for user in range(len(offsets) - 1):
+        left = most
+        for event in range(offsets[user + 1] - 1, offsets[user] - 1, -1):
+            if left > 0 and since <= occurred_at[event] < until and recorded_at[event] < until:
+                known[event] = True
+                left -= 1
+        ends[user + 1] = ends[user] + most - left
+    return known, ends
+
+
+@compiled
 def _session_starts(offsets: NDArray[np.int64], occurred_at: NDArray[np.int64]) -> NDArray[np.int64]:
     starts = occurred_at.copy()
     for user in range(len(offsets) - 1):
@@ -217,8 +234,8 @@ def _weights(
 ) -> NDArray[np.float32]:
     weights = np.empty(len(occurred_at), np.float32)
     for event in range(len(weights)):
-        decay = np.exp2(-np.float64(as_of - occurred_at[event]) / half_life)
-        weights[event] = decay * purchase_weight if purchases[event] else decay
+        decay = power_of_two(np.float64(occurred_at[event] - as_of) / half_life)
+        weights[event] = decay * np.float32(purchase_weight) if purchases[event] else decay
     return weights
 
 

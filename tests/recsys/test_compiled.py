@@ -72,6 +72,17 @@ def test_exponential_is_right_to_2e_7_and_finite_beyond_its_range() -> None:
     assert exponentials(np.array([0, -1000, 1000], np.float32)) == [1, *exponentials(values[[0, -1]])]
 
 
+def test_power_of_two_is_right_to_2e_7_and_0_where_a_float32_cannot_hold_it() -> None:
+    values = np.linspace(-126, 127, 2_001)
+
+    @numba.njit
+    def powers(numbers: np.ndarray) -> list:
+        return [compiled.power_of_two(number) for number in numbers]
+
+    assert_allclose(powers(values), np.exp2(values), rtol=2e-7)
+    assert powers(np.array([0.0, -1, 3, -126.5, -1e9, 1e9])) == [1, 0.5, 8, 0, 0, 2.0**127]
+
+
 def test_loop_is_compiled_once_and_then_read_from_the_disk(tmp_path: Path) -> None:
     assert loaded(tmp_path).total(VALUES) == pytest.approx(expected(), rel=1e-5)
     again = loaded(tmp_path).total
