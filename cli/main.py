@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from cli.commands import demo, experiments, init, models, night, photos, service, users
+from cli.commands import console, demo, experiments, init, models, night, photos, service, users
 from cli.commands.tagger import tagger
 from recsys.console import print_error, show_progress
 from recsys.errors import RecsysError
@@ -38,6 +38,7 @@ for command in (
     night.backtest,
     night.pack,
     service.serve,
+    console.console,
     service.top,
     service.similar,
     service.exposures,

@@ -1,4 +1,4 @@
-"""Runs the pages until they are stopped."""
+"""Listens at an address, and runs an application until it is stopped."""
 
 import secrets
 import socket
@@ -6,14 +6,56 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 
-from console.app import console_app
+from console.pages.review import review_app
+from console.shop_console import console_app
 from recsys.config.serving import host_and_port
+from recsys.config.settings import Settings
 from recsys.errors import ConfigurationError
 from recsys.images.lab.review import Review
 from recsys.images.tagging.files import PhotoFiles
 
 _ALL_ADDRESSES = ("0.0.0.0", "::", "")
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """Return a socket that listens, so that a browser that opens its address at once waits, and its URL.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 for any free one.
+
+    Raises:
+        ConfigurationError: If the host is all addresses, or cannot be listened on.
+    """
+    if host in _ALL_ADDRESSES:
+        raise ConfigurationError(f"host == {host!r}, must be one address or name of this machine, such as 127.0.0.1")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{host_and_port(host, port)} cannot be listened on ({error.strerror}): give another host or port"
+        ) from error
+    return listening, f"http://{host_and_port(host, listening.getsockname()[1])}"
+
+
+def names_of_this_host(host: str) -> list[str]:
+    """Return the names by which browsers of this machine reach an address of it."""
+    return sorted({host, "127.0.0.1", "localhost"})
+
+
+def run(app: FastAPI, listening: socket.socket) -> None:
+    """Answer requests until the process is interrupted."""
+    config = uvicorn.Config(
+        app, ws="none", log_level="warning", access_log=False, server_header=False, proxy_headers=False
+    )
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run([listening])
 
 
 def serve_review(
@@ -37,22 +79,26 @@ def serve_review(
     Raises:
         ConfigurationError: If the host is all addresses, or cannot be listened on.
     """
-    if host in _ALL_ADDRESSES:
-        raise ConfigurationError(f"--host == {host!r}, must be one address or name of this machine, such as 127.0.0.1")
     tokens = {secrets.token_urlsafe(24): name for name in reviewers}
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()  # a browser that opens the address at once waits
-    except OSError as error:
-        raise ConfigurationError(
-            f"{host_and_port(host, port)} cannot be listened on ({error.strerror}): give another --host or --port"
-        ) from error
-    base = f"http://{host_and_port(host, listening.getsockname()[1])}"
-    announce({name: f"{base}/?token={token}" for token, name in tokens.items()})
-    app = console_app(review, files, tokens, sorted({host, "127.0.0.1", "localhost"}))
-    config = uvicorn.Config(app, ws="none", log_level="warning", access_log=False, server_header=False)
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run([listening])
+    listening, url = listen(host, port)
+    announce({name: f"{url}/?token={token}" for token, name in tokens.items()})
+    run(review_app(review, files, tokens, names_of_this_host(host)), listening)
+
+
+def serve_console(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve the console of a shop until the process is interrupted.
+
+    Args:
+        settings: The shop's settings; those of `console` say where and for whom.
+        announce: Is called with the address to open, once it can be opened.
+
+    Raises:
+        ConfigurationError: If the host is all addresses, or cannot be listened on.
+    """
+    host = settings.console.host
+    listening, url = listen(host, settings.console.port)
+    port = listening.getsockname()[1]
+    announce(url)
+    run(
+        console_app(settings, [*names_of_this_host(host), *settings.console.hosts], f"recsys_console_{port}"), listening
+    )

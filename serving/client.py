@@ -76,6 +76,8 @@ class PageOptions(TypedDict, total=False):
     """Values by attribute: only sales with one of the values of each attribute."""
     without: Mapping[str, Sequence[str]] | None
     """Values by attribute: no sale with one of these values."""
+    preview: bool
+    """Whether the page is shown to no user, and so neither logged nor counted."""
 
 
 class Client:
@@ -234,6 +236,7 @@ def _page_request(user_id: str, n: int, **options: Unpack[PageOptions]) -> pb.Ge
         denied_sale_ids=options.get("denied", ()),
         explain=options.get("explain", False),
         request_id=options.get("request_id", ""),
+        preview=options.get("preview", False),
         filters=[
             pb.AttributeFilter(attribute=attribute, values=values, exclude=exclude)
             for exclude, filters in ((False, options.get("only")), (True, options.get("without")))

@@ -28,9 +28,15 @@ def test_packages_import_one_way(package, others):
         assert importers(other, package) == set(), other
 
 
-def test_console_asks_the_service_through_its_client():
+def test_console_asks_the_service_through_its_client_and_the_doctor():
     used = {file for path in importers("serving", "console") for file in imported_files(path)}
-    assert {file for file in used if file.is_relative_to("serving")} <= {Path("serving/client.py")}
+    asked = {Path("serving/client.py"), Path("serving/diagnosis/doctor.py")}
+    assert {file for file in used if file.is_relative_to("serving")} <= asked
+
+
+def test_console_starts_without_spark_and_learning_libraries():
+    slow = {"pyspark", "torch", "mlflow", "sklearn", "matplotlib", "django", "pandas"}
+    assert {name.partition(".")[0] for name in loaded(Path("console/shop_console.py"))} & slow == set()
 
 
 def test_imports_between_folders_have_no_circles():

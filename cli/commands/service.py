@@ -84,6 +84,7 @@ def top(
             answer_time=from_micros(parse_instant(at)) if at else None,
             only={name: values.split(",") for name, values in pairs(only, "--only").items()},
             without={name: values.split(",") for name, values in pairs(without, "--without").items()},
+            preview=True,
         )
     print_top_sales(user, page, console, explain)
 
@@ -106,7 +107,7 @@ def similar(
     from serving.client import Client, trusting
 
     with Client(target, deadline=5.0, token=token, credentials=trusting(authority), plain_token=plain_token) as client:
-        page = client.similar_sales(sale, n, user_id=user, policy=policy or "", explain=explain)
+        page = client.similar_sales(sale, n, user_id=user, policy=policy or "", explain=explain, preview=True)
     print_top_sales(user, page, console, explain)
 
 

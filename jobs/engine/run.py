@@ -4,7 +4,9 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from recsys.storage.journal import Lease, leased, steps_of
 from recsys.storage.local import tree_to_disk
 from recsys.storage.outputs import DATA, Outputs
 from recsys.storage.places import Place, remove, store_errors
+from recsys.storage.progress import StepProgress, read_progress, write_progress
 
 LOG = "run.log"
 """File in a run's folder with the log of its steps."""
@@ -178,8 +181,13 @@ class Run:
         start = time.monotonic()
         self._in_progress[step.name] = fingerprint
         try:
-            with measured(self.settings.nights.metrics, step.name), self.lineage.of_step(self._tables_of(step)):
+            with (
+                _noted(self.folder, step.name) as note,
+                measured(self.settings.nights.metrics, step.name),
+                self.lineage.of_step(self._tables_of(step)),
+            ):
                 summary = self._run_step(step, fingerprint, lease)
+                note(summary)
         except SPARK_ERRORS as error:
             _log.debug(f"{step.name} failed", exc_info=True)
             raise StepError(f"{step.name}: {first_line(error)}; the stack trace is in {self.folder / LOG}") from error
@@ -281,6 +289,27 @@ def with_inputs(step: Step) -> tuple[Step, ...]:
         if needed not in steps:
             steps.append(needed)
     return tuple(steps)
+
+
+@contextmanager
+def _noted(folder: Place, step: str) -> Iterator[Callable[[str], None]]:
+    """Note in a run's folder that a step begins, and how it ended; the value is called with its summary."""
+    summary: list[str] = []
+    progress, start = read_progress(folder), time.monotonic()
+    begun = StepProgress(name=step, state="running", started_at=datetime.now(UTC))
+    write_progress(folder, progress.with_step(begun))
+
+    def end(state: str, told: str) -> None:
+        ended = {"state": state, "seconds": round(time.monotonic() - start, 3), "told": told}
+        write_progress(folder, progress.with_step(begun.model_copy(update=ended)))
+
+    try:
+        yield summary.append
+    except Exception as error:
+        with suppress(Exception):  # a store that fails now too must not hide the first error
+            end("failed", first_line(error) if isinstance(error, SPARK_ERRORS) else str(error) or type(error).__name__)
+        raise
+    end("done", "".join(summary))
 
 
 def _show_step_in_progress(name: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
 from recsys.config import strict_yaml
+from recsys.config.console import ConsoleSettings
 from recsys.config.demo_shop import DemoShopSettings
 from recsys.config.pipeline import NightCheckSettings, RankingSettings, SourceSettings
 from recsys.config.serving import ServingSettings
@@ -123,6 +124,7 @@ class Settings(StepSettings):
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()
     serving: ServingSettings = ServingSettings()
+    console: ConsoleSettings = ConsoleSettings()
     demo_shop: DemoShopSettings | None = None
     """The generated shop that `recsys demo` builds; absent for a real shop."""
 

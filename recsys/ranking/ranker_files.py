@@ -72,8 +72,21 @@ def read_settings(folder: Path) -> RecommenderSettings:
     Raises:
         SnapshotError: If they cannot be read.
     """
+    return _read_description(folder).recommenders
+
+
+def read_sale_ids(folder: Path) -> list[str]:
+    """Return the ids of the sales of a ranker's files, in the order in which users' histories refer to them.
+
+    Raises:
+        SnapshotError: If they cannot be read.
+    """
+    return _read_description(folder).sale_ids
+
+
+def _read_description(folder: Path) -> _Description:
     try:
-        return _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False).recommenders
+        return _Description.model_validate_json((folder / _DESCRIPTION).read_bytes(), strict=False)
     except (OSError, ValueError) as error:
         raise SnapshotError(f"{folder} holds no ranker ({error}): {_ADVICE}") from None
 

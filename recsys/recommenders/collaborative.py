@@ -72,7 +72,7 @@ class Collaborative:
 
     def count(self, histories: Histories, horizon: Horizon) -> Statistics:
         """Count the `users` (n_sales,) who saw a sale, and as `pairs` (n_sales, n_horizon) those who saw both."""
-        columns = horizon.columns(np.arange(histories.n_sales))
+        columns = horizon.columns(np.arange(histories.n_sales, dtype=np.int32))
         users, pairs = _users_of_both(histories.offsets, histories.sales, columns, len(horizon))
         return {"users": users, "pairs": pairs}
 

@@ -95,6 +95,10 @@ class Histories:
         seen.data[:] = 1
         return seen
 
+    def user_of_event(self) -> NDArray[np.int64]:
+        """Return the row of the user of each event, shape (n_events,)."""
+        return self.once("user of event", lambda: np.repeat(np.arange(len(self)), np.diff(self.offsets)))
+
 
 @dataclass(frozen=True)
 class Block:

@@ -158,7 +158,8 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
                 self._metrics.redone.inc()  # a sale opened or closed meanwhile
                 now = instant = sent
                 answer = top_sales.answer(request, instant, request_id, near_deadline)
-        self._recorder.answer(request, answer, top_sales, now, request_id, started)
+        if not message.preview:
+            self._recorder.answer(request, answer, top_sales, now, request_id, started)
         return answer.written
 
     def _with_recent_events(self, request: PageRequest, now: int, as_of: int) -> PageRequest:

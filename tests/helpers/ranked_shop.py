@@ -63,12 +63,12 @@ class RankedShop:
         contents = SnapshotContents(
             as_of=from_micros(horizon.as_of),
             horizon_end=from_micros(horizon.as_of + 36 * HOUR),
-            sales=self.sales,
             policies=RANKINGS.policies,
             reasons=self.ranker.scorer.reasons,
             versions={"home_ranker": "3"},
             fingerprint=fingerprint,
             **{
+                "sales": self.sales,
                 "shared_rankings": {"popularity": popular},
                 "segments": {"market": {"FR": type(popular)(*(values[::2] for values in popular))}},
                 "files": {RANKER: self.files},

@@ -33,7 +33,7 @@ FALLBACK_LEVEL_ANY_OPEN: FallbackLevel
 FALLBACK_LEVEL_SEGMENT: FallbackLevel
 
 class GetTopSalesRequest(_message.Message):
-    __slots__ = ("user_id", "n", "policy", "session_sale_ids", "attributes", "surface", "allowed_sale_ids", "denied_sale_ids", "explain", "request_id", "answer_time", "filters", "language")
+    __slots__ = ("user_id", "n", "policy", "session_sale_ids", "attributes", "surface", "allowed_sale_ids", "denied_sale_ids", "explain", "request_id", "answer_time", "filters", "language", "preview")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class GetTopSalesRequest(_message.Message):
     ANSWER_TIME_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     n: int
     policy: str
@@ -67,7 +68,8 @@ class GetTopSalesRequest(_message.Message):
     answer_time: _timestamp_pb2.Timestamp
     filters: _containers.RepeatedCompositeFieldContainer[AttributeFilter]
     language: str
-    def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[AttributeFilter, _Mapping]]] = ..., language: _Optional[str] = ...) -> None: ...
+    preview: bool
+    def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[AttributeFilter, _Mapping]]] = ..., language: _Optional[str] = ..., preview: _Optional[bool] = ...) -> None: ...
 
 class GetSimilarSalesRequest(_message.Message):
     __slots__ = ("sale_id", "page")

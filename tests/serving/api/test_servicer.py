@@ -67,6 +67,19 @@ def test_similar_sales_are_logged_as_a_page_of_their_surface_without_a_session(s
     assert "s02" not in shown(found)
 
 
+def test_page_that_is_only_looked_at_is_as_usual_and_recorded_nowhere(service):
+    recorded = []
+    service.servicer._recorder.answer = lambda *answer: recorded.append(answer)
+    looked_at = service.ask("ann", preview=True)
+    similar = pb.GetSimilarSalesRequest(sale_id="s02", page=pb.GetTopSalesRequest(preview=True))
+    service.servicer.GetSimilarSales(similar, Call())
+    batch = pb.BatchGetTopSalesRequest(requests=[pb.GetTopSalesRequest(user_id="ann", preview=True)])
+    service.servicer.BatchGetTopSales(batch, Call())
+    assert recorded == []
+    assert order(looked_at) == order(service.ask("ann"))
+    assert len(recorded) == 1
+
+
 def test_batch_stops_when_its_caller_has_left(service):
     class LeftAfter(Call):
         looks = 0

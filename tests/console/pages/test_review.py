@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from console.app import console_app
+from console.pages.review import review_app
 from recsys.images.lab.label_store import LabelStore
 from recsys.images.lab.review import Review
 from recsys.images.tagging.files import PhotoFiles, content_hash
@@ -32,7 +32,7 @@ class Shop:
         shown = replace(photos(self.hashes), image_uris=np.array([f"{n}.bmp" for n in range(7)]))
         self.review = Review(shown, tagger(), self.labels, **options)
         files = PhotoFiles(str(folder))
-        self.app = console_app(self.review, files, TOKENS, ["127.0.0.1"], lambda: AT)
+        self.app = review_app(self.review, files, TOKENS, ["127.0.0.1"], lambda: AT)
 
     def visitor(self, token: str | None = "token-of-ann") -> TestClient:
         client = TestClient(self.app, HERE, headers={"origin": HERE})
@@ -57,12 +57,12 @@ def test_only_who_opened_an_address_with_a_token_is_let_in(shop):
         "/",
         "/?token=guess",
         "/agreement",
-        "/static/review.js",
         "/api/review",
         f"/photos/{shop.hashes[0]}/small",
     ):
         assert stranger.get(path).status_code == 401, path
     assert decide(stranger, {shop.hashes[6]: ["pool"]}).status_code == 401
+    assert stranger.get("/static/console.css").status_code == 200  # the page that asks for a token has it too
     entered = stranger.get("/?token=token-of-ann", follow_redirects=False)
     assert entered.headers["location"] == "/"  # the token is not in the address of the page
     cookie = entered.headers["set-cookie"]

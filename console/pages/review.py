@@ -1,38 +1,26 @@
-"""The application: its pages, its data as JSON, and the photos."""
+"""The review of photos whose label is unsure: its pages, its data as JSON, and the photos."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 from fastapi import FastAPI, HTTPException, Request
 from fastapi import Path as PathValue
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from console.pictures import Pictures, Size
-from console.visitors import Visitors
-from recsys.errors import RecsysError
+from console.reading.pictures import Pictures, Size
+from console.web.application import application
+from console.web.people import People
+from console.web.rendering import page
 from recsys.images.lab.agreement import Agreement, Kappa, agreements
 from recsys.images.lab.review import Review
 from recsys.images.tagging.decoding import PhotoError
 from recsys.images.tagging.files import PhotoFiles
-from recsys.wording import visible
 
 _HAND = 40  # photos on a page; as many are loaded ahead
 _MOST_DECISIONS = 1000
-_HERE = Path(__file__).parent
-_pages = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_HERE / "pages"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    finalize=lambda value: visible(value) if type(value) is str else value,  # not what is HTML already
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
 Hash = Annotated[str, PathValue(pattern="^[0-9a-f]{1,64}$")]
 
 
@@ -51,7 +39,7 @@ class Decisions(BaseModel):
     decisions: list[Decision] = Field(min_length=1, max_length=_MOST_DECISIONS)
 
 
-def console_app(
+def review_app(
     review: Review,
     files: PhotoFiles,
     tokens: Mapping[str, str],
@@ -63,25 +51,23 @@ def console_app(
     Args:
         review: The review.
         files: Where the photos are.
-        tokens: Reviewers' names by token, see `Visitors`.
+        tokens: Reviewers' names by token.
         hosts: Names of this host, as browsers may use them.
         clock: Returns the time of a decision.
     """
-    app = FastAPI(openapi_url=None)
-    app.add_middleware(Visitors, tokens=tokens, hosts=hosts)
-    app.add_exception_handler(RecsysError, _told)
-    app.mount("/static", StaticFiles(directory=_HERE / "static"))
+    # Reviews at several ports share a browser's cookies.
+    app = application(People.with_tokens(tokens), hosts, f"recsys_review_{secrets.token_hex(4)}")
     pictures = Pictures(files, review.uri_of)
     taxonomy = review.tagger.taxonomy
 
     @app.get("/")
     def review_page(request: Request) -> HTMLResponse:
-        return _page("review.html", taxonomy=taxonomy.name, by=request.state.visitor, double=review.double)
+        return page(request, "review.html", taxonomy=taxonomy.name, double=review.double)
 
     @app.get("/agreement")
-    def agreement_page() -> HTMLResponse:
-        found = agreements(review.words, taxonomy.ids)
-        return _page("agreement.html", taxonomy=taxonomy.name, agreements=[_as_text(each) for each in found])
+    def agreement_page(request: Request) -> HTMLResponse:
+        found = [_as_text(each) for each in agreements(review.words, taxonomy.ids)]
+        return page(request, "agreement.html", taxonomy=taxonomy.name, agreements=found)
 
     @app.get("/api/review")
     def description() -> dict[str, Any]:
@@ -99,18 +85,18 @@ def console_app(
 
     @app.get("/api/review/hand")
     def hand(request: Request) -> dict[str, Any]:
-        given = review.hand(request.state.visitor, 2 * _HAND, clock())
+        given = review.hand(request.state.visitor.name, 2 * _HAND, clock())
         return {"photos": given.photos, "left": given.left}
 
     @app.post("/api/review/decisions")
     def decide(request: Request, said: Decisions) -> dict[str, int]:
-        by = request.state.visitor
+        by = request.state.visitor.name
         review.decide(by, {each.photo: each.labels for each in said.decisions}, clock())
         return {"decided": review.decided(by)}
 
     @app.post("/api/review/undo")
     def undo(request: Request) -> dict[str, Any]:
-        by = request.state.visitor
+        by = request.state.visitor.name
         undone = review.undo(by, clock())
         return {"photos": undone, "decided": review.decided(by)}
 
@@ -123,14 +109,6 @@ def console_app(
         return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400, immutable"})
 
     return app
-
-
-def _page(name: str, **values: Any) -> HTMLResponse:
-    return HTMLResponse(_pages.get_template(name).render(values))
-
-
-def _told(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 409)
 
 
 def _as_text(found: Agreement) -> dict[str, Any]:

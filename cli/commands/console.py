@@ -1,0 +1,40 @@
+"""`recsys console`: the shop's nights, pages, sales and health in a browser."""
+
+from typing import Annotated
+
+import typer
+
+from cli.commands.options import DEMO, Conf
+from cli.commands.options import console as terminal
+from recsys.config.settings import load_settings
+
+
+def console(
+    conf: Conf = DEMO,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; by default 'console.host'.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port, 0 for any free one; by default 'console.port'.")
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option(help="Address of the service, HOST:PORT; by default 'console.service'.")
+    ] = None,
+) -> None:
+    """Open the console, pages in a browser, until it is stopped.
+
+    **Tonight** shows each step of the nights, what they set aside and what was published; **Shop window** any user's
+    page, two side by side, and why each sale is there; **Sales** takes a sale off all pages and puts it back; **Health**
+    says what to mend; **Changes** who changed what. It needs no running service, but shows pages and changes sales only
+    with one (`recsys serve`).
+    """
+    from console.server import serve_console
+
+    settings = load_settings(conf)
+    given = {"host": host, "port": port, "service": service}
+    changed = {name: value for name, value in given.items() if value is not None}
+    checked = type(settings.console).model_validate({**settings.console.model_dump(), **changed})
+    serve_console(settings.model_copy(update={"console": checked}), _announce)
+
+
+def _announce(url: str) -> None:
+    terminal.print(f"The console is at {url}", soft_wrap=True)
+    terminal.print("Stop it with Ctrl-C.")

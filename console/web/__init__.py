@@ -1,0 +1,1 @@
+"""What all pages share: who is let in, how pages are made, and the log of changes."""
