@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from console.pages.changes import changes_pages
 from console.pages.covers import cover_pages
 from console.pages.health import health_pages
+from console.pages.rules import rules_pages
 from console.pages.sales import sales_pages
 from console.pages.tonight import tonight_pages
 from console.pages.window import window_pages
@@ -38,6 +39,7 @@ def console_app(
         tonight_pages(shop, clock),
         window_pages(shop),
         sales_pages(shop, changes),
+        rules_pages(shop, changes),
         health_pages(shop, clock),
         changes_pages(changes),
         cover_pages(shop),

@@ -28,9 +28,10 @@ def test_packages_import_one_way(package, others):
         assert importers(other, package) == set(), other
 
 
-def test_console_asks_the_service_through_its_client_and_the_doctor():
+def test_console_asks_the_service_through_its_client_and_runs_its_checks_and_trials():
     used = {file for path in importers("serving", "console") for file in imported_files(path)}
-    asked = {Path("serving/client.py"), Path("serving/diagnosis/doctor.py")}
+    names = ("client.py", "diagnosis/doctor.py", "answers/rules_trial.py")
+    asked = {Path("serving", name) for name in names}
     assert {file for file in used if file.is_relative_to("serving")} <= asked
 
 

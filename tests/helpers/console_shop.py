@@ -42,9 +42,10 @@ class ConsoleShop(AbstractContextManager["ConsoleShop"]):
             write_photo(folder / uri, (7 * number % 255, 90, 200), 40)
         return cls(folder, night, changes)
 
-    def serve(self) -> Server:
-        """Start the service in this process."""
-        chosen = {"port": 0, "admin_port": 0, "metrics_port": None, "workers": 1, "poll_seconds": 0.01}
+    def serve(self, **serving: Any) -> Server:
+        """Start the service in this process, with some of its settings changed; the console has them too."""
+        self.changes["serving"] = serving
+        chosen = {**serving, "port": 0, "admin_port": 0, "metrics_port": None, "workers": 1, "poll_seconds": 0.01}
         exposures = {"flush_seconds": 0.01}
         settings = ServingSettings.model_validate({**chosen, "exposures": exposures})
         self.server = self._stack.enter_context(start_server(settings, self.folder, lambda: AS_OF + HOUR))
