@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from console.pages.changes import changes_pages
 from console.pages.covers import cover_pages
+from console.pages.experiments import experiments_pages
 from console.pages.health import health_pages
 from console.pages.rules import rules_pages
 from console.pages.sales import sales_pages
@@ -40,6 +41,7 @@ def console_app(
         window_pages(shop),
         sales_pages(shop, changes),
         rules_pages(shop, changes),
+        experiments_pages(shop, changes, clock),
         health_pages(shop, clock),
         changes_pages(changes),
         cover_pages(shop),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -33,6 +34,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // (24 * 60)} days {minutes // 60 % 24} h"
 
 
+def lines(text: str) -> Markup:
+    """Return a text of several lines as HTML that keeps them; what else is invisible in it is written out."""
+    return Markup("\n").join(escape(visible(line)) for line in text.split("\n"))
+
+
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE / "templates"),
     autoescape=True,
@@ -41,7 +47,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"instant": _instant, "duration": duration, "number": number, "percent": percent}
+_templates.filters |= {"instant": _instant, "duration": duration, "lines": lines, "number": number, "percent": percent}
 _templates.globals |= {"plural": plural, "Role": Role}
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def file_of(shop: ConsoleShop) -> Path:
 
 
 def version(console: Any) -> str:
+    """The version of the text that is open for editing."""
     return re.findall(r'name="version" value="([0-9a-f]+)"', console.get("/rules").text)[0]
 
 
@@ -116,3 +118,12 @@ def test_shop_without_a_file_of_rules_is_told_how_to_have_one(shop):
     answer = shop.console(shop.server).get("/rules")
     assert answer.status_code == 409
     assert "serving.rules" in answer.text
+
+
+def test_text_that_is_edited_is_the_file_itself(ruled):
+    text = hiding("s01").replace("rules:", "\n# <b>mind</b> this\nrules:")
+    file_of(ruled).write_text(text)
+    html = ruled.console(ruled.server).get("/rules").text
+    edited = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", html, re.DOTALL)
+    assert [unescape(each) for each in edited] == [text]
+    file_of(ruled).write_text(NO_RULES)
