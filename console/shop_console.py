@@ -9,6 +9,7 @@ from console.pages.changes import changes_pages
 from console.pages.covers import cover_pages
 from console.pages.experiments import experiments_pages
 from console.pages.health import health_pages
+from console.pages.models import models_pages
 from console.pages.rules import rules_pages
 from console.pages.sales import sales_pages
 from console.pages.tonight import tonight_pages
@@ -42,6 +43,7 @@ def console_app(
         sales_pages(shop, changes),
         rules_pages(shop, changes),
         experiments_pages(shop, changes, clock),
+        models_pages(shop, changes, clock),
         health_pages(shop, clock),
         changes_pages(changes),
         cover_pages(shop),

@@ -18,7 +18,7 @@ COMMANDS = Path("cli/commands")
         ("recsys", ("cli", "console", "jobs", "serving", "demo_shop", "workbench")),
         ("jobs", ("cli", "console", "serving", "workbench")),
         ("serving", ("cli", "console", "jobs", "demo_shop", "workbench")),
-        ("console", ("cli", "jobs", "demo_shop", "workbench")),
+        ("console", ("cli", "demo_shop", "workbench")),
         ("workbench", ("cli", "console", "demo_shop")),
         ("demo_shop", ("cli", "console", "jobs", "serving", "workbench")),
     ],
@@ -33,6 +33,11 @@ def test_console_asks_the_service_through_its_client_and_runs_its_checks_and_tri
     names = ("client.py", "diagnosis/doctor.py", "answers/rules_trial.py")
     asked = {Path("serving", name) for name in names}
     assert {file for file in used if file.is_relative_to("serving")} <= asked
+
+
+def test_console_asks_the_registry_of_models_and_no_other_job():
+    used = {file.parent for path in importers("jobs", "console") for file in imported_files(path)}
+    assert {folder for folder in used if folder.is_relative_to("jobs")} == {Path("jobs/registry")}
 
 
 def test_console_starts_without_spark_and_learning_libraries():

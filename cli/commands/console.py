@@ -22,9 +22,9 @@ def console(
     """Open the console, pages in a browser, until it is stopped.
 
     **Tonight** shows each step of the nights, what they set aside and what was published; **Shop window** any user's
-    page, two side by side, and why each sale is there; **Sales** takes a sale off all pages and puts it back; **Health**
-    says what to mend; **Changes** who changed what. It needs no running service, but shows pages and changes sales only
-    with one (`recsys serve`).
+    page, two side by side, and why each sale is there; **Sales** takes a sale off all pages and puts it back;
+    **Models**, **Experiments** and **Rules** compare, edit and put in force; **Health** says what to mend, **Changes**
+    who changed what. Pages and sales need a running service (`recsys serve`).
     """
     from console.server import serve_console
 

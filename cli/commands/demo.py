@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.options import DEMO, Conf, console
+from recsys.config.serving import host_and_port
 from recsys.config.settings import Settings, load_settings
 from recsys.console import line, progress_bar
 from recsys.errors import ConfigurationError
@@ -61,7 +62,12 @@ def demo(
         "",
         line("Next: ", (serve, "bold"), ", and in another terminal ", (top, "bold"), "; ", (measure, "bold"))
         + line(" measures how well it ranks."),
+        line(("recsys console", "bold"), f" shows all of it in a browser, at http://{_console_address(settings)}."),
     )
+
+
+def _console_address(settings: Settings) -> str:
+    return host_and_port(settings.console.host, settings.console.port)
 
 
 def simulate_experiment(shop: Settings, conf: Path = Path("conf/demo_experiment.yaml")) -> None:

@@ -48,6 +48,16 @@ class ProxySettings(StepSettings):
         return addresses
 
 
+class ConsoleTls(StepSettings):
+    """TLS, with files in PEM format."""
+
+    certificate: str
+    """File of the console's certificate, followed by its intermediate certificates."""
+
+    key: str
+    """File of the private key of that certificate."""
+
+
 class ConsoleSettings(StepSettings):
     """Settings of the console, see `recsys console`."""
 
@@ -76,6 +86,9 @@ class ConsoleSettings(StepSettings):
     """File with the console's own token for the service, and nothing else; its role must be `admin`. The environment
     variable RECSYS_TOKEN by default."""
 
+    tls: ConsoleTls | None = None
+    """TLS of the console itself; needed where people's tokens come from other machines and no proxy ends it."""
+
     authority: str | None = None
     """PEM file of the authority of the service's certificate, if it has one; the service is then asked over TLS."""
 
@@ -88,6 +101,8 @@ class ConsoleSettings(StepSettings):
     def _is_open_on_this_machine_only(self) -> Self:
         if self.is_open and not is_loopback(self.host):
             raise ValueError(f"host == {self.host!r} needs people or proxy: whoever reaches it could do everything")
+        if self.proxy is None and self.tls is None and not is_loopback(self.host):
+            raise ValueError(f"host == {self.host!r} needs tls or proxy: people's tokens would be sent in the clear")
         nameless = [each.name for each in self.people if each.token_sha256 is None]
         if nameless and self.proxy is None:
             raise ValueError(f"people {nameless} need token_sha256, as there is no proxy that lets them in")

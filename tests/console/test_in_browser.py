@@ -16,7 +16,10 @@ from tests.helpers.console_shop import ConsoleShop
 
 AXE = Path(__file__).parent / "axe"
 INSTALL = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
-PAGES = ("/", "/window?user={user}&beside=collaborative", "/sales", "/sales/{sale}", "/health", "/changes", "/nothing")
+PAGES = (
+    *("/", "/window?user={user}&beside=collaborative", "/sales", "/sales/{sale}", "/models", "/experiments", "/rules"),
+    *("/health", "/changes", "/nothing"),
+)
 
 
 @pytest.fixture(scope="module")

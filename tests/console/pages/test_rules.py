@@ -114,8 +114,9 @@ def test_viewer_may_try_but_not_put_in_force(ruled):
     assert console.post("/rules/save", data=data).status_code == 403
 
 
-def test_shop_without_a_file_of_rules_is_told_how_to_have_one(shop):
-    answer = shop.console(shop.server).get("/rules")
+def test_shop_without_a_file_of_rules_is_told_how_to_have_one(ruled):
+    unruled = ConsoleShop(ruled.folder, ruled.night)
+    answer = unruled.console(ruled.server).get("/rules")
     assert answer.status_code == 409
     assert "serving.rules" in answer.text
 

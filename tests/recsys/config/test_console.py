@@ -18,7 +18,10 @@ def test_console_that_others_reach_needs_people_or_a_proxy(host):
     with pytest.raises(ValidationError, match="needs people or proxy"):
         ConsoleSettings(host=host)
     people = [{"name": "ann", "role": "staff", "token_sha256": TOKEN}]
-    assert not ConsoleSettings.model_validate({"host": host, "people": people}).is_open
+    with pytest.raises(ValidationError, match="tokens would be sent in the clear"):
+        ConsoleSettings.model_validate({"host": host, "people": people})
+    tls = {"certificate": "c.pem", "key": "k.pem"}
+    assert not ConsoleSettings.model_validate({"host": host, "people": people, "tls": tls}).is_open
     assert not ConsoleSettings.model_validate({"host": host, "proxy": {"addresses": ["10.0.0.0/24"]}}).is_open
 
 
