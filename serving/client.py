@@ -78,6 +78,10 @@ class PageOptions(TypedDict, total=False):
     """Values by attribute: no sale with one of these values."""
     preview: bool
     """Whether the page is shown to no user, and so neither logged nor counted."""
+    without_rules: bool
+    """Of a preview, whether the shop's rules are left out."""
+    ranking: str
+    """Of a preview, what ranks: live or snapshot."""
 
 
 class Client:
@@ -237,6 +241,8 @@ def _page_request(user_id: str, n: int, **options: Unpack[PageOptions]) -> pb.Ge
         explain=options.get("explain", False),
         request_id=options.get("request_id", ""),
         preview=options.get("preview", False),
+        without_rules=options.get("without_rules", False),
+        ranking=options.get("ranking", ""),
         filters=[
             pb.AttributeFilter(attribute=attribute, values=values, exclude=exclude)
             for exclude, filters in ((False, options.get("only")), (True, options.get("without")))

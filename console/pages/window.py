@@ -16,12 +16,27 @@ from recsys.errors import DamagedRecordError, RecsysError
 from recsys.instants import from_micros, parse_instant
 from recsys.recommenders.further import words_of
 from recsys.snapshot.format import Snapshot
-from serving.client import Client
+from serving.client import Client, PageOptions
 
 _N = 10
 _EVENTS_SHOWN = 30
 _USERS_SUGGESTED = 12
 _BARS = 6  # contributions shown per sale, the largest
+
+
+NO_SESSION = "no-session"
+OTHER_SIDES = {
+    NO_SESSION: "without the session",
+    "no-rules": "without the rules",
+    "ranked-live": "ranked live",
+    "ranked-snapshot": "as the night ranked it",
+}
+"""What a second page may differ in besides its policy."""
+_OPTIONS: dict[str, PageOptions] = {
+    "no-rules": {"without_rules": True},
+    "ranked-live": {"ranking": "live"},
+    "ranked-snapshot": {"ranking": "snapshot"},
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Asked:
     session: tuple[str, ...] = ()
     at: str = ""
     beside: str = ""
-    """What the second page differs in: empty for no second page, `session`, or a policy."""
+    """What the second page differs in: empty for no second page, one of OTHER_SIDES, or a policy."""
 
     def link(self, **changes: Any) -> str:
         """Return the address of the page with some of it changed."""
@@ -97,11 +112,9 @@ def window_pages(shop: ShopView) -> APIRouter:
         visited = tuple(filter(None, (each.strip() for each in session.split(","))))
         asked = Asked(user.strip(), policy, visited, at.strip(), beside)
         snapshot = shop.needed_snapshot()
-        answers = [_answer(shop.service, asked)]
-        if asked.beside == "session":
-            answers.append(_answer(shop.service, replace(asked, session=())))
-        elif asked.beside:
-            answers.append(_answer(shop.service, replace(asked, policy=asked.beside)))
+        answers = [_answer(shop.service, asked, {})]
+        if asked.beside:
+            answers.append(_answer(shop.service, _other_side(asked), _OPTIONS.get(asked.beside, {})))
         return page(
             request,
             "window.html",
@@ -110,6 +123,7 @@ def window_pages(shop: ShopView) -> APIRouter:
             history=_history(shop, snapshot, asked.user),
             known=snapshot.users.find(asked.user) is not None if asked.user else False,
             policies=snapshot.answered_policies,
+            other_sides=OTHER_SIDES,
             suggested=snapshot.users.sample(_USERS_SUGGESTED),
             titles={sale.sale_id: sale.title for sale in snapshot.sales},
         )
@@ -117,7 +131,13 @@ def window_pages(shop: ShopView) -> APIRouter:
     return router
 
 
-def _answer(service: Client, asked: Asked) -> pb.GetTopSalesResponse | RecsysError:
+def _other_side(asked: Asked) -> Asked:
+    if asked.beside == NO_SESSION:
+        return replace(asked, session=())
+    return asked if asked.beside in OTHER_SIDES else replace(asked, policy=asked.beside)
+
+
+def _answer(service: Client, asked: Asked, options: PageOptions) -> pb.GetTopSalesResponse | RecsysError:
     try:
         return service.top_sales(
             asked.user,
@@ -127,6 +147,7 @@ def _answer(service: Client, asked: Asked) -> pb.GetTopSalesResponse | RecsysErr
             answer_time=from_micros(parse_instant(asked.at)) if asked.at else None,
             explain=True,
             preview=True,
+            **options,
         )
     except RecsysError as error:
         return error
@@ -136,7 +157,7 @@ def _titles(asked: Asked) -> tuple[str, ...]:
     first = asked.policy or "as the user would see it"
     if not asked.beside:
         return (first,)
-    return first, ("without the session" if asked.beside == "session" else asked.beside)
+    return first, OTHER_SIDES.get(asked.beside, asked.beside)
 
 
 def _shown(

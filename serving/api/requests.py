@@ -19,6 +19,8 @@ _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _EXPLAINED_COST = 10.0
 _SIMILARITY_COST = 2.0
 _AHEAD = 60 * SECOND
+_LIVE = "live"
+_RANKINGS = (_LIVE, "snapshot")
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _KINDS = {pb.EVENT_KIND_VISIT: "visit", pb.EVENT_KIND_PURCHASE: "purchase"}
 
@@ -37,6 +39,8 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
         raise ConfigurationError(
             f"request_id == {_quote_start(request.request_id)}, must be 1 to 64 characters of 0-9 A-Z a-z _ -"
         )
+    if request.without_rules or request.ranking:
+        _check_preview(request)
     attributes = request.attributes
     return PageRequest(
         trimmed(user_id),
@@ -52,6 +56,13 @@ def page_request(request: pb.GetTopSalesRequest, default_policy: str, limits: Li
         _checked_filters(request.filters, limits) if request.filters else (),
         language=_check_text("language", request.language, limits.max_text_bytes) if request.language else "",
     )
+
+
+def previewed(request: PageRequest, message: pb.GetTopSalesRequest) -> PageRequest:
+    """Return the request of a preview as it was asked for, whatever an experiment assigns."""
+    if message.without_rules:
+        request = request._replace(follows_rules=False)
+    return request._replace(is_live=message.ranking == _LIVE) if message.ranking else request
 
 
 def similar_request(request: pb.GetSimilarSalesRequest, default_policy: str, limits: LimitSettings) -> PageRequest:
@@ -201,6 +212,18 @@ def _checked_filters(filters: Sequence[pb.AttributeFilter], limits: LimitSetting
         check_count("filters.values", len(each.values), limits.max_sale_ids)
         _checked_ids("filters.values", each.values, limits.max_sale_ids, limits)
     return [AttributeFilter(each.attribute, frozenset(each.values), each.exclude) for each in filters]
+
+
+def _check_preview(request: pb.GetTopSalesRequest) -> None:
+    if not request.preview:
+        name, value = ("ranking", repr(request.ranking)) if request.ranking else ("without_rules", "true")
+        raise ConfigurationError(
+            f"{name} == {value[:40]}, must be absent unless preview == true: users are shown the same"
+        )
+    if request.ranking and request.ranking not in _RANKINGS:
+        raise ConfigurationError(
+            f"ranking == {_quote_start(request.ranking)}, must be {' or '.join(_RANKINGS)}, or empty for the service's own"
+        )
 
 
 def _checked_n(n: int, most: int) -> int:

@@ -19,7 +19,7 @@ from recsys.logs.records import RecordedEvent
 from serving.answers import wire
 from serving.answers.pages import PageRequest, Visit
 from serving.answers.top_sales import TopSales
-from serving.api.requests import check_count, checked_events, page_instant, page_request, similar_request
+from serving.api.requests import check_count, checked_events, page_instant, page_request, previewed, similar_request
 from serving.api.turns import Turns
 from serving.clocks import Clock, system_clock
 from serving.errors import CallerLeftError
@@ -148,6 +148,8 @@ class RecommendationsServicer(pb_grpc.RecommendationsServicer):
         now = self._clock()
         if top_sales.experiments is not None and not message.policy:
             request = top_sales.experiments.assigned_request(request, now)
+        if message.preview:
+            request = previewed(request, message)
         instant = page_instant(request.answer_time, now, top_sales.horizon_end)
         if request.user_id and not (self._store_is_remote and self._is_urgent(context)):
             request = self._with_recent_events(request, now, top_sales.as_of)

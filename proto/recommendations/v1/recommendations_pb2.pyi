@@ -33,7 +33,7 @@ FALLBACK_LEVEL_ANY_OPEN: FallbackLevel
 FALLBACK_LEVEL_SEGMENT: FallbackLevel
 
 class GetTopSalesRequest(_message.Message):
-    __slots__ = ("user_id", "n", "policy", "session_sale_ids", "attributes", "surface", "allowed_sale_ids", "denied_sale_ids", "explain", "request_id", "answer_time", "filters", "language", "preview")
+    __slots__ = ("user_id", "n", "policy", "session_sale_ids", "attributes", "surface", "allowed_sale_ids", "denied_sale_ids", "explain", "request_id", "answer_time", "filters", "language", "preview", "without_rules", "ranking")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,8 @@ class GetTopSalesRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_RULES_FIELD_NUMBER: _ClassVar[int]
+    RANKING_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     n: int
     policy: str
@@ -69,7 +71,9 @@ class GetTopSalesRequest(_message.Message):
     filters: _containers.RepeatedCompositeFieldContainer[AttributeFilter]
     language: str
     preview: bool
-    def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[AttributeFilter, _Mapping]]] = ..., language: _Optional[str] = ..., preview: _Optional[bool] = ...) -> None: ...
+    without_rules: bool
+    ranking: str
+    def __init__(self, user_id: _Optional[str] = ..., n: _Optional[int] = ..., policy: _Optional[str] = ..., session_sale_ids: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., surface: _Optional[str] = ..., allowed_sale_ids: _Optional[_Iterable[str]] = ..., denied_sale_ids: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ..., answer_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[AttributeFilter, _Mapping]]] = ..., language: _Optional[str] = ..., preview: _Optional[bool] = ..., without_rules: _Optional[bool] = ..., ranking: _Optional[str] = ...) -> None: ...
 
 class GetSimilarSalesRequest(_message.Message):
     __slots__ = ("sale_id", "page")

@@ -37,14 +37,22 @@ def test_visit_ranks_the_page_again_and_says_who_moved(shop):
     user, console = shop.night.users[3], shop.console(shop.server)
     first = served(shop, user)
     visited = next(sale for sale in first if served(shop, user, session=[sale]) != first)
-    with_session, without = sales_in(page(console, user=user, session=visited, beside="session"))
+    with_session, without = sales_in(page(console, user=user, session=visited, beside="no-session"))
     assert with_session == served(shop, user, session=[visited])
     assert without == first
     assert with_session != without
-    html = page(console, user=user, session=visited, beside="session")
+    html = page(console, user=user, session=visited, beside="no-session")
     moved = without.index(with_session[0])
     card = html.split("<section")[1].split('<li class="card sale">')[1]
     assert ("same place" if moved == 0 else f"▲ {moved}") in card
+
+
+def test_page_is_beside_that_of_the_night_and_that_without_rules(shop):
+    user, console = shop.night.users[3], shop.console(shop.server)
+    options = {"no-rules": {"without_rules": True}, "ranked-snapshot": {"ranking": "snapshot"}}
+    for beside, differs in options.items():
+        found = sales_in(page(console, user=user, beside=beside))
+        assert found == [served(shop, user), served(shop, user, preview=True, **differs)], beside
 
 
 def test_link_of_a_sale_adds_it_to_the_session(shop):

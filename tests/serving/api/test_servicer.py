@@ -80,6 +80,28 @@ def test_page_that_is_only_looked_at_is_as_usual_and_recorded_nowhere(service):
     assert len(recorded) == 1
 
 
+def test_preview_leaves_out_rules_and_chooses_what_ranks_and_other_requests_may_not(shop, make_sale, tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("schema_version: 1\nrules: [{kind: filter, name: no_a, match: {sale_id: a}}]\n")
+    shop.publish([make_sale("a"), make_sale("b")], {"ann": [(0, 0.5, 0), (1, 0.4, 0)]})
+    with InProcess(shop.root.parent, shop.clock, rules) as service:
+        assert shown(service.ask("ann")) == ["b"]
+        assert shown(service.ask("ann", preview=True, without_rules=True)) == ["a", "b"]
+        assert shown(service.ask("ann", preview=True)) == ["b"]
+        for wrong in ({"without_rules": True}, {"ranking": "live"}):
+            with pytest.raises(ConfigurationError, match="unless preview"):
+                service.ask("ann", **wrong)
+        with pytest.raises(ConfigurationError, match="must be live or snapshot"):
+            service.ask("ann", preview=True, ranking="liv")
+
+
+def test_preview_is_ranked_live_or_by_the_night_as_it_says(service):
+    uncounted = "the service does not count what users do"
+    for ranking, is_said in (("live", True), ("snapshot", False)):  # this service counts nothing
+        notes = " ".join(service.ask("u01", preview=True, ranking=ranking).notes)
+        assert (uncounted in notes) == is_said, ranking
+
+
 def test_batch_stops_when_its_caller_has_left(service):
     class LeftAfter(Call):
         looks = 0
