@@ -217,9 +217,7 @@ def _checked_filters(filters: Sequence[pb.AttributeFilter], limits: LimitSetting
 def _check_preview(request: pb.GetTopSalesRequest) -> None:
     if not request.preview:
         name, value = ("ranking", repr(request.ranking)) if request.ranking else ("without_rules", "true")
-        raise ConfigurationError(
-            f"{name} == {value[:40]}, must be absent unless preview == true: users are shown the same"
-        )
+        raise ConfigurationError(f"{name} == {value[:40]}, must be absent unless preview == true")
     if request.ranking and request.ranking not in _RANKINGS:
         raise ConfigurationError(
             f"ranking == {_quote_start(request.ranking)}, must be {' or '.join(_RANKINGS)}, or empty for the service's own"
