@@ -220,7 +220,7 @@ def _check_preview(request: pb.GetTopSalesRequest) -> None:
         raise ConfigurationError(f"{name} == {value[:40]}, must be absent unless preview == true")
     if request.ranking and request.ranking not in _RANKINGS:
         raise ConfigurationError(
-            f"ranking == {_quote_start(request.ranking)}, must be {' or '.join(_RANKINGS)}, or empty for the service's own"
+            f"ranking == {_quote_start(request.ranking)}, must be {' or '.join(_RANKINGS)}, or empty"
         )
 
 
