@@ -46,6 +46,9 @@ proto: $(READY)  ## Make the Python stubs of proto/ again
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
 		proto/recommendations/v1/recommendations.proto proto/recommendations/v1/admin.proto
 
+screenshots: $(READY)  ## Make the pictures of the console in docs/ again, from the demo shop; needs chromium
+	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
+
 docs: $(READY)  ## Build the site of the documentation, build/site/index.html
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

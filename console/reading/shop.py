@@ -18,11 +18,12 @@ from recsys.ranking.ranker_files import RANKER, read_sale_ids
 from recsys.snapshot import store
 from recsys.snapshot.format import Snapshot, SnapshotSale
 from recsys.storage.outputs import newest_runs
-from recsys.tables.parts import read_arrow
+from recsys.tables.parts import read_batches
 from serving.client import Client, trusting
 
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _DEADLINE_S = 5.0
+_TITLED = ("sale_id", "title")
 
 State = Literal["open", "coming", "closed", "hidden", "taken off"]
 
@@ -153,9 +154,9 @@ class ShopView:
         where = str(run / "sales") if run else ""
         with self._lock:
             if run is not None and self._titles[0] != where and (run / "sales").exists():
-                rows = read_arrow(run / "sales", ["sale_id", "title"])
-                known = zip(rows["sale_id"].to_pylist(), rows["title"].to_pylist(), strict=True)
-                self._titles = where, {sale_id: title or "" for sale_id, title in known}
+                batches = read_batches(run / "sales")  # read_arrow imports pandas: 70 MB
+                pairs = (zip(*(each.column(name).to_pylist() for name in _TITLED), strict=True) for each in batches)
+                self._titles = where, {sale_id: title or "" for some in pairs for sale_id, title in some}
             return self._titles[1]
 
     def catalogue_ids(self, snapshot: Snapshot) -> list[str]:
