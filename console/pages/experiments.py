@@ -61,8 +61,15 @@ def experiments_pages(shop: ShopView, changes: Changes, clock: Callable[[], date
         chosen = next((each for each in found if each.name == surface), found[0] if found else None)
         text = text_of(chosen.path) if chosen else ""
         headlines = {line.experiment.key: headline(line.result.verdict) for line in _lines(found) if line.result}
-        values = {"surfaces": found, "chosen": chosen, "text": text, "version": version_of(text)}
-        return page(request, "experiments.html", headlines=headlines, **values)
+        return page(
+            request,
+            "experiments.html",
+            headlines=headlines,
+            surfaces=found,
+            chosen=chosen,
+            text=text,
+            version=version_of(text),
+        )
 
     @router.get("/experiments/report/{key}/{phase}")
     def report(key: str, phase: int) -> HTMLResponse:

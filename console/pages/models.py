@@ -66,13 +66,20 @@ def models_pages(shop: ShopView, changes: Changes, clock: Callable[[], datetime]
 
         chosen = [tracking.described(settings, name) for name in (one, other) if name]
         read = [tracking.read_version(settings, each.version) for each in chosen]
-        values = {"versions": chosen, "rows": _beside(read, further), "settings": [], "evidence": None}
+        differences, evidence = [], None
         if len(chosen) == 2:
             configurations = [tracking.read_configuration(settings, each.version) for each in chosen]
-            values["settings"] = differing(*configurations)
-            values["evidence"] = evidence_of(settings, chosen[0].version, chosen[1].version)
-        is_additive = all(isinstance(model, LogisticModel) for model in read)
-        return page(request, "models_compared.html", is_additive=is_additive, **values)
+            differences = differing(*configurations)
+            evidence = evidence_of(settings, chosen[0].version, chosen[1].version)
+        return page(
+            request,
+            "models_compared.html",
+            versions=chosen,
+            rows=_beside(read, further),
+            settings=differences,
+            evidence=evidence,
+            is_additive=all(isinstance(model, LogisticModel) for model in read),
+        )
 
     @router.get("/models/backtests/{name}")
     def backtest(name: str) -> HTMLResponse:

@@ -139,16 +139,15 @@ def _other_side(asked: Asked) -> Asked:
 
 def _answer(service: Client, asked: Asked, options: PageOptions) -> pb.GetTopSalesResponse | RecsysError:
     try:
-        return service.top_sales(
-            asked.user,
-            _N,
-            policy=asked.policy,
-            session=asked.session,
-            answer_time=from_micros(parse_instant(asked.at)) if asked.at else None,
-            explain=True,
-            preview=True,
+        said: PageOptions = {
+            "policy": asked.policy,
+            "session": asked.session,
+            "answer_time": from_micros(parse_instant(asked.at)) if asked.at else None,
+            "explain": True,
+            "preview": True,
             **options,
-        )
+        }
+        return service.top_sales(asked.user, _N, **said)
     except RecsysError as error:
         return error
 
