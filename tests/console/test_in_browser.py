@@ -13,7 +13,9 @@ import pytest
 from console.server import serve_console
 from serving.client import Client
 from tests.helpers.console_shop import ConsoleShop
+from tests.helpers.small_shop import MLFLOW_WARNS
 
+pytestmark = MLFLOW_WARNS  # the console runs in this process
 AXE = Path(__file__).parent / "axe"
 INSTALL = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
 PAGES = (
