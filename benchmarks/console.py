@@ -100,6 +100,7 @@ def measure(shop: ServedShop, service: Service, console: Console, cores: Sequenc
         "two windows": lambda n: f"/window?user={quote(users[n % len(users)])}&beside=popularity&session={sale}",
         "sales": lambda _: "/sales",
         "a sale": lambda _: f"/sales/{quote(sale)}",
+        "photos": lambda _: "/photos",
         "rules": lambda _: "/rules",
         "models": lambda _: "/models",
         "changes": lambda _: "/changes",

@@ -10,6 +10,7 @@ from console.pages.covers import cover_pages
 from console.pages.experiments import experiments_pages
 from console.pages.health import health_pages
 from console.pages.models import models_pages
+from console.pages.photos import photos_pages
 from console.pages.rules import rules_pages
 from console.pages.sales import sales_pages
 from console.pages.tonight import tonight_pages
@@ -41,6 +42,7 @@ def console_app(
         tonight_pages(shop, clock),
         window_pages(shop),
         sales_pages(shop, changes),
+        photos_pages(shop),
         rules_pages(shop, changes),
         experiments_pages(shop, changes, clock),
         models_pages(shop, changes, clock),

@@ -19,7 +19,16 @@ pytestmark = MLFLOW_WARNS  # the console runs in this process
 AXE = Path(__file__).parent / "axe"
 INSTALL = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
 PAGES = (
-    *("/", "/window?user={user}&beside=collaborative", "/sales", "/sales/{sale}", "/models", "/experiments", "/rules"),
+    *(
+        "/",
+        "/window?user={user}&beside=collaborative",
+        "/sales",
+        "/sales/{sale}",
+        "/photos",
+        "/models",
+        "/experiments",
+        "/rules",
+    ),
     *("/health", "/changes", "/nothing"),
 )
 
