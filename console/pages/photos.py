@@ -20,15 +20,15 @@ def photos_pages(shop: ShopView) -> APIRouter:
     @router.get("/photos")
     def photos(request: Request) -> HTMLResponse:
         run, snapshot = next(iter(newest_runs(shop.settings.place)), None), shop.snapshot()
-        version, themes = "", []
+        found: tuple[str, list[Theme]] = "", []
         if run is not None and snapshot is not None:
             key = str(run / "image_themes"), snapshot.name
             with lock:
                 if key not in kept:
                     kept.clear()
                     kept[key] = read_themes(run, snapshot)
-                version, themes = kept[key]
+                found = kept[key]
         settings = shop.settings.images.themes
-        return page(request, "photos.html", version=version, themes=themes, ignored=settings.ignored_tags)
+        return page(request, "photos.html", version=found[0], themes=found[1], ignored=settings.ignored_tags)
 
     return router

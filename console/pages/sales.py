@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from recommendations.v1 import admin_pb2 as admin_pb
 
+from console.reading.sale_events import events_by_hour
 from console.reading.sales_on_pages import OnPages, on_pages
 from console.reading.shop import Answered, Sale, ShopView, State
 from console.web.application import needs
@@ -15,6 +16,7 @@ from console.web.people import Role
 from console.web.rendering import page
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.instants import from_micros, parse_instant
+from recsys.storage.outputs import newest_runs
 from recsys.wording import did_you_mean, plural
 
 _STATES: tuple[State, ...] = ("open", "coming", "hidden", "taken off", "closed")
@@ -97,6 +99,13 @@ def sales_pages(shop: ShopView, changes: Changes) -> APIRouter:
     @router.get("/sales/{sale_id:path}")
     def sale(request: Request, sale_id: str) -> HTMLResponse:
         return detail(request, sale_id, [])
+
+    @router.get("/sale-events/{sale_id:path}")
+    def events(request: Request, sale_id: str) -> HTMLResponse:
+        snapshot, run = shop.needed_snapshot(), next(iter(newest_runs(shop.settings.place)), None)
+        sale = one(sale_id)[2].about
+        hours = events_by_hour(run, sale, snapshot.as_of) if run else []
+        return page(request, "sale_events.html", sale=sale, hours=hours, as_of=snapshot.as_of)
 
     def changed(request: Request, sale_id: str, method: str, action: str, message: object, reason: str) -> Response:
         if not reason.strip():

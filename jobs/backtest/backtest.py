@@ -44,7 +44,6 @@ from recsys.meta_model import META, MetaModel, policy_of
 from recsys.meta_model.training import Examples, evaluate
 from recsys.metrics import NDCG
 from recsys.pipeline.evaluation import LIVE, most_pages
-from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.example_arrays import examples_of, pages_of, read_examples
 from recsys.recommenders.further import words_of
 from recsys.registry.versions import CHALLENGER, CHAMPION, pairs
@@ -52,6 +51,7 @@ from recsys.reports.backtest.writer import write_report
 from recsys.settings import digest
 from recsys.shop.histories import Block
 from recsys.snapshot.format import POPULARITY
+from recsys.tables.event_parts import parts_of_days
 from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, USER_HISTORIES
 from recsys.wording import plural
 

@@ -29,12 +29,12 @@ from recsys.meta_model import (
 from recsys.meta_model.training import Examples, predict, train
 from recsys.pipeline.data_profile import times_of_day
 from recsys.pipeline.evaluation import known_users, page_metrics
-from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.example_arrays import examples_of, read_examples
 from recsys.pipeline.examples import training_examples
 from recsys.recommenders import OVER_PHOTOS
 from recsys.recommenders.towers import TOWERS
 from recsys.storage.places import Place
+from recsys.tables.event_parts import parts_of_days
 from recsys.tables.night import EVENTS, KNOWN_USERS, PAGE_METRICS, TRAINING_EXAMPLES, USER_HISTORIES, Table
 from recsys.wording import plural
 

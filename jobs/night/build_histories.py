@@ -8,11 +8,12 @@ from jobs.engine.code_version import code_version, library_versions
 from jobs.engine.nights import main
 from jobs.engine.run import Run, Step, earlier_outputs
 from jobs.night.validate_tables import VALIDATE_TABLES
-from recsys.pipeline.event_days import NO_DAY, day_number, day_of_part
+from recsys.pipeline.event_days import NO_DAY, day_number
 from recsys.pipeline.history_parts import EarlierHistories, write_histories
 from recsys.settings import digest
 from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place
+from recsys.tables.event_parts import day_of_part
 from recsys.tables.night import EVENTS, SALES, USER_HISTORIES
 from recsys.tables.parts import parts_of, read_arrow
 from recsys.wording import plural

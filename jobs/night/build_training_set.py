@@ -12,10 +12,10 @@ from jobs.night.compact_exposures import read_exposures
 from jobs.night.fit_recommenders import FIT_RECOMMENDERS
 from recsys.instants import DAY as A_DAY
 from recsys.instants import dates
-from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.examples import BUCKETS, bucket_of_user, buckets_within, most_examples, training_examples
 from recsys.pipeline.impressions import with_impressions
 from recsys.storage.places import Place, sizes_below
+from recsys.tables.event_parts import parts_of_days
 from recsys.tables.logs import COMPACTED_EXPOSURES, DAY
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.tables.parts import last_list

@@ -46,6 +46,7 @@ from recsys.pipeline.validation import Cleaned
 from recsys.settings import digest
 from recsys.storage.outputs import Outputs
 from recsys.storage.places import Place, link, remove
+from recsys.tables.event_parts import day_of_part
 from recsys.tables.night import EVENTS, Table
 from recsys.tables.parts import Part, PartWriter, parts_of, read_batches, write_list
 from recsys.tables.spark_parts import read_spark
@@ -313,7 +314,7 @@ class _Work:
         """Give the parts of the other days of an earlier night a second name here; return them."""
         before = earlier.outputs / EVENTS.name
         kept = earlier.days.keys() - set(anew)
-        parts = [part for part in parts_of(before) if event_days.day_of_part(part.name) in kept]
+        parts = [part for part in parts_of(before) if day_of_part(part.name) in kept]
         for part in parts:
             link(before / part.name, self._out / EVENTS.name / part.name)
         return parts

@@ -8,7 +8,7 @@ order, and row groups have one size.
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from recsys.erasure.logs_and_tables import hash_of
-from recsys.instants import DAY, dates, from_micros, to_micros
+from recsys.instants import DAY, from_micros, to_micros
 from recsys.pipeline.row_rules import (
     EVENT_RULES,
     EVENT_UNIQUE,
@@ -36,7 +36,7 @@ from recsys.pipeline.row_rules import (
 )
 from recsys.storage.places import Place
 from recsys.tables.night import BOOLEAN, EVENTS, STRING
-from recsys.tables.parts import Part, PartWriter, parts_of, write_file
+from recsys.tables.parts import Part, PartWriter, write_file
 
 REJECTED_EVENTS = "rejected_events"
 """Table of the rows of events that break a rule, with the day of their raw files, for the nights after."""
@@ -190,22 +190,6 @@ def empty_parts(table: Place, rejected: Place) -> tuple[Part, Part]:
 def rejected_schema() -> StructType:
     """Return the columns of table REJECTED_EVENTS."""
     return _REJECTED
-
-
-def day_of_part(name: str) -> str:
-    """Return the day of a part of table `events`, from its name."""
-    return name.split("-")[1]
-
-
-def parts_of_days(table: Place, as_ofs: Iterable[int]) -> list[str]:
-    """Return the names of the parts of table `events` with the events of the 24 hours from each instant on.
-
-    Args:
-        table: Folder of the table.
-        as_ofs: Instants, microseconds UTC.
-    """
-    days = {f"{day:%Y%m%d}" for as_of in as_ofs for day in dates(as_of, as_of + DAY)}
-    return [part.name for part in parts_of(table) if day_of_part(part.name) in days]
 
 
 def _day_of_event() -> Column:

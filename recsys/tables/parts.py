@@ -243,11 +243,13 @@ def read_batches(table: Place, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatc
         yield from read_part(table, part.name, rows)
 
 
-def read_part(table: Place, name: str, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """Read a part of a table, at most so many rows at a time."""
+def read_part(
+    table: Place, name: str, rows: int = BATCH_ROWS, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read a part of a table, at most so many rows at a time; all columns by default."""
     system, root = arrow(table)
     with pq.ParquetFile(system.open_input_file(f"{root}/{name}"), buffer_size=BUFFER_BYTES) as file:
-        yield from file.iter_batches(rows)
+        yield from file.iter_batches(rows, columns=columns)
 
 
 def first_schema(table: Place) -> pa.Schema:

@@ -138,3 +138,10 @@ def test_hostile_title_is_text_everywhere(tmp_path):
             assert "<script>alert" not in html, path
             assert "&lt;script&gt;alert(1)" in html, path
             assert "{{7*7}}" in html, path
+
+
+def test_hours_of_a_sale_are_shown_once_a_night_knows_events(shop):
+    sale_id = shop.night.sales[0].sale_id
+    console = shop.console(shop.server)
+    assert f'hx-get="/sale-events/{sale_id}"' in console.get(f"/sales/{sale_id}").text
+    assert "None was known to the night" in console.get(f"/sale-events/{sale_id}").text

@@ -12,9 +12,9 @@ from jobs.engine.run import Run
 from jobs.night.build_training_set import examples, sampled_histories
 from jobs.night.train_meta_model import read_trained_model
 from recsys.meta_model.training import train
-from recsys.pipeline.event_days import parts_of_days
 from recsys.pipeline.example_arrays import examples_of, in_order, read_examples
 from recsys.pipeline.examples import bucket_of_user
+from recsys.tables.event_parts import parts_of_days
 from recsys.tables.night import EVENTS, TRAINING_EXAMPLES, USER_HISTORIES
 from recsys.tables.parts import parts_of
 from tests.helpers.small_shop import AS_OF, MLFLOW_WARNS, SmallShop

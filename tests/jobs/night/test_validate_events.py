@@ -21,8 +21,8 @@ from jobs.night.validate_tables import VALIDATE_TABLES
 from recsys.data_profile.rule_counts import RULE_COUNTS
 from recsys.erasure.logs_and_tables import add_to_erased, erase_from_tables
 from recsys.instants import DAY, to_micros
-from recsys.pipeline.event_days import day_of_part
 from recsys.storage.journal import discard
+from recsys.tables.event_parts import day_of_part
 from recsys.tables.parts import parts_of, read_arrow
 from tests.helpers.shop_by_days import ShopByDays, random_day, random_sales
 from tests.helpers.small_shop import AS_OF, RAW_TYPES, Row, event, sale

@@ -7,7 +7,8 @@ from pyspark.sql import functions as f
 from recsys.erasure.logs_and_tables import hash_of
 from recsys.instants import to_micros
 from recsys.pipeline import event_days, validation
-from recsys.pipeline.event_days import Written, day_name, day_number, parts_of_days, write_days
+from recsys.pipeline.event_days import Written, day_name, day_number, write_days
+from recsys.tables.event_parts import day_of_part, parts_of_days
 from recsys.tables.parts import read_arrow, write_list
 from tests.helpers.small_shop import AS_OF, at, event, raw_table, sale
 
@@ -57,7 +58,7 @@ def test_each_day_has_a_part_and_every_day_of_files_is_counted(write):
     rows = [event("u1", "s1", -1), event("u2", "s1", -30), event("", "s1", -30), event("u3", "s9", -50)]
     rows += [event("u1", "s1", 1), event("u1", "s1", 3), event("null", "s1", -2)]
     written, events, rejected = write(rows)
-    assert sorted(event_days.day_of_part(part.name) for part in written.parts) == ["20260227", "20260228"]
+    assert sorted(day_of_part(part.name) for part in written.parts) == ["20260227", "20260228"]
     assert len(events) == 3
     found = written.raw_days["a"]
     assert (found.rows, found.days, found.sales) == (7, ["20260227", "20260228"], ["s1", "s9"])
@@ -74,7 +75,7 @@ def test_same_rows_in_another_order_give_the_same_bytes(write):
     rng = np.random.default_rng(3)
     rows = [event(f"u{rng.integers(9)}", "s1", -float(rng.integers(1, 99))) for _ in range(200)]
     digests = [
-        sorted((event_days.day_of_part(part.name), part.sha256) for part in write(shuffled)[0].parts)
+        sorted((day_of_part(part.name), part.sha256) for part in write(shuffled)[0].parts)
         for shuffled in (rows, [rows[number] for number in rng.permutation(len(rows))])
     ]
     assert digests[0] == digests[1]
@@ -102,4 +103,4 @@ def test_parts_of_days_are_those_of_every_date_that_24_hours_touch(write, tmp_pa
         (to_micros(at(-96)), to_micros(at(-24))): ["20260225", "20260228"],
         (to_micros(at(0)),): [],
     }.items():
-        assert [event_days.day_of_part(name) for name in parts_of_days(tmp_path / "events", instants)] == days
+        assert [day_of_part(name) for name in parts_of_days(tmp_path / "events", instants)] == days
