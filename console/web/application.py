@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -58,6 +58,8 @@ def _told(request: Request, error: Exception) -> Response:
     status, told = _status_and_text(error)
     if request.url.path.startswith(_DATA):
         return JSONResponse({"detail": told}, status)
+    if not hasattr(request.state, "visitor"):  # scripts and styles are for everybody
+        return PlainTextResponse(told, status)
     return page(request, "trouble.html", status, trouble=told)
 
 

@@ -23,6 +23,7 @@ _NO_CACHE = "no-store"
 _ENTER = "/enter"
 _STATIC = "/static/"
 _MOST_TOKEN_BYTES = 4096
+_MOST_BODY_BYTES = 1 << 21
 
 
 class Visitors:
@@ -76,6 +77,8 @@ class Visitors:
             )
         if request.method not in ("GET", "HEAD") and not _is_from_this_host(request.headers, request.url):
             return PlainTextResponse("a change must come from a page of this host: open the page there", 403)
+        if request.method not in ("GET", "HEAD") and not _is_short(request.headers):
+            return PlainTextResponse(f"a change must say its length, at most {_MOST_BODY_BYTES} bytes", 413)
         return None
 
     async def _entrance(self, request: Request) -> Response | None:
@@ -117,6 +120,11 @@ async def _given_token(request: Request) -> str:
 
 def _asked(trouble: str, status: int) -> Response:
     return html("enter.html", status, trouble=trouble, path=_ENTER)
+
+
+def _is_short(headers: Headers) -> bool:
+    length = headers.get("content-length", "")
+    return length.isascii() and length.isdigit() and int(length[:20]) <= _MOST_BODY_BYTES
 
 
 def _is_from_this_host(headers: Headers, url: URL) -> bool:

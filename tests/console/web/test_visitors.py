@@ -72,6 +72,24 @@ def test_change_from_a_page_of_another_site_is_refused(shop):
     assert client.get("/", headers={"host": "evil.example"}).status_code == 421
 
 
+def test_script_that_is_not_there_is_no_error_of_the_console(shop):
+    answer = visitor(shop, people=[ANN]).get("/static/nothing.js")
+    assert answer.status_code == 404
+    assert visitor(shop, people=[ANN]).get("/static/htmx/htmx-2.min.js").status_code == 200
+
+
+def test_change_that_is_long_or_does_not_say_how_long_is_not_read(shop):
+    client = visitor(shop)
+    assert client.post("/rules/check", data={"text": "x" * (1 << 21)}).status_code == 413
+
+    def parts():
+        yield b"text=x"
+
+    assert client.post("/rules/check", content=parts()).status_code == 413
+    long = {"content-length": "9" * 30}
+    assert client.post("/rules/check", content=b"", headers=long).status_code == 413
+
+
 def test_pages_load_nothing_from_other_hosts_and_run_no_script_of_their_own(shop):
     client = visitor(shop)
     for path in ("/", "/sales", "/health", "/changes", "/window", "/nothing"):
