@@ -196,16 +196,17 @@ def test_policy_of_kubernetes_opens_the_ports_to_labelled_callers_only():
     assert opened == {"grpc": ["website", "staff"], "admin": ["staff"], "metrics": ["metrics"]}
 
 
-def test_unit_leaves_little_of_the_machine_open():
+@pytest.mark.parametrize("unit", ["recsys.service", "recsys-console.service"])
+def test_unit_leaves_little_of_the_machine_open(unit):
     if not shutil.which("systemd-analyze"):
         pytest.skip("the unit is judged by systemd-analyze: apt-get install systemd")
     judged = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(DEPLOY / "recsys.service")],
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(DEPLOY / unit)],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert float(re.search(r"exposure level for recsys.service: ([\d.]+)", judged.stdout)[1]) < 2  # 8.5 without
+    assert float(re.search(rf"exposure level for {re.escape(unit)}: ([\d.]+)", judged.stdout)[1]) < 2  # 8.5 without
 
 
 def test_image_runs_as_unprivileged_user_and_its_command_receives_sigterm():
