@@ -125,6 +125,11 @@ def test_values_are_beside_those_of_the_nights_before_the_latest_first(nights):
     assert [next(word for word in row.split() if word.startswith("0.")) for row in found] == ["0.31", "0.42", "0.53"]
     assert "failed" in found[1]
     assert "towers -0.50" in found[0]
+    trends = dict(re.findall(r'aria-label="([^"]+)"><polyline points="([^"]+)"', nights.console().get("/").text))
+    assert (
+        trends["ndcg@10 of the day before since 2026-02-28: from 0.31 to 0.53, now 0.31"]
+        == "0.0,2.0 50.0,15.0 100.0,28.0"
+    )
 
 
 def test_unknown_night_is_refused(nights):
