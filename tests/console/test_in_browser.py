@@ -126,6 +126,29 @@ def test_mistyped_sale_is_found_taken_off_and_put_back_by_keyboard(page, url, sh
         assert client.top_sales(shop.night.users[1], preview=True).sales[0].sale_id == sale_id
 
 
+def test_rules_are_checked_while_they_are_typed_and_tried(page, url):
+    page.get(f"{url}/rules")
+    wait_for(lambda: "nothing wrong" in page.find_element("id", "checked").text)
+    text = page.find_element("id", "text")
+    text.clear()
+    text.send_keys(
+        "schema_version: 1\nrules:\n- {kind: filter, name: none_left, match: {title: {$exists: true}}}\n- {kind: x}"
+    )
+    wait_for(lambda: "rules.1" in page.find_element("id", "checked").text)
+    text.send_keys("\b" * len("\n- {kind: x}"))
+    wait_for(lambda: "1 rule, nothing wrong" in page.find_element("id", "checked").text)
+    page.find_element("css selector", "button[hx-post='/rules/try']").click()
+    wait_for(lambda: "sampled users' pages would change" in page.find_element("id", "tried").text)
+    assert "none_left" in page.find_element("id", "tried").text
+
+
+@pytest.mark.parametrize("path", ["/experiments", "/models"])
+def test_page_fills_what_takes_longer(page, url, path):
+    page.get(url + path)
+    part, told = ("checked", "nothing wrong") if path == "/experiments" else ("versions", "No version is registered")
+    wait_for(lambda: told in page.find_element("id", part).text)
+
+
 def test_health_fills_itself(page, url):
     page.get(f"{url}/health")
     wait_for(lambda: len(page.find_elements("css selector", ".findings li")) > 10)
