@@ -69,7 +69,7 @@ def test_nothing_that_is_looked_at_is_recorded(shop):
     with Client(shop.server.target) as client:
         client.top_sales(user, request_id="shown-later")
     deadline = time.monotonic() + 10
-    while "shown-later" not in (lines := "".join(file.read_text() for file in logs.glob("*.jsonl*"))):
+    while "shown-later" not in (lines := "".join(file.read_text() for file in sorted(logs.glob("*.jsonl*")))):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     ids = re.findall(r'"request_id": ?"([^"]+)"', lines)
