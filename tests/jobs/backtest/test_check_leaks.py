@@ -125,7 +125,7 @@ def plant(folder: Path, path: str, line: str, leaking: str) -> Path:
 
 def test_planted_leak_is_found_and_its_features_are_named(spark, tmp_path, run, monkeypatch):
     """Spark starts workers of their own for another environment, which import the broken copy."""
-    broken = plant(tmp_path / "code", "recsys/shop/histories.py", " & (self.recorded_at < instant)", "")
+    broken = plant(tmp_path / "code", "recsys/shop/histories.py", " and recorded_at[event] < until", "")
     monkeypatch.setitem(spark.sparkContext.environment, "PYTHONPATH", str(tmp_path / "code"))
     monkeypatch.setitem(spark.sparkContext.environment, "PYTHONSAFEPATH", "1")  # not from the current folder
     monkeypatch.setattr(Block, "as_of", runpy.run_path(str(broken), run_name=Block.__module__)["Block"].as_of)
