@@ -3,10 +3,14 @@
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from cli.commands.options import DEMO, Conf
 from cli.commands.options import console as terminal
+from recsys.config import strict_yaml
+from recsys.config.console import ConsoleSettings
 from recsys.config.settings import load_settings
+from recsys.errors import ConfigurationError
 
 
 def console(
@@ -31,7 +35,10 @@ def console(
     settings = load_settings(conf)
     given = {"host": host, "port": port, "service": service}
     changed = {name: value for name, value in given.items() if value is not None}
-    checked = type(settings.console).model_validate({**settings.console.model_dump(), **changed})
+    try:
+        checked = ConsoleSettings.model_validate({**settings.console.model_dump(), **changed})
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(strict_yaml.problems(error))) from None
     serve_console(settings.model_copy(update={"console": checked}), _announce)
 
 

@@ -8,14 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from console.reading.experiments import ExperimentLine, accepted_files, folder_of, read_surfaces, report_of
-from console.reading.experiments import Surface as SurfaceFile
+from console.reading.experiments import (
+    ExperimentLine,
+    Surface,
+    accepted_files,
+    folder_of,
+    read_surfaces,
+    report_of,
+)
 from console.reading.shop import ShopView
 from console.web.application import needs
 from console.web.changes import Changes
 from console.web.drafts import MOST_CHARACTERS, checked, replace, text_of, unix_lines, version_of
 from console.web.people import Role
-from console.web.rendering import page
+from console.web.rendering import page, report_page
 from recsys.config.settings import known_policies
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.experiments.accepted import written_file
@@ -31,10 +37,9 @@ from recsys.wording import plural
 _USERS_COMPARED = 10_000
 _KILL_SWITCH = re.compile(r"^kill_switch:.*$", re.MULTILINE)
 _VERSION = re.compile(r"^schema_version:.*$", re.MULTILINE)
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 
 Text = Annotated[str, Form(max_length=MOST_CHARACTERS)]
-Surface = Annotated[str, Form(pattern="^[A-Za-z0-9_-]{1,100}$")]
+SurfaceName = Annotated[str, Form(pattern="^[A-Za-z0-9_-]{1,100}$")]
 Reason = Annotated[str, Form(max_length=1000)]
 
 
@@ -77,10 +82,10 @@ def experiments_pages(shop: ShopView, changes: Changes, clock: Callable[[], date
         path = report_of(shop.settings, key, phase)
         if (key, phase) not in keys or not path.exists():
             raise HTTPException(404, f"experiment {key!r} has no report yet: run 'recsys experiment analyze {key}'")
-        return HTMLResponse(path.read_text("utf-8"), headers={"content-security-policy": _REPORT_POLICY})
+        return report_page(path)
 
     @router.post("/experiments/check")
-    def check(request: Request, text: Text, surface: Surface) -> HTMLResponse:
+    def check(request: Request, text: Text, surface: SurfaceName) -> HTMLResponse:
         try:
             file, problem = draft(text, surface), ""
         except RecsysError as error:
@@ -88,7 +93,7 @@ def experiments_pages(shop: ShopView, changes: Changes, clock: Callable[[], date
         return page(request, "experiments_checked.html", file=file, problem=problem)
 
     @router.post("/experiments/compare")
-    def compare(request: Request, text: Text, surface: Surface) -> HTMLResponse:
+    def compare(request: Request, text: Text, surface: SurfaceName) -> HTMLResponse:
         new, old = draft(text, surface), accepted_files(shop.settings).in_force().get(surface)
         if old is None:
             raise ConfigurationError(
@@ -101,13 +106,13 @@ def experiments_pages(shop: ShopView, changes: Changes, clock: Callable[[], date
 
     @router.post("/experiments/save", dependencies=may_change)
     def save(
-        request: Request, text: Text, surface: Surface, version: Annotated[str, Form()], reason: Reason
+        request: Request, text: Text, surface: SurfaceName, version: Annotated[str, Form()], reason: Reason
     ) -> Response:
         draft(text, surface)
         return written(request, surface, unix_lines(text), version, reason, "change experiments")
 
     @router.post("/experiments/kill", dependencies=may_change)
-    def kill(request: Request, surface: Surface, on: Annotated[bool, Form()], reason: Reason) -> Response:
+    def kill(request: Request, surface: SurfaceName, on: Annotated[bool, Form()], reason: Reason) -> Response:
         text = text_of(written_file(folder_of(shop.settings), surface))
         changed = with_kill_switch(text, on)
         draft(changed, surface)
@@ -115,11 +120,9 @@ def experiments_pages(shop: ShopView, changes: Changes, clock: Callable[[], date
         return written(request, surface, changed, version_of(text), reason, action)
 
     def written(request: Request, surface: str, text: str, version: str, reason: str, action: str) -> Response:
-        if not reason.strip():
-            raise ConfigurationError("reason is empty, must say why: colleagues read it in the list of changes")
         path = written_file(folder_of(shop.settings), surface)
         before = _said_of(text_of(path), path.name)
-        with changes.logged(request.state.visitor, action, str(path), reason.strip(), before) as ended:
+        with changes.logged(request.state.visitor, action, str(path), reason, before) as ended:
             replace(path, text, version, shop.settings.own_disk / "console" / "experiments")
             ended(_said_of(text, path.name))
         return RedirectResponse(f"/experiments?surface={surface}", 303)
@@ -141,7 +144,7 @@ def with_kill_switch(text: str, on: bool) -> str:
     return _VERSION.sub(lambda found: f"{found[0]}\n{line}", text, count=1)
 
 
-def _lines(surfaces: list[SurfaceFile]) -> list[ExperimentLine]:
+def _lines(surfaces: list[Surface]) -> list[ExperimentLine]:
     return [line for surface in surfaces for line in surface.lines]
 
 

@@ -12,16 +12,14 @@ from console.reading.shop import ShopView
 from console.web.application import needs
 from console.web.changes import Changes
 from console.web.people import Role
-from console.web.rendering import page
+from console.web.rendering import page, report_page
 from recsys.backtest.coefficients import coefficients
-from recsys.errors import ConfigurationError
 from recsys.meta_model import LogisticModel, MetaModel
 from recsys.recommenders.further import words_of
 from recsys.registry.log import ModelLog
 from recsys.registry.versions import CHAMPION, differing
 
 _REPORT = "report.html"
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 
 Version = Annotated[str, Form(pattern="^[0-9]{1,9}$")]
 Reason = Annotated[str, Form(max_length=1000)]
@@ -85,16 +83,15 @@ def models_pages(shop: ShopView, changes: Changes, clock: Callable[[], datetime]
     def backtest(name: str) -> HTMLResponse:
         if name not in _backtests(settings.own_disk):
             raise HTTPException(404, f"backtest {name!r} has no report: run 'recsys backtest'")
-        text = (settings.own_disk / "backtests" / name / _REPORT).read_text("utf-8")
-        return HTMLResponse(text, headers={"content-security-policy": _REPORT_POLICY})
+        return report_page(settings.own_disk / "backtests" / name / _REPORT)
 
     @router.post("/models/promote", dependencies=may_promote)
     def promote(request: Request, version: Version, reason: Reason, force: Annotated[str, Form()] = "") -> Response:
         from jobs.registry.promote_model import Asked
         from jobs.registry.promote_model import promote as make_champion
 
-        asked = Asked(clock(), request.state.visitor.name, _said(reason))
-        with changes.logged(request.state.visitor, "promote model", version, reason.strip(), _champion()) as ended:
+        asked = Asked(clock(), request.state.visitor.name, reason.strip())
+        with changes.logged(request.state.visitor, "promote model", version, reason, _champion()) as ended:
             make_champion(settings, version, asked, force == "yes")
             ended(_champion())
         return RedirectResponse("/models", 303)
@@ -104,9 +101,9 @@ def models_pages(shop: ShopView, changes: Changes, clock: Callable[[], datetime]
         from jobs.registry.promote_model import Asked
         from jobs.registry.promote_model import rollback as roll_back
 
-        asked = Asked(clock(), request.state.visitor.name, _said(reason))
+        asked = Asked(clock(), request.state.visitor.name, reason.strip())
         before = _champion()
-        with changes.logged(request.state.visitor, "roll back model", before, reason.strip(), before) as ended:
+        with changes.logged(request.state.visitor, "roll back model", before, reason, before) as ended:
             roll_back(settings, asked)
             ended(_champion())
         return RedirectResponse("/models", 303)
@@ -116,12 +113,6 @@ def models_pages(shop: ShopView, changes: Changes, clock: Callable[[], datetime]
         return f"version {log[-1].after}" if log else "no champion"
 
     return router
-
-
-def _said(reason: str) -> str:
-    if not reason.strip():
-        raise ConfigurationError("reason is empty, must say why: colleagues read it in the log of the champion")
-    return reason.strip()
 
 
 def _backtests(folder: Path) -> list[str]:

@@ -107,13 +107,15 @@ def sales_pages(shop: ShopView, changes: Changes) -> APIRouter:
         hours = events_by_hour(run, sale, snapshot.as_of) if run else []
         return page(request, "sale_events.html", sale=sale, hours=hours, as_of=snapshot.as_of)
 
+    def state_of(sale_id: str) -> str:
+        _, problem, sale = one(sale_id)
+        return f"not known: {problem}" if problem else sale.state
+
     def changed(request: Request, sale_id: str, method: str, action: str, message: object, reason: str) -> Response:
-        if not reason.strip():
-            raise ConfigurationError("reason is empty, must say why: colleagues read it in the list of changes")
-        _, _, before = one(sale_id)
-        with changes.logged(request.state.visitor, action, sale_id, reason.strip(), before.state) as ended:
+        before = state_of(sale_id)
+        with changes.logged(request.state.visitor, action, sale_id, reason, before) as ended:
             answer = shop.service.admin(method, message)
-            ended(one(sale_id)[2].state)
+            ended(state_of(sale_id))
             doubts = _doubts(answer, action) if isinstance(answer, admin_pb.WithdrawnSale) else []
             if doubts:
                 ended(" ".join(doubts))

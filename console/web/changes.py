@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from console.web.people import Visitor
+from recsys.errors import ConfigurationError
 from recsys.storage.places import Place, contents, create, files_in
 
 _FOLDER = ("console", "changes")
@@ -68,11 +69,16 @@ class Changes:
         """Log a change that is made in this context; the value is called with what is so after it.
 
         If it raises, the log says why. If it cannot be logged, it is not begun.
+
+        Raises:
+            ConfigurationError: If the reason is blank.
         """
+        if not reason.strip():
+            raise ConfigurationError("reason is empty, must say why: colleagues read it in the list of changes")
         at = self._clock()
         name = f"{at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
         role = by.role.name.lower()
-        change = Change(at=at, by=by.name, role=role, action=action, what=what, reason=reason, before=before)
+        change = Change(at=at, by=by.name, role=role, action=action, what=what, reason=reason.strip(), before=before)
         create(self._folder / f"{name}.json", change.model_dump_json(indent=1).encode())
         after: list[str] = []
         error = ""

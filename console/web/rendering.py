@@ -14,6 +14,7 @@ from recsys.reports.wording import number, percent
 from recsys.wording import plural, visible
 
 HERE = Path(__file__).parents[1]
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 
 
 def _instant(value: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:
@@ -61,3 +62,8 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     is_part = request.headers.get("hx-request") == "true"
     common = {"visitor": request.state.visitor, "here": request.url.path, "is_part": is_part}
     return html(template, status, **common, **values)
+
+
+def report_page(path: Path) -> HTMLResponse:
+    """Return a report, one HTML file with its styles in it, which may run and load nothing."""
+    return HTMLResponse(path.read_text("utf-8"), headers={"content-security-policy": _REPORT_POLICY})

@@ -175,6 +175,7 @@ class Run:
         done = self._entries().get(step.name, {})
         if done.get("fingerprint") == fingerprint:
             _log.info(f"  {step.name:<20} unchanged  {done['summary']}", extra={"is_dim": True})
+            _note_done(self.folder, step.name, done["summary"])
             return
         self._left_out.clear()
         _show_step_in_progress(step.name)
@@ -310,6 +311,15 @@ def _noted(folder: Place, step: str) -> Iterator[Callable[[str], None]]:
             end("failed", first_line(error) if isinstance(error, SPARK_ERRORS) else str(error) or type(error).__name__)
         raise
     end("done", "".join(summary))
+
+
+def _note_done(folder: Place, step: str, summary: str) -> None:
+    """Correct what is noted of a step that is done: a process killed just before it noted so, or a later try failed."""
+    progress = read_progress(folder)
+    for noted in progress.steps:
+        if noted.name == step and noted.state != "done":
+            ended = noted.model_copy(update={"state": "done", "seconds": None, "told": summary})
+            write_progress(folder, progress.with_step(ended))
 
 
 def _show_step_in_progress(name: str) -> None:

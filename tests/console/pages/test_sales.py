@@ -145,3 +145,12 @@ def test_hours_of_a_sale_are_shown_once_a_night_knows_events(shop):
     console = shop.console(shop.server)
     assert f'hx-get="/sale-events/{sale_id}"' in console.get(f"/sales/{sale_id}").text
     assert "None was known to the night" in console.get(f"/sale-events/{sale_id}").text
+
+
+def test_state_that_the_service_does_not_tell_is_logged_as_not_known(shop):
+    sale_id = shop.night.sales[0].sale_id
+    console = shop.console()
+    assert console.post(f"/hide/{sale_id}", data={"reason": "nobody answers"}).status_code == 409
+    row = next(row for row in console.get("/changes").text.split("</tr>") if "nobody answers" in row)
+    assert "not known: " in row
+    assert ">open<" not in row

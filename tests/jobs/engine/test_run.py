@@ -17,6 +17,7 @@ from recsys.errors import BusyError, InputError, LeaseLostError, StepError
 from recsys.settings import digest
 from recsys.storage import journal
 from recsys.storage.journal import Lease, holder, leased, steps_of
+from recsys.storage.progress import read_progress, write_progress
 from tests.helpers.small_shop import contents
 
 
@@ -142,6 +143,31 @@ def test_log_file_has_the_steps_and_the_stack_trace_of_a_failure(steps):
     )
     assert re.search(r"^\S+ DEBUG jobs\.engine\.run: b failed\n  Traceback ", log, re.M)
     assert log.endswith("recsys.errors.InputError: half-way\n")
+
+
+def noted(shop: Shop) -> dict[str, tuple[str, str]]:
+    """State and summary, or error, that the run's folder notes of each step."""
+    return {step.name: (step.state, step.told) for step in read_progress(shop.folder).steps}
+
+
+def test_folder_notes_how_each_step_ended(steps):
+    steps.fails = "b"
+    with pytest.raises(InputError):
+        steps.do()
+    assert noted(steps) == {"a": ("done", "summary of a"), "b": ("failed", "half-way")}
+    steps.fails = None
+    assert steps.do() == ["b", "c"]
+    assert noted(steps) == {name: ("done", f"summary of {name}") for name in "abc"}
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_step_that_is_done_and_was_not_noted_so_is_noted_by_the_next_run(steps, state):
+    """A process was killed between the entry of its step and the note, or a later try with other settings failed."""
+    steps.do()
+    progress = read_progress(steps.folder)
+    write_progress(steps.folder, progress.with_step(progress.steps[1].model_copy(update={"state": state, "told": ""})))
+    assert steps.do() == []
+    assert noted(steps)["b"] == ("done", "summary of b")
 
 
 def test_failure_in_spark_is_an_error_of_one_line_that_names_the_log(steps, spark):
