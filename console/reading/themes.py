@@ -10,7 +10,6 @@ from recsys.storage.outputs import Outputs
 from recsys.tables.parts import read_batches
 
 _TAGS_SHOWN = 8
-_SMALLEST_WEIGHT = 0.005
 _PHOTOS_SHOWN = 6
 
 
@@ -47,16 +46,17 @@ def read_themes(outputs: Outputs, snapshot: Snapshot) -> tuple[str, list[Theme]]
     photos = _best_photos(outputs, snapshot, len(model.ids))
     of_sales = [sale.theme for sale in snapshot.sales]
     themes = [
-        Theme(number, name, _tags(model, at), model.shares[at], of_sales.count(name), photos[at])
+        Theme(
+            number,
+            name,
+            tuple(model.strongest_tags(at, _TAGS_SHOWN)),
+            model.shares[at],
+            of_sales.count(name),
+            photos[at],
+        )
         for at, (number, name) in enumerate(zip(model.ids, model.names, strict=True))
     ]
     return model.version, sorted(themes, key=lambda theme: -theme.sales)
-
-
-def _tags(model: ThemeModel, theme: int) -> tuple[tuple[str, float], ...]:
-    weights = model.matrix[theme] / model.matrix[theme].sum()
-    order = np.argsort(-weights, kind="stable")[:_TAGS_SHOWN]
-    return tuple((model.tags[tag], float(weights[tag])) for tag in order if weights[tag] >= _SMALLEST_WEIGHT)
 
 
 def _best_photos(outputs: Outputs, snapshot: Snapshot, n_themes: int) -> list[tuple[Photo, ...]]:

@@ -25,6 +25,7 @@ from recsys.tables.night import IMAGE_TAGS, SALE_THEMES
 from recsys.tables.parts import read_arrow
 
 EXAMPLES = 3
+TAGS = 6
 TREATMENTS = ("Embedding", "NMF of the best tags", "NMF of the embedding")
 
 
@@ -42,7 +43,7 @@ def theme_rows(run: Run) -> list[dict[str, Any]]:
             "name": name,
             "share_of_photos": float(np.mean(strongest == theme)),
             "share_of_sales": float(sales_per_theme.get(name, 0) / max(sales_per_theme.sum(), 1)),
-            "tags": _weighted_tags(model, theme),
+            "tags": [{"tag": tag, "weight": share} for tag, share in model.strongest_tags(theme, TAGS)],
             "examples": photos["image_uri"].iloc[np.argsort(-activations[:, theme], kind="stable")[:EXAMPLES]].tolist(),
         }
         for theme, name in enumerate(model.names)
@@ -119,12 +120,6 @@ def _activations(photos: pd.DataFrame, model: ThemeModel) -> NDArray[np.float32]
 def _strongest_themes(activations: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the position of each photo's strongest theme; -1 for a photo without a theme."""
     return np.where(activations.any(axis=1), activations.argmax(axis=1), -1)
-
-
-def _weighted_tags(model: ThemeModel, theme: int, n_tags: int = 6) -> list[dict[str, Any]]:
-    weights = model.matrix[theme] / model.matrix[theme].sum()
-    order = np.argsort(-weights, kind="stable")[:n_tags]
-    return [{"tag": model.tags[tag], "weight": float(weights[tag])} for tag in order if weights[tag] >= 0.005]
 
 
 def _thumbnails(run: Run, uris: Iterable[str]) -> list[bytes]:

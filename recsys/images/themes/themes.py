@@ -31,6 +31,8 @@ MIN_SHARE_OF_STRONGEST = 1e-9
 errors of the fit, which differ between processors."""
 FIT_ITERATIONS = 400
 FIT_TOLERANCE = 1e-4
+SMALLEST_SHARE_OF_THEME = 0.005
+"""Tags with a smaller share of a theme are not named among its strongest."""
 MIN_SHARE_OF_PHOTO = 0.01
 """Minimum share of a theme in the sum of a photo's theme weights; smaller weights are set to 0. Otherwise most
 photos have most themes: 40 % of the non-zero weights are below it."""
@@ -76,6 +78,12 @@ class ThemeModel:
         """Scale activations so that every theme has root mean square 1 over the fitted photos."""
         scales = np.array(self.scales, np.float32)
         return np.divide(activations, scales, out=np.zeros_like(activations), where=scales > 0)
+
+    def strongest_tags(self, theme: int, n: int) -> list[tuple[str, float]]:
+        """Return at most n tags of the theme at a position with their shares of it, the strongest first."""
+        shares = self.matrix[theme] / self.matrix[theme].sum()
+        order = np.argsort(-shares, kind="stable")[:n]
+        return [(self.tags[tag], float(shares[tag])) for tag in order if shares[tag] >= SMALLEST_SHARE_OF_THEME]
 
     def to_json(self) -> str:
         """Return the model as JSON."""
