@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from cli.commands.options import DEMO, Conf
 from cli.commands.options import console as terminal
-from recsys.config import strict_yaml
 from recsys.config.console import ConsoleSettings
 from recsys.config.settings import load_settings
 from recsys.errors import ConfigurationError
@@ -38,7 +37,8 @@ def console(
     try:
         checked = ConsoleSettings.model_validate({**settings.console.model_dump(), **changed})
     except ValidationError as error:
-        raise ConfigurationError("; ".join(strict_yaml.problems(error))) from None
+        rules = (each["msg"].removeprefix("Value error, ") for each in error.errors())
+        raise ConfigurationError(f"console: {'; '.join(rules)}") from None
     serve_console(settings.model_copy(update={"console": checked}), _announce)
 
 

@@ -18,3 +18,4 @@ def test_option_that_breaks_a_rule_is_refused_in_one_line(run, options, rule):
     assert status != 0
     assert rule in err
     assert "Traceback" not in err
+    assert "{" not in err  # the rule, and not all settings
